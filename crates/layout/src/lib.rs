@@ -1,1 +1,126 @@
-//! stub
+//! Where everything is: capability slots, badges and addresses of every process, and the configuration that each
+//! finds at its start. `capdl-spec` lays a system out by these, the servers look things up by them; nobody types a
+//! slot number twice.
+//!
+//! A process's CSpace has two levels: 256 slots, each of which may hold a second CNode of 256. Only processes that
+//! receive or derive capabilities have such a second level, their *scratch* CNode, and hold no capability to the first.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod config;
+
+/// Bits of a CPtr that choose a slot of the first level.
+pub const ROOT_BITS: u8 = 8;
+/// Bits of a CPtr that choose a slot of a second level; ignored where the first level's slot holds no CNode.
+pub const SCRATCH_BITS: u8 = 8;
+/// Guard of the first level's CNode: what is left of the 64 bits, all zero.
+pub const GUARD_BITS: u8 = 64 - ROOT_BITS - SCRATCH_BITS;
+
+/// A slot of a process's first-level CNode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Slot(pub u16);
+
+impl Slot {
+    /// The address of this slot in the process's CSpace.
+    pub const fn cptr(self) -> u64 {
+        (self.0 as u64) << SCRATCH_BITS
+    }
+
+    /// The slot `n` after this one.
+    pub const fn plus(self, n: u16) -> Self {
+        Slot(self.0 + n)
+    }
+}
+
+/// A slot of the scratch CNode. Slot 0 holds a capability to the scratch CNode itself, so that it can be named.
+pub const fn scratch_cptr(index: u8) -> u64 {
+    slot::SCRATCH.cptr() | index as u64
+}
+
+/// Slots with the same meaning in every process; empty where a process has no use for them.
+pub mod slot {
+    use super::Slot;
+
+    /// Endpoint on which a server receives calls.
+    pub const SERVICE: Slot = Slot(1);
+    /// The notification bound to the process's thread (receive right).
+    pub const EVENTS: Slot = Slot(2);
+    /// The scratch CNode, see the crate's head.
+    pub const SCRATCH: Slot = Slot(3);
+    /// Signals serial-server that the log ring has bytes.
+    pub const LOG: Slot = Slot(4);
+    /// Endpoint of root-task: `proto::supervisor`.
+    pub const SUPERVISOR: Slot = Slot(5);
+
+    /// Endpoint of pci-server, badged with the client's identity; likewise the next four.
+    pub const PCI: Slot = Slot(8);
+    /// Endpoint of irq-server.
+    pub const IRQ: Slot = Slot(9);
+    /// Endpoint of serial-server.
+    pub const SERIAL: Slot = Slot(10);
+    /// Endpoint of timer-server.
+    pub const TIMER: Slot = Slot(11);
+    /// Endpoint of fileserver.
+    pub const FILE: Slot = Slot(12);
+
+    /// vmm-server: signals serial-server that the console ring has bytes.
+    pub const CONSOLE: Slot = Slot(13);
+    /// vmm-server: the guest's virtual CPU.
+    pub const VCPU: Slot = Slot(14);
+
+    /// irq-server: IRQControl.
+    pub const IRQ_CONTROL: Slot = Slot(16);
+    /// First of the server's I/O port capabilities, in the order that its `config` documents.
+    pub const PORTS: Slot = Slot(17);
+
+    /// First of the badged notification capabilities with which a server signals its clients.
+    pub const SIGNALS: Slot = Slot(32);
+}
+
+/// Virtual addresses in a server's VSpace. The pages between the windows are not mapped.
+pub mod window {
+    /// First page of the image, as `image-link` links it.
+    pub const IMAGE: u64 = 0x40_0000;
+    /// End (exclusive) of the stack; the page below the stack stays unmapped, so an overflow faults.
+    pub const STACK_TOP: u64 = 0x2000_0000;
+    /// Bytes of stack.
+    pub const STACK_BYTES: u64 = 64 * 1024;
+    /// The IPC buffer, one page.
+    pub const IPC_BUFFER: u64 = 0x2100_0000;
+    /// The start-up configuration, read-only: a `u32` length, then that many bytes of postcard.
+    pub const CONFIG: u64 = 0x2200_0000;
+    /// The ring to serial-server's log, see `mmio::Ring`.
+    pub const LOG: u64 = 0x2300_0000;
+    /// First of the windows shared with other processes, [`SHARED_STEP`] apart.
+    pub const SHARED: u64 = 0x2400_0000;
+    /// Distance between two shared windows.
+    pub const SHARED_STEP: u64 = 0x10_0000;
+    /// First of the device register windows.
+    pub const DEVICES: u64 = 0x3000_0000;
+    /// fileserver: the images, one after the other, read-only.
+    pub const FILES: u64 = 0x1_0000_0000;
+    /// vmm-server: guest RAM; guest-physical address 0 is here.
+    pub const GUEST_RAM: u64 = 0x10_0000_0000;
+}
+
+/// Where root-task finds the bundle (spec, images) in its own VSpace, as `image-link` links it.
+pub const BUNDLE: u64 = 0x1000_0000;
+
+/// Bits of a process's notification word.
+pub mod event {
+    /// A deadline armed at timer-server has passed.
+    pub const TIMER: u64 = 1 << 0;
+    /// The console ring has bytes for the guest.
+    pub const CONSOLE: u64 = 1 << 1;
+    /// serial-server: the UART's interrupt. timer-server: the PIT's.
+    pub const INTERRUPT: u64 = 1 << 62;
+
+    /// serial-server: ring `n` has bytes to print (0 to 47).
+    pub const fn ring(n: usize) -> u64 {
+        1 << n
+    }
+    /// A process with passed-through interrupts: its line `n` (0 to 31) was raised.
+    pub const fn line(n: usize) -> u64 {
+        1 << (16 + n)
+    }
+}

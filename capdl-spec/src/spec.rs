@@ -1,0 +1,265 @@
+//! The specification that root-task interprets: every kernel object, every capability of every process, every mapping.
+//! It knows kernel objects only, neither VMs nor devices. Encoded as postcard at the head of the bundle (`Header`).
+//!
+//! Ids are positions in `Spec::objects`; root-task creates the objects in that order and never any other.
+
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// First bytes of a bundle.
+pub const MAGIC: [u8; 8] = *b"PORTCUL1";
+/// Bytes before the spec: magic, then the length of the spec and of the whole bundle as little-endian `u64`.
+pub const HEADER_LEN: usize = 24;
+
+/// Position in [`Spec::objects`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Id(pub u32);
+
+/// A whole system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The system's name.
+    pub name: String,
+    /// All kernel objects, in the order of their creation.
+    pub objects: Vec<Object>,
+    /// Contents of the CNodes.
+    pub caps: Vec<CapEntry>,
+    /// Frames mapped in VSpaces and EPTs; the paging structures they need come before them in `objects`.
+    pub mappings: Vec<Mapping>,
+    /// The processes, in the order in which they are started.
+    pub processes: Vec<Process>,
+    /// How the board is switched off, for the policy `Halt` and when the last VM has powered off.
+    pub power_off: Option<PowerOff>,
+    /// The console that root-task prints to before serial-server has it, and when serial-server is gone.
+    pub console: Option<Console>,
+}
+
+/// One kernel object, or one array of frames.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Unique name, for messages and for the map: `vmm0.tcb`.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// Kinds of kernel objects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Endpoint.
+    Endpoint,
+    /// Notification.
+    Notification,
+    /// CNode of 2^bits slots.
+    CNode {
+        /// log2 of the slots.
+        bits: u8,
+    },
+    /// Thread.
+    Tcb,
+    /// Root of a VSpace (PML4), assigned to the initial ASID pool.
+    VSpace,
+    /// Virtual CPU.
+    Vcpu,
+    /// Root of an EPT (EPT PML4), assigned to the initial ASID pool.
+    Ept,
+    /// A paging structure below the root `space`, mapped at `at`.
+    Paging {
+        /// The VSpace or EPT.
+        space: Id,
+        /// Level.
+        level: Level,
+        /// First address it covers.
+        at: u64,
+    },
+    /// `pages` frames in a row.
+    Frames {
+        /// Size of each.
+        size: PageSize,
+        /// How many.
+        pages: u32,
+        /// Where their contents come from.
+        fill: Fill,
+    },
+    /// I/O ports `first..=last`.
+    IoPorts {
+        /// First port.
+        first: u16,
+        /// Last port, inclusive.
+        last: u16,
+    },
+    /// The kernel's IRQControl.
+    IrqControl,
+}
+
+/// Level of a paging structure, for VSpaces and EPTs alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// Page directory pointer table: 512 GiB.
+    Pdpt,
+    /// Page directory: 1 GiB.
+    Directory,
+    /// Page table: 2 MiB.
+    Table,
+}
+
+/// Sizes of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PageSize {
+    /// 4 KiB.
+    Small,
+    /// 2 MiB.
+    Large,
+}
+
+impl PageSize {
+    /// log2 of the size in bytes.
+    pub const fn bits(self) -> u8 {
+        match self {
+            PageSize::Small => 12,
+            PageSize::Large => 21,
+        }
+    }
+}
+
+/// Where the contents of frames come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fill {
+    /// Fresh memory, zero.
+    Zero,
+    /// Fresh memory, `len` bytes copied from the bundle to `skip` bytes into the first page, the rest zero.
+    Copy {
+        /// Offset in the bundle.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// Bytes left zero at the start of the first page.
+        skip: u16,
+    },
+    /// The bundle's own pages, without a copy. Mapped read-only only. `offset` is page aligned.
+    Bundle {
+        /// Offset in the bundle.
+        offset: u64,
+    },
+    /// Physical memory outside RAM, from this address on.
+    Device {
+        /// Physical address, aligned to the page size.
+        paddr: u64,
+    },
+}
+
+/// A capability in a CNode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapEntry {
+    /// The CNode.
+    pub cnode: Id,
+    /// The slot in it.
+    pub slot: u32,
+    /// What it names: never `Frames`, `VSpace`, `Paging`, `Ept`.
+    pub object: Id,
+    /// Rights; ignored by the kernel for kinds without.
+    pub rights: Rights,
+    /// Badge of endpoint and notification capabilities; 0 is none.
+    pub badge: u64,
+}
+
+/// Rights of a capability or mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// Receive; readable.
+    pub read: bool,
+    /// Send; writable.
+    pub write: bool,
+    /// May pass capabilities (and be replied to).
+    pub grant: bool,
+}
+
+impl Rights {
+    /// All of them.
+    pub const ALL: Self = Self { read: true, write: true, grant: true };
+    /// Read only.
+    pub const READ: Self = Self { read: true, write: false, grant: false };
+    /// Write only: to signal or send.
+    pub const WRITE: Self = Self { read: false, write: true, grant: false };
+    /// Read and write.
+    pub const READ_WRITE: Self = Self { read: true, write: true, grant: false };
+    /// To call: send, and grant the reply.
+    pub const CALL: Self = Self { read: false, write: true, grant: true };
+}
+
+/// A row of frames in a VSpace or EPT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapping {
+    /// VSpace or EPT.
+    pub space: Id,
+    /// The frames, all of them, in order.
+    pub frames: Id,
+    /// Address of the first.
+    pub at: u64,
+    /// Rights.
+    pub rights: Rights,
+    /// Cacheable; device registers are not.
+    pub cached: bool,
+}
+
+/// A process: one thread in a CSpace and a VSpace of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its name.
+    pub name: String,
+    /// The thread.
+    pub tcb: Id,
+    /// First-level CNode.
+    pub cspace: Id,
+    /// Guard bits of the CSpace root.
+    pub guard_bits: u8,
+    /// VSpace.
+    pub vspace: Id,
+    /// The frame of the IPC buffer, one page, mapped at `ipc_buffer_at`.
+    pub ipc_buffer: Id,
+    /// See `ipc_buffer`.
+    pub ipc_buffer_at: u64,
+    /// Notification bound to the thread.
+    pub events: Option<Id>,
+    /// For a vmm-server: the VCPU and the EPT of its guest.
+    pub guest: Option<(Id, Id)>,
+    /// First instruction.
+    pub entry: u64,
+    /// Initial stack pointer.
+    pub stack: u64,
+    /// Priority, also its maximum controlled priority.
+    pub priority: u8,
+    /// What root-task does when it faults.
+    pub on_fault: OnFault,
+}
+
+/// What happens when a process faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFault {
+    /// It stays stopped; the others go on.
+    Stop,
+    /// Its memory is filled again and it starts anew.
+    Restart,
+    /// The machine stops.
+    Halt,
+}
+
+/// How the board is switched off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PowerOff {
+    /// The port, an object of kind `IoPorts`.
+    pub ports: Id,
+    /// Its number.
+    pub port: u16,
+    /// Bytes written to it, one by one.
+    pub bytes: Vec<u8>,
+}
+
+/// A 16550 that root-task may print to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Console {
+    /// Its ports, an object of kind `IoPorts`.
+    pub ports: Id,
+    /// The first of the eight.
+    pub port: u16,
+}
