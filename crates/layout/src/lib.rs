@@ -77,6 +77,23 @@ pub mod slot {
     pub const SIGNALS: Slot = Slot(32);
 }
 
+/// Badge of the endpoint capability of a server's client `n`. Bit 63 tells a call from a signal, whose badge is
+/// made of `event` bits.
+pub const fn client_badge(n: u64) -> u64 {
+    CALL_BIT | n
+}
+
+/// The client that a badge names, if it is a client's and not a signal's.
+pub const fn client_of(badge: u64) -> Option<u64> {
+    if badge & CALL_BIT != 0 { Some(badge & !CALL_BIT) } else { None }
+}
+
+/// Set in every client's badge, in no event.
+const CALL_BIT: u64 = 1 << 63;
+
+/// Set, beside the client's badge, in the badge of the fault endpoint that a process's thread has.
+pub const FAULT_BIT: u64 = 1 << 62;
+
 /// Virtual addresses in a server's VSpace. The pages between the windows are not mapped.
 pub mod window {
     /// First page of the image, as `image-link` links it.
