@@ -1,1 +1,14 @@
-//! stub
+//! VT-x as a VMM on seL4 sees it: what a VM exit says, what the VMCS fields are called, what CPUID, MSRs and control
+//! registers look like to the guest, and how an event enters it. References are to the Intel SDM (order number 325384,
+//! volume 3) by chapter title, since its numbering moves.
+//!
+//! The modules here are pure: they know neither capabilities nor system calls, and run in host tests.
+#![no_std]
+
+pub mod cpuid;
+pub mod cr;
+pub mod event;
+pub mod exit;
+pub mod gpr;
+pub mod msr;
+pub mod vmcs;
