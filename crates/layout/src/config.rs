@@ -44,7 +44,7 @@ pub struct Serial {
     /// The UART's line at irq-server.
     pub line: u8,
     /// Who prints, and who is typed at. The position is the client's doorbell bit, `event::ring(n)`.
-    pub rings: Vec<SerialRing, 48>,
+    pub rings: Vec<SerialRing, 24>,
 }
 
 /// One stream of bytes to the console.

@@ -77,8 +77,10 @@ pub mod slot {
     pub const SIGNALS: Slot = Slot(32);
 }
 
-/// Badge of the endpoint capability of a server's client `n`. Bit 63 tells a call from a signal, whose badge is
-/// made of `event` bits.
+// Badges have 28 bits: that is what the oldest kernel that Portcullis runs on gives them (libsel4, types.bf).
+
+/// Badge of the endpoint capability of a server's client `n`. Its highest bit tells a call from a signal, whose badge
+/// is made of `event` bits.
 pub const fn client_badge(n: u64) -> u64 {
     CALL_BIT | n
 }
@@ -89,10 +91,10 @@ pub const fn client_of(badge: u64) -> Option<u64> {
 }
 
 /// Set in every client's badge, in no event.
-const CALL_BIT: u64 = 1 << 63;
+const CALL_BIT: u64 = 1 << 27;
 
 /// Set, beside the client's badge, in the badge of the fault endpoint that a process's thread has.
-pub const FAULT_BIT: u64 = 1 << 62;
+pub const FAULT_BIT: u64 = 1 << 26;
 
 /// Virtual addresses in a server's VSpace. The pages between the windows are not mapped.
 pub mod window {
@@ -123,21 +125,21 @@ pub mod window {
 /// Where root-task finds the bundle (spec, images) in its own VSpace, as `image-link` links it.
 pub const BUNDLE: u64 = 0x1000_0000;
 
-/// Bits of a process's notification word.
+/// Bits of a process's notification word: 0 to 25.
 pub mod event {
     /// A deadline armed at timer-server has passed.
     pub const TIMER: u64 = 1 << 0;
     /// The console ring has bytes for the guest.
     pub const CONSOLE: u64 = 1 << 1;
     /// serial-server: the UART's interrupt. timer-server: the PIT's.
-    pub const INTERRUPT: u64 = 1 << 62;
+    pub const INTERRUPT: u64 = 1 << 25;
 
-    /// serial-server: ring `n` has bytes to print (0 to 47).
+    /// serial-server: ring `n` has bytes to print (0 to 23).
     pub const fn ring(n: usize) -> u64 {
         1 << n
     }
-    /// A process with passed-through interrupts: its line `n` (0 to 31) was raised.
+    /// A process with passed-through interrupts: its line `n` (0 to 15) was raised.
     pub const fn line(n: usize) -> u64 {
-        1 << (16 + n)
+        1 << (8 + n)
     }
 }
