@@ -1,0 +1,52 @@
+# Finds the programs of the build, and names the Debian package of each that is missing: all of them in one message.
+
+set(missing_packages "")
+function(require_tool variable program package)
+    find_program(${variable} ${program})
+    if(NOT ${variable})
+        list(APPEND missing_packages "${program} (Debian: ${package})")
+        set(missing_packages "${missing_packages}" PARENT_SCOPE)
+    endif()
+endfunction()
+
+require_tool(GCC gcc gcc)
+require_tool(CPP cpp cpp)
+require_tool(OBJCOPY objcopy binutils)
+require_tool(MAKE make make)
+require_tool(PATCH patch patch)
+require_tool(BASH bash bash)
+require_tool(XMLLINT xmllint libxml2-utils)
+find_program(CARGO cargo HINTS $ENV{HOME}/.cargo/bin)
+if(NOT CARGO)
+    list(APPEND missing_packages "cargo (rustup, or Debian: cargo)")
+endif()
+
+# The generators need three modules. The first python3 on PATH may be one without them, while the system's,
+# for which Debian packages them, has them.
+find_program(PATH_PYTHON python3)
+foreach(candidate IN ITEMS ${PATH_PYTHON} /usr/bin/python3)
+    set(missing_modules "")
+    foreach(module IN ITEMS ply six tempita)
+        execute_process(COMMAND ${candidate} -c "import ${module}" RESULT_VARIABLE absent OUTPUT_QUIET ERROR_QUIET)
+        if(absent)
+            list(APPEND missing_modules "python module ${module} (Debian: python3-${module})")
+        endif()
+    endforeach()
+    if(NOT missing_modules)
+        set(PYTHON ${candidate})
+        break()
+    endif()
+endforeach()
+if(NOT PYTHON)
+    list(APPEND missing_packages ${missing_modules})
+endif()
+
+if(missing_packages)
+    list(JOIN missing_packages "\n  " missing_packages)
+    message(FATAL_ERROR "the kernel cannot be built here; missing:\n  ${missing_packages}")
+endif()
+
+# The kernel's scripts start with `#!/usr/bin/env python`, a name that few systems still have.
+set(SHIM ${CMAKE_BINARY_DIR}/shim)
+file(CONFIGURE OUTPUT ${SHIM}/python CONTENT "#!/bin/sh\nexec ${PYTHON} \"$@\"\n")
+file(CHMOD ${SHIM}/python PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE)

@@ -1,0 +1,6 @@
+# For the IOMMU tests under QEMU without KVM, which emulates VT-d but neither VT-x nor PCIDs: a kernel that is
+# configured for either refuses to boot there. No guest runs on this one.
+include(${CMAKE_CURRENT_LIST_DIR}/pc99.cmake)
+kernel_config(VTX OFF)
+kernel_config(MAX_VPIDS 0)
+kernel_config(SUPPORT_PCID OFF)

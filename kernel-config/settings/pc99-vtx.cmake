@@ -1,0 +1,6 @@
+# The kernel Portcullis runs on: VT-x, VT-d, process-context identifiers. Boots in Bochs and on Intel boards.
+include(${CMAKE_CURRENT_LIST_DIR}/pc99.cmake)
+kernel_config(VTX ON)
+# One VPID tag per VCPU; 0 is the host's.
+kernel_config(MAX_VPIDS 1024)
+kernel_config(SUPPORT_PCID ON)
