@@ -52,6 +52,9 @@ pub mod slot {
     /// Endpoint of root-task: `proto::supervisor`.
     pub const SUPERVISOR: Slot = Slot(5);
 
+    /// root-task's endpoint again, for the kernel to send the thread's faults to: badge with [`super::FAULT_BIT`].
+    pub const FAULT: Slot = Slot(6);
+
     /// Endpoint of pci-server, badged with the client's identity; likewise the next four.
     pub const PCI: Slot = Slot(8);
     /// Endpoint of irq-server.
