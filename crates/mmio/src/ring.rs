@@ -1,0 +1,343 @@
+//! A byte stream from one domain to another through shared memory, with one producer and one consumer.
+//!
+//! Geometry: 64 bytes of header, then the data; the capacity is what is left of the window, less one byte, so that a
+//! full ring differs from an empty one. `head` and `tail` are offsets in the data, 0 to capacity.
+//!
+//! | offset | written by | field |
+//! |---|---|---|
+//! | 0 | consumer | `head`: the next byte to take |
+//! | 4 | producer | `tail`: where the next byte goes |
+//! | 8 | consumer sets, producer clears | the consumer sleeps: signal it when there are bytes |
+//! | 12 | producer sets, consumer clears | the producer sleeps: signal it when there is room |
+//!
+//! The peer may be hostile. Each side keeps its own offset to itself and takes the other's modulo the size: whatever
+//! the header says, every access stays in the window and every call ends. A liar garbles its own stream, no more.
+
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+
+use crate::Window;
+
+const HEAD: u64 = 0;
+const TAIL: u64 = 4;
+const CONSUMER_SLEEPS: u64 = 8;
+const PRODUCER_SLEEPS: u64 = 12;
+const HEADER: u64 = 64;
+
+/// The window is too small, too large or not aligned for a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotARing;
+
+/// A window laid out as a ring; the two ends are made from it. A window of zeros is an empty ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Ring {
+    window: Window,
+    /// Bytes of data, one more than fit.
+    size: u32,
+}
+
+impl Ring {
+    /// Lays a ring over `window`, which must be aligned to 4 bytes and hold the header and at least 2 bytes.
+    pub fn new(window: Window) -> Result<Self, NotARing> {
+        let data = window.len().checked_sub(HEADER).ok_or(NotARing)?;
+        let size = u32::try_from(data).map_err(|_| NotARing)?;
+        // Half of u32, so that the sum of two offsets cannot overflow.
+        let fits = (2..=u32::MAX / 2).contains(&size);
+        if !fits || !window.base().cast::<AtomicU32>().is_aligned() {
+            return Err(NotARing);
+        }
+        Ok(Self { window, size })
+    }
+
+    /// Bytes that fit.
+    pub fn capacity(&self) -> u32 {
+        self.size - 1
+    }
+
+    /// The sending end. It goes on where the last one stopped, so that a restarted producer tears no byte.
+    pub fn producer(self) -> Producer {
+        Producer { tail: self.offset(TAIL), ring: self }
+    }
+
+    /// The receiving end; it goes on where the last one stopped.
+    pub fn consumer(self) -> Consumer {
+        Consumer { head: self.offset(HEAD), ring: self }
+    }
+
+    /// A field of the header.
+    fn field(&self, at: u64) -> &AtomicU32 {
+        // SAFETY: `new` checked that the header is inside the window and aligned, all fields are multiples of 4, and
+        // an atomic may be shared with whoever changes it.
+        unsafe { AtomicU32::from_ptr(self.window.base().wrapping_add(at as usize).cast()) }
+    }
+
+    /// An offset from the header, made harmless.
+    fn offset(&self, at: u64) -> u32 {
+        self.field(at).load(Ordering::Acquire) % self.size
+    }
+
+    /// Bytes from `from` up to `to`, going round.
+    fn distance(&self, from: u32, to: u32) -> u32 {
+        (to + self.size - from) % self.size
+    }
+
+    /// Marks the caller as asleep; the fence orders the mark before the look at the other's offset.
+    fn sleep(&self, flag: u64) {
+        self.field(flag).store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether the peer sleeps, in which case the mark is taken away: one signal wakes it.
+    fn take_sleeper(&self, flag: u64) -> bool {
+        fence(Ordering::SeqCst);
+        self.field(flag).load(Ordering::Relaxed) != 0 && self.field(flag).swap(0, Ordering::AcqRel) != 0
+    }
+}
+
+/// The sending end of a ring.
+#[derive(Debug)]
+pub struct Producer {
+    ring: Ring,
+    tail: u32,
+}
+
+impl Producer {
+    /// Bytes that can be pushed now.
+    pub fn room(&self) -> u32 {
+        self.ring.capacity() - self.ring.distance(self.ring.offset(HEAD), self.tail)
+    }
+
+    /// Bytes pushed that the consumer has not taken yet.
+    pub fn pending(&self) -> u32 {
+        self.ring.capacity() - self.room()
+    }
+
+    /// Puts in as many of `bytes` as there is room for and returns how many. Follow it with [`Self::must_signal`].
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room() as usize);
+        let until_end = (self.ring.size - self.tail) as usize;
+        let (first, rest) = bytes[..count].split_at(count.min(until_end));
+        let data = HEADER + u64::from(self.tail);
+        // Both parts are inside: `tail` is below `size`, and `count` is below `size` too.
+        let written = self.ring.window.write(data, first).and(self.ring.window.write(HEADER, rest));
+        debug_assert!(written.is_ok());
+        self.tail = (self.tail + count as u32) % self.ring.size;
+        self.ring.field(TAIL).store(self.tail, Ordering::Release);
+        count
+    }
+
+    /// Whether the consumer sleeps and must be signalled. Asking takes the duty: the next answer is no.
+    pub fn must_signal(&mut self) -> bool {
+        self.ring.take_sleeper(CONSUMER_SLEEPS)
+    }
+
+    /// Asks to be signalled when there is room. Returns whether there is room after all, and then no signal comes.
+    pub fn park(&mut self) -> bool {
+        self.ring.sleep(PRODUCER_SLEEPS);
+        let room = self.room() > 0;
+        if room {
+            self.ring.field(PRODUCER_SLEEPS).store(0, Ordering::Relaxed);
+        }
+        room
+    }
+}
+
+/// The receiving end of a ring.
+#[derive(Debug)]
+pub struct Consumer {
+    ring: Ring,
+    head: u32,
+}
+
+impl Consumer {
+    /// Bytes that can be taken now.
+    pub fn available(&self) -> u32 {
+        self.ring.distance(self.head, self.ring.offset(TAIL))
+    }
+
+    /// Takes as many bytes as there are and `into` holds; returns how many.
+    pub fn pop(&mut self, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.available() as usize);
+        let until_end = (self.ring.size - self.head) as usize;
+        let (first, rest) = into[..count].split_at_mut(count.min(until_end));
+        let data = HEADER + u64::from(self.head);
+        let read = self.ring.window.read(data, first).and(self.ring.window.read(HEADER, rest));
+        debug_assert!(read.is_ok());
+        self.head = (self.head + count as u32) % self.ring.size;
+        self.ring.field(HEAD).store(self.head, Ordering::Release);
+        count
+    }
+
+    /// Takes one byte.
+    pub fn pop_byte(&mut self) -> Option<u8> {
+        let mut byte = [0];
+        (self.pop(&mut byte) == 1).then_some(byte[0])
+    }
+
+    /// Asks to be signalled when there are bytes. Returns whether there are some after all, and then no signal comes.
+    pub fn park(&mut self) -> bool {
+        self.ring.sleep(CONSUMER_SLEEPS);
+        let bytes = self.available() > 0;
+        if bytes {
+            self.ring.field(CONSUMER_SLEEPS).store(0, Ordering::Relaxed);
+        }
+        bytes
+    }
+
+    /// Whether the producer waits for room and must be signalled. Asking takes the duty: the next answer is no.
+    pub fn must_signal(&mut self) -> bool {
+        self.ring.take_sleeper(PRODUCER_SLEEPS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::{vec, vec::Vec};
+
+    /// `u64`s, so that the window is aligned.
+    fn window(len: u64) -> Window {
+        let words: &'static mut [u64] = vec![0u64; (len as usize).div_ceil(8)].leak();
+        Window::leak(zeroed_bytes(words)).part(0, len).unwrap()
+    }
+
+    fn zeroed_bytes(words: &'static mut [u64]) -> &'static mut [u8] {
+        // SAFETY: plain bytes of a static exclusive slice.
+        unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
+    }
+
+    fn ring(capacity: u64) -> (Producer, Consumer, Window) {
+        let window = window(HEADER + capacity + 1);
+        let ring = Ring::new(window).unwrap();
+        (ring.producer(), ring.consumer(), window)
+    }
+
+    #[test]
+    fn bytes_come_out_in_order_and_once() {
+        let (mut p, mut c, _) = ring(5);
+        assert_eq!(p.push(b"abcdefg"), 5);
+        assert_eq!(p.push(b"x"), 0);
+        let mut out = [0; 3];
+        assert_eq!((c.pop(&mut out), &out), (3, b"abc"));
+        assert_eq!(p.push(b"fgh"), 3);
+        let mut out = [0; 8];
+        assert_eq!(c.pop(&mut out), 5);
+        assert_eq!(&out[..5], b"defgh");
+        assert_eq!(c.pop(&mut out), 0);
+    }
+
+    #[test]
+    fn the_consumer_is_signalled_only_when_it_sleeps() {
+        let (mut p, mut c, _) = ring(8);
+        p.push(b"a");
+        assert!(!p.must_signal(), "it has not gone to sleep");
+        assert!(c.park(), "there is a byte, so it stays up");
+        assert!(!p.must_signal());
+        assert_eq!(c.pop_byte(), Some(b'a'));
+        assert!(!c.park());
+        p.push(b"b");
+        assert!(p.must_signal());
+        assert!(!p.must_signal(), "one signal is enough");
+    }
+
+    #[test]
+    fn the_producer_is_signalled_when_room_appears() {
+        let (mut p, mut c, _) = ring(2);
+        p.push(b"ab");
+        assert!(!p.park());
+        c.pop_byte();
+        assert!(c.must_signal());
+        assert!(!c.must_signal());
+        assert!(p.park(), "there is room already");
+    }
+
+    #[test]
+    fn a_restarted_end_goes_on_where_the_last_stopped() {
+        let (mut p, mut c, window) = ring(8);
+        p.push(b"abc");
+        c.pop_byte();
+        let again = Ring::new(window).unwrap();
+        again.producer().push(b"d");
+        let mut out = [0; 8];
+        assert_eq!(again.consumer().pop(&mut out), 3);
+        assert_eq!(&out[..3], b"bcd");
+    }
+
+    #[test]
+    fn a_window_without_room_or_alignment_is_no_ring() {
+        assert!(Ring::new(window(HEADER + 1)).is_err());
+        assert!(Ring::new(window(10)).is_err());
+        assert!(Ring::new(window(200).part(1, 100).unwrap()).is_err());
+        assert!(Ring::new(window(HEADER + 2)).is_ok());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(Vec<u8>),
+        Pop(usize),
+        ParkProducer,
+        ParkConsumer,
+        Lie(u64, u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..40).prop_map(Step::Push),
+            (0usize..40).prop_map(Step::Pop),
+            Just(Step::ParkProducer),
+            Just(Step::ParkConsumer),
+        ]
+    }
+
+    fn hostile_step() -> impl Strategy<Value = Step> {
+        let lie = (0u64..16, prop_oneof![any::<u32>(), 0u32..50]).prop_map(|(f, v)| Step::Lie(f * 4, v));
+        prop_oneof![step(), lie]
+    }
+
+    proptest! {
+        #[test]
+        fn honest_ends_lose_nothing(capacity in 1u64..30, steps in prop::collection::vec(step(), 0..80)) {
+            let (mut p, mut c, _) = ring(capacity);
+            let (mut sent, mut got) = (Vec::<u8>::new(), Vec::<u8>::new());
+            for step in steps {
+                match step {
+                    Step::Push(bytes) => { let n = p.push(&bytes); sent.extend(&bytes[..n]); }
+                    Step::Pop(len) => { let mut b = vec![0; len]; let n = c.pop(&mut b); got.extend(&b[..n]); }
+                    Step::ParkProducer => prop_assert_eq!(p.park(), p.room() > 0),
+                    _ => prop_assert_eq!(c.park(), c.available() > 0),
+                }
+                prop_assert_eq!(p.pending(), c.available());
+            }
+            let mut rest = vec![0; 64];
+            let n = c.pop(&mut rest);
+            got.extend(&rest[..n]);
+            prop_assert_eq!(sent, got);
+        }
+
+        #[test]
+        fn a_hostile_peer_breaks_neither_bounds_nor_calls(
+            capacity in 1u64..30,
+            steps in prop::collection::vec(hostile_step(), 0..80),
+        ) {
+            let guard = 32;
+            let outer = window(HEADER + capacity + 1 + guard);
+            outer.fill(HEADER + capacity + 1, guard, 0xa5).unwrap();
+            let inner = outer.part(0, HEADER + capacity + 1).unwrap();
+            let ring = Ring::new(inner).unwrap();
+            let (mut p, mut c) = (ring.producer(), ring.consumer());
+            for step in steps {
+                match step {
+                    Step::Push(bytes) => { prop_assert!(p.push(&bytes) <= bytes.len()); p.must_signal(); }
+                    Step::Pop(len) => { prop_assert!(c.pop(&mut vec![0; len]) <= len); c.must_signal(); }
+                    Step::ParkProducer => { p.park(); }
+                    Step::ParkConsumer => { c.park(); }
+                    Step::Lie(field, value) => inner.write_u32(field, value).unwrap(),
+                }
+                prop_assert!(p.room() <= ring.capacity() && c.available() <= ring.capacity());
+            }
+            let mut after = [0; 32];
+            outer.read(HEADER + capacity + 1, &mut after).unwrap();
+            prop_assert_eq!(after, [0xa5; 32]);
+        }
+    }
+}
