@@ -1,1 +1,180 @@
-//! stub
+//! Register models of the devices that a PC guest expects.
+//!
+//! A device is its registers and its queues.  It holds no capability, no lock, no clock and no pointer to the
+//! machine it sits in: time comes in as an argument, bytes wait in a queue, the interrupt is a level to ask for.
+//! What the ports mean is written beside each model, with the data sheet it follows and what it leaves out.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod board;
+pub mod pci;
+pub mod pic;
+pub mod pit;
+pub mod rtc;
+pub mod uart;
+
+#[cfg(test)]
+mod fuzz;
+
+use core::ops::Add;
+
+/// The size of one port access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Width {
+    /// One byte.
+    Byte,
+    /// Two bytes.
+    Word,
+    /// Four bytes.
+    Dword,
+}
+
+impl Width {
+    /// The number of bytes: 1, 2 or 4.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Byte => 1,
+            Self::Word => 2,
+            Self::Dword => 4,
+        }
+    }
+
+    /// All ones in the width: what an access that nobody answers reads.
+    pub const fn mask(self) -> u32 {
+        match self {
+            Self::Byte => 0xff,
+            Self::Word => 0xffff,
+            Self::Dword => 0xffff_ffff,
+        }
+    }
+
+    /// The width of `n` bytes, if the processor has such an access.
+    pub const fn from_bytes(n: u8) -> Option<Self> {
+        match n {
+            1 => Some(Self::Byte),
+            2 => Some(Self::Word),
+            4 => Some(Self::Dword),
+            _ => None,
+        }
+    }
+}
+
+/// Nanoseconds since the guest's start.
+///
+/// The type is a point in time; plain `u64` nanoseconds are distances.  Sums saturate: five centuries of
+/// running time is as good as never.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Nanos(pub u64);
+
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
+
+impl Nanos {
+    /// The guest's start.
+    pub const ZERO: Self = Self(0);
+
+    /// `seconds` after the start.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(SECOND))
+    }
+
+    /// `millis` milliseconds after the start.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
+    /// `micros` microseconds after the start.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros.saturating_mul(1_000))
+    }
+
+    /// The nanoseconds from `earlier` until here, or none if `earlier` is later.
+    pub const fn saturating_sub(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<u64> for Nanos {
+    type Output = Self;
+
+    fn add(self, nanoseconds: u64) -> Self {
+        Self(self.0.saturating_add(nanoseconds))
+    }
+}
+
+/// A device behind I/O ports.
+///
+/// `offset` counts from the device's first port.  Reads of unmapped registers float high, writes to them vanish.
+/// The value of a read has no bits outside the width; those of a written value are ignored.
+pub trait Device {
+    /// What an IN instruction of `width` at `offset` reads.
+    fn read(&mut self, offset: u16, width: Width, now: Nanos) -> u32;
+    /// Takes what an OUT instruction of `width` at `offset` writes.
+    fn write(&mut self, offset: u16, width: Width, value: u32, now: Nanos);
+    /// The level of the device's interrupt line now.
+    fn irq(&self) -> bool {
+        false
+    }
+}
+
+/// Reads a device of byte-wide registers as ISA does: byte by byte, at consecutive offsets.
+pub fn read_bytes(offset: u16, width: Width, mut byte: impl FnMut(u16) -> u8) -> u32 {
+    (0u16..).take(width.bytes()).fold(0, |value, i| {
+        value | u32::from(byte(offset.wrapping_add(i))) << (8 * i)
+    })
+}
+
+/// Writes a device of byte-wide registers as ISA does: byte by byte, at consecutive offsets.
+pub fn write_bytes(offset: u16, width: Width, value: u32, mut byte: impl FnMut(u16, u8)) {
+    for (i, value) in (0u16..).zip(value.to_le_bytes()).take(width.bytes()) {
+        byte(offset.wrapping_add(i), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn a_width_knows_its_size_and_its_ones() {
+        for (n, width, ones) in [
+            (1u8, Width::Byte, 0xff),
+            (2, Width::Word, 0xffff),
+            (4, Width::Dword, 0xffff_ffff),
+        ] {
+            assert_eq!(Width::from_bytes(n), Some(width));
+            assert_eq!(width.bytes(), usize::from(n));
+            assert_eq!(width.mask(), ones);
+        }
+        assert_eq!([0, 3, 5, 8].map(Width::from_bytes), [None; 4]);
+    }
+
+    #[test]
+    fn wide_accesses_split_into_bytes_lowest_first() {
+        assert_eq!(
+            read_bytes(0x10, Width::Dword, |offset| offset as u8),
+            0x1312_1110
+        );
+        assert_eq!(
+            read_bytes(0xffff, Width::Word, |offset| offset as u8),
+            0x00ff
+        );
+        let mut seen = Vec::new();
+        write_bytes(2, Width::Word, 0xaabb_ccdd, |offset, value| {
+            seen.push((offset, value))
+        });
+        assert_eq!(seen, [(2, 0xdd), (3, 0xcc)]);
+    }
+
+    #[test]
+    fn time_saturates() {
+        assert_eq!(Nanos(u64::MAX) + 1, Nanos(u64::MAX));
+        assert_eq!(Nanos(3).saturating_sub(Nanos(5)), 0);
+        assert_eq!(Nanos::from_millis(2), Nanos::from_micros(2000));
+        assert_eq!(Nanos::from_secs(1), Nanos(SECOND));
+    }
+}

@@ -1,0 +1,196 @@
+//! The PC's interrupt controllers: two 8259A, the second on input 2 of the first, and the edge/level register.
+//!
+//! Intel 8259A data sheet (231468); 82371SB (PIIX3, 290550) sections 2.5.3 and 2.5.8 for the ELCR at 0x4d0.
+//! The two INTA pulses are one call, so a request cannot vanish between them: a spurious interrupt is always
+//! input 7 of the first chip, never of the second.  The cascade input is sampled as a level.
+
+mod chip;
+#[cfg(test)]
+mod tests;
+
+use crate::{Device, Nanos, Width, read_bytes, write_bytes};
+use chip::{CASCADE, Chip, SPURIOUS};
+
+/// Inputs of each chip that the board wires as edge-triggered: timer, keyboard and cascade; RTC and FPU.
+const ALWAYS_EDGE: [u8; 2] = [0b0000_0111, 0b0010_0001];
+
+/// The interrupt controller pair.
+///
+/// New, it is as firmware leaves it: initialised, everything masked, vectors from 0.
+#[derive(Clone, Debug)]
+pub struct Pic {
+    first: Chip,
+    second: Chip,
+    ended: u16,
+}
+
+impl Default for Pic {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pic {
+    /// A pair with all inputs low and masked.
+    pub const fn new() -> Self {
+        Self {
+            first: Chip::new(),
+            second: Chip::new(),
+            ended: 0,
+        }
+    }
+
+    /// Drives interrupt line `irq` (0 to 15).  Line 2 is the cascade; it and anything above 15 is ignored.
+    pub fn set_line(&mut self, irq: u8, level: bool) {
+        match irq {
+            CASCADE => {}
+            0..8 => self.first.set_line(irq, level),
+            8..16 => {
+                self.second.set_line(irq - 8, level);
+                self.cascade();
+            }
+            _ => {}
+        }
+    }
+
+    /// The INTR output: a line that is neither masked nor outranked asks for service.
+    pub fn pending(&self) -> bool {
+        self.first.request().is_some()
+    }
+
+    /// The processor's interrupt acknowledge: returns the vector and puts the line into service.
+    ///
+    /// When nothing asks any more, it is the vector of line 7, and no service begins (8259A, "Interrupt Sequence").
+    pub fn acknowledge(&mut self) -> u8 {
+        let Some(level) = self.first.acknowledge() else {
+            return self.first.vector(SPURIOUS);
+        };
+        if level != CASCADE {
+            self.note_automatic_end(level);
+            return self.first.vector(level);
+        }
+        let level = self.second.acknowledge().unwrap_or(SPURIOUS);
+        self.cascade();
+        self.note_automatic_end(level + 8);
+        self.second.vector(level)
+    }
+
+    /// Whether line `irq` has a request that was not acknowledged yet (its IRR bit), masked or not.
+    pub const fn requested(&self, irq: u8) -> bool {
+        Self::bit(self.first.irr(), self.second.irr(), irq)
+    }
+
+    /// Whether the guest has masked line `irq`, itself or by the cascade.
+    pub const fn masked(&self, irq: u8) -> bool {
+        let cascade = if self.first.imr() & 1 << CASCADE != 0 {
+            0xff
+        } else {
+            0
+        };
+        Self::bit(self.first.imr(), self.second.imr() | cascade, irq)
+    }
+
+    /// Whether line `irq` is being served: acknowledged, its end of interrupt not yet written.
+    pub const fn in_service(&self, irq: u8) -> bool {
+        Self::bit(self.first.isr(), self.second.isr(), irq)
+    }
+
+    /// The lines, one bit each, whose service ended since the last call: the moment to unmask a real line.
+    pub fn take_ended(&mut self) -> u16 {
+        core::mem::take(&mut self.ended)
+    }
+
+    /// The first chip's ports, 0x20 and 0x21.
+    pub fn primary(&mut self) -> Ports<'_> {
+        Ports {
+            pic: self,
+            bank: Bank::First,
+        }
+    }
+
+    /// The second chip's ports, 0xa0 and 0xa1.
+    pub fn secondary(&mut self) -> Ports<'_> {
+        Ports {
+            pic: self,
+            bank: Bank::Second,
+        }
+    }
+
+    /// The edge/level control registers, 0x4d0 and 0x4d1.
+    pub fn elcr(&mut self) -> Ports<'_> {
+        Ports {
+            pic: self,
+            bank: Bank::Elcr,
+        }
+    }
+
+    const fn bit(first: u8, second: u8, irq: u8) -> bool {
+        irq < 16 && (first as u16 | (second as u16) << 8) & 1 << irq != 0
+    }
+
+    /// In automatic EOI mode the service ends with the acknowledge.
+    const fn note_automatic_end(&mut self, irq: u8) {
+        if !self.in_service(irq) {
+            self.ended |= 1 << irq;
+        }
+    }
+
+    /// Carries the second chip's INT to the first chip's input 2.
+    fn cascade(&mut self) {
+        self.first.set_cascade(self.second.request().is_some());
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Bank {
+    First,
+    Second,
+    Elcr,
+}
+
+/// Two ports of the pair, as a device.
+#[derive(Debug)]
+pub struct Ports<'a> {
+    pic: &'a mut Pic,
+    bank: Bank,
+}
+
+impl Ports<'_> {
+    fn read_byte(&mut self, offset: u16) -> u8 {
+        let value = match (self.bank, offset) {
+            (Bank::First, 0 | 1) => self.pic.first.read(offset == 1),
+            (Bank::Second, 0 | 1) => self.pic.second.read(offset == 1),
+            (Bank::Elcr, 0) => self.pic.first.elcr(),
+            (Bank::Elcr, 1) => self.pic.second.elcr(),
+            _ => 0xff,
+        };
+        self.pic.cascade();
+        value
+    }
+
+    fn write_byte(&mut self, offset: u16, value: u8) {
+        let pic = &mut *self.pic;
+        match (self.bank, offset) {
+            (Bank::First, 0) => pic.ended |= u16::from(pic.first.write_command(value)),
+            (Bank::First, 1) => pic.first.write_data(value),
+            (Bank::Second, 0) => pic.ended |= u16::from(pic.second.write_command(value)) << 8,
+            (Bank::Second, 1) => pic.second.write_data(value),
+            (Bank::Elcr, 0) => pic.first.set_elcr(value & !ALWAYS_EDGE[0]),
+            (Bank::Elcr, 1) => pic.second.set_elcr(value & !ALWAYS_EDGE[1]),
+            _ => {}
+        }
+        pic.cascade();
+    }
+}
+
+impl Device for Ports<'_> {
+    fn read(&mut self, offset: u16, width: Width, _now: Nanos) -> u32 {
+        read_bytes(offset, width, |offset| self.read_byte(offset))
+    }
+
+    fn write(&mut self, offset: u16, width: Width, value: u32, _now: Nanos) {
+        write_bytes(offset, width, value, |offset, value| {
+            self.write_byte(offset, value)
+        });
+    }
+}

@@ -1,0 +1,334 @@
+//! The 8254 interval timer at ports 0x40 to 0x43, and port 0x61, which gates its counter 2 to the speaker.
+//!
+//! Intel 8254 data sheet (231164); 82371SB (PIIX3, 290550) section 2.5.6 for port 0x61.  The clock runs at
+//! 1,193,182 Hz and is derived from the caller's time by exact integer arithmetic, so it never drifts.
+//! Left out: the moment between the two CLK edges of a load, and parity and I/O check errors on port 0x61.
+
+mod counter;
+#[cfg(test)]
+mod tests;
+
+use crate::{Device, Nanos, SECOND, Width, read_bytes, write_bytes};
+use counter::{Counter, Mode};
+
+/// Ticks per second: a twelfth of 14.31818 MHz.
+pub const HZ: u64 = 1_193_182;
+
+/// Ticks of counter 0 that are kept for a guest which falls behind; later ones are lost.
+pub const MAX_OWED: u32 = 100;
+
+/// Port 0x61: bits that read as they were written (gate, speaker, and the two error checks' enables).
+const P61_WRITABLE: u8 = 0x0f;
+const P61_GATE: u8 = 1 << 0;
+/// Port 0x61: toggles with every refresh of the memory, about every 15 µs.
+const P61_REFRESH: u8 = 1 << 4;
+const P61_OUT2: u8 = 1 << 5;
+/// Ticks between two refreshes: counter 1's usual count.
+const REFRESH_TICKS: u64 = 18;
+
+/// The control word's counter field that means "read back".
+const READ_BACK: u8 = 3;
+
+/// How the count passes the byte-wide port: bits 5 and 4 of the control word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Access {
+    Low = 1,
+    High = 2,
+    LowHigh = 3,
+}
+
+/// A counter and the byte-wide port before it.
+#[derive(Clone, Copy, Debug)]
+struct Channel {
+    counter: Counter,
+    access: Access,
+    /// The low byte of a count whose high byte is still to come.
+    low: Option<u8>,
+    /// The next byte read of a pair is the high one.
+    read_high: bool,
+    latched: Option<u16>,
+    status: Option<u8>,
+}
+
+impl Channel {
+    const fn new(gate: bool) -> Self {
+        let counter = Counter::new(gate);
+        Self {
+            counter,
+            access: Access::LowHigh,
+            low: None,
+            read_high: false,
+            latched: None,
+            status: None,
+        }
+    }
+
+    fn program(&mut self, control: u8) {
+        let access = match control >> 4 & 3 {
+            1 => Access::Low,
+            2 => Access::High,
+            _ => Access::LowHigh,
+        };
+        self.counter.program(Mode::of(control), control & 1 != 0);
+        *self = Self {
+            access,
+            low: None,
+            read_high: false,
+            latched: None,
+            status: None,
+            ..*self
+        };
+    }
+
+    fn latch_count(&mut self, tick: u64) {
+        self.latched.get_or_insert(self.counter.value(tick));
+    }
+
+    fn latch_status(&mut self, tick: u64) {
+        let status = u8::from(self.counter.out(tick)) << 7
+            | u8::from(self.counter.null_count(tick)) << 6
+            | (self.access as u8) << 4
+            | self.counter.control();
+        self.status.get_or_insert(status);
+    }
+
+    fn read(&mut self, tick: u64) -> u8 {
+        if let Some(status) = self.status.take() {
+            return status;
+        }
+        let [low, high] = self
+            .latched
+            .unwrap_or_else(|| self.counter.value(tick))
+            .to_le_bytes();
+        let (value, last) = match (self.access, self.read_high) {
+            (Access::Low, _) => (low, true),
+            (Access::High, _) => (high, true),
+            (Access::LowHigh, false) => (low, false),
+            (Access::LowHigh, true) => (high, true),
+        };
+        self.read_high = !last;
+        if last {
+            self.latched = None;
+        }
+        value
+    }
+
+    fn write(&mut self, value: u8, tick: u64) {
+        let bytes = match (self.access, self.low.take()) {
+            (Access::Low, _) => [value, 0],
+            (Access::High, _) => [0, value],
+            (Access::LowHigh, Some(low)) => [low, value],
+            (Access::LowHigh, None) => {
+                self.low = Some(value);
+                return self.counter.first_byte();
+            }
+        };
+        self.counter.load(u16::from_le_bytes(bytes), tick);
+    }
+}
+
+/// The interval timer.
+///
+/// # Interrupt 0
+/// The interrupt is a rising edge of OUT0.  A VMM cannot be there at each of them, so the timer counts them, and the
+/// guest is given one pulse per interrupt it takes: a guest that counts ticks loses none of up to [`MAX_OWED`].
+///
+/// ```
+/// # use devices::{Nanos, pic::Pic, pit::Pit};
+/// fn drive(pit: &mut Pit, pic: &mut Pic, now: Nanos) -> Option<Nanos> {
+///     if pit.poll(now) > 0 {
+///         if pic.masked(0) {
+///             pit.forgive(); // A masked line remembers one edge, as on hardware.
+///             pic.set_line(0, false);
+///             pic.set_line(0, true);
+///         } else if !pic.requested(0) && pit.pay() {
+///             pic.set_line(0, false);
+///             pic.set_line(0, true);
+///         }
+///     }
+///     pit.next_edge(now)
+/// }
+/// ```
+/// Call it when the deadline has passed and after each acknowledge of line 0.
+#[derive(Clone, Debug)]
+pub struct Pit {
+    channels: [Channel; 3],
+    /// The tick up to which edges of OUT0 are counted; time does not run backwards.
+    tick: u64,
+    owed: u32,
+    port_61: u8,
+}
+
+impl Default for Pit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pit {
+    /// A timer with no counter programmed, and the gate of counter 2 low.
+    pub const fn new() -> Self {
+        let channels = [Channel::new(true), Channel::new(true), Channel::new(false)];
+        Self {
+            channels,
+            tick: 0,
+            owed: 0,
+            port_61: 0,
+        }
+    }
+
+    /// Counts the rising edges of OUT0 until `now`; returns the number the guest was not given yet.
+    pub fn poll(&mut self, now: Nanos) -> u32 {
+        self.advance(now);
+        self.owed
+    }
+
+    /// The edges that were counted and not given to the guest yet, at most [`MAX_OWED`].
+    pub const fn owed(&self) -> u32 {
+        self.owed
+    }
+
+    /// Takes one edge of those owed, to be given to the guest.
+    pub const fn pay(&mut self) -> bool {
+        let owed = self.owed > 0;
+        self.owed = self.owed.saturating_sub(1);
+        owed
+    }
+
+    /// Drops the edges owed.
+    pub const fn forgive(&mut self) {
+        self.owed = 0;
+    }
+
+    /// Counts the edges until `now` and takes all that are owed: for a guest that is to have one interrupt for all.
+    pub fn take_edges(&mut self, now: Nanos) -> u32 {
+        self.advance(now);
+        core::mem::take(&mut self.owed)
+    }
+
+    /// When OUT0 rises next: the deadline to arm.  `None` if it never does; `now` if it did so uncounted.
+    ///
+    /// A guest may choose periods down to two ticks, 1.7 µs: bound the rate where deadlines cost something.
+    pub fn next_edge(&self, now: Nanos) -> Option<Nanos> {
+        let rise = self.channels[0].counter.next_rise(self.tick)?;
+        Some(time_of(rise).max(now))
+    }
+
+    /// Reads port 0x61.
+    pub fn read_61(&mut self, now: Nanos) -> u8 {
+        let tick = self.advance(now);
+        let refresh = if tick / REFRESH_TICKS & 1 != 0 {
+            P61_REFRESH
+        } else {
+            0
+        };
+        let out2 = if self.channels[2].counter.out(tick) {
+            P61_OUT2
+        } else {
+            0
+        };
+        self.port_61 | refresh | out2
+    }
+
+    /// Writes port 0x61.
+    pub fn write_61(&mut self, value: u8, now: Nanos) {
+        let tick = self.advance(now);
+        self.port_61 = value & P61_WRITABLE;
+        self.channels[2]
+            .counter
+            .set_gate(value & P61_GATE != 0, tick);
+    }
+
+    /// Moves to `now` and returns its tick.
+    fn advance(&mut self, now: Nanos) -> u64 {
+        let tick = tick_at(now).max(self.tick);
+        if tick != self.tick {
+            let rises = self.channels[0].counter.rises(self.tick, tick);
+            self.owe(rises);
+            for channel in &mut self.channels {
+                channel.counter.advance(tick);
+            }
+            self.tick = tick;
+        }
+        tick
+    }
+
+    fn owe(&mut self, rises: u64) {
+        self.owed = (u64::from(self.owed))
+            .saturating_add(rises)
+            .min(MAX_OWED.into()) as u32;
+    }
+
+    fn read_byte(&mut self, offset: u16, now: Nanos) -> u8 {
+        let tick = self.advance(now);
+        self.channels
+            .get_mut(usize::from(offset))
+            .map_or(0xff, |channel| channel.read(tick))
+    }
+
+    fn write_byte(&mut self, offset: u16, value: u8, now: Nanos) {
+        let tick = self.advance(now);
+        let before = self.channels[0].counter.out(tick);
+        match offset {
+            0..=2 => self.channels[usize::from(offset)].write(value, tick),
+            3 => self.write_control(value, tick),
+            _ => {}
+        }
+        // A write can raise OUT0 at once: a control word does if the counter had it low.
+        self.owe((!before && self.channels[0].counter.out(tick)).into());
+    }
+
+    fn write_control(&mut self, value: u8, tick: u64) {
+        let select = value >> 6;
+        if select == READ_BACK {
+            return self.read_back(value, tick);
+        }
+        let channel = &mut self.channels[usize::from(select)];
+        if value >> 4 & 3 == 0 {
+            return channel.latch_count(tick);
+        }
+        channel.program(value);
+        if select == 0 {
+            // Ticks of the old programme mean nothing to the new one.
+            self.owed = 0;
+        }
+    }
+
+    fn read_back(&mut self, value: u8, tick: u64) {
+        for (i, channel) in self.channels.iter_mut().enumerate() {
+            if value & 2 << i == 0 {
+                continue;
+            }
+            if value & 1 << 5 == 0 {
+                channel.latch_count(tick);
+            }
+            if value & 1 << 4 == 0 {
+                channel.latch_status(tick);
+            }
+        }
+    }
+}
+
+impl Device for Pit {
+    fn read(&mut self, offset: u16, width: Width, now: Nanos) -> u32 {
+        // The control register cannot be read.
+        read_bytes(offset, width, |offset| self.read_byte(offset, now))
+    }
+
+    fn write(&mut self, offset: u16, width: Width, value: u32, now: Nanos) {
+        write_bytes(offset, width, value, |offset, value| {
+            self.write_byte(offset, value, now)
+        });
+    }
+}
+
+/// The ticks that have passed at `now`.
+const fn tick_at(now: Nanos) -> u64 {
+    now.0 / SECOND * HZ + now.0 % SECOND * HZ / SECOND
+}
+
+/// The first nanosecond at which `tick` has passed.
+const fn time_of(tick: u64) -> Nanos {
+    let seconds = (tick / HZ).saturating_mul(SECOND);
+    Nanos(seconds.saturating_add((tick % HZ * SECOND).div_ceil(HZ)))
+}
