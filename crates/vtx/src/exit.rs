@@ -3,6 +3,8 @@
 //! What an exit does not carry (interruption information, the linear address, instruction information) stays in the
 //! VMCS; the few exits that need it say so.
 
+pub use devices::Width;
+
 use crate::gpr::{Gpr, Gprs};
 
 /// An exit as VMEnter returned it (`sel4/arch/vmenter.h`, message registers 0 and 3 to 16).
@@ -208,35 +210,6 @@ pub enum Direction {
     In,
     /// Out of the guest.
     Out,
-}
-
-/// How wide an I/O access is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Width {
-    Byte,
-    Word,
-    Dword,
-}
-
-impl Width {
-    /// 1, 2 or 4.
-    pub const fn bytes(self) -> u8 {
-        match self {
-            Width::Byte => 1,
-            Width::Word => 2,
-            Width::Dword => 4,
-        }
-    }
-
-    /// The bits that a value of this width has.
-    pub const fn mask(self) -> u32 {
-        match self {
-            Width::Byte => 0xff,
-            Width::Word => 0xffff,
-            Width::Dword => 0xffff_ffff,
-        }
-    }
 }
 
 /// An I/O instruction. The data is in AL, AX or EAX, or, for a string access, in memory: `VmcsField::GuestLinearAddress`

@@ -1,0 +1,122 @@
+//! A bzImage: a setup header (boot.rst, "The Real-Mode Kernel Header"), real-mode code that the 32-bit protocol does
+//! not run, and protected-mode code that unpacks the kernel. It is loaded where the kernel wants to end up, so that the
+//! code need not move itself there first.
+
+use super::zero_page::{LOADED_HIGH, ZeroPage, header};
+use super::{Error, File, HIGH_MEMORY, Kernel, Step};
+use heapless::Vec;
+
+/// First protocol with `pref_address` and `init_size`, without which nobody knows how much memory the kernel uses.
+const OLDEST: u16 = 0x020a;
+/// `xloadflags`: a 64-bit kernel.
+const XLF_KERNEL_64: u16 = 1 << 0;
+const SECTOR: u64 = 512;
+/// boot.rst: zero setup sectors mean four.
+const DEFAULT_SETUP_SECTORS: u8 = 4;
+
+/// Reads the header in `head`, the file's first bytes. `size` is the file's.
+pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
+    let header = Header(head);
+    if header.bytes(header::BOOT_FLAG) != Some([0x55, 0xaa])
+        || header.bytes(header::MAGIC) != Some(*b"HdrS")
+    {
+        return Err(Error::NotAKernel);
+    }
+    let version = header.u16(header::VERSION)?;
+    if version < OLDEST || header.u8(header::LOADFLAGS)? & LOADED_HIGH == 0 {
+        return Err(Error::TooOld { version });
+    }
+    if version >= 0x020c && header.u16(header::XLOADFLAGS)? & XLF_KERNEL_64 != 0 {
+        return Err(Error::SixtyFourBit);
+    }
+    let sectors = match header.u8(header::START)? {
+        0 => DEFAULT_SETUP_SECTORS,
+        sectors => sectors,
+    };
+    let offset = (u64::from(sectors) + 1) * SECTOR;
+    let len = size
+        .checked_sub(offset)
+        .filter(|&len| len != 0)
+        .ok_or(Error::Truncated)?;
+    if len < u64::from(header.u32(header::SYSSIZE)?) * 16 {
+        return Err(Error::Truncated);
+    }
+    let place = Place::of(&header)?;
+    let mut steps = Vec::new();
+    steps
+        .push(Step::Copy {
+            file: File::Kernel,
+            offset,
+            gpa: place.load,
+            len,
+        })
+        .map_err(|_| Error::BadHeader)?;
+    Ok(Kernel {
+        steps,
+        end: place.unpacked_end.max(place.load.saturating_add(len)),
+        entry: u32::try_from(place.load).map_err(|_| Error::BadHeader)?,
+        initrd_max: header.u32(header::INITRD_ADDR_MAX)?.into(),
+        command_line_max: usize::try_from(header.u32(header::CMDLINE_SIZE)?).unwrap_or(usize::MAX),
+        zero_page: ZeroPage::with_header_of(head),
+    })
+}
+
+/// Where the protected-mode code goes, and where it puts the kernel.
+struct Place {
+    load: u64,
+    unpacked_end: u64,
+}
+
+impl Place {
+    /// The kernel unpacks to its preferred address when that is where it was loaded, and also when it was loaded lower,
+    /// as a kernel that cannot be relocated is: at 1 MiB.
+    fn of(header: &Header) -> Result<Self, Error> {
+        let preferred = header.u64(header::PREF_ADDRESS)?;
+        let relocatable = header.u8(header::RELOCATABLE)? != 0;
+        let alignment = u64::from(header.u32(header::KERNEL_ALIGNMENT)?);
+        if preferred < HIGH_MEMORY
+            || (relocatable && (alignment == 0 || preferred % alignment != 0))
+        {
+            return Err(Error::BadHeader);
+        }
+        let init_size = u64::from(header.u32(header::INIT_SIZE)?);
+        let unpacked_end = preferred.checked_add(init_size).ok_or(Error::BadHeader)?;
+        Ok(Place {
+            load: if relocatable { preferred } else { HIGH_MEMORY },
+            unpacked_end,
+        })
+    }
+}
+
+/// Little-endian fields by their offset in the file.
+struct Header<'a>(&'a [u8]);
+
+impl Header<'_> {
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..)?.first_chunk().copied()
+    }
+
+    fn u8(&self, at: usize) -> Result<u8, Error> {
+        self.bytes(at)
+            .map(u8::from_le_bytes)
+            .ok_or(Error::Truncated)
+    }
+
+    fn u16(&self, at: usize) -> Result<u16, Error> {
+        self.bytes(at)
+            .map(u16::from_le_bytes)
+            .ok_or(Error::Truncated)
+    }
+
+    fn u32(&self, at: usize) -> Result<u32, Error> {
+        self.bytes(at)
+            .map(u32::from_le_bytes)
+            .ok_or(Error::Truncated)
+    }
+
+    fn u64(&self, at: usize) -> Result<u64, Error> {
+        self.bytes(at)
+            .map(u64::from_le_bytes)
+            .ok_or(Error::Truncated)
+    }
+}

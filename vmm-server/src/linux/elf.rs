@@ -1,0 +1,122 @@
+//! A vmlinux: a 32-bit x86 ELF executable, whose segments go to their physical addresses and whose entry point is
+//! physical too. It comes without a setup header, so what the header would say is a constant here.
+
+use super::{Error, File, Kernel, MAX_STEPS, Step, zero_page::ZeroPage};
+use heapless::Vec;
+use object::Endianness;
+use object::elf::{EM_386, EM_X86_64, ET_EXEC, FileHeader32, PF_X, PT_LOAD, ProgramHeader32};
+use object::read::elf::{FileHeader, ProgramHeader};
+
+/// Loadable segments that a kernel may have; Linux has three or four.
+pub const MAX_SEGMENTS: usize = 8;
+/// COMMAND_LINE_SIZE of Linux on x86, without the NUL.
+const COMMAND_LINE_MAX: usize = 2047;
+/// boot.rst on `initrd_addr_max`, for a kernel that does not say.
+const INITRD_MAX: u64 = 0x37ff_ffff;
+/// `e_ident[EI_CLASS]` of a 64-bit file.
+const ELFCLASS64: u8 = 2;
+const EI_CLASS: usize = 4;
+
+/// Reads the headers of a vmlinux, all of them in `head`, its first bytes. `size` is the file's.
+pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
+    if head.get(EI_CLASS) == Some(&ELFCLASS64) {
+        return Err(Error::SixtyFourBit);
+    }
+    let file = FileHeader32::<Endianness>::parse(head).map_err(|_| Error::BadHeader)?;
+    let endian = file.endian().map_err(|_| Error::BadHeader)?;
+    match file.e_machine(endian) {
+        EM_386 => {}
+        EM_X86_64 => return Err(Error::SixtyFourBit),
+        _ => return Err(Error::NotAKernel),
+    }
+    if endian != Endianness::Little || file.e_type(endian) != ET_EXEC {
+        return Err(Error::NotAKernel);
+    }
+    let segments = file
+        .program_headers(endian, head)
+        .map_err(|_| Error::BadHeader)?;
+    let mut steps = Vec::new();
+    for segment in segments.iter().filter(|s| s.p_type(endian) == PT_LOAD) {
+        add_segment(segment, endian, size, &mut steps)?;
+    }
+    refuse_overlaps(&mut steps)?;
+    let entry = file.e_entry(endian);
+    if !segments.iter().any(|s| runs(s, endian, entry)) {
+        return Err(Error::BadHeader);
+    }
+    let end = steps
+        .iter()
+        .map(|step| step.range().1)
+        .max()
+        .ok_or(Error::BadHeader)?;
+    Ok(Kernel {
+        steps,
+        end,
+        entry,
+        initrd_max: INITRD_MAX,
+        command_line_max: COMMAND_LINE_MAX,
+        zero_page: ZeroPage::with_own_header(),
+    })
+}
+
+type Segment = ProgramHeader32<Endianness>;
+
+fn add_segment(
+    segment: &Segment,
+    endian: Endianness,
+    size: u64,
+    steps: &mut Vec<Step, MAX_STEPS>,
+) -> Result<(), Error> {
+    let gpa = u64::from(segment.p_paddr(endian));
+    let offset = u64::from(segment.p_offset(endian));
+    let in_file = u64::from(segment.p_filesz(endian));
+    let in_memory = u64::from(segment.p_memsz(endian));
+    let zeros = in_memory.checked_sub(in_file).ok_or(Error::BadHeader)?;
+    if offset + in_file > size {
+        return Err(Error::Truncated);
+    }
+    let copy = Step::Copy {
+        file: File::Kernel,
+        offset,
+        gpa,
+        len: in_file,
+    };
+    let zero = Step::Zero {
+        gpa: gpa + in_file,
+        len: zeros,
+    };
+    for step in [(in_file, copy), (zeros, zero)]
+        .into_iter()
+        .filter(|(len, _)| *len != 0)
+        .map(|(_, step)| step)
+    {
+        // One step stays free for the initrd.
+        if steps.len() + 1 >= MAX_STEPS || steps.push(step).is_err() {
+            return Err(Error::BadHeader);
+        }
+    }
+    Ok(())
+}
+
+/// Sorts the steps by address, and refuses those that would undo each other.
+fn refuse_overlaps(steps: &mut [Step]) -> Result<(), Error> {
+    steps.sort_unstable_by_key(|step| step.range().0);
+    let overlap = steps
+        .windows(2)
+        .any(|pair| matches!(pair, [a, b] if a.range().1 > b.range().0));
+    if overlap {
+        Err(Error::BadHeader)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether the processor can start at `entry` in this segment.
+fn runs(segment: &Segment, endian: Endianness, entry: u32) -> bool {
+    let start = segment.p_paddr(endian);
+    segment.p_type(endian) == PT_LOAD
+        && segment.p_flags(endian) & PF_X == PF_X
+        && entry
+            .checked_sub(start)
+            .is_some_and(|offset| offset < segment.p_filesz(endian))
+}

@@ -1,0 +1,46 @@
+//! What the loader puts under 1 MiB, and where. GDT, boot parameters and command line lie in the first 64 KiB, which
+//! Linux never allocates (X86_RESERVE_LOW) and reads once. The page directory has to outlive the boot, since the guest
+//! runs on it whenever its paging is off: it lies in the BIOS's 64 KiB, which the memory map reserves.
+
+use super::Plan;
+
+/// Guest-physical address of the GDT.
+pub const GDT: u64 = 0x1000;
+/// Guest-physical address of the zero page.
+pub const ZERO_PAGE: u64 = 0x2000;
+/// Guest-physical address of the command line.
+pub const COMMAND_LINE: u64 = 0x3000;
+/// Bytes for the command line, its NUL included.
+pub const COMMAND_LINE_SIZE: usize = 0x1000;
+/// Guest-physical address of the identity page directory: CR3 while the guest's paging is off.
+pub const PAGE_DIRECTORY: u64 = 0xf_0000;
+
+/// Selector of the flat code segment (boot.rst, "32-bit Boot Protocol").
+pub const BOOT_CS: u16 = 0x10;
+/// Selector of the flat data segment.
+pub const BOOT_DS: u16 = 0x18;
+/// The GDT: two empty entries, then 4 GiB of 32-bit code and of data, already marked as accessed.
+pub const GDT_ENTRIES: [u64; 4] = [0, 0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
+/// Limit of the GDT, for GDTR.
+pub const GDT_LIMIT: u32 = 8 * GDT_ENTRIES.len() as u32 - 1;
+
+/// Entry `index` of the page directory: 4 MiB at its own address, present, writable, open to user mode (an unpaged guest
+/// has no such protection), accessed and dirty, so that the processor never writes it.
+pub const fn page_directory_entry(index: u16) -> u32 {
+    (index as u32 & 0x3ff) << 22 | 0xe7
+}
+
+impl Plan {
+    /// Calls `put` with every piece of low memory: a guest-physical address and the bytes for it.
+    pub fn low_memory(&self, command_line: &[u8], mut put: impl FnMut(u64, &[u8])) {
+        for (at, entry) in (GDT..).step_by(8).zip(GDT_ENTRIES) {
+            put(at, &entry.to_le_bytes());
+        }
+        put(ZERO_PAGE, self.zero_page.bytes());
+        put(COMMAND_LINE, command_line);
+        put(COMMAND_LINE + command_line.len() as u64, &[0]);
+        for (at, index) in (PAGE_DIRECTORY..).step_by(4).zip(0..1024) {
+            put(at, &page_directory_entry(index).to_le_bytes());
+        }
+    }
+}

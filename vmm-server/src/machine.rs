@@ -1,0 +1,211 @@
+//! The board that the guest sees: which device answers for a port, and how the devices' interrupt outputs reach the
+//! processor. A fixed machine, so a table: two devices on one port fail to compile.
+//!
+//! Unowned ports read all ones and swallow writes, as an ISA bus does. There is no memory-mapped device yet.
+
+use devices::{
+    Device, Nanos, Width,
+    board::{Board, Reset},
+    pci::ConfigSpace,
+    pic::Pic,
+    pit::Pit,
+    rtc::Rtc,
+    uart::Uart,
+};
+
+/// Interrupt lines, by their IBM PC numbers.
+mod line {
+    pub const PIT: u8 = 0;
+    pub const UART: u8 = 4;
+    pub const RTC: u8 = 8;
+}
+
+/// The devices, as the port table names them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Nobody,
+    PicPrimary,
+    PicSecondary,
+    Elcr,
+    Pit,
+    Port61,
+    Rtc,
+    Uart,
+    Pci,
+    Board,
+}
+
+/// First port, last port, owner. 0xcf9, the reset control register, lies inside mechanism 1's address port: `Pci`
+/// passes byte accesses there on to the board.
+const PORTS: [(u16, u16, Owner); 12] = [
+    (0x020, 0x021, Owner::PicPrimary),
+    (0x040, 0x043, Owner::Pit),
+    (0x060, 0x060, Owner::Board),
+    (0x061, 0x061, Owner::Port61),
+    (0x064, 0x064, Owner::Board),
+    (0x070, 0x071, Owner::Rtc),
+    (0x080, 0x080, Owner::Board),
+    (0x092, 0x092, Owner::Board),
+    (0x0a0, 0x0a1, Owner::PicSecondary),
+    (0x3f8, 0x3ff, Owner::Uart),
+    (0x4d0, 0x4d1, Owner::Elcr),
+    (0xcf8, 0xcff, Owner::Pci),
+];
+
+/// Ports below this one are looked up in `OWNERS`; no device is above.
+const TABLE_LEN: usize = 0xd00;
+
+/// Owner and first port of its range, for every port of the table.
+static OWNERS: [(Owner, u16); TABLE_LEN] = {
+    let mut table = [(Owner::Nobody, 0); TABLE_LEN];
+    let mut row = 0;
+    while row < PORTS.len() {
+        let (first, last, owner) = PORTS[row];
+        let mut port = first;
+        while port <= last {
+            assert!(matches!(table[port as usize].0, Owner::Nobody), "two devices share a port");
+            table[port as usize] = (owner, first);
+            port += 1;
+        }
+        row += 1;
+    }
+    table
+};
+
+/// The board.
+pub struct Machine {
+    /// Interrupt controllers.
+    pub pic: Pic,
+    /// Interval timer, and port 0x61.
+    pub pit: Pit,
+    /// Real-time clock and CMOS.
+    pub rtc: Rtc,
+    /// COM1.
+    pub uart: Uart,
+    /// The virtual PCI bus.
+    pub pci: ConfigSpace,
+    /// Reset and delay ports.
+    pub board: Board,
+    /// A reset that the guest asked for by a port.
+    reset: Option<Reset>,
+    /// A timer's programming changed, or a deadline passed: `next_event` may be another one.
+    timers_changed: bool,
+}
+
+impl Machine {
+    /// A board after power-on.
+    pub fn new(ram: u64, unix_seconds: u64) -> Self {
+        Self {
+            pic: Pic::new(),
+            pit: Pit::new(),
+            rtc: Rtc::new(ram, unix_seconds),
+            uart: Uart::new(),
+            pci: ConfigSpace::new(),
+            board: Board::new(),
+            reset: None,
+            timers_changed: true,
+        }
+    }
+
+    /// What an IN of `width` from `port` reads.
+    pub fn read(&mut self, port: u16, width: Width, now: Nanos) -> u32 {
+        let Some(&(owner, first)) = OWNERS.get(usize::from(port)) else {
+            return width.mask();
+        };
+        let offset = port - first;
+        match owner {
+            Owner::Nobody => width.mask(),
+            Owner::PicPrimary => self.pic.primary().read(offset, width, now),
+            Owner::PicSecondary => self.pic.secondary().read(offset, width, now),
+            Owner::Elcr => self.pic.elcr().read(offset, width, now),
+            Owner::Pit => self.pit.read(offset, width, now),
+            Owner::Port61 => u32::from(self.pit.read_61(now)) | width.mask() & !0xff,
+            Owner::Rtc => self.rtc.read(offset, width, now),
+            Owner::Uart => {
+                let value = self.uart.read(offset, width, now);
+                self.pic.set_line(line::UART, self.uart.irq());
+                value
+            }
+            Owner::Pci => self.pci.read(port, width),
+            Owner::Board => self.board.read(port, width),
+        }
+    }
+
+    /// Takes what an OUT of `width` to `port` writes.
+    pub fn write(&mut self, port: u16, width: Width, value: u32, now: Nanos) {
+        let Some(&(owner, first)) = OWNERS.get(usize::from(port)) else {
+            return;
+        };
+        let offset = port - first;
+        match owner {
+            Owner::Nobody => {}
+            Owner::PicPrimary => self.pic.primary().write(offset, width, value, now),
+            Owner::PicSecondary => self.pic.secondary().write(offset, width, value, now),
+            Owner::Elcr => self.pic.elcr().write(offset, width, value, now),
+            Owner::Pit => {
+                self.pit.write(offset, width, value, now);
+                self.timers_changed = true;
+            }
+            Owner::Port61 => self.pit.write_61(value as u8, now),
+            Owner::Rtc => {
+                self.rtc.write(offset, width, value, now);
+                self.timers_changed = true;
+            }
+            Owner::Uart => {
+                self.uart.write(offset, width, value, now);
+                self.pic.set_line(line::UART, self.uart.irq());
+            }
+            Owner::Pci if port == 0xcf9 && width == Width::Byte => self.reset = self.board.write(port, width, value),
+            Owner::Pci => self.pci.write(port, width, value),
+            Owner::Board => self.reset = self.board.write(port, width, value),
+        }
+    }
+
+    /// Bytes for the guest's serial line have come or gone: its interrupt may have changed.
+    pub fn uart_changed(&mut self) {
+        self.pic.set_line(line::UART, self.uart.irq());
+    }
+
+    /// Takes the passing of time into account: raises the timers' interrupts that are due.
+    pub fn advance(&mut self, now: Nanos) {
+        self.timers_changed = true;
+        self.pit.poll(now);
+        self.rtc.poll(now);
+        self.pic.set_line(line::RTC, self.rtc.irq());
+        self.pay_tick();
+    }
+
+    /// The vector of the interrupt that the processor takes now.
+    pub fn acknowledge(&mut self) -> u8 {
+        let vector = self.pic.acknowledge();
+        self.pay_tick();
+        vector
+    }
+
+    /// The earliest moment at which a timer wants to interrupt, if that may have changed since the last call.
+    pub fn take_next_event(&mut self, now: Nanos) -> Option<Option<Nanos>> {
+        if !core::mem::take(&mut self.timers_changed) {
+            return None;
+        }
+        let pit = self.pit.next_edge(now);
+        let rtc = self.rtc.next_event(now);
+        Some(match (pit, rtc) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        })
+    }
+
+    /// The reset that the guest asked for since the last call.
+    pub fn take_reset(&mut self) -> Option<Reset> {
+        self.reset.take()
+    }
+
+    /// Gives the guest a timer tick that it is owed, once it has taken the one before: none is lost while the guest
+    /// or its VMM was busy elsewhere, which a guest that counts ticks would see as a slow clock.
+    fn pay_tick(&mut self) {
+        if self.pit.owed() > 0 && !self.pic.requested(line::PIT) && self.pit.pay() {
+            self.pic.set_line(line::PIT, false);
+            self.pic.set_line(line::PIT, true);
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! Kernels made by hand, and what the loader makes of them.
+
+use linux_raw_sys::bootparam::{boot_e820_entry, boot_params, setup_header};
+use proptest::prelude::*;
+use std::mem::offset_of;
+use vmm_server::linux::{Error, File, Guest, Image, Plan, Step, Unreadable, e820, low};
+
+const MIB: u64 = 1 << 20;
+
+fn guest(ram: u64, initrd: u64) -> Guest<'static> {
+    Guest {
+        ram,
+        initrd,
+        command_line: b"console=ttyS0",
+    }
+}
+
+fn plan(kernel: &[u8], ram: u64, initrd: u64) -> Result<Plan, Error> {
+    Plan::new(&mut { kernel }, &guest(ram, initrd))
+}
+
+struct Segment {
+    paddr: u32,
+    filesz: u32,
+    memsz: u32,
+}
+
+/// A vmlinux: its segments lie behind each other from file offset 0x1000, all executable.
+fn vmlinux(entry: u32, segments: &[Segment]) -> Vec<u8> {
+    let mut file = b"\x7fELF\x01\x01\x01".to_vec();
+    file.resize(16, 0);
+    file.extend([2, 0, 3, 0, 1, 0, 0, 0]); // ET_EXEC, EM_386, EV_CURRENT
+    file.extend(entry.to_le_bytes());
+    file.extend([52, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]); // program headers; no sections; no flags
+    file.extend([52, 0, 32, 0, segments.len() as u8, 0, 40, 0, 0, 0, 0, 0]);
+    let mut offset = 0x1000;
+    for s in segments {
+        let vaddr = s.paddr.wrapping_add(0xc000_0000);
+        for word in [1, offset, vaddr, s.paddr, s.filesz, s.memsz, 7, 0x1000] {
+            file.extend(word.to_le_bytes());
+        }
+        offset += s.filesz;
+    }
+    file.resize(offset as usize, 0x90);
+    file
+}
+
+fn small_vmlinux() -> Vec<u8> {
+    vmlinux(
+        0x0100_0000,
+        &[
+            Segment {
+                paddr: 0x0100_0000,
+                filesz: 0x3000,
+                memsz: 0x3000,
+            },
+            Segment {
+                paddr: 0x0100_4000,
+                filesz: 0x1000,
+                memsz: 0x9000,
+            },
+        ],
+    )
+}
+
+/// A bzImage with Debian's figures: four setup sectors, protocol 2.15, 64 KiB of code.
+fn bzimage() -> Vec<u8> {
+    let mut file = vec![0u8; 5 * 512 + 0x1_0000];
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x1f1, &[4]);
+    put(0x1f4, &0x1000u32.to_le_bytes());
+    put(0x1fe, &[0x55, 0xaa, 0xeb, 0x66]);
+    put(0x202, b"HdrS\x0f\x02");
+    put(0x211, &[1]);
+    put(0x22c, &0x7fff_ffffu32.to_le_bytes());
+    put(0x230, &0x0100_0000u32.to_le_bytes());
+    put(0x234, &[1]);
+    put(0x238, &2047u32.to_le_bytes());
+    put(0x258, &0x0100_0000u64.to_le_bytes());
+    put(0x260, &0x010d_0000u32.to_le_bytes());
+    file
+}
+
+fn u32_at(page: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(page[at..at + 4].try_into().unwrap())
+}
+
+#[test]
+fn a_vmlinux_goes_to_its_physical_addresses() {
+    let plan = plan(&small_vmlinux(), 64 * MIB, 0).unwrap();
+    let file = File::Kernel;
+    assert_eq!(
+        plan.steps.as_slice(),
+        [
+            Step::Copy {
+                file,
+                offset: 0x1000,
+                gpa: 0x0100_0000,
+                len: 0x3000
+            },
+            Step::Copy {
+                file,
+                offset: 0x4000,
+                gpa: 0x0100_4000,
+                len: 0x1000
+            },
+            Step::Zero {
+                gpa: 0x0100_5000,
+                len: 0x8000
+            },
+        ]
+    );
+    assert_eq!(plan.entry, 0x0100_0000);
+}
+
+#[test]
+fn a_bzimage_goes_where_it_wants_to_unpack() {
+    let plan = plan(&bzimage(), 64 * MIB, 0).unwrap();
+    let copy = Step::Copy {
+        file: File::Kernel,
+        offset: 2560,
+        gpa: 0x0100_0000,
+        len: 0x1_0000,
+    };
+    assert_eq!(plan.steps.as_slice(), [copy]);
+    assert_eq!(plan.entry, 0x0100_0000);
+}
+
+#[test]
+fn a_bzimage_that_cannot_move_goes_to_1_mib() {
+    let mut kernel = bzimage();
+    kernel[0x234] = 0;
+    assert_eq!(plan(&kernel, 64 * MIB, 0).unwrap().entry, 0x10_0000);
+}
+
+#[test]
+fn the_initrd_ends_where_ram_ends() {
+    let plan = plan(&bzimage(), 64 * MIB, 0x1234).unwrap();
+    let initrd = Step::Copy {
+        file: File::Initrd,
+        offset: 0,
+        gpa: 64 * MIB - 0x2000,
+        len: 0x1234,
+    };
+    assert_eq!(plan.steps.last(), Some(&initrd));
+}
+
+#[test]
+fn the_initrd_stays_below_what_the_kernel_can_reach() {
+    let plan = plan(&small_vmlinux(), 2048 * MIB, 0x1000).unwrap();
+    assert_eq!(
+        plan.steps.last().unwrap().range(),
+        (0x37ff_f000, 0x3800_0000)
+    );
+}
+
+#[test]
+fn the_zero_page_names_everything() {
+    let plan = plan(&bzimage(), 64 * MIB, 0x1234).unwrap();
+    let page = plan.zero_page.bytes();
+    let hdr = offset_of!(boot_params, hdr);
+    assert_eq!(
+        u32_at(page, hdr + offset_of!(setup_header, ramdisk_image)),
+        0x03ff_e000
+    );
+    assert_eq!(
+        u32_at(page, hdr + offset_of!(setup_header, ramdisk_size)),
+        0x1234
+    );
+    assert_eq!(
+        u32_at(page, hdr + offset_of!(setup_header, cmd_line_ptr)),
+        low::COMMAND_LINE as u32
+    );
+    assert_eq!(page[hdr + offset_of!(setup_header, type_of_loader)], 0xff);
+    assert_eq!(page[offset_of!(boot_params, sentinel)], 0);
+    // Copied from the image.
+    assert_eq!(
+        u32_at(page, hdr + offset_of!(setup_header, init_size)),
+        0x010d_0000
+    );
+}
+
+#[test]
+fn a_vmlinux_gets_a_header_made_for_it() {
+    let plan = plan(&small_vmlinux(), 64 * MIB, 0).unwrap();
+    let page = plan.zero_page.bytes();
+    let hdr = offset_of!(boot_params, hdr);
+    assert_eq!(
+        u32_at(page, hdr + offset_of!(setup_header, header)),
+        u32::from_le_bytes(*b"HdrS")
+    );
+    assert_eq!(page[hdr + offset_of!(setup_header, loadflags)], 1);
+    assert_eq!(
+        u32_at(page, hdr + offset_of!(setup_header, ramdisk_size)),
+        0
+    );
+}
+
+#[test]
+fn the_memory_map_of_128_mib() {
+    use e820::Kind::{Reserved, Usable};
+    let expected = [
+        (0, 0x9fc00, Usable),
+        (0x9fc00, 0x400, Reserved),
+        (0xf0000, 0x10000, Reserved),
+        (0x100000, 0x7f00000, Usable),
+    ];
+    let map: Vec<_> = e820::map(128 * MIB)
+        .iter()
+        .map(|e| (e.base, e.size, e.kind))
+        .collect();
+    assert_eq!(map, expected);
+
+    let plan = plan(&bzimage(), 128 * MIB, 0).unwrap();
+    let page = plan.zero_page.bytes();
+    assert_eq!(page[offset_of!(boot_params, e820_entries)], 4);
+    let last = offset_of!(boot_params, e820_table) + 3 * size_of::<boot_e820_entry>();
+    assert_eq!(
+        page[last..last + 20],
+        *b"\0\0\x10\0\0\0\0\0\0\0\xf0\x07\0\0\0\0\x01\0\0\0"
+    );
+}
+
+#[test]
+fn low_memory_is_reserved_or_never_allocated_and_does_not_overlap() {
+    let plan = plan(&bzimage(), 64 * MIB, 0).unwrap();
+    let mut pieces = Vec::new();
+    plan.low_memory(b"quiet", |gpa, bytes| pieces.push((gpa, bytes.to_vec())));
+    pieces.sort();
+    for pair in pieces.windows(2) {
+        assert!(pair[0].0 + pair[0].1.len() as u64 <= pair[1].0);
+    }
+    for (gpa, bytes) in &pieces {
+        let end = gpa + bytes.len() as u64;
+        assert!((*gpa >= 0x1000 && end <= 0x1_0000) || (*gpa >= 0xf_0000 && end <= 0x10_0000));
+    }
+    let line: Vec<u8> = pieces
+        .iter()
+        .filter(|p| (0x3000..0x4000).contains(&p.0))
+        .flat_map(|p| p.1.clone())
+        .collect();
+    assert_eq!(line, b"quiet\0");
+}
+
+#[test]
+fn the_page_directory_maps_every_address_to_itself() {
+    assert_eq!(low::page_directory_entry(0), 0x0000_00e7);
+    assert_eq!(low::page_directory_entry(1), 0x0040_00e7);
+    assert_eq!(low::page_directory_entry(1023), 0xffc0_00e7);
+}
+
+#[test]
+fn the_boot_segments_are_flat() {
+    assert_eq!(
+        low::GDT_ENTRIES[usize::from(low::BOOT_CS) / 8],
+        0x00cf_9b00_0000_ffff
+    );
+    assert_eq!(
+        low::GDT_ENTRIES[usize::from(low::BOOT_DS) / 8],
+        0x00cf_9300_0000_ffff
+    );
+    assert_eq!(low::GDT_LIMIT, 31);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let need = 0x020d_0000; // 16 MiB and init_size
+    assert_eq!(
+        plan(&bzimage(), 32 * MIB, 0).unwrap_err(),
+        Error::TooLarge {
+            need,
+            have: 32 * MIB
+        }
+    );
+    let error = plan(&bzimage(), 34 * MIB, 2 * MIB).unwrap_err();
+    assert_eq!(
+        error,
+        Error::TooLarge {
+            need: need + 2 * MIB,
+            have: 34 * MIB
+        }
+    );
+    assert_eq!(
+        error.to_string(),
+        "kernel and initrd need 35648 KiB of memory, the guest has 34816 KiB"
+    );
+}
+
+#[test]
+fn an_initrd_too_high_by_a_byte_is_refused() {
+    let kernel_end = 0x020d_0000;
+    assert!(plan(&bzimage(), 64 * MIB, 64 * MIB - kernel_end).is_ok());
+    assert!(matches!(
+        plan(&bzimage(), 64 * MIB, 64 * MIB - kernel_end + 1),
+        Err(Error::TooLarge { .. })
+    ));
+    assert!(matches!(
+        plan(&bzimage(), 64 * MIB, u64::MAX),
+        Err(Error::TooLarge { .. })
+    ));
+}
+
+#[test]
+fn files_that_are_no_kernel() {
+    assert_eq!(plan(b"", 64 * MIB, 0).unwrap_err(), Error::NotAKernel);
+    assert_eq!(
+        plan(b"#!/bin/sh\n", 64 * MIB, 0).unwrap_err(),
+        Error::NotAKernel
+    );
+    let mut arm = small_vmlinux();
+    arm[18] = 40;
+    assert_eq!(plan(&arm, 64 * MIB, 0).unwrap_err(), Error::NotAKernel);
+}
+
+#[test]
+fn a_64_bit_kernel_is_refused_by_name() {
+    let mut elf = small_vmlinux();
+    elf[4] = 2;
+    assert_eq!(plan(&elf, 64 * MIB, 0).unwrap_err(), Error::SixtyFourBit);
+    let mut image = bzimage();
+    image[0x236] = 1;
+    assert_eq!(plan(&image, 64 * MIB, 0).unwrap_err(), Error::SixtyFourBit);
+}
+
+#[test]
+fn an_old_protocol_and_a_zimage_are_refused_by_name() {
+    let mut image = bzimage();
+    image[0x206] = 9;
+    let error = plan(&image, 64 * MIB, 0).unwrap_err();
+    assert_eq!(error, Error::TooOld { version: 0x209 });
+    assert_eq!(
+        error.to_string(),
+        "boot protocol 2.09; 2.10 or later is needed"
+    );
+    let mut image = bzimage();
+    image[0x211] = 0;
+    assert_eq!(
+        plan(&image, 64 * MIB, 0).unwrap_err(),
+        Error::TooOld { version: 0x20f }
+    );
+}
+
+#[test]
+fn a_file_cut_short_is_told_from_a_bad_one() {
+    let elf = small_vmlinux();
+    assert_eq!(
+        plan(&elf[..elf.len() - 1], 64 * MIB, 0).unwrap_err(),
+        Error::Truncated
+    );
+    let image = bzimage();
+    assert_eq!(
+        plan(&image[..image.len() - 1], 64 * MIB, 0).unwrap_err(),
+        Error::Truncated
+    );
+    assert_eq!(
+        plan(&image[..0x210], 64 * MIB, 0).unwrap_err(),
+        Error::Truncated
+    );
+}
+
+#[test]
+fn segments_in_the_way_of_each_other_or_of_the_loader_are_refused() {
+    let start = Segment {
+        paddr: 0x0100_0000,
+        filesz: 0x2000,
+        memsz: 0x2000,
+    };
+    let inside = Segment {
+        paddr: 0x0100_1000,
+        filesz: 0x10,
+        memsz: 0x10,
+    };
+    assert_eq!(
+        plan(&vmlinux(0x0100_0000, &[start, inside]), 64 * MIB, 0).unwrap_err(),
+        Error::BadHeader
+    );
+    let low = Segment {
+        paddr: 0x2000,
+        filesz: 0x2000,
+        memsz: 0x2000,
+    };
+    assert_eq!(
+        plan(&vmlinux(0x2000, &[low]), 64 * MIB, 0).unwrap_err(),
+        Error::BadHeader
+    );
+}
+
+#[test]
+fn an_entry_outside_the_code_is_refused() {
+    let mut elf = small_vmlinux();
+    elf[27] = 0x02;
+    assert_eq!(plan(&elf, 64 * MIB, 0).unwrap_err(), Error::BadHeader);
+}
+
+#[test]
+fn the_command_line_has_a_limit() {
+    let mut image = bzimage();
+    image[0x238..0x23c].copy_from_slice(&255u32.to_le_bytes());
+    let line = [b'a'; 256];
+    let with = |command_line| {
+        Plan::new(
+            &mut image.as_slice(),
+            &Guest {
+                ram: 64 * MIB,
+                initrd: 0,
+                command_line,
+            },
+        )
+    };
+    assert!(with(&line[..255]).is_ok());
+    assert_eq!(
+        with(&line).unwrap_err(),
+        Error::CommandLineTooLong {
+            length: 256,
+            max: 255
+        }
+    );
+    assert_eq!(with(b"a\0b").unwrap_err(), Error::CommandLineHasNul);
+}
+
+#[test]
+fn memory_that_is_no_pc_is_refused() {
+    assert_eq!(plan(&bzimage(), MIB, 0).unwrap_err(), Error::MemorySize);
+    assert_eq!(
+        plan(&bzimage(), 4096 * MIB, 0).unwrap_err(),
+        Error::MemorySize
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_called_a_bad_kernel() {
+    struct Broken;
+    impl Image for Broken {
+        fn size(&self) -> u64 {
+            u64::MAX
+        }
+        fn read(&mut self, _: u64, _: &mut [u8]) -> Result<usize, Unreadable> {
+            Err(Unreadable)
+        }
+    }
+    assert_eq!(
+        Plan::new(&mut Broken, &guest(64 * MIB, 0)).unwrap_err(),
+        Error::Unreadable
+    );
+}
+
+/// A file with these first bytes that claims any length.
+struct Claims(Vec<u8>, u64);
+
+impl Image for Claims {
+    fn size(&self) -> u64 {
+        self.1
+    }
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<usize, Unreadable> {
+        self.0.as_slice().read(offset, into)
+    }
+}
+
+/// Whatever the plan is, following it cannot hurt anything but the guest's own high memory.
+fn check(plan: &Plan, ram: u64) {
+    let mut ranges: Vec<_> = plan.steps.iter().map(Step::range).collect();
+    ranges.sort();
+    assert!(
+        ranges
+            .iter()
+            .all(|&(start, end)| MIB <= start && start < end && end <= ram)
+    );
+    assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_refused_or_planned(bytes: Vec<u8>, size: u64, ram: u64, initrd: u64) {
+        let _ = Plan::new(&mut Claims(bytes, size), &guest(ram, initrd));
+    }
+
+    #[test]
+    fn a_damaged_kernel_is_refused_or_harmless(
+        elf: bool,
+        edits in prop::collection::vec((0usize..0x300, any::<u8>()), 0..6),
+        size in prop_oneof![Just(0x1_1000u64), any::<u64>()],
+        ram in 2 * MIB..3072 * MIB,
+        initrd in 0..64 * MIB,
+    ) {
+        let mut file = if elf { small_vmlinux() } else { bzimage() };
+        for (at, byte) in edits {
+            // Half of the edits go to the program headers or to the setup header.
+            let at = if elf || at % 2 == 0 { at % 0x80 } else { 0x1f1 + at % 0x80 };
+            file[at] = byte;
+        }
+        if let Ok(plan) = Plan::new(&mut Claims(file, size), &guest(ram, initrd)) {
+            check(&plan, ram);
+        }
+    }
+}
