@@ -2,9 +2,46 @@
 //!
 //! `spec` is the result, which root-task interprets; it is all that an image needs of this crate. Everything that
 //! leads there (feature `host`) runs on the developer's machine: authority is decided before boot.
-#![no_std]
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `system` | what a user writes, typed |
+//! | `board`, `guest` | what the tables know: boards, and images that need no path |
+//! | `checks` | laws that a description may break, each with its remedy (`mistake`) |
+//! | `parts` | who there is, and whom they call |
+//! | `compile`, `wire`, `builder`, `elf`, `bundle` | the parts as kernel objects, capabilities and mappings |
+//! | `laws` | laws that every compiled specification keeps |
+//! | `map`, `draw` | the specification for people: as text, as a picture |
+#![cfg_attr(not(feature = "host"), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 pub mod spec;
+
+#[cfg(feature = "host")]
+pub mod board;
+#[cfg(feature = "host")]
+mod builder;
+#[cfg(feature = "host")]
+pub mod bundle;
+#[cfg(feature = "host")]
+mod checks;
+#[cfg(feature = "host")]
+pub mod compile;
+#[cfg(feature = "host")]
+mod elf;
+#[cfg(feature = "host")]
+pub mod guest;
+#[cfg(feature = "host")]
+pub mod host;
+#[cfg(feature = "host")]
+pub mod laws;
+#[cfg(feature = "host")]
+pub mod mistake;
+#[cfg(feature = "host")]
+pub mod parts;
+#[cfg(feature = "host")]
+pub mod system;
+#[cfg(feature = "host")]
+mod wire;

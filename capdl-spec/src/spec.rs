@@ -32,6 +32,8 @@ pub struct Spec {
     pub power_off: Option<PowerOff>,
     /// The console that root-task prints to before serial-server has it, and when serial-server is gone.
     pub console: Option<Console>,
+    /// What happens when the last VM has powered off.
+    pub when_off: WhenOff,
 }
 
 /// One kernel object, or one array of frames.
@@ -233,15 +235,28 @@ pub struct Process {
     pub on_fault: OnFault,
 }
 
-/// What happens when a process faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What happens when a process faults. Words of the description in lower case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnFault {
     /// It stays stopped; the others go on.
+    #[default]
     Stop,
     /// Its memory is filled again and it starts anew.
     Restart,
     /// The machine stops.
     Halt,
+}
+
+/// What happens when the last VM has powered off. Words of the description: `power-off`, `stay`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenOff {
+    /// The machine is switched off, where the board can be.
+    #[default]
+    PowerOff,
+    /// The servers and components go on.
+    Stay,
 }
 
 /// How the board is switched off.

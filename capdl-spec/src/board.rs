@@ -1,0 +1,141 @@
+//! Boards: the devices that the servers own, the interrupt lines they use, and how the machine is switched off.
+//! Sources: Intel 440FX and PIIX3 data sheets (ports, ISA interrupts as I/O APIC inputs); for `bochs` also its user
+//! manual (ports 0x402, 0xe9 and 0x8900). What lies on the PCI bus is for pci-server to find out, not for a table.
+
+use serde::{Deserialize, Deserializer, de::Error};
+use toml::Spanned;
+
+/// A machine that Portcullis runs on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Board {
+    /// As the description's `board` names it.
+    pub name: &'static str,
+    /// In a few words.
+    pub about: &'static str,
+    /// The console's 16550.
+    pub uart: Device,
+    /// The 8254: channels 0 to 2 and the mode register.
+    pub pit: Device,
+    /// Port 0x61: gate and output of the 8254's channel 2.
+    pub gate: PortRange,
+    /// The MC146818 and its CMOS.
+    pub rtc: Device,
+    /// PCI configuration mechanism 1.
+    pub pci: PortRange,
+    /// Bytes and the port to write them to, one by one, to switch the machine off.
+    pub power_off: Option<(u16, &'static [u8])>,
+    /// Ports by which an emulator takes marks and text, which a description may give to a guest.
+    pub debug_ports: &'static [(u16, &'static str)],
+    /// Most RAM that guests may have together, in bytes.
+    pub guest_ram: u64,
+}
+
+/// A device of the board: its ports and its interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// As messages and maps call it.
+    pub name: &'static str,
+    /// Its registers.
+    pub ports: PortRange,
+    /// Its interrupt.
+    pub line: Source,
+}
+
+/// Ports `first..=last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port, inclusive.
+    pub last: u16,
+}
+
+/// An input of an I/O APIC. ISA interrupts are edge triggered and active high.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// 0 is the first I/O APIC.
+    pub ioapic: u8,
+    /// Its input, 0 to 23.
+    pub pin: u8,
+}
+
+const fn ports(first: u16, last: u16) -> PortRange {
+    PortRange { first, last }
+}
+
+const fn isa(name: &'static str, ports: PortRange, pin: u8) -> Device {
+    Device { name, ports, line: Source { ioapic: 0, pin } }
+}
+
+/// What every PC has.
+const PC: Board = Board {
+    name: "pc",
+    about: "PC with a UART at 0x3f8",
+    uart: isa("uart", ports(0x3f8, 0x3ff), 4),
+    // ISA interrupt 0 arrives at input 2 (MPS 1.4, section 5, and the ACPI override of every PC).
+    pit: isa("timer", ports(0x40, 0x43), 2),
+    gate: ports(0x61, 0x61),
+    rtc: isa("rtc", ports(0x70, 0x71), 8),
+    pci: ports(0xcf8, 0xcff),
+    power_off: None,
+    debug_ports: &[],
+    guest_ram: 8 << 30,
+};
+
+/// All boards.
+pub static BOARDS: [Board; 2] = [
+    Board {
+        name: "bochs",
+        about: "Bochs, i440FX and PIIX3",
+        power_off: Some((0x8900, b"Shutdown")),
+        debug_ports: &[(0xe9, "text"), (0x402, "marks"), (0x8900, "stop")],
+        guest_ram: 2 << 30,
+        ..PC
+    },
+    PC,
+];
+
+static NAMES: [&str; 2] = [BOARDS[0].name, BOARDS[1].name];
+
+impl Board {
+    /// The board of this name.
+    pub fn find(name: &str) -> Option<&'static Board> {
+        BOARDS.iter().find(|board| board.name == name)
+    }
+}
+
+/// Reads the name of a board, see [`BOARDS`].
+pub(crate) fn by_name<'de, D: Deserializer<'de>>(from: D) -> Result<Spanned<&'static Board>, D::Error> {
+    let name = Spanned::<String>::deserialize(from)?;
+    let board = Board::find(name.get_ref()).ok_or_else(|| D::Error::unknown_variant(name.get_ref(), &NAMES))?;
+    Ok(Spanned::new(name.span(), board))
+}
+
+impl core::fmt::Display for PortRange {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.first == self.last {
+            write!(f, "{:#x}", self.first)
+        } else {
+            write!(f, "{:#x}-{:#x}", self.first, self.last)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn no_two_devices_of_a_board_share_a_port_or_an_interrupt() {
+        for board in &BOARDS {
+            let mut ports = vec![board.uart.ports, board.pit.ports, board.gate, board.rtc.ports, board.pci];
+            ports.extend(board.debug_ports.iter().map(|&(port, _)| PortRange { first: port, last: port }));
+            ports.sort();
+            assert!(ports.windows(2).all(|pair| pair[0].last < pair[1].first), "{}", board.name);
+            let mut pins = [board.uart.line, board.pit.line, board.rtc.line];
+            pins.sort();
+            assert!(pins.windows(2).all(|pair| pair[0] < pair[1]), "{}", board.name);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Objects, capabilities and mappings in the making. Paging structures come last, computed from the mappings.
+
+use std::collections::BTreeSet;
+
+use layout::{
+    Slot,
+    config::{Ports, Window},
+    slot, window,
+};
+
+use crate::{
+    board::PortRange,
+    bundle::{Blobs, PAGE},
+    parts::Part,
+    spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Object, PageSize, Rights, Spec},
+};
+
+/// What every process has, and what is given out next in it.
+pub(crate) struct Domain {
+    pub name: String,
+    pub tcb: Id,
+    pub cspace: Id,
+    pub vspace: Id,
+    pub ipc_buffer: Id,
+    pub events: Option<Id>,
+    windows: u64,
+    signals: u16,
+    ports: u16,
+}
+
+/// Processes are named by their number, the position in [`crate::system::System::parts`].
+#[derive(Default)]
+pub(crate) struct Builder {
+    pub spec: Spec,
+    pub blobs: Blobs,
+    pub domains: Vec<Domain>,
+}
+
+impl Builder {
+    pub fn object(&mut self, name: impl Into<String>, kind: Kind) -> Id {
+        let id = Id(self.spec.objects.len() as u32);
+        self.spec.objects.push(Object { name: name.into(), kind });
+        id
+    }
+
+    pub fn cap(&mut self, process: usize, slot: Slot, object: Id, rights: Rights, badge: u64) {
+        let cnode = self.domains[process].cspace;
+        self.spec.caps.push(CapEntry { cnode, slot: slot.0.into(), object, rights, badge });
+    }
+
+    pub fn map(&mut self, space: Id, frames: Id, at: u64, rights: Rights) {
+        self.spec.mappings.push(Mapping { space, frames, at, rights, cached: true });
+    }
+
+    /// Small frames for `bytes` bytes.
+    pub fn frames(&mut self, name: impl Into<String>, bytes: u64, fill: Fill) -> Id {
+        self.object(name, Kind::Frames { size: PageSize::Small, pages: bytes.div_ceil(PAGE) as u32, fill })
+    }
+
+    /// The next process, without a program: thread, CSpace, VSpace, stack, IPC buffer; and what its part asks for.
+    pub fn process(&mut self, part: &Part) {
+        let name = part.name.clone();
+        let number = self.domains.len();
+        let tcb = self.object(format!("{name}.tcb"), Kind::Tcb);
+        let cspace = self.object(format!("{name}.cspace"), Kind::CNode { bits: layout::ROOT_BITS });
+        let vspace = self.object(format!("{name}.vspace"), Kind::VSpace);
+        let ipc_buffer = self.frames(format!("{name}.ipc-buffer"), PAGE, Fill::Zero);
+        self.map(vspace, ipc_buffer, window::IPC_BUFFER, Rights::READ_WRITE);
+        let stack = self.frames(format!("{name}.stack"), window::STACK_BYTES, Fill::Zero);
+        self.map(vspace, stack, window::STACK_TOP - window::STACK_BYTES, Rights::READ_WRITE);
+        let events = part.is_signalled().then(|| self.object(format!("{name}.events"), Kind::Notification));
+        let scratch = Kind::CNode { bits: layout::SCRATCH_BITS };
+        let scratch = part.holds_scratch().then(|| self.object(format!("{name}.scratch"), scratch));
+        self.domains.push(Domain { name, tcb, cspace, vspace, ipc_buffer, events, windows: 0, signals: 0, ports: 0 });
+        if let Some(events) = events {
+            self.cap(number, slot::EVENTS, events, Rights::READ, 0);
+        }
+        if let Some(cnode) = scratch {
+            self.cap(number, slot::SCRATCH, cnode, Rights::ALL, 0);
+            self.spec.caps.push(CapEntry { cnode, slot: 0, object: cnode, rights: Rights::ALL, badge: 0 });
+        }
+    }
+
+    /// Memory that two processes share, named after both.
+    pub fn share(&mut self, what: &str, a: (usize, Window), b: (usize, Window)) {
+        let name = format!("{}+{}.{what}", self.domains[a.0].name, self.domains[b.0].name);
+        let frames = self.frames(name, a.1.len, Fill::Zero);
+        for (process, window) in [a, b] {
+            self.map(self.domains[process].vspace, frames, window.at, Rights::READ_WRITE);
+        }
+    }
+
+    /// The process's next window for shared memory.
+    pub fn window(&mut self, process: usize, len: u64) -> Window {
+        let domain = &mut self.domains[process];
+        let at = window::SHARED + domain.windows * window::SHARED_STEP;
+        domain.windows += 1;
+        Window { at, len }
+    }
+
+    /// Lets a server raise an event of a client, if that has a notification.
+    pub fn signal(&mut self, server: usize, client: usize, event: u64) -> Slot {
+        let slot = slot::SIGNALS.plus(self.domains[server].signals);
+        self.domains[server].signals += 1;
+        self.doorbell(server, slot, client, event);
+        slot
+    }
+
+    /// As `signal`, from a slot of its own.
+    pub fn doorbell(&mut self, from: usize, slot: Slot, to: usize, event: u64) {
+        if let Some(events) = self.domains[to].events {
+            self.cap(from, slot, events, Rights::WRITE, event);
+        }
+    }
+
+    /// A range of ports; one object however often it is asked for.
+    pub fn port_object(&mut self, range: PortRange) -> Id {
+        let kind = Kind::IoPorts { first: range.first, last: range.last };
+        let known = self.spec.objects.iter().position(|object| object.kind == kind);
+        known.map_or_else(|| self.object(format!("ports.{range}"), kind), |at| Id(at as u32))
+    }
+
+    /// Gives a process a range of ports, in its next slot for such.
+    pub fn ports(&mut self, process: usize, range: PortRange) -> Ports {
+        let ports = self.port_object(range);
+        let slot = slot::PORTS.plus(self.domains[process].ports);
+        self.domains[process].ports += 1;
+        self.cap(process, slot, ports, Rights::ALL, 0);
+        Ports { slot, first: range.first, last: range.last }
+    }
+
+    /// Adds the paging structures that the mappings need, from the root downwards.
+    pub fn paging(&mut self) {
+        let mut needed = BTreeSet::new();
+        for mapping in &self.spec.mappings {
+            let Some(Kind::Frames { size, pages, .. }) = self.spec.kind(mapping.frames) else { continue };
+            let end = mapping.at + (u64::from(*pages) << size.bits());
+            for &level in size.levels() {
+                let first = mapping.at >> level.bits() << level.bits();
+                needed.extend((first..end).step_by(1 << level.bits()).map(|at| (mapping.space, level, at)));
+            }
+        }
+        for (space, level, at) in needed {
+            let owner = self.spec.name(space).to_string();
+            let word = match level {
+                Level::Pdpt => "pdpt",
+                Level::Directory => "directory",
+                Level::Table => "table",
+            };
+            self.object(format!("{owner}.{word}.{at:#x}"), Kind::Paging { space, level, at });
+        }
+    }
+}
+
+impl Level {
+    /// log2 of the bytes that one structure covers.
+    pub fn bits(self) -> u8 {
+        match self {
+            Level::Pdpt => 39,
+            Level::Directory => 30,
+            Level::Table => 21,
+        }
+    }
+}
+
+impl PageSize {
+    /// Paging structures between the root and a frame of this size.
+    pub fn levels(self) -> &'static [Level] {
+        match self {
+            PageSize::Small => &[Level::Pdpt, Level::Directory, Level::Table],
+            PageSize::Large => &[Level::Pdpt, Level::Directory],
+        }
+    }
+}
+
+impl Spec {
+    /// The kind of an object.
+    pub fn kind(&self, id: Id) -> Option<&Kind> {
+        self.objects.get(id.0 as usize).map(|object| &object.kind)
+    }
+
+    /// The name of an object; empty for one that does not exist.
+    pub fn name(&self, id: Id) -> &str {
+        self.objects.get(id.0 as usize).map_or("", |object| &object.name)
+    }
+
+    /// The processes in whose VSpace, or in whose guest's EPT, something is mapped.
+    pub fn owners(&self, frames: Id) -> Vec<&str> {
+        let mut owners = Vec::new();
+        for mapping in self.mappings.iter().filter(|mapping| mapping.frames == frames) {
+            let owner = self.processes.iter().find(|process| process.owns_space(mapping.space));
+            let name = owner.map_or("nobody", |process| process.name.as_str());
+            if !owners.contains(&name) {
+                owners.push(name);
+            }
+        }
+        owners
+    }
+}
+
+impl crate::spec::Process {
+    /// Is this its VSpace, or the EPT of its guest?
+    pub fn owns_space(&self, space: Id) -> bool {
+        self.vspace == space || self.guest.is_some_and(|(_, ept)| ept == space)
+    }
+}

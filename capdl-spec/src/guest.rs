@@ -1,0 +1,91 @@
+//! Images of guests: where a description's `kernel`, `initrd` and `files` come from, and the names under which
+//! fileserver holds them. An image is a name of the table (the build fetches or makes it) or a path.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// Images that a description may name without a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stock {
+    /// The kernel of Debian's `linux-image-686`: 32-bit, without PAE.
+    DebianKernel,
+    /// An initramfs with Debian's static i386 busybox: a shell on ttyS0.
+    DebianBusybox,
+}
+
+impl Stock {
+    /// All of them.
+    pub const ALL: [Stock; 2] = [Stock::DebianKernel, Stock::DebianBusybox];
+
+    /// As descriptions name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stock::DebianKernel => "debian-686",
+            Stock::DebianBusybox => "debian-busybox",
+        }
+    }
+}
+
+/// Where an image comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The table.
+    Stock(Stock),
+    /// A file; in a description, relative to the description's folder. Written with at least one slash.
+    File(PathBuf),
+}
+
+/// What the build does with an image before it goes into the bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Nothing.
+    AsIs,
+    /// A bzImage is replaced by the vmlinux in it; a vmlinux stays.
+    Decompressed,
+}
+
+/// An image that a system needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Under which fileserver holds it: unique in the system.
+    pub name: String,
+    /// Where it comes from, paths made relative to the working directory.
+    pub origin: Origin,
+    /// How it goes into the bundle.
+    pub form: Form,
+}
+
+impl Origin {
+    /// The name that an image of this origin gets, unless another has it.
+    pub fn base_name(&self) -> String {
+        match self {
+            Origin::Stock(stock) => stock.name().to_string(),
+            Origin::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// The same, with a path that starts at `folder`.
+    pub fn within(&self, folder: &Path) -> Origin {
+        match self {
+            Origin::Stock(stock) => Origin::Stock(*stock),
+            Origin::File(path) => Origin::File(folder.join(path)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.contains('/') {
+            return Ok(Origin::File(text.into()));
+        }
+        let stock = Stock::ALL.into_iter().find(|stock| stock.name() == text);
+        stock.map(Origin::Stock).ok_or_else(|| {
+            D::Error::custom(format!(
+                "no image is called `{text}`\nthe images that need no path are `debian-686` (kernel) and `debian-busybox` \
+                 (initrd); a file beside the description is written `./{text}`"
+            ))
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! The block diagram: which processes a system has, their priorities, and which servers each may call. Compiling,
+//! the map and the drawing all start from this list.
+
+use layout::{Slot, slot};
+use serde::Deserialize;
+
+use crate::system::System;
+
+/// A server that others call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// irq-server.
+    Irq,
+    /// timer-server.
+    Timer,
+    /// serial-server.
+    Serial,
+    /// pci-server.
+    Pci,
+    /// fileserver.
+    File,
+}
+
+/// What a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A server for all.
+    Server(Service),
+    /// The vmm-server of the VM at this position in the description.
+    Vmm(usize),
+    /// The component at this position in the description.
+    Component(usize),
+}
+
+/// A process, before anything of it exists.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The process's name, unique.
+    pub name: String,
+    /// What it is.
+    pub role: Role,
+    /// Its priority, 1 to 253.
+    pub priority: u8,
+    /// Servers that it calls.
+    pub calls: Vec<Service>,
+}
+
+/// root-task's priority: above everyone.
+pub const ROOT_PRIORITY: u8 = 254;
+/// Priority of every vmm-server.
+pub const VMM_PRIORITY: u8 = 100;
+
+impl Service {
+    /// All, in the order in which they are started: a server starts before its clients.
+    pub const ALL: [Service; 5] = [Service::Irq, Service::Timer, Service::Serial, Service::Pci, Service::File];
+
+    /// Name of the server's process, and of its package.
+    pub const fn server(self) -> &'static str {
+        match self {
+            Service::Irq => "irq-server",
+            Service::Timer => "timer-server",
+            Service::Serial => "serial-server",
+            Service::Pci => "pci-server",
+            Service::File => "fileserver",
+        }
+    }
+
+    /// As descriptions name it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Service::Irq => "irq",
+            Service::Timer => "timer",
+            Service::Serial => "serial",
+            Service::Pci => "pci",
+            Service::File => "file",
+        }
+    }
+
+    /// The server's priority.
+    pub const fn priority(self) -> u8 {
+        match self {
+            Service::Irq => 240,
+            Service::Timer => 230,
+            Service::Serial => 220,
+            Service::Pci => 210,
+            Service::File => 200,
+        }
+    }
+
+    /// Where a client holds the server's endpoint.
+    pub const fn slot(self) -> Slot {
+        match self {
+            Service::Irq => slot::IRQ,
+            Service::Timer => slot::TIMER,
+            Service::Serial => slot::SERIAL,
+            Service::Pci => slot::PCI,
+            Service::File => slot::FILE,
+        }
+    }
+}
+
+impl Part {
+    fn server(service: Service) -> Part {
+        let calls = match service {
+            Service::Timer | Service::Serial => [Service::Irq].to_vec(),
+            Service::Irq | Service::Pci | Service::File => Vec::new(),
+        };
+        Part { name: service.server().to_string(), role: Role::Server(service), priority: service.priority(), calls }
+    }
+
+    /// May it call this server?
+    pub fn calls(&self, service: Service) -> bool {
+        self.calls.contains(&service)
+    }
+
+    /// Does a server signal it, so that its thread needs a notification?
+    pub fn is_signalled(&self) -> bool {
+        self.role == Role::Server(Service::Serial) || self.calls(Service::Timer) || self.calls(Service::Irq)
+    }
+
+    /// Does it derive or receive capabilities, so that it needs a scratch CNode?
+    pub fn holds_scratch(&self) -> bool {
+        matches!(self.role, Role::Server(Service::Irq) | Role::Vmm(_)) || self.calls(Service::Irq)
+    }
+}
+
+impl System {
+    /// All processes, in the order in which they are started. A server's clients are numbered in this order.
+    pub fn parts(&self) -> Vec<Part> {
+        let servers = Service::ALL.into_iter().map(Part::server);
+        let vmms = self.vms.iter().enumerate().map(|(n, vm)| Part {
+            name: format!("vmm-{}", vm.name.get_ref()),
+            role: Role::Vmm(n),
+            priority: VMM_PRIORITY,
+            calls: [Service::Timer, Service::Serial, Service::Pci, Service::File].to_vec(),
+        });
+        let components = self.components.iter().enumerate().map(|(n, component)| Part {
+            name: component.name.get_ref().clone(),
+            role: Role::Component(n),
+            priority: *component.priority.get_ref(),
+            calls: component.services.iter().map(|service| *service.get_ref()).collect(),
+        });
+        servers.chain(vmms).chain(components).collect()
+    }
+
+    /// The package, or for a component the path, that a part's program comes from: a name for [`crate::compile::Binaries`].
+    pub fn program(&self, part: &Part) -> &str {
+        match part.role {
+            Role::Server(service) => service.server(),
+            Role::Vmm(_) => "vmm-server",
+            Role::Component(n) => self.components.get(n).map_or("", |component| component.image.get_ref()),
+        }
+    }
+
+    /// Packages to build, each once.
+    pub fn packages(&self) -> Vec<&str> {
+        let mut packages = Vec::new();
+        for part in self.parts() {
+            let path =
+                matches!(part.role, Role::Component(n) if self.components.get(n).is_some_and(|c| c.image_is_path()));
+            let program = self.program(&part);
+            if !path && !packages.contains(&program) {
+                packages.push(program);
+            }
+        }
+        packages
+    }
+}

@@ -1,0 +1,253 @@
+//! What a user writes: VMs, components of the user's own, and policies. Everything else (servers, endpoints, badges,
+//! addresses) follows from it. Parsing refuses what is not of the right form; `checks` refuses what makes no sense.
+//!
+//! Passthrough (`ioports`, `pci_devices`, `irqs`, `pci_devices_iospace`) will be further fields of [`Vm`].
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Deserializer, de::Error};
+use toml::Spanned;
+
+use crate::{
+    board::{self, Board},
+    guest::{Form, Image, Origin},
+    parts::Service,
+    spec::{OnFault, WhenOff},
+};
+
+/// The command line of a guest whose description has none. Near the CAmkES VM's; `cryptomgr.notests=1` and `quiet` save
+/// an emulated machine minutes.
+pub const DEFAULT_CMDLINE: &str = "earlyprintk=ttyS0,115200 console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y \
+                                   i8042.noaux=y io_delay=udelay noisapnp pci=nomsi cryptomgr.notests=1 quiet";
+
+/// A system description.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct System {
+    /// The file's name without its suffix.
+    #[serde(skip)]
+    pub name: String,
+    /// The file, for messages.
+    #[serde(skip)]
+    pub source: Source,
+    /// The machine.
+    #[serde(deserialize_with = "board::by_name")]
+    pub board: Spanned<&'static Board>,
+    /// Virtual machines.
+    #[serde(rename = "vm", default)]
+    pub vms: Vec<Vm>,
+    /// Processes of the user's own beside the VMs.
+    #[serde(rename = "component", default)]
+    pub components: Vec<Component>,
+    /// What happens when something goes wrong, or ends.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// Where a description was read from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// A virtual machine.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// Unique among VMs and components; its process is `vmm-NAME`.
+    pub name: Spanned<String>,
+    /// Guest RAM: a multiple of 2 MiB.
+    pub memory: Spanned<Bytes>,
+    /// bzImage or vmlinux.
+    pub kernel: Spanned<Origin>,
+    /// Initial RAM disk.
+    pub initrd: Option<Spanned<Origin>>,
+    /// Kernel command line, [`DEFAULT_CMDLINE`] when left out.
+    pub cmdline: Option<Spanned<String>>,
+    /// Who decompresses a bzImage.
+    #[serde(default)]
+    pub decompress: Decompress,
+    /// Debug ports of an emulated board that the guest reaches without an exit.
+    #[serde(default)]
+    pub direct_ports: Vec<Spanned<u16>>,
+    /// May the VM's process list the machine's PCI functions?
+    #[serde(default)]
+    pub pci_enumerate: bool,
+}
+
+/// A process of the user's own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// Unique among VMs and components; also the process's name.
+    pub name: Spanned<String>,
+    /// A package of this workspace, or the path of an ELF (written with at least one slash).
+    pub image: Spanned<String>,
+    /// Below that of every server it uses.
+    #[serde(default = "default_priority")]
+    pub priority: Spanned<u8>,
+    /// Servers that it may call.
+    #[serde(default)]
+    pub services: Vec<Spanned<Service>>,
+    /// Handed to it as they stand.
+    #[serde(default)]
+    pub args: Option<Spanned<String>>,
+    /// Images that it may read through fileserver.
+    #[serde(default)]
+    pub files: Vec<Spanned<Origin>>,
+    /// May it list the machine's PCI functions?
+    #[serde(default)]
+    pub pci_enumerate: bool,
+}
+
+/// What happens when something goes wrong, or ends.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// By process; `stop` for those left out.
+    #[serde(default)]
+    pub on_fault: BTreeMap<Spanned<String>, OnFault>,
+    /// When the last VM has powered off.
+    #[serde(default)]
+    pub when_off: WhenOff,
+}
+
+/// Who decompresses a bzImage's payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decompress {
+    /// The build.
+    #[default]
+    Host,
+    /// The guest, as on a PC: two billion instructions.
+    Guest,
+}
+
+/// A size, written as `"128 MiB"`: a whole number and `KiB`, `MiB` or `GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+const UNITS: [(&str, u32); 3] = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+
+impl Bytes {
+    fn parse(text: &str) -> Option<Bytes> {
+        let digits = text.find(|c: char| !c.is_ascii_digit())?;
+        let (_, shift) = UNITS.into_iter().find(|(unit, _)| *unit == text[digits..].trim_start())?;
+        let number: u64 = text[..digits].parse().ok()?;
+        number.checked_mul(1 << shift).map(Bytes)
+    }
+}
+
+impl core::fmt::Display for Bytes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match UNITS.into_iter().rev().find(|(_, shift)| self.0 != 0 && self.0.trailing_zeros() >= *shift) {
+            Some((unit, shift)) => write!(f, "{} {unit}", self.0 >> shift),
+            None => write!(f, "{} B", self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Bytes::parse(&text).ok_or_else(|| {
+            D::Error::custom(format!(
+                "`{text}` is not a size\nwrite a whole number and KiB, MiB or GiB, like \"128 MiB\""
+            ))
+        })
+    }
+}
+
+fn default_priority() -> Spanned<u8> {
+    Spanned::new(0..0, 90)
+}
+
+impl Vm {
+    /// The guest's command line.
+    pub fn cmdline(&self) -> &str {
+        self.cmdline.as_ref().map_or(DEFAULT_CMDLINE, |line| line.get_ref())
+    }
+
+    /// How the kernel goes into the bundle.
+    fn kernel_form(&self) -> Form {
+        match self.decompress {
+            Decompress::Host => Form::Decompressed,
+            Decompress::Guest => Form::AsIs,
+        }
+    }
+
+    /// Kernel and initrd as keys for [`System::image_index`].
+    pub(crate) fn images(&self) -> impl Iterator<Item = (&Origin, Form)> {
+        let kernel = (self.kernel.get_ref(), self.kernel_form());
+        core::iter::once(kernel).chain(self.initrd.iter().map(|initrd| (initrd.get_ref(), Form::AsIs)))
+    }
+}
+
+impl Component {
+    /// Is the image a file's path rather than a package's name?
+    pub fn image_is_path(&self) -> bool {
+        self.image.get_ref().contains('/')
+    }
+}
+
+impl System {
+    /// The board.
+    pub fn board(&self) -> &'static Board {
+        self.board.get_ref()
+    }
+
+    /// Every image the system needs, each once, in the order in which fileserver lists them.
+    pub fn images(&self) -> Vec<Image> {
+        let folder = self.source.path.parent().map(PathBuf::from).unwrap_or_default();
+        let mut images: Vec<Image> = Vec::new();
+        for (origin, form) in self.image_keys() {
+            let name = origin.base_name();
+            let taken = images.iter().filter(|image| image.origin.base_name() == name).count();
+            let name = if taken == 0 { name } else { format!("{name}-{}", taken + 1) };
+            images.push(Image { name, origin: origin.within(&folder), form });
+        }
+        images
+    }
+
+    /// Position of an image in [`System::images`].
+    pub(crate) fn image_index(&self, origin: &Origin, form: Form) -> Option<usize> {
+        self.image_keys().iter().position(|key| *key == (origin, form))
+    }
+
+    fn image_keys(&self) -> Vec<(&Origin, Form)> {
+        let of_vms = self.vms.iter().flat_map(Vm::images);
+        let of_components = self.components.iter().flat_map(|c| &c.files).map(|file| (file.get_ref(), Form::AsIs));
+        let mut keys = Vec::new();
+        for key in of_vms.chain(of_components) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_a_number_and_a_binary_unit() {
+        assert_eq!(Bytes::parse("128 MiB"), Some(Bytes(128 << 20)));
+        assert_eq!(Bytes::parse("1GiB"), Some(Bytes(1 << 30)));
+        for wrong in ["", "128", "MiB", "-1 MiB", "1.5 GiB", "128 MB", "99999999999999 GiB"] {
+            assert_eq!(Bytes::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_print_in_the_largest_unit_that_divides_them() {
+        assert_eq!(Bytes(128 << 20).to_string(), "128 MiB");
+        assert_eq!(Bytes(4096).to_string(), "4 KiB");
+        assert_eq!(Bytes(0).to_string(), "0 B");
+    }
+}

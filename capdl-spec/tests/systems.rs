@@ -1,0 +1,22 @@
+//! The systems that a user starts from: each loads, compiles and keeps every law.
+
+use std::path::{Path, PathBuf};
+
+use capdl_spec::host;
+
+fn systems() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systems");
+    let files = std::fs::read_dir(folder).expect("systems/ exists").map(|file| file.expect("is readable").path());
+    let mut systems: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    systems.sort();
+    systems
+}
+
+#[test]
+fn every_system_loads_and_compiles() {
+    for path in systems() {
+        let system = host::load(&path).unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+        let spec = host::plan(&system).expect("it compiles");
+        assert_eq!(spec.processes.len(), system.parts().len());
+    }
+}
