@@ -1,0 +1,129 @@
+//! fileserver: read-only images by name. A read lands in the buffer that client and server share, never in the message.
+
+use layout::config::Name;
+use mmio::{OutOfRange, SharedBuffer, Span, Window};
+use serde::{Deserialize, Serialize};
+
+use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// Finds an image by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// As in the system description.
+    pub name: Name,
+}
+impl Call for Open {
+    const LABEL: u64 = 0x401;
+    type Reply = Result<File, Error>;
+}
+
+/// An image that is open. There is nothing to close: it is a number and a length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// The server's number for it, good in any later call.
+    pub id: u8,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// Copies bytes of an image to the shared buffer. The reply counts them: fewer than asked for at the end of the image,
+/// none behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// [`File::id`].
+    pub id: u8,
+    /// First byte in the image.
+    pub offset: u64,
+    /// Where in the buffer, and how many.
+    pub into: Span,
+}
+impl Call for Read {
+    const LABEL: u64 = 0x402;
+    type Reply = Result<u32, Error>;
+}
+
+/// Why fileserver refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Error {
+    /// The message did not get through.
+    Ipc(IpcError),
+    /// No such image, or none that this client may open: the answer does not tell which.
+    NotFound,
+    /// The span does not lie in the client's buffer.
+    OutOfRange,
+    /// The image is shorter than what was asked of it.
+    Short,
+}
+
+impl From<IpcError> for Error {
+    fn from(error: IpcError) -> Self {
+        Error::Ipc(error)
+    }
+}
+
+impl From<OutOfRange> for Error {
+    fn from(_: OutOfRange) -> Self {
+        Error::OutOfRange
+    }
+}
+
+/// A client of fileserver.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<T>(pub T);
+
+impl<T: Transport> Client<T> {
+    /// See [`Open`].
+    pub fn open(&self, name: &str) -> Result<File, Error> {
+        // A name that is too long for the field names nothing.
+        let name = Name::try_from(name).map_err(|_| Error::NotFound)?;
+        self.0.call(&Open { name })?
+    }
+
+    /// See [`Read`].
+    pub fn read(&self, file: File, offset: u64, into: Span) -> Result<u32, Error> {
+        self.0.call(&Read { id: file.id, offset, into })?
+    }
+
+    /// Copies `len` bytes of the image from `offset` on to offset `to` of `target`, by way of the shared buffer.
+    pub fn copy(
+        &self,
+        file: File,
+        offset: u64,
+        len: u64,
+        buffer: &SharedBuffer,
+        target: &Window,
+        to: u64,
+    ) -> Result<(), Error> {
+        let target = target.part(to, len)?;
+        let mut done = 0;
+        while done < len {
+            let left = u32::try_from(len - done).unwrap_or(u32::MAX);
+            let span = Span { len: buffer.whole().len.min(left), ..buffer.whole() };
+            let at = offset.checked_add(done).ok_or(Error::Short)?;
+            let count = match self.read(file, at, span)? {
+                0 => return Err(Error::Short),
+                count => u64::from(count),
+            };
+            buffer.window(span)?.copy_to(0, &target, done, count)?;
+            done += count;
+        }
+        Ok(())
+    }
+}
+
+/// What fileserver implements.
+pub trait Serve {
+    /// See [`Open`].
+    fn open(&mut self, from: ClientId, call: Open) -> Result<File, Error>;
+    /// See [`Read`].
+    fn read(&mut self, from: ClientId, call: Read) -> Result<u32, Error>;
+}
+
+/// Answers one message.
+pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
+    match message.label {
+        Open::LABEL => message.answer(|call| server.open(from, call)),
+        Read::LABEL => message.answer(|call| server.read(from, call)),
+        _ => Err(IpcError::UnknownLabel),
+    }
+}

@@ -1,0 +1,69 @@
+//! serial-server. Bytes travel in rings (`mmio::Ring`), with no call at all; the calls are for what rings cannot say.
+//! A ring's doorbell tells serial-server both that it has bytes to print and that the client took typed ones out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// How many printed bytes have not left the machine yet: those in all rings and in the UART. The server never waits
+/// for a slow line, so a client that must know asks again until the answer is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flush;
+impl Call for Flush {
+    const LABEL: u64 = 0x101;
+    type Reply = u32;
+}
+
+/// What went over the line since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetStats;
+impl Call for GetStats {
+    const LABEL: u64 = 0x102;
+    type Reply = Stats;
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Bytes given to the UART.
+    pub sent: u64,
+    /// Bytes received, whoever they were for.
+    pub received: u64,
+    /// Bytes that were lost because the UART's FIFO ran over, or that nobody was there to take.
+    pub lost: u64,
+    /// Interrupts.
+    pub interrupts: u64,
+}
+
+/// A client of serial-server.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<T>(pub T);
+
+impl<T: Transport> Client<T> {
+    /// See [`Flush`].
+    pub fn flush(&self) -> Result<u32, IpcError> {
+        self.0.call(&Flush)
+    }
+
+    /// See [`GetStats`].
+    pub fn stats(&self) -> Result<Stats, IpcError> {
+        self.0.call(&GetStats)
+    }
+}
+
+/// What serial-server implements.
+pub trait Serve {
+    /// See [`Flush`].
+    fn flush(&mut self, from: ClientId, call: Flush) -> u32;
+    /// See [`GetStats`].
+    fn stats(&mut self, from: ClientId, call: GetStats) -> Stats;
+}
+
+/// Answers one message.
+pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
+    match message.label {
+        Flush::LABEL => message.answer(|call| server.flush(from, call)),
+        GetStats::LABEL => message.answer(|call| server.stats(from, call)),
+        _ => Err(IpcError::UnknownLabel),
+    }
+}

@@ -1,0 +1,247 @@
+//! Requests and replies as seL4 messages: the label says which call it is, the message registers hold the postcard
+//! encoding (postcard wire format 1.0), filled up with zeros to a whole word. In a reply the label is 0, or an
+//! [`IpcError`]. Decoding is exact: a word too many, or padding that is not zero, is an error.
+//! It leaves out versions: client and server come from one build.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use zerocopy::IntoBytes;
+
+/// Message registers of seL4 (`seL4_MsgMaxLength`).
+pub const MAX_WORDS: usize = 120;
+/// Label of a reply that is not an error.
+const ANSWERED: u64 = 0;
+
+/// Who calls: the number in the badge of the endpoint capability, never a field of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+impl ClientId {
+    /// The client's position in the lists of a server's configuration.
+    pub fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// A request. It names its reply, so that there is no wrong reply to handle.
+pub trait Call: Serialize + DeserializeOwned {
+    /// Unique among all interfaces: a request that reaches the wrong server is unknown there.
+    const LABEL: u64;
+    /// What the server answers.
+    type Reply: Serialize + DeserializeOwned;
+}
+
+/// What is wrong with a message, as opposed to what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u64)]
+pub enum IpcError {
+    /// The server has no such call.
+    UnknownLabel = 1,
+    /// Too short, too long, or no value of the type.
+    Malformed = 2,
+    /// The value does not fit the message registers.
+    TooLong = 3,
+    /// The server's configuration does not know this badge.
+    UnknownClient = 4,
+}
+
+impl IpcError {
+    /// The error that a reply's label stands for; an unknown one is malformed.
+    fn of_label(label: u64) -> Self {
+        match label {
+            1 => IpcError::UnknownLabel,
+            3 => IpcError::TooLong,
+            4 => IpcError::UnknownClient,
+            _ => IpcError::Malformed,
+        }
+    }
+}
+
+/// A message on its way in or out.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Which call it is, or how it was answered.
+    pub label: u64,
+    /// Going out: a capability of this process to pass along, by its address. Come in: the slot where one arrived.
+    pub cap: Option<u64>,
+    words: [u64; MAX_WORDS],
+    len: usize,
+}
+
+impl Message {
+    /// No label, no words.
+    pub const EMPTY: Message = Message { label: 0, cap: None, words: [0; MAX_WORDS], len: 0 };
+
+    /// The message registers in use.
+    pub fn words(&self) -> &[u64] {
+        self.words.get(..self.len).unwrap_or(&self.words)
+    }
+
+    /// Room for `len` incoming words (at most [`MAX_WORDS`]), for a transport to fill.
+    pub fn receive(&mut self, label: u64, len: usize) -> &mut [u64] {
+        self.label = label;
+        self.cap = None;
+        self.len = len.min(MAX_WORDS);
+        &mut self.words[..self.len]
+    }
+
+    /// Puts `value` in, under `label`.
+    pub fn encode<T: Serialize>(&mut self, label: u64, value: &T) -> Result<(), IpcError> {
+        let used = postcard::to_slice(value, self.words.as_mut_bytes()).map_err(|_| IpcError::TooLong)?.len();
+        self.len = used.div_ceil(8);
+        self.words.as_mut_bytes()[used..self.len * 8].fill(0);
+        self.label = label;
+        self.cap = None;
+        Ok(())
+    }
+
+    /// Takes a value out: exactly the bytes of the message.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, IpcError> {
+        let (value, padding) = postcard::take_from_bytes(self.words().as_bytes()).map_err(|_| IpcError::Malformed)?;
+        let exact = padding.len() < 8 && padding.iter().all(|&byte| byte == 0);
+        exact.then_some(value).ok_or(IpcError::Malformed)
+    }
+
+    /// Server: decodes the request and puts the reply in its place.
+    pub fn answer<C: Call>(&mut self, serve: impl FnOnce(C) -> C::Reply) -> Result<(), IpcError> {
+        let reply = serve(self.decode()?);
+        self.encode(ANSWERED, &reply)
+    }
+
+    /// As [`Self::answer`], with a capability of the server's to pass along.
+    pub fn answer_with_cap<C: Call>(
+        &mut self,
+        serve: impl FnOnce(C) -> (C::Reply, Option<u64>),
+    ) -> Result<(), IpcError> {
+        let (reply, cap) = serve(self.decode()?);
+        self.encode(ANSWERED, &reply)?;
+        self.cap = cap;
+        Ok(())
+    }
+
+    /// Server: makes the message the reply to send, whatever dispatching came to.
+    pub fn finish(&mut self, dispatched: Result<(), IpcError>) {
+        if let Err(error) = dispatched {
+            *self = Message { label: error as u64, ..Message::EMPTY };
+        }
+    }
+}
+
+/// The way to a server: an endpoint, or a function call in tests.
+pub trait Transport {
+    /// Sends the message and waits for the answer, which takes its place.
+    fn exchange(&self, message: &mut Message);
+
+    /// Sends the message and waits for no answer.
+    fn send(&self, message: &Message);
+
+    /// Makes a call.
+    fn call<C: Call>(&self, call: &C) -> Result<C::Reply, IpcError> {
+        self.call_for_cap(call).map(|(reply, _)| reply)
+    }
+
+    /// Makes a call whose reply may bring a capability; returns the slot where it is.
+    fn call_for_cap<C: Call>(&self, call: &C) -> Result<(C::Reply, Option<u64>), IpcError> {
+        let mut message = Message::EMPTY;
+        message.encode(C::LABEL, call)?;
+        self.exchange(&mut message);
+        match message.label {
+            ANSWERED => Ok((message.decode()?, message.cap)),
+            label => Err(IpcError::of_label(label)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loopback::Loopback;
+    use proptest::prelude::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Add(u32, u32);
+    impl Call for Add {
+        const LABEL: u64 = 7;
+        type Reply = Option<u64>;
+    }
+
+    fn adder(message: &mut Message) -> Result<(), IpcError> {
+        match message.label {
+            Add::LABEL => message.answer(|Add(a, b)| Some(u64::from(a) + u64::from(b))),
+            _ => Err(IpcError::UnknownLabel),
+        }
+    }
+
+    #[test]
+    fn a_call_is_answered() {
+        assert_eq!(Loopback::new(adder).call(&Add(u32::MAX, 1)), Ok(Some(1 << 32)));
+    }
+
+    #[test]
+    fn an_unknown_label_is_refused() {
+        #[derive(Serialize, Deserialize)]
+        struct Other;
+        impl Call for Other {
+            const LABEL: u64 = 8;
+            type Reply = ();
+        }
+        assert_eq!(Loopback::new(adder).call(&Other), Err(IpcError::UnknownLabel));
+    }
+
+    fn answer_to(words: &[u64]) -> Message {
+        let mut message = Message::EMPTY;
+        message.receive(Add::LABEL, words.len()).copy_from_slice(words);
+        Loopback::new(adder).exchange(&mut message);
+        message
+    }
+
+    #[test]
+    fn a_request_is_decoded_exactly() {
+        assert_eq!(answer_to(&[0x0201]).decode(), Ok(Some(3u64)));
+        for (malformed, words) in [
+            ("short", &[][..]),
+            ("a word too many", &[0x0201, 0]),
+            ("padding that is not zero", &[0x0003_0201]),
+            ("no end", &[!0]),
+        ] {
+            let reply = answer_to(words);
+            assert_eq!((reply.label, reply.words()), (IpcError::Malformed as u64, &[][..]), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_refused() {
+        #[derive(Serialize)]
+        struct Long<'a>(&'a [u8]);
+        let mut message = Message::EMPTY;
+        assert_eq!(message.encode(1, &Long(&[0; 958])), Ok(()));
+        assert_eq!(message.words().len(), MAX_WORDS);
+        assert_eq!(message.encode(1, &Long(&[0; 959])), Err(IpcError::TooLong));
+    }
+
+    #[test]
+    fn old_bytes_do_not_leak_into_the_padding() {
+        let mut message = Message::EMPTY;
+        message.receive(1, 4).fill(!0);
+        message.encode(1, &1u8).unwrap();
+        assert_eq!(message.words(), &[1]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_gets_a_reply(label in 0u64..16, words in prop::collection::vec(any::<u64>(), 0..=MAX_WORDS)) {
+            let mut message = Message::EMPTY;
+            message.receive(label, words.len()).copy_from_slice(&words);
+            Loopback::new(adder).exchange(&mut message);
+            prop_assert!(message.label <= IpcError::UnknownClient as u64);
+        }
+
+        #[test]
+        fn any_reply_is_read_or_refused(label in any::<u64>(), words in prop::collection::vec(any::<u64>(), 0..8)) {
+            let liar = Loopback::new(|m: &mut Message| {
+                m.receive(label, words.len()).copy_from_slice(&words);
+                Ok(())
+            });
+            let _ = liar.call(&Add(1, 2));
+        }
+    }
+}
