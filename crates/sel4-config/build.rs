@@ -1,0 +1,39 @@
+//! Writes one constant per option of the seL4 that `SEL4_PREFIX` names.
+
+use std::fmt::Write;
+use std::{env, fs, path::Path};
+
+use sel4_sys_gen::config::Setting;
+use sel4_sys_gen::{Prefix, Result};
+
+/// Options that the project's crates ask for. A kernel that never heard of one has it switched off.
+const ALWAYS: [&str; 8] =
+    ["DEBUG_BUILD", "PRINTING", "VTX", "VTX_64BIT_GUESTS", "IOMMU", "KERNEL_MCS", "HUGE_PAGE", "ENABLE_BENCHMARKS"];
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=SEL4_PREFIX");
+    if let Err(why) = write_constants() {
+        println!("cargo::error={why}");
+    }
+}
+
+fn write_constants() -> Result<()> {
+    let prefix = Prefix::from_env()?;
+    println!("cargo::rerun-if-changed={}", prefix.include().display());
+    let mut out = String::new();
+    for (name, setting) in prefix.config.options() {
+        writeln!(out, "/// `CONFIG_{name}`")?;
+        match setting {
+            Setting::Switch(on) => writeln!(out, "pub const {name}: bool = {on};")?,
+            Setting::Number(number) => writeln!(out, "pub const {name}: u64 = {number};")?,
+            Setting::Text(text) => writeln!(out, "pub const {name}: &str = {text:?};")?,
+        }
+    }
+    for name in ALWAYS {
+        if prefix.config.options().all(|(option, _)| option != name) {
+            writeln!(out, "/// `CONFIG_{name}`, which this kernel does not have.\npub const {name}: bool = false;")?;
+        }
+    }
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("config.rs"), out)?;
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! Constants, sizes and offsets, as the C compiler that builds the kernel sees them.
+//!
+//! A C file names each expression in an `asm` statement; its value is read back from the assembly that `cc -S`
+//! writes. An expression that is no integer constant in this kernel (a macro that builds a structure, a member
+//! that another release has) fails to compile: its line is dropped, and the rest is compiled again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::{env, iter};
+
+use crate::{Prefix, Result};
+
+const INCLUDES: &str = "#include <sel4/sel4.h>\n#include <sel4/arch/vmenter.h>\n#include <sel4/arch/bootinfo_types.h>\n";
+
+/// Structures of the API that the object files do not describe, and the members that the `sel4` crate reads.
+const MEMBERS: [(&str, &[&str]); 5] = [
+    ("seL4_IPCBuffer", &["tag", "msg", "userData", "caps_or_badges", "receiveCNode", "receiveIndex", "receiveDepth"]),
+    ("seL4_BootInfo", &[
+        "extraLen", "nodeID", "numNodes", "numIOPTLevels", "ipcBuffer", "empty", "sharedFrames", "userImageFrames",
+        "userImagePaging", "ioSpaceCaps", "extraBIPages", "initThreadCNodeSizeBits", "initThreadDomain", "untyped",
+        "untypedList",
+    ]),
+    ("seL4_SlotRegion", &["start", "end"]),
+    ("seL4_UntypedDesc", &["paddr", "sizeBits", "isDevice"]),
+    ("seL4_BootInfoHeader", &["id", "len"]),
+];
+
+/// What the headers say.
+pub struct Headers {
+    /// Integer constants: enumerators and macros.
+    pub constants: BTreeMap<String, i64>,
+    /// Sizes of types, in bytes.
+    pub sizes: BTreeMap<String, usize>,
+    /// Offsets of members, in bytes, by `structure_member`.
+    pub offsets: BTreeMap<String, usize>,
+    /// Names that are `seL4_CPtr` by another name.
+    pub caps: BTreeSet<String>,
+    /// The enumerators of `seL4_Error`, in order.
+    errors: Vec<String>,
+}
+
+impl Headers {
+    /// Asks the compiler. `types` are those whose size is wanted.
+    pub fn probe(prefix: &Prefix, types: &BTreeSet<String>) -> Result<Self> {
+        let text = String::from_utf8(cc(prefix, &["-E", "-P"], INCLUDES)?.output)?;
+        let macros = String::from_utf8(cc(prefix, &["-E", "-dM"], INCLUDES)?.output)?;
+        let enums = enumerations(&text);
+        let mut names: BTreeSet<&str> = enums.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        names.retain(|name| !name.starts_with('_'));
+        names.extend(macro_names(&macros));
+
+        let mut questions: Vec<(String, String)> = Vec::new();
+        questions.extend(names.iter().map(|name| (format!("constant {name}"), name.to_string())));
+        let structures = MEMBERS.iter().map(|(name, _)| *name);
+        questions.extend(
+            types.iter().map(String::as_str).chain(structures).map(|name| (format!("size {name}"), format!("sizeof({name})"))),
+        );
+        for (structure, members) in MEMBERS {
+            questions.extend(members.iter().map(|member| {
+                (format!("offset {structure}_{member}"), format!("__builtin_offsetof({structure}, {member})"))
+            }));
+        }
+        let errors = enums.iter().find(|(name, _)| *name == "seL4_Error").ok_or("no enum seL4_Error in the headers")?;
+        let mut headers = Self {
+            constants: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+            offsets: BTreeMap::new(),
+            caps: capabilities(&text),
+            errors: errors.1.iter().map(|name| name.to_string()).collect(),
+        };
+        for (question, value) in ask(prefix, &questions)? {
+            match question.split_once(' ') {
+                Some(("constant", name)) => drop(headers.constants.insert(name.to_string(), value)),
+                Some(("size", name)) => drop(headers.sizes.insert(name.to_string(), value.try_into()?)),
+                Some(("offset", name)) => drop(headers.offsets.insert(name.to_string(), value.try_into()?)),
+                _ => return Err(format!("the compiler answered {question:?}").into()),
+            }
+        }
+        Ok(headers)
+    }
+
+    /// Rust constants for all of it, but for those that `elsewhere` claims, and the error type.
+    pub fn emit(&self, elsewhere: impl Fn(&str) -> bool) -> Result<String> {
+        let mut out = String::new();
+        for (name, value) in self.constants.iter().filter(|(name, _)| !elsewhere(name)) {
+            writeln!(out, "pub const {name}: seL4_Word = {value}_i64 as seL4_Word;")?;
+        }
+        for (name, size) in &self.sizes {
+            writeln!(out, "pub const sizeof_{name}: usize = {size};")?;
+        }
+        for (name, offset) in &self.offsets {
+            writeln!(out, "pub const offsetof_{name}: usize = {offset};")?;
+        }
+        self.emit_error(&mut out)?;
+        Ok(out)
+    }
+
+    fn emit_error(&self, out: &mut String) -> Result<()> {
+        let variants: Vec<(&str, i64)> = self
+            .errors
+            .iter()
+            .filter(|name| !matches!(name.as_str(), "seL4_NoError" | "seL4_NumErrors"))
+            .filter_map(|name| Some((name.strip_prefix("seL4_")?, *self.constants.get(name)?)))
+            .collect();
+        writeln!(out, "\n/// Why the kernel refused an invocation (`seL4_Error`).")?;
+        writeln!(out, "#[derive(Clone, Copy, Debug, PartialEq, Eq)]\npub enum Error {{")?;
+        for (name, _) in &variants {
+            writeln!(out, "    {name},")?;
+        }
+        writeln!(out, "    /// A number that the kernel's headers do not list.\n    Unlisted,\n}}")?;
+        writeln!(out, "impl Error {{\n    /// The meaning of a reply's label.\n    #[inline]")?;
+        writeln!(out, "    pub const fn check(label: seL4_Word) -> Result<(), Self> {{\n        Err(match label {{")?;
+        writeln!(out, "            seL4_NoError => return Ok(()),")?;
+        for (name, value) in &variants {
+            writeln!(out, "            {value} => Self::{name},")?;
+        }
+        writeln!(out, "            _ => Self::Unlisted,\n        }})\n    }}\n}}")?;
+        Ok(())
+    }
+}
+
+/// The values of C expressions; those that are not constants are left out.
+fn ask(prefix: &Prefix, questions: &[(String, String)]) -> Result<Vec<(String, i64)>> {
+    let first_line = INCLUDES.lines().count() + 2;
+    let mut dropped = BTreeSet::new();
+    loop {
+        let mut source = format!("{INCLUDES}void questions(void) {{\n");
+        for (index, (question, expression)) in questions.iter().enumerate() {
+            if dropped.contains(&index) {
+                source.push('\n');
+            } else {
+                writeln!(source, "asm volatile(\"\\n->{question} %c0\" :: \"i\"((long)({expression})));")?;
+            }
+        }
+        source.push_str("}\n");
+        let run = cc(prefix, &["-S", "-O1", "-fmax-errors=0"], &source)?;
+        if run.failed_lines.is_empty() {
+            return answers(&String::from_utf8(run.output)?);
+        }
+        let before = dropped.len();
+        dropped.extend(run.failed_lines.iter().filter_map(|line| line.checked_sub(first_line)));
+        if dropped.len() == before {
+            return Err(format!("the C headers of {} do not compile", prefix.root().display()).into());
+        }
+    }
+}
+
+fn answers(assembly: &str) -> Result<Vec<(String, i64)>> {
+    assembly
+        .lines()
+        .filter_map(|line| line.strip_prefix("->")?.rsplit_once(' '))
+        .map(|(question, value)| Ok((question.to_string(), value.parse()?)))
+        .collect()
+}
+
+struct Run {
+    output: Vec<u8>,
+    failed_lines: Vec<usize>,
+}
+
+/// Compiles `source` against the prefix's headers, with the compiler that `CC` names. Standard error is taken
+/// apart when compilation fails on lines of `source`, and is the error otherwise.
+fn cc(prefix: &Prefix, arguments: &[&str], source: &str) -> Result<Run> {
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
+    let mut child = Command::new(&compiler)
+        .args(["-w", "-ffreestanding", "-fno-pic", "-fno-stack-protector", "-x", "c"])
+        .args(arguments)
+        .arg("-I")
+        .arg(prefix.include())
+        .args(["-o", "-", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|why| format!("cannot run the C compiler {compiler}: {why}"))?;
+    child.stdin.take().ok_or("no pipe to the compiler")?.write_all(source.as_bytes())?;
+    let done = child.wait_with_output()?;
+    let complaint = String::from_utf8_lossy(&done.stderr);
+    let failed_lines: Vec<usize> = complaint.lines().filter_map(failed_line).collect();
+    if !done.status.success() && failed_lines.is_empty() {
+        return Err(format!("{compiler} refused the headers of {}:\n{complaint}", prefix.root().display()).into());
+    }
+    Ok(Run { output: done.stdout, failed_lines })
+}
+
+/// The line of `<stdin>:12:5: error: …`.
+fn failed_line(complaint: &str) -> Option<usize> {
+    if !complaint.contains("error:") {
+        return None;
+    }
+    complaint.strip_prefix("<stdin>:")?.split(':').next()?.parse().ok()
+}
+
+/// Every enumeration of preprocessed C: its typedef or its tag, and its enumerators.
+fn enumerations(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut found = Vec::new();
+    for part in text.split("enum").skip(1) {
+        let Some((head, rest)) = part.split_once('{') else { continue };
+        let Some((body, tail)) = rest.split_once('}') else { continue };
+        if head.contains([';', '(', ')', ',', '=']) {
+            continue;
+        }
+        let typedef = tail.split(';').next().unwrap_or("").trim();
+        let name = if typedef.is_empty() || !typedef.chars().all(is_identifier) { head.trim() } else { typedef };
+        let enumerators = body.split(',').filter_map(|item| item.split_whitespace().next()).collect();
+        found.push((name, enumerators));
+    }
+    found
+}
+
+/// Object-like macros that belong to the API.
+fn macro_names(definitions: &str) -> impl Iterator<Item = &str> {
+    definitions
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define ")?.split_once(' '))
+        .filter(|(name, value)| name.chars().all(is_identifier) && !value.trim().is_empty())
+        .map(|(name, _)| name)
+        .filter(|name| ["seL4_", "SEL4_", "VECTOR_", "IRQ_"].iter().any(|start| name.starts_with(start)))
+}
+
+/// The types that are `seL4_CPtr` through one or more typedefs.
+fn capabilities(text: &str) -> BTreeSet<String> {
+    let words: Vec<Vec<&str>> = text
+        .split(';')
+        .map(|statement| statement.split_whitespace().collect::<Vec<_>>())
+        .filter_map(|words| match words.as_slice() {
+            [.., "typedef", old, new] => Some(vec![*old, *new]),
+            _ => None,
+        })
+        .collect();
+    let mut caps: BTreeSet<String> = iter::once("seL4_CPtr".to_string()).collect();
+    loop {
+        let before = caps.len();
+        caps.extend(words.iter().filter(|pair| caps.contains(pair[0])).map(|pair| pair[1].to_string()).collect::<Vec<_>>());
+        if caps.len() == before {
+            return caps;
+        }
+    }
+}
+
+fn is_identifier(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enumerators_are_found_by_tag_or_typedef() {
+        let text = "typedef enum { A = 0, B, C_ } first; enum second { D = -1 }; static enum second f(void) { return D; }";
+        assert_eq!(enumerations(text), [("first", vec!["A", "B", "C_"]), ("second", vec!["D"])]);
+    }
+
+    #[test]
+    fn a_capability_type_is_followed_through_its_typedefs() {
+        let text = "typedef unsigned long seL4_Word; typedef seL4_CNode Late; typedef seL4_CPtr seL4_CNode; typedef seL4_Word seL4_CPtr;";
+        let caps: Vec<String> = capabilities(text).into_iter().collect();
+        assert_eq!(caps, ["Late", "seL4_CNode", "seL4_CPtr"]);
+    }
+
+    #[test]
+    fn function_like_and_foreign_macros_are_left_alone() {
+        let text = "#define seL4_PageBits 12\n#define seL4_Bit(n) (1<<(n))\n#define __x86_64__ 1\n#define SEL4_GUARD\n";
+        assert_eq!(macro_names(text).collect::<Vec<_>>(), ["seL4_PageBits"]);
+    }
+}

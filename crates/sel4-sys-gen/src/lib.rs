@@ -1,0 +1,69 @@
+//! Rust bindings for one installed seL4, made from the files it installs and from nothing else.
+//!
+//! | from | module | what |
+//! |---|---|---|
+//! | `kernel/gen_config.json` | [`config`] | the configuration, and the conditions written against it |
+//! | `api/syscall.xml` | [`syscalls`] | system call numbers |
+//! | `interfaces/object-api*.xml` | [`interfaces`], [`stubs`] | invocation labels, one function per method |
+//! | `*.pbf` | [`bitfields`] | packed words: message tags, rights, cap data, faults |
+//! | the C headers | [`headers`] | constants, object types, errors, sizes and offsets, as the C compiler sees them |
+//!
+//! Kernel releases differ in all of these, so no number and no name of the kernel's is written down here.
+//! Only x86_64 without the mixed-criticality API is generated.
+
+#![forbid(unsafe_code)]
+
+pub mod bitfields;
+pub mod config;
+pub mod headers;
+pub mod interfaces;
+pub mod prefix;
+pub mod stubs;
+pub mod syscalls;
+
+use std::fmt::Write;
+
+pub use config::Config;
+pub use prefix::Prefix;
+
+/// Why bindings could not be made: a sentence for whoever reads the build's output.
+pub type Error = Box<dyn std::error::Error>;
+/// The result of every step of the generator.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What `sel4-sys` is compiled from.
+pub struct Bindings {
+    /// The Rust source.
+    pub source: String,
+    /// What the crates above ask where kernels differ: the name of every system call, `Interface_Method(parameter,…)`
+    /// for every method, `Type_new(field,…)` for every packed word.
+    pub facts: Vec<String>,
+}
+
+/// Generates the bindings of the kernel installed at `prefix`.
+pub fn generate(prefix: &Prefix) -> Result<Bindings> {
+    let calls = syscalls::read(prefix)?;
+    let api = interfaces::read(prefix)?;
+    let fields = bitfields::read(prefix)?;
+    let mut types = api.type_names();
+    types.extend(api.structs.iter().map(|s| s.name.clone()));
+    let headers = headers::Headers::probe(prefix, &types)?;
+
+    let mut source = String::from("// Generated from the installed seL4; not to be edited.\n\n");
+    for call in &calls {
+        writeln!(source, "pub const seL4_Sys{}: seL4_Word = {}_i64 as seL4_Word;", call.name, call.number)?;
+    }
+    for label in api.labels() {
+        writeln!(source, "pub const {}: seL4_Word = {};", label.name, label.number)?;
+    }
+    source += &headers.emit(|name| {
+        name.starts_with("seL4_Sys") || api.methods.iter().any(|method| method.id == name)
+    })?;
+    source += &bitfields::emit(&fields)?;
+    source += &stubs::emit(&api, &fields, &headers)?;
+
+    let mut facts: Vec<String> = calls.iter().map(|call| format!("seL4_Sys{}", call.name)).collect();
+    facts.extend(api.methods.iter().filter(|method| method.enabled).map(|method| method.signature()));
+    facts.extend(fields.signatures());
+    Ok(Bindings { source, facts })
+}
