@@ -1,1 +1,310 @@
-//! stub
+//! What CPUID tells the guest (SDM volume 2, "CPUID"): the host's answer, less what the guest does not have. A feature is
+//! shown only where it is in a table below, and hidden where seL4, VT-x as seL4 sets it up, or the VMM does not carry it.
+//! The processor under the guest is one, without local APIC, with the FXSAVE state. Left out: 64-bit mode.
+
+use core::arch::x86_64::CpuidResult;
+
+/// Signature of the hypervisor, leaf 0x4000_0000. Linux knows no such hypervisor and so uses no paravirtual interface.
+pub const SIGNATURE: &[u8; 12] = b"PortcullisVM";
+/// Highest basic leaf.
+pub const MAX_LEAF: u32 = 7;
+/// Highest extended leaf.
+pub const MAX_EXTENDED_LEAF: u32 = 0x8000_0008;
+const HYPERVISOR_LEAF: u32 = 0x4000_0000;
+
+/// What becomes of a feature bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// As the host has it: works in a guest like anywhere.
+    Pass,
+    /// Always clear, with the reason.
+    Hide(&'static str),
+    /// Always set, with the reason.
+    Show(&'static str),
+}
+use Policy::{Hide, Pass, Show};
+
+/// A feature: bit, name in the SDM, policy. A bit without a row is hidden.
+pub type Feature = (u8, &'static str, Policy);
+
+const NO_XSAVE: Policy = Hide("needs XSAVE; seL4 saves the FXSAVE state only");
+const NO_APIC: Policy = Hide("there is no local APIC");
+const NO_MSR: Policy = Hide("works through MSRs that the VMM does not have");
+const NO_LONG_MODE: Policy = Hide("64-bit mode only");
+const NO_CONTROL: Policy = Hide("#UD unless a secondary control allows it, which is off");
+
+/// Leaf 1, ECX.
+pub const LEAF_1_ECX: &[Feature] = &[
+    (0, "SSE3", Pass),
+    (1, "PCLMULQDQ", Pass),
+    (2, "DTES64", Hide("debug store")),
+    (
+        3,
+        "MONITOR",
+        Hide("MONITOR and MWAIT exit, and HLT is how a guest idles"),
+    ),
+    (4, "DS-CPL", Hide("debug store")),
+    (5, "VMX", Hide("no VM inside the VM")),
+    (
+        6,
+        "SMX",
+        Hide("GETSEC exits, and there is nothing to launch"),
+    ),
+    (7, "EIST", NO_MSR),
+    (8, "TM2", NO_MSR),
+    (9, "SSSE3", Pass),
+    (10, "CNXT-ID", NO_MSR),
+    (11, "SDBG", NO_MSR),
+    (12, "FMA", NO_XSAVE),
+    (13, "CMPXCHG16B", NO_LONG_MODE),
+    (14, "xTPR", NO_MSR),
+    (15, "PDCM", Hide("no performance counters")),
+    (17, "PCID", NO_LONG_MODE),
+    (18, "DCA", NO_MSR),
+    (19, "SSE4.1", Pass),
+    (20, "SSE4.2", Pass),
+    (21, "x2APIC", NO_APIC),
+    (22, "MOVBE", Pass),
+    (23, "POPCNT", Pass),
+    (24, "TSC-Deadline", NO_APIC),
+    (25, "AES", Pass),
+    (26, "XSAVE", NO_XSAVE),
+    (27, "OSXSAVE", NO_XSAVE),
+    (28, "AVX", NO_XSAVE),
+    (29, "F16C", NO_XSAVE),
+    (30, "RDRAND", Pass),
+    (
+        31,
+        "hypervisor",
+        Show(
+            "reserved for just this; Linux then asks for no microcode update and trusts the TSC's rate",
+        ),
+    ),
+];
+
+/// Leaf 1, EDX.
+pub const LEAF_1_EDX: &[Feature] = &[
+    (0, "FPU", Pass),
+    (1, "VME", Pass),
+    (2, "DE", Pass),
+    (3, "PSE", Pass),
+    (4, "TSC", Pass),
+    (5, "MSR", Pass),
+    (6, "PAE", Pass),
+    (7, "MCE", Hide("machine checks are the host's")),
+    (8, "CX8", Pass),
+    (9, "APIC", NO_APIC),
+    (11, "SEP", Pass), // the kernel's MSR bitmap leaves the guest its three MSRs
+    (
+        12,
+        "MTRR",
+        Hide("the EPT gives memory types; without MTRRs Linux takes what it finds"),
+    ),
+    (13, "PGE", Pass),
+    (14, "MCA", Hide("machine checks are the host's")),
+    (15, "CMOV", Pass),
+    (
+        16,
+        "PAT",
+        Hide("an entry does not load the guest's PAT, and the host's differs from it"),
+    ),
+    (17, "PSE-36", Pass),
+    (18, "PSN", Hide("the host's serial number")),
+    (19, "CLFSH", Pass),
+    (21, "DS", Hide("debug store")),
+    (22, "ACPI", NO_MSR),
+    (23, "MMX", Pass),
+    (24, "FXSR", Pass),
+    (25, "SSE", Pass),
+    (26, "SSE2", Pass),
+    (27, "SS", Pass),
+    (28, "HTT", Hide("one processor")),
+    (29, "TM", NO_MSR),
+    (31, "PBE", NO_APIC),
+];
+
+/// Leaf 7, subleaf 0, EBX.
+pub const LEAF_7_EBX: &[Feature] = &[
+    (0, "FSGSBASE", NO_LONG_MODE),
+    (1, "TSC_ADJUST", NO_MSR),
+    (2, "SGX", Hide("no enclaves")),
+    (3, "BMI1", Pass), // VEX-encoded, but on general registers, so without XSAVE
+    (
+        4,
+        "HLE",
+        Hide("microcode takes it away, or makes it unsafe"),
+    ),
+    (5, "AVX2", NO_XSAVE),
+    (6, "FDP_EXCPTN_ONLY", Pass),
+    (7, "SMEP", Pass),
+    (8, "BMI2", Pass),
+    (9, "ERMS", Pass),
+    (10, "INVPCID", NO_CONTROL),
+    (
+        11,
+        "RTM",
+        Hide("microcode takes it away, or makes it unsafe"),
+    ),
+    (12, "RDT-M", NO_MSR),
+    (13, "FCS/FDS deprecated", Pass),
+    (14, "MPX", NO_XSAVE),
+    (15, "RDT-A", NO_MSR),
+    (18, "RDSEED", Pass),
+    (19, "ADX", Pass),
+    (20, "SMAP", Pass),
+    (23, "CLFLUSHOPT", Pass),
+    (24, "CLWB", Pass),
+    (25, "PT", NO_MSR),
+    (29, "SHA", Pass),
+];
+
+/// Leaf 7, subleaf 0, ECX.
+pub const LEAF_7_ECX: &[Feature] = &[
+    (0, "PREFETCHWT1", Pass),
+    (2, "UMIP", Pass),
+    (3, "PKU", NO_LONG_MODE),
+    (5, "WAITPKG", NO_CONTROL),
+    (7, "CET_SS", NO_MSR),
+    (8, "GFNI", Pass),
+    (22, "RDPID", NO_CONTROL),
+    (27, "MOVDIRI", Pass),
+];
+
+/// Leaf 7, subleaf 0, EDX.
+pub const LEAF_7_EDX: &[Feature] = &[
+    (4, "FSRM", Pass),
+    (10, "MD_CLEAR", Pass), // VERW clears buffers in the guest as well
+    (14, "SERIALIZE", Pass),
+    (26, "IBRS and IBPB", NO_MSR),
+    (27, "STIBP", NO_MSR),
+    (28, "L1D_FLUSH", NO_MSR),
+    (29, "ARCH_CAPABILITIES", NO_MSR),
+    (31, "SSBD", NO_MSR),
+];
+
+/// Leaf 0x8000_0001, ECX.
+pub const LEAF_EXT_1_ECX: &[Feature] = &[
+    (0, "LAHF", Pass),
+    (5, "LZCNT", Pass),
+    (8, "PREFETCHW", Pass),
+];
+
+/// Leaf 0x8000_0001, EDX.
+pub const LEAF_EXT_1_EDX: &[Feature] = &[
+    (11, "SYSCALL", NO_LONG_MODE),
+    (
+        20,
+        "NX",
+        Hide("seL4 leaves EFER.NXE clear, and the guest runs with the host's EFER"),
+    ),
+    (26, "1 GiB pages", NO_LONG_MODE),
+    (27, "RDTSCP", NO_CONTROL),
+    (29, "LM", NO_LONG_MODE),
+];
+
+/// Leaf 0x8000_0007, EDX.
+pub const LEAF_EXT_7_EDX: &[Feature] = &[(8, "invariant TSC", Pass)];
+
+const fn apply(host: u32, table: &[Feature]) -> u32 {
+    let (mut mask, mut set, mut i) = (0, 0, 0);
+    while i < table.len() {
+        match table[i] {
+            (bit, _, Pass) => mask |= 1 << bit,
+            (bit, _, Show(_)) => set |= 1 << bit,
+            (_, _, Hide(_)) => {}
+        }
+        i += 1;
+    }
+    host & mask | set
+}
+
+const ZERO: CpuidResult = CpuidResult {
+    eax: 0,
+    ebx: 0,
+    ecx: 0,
+    edx: 0,
+};
+
+/// What the guest gets for `leaf` and `subleaf`, where the host has `host` for them.
+pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult) -> CpuidResult {
+    match (leaf, subleaf) {
+        (0, _) => CpuidResult {
+            eax: host.eax.min(MAX_LEAF),
+            ..host
+        },
+        (1, _) => CpuidResult {
+            eax: host.eax,
+            ebx: host.ebx & 0xff00 | 1 << 16, // CLFLUSH line; one logical processor, with APIC ID 0
+            ecx: apply(host.ecx, LEAF_1_ECX),
+            edx: apply(host.edx, LEAF_1_EDX),
+        },
+        // Caches and TLBs, in descriptors.
+        (2, _) => host,
+        // Caches: one thread shares each, and there is one core.
+        (4, _) => CpuidResult {
+            eax: host.eax & 0x3fff,
+            ..host
+        },
+        (7, 0) => CpuidResult {
+            eax: 0, // no further subleaf
+            ebx: apply(host.ebx, LEAF_7_EBX),
+            ecx: apply(host.ecx, LEAF_7_ECX),
+            edx: apply(host.edx, LEAF_7_EDX),
+        },
+        (HYPERVISOR_LEAF, _) => hypervisor(),
+        (0x8000_0000, _) => CpuidResult {
+            eax: host.eax.min(MAX_EXTENDED_LEAF),
+            ..ZERO
+        },
+        (0x8000_0001, _) => CpuidResult {
+            ecx: apply(host.ecx, LEAF_EXT_1_ECX),
+            edx: apply(host.edx, LEAF_EXT_1_EDX),
+            ..ZERO
+        },
+        // Brand string, and the second-level cache.
+        (0x8000_0002..=0x8000_0004 | 0x8000_0006, _) => host,
+        (0x8000_0007, _) => CpuidResult {
+            edx: apply(host.edx, LEAF_EXT_7_EDX),
+            ..ZERO
+        },
+        // Address widths: the host's physical one, by which the processor checks reserved bits; 32 linear bits.
+        (0x8000_0008, _) => CpuidResult {
+            eax: host.eax & 0xff | 32 << 8,
+            ..ZERO
+        },
+        // All others, known or not. MWAIT (5), thermal and power (6), performance counters (0xa), topology (0xb), XSAVE (0xd),
+        // and above all 0x15 and 0x16, by which Linux would believe a TSC rate that an emulated processor does not keep.
+        _ => ZERO,
+    }
+}
+
+fn hypervisor() -> CpuidResult {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *SIGNATURE;
+    CpuidResult {
+        eax: HYPERVISOR_LEAF,
+        ebx: u32::from_le_bytes([a, b, c, d]),
+        ecx: u32::from_le_bytes([e, f, g, h]),
+        edx: u32::from_le_bytes([i, j, k, l]),
+    }
+}
+
+/// The bits of CR4 that go with features of the guest's leaf 7, for [`crate::cr::ControlRegisters::new`].
+pub const fn cr4_by_cpuid(leaf_7: CpuidResult) -> u64 {
+    use crate::cr::cr4;
+    let smep = if leaf_7.ebx & 1 << 7 != 0 {
+        cr4::SMEP
+    } else {
+        0
+    };
+    let smap = if leaf_7.ebx & 1 << 20 != 0 {
+        cr4::SMAP
+    } else {
+        0
+    };
+    let umip = if leaf_7.ecx & 1 << 2 != 0 {
+        cr4::UMIP
+    } else {
+        0
+    };
+    smep | smap | umip
+}

@@ -1,1 +1,249 @@
-//! stub
+//! CR0, CR3 and CR4: what the guest believes, and what the processor gets (SDM volume 3, "Control Registers", and "Changes
+//! to Instruction Behavior in VMX Non-Root Operation").
+//!
+//! The kernel keeps PE, NE and PG set in the real CR0 and VMXE in the real CR4. A guest whose own paging is off therefore
+//! runs on a page directory that maps 4 GiB to itself with 4 MiB pages, and its CR3 is only remembered. Once it turns
+//! paging on, CR3 is its own and no longer exits. CD and NW never reach the processor, whose caches are not the guest's.
+//!
+//! CR0.TS, EM and MP must stay out of the CR0 mask, and #NM out of the exception bitmap: the kernel switches the FPU
+//! lazily, takes TS over while the guest does not own the FPU, and forwards #NM and writes of TS to the VMM only where
+//! the VMM claims those bits (`handleLazyFpu` and `handleVmexit` in its vcpu.c).
+//!
+//! Left out: real mode, which needs an unrestricted guest; long mode; protection keys and all else that CPUID hides.
+
+use crate::event::Exception;
+use crate::exit::Cr;
+
+/// Bits of CR0.
+#[allow(missing_docs)]
+pub mod cr0 {
+    pub const PE: u64 = 1 << 0;
+    pub const MP: u64 = 1 << 1;
+    pub const EM: u64 = 1 << 2;
+    pub const TS: u64 = 1 << 3;
+    pub const ET: u64 = 1 << 4;
+    pub const NE: u64 = 1 << 5;
+    pub const WP: u64 = 1 << 16;
+    pub const AM: u64 = 1 << 18;
+    pub const NW: u64 = 1 << 29;
+    pub const CD: u64 = 1 << 30;
+    pub const PG: u64 = 1 << 31;
+    /// Bits that exist. Writes to others below bit 32 vanish.
+    pub const ALL: u64 = PE | MP | EM | TS | ET | NE | WP | AM | NW | CD | PG;
+    /// Bits that are the VMM's.
+    pub const OWNED: u64 = PE | NE | NW | CD | PG;
+    /// Bits that the kernel keeps set.
+    pub const FIXED: u64 = PE | NE | PG;
+}
+
+/// Bits of CR4.
+#[allow(missing_docs)]
+pub mod cr4 {
+    pub const VME: u64 = 1 << 0;
+    pub const PVI: u64 = 1 << 1;
+    pub const TSD: u64 = 1 << 2;
+    pub const DE: u64 = 1 << 3;
+    pub const PSE: u64 = 1 << 4;
+    pub const PAE: u64 = 1 << 5;
+    pub const PGE: u64 = 1 << 7;
+    pub const PCE: u64 = 1 << 8;
+    pub const OSFXSR: u64 = 1 << 9;
+    pub const OSXMMEXCPT: u64 = 1 << 10;
+    pub const UMIP: u64 = 1 << 11;
+    pub const VMXE: u64 = 1 << 13;
+    pub const SMEP: u64 = 1 << 20;
+    pub const SMAP: u64 = 1 << 21;
+    /// Bits that are the guest's: every processor with VT-x has them, and they mean the same with paging on or off. PGE
+    /// above all, which Linux toggles for each global TLB flush. The VMM owns all others, also those that do not exist.
+    pub const FREE: u64 = VME | PVI | TSD | DE | PGE | PCE | OSFXSR | OSXMMEXCPT;
+    /// Owned bits that a guest may set where its CPUID says so; the free ones and PSE and PAE it always may.
+    pub const BY_CPUID: u64 = UMIP | SMEP | SMAP;
+    /// Bits that mean nothing without paging, and would make the identity pages, which are user pages, fault.
+    pub const PAGED_ONLY: u64 = PAE | SMEP | SMAP;
+}
+
+/// The control registers as the guest sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlRegisters {
+    cr0: u64,
+    cr3: u64,
+    cr4: u64,
+    cr4_allowed: u64,
+    identity: u64,
+}
+
+/// The control registers as the VMCS has them: `GuestCr0`, `GuestCr3`, `GuestCr4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Real {
+    pub cr0: u64,
+    pub cr3: u64,
+    pub cr4: u64,
+}
+
+/// What to write into the VMCS, for the guest to go on as it should.
+///
+/// A write of CR0, CR3 or CR4 by the guest drops cached translations; one of these fields by the VMM does not, where the
+/// processor tags them by VPID. The kernel drops them when a page is unmapped from the guest's EPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// `GuestCr0`, `GuestCr3` and `GuestCr4`.
+    pub real: Real,
+    /// `Cr0Mask`.
+    pub cr0_mask: u64,
+    /// `Cr0Shadow`.
+    pub cr0_shadow: u64,
+    /// `Cr4Mask`.
+    pub cr4_mask: u64,
+    /// `Cr4Shadow`.
+    pub cr4_shadow: u64,
+    /// Whether `PrimaryControls::CR3_LOAD` and `CR3_STORE` are to be set.
+    pub cr3_exits: bool,
+    /// Where the four page-directory-pointer-table entries are that go into `GuestPdpte0` to `GuestPdpte3`, if the guest
+    /// has PAE paging. They must satisfy [`pdpte_is_valid`]; else the instruction gets #GP, and nothing is written.
+    pub pdptes: Option<u64>,
+}
+
+/// How the guest translates linear addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paging {
+    /// Not at all.
+    Off,
+    /// Two levels of 32-bit entries, with 4 MiB pages where `large` (CR4.PSE).
+    Bits32 {
+        /// CR4.PSE
+        large: bool,
+    },
+    /// Three levels of 64-bit entries.
+    Pae,
+}
+
+/// Why a write does not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The guest gets this exception.
+    Raise(Exception),
+    /// The guest leaves protected mode, where it cannot be followed. Linux does so to restart through the BIOS.
+    RealMode,
+}
+
+const GP: Refusal = Refusal::Raise(Exception::GeneralProtection);
+
+impl ControlRegisters {
+    /// The state that the 32-bit boot protocol starts in: protected mode without paging. `identity` is the guest-physical
+    /// address of the page directory that maps every address to itself; `cr4_by_cpuid` the bits of [`cr4::BY_CPUID`]
+    /// that the guest may set.
+    pub const fn new(identity: u64, cr4_by_cpuid: u64) -> Self {
+        let cr4_allowed = cr4::FREE | cr4::PSE | cr4::PAE | cr4_by_cpuid & cr4::BY_CPUID;
+        ControlRegisters {
+            cr0: cr0::PE | cr0::ET,
+            cr3: 0,
+            cr4: 0,
+            cr4_allowed,
+            identity,
+        }
+    }
+
+    /// Takes over what the guest changed without an exit since the last [`Program`]. Call it before the rest.
+    pub const fn refresh(&mut self, real: Real) {
+        self.cr0 = self.cr0 & cr0::OWNED | real.cr0 & cr0::ALL & !cr0::OWNED;
+        self.cr4 = self.cr4 & !cr4::FREE | real.cr4 & cr4::FREE;
+        if self.cr0 & cr0::PG != 0 {
+            self.cr3 = real.cr3;
+        }
+    }
+
+    /// What MOV from `cr` gives.
+    pub const fn read(&self, cr: Cr) -> u64 {
+        match cr {
+            Cr::Cr0 => self.cr0,
+            Cr::Cr3 => self.cr3,
+            Cr::Cr4 => self.cr4,
+            Cr::Cr8 => 0,
+        }
+    }
+
+    /// MOV to `cr`. If refused, nothing changes.
+    pub fn mov_to(&mut self, cr: Cr, value: u64) -> Result<Program, Refusal> {
+        let mut next = *self;
+        match cr {
+            Cr::Cr0 => next.cr0 = checked_cr0(value)?,
+            Cr::Cr3 => next.cr3 = value,
+            Cr::Cr4 if value & !self.cr4_allowed != 0 => return Err(GP),
+            Cr::Cr4 => next.cr4 = value,
+            Cr::Cr8 => return Err(Refusal::Raise(Exception::InvalidOpcode)), // 64-bit mode only
+        }
+        *self = next;
+        Ok(next.program())
+    }
+
+    /// LMSW: the low four bits of CR0, of which PE can be set but not cleared.
+    pub fn lmsw(&mut self, value: u16) -> Result<Program, Refusal> {
+        const WRITTEN: u64 = cr0::MP | cr0::EM | cr0::TS;
+        let value = u64::from(value);
+        self.mov_to(Cr::Cr0, self.cr0 & !WRITTEN | value & (WRITTEN | cr0::PE))
+    }
+
+    /// CLTS.
+    pub fn clts(&mut self) -> Result<Program, Refusal> {
+        self.mov_to(Cr::Cr0, self.cr0 & !cr0::TS)
+    }
+
+    /// How the guest translates addresses, with [`Self::read`] of CR3 as the root.
+    pub const fn paging(&self) -> Paging {
+        match (self.cr0 & cr0::PG != 0, self.cr4 & cr4::PAE != 0) {
+            (false, _) => Paging::Off,
+            (true, true) => Paging::Pae,
+            (true, false) => Paging::Bits32 {
+                large: self.cr4 & cr4::PSE != 0,
+            },
+        }
+    }
+
+    /// What the VMCS has to hold for the guest to see this.
+    pub const fn program(&self) -> Program {
+        let paged = self.cr0 & cr0::PG != 0;
+        let pae = matches!(self.paging(), Paging::Pae);
+        Program {
+            real: Real {
+                cr0: self.cr0 & !cr0::OWNED | cr0::FIXED | cr0::ET,
+                cr3: if paged { self.cr3 } else { self.identity },
+                cr4: cr4::VMXE
+                    | if paged {
+                        self.cr4
+                    } else {
+                        self.cr4 & !cr4::PAGED_ONLY | cr4::PSE
+                    },
+            },
+            cr0_mask: cr0::OWNED,
+            cr0_shadow: self.cr0,
+            cr4_mask: !cr4::FREE,
+            cr4_shadow: self.cr4,
+            cr3_exits: !paged,
+            pdptes: if pae {
+                Some(self.cr3 & 0xffff_ffe0)
+            } else {
+                None
+            },
+        }
+    }
+}
+
+fn checked_cr0(value: u64) -> Result<u64, Refusal> {
+    let has = |bit| value & bit != 0;
+    if value >> 32 != 0 || (has(cr0::PG) && !has(cr0::PE)) || (has(cr0::NW) && !has(cr0::CD)) {
+        return Err(GP);
+    }
+    if !has(cr0::PE) {
+        return Err(Refusal::RealMode);
+    }
+    Ok(value & cr0::ALL | cr0::ET)
+}
+
+/// Whether the processor accepts this page-directory-pointer-table entry; `address_bits` is the guest's physical address
+/// width, CPUID leaf 0x8000_0008.
+pub const fn pdpte_is_valid(entry: u64, address_bits: u32) -> bool {
+    const PRESENT: u64 = 1;
+    const RESERVED_LOW: u64 = 0x1e6;
+    entry & PRESENT == 0 || (entry & RESERVED_LOW == 0 && entry.unbounded_shr(address_bits) == 0)
+}

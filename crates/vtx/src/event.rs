@@ -1,1 +1,192 @@
-//! stub
+//! Events that the VMM makes happen in the guest: the VM-entry interruption-information field (SDM volume 3, "VM-Entry
+//! Controls for Event Injection"), and what to do with an event whose delivery an exit cut short ("Information for VM
+//! Exits That Occur During Event Delivery").
+//!
+//! seL4 takes that field with VMEnter, but lets nobody write the error code nor the instruction length that belong to
+//! it: both stay zero. So error codes are zero here, which suits every exception that a VMM raises of its own accord,
+//! #PF cannot be raised (it wants CR2 as well), and INT n cannot be injected, nor need it be.
+
+use crate::vmcs::Interruptibility;
+
+const VALID: u32 = 1 << 31;
+const DELIVER_ERROR_CODE: u32 = 1 << 11;
+const TYPE_SHIFT: u32 = 8;
+const RFLAGS_IF: u64 = 1 << 9;
+
+/// Kinds of event, bits 8 to 10.
+mod kind {
+    pub const EXTERNAL_INTERRUPT: u32 = 0;
+    pub const NMI: u32 = 2;
+    pub const HARDWARE_EXCEPTION: u32 = 3;
+}
+
+/// An exception that the VMM can raise, with its vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exception {
+    /// #DB
+    Debug = 1,
+    /// #UD
+    InvalidOpcode = 6,
+    /// #DF
+    DoubleFault = 8,
+    /// #NP
+    SegmentNotPresent = 11,
+    /// #SS
+    StackFault = 12,
+    /// #GP
+    GeneralProtection = 13,
+    /// #MF
+    FloatingPoint = 16,
+}
+
+impl Exception {
+    /// Whether it pushes an error code; here always zero.
+    pub const fn has_error_code(self) -> bool {
+        match self {
+            Exception::Debug | Exception::InvalidOpcode | Exception::FloatingPoint => false,
+            Exception::DoubleFault
+            | Exception::SegmentNotPresent
+            | Exception::StackFault
+            | Exception::GeneralProtection => true,
+        }
+    }
+}
+
+/// Something to happen to the guest before its next instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An interrupt with this vector. The entry fails unless [`takes_interrupt`] holds.
+    Interrupt(u8),
+    /// A non-maskable interrupt. The entry fails unless [`takes_nmi`] holds.
+    Nmi,
+    /// An exception, at the guest's RIP.
+    Exception(Exception),
+}
+
+impl Event {
+    /// The value for VMEnter.
+    pub const fn info(self) -> u32 {
+        match self {
+            Event::Interrupt(vector) => {
+                VALID | kind::EXTERNAL_INTERRUPT << TYPE_SHIFT | vector as u32
+            }
+            Event::Nmi => VALID | kind::NMI << TYPE_SHIFT | 2,
+            Event::Exception(exception) => {
+                let code = if exception.has_error_code() {
+                    DELIVER_ERROR_CODE
+                } else {
+                    0
+                };
+                VALID | code | kind::HARDWARE_EXCEPTION << TYPE_SHIFT | exception as u32
+            }
+        }
+    }
+}
+
+/// Whether an interrupt can be injected now: RFLAGS.IF, and not in the shadow of STI, MOV SS or POP SS. A VMM that steps
+/// past an instruction ends the shadow with it.
+pub const fn takes_interrupt(rflags: u64, interruptibility: u32) -> bool {
+    let shadow = Interruptibility::STI.bits() | Interruptibility::MOV_SS.bits();
+    rflags & RFLAGS_IF != 0 && interruptibility & shadow == 0
+}
+
+/// Whether an NMI can be injected now. Some processors want no STI shadow either, so none is allowed.
+pub const fn takes_nmi(interruptibility: u32) -> bool {
+    let shadow = Interruptibility::STI.bits()
+        | Interruptibility::MOV_SS.bits()
+        | Interruptibility::NMI.bits();
+    interruptibility & shadow == 0
+}
+
+/// What to inject so that an event is not lost whose delivery the exit cut short, given the IDT-vectoring information;
+/// `None` where retrying the instruction makes it happen again.
+///
+/// Lost without this: interrupts, NMIs, #DB traps and machine checks, and #DF, which no instruction repeats exactly.
+/// Repeated by the retry: faults, since RIP is at the faulting instruction; and INT n, INT3, INTO and INT1, for which the
+/// exit leaves RIP at the instruction as well.
+pub const fn interrupted(idt_vectoring_info: u32) -> Option<u32> {
+    const DB: u32 = Exception::Debug as u32;
+    const DF: u32 = Exception::DoubleFault as u32;
+    const MC: u32 = 18;
+    if idt_vectoring_info & VALID == 0 {
+        return None;
+    }
+    let vector = idt_vectoring_info & 0xff;
+    let event = idt_vectoring_info & 7 << TYPE_SHIFT;
+    match (event >> TYPE_SHIFT, vector) {
+        (kind::EXTERNAL_INTERRUPT | kind::NMI, _) | (kind::HARDWARE_EXCEPTION, DB | MC) => {
+            Some(VALID | event | vector)
+        }
+        (kind::HARDWARE_EXCEPTION, DF) => Some(VALID | DELIVER_ERROR_CODE | event | vector),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_event_has_its_encoding() {
+        assert_eq!(Event::Interrupt(0x30).info(), 0x8000_0030);
+        assert_eq!(Event::Nmi.info(), 0x8000_0202);
+        assert_eq!(
+            Event::Exception(Exception::InvalidOpcode).info(),
+            0x8000_0306
+        );
+        assert_eq!(
+            Event::Exception(Exception::GeneralProtection).info(),
+            0x8000_0b0d
+        );
+        assert_eq!(Event::Exception(Exception::DoubleFault).info(), 0x8000_0b08);
+    }
+
+    #[test]
+    fn interrupts_wait_for_if_and_for_the_end_of_a_shadow() {
+        assert!(takes_interrupt(0x202, 0));
+        assert!(!takes_interrupt(0x002, 0));
+        assert!(!takes_interrupt(0x202, 1));
+        assert!(!takes_interrupt(0x202, 2));
+        assert!(
+            takes_interrupt(0x202, 8),
+            "a blocked NMI blocks no interrupt"
+        );
+    }
+
+    #[test]
+    fn nmis_wait_for_the_iret_of_the_last_one() {
+        assert!(takes_nmi(0));
+        assert!(!takes_nmi(8));
+        assert!(!takes_nmi(2));
+    }
+
+    #[test]
+    fn an_interrupt_cut_short_is_injected_again() {
+        assert_eq!(interrupted(0x8000_0030), Some(0x8000_0030));
+        assert_eq!(interrupted(0x8000_0202), Some(0x8000_0202));
+        // Bit 12 is undefined in the field that was read and reserved in the one to write.
+        assert_eq!(interrupted(0x8000_1030), Some(0x8000_0030));
+    }
+
+    #[test]
+    fn faults_and_software_interrupts_happen_again_by_themselves() {
+        for info in [
+            0,
+            0x30,
+            0x8000_0b0e,
+            0x8000_0b0d,
+            0x8000_0306,
+            0x8000_0480,
+            0x8000_0603,
+            0x8000_0501,
+        ] {
+            assert_eq!(interrupted(info), None, "{info:#x}");
+        }
+    }
+
+    #[test]
+    fn a_double_fault_is_injected_again_with_its_zero() {
+        assert_eq!(interrupted(0x8000_0b08), Some(0x8000_0b08));
+    }
+}

@@ -1,1 +1,173 @@
-//! stub
+//! What RDMSR and WRMSR do in the guest (SDM volume 4). The kernel makes every MSR exit but the three SYSENTER ones, and
+//! none can be read on the guest's behalf: the table is all there is, and all else is #GP, as on a processor without it.
+//! Consistent with [`crate::cpuid`]: an MSR whose feature is hidden is not there.
+
+/// The guest gets #GP(0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gp;
+
+/// What a read gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Always this.
+    Value(u64),
+    /// The time-stamp counter, as RDTSC gives it.
+    Tsc,
+    /// The access does not exit: the guest has the register to itself.
+    Native,
+}
+
+/// What a write does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// #GP.
+    Refused,
+    /// #GP, unless it writes what is there.
+    Same,
+    /// Nothing.
+    Vanishes,
+    /// The access does not exit.
+    Native,
+}
+
+/// A register that exists.
+#[derive(Clone, Copy, Debug)]
+pub struct Msr {
+    /// Its number, as in ECX.
+    pub number: u32,
+    /// Its name in the SDM.
+    pub name: &'static str,
+    /// What RDMSR gives.
+    pub read: Read,
+    /// What WRMSR does.
+    pub write: Write,
+}
+
+const fn msr(number: u32, name: &'static str, read: Read, write: Write) -> Msr {
+    Msr {
+        number,
+        name,
+        read,
+        write,
+    }
+}
+
+/// Bit 8: the bootstrap processor. Bit 11, enable, is clear: firmware turned the local APIC off, which is how CPUID comes
+/// not to show it.
+const APIC_OFF: u64 = 0xfee0_0100;
+/// Locked, VMX off: Linux then leaves it alone.
+const LOCKED: u64 = 1;
+/// Revision 1. Linux writes 0, executes CPUID and reads the revision from the upper half.
+const MICROCODE: u64 = 1 << 32;
+/// Fast strings work (Linux drops REP MOVSB otherwise); branch trace storage and precise sampling do not exist.
+const MISC_ENABLE: u64 = 1 << 0 | 1 << 11 | 1 << 12;
+
+use Read::{Native, Tsc, Value};
+
+/// Every register that exists, by number.
+pub const TABLE: &[Msr] = &[
+    // Writing would need the TSC offset, which the kernel gives nobody. Linux writes it only to mend a second processor's.
+    msr(0x10, "IA32_TIME_STAMP_COUNTER", Tsc, Write::Vanishes),
+    msr(0x17, "IA32_PLATFORM_ID", Value(0), Write::Refused),
+    // "lapic" on the command line makes Linux write it, and then look at CPUID, which has the last word.
+    msr(0x1b, "IA32_APIC_BASE", Value(APIC_OFF), Write::Vanishes),
+    msr(0x3a, "IA32_FEATURE_CONTROL", Value(LOCKED), Write::Refused),
+    msr(0x8b, "IA32_BIOS_SIGN_ID", Value(MICROCODE), Write::Vanishes),
+    msr(0x174, "IA32_SYSENTER_CS", Native, Write::Native),
+    msr(0x175, "IA32_SYSENTER_ESP", Native, Write::Native),
+    msr(0x176, "IA32_SYSENTER_EIP", Native, Write::Native),
+    msr(
+        0x1a0,
+        "IA32_MISC_ENABLE",
+        Value(MISC_ENABLE),
+        Write::Vanishes,
+    ),
+    // Linux writes it to step by branches; the guest then steps by instructions.
+    msr(0x1d9, "IA32_DEBUGCTL", Value(0), Write::Vanishes),
+    // Nothing that it enables is there. Saving and restoring it must work all the same.
+    msr(0xc000_0080, "IA32_EFER", Value(0), Write::Same),
+];
+
+fn find(number: u32) -> Option<&'static Msr> {
+    TABLE.iter().find(|msr| msr.number == number)
+}
+
+/// RDMSR. `tsc` is what RDTSC gives now.
+pub fn read(number: u32, tsc: u64) -> Result<u64, Gp> {
+    match find(number).map(|msr| msr.read) {
+        Some(Value(value)) => Ok(value),
+        Some(Tsc) => Ok(tsc),
+        Some(Native) | None => Err(Gp),
+    }
+}
+
+/// WRMSR.
+pub fn write(number: u32, value: u64) -> Result<(), Gp> {
+    let msr = find(number).ok_or(Gp)?;
+    match msr.write {
+        Write::Vanishes => Ok(()),
+        Write::Same if msr.read == Value(value) => Ok(()),
+        Write::Same | Write::Refused | Write::Native => Err(Gp),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order() {
+        assert!(TABLE.is_sorted_by(|a, b| a.number < b.number));
+    }
+
+    #[test]
+    fn unknown_registers_fault() {
+        for number in [
+            0,
+            0x48,
+            0x122,
+            0x140,
+            0x186,
+            0xfe,
+            0x179,
+            0x277,
+            0x2ff,
+            0x4b56_4d01,
+            0xc000_0103,
+            u32::MAX,
+        ] {
+            assert_eq!(
+                (read(number, 7), write(number, 0)),
+                (Err(Gp), Err(Gp)),
+                "{number:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_tsc_is_read_and_keeps_its_value() {
+        assert_eq!(read(0x10, 0x1234_5678_9abc), Ok(0x1234_5678_9abc));
+        assert_eq!(write(0x10, 0), Ok(()));
+    }
+
+    #[test]
+    fn linux_finds_what_it_asks_for() {
+        assert_eq!(read(0x1b, 0), Ok(0xfee0_0100));
+        assert_eq!(read(0x3a, 0), Ok(1));
+        assert_eq!(write(0x8b, 0), Ok(()));
+        assert_eq!(read(0x8b, 0), Ok(0x1_0000_0000));
+        assert_eq!(read(0x1a0, 0), Ok(0x1801));
+    }
+
+    #[test]
+    fn efer_can_be_restored_but_not_changed() {
+        assert_eq!(read(0xc000_0080, 0), Ok(0));
+        assert_eq!(write(0xc000_0080, 0), Ok(()));
+        assert_eq!(write(0xc000_0080, 1 << 11), Err(Gp));
+    }
+
+    #[test]
+    fn a_locked_register_faults_on_writing() {
+        assert_eq!(write(0x3a, 5), Err(Gp));
+    }
+}

@@ -1,0 +1,177 @@
+//! What a guest may and may not see, by the bit numbers of the SDM.
+
+use core::arch::x86_64::CpuidResult;
+use vtx::cpuid::*;
+
+const ALL: CpuidResult = CpuidResult {
+    eax: u32::MAX,
+    ebx: u32::MAX,
+    ecx: u32::MAX,
+    edx: u32::MAX,
+};
+const NONE: CpuidResult = CpuidResult {
+    eax: 0,
+    ebx: 0,
+    ecx: 0,
+    edx: 0,
+};
+
+#[test]
+fn the_tables_name_each_bit_once() {
+    for table in [
+        LEAF_1_ECX,
+        LEAF_1_EDX,
+        LEAF_7_EBX,
+        LEAF_7_ECX,
+        LEAF_7_EDX,
+        LEAF_EXT_1_ECX,
+        LEAF_EXT_1_EDX,
+        LEAF_EXT_7_EDX,
+    ] {
+        assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(
+            table
+                .iter()
+                .all(|&(bit, name, _)| bit < 32 && !name.is_empty())
+        );
+    }
+}
+
+#[test]
+fn leaf_1_on_a_processor_that_has_everything() {
+    let seen = leaf(1, 0, ALL);
+    assert_eq!(seen.ecx, 0xc2d8_0203);
+    assert_eq!(seen.edx, 0x0f8a_a97f & !(1 << 16) | 1 << 17);
+    assert_eq!(seen.ebx, 0x0001_ff00);
+}
+
+#[test]
+fn nothing_is_invented_but_the_hypervisor() {
+    assert_eq!(
+        leaf(1, 0, NONE),
+        CpuidResult {
+            ebx: 1 << 16,
+            ecx: 1 << 31,
+            ..NONE
+        }
+    );
+    assert_eq!(leaf(7, 0, NONE), NONE);
+}
+
+#[test]
+fn no_feature_that_needs_xsave_is_left() {
+    let one = leaf(1, 0, ALL).ecx;
+    let seven = leaf(7, 0, ALL);
+    for bit in [12, 26, 27, 28, 29] {
+        assert_eq!(one >> bit & 1, 0, "leaf 1 ECX {bit}");
+    }
+    for bit in [5, 14, 16, 17, 21, 26, 27, 28, 30, 31] {
+        assert_eq!(seven.ebx >> bit & 1, 0, "leaf 7 EBX {bit}");
+    }
+    for bit in [1, 6, 9, 10, 11, 12, 14] {
+        assert_eq!(seven.ecx >> bit & 1, 0, "leaf 7 ECX {bit}");
+    }
+    assert_eq!(leaf(0xd, 0, ALL), NONE);
+}
+
+#[test]
+fn no_instruction_is_promised_that_a_clear_control_makes_undefined() {
+    assert_eq!(leaf(7, 0, ALL).ebx >> 10 & 1, 0, "INVPCID");
+    assert_eq!(leaf(7, 0, ALL).ecx >> 5 & 1, 0, "WAITPKG");
+    assert_eq!(leaf(7, 0, ALL).ecx >> 22 & 1, 0, "RDPID");
+    assert_eq!(leaf(0x8000_0001, 0, ALL).edx >> 27 & 1, 0, "RDTSCP");
+}
+
+#[test]
+fn leaves_that_would_mislead_or_do_not_exist_are_zero() {
+    for unknown in [
+        3,
+        5,
+        6,
+        8,
+        9,
+        0xa,
+        0xb,
+        0xd,
+        0x14,
+        0x15,
+        0x16,
+        0x40,
+        0x4000_0001,
+        0x4000_0010,
+        0x8000_0040,
+    ] {
+        assert_eq!(leaf(unknown, 0, ALL), NONE, "{unknown:#x}");
+    }
+    assert_eq!(leaf(7, 1, ALL), NONE);
+}
+
+#[test]
+fn the_hypervisor_names_itself() {
+    let seen = leaf(0x4000_0000, 0, ALL);
+    let name: Vec<u8> = [seen.ebx, seen.ecx, seen.edx]
+        .iter()
+        .flat_map(|r| r.to_le_bytes())
+        .collect();
+    assert_eq!(
+        (seen.eax, name.as_slice()),
+        (0x4000_0000, b"PortcullisVM".as_slice())
+    );
+}
+
+#[test]
+fn the_highest_leaves_are_no_higher_than_the_hosts() {
+    assert_eq!(leaf(0, 0, CpuidResult { eax: 0x16, ..ALL }).eax, 7);
+    assert_eq!(leaf(0, 0, CpuidResult { eax: 2, ..ALL }).eax, 2);
+    assert_eq!(
+        leaf(
+            0x8000_0000,
+            0,
+            CpuidResult {
+                eax: 0x8000_0008,
+                ..NONE
+            }
+        )
+        .eax,
+        0x8000_0008
+    );
+}
+
+#[test]
+fn caches_belong_to_one_thread_of_one_core() {
+    let haswell_l1d = CpuidResult {
+        eax: 0x1c00_4121,
+        ebx: 0x01c0_003f,
+        ecx: 63,
+        edx: 0,
+    };
+    assert_eq!(
+        leaf(4, 0, haswell_l1d),
+        CpuidResult {
+            eax: 0x121,
+            ..haswell_l1d
+        }
+    );
+}
+
+#[test]
+fn address_widths_are_the_hosts_physical_and_32_linear() {
+    assert_eq!(
+        leaf(
+            0x8000_0008,
+            0,
+            CpuidResult {
+                eax: 0x3027,
+                ..NONE
+            }
+        )
+        .eax,
+        0x2027
+    );
+}
+
+#[test]
+fn cr4_follows_leaf_7() {
+    assert_eq!(cr4_by_cpuid(NONE), 0);
+    assert_eq!(cr4_by_cpuid(leaf(7, 0, ALL)), 1 << 20 | 1 << 21 | 1 << 11);
+}
