@@ -1,1 +1,325 @@
-//! stub
+//! What a well-formed description may still get wrong: a list of short functions, one law each, every one with its
+//! remedy. Laws that no description can break, because they are this crate's own to keep, are in `laws`.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use layout::config::{MAX_CLIENTS, MAX_NAME};
+use toml::Spanned;
+
+use crate::{
+    guest::{Origin, Stock},
+    mistake::{Mistake, Mistakes, nearest},
+    parts::Service,
+    spec::PageSize,
+    system::{Bytes, System},
+};
+
+/// Longest name of a VM or component: `vmm-NAME` stays well within `MAX_NAME`.
+const NAME_BYTES: usize = 24;
+/// Where the guest's PCI windows begin: RAM ends below.
+const RAM_END: u64 = 3 << 30;
+/// Linux takes 2047 bytes and a NUL (COMMAND_LINE_SIZE of x86).
+const CMDLINE_BYTES: usize = 2047;
+/// Bytes of `args` that `layout::config::Component` holds.
+const ARGS_BYTES: usize = 512;
+/// Streams that serial-server prints, and how many of them the servers take.
+const STREAMS: usize = 24;
+const SERVER_STREAMS: usize = 4;
+/// Images that fileserver holds.
+const IMAGES: usize = 64;
+
+/// Checks a description; `Ok` means that it compiles.
+pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
+    let mut found = Found { system, mistakes: Vec::new() };
+    for law in LAWS {
+        law(&mut found);
+    }
+    found.mistakes.sort_by_key(|mistake| mistake.span.start);
+    if found.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(found.mistakes)) }
+}
+
+const LAWS: [fn(&mut Found); 18] = [
+    there_is_something_to_run,
+    names_are_well_formed,
+    names_are_unique,
+    guest_memory_is_whole_large_pages,
+    guest_memory_ends_below_the_pci_windows,
+    guests_fit_in_the_board,
+    a_kernel_is_a_kernel_and_an_initrd_is_none,
+    files_exist,
+    file_names_fit,
+    command_lines_fit_and_are_one_line,
+    direct_ports_are_debug_ports_of_the_board,
+    no_port_has_two_owners,
+    servers_outrank_components,
+    services_are_listed_once,
+    options_have_their_service,
+    arguments_fit,
+    fault_policies_name_a_process,
+    the_servers_can_serve_them_all,
+];
+
+struct Found<'a> {
+    system: &'a System,
+    mistakes: Vec<Mistake>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, span: Range<usize>, message: String, remedy: impl Into<String>) {
+        self.mistakes.push(Mistake::new(&self.system.source, span, message, remedy));
+    }
+}
+
+fn there_is_something_to_run(found: &mut Found) {
+    if found.system.vms.is_empty() && found.system.components.is_empty() {
+        let board = found.system.board.span();
+        found.add(board, "the system has no VM and no component".into(), "add a [[vm]], see systems/minimal.toml");
+    }
+}
+
+/// Names of VMs and components.
+fn names(system: &System) -> impl Iterator<Item = &Spanned<String>> {
+    system.vms.iter().map(|vm| &vm.name).chain(system.components.iter().map(|component| &component.name))
+}
+
+fn names_are_well_formed(found: &mut Found) {
+    for name in names(found.system) {
+        let text = name.get_ref();
+        let letters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !letters || !text.starts_with(|c: char| c.is_ascii_lowercase()) || text.len() > NAME_BYTES {
+            let remedy = format!("a name is 1 to {NAME_BYTES} of a-z, 0-9 and -, and starts with a letter");
+            found.add(name.span(), format!("`{text}` is not a name"), remedy);
+        }
+    }
+}
+
+fn names_are_unique(found: &mut Found) {
+    let mut taken: Vec<String> = Service::ALL.map(|service| service.server().to_string()).to_vec();
+    taken.push("root-task".into());
+    let vmms = found.system.vms.iter().map(|vm| format!("vmm-{}", vm.name.get_ref()));
+    taken.extend(vmms);
+    let servers = taken.len();
+    for name in names(found.system) {
+        let text = name.get_ref();
+        match taken.iter().position(|other| other == text) {
+            Some(n) if n < servers => {
+                found.add(name.span(), format!("`{text}` is the name of a server"), "choose another name");
+            }
+            Some(_) => found.add(name.span(), format!("there are two of the name `{text}`"), "choose another name"),
+            None => taken.push(text.clone()),
+        }
+    }
+}
+
+fn guest_memory_is_whole_large_pages(found: &mut Found) {
+    let page = 1 << PageSize::Large.bits();
+    for vm in &found.system.vms {
+        let memory = vm.memory.get_ref();
+        if memory.0 == 0 {
+            found.add(vm.memory.span(), "a VM needs memory".into(), "Linux runs in 64 MiB and more");
+        } else if memory.0 % page != 0 {
+            let near = Bytes(memory.0.next_multiple_of(page));
+            let message =
+                format!("{memory} is not a multiple of {}, the pages that a guest's memory is made of", Bytes(page));
+            found.add(vm.memory.span(), message, format!("write \"{near}\""));
+        }
+    }
+}
+
+fn guest_memory_ends_below_the_pci_windows(found: &mut Found) {
+    for vm in &found.system.vms {
+        let memory = vm.memory.get_ref();
+        if memory.0 > RAM_END {
+            let message = format!("{memory} is more than a 32-bit guest can have");
+            let remedy = format!("give it {} at most: its PCI windows begin there", Bytes(RAM_END));
+            found.add(vm.memory.span(), message, remedy);
+        }
+    }
+}
+
+fn guests_fit_in_the_board(found: &mut Found) {
+    let board = found.system.board();
+    let mut total = 0u64;
+    for vm in &found.system.vms {
+        let before = total;
+        total = total.saturating_add(vm.memory.get_ref().0);
+        if total > board.guest_ram && before <= board.guest_ram {
+            let message = format!("up to here the guests have {}, more than the board `{}`", Bytes(total), board.name);
+            let remedy = format!("all guests together may have {}", Bytes(board.guest_ram));
+            found.add(vm.memory.span(), message, remedy);
+        }
+    }
+}
+
+fn a_kernel_is_a_kernel_and_an_initrd_is_none(found: &mut Found) {
+    for vm in &found.system.vms {
+        if *vm.kernel.get_ref() == Origin::Stock(Stock::DebianBusybox) {
+            let message = "`debian-busybox` is an initrd, not a kernel".into();
+            found.add(vm.kernel.span(), message, "write kernel = \"debian-686\"");
+        }
+        if let Some(initrd) =
+            vm.initrd.as_ref().filter(|initrd| *initrd.get_ref() == Origin::Stock(Stock::DebianKernel))
+        {
+            let message = "`debian-686` is a kernel, not an initrd".into();
+            found.add(initrd.span(), message, "write initrd = \"debian-busybox\"");
+        }
+    }
+}
+
+/// Images with a path, and what the description calls them.
+fn files(system: &System) -> impl Iterator<Item = (&'static str, &Spanned<Origin>)> {
+    let kernels = system.vms.iter().map(|vm| ("kernel", &vm.kernel));
+    let initrds = system.vms.iter().flat_map(|vm| vm.initrd.as_ref()).map(|initrd| ("initrd", initrd));
+    let files = system.components.iter().flat_map(|component| &component.files).map(|file| ("file", file));
+    kernels.chain(initrds).chain(files)
+}
+
+fn files_exist(found: &mut Found) {
+    let system = found.system;
+    let folder = system.folder();
+    let mut missing = |what: &str, path: &std::path::Path, span| {
+        if !folder.join(path).is_file() {
+            let message = format!("the {what} `{}` does not exist", path.display());
+            found.add(span, message, "paths are relative to the description's folder");
+        }
+    };
+    for (what, origin) in files(system) {
+        if let Origin::File(path) = origin.get_ref() {
+            missing(what, path, origin.span());
+        }
+    }
+    for component in system.components.iter().filter(|component| component.image_is_path()) {
+        missing("program", component.image.get_ref().as_ref(), component.image.span());
+    }
+}
+
+fn file_names_fit(found: &mut Found) {
+    for (_, origin) in files(found.system) {
+        // Up to three bytes more tell files of one name apart.
+        if origin.get_ref().base_name().len() > MAX_NAME - 3 {
+            let message = format!("the file's name is longer than {} bytes", MAX_NAME - 3);
+            found.add(origin.span(), message, "rename it, or name a link to it");
+        }
+    }
+}
+
+fn command_lines_fit_and_are_one_line(found: &mut Found) {
+    for line in found.system.vms.iter().flat_map(|vm| &vm.cmdline) {
+        let text = line.get_ref();
+        if text.len() > CMDLINE_BYTES {
+            let message = format!("the command line has {} bytes", text.len());
+            found.add(line.span(), message, format!("Linux takes {CMDLINE_BYTES} at most"));
+        }
+        if let Some(wrong) = text.chars().find(|c| !matches!(c, ' '..='~')) {
+            let message = format!("the command line holds the character {wrong:?}");
+            found.add(line.span(), message, "keep to printable ASCII on one line");
+        }
+    }
+}
+
+fn direct_ports_are_debug_ports_of_the_board(found: &mut Found) {
+    let board = found.system.board();
+    for port in found.system.vms.iter().flat_map(|vm| &vm.direct_ports) {
+        let number = *port.get_ref();
+        if !board.debug_ports.iter().any(|(known, _)| *known == number) {
+            let known: Vec<_> = board.debug_ports.iter().map(|(port, what)| format!("{port:#x} ({what})")).collect();
+            let remedy = match known.is_empty() {
+                true => "leave direct_ports out: this board has none".to_string(),
+                false => format!("direct_ports is for the emulator's debug ports: {}", known.join(", ")),
+            };
+            let message = format!("port {number:#x} is no debug port of the board `{}`", board.name);
+            found.add(port.span(), message, remedy);
+        }
+    }
+}
+
+fn no_port_has_two_owners(found: &mut Found) {
+    let mut owners: BTreeMap<u16, &str> = BTreeMap::new();
+    for vm in &found.system.vms {
+        for port in &vm.direct_ports {
+            let number = *port.get_ref();
+            if let Some(owner) = owners.insert(number, vm.name.get_ref()) {
+                let message = format!("port {number:#x} belongs to `{owner}` already");
+                found.add(port.span(), message, "give each port to one VM, once");
+            }
+        }
+    }
+}
+
+fn servers_outrank_components(found: &mut Found) {
+    for component in &found.system.components {
+        let priority = *component.priority.get_ref();
+        // Every process prints through serial-server.
+        let called = component.services.iter().map(|service| *service.get_ref()).chain([Service::Serial]);
+        let Some(lowest) = called.min_by_key(|service| service.priority()) else { continue };
+        if priority == 0 || priority >= lowest.priority() {
+            let message =
+                format!("the priority {priority} of `{}` is not below its servers'", component.name.get_ref());
+            let top = lowest.priority() - 1;
+            let remedy = format!("choose 1 to {top}: {} has {}", lowest.server(), lowest.priority());
+            found.add(component.priority.span(), message, remedy);
+        }
+    }
+}
+
+fn services_are_listed_once(found: &mut Found) {
+    for component in &found.system.components {
+        let mut seen = Vec::new();
+        for service in &component.services {
+            if seen.contains(service.get_ref()) {
+                let message = format!("`{}` is listed twice", service.get_ref().word());
+                found.add(service.span(), message, "list each service once");
+            }
+            seen.push(*service.get_ref());
+        }
+    }
+}
+
+fn options_have_their_service(found: &mut Found) {
+    for component in &found.system.components {
+        let has = |wanted| component.services.iter().any(|service| *service.get_ref() == wanted);
+        if let Some(file) = component.files.first().filter(|_| !has(Service::File)) {
+            let message = format!("`{}` has files but not the service to read them", component.name.get_ref());
+            found.add(file.span(), message, "add \"file\" to its services");
+        }
+        if component.pci_enumerate && !has(Service::Pci) {
+            let message = format!("`{}` may list PCI functions but not call pci-server", component.name.get_ref());
+            found.add(component.name.span(), message, "add \"pci\" to its services");
+        }
+    }
+}
+
+fn arguments_fit(found: &mut Found) {
+    for args in found.system.components.iter().flat_map(|component| &component.args) {
+        let bytes = args.get_ref().len();
+        if bytes > ARGS_BYTES {
+            found.add(args.span(), format!("the args have {bytes} bytes"), format!("{ARGS_BYTES} at most"));
+        }
+    }
+}
+
+fn fault_policies_name_a_process(found: &mut Found) {
+    let parts = found.system.parts();
+    let known: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+    for name in found.system.policy.on_fault.keys() {
+        if !known.contains(&name.get_ref().as_str()) {
+            let message = format!("no process is called `{}`", name.get_ref());
+            found.add(name.span(), message, nearest(name.get_ref(), &known));
+        }
+    }
+}
+
+fn the_servers_can_serve_them_all(found: &mut Found) {
+    let (vms, components) = (found.system.vms.len(), found.system.components.len());
+    let streams = SERVER_STREAMS + 2 * vms + components;
+    let Some(last) = names(found.system).last().map(Spanned::span) else { return };
+    if streams > STREAMS || vms + components > MAX_CLIENTS {
+        let message = format!("{vms} VMs and {components} components are too many");
+        let remedy = format!("twice the VMs plus the components may be {} at most", STREAMS - SERVER_STREAMS);
+        found.add(last.clone(), message, remedy);
+    }
+    let images = found.system.images().len();
+    if images > IMAGES {
+        found.add(last, format!("{images} images are too many"), format!("fileserver holds {IMAGES}"));
+    }
+}

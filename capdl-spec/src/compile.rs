@@ -12,6 +12,7 @@ use crate::{
     builder::Builder,
     bundle::{Bundle, PAGE},
     elf::{self, ElfError},
+    laws,
     parts::{Part, Role, Service},
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
     system::System,
@@ -81,6 +82,15 @@ pub enum CompileError {
     /// `checks` refuses these in descriptions.
     #[error("too many {0}")]
     TooMany(&'static str),
+    /// This crate is wrong: the specification breaks a law of [`crate::laws`].
+    #[error("the compiled system breaks the law \"{law}\": {by}")]
+    #[diagnostic(help("this is a defect of capdl-spec, not of the description"))]
+    Unlawful {
+        /// Which law.
+        law: &'static str,
+        /// Who breaks it.
+        by: String,
+    },
     /// A configuration or the specification cannot be encoded.
     #[error("encoding failed: {0}")]
     Encode(#[from] postcard::Error),
@@ -100,6 +110,9 @@ pub fn compile(system: &System, binaries: &dyn Binaries) -> Result<Bundle, Compi
     load(system, &parts, binaries, &mut build, processes)?;
     board(system, &mut build);
     build.paging();
+    if let Some(breach) = laws::breaches(&build.spec).pop() {
+        return Err(CompileError::Unlawful { law: breach.law, by: breach.by });
+    }
     Ok(build.blobs.bundle(build.spec)?)
 }
 

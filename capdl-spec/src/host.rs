@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use crate::checks;
 pub use crate::{
     bundle::Bundle,
     compile::{Binaries, CompileError, Files, compile, plan},
@@ -37,5 +38,6 @@ pub fn parse(source: Source) -> Result<System, Mistakes> {
     let mut system = parsed.map_err(|error| Mistakes(vec![Mistake::of_form(&source, &error)]))?;
     system.name = source.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     system.source = source;
+    checks::check(&system)?;
     Ok(system)
 }

@@ -1,1 +1,261 @@
-//! stub
+//! Laws that every compiled specification keeps, one short function each. `compile` gives out no specification that
+//! breaks one: whatever mistake is in the wiring, it is found on the developer's machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use layout::{FAULT_BIT, slot};
+
+use crate::spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Process, Spec};
+
+/// A law and who breaks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// The law's name.
+    pub law: &'static str,
+    /// What breaks it.
+    pub by: String,
+}
+
+type Law = fn(&Spec) -> Result<(), String>;
+
+/// All laws.
+const LAWS: [(&str, Law); 16] = [
+    ("names are unique", names_are_unique),
+    ("every id names an object", every_id_names_an_object),
+    ("a slot holds one capability", a_slot_holds_one_capability),
+    ("capabilities are of kinds that processes may hold", capabilities_are_of_kinds_that_processes_may_hold),
+    ("a process names its own objects only", a_process_names_its_own_objects_only),
+    ("no process holds its own CSpace root", no_process_holds_its_own_cspace_root),
+    ("an endpoint has one receiver", an_endpoint_has_one_receiver),
+    ("servers outrank their clients", servers_outrank_their_clients),
+    ("badges are unique", badges_are_unique),
+    ("events are single bits", events_are_single_bits),
+    ("no port has two owners", no_port_has_two_owners),
+    ("IRQControl has one owner", irq_control_has_one_owner),
+    ("windows do not overlap", windows_do_not_overlap),
+    ("frames are shared by name only", frames_are_shared_by_name_only),
+    ("the bundle's own pages are read-only", the_bundles_own_pages_are_read_only),
+    ("paging structures are those that the mappings need", paging_structures_are_those_that_the_mappings_need),
+];
+
+/// The laws that a specification breaks.
+pub fn breaches(spec: &Spec) -> Vec<Breach> {
+    let broken = |(law, holds): (&'static str, Law)| holds(spec).err().map(|by| Breach { law, by });
+    LAWS.into_iter().filter_map(broken).collect()
+}
+
+fn unless(holds: bool, by: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(by()) }
+}
+
+fn names_are_unique(spec: &Spec) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    let objects = spec.objects.iter().map(|object| &object.name);
+    objects
+        .chain(spec.processes.iter().map(|process| &process.name))
+        .try_for_each(|name| unless(seen.insert(name), || name.clone()))
+}
+
+fn every_id_names_an_object(spec: &Spec) -> Result<(), String> {
+    let mut ids: Vec<Id> = Vec::new();
+    ids.extend(spec.caps.iter().flat_map(|cap| [cap.cnode, cap.object]));
+    ids.extend(spec.mappings.iter().flat_map(|mapping| [mapping.space, mapping.frames]));
+    ids.extend(spec.processes.iter().flat_map(process_ids));
+    ids.extend(spec.objects.iter().filter_map(|object| match object.kind {
+        Kind::Paging { space, .. } => Some(space),
+        _ => None,
+    }));
+    ids.extend(spec.power_off.iter().map(|switch| switch.ports));
+    ids.extend(spec.console.iter().map(|console| console.ports));
+    ids.into_iter().try_for_each(|id| unless(spec.kind(id).is_some(), || format!("{id:?}")))
+}
+
+fn process_ids(process: &Process) -> Vec<Id> {
+    let mut ids = vec![process.tcb, process.cspace, process.vspace, process.ipc_buffer];
+    ids.extend(process.events);
+    ids.extend(process.guest.into_iter().flat_map(|(vcpu, ept)| [vcpu, ept]));
+    ids
+}
+
+fn a_slot_holds_one_capability(spec: &Spec) -> Result<(), String> {
+    let mut taken = BTreeSet::new();
+    spec.caps.iter().try_for_each(|cap| {
+        let inside = matches!(spec.kind(cap.cnode), Some(Kind::CNode { bits }) if cap.slot < 1 << bits);
+        unless(inside && taken.insert((cap.cnode, cap.slot)), || at(spec, cap))
+    })
+}
+
+fn at(spec: &Spec, cap: &CapEntry) -> String {
+    format!("{} in slot {} of {}", spec.name(cap.object), cap.slot, spec.name(cap.cnode))
+}
+
+fn capabilities_are_of_kinds_that_processes_may_hold(spec: &Spec) -> Result<(), String> {
+    spec.caps.iter().try_for_each(|cap| {
+        let may = matches!(
+            spec.kind(cap.object),
+            Some(
+                Kind::Endpoint
+                    | Kind::Notification
+                    | Kind::CNode { .. }
+                    | Kind::Vcpu
+                    | Kind::IoPorts { .. }
+                    | Kind::IrqControl
+            )
+        );
+        unless(may, || at(spec, cap))
+    })
+}
+
+fn a_process_names_its_own_objects_only(spec: &Spec) -> Result<(), String> {
+    spec.processes.iter().try_for_each(|process| {
+        let own = format!("{}.", process.name);
+        let foreign = process_ids(process).into_iter().find(|id| !spec.name(*id).starts_with(&own));
+        unless(foreign.is_none(), || format!("{}: {}", process.name, foreign.map_or("", |id| spec.name(id))))
+    })
+}
+
+fn no_process_holds_its_own_cspace_root(spec: &Spec) -> Result<(), String> {
+    let roots: BTreeSet<Id> = spec.processes.iter().map(|process| process.cspace).collect();
+    spec.caps.iter().try_for_each(|cap| unless(!roots.contains(&cap.object), || at(spec, cap)))
+}
+
+/// Capabilities of the processes to objects of a kind, with their holders.
+fn held<'a>(spec: &'a Spec, kind: fn(&Kind) -> bool) -> impl Iterator<Item = (&'a CapEntry, &'a Process)> {
+    spec.caps.iter().filter(move |cap| spec.kind(cap.object).is_some_and(kind)).filter_map(|cap| {
+        let holder = spec.processes.iter().find(|process| process.cspace == cap.cnode)?;
+        Some((cap, holder))
+    })
+}
+
+fn an_endpoint_has_one_receiver(spec: &Spec) -> Result<(), String> {
+    let mut receivers = BTreeSet::new();
+    held(spec, |kind| *kind == Kind::Endpoint).filter(|(cap, _)| cap.rights.read).try_for_each(|(cap, _)| {
+        let first = receivers.insert(cap.object);
+        unless(first && cap.slot == u32::from(slot::SERVICE.0) && !cap.rights.write && cap.badge == 0, || at(spec, cap))
+    })
+}
+
+fn servers_outrank_their_clients(spec: &Spec) -> Result<(), String> {
+    let endpoint = |kind: &Kind| *kind == Kind::Endpoint;
+    let servers: BTreeMap<Id, &Process> =
+        held(spec, endpoint).filter(|(cap, _)| cap.rights.read).map(|(cap, server)| (cap.object, server)).collect();
+    held(spec, endpoint).filter(|(cap, _)| cap.rights.write).try_for_each(|(cap, client)| {
+        let server = servers.get(&cap.object);
+        unless(server.is_none_or(|server| server.priority > client.priority), || at(spec, cap))
+    })
+}
+
+/// Of one object's capabilities with a badge, no two have the same; none that can send has none.
+fn badges_are_unique(spec: &Spec) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    held(spec, |kind| *kind == Kind::Endpoint).filter(|(cap, _)| cap.rights.write).try_for_each(|(cap, _)| {
+        unless(cap.badge != 0 && cap.badge < 1 << 28 && seen.insert((cap.object, cap.badge)), || at(spec, cap))
+    })
+}
+
+/// Each bit of a notification means one thing, said by one process.
+fn events_are_single_bits(spec: &Spec) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    held(spec, |kind| *kind == Kind::Notification).try_for_each(|(cap, holder)| {
+        let fine = match cap.rights.write {
+            true => cap.badge.is_power_of_two() && cap.badge < FAULT_BIT && seen.insert((cap.object, cap.badge)),
+            false => cap.rights.read && cap.badge == 0 && holder.events == Some(cap.object),
+        };
+        unless(fine, || at(spec, cap))
+    })
+}
+
+fn no_port_has_two_owners(spec: &Spec) -> Result<(), String> {
+    let mut owned: Vec<(u16, u16, &CapEntry)> = held(spec, |kind| matches!(kind, Kind::IoPorts { .. }))
+        .filter_map(|(cap, _)| match spec.kind(cap.object)? {
+            Kind::IoPorts { first, last } => Some((*first, *last, cap)),
+            _ => None,
+        })
+        .collect();
+    owned.sort_by_key(|(first, ..)| *first);
+    owned.windows(2).try_for_each(|pair| unless(pair[0].1 < pair[1].0, || at(spec, pair[1].2)))
+}
+
+fn irq_control_has_one_owner(spec: &Spec) -> Result<(), String> {
+    let owners: Vec<_> = held(spec, |kind| *kind == Kind::IrqControl).collect();
+    unless(owners.len() <= 1, || owners.iter().map(|(_, process)| process.name.as_str()).collect::<Vec<_>>().join(", "))
+}
+
+/// First and last (exclusive) address of a mapping.
+fn extent(spec: &Spec, mapping: &Mapping) -> (u64, u64) {
+    match spec.kind(mapping.frames) {
+        Some(Kind::Frames { size, pages, .. }) => {
+            (mapping.at, mapping.at.saturating_add(u64::from(*pages) << size.bits()))
+        }
+        _ => (mapping.at, mapping.at),
+    }
+}
+
+fn windows_do_not_overlap(spec: &Spec) -> Result<(), String> {
+    let mut windows: Vec<(Id, u64, u64, &Mapping)> = spec
+        .mappings
+        .iter()
+        .map(|mapping| {
+            let (start, end) = extent(spec, mapping);
+            (mapping.space, start, end, mapping)
+        })
+        .collect();
+    windows.sort_by_key(|(space, start, ..)| (*space, *start));
+    let aligned = |mapping: &Mapping| {
+        matches!(spec.kind(mapping.frames), Some(Kind::Frames { size, pages, .. })
+            if *pages > 0 && mapping.at.is_multiple_of(1 << size.bits()))
+    };
+    windows.iter().try_for_each(|(.., mapping)| unless(aligned(mapping), || spec.name(mapping.frames).into()))?;
+    windows.windows(2).try_for_each(|pair| {
+        unless(pair[0].0 != pair[1].0 || pair[0].2 <= pair[1].1, || spec.name(pair[1].3.frames).into())
+    })
+}
+
+/// The name of frames begins with all who see them: `a+b.log`.
+fn frames_are_shared_by_name_only(spec: &Spec) -> Result<(), String> {
+    spec.mappings.iter().try_for_each(|mapping| {
+        let name = spec.name(mapping.frames);
+        let mut named: Vec<&str> = name.split('.').next().unwrap_or_default().split('+').collect();
+        let mut owners = spec.owners(mapping.frames);
+        named.sort_unstable();
+        owners.sort_unstable();
+        unless(named == owners, || format!("{name} is mapped in {}", owners.join(", ")))
+    })
+}
+
+fn the_bundles_own_pages_are_read_only(spec: &Spec) -> Result<(), String> {
+    spec.mappings.iter().try_for_each(|mapping| {
+        let bundle = matches!(spec.kind(mapping.frames), Some(Kind::Frames { fill: Fill::Bundle { .. }, .. }));
+        unless(!bundle || !mapping.rights.write, || spec.name(mapping.frames).into())
+    })
+}
+
+/// None is missing, none is idle, and each comes after the one above it.
+fn paging_structures_are_those_that_the_mappings_need(spec: &Spec) -> Result<(), String> {
+    let mut there = BTreeSet::new();
+    for object in &spec.objects {
+        let Kind::Paging { space, level, at } = object.kind else { continue };
+        let above = match level {
+            Level::Pdpt => None,
+            Level::Directory => Some(Level::Pdpt),
+            Level::Table => Some(Level::Directory),
+        };
+        let ready = above.is_none_or(|above| there.contains(&(space, above, base(at, above))));
+        let root = matches!(spec.kind(space), Some(Kind::VSpace | Kind::Ept));
+        unless(root && ready && at == base(at, level) && there.insert((space, level, at)), || object.name.clone())?;
+    }
+    let mut needed = BTreeSet::new();
+    for mapping in &spec.mappings {
+        let Some(Kind::Frames { size, pages, .. }) = spec.kind(mapping.frames) else { continue };
+        for page in 0..u64::from(*pages) {
+            let at = mapping.at + (page << size.bits());
+            needed.extend(size.levels().iter().map(|&level| (mapping.space, level, base(at, level))));
+        }
+    }
+    let odd = there.symmetric_difference(&needed).next();
+    unless(odd.is_none(), || format!("{odd:?}"))
+}
+
+fn base(at: u64, level: Level) -> u64 {
+    at >> level.bits() << level.bits()
+}

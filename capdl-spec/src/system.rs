@@ -3,7 +3,10 @@
 //!
 //! Passthrough (`ioports`, `pci_devices`, `irqs`, `pci_devices_iospace`) will be further fields of [`Vm`].
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Deserializer, de::Error};
 use toml::Spanned;
@@ -199,15 +202,20 @@ impl System {
         self.board.get_ref()
     }
 
+    /// The folder that paths in the description start from.
+    pub fn folder(&self) -> &Path {
+        self.source.path.parent().unwrap_or(Path::new(""))
+    }
+
     /// Every image the system needs, each once, in the order in which fileserver lists them.
     pub fn images(&self) -> Vec<Image> {
-        let folder = self.source.path.parent().map(PathBuf::from).unwrap_or_default();
+        let folder = self.folder();
         let mut images: Vec<Image> = Vec::new();
         for (origin, form) in self.image_keys() {
             let name = origin.base_name();
             let taken = images.iter().filter(|image| image.origin.base_name() == name).count();
             let name = if taken == 0 { name } else { format!("{name}-{}", taken + 1) };
-            images.push(Image { name, origin: origin.within(&folder), form });
+            images.push(Image { name, origin: origin.within(folder), form });
         }
         images
     }

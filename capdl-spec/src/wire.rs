@@ -2,7 +2,7 @@
 //! function per server. Slots and addresses are those of `layout`; sizes of rings and buffers are decided here.
 
 use layout::{
-    client_badge,
+    FAULT_BIT, client_badge,
     config::{
         self, Component, FileClient, FileEntry, Irq, Line, Name, Pci, PciClient, Ports, RingKind, Serial, SerialRing,
         Signal, Timer, Vmm, Window,
@@ -63,12 +63,14 @@ impl Wiring<'_> {
         self.clients(service).into_iter().map(|n| (n, name(&self.parts[n].name)))
     }
 
-    /// root-task's endpoint, which each process may call under the badge of its number + 1, and which root-task itself
-    /// makes every thread's fault endpoint, with `layout::FAULT_BIT` in the badge.
+    /// root-task's endpoint. Each process may send notices to it under the badge of its number + 1; the kernel sends
+    /// the thread's faults there too, under the same badge with `layout::FAULT_BIT`.
     pub fn supervisor(&mut self) {
-        let endpoint = self.build.object("supervisor", Kind::Endpoint);
+        let endpoint = self.build.object("root-task.supervisor", Kind::Endpoint);
         for process in 0..self.parts.len() {
-            self.build.cap(process, slot::SUPERVISOR, endpoint, Rights::CALL, process as u64 + 1);
+            let badge = process as u64 + 1;
+            self.build.cap(process, slot::SUPERVISOR, endpoint, Rights::WRITE, badge);
+            self.build.cap(process, slot::FAULT, endpoint, Rights::CALL, badge | FAULT_BIT);
         }
     }
 
