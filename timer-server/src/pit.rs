@@ -1,0 +1,188 @@
+//! The Intel 8254 (data sheet 231164): channel 0 counts down once to an interrupt, channel 2 measures the TSC at the
+//! start. Mode 0, "interrupt on terminal count", binary, low byte first.
+//! It leaves out reading counts back: the TSC says what time it is.
+
+use mmio::Ports;
+
+/// Input clock in Hz: a third of the NTSC colour burst's fourth, 14.31818 MHz / 12.
+pub const HZ: u64 = 1_193_182;
+/// Longest shot: 50 ms, well within the 16 bits of the counter.
+pub const MAX_COUNT: u16 = 59_659;
+
+const CHANNEL_0: u16 = 0x40;
+const CHANNEL_2: u16 = 0x42;
+const CONTROL: u16 = 0x43;
+const GATE: u16 = 0x61;
+
+/// Control words: channel, both bytes, mode 0.
+const ONE_SHOT_0: u8 = 0b0011_0000;
+const ONE_SHOT_2: u8 = 0b1011_0000;
+
+/// Port 0x61: lets channel 2 count.
+const GATE_2: u8 = 1 << 0;
+/// Port 0x61: connects channel 2 to the speaker.
+const SPEAKER: u8 = 1 << 1;
+/// Port 0x61: the output of channel 2.
+const OUT_2: u8 = 1 << 5;
+
+/// Most looks at port 0x61 before the chip counts as dead: 50 ms are passed long before on any machine.
+const MAX_POLLS: u32 = 10_000_000;
+
+/// The channel does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dead;
+
+/// The chip, and port 0x61 with the gate of channel 2.
+pub struct Pit<P, G> {
+    ports: P,
+    gate: G,
+}
+
+impl<P: Ports, G: Ports> Pit<P, G> {
+    /// The chip behind `ports` (0x40 to 0x43) and `gate` (0x61).
+    pub fn new(ports: P, gate: G) -> Self {
+        Self { ports, gate }
+    }
+
+    /// Raises the interrupt once, `count` + 1 clocks from now, in place of any shot still to come.
+    pub fn one_shot(&mut self, count: u16) {
+        self.load(ONE_SHOT_0, CHANNEL_0, count);
+    }
+
+    /// Measures the TSC's rate in Hz over one longest shot of channel 2. `tsc` reads the TSC.
+    pub fn measure(&mut self, mut tsc: impl FnMut() -> u64) -> Result<u64, Dead> {
+        let quiet = self.gate.in8(GATE) & !(GATE_2 | SPEAKER);
+        self.gate.out8(GATE, quiet);
+        self.load(ONE_SHOT_2, CHANNEL_2, MAX_COUNT);
+        let before = tsc();
+        self.gate.out8(GATE, quiet | GATE_2);
+        let start = middle(before, tsc());
+        let mut last = start;
+        for _ in 0..MAX_POLLS {
+            let done = self.gate.in8(GATE) & OUT_2 != 0;
+            let now = tsc();
+            if done {
+                self.gate.out8(GATE, quiet);
+                // The output rose at some moment between the last look and this one.
+                return Ok(rate(middle(last, now).saturating_sub(start), MAX_COUNT));
+            }
+            last = now;
+        }
+        Err(Dead)
+    }
+
+    fn load(&mut self, control: u8, channel: u16, count: u16) {
+        let [low, high] = count.to_le_bytes();
+        self.ports.out8(CONTROL, control);
+        self.ports.out8(channel, low);
+        self.ports.out8(channel, high);
+    }
+}
+
+fn middle(a: u64, b: u64) -> u64 {
+    a + b.saturating_sub(a) / 2
+}
+
+/// Hz of a counter that went on by `ticks` in the `count` + 1 clocks of a mode 0 shot, rounded to the nearest.
+fn rate(ticks: u64, count: u16) -> u64 {
+    let clocks = u128::from(count) + 1;
+    let hz = (u128::from(ticks) * u128::from(HZ) + clocks / 2) / clocks;
+    u64::try_from(hz).unwrap_or(u64::MAX)
+}
+
+/// The count of a shot that comes `ticks` of a counter of `hz` from now, not earlier; at most [`MAX_COUNT`], so that a
+/// long wait takes several shots.
+pub fn count_for(ticks: u64, hz: u64) -> u16 {
+    let clocks = (u128::from(ticks) * u128::from(HZ)).div_ceil(u128::from(hz.max(1)));
+    // The shot takes a clock more than its count.
+    u16::try_from(clocks.saturating_sub(1)).unwrap_or(u16::MAX).clamp(1, MAX_COUNT)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+    use std::{cell::RefCell, rc::Rc, vec::Vec};
+
+    /// Channel 2 and its gate, in a world where the TSC goes on by 700 at every access.
+    #[derive(Default)]
+    struct Board {
+        tsc: u64,
+        hz: u64,
+        writes: Vec<(u16, u8)>,
+        gate: u8,
+        opened_at: u64,
+    }
+
+    #[derive(Clone, Default)]
+    struct Wires(Rc<RefCell<Board>>);
+
+    impl Ports for Wires {
+        fn in8(&mut self, port: u16) -> u8 {
+            let mut b = self.0.borrow_mut();
+            b.tsc += 700;
+            assert_eq!(port, 0x61);
+            let clocks = (b.tsc - b.opened_at) * 1_193_182 / b.hz.max(1);
+            let out = b.gate & 1 != 0 && clocks >= 59_660;
+            b.gate | if out { 0x20 } else { 0 }
+        }
+        fn out8(&mut self, port: u16, value: u8) {
+            let mut b = self.0.borrow_mut();
+            b.tsc += 700;
+            b.writes.push((port, value));
+            if port == 0x61 {
+                b.gate = value;
+                b.opened_at = b.tsc;
+            }
+        }
+        fn in16(&mut self, _: u16) -> u16 {
+            unreachable!()
+        }
+        fn out16(&mut self, _: u16, _: u16) {
+            unreachable!()
+        }
+        fn in32(&mut self, _: u16) -> u32 {
+            unreachable!()
+        }
+        fn out32(&mut self, _: u16, _: u32) {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn the_tsc_is_measured_within_a_tenth_of_a_percent() {
+        for hz in [50_000_000u64, 1_000_000_000, 3_400_000_000] {
+            let wires = Wires::default();
+            wires.0.borrow_mut().hz = hz;
+            let clock = wires.clone();
+            let measured = Pit::new(wires.clone(), wires.clone()).measure(move || clock.0.borrow().tsc).unwrap();
+            assert!(measured.abs_diff(hz) < hz / 1000, "{hz}: {measured}");
+            assert_eq!(wires.0.borrow().gate & 3, 0, "gate closed, speaker off");
+        }
+    }
+
+    #[test]
+    fn a_chip_that_does_not_count_is_reported() {
+        let wires = Wires::default();
+        wires.0.borrow_mut().hz = u64::MAX;
+        assert_eq!(Pit::new(wires.clone(), wires).measure(|| 0), Err(Dead));
+    }
+
+    #[test]
+    fn a_shot_is_mode_0_low_byte_first() {
+        let wires = Wires::default();
+        Pit::new(wires.clone(), wires.clone()).one_shot(0x1234);
+        assert_eq!(wires.0.borrow().writes, [(0x43, 0x30), (0x40, 0x34), (0x40, 0x12)]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_shot_is_never_early_unless_it_is_the_longest(ticks: u64, hz in 1_000_000u64..10_000_000_000) {
+            let count = count_for(ticks, hz);
+            prop_assert!((1..=MAX_COUNT).contains(&count));
+            let lasts = (u128::from(count) + 1) * u128::from(hz) / u128::from(HZ);
+            prop_assert!(count == MAX_COUNT || lasts + 1 >= u128::from(ticks));
+        }
+    }
+}
