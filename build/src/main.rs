@@ -1,2 +1,155 @@
-//! stub
-fn main() {}
+//! `cargo xtask COMMAND`: the command line of the build tool.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use miette::Result;
+use xtask::kernel::{self, Build};
+use xtask::packages::Purpose;
+use xtask::project::Project;
+use xtask::{doctor, image, interrupt, map, run, setup, test};
+
+/// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot a system in Bochs and connect this terminal to its console
+    Run {
+        /// A name in systems/, or the path of a description
+        #[arg(default_value = "minimal")]
+        system: String,
+        /// End with success when TEXT appears on the console
+        #[arg(long, value_name = "TEXT")]
+        until: Option<String>,
+        /// Type CMD at the guest's shell and print its answer (repeatable)
+        #[arg(long, value_name = "CMD")]
+        exec: Vec<String>,
+        /// End with failure after so many seconds of running
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+        /// Use the kernel with assertions and its own messages
+        #[arg(long)]
+        debug_kernel: bool,
+    },
+    /// Run every test, or those whose name contains FILTER
+    Test {
+        /// Part of a name; `--list` shows them
+        filter: Option<String>,
+        /// Only print the names
+        #[arg(long)]
+        list: bool,
+    },
+    /// Build a system: kernel, root-task image, bootable ISO and a `simulate` script in target/images/SYSTEM
+    Image {
+        /// A name in systems/, or the path of a description
+        #[arg(default_value = "minimal")]
+        system: String,
+        /// Use the kernel with assertions and its own messages
+        #[arg(long)]
+        debug_kernel: bool,
+    },
+    /// Print what every process of a system may do
+    Map {
+        /// A name in systems/, or the path of a description
+        #[arg(default_value = "minimal")]
+        system: String,
+        /// Also draw it
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// Build the seL4 kernel alone
+    Kernel {
+        /// Build the one with assertions and its own messages
+        #[arg(long)]
+        debug_kernel: bool,
+    },
+    /// Install the Debian packages that are missing
+    Setup,
+    /// Show what this machine has and lacks, and what therefore runs here
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    interrupt::install();
+    let result = obey(Arguments::parse().command);
+    interrupt::clean_up();
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(command: Command) -> Result<ExitCode> {
+    let project = Project::find()?;
+    match command {
+        Command::Run {
+            system,
+            until,
+            exec,
+            timeout,
+            debug_kernel,
+        } => {
+            let timeout = timeout.map(Duration::from_secs);
+            run::run(
+                &project,
+                &run::Wishes {
+                    system,
+                    build: kernel_for(debug_kernel),
+                    until,
+                    exec,
+                    timeout,
+                },
+            )?;
+        }
+        Command::Test { filter, list } => {
+            let filter = filter.unwrap_or_default();
+            return if list {
+                Ok(test::list(&filter))
+            } else {
+                test::run(&project, &filter)
+            };
+        }
+        Command::Image {
+            system,
+            debug_kernel,
+        } => {
+            let image = image::build(&project, &system, kernel_for(debug_kernel))?;
+            println!("{}", image.iso.display());
+        }
+        Command::Map { system, svg } => print!("{}", map::map(&project, &system, svg.as_deref())?),
+        Command::Kernel { debug_kernel } => {
+            println!(
+                "{}",
+                kernel::prefix(&project, kernel_for(debug_kernel))?
+                    .dir()
+                    .display()
+            );
+        }
+        Command::Setup => {
+            setup::ensure(&Purpose::ALL)?;
+            println!("Everything is installed.");
+        }
+        Command::Doctor => print!("{}", doctor::report()?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kernel_for(debug: bool) -> Build {
+    if debug { Build::Debug } else { Build::Release }
+}

@@ -1,0 +1,310 @@
+//! Runs a system in Bochs: its own directory, its own process group, its console in our hands.
+//!
+//! Debian's Bochs is built with its debugger, so it is given a script that lets it run; and a preload makes runs
+//! repeat bit for bit (determinism.c). What the board cannot do is told in docs: a warm reboot ends in a triple fault,
+//! so a system ends by `Shutdown` on port 0x8900.
+
+pub mod config;
+pub mod log;
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use miette::{Context, IntoDiagnostic, Result, miette};
+use rustix::process::Pid;
+
+use crate::console::Console;
+use crate::project::{self, Project};
+use crate::{interrupt, process};
+use config::{Board, Serial};
+use log::Ending;
+
+/// What to boot, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The run's name: target/runs/NAME holds its files (NAME-2 while another run uses that, and so on).
+    pub name: String,
+    /// The ISO to boot.
+    pub iso: PathBuf,
+    /// The board's memory, in MiB.
+    pub memory_mib: u32,
+    /// Whether the console takes input. Without it, a run is the same every time.
+    pub input: bool,
+    /// Further lines for the configuration file: disks, network cards.
+    pub extra: Vec<String>,
+    /// Whether the console's output also goes to our standard output.
+    pub show: bool,
+}
+
+impl Options {
+    /// A board of 1 GiB with an interactive console that is not shown.
+    pub fn new(name: &str, iso: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            iso: iso.to_path_buf(),
+            memory_mib: 1024,
+            input: true,
+            extra: Vec::new(),
+            show: false,
+        }
+    }
+}
+
+/// A running emulator. Dropped, it is killed.
+///
+/// It also dies with the thread that started it, so that nothing is left behind when the tool itself is killed.
+pub struct Machine {
+    dir: PathBuf,
+    child: Child,
+    group: Pid,
+    ended: Option<Ending>,
+    /// COM1.
+    pub console: Console,
+    /// Held as long as the run's directory is in use.
+    _lock: File,
+}
+
+impl Machine {
+    /// Switches a board on.
+    pub fn boot(project: &Project, options: &Options) -> Result<Self> {
+        let (dir, lock) = free_directory(project, &options.name)?;
+        let preload = preload(project)?;
+        let listener = if options.input {
+            Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic()?)
+        } else {
+            None
+        };
+        let serial = match &listener {
+            Some(listener) => Serial::Socket(listener.local_addr().into_diagnostic()?),
+            None => Serial::File("serial.txt".into()),
+        };
+        let (iso, memory_mib, extra) = (
+            options.iso.clone(),
+            options.memory_mib,
+            options.extra.clone(),
+        );
+        let board = Board {
+            iso,
+            memory_mib,
+            serial,
+            extra,
+        };
+        project::write(&dir.join("bochsrc"), config::bochsrc(&board).as_bytes())?;
+        project::write(&dir.join("debugger"), b"c\nq\n")?;
+        let mut child = start(&dir, &preload)?;
+        let group = Pid::from_child(&child);
+        interrupt::remember_group(group);
+        let console = match listener {
+            Some(listener) => accept(&listener, &mut child, &dir)
+                .and_then(|com1| Console::socket(com1, &dir, options.show)),
+            None => Console::file(&dir, options.show),
+        };
+        let console = console.inspect_err(|_| interrupt::kill_group(group))?;
+        Ok(Self {
+            dir,
+            child,
+            group,
+            ended: None,
+            console,
+            _lock: lock,
+        })
+    }
+
+    /// Waits for the board to end by itself; `None` when the time is over before.
+    pub fn wait(&mut self, limit: Duration) -> Result<Option<Ending>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(ending) = self.poll()? {
+                return Ok(Some(ending));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn poll(&mut self) -> Result<Option<Ending>> {
+        if self.ended.is_none()
+            && let Some(status) = self.child.try_wait().into_diagnostic()?
+        {
+            let clean = if status.success() {
+                Ending::PowerOff
+            } else {
+                Ending::Died(status.to_string())
+            };
+            self.ended = Some(log::ending(&self.log()).unwrap_or(clean));
+            self.console.wait_for_end(Duration::from_secs(2));
+        }
+        Ok(self.ended.clone())
+    }
+
+    /// Switches the board off and waits until the emulator is gone.
+    pub fn stop(&mut self) {
+        interrupt::kill_group(self.group);
+        let _ = self.child.wait();
+    }
+
+    /// The emulator's log so far. It is buffered: complete only after the end.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.dir.join("bochs.log")).unwrap_or_default())
+            .into_owned()
+    }
+
+    /// The run's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the system wrote to port 0x402 so far, with ticks.
+    pub fn marks(&self) -> Vec<(u64, String)> {
+        log::marks(&self.log())
+    }
+
+    /// The error for an ending that nobody wanted, with what was seen last.
+    pub fn why(&self, ending: &Ending) -> miette::Report {
+        let what = match ending {
+            Ending::PowerOff => "the system powered off".to_owned(),
+            Ending::Panic(text) => format!("the emulated board stopped: {text}"),
+            Ending::Died(status) => format!("Bochs ended by itself, {status}"),
+        };
+        let said = last_lines(
+            &std::fs::read(self.dir.join("bochs.out")).unwrap_or_default(),
+            6,
+        );
+        let help = format!(
+            "see bochs.log, bochs.out and console.txt in {}\n{said}",
+            self.dir.display()
+        );
+        miette!(
+            help = help,
+            "{what}\nThe console's last lines:\n{}",
+            last_lines(&self.console.transcript(), 15)
+        )
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The last lines of some output, as text.
+pub fn last_lines(bytes: &[u8], count: usize) -> String {
+    let text = String::from_utf8_lossy(bytes).replace('\r', "");
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// An empty directory for a run, and the lock by which others see that it is taken.
+fn free_directory(project: &Project, name: &str) -> Result<(PathBuf, File)> {
+    for number in 1.. {
+        let name = if number == 1 {
+            name.to_owned()
+        } else {
+            format!("{name}-{number}")
+        };
+        let dir = project.run(&name);
+        std::fs::create_dir_all(&dir)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("cannot create {}", dir.display()))?;
+        let lock = File::create(dir.with_added_extension("lock")).into_diagnostic()?;
+        if lock.try_lock().is_ok() {
+            std::fs::remove_dir_all(&dir).into_diagnostic()?;
+            std::fs::create_dir(&dir).into_diagnostic()?;
+            return Ok((dir, lock));
+        }
+    }
+    unreachable!("there is always another number")
+}
+
+/// Compiles the preload, once.
+fn preload(project: &Project) -> Result<PathBuf> {
+    const SOURCE: &str = include_str!("bochs/determinism.c");
+    let library = project.target.join("determinism.so");
+    let source = project.target.join("determinism.c");
+    if library.is_file() && std::fs::read(&source).is_ok_and(|old| old == SOURCE.as_bytes()) {
+        return Ok(library);
+    }
+    // Two runs may come here at once: compile aside, then put it in place in one step.
+    let scratch = project
+        .target
+        .join(format!("determinism-{:?}.so", std::thread::current().id()));
+    project::write(&source.with_extension("tmp.c"), SOURCE.as_bytes())?;
+    let mut compile = Command::new("gcc");
+    compile
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-o"])
+        .arg(&scratch)
+        .arg(source.with_extension("tmp.c"));
+    process::output(compile)?;
+    std::fs::rename(&scratch, &library).into_diagnostic()?;
+    project::write(&source, SOURCE.as_bytes())?;
+    Ok(library)
+}
+
+fn start(dir: &Path, preload: &Path) -> Result<Child> {
+    let output = File::create(dir.join("bochs.out")).into_diagnostic()?;
+    // setpriv (of util-linux, always there): the emulator must not outlive us, however we end.
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--pdeathsig",
+        "KILL",
+        "bochs-bin",
+        "-q",
+        "-f",
+        "bochsrc",
+        "-rc",
+        "debugger",
+    ]);
+    command
+        .current_dir(dir)
+        .env("LD_PRELOAD", preload)
+        .process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().into_diagnostic()?)
+        .stderr(output);
+    command.spawn().map_err(|error| {
+        miette!(
+            help = "`cargo xtask setup` installs Bochs",
+            "cannot start `{}`: {error}",
+            process::show(&command)
+        )
+    })
+}
+
+/// Waits until Bochs has connected COM1, which it does before the first instruction.
+fn accept(listener: &TcpListener, child: &mut Child, dir: &Path) -> Result<TcpStream> {
+    listener.set_nonblocking(true).into_diagnostic()?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false).into_diagnostic()?;
+            stream.set_nodelay(true).into_diagnostic()?;
+            return Ok(stream);
+        }
+        let ended = child.try_wait().into_diagnostic()?;
+        if ended.is_some() || Instant::now() > deadline {
+            let output = std::fs::read(dir.join("bochs.out")).unwrap_or_default();
+            let what = if ended.is_some() {
+                "ended"
+            } else {
+                "is silent"
+            };
+            let help =
+                "`cargo xtask doctor` shows whether Bochs and its BIOS packages are installed";
+            return Err(miette!(
+                help = help,
+                "Bochs {what} before the first instruction:\n{}",
+                last_lines(&output, 12)
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,324 @@
+//! A system's serial console: what it has printed, waiting for a text in that, and typing.
+//!
+//! A thread collects everything that arrives, so nothing is lost while nobody waits. `shell` knows how to talk to a
+//! shell, `terminal` joins the console to the user's terminal.
+
+pub mod shell;
+pub mod terminal;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fmt, io, thread};
+
+use miette::{IntoDiagnostic, Result};
+
+/// Why waiting for a text came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The time was over first.
+    TimedOut,
+    /// The system ended first.
+    Ended,
+    /// This console takes no input.
+    NoInput,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TimedOut => "the time was over",
+            Self::Ended => "the system ended",
+            Self::NoInput => "this console takes no input",
+        })
+    }
+}
+
+impl std::error::Error for Failure {}
+impl miette::Diagnostic for Failure {}
+
+/// Everything printed so far, and whether more can come.
+#[derive(Debug, Default)]
+struct Printed {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+type Shared = Arc<(Mutex<Printed>, Condvar)>;
+
+/// Typing no faster than this leaves the guest time to take characters out of its UART.
+const CHUNK: usize = 16;
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// One console.
+pub struct Console {
+    printed: Shared,
+    input: Option<TcpStream>,
+    /// Where the next `expect` starts to look.
+    cursor: usize,
+    /// How often a command was typed: each gets marks of its own.
+    commands: u32,
+}
+
+impl Console {
+    /// The console at the end of a socket. A copy of what it prints goes to console.txt in `dir`.
+    pub fn socket(stream: TcpStream, dir: &Path, show: bool) -> Result<Self> {
+        let reader = stream.try_clone().into_diagnostic()?;
+        let copy = File::create(dir.join("console.txt")).into_diagnostic()?;
+        Ok(Self::collect(
+            reader,
+            Some(stream),
+            vec![Box::new(copy)],
+            show,
+        ))
+    }
+
+    /// The console that Bochs writes to serial.txt in `dir`: it cannot be typed at.
+    pub fn file(dir: &Path, show: bool) -> Result<Self> {
+        let path = dir.join("serial.txt");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .into_diagnostic()?;
+        let printed = Shared::default();
+        let tail = Tail {
+            file,
+            printed: Arc::downgrade(&printed),
+        };
+        let copy = File::create(dir.join("console.txt")).into_diagnostic()?;
+        Ok(Self::collect_into(
+            printed,
+            tail,
+            None,
+            vec![Box::new(copy)],
+            show,
+        ))
+    }
+
+    fn collect(
+        from: impl Read + Send + 'static,
+        input: Option<TcpStream>,
+        copies: Vec<Box<dyn Write + Send>>,
+        show: bool,
+    ) -> Self {
+        Self::collect_into(Shared::default(), from, input, copies, show)
+    }
+
+    fn collect_into(
+        printed: Shared,
+        mut from: impl Read + Send + 'static,
+        input: Option<TcpStream>,
+        mut copies: Vec<Box<dyn Write + Send>>,
+        show: bool,
+    ) -> Self {
+        let weak = Arc::downgrade(&printed);
+        if show {
+            copies.push(Box::new(io::stdout()));
+        }
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            loop {
+                let count = from.read(&mut buffer).unwrap_or(0);
+                let bytes = buffer.get(..count).unwrap_or_default();
+                for copy in &mut copies {
+                    // A closed standard output must not end the run.
+                    let _ = copy.write_all(bytes).and_then(|()| copy.flush());
+                }
+                let Some(printed) = weak.upgrade() else {
+                    return;
+                };
+                let mut state = lock(&printed);
+                state.bytes.extend_from_slice(bytes);
+                state.ended = count == 0;
+                printed.1.notify_all();
+                if count == 0 {
+                    return;
+                }
+            }
+        });
+        Self {
+            printed,
+            input,
+            cursor: 0,
+            commands: 0,
+        }
+    }
+
+    /// Waits until `text` is printed, and returns what came before it. The next call looks behind it.
+    pub fn expect(&mut self, text: &str, limit: Duration) -> Result<String, Failure> {
+        let (before, length) = self.wait_until(limit, |fresh| {
+            Some((find(fresh, text.as_bytes())?, text.len()))
+        })?;
+        let start = self.cursor;
+        self.cursor += before + length;
+        let bytes = lock(&self.printed)
+            .bytes
+            .get(start..start + before)
+            .unwrap_or_default()
+            .to_vec();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Waits until `judge`, given everything behind the cursor, has an answer.
+    pub fn wait_until<T>(
+        &self,
+        limit: Duration,
+        judge: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let deadline = Instant::now() + limit;
+        let mut state = lock(&self.printed);
+        loop {
+            if let Some(answer) = judge(state.bytes.get(self.cursor..).unwrap_or_default()) {
+                return Ok(answer);
+            }
+            if state.ended {
+                return Err(Failure::Ended);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Failure::TimedOut);
+            }
+            let waited = self.printed.1.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Types bytes, as they are.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let input = self.input.as_mut().ok_or(Failure::NoInput)?;
+        for chunk in bytes.chunks(CHUNK) {
+            input.write_all(chunk).map_err(|_| Failure::Ended)?;
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// A second handle for typing, for a thread of its own; `None` where the console takes no input.
+    pub fn keyboard(&self) -> Option<TcpStream> {
+        self.input.as_ref()?.try_clone().ok()
+    }
+
+    /// Everything printed since power-on.
+    pub fn transcript(&self) -> Vec<u8> {
+        lock(&self.printed).bytes.clone()
+    }
+
+    /// Moves the cursor behind everything printed so far.
+    pub fn skip(&mut self) {
+        self.cursor = lock(&self.printed).bytes.len();
+    }
+
+    /// Moves the cursor back to power-on.
+    pub fn rewind(&mut self) {
+        self.cursor = 0;
+    }
+
+    /// Gives the last bytes of an ended emulator time to arrive.
+    pub fn wait_for_end(&self, limit: Duration) {
+        if self.input.is_some() {
+            let _ = self.wait_until(limit, |_| None::<()>);
+        } else {
+            // A file has no end that could be seen: one more look of the collecting thread is enough.
+            thread::sleep(2 * LOOK_AGAIN);
+        }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        if let Some(input) = &self.input {
+            let _ = input.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// How often a growing file is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Reads a file that another process is writing, until nobody wants it any more.
+struct Tail {
+    file: File,
+    printed: std::sync::Weak<(Mutex<Printed>, Condvar)>,
+}
+
+impl Read for Tail {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.file.read(buffer)?;
+            if count > 0 || self.printed.strong_count() == 0 {
+                return Ok(count);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+fn lock(shared: &Shared) -> MutexGuard<'_, Printed> {
+    shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where `needle` first occurs.
+pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes
+        .windows(needle.len().max(1))
+        .position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn console(text: &'static str) -> Console {
+        Console::collect(text.as_bytes(), None, Vec::new(), false)
+    }
+
+    #[test]
+    fn expect_returns_what_came_before_and_goes_on_behind() {
+        let mut console = console("one two one three");
+        assert_eq!(console.expect("one", SOON).unwrap(), "");
+        assert_eq!(console.expect("one", SOON).unwrap(), " two ");
+        assert_eq!(console.expect("one", SOON), Err(Failure::Ended));
+        console.rewind();
+        assert_eq!(console.expect("two", SOON).unwrap(), "one ");
+    }
+
+    #[test]
+    fn a_text_that_does_not_come_times_out() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let mut console = Console::collect(reader, None, Vec::new(), false);
+        assert_eq!(
+            console.expect("x", Duration::from_millis(30)),
+            Err(Failure::TimedOut)
+        );
+    }
+
+    #[test]
+    fn a_text_is_found_across_two_arrivals() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut console = Console::collect(reader, None, Vec::new(), false);
+        writer.write_all(b"portcul").unwrap();
+        thread::sleep(Duration::from_millis(20));
+        writer.write_all(b"lis").unwrap();
+        console.expect("portcullis", SOON).unwrap();
+    }
+
+    #[test]
+    fn a_console_without_input_refuses_typing() {
+        assert_eq!(console("").send(b"x"), Err(Failure::NoInput));
+    }
+
+    #[test]
+    fn everything_stays_in_the_transcript() {
+        let mut console = console("abc");
+        console.expect("c", SOON).unwrap();
+        assert_eq!(console.transcript(), b"abc");
+    }
+}

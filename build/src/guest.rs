@@ -1,0 +1,69 @@
+//! The default guest: Debian's stock 32-bit kernel and an initramfs around Debian's static busybox.
+//!
+//! `debian` fetches the packages, `bzimage` takes the kernel out of its self-extracting wrapper, `cpio` writes archives,
+//! `initramfs` says what lies in this one.
+
+pub mod bzimage;
+pub mod cpio;
+pub mod debian;
+pub mod initramfs;
+
+use std::path::{Path, PathBuf};
+
+use miette::{Context, Result, miette};
+
+use crate::progress::Step;
+use crate::project::{self, Project};
+
+/// The kernel name in a description that means the default guest's.
+pub const DEFAULT_KERNEL: &str = "debian-686";
+
+/// The kernel that a description names, as it is: `debian-686`, or a path (relative to the description).
+pub fn kernel(project: &Project, name: &str, description: &Path) -> Result<PathBuf> {
+    if name == DEFAULT_KERNEL {
+        return debian::kernel(project);
+    }
+    let path = description.parent().unwrap_or(&project.root).join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(miette!(
+        help = format!(
+            "`kernel` is a bzImage, a vmlinux, or \"{DEFAULT_KERNEL}\" for the default guest's"
+        ),
+        "{} names the kernel {}, which is not there",
+        description.display(),
+        path.display()
+    ))
+}
+
+/// The same kernel as an ELF: a bzImage is decompressed here, once, so that the guest need not do it at every boot.
+pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
+    let bytes = project::read(kernel)?;
+    if bytes.starts_with(bzimage::ELF) {
+        return Ok(kernel.to_path_buf());
+    }
+    let key = bzimage::fingerprint(&bytes);
+    let unpacked = project.guest().join("vmlinux").join(key);
+    if unpacked.is_file() {
+        return Ok(unpacked);
+    }
+    let step = Step::start("guest: decompress the kernel");
+    let elf = bzimage::decompress_bzimage(&bytes).wrap_err_with(|| kernel.display().to_string())?;
+    project::write(&unpacked, &elf)?;
+    step.done();
+    Ok(unpacked)
+}
+
+/// The default initramfs. `script`, if any, runs on the console before the first shell: exact runs need no typing.
+pub fn initramfs(project: &Project, script: Option<&str>) -> Result<PathBuf> {
+    let busybox = project::read(&debian::busybox(project)?)?;
+    let archive = initramfs::archive(&busybox, script)?;
+    let name = match script {
+        None => "initramfs.cpio".to_owned(),
+        Some(_) => format!("initramfs-{}.cpio", bzimage::fingerprint(&archive)),
+    };
+    let path = project.guest().join(name);
+    project::write(&path, &archive)?;
+    Ok(path)
+}

@@ -1,0 +1,315 @@
+//! Fetches the default guest's two packages from Debian's i386 archive: the 686 kernel and the static busybox.
+//!
+//! apt runs with a state directory of its own and `APT::Architecture "i386"`, reading the machine's own sources: the
+//! host's architecture list and package lists stay as they are, and no privilege is needed. What was fetched stays in
+//! target/guest/packages; `PORTCULLIS_GUEST_PACKAGES` names another directory, of packages brought by hand.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, miette};
+
+use crate::process;
+use crate::progress::{self, Step};
+use crate::project::{self, Project};
+
+/// How often the archive's index is asked for: it can be in the middle of an update.
+const ATTEMPTS: u32 = 4;
+
+/// The environment variable that names a directory of packages.
+const PACKAGES_VARIABLE: &str = "PORTCULLIS_GUEST_PACKAGES";
+
+/// The metapackage that depends on the current non-PAE kernel.
+const KERNEL_METAPACKAGE: &str = "linux-image-686";
+
+/// Debian's kernel for the guest, a bzImage.
+pub fn kernel(project: &Project) -> Result<PathBuf> {
+    let unpacked = project.guest().join("vmlinuz-debian-686");
+    if unpacked.is_file() {
+        return Ok(unpacked);
+    }
+    let package = package(project, "linux-image-", is_kernel_package)
+        .map_err(|error| error.wrap_err(NO_KERNEL))?;
+    unpack(
+        project,
+        &package,
+        "boot",
+        |name| name.starts_with("vmlinuz-"),
+        &unpacked,
+    )?;
+    Ok(unpacked)
+}
+
+/// Debian's static busybox for i386.
+pub fn busybox(project: &Project) -> Result<PathBuf> {
+    let unpacked = project.guest().join("busybox-i386");
+    if unpacked.is_file() {
+        return Ok(unpacked);
+    }
+    let package = package(project, "busybox-static", |name| {
+        name.starts_with("busybox-static_")
+    })?;
+    // /bin in Debian 12, /usr/bin later.
+    unpack(
+        project,
+        &package,
+        "bin",
+        |name| name == "busybox",
+        &unpacked,
+    )
+    .or_else(|_| {
+        unpack(
+            project,
+            &package,
+            "usr/bin",
+            |name| name == "busybox",
+            &unpacked,
+        )
+    })?;
+    Ok(unpacked)
+}
+
+const NO_KERNEL: &str = "the default guest's kernel could not be fetched. Debian 12 has it; Debian 13 and Ubuntu no longer \
+    do. Bring a 32-bit kernel by three lines in the system's description:\n  kernel = \"path/to/bzImage\"\n  \
+    initrd = \"path/to/initrd\"\n  cmdline = \"earlyprintk=ttyS0,115200 console=ttyS0,115200 ...\"";
+
+/// linux-image-6.1.0-50-686_6.1.176-1_i386.deb, and not -686-pae, -rt-686-pae, -686-unsigned or the debug symbols.
+fn is_kernel_package(file: &str) -> bool {
+    let name = file.split('_').next().unwrap_or_default();
+    name.strip_prefix("linux-image-").is_some_and(|rest| {
+        rest.strip_suffix("-686")
+            .is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
+/// A package file: one that is here already, or else fetched.
+fn package(project: &Project, prefix: &str, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    let ours = project.guest().join("packages");
+    let brought = std::env::var_os(PACKAGES_VARIABLE).map(PathBuf::from);
+    let find = || {
+        brought
+            .iter()
+            .chain([&ours])
+            .find_map(|dir| newest(dir, &wanted))
+    };
+    if let Some(package) = find() {
+        return Ok(package);
+    }
+    std::fs::create_dir_all(&ours).into_diagnostic()?;
+    let apt = Apt::new(project.guest().join("apt"))?;
+    let name = apt.resolve(prefix)?;
+    let mut download = apt.command("apt-get");
+    download.args(["download", &name]).current_dir(&ours);
+    process::run(&format!("guest: fetch {name}"), download)?;
+    find().ok_or_else(|| miette!("apt fetched {name}, but it is not in {}", ours.display()))
+}
+
+/// The last of the matching packages in a directory.
+fn newest(dir: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
+    let files = std::fs::read_dir(dir)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
+    let is_wanted = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(&wanted)
+    };
+    files
+        .filter(|path| path.extension().is_some_and(|e| e == "deb") && is_wanted(path))
+        .max()
+}
+
+/// An apt that has nothing to do with the host's packages.
+struct Apt {
+    config: PathBuf,
+}
+
+impl Apt {
+    fn new(dir: PathBuf) -> Result<Self> {
+        for name in ["lists/partial", "cache/archives/partial"] {
+            std::fs::create_dir_all(dir.join(name)).into_diagnostic()?;
+        }
+        let config = dir.join("apt.conf");
+        project::write(&dir.join("status"), b"")?;
+        project::write(&config, configuration(&dir).as_bytes())?;
+        Ok(Self { config })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("APT_CONFIG", &self.config).env("LC_ALL", "C");
+        command
+    }
+
+    /// The exact package to download: the metapackage's dependency for the kernel, the name itself otherwise.
+    fn resolve(&self, prefix: &str) -> Result<String> {
+        if !process::exists("apt-get") {
+            let help =
+                format!("put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
+            return Err(miette!(
+                help = help,
+                "packages {prefix}* (i386) are needed, and there is no apt-get here"
+            ));
+        }
+        let mut said = String::new();
+        for attempt in 1..=ATTEMPTS {
+            let step = Step::start("guest: fetch the i386 package index");
+            let mut update = self.command("apt-get");
+            update.arg("update");
+            let (_, output) = process::finish(update, |line| step.note(line))?;
+            step.done();
+            // One broken index out of several makes the update fail, and need not concern us.
+            if let Some(name) = self.candidate(prefix)? {
+                return Ok(name);
+            }
+            said = output;
+            if said.contains("E: ") && attempt < ATTEMPTS {
+                progress::say("guest: the archive's index is incomplete; trying again");
+                std::thread::sleep(Duration::from_secs(5 * u64::from(attempt)));
+            } else {
+                break;
+            }
+        }
+        let errors: Vec<&str> = said
+            .lines()
+            .filter(|line| line.starts_with("E: ") || line.starts_with("Err:"))
+            .collect();
+        let help =
+            format!("or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
+        Err(miette!(
+            help = help,
+            "this machine's apt sources have no i386 package {prefix}*\n{}",
+            errors.join("\n")
+        ))
+    }
+
+    fn candidate(&self, prefix: &str) -> Result<Option<String>> {
+        let mut query = self.command("apt-cache");
+        if prefix == "linux-image-" {
+            query.args(["depends", KERNEL_METAPACKAGE]);
+            let (_, output) = process::finish(query, |_| {})?;
+            return Ok(dependency(&output));
+        }
+        query.args(["policy", prefix]);
+        let (_, output) = process::finish(query, |_| {})?;
+        let available = output
+            .lines()
+            .any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)"));
+        Ok(available.then(|| prefix.to_owned()))
+    }
+}
+
+/// The kernel package in the answer of `apt-cache depends`.
+fn dependency(output: &str) -> Option<String> {
+    let names = output
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "));
+    names
+        .map(str::to_owned)
+        .find(|name| is_kernel_package(name))
+}
+
+fn configuration(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "APT::Architecture \"i386\";\n\
+         #clear APT::Architectures;\n\
+         APT::Architectures {{ \"i386\"; }};\n\
+         APT::Sandbox::User \"\";\n\
+         Acquire::Languages \"none\";\n\
+         Acquire::Retries \"3\";\n\
+         Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
+         Debug::NoLocking \"true\";\n\
+         Dir::State \"{dir}\";\n\
+         Dir::State::lists \"{dir}/lists\";\n\
+         Dir::State::status \"{dir}/status\";\n\
+         Dir::Cache \"{dir}/cache\";\n"
+    )
+}
+
+/// Takes one file out of a package.
+fn unpack(
+    project: &Project,
+    package: &Path,
+    dir: &str,
+    wanted: impl Fn(&str) -> bool,
+    to: &Path,
+) -> Result<()> {
+    let scratch = project
+        .guest()
+        .join(format!("unpack-{}", std::process::id()));
+    let mut extract = Command::new("dpkg-deb");
+    extract.arg("--extract").arg(package).arg(&scratch);
+    process::run(
+        &format!(
+            "guest: unpack {}",
+            package.file_name().unwrap_or_default().display()
+        ),
+        extract,
+    )?;
+    let files = std::fs::read_dir(scratch.join(dir))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let found = files
+        .filter(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(&wanted)
+        })
+        .max();
+    let result = match found {
+        Some(file) => project::read(&file).and_then(|bytes| project::write(to, &bytes)),
+        None => Err(miette!("{} has no such file in /{dir}", package.display())),
+    };
+    std::fs::remove_dir_all(&scratch).into_diagnostic()?;
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_the_one_without_pae() {
+        assert!(is_kernel_package(
+            "linux-image-6.1.0-50-686_6.1.176-1_i386.deb"
+        ));
+        for other in [
+            "linux-image-6.1.0-50-686-pae_6.1.176-1_i386.deb",
+            "linux-image-686",
+            "linux-image-6.1.0-50-686-dbg",
+        ] {
+            assert!(!is_kernel_package(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_metapackage_names_the_kernel() {
+        let output = "linux-image-686\n  Depends: linux-image-6.1.0-50-686\n";
+        assert_eq!(
+            dependency(output).as_deref(),
+            Some("linux-image-6.1.0-50-686")
+        );
+    }
+
+    #[test]
+    fn an_unknown_metapackage_names_nothing() {
+        assert_eq!(
+            dependency("N: Unable to locate package linux-image-686\n"),
+            None
+        );
+    }
+
+    #[test]
+    fn apt_keeps_to_its_own_directory() {
+        let text = configuration(Path::new("/t"));
+        assert!(
+            text.contains("Dir::State \"/t\";") && text.contains("APT::Architecture \"i386\";"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! From a description to something that boots: kernel, root-task image and ISO in target/images/SYSTEM.
+//!
+//! The servers are built in one cargo call of their own (they share a triple with the host's tools, whose features must
+//! not leak into them), against one kernel prefix. Each kernel build has its own cargo target directory, so changing
+//! between them rebuilds nothing.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use capdl_spec::host::{self, Files, Form, Origin, Stock, System};
+use miette::{Context, IntoDiagnostic, Result, miette};
+
+use crate::kernel::{self, Build, Prefix};
+use crate::packages::Purpose;
+use crate::progress::Step;
+use crate::project::{self, Project};
+use crate::{guest, iso, process, setup};
+
+/// A system, ready to boot.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The description's name.
+    pub system: String,
+    /// The bootable ISO.
+    pub iso: PathBuf,
+    /// How much memory an emulated board needs for it, in MiB.
+    pub memory_mib: u32,
+}
+
+/// Builds a system, named as on the command line.
+pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
+    setup::ensure(&[Purpose::Kernel, Purpose::Image])?;
+    let description = project.system(name)?;
+    let system = host::load(&description)?;
+    let prefix = kernel::prefix(project, build)?;
+    let suffix = match build {
+        Build::Release => "",
+        Build::Debug => "-debug",
+    };
+    let dir = project.images(&format!("{}{suffix}", system.name));
+    std::fs::create_dir_all(&dir).into_diagnostic()?;
+    let root_task = make_root_task_image(project, &system, &prefix, build, &dir)?;
+    let step = Step::start("image: write the ISO");
+    let iso = iso::make(&prefix.kernel(), &root_task, &dir)?;
+    let memory_mib = memory_mib(&system);
+    write_simulate(&dir.join("simulate"), memory_mib)?;
+    step.done();
+    Ok(Image {
+        system: system.name,
+        iso,
+        memory_mib,
+    })
+}
+
+/// The root task with the bundle in it: specification, every server, every guest image.
+pub fn make_root_task_image(
+    project: &Project,
+    system: &System,
+    prefix: &Prefix,
+    build: Build,
+    dir: &Path,
+) -> Result<PathBuf> {
+    let mut packages = system.packages();
+    packages.push("root-task");
+    let built = cargo_build(project, &packages, prefix, build)?;
+    let mut files = Files::default();
+    for part in system.parts() {
+        let program = system.program(&part);
+        let path = match built.get(program) {
+            Some(path) => path.clone(),
+            None => system
+                .source
+                .path
+                .parent()
+                .unwrap_or(&project.root)
+                .join(program),
+        };
+        files.elfs.insert(program.to_owned(), project::read(&path)?);
+    }
+    for image in system.images() {
+        let path = guest_image(project, &image.origin, image.form, &system.source.path)?;
+        files.images.insert(image.name, project::read(&path)?);
+    }
+    let bundle = host::compile(system, &files)?;
+    let root_task = built
+        .get("root-task")
+        .ok_or_else(|| miette!("cargo built no root-task"))?;
+    let image = dir.join("root-task");
+    let mut strip = Command::new("objcopy");
+    strip.arg("--strip-debug").arg(root_task).arg(&image);
+    process::output(strip)?;
+    let elf = with_bundle(project::read(&image)?, &bundle.bytes).ok_or_else(|| {
+        miette!(
+            "{} has no empty segment for the bundle (see crates/image-link)",
+            root_task.display()
+        )
+    })?;
+    project::write(&image, &elf)?;
+    Ok(image)
+}
+
+/// Builds image packages against a prefix; each one's ELF by package name.
+pub fn cargo_build(
+    project: &Project,
+    packages: &[&str],
+    prefix: &Prefix,
+    build: Build,
+) -> Result<BTreeMap<String, PathBuf>> {
+    let own = std::env::var_os("SEL4_PREFIX").is_some();
+    let target = project
+        .target
+        .join("servers")
+        .join(if own { "own-prefix" } else { build.name() });
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(&project.root)
+        .env("SEL4_PREFIX", prefix.dir())
+        .env("CARGO_TERM_COLOR", "never");
+    cargo
+        .args([
+            "build",
+            "--profile",
+            "image",
+            "--features",
+            "image",
+            "--bins",
+            "--target-dir",
+        ])
+        .arg(&target);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    process::run(&format!("servers: build ({})", build.name()), cargo)?;
+    let elf = |package: &&str| ((*package).to_owned(), target.join("image").join(package));
+    Ok(packages.iter().map(elf).collect())
+}
+
+/// The file of a guest's image, fetched, made or decompressed as its origin and form say.
+fn guest_image(
+    project: &Project,
+    origin: &Origin,
+    form: Form,
+    description: &Path,
+) -> Result<PathBuf> {
+    let path = match origin {
+        Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project)?,
+        Origin::Stock(Stock::DebianBusybox) => guest::initramfs(project, None)?,
+        Origin::File(path) if path.is_file() => path.clone(),
+        Origin::File(path) => {
+            let help = "paths in a description are relative to its folder";
+            return Err(miette!(
+                help = help,
+                "{} names {}, which is not there",
+                description.display(),
+                path.display()
+            ));
+        }
+    };
+    match form {
+        Form::AsIs => Ok(path),
+        Form::Decompressed => guest::vmlinux(project, &path),
+    }
+}
+
+/// Appends the bundle to the root task's ELF and describes it in the program header that waits for it: the loadable one
+/// of no size (crates/image-link/root-task.ld). `None` if there is none.
+fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
+    let field = |elf: &[u8], at: usize, width: usize| {
+        let bytes = elf.get(at..at + width)?;
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0u64, |value, byte| value << 8 | u64::from(*byte)),
+        )
+    };
+    // ELF64 (System V ABI, chapters 4 and 5): e_phoff, e_phentsize, e_phnum; then p_type, p_offset, p_filesz, p_memsz.
+    let (table, size, count) = (
+        field(&elf, 32, 8)? as usize,
+        field(&elf, 54, 2)? as usize,
+        field(&elf, 56, 2)? as usize,
+    );
+    let headers: Vec<usize> = (0..count).map(|n| table + n * size).collect();
+    let empty = |at: &usize| field(&elf, *at, 4) == Some(1) && field(&elf, at + 40, 8) == Some(0);
+    let header = headers.into_iter().find(empty)?;
+    elf.resize(elf.len().next_multiple_of(4096), 0);
+    let (offset, length) = (elf.len() as u64, bundle.len() as u64);
+    for (at, value) in [(8, offset), (32, length), (40, length)] {
+        elf.get_mut(header + at..header + at + 8)?
+            .copy_from_slice(&value.to_le_bytes());
+    }
+    elf.extend_from_slice(bundle);
+    Some(elf)
+}
+
+/// The guests' memory and as much again as the kernel, the servers and the images need, in steps of 128 MiB.
+fn memory_mib(system: &System) -> u32 {
+    let guests: u64 = system
+        .vms
+        .iter()
+        .map(|vm| vm.memory.get_ref().0 >> 20)
+        .sum();
+    u32::try_from((guests + 256).next_multiple_of(128).max(512)).unwrap_or(u32::MAX)
+}
+
+/// A script that boots the ISO in QEMU with nested VT-x, or says why the machine that it is started on cannot.
+fn write_simulate(path: &Path, memory_mib: u32) -> Result<()> {
+    let script = format!(
+        "#!/bin/sh\n\
+         # Boots system.iso in QEMU, on a host with Intel VT-x and nesting; anywhere else `cargo xtask run` uses Bochs.\n\
+         if ! grep -qw vmx /proc/cpuinfo; then\n\
+         \techo \"simulate: this machine cannot: its processor shows no VT-x (use cargo xtask run)\" >&2; exit 1\n\
+         elif ! [ -w /dev/kvm ]; then\n\
+         \techo \"simulate: this machine cannot: /dev/kvm is missing or not writable\" >&2; exit 1\n\
+         fi\n\
+         exec qemu-system-x86_64 -enable-kvm -cpu host -m {memory_mib} -nographic -no-reboot \\\n\
+         \t-cdrom \"$(dirname \"$0\")/system.iso\" \"$@\"\n"
+    );
+    project::write(path, script.as_bytes())?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+        .into_diagnostic()
+        .wrap_err_with(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF64 header and two loadable program headers, of sizes 16 and 0.
+    fn elf() -> Vec<u8> {
+        let mut elf = vec![0; 64 + 2 * 56];
+        elf[..4].copy_from_slice(b"\x7fELF");
+        elf[32] = 64;
+        elf[54] = 56;
+        elf[56] = 2;
+        for (header, size) in [(64, 16), (120, 0)] {
+            elf[header] = 1;
+            elf[header + 32] = size;
+            elf[header + 40] = size;
+        }
+        elf
+    }
+
+    #[test]
+    fn the_bundle_goes_on_a_page_of_its_own_and_into_the_empty_segment() {
+        let image = with_bundle(elf(), b"bundle").unwrap();
+        assert_eq!(&image[4096..], b"bundle");
+        assert_eq!(image[120 + 8..120 + 16], 4096u64.to_le_bytes());
+        assert_eq!(image[120 + 32..120 + 40], 6u64.to_le_bytes());
+        assert_eq!(image[120 + 40..120 + 48], 6u64.to_le_bytes());
+        assert_eq!(image[64 + 32], 16, "the other segment stays");
+    }
+
+    #[test]
+    fn an_elf_without_an_empty_segment_is_refused() {
+        let mut elf = elf();
+        elf[120 + 40] = 1;
+        assert_eq!(with_bundle(elf, b"bundle"), None);
+        assert_eq!(with_bundle(b"\x7fELF".to_vec(), b"bundle"), None);
+    }
+}

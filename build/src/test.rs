@@ -1,0 +1,330 @@
+//! `cargo xtask test`: runs every test, two boots at a time, and adds up.
+//!
+//! A test that this machine cannot run is counted and named with the reason, never left out in silence.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use miette::{Result, miette};
+
+use crate::bochs::{Machine, Options};
+use crate::image::{self, Image};
+use crate::kernel::{self, Build, Prefix};
+use crate::packages::Purpose;
+use crate::project::Project;
+use crate::{progress, setup, tests};
+
+/// How many emulators run at a time.
+const BOOTS_AT_A_TIME: usize = 2;
+
+/// The layers of tests, in the order in which they run: the cheap ones tell first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Format, lints and the unit tests of all packages, on the host.
+    Check,
+    /// Wrong descriptions and the errors that they earn.
+    Spec,
+    /// Servers on seL4, asked by a test client.
+    Components,
+    /// Tiny guests: an instruction or a device each.
+    Guests,
+    /// Whole systems with Linux in them.
+    Boots,
+}
+
+impl Group {
+    /// As it appears in test names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Spec => "spec",
+            Self::Components => "components",
+            Self::Guests => "guests",
+            Self::Boots => "boots",
+        }
+    }
+
+    /// Whether its tests run beside each other. The others use all cores by themselves.
+    fn is_parallel(self) -> bool {
+        self >= Self::Components
+    }
+}
+
+/// How a test ended, if it did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It passed; what is worth telling about it, or nothing.
+    Passed(String),
+    /// This machine cannot run it; why.
+    Skipped(String),
+}
+
+/// It passed, and there is nothing more to tell.
+pub fn passed() -> Result<Outcome> {
+    Ok(Outcome::Passed(String::new()))
+}
+
+/// One test.
+#[derive(Clone)]
+pub struct Test {
+    /// Its layer.
+    pub group: Group,
+    /// What it shows.
+    pub name: &'static str,
+    /// The test itself.
+    pub run: fn(&Context) -> Result<Outcome>,
+}
+
+impl Test {
+    /// Group and name, as filters see them.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.group.name(), self.name)
+    }
+}
+
+/// What tests share: the project, and the images that were built for one of them already.
+pub struct Context {
+    /// The project under test.
+    pub project: Project,
+    images: Mutex<BTreeMap<String, Image>>,
+}
+
+impl Context {
+    /// A context in which nothing is built yet.
+    pub fn new(project: Project) -> Self {
+        Self {
+            project,
+            images: Mutex::default(),
+        }
+    }
+
+    /// The kernel prefix, built if need be.
+    pub fn prefix(&self, build: Build) -> Result<Prefix> {
+        // Also under the images' lock: two builds of one thing would overwrite each other's files.
+        let _building = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        kernel::prefix(&self.project, build)
+    }
+
+    /// A system's image, built once however many tests boot it.
+    pub fn image(&self, system: &str, build: Build) -> Result<Image> {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = format!("{system} {}", build.name());
+        if let Some(image) = images.get(&key) {
+            return Ok(image.clone());
+        }
+        let image = image::build(&self.project, system, build)?;
+        images.insert(key, image.clone());
+        Ok(image)
+    }
+
+    /// Boots a system in Bochs, with the console in the test's hands.
+    pub fn boot(&self, system: &str, build: Build) -> Result<Machine> {
+        self.boot_with(system, build, |_| {})
+    }
+
+    /// The same, with other options: no input, further devices, another amount of memory.
+    pub fn boot_with(
+        &self,
+        system: &str,
+        build: Build,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<Machine> {
+        let image = self.image(system, build)?;
+        let mut options = Options::new(&format!("test-{}", image.system), &image.iso);
+        options.memory_mib = image.memory_mib;
+        change(&mut options);
+        Machine::boot(&self.project, &options)
+    }
+}
+
+/// Prints the names of the tests that a filter selects.
+pub fn list(filter: &str) -> ExitCode {
+    for test in selected(filter) {
+        println!("{}", test.full_name());
+    }
+    ExitCode::SUCCESS
+}
+
+fn selected(filter: &str) -> Vec<Test> {
+    let mut tests: Vec<Test> = tests::all()
+        .into_iter()
+        .filter(|test| test.full_name().contains(filter))
+        .collect();
+    // Stable: within a group, the order of the list stays.
+    tests.sort_by_key(|test| test.group);
+    tests
+}
+
+/// Runs the tests that a filter selects. The exit code says whether all of them passed.
+pub fn run(project: &Project, filter: &str) -> Result<ExitCode> {
+    let tests = selected(filter);
+    if tests.is_empty() {
+        return Err(miette!(
+            help = "`cargo xtask test --list` shows the names",
+            "no test's name contains `{filter}`"
+        ));
+    }
+    setup::ensure(&Purpose::ALL)?;
+    let context = Context::new(project.clone());
+    let started = Instant::now();
+    let (beside, alone): (Vec<Test>, Vec<Test>) =
+        tests.into_iter().partition(|test| test.group.is_parallel());
+    let mut results = Results::default();
+    for test in alone {
+        results.add(&test, judge(&test, &context));
+    }
+    let queue = Mutex::new(VecDeque::from(beside));
+    let results = Mutex::new(results);
+    thread::scope(|scope| {
+        for _ in 0..BOOTS_AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(test) = take(&queue) {
+                    let verdict = judge(&test, &context);
+                    results
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .add(&test, verdict);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{}", results.summary(started.elapsed().as_secs()));
+    Ok(if results.failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn take(queue: &Mutex<VecDeque<Test>>) -> Option<Test> {
+    queue
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop_front()
+}
+
+/// A test's result and the seconds that it took.
+type Verdict = (Result<Outcome>, f32);
+
+fn judge(test: &Test, context: &Context) -> Verdict {
+    let started = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(|| (test.run)(context)));
+    let result = result.unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or(panic.downcast_ref::<&str>().copied());
+        Err(miette!("it panicked: {}", text.unwrap_or("(no message)")))
+    });
+    (result, started.elapsed().as_secs_f32())
+}
+
+#[derive(Default)]
+struct Results {
+    passed: u32,
+    failed: Vec<String>,
+    skipped: Vec<String>,
+}
+
+impl Results {
+    fn add(&mut self, test: &Test, (result, seconds): Verdict) {
+        let name = test.full_name();
+        let (word, note) = match result {
+            Ok(Outcome::Passed(note)) => {
+                self.passed += 1;
+                ("ok  ", note)
+            }
+            Ok(Outcome::Skipped(reason)) => {
+                self.skipped.push(format!("  {name}: {reason}"));
+                ("skip", reason)
+            }
+            Err(error) => {
+                progress::say(&format!("{name} failed:\n{error:?}"));
+                self.failed.push(format!("  {name}"));
+                ("FAIL", String::new())
+            }
+        };
+        let note = if note.is_empty() {
+            note
+        } else {
+            format!("  ({note})")
+        };
+        progress::print(&format!("{word} {name}  {seconds:.1} s{note}"));
+    }
+
+    fn summary(&self, seconds: u64) -> String {
+        let mut text = format!("\nAfter {} min {} s:\n", seconds / 60, seconds % 60);
+        for (heading, names) in [
+            ("Could not run here:", &self.skipped),
+            ("Failed:", &self.failed),
+        ] {
+            if !names.is_empty() {
+                text += &format!("{heading}\n{}\n", names.join("\n"));
+            }
+        }
+        text + &format!(
+            "{} passed, {} failed, {} skipped",
+            self.passed,
+            self.failed.len(),
+            self.skipped.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    fn test(name: &'static str) -> Test {
+        Test {
+            group: Group::Check,
+            name,
+            run: |_| passed(),
+        }
+    }
+
+    #[test]
+    fn the_summary_names_what_failed_and_what_could_not_run_and_ends_with_the_counts() {
+        let mut results = Results::default();
+        results.add(&test("good"), (passed(), 0.1));
+        results.add(&test("bad"), (Err(miette!("x")), 0.1));
+        results.add(
+            &test("impossible"),
+            (Ok(Outcome::Skipped("no KVM".into())), 0.1),
+        );
+        let text = results.summary(61);
+        assert!(
+            text.contains("check/impossible: no KVM") && text.contains("Failed:\n  check/bad"),
+            "{text}"
+        );
+        assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 1 skipped"));
+    }
+
+    #[test]
+    fn a_panicking_test_fails_and_the_others_go_on() {
+        let context = Context::new(Project {
+            root: "/nowhere".into(),
+            target: "/nowhere".into(),
+        });
+        let bad = Test {
+            run: |_| panic!("oh"),
+            ..test("bad")
+        };
+        let (result, _) = judge(&bad, &context);
+        assert_eq!(result.unwrap_err().to_string(), "it panicked: oh");
+    }
+
+    #[test]
+    fn no_two_tests_have_one_name() {
+        let mut names: Vec<String> = tests::all().iter().map(Test::full_name).collect();
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,12 @@
+//! The tests of `cargo xtask test`, a file per subject. Each file lists its own in `all`.
+
+mod checks;
+mod guest;
+mod host;
+
+use crate::test::Test;
+
+/// Every test.
+pub fn all() -> Vec<Test> {
+    [checks::all(), host::all(), guest::all()].concat()
+}

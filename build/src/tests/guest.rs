@@ -1,0 +1,41 @@
+//! The default guest's files, before anything is booted.
+
+use miette::{Result, ensure};
+
+use crate::guest::{self, bzimage};
+use crate::project;
+use crate::test::{Context, Group, Outcome, Test};
+
+/// The tests of this file.
+pub fn all() -> Vec<Test> {
+    let test = |name, run| Test {
+        group: Group::Check,
+        name,
+        run,
+    };
+    vec![
+        test("initramfs-repeats", initramfs_repeats),
+        test("kernel-unpacks", kernel_unpacks),
+    ]
+}
+
+fn initramfs_repeats(context: &Context) -> Result<Outcome> {
+    let busybox = project::read(&guest::debian::busybox(&context.project)?)?;
+    let first = guest::initramfs::archive(&busybox, None)?;
+    let second = guest::initramfs::archive(&busybox, None)?;
+    ensure!(first == second, "two archives of the same files differ");
+    Ok(Outcome::Passed(format!(
+        "{} KiB, {}",
+        first.len() / 1024,
+        bzimage::fingerprint(&first)
+    )))
+}
+
+fn kernel_unpacks(context: &Context) -> Result<Outcome> {
+    let kernel = guest::debian::kernel(&context.project)?;
+    let vmlinux = project::read(&guest::vmlinux(&context.project, &kernel)?)?;
+    // ELF32, little-endian, i386 (System V ABI, chapter 4).
+    ensure!(vmlinux.starts_with(b"\x7fELF\x01\x01"), "not a 32-bit ELF");
+    ensure!(vmlinux.get(18..20) == Some(&[3, 0]), "not for the i386");
+    Ok(Outcome::Passed(format!("{} KiB", vmlinux.len() / 1024)))
+}
