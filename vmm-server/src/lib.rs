@@ -1,6 +1,15 @@
-//! The server that runs one guest.
+//! The server that runs one guest: `run` says what each VM exit is answered with, `machine` is the board that the guest
+//! sees, `linux` and `boot` put a kernel into its memory. All of it runs in host tests; the binary adds seL4.
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod boot;
+pub mod control;
+pub mod cpu;
 pub mod insn;
 pub mod linux;
+pub mod machine;
+pub mod run;
+pub mod string_io;
+pub mod time;

@@ -5,8 +5,8 @@
 
 use devices::{
     Device, Nanos, Width,
-    board::{Board, Reset},
-    pci::ConfigSpace,
+    board::{Board, Port, Reset},
+    pci::{self, Place, VirtualBus},
     pic::Pic,
     pit::Pit,
     rtc::Rtc,
@@ -16,6 +16,7 @@ use devices::{
 /// Interrupt lines, by their IBM PC numbers.
 mod line {
     pub const PIT: u8 = 0;
+    pub const KEYBOARD: u8 = 1;
     pub const UART: u8 = 4;
     pub const RTC: u8 = 8;
 }
@@ -32,20 +33,22 @@ enum Owner {
     Rtc,
     Uart,
     Pci,
-    Board,
+    Board(Port),
 }
 
-/// First port, last port, owner. 0xcf9, the reset control register, lies inside mechanism 1's address port: `Pci`
-/// passes byte accesses there on to the board.
+/// The reset control register: inside mechanism 1's address port, so only accesses of one byte are meant for it.
+const RESET_CONTROL: u16 = 0xcf9;
+
+/// First port, last port, owner.
 const PORTS: [(u16, u16, Owner); 12] = [
     (0x020, 0x021, Owner::PicPrimary),
     (0x040, 0x043, Owner::Pit),
-    (0x060, 0x060, Owner::Board),
+    (0x060, 0x060, Owner::Board(Port::KeyboardData)),
     (0x061, 0x061, Owner::Port61),
-    (0x064, 0x064, Owner::Board),
+    (0x064, 0x064, Owner::Board(Port::KeyboardCommand)),
     (0x070, 0x071, Owner::Rtc),
-    (0x080, 0x080, Owner::Board),
-    (0x092, 0x092, Owner::Board),
+    (0x080, 0x080, Owner::Board(Port::Delay)),
+    (0x092, 0x092, Owner::Board(Port::ControlA)),
     (0x0a0, 0x0a1, Owner::PicSecondary),
     (0x3f8, 0x3ff, Owner::Uart),
     (0x4d0, 0x4d1, Owner::Elcr),
@@ -83,7 +86,7 @@ pub struct Machine {
     /// COM1.
     pub uart: Uart,
     /// The virtual PCI bus.
-    pub pci: ConfigSpace,
+    pub pci: VirtualBus,
     /// Reset and delay ports.
     pub board: Board,
     /// A reset that the guest asked for by a port.
@@ -95,12 +98,17 @@ pub struct Machine {
 impl Machine {
     /// A board after power-on.
     pub fn new(ram: u64, unix_seconds: u64) -> Self {
+        let mut rtc = Rtc::new(ram);
+        rtc.set_time(unix_seconds);
+        let mut pci = VirtualBus::new();
+        // An empty bus has room for its bridge at 00:00.0.
+        let _ = pci.insert(Place { device: 0, function: 0 }, pci::host_bridge());
         Self {
             pic: Pic::new(),
             pit: Pit::new(),
-            rtc: Rtc::new(ram, unix_seconds),
+            rtc,
             uart: Uart::new(),
-            pci: ConfigSpace::new(),
+            pci,
             board: Board::new(),
             reset: None,
             timers_changed: true,
@@ -126,8 +134,13 @@ impl Machine {
                 self.pic.set_line(line::UART, self.uart.irq());
                 value
             }
-            Owner::Pci => self.pci.read(port, width),
-            Owner::Board => self.board.read(port, width),
+            Owner::Pci if port == RESET_CONTROL && width == Width::Byte => self.board.read(Port::ResetControl, width),
+            Owner::Pci => self.pci.read(offset, width, now),
+            Owner::Board(register) => {
+                let value = self.board.read(register, width);
+                self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
+                value
+            }
         }
     }
 
@@ -155,9 +168,14 @@ impl Machine {
                 self.uart.write(offset, width, value, now);
                 self.pic.set_line(line::UART, self.uart.irq());
             }
-            Owner::Pci if port == 0xcf9 && width == Width::Byte => self.reset = self.board.write(port, width, value),
-            Owner::Pci => self.pci.write(port, width, value),
-            Owner::Board => self.reset = self.board.write(port, width, value),
+            Owner::Pci if port == RESET_CONTROL && width == Width::Byte => {
+                self.reset = self.board.write(Port::ResetControl, width, value);
+            }
+            Owner::Pci => self.pci.write(offset, width, value, now),
+            Owner::Board(register) => {
+                self.reset = self.board.write(register, width, value);
+                self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
+            }
         }
     }
 

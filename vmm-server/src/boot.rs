@@ -1,0 +1,107 @@
+//! Puts the guest into memory: follows the plan of `linux` with bytes from fileserver, and says with which registers
+//! the guest begins. Runs at the start, and again whenever the guest resets; nothing of an earlier run is relied on.
+
+use core::fmt;
+
+use layout::config::Vmm;
+use mmio::{OutOfRange, SharedBuffer, Span, Window};
+use proto::{
+    file::{self, File},
+    wire::Transport,
+};
+
+use crate::linux::{self, Guest, Image, Plan, Step, Unreadable};
+
+/// Why the guest cannot be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// fileserver refused the kernel.
+    Kernel(file::Error),
+    /// fileserver refused the initial RAM disk.
+    Initrd(file::Error),
+    /// The kernel is not one that can be booted.
+    Linux(linux::Error),
+    /// The plan leaves the guest's memory; a mistake of ours.
+    Memory,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Kernel(error) => write!(f, "kernel: fileserver says {error:?}"),
+            Error::Initrd(error) => write!(f, "initrd: fileserver says {error:?}"),
+            Error::Linux(error) => write!(f, "kernel: {error}"),
+            Error::Memory => write!(f, "the kernel does not fit the guest's memory"),
+        }
+    }
+}
+
+impl From<OutOfRange> for Error {
+    fn from(_: OutOfRange) -> Self {
+        Error::Memory
+    }
+}
+
+/// An image of fileserver, read in pieces.
+struct ServerFile<'a, T> {
+    files: &'a file::Client<T>,
+    buffer: &'a SharedBuffer,
+    file: File,
+}
+
+impl<T: Transport> Image for ServerFile<'_, T> {
+    fn size(&self) -> u64 {
+        self.file.size
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<usize, Unreadable> {
+        let mut done = 0;
+        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let whole = self.buffer.whole();
+            let len = whole.len.min(u32::try_from(rest.len()).unwrap_or(u32::MAX));
+            let span = Span { len, ..whole };
+            let count = self.files.read(self.file, offset + done as u64, span).map_err(|_| Unreadable)?;
+            if count == 0 {
+                break;
+            }
+            let read = self.buffer.copy_in(Span { len: count, ..span }, rest).map_err(|_| Unreadable)?;
+            done += read.len();
+        }
+        Ok(done)
+    }
+}
+
+/// Loads the guest of `config` into `ram`; returns its first instruction.
+pub fn load<T: Transport>(
+    config: &Vmm,
+    files: &file::Client<T>,
+    buffer: &SharedBuffer,
+    ram: &Window,
+) -> Result<u32, Error> {
+    let kernel = files.open(&config.kernel).map_err(Error::Kernel)?;
+    let initrd = match &config.initrd {
+        Some(name) => Some(files.open(name).map_err(Error::Initrd)?),
+        None => None,
+    };
+    let command_line = config.cmdline.as_bytes();
+    let guest = Guest { ram: config.ram, initrd: initrd.map_or(0, |file| file.size), command_line };
+    let plan = Plan::new(&mut ServerFile { files, buffer, file: kernel }, &guest).map_err(Error::Linux)?;
+    for step in &plan.steps {
+        match *step {
+            Step::Zero { gpa, len } => ram.fill(gpa, len, 0)?,
+            Step::Copy { file: linux::File::Kernel, offset, gpa, len } => {
+                files.copy(kernel, offset, len, buffer, ram, gpa).map_err(Error::Kernel)?;
+            }
+            Step::Copy { file: linux::File::Initrd, offset, gpa, len } => {
+                let file = initrd.ok_or(Error::Initrd(file::Error::NotFound))?;
+                files.copy(file, offset, len, buffer, ram, gpa).map_err(Error::Initrd)?;
+            }
+        }
+    }
+    let mut written = Ok(());
+    plan.low_memory(command_line, |at, bytes| {
+        written = written.and(ram.write(at, bytes));
+    });
+    written?;
+    Ok(plan.entry)
+}

@@ -1,0 +1,188 @@
+//! What the VMM answers to each VM exit: one `match`, a line per kind, each gives a `Next`. Total: no reason, register,
+//! address or instruction of the guest's leads anywhere but to one of these.
+//!
+//! Knows neither seL4 nor the processor's bit fields; made-up exits run through it in host tests.
+
+use core::arch::x86_64::{CpuidResult, __cpuid_count};
+
+use devices::{Nanos, Width};
+use mmio::Window;
+use vtx::{
+    cpuid, cr,
+    event::{Event, Exception},
+    exit::{DrAccess, Direction, EntryFailure, Exit, Io},
+    gpr::Gprs,
+    msr,
+};
+
+use crate::{
+    access, control,
+    cpu::{Cpu, Vmcs},
+    machine::Machine,
+    string_io,
+};
+
+/// What happens after an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The instruction is done: go on after it.
+    Skip,
+    /// Go on where the guest stopped.
+    Retry,
+    /// The instruction faults.
+    Raise(Event),
+    /// The guest waits for an interrupt.
+    Halt,
+    /// The guest starts anew.
+    Reset(Cause),
+    /// The guest has halted with interrupts off, for good: how a PC without ACPI is switched off.
+    PowerOff,
+}
+
+impl Next {
+    /// #UD.
+    pub const UNDEFINED: Next = Next::Raise(Event::Exception(Exception::InvalidOpcode));
+    /// #GP(0).
+    pub const PROTECTION: Next = Next::Raise(Event::Exception(Exception::GeneralProtection));
+}
+
+/// Why a guest is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It asked for it by a reset port.
+    Asked,
+    /// It left protected mode, as Linux does to restart through the BIOS.
+    RealMode,
+    /// A fault while delivering a double fault.
+    TripleFault,
+    /// It asked for something that no modelled processor does: a hardware task switch.
+    Unsupported(&'static str),
+    /// The processor refused the guest's state.
+    EntryFailure(EntryFailure),
+    /// An exit that was never asked for.
+    Unexpected(Exit),
+}
+
+/// The guest as an exit finds it.
+pub struct Guest<V> {
+    /// Its processor.
+    pub cpu: Cpu<V>,
+    /// Its board.
+    pub machine: Machine,
+    /// Its memory.
+    pub ram: Window,
+    /// Its control registers, as it sees them.
+    pub control: cr::ControlRegisters,
+    /// Its debug registers: kept, not in force (see [`Guest::debug_register`]).
+    pub debug: [u64; 8],
+}
+
+impl<V: Vmcs> Guest<V> {
+    /// Answers one exit, which happened at `now`; `tsc` is the same in ticks.
+    pub fn answer(&mut self, exit: Exit, now: Nanos, tsc: u64) -> Next {
+        match exit {
+            Exit::Io(io) if io.string => string_io::answer(self, io, now),
+            Exit::Io(io) => self.io(io, now),
+            Exit::Cpuid => self.cpuid(),
+            Exit::Rdmsr => self.rdmsr(tsc),
+            Exit::Wrmsr => self.wrmsr(),
+            Exit::CrAccess(cr_access) => control::answer(self, cr_access),
+            Exit::DrAccess(dr) => self.debug_register(dr),
+            Exit::EptViolation(violation) => access::answer(self, violation, now),
+            Exit::Hlt if self.cpu.interrupts_enabled() => Next::Halt,
+            Exit::Hlt => Next::PowerOff,
+            Exit::InterruptWindow | Exit::PreemptionTimer | Exit::NmiWindow => Next::Retry,
+            // Caches are coherent here, and the guest's TLB entries are its own.
+            Exit::Wbinvd | Exit::Invd | Exit::Pause | Exit::Invlpg(_) => Next::Skip,
+            // CPUID hides what enables these, so the processor of the guest has no such instruction.
+            Exit::Getsec | Exit::VmxInstruction | Exit::Xsetbv | Exit::Monitor | Exit::Mwait => Next::UNDEFINED,
+            Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => Next::UNDEFINED,
+            Exit::SupervisorXsave | Exit::Pconfig | Exit::UserWait | Exit::LoadIwkey => Next::UNDEFINED,
+            Exit::Rdpmc | Exit::Rsm => Next::PROTECTION,
+            Exit::TripleFault => Next::Reset(Cause::TripleFault),
+            Exit::TaskSwitch { .. } => Next::Reset(Cause::Unsupported("a hardware task switch")),
+            Exit::EntryFailure(failure) => Next::Reset(Cause::EntryFailure(failure)),
+            unexpected => Next::Reset(Cause::Unexpected(unexpected)),
+        }
+    }
+
+    fn io(&mut self, io: Io, now: Nanos) -> Next {
+        let width = width(io.width);
+        match io.direction {
+            Direction::In => {
+                let value = self.machine.read(io.port, width, now);
+                self.cpu.set_accumulator(width, value);
+            }
+            Direction::Out => {
+                let value = self.cpu.exit.gprs.rax as u32 & width.mask();
+                self.machine.write(io.port, width, value, now);
+                if self.machine.take_reset().is_some() {
+                    return Next::Reset(Cause::Asked);
+                }
+            }
+        }
+        Next::Skip
+    }
+
+    fn cpuid(&mut self) -> Next {
+        let Gprs { rax, rcx, .. } = self.cpu.exit.gprs;
+        let (leaf, subleaf) = (rax as u32, rcx as u32);
+        let result = cpuid::leaf(leaf, subleaf, host_cpuid(leaf, subleaf));
+        let gprs = self.cpu.gprs_mut();
+        gprs.rax = result.eax.into();
+        gprs.rbx = result.ebx.into();
+        gprs.rcx = result.ecx.into();
+        gprs.rdx = result.edx.into();
+        Next::Skip
+    }
+
+    fn rdmsr(&mut self, tsc: u64) -> Next {
+        match msr::read(self.cpu.exit.gprs.rcx as u32, tsc) {
+            Ok(value) => {
+                let gprs = self.cpu.gprs_mut();
+                gprs.rax = value & 0xffff_ffff;
+                gprs.rdx = value >> 32;
+                Next::Skip
+            }
+            Err(msr::Gp) => Next::PROTECTION,
+        }
+    }
+
+    fn wrmsr(&mut self) -> Next {
+        let Gprs { rax, rcx, rdx, .. } = self.cpu.exit.gprs;
+        match msr::write(rcx as u32, rdx << 32 | rax & 0xffff_ffff) {
+            Ok(()) => Next::Skip,
+            Err(msr::Gp) => Next::PROTECTION,
+        }
+    }
+
+    /// Debug registers hold what is written but stop nothing: the real ones would be shared with every other guest.
+    fn debug_register(&mut self, access: DrAccess) -> Next {
+        /// DR6 and DR7 have bits that are always set (SDM volume 3, "Debug Registers").
+        const SET: [u64; 2] = [0xffff_0ff0, 0x400];
+        // DR4 and DR5 are other names of DR6 and DR7, unless CR4.DE says that they do not exist; Linux never uses them.
+        let dr = usize::from(if matches!(access.dr, 4 | 5) { access.dr + 2 } else { access.dr & 7 });
+        match access.direction {
+            Direction::Out => {
+                let value = self.cpu.gpr(access.gpr) & 0xffff_ffff;
+                self.debug[dr] = value | dr.checked_sub(6).map_or(0, |high| SET[high & 1]);
+            }
+            Direction::In => self.cpu.set_gpr(access.gpr, self.debug[dr]),
+        }
+        Next::Skip
+    }
+}
+
+/// The host's own CPUID, unfiltered.
+fn host_cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
+    __cpuid_count(leaf, subleaf)
+}
+
+/// `vtx` says how wide an instruction's access is, `devices` how wide a bus cycle is.
+pub(crate) const fn width(width: vtx::exit::Width) -> Width {
+    match width {
+        vtx::exit::Width::Byte => Width::Byte,
+        vtx::exit::Width::Word => Width::Word,
+        vtx::exit::Width::Dword => Width::Dword,
+    }
+}

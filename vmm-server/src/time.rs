@@ -1,0 +1,68 @@
+//! Time for the device models: nanoseconds since the guest's power-on, out of the TSC, without a division per reading.
+
+use devices::Nanos;
+
+/// Converts TSC values.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// TSC at power-on.
+    start: u64,
+    /// Nanoseconds per tick, times 2^[`FRACTION`].
+    scale: u64,
+    hertz: u64,
+}
+
+const SECOND: u64 = 1_000_000_000;
+/// Enough that a year of ticks is less than a nanosecond off; a product with any TSC still fits 128 bits.
+const FRACTION: u32 = 48;
+/// Slower than any TSC; a rate below it is a mistake of whoever measured.
+const SLOWEST: u64 = 1_000_000;
+
+impl Clock {
+    /// A clock that starts at `tsc`, on a machine whose TSC counts `hertz` a second, at least a million.
+    pub fn new(tsc: u64, hertz: u64) -> Self {
+        let hertz = hertz.max(SLOWEST);
+        let scale = ((u128::from(SECOND) << FRACTION) / u128::from(hertz)) as u64;
+        Self { start: tsc, scale, hertz }
+    }
+
+    /// The guest's time at `tsc`.
+    pub fn at(&self, tsc: u64) -> Nanos {
+        Nanos(((u128::from(tsc.saturating_sub(self.start)) * u128::from(self.scale)) >> FRACTION) as u64)
+    }
+
+    /// The first TSC value at which the guest's time is `time` or later.
+    pub fn tsc(&self, time: Nanos) -> u64 {
+        let ticks = (u128::from(time.0) * u128::from(self.hertz)).div_ceil(u128::from(SECOND));
+        // One more covers what `scale` rounds away.
+        self.start.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX)).saturating_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_of_ticks_is_a_second() {
+        for hertz in [1_000_000, 50_000_000, 2_400_000_001, 5_000_000_000] {
+            let clock = Clock::new(1000, hertz);
+            let second = clock.at(1000 + hertz).0;
+            assert!((SECOND - 2..=SECOND).contains(&second), "{hertz}: {second}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_has_passed_when_its_tsc_is_reached() {
+        let clock = Clock::new(7, 49_999_999);
+        for time in [0, 1, 999, 4_000_000, 3_600 * SECOND] {
+            let tsc = clock.tsc(Nanos(time));
+            assert!(clock.at(tsc).0 >= time, "{time}");
+        }
+    }
+
+    #[test]
+    fn time_before_power_on_is_zero() {
+        assert_eq!(Clock::new(500, 1_000_000).at(3), Nanos::ZERO);
+    }
+}
