@@ -6,7 +6,9 @@ use crate::checks;
 pub use crate::{
     bundle::Bundle,
     compile::{Binaries, CompileError, Files, compile, plan},
+    draw,
     guest::{Form, Image, Origin, Stock},
+    map,
     mistake::{Mistake, Mistakes},
     parts::{Part, Role, Service},
     system::{Source, System},

@@ -26,9 +26,13 @@ mod builder;
 #[cfg(feature = "host")]
 pub mod bundle;
 #[cfg(feature = "host")]
+mod canvas;
+#[cfg(feature = "host")]
 mod checks;
 #[cfg(feature = "host")]
 pub mod compile;
+#[cfg(feature = "host")]
+pub mod draw;
 #[cfg(feature = "host")]
 mod elf;
 #[cfg(feature = "host")]
@@ -37,6 +41,8 @@ pub mod guest;
 pub mod host;
 #[cfg(feature = "host")]
 pub mod laws;
+#[cfg(feature = "host")]
+pub mod map;
 #[cfg(feature = "host")]
 pub mod mistake;
 #[cfg(feature = "host")]

@@ -20,3 +20,18 @@ fn every_system_loads_and_compiles() {
         assert_eq!(spec.processes.len(), system.parts().len());
     }
 }
+
+/// With `BLESS` in the environment the maps are written anew.
+#[test]
+fn every_system_has_a_current_map() {
+    for path in systems() {
+        let system = host::load(&path).expect("it loads");
+        let map = host::map::text(&system, &host::plan(&system).expect("it compiles"));
+        let file = path.with_extension("map");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&file, &map).expect("is writable");
+        }
+        let committed = std::fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(committed, map, "{} is not current: write it anew with BLESS=1", file.display());
+    }
+}

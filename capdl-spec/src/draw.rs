@@ -1,0 +1,466 @@
+//! The drawing of a compiled system: guests above, their vmm-servers and the components below them, then the servers,
+//! seL4, and the board at the bottom. Every line is a capability or a mapping of the specification; what all processes
+//! have alike (a log ring, faults to root-task) is said in the legend instead.
+
+use layout::{event, slot};
+
+use crate::{
+    board::PortRange,
+    canvas::{Anchor, Area, Canvas, Font, Heads, Stroke},
+    map::{plural, shared},
+    parts::{Part, ROOT_PRIORITY, Role, Service},
+    spec::{Id, Kind, Spec},
+    system::{Bytes, System},
+    wire,
+};
+
+const MARGIN: f64 = 40.0;
+const ROOT_WIDTH: f64 = 170.0;
+const GAP: f64 = 36.0;
+const CLIENT_WIDTH: f64 = 250.0;
+const RAIL_STEP: f64 = 17.0;
+
+const GUEST_Y: f64 = 130.0;
+const GUEST_H: f64 = 104.0;
+const CLIENT_Y: f64 = GUEST_Y + GUEST_H + 78.0;
+const BOX_H: f64 = 78.0;
+
+const TITLE: Font = Font { size: 25.0, bold: true, fill: "#0f172a" };
+const NAME: Font = Font { size: 15.0, bold: true, fill: "#0f172a" };
+const PLAIN: Font = Font { size: 12.0, bold: false, fill: "#334155" };
+const SMALL: Font = Font { size: 11.0, bold: false, fill: "#64748b" };
+const LIGHT: Font = Font { size: 12.0, bold: false, fill: "#e2e8f0" };
+const PAPER: &str = "#ffffff";
+
+/// Line and fill of a server.
+const fn colours(service: Service) -> (&'static str, &'static str) {
+    match service {
+        Service::File => ("#0f766e", "#e6f5f3"),
+        Service::Pci => ("#7c3aed", "#f1ebfe"),
+        Service::Serial => ("#1d4ed8", "#e8effd"),
+        Service::Timer => ("#b45309", "#fdf3e2"),
+        Service::Irq => ("#be123c", "#fdebef"),
+    }
+}
+const ROOT: (&str, &str) = ("#334155", "#e8edf3");
+const GUEST: (&str, &str) = ("#15803d", "#e9f8ee");
+const VMM: (&str, &str) = ("#475569", "#f8fafc");
+const CHIP: (&str, &str) = ("#57534e", "#f5f5f4");
+
+/// The servers from left to right; irq-server stands lower, right of them.
+const ROW: [Service; 4] = [Service::File, Service::Pci, Service::Serial, Service::Timer];
+
+/// A connection that clients have with a server: where its line meets the server, and what is written there.
+struct Pin {
+    service: Service,
+    stroke: Stroke,
+    x: f64,
+    up: bool,
+    down: bool,
+    label: Vec<String>,
+    clients: Vec<usize>,
+}
+
+struct Drawing<'a> {
+    system: &'a System,
+    spec: &'a Spec,
+    parts: Vec<Part>,
+    pins: Vec<Pin>,
+    clients: Vec<usize>,
+    /// The row of servers, without irq-server.
+    row: Area,
+    irq: Area,
+    width: f64,
+    canvas: Canvas,
+}
+
+/// Draws a system; `spec` is what [`crate::compile::compile`] or [`crate::compile::plan`] made of it.
+pub fn svg(system: &System, spec: &Spec) -> String {
+    let mut drawing = Drawing::new(system, spec);
+    drawing.title();
+    drawing.connections();
+    drawing.guests();
+    drawing.client_boxes();
+    drawing.servers();
+    drawing.irq_lines();
+    drawing.root_task();
+    let bottom = drawing.kernel_and_board();
+    let height = drawing.legend(bottom + 34.0);
+    let title = format!("{}: processes, authority and devices", system.name);
+    drawing.canvas.finish(drawing.width, height, &title)
+}
+
+impl<'a> Drawing<'a> {
+    fn new(system: &'a System, spec: &'a Spec) -> Self {
+        let parts = system.parts();
+        let clients: Vec<usize> = (Service::ALL.len()..parts.len()).collect();
+        let none = Area { x: 0.0, y: 0.0, w: 0.0, h: 0.0 };
+        let canvas = Canvas::default();
+        let mut drawing =
+            Drawing { system, spec, parts, pins: Vec::new(), clients, row: none, irq: none, width: 0.0, canvas };
+        drawing.lay_out();
+        drawing
+    }
+
+    /// Puts the servers side by side, each as wide as its pins need, and the clients above them.
+    fn lay_out(&mut self) {
+        let left = MARGIN + ROOT_WIDTH + GAP;
+        let mut pins: Vec<Pin> =
+            ROW.into_iter().chain([Service::Irq]).flat_map(|service| self.pins_of(service)).collect();
+        let natural: f64 = ROW.map(|service| server_width(&pins, service)).iter().sum::<f64>() + GAP * 3.0;
+        let clients = self.clients.len().max(1) as f64;
+        let width = natural.max(clients * CLIENT_WIDTH + (clients - 1.0) * GAP);
+        let stretch = width / natural;
+        let y = CLIENT_Y + BOX_H + 96.0 + if clients > 1.0 { RAIL_STEP * pins.len() as f64 } else { 0.0 };
+        self.row = Area { x: left, y, w: width, h: BOX_H };
+        let mut x = left;
+        for service in ROW {
+            let w = server_width(&pins, service) * stretch;
+            place(&mut pins, service, x, w);
+            x += w + GAP * stretch;
+        }
+        self.irq = Area { x: self.row.right() + GAP, y: y + BOX_H + 52.0, w: 190.0, h: 112.0 };
+        place(&mut pins, Service::Irq, self.irq.x, self.irq.w);
+        self.pins = pins;
+        self.width = self.irq.right() + MARGIN;
+    }
+
+    /// How a server's clients are connected to it: by calls, by shared memory, by signals.
+    fn pins_of(&self, service: Service) -> Vec<Pin> {
+        let clients: Vec<usize> = self.clients.iter().copied().filter(|&n| self.parts[n].calls(service)).collect();
+        let pin = |stroke, label, (up, down), clients| Pin { service, stroke, x: 0.0, up, down, label, clients };
+        let mut pins = Vec::new();
+        if !clients.is_empty() {
+            pins.push(pin(Stroke::Call, vec!["calls".into()], (false, true), clients));
+        }
+        let (label, users) = self.memory_with(service);
+        if !users.is_empty() {
+            pins.push(pin(Stroke::Memory, label, (false, false), users));
+        }
+        let (up, down) = self.signals_with(service);
+        if !up.is_empty() || !down.is_empty() {
+            let label = match service {
+                Service::Timer => "deadlines",
+                Service::Irq => "interrupts",
+                _ => "doorbells",
+            };
+            let heads = (!up.is_empty(), !down.is_empty());
+            let users = if up.is_empty() { down } else { up };
+            pins.push(pin(Stroke::Signal, vec![label.into()], heads, users));
+        }
+        pins
+    }
+
+    /// Memory that clients share with a server, logs left out: what for, and who.
+    fn memory_with(&self, service: Service) -> (Vec<String>, Vec<usize>) {
+        let (mut label, mut users) = (Vec::new(), Vec::new());
+        for (partners, what, bytes) in shared(self.spec) {
+            let user = self.clients.iter().copied().find(|&n| partners.contains(&self.parts[n].name.as_str()));
+            let (Some(user), true) = (user, partners.contains(&service.server()) && what != "log") else { continue };
+            let line = format!("{what} {}", Bytes(bytes));
+            if !label.contains(&line) {
+                label.push(line);
+            }
+            if !users.contains(&user) {
+                users.push(user);
+            }
+        }
+        (label, users)
+    }
+
+    /// Clients that a server signals, and clients that signal it, logs left out.
+    fn signals_with(&self, service: Service) -> (Vec<usize>, Vec<usize>) {
+        let server = service as usize;
+        let signals = |from: usize, to: usize| {
+            let Some(events) = self.spec.processes.get(to).and_then(|process| process.events) else { return false };
+            let cspace = self.spec.processes[from].cspace;
+            let log = u32::from(slot::LOG.0);
+            let mut caps = self.spec.caps.iter().filter(|cap| cap.cnode == cspace && cap.object == events);
+            caps.any(|cap| cap.rights.write && cap.slot != log)
+        };
+        let up = self.clients.iter().copied().filter(|&n| signals(server, n)).collect();
+        let down = self.clients.iter().copied().filter(|&n| signals(n, server)).collect();
+        (up, down)
+    }
+
+    fn title(&mut self) {
+        let counts = (plural(self.system.vms.len(), "VM"), plural(self.parts.len(), "process"));
+        self.canvas.text(MARGIN, 52.0, Anchor::Start, TITLE, &self.system.name);
+        let about = format!("{}, {} and root-task, on {}", counts.0, counts.1, self.system.board().about);
+        self.canvas.text(MARGIN, 76.0, Anchor::Start, PLAIN, &about);
+    }
+
+    /// The box of a client: with one client as wide as the row of servers, so that its lines run straight.
+    fn client_area(&self, client: usize) -> Area {
+        let count = self.clients.len() as f64;
+        let w = (self.row.w - GAP * (count - 1.0)) / count;
+        let place = self.clients.iter().position(|&n| n == client).unwrap_or_default() as f64;
+        Area { x: self.row.x + place * (w + GAP), y: CLIENT_Y, w, h: BOX_H }
+    }
+
+    /// Where a client's end of a connection is: at the same share of its width as the server's of the row.
+    fn client_x(&self, client: usize, pin: &Pin) -> f64 {
+        let area = self.client_area(client);
+        let share = (pin.x - self.row.x) / (self.irq.right() - self.row.x);
+        let straight = self.clients.len() == 1 && pin.service != Service::Irq;
+        if straight { pin.x } else { area.x + 12.0 + share * (area.w - 24.0) }
+    }
+
+    fn connections(&mut self) {
+        let pins = core::mem::take(&mut self.pins);
+        for (number, pin) in pins.iter().enumerate() {
+            let (colour, _) = colours(pin.service);
+            let top = if pin.service == Service::Irq { self.irq.y } else { self.row.y };
+            let rail = CLIENT_Y + BOX_H + 40.0 + RAIL_STEP * number as f64;
+            for &client in &pin.clients {
+                let x = self.client_x(client, pin);
+                let mut points = vec![(x, CLIENT_Y + BOX_H)];
+                if (x - pin.x).abs() > 0.5 {
+                    points.extend([(x, rail), (pin.x, rail)]);
+                }
+                points.push((pin.x, top));
+                self.canvas.path(&points, pin.stroke, Heads { start: pin.up, end: pin.down }, colour, PAPER);
+                if points.len() > 2 && pin.clients.len() > 1 {
+                    self.canvas.dot(x, rail, colour);
+                }
+                if pin.stroke == Stroke::Call {
+                    let place = self.parts.iter().take(client).filter(|part| part.calls(pin.service)).count();
+                    let font = Font { fill: colour, ..SMALL };
+                    self.canvas.text(x + 7.0, CLIENT_Y + BOX_H + 16.0, Anchor::Start, font, &place.to_string());
+                }
+            }
+            let font = Font { fill: colour, ..SMALL };
+            let first = top - 14.0 - 13.0 * (pin.label.len() as f64 - 1.0);
+            for (line, text) in pin.label.iter().enumerate() {
+                self.canvas.text(pin.x + 9.0, first + 13.0 * line as f64, Anchor::Start, font, text);
+            }
+        }
+        self.pins = pins;
+    }
+
+    fn guests(&mut self) {
+        for &client in &self.clients.clone() {
+            let Role::Vmm(n) = self.parts[client].role else { continue };
+            let (below, vm) = (self.client_area(client), &self.system.vms[n]);
+            let w = below.w.min(320.0);
+            let area = Area { x: below.middle() - w / 2.0, y: GUEST_Y, w, h: GUEST_H };
+            let (exits, ram) = (area.middle() - 50.0, area.middle() + 50.0);
+            let both = Heads { start: true, end: true };
+            self.canvas.path(&[(exits, area.bottom()), (exits, below.y)], Stroke::Call, both, GUEST.0, PAPER);
+            self.canvas.path(&[(ram, area.bottom()), (ram, below.y)], Stroke::Memory, Heads::default(), GUEST.0, PAPER);
+            let green = Font { fill: GUEST.0, ..SMALL };
+            let y = (area.bottom() + below.y) / 2.0 + 4.0;
+            self.canvas.text(exits - 9.0, y, Anchor::End, green, "VM exits");
+            self.canvas.text(ram + 10.0, y, Anchor::Start, green, &format!("RAM {}", vm.memory.get_ref()));
+            self.canvas.rect(area, 14.0, GUEST.1, GUEST.0);
+            let names: Vec<String> = vm.images().map(|(origin, _)| origin.base_name()).collect();
+            self.canvas.text(area.middle(), area.y + 28.0, Anchor::Middle, NAME, vm.name.get_ref());
+            self.canvas.text(area.middle(), area.y + 48.0, Anchor::Middle, SMALL, "virtual machine, behind an EPT");
+            for (line, (word, name)) in ["kernel", "initrd"].iter().zip(&names).enumerate() {
+                let y = area.y + 70.0 + 17.0 * line as f64;
+                self.canvas.text(area.middle(), y, Anchor::Middle, PLAIN, &format!("{word} {}", shorten(name, 30)));
+            }
+        }
+    }
+
+    fn client_boxes(&mut self) {
+        for &client in &self.clients.clone() {
+            let (area, part) = (self.client_area(client), self.parts[client].clone());
+            self.canvas.rect(area, 9.0, VMM.1, VMM.0);
+            let about = match part.role {
+                Role::Component(_) => format!("component, priority {}", part.priority),
+                _ => format!("vmm-server, priority {}", part.priority),
+            };
+            self.canvas.text(area.middle(), area.y + 34.0, Anchor::Middle, NAME, &part.name);
+            self.canvas.text(area.middle(), area.y + 54.0, Anchor::Middle, SMALL, &about);
+        }
+    }
+
+    fn server_area(&self, service: Service) -> Area {
+        if service == Service::Irq {
+            return self.irq;
+        }
+        let natural: f64 = ROW.map(|one| server_width(&self.pins, one)).iter().sum::<f64>() + GAP * 3.0;
+        let stretch = self.row.w / natural;
+        let before = ROW.iter().take_while(|one| **one != service);
+        let x = before.map(|one| (server_width(&self.pins, *one) + GAP) * stretch).sum::<f64>() + self.row.x;
+        Area { x, w: server_width(&self.pins, service) * stretch, ..self.row }
+    }
+
+    fn servers(&mut self) {
+        for service in Service::ALL {
+            let (area, (line, fill)) = (self.server_area(service), colours(service));
+            self.canvas.rect(area, 9.0, fill, line);
+            let y = area.y + area.h / 2.0;
+            self.canvas.text(area.middle(), y - 4.0, Anchor::Middle, NAME, service.server());
+            let about = format!("priority {}", service.priority());
+            self.canvas.text(area.middle(), y + 16.0, Anchor::Middle, SMALL, &about);
+        }
+        let area = self.server_area(Service::File);
+        let images: Vec<String> = self.system.images().into_iter().map(|image| shorten(&image.name, 24)).collect();
+        for (line, name) in images.iter().take(5).enumerate() {
+            let y = area.bottom() + 22.0 + 16.0 * line as f64;
+            self.canvas.text(area.middle(), y, Anchor::Middle, Font { fill: colours(Service::File).0, ..SMALL }, name);
+        }
+    }
+
+    /// Claims of interrupt lines at irq-server, and the interrupts that come from it.
+    fn irq_lines(&mut self) {
+        let (colour, _) = colours(Service::Irq);
+        let owners: Vec<Service> = [Service::Serial, Service::Timer].into_iter().collect();
+        for (n, owner) in owners.into_iter().enumerate() {
+            let area = self.server_area(owner);
+            for (k, stroke) in [Stroke::Call, Stroke::Signal].into_iter().enumerate() {
+                let x = area.right() - 22.0 - 22.0 * k as f64;
+                let y = self.irq.y + 22.0 + 24.0 * (2 * (1 - n) + k) as f64;
+                let heads = Heads { start: stroke == Stroke::Signal, end: stroke == Stroke::Call };
+                self.canvas.path(&[(x, area.bottom()), (x, y), (self.irq.x, y)], stroke, heads, colour, PAPER);
+            }
+        }
+    }
+
+    fn root_task(&mut self) {
+        let area = Area { x: MARGIN, y: CLIENT_Y, w: ROOT_WIDTH, h: self.irq.bottom() - CLIENT_Y };
+        self.canvas.rect(area, 9.0, ROOT.1, ROOT.0);
+        let x = area.middle();
+        self.canvas.text(x, area.y + 34.0, Anchor::Middle, NAME, "root-task");
+        self.canvas.text(x, area.y + 54.0, Anchor::Middle, SMALL, &format!("priority {ROOT_PRIORITY}"));
+        let lines = ["builds all of this,", "starts every process,", "then receives faults", "and notices from all"];
+        for (n, line) in lines.iter().enumerate() {
+            self.canvas.text(x, area.y + 92.0 + 18.0 * n as f64, Anchor::Middle, PLAIN, line);
+        }
+    }
+
+    /// seL4 as a band; below it the board's devices, each under its owner, whose ports reach through the kernel.
+    fn kernel_and_board(&mut self) -> f64 {
+        let band = Area { x: MARGIN, y: self.irq.bottom() + 40.0, w: self.width - 2.0 * MARGIN, h: 46.0 };
+        let chips = band.bottom() + 46.0;
+        self.canvas.rect(band, 9.0, "#1e293b", "#1e293b");
+        let font = Font { fill: "#f8fafc", ..NAME };
+        self.canvas.text(band.x + 20.0, band.y + 29.0, Anchor::Start, font, "seL4");
+        let objects = self.spec.objects.iter().filter(|object| !matches!(object.kind, Kind::Paging { .. })).count();
+        let about = format!("{} capabilities in {}", self.spec.caps.len(), plural(self.parts.len(), "CSpace"));
+        let _ = objects;
+        self.canvas.text(band.x + 78.0, band.y + 28.0, Anchor::Start, LIGHT, &about);
+        for service in Service::ALL {
+            self.devices(service, chips);
+        }
+        self.root_devices(chips);
+        let apic = Area { x: self.irq.x, y: chips, w: self.irq.w, h: 74.0 };
+        let (x, colour) = (apic.middle(), colours(Service::Irq).0);
+        let end = Heads { start: true, end: false };
+        self.canvas.path(&[(x, self.irq.bottom()), (x, apic.y)], Stroke::Wire, end, colour, PAPER);
+        let lines = wire::lines(self.system);
+        let pins: Vec<String> = lines.iter().map(|(name, _, source)| format!("{name} pin {}", source.pin)).collect();
+        self.chip(apic, "I/O APIC", &pins.join(", "), colour);
+        chips + 74.0
+    }
+
+    /// The devices whose ports a server holds, side by side below it.
+    fn devices(&mut self, service: Service, y: f64) {
+        let ranges = self.ports_of(self.spec.processes[service as usize].cspace);
+        let (area, (colour, _)) = (self.server_area(service), colours(service));
+        let count = ranges.len() as f64;
+        let w = (area.w - 10.0 * (count - 1.0)) / count;
+        for (n, range) in ranges.into_iter().enumerate() {
+            let chip = Area { x: area.x + n as f64 * (w + 10.0), y, w, h: 74.0 };
+            let x =
+                if service == Service::Timer || service == Service::Serial { chip.x + w / 4.0 } else { chip.middle() };
+            let both = Heads { start: false, end: true };
+            self.canvas.path(&[(x, area.bottom()), (x, y)], Stroke::Wire, both, colour, PAPER);
+            let name = self.device_name(range);
+            self.chip(chip, name, &format!("{range}"), colour);
+        }
+    }
+
+    fn root_devices(&mut self, y: f64) {
+        let Some(switch) = &self.spec.power_off else { return };
+        let chip = Area { x: MARGIN, y, w: ROOT_WIDTH, h: 74.0 };
+        let x = chip.middle();
+        let (port, bottom) = (format!("{:#x}", switch.port), self.irq.bottom());
+        let end = Heads { start: false, end: true };
+        self.canvas.path(&[(x, bottom), (x, y)], Stroke::Wire, end, ROOT.0, PAPER);
+        self.chip(chip, "power switch", &port, ROOT.0);
+    }
+
+    fn chip(&mut self, area: Area, name: &str, detail: &str, colour: &str) {
+        self.canvas.rect(area, 3.0, CHIP.1, CHIP.0);
+        let font = Font { size: 13.0, ..NAME };
+        self.canvas.text(area.middle(), area.y + 31.0, Anchor::Middle, font, name);
+        let _ = colour;
+        self.canvas.text(area.middle(), area.y + 51.0, Anchor::Middle, SMALL, detail);
+    }
+
+    fn ports_of(&self, cspace: Id) -> Vec<PortRange> {
+        let held = self.spec.caps.iter().filter(|cap| cap.cnode == cspace);
+        held.filter_map(|cap| match self.spec.kind(cap.object) {
+            Some(&Kind::IoPorts { first, last }) => Some(PortRange { first, last }),
+            _ => None,
+        })
+        .collect()
+    }
+
+    fn device_name(&self, range: PortRange) -> &'static str {
+        let board = self.system.board();
+        let names = [
+            (board.uart.ports, "UART"),
+            (board.pit.ports, "8254"),
+            (board.gate, "gate"),
+            (board.rtc.ports, "RTC"),
+            (board.pci, "PCI config"),
+        ];
+        names.iter().find(|(ports, _)| *ports == range).map_or("port", |(_, name)| name)
+    }
+
+    /// What the lines mean. Gives the height of the drawing.
+    fn legend(&mut self, y: f64) -> f64 {
+        let grey = "#475569";
+        let samples = [
+            (Stroke::Call, "call by an endpoint; the number is the client's badge"),
+            (Stroke::Signal, "signal by a notification"),
+            (Stroke::Memory, "shared memory"),
+            (Stroke::Wire, "I/O ports, interrupt lines"),
+        ];
+        let mut x = MARGIN;
+        for (stroke, text) in samples {
+            let heads = Heads { start: false, end: stroke != Stroke::Memory };
+            self.canvas.path(&[(x, y + 10.0), (x + 44.0, y + 10.0)], stroke, heads, grey, PAPER);
+            self.canvas.text(x + 54.0, y + 14.0, Anchor::Start, PLAIN, text);
+            x += 54.0 + 6.6 * text.len() as f64 + 26.0;
+        }
+        let all = "Not drawn, because every process has it: an endpoint of root-task for faults and notices; and a 4 KiB log \
+                   ring with a doorbell, shared with serial-server.";
+        self.canvas.text(MARGIN, y + 40.0, Anchor::Start, SMALL, all);
+        let _ = event::TIMER;
+        y + 66.0
+    }
+}
+
+/// A server is as wide as its pins' labels need.
+fn server_width(pins: &[Pin], service: Service) -> f64 {
+    let own = pins.iter().filter(|pin| pin.service == service);
+    own.map(pin_width).sum::<f64>().max(if service == Service::Timer { 260.0 } else { 140.0 })
+}
+
+fn pin_width(pin: &Pin) -> f64 {
+    let longest = pin.label.iter().map(String::len).max().unwrap_or_default();
+    30.0 + 6.4 * longest as f64
+}
+
+/// Spreads a server's pins over its width, each with room for its label.
+fn place(pins: &mut [Pin], service: Service, x: f64, w: f64) {
+    let need: f64 = pins.iter().filter(|pin| pin.service == service).map(pin_width).sum();
+    let scale = w / need.max(1.0);
+    let mut at = x;
+    for pin in pins.iter_mut().filter(|pin| pin.service == service) {
+        pin.x = at + 16.0;
+        at += pin_width(pin) * scale;
+    }
+}
+
+fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.into();
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
+}
