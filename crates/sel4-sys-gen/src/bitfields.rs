@@ -92,12 +92,17 @@ impl Bitfields {
         self.plain_blocks().map(|(name, _)| name).chain(self.unions.keys()).map(|name| format!("{name}_t")).collect()
     }
 
-    /// `Type_new(field,…)` for blocks outside unions.
-    pub fn signatures(&self) -> impl Iterator<Item = String> {
-        self.plain_blocks().map(|(name, block)| {
+    /// `Type_new(field,…)` for blocks outside unions, `Type(member,…)` for unions.
+    pub fn signatures(&self) -> Vec<String> {
+        let blocks = self.plain_blocks().map(|(name, block)| {
             let names: Vec<&str> = block.fields.iter().map(|field| field.name.as_str()).collect();
             format!("{name}_new({})", names.join(","))
-        })
+        });
+        let unions = self.unions.iter().map(|(name, union)| {
+            let names: Vec<&str> = union.members.iter().map(|(member, _)| member.as_str()).collect();
+            format!("{name}({})", names.join(","))
+        });
+        blocks.chain(unions).collect()
     }
 
     fn plain_blocks(&self) -> impl Iterator<Item = (&String, &Block)> {

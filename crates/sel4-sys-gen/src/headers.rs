@@ -196,8 +196,12 @@ fn failed_line(complaint: &str) -> Option<usize> {
 /// Every enumeration of preprocessed C: its typedef or its tag, and its enumerators.
 fn enumerations(text: &str) -> Vec<(&str, Vec<&str>)> {
     let mut found = Vec::new();
-    for part in text.split("enum").skip(1) {
-        let Some((head, rest)) = part.split_once('{') else { continue };
+    for (at, word) in text.match_indices("enum") {
+        let after = &text[at + word.len()..];
+        if text[..at].ends_with(is_identifier) || !after.starts_with([' ', '\n', '{']) {
+            continue;
+        }
+        let Some((head, rest)) = after.split_once('{') else { continue };
         let Some((body, tail)) = rest.split_once('}') else { continue };
         if head.contains([';', '(', ')', ',', '=']) {
             continue;
@@ -250,8 +254,8 @@ mod tests {
 
     #[test]
     fn enumerators_are_found_by_tag_or_typedef() {
-        let text = "typedef enum { A = 0, B, C_ } first; enum second { D = -1 }; static enum second f(void) { return D; }";
-        assert_eq!(enumerations(text), [("first", vec!["A", "B", "C_"]), ("second", vec!["D"])]);
+        let text = "typedef enum { A = 0, B, my_enum_C } first; enum second { D = -1 }; enum second f(void) { return D; }";
+        assert_eq!(enumerations(text), [("first", vec!["A", "B", "my_enum_C"]), ("second", vec!["D"])]);
     }
 
     #[test]

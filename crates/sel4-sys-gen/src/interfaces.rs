@@ -59,10 +59,10 @@ pub struct Label<'a> {
 }
 
 impl Method {
-    /// `Interface_Method(parameter,…)`.
+    /// `Interface_Method(parameter:type,…)`.
     pub fn signature(&self) -> String {
-        let names: Vec<&str> = self.inputs.iter().map(|param| param.name.as_str()).collect();
-        format!("{}_{}({})", self.interface, self.name, names.join(","))
+        let inputs: Vec<String> = self.inputs.iter().map(|param| format!("{}:{}", param.name, param.kind)).collect();
+        format!("{}_{}({})", self.interface, self.name, inputs.join(","))
     }
 }
 

@@ -35,8 +35,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Bindings {
     /// The Rust source.
     pub source: String,
-    /// What the crates above ask where kernels differ: the name of every system call, `Interface_Method(parameter,…)`
-    /// for every method, `Type_new(field,…)` for every packed word.
+    /// What the crates above ask where kernels differ: the name of every system call, `Interface_Method(parameter:type,…)`
+    /// for every method, `Type_new(field,…)` for every packed word, `Type(member,…)` for every union of them.
     pub facts: Vec<String>,
 }
 

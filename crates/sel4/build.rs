@@ -1,0 +1,26 @@
+//! Turns what differs between kernels into `cfg`s. `sel4-sys` says what the installed kernel has.
+
+use std::env;
+
+/// A `cfg`, how the fact that sets it starts, and what else is in that fact.
+const DIFFERENCES: [(&str, &str, &str); 8] = [
+    ("capdata_union", "seL4_CapData(", ""),
+    ("grant_reply", "seL4_CapRights_new(", "capAllowGrantReply"),
+    ("ioport_control", "seL4_X86_IOPortControl_Issue(", ""),
+    ("priority_authority", "seL4_TCB_SetPriority(", "authority:"),
+    ("ept_attributes", "seL4_X86_Page_MapEPT(", "seL4_X86_EPT_VMAttributes"),
+    ("printing", "seL4_SysDebugPutChar", ""),
+    ("debug_build", "seL4_SysDebugCapIdentify", ""),
+    ("vtx", "seL4_SysVMEnter", ""),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let facts = env::var("DEP_SEL4_FACTS").unwrap_or_default();
+    for (name, start, within) in DIFFERENCES {
+        println!("cargo::rustc-check-cfg=cfg({name})");
+        if facts.split(' ').any(|fact| fact.starts_with(start) && fact.contains(within)) {
+            println!("cargo::rustc-cfg={name}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Where capabilities are: addresses, paths to slots, and the operations on slots (seL4 manual, chapter 3).
+
+use crate::{Badge, CapRights, Result, WORD_BITS, Word, cap, sys};
+
+/// An address in the caller's CSpace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CPtr(Word);
+
+impl CPtr {
+    /// The address `bits`.
+    pub const fn from_bits(bits: Word) -> Self {
+        Self(bits)
+    }
+
+    /// As a word.
+    pub const fn bits(self) -> Word {
+        self.0
+    }
+}
+
+/// The path to a slot below some CNode: the upper bits of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CPtrWithDepth {
+    bits: Word,
+    depth: u8,
+}
+
+impl CPtrWithDepth {
+    /// The CNode itself: no bits are looked up.
+    pub const EMPTY: Self = Self { bits: 0, depth: 0 };
+
+    /// `depth` bits of `bits` are looked up.
+    pub const fn from_bits_with_depth(bits: Word, depth: u8) -> Self {
+        Self { bits, depth }
+    }
+
+    /// The address looked up.
+    pub const fn bits(self) -> Word {
+        self.bits
+    }
+
+    /// How many of its bits.
+    pub const fn depth(self) -> u8 {
+        self.depth
+    }
+}
+
+impl From<CPtr> for CPtrWithDepth {
+    /// All bits are looked up.
+    fn from(cptr: CPtr) -> Self {
+        Self { bits: cptr.bits(), depth: WORD_BITS as u8 }
+    }
+}
+
+impl<T> From<cap::Cap<T>> for CPtrWithDepth {
+    fn from(cap: cap::Cap<T>) -> Self {
+        cap.cptr().into()
+    }
+}
+
+impl cap::CNode {
+    /// The slot that `path` names below this CNode.
+    pub fn absolute_cptr(self, path: impl Into<CPtrWithDepth>) -> AbsoluteCPtr {
+        AbsoluteCPtr { root: self, path: path.into() }
+    }
+}
+
+/// A slot: a CNode and a path below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbsoluteCPtr {
+    root: cap::CNode,
+    path: CPtrWithDepth,
+}
+
+impl AbsoluteCPtr {
+    /// The CNode where the look-up starts.
+    pub const fn root(&self) -> cap::CNode {
+        self.root
+    }
+
+    /// What is looked up.
+    pub const fn path(&self) -> CPtrWithDepth {
+        self.path
+    }
+
+    /// Puts a copy of `source`, with at most `rights`, here.
+    pub fn copy(&self, source: &Self, rights: CapRights) -> Result<()> {
+        let (to, from) = (self.path, source.path);
+        sys::seL4_CNode_Copy(
+            self.root.bits(), to.bits, to.depth, source.root.bits(), from.bits, from.depth, rights.into_sys(),
+        )
+    }
+
+    /// Puts a copy of `source`, with at most `rights` and with `badge`, here.
+    pub fn mint(&self, source: &Self, rights: CapRights, badge: Badge) -> Result<()> {
+        self.mint_word(source, rights, badge)
+    }
+
+    /// Puts a copy of the CNode at `source` here, with a guard.
+    pub fn mint_cnode(&self, source: &Self, rights: CapRights, guard: CNodeCapData) -> Result<()> {
+        self.mint_word(source, rights, guard.into_word())
+    }
+
+    pub(crate) fn mint_word(&self, source: &Self, rights: CapRights, data: Word) -> Result<()> {
+        let (to, from) = (self.path, source.path);
+        sys::seL4_CNode_Mint(
+            self.root.bits(), to.bits, to.depth, source.root.bits(), from.bits, from.depth, rights.into_sys(),
+            cap_data(data),
+        )
+    }
+
+    /// Moves the capability at `source` here.
+    pub fn move_from(&self, source: &Self) -> Result<()> {
+        let (to, from) = (self.path, source.path);
+        sys::seL4_CNode_Move(self.root.bits(), to.bits, to.depth, source.root.bits(), from.bits, from.depth)
+    }
+
+    /// Moves the capability at `source` here and gives it `badge`.
+    pub fn mutate_from(&self, source: &Self, badge: Badge) -> Result<()> {
+        let (to, from) = (self.path, source.path);
+        sys::seL4_CNode_Mutate(
+            self.root.bits(), to.bits, to.depth, source.root.bits(), from.bits, from.depth, cap_data(badge),
+        )
+    }
+
+    /// Empties the slot. The last capability to an object takes the object with it.
+    pub fn delete(&self) -> Result<()> {
+        sys::seL4_CNode_Delete(self.root.bits(), self.path.bits, self.path.depth)
+    }
+
+    /// Deletes every capability derived from the one here.
+    pub fn revoke(&self) -> Result<()> {
+        sys::seL4_CNode_Revoke(self.root.bits(), self.path.bits, self.path.depth)
+    }
+
+    /// Keeps the right to answer the last caller here, for later.
+    pub fn save_caller(&self) -> Result<()> {
+        sys::seL4_CNode_SaveCaller(self.root.bits(), self.path.bits, self.path.depth)
+    }
+}
+
+/// The guard of a CNode: bits of an address that are skipped on the way to the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CNodeCapData {
+    guard: Word,
+    bits: u8,
+}
+
+impl CNodeCapData {
+    /// A guard `bits` wide, which an address must match.
+    pub const fn new(guard: Word, bits: u8) -> Self {
+        Self { guard, bits }
+    }
+
+    /// For a CNode of 2^`radix` slots that is to be addressed by small numbers: a guard of zeros above the index.
+    pub const fn skip_high_bits(radix: u8) -> Self {
+        Self { guard: 0, bits: (WORD_BITS as u8).saturating_sub(radix) }
+    }
+
+    /// As the kernel takes it.
+    pub const fn into_word(self) -> Word {
+        #[cfg(capdata_union)]
+        return sys::seL4_CapData_Guard_new(self.guard, self.bits as Word).words[0];
+        #[cfg(not(capdata_union))]
+        return sys::seL4_CNode_CapData_new(self.guard, self.bits as Word).words[0];
+    }
+}
+
+/// Badge or guard, as this kernel's invocations take it.
+#[cfg(capdata_union)]
+pub(crate) fn cap_data(word: Word) -> sys::seL4_CapData_t {
+    sys::seL4_CapData_t { words: [word] }
+}
+
+/// Badge or guard, as this kernel's invocations take it.
+#[cfg(not(capdata_union))]
+pub(crate) fn cap_data(word: Word) -> Word {
+    word
+}

@@ -1,0 +1,178 @@
+//! Virtual processors (seL4 manual, section 7.3; Intel SDM volume 3, chapters 24 to 27).
+//!
+//! [`vm_enter`](cap::VCpu::vm_enter) is the hot path: one system call, four words each way in registers. What else an
+//! exit tells stays in the IPC buffer until it is asked for.
+
+use crate::{Badge, Result, Word, cap, sys};
+#[cfg(not(vtx))]
+use crate::vspace::without_vtx;
+
+/// The general registers of a 32-bit guest, but for the stack pointer.
+pub type VCpuContext = sys::seL4_VCPUContext;
+
+/// What a VM entry loads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VmEnter {
+    /// The guest's instruction pointer.
+    pub rip: Word,
+    /// Primary processor-based controls (SDM table 24-6); the kernel adds what it needs.
+    pub primary_controls: Word,
+    /// VM-entry interruption information (SDM table 24-16): an event to deliver, or zero.
+    pub entry_info: Word,
+}
+
+/// Why a VM entry came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmEnterResult {
+    /// The notification bound to the thread was signalled.
+    Signal {
+        /// Its bits.
+        badge: Badge,
+        /// The guest as it was interrupted, to enter again.
+        guest: VmEnter,
+    },
+    /// The guest exited.
+    Fault(VmFault),
+}
+
+/// A VM exit. The methods read the IPC buffer, so they are to be called before the next invocation or message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmFault {
+    /// The guest as it exited. `entry_info` is an event whose delivery the exit cut short.
+    pub guest: VmEnter,
+    /// The exit reason (SDM appendix C).
+    pub reason: Word,
+}
+
+/// Message words of an exit that are not in registers.
+macro_rules! fault_words {
+    ($($(#[$doc:meta])* $name:ident = $index:ident;)*) => {
+        impl VmFault {
+            $($(#[$doc])*
+            #[cfg(vtx)]
+            #[inline]
+            pub fn $name(&self) -> Word {
+                sys::get_mr(sys::$index as usize)
+            })*
+        }
+    };
+}
+
+fault_words! {
+    /// The exit qualification (SDM section 27.2.1).
+    qualification = SEL4_VMENTER_FAULT_QUALIFICATION_MR;
+    /// The length of the instruction, where the exit is due to one.
+    instruction_length = SEL4_VMENTER_FAULT_INSTRUCTION_LEN_MR;
+    /// The guest-physical address of an EPT violation.
+    guest_physical = SEL4_VMENTER_FAULT_GUEST_PHYSICAL_MR;
+    /// The guest's RFLAGS.
+    rflags = SEL4_VMENTER_FAULT_RFLAGS_MR;
+    /// The guest's interruptibility state (SDM table 24-3).
+    interruptibility = SEL4_VMENTER_FAULT_GUEST_INT_MR;
+    /// The guest's CR3.
+    cr3 = SEL4_VMENTER_FAULT_CR3_MR;
+}
+
+impl VmFault {
+    /// The guest's general registers.
+    #[cfg(vtx)]
+    #[inline]
+    pub fn registers(&self) -> VCpuContext {
+        let word = |index: Word| sys::get_mr(index as usize);
+        VCpuContext {
+            eax: word(sys::SEL4_VMENTER_FAULT_EAX),
+            ebx: word(sys::SEL4_VMENTER_FAULT_EBX),
+            ecx: word(sys::SEL4_VMENTER_FAULT_ECX),
+            edx: word(sys::SEL4_VMENTER_FAULT_EDX),
+            esi: word(sys::SEL4_VMENTER_FAULT_ESI),
+            edi: word(sys::SEL4_VMENTER_FAULT_EDI),
+            ebp: word(sys::SEL4_VMENTER_FAULT_EBP),
+        }
+    }
+}
+
+// The words that `vm_enter` takes from registers are where it expects them.
+#[cfg(vtx)]
+const _: () = assert!(
+    sys::SEL4_VMENTER_CALL_EIP_MR == 0
+        && sys::SEL4_VMENTER_CALL_CONTROL_PPC_MR == 1
+        && sys::SEL4_VMENTER_CALL_CONTROL_ENTRY_MR == 2
+        && sys::SEL4_VMENTER_FAULT_REASON_MR == 3
+);
+
+impl cap::VCpu {
+    /// Runs the guest of this virtual processor, which must belong to the calling thread, until it exits or the
+    /// thread's bound notification is signalled.
+    #[inline]
+    #[cfg(vtx)]
+    pub fn vm_enter(self, enter: &VmEnter) -> VmEnterResult {
+        let mrs = [enter.rip, enter.primary_controls, enter.entry_info, 0];
+        let back = sys::syscall::call(sys::seL4_SysVMEnter, self.bits(), 0, mrs);
+        let [rip, primary_controls, entry_info, reason] = back.mrs;
+        let guest = VmEnter { rip, primary_controls, entry_info };
+        if back.info == sys::SEL4_VMENTER_RESULT_FAULT {
+            VmEnterResult::Fault(VmFault { guest, reason })
+        } else {
+            VmEnterResult::Signal { badge: back.badge, guest }
+        }
+    }
+
+    /// Gives the virtual processor to a thread.
+    pub fn vcpu_set_tcb(self, tcb: cap::Tcb) -> Result<()> {
+        #[cfg(vtx)]
+        return sys::seL4_X86_VCPU_SetTCB(self.bits(), tcb.bits());
+        #[cfg(not(vtx))]
+        return without_vtx(tcb);
+    }
+
+    /// Reads a field of the VMCS (SDM appendix B); the kernel allows some.
+    #[inline]
+    pub fn vcpu_read_vmcs(self, field: u32) -> Result<Word> {
+        #[cfg(vtx)]
+        return sys::seL4_X86_VCPU_ReadVMCS(self.bits(), field.into());
+        #[cfg(not(vtx))]
+        return without_vtx(field);
+    }
+
+    /// Writes a field of the VMCS; the kernel allows some. Returns what it wrote, with the bits that it insists on.
+    #[inline]
+    pub fn vcpu_write_vmcs(self, field: u32, value: Word) -> Result<Word> {
+        #[cfg(vtx)]
+        return sys::seL4_X86_VCPU_WriteVMCS(self.bits(), field.into(), value);
+        #[cfg(not(vtx))]
+        return without_vtx((field, value));
+    }
+
+    /// Sets the guest's general registers.
+    #[inline]
+    #[cfg(vtx)]
+    pub fn vcpu_write_registers(self, registers: &VCpuContext) -> Result<()> {
+        sys::seL4_X86_VCPU_WriteRegisters(self.bits(), registers)
+    }
+
+    /// Lets the guest use the ports `first` to `last` of `ports` without an exit.
+    pub fn vcpu_enable_io_port(self, ports: cap::IoPort, first: u16, last: u16) -> Result<()> {
+        #[cfg(vtx)]
+        return sys::seL4_X86_VCPU_EnableIOPort(self.bits(), ports.bits(), first.into(), last.into());
+        #[cfg(not(vtx))]
+        return without_vtx((ports, first, last));
+    }
+
+    /// Has the guest exit at the ports `first` to `last` again.
+    pub fn vcpu_disable_io_port(self, first: u16, last: u16) -> Result<()> {
+        #[cfg(vtx)]
+        return sys::seL4_X86_VCPU_DisableIOPort(self.bits(), first.into(), last.into());
+        #[cfg(not(vtx))]
+        return without_vtx((first, last));
+    }
+}
+
+impl cap::Tcb {
+    /// Has the thread's VM entries run in the guest-physical address space `ept`.
+    pub fn tcb_set_ept_root(self, ept: cap::EptPml4) -> Result<()> {
+        #[cfg(vtx)]
+        return sys::seL4_TCB_SetEPTRoot(self.bits(), ept.bits());
+        #[cfg(not(vtx))]
+        return without_vtx(ept);
+    }
+}

@@ -1,0 +1,263 @@
+//! Address spaces: frames, the tables above them, those of guests, ASIDs (seL4 manual, chapter 7).
+
+use crate::{AbsoluteCPtr, Error, GRANULE_BITS, LARGE_PAGE_BITS, Result, Word, cap, cap::Cap, cap::cap_type, init_thread, sys};
+
+/// What a capability allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapRights {
+    write: bool,
+    read: bool,
+    grant: bool,
+    grant_reply: bool,
+}
+
+impl CapRights {
+    /// Nothing.
+    pub const fn none() -> Self {
+        Self { write: false, read: false, grant: false, grant_reply: false }
+    }
+
+    /// Everything.
+    pub const fn all() -> Self {
+        Self { write: true, read: true, grant: true, grant_reply: true }
+    }
+
+    /// Reading and writing memory; sending and receiving.
+    pub const fn read_write() -> Self {
+        Self { write: true, read: true, ..Self::none() }
+    }
+
+    /// Reading memory; receiving.
+    pub const fn read_only() -> Self {
+        Self { read: true, ..Self::none() }
+    }
+
+    /// Sending; signalling.
+    pub const fn write_only() -> Self {
+        Self { write: true, ..Self::none() }
+    }
+
+    /// Also sending capabilities. Calling needs it on kernels that have no grant-reply right.
+    pub const fn with_grant(self) -> Self {
+        Self { grant: true, ..self }
+    }
+
+    /// Also being called. Implied by grant, and by write on kernels without this right.
+    pub const fn with_grant_reply(self) -> Self {
+        Self { grant_reply: true, ..self }
+    }
+
+    pub(crate) const fn into_sys(self) -> sys::seL4_CapRights_t {
+        let mut rights = sys::seL4_CapRights_t { words: [0] };
+        rights = sys::seL4_CapRights_set_capAllowWrite(rights, self.write as Word);
+        rights = sys::seL4_CapRights_set_capAllowRead(rights, self.read as Word);
+        rights = sys::seL4_CapRights_set_capAllowGrant(rights, self.grant as Word);
+        #[cfg(grant_reply)]
+        {
+            rights = sys::seL4_CapRights_set_capAllowGrantReply(rights, self.grant_reply as Word);
+        }
+        rights
+    }
+}
+
+/// How the caches treat a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmAttributes {
+    /// Cached.
+    WriteBack,
+    /// Cached; writes go through.
+    WriteThrough,
+    /// Not cached: for registers of devices.
+    Uncacheable,
+    /// Not cached; writes are gathered: for frame buffers.
+    WriteCombining,
+}
+
+impl VmAttributes {
+    /// Cached.
+    pub const DEFAULT: Self = Self::WriteBack;
+
+    const fn into_sys(self) -> Word {
+        match self {
+            Self::WriteBack => sys::seL4_X86_WriteBack,
+            Self::WriteThrough => sys::seL4_X86_WriteThrough,
+            Self::Uncacheable => sys::seL4_X86_Uncacheable,
+            Self::WriteCombining => sys::seL4_X86_WriteCombining,
+        }
+    }
+}
+
+/// How the caches treat a guest's memory.
+pub type EptAttributes = VmAttributes;
+
+#[cfg(all(vtx, ept_attributes))]
+fn ept_attributes(attributes: EptAttributes) -> Word {
+    match attributes {
+        VmAttributes::WriteBack => sys::seL4_X86_EPT_WriteBack,
+        VmAttributes::WriteThrough => sys::seL4_X86_EPT_WriteThrough,
+        VmAttributes::Uncacheable => sys::seL4_X86_EPT_Uncacheable,
+        VmAttributes::WriteCombining => sys::seL4_X86_EPT_WriteCombining,
+    }
+}
+
+#[cfg(all(vtx, not(ept_attributes)))]
+fn ept_attributes(attributes: EptAttributes) -> Word {
+    attributes.into_sys()
+}
+
+/// Sizes of frames.
+pub trait FrameType {
+    /// log2 of the bytes.
+    const FRAME_BITS: usize;
+}
+
+impl FrameType for cap_type::Granule {
+    const FRAME_BITS: usize = GRANULE_BITS;
+}
+
+impl FrameType for cap_type::LargePage {
+    const FRAME_BITS: usize = LARGE_PAGE_BITS;
+}
+
+impl<T: FrameType> Cap<T> {
+    /// log2 of the bytes.
+    pub const FRAME_BITS: usize = T::FRAME_BITS;
+
+    /// Maps the frame at `vaddr` into another process's address space. The initial thread's own is refused: see
+    /// [`frame_map_here`](Self::frame_map_here).
+    pub fn frame_map(self, vspace: cap::VSpace, vaddr: Word, rights: CapRights, attributes: VmAttributes) -> Result<()> {
+        if vspace == init_thread::slot::VSPACE.cap() {
+            return Err(Error::InvalidCapability);
+        }
+        sys::seL4_X86_Page_Map(self.bits(), vspace.bits(), vaddr, rights.into_sys(), attributes.into_sys())
+    }
+
+    /// Maps the frame at `vaddr` into the caller's own address space, `vspace`.
+    ///
+    /// # Safety
+    /// Nothing of the program is at `vaddr`, and whoever is handed a reference to the frame's memory is told that
+    /// others may have it mapped, too.
+    pub unsafe fn frame_map_here(
+        self,
+        vspace: cap::VSpace,
+        vaddr: Word,
+        rights: CapRights,
+        attributes: VmAttributes,
+    ) -> Result<()> {
+        sys::seL4_X86_Page_Map(self.bits(), vspace.bits(), vaddr, rights.into_sys(), attributes.into_sys())
+    }
+
+    /// Unmaps the frame, wherever this capability mapped it. Touching memory that is gone is a fault.
+    pub fn frame_unmap(self) -> Result<()> {
+        sys::seL4_X86_Page_Unmap(self.bits())
+    }
+
+    /// The physical address of the frame.
+    pub fn frame_get_address(self) -> Result<Word> {
+        sys::seL4_X86_Page_GetAddress(self.bits())
+    }
+
+    /// Maps the frame at guest-physical address `gpa`.
+    pub fn frame_map_ept(self, ept: cap::EptPml4, gpa: Word, rights: CapRights, attributes: EptAttributes) -> Result<()> {
+        #[cfg(vtx)]
+        return sys::seL4_X86_Page_MapEPT(self.bits(), ept.bits(), gpa, rights.into_sys(), ept_attributes(attributes));
+        #[cfg(not(vtx))]
+        return without_vtx((ept, gpa, rights, attributes));
+    }
+
+    /// Maps the frame at `ioaddr`, an address as the devices of `iospace` see it.
+    pub fn frame_map_io(self, iospace: cap::IoSpace, rights: CapRights, ioaddr: Word) -> Result<()> {
+        sys::seL4_X86_Page_MapIO(self.bits(), iospace.bits(), rights.into_sys(), ioaddr)
+    }
+}
+
+/// The tables of an address space: each covers the range around an address.
+macro_rules! tables {
+    ($($table:ident: $map:ident = $sys_map:ident, $unmap:ident = $sys_unmap:ident;)*) => {$(
+        impl cap::$table {
+            /// Makes this the table for the range around `vaddr`.
+            pub fn $map(self, vspace: cap::VSpace, vaddr: Word, attributes: VmAttributes) -> Result<()> {
+                sys::$sys_map(self.bits(), vspace.bits(), vaddr, attributes.into_sys())
+            }
+
+            /// Takes the table, with all that is mapped through it, out of its address space.
+            pub fn $unmap(self) -> Result<()> {
+                sys::$sys_unmap(self.bits())
+            }
+        }
+    )*};
+}
+
+tables! {
+    Pdpt: pdpt_map = seL4_X86_PDPT_Map, pdpt_unmap = seL4_X86_PDPT_Unmap;
+    PageDirectory: page_directory_map = seL4_X86_PageDirectory_Map, page_directory_unmap = seL4_X86_PageDirectory_Unmap;
+    PageTable: page_table_map = seL4_X86_PageTable_Map, page_table_unmap = seL4_X86_PageTable_Unmap;
+}
+
+/// The same for guest-physical address spaces.
+macro_rules! ept_tables {
+    ($($table:ident: $map:ident = $sys_map:ident, $unmap:ident = $sys_unmap:ident;)*) => {$(
+        impl cap::$table {
+            /// Makes this the table for the range around guest-physical address `gpa`.
+            pub fn $map(self, ept: cap::EptPml4, gpa: Word, attributes: EptAttributes) -> Result<()> {
+                #[cfg(vtx)]
+                return sys::$sys_map(self.bits(), ept.bits(), gpa, ept_attributes(attributes));
+                #[cfg(not(vtx))]
+                return without_vtx((ept, gpa, attributes));
+            }
+
+            /// Takes the table, with all that is mapped through it, out of its address space.
+            pub fn $unmap(self) -> Result<()> {
+                #[cfg(vtx)]
+                return sys::$sys_unmap(self.bits());
+                #[cfg(not(vtx))]
+                return without_vtx(());
+            }
+        }
+    )*};
+}
+
+ept_tables! {
+    EptPdpt: ept_pdpt_map = seL4_X86_EPTPDPT_Map, ept_pdpt_unmap = seL4_X86_EPTPDPT_Unmap;
+    EptPageDirectory: ept_page_directory_map = seL4_X86_EPTPD_Map, ept_page_directory_unmap = seL4_X86_EPTPD_Unmap;
+    EptPageTable: ept_page_table_map = seL4_X86_EPTPT_Map, ept_page_table_unmap = seL4_X86_EPTPT_Unmap;
+}
+
+impl cap::IoPageTable {
+    /// Makes this the IOMMU's next table for the range around `ioaddr`.
+    pub fn io_page_table_map(self, iospace: cap::IoSpace, ioaddr: Word) -> Result<()> {
+        sys::seL4_X86_IOPageTable_Map(self.bits(), iospace.bits(), ioaddr)
+    }
+
+    /// Takes the table out.
+    pub fn io_page_table_unmap(self) -> Result<()> {
+        sys::seL4_X86_IOPageTable_Unmap(self.bits())
+    }
+}
+
+/// Roots of address spaces, which need an ASID before anything is mapped.
+pub trait VSpaceRoot {}
+impl VSpaceRoot for cap_type::VSpace {}
+impl VSpaceRoot for cap_type::EptPml4 {}
+
+impl cap::AsidPool {
+    /// Gives an address space, or a guest's, an ASID.
+    pub fn asid_pool_assign<T: VSpaceRoot>(self, root: Cap<T>) -> Result<()> {
+        sys::seL4_X86_ASIDPool_Assign(self.bits(), root.bits())
+    }
+}
+
+impl cap::AsidControl {
+    /// Makes an ASID pool from 4 KiB of untyped memory, and puts its capability into `slot`.
+    pub fn asid_control_make_pool(self, untyped: cap::Untyped, slot: &AbsoluteCPtr) -> Result<()> {
+        sys::seL4_X86_ASIDControl_MakePool(
+            self.bits(), untyped.bits(), slot.root().bits(), slot.path().bits(), slot.path().depth(),
+        )
+    }
+}
+
+/// What a kernel without VT-x answers.
+#[cfg(not(vtx))]
+pub(crate) fn without_vtx<A, T>(_unused: A) -> Result<T> {
+    Err(Error::IllegalOperation)
+}
