@@ -217,7 +217,7 @@ impl Pit {
     /// Reads port 0x61.
     pub fn read_61(&mut self, now: Nanos) -> u8 {
         let tick = self.advance(now);
-        let refresh = if tick / REFRESH_TICKS & 1 != 0 {
+        let refresh = if tick % (2 * REFRESH_TICKS) >= REFRESH_TICKS {
             P61_REFRESH
         } else {
             0

@@ -33,6 +33,7 @@ const A_UPDATING: u8 = 1 << 7;
 const A_DEFAULT: u8 = 0x26;
 const B_24_HOURS: u8 = 1 << 1;
 const B_BINARY: u8 = 1 << 2;
+const B_SQUARE_WAVE: u8 = 1 << 3;
 /// Also the position of the flag in register C, and so for the next two.
 const UPDATE: u8 = 1 << 4;
 const ALARM: u8 = 1 << 5;
@@ -107,6 +108,16 @@ impl Rtc {
         self.phase = 0;
     }
 
+    /// The RESET pin: interrupts are off and their flags clear; the time and the memory stay.
+    pub fn reset(&mut self) {
+        self.set_byte(
+            REG_B,
+            self.byte(REG_B) & !(UPDATE | ALARM | PERIODIC | B_SQUARE_WAVE),
+        );
+        self.flags = 0;
+        self.nmi_masked = false;
+    }
+
     /// Whether bit 7 of port 0x70 keeps NMIs from the processor.
     pub const fn nmi_masked(&self) -> bool {
         self.nmi_masked
@@ -154,8 +165,10 @@ impl Rtc {
             .filter(|_| enabled(PERIODIC))
             .map(|shift| {
                 let tick = ((divider(counted) >> shift) + 1) << shift;
-                (tick >> DIVIDER_SHIFT).saturating_mul(SECOND)
-                    + ((tick & 0x7fff) * SECOND).div_ceil(1 << DIVIDER_SHIFT)
+                let fraction = ((tick & 0x7fff) * SECOND).div_ceil(1 << DIVIDER_SHIFT);
+                (tick >> DIVIDER_SHIFT)
+                    .saturating_mul(SECOND)
+                    .saturating_add(fraction)
             });
         let update = (enabled(UPDATE) && !self.set()).then(|| (second + 1).saturating_mul(SECOND));
         let alarm = (enabled(ALARM) && !self.set())

@@ -251,8 +251,8 @@ impl Counter {
         let (elapsed, count) = (run.elapsed(tick), u64::from(run.count));
         match self.mode {
             Mode::TerminalCount | Mode::OneShot => elapsed >= count,
-            // GATE low forces OUT high.
-            Mode::RateGenerator => !self.gate || elapsed % count != count - 1,
+            // GATE low forces OUT high.  The count 1 is not allowed: here OUT stays high for it.
+            Mode::RateGenerator => !self.gate || count < 2 || elapsed % count != count - 1,
             Mode::SquareWave => !self.gate || elapsed % count < high_half(run.count),
             Mode::SoftwareStrobe | Mode::HardwareStrobe => elapsed != count,
         }
@@ -312,7 +312,6 @@ impl Counter {
         match self.mode {
             Mode::TerminalCount | Mode::OneShot => Rise::Once(count),
             Mode::SoftwareStrobe | Mode::HardwareStrobe => Rise::Once(count + 1),
-            // The count 1 is not allowed in these modes: OUT would stay where it is.
             Mode::RateGenerator | Mode::SquareWave if count < 2 => Rise::Never,
             Mode::RateGenerator | Mode::SquareWave => Rise::Every(count),
         }
@@ -340,5 +339,11 @@ fn from_bcd(register: u16) -> u32 {
 }
 
 const fn to_bcd(value: u32) -> u16 {
-    (value / 1000 % 10 << 12 | value / 100 % 10 << 8 | value / 10 % 10 << 4 | value % 10) as u16
+    let digits = [
+        value / 1000 % 10,
+        value / 100 % 10,
+        value / 10 % 10,
+        value % 10,
+    ];
+    (digits[0] << 12 | digits[1] << 8 | digits[2] << 4 | digits[3]) as u16
 }

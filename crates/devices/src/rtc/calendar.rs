@@ -72,7 +72,7 @@ impl Code {
         if self.binary {
             value
         } else {
-            value / 10 % 10 << 4 | value % 10
+            ((value / 10 % 10) << 4) | (value % 10)
         }
     }
 
@@ -90,7 +90,11 @@ impl Code {
             return self.encode(hour);
         }
         let half = if hour >= 12 { PM } else { 0 };
-        half | self.encode(if hour % 12 == 0 { 12 } else { hour % 12 })
+        half | self.encode(if hour.is_multiple_of(12) {
+            12
+        } else {
+            hour % 12
+        })
     }
 
     pub(super) const fn decode_hour(self, byte: u8) -> u8 {
