@@ -61,6 +61,8 @@ pub struct Console {
     cursor: usize,
     /// How often a command was typed: each gets marks of its own.
     commands: u32,
+    /// The prompts at which they were typed.
+    prompts: Vec<Vec<u8>>,
 }
 
 impl Console {
@@ -147,6 +149,7 @@ impl Console {
             input,
             cursor: 0,
             commands: 0,
+            prompts: Vec::new(),
         }
     }
 

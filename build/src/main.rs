@@ -84,6 +84,9 @@ enum Command {
 
 fn main() -> ExitCode {
     interrupt::install();
+    // Errors quote the output of commands, whose lines must stay whole.
+    let handler = || miette::MietteHandlerOpts::new().wrap_lines(false).build();
+    let _ = miette::set_hook(Box::new(move |_| Box::new(handler())));
     let result = obey(Arguments::parse().command);
     interrupt::clean_up();
     match result {

@@ -107,7 +107,7 @@ mod tests {
     fn a_failing_command_is_shown_with_its_code_and_its_last_words() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo first; echo 'last words' >&2; exit 3"]);
-        let error = format!("{:?}", output(command).unwrap_err());
+        let error = output(command).unwrap_err().to_string();
         assert!(error.contains("exit status: 3"), "{error}");
         assert!(error.contains("last words"), "{error}");
     }
@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = format!("{:?}", output(Command::new("no-such-program")).unwrap_err());
+        let error = output(Command::new("no-such-program"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("no-such-program"), "{error}");
     }
 }

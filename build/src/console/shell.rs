@@ -29,12 +29,16 @@ impl Console {
 
     /// Waits for the prompt, types a command, and returns its answer.
     pub fn shell(&mut self, command: &str, limit: Duration) -> Result<Answer, Failure> {
-        let prompt = self.wait_until(limit, |fresh| prompt(fresh).map(<[u8]>::to_vec))?;
+        let prompt = self.wait_until(limit, prompt)?;
+        // Any that was seen before counts: a shell that is started anew is back at its first directory.
+        if !self.prompts.contains(&prompt) {
+            self.prompts.push(prompt);
+        }
         self.skip();
         self.commands += 1;
         let mark = format!("mark-{}-", self.commands);
         self.send(typed_line(&mark, command).as_bytes())?;
-        let answer = self.wait_until(limit, |fresh| answer(fresh, &mark, &prompt))?;
+        let answer = self.wait_until(limit, |fresh| answer(fresh, &mark, &self.prompts))?;
         self.skip_to_prompt();
         Ok(answer)
     }
@@ -62,17 +66,42 @@ fn typed_line(mark: &str, command: &str) -> String {
 }
 
 /// The prompt at the end of what was printed, if it is one.
-fn prompt(printed: &[u8]) -> Option<&[u8]> {
+fn prompt(printed: &[u8]) -> Option<Vec<u8>> {
+    let line = without_escapes(last_line(printed));
+    (line.ends_with(b"# ") || line.ends_with(b"$ ")).then_some(line)
+}
+
+/// What follows the last line end.
+fn last_line(printed: &[u8]) -> &[u8] {
     let start = printed
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
-    let line = printed.get(start..)?;
-    (line.ends_with(b"# ") || line.ends_with(b"$ ")).then_some(line)
+    printed.get(start..).unwrap_or_default()
+}
+
+/// A line without control sequences (ECMA-48, 5.4): busybox asks where the cursor is after each prompt (`ESC [ 6 n`),
+/// and some prompts are coloured.
+fn without_escapes(line: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((first, behind)) = rest.split_first() {
+        if let Some(sequence) = rest.strip_prefix(b"\x1b[") {
+            let end = sequence
+                .iter()
+                .position(|byte| (0x40..0x7f).contains(byte))
+                .map_or(sequence.len(), |at| at + 1);
+            rest = sequence.get(end..).unwrap_or_default();
+        } else {
+            plain.push(*first);
+            rest = behind;
+        }
+    }
+    plain
 }
 
 /// The answer, once it is complete.
-fn answer(printed: &[u8], mark: &str, known_prompt: &[u8]) -> Option<Answer> {
+fn answer(printed: &[u8], mark: &str, known_prompts: &[Vec<u8>]) -> Option<Answer> {
     let first = find(printed, mark.as_bytes())? + mark.len();
     let rest = printed.get(first..)?;
     let body_start = rest.iter().position(|byte| *byte == b'\n')? + 1;
@@ -94,13 +123,11 @@ fn answer(printed: &[u8], mark: &str, known_prompt: &[u8]) -> Option<Answer> {
             status: Some(status),
         });
     }
-    let last_line = body
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    let is_prompt = body.get(last_line..) == Some(known_prompt);
+    let last = last_line(body);
+    let is_prompt = known_prompts.contains(&without_escapes(last));
+    let before = body.get(..body.len() - last.len()).unwrap_or_default();
     is_prompt.then(|| Answer {
-        output: plain(body.get(..last_line).unwrap_or_default()),
+        output: plain(before),
         status: None,
     })
 }
@@ -114,6 +141,10 @@ mod tests {
     use super::*;
 
     const PROMPT: &[u8] = b"portcullis:/# ";
+
+    fn prompts() -> Vec<Vec<u8>> {
+        vec![PROMPT.to_vec()]
+    }
 
     #[test]
     fn the_typed_line_does_not_contain_the_mark() {
@@ -132,7 +163,7 @@ mod tests {
             output: "6.1.0 i686\n".into(),
             status: Some(0),
         };
-        assert_eq!(answer(printed, "mark-1-", PROMPT), Some(wanted));
+        assert_eq!(answer(printed, "mark-1-", &prompts()), Some(wanted));
     }
 
     #[test]
@@ -142,7 +173,7 @@ mod tests {
             status: Some(127),
         };
         assert_eq!(
-            answer(b"mark-2-\r\nabcmark-2-127\r\n", "mark-2-", PROMPT),
+            answer(b"mark-2-\r\nabcmark-2-127\r\n", "mark-2-", &prompts()),
             Some(wanted)
         );
     }
@@ -152,7 +183,7 @@ mod tests {
         let whole = b"mark-1-\r\nx\r\nmark-1-12\r\n";
         for length in 0..whole.len() - 1 {
             assert_eq!(
-                answer(&whole[..length], "mark-1-", PROMPT),
+                answer(&whole[..length], "mark-1-", &prompts()),
                 None,
                 "{length}"
             );
@@ -162,14 +193,30 @@ mod tests {
     #[test]
     fn a_shell_that_comes_back_without_the_mark_has_no_status() {
         let printed = b"mark-1-\r\n-sh: syntax error: unterminated quoted string\r\nportcullis:/# ";
-        assert_eq!(answer(printed, "mark-1-", PROMPT).unwrap().status, None);
+        assert_eq!(answer(printed, "mark-1-", &prompts()).unwrap().status, None);
     }
 
     #[test]
     fn a_prompt_is_a_last_line_that_ends_in_one() {
-        assert_eq!(prompt(b"Welcome\r\nportcullis:/# "), Some(PROMPT));
-        assert_eq!(prompt(b"user@guest:~$ "), Some(&b"user@guest:~$ "[..]));
+        assert_eq!(
+            prompt(b"Welcome\r\nportcullis:/# ").as_deref(),
+            Some(PROMPT)
+        );
+        assert_eq!(
+            prompt(b"user@guest:~$ ").as_deref(),
+            Some(&b"user@guest:~$ "[..])
+        );
         assert_eq!(prompt(b"# \r\n[    0.1] Linux"), None);
         assert_eq!(prompt(b""), None);
+    }
+
+    #[test]
+    fn what_a_prompt_asks_the_terminal_is_no_part_of_it() {
+        assert_eq!(
+            prompt(b"\x1b[1;32mportcullis:/# \x1b[6n").as_deref(),
+            Some(PROMPT)
+        );
+        let printed = b"mark-1-\r\n-sh: syntax error\r\nportcullis:/# \x1b[6n";
+        assert_eq!(answer(printed, "mark-1-", &prompts()).unwrap().status, None);
     }
 }

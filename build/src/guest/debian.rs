@@ -97,12 +97,8 @@ fn package(project: &Project, prefix: &str, wanted: impl Fn(&str) -> bool) -> Re
         return Ok(package);
     }
     std::fs::create_dir_all(&ours).into_diagnostic()?;
-    let apt = Apt::new(project.guest().join("apt"))?;
-    let name = apt.resolve(prefix)?;
-    let mut download = apt.command("apt-get");
-    download.args(["download", &name]).current_dir(&ours);
-    process::run(&format!("guest: fetch {name}"), download)?;
-    find().ok_or_else(|| miette!("apt fetched {name}, but it is not in {}", ours.display()))
+    Apt::new(project.guest().join("apt"))?.fetch(prefix, &ours)?;
+    find().ok_or_else(|| miette!("apt fetched {prefix}*, but it is not in {}", ours.display()))
 }
 
 /// The last of the matching packages in a directory.
@@ -143,8 +139,8 @@ impl Apt {
         command
     }
 
-    /// The exact package to download: the metapackage's dependency for the kernel, the name itself otherwise.
-    fn resolve(&self, prefix: &str) -> Result<String> {
+    /// Downloads a package into a directory. The index of an earlier fetch is used first; it may be too old.
+    fn fetch(&self, prefix: &str, into: &Path) -> Result<()> {
         if !process::exists("apt-get") {
             let help =
                 format!("put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
@@ -153,38 +149,49 @@ impl Apt {
                 "packages {prefix}* (i386) are needed, and there is no apt-get here"
             ));
         }
-        let mut said = String::new();
+        let mut error = match self.candidate(prefix)? {
+            Some(name) => match self.download(&name, into) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
+            None => miette!("there is no index yet"),
+        };
         for attempt in 1..=ATTEMPTS {
-            let step = Step::start("guest: fetch the i386 package index");
-            let mut update = self.command("apt-get");
-            update.arg("update");
-            let (_, output) = process::finish(update, |line| step.note(line))?;
-            step.done();
+            let said = self.update()?;
             // One broken index out of several makes the update fail, and need not concern us.
-            if let Some(name) = self.candidate(prefix)? {
-                return Ok(name);
-            }
-            said = output;
-            if said.contains("E: ") && attempt < ATTEMPTS {
-                progress::say("guest: the archive's index is incomplete; trying again");
-                std::thread::sleep(Duration::from_secs(5 * u64::from(attempt)));
-            } else {
+            error = match self.candidate(prefix)? {
+                Some(name) => match self.download(&name, into) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                None => unavailable(prefix, &said),
+            };
+            let complete = !said.contains("E: ");
+            if complete || attempt == ATTEMPTS {
                 break;
             }
+            progress::say("guest: the archive's index is incomplete; trying again");
+            std::thread::sleep(Duration::from_secs(5 * u64::from(attempt)));
         }
-        let errors: Vec<&str> = said
-            .lines()
-            .filter(|line| line.starts_with("E: ") || line.starts_with("Err:"))
-            .collect();
-        let help =
-            format!("or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
-        Err(miette!(
-            help = help,
-            "this machine's apt sources have no i386 package {prefix}*\n{}",
-            errors.join("\n")
-        ))
+        Err(error)
     }
 
+    fn update(&self) -> Result<String> {
+        let step = Step::start("guest: fetch the i386 package index");
+        let mut update = self.command("apt-get");
+        update.arg("update");
+        let (_, said) = process::finish(update, |line| step.note(line))?;
+        step.done();
+        Ok(said)
+    }
+
+    fn download(&self, name: &str, into: &Path) -> Result<()> {
+        let mut download = self.command("apt-get");
+        download.args(["download", name]).current_dir(into);
+        process::run(&format!("guest: fetch {name}"), download).map(|_| ())
+    }
+
+    /// The exact package to download: the metapackage's dependency for the kernel, the name itself otherwise.
     fn candidate(&self, prefix: &str) -> Result<Option<String>> {
         let mut query = self.command("apt-cache");
         if prefix == "linux-image-" {
@@ -199,6 +206,17 @@ impl Apt {
             .any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)"));
         Ok(available.then(|| prefix.to_owned()))
     }
+}
+
+fn unavailable(prefix: &str, said: &str) -> miette::Report {
+    let is_error = |line: &&str| line.starts_with("E: ") || line.starts_with("Err:");
+    let errors: Vec<&str> = said.lines().filter(is_error).collect();
+    let help = format!("or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
+    miette!(
+        help = help,
+        "this machine's apt sources have no i386 package {prefix}*\n{}",
+        errors.join("\n")
+    )
 }
 
 /// The kernel package in the answer of `apt-cache depends`.
