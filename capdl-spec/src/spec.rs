@@ -12,7 +12,7 @@ pub const MAGIC: [u8; 8] = *b"PORTCUL1";
 pub const HEADER_LEN: usize = 24;
 
 /// Position in [`Spec::objects`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Id(pub u32);
 
 /// A whole system.
@@ -28,6 +28,9 @@ pub struct Spec {
     pub mappings: Vec<Mapping>,
     /// The processes, in the order in which they are started.
     pub processes: Vec<Process>,
+    /// The endpoint that root-task listens on: notices of the processes, and their faults. Badges are a process's
+    /// position in `processes` plus one, with `layout::FAULT_BIT` for faults.
+    pub supervisor: Id,
     /// How the board is switched off, for the policy `Halt` and when the last VM has powered off.
     pub power_off: Option<PowerOff>,
     /// The console that root-task prints to before serial-server has it, and when serial-server is gone.

@@ -67,6 +67,7 @@ impl Wiring<'_> {
     /// the thread's faults there too, under the same badge with `layout::FAULT_BIT`.
     pub fn supervisor(&mut self) {
         let endpoint = self.build.object("root-task.supervisor", Kind::Endpoint);
+        self.build.spec.supervisor = endpoint;
         for process in 0..self.parts.len() {
             let badge = process as u64 + 1;
             self.build.cap(process, slot::SUPERVISOR, endpoint, Rights::WRITE, badge);
