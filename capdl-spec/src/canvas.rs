@@ -2,6 +2,9 @@
 
 use core::fmt::Write;
 
+/// The background.
+const PAPER: &str = "#ffffff";
+
 /// A drawing in the making.
 #[derive(Default)]
 pub(crate) struct Canvas(String);
@@ -41,10 +44,17 @@ pub(crate) enum Stroke {
 }
 
 /// Which ends of a line have arrowheads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Heads {
     pub start: bool,
     pub end: bool,
+}
+
+impl Heads {
+    pub const NONE: Heads = Heads { start: false, end: false };
+    pub const START: Heads = Heads { start: true, end: false };
+    pub const END: Heads = Heads { start: false, end: true };
+    pub const BOTH: Heads = Heads { start: true, end: true };
 }
 
 /// Text's place relative to its point.
@@ -87,33 +97,44 @@ impl Canvas {
         ));
     }
 
-    /// A line through points, on a halo of the background's colour, so that crossings are easy to follow.
-    pub fn path(&mut self, points: &[(f64, f64)], stroke: Stroke, heads: Heads, colour: &str, halo: &str) {
-        let Some(((x, y), rest)) = points.split_first() else { return };
-        let mut d = format!("M{x:.1} {y:.1}");
-        for (x, y) in rest {
-            let _ = write!(d, "L{x:.1} {y:.1}");
-        }
-        let mut stroked = |colour: &str, width: f64, dash: &str| {
-            self.line(format_args!(
-                "<path d=\"{d}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"{dash}/>"
-            ));
+    /// Lines that join, on a halo of the background's colour, so that crossings are easy to follow.
+    pub fn paths(&mut self, lines: &[(Vec<(f64, f64)>, Heads)], stroke: Stroke, colour: &str) {
+        let (wide, width, dash) = match stroke {
+            Stroke::Call => (7.0, 2.2, ""),
+            Stroke::Signal => (7.0, 2.0, " stroke-dasharray=\"6 4\""),
+            Stroke::Memory => (11.0, 6.0, ""),
+            Stroke::Wire => (6.0, 1.6, ""),
         };
-        stroked(halo, if stroke == Stroke::Memory { 11.0 } else { 7.0 }, "");
-        match stroke {
-            Stroke::Call => stroked(colour, 2.2, ""),
-            Stroke::Signal => stroked(colour, 2.0, " stroke-dasharray=\"6 4\""),
-            Stroke::Memory => {
-                stroked(colour, 6.0, "");
-                stroked(halo, 2.4, "");
+        self.stroke(lines, PAPER, wide, "");
+        self.stroke(lines, colour, width, dash);
+        if stroke == Stroke::Memory {
+            self.stroke(lines, PAPER, 2.4, "");
+        }
+        for (line, heads) in lines {
+            if let ([first, second, ..], true) = (line.as_slice(), heads.start) {
+                self.head(*second, *first, colour);
             }
-            Stroke::Wire => stroked(colour, 1.6, ""),
+            if let ([.., before, last], true) = (line.as_slice(), heads.end) {
+                self.head(*before, *last, colour);
+            }
         }
-        if let ([second, ..], true) = (rest, heads.start) {
-            self.head(*second, (*x, *y), colour);
-        }
-        if let ([.., before, last], true) = (points, heads.end) {
-            self.head(*before, *last, colour);
+    }
+
+    /// One line.
+    pub fn path(&mut self, points: &[(f64, f64)], stroke: Stroke, heads: Heads, colour: &str) {
+        self.paths(&[(points.to_vec(), heads)], stroke, colour);
+    }
+
+    fn stroke(&mut self, lines: &[(Vec<(f64, f64)>, Heads)], colour: &str, width: f64, dash: &str) {
+        for (line, _) in lines {
+            let mut d = String::new();
+            for (n, (x, y)) in line.iter().enumerate() {
+                let _ = write!(d, "{}{x:.1} {y:.1}", if n == 0 { 'M' } else { 'L' });
+            }
+            self.line(format_args!(
+                "<path d=\"{d}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" \
+                 stroke-linejoin=\"round\"{dash}/>"
+            ));
         }
     }
 
@@ -138,7 +159,7 @@ impl Canvas {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
              height=\"{height:.0}\" font-family=\"Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif\">\n\
-             <title>{title}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{body}</svg>\n"
+             <title>{title}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"{PAPER}\"/>\n{body}</svg>\n"
         )
     }
 

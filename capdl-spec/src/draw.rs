@@ -2,15 +2,17 @@
 //! seL4, and the board at the bottom. Every line is a capability or a mapping of the specification; what all processes
 //! have alike (a log ring, faults to root-task) is said in the legend instead.
 
-use layout::{event, slot};
+mod pins;
+
+use pins::{Pin, place, server_width};
 
 use crate::{
     board::PortRange,
     canvas::{Anchor, Area, Canvas, Font, Heads, Stroke},
-    map::{plural, shared},
+    map::plural,
     parts::{Part, ROOT_PRIORITY, Role, Service},
     spec::{Id, Kind, Spec},
-    system::{Bytes, System},
+    system::System,
     wire,
 };
 
@@ -30,7 +32,6 @@ const NAME: Font = Font { size: 15.0, bold: true, fill: "#0f172a" };
 const PLAIN: Font = Font { size: 12.0, bold: false, fill: "#334155" };
 const SMALL: Font = Font { size: 11.0, bold: false, fill: "#64748b" };
 const LIGHT: Font = Font { size: 12.0, bold: false, fill: "#e2e8f0" };
-const PAPER: &str = "#ffffff";
 
 /// Line and fill of a server.
 const fn colours(service: Service) -> (&'static str, &'static str) {
@@ -50,22 +51,12 @@ const CHIP: (&str, &str) = ("#57534e", "#f5f5f4");
 /// The servers from left to right; irq-server stands lower, right of them.
 const ROW: [Service; 4] = [Service::File, Service::Pci, Service::Serial, Service::Timer];
 
-/// A connection that clients have with a server: where its line meets the server, and what is written there.
-struct Pin {
-    service: Service,
-    stroke: Stroke,
-    x: f64,
-    up: bool,
-    down: bool,
-    label: Vec<String>,
-    clients: Vec<usize>,
-}
-
 struct Drawing<'a> {
     system: &'a System,
     spec: &'a Spec,
     parts: Vec<Part>,
     pins: Vec<Pin>,
+    pin_count: usize,
     clients: Vec<usize>,
     /// The row of servers, without irq-server.
     row: Area,
@@ -96,8 +87,18 @@ impl<'a> Drawing<'a> {
         let clients: Vec<usize> = (Service::ALL.len()..parts.len()).collect();
         let none = Area { x: 0.0, y: 0.0, w: 0.0, h: 0.0 };
         let canvas = Canvas::default();
-        let mut drawing =
-            Drawing { system, spec, parts, pins: Vec::new(), clients, row: none, irq: none, width: 0.0, canvas };
+        let mut drawing = Drawing {
+            system,
+            spec,
+            parts,
+            pins: Vec::new(),
+            pin_count: 0,
+            clients,
+            row: none,
+            irq: none,
+            width: 0.0,
+            canvas,
+        };
         drawing.lay_out();
         drawing
     }
@@ -121,66 +122,9 @@ impl<'a> Drawing<'a> {
         }
         self.irq = Area { x: self.row.right() + GAP, y: y + BOX_H + 52.0, w: 190.0, h: 112.0 };
         place(&mut pins, Service::Irq, self.irq.x, self.irq.w);
+        self.pin_count = pins.len();
         self.pins = pins;
         self.width = self.irq.right() + MARGIN;
-    }
-
-    /// How a server's clients are connected to it: by calls, by shared memory, by signals.
-    fn pins_of(&self, service: Service) -> Vec<Pin> {
-        let clients: Vec<usize> = self.clients.iter().copied().filter(|&n| self.parts[n].calls(service)).collect();
-        let pin = |stroke, label, (up, down), clients| Pin { service, stroke, x: 0.0, up, down, label, clients };
-        let mut pins = Vec::new();
-        if !clients.is_empty() {
-            pins.push(pin(Stroke::Call, vec!["calls".into()], (false, true), clients));
-        }
-        let (label, users) = self.memory_with(service);
-        if !users.is_empty() {
-            pins.push(pin(Stroke::Memory, label, (false, false), users));
-        }
-        let (up, down) = self.signals_with(service);
-        if !up.is_empty() || !down.is_empty() {
-            let label = match service {
-                Service::Timer => "deadlines",
-                Service::Irq => "interrupts",
-                _ => "doorbells",
-            };
-            let heads = (!up.is_empty(), !down.is_empty());
-            let users = if up.is_empty() { down } else { up };
-            pins.push(pin(Stroke::Signal, vec![label.into()], heads, users));
-        }
-        pins
-    }
-
-    /// Memory that clients share with a server, logs left out: what for, and who.
-    fn memory_with(&self, service: Service) -> (Vec<String>, Vec<usize>) {
-        let (mut label, mut users) = (Vec::new(), Vec::new());
-        for (partners, what, bytes) in shared(self.spec) {
-            let user = self.clients.iter().copied().find(|&n| partners.contains(&self.parts[n].name.as_str()));
-            let (Some(user), true) = (user, partners.contains(&service.server()) && what != "log") else { continue };
-            let line = format!("{what} {}", Bytes(bytes));
-            if !label.contains(&line) {
-                label.push(line);
-            }
-            if !users.contains(&user) {
-                users.push(user);
-            }
-        }
-        (label, users)
-    }
-
-    /// Clients that a server signals, and clients that signal it, logs left out.
-    fn signals_with(&self, service: Service) -> (Vec<usize>, Vec<usize>) {
-        let server = service as usize;
-        let signals = |from: usize, to: usize| {
-            let Some(events) = self.spec.processes.get(to).and_then(|process| process.events) else { return false };
-            let cspace = self.spec.processes[from].cspace;
-            let log = u32::from(slot::LOG.0);
-            let mut caps = self.spec.caps.iter().filter(|cap| cap.cnode == cspace && cap.object == events);
-            caps.any(|cap| cap.rights.write && cap.slot != log)
-        };
-        let up = self.clients.iter().copied().filter(|&n| signals(server, n)).collect();
-        let down = self.clients.iter().copied().filter(|&n| signals(n, server)).collect();
-        (up, down)
     }
 
     fn title(&mut self) {
@@ -198,44 +142,44 @@ impl<'a> Drawing<'a> {
         Area { x: self.row.x + place * (w + GAP), y: CLIENT_Y, w, h: BOX_H }
     }
 
-    /// Where a client's end of a connection is: at the same share of its width as the server's of the row.
-    fn client_x(&self, client: usize, pin: &Pin) -> f64 {
+    /// Where a client's end of a connection is.
+    fn client_x(&self, client: usize, number: usize, pin: &Pin) -> f64 {
         let area = self.client_area(client);
-        let share = (pin.x - self.row.x) / (self.irq.right() - self.row.x);
         let straight = self.clients.len() == 1 && pin.service != Service::Irq;
-        if straight { pin.x } else { area.x + 12.0 + share * (area.w - 24.0) }
+        if straight { pin.x } else { area.x + area.w * (number as f64 + 0.5) / self.pin_count as f64 }
     }
 
+    /// Lines between clients and servers: down from the clients to the connection's rail, and on to the server.
     fn connections(&mut self) {
         let pins = core::mem::take(&mut self.pins);
         for (number, pin) in pins.iter().enumerate() {
-            let (colour, _) = colours(pin.service);
             let top = if pin.service == Service::Irq { self.irq.y } else { self.row.y };
             let rail = CLIENT_Y + BOX_H + 40.0 + RAIL_STEP * number as f64;
-            for &client in &pin.clients {
-                let x = self.client_x(client, pin);
-                let mut points = vec![(x, CLIENT_Y + BOX_H)];
-                if (x - pin.x).abs() > 0.5 {
-                    points.extend([(x, rail), (pin.x, rail)]);
-                }
-                points.push((pin.x, top));
-                self.canvas.path(&points, pin.stroke, Heads { start: pin.up, end: pin.down }, colour, PAPER);
-                if points.len() > 2 && pin.clients.len() > 1 {
-                    self.canvas.dot(x, rail, colour);
-                }
-                if pin.stroke == Stroke::Call {
-                    let place = self.parts.iter().take(client).filter(|part| part.calls(pin.service)).count();
-                    let font = Font { fill: colour, ..SMALL };
-                    self.canvas.text(x + 7.0, CLIENT_Y + BOX_H + 16.0, Anchor::Start, font, &place.to_string());
-                }
+            let starts: Vec<f64> = pin.clients.iter().map(|&client| self.client_x(client, number, pin)).collect();
+            let colour = colours(pin.service).0;
+            self.canvas.paths(&lines(pin, &starts, rail, top), pin.stroke, colour);
+            if starts.len() > 1 && pin.stroke != Stroke::Memory {
+                starts.iter().for_each(|&x| self.canvas.dot(x, rail, colour));
             }
-            let font = Font { fill: colour, ..SMALL };
-            let first = top - 14.0 - 13.0 * (pin.label.len() as f64 - 1.0);
-            for (line, text) in pin.label.iter().enumerate() {
-                self.canvas.text(pin.x + 9.0, first + 13.0 * line as f64, Anchor::Start, font, text);
-            }
+            self.labels(pin, top, &starts);
         }
         self.pins = pins;
+    }
+
+    /// What a connection is for, at the server's end; the client's number, at the client's.
+    fn labels(&mut self, pin: &Pin, top: f64, starts: &[f64]) {
+        let font = Font { fill: colours(pin.service).0, ..SMALL };
+        let first = top - 14.0 - 13.0 * (pin.label.len() as f64 - 1.0);
+        for (line, text) in pin.label.iter().enumerate() {
+            self.canvas.text(pin.x + 9.0, first + 13.0 * line as f64, Anchor::Start, font, text);
+        }
+        if pin.stroke == Stroke::Call {
+            // irq-server's first clients are servers.
+            let before = self.parts.iter().take(Service::ALL.len()).filter(|part| part.calls(pin.service)).count();
+            for (number, x) in (before..).zip(starts) {
+                self.canvas.text(x + 6.0, CLIENT_Y + BOX_H + 16.0, Anchor::Start, font, &number.to_string());
+            }
+        }
     }
 
     fn guests(&mut self) {
@@ -245,9 +189,8 @@ impl<'a> Drawing<'a> {
             let w = below.w.min(320.0);
             let area = Area { x: below.middle() - w / 2.0, y: GUEST_Y, w, h: GUEST_H };
             let (exits, ram) = (area.middle() - 50.0, area.middle() + 50.0);
-            let both = Heads { start: true, end: true };
-            self.canvas.path(&[(exits, area.bottom()), (exits, below.y)], Stroke::Call, both, GUEST.0, PAPER);
-            self.canvas.path(&[(ram, area.bottom()), (ram, below.y)], Stroke::Memory, Heads::default(), GUEST.0, PAPER);
+            self.canvas.path(&[(exits, area.bottom()), (exits, below.y)], Stroke::Call, Heads::BOTH, GUEST.0);
+            self.canvas.path(&[(ram, area.bottom()), (ram, below.y)], Stroke::Memory, Heads::NONE, GUEST.0);
             let green = Font { fill: GUEST.0, ..SMALL };
             let y = (area.bottom() + below.y) / 2.0 + 4.0;
             self.canvas.text(exits - 9.0, y, Anchor::End, green, "VM exits");
@@ -271,6 +214,12 @@ impl<'a> Drawing<'a> {
                 Role::Component(_) => format!("component, priority {}", part.priority),
                 _ => format!("vmm-server, priority {}", part.priority),
             };
+            let ports = self.ports_of(self.spec.processes[client].cspace);
+            if !ports.is_empty() {
+                let ports: Vec<String> = ports.iter().map(PortRange::to_string).collect();
+                let ports = format!("direct ports {}", ports.join(", "));
+                self.canvas.text(area.middle(), area.y + 69.0, Anchor::Middle, SMALL, &ports);
+            }
             self.canvas.text(area.middle(), area.y + 34.0, Anchor::Middle, NAME, &part.name);
             self.canvas.text(area.middle(), area.y + 54.0, Anchor::Middle, SMALL, &about);
         }
@@ -307,16 +256,19 @@ impl<'a> Drawing<'a> {
     /// Claims of interrupt lines at irq-server, and the interrupts that come from it.
     fn irq_lines(&mut self) {
         let (colour, _) = colours(Service::Irq);
-        let owners: Vec<Service> = [Service::Serial, Service::Timer].into_iter().collect();
-        for (n, owner) in owners.into_iter().enumerate() {
-            let area = self.server_area(owner);
-            for (k, stroke) in [Stroke::Call, Stroke::Signal].into_iter().enumerate() {
-                let x = area.right() - 22.0 - 22.0 * k as f64;
-                let y = self.irq.y + 22.0 + 24.0 * (2 * (1 - n) + k) as f64;
-                let heads = Heads { start: stroke == Stroke::Signal, end: stroke == Stroke::Call };
-                self.canvas.path(&[(x, area.bottom()), (x, y), (self.irq.x, y)], stroke, heads, colour, PAPER);
+        for (n, owner) in [Service::Timer, Service::Serial].into_iter().enumerate() {
+            let (area, place) = (self.server_area(owner), self.irq.y + 22.0 + 48.0 * n as f64);
+            for (k, (stroke, heads)) in
+                [(Stroke::Call, Heads::END), (Stroke::Signal, Heads::START)].into_iter().enumerate()
+            {
+                let (x, y) = (area.right() - 22.0 - 22.0 * k as f64, place + 24.0 * k as f64);
+                self.canvas.path(&[(x, area.bottom()), (x, y), (self.irq.x, y)], stroke, heads, colour);
             }
         }
+        let (x, y, font) =
+            (self.server_area(Service::Serial).right() + 14.0, self.irq.y + 70.0, Font { fill: colour, ..SMALL });
+        self.canvas.text(x, y - 6.0, Anchor::Start, font, "calls");
+        self.canvas.text(x - 46.0, y + 39.0, Anchor::Start, font, "interrupts");
     }
 
     fn root_task(&mut self) {
@@ -338,21 +290,18 @@ impl<'a> Drawing<'a> {
         self.canvas.rect(band, 9.0, "#1e293b", "#1e293b");
         let font = Font { fill: "#f8fafc", ..NAME };
         self.canvas.text(band.x + 20.0, band.y + 29.0, Anchor::Start, font, "seL4");
-        let objects = self.spec.objects.iter().filter(|object| !matches!(object.kind, Kind::Paging { .. })).count();
         let about = format!("{} capabilities in {}", self.spec.caps.len(), plural(self.parts.len(), "CSpace"));
-        let _ = objects;
-        self.canvas.text(band.x + 78.0, band.y + 28.0, Anchor::Start, LIGHT, &about);
+        self.canvas.text(self.row.x, band.y + 28.0, Anchor::Start, LIGHT, &about);
         for service in Service::ALL {
             self.devices(service, chips);
         }
         self.root_devices(chips);
         let apic = Area { x: self.irq.x, y: chips, w: self.irq.w, h: 74.0 };
         let (x, colour) = (apic.middle(), colours(Service::Irq).0);
-        let end = Heads { start: true, end: false };
-        self.canvas.path(&[(x, self.irq.bottom()), (x, apic.y)], Stroke::Wire, end, colour, PAPER);
+        self.canvas.path(&[(x, self.irq.bottom()), (x, apic.y)], Stroke::Wire, Heads::START, colour);
         let lines = wire::lines(self.system);
         let pins: Vec<String> = lines.iter().map(|(name, _, source)| format!("{name} pin {}", source.pin)).collect();
-        self.chip(apic, "I/O APIC", &pins.join(", "), colour);
+        self.chip(apic, "I/O APIC", &pins.join(", "));
         chips + 74.0
     }
 
@@ -366,10 +315,9 @@ impl<'a> Drawing<'a> {
             let chip = Area { x: area.x + n as f64 * (w + 10.0), y, w, h: 74.0 };
             let x =
                 if service == Service::Timer || service == Service::Serial { chip.x + w / 4.0 } else { chip.middle() };
-            let both = Heads { start: false, end: true };
-            self.canvas.path(&[(x, area.bottom()), (x, y)], Stroke::Wire, both, colour, PAPER);
+            self.canvas.path(&[(x, area.bottom()), (x, y)], Stroke::Wire, Heads::END, colour);
             let name = self.device_name(range);
-            self.chip(chip, name, &format!("{range}"), colour);
+            self.chip(chip, name, &range.to_string());
         }
     }
 
@@ -378,16 +326,14 @@ impl<'a> Drawing<'a> {
         let chip = Area { x: MARGIN, y, w: ROOT_WIDTH, h: 74.0 };
         let x = chip.middle();
         let (port, bottom) = (format!("{:#x}", switch.port), self.irq.bottom());
-        let end = Heads { start: false, end: true };
-        self.canvas.path(&[(x, bottom), (x, y)], Stroke::Wire, end, ROOT.0, PAPER);
-        self.chip(chip, "power switch", &port, ROOT.0);
+        self.canvas.path(&[(x, bottom), (x, y)], Stroke::Wire, Heads::END, ROOT.0);
+        self.chip(chip, "power switch", &port);
     }
 
-    fn chip(&mut self, area: Area, name: &str, detail: &str, colour: &str) {
+    fn chip(&mut self, area: Area, name: &str, detail: &str) {
         self.canvas.rect(area, 3.0, CHIP.1, CHIP.0);
         let font = Font { size: 13.0, ..NAME };
         self.canvas.text(area.middle(), area.y + 31.0, Anchor::Middle, font, name);
-        let _ = colour;
         self.canvas.text(area.middle(), area.y + 51.0, Anchor::Middle, SMALL, detail);
     }
 
@@ -424,38 +370,31 @@ impl<'a> Drawing<'a> {
         let mut x = MARGIN;
         for (stroke, text) in samples {
             let heads = Heads { start: false, end: stroke != Stroke::Memory };
-            self.canvas.path(&[(x, y + 10.0), (x + 44.0, y + 10.0)], stroke, heads, grey, PAPER);
+            self.canvas.path(&[(x, y + 10.0), (x + 44.0, y + 10.0)], stroke, heads, grey);
             self.canvas.text(x + 54.0, y + 14.0, Anchor::Start, PLAIN, text);
             x += 54.0 + 6.6 * text.len() as f64 + 26.0;
         }
         let all = "Not drawn, because every process has it: an endpoint of root-task for faults and notices; and a 4 KiB log \
                    ring with a doorbell, shared with serial-server.";
         self.canvas.text(MARGIN, y + 40.0, Anchor::Start, SMALL, all);
-        let _ = event::TIMER;
         y + 66.0
     }
 }
 
-/// A server is as wide as its pins' labels need.
-fn server_width(pins: &[Pin], service: Service) -> f64 {
-    let own = pins.iter().filter(|pin| pin.service == service);
-    own.map(pin_width).sum::<f64>().max(if service == Service::Timer { 260.0 } else { 140.0 })
-}
-
-fn pin_width(pin: &Pin) -> f64 {
-    let longest = pin.label.iter().map(String::len).max().unwrap_or_default();
-    30.0 + 6.4 * longest as f64
-}
-
-/// Spreads a server's pins over its width, each with room for its label.
-fn place(pins: &mut [Pin], service: Service, x: f64, w: f64) {
-    let need: f64 = pins.iter().filter(|pin| pin.service == service).map(pin_width).sum();
-    let scale = w / need.max(1.0);
-    let mut at = x;
-    for pin in pins.iter_mut().filter(|pin| pin.service == service) {
-        pin.x = at + 16.0;
-        at += pin_width(pin) * scale;
+/// A connection's lines: one straight line or elbow for one client, stubs, rail and trunk for several.
+fn lines(pin: &Pin, starts: &[f64], rail: f64, top: f64) -> Vec<(Vec<(f64, f64)>, Heads)> {
+    let (bottom, heads) = (CLIENT_Y + BOX_H, Heads { start: pin.up, end: pin.down });
+    if let [x] = *starts {
+        let straight = (x - pin.x).abs() < 0.5;
+        let elbow = vec![(x, bottom), (x, rail), (pin.x, rail), (pin.x, top)];
+        return vec![(if straight { vec![(x, bottom), (x, top)] } else { elbow }, heads)];
     }
+    let mut lines: Vec<_> =
+        starts.iter().map(|&x| (vec![(x, bottom), (x, rail)], Heads { end: false, ..heads })).collect();
+    let (left, right) = starts.iter().fold((pin.x, pin.x), |(left, right), &x| (left.min(x), right.max(x)));
+    lines.push((vec![(left, rail), (right, rail)], Heads::NONE));
+    lines.push((vec![(pin.x, rail), (pin.x, top)], Heads { start: false, ..heads }));
+    lines
 }
 
 fn shorten(text: &str, most: usize) -> String {

@@ -120,7 +120,7 @@ fn no_process_holds_its_own_cspace_root(spec: &Spec) -> Result<(), String> {
 }
 
 /// Capabilities of the processes to objects of a kind, with their holders.
-fn held<'a>(spec: &'a Spec, kind: fn(&Kind) -> bool) -> impl Iterator<Item = (&'a CapEntry, &'a Process)> {
+fn held(spec: &Spec, kind: fn(&Kind) -> bool) -> impl Iterator<Item = (&CapEntry, &Process)> {
     spec.caps.iter().filter(move |cap| spec.kind(cap.object).is_some_and(kind)).filter_map(|cap| {
         let holder = spec.processes.iter().find(|process| process.cspace == cap.cnode)?;
         Some((cap, holder))

@@ -21,17 +21,21 @@ fn every_system_loads_and_compiles() {
     }
 }
 
-/// With `BLESS` in the environment the maps are written anew.
+/// With `BLESS` in the environment maps and drawings are written anew.
 #[test]
-fn every_system_has_a_current_map() {
+fn every_system_has_a_current_map_and_drawing() {
     for path in systems() {
         let system = host::load(&path).expect("it loads");
-        let map = host::map::text(&system, &host::plan(&system).expect("it compiles"));
-        let file = path.with_extension("map");
-        if std::env::var_os("BLESS").is_some() {
-            std::fs::write(&file, &map).expect("is writable");
-        }
-        let committed = std::fs::read_to_string(&file).unwrap_or_default();
-        assert_eq!(committed, map, "{} is not current: write it anew with BLESS=1", file.display());
+        let spec = host::plan(&system).expect("it compiles");
+        current(&path.with_extension("map"), &host::map::text(&system, &spec));
+        current(&path.with_extension("svg"), &host::draw::svg(&system, &spec));
     }
+}
+
+fn current(file: &Path, text: &str) {
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(file, text).expect("is writable");
+    }
+    let committed = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(committed == text, "{} is not current: write it anew with BLESS=1", file.display());
 }

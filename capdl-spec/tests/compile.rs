@@ -1,0 +1,232 @@
+//! What compiling makes of descriptions, and that it keeps every law whatever the description.
+
+mod fixture;
+
+use std::ops::Range;
+
+use capdl_spec::{
+    bundle::Bundle,
+    host::{self, CompileError, System},
+    laws,
+    spec::{Fill, HEADER_LEN, Id, Kind, MAGIC, Spec},
+};
+use fixture::{ENTRY, SEGMENTS, files, system};
+use layout::config;
+use proptest::prelude::*;
+
+const MINIMAL: &str = "board = \"bochs\"\n[[vm]]\nname = \"linux\"\nmemory = \"128 MiB\"\nkernel = \"debian-686\"\n\
+                       initrd = \"debian-busybox\"\n";
+
+fn compile(system: &System) -> Bundle {
+    host::compile(system, &files(system)).expect("it compiles")
+}
+
+fn object(spec: &Spec, name: &str) -> Id {
+    Id(spec.objects.iter().position(|object| object.name == name).unwrap_or_else(|| panic!("no {name}")) as u32)
+}
+
+fn fill(spec: &Spec, name: &str) -> Fill {
+    match spec.kind(object(spec, name)) {
+        Some(Kind::Frames { fill, .. }) => *fill,
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+/// The configuration of a process, decoded as the process does.
+fn config<T: serde::de::DeserializeOwned>(bundle: &Bundle, process: &str) -> T {
+    let Fill::Copy { offset, len, skip: 0 } = fill(&bundle.spec, &format!("{process}.config")) else {
+        panic!("no copy")
+    };
+    let page = &bundle.bytes[offset as usize..(offset + len) as usize];
+    let body = u32::from_le_bytes(page[..4].try_into().expect("four bytes")) as usize;
+    assert_eq!(body + 4, page.len());
+    postcard::from_bytes(&page[4..]).expect("it decodes")
+}
+
+#[test]
+fn the_bundle_begins_with_its_specification() {
+    let bundle = compile(&system(MINIMAL));
+    assert_eq!(bundle.bytes[..8], MAGIC);
+    let number = |at: Range<usize>| u64::from_le_bytes(bundle.bytes[at].try_into().expect("eight bytes")) as usize;
+    assert_eq!(number(16..24), bundle.bytes.len());
+    let spec: Spec = postcard::from_bytes(&bundle.bytes[HEADER_LEN..][..number(8..16)]).expect("it decodes");
+    assert_eq!(spec, bundle.spec);
+}
+
+#[test]
+fn equal_descriptions_give_equal_bytes() {
+    assert_eq!(compile(&system(MINIMAL)), compile(&system(MINIMAL)));
+}
+
+#[test]
+fn the_plan_shows_what_programs_and_images_do_not_change() {
+    let system = system(MINIMAL);
+    let (plan, full) = (host::plan(&system).expect("it compiles"), compile(&system).spec);
+    assert_eq!(host::map::text(&system, &plan), host::map::text(&system, &full));
+    assert_eq!(plan.caps.len(), full.caps.len());
+}
+
+#[test]
+fn segments_become_pages_with_their_bytes_in_place() {
+    let bundle = compile(&system(MINIMAL));
+    let process = &bundle.spec.processes[0];
+    assert_eq!(process.entry, ENTRY);
+    for (n, (at, memory, flags, data)) in SEGMENTS.into_iter().enumerate() {
+        let frames = object(&bundle.spec, &format!("irq-server.segment{n}"));
+        let mapping = bundle.spec.mappings.iter().find(|mapping| mapping.frames == frames).expect("it is mapped");
+        assert_eq!((mapping.space, mapping.at), (process.vspace, at & !0xfff));
+        assert_eq!((mapping.rights.read, mapping.rights.write), (true, flags & 2 != 0));
+        let Some(Kind::Frames { pages, fill: Fill::Copy { offset, len, skip }, .. }) = bundle.spec.kind(frames) else {
+            panic!("not a copy")
+        };
+        assert_eq!(u64::from(*skip), at & 0xfff);
+        assert_eq!(u64::from(*pages), ((at & 0xfff) + memory).div_ceil(4096));
+        assert_eq!(&bundle.bytes[*offset as usize..][..*len as usize], data);
+    }
+}
+
+#[test]
+fn images_are_mapped_where_fileserver_is_told_and_hold_the_file() {
+    let system = system(MINIMAL);
+    let (bundle, files) = (compile(&system), files(&system));
+    let config: config::File = config(&bundle, "fileserver");
+    assert_eq!(
+        config.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
+        ["debian-686", "debian-busybox"]
+    );
+    for file in &config.files {
+        let frames = object(&bundle.spec, &format!("fileserver.image.{}", file.name));
+        let mapping = bundle.spec.mappings.iter().find(|mapping| mapping.frames == frames).expect("it is mapped");
+        assert_eq!((mapping.at, mapping.rights.write), (file.data.at, false));
+        let Fill::Bundle { offset } = fill(&bundle.spec, &format!("fileserver.image.{}", file.name)) else {
+            panic!("a copy")
+        };
+        assert_eq!(offset % 4096, 0);
+        let image = &files.images[file.name.as_str()];
+        assert_eq!(&bundle.bytes[offset as usize..][..file.data.len as usize], &image[..]);
+    }
+    assert_eq!(config.clients[0].may_open, 0b11);
+}
+
+#[test]
+fn two_vms_with_one_kernel_share_its_image_and_nothing_else() {
+    let two = format!("{MINIMAL}[[vm]]\nname = \"other\"\nmemory = \"64 MiB\"\nkernel = \"debian-686\"\n");
+    let bundle = compile(&system(&two));
+    let config: config::File = config(&bundle, "fileserver");
+    assert_eq!(config.files.len(), 2);
+    assert_eq!(config.clients.iter().map(|client| client.may_open).collect::<Vec<_>>(), [0b11, 0b01]);
+    for object in bundle.spec.objects.iter().filter(|object| object.name.contains('+')) {
+        assert!(!object.name.starts_with("vmm-linux+vmm-other"), "{}", object.name);
+    }
+}
+
+#[test]
+fn the_vmm_server_is_told_of_its_guest() {
+    let bundle = compile(&system(MINIMAL));
+    let vmm: config::Vmm = config(&bundle, "vmm-linux");
+    assert_eq!((vmm.name.as_str(), vmm.ram), ("linux", 128 << 20));
+    assert_eq!((vmm.kernel.as_str(), vmm.initrd.as_deref()), ("debian-686", Some("debian-busybox")));
+    assert!(vmm.cmdline.starts_with("earlyprintk=ttyS0,115200 console=ttyS0,115200 "));
+}
+
+#[test]
+fn rings_are_where_both_sides_are_told() {
+    let bundle = compile(&system(MINIMAL));
+    let (serial, vmm): (config::Serial, config::Vmm) = (config(&bundle, "serial-server"), config(&bundle, "vmm-linux"));
+    let console = serial.rings.last().expect("there is one");
+    let (input, _) = console.input.expect("it is a console");
+    for (what, here, there) in [("console-out", vmm.console_out, console.output), ("console-in", vmm.console_in, input)]
+    {
+        let frames = object(&bundle.spec, &format!("vmm-linux+serial-server.{what}"));
+        let mapped = bundle.spec.mappings.iter().filter(|mapping| mapping.frames == frames).map(|mapping| mapping.at);
+        assert_eq!(mapped.collect::<Vec<_>>(), [here.at, there.at]);
+        assert_eq!(here.len, there.len);
+    }
+}
+
+#[test]
+fn lines_belong_to_the_clients_that_irq_server_knows_them_by() {
+    let bundle = compile(&system(MINIMAL));
+    let irq: config::Irq = config(&bundle, "irq-server");
+    let lines: Vec<_> = irq.lines.iter().map(|line| (line.name.as_str(), line.owner, line.pin, line.level)).collect();
+    assert_eq!(lines, [("timer", 0, 2, false), ("uart", 1, 4, false)]);
+    let (timer, serial): (config::Timer, config::Serial) =
+        (config(&bundle, "timer-server"), config(&bundle, "serial-server"));
+    assert_eq!((timer.line, serial.line), (0, 1));
+}
+
+#[test]
+fn a_missing_program_or_image_is_named() {
+    let system = system(MINIMAL);
+    let mut files = files(&system);
+    files.images.remove("debian-busybox");
+    let error = host::compile(&system, &files).expect_err("an image is missing");
+    assert!(matches!(error, CompileError::NoImage(name) if name == "debian-busybox"));
+    files.elfs.remove("fileserver");
+    files.images.insert("debian-busybox".into(), vec![1]);
+    let error = host::compile(&system, &files).expect_err("a program is missing");
+    assert!(matches!(error, CompileError::NoProgram(name) if name == "fileserver"));
+}
+
+#[test]
+fn a_program_that_cannot_be_loaded_is_named_with_the_reason() {
+    let system = system(MINIMAL);
+    let mut files = files(&system);
+    files.elfs.insert("fileserver".into(), b"#!/bin/sh".to_vec());
+    let error = host::compile(&system, &files).expect_err("it is no ELF");
+    assert_eq!(error.to_string(), "the program `fileserver` cannot be loaded: it is not a whole 64-bit ELF file");
+}
+
+#[test]
+fn a_guest_too_small_for_its_images_is_refused() {
+    let system = system(&MINIMAL.replace("128 MiB", "2 MiB"));
+    let mut files = files(&system);
+    files.images.insert("debian-busybox".into(), vec![0; 3 << 20]);
+    let error = host::compile(&system, &files).expect_err("it does not fit");
+    assert!(matches!(error, CompileError::GuestTooSmall { need, .. } if need > 3 << 20));
+}
+
+/// A VM of a random description.
+fn vm(n: usize, large_pages: u64, initrd: bool, guest_decompresses: bool) -> String {
+    let initrd = if initrd { "initrd = \"debian-busybox\"\n" } else { "" };
+    let decompress = if guest_decompresses { "decompress = \"guest\"\n" } else { "" };
+    let memory = 2 * large_pages;
+    format!("[[vm]]\nname = \"vm{n}\"\nmemory = \"{memory} MiB\"\nkernel = \"debian-686\"\n{initrd}{decompress}")
+}
+
+fn component(n: usize, services: &[&str], priority: u8) -> String {
+    let words: Vec<String> = services.iter().map(|service| format!("\"{service}\"")).collect();
+    let files = if services.contains(&"file") { "files = [\"debian-busybox\"]\n" } else { "" };
+    let head = format!("[[component]]\nname = \"part{n}\"\nimage = \"components\"\npriority = {priority}\n");
+    format!("{head}services = [{}]\n{files}", words.join(", "))
+}
+
+fn descriptions() -> impl Strategy<Value = String> {
+    let vms = prop::collection::vec((1u64..192, any::<bool>(), any::<bool>()), 1..5);
+    let services = prop::sample::subsequence(vec!["irq", "timer", "serial", "pci", "file"], 0..=5);
+    let components = prop::collection::vec((services, 1u8..200), 0..4);
+    (vms, components).prop_map(|(vms, components)| {
+        let vms = vms.iter().enumerate().map(|(n, &(pages, initrd, guest))| vm(n, pages, initrd, guest));
+        let components =
+            components.iter().enumerate().map(|(n, (services, priority))| component(n, services, *priority));
+        format!("board = \"bochs\"\n{}", vms.chain(components).collect::<String>())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_right_description_compiles_to_a_lawful_specification(text in descriptions()) {
+        let system = system(&text);
+        let bundle = compile(&system);
+        prop_assert_eq!(laws::breaches(&bundle.spec), vec![]);
+        prop_assert_eq!(bundle.spec.processes.len(), system.parts().len());
+        for object in &bundle.spec.objects {
+            if let Kind::Frames { fill: Fill::Copy { offset, len, .. }, .. } = object.kind {
+                prop_assert!(offset + len <= bundle.bytes.len() as u64);
+            }
+        }
+        prop_assert!(host::draw::svg(&system, &bundle.spec).ends_with("</svg>\n"));
+    }
+}
