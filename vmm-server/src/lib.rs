@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod insn;
 pub mod linux;
 pub mod machine;
+pub mod paging;
 pub mod run;
 pub mod string_io;
 pub mod time;

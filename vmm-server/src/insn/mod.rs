@@ -1,1 +1,164 @@
-//! stub
+//! Reads the instruction that touched memory which is not there, and does its work in the processor's place (SDM volume
+//! 2). An EPT violation says which address, not which register, so the VMM fetches the bytes at CS:EIP, decodes them,
+//! and executes the instruction against a [`Machine`] that sends each access to RAM or to a device.
+//!
+//! Here are the instructions with a memory operand that drivers use: MOV in all forms, arithmetic, bit tests,
+//! exchanges, string instructions, PUSH and POP; for 32-bit and 16-bit code. All else is `None`, for which a guest gets
+//! #UD: register-only forms (they cannot have faulted), FPU, SSE, shifts, multiplication, far pointers. Left out too: 64-bit
+//! mode, segment limits (the processor has checked the operand that faulted), 16-bit stacks.
+
+mod address;
+mod alu;
+mod decode;
+mod execute;
+mod registers;
+mod string;
+
+pub use address::{Address, Segment};
+pub use alu::{Alu, flags};
+pub use execute::{Machine, Progress};
+pub use registers::Registers;
+pub use string::BATCH;
+pub use vtx::exit::Width;
+
+/// Longest instruction, in bytes.
+pub const MAX_LENGTH: usize = 15;
+
+/// The default size of operands and addresses: CS.D.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Mode {
+    Bits16,
+    Bits32,
+}
+
+/// An instruction with a memory operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Bytes.
+    pub length: u8,
+    /// What it does.
+    pub operation: Operation,
+    /// Size of the memory operand.
+    pub width: Width,
+    /// Where the memory operand is. For string instructions, only the segment and the address size count.
+    pub address: Address,
+}
+
+/// What an instruction does with its memory operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// MOV from memory to the register with this number.
+    Load(u8),
+    /// MOV to memory.
+    Store(Source),
+    /// MOVZX or MOVSX to the register with this number.
+    Extend {
+        /// Destination.
+        to: u8,
+        /// Its width.
+        to_width: Width,
+        /// MOVSX.
+        signed: bool,
+    },
+    /// ADD, OR, ADC, SBB, AND, SUB, XOR or CMP with memory as the destination.
+    AluToMemory(Alu, Source),
+    /// The same with a register as the destination.
+    AluToRegister(Alu, u8),
+    /// TEST.
+    Test(Source),
+    /// INC, DEC, NOT or NEG.
+    Unary(Unary),
+    /// XCHG with a register.
+    Exchange(u8),
+    /// CMPXCHG from a register.
+    CompareExchange(u8),
+    /// XADD with a register.
+    ExchangeAdd(u8),
+    /// BT, BTS, BTR or BTC; the bit's number is the source, signed and unbounded if in a register.
+    Bit(BitOperation, Source),
+    /// PUSH.
+    Push,
+    /// POP.
+    Pop,
+    /// MOVS, CMPS, STOS, LODS or SCAS.
+    String(StringOperation, Repeat),
+}
+
+/// The operand that is not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The register with this number, in the instruction's width; 4 to 7 are AH, CH, DH and BH if that is a byte.
+    Register(u8),
+    /// A constant, sign-extended.
+    Immediate(u32),
+}
+
+/// An operation with one operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Unary {
+    Inc,
+    Dec,
+    Not,
+    Neg,
+}
+
+/// What becomes of the bit that is copied to CF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum BitOperation {
+    Test,
+    Set,
+    Reset,
+    Complement,
+}
+
+/// A string instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StringOperation {
+    /// MOVS
+    Move,
+    /// CMPS
+    Compare,
+    /// STOS
+    Store,
+    /// LODS
+    Load,
+    /// SCAS
+    Scan,
+}
+
+/// How often a string instruction works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Once.
+    Once,
+    /// CX or ECX times; CMPS and SCAS only while ZF is set. REP and REPE are one prefix.
+    WhileEqual,
+    /// CX or ECX times; CMPS and SCAS only while ZF is clear.
+    WhileNotEqual,
+}
+
+impl Instruction {
+    /// Whether executing it reads or writes RSP, which costs a system call to get at.
+    pub fn uses_stack_pointer(&self) -> bool {
+        const RSP: u8 = 4;
+        let wide = self.width != Width::Byte;
+        let operand = match self.operation {
+            Operation::Push | Operation::Pop => true,
+            Operation::Extend { to, .. } => to == RSP,
+            Operation::Load(register)
+            | Operation::AluToRegister(_, register)
+            | Operation::Exchange(register)
+            | Operation::CompareExchange(register)
+            | Operation::ExchangeAdd(register)
+            | Operation::Store(Source::Register(register))
+            | Operation::AluToMemory(_, Source::Register(register))
+            | Operation::Test(Source::Register(register))
+            | Operation::Bit(_, Source::Register(register)) => wide && register == RSP,
+            _ => false,
+        };
+        operand || self.address.uses(RSP)
+    }
+}

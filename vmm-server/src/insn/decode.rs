@@ -1,0 +1,243 @@
+//! Bytes to instruction (SDM volume 2, appendix A "Opcode Map").
+
+use super::address::{Address, ModRm, Segment, modrm};
+use super::{
+    Alu, BitOperation, Instruction, MAX_LENGTH, Mode, Operation, Repeat, Source, StringOperation,
+    Unary, Width,
+};
+
+/// Bytes not read yet. An instruction of more than 15 is none.
+pub(super) struct Cursor<'a> {
+    bytes: &'a [u8],
+    used: usize,
+}
+
+impl Cursor<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let bytes = *self.bytes.get(self.used..)?.first_chunk()?;
+        self.used += N;
+        (self.used <= MAX_LENGTH).then_some(bytes)
+    }
+
+    pub fn byte(&mut self) -> Option<u8> {
+        self.take().map(u8::from_le_bytes)
+    }
+
+    pub fn word(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    pub fn dword(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    /// A constant of this width, sign-extended.
+    fn immediate(&mut self, width: Width) -> Option<u32> {
+        match width {
+            Width::Byte => self.byte().map(|byte| byte as i8 as u32),
+            Width::Word => self.word().map(|word| word as i16 as u32),
+            Width::Dword => self.dword(),
+        }
+    }
+}
+
+/// What the prefixes say.
+struct Prefixes {
+    operand: Mode,
+    address: Mode,
+    segment: Option<Segment>,
+    repeat: Repeat,
+    lock: bool,
+}
+
+impl Prefixes {
+    /// Reads prefixes, and the byte after them.
+    fn read(cursor: &mut Cursor, mode: Mode) -> Option<(Self, u8)> {
+        let mut p = Prefixes {
+            operand: mode,
+            address: mode,
+            segment: None,
+            repeat: Repeat::Once,
+            lock: false,
+        };
+        loop {
+            match cursor.byte()? {
+                0x26 => p.segment = Some(Segment::Es),
+                0x2e => p.segment = Some(Segment::Cs),
+                0x36 => p.segment = Some(Segment::Ss),
+                0x3e => p.segment = Some(Segment::Ds),
+                0x64 => p.segment = Some(Segment::Fs),
+                0x65 => p.segment = Some(Segment::Gs),
+                0x66 => p.operand = mode.other(),
+                0x67 => p.address = mode.other(),
+                0xf0 => p.lock = true,
+                0xf2 => p.repeat = Repeat::WhileNotEqual,
+                0xf3 => p.repeat = Repeat::WhileEqual,
+                opcode => return Some((p, opcode)),
+            }
+        }
+    }
+
+    /// Byte for an even opcode, word or doubleword for an odd one.
+    fn width(&self, opcode: u8) -> Width {
+        if opcode & 1 == 0 {
+            Width::Byte
+        } else {
+            self.operand.width()
+        }
+    }
+
+    fn modrm(&self, cursor: &mut Cursor) -> Option<ModRm> {
+        modrm(cursor, self.address, self.segment)
+    }
+
+    fn data_segment(&self) -> Segment {
+        self.segment.unwrap_or(Segment::Ds)
+    }
+}
+
+/// An operation, its operand's width and where that is.
+type Decoded = (Operation, Width, Address);
+
+impl Instruction {
+    /// Decodes the instruction that `bytes` begin with. `None`: not one of those listed at the module's head, cut short,
+    /// or too long.
+    pub fn decode(bytes: &[u8], mode: Mode) -> Option<Instruction> {
+        let mut cursor = Cursor { bytes, used: 0 };
+        let (prefixes, opcode) = Prefixes::read(&mut cursor, mode)?;
+        let (operation, width, address) = match opcode {
+            0x0f => two_bytes(&mut cursor, &prefixes)?,
+            0xa0..=0xaf => without_modrm(&mut cursor, &prefixes, opcode)?,
+            _ => one_byte(&mut cursor, &prefixes, opcode)?,
+        };
+        if prefixes.lock && !lockable(&operation) {
+            return None;
+        }
+        Some(Instruction {
+            length: cursor.used as u8,
+            operation,
+            width,
+            address,
+        })
+    }
+}
+
+fn one_byte(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decoded> {
+    let width = p.width(opcode);
+    let modrm = match opcode {
+        0x00..=0x3f if opcode & 7 < 4 => p.modrm(cursor)?,
+        0x80..=0x8b | 0x8f | 0xc6 | 0xc7 | 0xf6 | 0xf7 | 0xfe | 0xff => p.modrm(cursor)?,
+        _ => return None,
+    };
+    let (reg, register) = (modrm.reg, Source::Register(modrm.reg));
+    let operation = match (opcode, reg) {
+        (0x00..=0x3f, _) if opcode & 2 == 0 => {
+            Operation::AluToMemory(Alu::from_bits(opcode >> 3), register)
+        }
+        (0x00..=0x3f, _) => Operation::AluToRegister(Alu::from_bits(opcode >> 3), reg),
+        (0x80..=0x82, _) => Operation::AluToMemory(Alu::from_bits(reg), immediate(cursor, width)?),
+        (0x83, _) => Operation::AluToMemory(Alu::from_bits(reg), immediate(cursor, Width::Byte)?),
+        (0x84 | 0x85, _) => Operation::Test(register),
+        (0x86 | 0x87, _) => Operation::Exchange(reg),
+        (0x88 | 0x89, _) => Operation::Store(register),
+        (0x8a | 0x8b, _) => Operation::Load(reg),
+        (0x8f, 0) => Operation::Pop,
+        (0xc6 | 0xc7, 0) => Operation::Store(immediate(cursor, width)?),
+        (0xf6 | 0xf7, 0 | 1) => Operation::Test(immediate(cursor, width)?),
+        (0xf6 | 0xf7, 2) => Operation::Unary(Unary::Not),
+        (0xf6 | 0xf7, 3) => Operation::Unary(Unary::Neg),
+        (0xfe | 0xff, 0) => Operation::Unary(Unary::Inc),
+        (0xfe | 0xff, 1) => Operation::Unary(Unary::Dec),
+        (0xff, 6) => Operation::Push,
+        _ => return None,
+    };
+    Some((operation, width, modrm.address))
+}
+
+fn immediate(cursor: &mut Cursor, width: Width) -> Option<Source> {
+    cursor.immediate(width).map(Source::Immediate)
+}
+
+/// MOV with an absolute address, and the string instructions.
+fn without_modrm(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decoded> {
+    const ACCUMULATOR: u8 = 0;
+    let width = p.width(opcode);
+    let mut offset = 0;
+    if opcode <= 0xa3 {
+        offset = match p.address {
+            Mode::Bits16 => u32::from(cursor.word()?),
+            Mode::Bits32 => cursor.dword()?,
+        };
+    }
+    let operation = match opcode {
+        0xa0 | 0xa1 => Operation::Load(ACCUMULATOR),
+        0xa2 | 0xa3 => Operation::Store(Source::Register(ACCUMULATOR)),
+        0xa4 | 0xa5 => Operation::String(StringOperation::Move, p.repeat),
+        0xa6 | 0xa7 => Operation::String(StringOperation::Compare, p.repeat),
+        0xaa | 0xab => Operation::String(StringOperation::Store, p.repeat),
+        0xac | 0xad => Operation::String(StringOperation::Load, p.repeat),
+        0xae | 0xaf => Operation::String(StringOperation::Scan, p.repeat),
+        _ => return None,
+    };
+    Some((
+        operation,
+        width,
+        Address::absolute(p.address, p.data_segment(), offset),
+    ))
+}
+
+fn two_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
+    let opcode = cursor.byte()?;
+    let modrm = match opcode {
+        0xa3 | 0xab | 0xb0 | 0xb1 | 0xb3 | 0xb6 | 0xb7 | 0xba | 0xbb | 0xbe | 0xbf | 0xc0
+        | 0xc1 => p.modrm(cursor)?,
+        _ => return None,
+    };
+    let (reg, operand) = (modrm.reg, p.operand.width());
+    let extend = |signed| Operation::Extend {
+        to: reg,
+        to_width: operand,
+        signed,
+    };
+    let bit = |operation| Operation::Bit(operation, Source::Register(reg));
+    let (operation, width) = match opcode {
+        0xa3 => (bit(BitOperation::Test), operand),
+        0xab => (bit(BitOperation::Set), operand),
+        0xb3 => (bit(BitOperation::Reset), operand),
+        0xbb => (bit(BitOperation::Complement), operand),
+        0xba => (
+            Operation::Bit(numbered_bit(reg)?, Source::Immediate(cursor.byte()?.into())),
+            operand,
+        ),
+        0xb0 | 0xb1 => (Operation::CompareExchange(reg), p.width(opcode)),
+        0xc0 | 0xc1 => (Operation::ExchangeAdd(reg), p.width(opcode)),
+        0xb6 => (extend(false), Width::Byte),
+        0xb7 => (extend(false), Width::Word),
+        0xbe => (extend(true), Width::Byte),
+        _ => (extend(true), Width::Word),
+    };
+    Some((operation, width, modrm.address))
+}
+
+fn numbered_bit(reg: u8) -> Option<BitOperation> {
+    match reg {
+        4 => Some(BitOperation::Test),
+        5 => Some(BitOperation::Set),
+        6 => Some(BitOperation::Reset),
+        7 => Some(BitOperation::Complement),
+        _ => None,
+    }
+}
+
+/// Whether LOCK is allowed: the instruction reads and writes memory.
+fn lockable(operation: &Operation) -> bool {
+    match operation {
+        Operation::AluToMemory(alu, _) => alu.writes(),
+        Operation::Bit(bit, _) => *bit != BitOperation::Test,
+        Operation::Unary(_)
+        | Operation::Exchange(_)
+        | Operation::CompareExchange(_)
+        | Operation::ExchangeAdd(_) => true,
+        _ => false,
+    }
+}
