@@ -23,7 +23,7 @@ fn link(script: &str) {
         return;
     }
     let folder = env!("CARGO_MANIFEST_DIR");
-    for file in [script, "sections.ld"] {
+    for file in [script, "sections.ld", "debug.ld"] {
         println!("cargo::rerun-if-changed={folder}/{file}");
     }
     let arguments = [
