@@ -5,16 +5,24 @@
 use std::path::Path;
 
 use capdl_spec::host;
-use miette::Result;
+use miette::{Result, miette};
 
-use crate::project::Project;
+use crate::progress;
+use crate::project::{self, Project};
 
 /// The map of a system as text; with `svg`, the drawing is written there too.
 pub fn map(project: &Project, name: &str, svg: Option<&Path>) -> Result<String> {
     let system = host::load(&project.system(name)?)?;
     let spec = host::plan(&system)?;
-    if svg.is_some() {
-        return Err(miette::miette!("the drawing is not there yet"));
+    if let Some(file) = svg {
+        if file.extension().is_none_or(|extension| extension != "svg") {
+            return Err(miette!(
+                "the drawing is an SVG: {} should end in .svg",
+                file.display()
+            ));
+        }
+        project::write(file, host::draw::svg(&system, &spec).as_bytes())?;
+        progress::say(&format!("drawn in {}", file.display()));
     }
-    Ok(format!("{spec:#?}\n"))
+    Ok(host::map::text(&system, &spec))
 }

@@ -168,7 +168,7 @@ pub fn run(project: &Project, filter: &str) -> Result<ExitCode> {
             "no test's name contains `{filter}`"
         ));
     }
-    setup::ensure(&Purpose::ALL)?;
+    setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
     let context = Context::new(project.clone());
     let started = Instant::now();
     let (beside, alone): (Vec<Test>, Vec<Test>) =
