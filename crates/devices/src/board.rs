@@ -1,7 +1,7 @@
 //! The board's reset and delay ports: 0x80, 0x92, 0xcf9, and an 8042 keyboard controller with nothing plugged in.
 //!
-//! 82371SB (PIIX3, 290550) sections 2.5.5 and 2.5.7 for 0x92 and 0xcf9; IBM PS/2 Hardware Interface Technical Reference,
-//! "Keyboard and Auxiliary Device Controller", for 0x60 and 0x64.  What resets the machine is returned, not done.
+//! 82371SB (PIIX3, 290550) for 0x92 and 0xcf9; IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary
+//! Device Controller", for 0x60 and 0x64.  What resets the machine is returned, not done.
 //! Left out: devices behind the controller.  It answers for them at once with its time-out code.
 
 mod keyboard;
@@ -61,8 +61,8 @@ const RESET_NOW: u8 = 1 << 2;
 /// The reset and delay ports.
 ///
 /// # Power off
-/// A board without ACPI and APM has no switch to turn it off.  Linux then halts: `cli; hlt`, for ever.  A processor that
-/// halts with interrupts disabled never wakes, so the VMM takes that for the power switch.
+/// A board without ACPI and APM has no switch to turn it off.  Linux then halts: `cli; hlt`, for ever.  A processor
+/// that halts with interrupts disabled never wakes, so a VMM can take that for the power switch.
 #[derive(Clone, Debug)]
 pub struct Board {
     delay: u8,

@@ -1,6 +1,6 @@
 //! The PC's interrupt controllers: two 8259A, the second on input 2 of the first, and the edge/level register.
 //!
-//! Intel 8259A data sheet (231468); 82371SB (PIIX3, 290550) sections 2.5.3 and 2.5.8 for the ELCR at 0x4d0.
+//! Intel 8259A data sheet (231468); 82371SB (PIIX3, 290550) for the ELCR at 0x4d0.
 //! The two INTA pulses are one call, so a request cannot vanish between them: a spurious interrupt is always
 //! input 7 of the first chip, never of the second.  The cascade input is sampled as a level.
 

@@ -1,7 +1,7 @@
 //! The 8254 interval timer at ports 0x40 to 0x43, and port 0x61, which gates its counter 2 to the speaker.
 //!
-//! Intel 8254 data sheet (231164); 82371SB (PIIX3, 290550) section 2.5.6 for port 0x61.  The clock runs at
-//! 1,193,182 Hz and is derived from the caller's time by exact integer arithmetic, so it never drifts.
+//! Intel 8254 data sheet (231164); 82371SB (PIIX3, 290550), "NMI Status and Control Register", for port 0x61.  The clock
+//! runs at 1,193,182 Hz and is derived from the caller's time by exact integer arithmetic, so it never drifts.
 //! Left out: the moment between the two CLK edges of a load, and parity and I/O check errors on port 0x61.
 
 mod counter;
@@ -136,20 +136,15 @@ impl Channel {
 /// ```
 /// # use devices::{Nanos, pic::Pic, pit::Pit};
 /// fn drive(pit: &mut Pit, pic: &mut Pic, now: Nanos) -> Option<Nanos> {
-///     if pit.poll(now) > 0 {
-///         if pic.masked(0) {
-///             pit.forgive(); // A masked line remembers one edge, as on hardware.
-///             pic.set_line(0, false);
-///             pic.set_line(0, true);
-///         } else if !pic.requested(0) && pit.pay() {
-///             pic.set_line(0, false);
-///             pic.set_line(0, true);
-///         }
+///     if pit.poll(now) > 0 && !pic.requested(0) && pit.pay() {
+///         pic.set_line(0, false);
+///         pic.set_line(0, true);
 ///     }
 ///     pit.next_edge(now)
 /// }
 /// ```
-/// Call it when the deadline has passed and after each acknowledge of line 0.
+/// Call it at the deadline that it returns, after each acknowledge, and after each write to the timer.  Whether the
+/// line is masked does not matter: Linux masks it during each service.
 #[derive(Clone, Debug)]
 pub struct Pit {
     channels: [Channel; 3],
@@ -193,11 +188,6 @@ impl Pit {
         let owed = self.owed > 0;
         self.owed = self.owed.saturating_sub(1);
         owed
-    }
-
-    /// Drops the edges owed.
-    pub const fn forgive(&mut self) {
-        self.owed = 0;
     }
 
     /// Counts the edges until `now` and takes all that are owed: for a guest that is to have one interrupt for all.

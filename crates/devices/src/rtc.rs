@@ -9,7 +9,7 @@ mod calendar;
 mod tests;
 
 use crate::{Device, Nanos, SECOND, Width, read_bytes, write_bytes};
-use calendar::{Calendar, Code, DAY};
+use calendar::{Calendar, Code, DAY, alarm_in_day};
 
 const SECONDS: u8 = 0x00;
 const SECONDS_ALARM: u8 = 0x01;
@@ -388,25 +388,4 @@ impl Device for Rtc {
 /// Ticks of the divider after `counted` nanoseconds.
 const fn divider(counted: u64) -> u64 {
     ((counted / SECOND) << DIVIDER_SHIFT) + ((counted % SECOND) << DIVIDER_SHIFT) / SECOND
-}
-
-/// The first time of day from `from` on, in seconds, that has the `wanted` hour, minute and second (`None`: any).
-///
-/// At most a step for each hour, minute and second.
-fn alarm_in_day([hour, minute, second]: [Option<u8>; 3], from: i64) -> Option<i64> {
-    let differs =
-        |wanted: Option<u8>, value: i64| wanted.is_some_and(|wanted| i64::from(wanted) != value);
-    let mut time = from;
-    while time < DAY {
-        if differs(hour, time / 3600) {
-            time += 3600 - time % 3600;
-        } else if differs(minute, time / 60 % 60) {
-            time += 60 - time % 60;
-        } else if differs(second, time % 60) {
-            time += 1;
-        } else {
-            return Some(time);
-        }
-    }
-    None
 }

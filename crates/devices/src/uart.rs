@@ -176,11 +176,6 @@ impl Uart {
         self.rx_room() > 0 && self.received.push_back(byte).is_ok()
     }
 
-    /// Whether the guest has interrupts of received data on: a sign that it listens.
-    pub const fn listening(&self) -> bool {
-        self.ier.contains(Ier::RECEIVED)
-    }
-
     const fn depth(&self) -> usize {
         if self.fifo_enabled { FIFO } else { 1 }
     }

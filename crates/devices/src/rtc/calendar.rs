@@ -1,6 +1,6 @@
 //! Calendar arithmetic and the register codes of the clock: binary or BCD, 12 or 24 hours.
 //!
-//! MC146818 data sheet, "Time, Calendar, and Alarm Locations".  The Gregorian calendar is assumed to hold for all years.
+//! MC146818 data sheet, "Time, Calendar, and Alarm Locations".  The Gregorian calendar is taken to hold always.
 
 /// Seconds in a day.
 pub(super) const DAY: i64 = 86_400;
@@ -104,4 +104,25 @@ impl Code {
         let half = if byte & PM != 0 { 12 } else { 0 };
         self.decode(byte & !PM) % 12 + half
     }
+}
+
+/// The first time of day from `from` on, in seconds, that has the `wanted` hour, minute and second (`None`: any).
+///
+/// At most a step for each hour, minute and second.
+pub(super) fn alarm_in_day([hour, minute, second]: [Option<u8>; 3], from: i64) -> Option<i64> {
+    let differs =
+        |wanted: Option<u8>, value: i64| wanted.is_some_and(|wanted| i64::from(wanted) != value);
+    let mut time = from;
+    while time < DAY {
+        if differs(hour, time / 3600) {
+            time += 3600 - time % 3600;
+        } else if differs(minute, time / 60 % 60) {
+            time += 60 - time % 60;
+        } else if differs(second, time % 60) {
+            time += 1;
+        } else {
+            return Some(time);
+        }
+    }
+    None
 }
