@@ -1,4 +1,5 @@
-//! Does an instruction's work, access by access, in the order in which the processor would.
+//! Does an instruction's work: reads the operand, works out the effect, writes the operand, then registers and flags, so
+//! that an access that faults leaves the instruction undone.
 
 use super::address::Segment;
 use super::{Alu, BitOperation, Instruction, Operation, Registers, Source, Width};
@@ -27,6 +28,13 @@ pub enum Progress {
 const EAX: u8 = 0;
 const ESP: u8 = 4;
 
+/// What becomes of the operand, a register and the flags.
+struct Effect {
+    memory: Option<u32>,
+    register: Option<(u8, Width, u32)>,
+    flags: u32,
+}
+
 impl Instruction {
     /// Executes the instruction. After a fault, memory and registers are as the processor would leave them: untouched, or
     /// for a repeated string instruction as after the last complete round.
@@ -37,169 +45,154 @@ impl Instruction {
     ) -> Result<Progress, M::Fault> {
         match self.operation {
             Operation::String(string, repeat) => {
-                self.execute_string(string, repeat, registers, machine)
+                return self.execute_string(string, repeat, registers, machine);
             }
-            Operation::Push => self.push(registers, machine),
-            Operation::Pop => self.pop(registers, machine),
-            Operation::Bit(bit, source) => {
-                let number = self.source(source, registers);
-                let linear = self.linear(registers, machine, self.bit_displacement(source, number));
-                let (result, flags) = bit.apply(
-                    self.width,
-                    machine.read(linear, self.width)?,
-                    number,
-                    registers.flags,
-                );
-                if bit != BitOperation::Test {
-                    machine.write(linear, self.width, result)?;
+            Operation::Push => self.push(registers, machine)?,
+            Operation::Pop => self.pop(registers, machine)?,
+            _ => {
+                let linear = self.linear(registers, machine, self.bit_displacement(registers));
+                // A store must not read: reading some device registers has effects.
+                let reads = !matches!(self.operation, Operation::Store(_));
+                let old = if reads {
+                    machine.read(linear, self.width)?
+                } else {
+                    0
+                };
+                let effect = self.effect(old, registers);
+                if let Some(value) = effect.memory {
+                    machine.write(linear, self.width, value)?;
                 }
-                registers.flags = flags;
-                Ok(Progress::Done)
+                if let Some((number, width, value)) = effect.register {
+                    registers.set(number, width, value);
+                }
+                registers.flags = effect.flags;
             }
-            _ => self.execute_simple(registers, machine),
         }
+        Ok(Progress::Done)
     }
 
-    /// Instructions with one operand in memory, at a fixed place.
-    fn execute_simple<M: Machine>(
-        &self,
-        registers: &mut Registers,
-        machine: &mut M,
-    ) -> Result<Progress, M::Fault> {
-        let width = self.width;
-        let linear = self.linear(registers, machine, 0);
-        // The result for memory comes first: where writing it faults, no register has changed yet.
+    /// What the instruction does where its operand in memory is `old`.
+    fn effect(&self, old: u32, registers: &Registers) -> Effect {
+        let (width, flags) = (self.width, registers.flags);
+        let to_memory = |(value, flags)| Effect {
+            memory: Some(value),
+            register: None,
+            flags,
+        };
+        let to_register = |number, width, (value, flags)| Effect {
+            memory: None,
+            register: Some((number, width, value)),
+            flags,
+        };
+        let to_flags = |(_, flags)| Effect {
+            memory: None,
+            register: None,
+            flags,
+        };
         match self.operation {
-            Operation::Load(to) => registers.set(to, width, machine.read(linear, width)?),
-            Operation::Store(source) => {
-                machine.write(linear, width, self.source(source, registers))?
-            }
+            Operation::Load(to) => to_register(to, width, (old, flags)),
             Operation::Extend {
                 to,
                 to_width,
                 signed,
             } => {
-                let value = machine.read(linear, width)?;
-                registers.set(
-                    to,
-                    to_width,
-                    if signed {
-                        sign_extend(width, value)
-                    } else {
-                        value
-                    },
-                );
+                let value = if signed { sign_extend(width, old) } else { old };
+                to_register(to, to_width, (value, flags))
             }
-            Operation::AluToMemory(alu, source) => {
-                let value = self.source(source, registers);
-                let (result, flags) =
-                    alu.apply(width, machine.read(linear, width)?, value, registers.flags);
+            Operation::Store(from) => to_memory((self.source(from, registers), flags)),
+            Operation::AluToMemory(alu, from) => {
+                let result = alu.apply(width, old, self.source(from, registers), flags);
                 if alu.writes() {
-                    machine.write(linear, width, result)?;
+                    to_memory(result)
+                } else {
+                    to_flags(result)
                 }
-                registers.flags = flags;
             }
             Operation::AluToRegister(alu, to) => {
-                let value = registers.get(to, width);
-                let (result, flags) =
-                    alu.apply(width, value, machine.read(linear, width)?, registers.flags);
+                let result = alu.apply(width, registers.get(to, width), old, flags);
                 if alu.writes() {
-                    registers.set(to, width, result);
+                    to_register(to, width, result)
+                } else {
+                    to_flags(result)
                 }
-                registers.flags = flags;
             }
-            Operation::Test(source) => {
-                let value = self.source(source, registers);
-                registers.flags = Alu::And
-                    .apply(width, machine.read(linear, width)?, value, registers.flags)
-                    .1;
+            Operation::Test(with) => {
+                to_flags(Alu::And.apply(width, old, self.source(with, registers), flags))
             }
-            Operation::Unary(unary) => {
-                let (result, flags) =
-                    unary.apply(width, machine.read(linear, width)?, registers.flags);
-                machine.write(linear, width, result)?;
-                registers.flags = flags;
+            Operation::Unary(unary) => to_memory(unary.apply(width, old, flags)),
+            Operation::Bit(bit, number) => {
+                let result = bit.apply(width, old, self.source(number, registers), flags);
+                if bit == BitOperation::Test {
+                    to_flags(result)
+                } else {
+                    to_memory(result)
+                }
             }
-            Operation::Exchange(with) => {
-                let old = machine.read(linear, width)?;
-                machine.write(linear, width, registers.get(with, width))?;
-                registers.set(with, width, old);
+            Operation::Exchange(with) => Effect {
+                memory: Some(registers.get(with, width)),
+                register: Some((with, width, old)),
+                flags,
+            },
+            Operation::ExchangeAdd(with) => {
+                let (sum, flags) = Alu::Add.apply(width, old, registers.get(with, width), flags);
+                Effect {
+                    memory: Some(sum),
+                    register: Some((with, width, old)),
+                    flags,
+                }
             }
             Operation::CompareExchange(from) => {
-                let old = machine.read(linear, width)?;
                 let accumulator = registers.get(EAX, width);
-                let equal = accumulator == old;
-                // Memory is written either way, as the SDM says.
-                machine.write(
-                    linear,
-                    width,
-                    if equal {
-                        registers.get(from, width)
-                    } else {
-                        old
-                    },
-                )?;
-                registers.flags = Alu::Cmp.apply(width, accumulator, old, registers.flags).1;
-                if !equal {
-                    registers.set(EAX, width, old);
+                let (_, flags) = Alu::Cmp.apply(width, accumulator, old, flags);
+                if accumulator == old {
+                    to_memory((registers.get(from, width), flags))
+                } else {
+                    // Memory is written here too, as the SDM says.
+                    Effect {
+                        memory: Some(old),
+                        register: Some((EAX, width, old)),
+                        flags,
+                    }
                 }
             }
-            Operation::ExchangeAdd(with) => {
-                let old = machine.read(linear, width)?;
-                let (sum, flags) =
-                    Alu::Add.apply(width, old, registers.get(with, width), registers.flags);
-                machine.write(linear, width, sum)?;
-                registers.set(with, width, old);
-                registers.flags = flags;
-            }
-            Operation::Bit(..) | Operation::Push | Operation::Pop | Operation::String(..) => {}
+            Operation::Push | Operation::Pop | Operation::String(..) => to_flags((0, flags)),
         }
-        Ok(Progress::Done)
     }
 
-    fn push<M: Machine>(
-        &self,
-        registers: &mut Registers,
-        machine: &mut M,
-    ) -> Result<Progress, M::Fault> {
+    fn push<M: Machine>(&self, registers: &mut Registers, machine: &mut M) -> Result<(), M::Fault> {
         let linear = self.linear(registers, machine, 0);
         let value = machine.read(linear, self.width)?;
         let top = registers.esp().wrapping_sub(self.width.bytes() as u32);
         let stack = machine.segment_base(Segment::Ss).wrapping_add(top);
         machine.write(stack, self.width, value)?;
         registers.set(ESP, Width::Dword, top);
-        Ok(Progress::Done)
+        Ok(())
     }
 
-    fn pop<M: Machine>(
-        &self,
-        registers: &mut Registers,
-        machine: &mut M,
-    ) -> Result<Progress, M::Fault> {
+    fn pop<M: Machine>(&self, registers: &mut Registers, machine: &mut M) -> Result<(), M::Fault> {
         let stack = machine
             .segment_base(Segment::Ss)
             .wrapping_add(registers.esp());
         let value = machine.read(stack, self.width)?;
         // An address that uses ESP uses the new one.
         let mut popped = *registers;
-        popped.set(
-            ESP,
-            Width::Dword,
-            registers.esp().wrapping_add(self.width.bytes() as u32),
-        );
+        let top = registers.esp().wrapping_add(self.width.bytes() as u32);
+        popped.set(ESP, Width::Dword, top);
         let linear = self.linear(&popped, machine, 0);
         machine.write(linear, self.width, value)?;
         *registers = popped;
-        Ok(Progress::Done)
+        Ok(())
     }
 
-    /// Bytes from the operand's address to the word that holds bit `number`: a register reaches beyond the operand.
-    fn bit_displacement(&self, source: Source, number: u32) -> u32 {
-        let number = sign_extend(self.width, number) as i32;
-        match (source, self.width) {
-            (Source::Immediate(_), _) => 0,
-            (Source::Register(_), Width::Dword) => (number >> 5 << 2) as u32,
-            (Source::Register(_), _) => (number >> 4 << 1) as u32,
+    /// Bytes from the operand's address to the word that is meant: a bit's number in a register reaches beyond the operand.
+    fn bit_displacement(&self, registers: &Registers) -> u32 {
+        let Operation::Bit(_, Source::Register(number)) = self.operation else {
+            return 0;
+        };
+        let number = sign_extend(self.width, registers.get(number, self.width)) as i32;
+        match self.width {
+            Width::Dword => (number >> 5 << 2) as u32,
+            _ => (number >> 4 << 1) as u32,
         }
     }
 
@@ -211,9 +204,8 @@ impl Instruction {
     }
 
     fn linear<M: Machine>(&self, registers: &Registers, machine: &mut M, extra: u32) -> u32 {
-        machine
-            .segment_base(self.address.segment)
-            .wrapping_add(self.address.offset(registers, extra))
+        let base = machine.segment_base(self.address.segment);
+        base.wrapping_add(self.address.offset(registers, extra))
     }
 }
 
