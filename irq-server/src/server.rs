@@ -29,7 +29,7 @@ struct Owned {
 
 impl Owned {
     fn belongs_to(&self, client: ClientId) -> bool {
-        layout::client_of(self.line.owner).unwrap_or(self.line.owner) == client.0
+        self.line.owner == client.0
     }
 }
 

@@ -1,0 +1,34 @@
+//! What capdl-spec left for this process: its configuration, and memory shared with other processes.
+
+use core::slice;
+
+use layout::{config, window};
+use mmio::Window;
+use serde::de::DeserializeOwned;
+
+/// Most bytes of a configuration: up to the next window.
+const MAX_LEN: usize = (window::LOG - window::CONFIG) as usize - size_of::<u32>();
+
+/// The configuration. A process whose configuration does not decode was put together wrongly and cannot run.
+pub fn config<C: DeserializeOwned>() -> C {
+    let page = window::CONFIG as *const u8;
+    // SAFETY: root-task maps the configuration here before the process starts; the page is aligned.
+    let len = unsafe { page.cast::<u32>().read() } as usize;
+    assert!(len <= MAX_LEN, "the configuration is too long");
+    // SAFETY: that many bytes follow; they are mapped read-only, here alone, and nobody changes them.
+    let bytes = unsafe { slice::from_raw_parts(page.add(size_of::<u32>()), len) };
+    match postcard::from_bytes(bytes) {
+        Ok(config) => config,
+        Err(error) => panic!("the configuration does not decode: {error}"),
+    }
+}
+
+/// The memory behind a window of the configuration.
+///
+/// Panics if that would be the image, the stack or the IPC buffer: those belong to Rust and to the kernel.
+pub fn shared(window: config::Window) -> Window {
+    assert!(window.at >= window::LOG && window.at.checked_add(window.len).is_some(), "not shared memory");
+    // SAFETY: from the log on there are only windows, and no Rust object is ever put there. root-task mapped what the
+    // configuration lists; a window that it does not list would be a page fault, which is no undefined behaviour.
+    unsafe { Window::new(window.at as *mut u8, window.len) }
+}

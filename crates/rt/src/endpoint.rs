@@ -1,0 +1,68 @@
+//! The transport of the images: an endpoint capability at the slot where `layout` puts it.
+
+use layout::{Slot, scratch_cptr};
+use proto::wire::{Message, Transport};
+use sel4::{CPtr, CPtrWithDepth, MessageInfo, cap, ipc_buffer};
+
+/// A server's endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    endpoint: cap::Endpoint,
+    receive: Option<u8>,
+}
+
+impl Endpoint {
+    /// The server behind `slot`, for example `layout::slot::TIMER`. The slot must hold a capability: calling an empty
+    /// one is a fault.
+    pub const fn at(slot: Slot) -> Self {
+        Self { endpoint: cap::Endpoint::from_bits(slot.cptr()), receive: None }
+    }
+
+    /// The same, ready for a capability in the reply, which goes to slot `index` (1 to 255) of the scratch CNode. The
+    /// slot must be empty by then.
+    pub const fn receive_into(self, index: u8) -> Self {
+        Self { receive: Some(index), ..self }
+    }
+}
+
+/// The slot `index` of the scratch CNode, as an argument of invocations.
+pub(crate) fn scratch_slot(index: u8) -> sel4::AbsoluteCPtr {
+    let path = CPtrWithDepth::from_bits_with_depth(index.into(), layout::SCRATCH_BITS);
+    cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path)
+}
+
+/// Puts a message into the IPC buffer.
+pub(crate) fn put(message: &Message) -> MessageInfo {
+    let buffer = ipc_buffer();
+    for (index, &word) in message.words().iter().enumerate() {
+        buffer.set_word(index, word);
+    }
+    if let Some(cap) = message.cap {
+        buffer.set_cap(0, CPtr::from_bits(cap));
+    }
+    MessageInfo::new(message.label, 0, message.cap.is_some().into(), message.words().len())
+}
+
+/// Takes a message out of the IPC buffer. A capability went to `receive`, if it came.
+pub(crate) fn take(message: &mut Message, info: MessageInfo, receive: Option<u8>) {
+    let words = message.receive(info.label(), info.length());
+    for (index, word) in words.iter_mut().enumerate() {
+        *word = ipc_buffer().word(index);
+    }
+    let came = info.extra_caps() == 1 && info.caps_unwrapped() == 0;
+    message.cap = if came { receive.map(scratch_cptr) } else { None };
+}
+
+impl Transport for Endpoint {
+    fn exchange(&self, message: &mut Message) {
+        if let Some(index) = self.receive {
+            ipc_buffer().set_recv_slot(&scratch_slot(index));
+        }
+        let info = put(message);
+        take(message, self.endpoint.call(info), self.receive);
+    }
+
+    fn send(&self, message: &Message) {
+        self.endpoint.send(put(message));
+    }
+}

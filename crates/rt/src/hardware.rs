@@ -1,0 +1,83 @@
+//! Ports, interrupts, signals and the TSC.
+
+use core::arch::x86_64::_rdtsc;
+
+use layout::{Slot, config, slot};
+use mmio::Ports;
+use proto::irq;
+use sel4::cap;
+
+use crate::Endpoint;
+
+/// The time stamp counter.
+pub fn tsc() -> u64 {
+    // SAFETY: reads a register; seL4 leaves CR4.TSD clear, so user space may.
+    unsafe { _rdtsc() }
+}
+
+/// Signals whoever the notification capability at `slot` belongs to.
+pub fn signal(slot: Slot) {
+    cap::Notification::from_bits(slot.cptr()).signal();
+}
+
+/// Waits for signals of this process's notification and takes all of them. For processes that do not [`serve`](crate::serve()).
+pub fn wait() -> u64 {
+    cap::Notification::from_bits(slot::EVENTS.cptr()).wait()
+}
+
+/// An interrupt line that belongs to this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupt(cap::IrqHandler);
+
+impl Interrupt {
+    /// Claims line `line` from irq-server; its handler goes to slot `scratch` of the scratch CNode. From then on the
+    /// line's signals come.
+    pub fn claim(line: u8, scratch: u8) -> Result<Self, irq::Error> {
+        let handler = irq::Client(Endpoint::at(slot::IRQ).receive_into(scratch)).claim(line)?;
+        Ok(Self(cap::IrqHandler::from_bits(handler)))
+    }
+
+    /// Lets the line interrupt again. An edge that came before is lost: look at the device afterwards.
+    pub fn acknowledge(&self) {
+        let acknowledged = self.0.irq_handler_ack();
+        debug_assert!(acknowledged.is_ok());
+    }
+}
+
+/// I/O ports through a capability.
+#[derive(Clone, Copy, Debug)]
+pub struct IoPorts(cap::IoPort);
+
+impl IoPorts {
+    /// The ports that the configuration lists.
+    pub const fn new(ports: &config::Ports) -> Self {
+        Self(cap::IoPort::from_bits(ports.slot.cptr()))
+    }
+}
+
+/// A port outside the capability is a bug of this process, and a panic.
+impl Ports for IoPorts {
+    fn in8(&mut self, port: u16) -> u8 {
+        self.0.ioport_in8(port).unwrap_or_else(|error| refused(port, error))
+    }
+    fn out8(&mut self, port: u16, value: u8) {
+        self.0.ioport_out8(port, value).unwrap_or_else(|error| refused(port, error))
+    }
+    fn in16(&mut self, port: u16) -> u16 {
+        self.0.ioport_in16(port).unwrap_or_else(|error| refused(port, error))
+    }
+    fn out16(&mut self, port: u16, value: u16) {
+        self.0.ioport_out16(port, value).unwrap_or_else(|error| refused(port, error))
+    }
+    fn in32(&mut self, port: u16) -> u32 {
+        self.0.ioport_in32(port).unwrap_or_else(|error| refused(port, error))
+    }
+    fn out32(&mut self, port: u16, value: u32) {
+        self.0.ioport_out32(port, value).unwrap_or_else(|error| refused(port, error))
+    }
+}
+
+#[cold]
+fn refused(port: u16, error: sel4::Error) -> ! {
+    panic!("port {port:#x}: {error:?}")
+}

@@ -1,0 +1,130 @@
+//! The log: whole lines, put into the ring that serial-server prints from. It never waits: a line that finds no room
+//! is counted, and the next one that does says how many are missing.
+
+use core::cell::UnsafeCell;
+use core::fmt::{self, Write};
+
+use heapless::String;
+use layout::{Slot, slot, window};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use mmio::{Producer, Ring, Window};
+
+/// Longest line, with its end. Longer ones are cut.
+const MAX_LINE: usize = 256;
+/// Bytes of the log ring, as capdl-spec lays it out.
+const RING_BYTES: u64 = 4096;
+
+/// Logs to the ring shared with serial-server. For [`crate::main!`].
+pub fn start_shared() {
+    // SAFETY: root-task maps the ring at this address in every process but serial-server, which calls `start_own`.
+    let window = unsafe { Window::new(window::LOG as *mut u8, RING_BYTES) };
+    start(window, Some(slot::LOG));
+}
+
+/// Logs to the process's own ring, see [`own`]. For [`crate::main!`].
+pub fn start_own() {
+    start(own(), None);
+}
+
+/// The ring of a process that prints its own log: serial-server takes the other end.
+pub fn own() -> Window {
+    // SAFETY: the static is reached through windows only.
+    unsafe { Window::new(OWN.0.get().cast(), RING_BYTES) }
+}
+
+fn start(window: Window, bell: Option<Slot>) {
+    let Ok(ring) = Ring::new(window) else { return };
+    LOGGER.with(|state| *state = Some(State { ring: ring.producer(), bell, lost: 0 }));
+    if log::set_logger(&LOGGER).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+#[repr(C, align(64))]
+struct Own(UnsafeCell<[u8; RING_BYTES as usize]>);
+// SAFETY: the process has one thread.
+unsafe impl Sync for Own {}
+
+static OWN: Own = Own(UnsafeCell::new([0; RING_BYTES as usize]));
+
+struct Logger(UnsafeCell<Option<State>>);
+// SAFETY: the process has one thread.
+unsafe impl Sync for Logger {}
+
+static LOGGER: Logger = Logger(UnsafeCell::new(None));
+
+struct State {
+    ring: Producer,
+    bell: Option<Slot>,
+    /// Lines that found no room since the last that did.
+    lost: u32,
+}
+
+impl Logger {
+    /// Not to be nested: what `use_state` does is no logging.
+    fn with(&self, use_state: impl FnOnce(&mut Option<State>)) {
+        // SAFETY: one thread, and the callers below neither log nor call back, so this is the only reference.
+        use_state(unsafe { &mut *self.0.get() });
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        // Formatted before the state is taken, since a `Display` may log as well.
+        let mut line = Line(String::new());
+        let word = match record.level() {
+            Level::Error => "error: ",
+            Level::Warn => "warning: ",
+            Level::Info | Level::Debug | Level::Trace => "",
+        };
+        let _ = write!(line, "{word}{}", record.args());
+        self.with(|state| {
+            if let Some(state) = state {
+                state.put(&mut line.0);
+            }
+        });
+    }
+
+    fn flush(&self) {}
+}
+
+impl State {
+    fn put(&mut self, line: &mut String<MAX_LINE>) {
+        let mut note = String::<32>::new();
+        if self.lost > 0 {
+            let _ = writeln!(note, "({} lines lost)", self.lost);
+        }
+        if line.push('\n').is_err() {
+            line.pop();
+            let _ = line.push('\n');
+        }
+        if (self.ring.room() as usize) < note.len() + line.len() {
+            self.lost = self.lost.saturating_add(1);
+            return;
+        }
+        self.lost = 0;
+        self.ring.push(note.as_bytes());
+        self.ring.push(line.as_bytes());
+        if self.ring.must_signal()
+            && let Some(bell) = self.bell
+        {
+            crate::signal(bell);
+        }
+    }
+}
+
+/// One line: what is too long is dropped, an end of line within becomes a space.
+struct Line(String<MAX_LINE>);
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            self.0.push(if char == '\n' { ' ' } else { char }).map_err(|_| fmt::Error)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! The loop of a server: one system call answers the last client and waits for the next, or for a signal.
+
+use layout::{client_of, slot};
+use proto::wire::{ClientId, IpcError, Message};
+use sel4::cap;
+
+use crate::endpoint::{put, take};
+
+/// What a server wakes up for.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A client's call. The message becomes the reply, see `Message::answer`.
+    Call(ClientId, &'a mut Message),
+    /// Bits of the process's notification, see `layout::event`.
+    Signal(u64),
+}
+
+/// Serves for good. An error of the handler becomes an error reply, and the server lives on; for a signal there is
+/// nobody to tell, so that must not fail.
+pub fn serve(mut handle: impl FnMut(Event<'_>) -> Result<(), IpcError>) -> ! {
+    let endpoint = cap::Endpoint::from_bits(slot::SERVICE.cptr());
+    let mut message = Message::EMPTY;
+    let (mut info, mut badge) = endpoint.recv();
+    loop {
+        (info, badge) = match client_of(badge) {
+            Some(client) => {
+                take(&mut message, info, None);
+                let answer = handle(Event::Call(ClientId(client), &mut message));
+                message.finish(answer);
+                endpoint.reply_recv(put(&message))
+            }
+            None => {
+                let handled = handle(Event::Signal(badge));
+                debug_assert!(handled.is_ok());
+                endpoint.recv()
+            }
+        };
+    }
+}
