@@ -1,7 +1,7 @@
 //! The 8254 interval timer at ports 0x40 to 0x43, and port 0x61, which gates its counter 2 to the speaker.
 //!
-//! Intel 8254 data sheet (231164); 82371SB (PIIX3, 290550), "NMI Status and Control Register", for port 0x61.  The clock
-//! runs at 1,193,182 Hz and is derived from the caller's time by exact integer arithmetic, so it never drifts.
+//! Intel 8254 data sheet (231164); 82371SB (PIIX3, 290550), "NMI Status and Control Register", for port 0x61.  The
+//! clock runs at 1,193,182 Hz and is derived from the caller's time by exact integer arithmetic, so it never drifts.
 //! Left out: the moment between the two CLK edges of a load, and parity and I/O check errors on port 0x61.
 
 mod counter;

@@ -1,8 +1,8 @@
 //! An 8042 keyboard controller without keyboard or mouse.
 //!
 //! IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller".  Every command that has
-//! an answer gets it at once, so that a driver's probe never waits; a byte sent to a device is answered by "resend" and the
-//! time-out bit, as the controller does when nothing takes the byte.  There is no auxiliary port: its test fails.
+//! an answer gets it at once, so that a driver's probe never waits; a byte sent to a device is answered by "resend" and
+//! the time-out bit, as the controller does when nothing takes the byte.  There is no auxiliary port: its test fails.
 //! The reset line resets the processor alone; that is a reset of the machine, since firmware would make it one.
 
 use super::Reset;
