@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use layout::{FAULT_BIT, slot};
 
-use crate::spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Process, Spec};
+use crate::spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Process, Rights, Spec};
 
 /// A law and who breaks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +19,14 @@ pub struct Breach {
 type Law = fn(&Spec) -> Result<(), String>;
 
 /// All laws.
-const LAWS: [(&str, Law); 16] = [
+const LAWS: [(&str, Law); 17] = [
     ("names are unique", names_are_unique),
     ("every id names an object", every_id_names_an_object),
     ("a slot holds one capability", a_slot_holds_one_capability),
     ("capabilities are of kinds that processes may hold", capabilities_are_of_kinds_that_processes_may_hold),
     ("a process names its own objects only", a_process_names_its_own_objects_only),
     ("no process holds its own CSpace root", no_process_holds_its_own_cspace_root),
+    ("root-task tells processes apart", root_task_tells_processes_apart),
     ("an endpoint has one receiver", an_endpoint_has_one_receiver),
     ("servers outrank their clients", servers_outrank_their_clients),
     ("badges are unique", badges_are_unique),
@@ -65,6 +66,7 @@ fn every_id_names_an_object(spec: &Spec) -> Result<(), String> {
         Kind::Paging { space, .. } => Some(space),
         _ => None,
     }));
+    ids.push(spec.supervisor);
     ids.extend(spec.power_off.iter().map(|switch| switch.ports));
     ids.extend(spec.console.iter().map(|console| console.ports));
     ids.into_iter().try_for_each(|id| unless(spec.kind(id).is_some(), || format!("{id:?}")))
@@ -125,6 +127,19 @@ fn held(spec: &Spec, kind: fn(&Kind) -> bool) -> impl Iterator<Item = (&CapEntry
         let holder = spec.processes.iter().find(|process| process.cspace == cap.cnode)?;
         Some((cap, holder))
     })
+}
+
+/// Each process's notices and faults arrive under its own number, and no process listens to those of others.
+fn root_task_tells_processes_apart(spec: &Spec) -> Result<(), String> {
+    for (process, number) in spec.processes.iter().zip(1..) {
+        let held = spec.caps.iter().filter(|cap| cap.cnode == process.cspace && cap.object == spec.supervisor);
+        let mut held: Vec<_> = held.map(|cap| (cap.slot, cap.badge, cap.rights)).collect();
+        held.sort_by_key(|(slot, ..)| *slot);
+        let notices = (slot::SUPERVISOR.0.into(), number, Rights::WRITE);
+        let faults = (slot::FAULT.0.into(), number | FAULT_BIT, Rights::CALL);
+        unless(held == [notices, faults], || process.name.clone())?;
+    }
+    Ok(())
 }
 
 fn an_endpoint_has_one_receiver(spec: &Spec) -> Result<(), String> {

@@ -85,6 +85,17 @@ fn a_process_that_holds_its_own_cspace() {
 }
 
 #[test]
+fn a_process_whose_faults_look_like_anothers() {
+    let law = "root-task tells processes apart";
+    breaks(law, |spec| cap(spec, "vmm-a", "root-task.supervisor").badge = 7);
+}
+
+#[test]
+fn a_process_that_listens_to_the_faults_of_others() {
+    breaks("root-task tells processes apart", |spec| give(spec, "vmm-a", "root-task.supervisor"));
+}
+
+#[test]
 fn a_client_that_receives_on_its_servers_endpoint() {
     let law = "an endpoint has one receiver";
     breaks(law, |spec| cap(spec, "vmm-a", "fileserver.service").rights = Rights::READ);
