@@ -1,0 +1,161 @@
+//! Phase 2, address spaces: gives the roots their ASIDs, maps paging structures and frames, fills frames from the bundle.
+
+use alloc::format;
+
+use capdl_spec::spec::{Fill, Id, Kind, Level, Mapping, PageSize, Process, Spec};
+use sel4::{
+    CPtr, CapRights, Error, VmAttributes,
+    cap::{self, Cap, cap_type},
+    init_thread::slot,
+    vspace::FrameType,
+};
+use sel4_root_task::Scratch;
+
+use crate::{
+    Context, Failure, Why,
+    objects::{Objects, is_ept, own, rights},
+};
+
+const PAGE: usize = 1 << PageSize::Small.bits();
+
+/// Fills all frames that have contents in the bundle. They are not mapped anywhere yet.
+pub fn fill(objects: &Objects, spec: &Spec, bundle: &[u8], scratch: &mut Scratch) -> Result<(), Failure> {
+    for id in (0..spec.objects.len() as u32).map(Id) {
+        let Some(contents) = contents(objects, spec, id, bundle)? else { continue };
+        for (page, slot) in objects.slots(id).enumerate() {
+            let frame = cap::Granule::from_bits(slot as u64);
+            scratch.write(frame, 0, &contents.page(page)).context(|| format!("{}, filling", objects.name(id)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the private memory of a process what it was at the start: all that only its VSpace maps. The frames are written
+/// through further copies of their capabilities, so the mappings stay.
+pub fn refill(objects: &Objects, spec: &Spec, process: &Process, bundle: &[u8], scratch: &mut Scratch) -> Result<(), Failure> {
+    let shared = |frames| spec.mappings.iter().filter(|mapping| mapping.frames == frames).count() > 1;
+    for mapping in spec.mappings.iter().filter(|mapping| mapping.space == process.vspace && !shared(mapping.frames)) {
+        let frames = mapping.frames;
+        let contents = match kind(spec, frames) {
+            Some(Kind::Frames { size: PageSize::Small, fill: Fill::Zero, .. }) => Contents { bytes: &[], skip: 0 },
+            _ => match contents(objects, spec, frames, bundle)? {
+                Some(contents) => contents,
+                None => continue,
+            },
+        };
+        let spare = own(objects.spare());
+        for (page, slot) in objects.slots(frames).enumerate() {
+            spare.copy(&own(slot), CapRights::all()).context(|| objects.name(frames))?;
+            let written = scratch.write(cap::Granule::from_bits(objects.spare() as u64), 0, &contents.page(page));
+            spare.delete().and(written).context(|| format!("{}, filling", objects.name(frames)))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a row of frames begins with.
+struct Contents<'a> {
+    bytes: &'a [u8],
+    skip: usize,
+}
+
+impl Contents<'_> {
+    /// What page `number` of the row holds.
+    fn page(&self, number: usize) -> [u8; PAGE] {
+        let mut page = [0; PAGE];
+        let start = (number * PAGE).saturating_sub(self.skip);
+        let at = if number == 0 { self.skip } else { 0 };
+        for (to, from) in page.iter_mut().skip(at).zip(self.bytes.get(start..).unwrap_or_default()) {
+            *to = *from;
+        }
+        page
+    }
+}
+
+/// The contents of a row of frames, if they come from the bundle.
+fn contents<'a>(objects: &Objects, spec: &Spec, id: Id, bundle: &'a [u8]) -> Result<Option<Contents<'a>>, Failure> {
+    let failure = |why| Failure { what: objects.name(id), why: Why::BadSpec(why) };
+    match kind(spec, id) {
+        Some(&Kind::Frames { size: PageSize::Small, fill: Fill::Copy { offset, len, skip }, .. }) => {
+            let bytes = bundle.get(offset as usize..).and_then(|rest| rest.get(..len as usize));
+            let bytes = bytes.ok_or_else(|| failure("beyond the bundle's end"))?;
+            Ok(Some(Contents { bytes, skip: skip.into() }))
+        }
+        Some(Kind::Frames { size: PageSize::Large, fill: Fill::Copy { .. }, .. }) => Err(failure("large frames with contents")),
+        _ => Ok(None),
+    }
+}
+
+/// Maps everything.
+pub fn map(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
+    for (n, object) in spec.objects.iter().enumerate() {
+        let id = Id(n as u32);
+        let pool = slot::ASID_POOL.cap();
+        match object.kind {
+            Kind::VSpace => pool.asid_pool_assign(objects.cap::<cap_type::VSpace>(id)),
+            Kind::Ept => pool.asid_pool_assign(objects.cap::<cap_type::EptPml4>(id)),
+            Kind::Paging { space, level, at } => map_table(objects, spec, id, space, level, at),
+            _ => Ok(()),
+        }
+        .context(|| object.name.clone())?;
+    }
+    // A frame capability can be mapped once; every further mapping is made with a copy.
+    let mut mapped = alloc::vec![false; spec.objects.len()];
+    for mapping in &spec.mappings {
+        let first = !core::mem::replace(&mut mapped[mapping.frames.0 as usize], true);
+        let in_bundle = matches!(kind(spec, mapping.frames), Some(Kind::Frames { fill: Fill::Bundle { .. }, .. }));
+        map_frames(objects, spec, mapping, first && !in_bundle)?;
+    }
+    Ok(())
+}
+
+fn map_table(objects: &Objects, spec: &Spec, id: Id, space: Id, level: Level, at: u64) -> Result<(), Error> {
+    let attributes = VmAttributes::DEFAULT;
+    let (vspace, ept) = (objects.cap(space), objects.cap(space));
+    match (is_ept(spec, space), level) {
+        (false, Level::Pdpt) => objects.cap::<cap_type::Pdpt>(id).pdpt_map(vspace, at, attributes),
+        (false, Level::Directory) => objects.cap::<cap_type::PageDirectory>(id).page_directory_map(vspace, at, attributes),
+        (false, Level::Table) => objects.cap::<cap_type::PageTable>(id).page_table_map(vspace, at, attributes),
+        (true, Level::Pdpt) => objects.cap::<cap_type::EptPdpt>(id).ept_pdpt_map(ept, at, attributes),
+        (true, Level::Directory) => objects.cap::<cap_type::EptPageDirectory>(id).ept_page_directory_map(ept, at, attributes),
+        (true, Level::Table) => objects.cap::<cap_type::EptPageTable>(id).ept_page_table_map(ept, at, attributes),
+    }
+}
+
+fn map_frames(objects: &mut Objects, spec: &Spec, mapping: &Mapping, original: bool) -> Result<(), Failure> {
+    let Some(Kind::Frames { size, .. }) = kind(spec, mapping.frames) else {
+        return Err(Failure { what: objects.name(mapping.frames), why: Why::BadSpec("mapped, but not frames") });
+    };
+    let mut slots = objects.slots(mapping.frames);
+    let name = || format!("{} in {}", objects.name(mapping.frames), objects.name(mapping.space));
+    if !original {
+        let what = name();
+        let copies = objects.take_slots(slots.len()).map_err(|why| Failure { what, why })?;
+        for (to, from) in copies.clone().zip(slots) {
+            own(to).copy(&own(from), CapRights::all()).context(|| objects.name(mapping.frames))?;
+        }
+        slots = copies;
+    }
+    for (slot, at) in slots.zip((mapping.at..).step_by(1 << size.bits())) {
+        let cptr = CPtr::from_bits(slot as u64);
+        match size {
+            PageSize::Small => map_frame(cap::Granule::from_cptr(cptr), objects, spec, mapping, at),
+            PageSize::Large => map_frame(cap::LargePage::from_cptr(cptr), objects, spec, mapping, at),
+        }
+        .context(|| format!("{} in {} at {at:#x}", objects.name(mapping.frames), objects.name(mapping.space)))?;
+    }
+    Ok(())
+}
+
+fn map_frame<T: FrameType>(frame: Cap<T>, objects: &Objects, spec: &Spec, mapping: &Mapping, at: u64) -> Result<(), Error> {
+    let attributes = if mapping.cached { VmAttributes::WriteBack } else { VmAttributes::Uncacheable };
+    if is_ept(spec, mapping.space) {
+        frame.frame_map_ept(objects.cap(mapping.space), at, rights(mapping.rights), attributes)
+    } else {
+        frame.frame_map(objects.cap(mapping.space), at, rights(mapping.rights), attributes)
+    }
+}
+
+fn kind(spec: &Spec, id: Id) -> Option<&Kind> {
+    spec.objects.get(id.0 as usize).map(|object| &object.kind)
+}

@@ -1,0 +1,127 @@
+//! Phase 7, for ever: faults of processes, by the policy of the specification, and notices of guests that went off.
+
+use capdl_spec::spec::{OnFault, Process, Spec, WhenOff};
+use layout::FAULT_BIT;
+use proto::supervisor::{LABEL, Notice};
+use proto::wire::Message;
+use sel4::{Fault, MessageInfo, cap::cap_type, ipc_buffer};
+use sel4_root_task::Scratch;
+
+use crate::{console, objects::Objects, program, spaces, stop};
+
+/// A running system.
+pub struct System<'a> {
+    objects: Objects,
+    spec: &'a Spec,
+    bundle: &'a [u8],
+    scratch: Scratch,
+    /// By process: it runs a guest, which is on.
+    on: alloc::vec::Vec<bool>,
+}
+
+impl<'a> System<'a> {
+    /// The system as it was just started.
+    pub fn new(objects: Objects, spec: &'a Spec, bundle: &'a [u8], scratch: Scratch) -> Self {
+        let on = spec.processes.iter().map(|process| process.guest.is_some()).collect();
+        Self { objects, spec, bundle, scratch, on }
+    }
+
+    /// Listens. The kernel has forgotten the caller of a fault by then: processes are restarted by their registers.
+    pub fn serve(&mut self) -> ! {
+        let endpoint = self.objects.cap::<cap_type::Endpoint>(self.spec.supervisor);
+        loop {
+            let (info, badge) = endpoint.recv();
+            let number = (badge & !FAULT_BIT).wrapping_sub(1);
+            let Some(process) = self.spec.processes.get(number as usize) else {
+                log::warn!("a message under badge {badge:#x}, which nobody was given");
+                continue;
+            };
+            if badge & FAULT_BIT != 0 {
+                self.fault(process, info);
+            } else {
+                self.notice(number as usize, process, info);
+            }
+        }
+    }
+
+    fn fault(&mut self, process: &Process, info: MessageInfo) {
+        let name = &process.name;
+        match Fault::from_ipc_buffer(info) {
+            Fault::Vm { ip, address, instruction, error_code } => {
+                let access = match (instruction, error_code & 2 != 0) {
+                    (true, _) => "fetches",
+                    (false, true) => "writes",
+                    (false, false) => "reads",
+                };
+                log::error!("{name} faulted: {access} {address:#x} at {ip:#x}, where nothing is mapped for that");
+            }
+            Fault::Cap { ip, cptr, .. } => log::error!("{name} faulted: no capability at {cptr:#x}, used at {ip:#x}"),
+            Fault::UnknownSyscall { ip, number } => log::error!("{name} faulted: unknown system call {number:#x} at {ip:#x}"),
+            Fault::User { ip, number, code, .. } => {
+                log::error!("{name} faulted: processor exception {number}, error code {code:#x}, at {ip:#x}");
+            }
+            Fault::Other { label } => log::error!("{name} faulted: kind {label}"),
+        }
+        self.print_registers(process);
+        match process.on_fault {
+            OnFault::Stop => log::error!("{name} stays stopped; the others go on"),
+            OnFault::Restart => self.restart(process),
+            OnFault::Halt => self.halt(),
+        }
+    }
+
+    fn print_registers(&self, process: &Process) {
+        let Ok(context) = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_read_all_registers(false) else {
+            log::error!("  its registers cannot be read");
+            return;
+        };
+        let r = context.inner();
+        log::error!("  rip {:016x}  rsp {:016x}  rflags {:016x}", r.rip, r.rsp, r.rflags);
+        log::error!("  rax {:016x}  rbx {:016x}  rcx {:016x}  rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx);
+        log::error!("  rsi {:016x}  rdi {:016x}  rbp {:016x}  r8  {:016x}", r.rsi, r.rdi, r.rbp, r.r8);
+        log::error!("  r9  {:016x}  r10 {:016x}  r11 {:016x}  r12 {:016x}", r.r9, r.r10, r.r11, r.r12);
+        log::error!("  r13 {:016x}  r14 {:016x}  r15 {:016x}", r.r13, r.r14, r.r15);
+    }
+
+    /// Fills the process's own memory anew and starts it from its entry. What it shares with others stays.
+    fn restart(&mut self, process: &Process) {
+        let filled = spaces::refill(&self.objects, self.spec, process, self.bundle, &mut self.scratch);
+        match filled.and_then(|()| program::start(&self.objects, process)) {
+            Ok(()) => log::error!("{} restarted", process.name),
+            Err(failure) => log::error!("{} cannot be restarted: {}", process.name, failure.what),
+        }
+    }
+
+    fn notice(&mut self, number: usize, process: &Process, info: MessageInfo) {
+        let mut message = Message::EMPTY;
+        for (index, word) in message.receive(info.label(), info.length()).iter_mut().enumerate() {
+            *word = ipc_buffer().word(index);
+        }
+        match Notice::decode(&message) {
+            Ok(Notice::PoweredOff) => {
+                if let Some(on) = self.on.get_mut(number) {
+                    *on = false;
+                }
+                let none_on = !self.on.contains(&true);
+                if none_on && self.spec.when_off == WhenOff::PowerOff {
+                    self.halt();
+                }
+            }
+            Ok(Notice::Rebooted { .. }) => {}
+            Err(error) => log::warn!("{}: a message that is no notice (label {LABEL:#x}): {error:?}", process.name),
+        }
+    }
+
+    /// Stops everything, and switches the board off where that is possible.
+    fn halt(&mut self) -> ! {
+        for process in &self.spec.processes {
+            // A thread that cannot be stopped is none.
+            let _ = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_suspend();
+        }
+        log::info!("the machine stops");
+        if let Some(switch) = &self.spec.power_off {
+            console::power_off(&self.objects, switch);
+        }
+        stop()
+    }
+}
