@@ -228,9 +228,10 @@ mod tests {
                 assert_eq!(result.signum(), expected, "{len} bytes, difference at {at}");
             }
         }
-        let same = pattern();
+        let (left, right) = (pattern(), pattern());
         // SAFETY: as above.
-        assert_eq!(unsafe { bcmp(same.as_ptr(), same.clone().as_ptr(), 199) }, 0);
+        let result = unsafe { bcmp(left.as_ptr(), right.as_ptr(), 199) };
+        assert_eq!(result, 0);
     }
 
     #[test]

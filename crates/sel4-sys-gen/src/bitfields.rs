@@ -5,8 +5,11 @@
 //! emitted under the C names: `T_new`, `T_get_F`, `T_set_F`, and `U_B_new`, `U_B_get_F`, `U_B_set_F`, `U_get_TAG`.
 //! Not supported, as no user-level file needs them: tag masks and fields across a word's edge.
 
+mod emit;
+
 use std::collections::BTreeMap;
-use std::fmt::Write;
+
+pub use emit::emit;
 
 use crate::{Prefix, Result, prefix};
 
@@ -106,7 +109,8 @@ impl Bitfields {
     }
 
     fn plain_blocks(&self) -> impl Iterator<Item = (&String, &Block)> {
-        let in_union = |name: &str| self.unions.values().any(|union| union.members.iter().any(|(block, _)| block == name));
+        let in_union =
+            |name: &str| self.unions.values().any(|union| union.members.iter().any(|(block, _)| block == name));
         self.blocks.iter().filter(move |(name, _)| !in_union(name))
     }
 }
@@ -118,7 +122,9 @@ impl Tokens {
         let mut tokens = Vec::new();
         for line in text.lines() {
             let code = line.split("--").next().unwrap_or("").split('#').next().unwrap_or("");
-            let spaced = ["{", "}", "(", ")", ","].iter().fold(code.to_string(), |code, mark| code.replace(mark, &format!(" {mark} ")));
+            let spaced = ["{", "}", "(", ")", ","]
+                .iter()
+                .fold(code.to_string(), |code, mark| code.replace(mark, &format!(" {mark} ")));
             tokens.extend(spaced.split_whitespace().map(str::to_string));
         }
         Self(tokens.into_iter().peekable())
@@ -221,87 +227,6 @@ impl Tokens {
     }
 }
 
-/// Rust types and functions for all of them.
-pub fn emit(all: &Bitfields) -> Result<String> {
-    let mut out = String::new();
-    for (name, block) in all.plain_blocks() {
-        emit_type(&mut out, name, block.bits)?;
-        emit_functions(&mut out, name, name, block, None)?;
-    }
-    for (name, union) in &all.unions {
-        let blocks: Vec<(&str, u64, &Block)> = union
-            .members
-            .iter()
-            .map(|(block, tag)| Ok((block.as_str(), *tag, all.blocks.get(block).ok_or(format!("no block {block}"))?)))
-            .collect::<Result<_>>()?;
-        let Some((_, _, first)) = blocks.first() else { continue };
-        emit_type(&mut out, name, first.bits)?;
-        let tag = first.fields.iter().find(|field| field.name == union.tag).ok_or(format!("{name} has no tag"))?;
-        emit_get(&mut out, name, name, tag)?;
-        for (block_name, value, block) in &blocks {
-            if block.bits != first.bits {
-                return Err(format!("{name}: {block_name} has a size of its own").into());
-            }
-            emit_functions(&mut out, name, &format!("{name}_{block_name}"), block, Some((&union.tag, *value)))?;
-        }
-    }
-    Ok(out)
-}
-
-fn emit_type(out: &mut String, name: &str, bits: u32) -> Result<()> {
-    let words = bits.div_ceil(WORD);
-    writeln!(out, "\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]\n#[repr(C)]")?;
-    writeln!(out, "pub struct {name}_t {{\n    pub words: [seL4_Word; {words}],\n}}")?;
-    Ok(())
-}
-
-fn emit_functions(out: &mut String, name: &str, stem: &str, block: &Block, tag: Option<(&str, u64)>) -> Result<()> {
-    let is_tag = |field: &&Field| tag.is_some_and(|(name, _)| field.name == name);
-    let arguments: Vec<String> =
-        block.fields.iter().filter(|field| !is_tag(field)).map(|field| format!("{}: seL4_Word", argument(field))).collect();
-    writeln!(out, "#[inline]\npub const fn {stem}_new({}) -> {name}_t {{", arguments.join(", "))?;
-    writeln!(out, "    let mut it = {name}_t {{ words: [0; {}] }};", block.bits.div_ceil(WORD))?;
-    for field in &block.fields {
-        let value = tag.filter(|_| is_tag(&field)).map_or_else(|| argument(field), |(_, value)| value.to_string());
-        writeln!(out, "    it.words[{}] |= {};", field.low / WORD, placed(field, &value))?;
-    }
-    writeln!(out, "    it\n}}")?;
-    for field in block.fields.iter().filter(|field| !is_tag(field)) {
-        emit_get(out, name, stem, field)?;
-        let (word, at) = (field.low / WORD, field.low % WORD);
-        writeln!(out, "#[inline]\npub const fn {stem}_set_{}(mut it: {name}_t, value: seL4_Word) -> {name}_t {{", field.name)?;
-        writeln!(out, "    it.words[{word}] &= !({:#x} << {at});", mask(field.bits))?;
-        writeln!(out, "    it.words[{word}] |= {};\n    it\n}}", placed(field, "value"))?;
-    }
-    Ok(())
-}
-
-fn emit_get(out: &mut String, name: &str, stem: &str, field: &Field) -> Result<()> {
-    let (word, at) = (field.low / WORD, field.low % WORD);
-    writeln!(out, "#[inline]\npub const fn {stem}_get_{}(it: {name}_t) -> seL4_Word {{", field.name)?;
-    write!(out, "    let value = ((it.words[{word}] >> {at}) & {:#x}) << {};\n    ", mask(field.bits), field.shift)?;
-    match field.extension {
-        0 => writeln!(out, "value\n}}")?,
-        bits => {
-            let sign = bits.trailing_zeros() - 1;
-            writeln!(out, "if value >> {sign} & 1 == 1 {{ value | {bits:#x} }} else {{ value }}\n}}")?;
-        }
-    }
-    Ok(())
-}
-
-fn placed(field: &Field, value: &str) -> String {
-    format!("(({value} >> {}) & {:#x}) << {}", field.shift, mask(field.bits), field.low % WORD)
-}
-
-fn argument(field: &Field) -> String {
-    format!("arg_{}", field.name)
-}
-
-fn mask(bits: u32) -> u64 {
-    u64::MAX >> (WORD - bits)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,8 +239,10 @@ mod tests {
 
     #[test]
     fn fields_count_down_from_the_most_significant_bit() {
-        let all = parse("base 64 -- comment\nblock Tag {\n padding 32\n field label 20 field caps 5\n field length 7 }");
-        let places: Vec<_> = all.blocks["Tag"].fields.iter().map(|field| (field.name.as_str(), field.low, field.bits)).collect();
+        let all =
+            parse("base 64 -- comment\nblock Tag {\n padding 32\n field label 20 field caps 5\n field length 7 }");
+        let places: Vec<_> =
+            all.blocks["Tag"].fields.iter().map(|field| (field.name.as_str(), field.low, field.bits)).collect();
         assert_eq!(places, [("label", 12, 20), ("caps", 7, 5), ("length", 0, 7)]);
     }
 
@@ -335,7 +262,9 @@ mod tests {
 
     #[test]
     fn the_last_field_is_in_the_first_word() {
-        let all = parse("base 64 block F { field IP 64 field Addr 64 padding 61 field Type 3 } tagged_union U Type { tag F 5 }");
+        let all = parse(
+            "base 64 block F { field IP 64 field Addr 64 padding 61 field Type 3 } tagged_union U Type { tag F 5 }",
+        );
         let fields = &all.blocks["F"].fields;
         assert_eq!((fields[0].low, fields[1].low, fields[2].low), (128, 64, 0));
         assert_eq!(all.unions["U"].members, [("F".to_string(), 5)]);

@@ -101,9 +101,10 @@ impl Config {
             "config" => Ok(self.is_defined(node.attribute("var").ok_or("a condition without var")?)),
             "not" => Ok(!self.all(node)?),
             "and" => self.all(node),
-            "or" => node.children().filter(Node::is_element).try_fold(false, |so_far, child| {
-                Ok(so_far || self.element(child)?)
-            }),
+            "or" => node
+                .children()
+                .filter(Node::is_element)
+                .try_fold(false, |so_far, child| Ok(so_far || self.element(child)?)),
             other => Err(format!("unknown condition <{other}>").into()),
         }
     }
@@ -163,7 +164,9 @@ impl<'a> Parser<'a> {
 
     fn comparison(&mut self) -> Result<u64> {
         let left = self.operand()?;
-        let Some(operator @ ("==" | "!=" | "<" | "<=" | ">" | ">=")) = self.peek() else { return Ok(left) };
+        let Some(operator @ ("==" | "!=" | "<" | "<=" | ">" | ">=")) = self.peek() else {
+            return Ok(left);
+        };
         self.next()?;
         let right = self.operand()?;
         Ok(u64::from(match operator {
@@ -206,7 +209,9 @@ mod tests {
 
     fn config() -> Config {
         let mut config = Config::default();
-        config.add_json(r#"{"VTX": true, "CONFIG_IOMMU": false, "MAX_NUM_NODES": "4", "NUM_DOMAINS": 1, "ARCH": "x86"}"#).unwrap();
+        config
+            .add_json(r#"{"VTX": true, "CONFIG_IOMMU": false, "MAX_NUM_NODES": "4", "NUM_DOMAINS": 1, "ARCH": "x86"}"#)
+            .unwrap();
         config
     }
 

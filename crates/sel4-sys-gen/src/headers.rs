@@ -12,16 +12,32 @@ use std::{env, iter};
 
 use crate::{Prefix, Result};
 
-const INCLUDES: &str = "#include <sel4/sel4.h>\n#include <sel4/arch/vmenter.h>\n#include <sel4/arch/bootinfo_types.h>\n";
+const INCLUDES: &str =
+    "#include <sel4/sel4.h>\n#include <sel4/arch/vmenter.h>\n#include <sel4/arch/bootinfo_types.h>\n";
 
 /// Structures of the API that the object files do not describe, and the members that the `sel4` crate reads.
 const MEMBERS: [(&str, &[&str]); 5] = [
     ("seL4_IPCBuffer", &["tag", "msg", "userData", "caps_or_badges", "receiveCNode", "receiveIndex", "receiveDepth"]),
-    ("seL4_BootInfo", &[
-        "extraLen", "nodeID", "numNodes", "numIOPTLevels", "ipcBuffer", "empty", "sharedFrames", "userImageFrames",
-        "userImagePaging", "ioSpaceCaps", "extraBIPages", "initThreadCNodeSizeBits", "initThreadDomain", "untyped",
-        "untypedList",
-    ]),
+    (
+        "seL4_BootInfo",
+        &[
+            "extraLen",
+            "nodeID",
+            "numNodes",
+            "numIOPTLevels",
+            "ipcBuffer",
+            "empty",
+            "sharedFrames",
+            "userImageFrames",
+            "userImagePaging",
+            "ioSpaceCaps",
+            "extraBIPages",
+            "initThreadCNodeSizeBits",
+            "initThreadDomain",
+            "untyped",
+            "untypedList",
+        ],
+    ),
     ("seL4_SlotRegion", &["start", "end"]),
     ("seL4_UntypedDesc", &["paddr", "sizeBits", "isDevice"]),
     ("seL4_BootInfoHeader", &["id", "len"]),
@@ -55,7 +71,11 @@ impl Headers {
         questions.extend(names.iter().map(|name| (format!("constant {name}"), name.to_string())));
         let structures = MEMBERS.iter().map(|(name, _)| *name);
         questions.extend(
-            types.iter().map(String::as_str).chain(structures).map(|name| (format!("size {name}"), format!("sizeof({name})"))),
+            types
+                .iter()
+                .map(String::as_str)
+                .chain(structures)
+                .map(|name| (format!("size {name}"), format!("sizeof({name})"))),
         );
         for (structure, members) in MEMBERS {
             questions.extend(members.iter().map(|member| {
@@ -71,11 +91,17 @@ impl Headers {
             errors: errors.1.iter().map(|name| name.to_string()).collect(),
         };
         for (question, value) in ask(prefix, &questions)? {
-            match question.split_once(' ') {
-                Some(("constant", name)) => drop(headers.constants.insert(name.to_string(), value)),
-                Some(("size", name)) => drop(headers.sizes.insert(name.to_string(), value.try_into()?)),
-                Some(("offset", name)) => drop(headers.offsets.insert(name.to_string(), value.try_into()?)),
-                _ => return Err(format!("the compiler answered {question:?}").into()),
+            let (kind, name) = question.split_once(' ').ok_or("a question without a name")?;
+            match kind {
+                "constant" => {
+                    headers.constants.insert(name.to_string(), value);
+                }
+                "size" => {
+                    headers.sizes.insert(name.to_string(), value.try_into()?);
+                }
+                _ => {
+                    headers.offsets.insert(name.to_string(), value.try_into()?);
+                }
             }
         }
         Ok(headers)
@@ -201,8 +227,12 @@ fn enumerations(text: &str) -> Vec<(&str, Vec<&str>)> {
         if text[..at].ends_with(is_identifier) || !after.starts_with([' ', '\n', '{']) {
             continue;
         }
-        let Some((head, rest)) = after.split_once('{') else { continue };
-        let Some((body, tail)) = rest.split_once('}') else { continue };
+        let Some((head, rest)) = after.split_once('{') else {
+            continue;
+        };
+        let Some((body, tail)) = rest.split_once('}') else {
+            continue;
+        };
         if head.contains([';', '(', ')', ',', '=']) {
             continue;
         }
@@ -237,7 +267,9 @@ fn capabilities(text: &str) -> BTreeSet<String> {
     let mut caps: BTreeSet<String> = iter::once("seL4_CPtr".to_string()).collect();
     loop {
         let before = caps.len();
-        caps.extend(words.iter().filter(|pair| caps.contains(pair[0])).map(|pair| pair[1].to_string()).collect::<Vec<_>>());
+        caps.extend(
+            words.iter().filter(|pair| caps.contains(pair[0])).map(|pair| pair[1].to_string()).collect::<Vec<_>>(),
+        );
         if caps.len() == before {
             return caps;
         }
@@ -254,7 +286,8 @@ mod tests {
 
     #[test]
     fn enumerators_are_found_by_tag_or_typedef() {
-        let text = "typedef enum { A = 0, B, my_enum_C } first; enum second { D = -1 }; enum second f(void) { return D; }";
+        let text =
+            "typedef enum { A = 0, B, my_enum_C } first; enum second { D = -1 }; enum second f(void) { return D; }";
         assert_eq!(enumerations(text), [("first", vec!["A", "B", "my_enum_C"]), ("second", vec!["D"])]);
     }
 

@@ -118,7 +118,9 @@ fn method(interface: Node, node: Node, config: &Config) -> Result<Method> {
         let list = match param.attribute("dir") {
             Some("in") => &mut method.inputs,
             Some("out") => &mut method.outputs,
-            other => return Err(format!("{}: a parameter of direction {other:?}", method.id).into()),
+            other => {
+                return Err(format!("{}: a parameter of direction {other:?}", method.id).into());
+            }
         };
         list.push(Param { name: text_of(param, "name")?, kind: text_of(param, "type")? });
     }

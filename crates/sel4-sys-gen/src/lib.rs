@@ -56,9 +56,8 @@ pub fn generate(prefix: &Prefix) -> Result<Bindings> {
     for label in api.labels() {
         writeln!(source, "pub const {}: seL4_Word = {};", label.name, label.number)?;
     }
-    source += &headers.emit(|name| {
-        name.starts_with("seL4_Sys") || api.methods.iter().any(|method| method.id == name)
-    })?;
+    source +=
+        &headers.emit(|name| name.starts_with("seL4_Sys") || api.methods.iter().any(|method| method.id == name))?;
     source += &bitfields::emit(&fields)?;
     source += &stubs::emit(&api, &fields, &headers)?;
 

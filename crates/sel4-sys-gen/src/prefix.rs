@@ -21,7 +21,9 @@ impl Prefix {
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/sel4/debug");
         match built.canonicalize() {
             Ok(root) => Self::open(root),
-            Err(_) => Err("no seL4 to bind to: run `cargo xtask kernel`, or name an installed one by SEL4_PREFIX".into()),
+            Err(_) => {
+                Err("no seL4 to bind to: run `cargo xtask kernel`, or name an installed one by SEL4_PREFIX".into())
+            }
         }
     }
 
@@ -36,7 +38,9 @@ impl Prefix {
             }
         }
         if config.is_empty() {
-            return Err(format!("{}: no installed seL4 (no libsel4/include/kernel/gen_config.json)", root.display()).into());
+            return Err(
+                format!("{}: no installed seL4 (no libsel4/include/kernel/gen_config.json)", root.display()).into()
+            );
         }
         Ok(Self { root, config })
     }

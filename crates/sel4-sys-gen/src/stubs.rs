@@ -73,7 +73,11 @@ pub fn emit(api: &Api, fields: &Bitfields, headers: &Headers) -> Result<String> 
     let types = Types { api, packed: fields.type_names().into_iter().collect(), headers };
     let mut out = String::new();
     for it in &api.structs {
-        writeln!(out, "\n#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]\n#[repr(C)]\npub struct {} {{", it.name)?;
+        writeln!(
+            out,
+            "\n#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]\n#[repr(C)]\npub struct {} {{",
+            it.name
+        )?;
         for member in &it.members {
             writeln!(out, "    pub {}: seL4_Word,", identifier(member))?;
         }
@@ -152,7 +156,8 @@ fn emit_method(out: &mut String, method: &Method, types: &Types) -> Result<()> {
             words[input.at / WORD + offset].push(expression);
         }
     }
-    let words: Vec<String> = words.iter().map(|parts| if parts.is_empty() { "0".into() } else { parts.join(" | ") }).collect();
+    let words: Vec<String> =
+        words.iter().map(|parts| if parts.is_empty() { "0".into() } else { parts.join(" | ") }).collect();
     for (index, word) in words.iter().enumerate().skip(REGISTERS) {
         writeln!(out, "    set_mr({index}, {word});")?;
     }
@@ -164,8 +169,11 @@ fn emit_method(out: &mut String, method: &Method, types: &Types) -> Result<()> {
         [] => writeln!(out, "    Ok(())\n}}")?,
         [_] => writeln!(out, "    Ok({})\n}}", values.concat())?,
         many => {
-            let members: Vec<String> =
-                many.iter().zip(&values).map(|(output, value)| format!("{}: {value}", identifier(&output.param.name))).collect();
+            let members: Vec<String> = many
+                .iter()
+                .zip(&values)
+                .map(|(output, value)| format!("{}: {value}", identifier(&output.param.name)))
+                .collect();
             writeln!(out, "    Ok({stem}_t {{ {} }})\n}}", members.join(", "))?;
         }
     }
@@ -175,15 +183,15 @@ fn emit_method(out: &mut String, method: &Method, types: &Types) -> Result<()> {
 /// The message words to which an input contributes.
 fn input_words(input: &Placed) -> Vec<String> {
     let name = identifier(&input.param.name);
-    let shift = match input.at % WORD {
-        0 => String::new(),
-        bits => format!(" << {bits}"),
+    let shifted = |word: String| match input.at % WORD {
+        0 => word,
+        bits => format!("({word} << {bits})"),
     };
     match input.kind {
         Kind::Words(it) => it.members.iter().map(|member| format!("{name}.{}", identifier(member))).collect(),
         Kind::Packed(_) => vec![format!("{name}.words[0]")],
         Kind::Integer(WORD) | Kind::Cap => vec![name],
-        Kind::Integer(_) | Kind::Boolean => vec![format!("((({name}) as seL4_Word){shift})")],
+        Kind::Integer(_) | Kind::Boolean => vec![shifted(format!("({name} as seL4_Word)"))],
     }
 }
 
@@ -196,8 +204,12 @@ fn output_value(output: &Placed) -> String {
     let (first, shift) = (output.at / WORD, output.at % WORD);
     match output.kind {
         Kind::Words(it) => {
-            let members: Vec<String> =
-                it.members.iter().zip(first..).map(|(member, index)| format!("{}: {}", identifier(member), word(index))).collect();
+            let members: Vec<String> = it
+                .members
+                .iter()
+                .zip(first..)
+                .map(|(member, index)| format!("{}: {}", identifier(member), word(index)))
+                .collect();
             format!("{} {{ {} }}", it.name, members.join(", "))
         }
         Kind::Packed(name) => format!("{name} {{ words: [{}] }}", word(first)),
@@ -209,6 +221,7 @@ fn output_value(output: &Placed) -> String {
 
 /// A C name as a Rust identifier.
 fn identifier(name: &str) -> String {
-    const KEYWORDS: [&str; 12] = ["as", "box", "fn", "in", "loop", "match", "mod", "move", "ref", "type", "use", "where"];
+    const KEYWORDS: [&str; 12] =
+        ["as", "box", "fn", "in", "loop", "match", "mod", "move", "ref", "type", "use", "where"];
     if KEYWORDS.contains(&name) { format!("r#{name}") } else { name.to_string() }
 }

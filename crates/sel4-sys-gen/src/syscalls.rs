@@ -17,10 +17,8 @@ pub struct Syscall {
 pub fn parse(text: &str, config: &Config) -> Result<Vec<Syscall>> {
     let document = Document::parse(text)?;
     let api = if config.is_defined("KERNEL_MCS") { "api-mcs" } else { "api-master" };
-    let sections = document
-        .root_element()
-        .children()
-        .filter(|node| ["api", api, "debug"].contains(&node.tag_name().name()));
+    let sections =
+        document.root_element().children().filter(|node| ["api", api, "debug"].contains(&node.tag_name().name()));
     let mut number = 0;
     let mut calls = Vec::new();
     for group in sections.flat_map(|section| section.children()).filter(|node| node.has_tag_name("config")) {

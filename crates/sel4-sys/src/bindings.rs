@@ -1,8 +1,13 @@
 //! Generated: see the manual of the kernel for what the names mean.
 
-#![allow(missing_docs, non_camel_case_types, non_snake_case, non_upper_case_globals, reason = "the C headers' names")]
-#![allow(clippy::too_many_arguments, clippy::identity_op, clippy::precedence, reason = "generated")]
-#![allow(clippy::unnecessary_cast, clippy::erasing_op, clippy::let_unit_value, unused_parens, reason = "generated")]
+#![allow(
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    reason = "the C headers' names"
+)]
+#![allow(clippy::all, unused_parens, reason = "generated")]
 
 use crate::syscall::{get_mr, invoke, set_cap, set_mr};
 use crate::{seL4_CPtr, seL4_Word};

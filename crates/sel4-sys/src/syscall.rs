@@ -7,13 +7,13 @@
 //! A process has one thread and one IPC buffer, so its address is a plain static, set once by the run-time.
 
 use core::arch::asm;
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::cell::{Cell, UnsafeCell};
 
 use crate::bindings::{
-    Error, offsetof_seL4_IPCBuffer_caps_or_badges, offsetof_seL4_IPCBuffer_msg, offsetof_seL4_IPCBuffer_receiveCNode,
-    offsetof_seL4_IPCBuffer_receiveDepth, offsetof_seL4_IPCBuffer_receiveIndex, seL4_MessageInfo_get_label,
-    seL4_MessageInfo_t, seL4_MsgMaxExtraCaps, seL4_MsgMaxLength, seL4_SysCall, sizeof_seL4_IPCBuffer,
+    Error, offsetof_seL4_IPCBuffer_caps_or_badges, offsetof_seL4_IPCBuffer_msg,
+    offsetof_seL4_IPCBuffer_receiveCNode, offsetof_seL4_IPCBuffer_receiveDepth,
+    offsetof_seL4_IPCBuffer_receiveIndex, seL4_MessageInfo_get_label, seL4_MessageInfo_t,
+    seL4_MsgMaxExtraCaps, seL4_MsgMaxLength, seL4_SysCall, sizeof_seL4_IPCBuffer,
 };
 use crate::{seL4_CPtr, seL4_Word};
 
@@ -53,14 +53,24 @@ pub fn call(number: seL4_Word, dest: seL4_CPtr, info: seL4_Word, mrs: [seL4_Word
             options(nostack),
         );
     }
-    Received { badge, info: tag, mrs: [mr0, mr1, mr2, mr3] }
+    Received {
+        badge,
+        info: tag,
+        mrs: [mr0, mr1, mr2, mr3],
+    }
 }
 
 /// Calls a kernel object. On an error, the first message words, which may hold details, go to the IPC buffer.
 #[inline(always)]
-pub fn invoke(service: seL4_CPtr, info: seL4_MessageInfo_t, mrs: [seL4_Word; 4]) -> Result<[seL4_Word; 4], Error> {
+pub fn invoke(
+    service: seL4_CPtr,
+    info: seL4_MessageInfo_t,
+    mrs: [seL4_Word; 4],
+) -> Result<[seL4_Word; 4], Error> {
     let answer = call(seL4_SysCall, service, info.words[0], mrs);
-    let label = seL4_MessageInfo_get_label(seL4_MessageInfo_t { words: [answer.info] });
+    let label = seL4_MessageInfo_get_label(seL4_MessageInfo_t {
+        words: [answer.info],
+    });
     match Error::check(label) {
         Ok(()) => Ok(answer.mrs),
         Err(error) => {
@@ -78,8 +88,13 @@ struct Unset(UnsafeCell<[u8; sizeof_seL4_IPCBuffer]>);
 // SAFETY: reached by one thread only, like the IPC buffer that it stands in for.
 unsafe impl Sync for Unset {}
 
+/// Where the IPC buffer is. Not an atomic: the compiler may read it once for several words.
+struct Address(Cell<*mut u8>);
+// SAFETY: written once, before there is anything else to run, by the process's only thread.
+unsafe impl Sync for Address {}
+
 static UNSET: Unset = Unset(UnsafeCell::new([0; sizeof_seL4_IPCBuffer]));
-static IPC_BUFFER: AtomicPtr<u8> = AtomicPtr::new(UNSET.0.get().cast());
+static IPC_BUFFER: Address = Address(Cell::new(UNSET.0.get().cast()));
 
 /// Names the thread's IPC buffer.
 ///
@@ -87,13 +102,13 @@ static IPC_BUFFER: AtomicPtr<u8> = AtomicPtr::new(UNSET.0.get().cast());
 /// `buffer` is the address at which the kernel was told to find this thread's IPC buffer; it stays mapped and
 /// writable; nothing else in the program refers to it; the process has no other thread.
 pub unsafe fn set_ipc_buffer(buffer: *mut u8) {
-    IPC_BUFFER.store(buffer, Ordering::Relaxed);
+    IPC_BUFFER.0.set(buffer);
 }
 
 /// The address of the IPC buffer.
 #[inline(always)]
 pub fn ipc_buffer() -> *mut u8 {
-    IPC_BUFFER.load(Ordering::Relaxed)
+    IPC_BUFFER.0.get()
 }
 
 /// The word at `offset` bytes, inside the buffer and aligned.
@@ -157,7 +172,11 @@ pub fn set_receive_path(root: seL4_CPtr, index: seL4_CPtr, depth: seL4_Word) {
 pub fn write_message(first: usize, bytes: &[u8]) -> usize {
     let len = bytes.len().min(room(first));
     // SAFETY: inside the buffer, by `room`, and no reference to it exists, so `bytes` is elsewhere.
-    unsafe { word(offsetof_seL4_IPCBuffer_msg + 8 * first).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), len) };
+    unsafe {
+        word(offsetof_seL4_IPCBuffer_msg + 8 * first)
+            .cast::<u8>()
+            .copy_from_nonoverlapping(bytes.as_ptr(), len)
+    };
     len
 }
 
@@ -166,7 +185,11 @@ pub fn write_message(first: usize, bytes: &[u8]) -> usize {
 pub fn read_message(first: usize, bytes: &mut [u8]) -> usize {
     let len = bytes.len().min(room(first));
     // SAFETY: as for `write_message`.
-    unsafe { word(offsetof_seL4_IPCBuffer_msg + 8 * first).cast::<u8>().copy_to_nonoverlapping(bytes.as_mut_ptr(), len) };
+    unsafe {
+        word(offsetof_seL4_IPCBuffer_msg + 8 * first)
+            .cast::<u8>()
+            .copy_to_nonoverlapping(bytes.as_mut_ptr(), len)
+    };
     len
 }
 

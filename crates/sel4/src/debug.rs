@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use crate::{CPtr, cap};
 #[cfg(any(debug_build, printing))]
 use crate::sys::{self, syscall::call};
+use crate::{CPtr, cap};
 
 /// Writes a byte to the kernel's console.
 #[inline]

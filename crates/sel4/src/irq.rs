@@ -60,7 +60,12 @@ impl cap::IrqControl {
 
     /// Puts a handler for a message-signalled interrupt into `slot`. `vector` as for
     /// [`irq_control_get_ioapic`](Self::irq_control_get_ioapic).
-    pub fn irq_control_get_msi(self, slot: &AbsoluteCPtr, source: MsiSource, vector: Word) -> Result<()> {
+    pub fn irq_control_get_msi(
+        self,
+        slot: &AbsoluteCPtr,
+        source: MsiSource,
+        vector: Word,
+    ) -> Result<()> {
         sys::seL4_IRQControl_GetMSI(
             self.bits(),
             slot.root().bits(),

@@ -107,7 +107,13 @@ impl ObjectBlueprint {
 impl cap::Untyped {
     /// Makes `count` objects from this memory, and puts their capabilities into the CNode at `cnode`, from slot
     /// `first` on.
-    pub fn untyped_retype(self, what: &ObjectBlueprint, cnode: &AbsoluteCPtr, first: usize, count: usize) -> Result<()> {
+    pub fn untyped_retype(
+        self,
+        what: &ObjectBlueprint,
+        cnode: &AbsoluteCPtr,
+        first: usize,
+        count: usize,
+    ) -> Result<()> {
         sys::seL4_Untyped_Retype(
             self.bits(),
             what.ty(),

@@ -3,9 +3,9 @@
 //! [`vm_enter`](cap::VCpu::vm_enter) is the hot path: one system call, four words each way in registers. What else an
 //! exit tells stays in the IPC buffer until it is asked for.
 
-use crate::{Badge, Result, Word, cap, sys};
 #[cfg(not(vtx))]
 use crate::vspace::without_vtx;
+use crate::{Badge, Result, Word, cap, sys};
 
 /// The general registers of a 32-bit guest, but for the stack pointer.
 pub type VCpuContext = sys::seL4_VCPUContext;
@@ -109,11 +109,18 @@ impl cap::VCpu {
         let mrs = [enter.rip, enter.primary_controls, enter.entry_info, 0];
         let back = sys::syscall::call(sys::seL4_SysVMEnter, self.bits(), 0, mrs);
         let [rip, primary_controls, entry_info, reason] = back.mrs;
-        let guest = VmEnter { rip, primary_controls, entry_info };
+        let guest = VmEnter {
+            rip,
+            primary_controls,
+            entry_info,
+        };
         if back.info == sys::SEL4_VMENTER_RESULT_FAULT {
             VmEnterResult::Fault(VmFault { guest, reason })
         } else {
-            VmEnterResult::Signal { badge: back.badge, guest }
+            VmEnterResult::Signal {
+                badge: back.badge,
+                guest,
+            }
         }
     }
 
@@ -153,7 +160,12 @@ impl cap::VCpu {
     /// Lets the guest use the ports `first` to `last` of `ports` without an exit.
     pub fn vcpu_enable_io_port(self, ports: cap::IoPort, first: u16, last: u16) -> Result<()> {
         #[cfg(vtx)]
-        return sys::seL4_X86_VCPU_EnableIOPort(self.bits(), ports.bits(), first.into(), last.into());
+        return sys::seL4_X86_VCPU_EnableIOPort(
+            self.bits(),
+            ports.bits(),
+            first.into(),
+            last.into(),
+        );
         #[cfg(not(vtx))]
         return without_vtx((ports, first, last));
     }
