@@ -7,8 +7,9 @@
 set(flags -fcommon -fno-stack-protector -fcf-protection=none -mno-red-zone)
 # gcc may turn the loop inside the kernel's own memset into a call of memset.
 list(APPEND flags -fno-tree-loop-distribute-patterns)
-# Assertions name files: keep the build tree's path out, so that two build trees give the same kernel.
-list(APPEND flags -ffile-prefix-map=${SOURCE}/= -ffile-prefix-map=${CMAKE_BINARY_DIR}/=)
+# Assertions and debug information name files: keep the build tree's path out, so that two trees give the same kernel.
+set(relative_paths -ffile-prefix-map=${SOURCE}/=)
+list(APPEND flags ${relative_paths} -fdebug-prefix-map=${CMAKE_BINARY_DIR}/kernel=.)
 set(debug "")
 if(BUILD STREQUAL "debug")
     set(debug DEBUG=1)
@@ -27,7 +28,7 @@ add_custom_command(OUTPUT kernel/kernel.elf kernel/kernel32.elf
     COMMAND ${CMAKE_COMMAND} -E copy generated/autoconf.h ${SOURCE}/include/plat/pc99/autoconf.h
     COMMAND ${CMAKE_COMMAND} -E chdir kernel
             ${CMAKE_COMMAND} -E env --unset=MAKEFLAGS --unset=MAKELEVEL PATH=${SHIM}:$ENV{PATH}
-            "CFLAGS=${flags}"
+            "CFLAGS=${flags}" CPPFLAGS=${relative_paths}
             ${MAKE} --silent -f ${SOURCE}/Makefile SOURCE_ROOT=${SOURCE} ARCH=x86 SEL4_ARCH=x86_64 PLAT=pc99
             ${debug} PYTHON=${PYTHON} "WARNINGS=${warnings}" kernel.elf
     # A 64-bit kernel whose first instructions are 32-bit code: QEMU's -kernel, and some multiboot loaders, take it only

@@ -27,7 +27,7 @@ endif()
 # Everything that decides what the kernel is, in one hash.
 file(GLOB PATCHES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/patches/*.patch)
 list(SORT PATCHES)
-set(inputs "${config_header}")
+set(inputs "${config_header}${config_json}")
 foreach(patch IN LISTS PATCHES)
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${patch})
     file(SHA256 ${patch} hash)
