@@ -20,7 +20,7 @@ use rustix::process::Pid;
 use crate::console::Console;
 use crate::project::{self, Project};
 use crate::{interrupt, process};
-use config::{Board, Serial};
+use config::{Board, Pace, Serial};
 use log::Ending;
 
 /// What to boot, and how.
@@ -34,6 +34,8 @@ pub struct Options {
     pub memory_mib: u32,
     /// Whether the console takes input. Without it, a run is the same every time.
     pub input: bool,
+    /// Whether time passes as on the host's clock or as fast as it can.
+    pub pace: Pace,
     /// Further lines for the configuration file: disks, network cards.
     pub extra: Vec<String>,
     /// Whether the console's output also goes to our standard output.
@@ -48,6 +50,7 @@ impl Options {
             iso: iso.to_path_buf(),
             memory_mib: 1024,
             input: true,
+            pace: Pace::Free,
             extra: Vec::new(),
             show: false,
         }
@@ -72,46 +75,32 @@ impl Machine {
     /// Switches a board on.
     pub fn boot(project: &Project, options: &Options) -> Result<Self> {
         let (dir, lock) = free_directory(project, &options.name)?;
-        let preload = preload(project)?;
-        let listener = if options.input {
-            Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic()?)
-        } else {
-            None
+        let preload = match options.pace {
+            Pace::Free => Some(preload(project)?),
+            // The preload's clock is made up; this pace needs the real one.
+            Pace::RealTime => None,
         };
+        let listener =
+            if options.input { Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic()?) } else { None };
         let serial = match &listener {
             Some(listener) => Serial::Socket(listener.local_addr().into_diagnostic()?),
             None => Serial::File("serial.txt".into()),
         };
-        let (iso, memory_mib, extra) = (
-            options.iso.clone(),
-            options.memory_mib,
-            options.extra.clone(),
-        );
-        let board = Board {
-            iso,
-            memory_mib,
-            serial,
-            extra,
-        };
+        let (iso, memory_mib, extra) = (options.iso.clone(), options.memory_mib, options.extra.clone());
+        let board = Board { iso, memory_mib, serial, pace: options.pace, extra };
         project::write(&dir.join("bochsrc"), config::bochsrc(&board).as_bytes())?;
         project::write(&dir.join("debugger"), b"c\nq\n")?;
-        let mut child = start(&dir, &preload)?;
+        let mut child = start(&dir, preload.as_deref())?;
         let group = Pid::from_child(&child);
         interrupt::remember_group(group);
         let console = match listener {
-            Some(listener) => accept(&listener, &mut child, &dir)
-                .and_then(|com1| Console::socket(com1, &dir, options.show)),
+            Some(listener) => {
+                accept(&listener, &mut child, &dir).and_then(|com1| Console::socket(com1, &dir, options.show))
+            }
             None => Console::file(&dir, options.show),
         };
         let console = console.inspect_err(|_| interrupt::kill_group(group))?;
-        Ok(Self {
-            dir,
-            child,
-            group,
-            ended: None,
-            console,
-            _lock: lock,
-        })
+        Ok(Self { dir, child, group, ended: None, console, _lock: lock })
     }
 
     /// Waits for the board to end by itself; `None` when the time is over before.
@@ -133,11 +122,7 @@ impl Machine {
         if self.ended.is_none()
             && let Some(status) = self.child.try_wait().into_diagnostic()?
         {
-            let clean = if status.success() {
-                Ending::PowerOff
-            } else {
-                Ending::Died(status.to_string())
-            };
+            let clean = if status.success() { Ending::PowerOff } else { Ending::Died(status.to_string()) };
             self.ended = Some(log::ending(&self.log()).unwrap_or(clean));
             self.console.wait_for_end(Duration::from_secs(2));
         }
@@ -152,8 +137,7 @@ impl Machine {
 
     /// The emulator's log so far. It is buffered: complete only after the end.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.dir.join("bochs.log")).unwrap_or_default())
-            .into_owned()
+        String::from_utf8_lossy(&std::fs::read(self.dir.join("bochs.log")).unwrap_or_default()).into_owned()
     }
 
     /// The run's directory.
@@ -173,19 +157,9 @@ impl Machine {
             Ending::Panic(text) => format!("the emulated board stopped: {text}"),
             Ending::Died(status) => format!("Bochs ended by itself, {status}"),
         };
-        let said = last_lines(
-            &std::fs::read(self.dir.join("bochs.out")).unwrap_or_default(),
-            6,
-        );
-        let help = format!(
-            "see bochs.log, bochs.out and console.txt in {}\n{said}",
-            self.dir.display()
-        );
-        miette!(
-            help = help,
-            "{what}\nThe console's last lines:\n{}",
-            last_lines(&self.console.transcript(), 15)
-        )
+        let said = last_lines(&std::fs::read(self.dir.join("bochs.out")).unwrap_or_default(), 6);
+        let help = format!("see bochs.log, bochs.out and console.txt in {}\n{said}", self.dir.display());
+        miette!(help = help, "{what}\nThe console's last lines:\n{}", last_lines(&self.console.transcript(), 15))
     }
 }
 
@@ -205,15 +179,9 @@ pub fn last_lines(bytes: &[u8], count: usize) -> String {
 /// An empty directory for a run, and the lock by which others see that it is taken.
 fn free_directory(project: &Project, name: &str) -> Result<(PathBuf, File)> {
     for number in 1.. {
-        let name = if number == 1 {
-            name.to_owned()
-        } else {
-            format!("{name}-{number}")
-        };
+        let name = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
         let dir = project.run(&name);
-        std::fs::create_dir_all(&dir)
-            .into_diagnostic()
-            .wrap_err_with(|| format!("cannot create {}", dir.display()))?;
+        std::fs::create_dir_all(&dir).into_diagnostic().wrap_err_with(|| format!("cannot create {}", dir.display()))?;
         let lock = File::create(dir.with_added_extension("lock")).into_diagnostic()?;
         if lock.try_lock().is_ok() {
             std::fs::remove_dir_all(&dir).into_diagnostic()?;
@@ -233,49 +201,28 @@ fn preload(project: &Project) -> Result<PathBuf> {
         return Ok(library);
     }
     // Two runs may come here at once: compile aside, then put it in place in one step.
-    let scratch = project
-        .target
-        .join(format!("determinism-{:?}.so", std::thread::current().id()));
+    let scratch = project.target.join(format!("determinism-{:?}.so", std::thread::current().id()));
     project::write(&source.with_extension("tmp.c"), SOURCE.as_bytes())?;
     let mut compile = Command::new("gcc");
-    compile
-        .args(["-shared", "-fPIC", "-O1", "-Wall", "-o"])
-        .arg(&scratch)
-        .arg(source.with_extension("tmp.c"));
+    compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(&scratch).arg(source.with_extension("tmp.c"));
     process::output(compile)?;
     std::fs::rename(&scratch, &library).into_diagnostic()?;
     project::write(&source, SOURCE.as_bytes())?;
     Ok(library)
 }
 
-fn start(dir: &Path, preload: &Path) -> Result<Child> {
+fn start(dir: &Path, preload: Option<&Path>) -> Result<Child> {
     let output = File::create(dir.join("bochs.out")).into_diagnostic()?;
     // setpriv (of util-linux, always there): the emulator must not outlive us, however we end.
     let mut command = Command::new("setpriv");
-    command.args([
-        "--pdeathsig",
-        "KILL",
-        "bochs-bin",
-        "-q",
-        "-f",
-        "bochsrc",
-        "-rc",
-        "debugger",
-    ]);
-    command
-        .current_dir(dir)
-        .env("LD_PRELOAD", preload)
-        .process_group(0);
-    command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().into_diagnostic()?)
-        .stderr(output);
+    command.args(["--pdeathsig", "KILL", "bochs-bin", "-q", "-f", "bochsrc", "-rc", "debugger"]);
+    command.current_dir(dir).process_group(0);
+    if let Some(library) = preload {
+        command.env("LD_PRELOAD", library);
+    }
+    command.stdin(Stdio::null()).stdout(output.try_clone().into_diagnostic()?).stderr(output);
     command.spawn().map_err(|error| {
-        miette!(
-            help = "`cargo xtask setup` installs Bochs",
-            "cannot start `{}`: {error}",
-            process::show(&command)
-        )
+        miette!(help = "`cargo xtask setup` installs Bochs", "cannot start `{}`: {error}", process::show(&command))
     })
 }
 
@@ -292,13 +239,8 @@ fn accept(listener: &TcpListener, child: &mut Child, dir: &Path) -> Result<TcpSt
         let ended = child.try_wait().into_diagnostic()?;
         if ended.is_some() || Instant::now() > deadline {
             let output = std::fs::read(dir.join("bochs.out")).unwrap_or_default();
-            let what = if ended.is_some() {
-                "ended"
-            } else {
-                "is silent"
-            };
-            let help =
-                "`cargo xtask doctor` shows whether Bochs and its BIOS packages are installed";
+            let what = if ended.is_some() { "ended" } else { "is silent" };
+            let help = "`cargo xtask doctor` shows whether Bochs and its BIOS packages are installed";
             return Err(miette!(
                 help = help,
                 "Bochs {what} before the first instruction:\n{}",

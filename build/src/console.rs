@@ -70,37 +70,17 @@ impl Console {
     pub fn socket(stream: TcpStream, dir: &Path, show: bool) -> Result<Self> {
         let reader = stream.try_clone().into_diagnostic()?;
         let copy = File::create(dir.join("console.txt")).into_diagnostic()?;
-        Ok(Self::collect(
-            reader,
-            Some(stream),
-            vec![Box::new(copy)],
-            show,
-        ))
+        Ok(Self::collect(reader, Some(stream), vec![Box::new(copy)], show))
     }
 
     /// The console that Bochs writes to serial.txt in `dir`: it cannot be typed at.
     pub fn file(dir: &Path, show: bool) -> Result<Self> {
         let path = dir.join("serial.txt");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .into_diagnostic()?;
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path).into_diagnostic()?;
         let printed = Shared::default();
-        let tail = Tail {
-            file,
-            printed: Arc::downgrade(&printed),
-        };
+        let tail = Tail { file, printed: Arc::downgrade(&printed) };
         let copy = File::create(dir.join("console.txt")).into_diagnostic()?;
-        Ok(Self::collect_into(
-            printed,
-            tail,
-            None,
-            vec![Box::new(copy)],
-            show,
-        ))
+        Ok(Self::collect_into(printed, tail, None, vec![Box::new(copy)], show))
     }
 
     fn collect(
@@ -144,36 +124,20 @@ impl Console {
                 }
             }
         });
-        Self {
-            printed,
-            input,
-            cursor: 0,
-            commands: 0,
-            prompts: Vec::new(),
-        }
+        Self { printed, input, cursor: 0, commands: 0, prompts: Vec::new() }
     }
 
     /// Waits until `text` is printed, and returns what came before it. The next call looks behind it.
     pub fn expect(&mut self, text: &str, limit: Duration) -> Result<String, Failure> {
-        let (before, length) = self.wait_until(limit, |fresh| {
-            Some((find(fresh, text.as_bytes())?, text.len()))
-        })?;
+        let (before, length) = self.wait_until(limit, |fresh| Some((find(fresh, text.as_bytes())?, text.len())))?;
         let start = self.cursor;
         self.cursor += before + length;
-        let bytes = lock(&self.printed)
-            .bytes
-            .get(start..start + before)
-            .unwrap_or_default()
-            .to_vec();
+        let bytes = lock(&self.printed).bytes.get(start..start + before).unwrap_or_default().to_vec();
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Waits until `judge`, given everything behind the cursor, has an answer.
-    pub fn wait_until<T>(
-        &self,
-        limit: Duration,
-        judge: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<T, Failure> {
+    pub fn wait_until<T>(&self, limit: Duration, judge: impl Fn(&[u8]) -> Option<T>) -> Result<T, Failure> {
         let deadline = Instant::now() + limit;
         let mut state = lock(&self.printed);
         loop {
@@ -268,9 +232,7 @@ fn lock(shared: &Shared) -> MutexGuard<'_, Printed> {
 
 /// Where `needle` first occurs.
 pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes
-        .windows(needle.len().max(1))
-        .position(|window| window == needle)
+    bytes.windows(needle.len().max(1)).position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -297,10 +259,7 @@ mod tests {
     fn a_text_that_does_not_come_times_out() {
         let (reader, _writer) = io::pipe().unwrap();
         let mut console = Console::collect(reader, None, Vec::new(), false);
-        assert_eq!(
-            console.expect("x", Duration::from_millis(30)),
-            Err(Failure::TimedOut)
-        );
+        assert_eq!(console.expect("x", Duration::from_millis(30)), Err(Failure::TimedOut));
     }
 
     #[test]

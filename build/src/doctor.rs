@@ -24,11 +24,7 @@ impl Virtualisation {
     pub fn of_this_machine() -> Self {
         let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let (vmx, svm) = flags_in(&flags);
-        let kvm = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/kvm")
-            .is_ok();
+        let kvm = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
         Self { kvm, vmx, svm }
     }
 
@@ -36,47 +32,29 @@ impl Virtualisation {
     pub fn why_no_nested_vtx(self) -> Option<&'static str> {
         match (self.kvm, self.vmx, self.svm) {
             (true, true, _) => None,
-            (true, false, true) => {
-                Some("the processor is an AMD: KVM offers its guests SVM, and seL4 wants VT-x")
-            }
-            (true, false, false) => {
-                Some("/dev/kvm exists, but without VT-x or SVM behind it: it cannot nest")
-            }
-            (false, true, _) => {
-                Some("the processor has VT-x, but /dev/kvm is missing or not accessible")
-            }
+            (true, false, true) => Some("the processor is an AMD: KVM offers its guests SVM, and seL4 wants VT-x"),
+            (true, false, false) => Some("/dev/kvm exists, but without VT-x or SVM behind it: it cannot nest"),
+            (false, true, _) => Some("the processor has VT-x, but /dev/kvm is missing or not accessible"),
             (false, false, _) => Some("the processor shows no VT-x"),
         }
     }
 }
 
 fn flags_in(cpuinfo: &str) -> (bool, bool) {
-    let flags = cpuinfo
-        .lines()
-        .find(|line| line.starts_with("flags"))
-        .unwrap_or_default();
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
     let has = |wanted| flags.split_whitespace().any(|flag| flag == wanted);
     (has("vmx"), has("svm"))
 }
 
 /// The whole report, ready to print.
 pub fn report() -> Result<String> {
-    Ok(describe(
-        &system_name(),
-        &packages::installed()?,
-        Virtualisation::of_this_machine(),
-    ))
+    Ok(describe(&system_name(), &packages::installed()?, Virtualisation::of_this_machine()))
 }
 
 fn system_name() -> String {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let name = release
-        .lines()
-        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map_or_else(
-        || "an unknown system".into(),
-        |name| name.trim_matches('"').to_owned(),
-    )
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "an unknown system".into(), |name| name.trim_matches('"').to_owned())
 }
 
 fn describe(system: &str, installed: &BTreeSet<String>, machine: Virtualisation) -> String {
@@ -84,16 +62,8 @@ fn describe(system: &str, installed: &BTreeSet<String>, machine: Virtualisation)
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // Writing to a String cannot fail.
     let _ = writeln!(text, "System      {system}, {cores} cores");
-    let install = if rustix::process::geteuid().is_root() {
-        "as root"
-    } else {
-        "with sudo"
-    };
-    let apt = if process::exists("apt-get") {
-        install
-    } else {
-        "no apt-get: by hand"
-    };
+    let install = if rustix::process::geteuid().is_root() { "as root" } else { "with sudo" };
+    let apt = if process::exists("apt-get") { install } else { "no apt-get: by hand" };
     let _ = writeln!(text, "Packages    installed through apt, {apt}");
     for purpose in Purpose::ALL {
         let wanted = packages::for_purposes(&[purpose]);
@@ -104,51 +74,30 @@ fn describe(system: &str, installed: &BTreeSet<String>, machine: Virtualisation)
             let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
             format!("missing: {}", names.join(" "))
         };
-        let optional = if purpose.is_optional() {
-            " (optional)"
-        } else {
-            ""
-        };
+        let optional = if purpose.is_optional() { " (optional)" } else { "" };
         let _ = writeln!(text, "  {:24}{verdict}{optional}", purpose.describe());
     }
     let yes_no = |have| if have { "yes" } else { "no" };
-    let (kvm, vmx, svm) = (
-        yes_no(machine.kvm),
-        yes_no(machine.vmx),
-        yes_no(machine.svm),
-    );
+    let (kvm, vmx, svm) = (yes_no(machine.kvm), yes_no(machine.vmx), yes_no(machine.svm));
     let _ = writeln!(text, "Processor   VT-x {vmx}, SVM {svm}, /dev/kvm {kvm}");
     text.push_str(&where_what_runs(installed, machine));
     let missing = packages::missing(&packages::for_purposes(&Purpose::ALL), installed);
     if !missing.is_empty() {
-        let _ = writeln!(
-            text,
-            "To install  cargo xtask setup, or: {}",
-            setup::by_hand(&missing)
-        );
+        let _ = writeln!(text, "To install  cargo xtask setup, or: {}", setup::by_hand(&missing));
     }
     text
 }
 
 fn where_what_runs(installed: &BTreeSet<String>, machine: Virtualisation) -> String {
-    let complete =
-        |purpose| packages::missing(&packages::for_purposes(&[purpose]), installed).is_empty();
-    let bochs = if complete(Purpose::Bochs) {
-        "yes"
-    } else {
-        "after `cargo xtask setup`"
-    };
+    let complete = |purpose| packages::missing(&packages::for_purposes(&[purpose]), installed).is_empty();
+    let bochs = if complete(Purpose::Bochs) { "yes" } else { "after `cargo xtask setup`" };
     let qemu = complete(Purpose::Qemu);
     let kvm = match machine.why_no_nested_vtx() {
         None if qemu => "yes".into(),
         None => "after installing qemu-system-x86".into(),
         Some(reason) => format!("no: {reason}"),
     };
-    let tcg = if qemu {
-        "yes"
-    } else {
-        "after installing qemu-system-x86"
-    };
+    let tcg = if qemu { "yes" } else { "after installing qemu-system-x86" };
     format!(
         "Runs here\n  Bochs, all systems      {bochs} (emulates VT-x on any host)\n  \
          QEMU with KVM           {kvm}\n  QEMU, IOMMU tests only  {tcg} (emulates VT-d, but no VT-x)\n"
@@ -159,37 +108,18 @@ fn where_what_runs(installed: &BTreeSet<String>, machine: Virtualisation) -> Str
 mod tests {
     use super::*;
 
-    const NOTHING: Virtualisation = Virtualisation {
-        kvm: false,
-        vmx: false,
-        svm: false,
-    };
+    const NOTHING: Virtualisation = Virtualisation { kvm: false, vmx: false, svm: false };
 
     #[test]
     fn a_kvm_without_vtx_is_called_useless() {
-        let text = describe(
-            "Debian",
-            &BTreeSet::new(),
-            Virtualisation {
-                kvm: true,
-                ..NOTHING
-            },
-        );
+        let text = describe("Debian", &BTreeSet::new(), Virtualisation { kvm: true, ..NOTHING });
         assert!(text.contains("it cannot nest"), "{text}");
     }
 
     #[test]
     fn an_intel_host_with_kvm_runs_qemu() {
         let installed = BTreeSet::from(["qemu-system-x86".to_owned()]);
-        let text = describe(
-            "Debian",
-            &installed,
-            Virtualisation {
-                kvm: true,
-                vmx: true,
-                svm: false,
-            },
-        );
+        let text = describe("Debian", &installed, Virtualisation { kvm: true, vmx: true, svm: false });
         assert!(text.contains("QEMU with KVM           yes"), "{text}");
     }
 
@@ -203,9 +133,6 @@ mod tests {
 
     #[test]
     fn flags_are_whole_words() {
-        assert_eq!(
-            flags_in("model name\t: X\nflags\t\t: fpu vmx_foo svm\nvmx flags\t: vnmi\n"),
-            (false, true)
-        );
+        assert_eq!(flags_in("model name\t: X\nflags\t\t: fpu vmx_foo svm\nvmx flags\t: vnmi\n"), (false, true));
     }
 }

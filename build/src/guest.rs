@@ -28,9 +28,7 @@ pub fn kernel(project: &Project, name: &str, description: &Path) -> Result<PathB
         return Ok(path);
     }
     Err(miette!(
-        help = format!(
-            "`kernel` is a bzImage, a vmlinux, or \"{DEFAULT_KERNEL}\" for the default guest's"
-        ),
+        help = format!("`kernel` is a bzImage, a vmlinux, or \"{DEFAULT_KERNEL}\" for the default guest's"),
         "{} names the kernel {}, which is not there",
         description.display(),
         path.display()

@@ -47,11 +47,7 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     let memory_mib = memory_mib(&system);
     write_simulate(&dir.join("simulate"), memory_mib)?;
     step.done();
-    Ok(Image {
-        system: system.name,
-        iso,
-        memory_mib,
-    })
+    Ok(Image { system: system.name, iso, memory_mib })
 }
 
 /// The root task with the bundle in it: specification, every server, every guest image.
@@ -70,12 +66,7 @@ pub fn make_root_task_image(
         let program = system.program(&part);
         let path = match built.get(program) {
             Some(path) => path.clone(),
-            None => system
-                .source
-                .path
-                .parent()
-                .unwrap_or(&project.root)
-                .join(program),
+            None => system.source.path.parent().unwrap_or(&project.root).join(program),
         };
         files.elfs.insert(program.to_owned(), project::read(&path)?);
     }
@@ -84,18 +75,13 @@ pub fn make_root_task_image(
         files.images.insert(image.name, project::read(&path)?);
     }
     let bundle = host::compile(system, &files)?;
-    let root_task = built
-        .get("root-task")
-        .ok_or_else(|| miette!("cargo built no root-task"))?;
+    let root_task = built.get("root-task").ok_or_else(|| miette!("cargo built no root-task"))?;
     let image = dir.join("root-task");
     let mut strip = Command::new("objcopy");
     strip.arg("--strip-debug").arg(root_task).arg(&image);
     process::output(strip)?;
     let elf = with_bundle(project::read(&image)?, &bundle.bytes).ok_or_else(|| {
-        miette!(
-            "{} has no empty segment for the bundle (see crates/image-link)",
-            root_task.display()
-        )
+        miette!("{} has no empty segment for the bundle (see crates/image-link)", root_task.display())
     })?;
     project::write(&image, &elf)?;
     Ok(image)
@@ -109,26 +95,10 @@ pub fn cargo_build(
     build: Build,
 ) -> Result<BTreeMap<String, PathBuf>> {
     let own = std::env::var_os("SEL4_PREFIX").is_some();
-    let target = project
-        .target
-        .join("servers")
-        .join(if own { "own-prefix" } else { build.name() });
+    let target = project.target.join("servers").join(if own { "own-prefix" } else { build.name() });
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .current_dir(&project.root)
-        .env("SEL4_PREFIX", prefix.dir())
-        .env("CARGO_TERM_COLOR", "never");
-    cargo
-        .args([
-            "build",
-            "--profile",
-            "image",
-            "--features",
-            "image",
-            "--bins",
-            "--target-dir",
-        ])
-        .arg(&target);
+    cargo.current_dir(&project.root).env("SEL4_PREFIX", prefix.dir()).env("CARGO_TERM_COLOR", "never");
+    cargo.args(["build", "--profile", "image", "--features", "image", "--bins", "--target-dir"]).arg(&target);
     for package in packages {
         cargo.args(["--package", package]);
     }
@@ -138,24 +108,14 @@ pub fn cargo_build(
 }
 
 /// The file of a guest's image, fetched, made or decompressed as its origin and form say.
-fn guest_image(
-    project: &Project,
-    origin: &Origin,
-    form: Form,
-    description: &Path,
-) -> Result<PathBuf> {
+fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Path) -> Result<PathBuf> {
     let path = match origin {
         Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project)?,
         Origin::Stock(Stock::DebianBusybox) => guest::initramfs(project, None)?,
         Origin::File(path) if path.is_file() => path.clone(),
         Origin::File(path) => {
             let help = "paths in a description are relative to its folder";
-            return Err(miette!(
-                help = help,
-                "{} names {}, which is not there",
-                description.display(),
-                path.display()
-            ));
+            return Err(miette!(help = help, "{} names {}, which is not there", description.display(), path.display()));
         }
     };
     match form {
@@ -169,27 +129,18 @@ fn guest_image(
 fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
     let field = |elf: &[u8], at: usize, width: usize| {
         let bytes = elf.get(at..at + width)?;
-        Some(
-            bytes
-                .iter()
-                .rev()
-                .fold(0u64, |value, byte| value << 8 | u64::from(*byte)),
-        )
+        Some(bytes.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte)))
     };
     // ELF64 (System V ABI, chapters 4 and 5): e_phoff, e_phentsize, e_phnum; then p_type, p_offset, p_filesz, p_memsz.
-    let (table, size, count) = (
-        field(&elf, 32, 8)? as usize,
-        field(&elf, 54, 2)? as usize,
-        field(&elf, 56, 2)? as usize,
-    );
+    let (table, size, count) =
+        (field(&elf, 32, 8)? as usize, field(&elf, 54, 2)? as usize, field(&elf, 56, 2)? as usize);
     let headers: Vec<usize> = (0..count).map(|n| table + n * size).collect();
     let empty = |at: &usize| field(&elf, *at, 4) == Some(1) && field(&elf, at + 40, 8) == Some(0);
     let header = headers.into_iter().find(empty)?;
     elf.resize(elf.len().next_multiple_of(4096), 0);
     let (offset, length) = (elf.len() as u64, bundle.len() as u64);
     for (at, value) in [(8, offset), (32, length), (40, length)] {
-        elf.get_mut(header + at..header + at + 8)?
-            .copy_from_slice(&value.to_le_bytes());
+        elf.get_mut(header + at..header + at + 8)?.copy_from_slice(&value.to_le_bytes());
     }
     elf.extend_from_slice(bundle);
     Some(elf)
@@ -197,11 +148,7 @@ fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
 
 /// The guests' memory and as much again as the kernel, the servers and the images need, in steps of 128 MiB.
 fn memory_mib(system: &System) -> u32 {
-    let guests: u64 = system
-        .vms
-        .iter()
-        .map(|vm| vm.memory.get_ref().0 >> 20)
-        .sum();
+    let guests: u64 = system.vms.iter().map(|vm| vm.memory.get_ref().0 >> 20).sum();
     u32::try_from((guests + 256).next_multiple_of(128).max(512)).unwrap_or(u32::MAX)
 }
 

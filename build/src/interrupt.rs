@@ -32,11 +32,7 @@ pub fn clean_up() {
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
     if let Some(saved) = pending.terminal.take() {
-        let _ = rustix::termios::tcsetattr(
-            rustix::stdio::stdin(),
-            rustix::termios::OptionalActions::Now,
-            &saved,
-        );
+        let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), rustix::termios::OptionalActions::Now, &saved);
     }
 }
 
@@ -65,11 +61,7 @@ pub fn remember_terminal(saved: Termios) {
 pub fn restore_terminal() {
     let saved = pending().terminal.take();
     if let Some(saved) = saved {
-        let _ = rustix::termios::tcsetattr(
-            rustix::stdio::stdin(),
-            rustix::termios::OptionalActions::Now,
-            &saved,
-        );
+        let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), rustix::termios::OptionalActions::Now, &saved);
     }
 }
 

@@ -34,38 +34,24 @@ pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
     for file in LOADER.map(Path::new) {
         let name = file.file_name().unwrap_or_default();
         let bytes = project::read(file).map_err(|error| {
-            miette!(
-                help = "`cargo xtask setup` installs isolinux and syslinux-common",
-                "{error}: {}",
-                file.display()
-            )
+            miette!(help = "`cargo xtask setup` installs isolinux and syslinux-common", "{error}: {}", file.display())
         })?;
         project::write(&tree.join("isolinux").join(name), &bytes)?;
     }
     project::write(&tree.join("isolinux/isolinux.cfg"), MENU.as_bytes())?;
     let kernel32 = dir.join("kernel");
     let mut rewrite = Command::new("objcopy");
-    rewrite
-        .args(["--output-target", "elf32-i386"])
-        .arg(kernel)
-        .arg(&kernel32);
+    rewrite.args(["--output-target", "elf32-i386"]).arg(kernel).arg(&kernel32);
     process::output(rewrite)?;
     let image = dir.join("root-task");
     if image != root_task {
-        std::fs::copy(root_task, &image).map_err(|error| {
-            miette!(
-                "cannot copy {} to {}: {error}",
-                root_task.display(),
-                image.display()
-            )
-        })?;
+        std::fs::copy(root_task, &image)
+            .map_err(|error| miette!("cannot copy {} to {}: {error}", root_task.display(), image.display()))?;
     }
     std::fs::create_dir_all(tree.join("boot")).into_diagnostic()?;
     for (from, name) in [(&kernel32, "kernel"), (&image, "root-task")] {
         let to = tree.join("boot").join(name);
-        std::fs::hard_link(from, &to)
-            .or_else(|_| std::fs::copy(from, &to).map(|_| ()))
-            .into_diagnostic()?;
+        std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(|_| ())).into_diagnostic()?;
     }
     let iso = dir.join("system.iso");
     process::output(xorriso(&tree, &iso))?;
@@ -76,28 +62,9 @@ pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
 fn xorriso(tree: &Path, iso: &Path) -> Command {
     let mut command = Command::new("xorriso");
     command.env("SOURCE_DATE_EPOCH", "946684800");
-    command.args([
-        "-as",
-        "mkisofs",
-        "-quiet",
-        "-rational-rock",
-        "-V",
-        "PORTCULLIS",
-    ]);
-    command.args([
-        "-b",
-        "isolinux/isolinux.bin",
-        "-c",
-        "isolinux/boot.cat",
-        "-no-emul-boot",
-    ]);
-    command.args([
-        "-boot-load-size",
-        "4",
-        "-boot-info-table",
-        "--set_all_file_dates",
-        DATE,
-    ]);
+    command.args(["-as", "mkisofs", "-quiet", "-rational-rock", "-V", "PORTCULLIS"]);
+    command.args(["-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot"]);
+    command.args(["-boot-load-size", "4", "-boot-info-table", "--set_all_file_dates", DATE]);
     command.arg("-o").arg(iso).arg(tree);
     command
 }

@@ -40,9 +40,7 @@ pub struct Prefix {
 impl Prefix {
     /// Checks a directory.
     pub fn open(dir: &Path) -> Result<Self> {
-        let prefix = Self {
-            dir: dir.to_path_buf(),
-        };
+        let prefix = Self { dir: dir.to_path_buf() };
         if !prefix.kernel().is_file() {
             return Err(miette!(
                 help = "an seL4 prefix is what `cmake --install` of a configured seL4 leaves: bin/kernel.elf, libsel4/include",
@@ -77,21 +75,16 @@ const CONFIG: &str = "libsel4/include/kernel/gen_config.json";
 
 fn vtx_is_on(settings: &Path) -> Result<bool> {
     let bytes = project::read(settings)?;
-    let config: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| {
-        miette!(
-            "{} is not the kernel's configuration: {error}",
-            settings.display()
-        )
-    })?;
+    let config: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|error| miette!("{} is not the kernel's configuration: {error}", settings.display()))?;
     Ok(config["VTX"] == serde_json::Value::Bool(true))
 }
 
 /// The prefix to build against: the user's, or ours, built if it is not there or kernel-config/ has changed.
 pub fn prefix(project: &Project, build: Build) -> Result<Prefix> {
     match std::env::var_os("SEL4_PREFIX") {
-        Some(dir) => Prefix::open(Path::new(&dir)).map_err(|error| {
-            error.context("SEL4_PREFIX in the environment does not name a usable seL4 prefix")
-        }),
+        Some(dir) => Prefix::open(Path::new(&dir))
+            .map_err(|error| error.context("SEL4_PREFIX in the environment does not name a usable seL4 prefix")),
         None => make(project, build),
     }
 }
@@ -105,10 +98,7 @@ fn make(project: &Project, build: Build) -> Result<Prefix> {
         return Prefix::open(&dir);
     }
     setup::ensure(&[Purpose::Kernel])?;
-    let work = project
-        .target
-        .join("sel4")
-        .join(format!("build-{}", build.name()));
+    let work = project.target.join("sel4").join(format!("build-{}", build.name()));
     let mut configure = Command::new("cmake");
     configure.arg("-S").arg(&source).arg("-B").arg(&work);
     configure.arg(format!("-DBUILD={}", build.name()));
@@ -129,34 +119,23 @@ fn make(project: &Project, build: Build) -> Result<Prefix> {
 pub fn fingerprint(dir: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     for file in files_below(dir)? {
-        let name = file
-            .strip_prefix(dir)
-            .unwrap_or(&file)
-            .to_string_lossy()
-            .into_owned();
+        let name = file.strip_prefix(dir).unwrap_or(&file).to_string_lossy().into_owned();
         let bytes = project::read(&file)?;
         hash.update(format!("{name}\0{}\0", bytes.len()));
         hash.update(&bytes);
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir)
-        .map_err(|error| miette!("cannot list {}: {error}", dir.display()))?;
+    let entries = std::fs::read_dir(dir).map_err(|error| miette!("cannot list {}: {error}", dir.display()))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
             // What a tool leaves beside the sources (python's __pycache__, cargo's target) is no source.
-            let skip = path
-                .file_name()
-                .is_some_and(|name| name == "target" || name == "__pycache__");
+            let skip = path.file_name().is_some_and(|name| name == "target" || name == "__pycache__");
             if !skip {
                 files.extend(files_below(&path)?);
             }
@@ -187,24 +166,14 @@ mod tests {
     #[test]
     fn a_prefix_without_vtx_is_refused() {
         let dir = fake_prefix("off", r#"{ "VTX": false }"#);
-        assert!(
-            Prefix::open(&dir)
-                .unwrap_err()
-                .to_string()
-                .starts_with("VT-x is off in ")
-        );
+        assert!(Prefix::open(&dir).unwrap_err().to_string().starts_with("VT-x is off in "));
         std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
     fn a_prefix_that_does_not_mention_vtx_is_refused() {
         let dir = fake_prefix("silent", "{}");
-        assert!(
-            Prefix::open(&dir)
-                .unwrap_err()
-                .to_string()
-                .starts_with("VT-x is off in ")
-        );
+        assert!(Prefix::open(&dir).unwrap_err().to_string().starts_with("VT-x is off in "));
         std::fs::remove_dir_all(dir).unwrap();
     }
 

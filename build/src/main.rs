@@ -14,11 +14,7 @@ use xtask::{doctor, image, interrupt, map, run, setup, test};
 
 /// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -101,48 +97,21 @@ fn main() -> ExitCode {
 fn obey(command: Command) -> Result<ExitCode> {
     let project = Project::find()?;
     match command {
-        Command::Run {
-            system,
-            until,
-            exec,
-            timeout,
-            debug_kernel,
-        } => {
+        Command::Run { system, until, exec, timeout, debug_kernel } => {
             let timeout = timeout.map(Duration::from_secs);
-            run::run(
-                &project,
-                &run::Wishes {
-                    system,
-                    build: kernel_for(debug_kernel),
-                    until,
-                    exec,
-                    timeout,
-                },
-            )?;
+            run::run(&project, &run::Wishes { system, build: kernel_for(debug_kernel), until, exec, timeout })?;
         }
         Command::Test { filter, list } => {
             let filter = filter.unwrap_or_default();
-            return if list {
-                Ok(test::list(&filter))
-            } else {
-                test::run(&project, &filter)
-            };
+            return if list { Ok(test::list(&filter)) } else { test::run(&project, &filter) };
         }
-        Command::Image {
-            system,
-            debug_kernel,
-        } => {
+        Command::Image { system, debug_kernel } => {
             let image = image::build(&project, &system, kernel_for(debug_kernel))?;
             println!("{}", image.iso.display());
         }
         Command::Map { system, svg } => print!("{}", map::map(&project, &system, svg.as_deref())?),
         Command::Kernel { debug_kernel } => {
-            println!(
-                "{}",
-                kernel::prefix(&project, kernel_for(debug_kernel))?
-                    .dir()
-                    .display()
-            );
+            println!("{}", kernel::prefix(&project, kernel_for(debug_kernel))?.dir().display());
         }
         Command::Setup => {
             setup::ensure(&Purpose::ALL)?;

@@ -61,62 +61,26 @@ const fn package(purpose: Purpose, name: &'static str, why: &'static str) -> Pac
 pub const PACKAGES: &[Package] = &[
     package(Purpose::Kernel, "cmake", "drives the kernel build"),
     package(Purpose::Kernel, "make", "runs under cmake"),
-    package(
-        Purpose::Kernel,
-        "gcc",
-        "compiles the kernel, and the preload that makes Bochs repeatable",
-    ),
-    package(
-        Purpose::Kernel,
-        "libc6-dev",
-        "C headers for that preload, and Rust's linking",
-    ),
-    package(
-        Purpose::Kernel,
-        "binutils",
-        "objcopy: the loader wants the kernel as a 32-bit ELF",
-    ),
-    package(
-        Purpose::Kernel,
-        "python3",
-        "the kernel's generators are written in it",
-    ),
-    package(
-        Purpose::Kernel,
-        "python3-ply",
-        "the bitfield generator's parser",
-    ),
+    package(Purpose::Kernel, "gcc", "compiles the kernel, and the preload that makes Bochs repeatable"),
+    package(Purpose::Kernel, "libc6-dev", "C headers for that preload, and Rust's linking"),
+    package(Purpose::Kernel, "binutils", "objcopy: the loader wants the kernel as a 32-bit ELF"),
+    package(Purpose::Kernel, "python3", "the kernel's generators are written in it"),
+    package(Purpose::Kernel, "python3-ply", "the bitfield generator's parser"),
     package(Purpose::Kernel, "python3-six", "used by the generators"),
     package(Purpose::Kernel, "python3-tempita", "the kernel's templates"),
-    package(
-        Purpose::Kernel,
-        "libxml2-utils",
-        "xmllint checks the interface files",
-    ),
+    package(Purpose::Kernel, "libxml2-utils", "xmllint checks the interface files"),
     package(Purpose::Image, "xorriso", "writes ISO 9660"),
     package(Purpose::Image, "isolinux", "the boot sector of the ISO"),
-    package(
-        Purpose::Image,
-        "syslinux-common",
-        "mboot.c32, which loads multiboot kernels",
-    ),
+    package(Purpose::Image, "syslinux-common", "mboot.c32, which loads multiboot kernels"),
     package(Purpose::Bochs, "bochs", "the PC emulator with VT-x"),
     package(Purpose::Bochs, "bochsbios", "its BIOS"),
     package(Purpose::Bochs, "vgabios", "its VGA BIOS"),
-    package(
-        Purpose::Qemu,
-        "qemu-system-x86",
-        "emulates an IOMMU, which Bochs does not",
-    ),
+    package(Purpose::Qemu, "qemu-system-x86", "emulates an IOMMU, which Bochs does not"),
 ];
 
 /// The packages for some purposes.
 pub fn for_purposes(purposes: &[Purpose]) -> Vec<Package> {
-    PACKAGES
-        .iter()
-        .copied()
-        .filter(|package| purposes.contains(&package.purpose))
-        .collect()
+    PACKAGES.iter().copied().filter(|package| purposes.contains(&package.purpose)).collect()
 }
 
 /// What is installed on this machine, by name; empty where there is no dpkg.
@@ -137,27 +101,21 @@ fn parse_listing(listing: &str) -> BTreeSet<String> {
     let lines = listing.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let (status, name, rest) = (words.next()?, words.next()?, words.next());
-        (status.get(1..2) == Some("i") && status.len() <= 3 && rest.is_none())
-            .then(|| name.to_owned())
+        (status.get(1..2) == Some("i") && status.len() <= 3 && rest.is_none()).then(|| name.to_owned())
     });
     lines.collect()
 }
 
 /// Those of `wanted` that are not in `installed`.
 pub fn missing(wanted: &[Package], installed: &BTreeSet<String>) -> Vec<Package> {
-    wanted
-        .iter()
-        .copied()
-        .filter(|package| !installed.contains(package.name))
-        .collect()
+    wanted.iter().copied().filter(|package| !installed.contains(package.name)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LISTING: &str =
-        "ii  gcc\nrc  cmake\nun  make\nhi  xorriso\ndpkg-query: no packages found matching bochs\n";
+    const LISTING: &str = "ii  gcc\nrc  cmake\nun  make\nhi  xorriso\ndpkg-query: no packages found matching bochs\n";
 
     #[test]
     fn only_what_is_installed_counts() {
@@ -168,14 +126,8 @@ mod tests {
     #[test]
     fn removed_and_unknown_packages_are_missing() {
         let wanted = for_purposes(&[Purpose::Kernel, Purpose::Bochs]);
-        let names: Vec<&str> = missing(&wanted, &parse_listing(LISTING))
-            .iter()
-            .map(|package| package.name)
-            .collect();
-        assert!(
-            names.contains(&"cmake") && names.contains(&"make") && names.contains(&"bochs"),
-            "{names:?}"
-        );
+        let names: Vec<&str> = missing(&wanted, &parse_listing(LISTING)).iter().map(|package| package.name).collect();
+        assert!(names.contains(&"cmake") && names.contains(&"make") && names.contains(&"bochs"), "{names:?}");
         assert!(!names.contains(&"gcc"), "{names:?}");
     }
 

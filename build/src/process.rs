@@ -39,10 +39,7 @@ pub fn capture(command: Command, each: impl FnMut(&str)) -> Result<String> {
 pub fn finish(mut command: Command, mut each: impl FnMut(&str)) -> Result<(ExitStatus, String)> {
     let shown = show(&command);
     let (reader, writer) = std::io::pipe().into_diagnostic()?;
-    command
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone().into_diagnostic()?)
-        .stderr(writer);
+    command.stdin(Stdio::null()).stdout(writer.try_clone().into_diagnostic()?).stderr(writer);
     let mut child = command.spawn().map_err(|error| {
         miette::miette!(
             help = "`cargo xtask setup` installs what the build needs; `cargo xtask doctor` lists what is missing",
@@ -74,15 +71,8 @@ pub fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let quoted = words.map(|word| {
         let word = word.to_string_lossy();
-        let plain = !word.is_empty()
-            && word
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
-        if plain {
-            word.into_owned()
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
+        let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
+        if plain { word.into_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
@@ -91,11 +81,7 @@ pub fn show(command: &Command) -> String {
 pub fn failure(shown: &str, status: ExitStatus, output: &str) -> miette::Report {
     let mut tail: VecDeque<&str> = output.lines().rev().take(TAIL).collect();
     tail.make_contiguous().reverse();
-    let said = if tail.is_empty() {
-        "(it printed nothing)".into()
-    } else {
-        tail.make_contiguous().join("\n")
-    };
+    let said = if tail.is_empty() { "(it printed nothing)".into() } else { tail.make_contiguous().join("\n") };
     miette::miette!("`{shown}` failed with {status}:\n{said}")
 }
 
@@ -128,9 +114,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = output(Command::new("no-such-program"))
-            .unwrap_err()
-            .to_string();
+        let error = output(Command::new("no-such-program")).unwrap_err().to_string();
         assert!(error.contains("no-such-program"), "{error}");
     }
 }

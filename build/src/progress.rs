@@ -21,10 +21,8 @@ impl Step {
     /// Announces a step: `kernel: building the debug kernel`.
     pub fn start(what: &str) -> Self {
         let spinner = fancy().then(|| {
-            let style =
-                ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg:.dim}");
-            let spinner = ProgressBar::new_spinner()
-                .with_style(style.unwrap_or(ProgressStyle::default_spinner()));
+            let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg:.dim}");
+            let spinner = ProgressBar::new_spinner().with_style(style.unwrap_or(ProgressStyle::default_spinner()));
             let spinner = SPINNERS.add(spinner);
             spinner.set_prefix(what.to_owned());
             spinner.enable_steady_tick(Duration::from_millis(120));
@@ -33,12 +31,7 @@ impl Step {
         if spinner.is_none() {
             eprintln!("{what} ...");
         }
-        Self {
-            what: what.to_owned(),
-            started: Instant::now(),
-            spinner,
-            finished: false,
-        }
+        Self { what: what.to_owned(), started: Instant::now(), spinner, finished: false }
     }
 
     /// Shows the last line of what the step is printing; nothing without a terminal.
@@ -55,11 +48,7 @@ impl Step {
 
     fn finish(&mut self, verdict: &str) {
         self.finished = true;
-        let line = format!(
-            "{}: {verdict}{:.1} s",
-            self.what,
-            self.started.elapsed().as_secs_f32()
-        );
+        let line = format!("{}: {verdict}{:.1} s", self.what, self.started.elapsed().as_secs_f32());
         match &self.spinner {
             Some(spinner) => {
                 spinner.finish_and_clear();

@@ -20,13 +20,10 @@ pub struct Project {
 impl Project {
     /// Finds the project that this tool was started from (or, started by hand, the one that it was built from).
     pub fn find() -> Result<Self> {
-        let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
-            .unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = Path::new(&manifest)
             .parent()
-            .ok_or_else(|| {
-                miette::miette!("{} has no parent directory", Path::new(&manifest).display())
-            })?
+            .ok_or_else(|| miette::miette!("{} has no parent directory", Path::new(&manifest).display()))?
             .to_path_buf();
         let target = match std::env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => std::path::absolute(dir).into_diagnostic()?,
@@ -77,16 +74,10 @@ impl Project {
 
     /// The names of the descriptions in systems/, sorted.
     pub fn system_names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.root.join("systems"))
-            .into_iter()
-            .flatten()
-            .flatten();
+        let entries = std::fs::read_dir(self.root.join("systems")).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .map(|entry| entry.path())
-            .filter(|path| {
-                path.extension()
-                    .is_some_and(|extension| extension == "toml")
-            })
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
             .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
             .collect();
         names.sort();
@@ -96,9 +87,7 @@ impl Project {
 
 /// Reads a file, naming it in the error.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("cannot read {}", path.display()))
+    std::fs::read(path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display()))
 }
 
 /// Writes a file and the directories above it, naming it in the error. An unchanged file keeps its time.
@@ -111,7 +100,5 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot create {}", parent.display()))?;
     }
-    std::fs::write(path, bytes)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("cannot write {}", path.display()))
+    std::fs::write(path, bytes).into_diagnostic().wrap_err_with(|| format!("cannot write {}", path.display()))
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use miette::{Result, miette};
 
+use crate::bochs::config::Pace;
 use crate::bochs::log::Ending;
 use crate::bochs::{Machine, Options};
 use crate::console::shell::{Answer, LONGEST};
@@ -41,26 +42,17 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Builds, boots, and does what is wished.
 pub fn run(project: &Project, wishes: &Wishes) -> Result<()> {
     if let Some(long) = wishes.exec.iter().find(|command| command.len() > LONGEST) {
-        return Err(miette!(
-            "a command of {} characters is too long to type: at most {LONGEST}",
-            long.len()
-        ));
+        return Err(miette!("a command of {} characters is too long to type: at most {LONGEST}", long.len()));
     }
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
     let image = image::build(project, &wishes.system, wishes.build)?;
     let show = wishes.exec.is_empty();
-    let options = Options {
-        memory_mib: image.memory_mib,
-        show,
-        ..Options::new(&image.system, &image.iso)
-    };
+    let attended = show && wishes.until.is_none() && Terminal::is_there();
+    let pace = if attended { Pace::RealTime } else { Pace::Free };
+    let options = Options { memory_mib: image.memory_mib, show, pace, ..Options::new(&image.system, &image.iso) };
     let deadline = Instant::now() + wishes.timeout.unwrap_or(FOR_EVER);
     let mut machine = Machine::boot(project, &options)?;
-    say(&format!(
-        "Booting {} in Bochs; its files are in {}",
-        image.system,
-        machine.dir().display()
-    ));
+    say(&format!("Booting {} in Bochs; its files are in {}", image.system, machine.dir().display()));
     if !wishes.exec.is_empty() {
         commands(&mut machine, &wishes.exec, deadline)?;
         machine.console.rewind();
@@ -80,11 +72,7 @@ fn until(machine: &mut Machine, text: &str, deadline: Instant) -> Result<()> {
             say(&format!("\"{text}\" appeared"));
             Ok(())
         }
-        Err(failure) => Err(disappointed(
-            machine,
-            failure,
-            &format!("\"{text}\" did not appear"),
-        )),
+        Err(failure) => Err(disappointed(machine, failure, &format!("\"{text}\" did not appear"))),
     }
 }
 
@@ -108,51 +96,35 @@ fn commands(machine: &mut Machine, commands: &[String], deadline: Instant) -> Re
                 match status {
                     Some(0) => {}
                     Some(status) => failed.push(format!("`{command}` ended with status {status}")),
-                    None => say(
-                        "(the shell came back without an exit status: it was restarted, or refused the line)",
-                    ),
+                    None => say("(the shell came back without an exit status: it was restarted, or refused the line)"),
                 }
             }
             // The last command may be the one that ends the machine.
             Err(Failure::Ended) if index + 1 == commands.len() => {
-                return ended(machine, &mut failed);
+                return ended(machine, &failed);
             }
             Err(failure) => {
-                return Err(disappointed(
-                    machine,
-                    failure,
-                    &format!("`{command}` did not answer"),
-                ));
+                return Err(disappointed(machine, failure, &format!("`{command}` did not answer")));
             }
         }
     }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(miette!("{}", failed.join("\n")))
-    }
+    if failed.is_empty() { Ok(()) } else { Err(miette!("{}", failed.join("\n"))) }
 }
 
-fn ended(machine: &mut Machine, failed: &mut Vec<String>) -> Result<()> {
+fn ended(machine: &mut Machine, failed: &[String]) -> Result<()> {
     match machine.wait(GRACE)? {
         Some(Ending::PowerOff) => say("The system powered off."),
         Some(other) => return Err(machine.why(&other)),
         None => return Err(miette!("the console was closed, but Bochs goes on")),
     }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(miette!("{}", failed.join("\n")))
-    }
+    if failed.is_empty() { Ok(()) } else { Err(miette!("{}", failed.join("\n"))) }
 }
 
 /// Joins the console to the terminal, or just shows it, until the system ends or the user leaves.
 fn attend(machine: &mut Machine, deadline: Instant) -> Result<()> {
     let at_terminal = Terminal::is_there();
     if at_terminal {
-        say(&format!(
-            "{LEAVE_NAME} leaves the console and ends the emulator."
-        ));
+        say(&format!("{LEAVE_NAME} leaves the console and ends the emulator."));
     }
     let keys = machine.console.keyboard().map(terminal::forward_keys);
     let raw = if at_terminal { Terminal::raw() } else { None };
@@ -160,19 +132,12 @@ fn attend(machine: &mut Machine, deadline: Instant) -> Result<()> {
         if let Some(ending) = machine.wait(Duration::from_millis(50))? {
             break Some(ending);
         }
-        if keys
-            .as_ref()
-            .is_some_and(|left| left.load(Ordering::Relaxed))
-        {
+        if keys.as_ref().is_some_and(|left| left.load(Ordering::Relaxed)) {
             break None;
         }
         if Instant::now() > deadline {
             drop(raw);
-            return Err(disappointed(
-                machine,
-                Failure::TimedOut,
-                "the system is still running",
-            ));
+            return Err(disappointed(machine, Failure::TimedOut, "the system is still running"));
         }
     };
     drop(raw);
@@ -191,20 +156,10 @@ fn disappointed(machine: &mut Machine, failure: Failure, what: &str) -> miette::
         (Failure::Ended, Ok(Some(ending))) => machine.why(&ending).wrap_err(what.to_owned()),
         _ => {
             let transcript = machine.console.transcript();
-            let hint = if find(&transcript, b"Kernel panic").is_some() {
-                " (the guest's kernel panicked)"
-            } else {
-                ""
-            };
+            let hint = if find(&transcript, b"Kernel panic").is_some() { " (the guest's kernel panicked)" } else { "" };
             let tail = crate::bochs::last_lines(&transcript, 15);
-            let help = format!(
-                "all of the console is in {}",
-                machine.dir().join("console.txt").display()
-            );
-            miette!(
-                help = help,
-                "{what}: {failure}{hint}. The console's last lines:\n{tail}"
-            )
+            let help = format!("all of the console is in {}", machine.dir().join("console.txt").display());
+            miette!(help = help, "{what}: {failure}{hint}. The console's last lines:\n{tail}")
         }
     }
 }

@@ -39,11 +39,7 @@ pub fn ensure(purposes: &[Purpose]) -> Result<()> {
 /// Installs packages that are known to be missing.
 fn install(missing: &[Package]) -> Result<()> {
     let Some(installer) = installer() else {
-        return Err(miette!(
-            help = format!("run: {}", by_hand(missing)),
-            "{}",
-            why_not()
-        ));
+        return Err(miette!(help = format!("run: {}", by_hand(missing)), "{}", why_not()));
     };
     let mut error = None;
     for attempt in 1..=ATTEMPTS {
@@ -58,40 +54,23 @@ fn install(missing: &[Package]) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_secs(5 * u64::from(attempt)));
     }
     let error = error.map_or_else(String::new, |error| error.to_string());
-    Err(miette!(
-        help = format!("try it by hand: {}", by_hand(missing)),
-        "{error}"
-    ))
+    Err(miette!(help = format!("try it by hand: {}", by_hand(missing)), "{error}"))
 }
 
 /// The list that the user reads before anything is installed.
 fn announce(missing: &[Package]) -> String {
-    let width = missing
-        .iter()
-        .map(|package| package.name.len())
-        .max()
-        .unwrap_or(0);
+    let width = missing.iter().map(|package| package.name.len()).max().unwrap_or(0);
     let lines = missing.iter().map(|package| {
         let why = package.why;
-        format!(
-            "  {:width$}  {}: {why}",
-            package.name,
-            package.purpose.describe()
-        )
+        format!("  {:width$}  {}: {why}", package.name, package.purpose.describe())
     });
-    format!(
-        "Installing Debian packages that are missing:\n{}",
-        lines.collect::<Vec<_>>().join("\n")
-    )
+    format!("Installing Debian packages that are missing:\n{}", lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// The command that a person would type.
 pub fn by_hand(missing: &[Package]) -> String {
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
-    format!(
-        "sudo apt-get update && sudo apt-get install --yes --no-install-recommends {}",
-        names.join(" ")
-    )
+    format!("sudo apt-get update && sudo apt-get install --yes --no-install-recommends {}", names.join(" "))
 }
 
 fn installer() -> Option<Installer> {
@@ -106,9 +85,7 @@ fn installer() -> Option<Installer> {
     }
     // `sudo -v` asks for the password on the terminal, if it must; without one it fails at once.
     let authorised = Command::new("sudo").arg("--validate").status();
-    authorised
-        .is_ok_and(|status| status.success())
-        .then_some(Installer::Sudo)
+    authorised.is_ok_and(|status| status.success()).then_some(Installer::Sudo)
 }
 
 fn why_not() -> &'static str {
@@ -129,12 +106,7 @@ fn apt(installer: Installer, arguments: &[&str]) -> Command {
         }
     };
     // Another apt may be running (a machine's daily one): wait for its lock.
-    command.args([
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "-o",
-        "DPkg::Lock::Timeout=300",
-    ]);
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]);
     command.args(["-o", "Acquire::Retries=3"]).args(arguments);
     command
 }
@@ -152,20 +124,12 @@ mod tests {
     #[test]
     fn the_command_for_the_user_names_every_package() {
         let text = by_hand(&packages::for_purposes(&[Purpose::Image]));
-        assert!(
-            text.ends_with(
-                "install --yes --no-install-recommends xorriso isolinux syslinux-common"
-            ),
-            "{text}"
-        );
+        assert!(text.ends_with("install --yes --no-install-recommends xorriso isolinux syslinux-common"), "{text}");
     }
 
     #[test]
     fn apt_is_never_asked_a_question() {
         let text = process::show(&apt(Installer::Sudo, &["install", "--yes", "gcc"]));
-        assert!(
-            text.starts_with("sudo --non-interactive env DEBIAN_FRONTEND=noninteractive apt-get"),
-            "{text}"
-        );
+        assert!(text.starts_with("sudo --non-interactive env DEBIAN_FRONTEND=noninteractive apt-get"), "{text}");
     }
 }

@@ -96,10 +96,7 @@ pub struct Context {
 impl Context {
     /// A context in which nothing is built yet.
     pub fn new(project: Project) -> Self {
-        Self {
-            project,
-            images: Mutex::default(),
-        }
+        Self { project, images: Mutex::default() }
     }
 
     /// The kernel prefix, built if need be.
@@ -127,12 +124,7 @@ impl Context {
     }
 
     /// The same, with other options: no input, further devices, another amount of memory.
-    pub fn boot_with(
-        &self,
-        system: &str,
-        build: Build,
-        change: impl FnOnce(&mut Options),
-    ) -> Result<Machine> {
+    pub fn boot_with(&self, system: &str, build: Build, change: impl FnOnce(&mut Options)) -> Result<Machine> {
         let image = self.image(system, build)?;
         let mut options = Options::new(&format!("test-{}", image.system), &image.iso);
         options.memory_mib = image.memory_mib;
@@ -150,10 +142,7 @@ pub fn list(filter: &str) -> ExitCode {
 }
 
 fn selected(filter: &str) -> Vec<Test> {
-    let mut tests: Vec<Test> = tests::all()
-        .into_iter()
-        .filter(|test| test.full_name().contains(filter))
-        .collect();
+    let mut tests: Vec<Test> = tests::all().into_iter().filter(|test| test.full_name().contains(filter)).collect();
     // Stable: within a group, the order of the list stays.
     tests.sort_by_key(|test| test.group);
     tests
@@ -163,16 +152,12 @@ fn selected(filter: &str) -> Vec<Test> {
 pub fn run(project: &Project, filter: &str) -> Result<ExitCode> {
     let tests = selected(filter);
     if tests.is_empty() {
-        return Err(miette!(
-            help = "`cargo xtask test --list` shows the names",
-            "no test's name contains `{filter}`"
-        ));
+        return Err(miette!(help = "`cargo xtask test --list` shows the names", "no test's name contains `{filter}`"));
     }
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
     let context = Context::new(project.clone());
     let started = Instant::now();
-    let (beside, alone): (Vec<Test>, Vec<Test>) =
-        tests.into_iter().partition(|test| test.group.is_parallel());
+    let (beside, alone): (Vec<Test>, Vec<Test>) = tests.into_iter().partition(|test| test.group.is_parallel());
     let mut results = Results::default();
     for test in alone {
         results.add(&test, judge(&test, &context));
@@ -184,28 +169,18 @@ pub fn run(project: &Project, filter: &str) -> Result<ExitCode> {
             scope.spawn(|| {
                 while let Some(test) = take(&queue) {
                     let verdict = judge(&test, &context);
-                    results
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .add(&test, verdict);
+                    results.lock().unwrap_or_else(PoisonError::into_inner).add(&test, verdict);
                 }
             });
         }
     });
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{}", results.summary(started.elapsed().as_secs()));
-    Ok(if results.failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if results.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn take(queue: &Mutex<VecDeque<Test>>) -> Option<Test> {
-    queue
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .pop_front()
+    queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
 /// A test's result and the seconds that it took.
@@ -215,10 +190,7 @@ fn judge(test: &Test, context: &Context) -> Verdict {
     let started = Instant::now();
     let result = catch_unwind(AssertUnwindSafe(|| (test.run)(context)));
     let result = result.unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or(panic.downcast_ref::<&str>().copied());
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(miette!("it panicked: {}", text.unwrap_or("(no message)")))
     });
     (result, started.elapsed().as_secs_f32())
@@ -249,30 +221,18 @@ impl Results {
                 ("FAIL", String::new())
             }
         };
-        let note = if note.is_empty() {
-            note
-        } else {
-            format!("  ({note})")
-        };
+        let note = if note.is_empty() { note } else { format!("  ({note})") };
         progress::print(&format!("{word} {name}  {seconds:.1} s{note}"));
     }
 
     fn summary(&self, seconds: u64) -> String {
         let mut text = format!("\nAfter {} min {} s:\n", seconds / 60, seconds % 60);
-        for (heading, names) in [
-            ("Could not run here:", &self.skipped),
-            ("Failed:", &self.failed),
-        ] {
+        for (heading, names) in [("Could not run here:", &self.skipped), ("Failed:", &self.failed)] {
             if !names.is_empty() {
                 text += &format!("{heading}\n{}\n", names.join("\n"));
             }
         }
-        text + &format!(
-            "{} passed, {} failed, {} skipped",
-            self.passed,
-            self.failed.len(),
-            self.skipped.len()
-        )
+        text + &format!("{} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped.len())
     }
 }
 
@@ -281,11 +241,7 @@ mod unit {
     use super::*;
 
     fn test(name: &'static str) -> Test {
-        Test {
-            group: Group::Check,
-            name,
-            run: |_| passed(),
-        }
+        Test { group: Group::Check, name, run: |_| passed() }
     }
 
     #[test]
@@ -293,28 +249,16 @@ mod unit {
         let mut results = Results::default();
         results.add(&test("good"), (passed(), 0.1));
         results.add(&test("bad"), (Err(miette!("x")), 0.1));
-        results.add(
-            &test("impossible"),
-            (Ok(Outcome::Skipped("no KVM".into())), 0.1),
-        );
+        results.add(&test("impossible"), (Ok(Outcome::Skipped("no KVM".into())), 0.1));
         let text = results.summary(61);
-        assert!(
-            text.contains("check/impossible: no KVM") && text.contains("Failed:\n  check/bad"),
-            "{text}"
-        );
+        assert!(text.contains("check/impossible: no KVM") && text.contains("Failed:\n  check/bad"), "{text}");
         assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 1 skipped"));
     }
 
     #[test]
     fn a_panicking_test_fails_and_the_others_go_on() {
-        let context = Context::new(Project {
-            root: "/nowhere".into(),
-            target: "/nowhere".into(),
-        });
-        let bad = Test {
-            run: |_| panic!("oh"),
-            ..test("bad")
-        };
+        let context = Context::new(Project { root: "/nowhere".into(), target: "/nowhere".into() });
+        let bad = Test { run: |_| panic!("oh"), ..test("bad") };
         let (result, _) = judge(&bad, &context);
         assert_eq!(result.unwrap_err().to_string(), "it panicked: oh");
     }

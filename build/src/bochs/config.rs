@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Emulated instructions per emulated second. More makes waiting cost more; less makes the timer interrupt more often.
 pub const TICKS_PER_SECOND: u64 = 50_000_000;
 
-/// 1 January 2000, 00:00 UTC: where the emulated clock starts.
+/// 1 January 2000, 00:00 UTC: where the emulated clock starts when runs are to be the same.
 pub const START_OF_TIME: u64 = 946_684_800;
 
 /// Where COM1 leads.
@@ -22,6 +22,16 @@ pub enum Serial {
     File(PathBuf),
 }
 
+/// How emulated time passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as the host can, and an idle system's time even faster. Every run is the same.
+    Free,
+    /// Starting at the host's date and never faster than its clock, for a person at the console: a second of `sleep`
+    /// takes a second.
+    RealTime,
+}
+
 /// What differs between runs.
 #[derive(Debug, Clone)]
 pub struct Board {
@@ -31,6 +41,8 @@ pub struct Board {
     pub memory_mib: u32,
     /// COM1.
     pub serial: Serial,
+    /// Its clock.
+    pub pace: Pace,
     /// Further lines, for devices (a disk, a network card).
     pub extra: Vec<String>,
 }
@@ -41,6 +53,10 @@ pub fn bochsrc(board: &Board) -> String {
     let com1 = match &board.serial {
         Serial::Socket(address) => format!("mode=socket-client, dev={address}"),
         Serial::File(path) => format!("mode=file, dev={}", path.display()),
+    };
+    let clock = match board.pace {
+        Pace::Free => format!("sync=none, time0={START_OF_TIME}"),
+        Pace::RealTime => "sync=slowdown, time0=utc".to_owned(),
     };
     // With skylake and later models Linux believes CPUID leaf 0x15, which the emulated TSC does not follow.
     // The rfb display needs no client when it need not wait for one; Debian has no display "none".
@@ -53,7 +69,7 @@ pub fn bochsrc(board: &Board) -> String {
          vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
          vga: extension=vbe, update_freq=5, realtime=0\n\
          pci: enabled=1, chipset=i440fx\n\
-         clock: sync=none, time0={START_OF_TIME}\n\
+         clock: {clock}\n\
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15\n\
          ata1-master: type=cdrom, path=\"{iso}\", status=inserted\n\
@@ -85,6 +101,7 @@ mod tests {
             iso: "/t/system.iso".into(),
             memory_mib: 512,
             serial,
+            pace: Pace::Free,
             extra: vec!["com2: enabled=1".into()],
         }
     }
@@ -92,26 +109,18 @@ mod tests {
     #[test]
     fn an_interactive_console_is_a_socket() {
         let text = bochsrc(&board(Serial::Socket(([127, 0, 0, 1], 4000).into())));
-        assert!(
-            text.contains("\ncom1: enabled=1, mode=socket-client, dev=127.0.0.1:4000\n"),
-            "{text}"
-        );
+        assert!(text.contains("\ncom1: enabled=1, mode=socket-client, dev=127.0.0.1:4000\n"), "{text}");
     }
 
     #[test]
     fn time_comes_from_instructions_alone() {
         let text = bochsrc(&board(Serial::File("serial.txt".into())));
-        assert!(
-            text.contains("\nclock: sync=none, time0=946684800\n"),
-            "{text}"
-        );
+        assert!(text.contains("\nclock: sync=none, time0=946684800\n"), "{text}");
         assert!(text.contains("ips=50000000"), "{text}");
     }
 
     #[test]
     fn further_devices_come_last() {
-        assert!(
-            bochsrc(&board(Serial::File("serial.txt".into()))).ends_with("\ncom2: enabled=1\n")
-        );
+        assert!(bochsrc(&board(Serial::File("serial.txt".into()))).ends_with("\ncom2: enabled=1\n"));
     }
 }

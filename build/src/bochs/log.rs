@@ -18,19 +18,12 @@ pub struct Line<'a> {
 
 /// Reads one line; `None` for one in another form (a dump of registers, say).
 pub fn line(text: &str) -> Option<Line<'_>> {
-    let level_at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .filter(|at| *at >= 11)?;
+    let level_at = text.find(|c: char| !c.is_ascii_digit()).filter(|at| *at >= 11)?;
     let (ticks, rest) = text.split_at(level_at);
     let mut characters = rest.chars();
     let level = characters.next()?;
     let (device, text) = characters.as_str().strip_prefix('[')?.split_once(']')?;
-    Some(Line {
-        ticks: ticks.parse().ok()?,
-        level,
-        device: device.trim(),
-        text: text.trim(),
-    })
+    Some(Line { ticks: ticks.parse().ok()?, level, device: device.trim(), text: text.trim() })
 }
 
 /// How a run of the emulator ended.
@@ -46,41 +39,27 @@ pub enum Ending {
 
 /// What the log says about the end: a panic line, if there is one.
 pub fn ending(log: &str) -> Option<Ending> {
-    let panic = log
-        .lines()
-        .filter_map(line)
-        .find(|line| line.level == 'p')?;
+    let panic = log.lines().filter_map(line).find(|line| line.level == 'p')?;
     if panic.text.contains("Shutdown port: shutdown requested") {
         return Some(Ending::PowerOff);
     }
     let text = format!("{} (tick {}, {})", panic.text, panic.ticks, panic.device);
-    Some(Ending::Panic(
-        if panic.text.contains("exception with no resolution") {
-            format!("triple fault on the emulated board: {text}")
-        } else {
-            text
-        },
-    ))
+    Some(Ending::Panic(if panic.text.contains("exception with no resolution") {
+        format!("triple fault on the emulated board: {text}")
+    } else {
+        text
+    }))
 }
 
 /// The tick of the last line.
 pub fn last_tick(log: &str) -> u64 {
-    log.lines()
-        .filter_map(line)
-        .map(|line| line.ticks)
-        .max()
-        .unwrap_or(0)
+    log.lines().filter_map(line).map(|line| line.ticks).max().unwrap_or(0)
 }
 
 /// The lines that the system wrote to port 0x402, each with its tick.
 pub fn marks(log: &str) -> Vec<(u64, String)> {
-    let lines = log
-        .lines()
-        .filter_map(line)
-        .filter(|line| line.device == "BIOS" && line.level == 'i');
-    lines
-        .map(|line| (line.ticks, line.text.to_owned()))
-        .collect()
+    let lines = log.lines().filter_map(line).filter(|line| line.device == "BIOS" && line.level == 'i');
+    lines.map(|line| (line.ticks, line.text.to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -104,43 +83,24 @@ mod tests {
 
     #[test]
     fn a_mark_has_its_tick() {
-        assert_eq!(
-            marks(LOG),
-            [(170_000_000, "guest 0: first entry".to_owned())]
-        );
+        assert_eq!(marks(LOG), [(170_000_000, "guest 0: first entry".to_owned())]);
     }
 
     #[test]
     fn a_triple_fault_is_called_one() {
-        let log =
-            "00001234567p[CPU0  ] >>PANIC<< exception(): 3rd (13) exception with no resolution\n";
-        let Some(Ending::Panic(text)) = ending(log) else {
-            panic!("not a panic")
-        };
-        assert!(
-            text.starts_with("triple fault") && text.contains("tick 1234567"),
-            "{text}"
-        );
+        let log = "00001234567p[CPU0  ] >>PANIC<< exception(): 3rd (13) exception with no resolution\n";
+        let Some(Ending::Panic(text)) = ending(log) else { panic!("not a panic") };
+        assert!(text.starts_with("triple fault") && text.contains("tick 1234567"), "{text}");
     }
 
     #[test]
     fn ticks_may_outgrow_eleven_digits() {
-        assert_eq!(
-            line("123456789012i[BIOS  ] x").unwrap().ticks,
-            123_456_789_012
-        );
+        assert_eq!(line("123456789012i[BIOS  ] x").unwrap().ticks, 123_456_789_012);
     }
 
     #[test]
     fn other_text_is_no_line() {
-        for text in [
-            "",
-            "| RAX=0",
-            "0016392574",
-            "00163925740",
-            "00163925740e",
-            "00163925740e[CPU0",
-        ] {
+        for text in ["", "| RAX=0", "0016392574", "00163925740", "00163925740e", "00163925740e[CPU0"] {
             assert_eq!(line(text), None, "{text}");
         }
     }

@@ -46,11 +46,7 @@ impl Console {
     /// Leaves the cursor before the last line, so that a prompt that is there already is seen next time.
     fn skip_to_prompt(&mut self) {
         let transcript = self.transcript();
-        self.cursor = transcript
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1)
-            .max(self.cursor);
+        self.cursor = transcript.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1).max(self.cursor);
     }
 }
 
@@ -59,10 +55,7 @@ impl Console {
 /// `eval` keeps a command that ends in `&` or a comment from swallowing the second mark.
 fn typed_line(mark: &str, command: &str) -> String {
     let spelled = mark.replacen('-', "-\"\"", 1);
-    format!(
-        "echo {spelled}; eval '{}'; echo {spelled}$?\r",
-        command.replace('\'', r"'\''")
-    )
+    format!("echo {spelled}; eval '{}'; echo {spelled}$?\r", command.replace('\'', r"'\''"))
 }
 
 /// The prompt at the end of what was printed, if it is one.
@@ -73,10 +66,7 @@ fn prompt(printed: &[u8]) -> Option<Vec<u8>> {
 
 /// What follows the last line end.
 fn last_line(printed: &[u8]) -> &[u8] {
-    let start = printed
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
+    let start = printed.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     printed.get(start..).unwrap_or_default()
 }
 
@@ -87,10 +77,7 @@ fn without_escapes(line: &[u8]) -> Vec<u8> {
     let mut rest = line;
     while let Some((first, behind)) = rest.split_first() {
         if let Some(sequence) = rest.strip_prefix(b"\x1b[") {
-            let end = sequence
-                .iter()
-                .position(|byte| (0x40..0x7f).contains(byte))
-                .map_or(sequence.len(), |at| at + 1);
+            let end = sequence.iter().position(|byte| (0x40..0x7f).contains(byte)).map_or(sequence.len(), |at| at + 1);
             rest = sequence.get(end..).unwrap_or_default();
         } else {
             plain.push(*first);
@@ -108,28 +95,16 @@ fn answer(printed: &[u8], mark: &str, known_prompts: &[Vec<u8>]) -> Option<Answe
     let body = rest.get(body_start..)?;
     if let Some(end) = find(body, mark.as_bytes()) {
         let after = body.get(end + mark.len()..)?;
-        let digits = after
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
         // Without a byte behind them, more digits may follow.
         after.get(digits)?;
-        let status = std::str::from_utf8(after.get(..digits)?)
-            .ok()?
-            .parse()
-            .ok()?;
-        return Some(Answer {
-            output: plain(body.get(..end)?),
-            status: Some(status),
-        });
+        let status = std::str::from_utf8(after.get(..digits)?).ok()?.parse().ok()?;
+        return Some(Answer { output: plain(body.get(..end)?), status: Some(status) });
     }
     let last = last_line(body);
     let is_prompt = known_prompts.contains(&without_escapes(last));
     let before = body.get(..body.len() - last.len()).unwrap_or_default();
-    is_prompt.then(|| Answer {
-        output: plain(before),
-        status: None,
-    })
+    is_prompt.then(|| Answer { output: plain(before), status: None })
 }
 
 fn plain(bytes: &[u8]) -> String {
@@ -150,43 +125,28 @@ mod tests {
     fn the_typed_line_does_not_contain_the_mark() {
         let line = typed_line("mark-1-", "echo 'a b' # c");
         assert!(!line.contains("mark-1-"), "{line}");
-        assert_eq!(
-            line,
-            "echo mark-\"\"1-; eval 'echo '\\''a b'\\'' # c'; echo mark-\"\"1-$?\r"
-        );
+        assert_eq!(line, "echo mark-\"\"1-; eval 'echo '\\''a b'\\'' # c'; echo mark-\"\"1-$?\r");
     }
 
     #[test]
     fn an_answer_lies_between_the_marks() {
-        let printed = b"echo mark-\"\"1-; eval 'uname -rm'; ech\r\r\no mark-\"\"1-$?\r\nmark-1-\r\n6.1.0 i686\r\nmark-1-0\r\n";
-        let wanted = Answer {
-            output: "6.1.0 i686\n".into(),
-            status: Some(0),
-        };
+        let printed =
+            b"echo mark-\"\"1-; eval 'uname -rm'; ech\r\r\no mark-\"\"1-$?\r\nmark-1-\r\n6.1.0 i686\r\nmark-1-0\r\n";
+        let wanted = Answer { output: "6.1.0 i686\n".into(), status: Some(0) };
         assert_eq!(answer(printed, "mark-1-", &prompts()), Some(wanted));
     }
 
     #[test]
     fn output_without_a_line_end_does_not_hide_the_mark() {
-        let wanted = Answer {
-            output: "abc".into(),
-            status: Some(127),
-        };
-        assert_eq!(
-            answer(b"mark-2-\r\nabcmark-2-127\r\n", "mark-2-", &prompts()),
-            Some(wanted)
-        );
+        let wanted = Answer { output: "abc".into(), status: Some(127) };
+        assert_eq!(answer(b"mark-2-\r\nabcmark-2-127\r\n", "mark-2-", &prompts()), Some(wanted));
     }
 
     #[test]
     fn an_answer_that_is_still_arriving_is_not_taken() {
         let whole = b"mark-1-\r\nx\r\nmark-1-12\r\n";
         for length in 0..whole.len() - 1 {
-            assert_eq!(
-                answer(&whole[..length], "mark-1-", &prompts()),
-                None,
-                "{length}"
-            );
+            assert_eq!(answer(&whole[..length], "mark-1-", &prompts()), None, "{length}");
         }
     }
 
@@ -198,24 +158,15 @@ mod tests {
 
     #[test]
     fn a_prompt_is_a_last_line_that_ends_in_one() {
-        assert_eq!(
-            prompt(b"Welcome\r\nportcullis:/# ").as_deref(),
-            Some(PROMPT)
-        );
-        assert_eq!(
-            prompt(b"user@guest:~$ ").as_deref(),
-            Some(&b"user@guest:~$ "[..])
-        );
+        assert_eq!(prompt(b"Welcome\r\nportcullis:/# ").as_deref(), Some(PROMPT));
+        assert_eq!(prompt(b"user@guest:~$ ").as_deref(), Some(&b"user@guest:~$ "[..]));
         assert_eq!(prompt(b"# \r\n[    0.1] Linux"), None);
         assert_eq!(prompt(b""), None);
     }
 
     #[test]
     fn what_a_prompt_asks_the_terminal_is_no_part_of_it() {
-        assert_eq!(
-            prompt(b"\x1b[1;32mportcullis:/# \x1b[6n").as_deref(),
-            Some(PROMPT)
-        );
+        assert_eq!(prompt(b"\x1b[1;32mportcullis:/# \x1b[6n").as_deref(), Some(PROMPT));
         let printed = b"mark-1-\r\n-sh: syntax error\r\nportcullis:/# \x1b[6n";
         assert_eq!(answer(printed, "mark-1-", &prompts()).unwrap().status, None);
     }

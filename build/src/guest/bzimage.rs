@@ -43,21 +43,11 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotABzImage => write!(
-                f,
-                "it is neither an ELF nor a bzImage (no \"HdrS\" at 0x202)"
-            ),
-            Self::TooOld(version) => write!(
-                f,
-                "boot protocol {:#x} is older than 2.08 (Linux 2.6.26)",
-                version
-            ),
+            Self::NotABzImage => write!(f, "it is neither an ELF nor a bzImage (no \"HdrS\" at 0x202)"),
+            Self::TooOld(version) => write!(f, "boot protocol {:#x} is older than 2.08 (Linux 2.6.26)", version),
             Self::Truncated => write!(f, "its header points behind the end of the file"),
             Self::Compression(name) => {
-                write!(
-                    f,
-                    "its payload is {name}; gzip, xz and zstd are read here: let the guest decompress it"
-                )
+                write!(f, "its payload is {name}; gzip, xz and zstd are read here: let the guest decompress it")
             }
             Self::Corrupt(reason) => write!(f, "its payload is damaged: {reason}"),
             Self::NotAnElf => write!(f, "its payload is no ELF"),
@@ -85,11 +75,7 @@ pub fn decompress_bzimage(image: &[u8]) -> Result<Vec<u8>, Error> {
         [0x7f, b'E', b'L', b'F', ..] => payload.to_vec(),
         _ => return Err(Error::Compression("compressed in an unknown way")),
     };
-    if elf.starts_with(ELF) {
-        Ok(elf)
-    } else {
-        Err(Error::NotAnElf)
-    }
+    if elf.starts_with(ELF) { Ok(elf) } else { Err(Error::NotAnElf) }
 }
 
 /// The compressed kernel inside the image.
@@ -114,28 +100,18 @@ fn payload(image: &[u8]) -> Result<&[u8], Error> {
 /// A little-endian field of the header.
 fn field(image: &[u8], at: usize, width: usize) -> Result<u32, Error> {
     let bytes = image.get(at..at + width).ok_or(Error::Truncated)?;
-    Ok(bytes
-        .iter()
-        .rev()
-        .fold(0, |value, byte| value << 8 | u32::from(*byte)))
+    Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte)))
 }
 
 fn drain(reader: impl Read) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    reader
-        .take(LARGEST)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::Corrupt(error.to_string()))?;
+    reader.take(LARGEST).read_to_end(&mut bytes).map_err(|error| Error::Corrupt(error.to_string()))?;
     Ok(bytes)
 }
 
 /// A name for some contents, for use in a cache.
 pub fn fingerprint(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .take(12)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -164,10 +140,7 @@ mod tests {
 
     #[test]
     fn a_gzip_payload_is_unpacked() {
-        assert_eq!(
-            decompress_bzimage(&bzimage(&gzip(b"\x7fELF and so on"))).unwrap(),
-            b"\x7fELF and so on"
-        );
+        assert_eq!(decompress_bzimage(&bzimage(&gzip(b"\x7fELF and so on"))).unwrap(), b"\x7fELF and so on");
     }
 
     #[test]
@@ -175,10 +148,7 @@ mod tests {
         // `printf '\x7fELF xz' | xz --check=crc32 --x86 --lzma2`, then the length as the kernel's build appends it.
         let mut payload = XZ.to_vec();
         payload.extend_from_slice(&7u32.to_le_bytes());
-        assert_eq!(
-            decompress_bzimage(&bzimage(&payload)).unwrap(),
-            b"\x7fELF xz"
-        );
+        assert_eq!(decompress_bzimage(&bzimage(&payload)).unwrap(), b"\x7fELF xz");
     }
 
     #[test]
@@ -187,27 +157,18 @@ mod tests {
         let mut payload = vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, 7, 0x39, 0, 0];
         payload.extend_from_slice(b"\x7fELF zs");
         payload.extend_from_slice(&7u32.to_le_bytes());
-        assert_eq!(
-            decompress_bzimage(&bzimage(&payload)).unwrap(),
-            b"\x7fELF zs"
-        );
+        assert_eq!(decompress_bzimage(&bzimage(&payload)).unwrap(), b"\x7fELF zs");
     }
 
     #[test]
     fn an_unreadable_compression_is_named() {
-        assert_eq!(
-            decompress_bzimage(&bzimage(b"BZh9")),
-            Err(Error::Compression("bzip2"))
-        );
+        assert_eq!(decompress_bzimage(&bzimage(b"BZh9")), Err(Error::Compression("bzip2")));
     }
 
     #[test]
     fn a_file_that_is_no_kernel_is_named_so() {
         assert_eq!(decompress_bzimage(b"#!/bin/sh\n"), Err(Error::NotABzImage));
-        assert_eq!(
-            decompress_bzimage(&bzimage(&gzip(b"text"))),
-            Err(Error::NotAnElf)
-        );
+        assert_eq!(decompress_bzimage(&bzimage(&gzip(b"text"))), Err(Error::NotAnElf));
     }
 
     #[test]
@@ -234,9 +195,9 @@ mod tests {
     }
 
     const XZ: &[u8] = &[
-        0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x01, 0x04,
-        0x00, 0x21, 0x01, 0x16, 0x00, 0x0d, 0x86, 0x35, 0x1f, 0x01, 0x00, 0x06, 0x7f, 0x45, 0x4c,
-        0x46, 0x20, 0x78, 0x7a, 0x00, 0x00, 0xf6, 0x7b, 0xde, 0x94, 0x00, 0x01, 0x1b, 0x07, 0x12,
-        0xeb, 0xd4, 0x17, 0x90, 0x42, 0x99, 0x0d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x01, 0x59, 0x5a,
+        0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x01, 0x04, 0x00, 0x21, 0x01,
+        0x16, 0x00, 0x0d, 0x86, 0x35, 0x1f, 0x01, 0x00, 0x06, 0x7f, 0x45, 0x4c, 0x46, 0x20, 0x78, 0x7a, 0x00, 0x00,
+        0xf6, 0x7b, 0xde, 0x94, 0x00, 0x01, 0x1b, 0x07, 0x12, 0xeb, 0xd4, 0x17, 0x90, 0x42, 0x99, 0x0d, 0x01, 0x00,
+        0x00, 0x00, 0x00, 0x01, 0x59, 0x5a,
     ];
 }

@@ -64,8 +64,7 @@ impl Archive {
         // Then: size, the device that it lies on, the device that it is, the name's length, and no checksum.
         let rest = [length, 0, 0, device.0, device.1, name_length, 0];
         for field in fields.into_iter().chain(rest) {
-            self.bytes
-                .extend_from_slice(format!("{field:08x}").as_bytes());
+            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.push(0);
@@ -75,8 +74,7 @@ impl Archive {
     }
 
     fn pad(&mut self, alignment: usize) {
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(alignment), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(alignment), 0);
     }
 }
 
@@ -95,36 +93,19 @@ mod tests {
     #[test]
     fn a_device_node_is_written_as_the_format_says() {
         let mut archive = Archive::default();
-        archive.add(
-            "dev/ttyS0",
-            &Entry::Device {
-                mode: 0o660,
-                major: 4,
-                minor: 64,
-            },
-        );
+        archive.add("dev/ttyS0", &Entry::Device { mode: 0o660, major: 4, minor: 64 });
         let bytes = archive.finish();
         let header = "07070100000001000021b000000000000000000000000100000000000000000000000000000000\
                       00000004000000400000000a00000000";
         assert_eq!(std::str::from_utf8(&bytes[..110]).unwrap(), header);
         assert_eq!(&bytes[110..120], b"dev/ttyS0\0");
-        assert_eq!(
-            &bytes[120..126],
-            b"070701",
-            "the name is padded so that the next header is aligned"
-        );
+        assert_eq!(&bytes[120..126], b"070701", "the name is padded so that the next header is aligned");
     }
 
     #[test]
     fn file_contents_start_and_end_on_four_bytes() {
         let mut archive = Archive::default();
-        archive.add(
-            "ab",
-            &Entry::File {
-                mode: 0o755,
-                bytes: b"hello",
-            },
-        );
+        archive.add("ab", &Entry::File { mode: 0o755, bytes: b"hello" });
         let bytes = archive.finish();
         assert_eq!(&bytes[116..121], b"hello");
         assert_eq!(&bytes[124..130], b"070701");

@@ -29,15 +29,8 @@ pub fn kernel(project: &Project) -> Result<PathBuf> {
     if unpacked.is_file() {
         return Ok(unpacked);
     }
-    let package = package(project, "linux-image-", is_kernel_package)
-        .map_err(|error| error.wrap_err(NO_KERNEL))?;
-    unpack(
-        project,
-        &package,
-        "boot",
-        |name| name.starts_with("vmlinuz-"),
-        &unpacked,
-    )?;
+    let package = package(project, "linux-image-", is_kernel_package).map_err(|error| error.wrap_err(NO_KERNEL))?;
+    unpack(project, &package, "boot", |name| name.starts_with("vmlinuz-"), &unpacked)?;
     Ok(unpacked)
 }
 
@@ -47,26 +40,10 @@ pub fn busybox(project: &Project) -> Result<PathBuf> {
     if unpacked.is_file() {
         return Ok(unpacked);
     }
-    let package = package(project, "busybox-static", |name| {
-        name.starts_with("busybox-static_")
-    })?;
+    let package = package(project, "busybox-static", |name| name.starts_with("busybox-static_"))?;
     // /bin in Debian 12, /usr/bin later.
-    unpack(
-        project,
-        &package,
-        "bin",
-        |name| name == "busybox",
-        &unpacked,
-    )
-    .or_else(|_| {
-        unpack(
-            project,
-            &package,
-            "usr/bin",
-            |name| name == "busybox",
-            &unpacked,
-        )
-    })?;
+    unpack(project, &package, "bin", |name| name == "busybox", &unpacked)
+        .or_else(|_| unpack(project, &package, "usr/bin", |name| name == "busybox", &unpacked))?;
     Ok(unpacked)
 }
 
@@ -78,8 +55,7 @@ const NO_KERNEL: &str = "the default guest's kernel could not be fetched. Debian
 fn is_kernel_package(file: &str) -> bool {
     let name = file.split('_').next().unwrap_or_default();
     name.strip_prefix("linux-image-").is_some_and(|rest| {
-        rest.strip_suffix("-686")
-            .is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+        rest.strip_suffix("-686").is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
     })
 }
 
@@ -87,12 +63,7 @@ fn is_kernel_package(file: &str) -> bool {
 fn package(project: &Project, prefix: &str, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let ours = project.guest().join("packages");
     let brought = std::env::var_os(PACKAGES_VARIABLE).map(PathBuf::from);
-    let find = || {
-        brought
-            .iter()
-            .chain([&ours])
-            .find_map(|dir| newest(dir, &wanted))
-    };
+    let find = || brought.iter().chain([&ours]).find_map(|dir| newest(dir, &wanted));
     if let Some(package) = find() {
         return Ok(package);
     }
@@ -103,18 +74,9 @@ fn package(project: &Project, prefix: &str, wanted: impl Fn(&str) -> bool) -> Re
 
 /// The last of the matching packages in a directory.
 fn newest(dir: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
-    let files = std::fs::read_dir(dir)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path());
-    let is_wanted = |path: &PathBuf| {
-        path.file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(&wanted)
-    };
-    files
-        .filter(|path| path.extension().is_some_and(|e| e == "deb") && is_wanted(path))
-        .max()
+    let files = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
+    let is_wanted = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(&wanted);
+    files.filter(|path| path.extension().is_some_and(|e| e == "deb") && is_wanted(path)).max()
 }
 
 /// An apt that has nothing to do with the host's packages.
@@ -142,12 +104,8 @@ impl Apt {
     /// Downloads a package into a directory. The index of an earlier fetch is used first; it may be too old.
     fn fetch(&self, prefix: &str, into: &Path) -> Result<()> {
         if !process::exists("apt-get") {
-            let help =
-                format!("put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
-            return Err(miette!(
-                help = help,
-                "packages {prefix}* (i386) are needed, and there is no apt-get here"
-            ));
+            let help = format!("put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
+            return Err(miette!(help = help, "packages {prefix}* (i386) are needed, and there is no apt-get here"));
         }
         let mut error = match self.candidate(prefix)? {
             Some(name) => match self.download(&name, into) {
@@ -201,9 +159,7 @@ impl Apt {
         }
         query.args(["policy", prefix]);
         let (_, output) = process::finish(query, |_| {})?;
-        let available = output
-            .lines()
-            .any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)"));
+        let available = output.lines().any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)"));
         Ok(available.then(|| prefix.to_owned()))
     }
 }
@@ -212,21 +168,13 @@ fn unavailable(prefix: &str, said: &str) -> miette::Report {
     let is_error = |line: &&str| line.starts_with("E: ") || line.starts_with("Err:");
     let errors: Vec<&str> = said.lines().filter(is_error).collect();
     let help = format!("or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
-    miette!(
-        help = help,
-        "this machine's apt sources have no i386 package {prefix}*\n{}",
-        errors.join("\n")
-    )
+    miette!(help = help, "this machine's apt sources have no i386 package {prefix}*\n{}", errors.join("\n"))
 }
 
 /// The kernel package in the answer of `apt-cache depends`.
 fn dependency(output: &str) -> Option<String> {
-    let names = output
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "));
-    names
-        .map(str::to_owned)
-        .find(|name| is_kernel_package(name))
+    let names = output.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    names.map(str::to_owned).find(|name| is_kernel_package(name))
 }
 
 fn configuration(dir: &Path) -> String {
@@ -248,37 +196,13 @@ fn configuration(dir: &Path) -> String {
 }
 
 /// Takes one file out of a package.
-fn unpack(
-    project: &Project,
-    package: &Path,
-    dir: &str,
-    wanted: impl Fn(&str) -> bool,
-    to: &Path,
-) -> Result<()> {
-    let scratch = project
-        .guest()
-        .join(format!("unpack-{}", std::process::id()));
+fn unpack(project: &Project, package: &Path, dir: &str, wanted: impl Fn(&str) -> bool, to: &Path) -> Result<()> {
+    let scratch = project.guest().join(format!("unpack-{}", std::process::id()));
     let mut extract = Command::new("dpkg-deb");
     extract.arg("--extract").arg(package).arg(&scratch);
-    process::run(
-        &format!(
-            "guest: unpack {}",
-            package.file_name().unwrap_or_default().display()
-        ),
-        extract,
-    )?;
-    let files = std::fs::read_dir(scratch.join(dir))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    let found = files
-        .filter(|path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(&wanted)
-        })
-        .max();
+    process::run(&format!("guest: unpack {}", package.file_name().unwrap_or_default().display()), extract)?;
+    let files = std::fs::read_dir(scratch.join(dir)).into_iter().flatten().flatten().map(|entry| entry.path());
+    let found = files.filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(&wanted)).max();
     let result = match found {
         Some(file) => project::read(&file).and_then(|bytes| project::write(to, &bytes)),
         None => Err(miette!("{} has no such file in /{dir}", package.display())),
@@ -293,14 +217,10 @@ mod tests {
 
     #[test]
     fn the_kernel_is_the_one_without_pae() {
-        assert!(is_kernel_package(
-            "linux-image-6.1.0-50-686_6.1.176-1_i386.deb"
-        ));
-        for other in [
-            "linux-image-6.1.0-50-686-pae_6.1.176-1_i386.deb",
-            "linux-image-686",
-            "linux-image-6.1.0-50-686-dbg",
-        ] {
+        assert!(is_kernel_package("linux-image-6.1.0-50-686_6.1.176-1_i386.deb"));
+        for other in
+            ["linux-image-6.1.0-50-686-pae_6.1.176-1_i386.deb", "linux-image-686", "linux-image-6.1.0-50-686-dbg"]
+        {
             assert!(!is_kernel_package(other), "{other}");
         }
     }
@@ -308,26 +228,17 @@ mod tests {
     #[test]
     fn the_metapackage_names_the_kernel() {
         let output = "linux-image-686\n  Depends: linux-image-6.1.0-50-686\n";
-        assert_eq!(
-            dependency(output).as_deref(),
-            Some("linux-image-6.1.0-50-686")
-        );
+        assert_eq!(dependency(output).as_deref(), Some("linux-image-6.1.0-50-686"));
     }
 
     #[test]
     fn an_unknown_metapackage_names_nothing() {
-        assert_eq!(
-            dependency("N: Unable to locate package linux-image-686\n"),
-            None
-        );
+        assert_eq!(dependency("N: Unable to locate package linux-image-686\n"), None);
     }
 
     #[test]
     fn apt_keeps_to_its_own_directory() {
         let text = configuration(Path::new("/t"));
-        assert!(
-            text.contains("Dir::State \"/t\";") && text.contains("APT::Architecture \"i386\";"),
-            "{text}"
-        );
+        assert!(text.contains("Dir::State \"/t\";") && text.contains("APT::Architecture \"i386\";"), "{text}");
     }
 }

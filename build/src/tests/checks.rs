@@ -10,49 +10,24 @@ use crate::test::{Context, Group, Outcome, Test, passed};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test {
-        group: Group::Check,
-        name,
-        run,
-    };
-    vec![
-        test("format", format),
-        test("lints", lints),
-        test("units", units),
-    ]
+    let test = |name, run| Test { group: Group::Check, name, run };
+    vec![test("format", format), test("lints", lints), test("units", units)]
 }
 
 fn format(context: &Context) -> Result<Outcome> {
-    process::run(
-        "check: cargo fmt",
-        cargo(context, &["fmt", "--all", "--check"])?,
-    )?;
+    process::run("check: cargo fmt", cargo(context, &["fmt", "--all", "--check"])?)?;
     passed()
 }
 
 fn lints(context: &Context) -> Result<Outcome> {
-    let arguments = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "--deny",
-        "warnings",
-    ];
+    let arguments = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
     process::run("check: cargo clippy", cargo(context, &arguments)?)?;
     passed()
 }
 
 fn units(context: &Context) -> Result<Outcome> {
-    let output = process::run(
-        "check: cargo test",
-        cargo(context, &["test", "--workspace", "--no-fail-fast"])?,
-    )?;
-    Ok(Outcome::Passed(format!(
-        "{} unit tests",
-        count_passed(&output)
-    )))
+    let output = process::run("check: cargo test", cargo(context, &["test", "--workspace", "--no-fail-fast"])?)?;
+    Ok(Outcome::Passed(format!("{} unit tests", count_passed(&output))))
 }
 
 /// A cargo call on the whole workspace, which needs the interface files of some kernel.
@@ -60,9 +35,7 @@ fn cargo(context: &Context, arguments: &[&str]) -> Result<Command> {
     let prefix = context.prefix(Build::Debug)?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(&context.project.root);
-    command
-        .env("SEL4_PREFIX", prefix.dir())
-        .env("CARGO_TERM_COLOR", "never");
+    command.env("SEL4_PREFIX", prefix.dir()).env("CARGO_TERM_COLOR", "never");
     Ok(command)
 }
 
@@ -70,13 +43,7 @@ fn cargo(context: &Context, arguments: &[&str]) -> Result<Command> {
 fn count_passed(output: &str) -> u32 {
     let counts = output.lines().filter_map(|line| {
         let counts = line.strip_prefix("test result: ")?;
-        counts
-            .split_once(". ")?
-            .1
-            .split_once(" passed")?
-            .0
-            .parse::<u32>()
-            .ok()
+        counts.split_once(". ")?.1.split_once(" passed")?.0.parse::<u32>().ok()
     });
     counts.sum()
 }

@@ -8,15 +8,8 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test {
-        group: Group::Check,
-        name,
-        run,
-    };
-    vec![
-        test("initramfs-repeats", initramfs_repeats),
-        test("kernel-unpacks", kernel_unpacks),
-    ]
+    let test = |name, run| Test { group: Group::Check, name, run };
+    vec![test("initramfs-repeats", initramfs_repeats), test("kernel-unpacks", kernel_unpacks)]
 }
 
 fn initramfs_repeats(context: &Context) -> Result<Outcome> {
@@ -24,11 +17,7 @@ fn initramfs_repeats(context: &Context) -> Result<Outcome> {
     let busybox = project::read(&guest::debian::busybox(&context.project)?)?;
     let again = guest::initramfs::archive(&busybox, None)?;
     ensure!(made == again, "two archives of the same files differ");
-    Ok(Outcome::Passed(format!(
-        "{} KiB, {}",
-        made.len() / 1024,
-        bzimage::fingerprint(&made)
-    )))
+    Ok(Outcome::Passed(format!("{} KiB, {}", made.len() / 1024, bzimage::fingerprint(&made))))
 }
 
 fn kernel_unpacks(context: &Context) -> Result<Outcome> {
