@@ -1,7 +1,7 @@
 //! The process: takes its windows, builds the server, serves.
 #![no_std]
 #![no_main]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 use fileserver::Server;
 use proto::file::dispatch;

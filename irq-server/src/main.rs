@@ -1,1 +1,54 @@
-fn main() {}
+//! The process: takes IRQControl, builds the server, serves.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+use irq_server::{Controller, Refused, Server};
+use layout::config::{Irq, Line};
+use layout::{SCRATCH_BITS, scratch_cptr, slot};
+use proto::irq::dispatch;
+use rt::Event;
+use sel4::irq::{Polarity, Trigger};
+use sel4::{CPtrWithDepth, cap};
+
+rt::main!(main);
+
+fn main(config: Irq) -> ! {
+    log::info!("{} lines", config.lines.len());
+    let mut server = Server::new(config, Kernel);
+    rt::serve(|event| match event {
+        Event::Call(from, message) => dispatch(&mut server, from, message),
+        Event::Signal(_) => Ok(()),
+    })
+}
+
+/// The kernel's interrupt control. The handler of line n is made in slot n + 1 of the scratch CNode.
+struct Kernel;
+
+impl Controller for Kernel {
+    fn attach(&mut self, index: u8, line: &Line) -> Result<u64, Refused> {
+        let place = index.checked_add(1).ok_or(Refused)?;
+        let path = CPtrWithDepth::from_bits_with_depth(place.into(), SCRATCH_BITS);
+        let target = cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path);
+        let trigger = if line.level { Trigger::Level } else { Trigger::Edge };
+        let polarity = if line.active_low { Polarity::ActiveLow } else { Polarity::ActiveHigh };
+        let control = cap::IrqControl::from_bits(slot::IRQ_CONTROL.cptr());
+        let (ioapic, pin, vector) = (line.ioapic.into(), line.pin.into(), line.vector.into());
+        control.irq_control_get_ioapic(&target, ioapic, pin, trigger, polarity, vector).map_err(refused)?;
+        let handler = cap::IrqHandler::from_bits(scratch_cptr(place));
+        let signalled = handler
+            .irq_handler_set_notification(cap::Notification::from_bits(line.signal.cptr()))
+            .and_then(|()| handler.irq_handler_ack());
+        if signalled.is_err() {
+            // Back to how it was, so that the next claim can try again.
+            let _ = target.delete();
+        }
+        signalled.map_err(refused)?;
+        Ok(handler.bits())
+    }
+}
+
+fn refused(error: sel4::Error) -> Refused {
+    log::error!("{error:?}");
+    Refused
+}

@@ -8,4 +8,5 @@ mod mixer;
 mod server;
 pub mod uart;
 
-pub use server::{Hardware, Reception, Server, Stream};
+pub use server::{Hardware, Server, Stream};
+pub use uart::Reception;

@@ -1,1 +1,105 @@
-fn main() {}
+//! The process: takes its ports, rings and interrupt, builds the server, serves.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+use layout::config::{RingKind, Serial, SerialRing};
+use layout::{Slot, event};
+use mmio::{Ring, Window};
+use proto::serial::dispatch;
+use rt::{Event, Interrupt, IoPorts};
+use serial_server::uart::Uart;
+use serial_server::{Hardware, Reception, Server, Stream};
+
+rt::main!(main, log: own);
+
+/// Where the interrupt's capability goes.
+const SCRATCH: u8 = 1;
+
+fn main(config: Serial) -> ! {
+    let uart = Uart::new(IoPorts::new(&config.uart), config.uart.first, config.baud);
+    let interrupt = match Interrupt::claim(config.line, SCRATCH) {
+        Ok(interrupt) => interrupt,
+        Err(error) => panic!("no interrupt: {error:?}"),
+    };
+    let clients = config.rings.iter().map(|ring| ring.input.map(|(_, slot)| slot)).collect();
+    let own = Stream {
+        name: name("serial-server"),
+        kind: RingKind::Log,
+        output: ring(rt::logger::own()).consumer(),
+        input: None,
+    };
+    let streams = config.rings.iter().map(stream).chain([own]);
+    let mut server = Server::new(Machine { uart, interrupt, clients }, streams);
+    log::info!("{} baud at {:#x}, {} streams", config.baud, config.uart.first, config.rings.len());
+    server.on_interrupt();
+    rt::serve(|event| {
+        match event {
+            Event::Call(from, message) => return dispatch(&mut server, from, message),
+            Event::Signal(bits) if bits & event::INTERRUPT != 0 => server.on_interrupt(),
+            Event::Signal(_) => server.on_doorbell(),
+        }
+        Ok(())
+    })
+}
+
+fn name(text: &str) -> layout::config::Name {
+    text.try_into().unwrap_or_default()
+}
+
+fn ring(window: Window) -> Ring {
+    match Ring::new(window) {
+        Ok(ring) => ring,
+        Err(error) => panic!("{window:?}: {error:?}"),
+    }
+}
+
+fn stream(config: &SerialRing) -> Stream {
+    Stream {
+        name: config.name.clone(),
+        kind: config.kind,
+        output: ring(rt::shared(config.output)).consumer(),
+        input: config.input.map(|(window, _)| ring(rt::shared(window)).producer()),
+    }
+}
+
+/// The real machine.
+struct Machine {
+    uart: Uart<IoPorts>,
+    interrupt: Interrupt,
+    /// By stream: how to signal its client.
+    clients: heapless::Vec<Option<Slot>, 24>,
+}
+
+impl Hardware for Machine {
+    fn receive(&mut self) -> Option<u8> {
+        self.uart.receive()
+    }
+    fn room(&mut self) -> usize {
+        self.uart.room()
+    }
+    fn send(&mut self, bytes: &[u8]) {
+        self.uart.send(bytes);
+    }
+    fn unsent(&mut self) -> usize {
+        self.uart.unsent()
+    }
+    fn accept(&mut self, reception: Reception) {
+        self.uart.accept(reception);
+    }
+    fn acknowledge(&mut self) -> bool {
+        self.interrupt.acknowledge();
+        self.uart.interrupting()
+    }
+    fn overruns(&self) -> u64 {
+        self.uart.overruns()
+    }
+    fn now(&self) -> u64 {
+        rt::tsc()
+    }
+    fn signal(&mut self, stream: usize) {
+        if let Some(Some(slot)) = self.clients.get(stream) {
+            rt::signal(*slot);
+        }
+    }
+}

@@ -8,6 +8,8 @@ use heapless::{Deque, Vec};
 use layout::config::{Name, RingKind};
 use mmio::Consumer;
 
+/// Most sources: the configuration's, and this server's own log.
+pub const STREAMS: usize = 25;
 /// Longest line of a log: a client that never ends its line gets it ended.
 const LOG_LINE: u32 = 512;
 /// A console that prints this much without an end of line makes room for the others in the middle of it.
@@ -34,7 +36,7 @@ pub struct Source {
 
 /// All sources, and whose turn it is.
 pub struct Mixer {
-    sources: Vec<Source, 48>,
+    sources: Vec<Source, STREAMS>,
     /// Who is in the middle of a line.
     turn: Option<usize>,
     /// Bytes of that line so far.
@@ -47,7 +49,7 @@ pub struct Mixer {
 
 impl Mixer {
     /// Nothing printed yet.
-    pub fn new(sources: Vec<Source, 48>) -> Self {
+    pub fn new(sources: Vec<Source, STREAMS>) -> Self {
         Self { sources, turn: None, column: 0, next: 0, staged: Deque::new() }
     }
 

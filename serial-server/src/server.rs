@@ -7,8 +7,8 @@ use mmio::{Consumer, Producer};
 use proto::serial::{Flush, GetStats, Serve, Stats};
 use proto::wire::ClientId;
 
-use crate::mixer::{Mixer, Patience, Source};
-use crate::uart::FIFO;
+use crate::mixer::{Mixer, Patience, STREAMS, Source};
+use crate::uart::{FIFO, Reception};
 
 /// TSC ticks after which a console in the middle of a line counts as silent: 40 ms at 50 MHz, half a millisecond at
 /// 4 GHz, in any case longer than a guest takes from one byte of a line to the next.
@@ -17,15 +17,6 @@ const SILENCE: u64 = 2_000_000;
 const MAX_ROUNDS: u32 = 64;
 /// Most bytes received in one go.
 const MAX_RECEIVED: u32 = 256;
-
-/// Whether the UART receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reception {
-    /// It does.
-    On,
-    /// The other side is asked to wait.
-    Off,
-}
 
 /// The machine, as far as this server uses it.
 pub trait Hardware {
@@ -66,7 +57,7 @@ pub struct Server<H> {
     hardware: H,
     mixer: Mixer,
     /// By stream.
-    inputs: Vec<Option<Producer>, 48>,
+    inputs: Vec<Option<Producer>, STREAMS>,
     /// The stream that is typed at.
     focus: Option<usize>,
     reception: Reception,
@@ -81,7 +72,7 @@ impl<H: Hardware> Server<H> {
         let (mut sources, mut inputs) = (Vec::new(), Vec::new());
         for Stream { name, kind, output, input } in streams {
             let pushed = sources.push(Source { name, kind, bytes: output }).is_ok() && inputs.push(input).is_ok();
-            debug_assert!(pushed, "the configuration holds no more than 48");
+            debug_assert!(pushed, "the configuration holds no more");
         }
         let focus = inputs.iter().position(Option::is_some);
         let (mixer, stats) = (Mixer::new(sources), Stats::default());

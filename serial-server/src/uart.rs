@@ -35,6 +35,15 @@ const CLOCK: u32 = 115_200;
 /// What is left of an earlier user's output has gone out after as many looks, on any machine.
 const MAX_POLLS: u32 = 100_000;
 
+/// Whether the UART receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reception {
+    /// It does.
+    On,
+    /// The other side is asked to wait.
+    Off,
+}
+
 /// The chip.
 pub struct Uart<P> {
     ports: P,
@@ -61,7 +70,7 @@ impl<P: Ports> Uart<P> {
             ports.out8(base + register, value);
         }
         let mut uart = Self { ports, base, filled: 0, overruns: 0 };
-        uart.accept(true);
+        uart.accept(Reception::On);
         uart
     }
 
@@ -96,8 +105,11 @@ impl<P: Ports> Uart<P> {
     }
 
     /// Receives (RTS raised, an interrupt for what comes), or asks the other side to wait.
-    pub fn accept(&mut self, on: bool) {
-        let (ier, mcr) = if on { (IER_RECEIVED, MCR_RTS) } else { (0, 0) };
+    pub fn accept(&mut self, reception: Reception) {
+        let (ier, mcr) = match reception {
+            Reception::On => (IER_RECEIVED, MCR_RTS),
+            Reception::Off => (0, 0),
+        };
         self.ports.out8(self.base + MCR, MCR_DTR | MCR_OUT2 | mcr);
         self.ports.out8(self.base + IER_DLM, IER_THR_EMPTY | ier);
     }
@@ -204,7 +216,7 @@ mod tests {
     fn refusing_drops_rts_and_the_interrupt() {
         let (chip, mut uart) = uart(115_200);
         written(&chip);
-        uart.accept(false);
+        uart.accept(Reception::Off);
         assert_eq!(written(&chip), [(0x3fc, 0x09), (0x3f9, 0x02)]);
     }
 

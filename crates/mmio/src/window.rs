@@ -19,6 +19,9 @@ pub struct Window {
     len: u64,
 }
 
+// SAFETY: the memory may change under any access anyhow, so it makes no difference which thread accesses it.
+unsafe impl Send for Window {}
+
 /// Scalar accesses of one width, at any alignment.
 macro_rules! scalar {
     ($read:ident, $write:ident, $int:ty, $load:literal, $store:literal, $class:ident) => {
