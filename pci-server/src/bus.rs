@@ -1,0 +1,73 @@
+//! Which functions the machine has: bus 0, and every bus that a PCI-to-PCI bridge leads to (PCI-to-PCI Bridge
+//! Architecture Specification 1.2, chapter 3). The firmware has numbered the buses; a bridge leads upwards in numbers
+//! only, so one pass from bus 0 on finds all and ends, whatever the bridges say.
+//! It leaves out further host bridges, whose buses nothing on bus 0 leads to.
+
+use heapless::Vec;
+use proto::pci::{Address, Function, Header};
+
+use crate::config_space::{ConfigSpace, byte, half};
+use crate::function::describe;
+
+/// Most functions listed.
+pub const MAX_FUNCTIONS: usize = 64;
+
+/// What a scan found.
+pub struct Listing {
+    /// The functions, in the order of their addresses.
+    pub functions: Vec<Function, MAX_FUNCTIONS>,
+    /// Functions that found no place in the list.
+    pub left_out: u32,
+}
+
+/// Lists the machine's functions, in the order of their addresses.
+pub fn scan(space: &mut impl ConfigSpace) -> Listing {
+    let mut listing = Listing { functions: Vec::new(), left_out: 0 };
+    let mut buses = Buses::default();
+    buses.add(0);
+    for bus in 0..=u8::MAX {
+        if !buses.has(bus) {
+            continue;
+        }
+        for device in 0..32 {
+            for function in functions(space, Address { bus, device, function: 0 }) {
+                let function = describe(space, function);
+                if let Header::Bridge { secondary, .. } = function.header
+                    && secondary > bus
+                {
+                    buses.add(secondary);
+                }
+                listing.left_out += u32::from(listing.functions.push(function).is_err());
+            }
+        }
+    }
+    listing
+}
+
+/// The functions of a device: none without function 0, and only that unless it says that there are more.
+fn functions(space: &mut impl ConfigSpace, first: Address) -> Vec<Address, 8> {
+    if !is_there(space, first) {
+        return Vec::new();
+    }
+    let count = if byte(space.read(first, 0x0c), 0x0e) & 0x80 != 0 { 8 } else { 1 };
+    let all = (0..count).map(|function| Address { function, ..first });
+    all.filter(|&at| at.function == 0 || is_there(space, at)).collect()
+}
+
+fn is_there(space: &mut impl ConfigSpace, at: Address) -> bool {
+    half(space.read(at, 0), 0) != 0xffff
+}
+
+/// A set of bus numbers.
+#[derive(Default)]
+struct Buses([u64; 4]);
+
+impl Buses {
+    fn add(&mut self, bus: u8) {
+        self.0[usize::from(bus >> 6)] |= 1 << (bus & 63);
+    }
+
+    fn has(&self, bus: u8) -> bool {
+        self.0[usize::from(bus >> 6)] & 1 << (bus & 63) != 0
+    }
+}

@@ -1,0 +1,117 @@
+//! Configuration space, 256 bytes of each function, four at a time; and how a PC reaches it: configuration mechanism 1
+//! (PCI Local Bus Specification 3.0, section 3.2.2.3.2), an address port and a data port.
+//! It leaves out the memory-mapped kind of PCI Express.
+
+use mmio::Ports;
+use proto::pci::Address;
+
+/// Configuration space of all functions. What is not there reads as all ones.
+pub trait ConfigSpace {
+    /// The four bytes at `offset`, which is a multiple of 4.
+    fn read(&mut self, at: Address, offset: u8) -> u32;
+    /// Writes four bytes.
+    fn write(&mut self, at: Address, offset: u8, value: u32);
+}
+
+/// One or two bytes out of the four in which they are.
+pub fn byte(word: u32, offset: u8) -> u8 {
+    (word >> (8 * u32::from(offset % 4))) as u8
+}
+
+/// See [`byte`]; `offset` is even.
+pub fn half(word: u32, offset: u8) -> u16 {
+    (word >> (8 * u32::from(offset % 4 / 2 * 2))) as u16
+}
+
+const ADDRESS: u16 = 0xcf8;
+const DATA: u16 = 0xcfc;
+const ENABLE: u32 = 1 << 31;
+
+/// Configuration mechanism 1.
+pub struct Mechanism1<P>(P);
+
+impl<P: Ports> Mechanism1<P> {
+    /// The mechanism behind `ports` (0xcf8 to 0xcff).
+    pub fn new(ports: P) -> Self {
+        Self(ports)
+    }
+
+    /// Whether the machine has it: the address port keeps what is written.
+    pub fn is_there(&mut self) -> bool {
+        self.0.out32(ADDRESS, ENABLE);
+        let there = self.0.in32(ADDRESS) == ENABLE;
+        self.0.out32(ADDRESS, 0);
+        there
+    }
+
+    fn select(&mut self, at: Address, offset: u8) {
+        let device = u32::from(at.device & 0x1f) << 3 | u32::from(at.function & 7);
+        self.0.out32(ADDRESS, ENABLE | u32::from(at.bus) << 16 | device << 8 | u32::from(offset & 0xfc));
+    }
+}
+
+impl<P: Ports> ConfigSpace for Mechanism1<P> {
+    fn read(&mut self, at: Address, offset: u8) -> u32 {
+        self.select(at, offset);
+        self.0.in32(DATA)
+    }
+
+    fn write(&mut self, at: Address, offset: u8, value: u32) {
+        self.select(at, offset);
+        self.0.out32(DATA, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    #[derive(Default)]
+    struct Bridge {
+        address: u32,
+        written: Vec<(u32, u32)>,
+    }
+
+    impl Ports for &mut Bridge {
+        fn in32(&mut self, port: u16) -> u32 {
+            if port == 0xcf8 { self.address } else { !self.address }
+        }
+        fn out32(&mut self, port: u16, value: u32) {
+            match port {
+                0xcf8 => self.address = value,
+                _ => self.written.push((self.address, value)),
+            }
+        }
+        fn in8(&mut self, _: u16) -> u8 {
+            unreachable!()
+        }
+        fn out8(&mut self, _: u16, _: u8) {
+            unreachable!()
+        }
+        fn in16(&mut self, _: u16) -> u16 {
+            unreachable!()
+        }
+        fn out16(&mut self, _: u16, _: u16) {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn address_and_data_go_through_their_ports() {
+        let mut bridge = Bridge::default();
+        let mut space = Mechanism1::new(&mut bridge);
+        assert!(space.is_there());
+        let at = Address { bus: 0x12, device: 0x1f, function: 2 };
+        assert_eq!(space.read(at, 0x10), !0x8012_fa10);
+        space.write(at, 0x3c, 7);
+        assert_eq!(bridge.written, [(0x8012_fa3c, 7)]);
+    }
+
+    #[test]
+    fn parts_of_a_word() {
+        assert_eq!((byte(0x4433_2211, 0x3d), byte(0x4433_2211, 3)), (0x22, 0x44));
+        assert_eq!((half(0x4433_2211, 0), half(0x4433_2211, 2)), (0x2211, 0x4433));
+    }
+}

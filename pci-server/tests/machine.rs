@@ -1,0 +1,230 @@
+//! A machine made of tables: functions with registers of which some bits can be written. The real scan and the real
+//! client against it, and against machines that lie.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use layout::config::{Pci, PciClient, Ports};
+use pci_server::config_space::ConfigSpace;
+use pci_server::{Server, describe, scan};
+use proptest::prelude::*;
+use proto::loopback::Loopback;
+use proto::pci::{Address, Bar, BarKind, Capability, Client, Error, Header, dispatch};
+use proto::wire::{ClientId, Message, Transport};
+
+/// 64 registers and, of each, the bits that can be written.
+#[derive(Clone)]
+struct Registers {
+    values: [u32; 64],
+    writable: [u32; 64],
+}
+
+#[derive(Default)]
+struct Machine {
+    functions: BTreeMap<Address, Registers>,
+    /// Writes to a base address register while the function decoded its addresses.
+    careless: u32,
+}
+
+impl ConfigSpace for Machine {
+    fn read(&mut self, at: Address, offset: u8) -> u32 {
+        self.functions.get(&at).map_or(u32::MAX, |f| f.values[usize::from(offset / 4)])
+    }
+
+    fn write(&mut self, at: Address, offset: u8, value: u32) {
+        let Some(f) = self.functions.get_mut(&at) else { return };
+        let n = usize::from(offset / 4);
+        if (4..10).contains(&n) && f.values[1] & 0b11 != 0 {
+            self.careless += 1;
+        }
+        f.values[n] = f.values[n] & !f.writable[n] | value & f.writable[n];
+    }
+}
+
+fn at(bus: u8, device: u8, function: u8) -> Address {
+    Address { bus, device, function }
+}
+
+/// A type 0 function with memory and I/O decoding on.
+fn device(id: u32, class: u32) -> Registers {
+    let (mut values, mut writable) = ([0; 64], [0; 64]);
+    values[0] = id;
+    values[1] = 0x0007;
+    writable[1] = 0x0447;
+    values[2] = class << 8 | 3;
+    values[0x0f] = 0x0000_010b;
+    Registers { values, writable }
+}
+
+fn bridge(secondary: u32, subordinate: u32) -> Registers {
+    let mut r = device(0x244e_8086, 0x06_04_00);
+    r.values[3] = 0x0001_0000;
+    r.values[6] = subordinate << 16 | secondary << 8;
+    r
+}
+
+/// The network card of the emulated board: 128 KiB of memory, 64 ports.
+fn e1000() -> Registers {
+    let mut r = device(0x100e_8086, 0x02_00_00);
+    (r.values[4], r.writable[4]) = (0xc000_0000, 0xfffe_0000);
+    (r.values[5], r.writable[5]) = (0xe001, 0xffff_ffc0);
+    r.values[1] |= 1 << 20;
+    r.values[0x0d] = 0xdc;
+    r.values[0xdc / 4] = 0x0000_e401;
+    r.values[0xe4 / 4] = 0x0000_0007;
+    r.values[0x0b] = 0x001e_8086;
+    r
+}
+
+fn machine(functions: impl IntoIterator<Item = (Address, Registers)>) -> Machine {
+    Machine { functions: functions.into_iter().collect(), careless: 0 }
+}
+
+#[test]
+fn a_function_is_described() {
+    let mut machine = machine([(at(0, 3, 0), e1000())]);
+    let f = describe(&mut machine, at(0, 3, 0));
+    assert_eq!((f.vendor, f.device, f.class, f.revision), (0x8086, 0x100e, [2, 0, 0], 3));
+    assert_eq!((f.subsystem, f.header, f.pin, f.line), ((0x8086, 0x1e), Header::Device, 1, 11));
+    let memory = Bar { kind: BarKind::Memory32 { prefetchable: false }, base: 0xc000_0000, size: 128 * 1024 };
+    let ports = Bar { kind: BarKind::Io, base: 0xe000, size: 64 };
+    assert_eq!(f.bars, [Some(memory), Some(ports), None, None, None, None]);
+    assert_eq!(f.capabilities, [Capability { id: 1, at: 0xdc }, Capability { id: 7, at: 0xe4 }]);
+}
+
+#[test]
+fn sizing_leaves_everything_as_it_was_and_happens_with_decoding_off() {
+    let mut machine = machine([(at(0, 3, 0), e1000())]);
+    let before = machine.functions[&at(0, 3, 0)].values;
+    scan(&mut machine);
+    assert_eq!(machine.functions[&at(0, 3, 0)].values, before);
+    assert_eq!(machine.careless, 0);
+}
+
+#[test]
+fn a_host_bridge_is_not_touched() {
+    let mut host = device(0x1237_8086, 0x06_00_00);
+    host.writable = [u32::MAX; 64];
+    host.values[4] = 0xe000_0000;
+    let mut machine = machine([(at(0, 0, 0), host)]);
+    assert_eq!(describe(&mut machine, at(0, 0, 0)).bars, [None; 6]);
+    assert_eq!(machine.careless, 0);
+}
+
+#[test]
+fn a_64_bit_register_takes_two() {
+    let mut r = device(0x1234_8086, 0x01_08_02);
+    (r.values[4], r.writable[4]) = (0x0000_400c, 0xffff_c000);
+    (r.values[5], r.writable[5]) = (0x0000_0008, 0xffff_ffff);
+    (r.values[6], r.writable[6]) = (0x0001, 0x0000_fff0);
+    let bars = describe(&mut machine([(at(0, 1, 0), r)]), at(0, 1, 0)).bars;
+    let wide = Bar { kind: BarKind::Memory64 { prefetchable: true }, base: 0x8_0000_4000, size: 16 * 1024 };
+    assert_eq!(bars[..3], [Some(wide), None, Some(Bar { kind: BarKind::Io, base: 0, size: 16 })]);
+}
+
+#[test]
+fn an_ide_controller_in_compatibility_mode_has_the_old_ports() {
+    let mut r = device(0x7010_8086, 0x01_01_80);
+    (r.values[8], r.writable[8]) = (0xc001, 0xffff_fff0);
+    let bars = describe(&mut machine([(at(0, 1, 1), r)]), at(0, 1, 1)).bars;
+    let ports: Vec<_> = bars.into_iter().flatten().map(|bar| (bar.base, bar.size)).collect();
+    assert_eq!(ports, [(0x1f0, 8), (0x3f6, 1), (0x170, 8), (0x376, 1), (0xc000, 16)]);
+}
+
+#[test]
+fn buses_behind_bridges_are_found_in_order() {
+    let mut multi = device(1, 0);
+    multi.values[3] = 0x0080_0000;
+    let mut machine = machine([
+        (at(0, 0, 0), device(0x1237_8086, 0x06_00_00)),
+        (at(0, 30, 0), bridge(1, 2)),
+        (at(1, 0, 0), bridge(2, 2)),
+        (at(2, 4, 0), multi),
+        (at(2, 4, 5), device(2, 0)),
+        (at(2, 6, 3), device(3, 0)),
+        (at(3, 0, 0), device(4, 0)),
+    ]);
+    let found: Vec<_> = scan(&mut machine).functions.iter().map(|f| f.address).collect();
+    // Function 3 without a function 0, and a bus that no bridge leads to, are not there.
+    assert_eq!(found, [at(0, 0, 0), at(0, 30, 0), at(1, 0, 0), at(2, 4, 0), at(2, 4, 5)]);
+}
+
+#[test]
+fn a_bridge_that_leads_back_is_not_followed() {
+    let mut machine = machine([(at(0, 1, 0), bridge(1, 1)), (at(1, 0, 0), bridge(0, 0)), (at(1, 1, 0), bridge(1, 9))]);
+    assert_eq!(scan(&mut machine).functions.len(), 3);
+}
+
+#[test]
+fn a_capability_list_that_bites_its_tail_ends() {
+    let mut r = e1000();
+    r.values[0xe4 / 4] = 0x0000_dc07;
+    let f = describe(&mut machine([(at(0, 3, 0), r)]), at(0, 3, 0));
+    assert_eq!(f.capabilities.len(), 16);
+}
+
+#[test]
+fn more_functions_than_the_list_holds_are_counted() {
+    let all = (0..32).flat_map(|d| (0..8).map(move |f| (at(0, d, f), device(0x1234_8086, 0xff_00_00))));
+    let mut machine = machine(all.map(|(at, mut r)| {
+        r.values[3] = 0x0080_0000;
+        (at, r)
+    }));
+    let listing = scan(&mut machine);
+    assert_eq!((listing.functions.len(), listing.left_out), (64, 192));
+}
+
+fn server() -> Server {
+    let client = |enumerate| PciClient { name: Default::default(), enumerate };
+    let config = Pci {
+        config: Ports { slot: layout::slot::PORTS, first: 0xcf8, last: 0xcff },
+        clients: [client(true), client(false)].into_iter().collect(),
+    };
+    Server::new(scan(&mut machine([(at(0, 3, 0), e1000())])), &config)
+}
+
+fn client(id: u64) -> Client<impl Transport> {
+    let server = RefCell::new(server());
+    Client(Loopback::new(move |m: &mut Message| dispatch(&mut *server.borrow_mut(), ClientId(id), m)))
+}
+
+#[test]
+fn who_may_enumerate_sees_all_functions_and_then_none() {
+    let client = client(0);
+    assert_eq!(client.function(0).unwrap().unwrap().device, 0x100e);
+    assert_eq!(client.function(1), Ok(None));
+    assert_eq!(client.function(u16::MAX), Ok(None));
+}
+
+#[test]
+fn who_may_not_sees_nothing() {
+    assert_eq!(client(1).function(0), Err(Error::NotAllowed));
+    assert_eq!(client(2).function(0), Err(Error::NotAllowed));
+}
+
+/// All registers from a hash: nothing in them makes sense.
+struct Noise(u32);
+
+impl ConfigSpace for Noise {
+    fn read(&mut self, at: Address, offset: u8) -> u32 {
+        let key =
+            u32::from(at.bus) << 16 | u32::from(at.device) << 11 | u32::from(at.function) << 8 | u32::from(offset);
+        (key ^ self.0).wrapping_mul(0x9e37_79b1).rotate_left(15).wrapping_mul(0x85eb_ca6b)
+    }
+    fn write(&mut self, _: Address, _: u8, _: u32) {}
+}
+
+proptest! {
+    #[test]
+    fn no_machine_breaks_the_scan(seed: u32) {
+        let listing = scan(&mut Noise(seed));
+        prop_assert!(listing.functions.iter().flat_map(|f| f.bars).flatten().all(|bar| bar.size.is_power_of_two()));
+    }
+
+    #[test]
+    fn any_message_is_answered(label in 0x500u64..0x503, words in prop::collection::vec(any::<u64>(), 0..6)) {
+        let mut message = Message::EMPTY;
+        message.receive(label, words.len()).copy_from_slice(&words);
+        client(0).0.exchange(&mut message);
+    }
+}
