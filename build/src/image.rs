@@ -58,9 +58,10 @@ pub fn make_root_task_image(
     build: Build,
     dir: &Path,
 ) -> Result<PathBuf> {
-    let mut packages = system.packages();
-    packages.push("root-task");
-    let built = cargo_build(project, &packages, prefix, build)?;
+    // Not in one call: the root task has a heap, and cargo would give its features of shared crates to the servers too.
+    let root_task = cargo_build(project, &["root-task"], prefix, build)?;
+    let root_task = root_task.get("root-task").ok_or_else(|| miette!("cargo built no root-task"))?;
+    let built = cargo_build(project, &system.packages(), prefix, build)?;
     let mut files = Files::default();
     for part in system.parts() {
         let program = system.program(&part);
@@ -75,14 +76,12 @@ pub fn make_root_task_image(
         files.images.insert(image.name, project::read(&path)?);
     }
     let bundle = host::compile(system, &files)?;
-    let root_task = built.get("root-task").ok_or_else(|| miette!("cargo built no root-task"))?;
     let image = dir.join("root-task");
     let mut strip = Command::new("objcopy");
     strip.arg("--strip-debug").arg(root_task).arg(&image);
     process::output(strip)?;
-    let elf = with_bundle(project::read(&image)?, &bundle.bytes).ok_or_else(|| {
-        miette!("{} has no empty segment for the bundle (see crates/image-link)", root_task.display())
-    })?;
+    let elf = with_bundle(project::read(&image)?, &bundle.bytes)
+        .ok_or_else(|| miette!("{} has no segment for the bundle (see crates/image-link)", root_task.display()))?;
     project::write(&image, &elf)?;
     Ok(image)
 }
@@ -102,7 +101,8 @@ pub fn cargo_build(
     for package in packages {
         cargo.args(["--package", package]);
     }
-    process::run(&format!("servers: build ({})", build.name()), cargo)?;
+    let what = format!("{}: build ({})", packages.join(", "), build.name());
+    process::run(&what, cargo)?;
     let elf = |package: &&str| ((*package).to_owned(), target.join("image").join(package));
     Ok(packages.iter().map(elf).collect())
 }
@@ -124,8 +124,8 @@ fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Pat
     }
 }
 
-/// Appends the bundle to the root task's ELF and describes it in the program header that waits for it: the loadable one
-/// of no size (crates/image-link/root-task.ld). `None` if there is none.
+/// Appends the bundle to the root task's ELF and describes it in the program header that waits for it: the last loadable
+/// one, of a single byte (crates/image-link/root-task.ld). `None` if that is not there.
 fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
     let field = |elf: &[u8], at: usize, width: usize| {
         let bytes = elf.get(at..at + width)?;
@@ -135,8 +135,10 @@ fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
     let (table, size, count) =
         (field(&elf, 32, 8)? as usize, field(&elf, 54, 2)? as usize, field(&elf, 56, 2)? as usize);
     let headers: Vec<usize> = (0..count).map(|n| table + n * size).collect();
-    let empty = |at: &usize| field(&elf, *at, 4) == Some(1) && field(&elf, at + 40, 8) == Some(0);
-    let header = headers.into_iter().find(empty)?;
+    let header = headers.into_iter().rfind(|at| field(&elf, *at, 4) == Some(1))?;
+    if field(&elf, header + 40, 8) != Some(1) {
+        return None;
+    }
     elf.resize(elf.len().next_multiple_of(4096), 0);
     let (offset, length) = (elf.len() as u64, bundle.len() as u64);
     for (at, value) in [(8, offset), (32, length), (40, length)] {
@@ -175,14 +177,14 @@ fn write_simulate(path: &Path, memory_mib: u32) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// An ELF64 header and two loadable program headers, of sizes 16 and 0.
+    /// An ELF64 header and two loadable program headers, of sizes 16 and 1.
     fn elf() -> Vec<u8> {
         let mut elf = vec![0; 64 + 2 * 56];
         elf[..4].copy_from_slice(b"\x7fELF");
         elf[32] = 64;
         elf[54] = 56;
         elf[56] = 2;
-        for (header, size) in [(64, 16), (120, 0)] {
+        for (header, size) in [(64, 16), (120, 1)] {
             elf[header] = 1;
             elf[header + 32] = size;
             elf[header + 40] = size;
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bundle_goes_on_a_page_of_its_own_and_into_the_empty_segment() {
+    fn the_bundle_goes_on_a_page_of_its_own_and_into_the_segment_that_waits() {
         let image = with_bundle(elf(), b"bundle").unwrap();
         assert_eq!(&image[4096..], b"bundle");
         assert_eq!(image[120 + 8..120 + 16], 4096u64.to_le_bytes());
@@ -201,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn an_elf_without_an_empty_segment_is_refused() {
+    fn an_elf_without_a_segment_for_the_bundle_is_refused() {
         let mut elf = elf();
-        elf[120 + 40] = 1;
+        elf[120 + 40] = 2;
         assert_eq!(with_bundle(elf, b"bundle"), None);
         assert_eq!(with_bundle(b"\x7fELF".to_vec(), b"bundle"), None);
     }
