@@ -2,8 +2,8 @@
 # that Makefile does not notice a change of flags.
 
 # The source dates from gcc 6. Since then gcc made tentative definitions unique (-fno-common), and distributions switch
-# on stack protection and indirect-branch tracking, which need run-time support that a kernel has not. The kernel is
-# entered on its own stack only, but the red zone is off for the day an exception interrupts it (upstream: same).
+# on stack protection and indirect-branch tracking, which need run-time support that a kernel has not. No red zone: an
+# exception in the kernel's own code would be reported from a stack that it has just overwritten.
 set(flags -fcommon -fno-stack-protector -fcf-protection=none -mno-red-zone)
 # gcc may turn the loop inside the kernel's own memset into a call of memset.
 list(APPEND flags -fno-tree-loop-distribute-patterns)
