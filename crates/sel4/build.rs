@@ -8,11 +8,7 @@ const DIFFERENCES: [(&str, &str, &str); 8] = [
     ("grant_reply", "seL4_CapRights_new(", "capAllowGrantReply"),
     ("ioport_control", "seL4_X86_IOPortControl_Issue(", ""),
     ("priority_authority", "seL4_TCB_SetPriority(", "authority:"),
-    (
-        "ept_attributes",
-        "seL4_X86_Page_MapEPT(",
-        "seL4_X86_EPT_VMAttributes",
-    ),
+    ("ept_attributes", "seL4_X86_Page_MapEPT(", "seL4_X86_EPT_VMAttributes"),
     ("printing", "seL4_SysDebugPutChar", ""),
     ("debug_build", "seL4_SysDebugCapIdentify", ""),
     ("vtx", "seL4_SysVMEnter", ""),
@@ -23,10 +19,7 @@ fn main() {
     let facts = env::var("DEP_SEL4_FACTS").unwrap_or_default();
     for (name, start, within) in DIFFERENCES {
         println!("cargo::rustc-check-cfg=cfg({name})");
-        if facts
-            .split(' ')
-            .any(|fact| fact.starts_with(start) && fact.contains(within))
-        {
+        if facts.split(' ').any(|fact| fact.starts_with(start) && fact.contains(within)) {
             println!("cargo::rustc-cfg={name}");
         }
     }

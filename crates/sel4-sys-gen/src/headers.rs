@@ -12,8 +12,12 @@ use std::{env, iter};
 
 use crate::{Prefix, Result};
 
-const INCLUDES: &str =
-    "#include <sel4/sel4.h>\n#include <sel4/arch/vmenter.h>\n#include <sel4/arch/bootinfo_types.h>\n";
+/// Later releases of `bootinfo_types.h` leave it to others to include `stdint.h`.
+const INCLUDES: &str = "#include <stdint.h>
+#include <sel4/sel4.h>
+#include <sel4/arch/vmenter.h>
+#include <sel4/arch/bootinfo_types.h>
+";
 
 /// Structures of the API that the object files do not describe, and the members that the `sel4` crate reads.
 const MEMBERS: [(&str, &[&str]); 5] = [

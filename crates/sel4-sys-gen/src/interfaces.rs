@@ -89,6 +89,14 @@ impl Api {
         enabled.zip(1..).map(|(method, number)| Label { name: &method.id, number })
     }
 
+    /// Drops the members that a structure does not have in this configuration: the description lists the registers of
+    /// 64-bit guests last, and the C structure ends before them where such guests are not supported.
+    pub fn trim_structs(&mut self, size_in_bytes: impl Fn(&str) -> Option<usize>) {
+        for it in &mut self.structs {
+            it.members.truncate(size_in_bytes(&it.name).unwrap_or(0) / 8);
+        }
+    }
+
     /// Every C type that a method of this kernel mentions.
     pub fn type_names(&self) -> BTreeSet<String> {
         let enabled = self.methods.iter().filter(|method| method.enabled);

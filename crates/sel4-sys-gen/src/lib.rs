@@ -43,11 +43,12 @@ pub struct Bindings {
 /// Generates the bindings of the kernel installed at `prefix`.
 pub fn generate(prefix: &Prefix) -> Result<Bindings> {
     let calls = syscalls::read(prefix)?;
-    let api = interfaces::read(prefix)?;
+    let mut api = interfaces::read(prefix)?;
     let fields = bitfields::read(prefix)?;
     let mut types = api.type_names();
     types.extend(api.structs.iter().map(|s| s.name.clone()));
     let headers = headers::Headers::probe(prefix, &types)?;
+    api.trim_structs(|name| headers.sizes.get(name).copied());
 
     let mut source = String::from("// Generated from the installed seL4; not to be edited.\n\n");
     for call in &calls {

@@ -73,20 +73,29 @@ pub fn emit(api: &Api, fields: &Bitfields, headers: &Headers) -> Result<String> 
     let types = Types { api, packed: fields.type_names().into_iter().collect(), headers };
     let mut out = String::new();
     for it in &api.structs {
-        writeln!(
-            out,
-            "\n#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]\n#[repr(C)]\npub struct {} {{",
-            it.name
-        )?;
-        for member in &it.members {
-            writeln!(out, "    pub {}: seL4_Word,", identifier(member))?;
-        }
-        writeln!(out, "}}")?;
+        emit_struct(&mut out, it)?;
     }
     for method in api.methods.iter().filter(|method| method.enabled) {
         emit_method(&mut out, method, &types).map_err(|why| Error::from(format!("{}: {why}", method.signature())))?;
     }
     Ok(out)
+}
+
+fn emit_struct(out: &mut String, it: &Struct) -> Result<()> {
+    let name = &it.name;
+    writeln!(out, "\n#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]\n#[repr(C)]")?;
+    writeln!(out, "pub struct {name} {{")?;
+    for member in &it.members {
+        writeln!(out, "    pub {}: seL4_Word,", identifier(member))?;
+    }
+    writeln!(out, "}}\nimpl {name} {{")?;
+    writeln!(out, "    /// The words of the message in the IPC buffer from `first` on.\n    #[inline]")?;
+    writeln!(out, "    pub fn from_message(first: usize) -> Self {{\n        Self {{")?;
+    for (index, member) in it.members.iter().enumerate() {
+        writeln!(out, "            {}: get_mr(first + {index}),", identifier(member))?;
+    }
+    writeln!(out, "        }}\n    }}\n}}")?;
+    Ok(())
 }
 
 impl Types<'_> {

@@ -25,9 +25,10 @@ struct Kernel {
 
 fn kernel() -> Kernel {
     let prefix = Prefix::from_env().expect("an installed seL4");
-    let api = interfaces::read(&prefix).expect("the object API");
+    let mut api = interfaces::read(&prefix).expect("the object API");
     let fields = bitfields::read(&prefix).expect("the bitfields");
     let headers = Headers::probe(&prefix, &api.type_names()).expect("the headers");
+    api.trim_structs(|name| headers.sizes.get(name).copied());
     Kernel { prefix, api, fields, headers }
 }
 
@@ -206,8 +207,13 @@ impl<'a> Programs<'a> {
         for _ in 0..4 {
             let service = format!("{:#x}", self.random(64));
             let (mut c_arguments, mut rust_arguments) = (vec![service.clone()], vec![service]);
+            let registers = method.inputs.iter().chain(&method.outputs).find_map(|param| self.members(&param.kind));
             for param in &method.inputs {
-                let (c, rust) = self.argument(param);
+                let (c, rust) = match registers {
+                    // Later C functions pass only so many registers; the Rust ones always pass all.
+                    Some(all) if param.name == "count" => (all.len().to_string(), all.len().to_string()),
+                    _ => self.argument(param),
+                };
                 c_arguments.push(c);
                 rust_arguments.push(rust);
             }

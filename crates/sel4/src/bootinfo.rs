@@ -92,9 +92,7 @@ impl BootInfoPtr {
             UntypedDesc {
                 cap: Slot::from_index(first + index).cap(),
                 paddr: self.read(at + sys::offsetof_seL4_UntypedDesc_paddr),
-                size_bits: self
-                    .read::<u8>(at + sys::offsetof_seL4_UntypedDesc_sizeBits)
-                    .into(),
+                size_bits: self.read::<u8>(at + sys::offsetof_seL4_UntypedDesc_sizeBits).into(),
                 is_device: self.read::<u8>(at + sys::offsetof_seL4_UntypedDesc_isDevice) != 0,
             }
         })
@@ -102,8 +100,7 @@ impl BootInfoPtr {
 
     /// log2 of the slots of the initial CNode.
     pub fn init_thread_cnode_size_bits(self) -> usize {
-        self.read::<u8>(sys::offsetof_seL4_BootInfo_initThreadCNodeSizeBits)
-            .into()
+        self.read::<u8>(sys::offsetof_seL4_BootInfo_initThreadCNodeSizeBits).into()
     }
 
     /// Levels of the IOMMU's tables; zero without an IOMMU.

@@ -15,10 +15,7 @@ pub struct Cap<T> {
 impl<T> Cap<T> {
     /// The capability at `cptr`.
     pub const fn from_cptr(cptr: CPtr) -> Self {
-        Self {
-            cptr,
-            kind: PhantomData,
-        }
+        Self { cptr, kind: PhantomData }
     }
 
     /// The capability at the address `bits`.
@@ -61,10 +58,7 @@ impl<T> Hash for Cap<T> {
 }
 impl<T> fmt::Debug for Cap<T> {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let kind = core::any::type_name::<T>()
-            .rsplit("::")
-            .next()
-            .unwrap_or("Cap");
+        let kind = core::any::type_name::<T>().rsplit("::").next().unwrap_or("Cap");
         write!(out, "{kind}({:#x})", self.bits())
     }
 }

@@ -48,10 +48,7 @@ impl CPtrWithDepth {
 impl From<CPtr> for CPtrWithDepth {
     /// All bits are looked up.
     fn from(cptr: CPtr) -> Self {
-        Self {
-            bits: cptr.bits(),
-            depth: WORD_BITS as u8,
-        }
+        Self { bits: cptr.bits(), depth: WORD_BITS as u8 }
     }
 }
 
@@ -64,10 +61,7 @@ impl<T> From<cap::Cap<T>> for CPtrWithDepth {
 impl cap::CNode {
     /// The slot that `path` names below this CNode.
     pub fn absolute_cptr(self, path: impl Into<CPtrWithDepth>) -> AbsoluteCPtr {
-        AbsoluteCPtr {
-            root: self,
-            path: path.into(),
-        }
+        AbsoluteCPtr { root: self, path: path.into() }
     }
 }
 
@@ -130,14 +124,7 @@ impl AbsoluteCPtr {
     /// Moves the capability at `source` here.
     pub fn move_from(&self, source: &Self) -> Result<()> {
         let (to, from) = (self.path, source.path);
-        sys::seL4_CNode_Move(
-            self.root.bits(),
-            to.bits,
-            to.depth,
-            source.root.bits(),
-            from.bits,
-            from.depth,
-        )
+        sys::seL4_CNode_Move(self.root.bits(), to.bits, to.depth, source.root.bits(), from.bits, from.depth)
     }
 
     /// Moves the capability at `source` here and gives it `badge`.
@@ -185,10 +172,7 @@ impl CNodeCapData {
 
     /// For a CNode of 2^`radix` slots that is to be addressed by small numbers: a guard of zeros above the index.
     pub const fn skip_high_bits(radix: u8) -> Self {
-        Self {
-            guard: 0,
-            bits: (WORD_BITS as u8).saturating_sub(radix),
-        }
+        Self { guard: 0, bits: (WORD_BITS as u8).saturating_sub(radix) }
     }
 
     /// As the kernel takes it.

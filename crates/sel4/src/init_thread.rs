@@ -20,10 +20,7 @@ impl<T> Copy for Slot<T> {}
 impl<T> Slot<T> {
     /// Slot number `index`.
     pub const fn from_index(index: usize) -> Self {
-        Self {
-            index: index as Word,
-            kind: PhantomData,
-        }
+        Self { index: index as Word, kind: PhantomData }
     }
 
     /// Its number.
@@ -50,35 +47,27 @@ pub mod slot {
     /// Its own thread.
     pub const TCB: Slot<cap_type::Tcb> = Slot::from_index(sys::seL4_CapInitThreadTCB as usize);
     /// Its CSpace.
-    pub const CNODE: Slot<cap_type::CNode> =
-        Slot::from_index(sys::seL4_CapInitThreadCNode as usize);
+    pub const CNODE: Slot<cap_type::CNode> = Slot::from_index(sys::seL4_CapInitThreadCNode as usize);
     /// Its address space.
-    pub const VSPACE: Slot<cap_type::VSpace> =
-        Slot::from_index(sys::seL4_CapInitThreadVSpace as usize);
+    pub const VSPACE: Slot<cap_type::VSpace> = Slot::from_index(sys::seL4_CapInitThreadVSpace as usize);
     /// All interrupts.
-    pub const IRQ_CONTROL: Slot<cap_type::IrqControl> =
-        Slot::from_index(sys::seL4_CapIRQControl as usize);
+    pub const IRQ_CONTROL: Slot<cap_type::IrqControl> = Slot::from_index(sys::seL4_CapIRQControl as usize);
     /// All ASIDs.
-    pub const ASID_CONTROL: Slot<cap_type::AsidControl> =
-        Slot::from_index(sys::seL4_CapASIDControl as usize);
+    pub const ASID_CONTROL: Slot<cap_type::AsidControl> = Slot::from_index(sys::seL4_CapASIDControl as usize);
     /// The ASID pool that its own address space is from.
-    pub const ASID_POOL: Slot<cap_type::AsidPool> =
-        Slot::from_index(sys::seL4_CapInitThreadASIDPool as usize);
+    pub const ASID_POOL: Slot<cap_type::AsidPool> = Slot::from_index(sys::seL4_CapInitThreadASIDPool as usize);
     /// All I/O ports.
     #[cfg(not(ioport_control))]
     pub const IO_PORT: Slot<cap_type::IoPort> = Slot::from_index(sys::seL4_CapIOPort as usize);
     /// The right to make I/O-port capabilities.
     #[cfg(ioport_control)]
-    pub const IO_PORT_CONTROL: Slot<cap_type::IoPortControl> =
-        Slot::from_index(sys::seL4_CapIOPortControl as usize);
+    pub const IO_PORT_CONTROL: Slot<cap_type::IoPortControl> = Slot::from_index(sys::seL4_CapIOPortControl as usize);
     /// All devices behind the IOMMU; empty without one.
     pub const IO_SPACE: Slot<cap_type::IoSpace> = Slot::from_index(sys::seL4_CapIOSpace as usize);
     /// The frame of the boot information.
-    pub const BOOT_INFO_FRAME: Slot<cap_type::Granule> =
-        Slot::from_index(sys::seL4_CapBootInfoFrame as usize);
+    pub const BOOT_INFO_FRAME: Slot<cap_type::Granule> = Slot::from_index(sys::seL4_CapBootInfoFrame as usize);
     /// The frame of its IPC buffer.
-    pub const IPC_BUFFER: Slot<cap_type::Granule> =
-        Slot::from_index(sys::seL4_CapInitThreadIPCBuffer as usize);
+    pub const IPC_BUFFER: Slot<cap_type::Granule> = Slot::from_index(sys::seL4_CapInitThreadIPCBuffer as usize);
     /// The scheduling domains.
     pub const DOMAIN: Slot<cap_type::DomainSet> = Slot::from_index(sys::seL4_CapDomain as usize);
 }

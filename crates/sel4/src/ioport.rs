@@ -18,14 +18,8 @@ pub fn ioport_issue(first: u16, last: u16, slot: &AbsoluteCPtr) -> Result<()> {
     // first port in bits 31:16 and the last in bits 15:0 (the kernel's `io_port_capdata`, which is not installed).
     #[cfg(not(ioport_control))]
     {
-        let all = init_thread::slot::CNODE
-            .cap()
-            .absolute_cptr(init_thread::slot::IO_PORT.cap());
-        slot.mint_word(
-            &all,
-            crate::CapRights::all(),
-            u64::from(first) << 16 | u64::from(last),
-        )
+        let all = init_thread::slot::CNODE.cap().absolute_cptr(init_thread::slot::IO_PORT.cap());
+        slot.mint_word(&all, crate::CapRights::all(), u64::from(first) << 16 | u64::from(last))
     }
 }
 

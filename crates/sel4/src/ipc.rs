@@ -23,11 +23,7 @@ pub struct RecvWithMrs {
 impl From<Received> for RecvWithMrs {
     #[inline]
     fn from(received: Received) -> Self {
-        Self {
-            info: MessageInfo::from_word(received.info),
-            badge: received.badge,
-            mrs: received.mrs,
-        }
+        Self { info: MessageInfo::from_word(received.info), badge: received.badge, mrs: received.mrs }
     }
 }
 
@@ -62,12 +58,7 @@ impl cap::Endpoint {
     /// Sends if somebody is waiting; otherwise the message is lost.
     #[inline]
     pub fn nb_send(self, info: MessageInfo) {
-        call(
-            sys::seL4_SysNBSend,
-            self.bits(),
-            info.into_word(),
-            buffered(),
-        );
+        call(sys::seL4_SysNBSend, self.bits(), info.into_word(), buffered());
     }
 
     /// Waits for a message, or for a signal of the bound notification.
@@ -91,14 +82,7 @@ impl cap::Endpoint {
     /// Sends and waits for the answer.
     #[inline]
     pub fn call(self, info: MessageInfo) -> MessageInfo {
-        RecvWithMrs::from(call(
-            sys::seL4_SysCall,
-            self.bits(),
-            info.into_word(),
-            buffered(),
-        ))
-        .into_buffer()
-        .0
+        RecvWithMrs::from(call(sys::seL4_SysCall, self.bits(), info.into_word(), buffered())).into_buffer().0
     }
 
     /// As [`call`](Self::call), with the first words given and returned.
@@ -131,12 +115,7 @@ impl cap::Notification {
     /// Sets the bits of this capability's badge.
     #[inline]
     pub fn signal(self) {
-        call(
-            sys::seL4_SysSend,
-            self.bits(),
-            MessageInfo::new(0, 0, 0, 0).into_word(),
-            [0; 4],
-        );
+        call(sys::seL4_SysSend, self.bits(), MessageInfo::new(0, 0, 0, 0).into_word(), [0; 4]);
     }
 
     /// Waits until a bit is set; takes all.

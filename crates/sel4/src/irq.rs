@@ -49,7 +49,7 @@ impl cap::IrqControl {
             self.bits(),
             slot.root().bits(),
             slot.path().bits(),
-            depth(slot),
+            slot.path().depth().into(),
             ioapic,
             pin,
             (trigger == Trigger::Level).into(),
@@ -60,17 +60,12 @@ impl cap::IrqControl {
 
     /// Puts a handler for a message-signalled interrupt into `slot`. `vector` as for
     /// [`irq_control_get_ioapic`](Self::irq_control_get_ioapic).
-    pub fn irq_control_get_msi(
-        self,
-        slot: &AbsoluteCPtr,
-        source: MsiSource,
-        vector: Word,
-    ) -> Result<()> {
+    pub fn irq_control_get_msi(self, slot: &AbsoluteCPtr, source: MsiSource, vector: Word) -> Result<()> {
         sys::seL4_IRQControl_GetMSI(
             self.bits(),
             slot.root().bits(),
             slot.path().bits(),
-            depth(slot),
+            slot.path().depth().into(),
             source.bus.into(),
             source.device.into(),
             source.function.into(),
@@ -96,8 +91,4 @@ impl cap::IrqHandler {
     pub fn irq_handler_clear(self) -> Result<()> {
         sys::seL4_IRQHandler_Clear(self.bits())
     }
-}
-
-fn depth(slot: &AbsoluteCPtr) -> Word {
-    slot.path().depth().into()
 }

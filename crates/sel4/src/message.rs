@@ -19,12 +19,7 @@ impl MessageInfo {
     /// A tag. `label` has 20 bits on the pinned kernel; `extra_caps` is at most 3, `length` (in words) at most 120.
     #[inline]
     pub const fn new(label: Word, caps_unwrapped: usize, extra_caps: usize, length: usize) -> Self {
-        Self(sys::seL4_MessageInfo_new(
-            label,
-            caps_unwrapped as Word,
-            extra_caps as Word,
-            length as Word,
-        ))
+        Self(sys::seL4_MessageInfo_new(label, caps_unwrapped as Word, extra_caps as Word, length as Word))
     }
 
     /// A tag as the kernel gives it.
@@ -125,10 +120,6 @@ impl IpcBuffer {
     /// Names the slot for a received capability. It must be empty when the message arrives.
     #[inline]
     pub fn set_recv_slot(self, slot: &AbsoluteCPtr) {
-        sys::set_receive_path(
-            slot.root().bits(),
-            slot.path().bits(),
-            Word::from(slot.path().depth()),
-        );
+        sys::set_receive_path(slot.root().bits(), slot.path().bits(), Word::from(slot.path().depth()));
     }
 }

@@ -7,7 +7,7 @@
 use crate::vspace::without_vtx;
 use crate::{Badge, Result, Word, cap, sys};
 
-/// The general registers of a 32-bit guest, but for the stack pointer.
+/// The guest's general registers, but for the stack pointer: r8 to r15 only where the kernel supports 64-bit guests.
 pub type VCpuContext = sys::seL4_VCPUContext;
 
 /// What a VM entry loads.
@@ -78,16 +78,7 @@ impl VmFault {
     #[cfg(vtx)]
     #[inline]
     pub fn registers(&self) -> VCpuContext {
-        let word = |index: Word| sys::get_mr(index as usize);
-        VCpuContext {
-            eax: word(sys::SEL4_VMENTER_FAULT_EAX),
-            ebx: word(sys::SEL4_VMENTER_FAULT_EBX),
-            ecx: word(sys::SEL4_VMENTER_FAULT_ECX),
-            edx: word(sys::SEL4_VMENTER_FAULT_EDX),
-            esi: word(sys::SEL4_VMENTER_FAULT_ESI),
-            edi: word(sys::SEL4_VMENTER_FAULT_EDI),
-            ebp: word(sys::SEL4_VMENTER_FAULT_EBP),
-        }
+        VCpuContext::from_message(sys::SEL4_VMENTER_FAULT_EAX as usize)
     }
 }
 
@@ -99,6 +90,9 @@ const _: () = assert!(
         && sys::SEL4_VMENTER_CALL_CONTROL_ENTRY_MR == 2
         && sys::SEL4_VMENTER_FAULT_REASON_MR == 3
 );
+// The registers of an exit have the order of the structure, whose last 32-bit one is ebp.
+#[cfg(vtx)]
+const _: () = assert!(sys::SEL4_VMENTER_FAULT_EBP == sys::SEL4_VMENTER_FAULT_EAX + 6);
 
 impl cap::VCpu {
     /// Runs the guest of this virtual processor, which must belong to the calling thread, until it exits or the
@@ -109,18 +103,11 @@ impl cap::VCpu {
         let mrs = [enter.rip, enter.primary_controls, enter.entry_info, 0];
         let back = sys::syscall::call(sys::seL4_SysVMEnter, self.bits(), 0, mrs);
         let [rip, primary_controls, entry_info, reason] = back.mrs;
-        let guest = VmEnter {
-            rip,
-            primary_controls,
-            entry_info,
-        };
+        let guest = VmEnter { rip, primary_controls, entry_info };
         if back.info == sys::SEL4_VMENTER_RESULT_FAULT {
             VmEnterResult::Fault(VmFault { guest, reason })
         } else {
-            VmEnterResult::Signal {
-                badge: back.badge,
-                guest,
-            }
+            VmEnterResult::Signal { badge: back.badge, guest }
         }
     }
 
@@ -160,12 +147,7 @@ impl cap::VCpu {
     /// Lets the guest use the ports `first` to `last` of `ports` without an exit.
     pub fn vcpu_enable_io_port(self, ports: cap::IoPort, first: u16, last: u16) -> Result<()> {
         #[cfg(vtx)]
-        return sys::seL4_X86_VCPU_EnableIOPort(
-            self.bits(),
-            ports.bits(),
-            first.into(),
-            last.into(),
-        );
+        return sys::seL4_X86_VCPU_EnableIOPort(self.bits(), ports.bits(), first.into(), last.into());
         #[cfg(not(vtx))]
         return without_vtx((ports, first, last));
     }

@@ -1,8 +1,7 @@
 //! Address spaces: frames, the tables above them, those of guests, ASIDs (seL4 manual, chapter 7).
 
 use crate::{
-    AbsoluteCPtr, Error, GRANULE_BITS, LARGE_PAGE_BITS, Result, Word, cap, cap::Cap, cap::cap_type,
-    init_thread, sys,
+    AbsoluteCPtr, Error, GRANULE_BITS, LARGE_PAGE_BITS, Result, Word, cap, cap::Cap, cap::cap_type, init_thread, sys,
 };
 
 /// What a capability allows.
@@ -17,63 +16,37 @@ pub struct CapRights {
 impl CapRights {
     /// Nothing.
     pub const fn none() -> Self {
-        Self {
-            write: false,
-            read: false,
-            grant: false,
-            grant_reply: false,
-        }
+        Self { write: false, read: false, grant: false, grant_reply: false }
     }
 
     /// Everything.
     pub const fn all() -> Self {
-        Self {
-            write: true,
-            read: true,
-            grant: true,
-            grant_reply: true,
-        }
+        Self { write: true, read: true, grant: true, grant_reply: true }
     }
 
     /// Reading and writing memory; sending and receiving.
     pub const fn read_write() -> Self {
-        Self {
-            write: true,
-            read: true,
-            ..Self::none()
-        }
+        Self { write: true, read: true, ..Self::none() }
     }
 
     /// Reading memory; receiving.
     pub const fn read_only() -> Self {
-        Self {
-            read: true,
-            ..Self::none()
-        }
+        Self { read: true, ..Self::none() }
     }
 
     /// Sending; signalling.
     pub const fn write_only() -> Self {
-        Self {
-            write: true,
-            ..Self::none()
-        }
+        Self { write: true, ..Self::none() }
     }
 
     /// Also sending capabilities. Calling needs it on kernels that have no grant-reply right.
     pub const fn with_grant(self) -> Self {
-        Self {
-            grant: true,
-            ..self
-        }
+        Self { grant: true, ..self }
     }
 
     /// Also being called. Implied by grant, and by write on kernels without this right.
     pub const fn with_grant_reply(self) -> Self {
-        Self {
-            grant_reply: true,
-            ..self
-        }
+        Self { grant_reply: true, ..self }
     }
 
     pub(crate) const fn into_sys(self) -> sys::seL4_CapRights_t {
@@ -164,13 +137,7 @@ impl<T: FrameType> Cap<T> {
         if vspace == init_thread::slot::VSPACE.cap() {
             return Err(Error::InvalidCapability);
         }
-        sys::seL4_X86_Page_Map(
-            self.bits(),
-            vspace.bits(),
-            vaddr,
-            rights.into_sys(),
-            attributes.into_sys(),
-        )
+        sys::seL4_X86_Page_Map(self.bits(), vspace.bits(), vaddr, rights.into_sys(), attributes.into_sys())
     }
 
     /// Maps the frame at `vaddr` into the caller's own address space, `vspace`.
@@ -185,13 +152,7 @@ impl<T: FrameType> Cap<T> {
         rights: CapRights,
         attributes: VmAttributes,
     ) -> Result<()> {
-        sys::seL4_X86_Page_Map(
-            self.bits(),
-            vspace.bits(),
-            vaddr,
-            rights.into_sys(),
-            attributes.into_sys(),
-        )
+        sys::seL4_X86_Page_Map(self.bits(), vspace.bits(), vaddr, rights.into_sys(), attributes.into_sys())
     }
 
     /// Unmaps the frame, wherever this capability mapped it. Touching memory that is gone is a fault.
@@ -213,24 +174,13 @@ impl<T: FrameType> Cap<T> {
         attributes: EptAttributes,
     ) -> Result<()> {
         #[cfg(vtx)]
-        return sys::seL4_X86_Page_MapEPT(
-            self.bits(),
-            ept.bits(),
-            gpa,
-            rights.into_sys(),
-            ept_attributes(attributes),
-        );
+        return sys::seL4_X86_Page_MapEPT(self.bits(), ept.bits(), gpa, rights.into_sys(), ept_attributes(attributes));
         #[cfg(not(vtx))]
         return without_vtx((ept, gpa, rights, attributes));
     }
 
     /// Maps the frame at `ioaddr`, an address as the devices of `iospace` see it.
-    pub fn frame_map_io(
-        self,
-        iospace: cap::IoSpace,
-        rights: CapRights,
-        ioaddr: Word,
-    ) -> Result<()> {
+    pub fn frame_map_io(self, iospace: cap::IoSpace, rights: CapRights, ioaddr: Word) -> Result<()> {
         sys::seL4_X86_Page_MapIO(self.bits(), iospace.bits(), rights.into_sys(), ioaddr)
     }
 }
