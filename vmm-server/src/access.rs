@@ -1,9 +1,65 @@
-//! stub
-use crate::{cpu::Vmcs, run::{Guest, Next}};
-use devices::Nanos;
-use vtx::exit::EptViolation;
+//! Answers EPT violations: the guest touched an address without RAM. The instruction is read and done in its place; what no
+//! device owns reads all ones and swallows writes, as on a bus where nobody answers.
 
-/// stub
-pub fn answer<V: Vmcs>(_guest: &mut Guest<V>, _violation: EptViolation, _now: Nanos) -> Next {
-    Next::UNDEFINED
+use vtx::{
+    exit::{EptTarget, EptViolation},
+    vmcs::{Vmcs, VmcsField, access_rights},
+};
+
+use crate::{
+    control,
+    insn::{Instruction, MAX_LENGTH, Machine, Mode, Progress, Registers, Segment},
+    linear::Linear,
+    run::{Cause, Guest, Next},
+};
+
+const IDT_VECTORING_VALID: u64 = 1 << 31;
+
+/// Answers one violation.
+pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Next {
+    if guest.cpu.vmcs.read(VmcsField::IdtVectoringInfo) & IDT_VECTORING_VALID != 0 {
+        return Next::Reset(Cause::Unsupported("an interrupt delivered through memory that is not there"));
+    }
+    match violation.target {
+        // All ones is no instruction.
+        EptTarget::Operand if violation.exec => Next::UNDEFINED,
+        EptTarget::Operand => execute(guest),
+        EptTarget::PageWalk | EptTarget::NoLinear => {
+            Next::Reset(Cause::Unsupported("page tables in memory that is not there"))
+        }
+    }
+}
+
+fn execute<V: Vmcs>(guest: &mut Guest<V>) -> Next {
+    control::refresh(guest);
+    let rights = guest.cpu.vmcs.read(VmcsField::GuestCsAccessRights) as u32;
+    let mode = if rights & access_rights::DEFAULT_BIG != 0 { Mode::Bits32 } else { Mode::Bits16 };
+    let mut memory = Linear::new(guest);
+    let code = memory.segment_base(Segment::Cs).wrapping_add(memory.guest().cpu.exit.rip as u32);
+    let mut bytes = [0; MAX_LENGTH];
+    let fetched = memory.fetch(code, &mut bytes);
+    let Some(instruction) = bytes.get(..fetched).and_then(|bytes| Instruction::decode(bytes, mode)) else {
+        return Next::UNDEFINED;
+    };
+    let cpu = &mut memory.guest().cpu;
+    let rsp = if instruction.uses_stack_pointer() { cpu.vmcs.read(VmcsField::GuestRsp) } else { 0 };
+    let mut registers = Registers::new(&cpu.exit.gprs, rsp, cpu.exit.rflags);
+    let progress = instruction.execute(&mut registers, &mut memory);
+
+    let cpu = &mut guest.cpu;
+    if registers.gprs() != cpu.exit.gprs {
+        *cpu.gprs_mut() = registers.gprs();
+    }
+    if instruction.uses_stack_pointer() && u64::from(registers.esp()) != rsp {
+        cpu.vmcs.write(VmcsField::GuestRsp, registers.esp().into());
+    }
+    cpu.set_rflags(registers.flags.into());
+    match progress {
+        Ok(Progress::Done) => {
+            cpu.exit.instruction_len = instruction.length.into();
+            Next::Skip
+        }
+        Ok(Progress::More) => Next::Retry,
+        Err(_) => Next::PROTECTION,
+    }
 }

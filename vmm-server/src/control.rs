@@ -4,11 +4,10 @@ use vtx::{
     cr::{Program, Real, Refusal, pdpte_is_valid},
     exit::{Cr, CrAccess},
     event::Event,
-    vmcs::{PrimaryControls, VmcsField},
+    vmcs::{PrimaryControls, Vmcs, VmcsField},
 };
 
 use crate::{
-    cpu::Vmcs,
     run::{Cause, Guest, Next},
 };
 

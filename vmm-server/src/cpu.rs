@@ -4,21 +4,15 @@
 
 use devices::Width;
 use vtx::{
-    event::Event,
+    event::{Event, takes_interrupt},
     exit::RawExit,
     gpr::{Gpr, Gprs},
-    vmcs::{Interruptibility, PrimaryControls, VmcsField},
+    vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField},
 };
 
-/// VMCS access, one system call each; a map in tests.
-pub trait Vmcs {
-    /// Reads a field.
-    fn read(&mut self, field: VmcsField) -> u64;
-    /// Writes a field.
-    fn write(&mut self, field: VmcsField, value: u64);
-}
-
 const RFLAGS_IF: u64 = 1 << 9;
+/// In the entry-interruption information: there is an event. The processor clears it when the event is delivered.
+const EVENT_VALID: u32 = 1 << 31;
 
 /// The virtual CPU.
 pub struct Cpu<V> {
@@ -28,8 +22,8 @@ pub struct Cpu<V> {
     pub exit: RawExit,
     /// Execution controls for the next entry.
     pub primary: PrimaryControls,
-    /// What the next entry injects.
-    pub inject: Option<Event>,
+    /// What the next entry injects, as the VMCS has it; zero for nothing.
+    pub inject: u32,
     /// The general registers changed since the exit.
     registers_changed: bool,
     /// `exit.rflags` and `exit.interruptibility` are of now; not so after a signal, which does not carry them.
@@ -41,19 +35,26 @@ impl<V: Vmcs> Cpu<V> {
     pub fn new(vmcs: V) -> Self {
         let primary = PrimaryControls::HLT | PrimaryControls::MOV_DR | PrimaryControls::RDPMC | PrimaryControls::MWAIT
             | PrimaryControls::MONITOR;
-        Self { vmcs, exit: RawExit::default(), primary, inject: None, registers_changed: false, known: false }
+        Self { vmcs, exit: RawExit::default(), primary, inject: 0, registers_changed: false, known: false }
     }
 
     /// Takes over what an exit brought.
     pub fn exited(&mut self, exit: RawExit) {
         self.exit = exit;
+        self.inject = 0;
         self.known = true;
     }
 
-    /// The guest ran and a signal ended that: only its RIP is known.
-    pub fn interrupted(&mut self, rip: u64) {
+    /// A signal ended the entry: only RIP is known, and what was to be injected, if the guest was not reached.
+    pub fn interrupted(&mut self, rip: u64, inject: u32) {
         self.exit.rip = rip;
+        self.inject = if inject & EVENT_VALID != 0 { inject } else { 0 };
         self.known = false;
+    }
+
+    /// Has the next entry deliver `event`.
+    pub fn deliver(&mut self, event: Event) {
+        self.inject = event.info();
     }
 
     /// The general registers, to be changed.
@@ -88,6 +89,14 @@ impl<V: Vmcs> Cpu<V> {
         }
     }
 
+    /// Sets RFLAGS; only a change costs anything.
+    pub fn set_rflags(&mut self, rflags: u64) {
+        if rflags != self.exit.rflags {
+            self.exit.rflags = rflags;
+            self.vmcs.write(VmcsField::GuestRflags, rflags);
+        }
+    }
+
     /// Puts the result of an IN into AL, AX or EAX: the narrow ones leave the rest of the register alone.
     pub fn set_accumulator(&mut self, width: Width, value: u32) {
         let kept = self.exit.gprs.rax as u32 & !width.mask();
@@ -100,12 +109,9 @@ impl<V: Vmcs> Cpu<V> {
         self.leave_shadow();
     }
 
-    /// Whether an external interrupt can be injected with the next entry; `None` where only an exit would tell.
-    pub fn interruptible(&self) -> Option<bool> {
-        let shadow = (Interruptibility::STI | Interruptibility::MOV_SS).bits();
-        (self.known).then_some(
-            self.inject.is_none() && self.exit.rflags & RFLAGS_IF != 0 && self.exit.interruptibility & shadow == 0,
-        )
+    /// Whether an interrupt can be injected with the next entry. Not where only an exit would tell.
+    pub fn takes_interrupt(&self) -> bool {
+        self.known && self.inject == 0 && takes_interrupt(self.exit.rflags, self.exit.interruptibility)
     }
 
     /// Whether RFLAGS.IF was set at the last exit.

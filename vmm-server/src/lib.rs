@@ -8,6 +8,7 @@ pub mod boot;
 pub mod control;
 pub mod cpu;
 pub mod insn;
+pub mod linear;
 pub mod linux;
 pub mod machine;
 pub mod paging;

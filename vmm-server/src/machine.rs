@@ -100,19 +100,28 @@ impl Machine {
     pub fn new(ram: u64, unix_seconds: u64) -> Self {
         let mut rtc = Rtc::new(ram);
         rtc.set_time(unix_seconds);
-        let mut pci = VirtualBus::new();
-        // An empty bus has room for its bridge at 00:00.0.
-        let _ = pci.insert(Place { device: 0, function: 0 }, pci::host_bridge());
         Self {
             pic: Pic::new(),
             pit: Pit::new(),
             rtc,
             uart: Uart::new(),
-            pci,
+            pci: bus(),
             board: Board::new(),
             reset: None,
             timers_changed: true,
         }
+    }
+
+    /// The board after a reset: only the clock runs on, and what the guest has printed is still to be sent.
+    pub fn reset(&mut self) {
+        self.pic = Pic::new();
+        self.pit = Pit::new();
+        self.rtc.reset();
+        self.uart = Uart::new();
+        self.pci = bus();
+        self.board = Board::new();
+        self.reset = None;
+        self.timers_changed = true;
     }
 
     /// What an IN of `width` from `port` reads.
@@ -128,7 +137,12 @@ impl Machine {
             Owner::Elcr => self.pic.elcr().read(offset, width, now),
             Owner::Pit => self.pit.read(offset, width, now),
             Owner::Port61 => u32::from(self.pit.read_61(now)) | width.mask() & !0xff,
-            Owner::Rtc => self.rtc.read(offset, width, now),
+            Owner::Rtc => {
+                // Reading register C takes the interrupt away.
+                let value = self.rtc.read(offset, width, now);
+                self.rtc_changed();
+                value
+            }
             Owner::Uart => {
                 let value = self.uart.read(offset, width, now);
                 self.pic.set_line(line::UART, self.uart.irq());
@@ -158,22 +172,23 @@ impl Machine {
             Owner::Pit => {
                 self.pit.write(offset, width, value, now);
                 self.timers_changed = true;
+                self.pay_tick();
             }
             Owner::Port61 => self.pit.write_61(value as u8, now),
             Owner::Rtc => {
                 self.rtc.write(offset, width, value, now);
-                self.timers_changed = true;
+                self.rtc_changed();
             }
             Owner::Uart => {
                 self.uart.write(offset, width, value, now);
                 self.pic.set_line(line::UART, self.uart.irq());
             }
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => {
-                self.reset = self.board.write(Port::ResetControl, width, value);
+                self.reset = self.board.write(Port::ResetControl, width, value).or(self.reset);
             }
             Owner::Pci => self.pci.write(offset, width, value, now),
             Owner::Board(register) => {
-                self.reset = self.board.write(register, width, value);
+                self.reset = self.board.write(register, width, value).or(self.reset);
                 self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
             }
         }
@@ -189,7 +204,7 @@ impl Machine {
         self.timers_changed = true;
         self.pit.poll(now);
         self.rtc.poll(now);
-        self.pic.set_line(line::RTC, self.rtc.irq());
+        self.rtc_changed();
         self.pay_tick();
     }
 
@@ -200,22 +215,27 @@ impl Machine {
         vector
     }
 
-    /// The earliest moment at which a timer wants to interrupt, if that may have changed since the last call.
-    pub fn take_next_event(&mut self, now: Nanos) -> Option<Option<Nanos>> {
-        if !core::mem::take(&mut self.timers_changed) {
-            return None;
-        }
-        let pit = self.pit.next_edge(now);
-        let rtc = self.rtc.next_event(now);
-        Some(match (pit, rtc) {
+    /// Whether the moment of the next timer interrupt may have changed since the last call.
+    pub fn timers_changed(&mut self) -> bool {
+        core::mem::take(&mut self.timers_changed)
+    }
+
+    /// The earliest moment at which a timer wants to interrupt.
+    pub fn next_event(&self, now: Nanos) -> Option<Nanos> {
+        match (self.pit.next_edge(now), self.rtc.next_event(now)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
-        })
+        }
     }
 
     /// The reset that the guest asked for since the last call.
     pub fn take_reset(&mut self) -> Option<Reset> {
         self.reset.take()
+    }
+
+    fn rtc_changed(&mut self) {
+        self.pic.set_line(line::RTC, self.rtc.irq());
+        self.timers_changed = true;
     }
 
     /// Gives the guest a timer tick that it is owed, once it has taken the one before: none is lost while the guest
@@ -226,4 +246,12 @@ impl Machine {
             self.pic.set_line(line::PIT, true);
         }
     }
+}
+
+/// The virtual PCI bus: a host bridge.
+fn bus() -> VirtualBus {
+    let mut bus = VirtualBus::new();
+    // An empty bus has room at 00:00.0.
+    let _ = bus.insert(Place { device: 0, function: 0 }, pci::host_bridge());
+    bus
 }

@@ -5,7 +5,7 @@
 
 use core::arch::x86_64::{CpuidResult, __cpuid_count};
 
-use devices::{Nanos, Width};
+use devices::Nanos;
 use mmio::Window;
 use vtx::{
     cpuid, cr,
@@ -13,11 +13,12 @@ use vtx::{
     exit::{DrAccess, Direction, EntryFailure, Exit, Io},
     gpr::Gprs,
     msr,
+    vmcs::Vmcs,
 };
 
 use crate::{
     access, control,
-    cpu::{Cpu, Vmcs},
+    cpu::Cpu,
     machine::Machine,
     string_io,
 };
@@ -88,7 +89,7 @@ impl<V: Vmcs> Guest<V> {
             Exit::Wrmsr => self.wrmsr(),
             Exit::CrAccess(cr_access) => control::answer(self, cr_access),
             Exit::DrAccess(dr) => self.debug_register(dr),
-            Exit::EptViolation(violation) => access::answer(self, violation, now),
+            Exit::EptViolation(violation) => access::answer(self, violation),
             Exit::Hlt if self.cpu.interrupts_enabled() => Next::Halt,
             Exit::Hlt => Next::PowerOff,
             Exit::InterruptWindow | Exit::PreemptionTimer | Exit::NmiWindow => Next::Retry,
@@ -107,7 +108,7 @@ impl<V: Vmcs> Guest<V> {
     }
 
     fn io(&mut self, io: Io, now: Nanos) -> Next {
-        let width = width(io.width);
+        let width = io.width;
         match io.direction {
             Direction::In => {
                 let value = self.machine.read(io.port, width, now);
@@ -174,15 +175,6 @@ impl<V: Vmcs> Guest<V> {
 }
 
 /// The host's own CPUID, unfiltered.
-fn host_cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
+pub fn host_cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
     __cpuid_count(leaf, subleaf)
-}
-
-/// `vtx` says how wide an instruction's access is, `devices` how wide a bus cycle is.
-pub(crate) const fn width(width: vtx::exit::Width) -> Width {
-    match width {
-        vtx::exit::Width::Byte => Width::Byte,
-        vtx::exit::Width::Word => Width::Word,
-        vtx::exit::Width::Dword => Width::Dword,
-    }
 }

@@ -1,9 +1,92 @@
-//! stub
-use crate::{cpu::Vmcs, run::{Guest, Next}};
-use devices::Nanos;
-use vtx::exit::Io;
+//! INS and OUTS, with and without REP (SDM volume 2; volume 3, "Format of the VM-Exit Instruction-Information Field as Used
+//! for INS and OUTS"). A repeated one is done in batches, between which the guest is entered again: a count of four
+//! billion, which the guest chooses, delays nobody but itself.
 
-/// stub
-pub fn answer<V: Vmcs>(_guest: &mut Guest<V>, _io: Io, _now: Nanos) -> Next {
-    Next::UNDEFINED
+use devices::{Nanos, Width};
+use vtx::{
+    exit::{Direction, Io},
+    gpr::Gpr,
+    vmcs::{Vmcs, VmcsField},
+};
+
+use crate::{
+    control,
+    insn::{BATCH, Machine, flags},
+    linear::Linear,
+    run::{Cause, Guest, Next},
+};
+
+/// Answers one string access.
+pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Nanos) -> Next {
+    let mask = address_mask(guest.cpu.vmcs.read(VmcsField::ExitInstructionInfo));
+    let total = if io.rep { guest.cpu.exit.gprs.rcx as u32 & mask } else { 1 };
+    if total == 0 {
+        return Next::Skip;
+    }
+    control::refresh(guest);
+    let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress) as u32;
+    let step = step(io.width, guest.cpu.exit.rflags);
+    let mut memory = Linear::new(guest);
+    let mut done = 0;
+    let mut outcome = None;
+    while done < total.min(BATCH) && outcome.is_none() {
+        let linear = start.wrapping_add(step.wrapping_mul(done));
+        match one(&mut memory, io, linear, now) {
+            Ok(next) => {
+                done += 1;
+                outcome = next;
+            }
+            Err(next) => outcome = Some(next),
+        }
+    }
+    advance(guest, io, mask, step, done);
+    outcome.unwrap_or(if done < total { Next::Retry } else { Next::Skip })
+}
+
+/// Moves one element; `Ok(Some(_))` where it was the last for a reason of the machine's.
+fn one<V: Vmcs>(memory: &mut Linear<'_, V>, io: Io, linear: u32, now: Nanos) -> Result<Option<Next>, Next> {
+    match io.direction {
+        Direction::In => {
+            // The page is looked at before the port is read: a device's byte must not be lost to a fault.
+            memory.probe(linear, io.width).map_err(|_| Next::PROTECTION)?;
+            let value = memory.guest().machine.read(io.port, io.width, now);
+            memory.write(linear, io.width, value).map_err(|_| Next::PROTECTION)?;
+            Ok(None)
+        }
+        Direction::Out => {
+            let value = memory.read(linear, io.width).map_err(|_| Next::PROTECTION)?;
+            let machine = &mut memory.guest().machine;
+            machine.write(io.port, io.width, value, now);
+            Ok(machine.take_reset().map(|_| Next::Reset(Cause::Asked)))
+        }
+    }
+}
+
+/// Counts CX down and moves SI or DI on, in the bits that the address size has.
+fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u32, step: u32, done: u32) {
+    if done == 0 {
+        return;
+    }
+    let index = match io.direction {
+        Direction::In => Gpr::Rdi,
+        Direction::Out => Gpr::Rsi,
+    };
+    let old = guest.cpu.gpr(index) as u32;
+    let moved = old & !mask | old.wrapping_add(step.wrapping_mul(done)) & mask;
+    guest.cpu.set_gpr(index, moved.into());
+    if io.rep {
+        let count = guest.cpu.exit.gprs.rcx as u32;
+        guest.cpu.gprs_mut().rcx = (count & !mask | count.wrapping_sub(done) & mask).into();
+    }
+}
+
+/// Bits of SI, DI and CX that count, from the address size in the instruction information.
+const fn address_mask(info: u64) -> u32 {
+    if info >> 7 & 7 == 0 { 0xffff } else { u32::MAX }
+}
+
+/// From one element to the next: down, if the direction flag is set.
+const fn step(width: Width, rflags: u64) -> u32 {
+    let bytes = width.bytes() as u32;
+    if rflags as u32 & flags::DF != 0 { bytes.wrapping_neg() } else { bytes }
 }

@@ -10,6 +10,8 @@ mod config;
 mod endpoint;
 mod hardware;
 #[cfg(feature = "image")]
+mod no_heap;
+#[cfg(feature = "image")]
 mod panic;
 mod serve;
 #[cfg(feature = "image")]

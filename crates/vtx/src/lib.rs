@@ -2,13 +2,18 @@
 //! registers look like to the guest, and how an event enters it. References are to the Intel SDM (order number 325384,
 //! volume 3) by chapter title, since its numbering moves.
 //!
-//! The modules here are pure: they know neither capabilities nor system calls, and run in host tests.
+//! The modules are pure: they know neither capabilities nor system calls, and run in host tests. Only `enter` does, which
+//! the feature `image` adds.
 #![no_std]
+#![forbid(unsafe_code)]
 
 pub mod cpuid;
 pub mod cr;
+#[cfg(feature = "image")]
+pub mod enter;
 pub mod event;
 pub mod exit;
 pub mod gpr;
 pub mod msr;
+pub mod start;
 pub mod vmcs;

@@ -5,8 +5,16 @@
 
 use bitflags::bitflags;
 
+/// Access to a VMCS: one system call each, or a map in tests.
+pub trait Vmcs {
+    /// Reads a field.
+    fn read(&mut self, field: VmcsField) -> u64;
+    /// Writes a field.
+    fn write(&mut self, field: VmcsField, value: u64);
+}
+
 /// A field that `VCPU_ReadVMCS` or `VCPU_WriteVMCS` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 #[allow(missing_docs)] // selector, base, limit and access rights of each segment register
 pub enum VmcsField {

@@ -1,0 +1,70 @@
+//! The processor as a 32-bit boot protocol wants it (Linux, Documentation/arch/x86/boot.rst): flat 4 GiB segments,
+//! interrupts off, and everything else as after a reset (SDM volume 3, "Processor State After Reset"). Control registers
+//! are `cr`'s business.
+
+use crate::vmcs::{PinControls, Vmcs, VmcsField as F, access_rights};
+
+/// What a boot protocol leaves open.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Selector of the flat code segment.
+    pub code: u16,
+    /// Selector of the flat data segment.
+    pub data: u16,
+    /// Address and limit of the GDT.
+    pub gdt: (u64, u32),
+    /// Ticks of the VMX-preemption timer after which a guest that does nothing else exits.
+    pub preemption: u32,
+}
+
+const DR7_RESET: u64 = 0x400;
+const RFLAGS_RESET: u64 = 0x2;
+
+/// Puts a virtual CPU into that state.
+pub fn set(vmcs: &mut impl Vmcs, start: &Start) {
+    let pin = PinControls::EXTERNAL_INTERRUPT | PinControls::NMI | PinControls::VIRTUAL_NMIS | PinControls::PREEMPTION_TIMER;
+    let (gdt, gdt_limit) = start.gdt;
+    let data = u64::from(start.data);
+    for (selector, base, limit, rights) in [
+        (F::GuestEsSelector, F::GuestEsBase, F::GuestEsLimit, F::GuestEsAccessRights),
+        (F::GuestSsSelector, F::GuestSsBase, F::GuestSsLimit, F::GuestSsAccessRights),
+        (F::GuestDsSelector, F::GuestDsBase, F::GuestDsLimit, F::GuestDsAccessRights),
+        (F::GuestFsSelector, F::GuestFsBase, F::GuestFsLimit, F::GuestFsAccessRights),
+        (F::GuestGsSelector, F::GuestGsBase, F::GuestGsLimit, F::GuestGsAccessRights),
+    ] {
+        segment(vmcs, [selector, base, limit, rights], [data, 0, 0xffff_ffff, access_rights::FLAT_DATA.into()]);
+    }
+    let code = [F::GuestCsSelector, F::GuestCsBase, F::GuestCsLimit, F::GuestCsAccessRights];
+    segment(vmcs, code, [start.code.into(), 0, 0xffff_ffff, access_rights::FLAT_CODE.into()]);
+    let ldt = [F::GuestLdtrSelector, F::GuestLdtrBase, F::GuestLdtrLimit, F::GuestLdtrAccessRights];
+    segment(vmcs, ldt, [0, 0, 0xffff, access_rights::UNUSABLE.into()]);
+    let task = [F::GuestTrSelector, F::GuestTrBase, F::GuestTrLimit, F::GuestTrAccessRights];
+    segment(vmcs, task, [0, 0, 0xffff, access_rights::BUSY_TSS.into()]);
+    for (field, value) in [
+        (F::GuestGdtrBase, gdt),
+        (F::GuestGdtrLimit, gdt_limit.into()),
+        (F::GuestIdtrBase, 0),
+        (F::GuestIdtrLimit, 0),
+        (F::GuestRsp, 0),
+        (F::GuestRflags, RFLAGS_RESET),
+        (F::GuestDr7, DR7_RESET),
+        (F::GuestDebugctl, 0),
+        (F::GuestInterruptibility, 0),
+        (F::GuestActivity, 0),
+        (F::GuestPendingDebug, 0),
+        (F::GuestSysenterCs, 0),
+        (F::GuestSysenterEsp, 0),
+        (F::GuestSysenterEip, 0),
+        (F::ExceptionBitmap, 0),
+        (F::PinControls, pin.bits().into()),
+        (F::PreemptionTimer, start.preemption.into()),
+    ] {
+        vmcs.write(field, value);
+    }
+}
+
+fn segment(vmcs: &mut impl Vmcs, fields: [F; 4], values: [u64; 4]) {
+    for (field, value) in fields.into_iter().zip(values) {
+        vmcs.write(field, value);
+    }
+}

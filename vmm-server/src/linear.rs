@@ -1,0 +1,134 @@
+//! The guest's memory by linear address, for what the VMM does in the processor's place: through the guest's own page
+//! tables, with its own rights, to RAM or to whatever else the board has at that address.
+//!
+//! A walk that fails would be a page fault. The kernel gives a VMM no access to CR2 and error codes, so the guest gets
+//! #GP instead; the processor has checked the operand itself before it exited, so this takes a page that was unmapped
+//! in between, or a second operand.
+
+use devices::Width;
+use vtx::{
+    cr::cr0,
+    exit::Cr,
+    vmcs::{Vmcs, VmcsField, access_rights},
+};
+
+use crate::{
+    insn::Segment,
+    paging::{EntrySize, Intent, PageFault, Root, translate},
+    run::Guest,
+};
+
+const PAGE: u32 = 4096;
+
+/// Linear memory, as it is mapped at one exit.
+pub struct Linear<'a, V> {
+    guest: &'a mut Guest<V>,
+    root: Root,
+    user: bool,
+}
+
+impl<'a, V: Vmcs> Linear<'a, V> {
+    /// The memory of `guest`, whose view of its control registers is up to date.
+    pub fn new(guest: &'a mut Guest<V>) -> Self {
+        let root = Root {
+            paging: guest.control.paging(),
+            cr3: guest.control.read(Cr::Cr3),
+            write_protect: guest.control.read(Cr::Cr0) & cr0::WP != 0,
+        };
+        let rights = guest.cpu.vmcs.read(VmcsField::GuestSsAccessRights) as u32;
+        let user = rights >> access_rights::DPL_SHIFT & 3 == 3;
+        Self { guest, root, user }
+    }
+
+    /// The guest whose memory it is.
+    pub fn guest(&mut self) -> &mut Guest<V> {
+        self.guest
+    }
+
+    /// Copies code at `linear` to `into`; returns how many bytes there are before the first page that is not there.
+    pub fn fetch(&self, linear: u32, into: &mut [u8]) -> usize {
+        let mut done = 0;
+        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = linear.wrapping_add(done as u32);
+            let here = rest.len().min((PAGE - at % PAGE) as usize);
+            let Ok(gpa) = self.physical(at, false) else { break };
+            if rest.get_mut(..here).is_none_or(|bytes| self.guest.ram.read(gpa, bytes).is_err()) {
+                break;
+            }
+            done += here;
+        }
+        done
+    }
+
+    /// Whether a write at `linear` would be allowed.
+    pub fn probe(&self, linear: u32, width: Width) -> Result<(), PageFault> {
+        self.physical(linear, true)?;
+        self.physical(linear.wrapping_add(width.bytes() as u32 - 1), true).map(|_| ())
+    }
+
+    fn physical(&self, linear: u32, write: bool) -> Result<u64, PageFault> {
+        let ram = &self.guest.ram;
+        translate(&self.root, linear, Intent { write, user: self.user }, |at, size| match size {
+            EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
+            EntrySize::Eight => ram.read_u64(at).ok(),
+        })
+    }
+
+    /// An access to a page boundary is one to each byte.
+    fn crosses(linear: u32, width: Width) -> bool {
+        linear % PAGE > PAGE - width.bytes() as u32
+    }
+}
+
+impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
+    type Fault = PageFault;
+
+    fn segment_base(&mut self, segment: Segment) -> u32 {
+        let field = match segment {
+            Segment::Es => VmcsField::GuestEsBase,
+            Segment::Cs => VmcsField::GuestCsBase,
+            Segment::Ss => VmcsField::GuestSsBase,
+            Segment::Ds => VmcsField::GuestDsBase,
+            Segment::Fs => VmcsField::GuestFsBase,
+            Segment::Gs => VmcsField::GuestGsBase,
+        };
+        self.guest.cpu.vmcs.read(field) as u32
+    }
+
+    fn read(&mut self, linear: u32, width: Width) -> Result<u32, PageFault> {
+        if Self::crosses(linear, width) {
+            let mut value = 0;
+            for byte in 0..width.bytes() as u32 {
+                value |= self.read(linear.wrapping_add(byte), Width::Byte)? << (8 * byte);
+            }
+            return Ok(value);
+        }
+        let gpa = self.physical(linear, false)?;
+        let ram = &self.guest.ram;
+        let value = match width {
+            Width::Byte => ram.read_u8(gpa).map(u32::from),
+            Width::Word => ram.read_u16(gpa).map(u32::from),
+            Width::Dword => ram.read_u32(gpa),
+        };
+        // No device has memory yet: what nobody drives floats high.
+        Ok(value.unwrap_or(width.mask()))
+    }
+
+    fn write(&mut self, linear: u32, width: Width, value: u32) -> Result<(), PageFault> {
+        if Self::crosses(linear, width) {
+            for byte in 0..width.bytes() as u32 {
+                self.write(linear.wrapping_add(byte), Width::Byte, value >> (8 * byte) & 0xff)?;
+            }
+            return Ok(());
+        }
+        let gpa = self.physical(linear, true)?;
+        let ram = &self.guest.ram;
+        // Outside RAM nobody takes it.
+        let _ = match width {
+            Width::Byte => ram.write_u8(gpa, value as u8),
+            Width::Word => ram.write_u16(gpa, value as u16),
+            Width::Dword => ram.write_u32(gpa, value),
+        };
+        Ok(())
+    }
+}

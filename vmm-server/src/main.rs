@@ -1,0 +1,16 @@
+//! The process: takes its capabilities, loads the guest, runs it.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+mod backend;
+mod tally;
+mod vm;
+
+use layout::config::Vmm;
+
+rt::main!(main);
+
+fn main(config: Vmm) -> ! {
+    vm::run(&config)
+}

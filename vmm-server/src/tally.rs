@@ -1,0 +1,69 @@
+//! Counts exits by reason, and tells them when the guest goes off or is reset.
+
+/// Basic exit reasons that have a counter of their own; the others share the last.
+const REASONS: usize = 72;
+
+/// Counters.
+pub struct Tally {
+    exits: [u64; REASONS],
+    signals: u64,
+}
+
+impl Tally {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self { exits: [0; REASONS], signals: 0 }
+    }
+
+    /// An exit.
+    pub fn exit(&mut self, reason: u32) {
+        if let Some(count) = self.exits.get_mut((reason as usize).min(REASONS - 1)) {
+            *count += 1;
+        }
+    }
+
+    /// A signal, which ends the guest's running as well.
+    pub fn signal(&mut self) {
+        self.signals += 1;
+    }
+
+    /// Prints the counters that are not zero, most frequent first, by the reasons' numbers and names.
+    pub fn log(&self) {
+        let total: u64 = self.exits.iter().sum();
+        log::info!("{total} exits, {} signals", self.signals);
+        let mut told = [false; REASONS];
+        loop {
+            let most = self.exits.iter().enumerate().filter(|&(reason, &count)| count > 0 && !told[reason]);
+            let Some((reason, count)) = most.max_by_key(|&(_, &count)| count) else { break };
+            told[reason] = true;
+            log::info!("  {count:>8} {}", name(reason));
+        }
+    }
+}
+
+/// Names of the reasons that occur (SDM volume 3, Appendix C).
+fn name(reason: usize) -> &'static str {
+    match reason {
+        0 => "exception or NMI",
+        2 => "triple fault",
+        7 => "interrupt window",
+        9 => "task switch",
+        10 => "CPUID",
+        12 => "HLT",
+        13 => "INVD",
+        14 => "INVLPG",
+        15 => "RDPMC",
+        18..=27 => "VMX instruction",
+        28 => "control register",
+        29 => "debug register",
+        30 => "I/O instruction",
+        31 => "RDMSR",
+        32 => "WRMSR",
+        33 | 34 | 41 => "failed entry",
+        48 => "EPT violation",
+        52 => "preemption timer",
+        54 => "WBINVD",
+        55 => "XSETBV",
+        _ => "other",
+    }
+}

@@ -1,0 +1,262 @@
+//! The loop: enter the guest, answer what it exited for, see to timers, console and interrupts, enter again. An exit that
+//! changes no register costs one system call, the next VMEnter; one that does costs two. A halted guest costs none: the
+//! thread waits for a signal.
+
+use devices::Nanos;
+use layout::{
+    config::{Vmm, Window},
+    event, slot, window,
+};
+use mmio::SharedBuffer;
+use proto::{
+    file,
+    supervisor::{self, Notice},
+    timer,
+};
+use rt::Endpoint;
+use vmm_server::{
+    boot, control,
+    cpu::Cpu,
+    linux::low,
+    machine::Machine,
+    run::{Cause, Guest, Next},
+    time::Clock,
+};
+use vtx::{
+    cpuid, cr,
+    enter::{Vcpu, Wake},
+    event::Event,
+    exit::Exit,
+    start::{self, Start},
+};
+
+use crate::{
+    backend::{Console, Deadline},
+    tally::Tally,
+};
+
+/// A guest and what serves it.
+struct Vm<'a> {
+    config: &'a Vmm,
+    vcpu: Vcpu,
+    guest: Guest<Vcpu>,
+    halted: bool,
+    clock: Clock,
+    hertz: u64,
+    deadline: Deadline,
+    console: Console,
+    files: file::Client<Endpoint>,
+    buffer: SharedBuffer,
+    supervisor: supervisor::Client<Endpoint>,
+    tally: Tally,
+    resets: u32,
+}
+
+/// Runs the guest of `config` until it switches itself off, and then rests.
+pub fn run(config: &Vmm) -> ! {
+    let time = timer::Client(Endpoint::at(slot::TIMER));
+    let (hertz, date) = match (time.frequency(), time.wall_clock()) {
+        (Ok(hertz), Ok(date)) => (hertz, date),
+        (hertz, date) => panic!("timer-server: {hertz:?}, {date:?}"),
+    };
+    let vcpu = Vcpu::new(slot::VCPU.cptr());
+    for ports in &config.direct_ports {
+        vcpu.allow_ports(ports.slot.cptr(), ports.first, ports.last);
+    }
+    let mut vm = Vm {
+        config,
+        vcpu,
+        guest: Guest {
+            cpu: Cpu::new(vcpu),
+            machine: Machine::new(config.ram, date.unix),
+            ram: rt::shared(Window { at: window::GUEST_RAM, len: config.ram }),
+            control: control_registers(),
+            debug: [0; 8],
+        },
+        halted: false,
+        clock: Clock::new(date.at, hertz),
+        hertz,
+        deadline: Deadline::new(time, hertz),
+        console: Console::new(config),
+        files: file::Client(Endpoint::at(slot::FILE)),
+        buffer: SharedBuffer::new(rt::shared(config.files)),
+        supervisor: supervisor::Client(Endpoint::at(slot::SUPERVISOR)),
+        tally: Tally::new(),
+        resets: 0,
+    };
+    vm.start();
+    log::info!("{}: {} MiB of memory, entering the guest", config.name, config.ram >> 20);
+    vm.serve()
+}
+
+/// The control registers that a guest begins with.
+fn control_registers() -> cr::ControlRegisters {
+    let features = cpuid::leaf(7, 0, vmm_server::run::host_cpuid(7, 0));
+    cr::ControlRegisters::new(low::PAGE_DIRECTORY, cpuid::cr4_by_cpuid(features))
+}
+
+impl Vm<'_> {
+    fn serve(&mut self) -> ! {
+        loop {
+            self.settle();
+            if self.halted {
+                let bits = rt::wait();
+                self.on_signal(bits);
+                continue;
+            }
+            let cpu = &mut self.guest.cpu;
+            if cpu.take_registers_changed() {
+                self.vcpu.set_registers(&cpu.exit.gprs);
+            }
+            match self.vcpu.enter(cpu.exit.rip, cpu.primary, cpu.inject) {
+                Wake::Signal { bits, rip, inject } => {
+                    cpu.interrupted(rip, inject);
+                    self.on_signal(bits);
+                }
+                Wake::Exit(raw) => {
+                    self.tally.exit(raw.reason);
+                    cpu.exited(raw);
+                    let (tsc, now) = self.now();
+                    let next = self.guest.answer(Exit::decode(&raw), now, tsc);
+                    self.follow(next);
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> (u64, Nanos) {
+        let tsc = rt::tsc();
+        (tsc, self.clock.at(tsc))
+    }
+
+    fn on_signal(&mut self, bits: u64) {
+        self.tally.signal();
+        if bits & event::TIMER != 0 {
+            self.deadline.on_signal();
+            let (_, now) = self.now();
+            self.guest.machine.advance(now);
+        }
+        if bits & event::CONSOLE != 0 {
+            self.console.on_signal();
+        }
+    }
+
+    fn follow(&mut self, next: Next) {
+        match next {
+            Next::Skip => self.guest.cpu.skip(),
+            Next::Retry => {}
+            Next::Raise(event) => self.guest.cpu.deliver(event),
+            Next::Halt => {
+                self.guest.cpu.skip();
+                self.halted = true;
+            }
+            Next::Reset(cause) => self.reset(cause),
+            Next::PowerOff => self.power_off(),
+        }
+    }
+
+    /// What is due before the next entry: console bytes, the next deadline, an interrupt.
+    fn settle(&mut self) {
+        let machine = &mut self.guest.machine;
+        if self.console.is_due(&machine.uart) {
+            self.console.exchange(&mut machine.uart);
+            machine.uart_changed();
+        }
+        if machine.timers_changed() {
+            let tsc = rt::tsc();
+            if let Some(next) = machine.next_event(self.clock.at(tsc)) {
+                self.deadline.arm(next, &self.clock, tsc);
+            }
+        }
+        let cpu = &mut self.guest.cpu;
+        if !machine.pic.pending() {
+            cpu.want_window(false);
+            return;
+        }
+        self.halted = false;
+        if cpu.takes_interrupt() {
+            let vector = machine.acknowledge();
+            cpu.deliver(Event::Interrupt(vector));
+        }
+        cpu.want_window(machine.pic.pending());
+    }
+
+    /// Puts the guest at its first instruction.
+    fn start(&mut self) {
+        let entry = match boot::load(self.config, &self.files, &self.buffer, &self.guest.ram) {
+            Ok(entry) => entry,
+            Err(error) => {
+                log::error!("{}: {error}", self.config.name);
+                self.rest();
+            }
+        };
+        /// Bounds the time that a guest can hold the processor with interrupts off. Bochs keeps host interrupts out for
+        /// as long, though external-interrupt exiting is on; elsewhere it costs nothing. The timer counts the TSC shifted
+        /// right by up to 5 (IA32_VMX_MISC), which user space cannot read: 400 ms, or a 32nd of that.
+        const PREEMPTION_HZ_DIVISOR: u64 = 80;
+        let guest = &mut self.guest;
+        let preemption = u32::try_from(self.hertz / PREEMPTION_HZ_DIVISOR).unwrap_or(u32::MAX);
+        let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption };
+        guest.cpu = Cpu::new(self.vcpu);
+        start::set(&mut guest.cpu.vmcs, &flat);
+        guest.control = control_registers();
+        guest.debug = [0; 8];
+        let program = guest.control.program();
+        if control::apply(guest, &program).is_err() {
+            log::error!("{}: the initial control registers are refused", self.config.name);
+        }
+        guest.cpu.exit.rip = entry.into();
+        guest.cpu.gprs_mut().rsi = low::ZERO_PAGE;
+        self.halted = false;
+    }
+
+    fn reset(&mut self, cause: Cause) {
+        self.resets += 1;
+        let name = &self.config.name;
+        match cause {
+            Cause::Asked => log::info!("{name}: reset by the guest"),
+            Cause::RealMode => log::info!("{name}: reset, since the guest leaves protected mode"),
+            Cause::TripleFault => log::warn!("{name}: reset after a triple fault at {:#x}", self.guest.cpu.exit.rip),
+            Cause::Unsupported(what) => log::warn!("{name}: reset after {what}, at {:#x}", self.guest.cpu.exit.rip),
+            Cause::EntryFailure(failure) => log::error!("{name}: reset, the processor refuses the guest: {failure:?}"),
+            Cause::Unexpected(exit) => log::error!("{name}: reset after an exit that nothing asked for: {exit:?}"),
+        }
+        self.drain();
+        self.guest.machine.reset();
+        self.start();
+        self.tell(Notice::Rebooted { count: self.resets });
+    }
+
+    fn power_off(&mut self) {
+        self.drain();
+        log::info!("{}: the guest has switched itself off", self.config.name);
+        self.tally.log();
+        self.rest()
+    }
+
+    /// Waits until what the guest has printed is with serial-server.
+    fn drain(&mut self) {
+        let uart = &mut self.guest.machine.uart;
+        self.console.exchange(uart);
+        while !self.console.is_sent(uart) {
+            if rt::wait() & event::CONSOLE != 0 {
+                self.console.on_signal();
+            }
+            self.console.exchange(uart);
+        }
+    }
+
+    /// Does nothing any more, for good.
+    fn rest(&mut self) -> ! {
+        self.tell(Notice::PoweredOff);
+        loop {
+            rt::wait();
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Err(error) = self.supervisor.notify(notice) {
+            log::error!("root-task: {error:?}");
+        }
+    }
+}
