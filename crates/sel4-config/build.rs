@@ -7,16 +7,8 @@ use sel4_sys_gen::config::Setting;
 use sel4_sys_gen::{Prefix, Result};
 
 /// Options that the project's crates ask for. A kernel that never heard of one has it switched off.
-const ALWAYS: [&str; 8] = [
-    "DEBUG_BUILD",
-    "PRINTING",
-    "VTX",
-    "VTX_64BIT_GUESTS",
-    "IOMMU",
-    "KERNEL_MCS",
-    "HUGE_PAGE",
-    "ENABLE_BENCHMARKS",
-];
+const ALWAYS: [&str; 8] =
+    ["DEBUG_BUILD", "PRINTING", "VTX", "VTX_64BIT_GUESTS", "IOMMU", "KERNEL_MCS", "HUGE_PAGE", "ENABLE_BENCHMARKS"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SEL4_PREFIX");
@@ -39,10 +31,7 @@ fn write_constants() -> Result<()> {
     }
     for name in ALWAYS {
         if prefix.config.options().all(|(option, _)| option != name) {
-            writeln!(
-                out,
-                "/// `CONFIG_{name}`, which this kernel does not have.\npub const {name}: bool = false;"
-            )?;
+            writeln!(out, "/// `CONFIG_{name}`, which this kernel does not have.\npub const {name}: bool = false;")?;
         }
     }
     fs::write(Path::new(&env::var("OUT_DIR")?).join("config.rs"), out)?;

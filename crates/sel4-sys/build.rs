@@ -18,10 +18,7 @@ fn write_bindings() -> Result<()> {
     let prefix = Prefix::from_env()?;
     println!("cargo::rerun-if-changed={}", prefix.include().display());
     let bindings = generate(&prefix)?;
-    fs::write(
-        Path::new(&env::var("OUT_DIR")?).join("bindings.rs"),
-        bindings.source,
-    )?;
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("bindings.rs"), bindings.source)?;
     // Read by dependent build scripts as DEP_SEL4_FACTS and DEP_SEL4_PREFIX.
     println!("cargo::metadata=facts={}", bindings.facts.join(" "));
     println!("cargo::metadata=prefix={}", prefix.root().display());

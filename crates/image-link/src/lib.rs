@@ -33,8 +33,7 @@ fn link(script: &str) {
         "-nostartfiles".to_string(),
         "-nostdlib".to_string(),
         // To the linker. An unexpected section is an error: nothing is placed by accident.
-        "-Wl,--build-id=none,--gc-sections,--orphan-handling=error,--fatal-warnings,--no-undefined"
-            .to_string(),
+        "-Wl,--build-id=none,--gc-sections,--orphan-handling=error,--fatal-warnings,--no-undefined".to_string(),
         "-Wl,-z,max-page-size=0x1000,-z,norelro".to_string(),
         format!("-Wl,-L,{folder},-T,{folder}/{script}"),
     ];

@@ -25,14 +25,14 @@ pub fn image_slot(bootinfo: BootInfoPtr, address: usize) -> Slot<cap_type::Granu
     Slot::from_index(bootinfo.user_image_frames().start + page)
 }
 
-/// The slots of the bundle's frames, in the order of their addresses; none when there is no bundle.
+/// The slots of the bundle's frames, in the order of their addresses.
 pub fn bundle_frames(bootinfo: BootInfoPtr) -> Range<usize> {
     let frames = bootinfo.user_image_frames();
     let first = image_slot(bootinfo, address_of(&raw const __bundle_start)).index();
     first.min(frames.end)..frames.end
 }
 
-/// The bundle: whole pages, with zeros behind its last byte. Empty when there is none.
+/// The bundle: whole pages, with zeros behind its last byte. One page of zeros when the image tool has put none in.
 ///
 /// The bundle has no size of its own here. The kernel loads one contiguous range of frames for the image, and the
 /// bundle is the last part of it, so it reaches as far as the frames do.

@@ -51,10 +51,7 @@ impl Log for Console {
 }
 
 /// Installs the log, from `info` up.
-#[cfg_attr(
-    not(feature = "image"),
-    expect(dead_code, reason = "called at the entry")
-)]
+#[cfg_attr(not(feature = "image"), expect(dead_code, reason = "called at the entry"))]
 pub(crate) fn start_log() {
     // It fails only if it is installed already.
     let _ = log::set_logger(&CONSOLE);

@@ -21,10 +21,7 @@ struct OneThread(AtomicBool);
 
 // SAFETY: `try_lock` succeeds for one holder at a time.
 unsafe impl RawMutex for OneThread {
-    #[allow(
-        clippy::declare_interior_mutable_const,
-        reason = "what the trait asks for"
-    )]
+    #[allow(clippy::declare_interior_mutable_const, reason = "what the trait asks for")]
     const INIT: Self = Self(AtomicBool::new(false));
     type GuardMarker = GuardSend;
 

@@ -6,9 +6,7 @@ use core::ptr;
 
 use sel4::cap::{Cap, cap_type};
 use sel4::vspace::FrameType;
-use sel4::{
-    CapRights, Error, GRANULE_SIZE, LARGE_PAGE_BITS, Result, VmAttributes, Word, init_thread,
-};
+use sel4::{CapRights, Error, GRANULE_SIZE, LARGE_PAGE_BITS, Result, VmAttributes, Word, init_thread};
 
 use crate::bundle::address_of;
 
@@ -81,23 +79,13 @@ impl Scratch {
         len: usize,
         copy: impl FnOnce(*mut u8),
     ) -> Result<()> {
-        if offset
-            .checked_add(len)
-            .is_none_or(|end| end > 1 << T::FRAME_BITS)
-        {
+        if offset.checked_add(len).is_none_or(|end| end > 1 << T::FRAME_BITS) {
             return Err(Error::RangeError);
         }
         let vspace = init_thread::slot::VSPACE.cap();
         let address = T::address();
         // SAFETY: the address is set aside for this; no reference into it is ever made.
-        unsafe {
-            frame.frame_map_here(
-                vspace,
-                address as Word,
-                CapRights::read_write(),
-                VmAttributes::DEFAULT,
-            )?
-        };
+        unsafe { frame.frame_map_here(vspace, address as Word, CapRights::read_write(), VmAttributes::DEFAULT)? };
         copy((address + offset) as *mut u8);
         frame.frame_unmap()
     }

@@ -21,10 +21,7 @@ struct Stack {
 // SAFETY: only the stack pointer refers to it.
 unsafe impl Sync for Stack {}
 
-static STACK: Stack = Stack {
-    guard: UnsafeCell::new([0; GRANULE_SIZE]),
-    bytes: UnsafeCell::new([0; STACK_SIZE]),
-};
+static STACK: Stack = Stack { guard: UnsafeCell::new([0; GRANULE_SIZE]), bytes: UnsafeCell::new([0; STACK_SIZE]) };
 
 unsafe extern "Rust" {
     /// Defined by `root_task!`.

@@ -1,12 +1,6 @@
 //! Generated: see the manual of the kernel for what the names mean.
 
-#![allow(
-    missing_docs,
-    non_camel_case_types,
-    non_snake_case,
-    non_upper_case_globals,
-    reason = "the C headers' names"
-)]
+#![allow(missing_docs, non_camel_case_types, non_snake_case, non_upper_case_globals, reason = "the C headers' names")]
 #![allow(clippy::all, unused_parens, reason = "generated")]
 
 use crate::syscall::{get_mr, invoke, set_cap, set_mr};

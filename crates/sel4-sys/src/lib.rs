@@ -11,8 +11,7 @@ pub mod syscall;
 
 pub use bindings::*;
 pub use syscall::{
-    get_cap, get_mr, ipc_buffer, read_message, set_cap, set_ipc_buffer, set_mr, set_receive_path,
-    write_message,
+    get_cap, get_mr, ipc_buffer, read_message, set_cap, set_ipc_buffer, set_mr, set_receive_path, write_message,
 };
 
 /// A machine word.

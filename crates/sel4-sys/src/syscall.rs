@@ -10,10 +10,9 @@ use core::arch::asm;
 use core::cell::{Cell, UnsafeCell};
 
 use crate::bindings::{
-    Error, offsetof_seL4_IPCBuffer_caps_or_badges, offsetof_seL4_IPCBuffer_msg,
-    offsetof_seL4_IPCBuffer_receiveCNode, offsetof_seL4_IPCBuffer_receiveDepth,
-    offsetof_seL4_IPCBuffer_receiveIndex, seL4_MessageInfo_get_label, seL4_MessageInfo_t,
-    seL4_MsgMaxExtraCaps, seL4_MsgMaxLength, seL4_SysCall, sizeof_seL4_IPCBuffer,
+    Error, offsetof_seL4_IPCBuffer_caps_or_badges, offsetof_seL4_IPCBuffer_msg, offsetof_seL4_IPCBuffer_receiveCNode,
+    offsetof_seL4_IPCBuffer_receiveDepth, offsetof_seL4_IPCBuffer_receiveIndex, seL4_MessageInfo_get_label,
+    seL4_MessageInfo_t, seL4_MsgMaxExtraCaps, seL4_MsgMaxLength, seL4_SysCall, sizeof_seL4_IPCBuffer,
 };
 use crate::{seL4_CPtr, seL4_Word};
 
@@ -53,24 +52,14 @@ pub fn call(number: seL4_Word, dest: seL4_CPtr, info: seL4_Word, mrs: [seL4_Word
             options(nostack),
         );
     }
-    Received {
-        badge,
-        info: tag,
-        mrs: [mr0, mr1, mr2, mr3],
-    }
+    Received { badge, info: tag, mrs: [mr0, mr1, mr2, mr3] }
 }
 
 /// Calls a kernel object. On an error, the first message words, which may hold details, go to the IPC buffer.
 #[inline(always)]
-pub fn invoke(
-    service: seL4_CPtr,
-    info: seL4_MessageInfo_t,
-    mrs: [seL4_Word; 4],
-) -> Result<[seL4_Word; 4], Error> {
+pub fn invoke(service: seL4_CPtr, info: seL4_MessageInfo_t, mrs: [seL4_Word; 4]) -> Result<[seL4_Word; 4], Error> {
     let answer = call(seL4_SysCall, service, info.words[0], mrs);
-    let label = seL4_MessageInfo_get_label(seL4_MessageInfo_t {
-        words: [answer.info],
-    });
+    let label = seL4_MessageInfo_get_label(seL4_MessageInfo_t { words: [answer.info] });
     match Error::check(label) {
         Ok(()) => Ok(answer.mrs),
         Err(error) => {
@@ -172,11 +161,7 @@ pub fn set_receive_path(root: seL4_CPtr, index: seL4_CPtr, depth: seL4_Word) {
 pub fn write_message(first: usize, bytes: &[u8]) -> usize {
     let len = bytes.len().min(room(first));
     // SAFETY: inside the buffer, by `room`, and no reference to it exists, so `bytes` is elsewhere.
-    unsafe {
-        word(offsetof_seL4_IPCBuffer_msg + 8 * first)
-            .cast::<u8>()
-            .copy_from_nonoverlapping(bytes.as_ptr(), len)
-    };
+    unsafe { word(offsetof_seL4_IPCBuffer_msg + 8 * first).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), len) };
     len
 }
 
@@ -186,9 +171,7 @@ pub fn read_message(first: usize, bytes: &mut [u8]) -> usize {
     let len = bytes.len().min(room(first));
     // SAFETY: as for `write_message`.
     unsafe {
-        word(offsetof_seL4_IPCBuffer_msg + 8 * first)
-            .cast::<u8>()
-            .copy_to_nonoverlapping(bytes.as_mut_ptr(), len)
+        word(offsetof_seL4_IPCBuffer_msg + 8 * first).cast::<u8>().copy_to_nonoverlapping(bytes.as_mut_ptr(), len)
     };
     len
 }
