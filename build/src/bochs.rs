@@ -157,8 +157,7 @@ impl Machine {
             Ending::Panic(text) => format!("the emulated board stopped: {text}"),
             Ending::Died(status) => format!("Bochs ended by itself, {status}"),
         };
-        let said = last_lines(&std::fs::read(self.dir.join("bochs.out")).unwrap_or_default(), 6);
-        let help = format!("see bochs.log, bochs.out and console.txt in {}\n{said}", self.dir.display());
+        let help = format!("see bochs.log, bochs.out and console.txt in {}", self.dir.display());
         miette!(help = help, "{what}\nThe console's last lines:\n{}", last_lines(&self.console.transcript(), 15))
     }
 }
@@ -169,10 +168,10 @@ impl Drop for Machine {
     }
 }
 
-/// The last lines of some output, as text.
+/// The last lines of some output that say anything, as text.
 pub fn last_lines(bytes: &[u8], count: usize) -> String {
-    let text = String::from_utf8_lossy(bytes).replace('\r', "");
-    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let text = String::from_utf8_lossy(bytes).replace(|c: char| c.is_control() && c != '\n', "");
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 

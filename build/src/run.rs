@@ -152,8 +152,10 @@ fn attend(machine: &mut Machine, deadline: Instant) -> Result<()> {
 
 /// The error when something on the console did not come: what happened instead.
 fn disappointed(machine: &mut Machine, failure: Failure, what: &str) -> miette::Report {
-    match (failure, machine.wait(Duration::from_secs(5))) {
-        (Failure::Ended, Ok(Some(ending))) => machine.why(&ending).wrap_err(what.to_owned()),
+    // The console may close a moment before the emulator is gone.
+    let grace = if failure == Failure::Ended { Duration::from_secs(5) } else { Duration::ZERO };
+    match machine.wait(grace) {
+        Ok(Some(ending)) => machine.why(&ending).wrap_err(what.to_owned()),
         _ => {
             let transcript = machine.console.transcript();
             let hint = if find(&transcript, b"Kernel panic").is_some() { " (the guest's kernel panicked)" } else { "" };
