@@ -15,7 +15,7 @@ pub fn all() -> Vec<Test> {
 }
 
 fn format(context: &Context) -> Result<Outcome> {
-    process::run("check: cargo fmt", cargo(context, &["fmt", "--all", "--check"])?)?;
+    process::run("check: cargo fmt", cargo(context, &["fmt", "--all", "--check", "--", "--color", "never"])?)?;
     passed()
 }
 
