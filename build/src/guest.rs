@@ -10,32 +10,12 @@ pub mod initramfs;
 
 use std::path::{Path, PathBuf};
 
-use miette::{Context, Result, miette};
+use miette::{Context, Result};
 
 use crate::progress::Step;
 use crate::project::{self, Project};
 
-/// The kernel name in a description that means the default guest's.
-pub const DEFAULT_KERNEL: &str = "debian-686";
-
-/// The kernel that a description names, as it is: `debian-686`, or a path (relative to the description).
-pub fn kernel(project: &Project, name: &str, description: &Path) -> Result<PathBuf> {
-    if name == DEFAULT_KERNEL {
-        return debian::kernel(project);
-    }
-    let path = description.parent().unwrap_or(&project.root).join(name);
-    if path.is_file() {
-        return Ok(path);
-    }
-    Err(miette!(
-        help = format!("`kernel` is a bzImage, a vmlinux, or \"{DEFAULT_KERNEL}\" for the default guest's"),
-        "{} names the kernel {}, which is not there",
-        description.display(),
-        path.display()
-    ))
-}
-
-/// The same kernel as an ELF: a bzImage is decompressed here, once, so that the guest need not do it at every boot.
+/// A kernel as an ELF: a bzImage is decompressed here, once, so that the guest need not do it at every boot.
 pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
     let bytes = project::read(kernel)?;
     if bytes.starts_with(bzimage::ELF) {

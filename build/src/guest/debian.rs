@@ -48,8 +48,8 @@ pub fn busybox(project: &Project) -> Result<PathBuf> {
 }
 
 const NO_KERNEL: &str = "the default guest's kernel could not be fetched. Debian 12 has it; Debian 13 and Ubuntu no longer \
-    do. Bring a 32-bit kernel by three lines in the system's description:\n  kernel = \"path/to/bzImage\"\n  \
-    initrd = \"path/to/initrd\"\n  cmdline = \"earlyprintk=ttyS0,115200 console=ttyS0,115200 ...\"";
+    do. Bring a 32-bit kernel by three lines in the system's description:\n  kernel = \"./bzImage\"\n  \
+    initrd = \"./initrd\"\n  cmdline = \"earlyprintk=ttyS0,115200 console=ttyS0,115200 ...\"";
 
 /// linux-image-6.1.0-50-686_6.1.176-1_i386.deb, and not -686-pae, -rt-686-pae, -686-unsigned or the debug symbols.
 fn is_kernel_package(file: &str) -> bool {

@@ -16,9 +16,6 @@ const PROFILE: &str = include_str!("../../../guests/default/profile");
 /// The line that makes init run a script on the console, to its end, before the first shell.
 const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 
-/// What a shell prints when it waits for a command, at the root directory.
-pub const PROMPT: &str = "portcullis:/# ";
-
 /// The archive, uncompressed: decompressing would cost the guest more than reading.
 pub fn archive(busybox: &[u8], script: Option<&str>) -> Result<Vec<u8>> {
     let applets = applets(busybox)
