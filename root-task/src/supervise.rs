@@ -46,6 +46,7 @@ impl<'a> System<'a> {
 
     fn fault(&mut self, process: &Process, info: MessageInfo) {
         let name = &process.name;
+        console::fresh_line();
         match Fault::from_ipc_buffer(info) {
             Fault::Vm { ip, address, instruction, error_code } => {
                 let access = match (instruction, error_code & 2 != 0) {
@@ -118,6 +119,7 @@ impl<'a> System<'a> {
             // A thread that cannot be stopped is none.
             let _ = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_suspend();
         }
+        console::fresh_line();
         log::info!("the machine stops");
         if let Some(switch) = &self.spec.power_off {
             console::power_off(&self.objects, switch);

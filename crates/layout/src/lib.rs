@@ -106,7 +106,7 @@ pub mod window {
     /// End (exclusive) of the stack; the page below the stack stays unmapped, so an overflow faults.
     pub const STACK_TOP: u64 = 0x2000_0000;
     /// Bytes of stack.
-    pub const STACK_BYTES: u64 = 64 * 1024;
+    pub const STACK_BYTES: u64 = 256 * 1024;
     /// The IPC buffer, one page.
     pub const IPC_BUFFER: u64 = 0x2100_0000;
     /// The start-up configuration, read-only: a `u32` length, then that many bytes of postcard.
@@ -124,9 +124,6 @@ pub mod window {
     /// vmm-server: guest RAM; guest-physical address 0 is here.
     pub const GUEST_RAM: u64 = 0x10_0000_0000;
 }
-
-/// Where root-task finds the bundle (spec, images) in its own VSpace, as `image-link` links it.
-pub const BUNDLE: u64 = 0x1000_0000;
 
 /// Bits of a process's notification word: 0 to 25.
 pub mod event {
