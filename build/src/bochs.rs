@@ -177,14 +177,15 @@ pub fn last_lines(bytes: &[u8], count: usize) -> String {
 
 /// An empty directory for a run, and the lock by which others see that it is taken.
 fn free_directory(project: &Project, name: &str) -> Result<(PathBuf, File)> {
+    let runs = project.run("");
+    std::fs::create_dir_all(&runs).into_diagnostic().wrap_err_with(|| format!("cannot create {}", runs.display()))?;
     for number in 1.. {
         let name = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
         let dir = project.run(&name);
-        std::fs::create_dir_all(&dir).into_diagnostic().wrap_err_with(|| format!("cannot create {}", dir.display()))?;
         let lock = File::create(dir.with_added_extension("lock")).into_diagnostic()?;
         if lock.try_lock().is_ok() {
-            std::fs::remove_dir_all(&dir).into_diagnostic()?;
-            std::fs::create_dir(&dir).into_diagnostic()?;
+            let _ = std::fs::remove_dir_all(&dir);
+            std::fs::create_dir(&dir).into_diagnostic().wrap_err_with(|| format!("cannot create {}", dir.display()))?;
             return Ok((dir, lock));
         }
     }
@@ -200,13 +201,14 @@ fn preload(project: &Project) -> Result<PathBuf> {
         return Ok(library);
     }
     // Two runs may come here at once: compile aside, then put it in place in one step.
-    let scratch = project.target.join(format!("determinism-{:?}.so", std::thread::current().id()));
-    project::write(&source.with_extension("tmp.c"), SOURCE.as_bytes())?;
+    let scratch = project.target.join(format!("determinism-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let scratch_source = scratch.with_extension("c");
+    project::write(&scratch_source, SOURCE.as_bytes())?;
     let mut compile = Command::new("gcc");
-    compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(&scratch).arg(source.with_extension("tmp.c"));
+    compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(&scratch).arg(&scratch_source);
     process::output(compile)?;
     std::fs::rename(&scratch, &library).into_diagnostic()?;
-    project::write(&source, SOURCE.as_bytes())?;
+    std::fs::rename(&scratch_source, &source).into_diagnostic()?;
     Ok(library)
 }
 

@@ -1,5 +1,6 @@
 //! The tests of `cargo xtask test`, a file per subject. Each file lists its own in `all`.
 
+mod boots;
 mod checks;
 mod guest;
 mod host;
@@ -8,5 +9,5 @@ use crate::test::Test;
 
 /// Every test.
 pub fn all() -> Vec<Test> {
-    [checks::all(), host::all(), guest::all()].concat()
+    [checks::all(), host::all(), guest::all(), boots::all()].concat()
 }
