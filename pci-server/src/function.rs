@@ -2,7 +2,7 @@
 //! their sizes, interrupt, capability list.
 //!
 //! A register's size is found by writing ones and looking which stick. Meanwhile the function answers at a wrong
-//! address, so its decoding is off for that time, and nothing else runs that could use it. Host bridges are left as
+//! address, so its decoding is off for that time, and nothing that could use it runs yet. Host bridges are left as
 //! they are: with their decoding off, memory itself may be gone. A bus master that is at work keeps working.
 //! It leaves out the expansion ROM and CardBus headers.
 

@@ -139,8 +139,10 @@ mod tests {
     use std::{cell::RefCell, rc::Rc, vec, vec::Vec};
 
     /// Register contents to read, and everything written.
+    type State = ([u8; 8], Vec<(u16, u8)>);
+
     #[derive(Clone, Default)]
-    struct Chip(Rc<RefCell<([u8; 8], Vec<(u16, u8)>)>>);
+    struct Chip(Rc<RefCell<State>>);
 
     impl Ports for Chip {
         fn in8(&mut self, port: u16) -> u8 {

@@ -40,8 +40,6 @@ pub enum IpcError {
     Malformed = 2,
     /// The value does not fit the message registers.
     TooLong = 3,
-    /// The server's configuration does not know this badge.
-    UnknownClient = 4,
 }
 
 impl IpcError {
@@ -50,7 +48,6 @@ impl IpcError {
         match label {
             1 => IpcError::UnknownLabel,
             3 => IpcError::TooLong,
-            4 => IpcError::UnknownClient,
             _ => IpcError::Malformed,
         }
     }
@@ -232,7 +229,7 @@ mod tests {
             let mut message = Message::EMPTY;
             message.receive(label, words.len()).copy_from_slice(&words);
             Loopback::new(adder).exchange(&mut message);
-            prop_assert!(message.label <= IpcError::UnknownClient as u64);
+            prop_assert!(message.label <= IpcError::TooLong as u64);
         }
 
         #[test]

@@ -32,6 +32,15 @@ pub fn own() -> Window {
     unsafe { Window::new(OWN.0.get().cast(), RING_BYTES) }
 }
 
+/// Waits until serial-server has taken all lines, or for that many TSC ticks: serial-server may be unable to run.
+pub(crate) fn drain(ticks: u64) {
+    let start = crate::tsc();
+    let mut pending = true;
+    while pending && crate::tsc().wrapping_sub(start) < ticks {
+        LOGGER.with(|state| pending = state.as_ref().is_some_and(|state| state.ring.pending() > 0));
+    }
+}
+
 fn start(window: Window, bell: Option<Slot>) {
     let Ok(ring) = Ring::new(window) else { return };
     LOGGER.with(|state| *state = Some(State { ring: ring.producer(), bell, lost: 0 }));
