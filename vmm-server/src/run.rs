@@ -74,6 +74,8 @@ pub struct Guest<V> {
     pub ram: Window,
     /// Its control registers, as it sees them.
     pub control: cr::ControlRegisters,
+    /// What its TSC counts in a second.
+    pub tsc_hz: u64,
     /// Its debug registers: kept, not in force (see [`Guest::debug_register`]).
     pub debug: [u64; 8],
 }
@@ -128,7 +130,7 @@ impl<V: Vmcs> Guest<V> {
     fn cpuid(&mut self) -> Next {
         let Gprs { rax, rcx, .. } = self.cpu.exit.gprs;
         let (leaf, subleaf) = (rax as u32, rcx as u32);
-        let result = cpuid::leaf(leaf, subleaf, host_cpuid(leaf, subleaf));
+        let result = cpuid::leaf(leaf, subleaf, host_cpuid(leaf, subleaf), self.tsc_hz);
         let gprs = self.cpu.gprs_mut();
         gprs.rax = result.eax.into();
         gprs.rbx = result.ebx.into();
@@ -174,7 +176,11 @@ impl<V: Vmcs> Guest<V> {
     }
 }
 
-/// The host's own CPUID, unfiltered.
+/// The host's own CPUID, unfiltered. Zeros for leaves that it does not have, for which a processor repeats another one.
 pub fn host_cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
+    const EXTENDED: u32 = 0x8000_0000;
+    if leaf & !EXTENDED > 0x7fff || leaf > __cpuid_count(leaf & EXTENDED, 0).eax {
+        return CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+    }
     __cpuid_count(leaf, subleaf)
 }

@@ -19,7 +19,7 @@ use vmm_server::{
     cpu::Cpu,
     linux::low,
     machine::Machine,
-    run::{Cause, Guest, Next},
+    run::{Cause, Guest, Next, host_cpuid},
     time::Clock,
 };
 use vtx::{
@@ -70,7 +70,8 @@ pub fn run(config: &Vmm) -> ! {
             cpu: Cpu::new(vcpu),
             machine: Machine::new(config.ram, date.unix),
             ram: rt::shared(Window { at: window::GUEST_RAM, len: config.ram }),
-            control: control_registers(),
+            control: control_registers(hertz),
+            tsc_hz: hertz,
             debug: [0; 8],
         },
         halted: false,
@@ -90,8 +91,8 @@ pub fn run(config: &Vmm) -> ! {
 }
 
 /// The control registers that a guest begins with.
-fn control_registers() -> cr::ControlRegisters {
-    let features = cpuid::leaf(7, 0, vmm_server::run::host_cpuid(7, 0));
+fn control_registers(hertz: u64) -> cr::ControlRegisters {
+    let features = cpuid::leaf(7, 0, host_cpuid(7, 0), hertz);
     cr::ControlRegisters::new(low::PAGE_DIRECTORY, cpuid::cr4_by_cpuid(features))
 }
 
@@ -199,7 +200,7 @@ impl Vm<'_> {
         let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption };
         guest.cpu = Cpu::new(self.vcpu);
         start::set(&mut guest.cpu.vmcs, &flat);
-        guest.control = control_registers();
+        guest.control = control_registers(self.hertz);
         guest.debug = [0; 8];
         let program = guest.control.program();
         if control::apply(guest, &program).is_err() {

@@ -6,8 +6,8 @@ use core::arch::x86_64::CpuidResult;
 
 /// Signature of the hypervisor, leaf 0x4000_0000. Linux knows no such hypervisor and so uses no paravirtual interface.
 pub const SIGNATURE: &[u8; 12] = b"PortcullisVM";
-/// Highest basic leaf.
-pub const MAX_LEAF: u32 = 7;
+/// Highest basic leaf: the one of the processor's frequency, whatever the host's is.
+pub const MAX_LEAF: u32 = 0x16;
 /// Highest extended leaf.
 pub const MAX_EXTENDED_LEAF: u32 = 0x8000_0008;
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
@@ -225,13 +225,13 @@ const ZERO: CpuidResult = CpuidResult {
     edx: 0,
 };
 
-/// What the guest gets for `leaf` and `subleaf`, where the host has `host` for them.
-pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult) -> CpuidResult {
+/// What the guest gets for `leaf` and `subleaf`, where the host has `host` for them: zeros, if it has no such leaf.
+/// `tsc_hz` is the rate of the TSC, as it was measured.
+pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidResult {
     match (leaf, subleaf) {
-        (0, _) => CpuidResult {
-            eax: host.eax.min(MAX_LEAF),
-            ..host
-        },
+        (0, _) => CpuidResult { eax: MAX_LEAF, ..host },
+        (0x15, _) => tsc_ratio(tsc_hz),
+        (0x16, _) => frequency(tsc_hz),
         (1, _) => CpuidResult {
             eax: host.eax,
             ebx: host.ebx & 0xff00 | 1 << 16, // CLFLUSH line; one logical processor, with APIC ID 0
@@ -272,10 +272,24 @@ pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult) -> CpuidResult {
             eax: host.eax & 0xff | 32 << 8,
             ..ZERO
         },
-        // All others, known or not. MWAIT (5), thermal and power (6), performance counters (0xa), topology (0xb), XSAVE (0xd),
-        // and above all 0x15 and 0x16, by which Linux would believe a TSC rate that an emulated processor does not keep.
+        // All others, known or not. MWAIT (5), thermal and power (6), performance counters (0xa), topology (0xb), XSAVE (0xd).
         _ => ZERO,
     }
+}
+
+/// TSC and crystal. The guest is told the measured rate instead of the host's leaf, which an emulated processor does not
+/// keep, and so need not poll the PIT: where an exit takes 30 us of the TSC's time, no guest can measure 1 % that way.
+fn tsc_ratio(tsc_hz: u64) -> CpuidResult {
+    /// Ticks of the TSC to one of the crystal, whose rate has to fit 32 bits.
+    const RATIO: u32 = 2;
+    let crystal_hz = u32::try_from(tsc_hz / u64::from(RATIO)).unwrap_or(u32::MAX);
+    CpuidResult { eax: 1, ebx: RATIO, ecx: crystal_hz, edx: 0 }
+}
+
+/// Base and highest frequency, in MHz: that of the TSC, as on a processor without frequency scaling.
+fn frequency(tsc_hz: u64) -> CpuidResult {
+    let mhz = (tsc_hz.saturating_add(500_000) / 1_000_000).clamp(1, 0xffff) as u32;
+    CpuidResult { eax: mhz, ebx: mhz, ecx: 0, edx: 0 }
 }
 
 fn hypervisor() -> CpuidResult {

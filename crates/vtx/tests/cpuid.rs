@@ -1,7 +1,13 @@
 //! What a guest may and may not see, by the bit numbers of the SDM.
 
 use core::arch::x86_64::CpuidResult;
-use vtx::cpuid::*;
+use vtx::cpuid::{leaf as leaf_at, *};
+
+/// The leaf on a processor whose TSC counts 50 million a second.
+fn leaf(leaf: u32, subleaf: u32, host: CpuidResult) -> CpuidResult {
+    leaf_at(leaf, subleaf, host, 50_000_000)
+}
+
 
 const ALL: CpuidResult = CpuidResult {
     eax: u32::MAX,
@@ -94,8 +100,7 @@ fn leaves_that_would_mislead_or_do_not_exist_are_zero() {
         0xb,
         0xd,
         0x14,
-        0x15,
-        0x16,
+        0x17,
         0x40,
         0x4000_0001,
         0x4000_0010,
@@ -120,21 +125,19 @@ fn the_hypervisor_names_itself() {
 }
 
 #[test]
-fn the_highest_leaves_are_no_higher_than_the_hosts() {
-    assert_eq!(leaf(0, 0, CpuidResult { eax: 0x16, ..ALL }).eax, 7);
-    assert_eq!(leaf(0, 0, CpuidResult { eax: 2, ..ALL }).eax, 2);
-    assert_eq!(
-        leaf(
-            0x8000_0000,
-            0,
-            CpuidResult {
-                eax: 0x8000_0008,
-                ..NONE
-            }
-        )
-        .eax,
-        0x8000_0008
-    );
+fn the_highest_basic_leaf_is_that_of_the_frequency_and_the_extended_one_the_hosts() {
+    assert_eq!(leaf(0, 0, CpuidResult { eax: 0xd, ..ALL }).eax, 0x16);
+    let host = CpuidResult { eax: 0x8000_0008, ..NONE };
+    assert_eq!(leaf(0x8000_0000, 0, host).eax, 0x8000_0008);
+}
+
+#[test]
+fn the_tsc_rate_is_the_measured_one() {
+    for hertz in [50_000_000, 2_400_000_000, 5_100_000_000u64] {
+        let ratio = leaf_at(0x15, 0, ALL, hertz);
+        assert_eq!(u64::from(ratio.ecx) * u64::from(ratio.ebx) / u64::from(ratio.eax), hertz);
+        assert_eq!(u64::from(leaf_at(0x16, 0, ALL, hertz).eax), hertz / 1_000_000);
+    }
 }
 
 #[test]
