@@ -243,10 +243,11 @@ impl Pit {
         tick
     }
 
+    /// A guest counts the ticks of a periodic timer, so each is owed. One that sets its timer anew for every tick asks the
+    /// clock how late it is: to it a second interrupt would be spurious, and make it set the timer once more.
     fn owe(&mut self, rises: u64) {
-        self.owed = (u64::from(self.owed))
-            .saturating_add(rises)
-            .min(MAX_OWED.into()) as u32;
+        let most = if self.channels[0].counter.is_periodic() { MAX_OWED } else { 1 };
+        self.owed = u64::from(self.owed).saturating_add(rises).min(most.into()) as u32;
     }
 
     fn read_byte(&mut self, offset: u16, now: Nanos) -> u8 {

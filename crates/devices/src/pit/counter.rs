@@ -108,6 +108,11 @@ impl Counter {
         };
     }
 
+    /// Whether OUT rises again and again by itself.
+    pub(super) const fn is_periodic(&self) -> bool {
+        self.mode.periodic()
+    }
+
     /// Mode and code as in bits 3 to 0 of the control word.
     pub(super) const fn control(&self) -> u8 {
         (self.mode as u8) << 1 | self.bcd as u8

@@ -361,3 +361,13 @@ fn a_guest_that_was_not_run_gets_every_tick() {
     }
     assert_eq!(ticks, 299 / 4);
 }
+
+#[test]
+fn a_guest_that_sets_each_tick_anew_is_owed_one_at_most() {
+    let mut pit = programmed(0b0011_1000, 100);
+    for shot in 1..5 {
+        assert_eq!(pit.poll(at(1000 * shot)), 1);
+        out(&mut pit, 0x40, 100, 1000 * shot);
+        out(&mut pit, 0x40, 0, 1000 * shot);
+    }
+}
