@@ -22,6 +22,8 @@ const SET_UP: [(u16, u8); 6] = [
 /// Line status register, and its bit for an empty transmitter.
 const LINE_STATUS: u16 = 5;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
+/// The last bit of the last byte has left.
+const LINE_IDLE: u8 = 1 << 6;
 /// Times to ask for that: a character at 1200 baud takes fewer.
 const PATIENCE: u32 = 1 << 16;
 
@@ -43,13 +45,18 @@ pub fn open(objects: &Objects, spec: &Spec) {
     }
 }
 
+/// Waits until the line status has this bit. A UART that never gets there has lost its line, and is not waited for.
+fn wait_for(uart: cap::IoPort, port: u16, bit: u8) {
+    let ready = |_: &u32| matches!(uart.ioport_in8(port + LINE_STATUS), Ok(status) if status & bit != 0);
+    let _ = (0..PATIENCE).find(ready);
+}
+
 fn print(text: &str) {
     let uart = cap::IoPort::from_bits(UART.load(Relaxed));
     let port = PORT.load(Relaxed) as u16;
     let put = |byte| {
-        let ready = |_: &u32| matches!(uart.ioport_in8(port + LINE_STATUS), Ok(status) if status & TRANSMITTER_EMPTY != 0);
-        // A UART that never gets ready has lost its line; the byte goes nowhere either way.
-        let _ = (0..PATIENCE).find(ready);
+        wait_for(uart, port, TRANSMITTER_EMPTY);
+        // A refusal means that there is nobody to tell.
         let _ = uart.ioport_out8(port, byte);
     };
     for byte in text.bytes() {
@@ -67,8 +74,9 @@ pub fn fresh_line() {
     }
 }
 
-/// Switches the board off, if the specification says how. Returns where it cannot be.
+/// Switches the board off, after the last word has been said. Returns where that has no effect.
 pub fn power_off(objects: &Objects, switch: &PowerOff) {
+    wait_for(cap::IoPort::from_bits(UART.load(Relaxed)), PORT.load(Relaxed) as u16, LINE_IDLE);
     let ports = objects.cap::<cap_type::IoPort>(switch.ports);
     for &byte in &switch.bytes {
         // A refusal means that the board stays on, which the caller sees.

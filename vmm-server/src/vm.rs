@@ -9,7 +9,7 @@ use layout::{
 };
 use mmio::SharedBuffer;
 use proto::{
-    file,
+    file, serial,
     supervisor::{self, Notice},
     timer,
 };
@@ -230,7 +230,7 @@ impl Vm<'_> {
 
     fn power_off(&mut self) {
         self.drain();
-        log::info!("{}: the guest has switched itself off", self.config.name);
+        log::info!("{} has powered off", self.config.name);
         self.tally.log();
         self.rest()
     }
@@ -247,8 +247,16 @@ impl Vm<'_> {
         }
     }
 
-    /// Does nothing any more, for good.
+    /// Does nothing any more, for good. root-task hears of it when the last line of the log is out, since it may stop the
+    /// machine then.
     fn rest(&mut self) -> ! {
+        let serial = serial::Client(Endpoint::at(slot::SERIAL));
+        while serial.flush().is_ok_and(|pending| pending > 0) {
+            let (tsc, now) = self.now();
+            self.deadline.on_signal();
+            self.deadline.arm(now, &self.clock, tsc);
+            rt::wait();
+        }
         self.tell(Notice::PoweredOff);
         loop {
             rt::wait();
