@@ -53,14 +53,7 @@ struct Channel {
 impl Channel {
     const fn new(gate: bool) -> Self {
         let counter = Counter::new(gate);
-        Self {
-            counter,
-            access: Access::LowHigh,
-            low: None,
-            read_high: false,
-            latched: None,
-            status: None,
-        }
+        Self { counter, access: Access::LowHigh, low: None, read_high: false, latched: None, status: None }
     }
 
     fn program(&mut self, control: u8) {
@@ -70,14 +63,7 @@ impl Channel {
             _ => Access::LowHigh,
         };
         self.counter.program(Mode::of(control), control & 1 != 0);
-        *self = Self {
-            access,
-            low: None,
-            read_high: false,
-            latched: None,
-            status: None,
-            ..*self
-        };
+        *self = Self { access, low: None, read_high: false, latched: None, status: None, ..*self };
     }
 
     fn latch_count(&mut self, tick: u64) {
@@ -96,10 +82,7 @@ impl Channel {
         if let Some(status) = self.status.take() {
             return status;
         }
-        let [low, high] = self
-            .latched
-            .unwrap_or_else(|| self.counter.value(tick))
-            .to_le_bytes();
+        let [low, high] = self.latched.unwrap_or_else(|| self.counter.value(tick)).to_le_bytes();
         let (value, last) = match (self.access, self.read_high) {
             (Access::Low, _) => (low, true),
             (Access::High, _) => (high, true),
@@ -164,12 +147,7 @@ impl Pit {
     /// A timer with no counter programmed, and the gate of counter 2 low.
     pub const fn new() -> Self {
         let channels = [Channel::new(true), Channel::new(true), Channel::new(false)];
-        Self {
-            channels,
-            tick: 0,
-            owed: 0,
-            port_61: 0,
-        }
+        Self { channels, tick: 0, owed: 0, port_61: 0 }
     }
 
     /// Counts the rising edges of OUT0 until `now`; returns the number the guest was not given yet.
@@ -207,16 +185,8 @@ impl Pit {
     /// Reads port 0x61.
     pub fn read_61(&mut self, now: Nanos) -> u8 {
         let tick = self.advance(now);
-        let refresh = if tick % (2 * REFRESH_TICKS) >= REFRESH_TICKS {
-            P61_REFRESH
-        } else {
-            0
-        };
-        let out2 = if self.channels[2].counter.out(tick) {
-            P61_OUT2
-        } else {
-            0
-        };
+        let refresh = if tick % (2 * REFRESH_TICKS) >= REFRESH_TICKS { P61_REFRESH } else { 0 };
+        let out2 = if self.channels[2].counter.out(tick) { P61_OUT2 } else { 0 };
         self.port_61 | refresh | out2
     }
 
@@ -224,9 +194,7 @@ impl Pit {
     pub fn write_61(&mut self, value: u8, now: Nanos) {
         let tick = self.advance(now);
         self.port_61 = value & P61_WRITABLE;
-        self.channels[2]
-            .counter
-            .set_gate(value & P61_GATE != 0, tick);
+        self.channels[2].counter.set_gate(value & P61_GATE != 0, tick);
     }
 
     /// Moves to `now` and returns its tick.
@@ -252,9 +220,7 @@ impl Pit {
 
     fn read_byte(&mut self, offset: u16, now: Nanos) -> u8 {
         let tick = self.advance(now);
-        self.channels
-            .get_mut(usize::from(offset))
-            .map_or(0xff, |channel| channel.read(tick))
+        self.channels.get_mut(usize::from(offset)).map_or(0xff, |channel| channel.read(tick))
     }
 
     fn write_byte(&mut self, offset: u16, value: u8, now: Nanos) {
@@ -307,9 +273,7 @@ impl Device for Pit {
     }
 
     fn write(&mut self, offset: u16, width: Width, value: u32, now: Nanos) {
-        write_bytes(offset, width, value, |offset, value| {
-            self.write_byte(offset, value, now)
-        });
+        write_bytes(offset, width, value, |offset, value| self.write_byte(offset, value, now));
     }
 }
 

@@ -83,29 +83,13 @@ pub(super) struct Counter {
 impl Counter {
     /// A counter as the PC's power-on leaves it: nothing programmed, OUT high.
     pub(super) const fn new(gate: bool) -> Self {
-        Self {
-            mode: Mode::SquareWave,
-            bcd: false,
-            gate,
-            count: None,
-            run: None,
-            next: None,
-            rest: true,
-        }
+        Self { mode: Mode::SquareWave, bcd: false, gate, count: None, run: None, next: None, rest: true }
     }
 
     /// A control word: OUT goes to the mode's rest level and waits for a count.
     pub(super) fn program(&mut self, mode: Mode, bcd: bool) {
         let rest = mode != Mode::TerminalCount;
-        *self = Self {
-            mode,
-            bcd,
-            count: None,
-            run: None,
-            next: None,
-            rest,
-            ..*self
-        };
+        *self = Self { mode, bcd, count: None, run: None, next: None, rest, ..*self };
     }
 
     /// Whether OUT rises again and again by itself.
@@ -134,20 +118,14 @@ impl Counter {
     /// The whole count, as it stands in the count register.
     pub(super) fn load(&mut self, register: u16, tick: u64) {
         let modulus = self.modulus();
-        let count = if self.bcd {
-            from_bcd(register)
-        } else {
-            register.into()
-        } % modulus;
+        let count = if self.bcd { from_bcd(register) } else { register.into() } % modulus;
         let count = if count == 0 { modulus } else { count };
         self.count = Some(count);
         if self.mode.triggered() {
             return;
         }
         match self.run {
-            Some(run) if self.mode.periodic() && self.gate && run.loaded(tick) => {
-                self.succeed(run, count, tick)
-            }
+            Some(run) if self.mode.periodic() && self.gate && run.loaded(tick) => self.succeed(run, count, tick),
             _ => self.start(count, tick),
         }
     }
@@ -156,12 +134,7 @@ impl Counter {
     fn start(&mut self, count: u32, tick: u64) {
         let before = self.mode != Mode::TerminalCount;
         self.next = None;
-        self.run = Some(Run {
-            count,
-            done: 0,
-            since: self.gate.then_some(tick + 1),
-            before,
-        });
+        self.run = Some(Run { count, done: 0, since: self.gate.then_some(tick + 1), before });
     }
 
     /// Lets `count` follow on `run`: at the end of the period (mode 2) or of the half period (mode 3).
@@ -172,15 +145,7 @@ impl Counter {
         let falls = self.mode == Mode::SquareWave && phase < high;
         let at = tick + if falls { high - phase } else { period - phase };
         let done = if falls { high_half(count) } else { 0 };
-        self.next = Some(Successor {
-            at,
-            run: Run {
-                count,
-                done,
-                since: Some(at),
-                before: true,
-            },
-        });
+        self.next = Some(Successor { at, run: Run { count, done, since: Some(at), before: true } });
     }
 
     /// Takes over a successor whose time has come.
@@ -199,18 +164,9 @@ impl Counter {
         let Some(count) = self.count else { return };
         if gate && (self.mode.triggered() || self.mode.periodic()) {
             let before = self.out(tick);
-            self.run = Some(Run {
-                count,
-                done: 0,
-                since: Some(tick + 1),
-                before,
-            });
+            self.run = Some(Run { count, done: 0, since: Some(tick + 1), before });
         } else if let Some(run) = self.run.as_mut().filter(|_| !self.mode.triggered()) {
-            *run = Run {
-                done: run.elapsed(tick),
-                since: gate.then_some(tick),
-                ..*run
-            };
+            *run = Run { done: run.elapsed(tick), since: gate.then_some(tick), ..*run };
         }
         self.next = None;
     }
@@ -222,11 +178,7 @@ impl Counter {
             None => self.count.unwrap_or(0) % modulus,
             Some(run) => self.count_of(&run, run.elapsed(tick)),
         };
-        if self.bcd {
-            to_bcd(value)
-        } else {
-            value as u16
-        }
+        if self.bcd { to_bcd(value) } else { value as u16 }
     }
 
     fn count_of(&self, run: &Run, elapsed: u64) -> u32 {
@@ -294,9 +246,7 @@ impl Counter {
     pub(super) fn next_rise(&self, tick: u64) -> Option<u64> {
         let own = self.run.and_then(|run| self.next_rise_of(&run, tick));
         match self.next {
-            Some(next) if own.is_none_or(|own| own > next.at) => {
-                self.next_rise_of(&next.run, next.at)
-            }
+            Some(next) if own.is_none_or(|own| own > next.at) => self.next_rise_of(&next.run, next.at),
             _ => own,
         }
     }
@@ -344,11 +294,6 @@ fn from_bcd(register: u16) -> u32 {
 }
 
 const fn to_bcd(value: u32) -> u16 {
-    let digits = [
-        value / 1000 % 10,
-        value / 100 % 10,
-        value / 10 % 10,
-        value % 10,
-    ];
+    let digits = [value / 1000 % 10, value / 100 % 10, value / 10 % 10, value % 10];
     (digits[0] << 12 | digits[1] << 8 | digits[2] << 4 | digits[3]) as u16
 }

@@ -29,11 +29,7 @@ fn one_byte_access_reads_and_writes_that_byte() {
 fn read_back_gives_status_before_count() {
     let mut pit = programmed(0b0011_0100, 0x1000);
     out(&mut pit, 0x43, 0b1100_0010, 0x11); // Count and status of channel 0.
-    assert_eq!(
-        inb(&mut pit, 0x40, 0x20),
-        0b1011_0100,
-        "OUT high, loaded, two bytes, mode 2, binary"
-    );
+    assert_eq!(inb(&mut pit, 0x40, 0x20), 0b1011_0100, "OUT high, loaded, two bytes, mode 2, binary");
     assert_eq!(count(&mut pit, 0x40, 0x20), 0x0ff0);
 }
 
