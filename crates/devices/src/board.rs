@@ -80,12 +80,7 @@ impl Default for Board {
 impl Board {
     /// A board after power-on, with the A20 gate open.
     pub const fn new() -> Self {
-        Self {
-            delay: 0,
-            control_a: CONTROL_A_A20,
-            reset_control: 0,
-            keyboard: Keyboard::new(),
-        }
+        Self { delay: 0, control_a: CONTROL_A_A20, reset_control: 0, keyboard: Keyboard::new() }
     }
 
     /// What an access of `width` at `port` reads: no two of these ports are neighbours, so further bytes float high.

@@ -24,29 +24,18 @@ impl Access {
         if self.write {
             device.write(self.offset, self.width, self.value, now);
         } else {
-            assert_eq!(
-                device.read(self.offset, self.width, now) & !self.width.mask(),
-                0
-            );
+            assert_eq!(device.read(self.offset, self.width, now) & !self.width.mask(), 0);
         }
     }
 }
 
 /// Accesses mostly to the first `ports` offsets, mostly close together in time.
 fn accesses(ports: u16) -> impl Strategy<Value = std::vec::Vec<Access>> {
-    let width =
-        prop_oneof![8 => Just(Width::Byte), 1 => Just(Width::Word), 1 => Just(Width::Dword)];
+    let width = prop_oneof![8 => Just(Width::Byte), 1 => Just(Width::Word), 1 => Just(Width::Dword)];
     let offset = prop_oneof![20 => 0..ports, 1 => any::<u16>()];
     let wait = prop_oneof![10 => 0..3_000u64, 5 => 0..2_000_000_000u64, 1 => any::<u64>()];
-    let access = (any::<bool>(), offset, width, any::<u32>(), wait).prop_map(
-        |(write, offset, width, value, wait)| Access {
-            write,
-            offset,
-            width,
-            value,
-            wait,
-        },
-    );
+    let access = (any::<bool>(), offset, width, any::<u32>(), wait)
+        .prop_map(|(write, offset, width, value, wait)| Access { write, offset, width, value, wait });
     prop::collection::vec(access, 0..200)
 }
 

@@ -122,9 +122,7 @@ pub trait Device {
 
 /// Reads a device of byte-wide registers as ISA does: byte by byte, at consecutive offsets.
 pub fn read_bytes(offset: u16, width: Width, mut byte: impl FnMut(u16) -> u8) -> u32 {
-    (0u16..).take(width.bytes()).fold(0, |value, i| {
-        value | u32::from(byte(offset.wrapping_add(i))) << (8 * i)
-    })
+    (0u16..).take(width.bytes()).fold(0, |value, i| value | u32::from(byte(offset.wrapping_add(i))) << (8 * i))
 }
 
 /// Writes a device of byte-wide registers as ISA does: byte by byte, at consecutive offsets.
@@ -141,11 +139,7 @@ mod tests {
 
     #[test]
     fn a_width_knows_its_size_and_its_ones() {
-        for (n, width, ones) in [
-            (1u8, Width::Byte, 0xff),
-            (2, Width::Word, 0xffff),
-            (4, Width::Dword, 0xffff_ffff),
-        ] {
+        for (n, width, ones) in [(1u8, Width::Byte, 0xff), (2, Width::Word, 0xffff), (4, Width::Dword, 0xffff_ffff)] {
             assert_eq!(Width::from_bytes(n), Some(width));
             assert_eq!(width.bytes(), usize::from(n));
             assert_eq!(width.mask(), ones);
@@ -155,18 +149,10 @@ mod tests {
 
     #[test]
     fn wide_accesses_split_into_bytes_lowest_first() {
-        assert_eq!(
-            read_bytes(0x10, Width::Dword, |offset| offset as u8),
-            0x1312_1110
-        );
-        assert_eq!(
-            read_bytes(0xffff, Width::Word, |offset| offset as u8),
-            0x00ff
-        );
+        assert_eq!(read_bytes(0x10, Width::Dword, |offset| offset as u8), 0x1312_1110);
+        assert_eq!(read_bytes(0xffff, Width::Word, |offset| offset as u8), 0x00ff);
         let mut seen = Vec::new();
-        write_bytes(2, Width::Word, 0xaabb_ccdd, |offset, value| {
-            seen.push((offset, value))
-        });
+        write_bytes(2, Width::Word, 0xaabb_ccdd, |offset, value| seen.push((offset, value)));
         assert_eq!(seen, [(2, 0xdd), (3, 0xcc)]);
     }
 

@@ -47,13 +47,7 @@ pub enum PlaceError {
 
 /// The host bridge of the 440FX, as every PC emulator has it at 00:00.0.
 pub fn host_bridge() -> Function {
-    Function::new(Identity {
-        vendor: 0x8086,
-        device: 0x1237,
-        class: 0x0600,
-        interface: 0,
-        revision: 0x02,
-    })
+    Function::new(Identity { vendor: 0x8086, device: 0x1237, class: 0x0600, interface: 0, revision: 0x02 })
 }
 
 /// The CONFIG_ADDRESS register.
@@ -73,19 +67,12 @@ impl ConfigAddress {
 
     /// The bus it selects, unless configuration cycles are off.
     pub const fn bus(self) -> Option<u8> {
-        if self.0 & ENABLE != 0 {
-            Some((self.0 >> 16) as u8)
-        } else {
-            None
-        }
+        if self.0 & ENABLE != 0 { Some((self.0 >> 16) as u8) } else { None }
     }
 
     /// The device and function it selects.
     pub const fn place(self) -> Place {
-        Place {
-            device: (self.0 >> 11 & 31) as u8,
-            function: (self.0 >> 8 & 7) as u8,
-        }
+        Place { device: (self.0 >> 11 & 31) as u8, function: (self.0 >> 8 & 7) as u8 }
     }
 
     /// The first byte of the double word that it selects.
@@ -104,10 +91,7 @@ pub struct VirtualBus {
 impl VirtualBus {
     /// A bus with nothing on it.
     pub const fn new() -> Self {
-        Self {
-            address: ConfigAddress(0),
-            functions: Vec::new(),
-        }
+        Self { address: ConfigAddress(0), functions: Vec::new() }
     }
 
     /// Puts a function on the bus.
@@ -118,25 +102,17 @@ impl VirtualBus {
         if self.function(place).is_some() {
             return Err(PlaceError::Taken);
         }
-        self.functions
-            .push((place, function))
-            .map_err(|_| PlaceError::Full)
+        self.functions.push((place, function)).map_err(|_| PlaceError::Full)
     }
 
     /// The function at `place`.
     pub fn function(&self, place: Place) -> Option<&Function> {
-        self.functions
-            .iter()
-            .find(|(at, _)| *at == place)
-            .map(|(_, function)| function)
+        self.functions.iter().find(|(at, _)| *at == place).map(|(_, function)| function)
     }
 
     /// The function at `place`, to be changed.
     pub fn function_mut(&mut self, place: Place) -> Option<&mut Function> {
-        self.functions
-            .iter_mut()
-            .find(|(at, _)| *at == place)
-            .map(|(_, function)| function)
+        self.functions.iter_mut().find(|(at, _)| *at == place).map(|(_, function)| function)
     }
 
     /// The CONFIG_ADDRESS register.
@@ -153,11 +129,7 @@ impl VirtualBus {
 
 /// The byte of configuration space behind `offset`, if that is one of CONFIG_DATA's ports.
 const fn register(address: ConfigAddress, offset: u16) -> Option<u8> {
-    if offset >= DATA && offset < 2 * DATA {
-        Some(address.register() | (offset - DATA) as u8)
-    } else {
-        None
-    }
+    if offset >= DATA && offset < 2 * DATA { Some(address.register() | (offset - DATA) as u8) } else { None }
 }
 
 impl Device for VirtualBus {
@@ -169,9 +141,7 @@ impl Device for VirtualBus {
         let Some(function) = self.selected() else {
             return width.mask();
         };
-        read_bytes(offset, width, |offset| {
-            register(address, offset).map_or(0xff, |at| function.read(at))
-        })
+        read_bytes(offset, width, |offset| register(address, offset).map_or(0xff, |at| function.read(at)))
     }
 
     /// Only a double word reaches CONFIG_ADDRESS; anything smaller passes it by.

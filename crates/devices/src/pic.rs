@@ -33,11 +33,7 @@ impl Default for Pic {
 impl Pic {
     /// A pair with all inputs low and masked.
     pub const fn new() -> Self {
-        Self {
-            first: Chip::new(),
-            second: Chip::new(),
-            ended: 0,
-        }
+        Self { first: Chip::new(), second: Chip::new(), ended: 0 }
     }
 
     /// Drives interrupt line `irq` (0 to 15).  Line 2 is the cascade; it and anything above 15 is ignored.
@@ -82,11 +78,7 @@ impl Pic {
 
     /// Whether the guest has masked line `irq`, itself or by the cascade.
     pub const fn masked(&self, irq: u8) -> bool {
-        let cascade = if self.first.imr() & 1 << CASCADE != 0 {
-            0xff
-        } else {
-            0
-        };
+        let cascade = if self.first.imr() & 1 << CASCADE != 0 { 0xff } else { 0 };
         Self::bit(self.first.imr(), self.second.imr() | cascade, irq)
     }
 
@@ -102,26 +94,17 @@ impl Pic {
 
     /// The first chip's ports, 0x20 and 0x21.
     pub fn primary(&mut self) -> Ports<'_> {
-        Ports {
-            pic: self,
-            bank: Bank::First,
-        }
+        Ports { pic: self, bank: Bank::First }
     }
 
     /// The second chip's ports, 0xa0 and 0xa1.
     pub fn secondary(&mut self) -> Ports<'_> {
-        Ports {
-            pic: self,
-            bank: Bank::Second,
-        }
+        Ports { pic: self, bank: Bank::Second }
     }
 
     /// The edge/level control registers, 0x4d0 and 0x4d1.
     pub fn elcr(&mut self) -> Ports<'_> {
-        Ports {
-            pic: self,
-            bank: Bank::Elcr,
-        }
+        Ports { pic: self, bank: Bank::Elcr }
     }
 
     const fn bit(first: u8, second: u8, irq: u8) -> bool {
@@ -189,8 +172,6 @@ impl Device for Ports<'_> {
     }
 
     fn write(&mut self, offset: u16, width: Width, value: u32, _now: Nanos) {
-        write_bytes(offset, width, value, |offset, value| {
-            self.write_byte(offset, value)
-        });
+        write_bytes(offset, width, value, |offset, value| self.write_byte(offset, value));
     }
 }

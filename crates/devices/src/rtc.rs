@@ -88,16 +88,7 @@ impl Rtc {
         word(0x34, ram.min(0xffff_ffff).saturating_sub(16 << 20) >> 16);
         let sum: u16 = bytes[0x10..0x2e].iter().map(|&byte| u16::from(byte)).sum();
         bytes[0x2e..0x30].copy_from_slice(&sum.to_be_bytes());
-        Self {
-            index: 0,
-            nmi_masked: false,
-            bytes,
-            flags: 0,
-            unix: 0,
-            anchor: Nanos::ZERO,
-            phase: 0,
-            seen: Nanos::ZERO,
-        }
+        Self { index: 0, nmi_masked: false, bytes, flags: 0, unix: 0, anchor: Nanos::ZERO, phase: 0, seen: Nanos::ZERO }
     }
 
     /// Sets the clock so that the guest's start, time zero, was at `unix_seconds` since 1970.
@@ -110,10 +101,7 @@ impl Rtc {
 
     /// The RESET pin: interrupts are off and their flags clear; the time and the memory stay.
     pub fn reset(&mut self) {
-        self.set_byte(
-            REG_B,
-            self.byte(REG_B) & !(UPDATE | ALARM | PERIODIC | B_SQUARE_WAVE),
-        );
+        self.set_byte(REG_B, self.byte(REG_B) & !(UPDATE | ALARM | PERIODIC | B_SQUARE_WAVE));
         self.flags = 0;
         self.nmi_masked = false;
     }
@@ -143,10 +131,7 @@ impl Rtc {
         }
         if !self.set() && before / SECOND != after / SECOND {
             self.flags |= UPDATE;
-            if self
-                .next_alarm(from)
-                .is_some_and(|alarm| alarm <= self.unix_at(now))
-            {
+            if self.next_alarm(from).is_some_and(|alarm| alarm <= self.unix_at(now)) {
                 self.flags |= ALARM;
             }
         }
@@ -160,23 +145,16 @@ impl Rtc {
         let counted = self.counted(self.seen);
         let second = counted / SECOND;
         let enabled = |interrupt| self.byte(REG_B) & interrupt != 0;
-        let periodic = self
-            .periodic_shift()
-            .filter(|_| enabled(PERIODIC))
-            .map(|shift| {
-                let tick = ((divider(counted) >> shift) + 1) << shift;
-                let fraction = ((tick & 0x7fff) * SECOND).div_ceil(1 << DIVIDER_SHIFT);
-                (tick >> DIVIDER_SHIFT)
-                    .saturating_mul(SECOND)
-                    .saturating_add(fraction)
-            });
+        let periodic = self.periodic_shift().filter(|_| enabled(PERIODIC)).map(|shift| {
+            let tick = ((divider(counted) >> shift) + 1) << shift;
+            let fraction = ((tick & 0x7fff) * SECOND).div_ceil(1 << DIVIDER_SHIFT);
+            (tick >> DIVIDER_SHIFT).saturating_mul(SECOND).saturating_add(fraction)
+        });
         let update = (enabled(UPDATE) && !self.set()).then(|| (second + 1).saturating_mul(SECOND));
-        let alarm = (enabled(ALARM) && !self.set())
-            .then(|| self.unix_at(self.seen))
-            .and_then(|unix| {
-                let wait = self.next_alarm(unix)?.abs_diff(unix);
-                Some(second.saturating_add(wait).saturating_mul(SECOND))
-            });
+        let alarm = (enabled(ALARM) && !self.set()).then(|| self.unix_at(self.seen)).and_then(|unix| {
+            let wait = self.next_alarm(unix)?.abs_diff(unix);
+            Some(second.saturating_add(wait).saturating_mul(SECOND))
+        });
         let first = [periodic, update, alarm].into_iter().flatten().min()?;
         Some((self.anchor + first.saturating_sub(self.phase)).max(now))
     }
@@ -201,27 +179,16 @@ impl Rtc {
 
     fn code(&self) -> Code {
         let b = self.byte(REG_B);
-        Code {
-            binary: b & B_BINARY != 0,
-            hours_24: b & B_24_HOURS != 0,
-        }
+        Code { binary: b & B_BINARY != 0, hours_24: b & B_24_HOURS != 0 }
     }
 
     /// Nanoseconds that the divider has counted at `now`, from the beginning of the second of `anchor`.
     fn counted(&self, now: Nanos) -> u64 {
-        if self.held() {
-            self.phase
-        } else {
-            now.saturating_sub(self.anchor).saturating_add(self.phase)
-        }
+        if self.held() { self.phase } else { now.saturating_sub(self.anchor).saturating_add(self.phase) }
     }
 
     fn unix_at(&self, now: Nanos) -> i64 {
-        let passed = if self.set() {
-            0
-        } else {
-            self.counted(now) / SECOND
-        };
+        let passed = if self.set() { 0 } else { self.counted(now) / SECOND };
         self.unix.saturating_add_unsigned(passed)
     }
 
@@ -245,11 +212,7 @@ impl Rtc {
     fn next_alarm(&self, unix: i64) -> Option<i64> {
         let code = self.code();
         let field = |index, decoded: u8| {
-            if self.byte(index) >= ANY {
-                None
-            } else {
-                Some(decoded)
-            }
+            if self.byte(index) >= ANY { None } else { Some(decoded) }
         };
         let hour = field(HOURS_ALARM, code.decode_hour(self.byte(HOURS_ALARM)));
         let minute = field(MINUTES_ALARM, code.decode(self.byte(MINUTES_ALARM)));
@@ -272,10 +235,7 @@ impl Rtc {
         self.set_byte(DAY_OF_MONTH, code.encode(time.day));
         self.set_byte(MONTH, code.encode(time.month));
         self.set_byte(YEAR, code.encode(time.year.rem_euclid(100) as u8));
-        self.set_byte(
-            CENTURY,
-            code.encode((time.year.div_euclid(100).rem_euclid(100)) as u8),
-        );
+        self.set_byte(CENTURY, code.encode((time.year.div_euclid(100).rem_euclid(100)) as u8));
     }
 
     /// Goes on from the time bytes.
@@ -301,9 +261,7 @@ impl Rtc {
     fn read_data(&mut self, now: Nanos) -> u8 {
         self.poll(now);
         match self.index {
-            SECONDS | MINUTES | HOURS | WEEKDAY..=YEAR | CENTURY if !self.set() => {
-                self.show_time(now)
-            }
+            SECONDS | MINUTES | HOURS | WEEKDAY..=YEAR | CENTURY if !self.set() => self.show_time(now),
             REG_A if self.updating(now) => return self.byte(REG_A) | A_UPDATING,
             REG_C => {
                 let request = if self.irq() { C_REQUEST } else { 0 };
@@ -360,13 +318,7 @@ impl Rtc {
 impl Device for Rtc {
     fn read(&mut self, offset: u16, width: Width, now: Nanos) -> u32 {
         // The index cannot be read.
-        read_bytes(offset, width, |offset| {
-            if offset == 1 {
-                self.read_data(now)
-            } else {
-                0xff
-            }
-        })
+        read_bytes(offset, width, |offset| if offset == 1 { self.read_data(now) } else { 0xff })
     }
 
     fn write(&mut self, offset: u16, width: Width, value: u32, now: Nanos) {

@@ -141,10 +141,7 @@ impl Uart {
     pub fn take_tx(&mut self, buffer: &mut [u8]) -> usize {
         let was_empty = self.holding_empty();
         let mut taken = 0;
-        for (slot, byte) in buffer
-            .iter_mut()
-            .zip(core::iter::from_fn(|| self.sent.pop_front()))
-        {
+        for (slot, byte) in buffer.iter_mut().zip(core::iter::from_fn(|| self.sent.pop_front())) {
             *slot = byte;
             taken += 1;
         }
@@ -164,11 +161,7 @@ impl Uart {
 
     /// Bytes that [`Self::push_rx`] will take now: none in loopback, where the line is disconnected.
     pub fn rx_room(&self) -> usize {
-        if self.mcr.contains(Mcr::LOOP) {
-            0
-        } else {
-            self.depth().saturating_sub(self.received.len())
-        }
+        if self.mcr.contains(Mcr::LOOP) { 0 } else { self.depth().saturating_sub(self.received.len()) }
     }
 
     /// Receives `byte` from the line.  False means that it was not taken: keep it and offer it again.
@@ -190,11 +183,7 @@ impl Uart {
         if self.overrun && self.ier.contains(Ier::LINE_STATUS) {
             Source::LineStatus
         } else if !self.received.is_empty() && self.ier.contains(Ier::RECEIVED) {
-            if self.received.len() >= self.trigger {
-                Source::Received
-            } else {
-                Source::TimeOut
-            }
+            if self.received.len() >= self.trigger { Source::Received } else { Source::TimeOut }
         } else if self.transmit_interrupt && self.ier.contains(Ier::TRANSMIT_EMPTY) {
             Source::TransmitEmpty
         } else if self.msr.bits() & MSR_CHANGES != 0 && self.ier.contains(Ier::MODEM_STATUS) {
@@ -264,22 +253,14 @@ impl Uart {
         if source == Source::TransmitEmpty {
             self.transmit_interrupt = false;
         }
-        source as u8
-            | if self.fifo_enabled {
-                IIR_FIFOS_ENABLED
-            } else {
-                0
-            }
+        source as u8 | if self.fifo_enabled { IIR_FIFOS_ENABLED } else { 0 }
     }
 
     fn read_lsr(&mut self) -> u8 {
         let mut lsr = Lsr::empty();
         lsr.set(Lsr::DATA_READY, !self.received.is_empty());
         lsr.set(Lsr::OVERRUN, core::mem::take(&mut self.overrun));
-        lsr.set(
-            Lsr::HOLDING_EMPTY | Lsr::TRANSMITTER_EMPTY,
-            self.holding_empty(),
-        );
+        lsr.set(Lsr::HOLDING_EMPTY | Lsr::TRANSMITTER_EMPTY, self.holding_empty());
         lsr.bits()
     }
 
@@ -320,8 +301,7 @@ impl Uart {
         };
         // Each input has its "changed" bit four below; for RI only the end of the ring counts.
         let changed = (self.msr ^ inputs).bits() & !(inputs & Msr::RI).bits();
-        self.msr =
-            Msr::from_bits_retain(inputs.bits() | (self.msr.bits() | changed >> 4) & MSR_CHANGES);
+        self.msr = Msr::from_bits_retain(inputs.bits() | (self.msr.bits() | changed >> 4) & MSR_CHANGES);
     }
 
     fn transmit(&mut self, byte: u8) {
@@ -353,15 +333,11 @@ impl Device for Uart {
     }
 
     fn write(&mut self, offset: u16, width: Width, value: u32, _now: Nanos) {
-        write_bytes(offset, width, value, |offset, value| {
-            self.write_byte(offset, value)
-        });
+        write_bytes(offset, width, value, |offset, value| self.write_byte(offset, value));
     }
 
     /// The PC leads the interrupt through OUT2, which loopback holds inactive.
     fn irq(&self) -> bool {
-        self.mcr.contains(Mcr::OUT2)
-            && !self.mcr.contains(Mcr::LOOP)
-            && self.source() != Source::None
+        self.mcr.contains(Mcr::OUT2) && !self.mcr.contains(Mcr::LOOP) && self.source() != Source::None
     }
 }

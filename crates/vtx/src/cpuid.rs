@@ -38,18 +38,10 @@ pub const LEAF_1_ECX: &[Feature] = &[
     (0, "SSE3", Pass),
     (1, "PCLMULQDQ", Pass),
     (2, "DTES64", Hide("debug store")),
-    (
-        3,
-        "MONITOR",
-        Hide("MONITOR and MWAIT exit, and HLT is how a guest idles"),
-    ),
+    (3, "MONITOR", Hide("MONITOR and MWAIT exit, and HLT is how a guest idles")),
     (4, "DS-CPL", Hide("debug store")),
     (5, "VMX", Hide("no VM inside the VM")),
-    (
-        6,
-        "SMX",
-        Hide("GETSEC exits, and there is nothing to launch"),
-    ),
+    (6, "SMX", Hide("GETSEC exits, and there is nothing to launch")),
     (7, "EIST", NO_MSR),
     (8, "TM2", NO_MSR),
     (9, "SSSE3", Pass),
@@ -76,9 +68,7 @@ pub const LEAF_1_ECX: &[Feature] = &[
     (
         31,
         "hypervisor",
-        Show(
-            "reserved for just this; Linux then asks for no microcode update and trusts the TSC's rate",
-        ),
+        Show("reserved for just this; Linux then asks for no microcode update and trusts the TSC's rate"),
     ),
 ];
 
@@ -95,19 +85,11 @@ pub const LEAF_1_EDX: &[Feature] = &[
     (8, "CX8", Pass),
     (9, "APIC", NO_APIC),
     (11, "SEP", Pass), // the kernel's MSR bitmap leaves the guest its three MSRs
-    (
-        12,
-        "MTRR",
-        Hide("the EPT gives memory types; without MTRRs Linux takes what it finds"),
-    ),
+    (12, "MTRR", Hide("the EPT gives memory types; without MTRRs Linux takes what it finds")),
     (13, "PGE", Pass),
     (14, "MCA", Hide("machine checks are the host's")),
     (15, "CMOV", Pass),
-    (
-        16,
-        "PAT",
-        Hide("an entry does not load the guest's PAT, and the host's differs from it"),
-    ),
+    (16, "PAT", Hide("an entry does not load the guest's PAT, and the host's differs from it")),
     (17, "PSE-36", Pass),
     (18, "PSN", Hide("the host's serial number")),
     (19, "CLFSH", Pass),
@@ -126,25 +108,17 @@ pub const LEAF_1_EDX: &[Feature] = &[
 /// Leaf 7, subleaf 0, EBX.
 pub const LEAF_7_EBX: &[Feature] = &[
     (0, "FSGSBASE", NO_LONG_MODE),
-    (1, "TSC_ADJUST", NO_MSR),
+    (1, "TSC_ADJUST", Show("with an invariant TSC, Linux then does not watch it by polling the PIT, and stays idle")),
     (2, "SGX", Hide("no enclaves")),
     (3, "BMI1", Pass), // VEX-encoded, but on general registers, so without XSAVE
-    (
-        4,
-        "HLE",
-        Hide("microcode takes it away, or makes it unsafe"),
-    ),
+    (4, "HLE", Hide("microcode takes it away, or makes it unsafe")),
     (5, "AVX2", NO_XSAVE),
     (6, "FDP_EXCPTN_ONLY", Pass),
     (7, "SMEP", Pass),
     (8, "BMI2", Pass),
     (9, "ERMS", Pass),
     (10, "INVPCID", NO_CONTROL),
-    (
-        11,
-        "RTM",
-        Hide("microcode takes it away, or makes it unsafe"),
-    ),
+    (11, "RTM", Hide("microcode takes it away, or makes it unsafe")),
     (12, "RDT-M", NO_MSR),
     (13, "FCS/FDS deprecated", Pass),
     (14, "MPX", NO_XSAVE),
@@ -183,20 +157,12 @@ pub const LEAF_7_EDX: &[Feature] = &[
 ];
 
 /// Leaf 0x8000_0001, ECX.
-pub const LEAF_EXT_1_ECX: &[Feature] = &[
-    (0, "LAHF", Pass),
-    (5, "LZCNT", Pass),
-    (8, "PREFETCHW", Pass),
-];
+pub const LEAF_EXT_1_ECX: &[Feature] = &[(0, "LAHF", Pass), (5, "LZCNT", Pass), (8, "PREFETCHW", Pass)];
 
 /// Leaf 0x8000_0001, EDX.
 pub const LEAF_EXT_1_EDX: &[Feature] = &[
     (11, "SYSCALL", NO_LONG_MODE),
-    (
-        20,
-        "NX",
-        Hide("seL4 leaves EFER.NXE clear, and the guest runs with the host's EFER"),
-    ),
+    (20, "NX", Hide("seL4 leaves EFER.NXE clear, and the guest runs with the host's EFER")),
     (26, "1 GiB pages", NO_LONG_MODE),
     (27, "RDTSCP", NO_CONTROL),
     (29, "LM", NO_LONG_MODE),
@@ -218,12 +184,7 @@ const fn apply(host: u32, table: &[Feature]) -> u32 {
     host & mask | set
 }
 
-const ZERO: CpuidResult = CpuidResult {
-    eax: 0,
-    ebx: 0,
-    ecx: 0,
-    edx: 0,
-};
+const ZERO: CpuidResult = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
 /// What the guest gets for `leaf` and `subleaf`, where the host has `host` for them: zeros, if it has no such leaf.
 /// `tsc_hz` is the rate of the TSC, as it was measured.
@@ -241,10 +202,7 @@ pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidRes
         // Caches and TLBs, in descriptors.
         (2, _) => host,
         // Caches: one thread shares each, and there is one core.
-        (4, _) => CpuidResult {
-            eax: host.eax & 0x3fff,
-            ..host
-        },
+        (4, _) => CpuidResult { eax: host.eax & 0x3fff, ..host },
         (7, 0) => CpuidResult {
             eax: 0, // no further subleaf
             ebx: apply(host.ebx, LEAF_7_EBX),
@@ -252,26 +210,15 @@ pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidRes
             edx: apply(host.edx, LEAF_7_EDX),
         },
         (HYPERVISOR_LEAF, _) => hypervisor(),
-        (0x8000_0000, _) => CpuidResult {
-            eax: host.eax.min(MAX_EXTENDED_LEAF),
-            ..ZERO
-        },
-        (0x8000_0001, _) => CpuidResult {
-            ecx: apply(host.ecx, LEAF_EXT_1_ECX),
-            edx: apply(host.edx, LEAF_EXT_1_EDX),
-            ..ZERO
-        },
+        (0x8000_0000, _) => CpuidResult { eax: host.eax.min(MAX_EXTENDED_LEAF), ..ZERO },
+        (0x8000_0001, _) => {
+            CpuidResult { ecx: apply(host.ecx, LEAF_EXT_1_ECX), edx: apply(host.edx, LEAF_EXT_1_EDX), ..ZERO }
+        }
         // Brand string, and the second-level cache.
         (0x8000_0002..=0x8000_0004 | 0x8000_0006, _) => host,
-        (0x8000_0007, _) => CpuidResult {
-            edx: apply(host.edx, LEAF_EXT_7_EDX),
-            ..ZERO
-        },
+        (0x8000_0007, _) => CpuidResult { edx: apply(host.edx, LEAF_EXT_7_EDX), ..ZERO },
         // Address widths: the host's physical one, by which the processor checks reserved bits; 32 linear bits.
-        (0x8000_0008, _) => CpuidResult {
-            eax: host.eax & 0xff | 32 << 8,
-            ..ZERO
-        },
+        (0x8000_0008, _) => CpuidResult { eax: host.eax & 0xff | 32 << 8, ..ZERO },
         // All others, known or not. MWAIT (5), thermal and power (6), performance counters (0xa), topology (0xb), XSAVE (0xd).
         _ => ZERO,
     }
@@ -305,20 +252,8 @@ fn hypervisor() -> CpuidResult {
 /// The bits of CR4 that go with features of the guest's leaf 7, for [`crate::cr::ControlRegisters::new`].
 pub const fn cr4_by_cpuid(leaf_7: CpuidResult) -> u64 {
     use crate::cr::cr4;
-    let smep = if leaf_7.ebx & 1 << 7 != 0 {
-        cr4::SMEP
-    } else {
-        0
-    };
-    let smap = if leaf_7.ebx & 1 << 20 != 0 {
-        cr4::SMAP
-    } else {
-        0
-    };
-    let umip = if leaf_7.ecx & 1 << 2 != 0 {
-        cr4::UMIP
-    } else {
-        0
-    };
+    let smep = if leaf_7.ebx & 1 << 7 != 0 { cr4::SMEP } else { 0 };
+    let smap = if leaf_7.ebx & 1 << 20 != 0 { cr4::SMAP } else { 0 };
+    let umip = if leaf_7.ecx & 1 << 2 != 0 { cr4::UMIP } else { 0 };
     smep | smap | umip
 }

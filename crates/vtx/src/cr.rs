@@ -135,13 +135,7 @@ impl ControlRegisters {
     /// that the guest may set.
     pub const fn new(identity: u64, cr4_by_cpuid: u64) -> Self {
         let cr4_allowed = cr4::FREE | cr4::PSE | cr4::PAE | cr4_by_cpuid & cr4::BY_CPUID;
-        ControlRegisters {
-            cr0: cr0::PE | cr0::ET,
-            cr3: 0,
-            cr4: 0,
-            cr4_allowed,
-            identity,
-        }
+        ControlRegisters { cr0: cr0::PE | cr0::ET, cr3: 0, cr4: 0, cr4_allowed, identity }
     }
 
     /// Takes over what the guest changed without an exit since the last [`Program`]. Call it before the rest.
@@ -194,9 +188,7 @@ impl ControlRegisters {
         match (self.cr0 & cr0::PG != 0, self.cr4 & cr4::PAE != 0) {
             (false, _) => Paging::Off,
             (true, true) => Paging::Pae,
-            (true, false) => Paging::Bits32 {
-                large: self.cr4 & cr4::PSE != 0,
-            },
+            (true, false) => Paging::Bits32 { large: self.cr4 & cr4::PSE != 0 },
         }
     }
 
@@ -208,23 +200,14 @@ impl ControlRegisters {
             real: Real {
                 cr0: self.cr0 & !cr0::OWNED | cr0::FIXED | cr0::ET,
                 cr3: if paged { self.cr3 } else { self.identity },
-                cr4: cr4::VMXE
-                    | if paged {
-                        self.cr4
-                    } else {
-                        self.cr4 & !cr4::PAGED_ONLY | cr4::PSE
-                    },
+                cr4: cr4::VMXE | if paged { self.cr4 } else { self.cr4 & !cr4::PAGED_ONLY | cr4::PSE },
             },
             cr0_mask: cr0::OWNED,
             cr0_shadow: self.cr0,
             cr4_mask: !cr4::FREE,
             cr4_shadow: self.cr4,
             cr3_exits: !paged,
-            pdptes: if pae {
-                Some(self.cr3 & 0xffff_ffe0)
-            } else {
-                None
-            },
+            pdptes: if pae { Some(self.cr3 & 0xffff_ffe0) } else { None },
         }
     }
 }

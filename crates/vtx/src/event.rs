@@ -68,16 +68,10 @@ impl Event {
     /// The value for VMEnter.
     pub const fn info(self) -> u32 {
         match self {
-            Event::Interrupt(vector) => {
-                VALID | kind::EXTERNAL_INTERRUPT << TYPE_SHIFT | vector as u32
-            }
+            Event::Interrupt(vector) => VALID | kind::EXTERNAL_INTERRUPT << TYPE_SHIFT | vector as u32,
             Event::Nmi => VALID | kind::NMI << TYPE_SHIFT | 2,
             Event::Exception(exception) => {
-                let code = if exception.has_error_code() {
-                    DELIVER_ERROR_CODE
-                } else {
-                    0
-                };
+                let code = if exception.has_error_code() { DELIVER_ERROR_CODE } else { 0 };
                 VALID | code | kind::HARDWARE_EXCEPTION << TYPE_SHIFT | exception as u32
             }
         }
@@ -93,9 +87,7 @@ pub const fn takes_interrupt(rflags: u64, interruptibility: u32) -> bool {
 
 /// Whether an NMI can be injected now. Some processors want no STI shadow either, so none is allowed.
 pub const fn takes_nmi(interruptibility: u32) -> bool {
-    let shadow = Interruptibility::STI.bits()
-        | Interruptibility::MOV_SS.bits()
-        | Interruptibility::NMI.bits();
+    let shadow = Interruptibility::STI.bits() | Interruptibility::MOV_SS.bits() | Interruptibility::NMI.bits();
     interruptibility & shadow == 0
 }
 
@@ -115,9 +107,7 @@ pub const fn interrupted(idt_vectoring_info: u32) -> Option<u32> {
     let vector = idt_vectoring_info & 0xff;
     let event = idt_vectoring_info & 7 << TYPE_SHIFT;
     match (event >> TYPE_SHIFT, vector) {
-        (kind::EXTERNAL_INTERRUPT | kind::NMI, _) | (kind::HARDWARE_EXCEPTION, DB | MC) => {
-            Some(VALID | event | vector)
-        }
+        (kind::EXTERNAL_INTERRUPT | kind::NMI, _) | (kind::HARDWARE_EXCEPTION, DB | MC) => Some(VALID | event | vector),
         (kind::HARDWARE_EXCEPTION, DF) => Some(VALID | DELIVER_ERROR_CODE | event | vector),
         _ => None,
     }
@@ -131,14 +121,8 @@ mod tests {
     fn each_event_has_its_encoding() {
         assert_eq!(Event::Interrupt(0x30).info(), 0x8000_0030);
         assert_eq!(Event::Nmi.info(), 0x8000_0202);
-        assert_eq!(
-            Event::Exception(Exception::InvalidOpcode).info(),
-            0x8000_0306
-        );
-        assert_eq!(
-            Event::Exception(Exception::GeneralProtection).info(),
-            0x8000_0b0d
-        );
+        assert_eq!(Event::Exception(Exception::InvalidOpcode).info(), 0x8000_0306);
+        assert_eq!(Event::Exception(Exception::GeneralProtection).info(), 0x8000_0b0d);
         assert_eq!(Event::Exception(Exception::DoubleFault).info(), 0x8000_0b08);
     }
 
@@ -148,10 +132,7 @@ mod tests {
         assert!(!takes_interrupt(0x002, 0));
         assert!(!takes_interrupt(0x202, 1));
         assert!(!takes_interrupt(0x202, 2));
-        assert!(
-            takes_interrupt(0x202, 8),
-            "a blocked NMI blocks no interrupt"
-        );
+        assert!(takes_interrupt(0x202, 8), "a blocked NMI blocks no interrupt");
     }
 
     #[test]
@@ -171,16 +152,7 @@ mod tests {
 
     #[test]
     fn faults_and_software_interrupts_happen_again_by_themselves() {
-        for info in [
-            0,
-            0x30,
-            0x8000_0b0e,
-            0x8000_0b0d,
-            0x8000_0306,
-            0x8000_0480,
-            0x8000_0603,
-            0x8000_0501,
-        ] {
+        for info in [0, 0x30, 0x8000_0b0e, 0x8000_0b0d, 0x8000_0306, 0x8000_0480, 0x8000_0603, 0x8000_0501] {
             assert_eq!(interrupted(info), None, "{info:#x}");
         }
     }

@@ -310,9 +310,7 @@ impl Exit {
             40 => Exit::Pause,
             41 => Exit::EntryFailure(EntryFailure::MachineCheck),
             43 => Exit::TprBelowThreshold,
-            44 => Exit::ApicAccess {
-                offset: qualification.field(0, 12) as u16,
-            },
+            44 => Exit::ApicAccess { offset: qualification.field(0, 12) as u16 },
             45 => Exit::VirtualEoi(raw.qualification as u8),
             46 | 47 => Exit::DescriptorTable,
             48 => Exit::EptViolation(ept_violation(raw.guest_physical, qualification)),
@@ -321,9 +319,7 @@ impl Exit {
             52 => Exit::PreemptionTimer,
             54 => Exit::Wbinvd,
             55 => Exit::Xsetbv,
-            56 => Exit::ApicWrite {
-                offset: qualification.field(0, 12) as u16,
-            },
+            56 => Exit::ApicWrite { offset: qualification.field(0, 12) as u16 },
             57 => Exit::Rdrand,
             58 => Exit::Invpcid,
             60 | 70 => Exit::Enclave,
@@ -364,10 +360,7 @@ fn task_switch(q: Bits) -> Exit {
         2 => TaskSwitchSource::Jmp,
         _ => TaskSwitchSource::TaskGate,
     };
-    Exit::TaskSwitch {
-        selector: q.field(0, 16) as u16,
-        source,
-    }
+    Exit::TaskSwitch { selector: q.field(0, 16) as u16, source }
 }
 
 fn cr_access(q: Bits) -> Option<CrAccess> {
@@ -379,32 +372,16 @@ fn cr_access(q: Bits) -> Option<CrAccess> {
         _ => None,
     };
     Some(match q.field(4, 2) {
-        0 => CrAccess::MovTo {
-            cr: cr?,
-            gpr: q.gpr(),
-        },
-        1 => CrAccess::MovFrom {
-            cr: cr?,
-            gpr: q.gpr(),
-        },
+        0 => CrAccess::MovTo { cr: cr?, gpr: q.gpr() },
+        1 => CrAccess::MovFrom { cr: cr?, gpr: q.gpr() },
         2 => CrAccess::Clts,
-        _ => CrAccess::Lmsw {
-            value: q.field(16, 16) as u16,
-        },
+        _ => CrAccess::Lmsw { value: q.field(16, 16) as u16 },
     })
 }
 
 fn dr_access(q: Bits) -> DrAccess {
-    let direction = if q.set(4) {
-        Direction::In
-    } else {
-        Direction::Out
-    };
-    DrAccess {
-        dr: q.field(0, 3) as u8,
-        direction,
-        gpr: q.gpr(),
-    }
+    let direction = if q.set(4) { Direction::In } else { Direction::Out };
+    DrAccess { dr: q.field(0, 3) as u8, direction, gpr: q.gpr() }
 }
 
 fn io(q: Bits) -> Io {
@@ -415,11 +392,7 @@ fn io(q: Bits) -> Io {
             1 => Width::Word,
             _ => Width::Dword, // 3; the SDM reserves the rest
         },
-        direction: if q.set(3) {
-            Direction::In
-        } else {
-            Direction::Out
-        },
+        direction: if q.set(3) { Direction::In } else { Direction::Out },
         string: q.set(4),
         rep: q.set(5),
         immediate: q.set(6),
@@ -432,12 +405,5 @@ fn ept_violation(gpa: u64, q: Bits) -> EptViolation {
         (true, false) => EptTarget::PageWalk,
         (true, true) => EptTarget::Operand,
     };
-    EptViolation {
-        gpa,
-        read: q.set(0),
-        write: q.set(1),
-        exec: q.set(2),
-        target,
-        nmi_unblocked: q.set(12),
-    }
+    EptViolation { gpa, read: q.set(0), write: q.set(1), exec: q.set(2), target, nmi_unblocked: q.set(12) }
 }

@@ -44,12 +44,7 @@ pub struct Msr {
 }
 
 const fn msr(number: u32, name: &'static str, read: Read, write: Write) -> Msr {
-    Msr {
-        number,
-        name,
-        read,
-        write,
-    }
+    Msr { number, name, read, write }
 }
 
 /// Bit 8: the bootstrap processor. Bit 11, enable, is clear: firmware turned the local APIC off, which is how CPUID comes
@@ -72,16 +67,13 @@ pub const TABLE: &[Msr] = &[
     // "lapic" on the command line makes Linux write it, and then look at CPUID, which has the last word.
     msr(0x1b, "IA32_APIC_BASE", Value(APIC_OFF), Write::Vanishes),
     msr(0x3a, "IA32_FEATURE_CONTROL", Value(LOCKED), Write::Refused),
+    // As 0x10 tells: the TSC cannot be moved, so it never has been.
+    msr(0x3b, "IA32_TSC_ADJUST", Value(0), Write::Vanishes),
     msr(0x8b, "IA32_BIOS_SIGN_ID", Value(MICROCODE), Write::Vanishes),
     msr(0x174, "IA32_SYSENTER_CS", Native, Write::Native),
     msr(0x175, "IA32_SYSENTER_ESP", Native, Write::Native),
     msr(0x176, "IA32_SYSENTER_EIP", Native, Write::Native),
-    msr(
-        0x1a0,
-        "IA32_MISC_ENABLE",
-        Value(MISC_ENABLE),
-        Write::Vanishes,
-    ),
+    msr(0x1a0, "IA32_MISC_ENABLE", Value(MISC_ENABLE), Write::Vanishes),
     // Linux writes it to step by branches; the guest then steps by instructions.
     msr(0x1d9, "IA32_DEBUGCTL", Value(0), Write::Vanishes),
     // Nothing that it enables is there. Saving and restoring it must work all the same.
@@ -122,25 +114,8 @@ mod tests {
 
     #[test]
     fn unknown_registers_fault() {
-        for number in [
-            0,
-            0x48,
-            0x122,
-            0x140,
-            0x186,
-            0xfe,
-            0x179,
-            0x277,
-            0x2ff,
-            0x4b56_4d01,
-            0xc000_0103,
-            u32::MAX,
-        ] {
-            assert_eq!(
-                (read(number, 7), write(number, 0)),
-                (Err(Gp), Err(Gp)),
-                "{number:#x}"
-            );
+        for number in [0, 0x48, 0x122, 0x140, 0x186, 0xfe, 0x179, 0x277, 0x2ff, 0x4b56_4d01, 0xc000_0103, u32::MAX] {
+            assert_eq!((read(number, 7), write(number, 0)), (Err(Gp), Err(Gp)), "{number:#x}");
         }
     }
 
@@ -148,6 +123,8 @@ mod tests {
     fn the_tsc_is_read_and_keeps_its_value() {
         assert_eq!(read(0x10, 0x1234_5678_9abc), Ok(0x1234_5678_9abc));
         assert_eq!(write(0x10, 0), Ok(()));
+        assert_eq!(write(0x3b, 5), Ok(()));
+        assert_eq!(read(0x3b, 0), Ok(0), "it has not moved");
     }
 
     #[test]

@@ -22,7 +22,8 @@ const RFLAGS_RESET: u64 = 0x2;
 
 /// Puts a virtual CPU into that state.
 pub fn set(vmcs: &mut impl Vmcs, start: &Start) {
-    let pin = PinControls::EXTERNAL_INTERRUPT | PinControls::NMI | PinControls::VIRTUAL_NMIS | PinControls::PREEMPTION_TIMER;
+    let pin =
+        PinControls::EXTERNAL_INTERRUPT | PinControls::NMI | PinControls::VIRTUAL_NMIS | PinControls::PREEMPTION_TIMER;
     let (gdt, gdt_limit) = start.gdt;
     let data = u64::from(start.data);
     for (selector, base, limit, rights) in [

@@ -8,38 +8,16 @@ fn leaf(leaf: u32, subleaf: u32, host: CpuidResult) -> CpuidResult {
     leaf_at(leaf, subleaf, host, 50_000_000)
 }
 
-
-const ALL: CpuidResult = CpuidResult {
-    eax: u32::MAX,
-    ebx: u32::MAX,
-    ecx: u32::MAX,
-    edx: u32::MAX,
-};
-const NONE: CpuidResult = CpuidResult {
-    eax: 0,
-    ebx: 0,
-    ecx: 0,
-    edx: 0,
-};
+const ALL: CpuidResult = CpuidResult { eax: u32::MAX, ebx: u32::MAX, ecx: u32::MAX, edx: u32::MAX };
+const NONE: CpuidResult = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
 #[test]
 fn the_tables_name_each_bit_once() {
-    for table in [
-        LEAF_1_ECX,
-        LEAF_1_EDX,
-        LEAF_7_EBX,
-        LEAF_7_ECX,
-        LEAF_7_EDX,
-        LEAF_EXT_1_ECX,
-        LEAF_EXT_1_EDX,
-        LEAF_EXT_7_EDX,
-    ] {
+    for table in
+        [LEAF_1_ECX, LEAF_1_EDX, LEAF_7_EBX, LEAF_7_ECX, LEAF_7_EDX, LEAF_EXT_1_ECX, LEAF_EXT_1_EDX, LEAF_EXT_7_EDX]
+    {
         assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        assert!(
-            table
-                .iter()
-                .all(|&(bit, name, _)| bit < 32 && !name.is_empty())
-        );
+        assert!(table.iter().all(|&(bit, name, _)| bit < 32 && !name.is_empty()));
     }
 }
 
@@ -53,14 +31,7 @@ fn leaf_1_on_a_processor_that_has_everything() {
 
 #[test]
 fn nothing_is_invented_but_the_hypervisor() {
-    assert_eq!(
-        leaf(1, 0, NONE),
-        CpuidResult {
-            ebx: 1 << 16,
-            ecx: 1 << 31,
-            ..NONE
-        }
-    );
+    assert_eq!(leaf(1, 0, NONE), CpuidResult { ebx: 1 << 16, ecx: 1 << 31, ..NONE });
     assert_eq!(leaf(7, 0, NONE), NONE);
 }
 
@@ -90,22 +61,7 @@ fn no_instruction_is_promised_that_a_clear_control_makes_undefined() {
 
 #[test]
 fn leaves_that_would_mislead_or_do_not_exist_are_zero() {
-    for unknown in [
-        3,
-        5,
-        6,
-        8,
-        9,
-        0xa,
-        0xb,
-        0xd,
-        0x14,
-        0x17,
-        0x40,
-        0x4000_0001,
-        0x4000_0010,
-        0x8000_0040,
-    ] {
+    for unknown in [3, 5, 6, 8, 9, 0xa, 0xb, 0xd, 0x14, 0x17, 0x40, 0x4000_0001, 0x4000_0010, 0x8000_0040] {
         assert_eq!(leaf(unknown, 0, ALL), NONE, "{unknown:#x}");
     }
     assert_eq!(leaf(7, 1, ALL), NONE);
@@ -114,14 +70,8 @@ fn leaves_that_would_mislead_or_do_not_exist_are_zero() {
 #[test]
 fn the_hypervisor_names_itself() {
     let seen = leaf(0x4000_0000, 0, ALL);
-    let name: Vec<u8> = [seen.ebx, seen.ecx, seen.edx]
-        .iter()
-        .flat_map(|r| r.to_le_bytes())
-        .collect();
-    assert_eq!(
-        (seen.eax, name.as_slice()),
-        (0x4000_0000, b"PortcullisVM".as_slice())
-    );
+    let name: Vec<u8> = [seen.ebx, seen.ecx, seen.edx].iter().flat_map(|r| r.to_le_bytes()).collect();
+    assert_eq!((seen.eax, name.as_slice()), (0x4000_0000, b"PortcullisVM".as_slice()));
 }
 
 #[test]
@@ -142,35 +92,13 @@ fn the_tsc_rate_is_the_measured_one() {
 
 #[test]
 fn caches_belong_to_one_thread_of_one_core() {
-    let haswell_l1d = CpuidResult {
-        eax: 0x1c00_4121,
-        ebx: 0x01c0_003f,
-        ecx: 63,
-        edx: 0,
-    };
-    assert_eq!(
-        leaf(4, 0, haswell_l1d),
-        CpuidResult {
-            eax: 0x121,
-            ..haswell_l1d
-        }
-    );
+    let haswell_l1d = CpuidResult { eax: 0x1c00_4121, ebx: 0x01c0_003f, ecx: 63, edx: 0 };
+    assert_eq!(leaf(4, 0, haswell_l1d), CpuidResult { eax: 0x121, ..haswell_l1d });
 }
 
 #[test]
 fn address_widths_are_the_hosts_physical_and_32_linear() {
-    assert_eq!(
-        leaf(
-            0x8000_0008,
-            0,
-            CpuidResult {
-                eax: 0x3027,
-                ..NONE
-            }
-        )
-        .eax,
-        0x2027
-    );
+    assert_eq!(leaf(0x8000_0008, 0, CpuidResult { eax: 0x3027, ..NONE }).eax, 0x2027);
 }
 
 #[test]

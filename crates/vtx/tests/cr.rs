@@ -24,14 +24,7 @@ fn paged() -> ControlRegisters {
 #[test]
 fn a_guest_starts_on_the_identity_directory_and_does_not_see_it() {
     let program = at_boot().program();
-    assert_eq!(
-        program.real,
-        Real {
-            cr0: 0x8000_0031,
-            cr3: IDENTITY,
-            cr4: 0x2010
-        }
-    );
+    assert_eq!(program.real, Real { cr0: 0x8000_0031, cr3: IDENTITY, cr4: 0x2010 });
     assert_eq!(program.cr0_shadow & program.cr0_mask, 0x1);
     assert_eq!(program.cr4_shadow & program.cr4_mask, 0);
     assert!(program.cr3_exits);
@@ -46,14 +39,7 @@ fn linux_turns_paging_on() {
     assert_eq!(crs.read(Cr::Cr3), 0x0123_4000);
     crs.mov_to(Cr::Cr4, 0x0000_0090).unwrap();
     let program = crs.mov_to(Cr::Cr0, 0x8005_0033).unwrap();
-    assert_eq!(
-        program.real,
-        Real {
-            cr0: 0x8005_0033,
-            cr3: 0x0123_4000,
-            cr4: 0x2090
-        }
-    );
+    assert_eq!(program.real, Real { cr0: 0x8005_0033, cr3: 0x0123_4000, cr4: 0x2090 });
     assert!(!program.cr3_exits);
     assert_eq!(crs.paging(), Paging::Bits32 { large: true });
 }
@@ -61,11 +47,7 @@ fn linux_turns_paging_on() {
 #[test]
 fn turning_paging_off_goes_back_to_the_identity_directory() {
     let mut crs = paged();
-    crs.refresh(Real {
-        cr0: 0x8005_0033,
-        cr3: 0x0765_4000,
-        cr4: 0x2090,
-    });
+    crs.refresh(Real { cr0: 0x8005_0033, cr3: 0x0765_4000, cr4: 0x2090 });
     let program = crs.mov_to(Cr::Cr0, 0x11).unwrap();
     assert_eq!(program.real.cr3, IDENTITY);
     assert_eq!(crs.read(Cr::Cr3), 0x0765_4000, "loaded without an exit");
@@ -119,16 +101,9 @@ fn pae_paging_loads_its_four_entries() {
     let mut crs = at_boot();
     crs.mov_to(Cr::Cr3, 0x0123_4fe7).unwrap();
     let program = crs.mov_to(Cr::Cr4, 0x20).unwrap();
-    assert_eq!(
-        (program.real.cr4, program.pdptes),
-        (0x2010, None),
-        "not before paging"
-    );
+    assert_eq!((program.real.cr4, program.pdptes), (0x2010, None), "not before paging");
     let program = crs.mov_to(Cr::Cr0, 0x8000_0011).unwrap();
-    assert_eq!(
-        (program.real.cr4, program.pdptes),
-        (0x2020, Some(0x0123_4fe0))
-    );
+    assert_eq!((program.real.cr4, program.pdptes), (0x2020, Some(0x0123_4fe0)));
     assert_eq!(crs.paging(), Paging::Pae);
 }
 

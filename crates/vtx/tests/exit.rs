@@ -5,78 +5,36 @@ use vtx::exit::*;
 use vtx::gpr::Gpr;
 
 fn exit(reason: u32, qualification: u64) -> Exit {
-    Exit::decode(&RawExit {
-        reason,
-        qualification,
-        ..RawExit::default()
-    })
+    Exit::decode(&RawExit { reason, qualification, ..RawExit::default() })
 }
 
 #[test]
 fn out_of_al_to_an_immediate_port() {
-    let io = Io {
-        port: 0x80,
-        width: Width::Byte,
-        direction: Direction::Out,
-        string: false,
-        rep: false,
-        immediate: true,
-    };
+    let io =
+        Io { port: 0x80, width: Width::Byte, direction: Direction::Out, string: false, rep: false, immediate: true };
     assert_eq!(exit(30, 0x0080_0040), Exit::Io(io));
 }
 
 #[test]
 fn rep_insd_from_dx() {
-    let io = Io {
-        port: 0x1f0,
-        width: Width::Dword,
-        direction: Direction::In,
-        string: true,
-        rep: true,
-        immediate: false,
-    };
+    let io =
+        Io { port: 0x1f0, width: Width::Dword, direction: Direction::In, string: true, rep: true, immediate: false };
     assert_eq!(exit(30, 0x01f0_003b), Exit::Io(io));
 }
 
 #[test]
 fn word_input_is_size_code_1() {
-    let Exit::Io(io) = exit(30, 0x0cfc_0009) else {
-        panic!()
-    };
-    assert_eq!(
-        (io.port, io.width, io.direction),
-        (0xcfc, Width::Word, Direction::In)
-    );
+    let Exit::Io(io) = exit(30, 0x0cfc_0009) else { panic!() };
+    assert_eq!((io.port, io.width, io.direction), (0xcfc, Width::Word, Direction::In));
 }
 
 #[test]
 fn control_register_exits_name_their_operands() {
-    assert_eq!(
-        exit(28, 0x000),
-        Exit::CrAccess(CrAccess::MovTo {
-            cr: Cr::Cr0,
-            gpr: Gpr::Rax
-        })
-    );
-    assert_eq!(
-        exit(28, 0x403),
-        Exit::CrAccess(CrAccess::MovTo {
-            cr: Cr::Cr3,
-            gpr: Gpr::Rsp
-        })
-    );
-    assert_eq!(
-        exit(28, 0x714),
-        Exit::CrAccess(CrAccess::MovFrom {
-            cr: Cr::Cr4,
-            gpr: Gpr::Rdi
-        })
-    );
+    assert_eq!(exit(28, 0x000), Exit::CrAccess(CrAccess::MovTo { cr: Cr::Cr0, gpr: Gpr::Rax }));
+    assert_eq!(exit(28, 0x403), Exit::CrAccess(CrAccess::MovTo { cr: Cr::Cr3, gpr: Gpr::Rsp }));
+    assert_eq!(exit(28, 0x714), Exit::CrAccess(CrAccess::MovFrom { cr: Cr::Cr4, gpr: Gpr::Rdi }));
     assert_eq!(exit(28, 0x020), Exit::CrAccess(CrAccess::Clts));
-    assert_eq!(
-        exit(28, 0xfff1_0030),
-        Exit::CrAccess(CrAccess::Lmsw { value: 0xfff1 })
-    );
+    assert_eq!(exit(28, 0xfff1_0030), Exit::CrAccess(CrAccess::Lmsw { value: 0xfff1 }));
 }
 
 #[test]
@@ -86,32 +44,13 @@ fn a_control_register_that_does_not_exist_is_an_unknown_exit() {
 
 #[test]
 fn debug_register_exits_name_their_operands() {
-    assert_eq!(
-        exit(29, 0x307),
-        Exit::DrAccess(DrAccess {
-            dr: 7,
-            direction: Direction::Out,
-            gpr: Gpr::Rbx
-        })
-    );
-    assert_eq!(
-        exit(29, 0x016),
-        Exit::DrAccess(DrAccess {
-            dr: 6,
-            direction: Direction::In,
-            gpr: Gpr::Rax
-        })
-    );
+    assert_eq!(exit(29, 0x307), Exit::DrAccess(DrAccess { dr: 7, direction: Direction::Out, gpr: Gpr::Rbx }));
+    assert_eq!(exit(29, 0x016), Exit::DrAccess(DrAccess { dr: 6, direction: Direction::In, gpr: Gpr::Rax }));
 }
 
 #[test]
 fn a_write_to_unmapped_memory() {
-    let raw = RawExit {
-        reason: 48,
-        qualification: 0x182,
-        guest_physical: 0xfee0_0020,
-        ..RawExit::default()
-    };
+    let raw = RawExit { reason: 48, qualification: 0x182, guest_physical: 0xfee0_0020, ..RawExit::default() };
     let expected = EptViolation {
         gpa: 0xfee0_0020,
         read: false,
@@ -125,29 +64,17 @@ fn a_write_to_unmapped_memory() {
 
 #[test]
 fn an_ept_violation_of_a_page_table_is_not_an_operand() {
-    let Exit::EptViolation(walk) = exit(48, 0x81) else {
-        panic!()
-    };
+    let Exit::EptViolation(walk) = exit(48, 0x81) else { panic!() };
     assert_eq!(walk.target, EptTarget::PageWalk);
-    let Exit::EptViolation(fetch) = exit(48, 0x1184) else {
-        panic!()
-    };
-    assert_eq!(
-        (fetch.exec, fetch.target, fetch.nmi_unblocked),
-        (true, EptTarget::Operand, true)
-    );
-    let Exit::EptViolation(pdpte) = exit(48, 0x101) else {
-        panic!()
-    };
+    let Exit::EptViolation(fetch) = exit(48, 0x1184) else { panic!() };
+    assert_eq!((fetch.exec, fetch.target, fetch.nmi_unblocked), (true, EptTarget::Operand, true));
+    let Exit::EptViolation(pdpte) = exit(48, 0x101) else { panic!() };
     assert_eq!(pdpte.target, EptTarget::NoLinear);
 }
 
 #[test]
 fn a_task_gate() {
-    let expected = Exit::TaskSwitch {
-        selector: 0x28,
-        source: TaskSwitchSource::TaskGate,
-    };
+    let expected = Exit::TaskSwitch { selector: 0x28, source: TaskSwitchSource::TaskGate };
     assert_eq!(exit(9, 0xc000_0028), expected);
 }
 
@@ -160,23 +87,15 @@ fn every_vmx_instruction_is_one_kind_of_exit() {
 
 #[test]
 fn a_failed_entry_is_told_from_an_exit() {
-    assert_eq!(
-        exit(u32::MAX, u64::MAX),
-        Exit::EntryFailure(EntryFailure::Instruction)
-    );
+    assert_eq!(exit(u32::MAX, u64::MAX), Exit::EntryFailure(EntryFailure::Instruction));
     assert_eq!(exit(33, 0), Exit::EntryFailure(EntryFailure::GuestState));
     // As the processor stores it, with the entry-failure bit.
-    assert_eq!(
-        exit(0x8000_0021, 0),
-        Exit::EntryFailure(EntryFailure::GuestState)
-    );
+    assert_eq!(exit(0x8000_0021, 0), Exit::EntryFailure(EntryFailure::GuestState));
 }
 
 #[test]
 fn every_reason_up_to_70_has_a_name_but_the_reserved_ones() {
-    let nameless: Vec<u32> = (0..=70)
-        .filter(|&r| matches!(exit(r, 0), Exit::Other(_)))
-        .collect();
+    let nameless: Vec<u32> = (0..=70).filter(|&r| matches!(exit(r, 0), Exit::Other(_))).collect();
     assert_eq!(nameless, [35, 38, 42]);
 }
 

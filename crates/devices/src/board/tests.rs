@@ -75,11 +75,7 @@ fn either_switch_opens_a20() {
 #[test]
 fn linux_reboots_by_the_keyboard_controller() {
     let mut board = Board::new();
-    assert_eq!(
-        inb(&mut board, 0x64) & 0b10,
-        0,
-        "kb_wait: the input buffer is empty"
-    );
+    assert_eq!(inb(&mut board, 0x64) & 0b10, 0, "kb_wait: the input buffer is empty");
     assert_eq!(out(&mut board, 0x64, 0xfe), Some(Reset::Hard));
 }
 
@@ -87,11 +83,7 @@ fn linux_reboots_by_the_keyboard_controller() {
 fn only_a_pulse_of_the_reset_line_resets() {
     for command in 0..=0xff {
         let expected = (command >= 0xf0 && command & 1 == 0).then_some(Reset::Hard);
-        assert_eq!(
-            out(&mut Board::new(), 0x64, command),
-            expected,
-            "{command:#x}"
-        );
+        assert_eq!(out(&mut Board::new(), 0x64, command), expected, "{command:#x}");
     }
 }
 

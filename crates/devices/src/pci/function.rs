@@ -61,11 +61,7 @@ pub struct Function {
 impl Function {
     /// A function with a type 0 header, no windows and no interrupt.
     pub fn new(identity: Identity) -> Self {
-        let mut function = Self {
-            bytes: [0; 256],
-            writable: [0; 256],
-            clearable: [0; 256],
-        };
+        let mut function = Self { bytes: [0; 256], writable: [0; 256], clearable: [0; 256] };
         function.set_word(0x00, identity.vendor);
         function.set_word(0x02, identity.device);
         function.bytes[0x08] = identity.revision;
@@ -138,10 +134,7 @@ impl Function {
     /// Reports errors in the status register, as the device does; other bits are not touched.
     pub fn report(&mut self, errors: u16) {
         let errors = errors & STATUS_CLEARABLE;
-        self.set_word(
-            STATUS,
-            u16::from_le_bytes([self.bytes[STATUS], self.bytes[STATUS + 1]]) | errors,
-        );
+        self.set_word(STATUS, u16::from_le_bytes([self.bytes[STATUS], self.bytes[STATUS + 1]]) | errors);
     }
 
     fn set_word(&mut self, at: usize, value: u16) {

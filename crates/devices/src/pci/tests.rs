@@ -3,28 +3,12 @@
 use super::*;
 
 const NOW: Nanos = Nanos::ZERO;
-const NIC: Place = Place {
-    device: 3,
-    function: 0,
-};
+const NIC: Place = Place { device: 3, function: 0 };
 
 fn bus() -> VirtualBus {
     let mut bus = VirtualBus::new();
-    bus.insert(
-        Place {
-            device: 0,
-            function: 0,
-        },
-        host_bridge(),
-    )
-    .unwrap();
-    let nic = Identity {
-        vendor: 0x10ec,
-        device: 0x8029,
-        class: 0x0200,
-        interface: 0,
-        revision: 1,
-    };
+    bus.insert(Place { device: 0, function: 0 }, host_bridge()).unwrap();
+    let nic = Identity { vendor: 0x10ec, device: 0x8029, class: 0x0200, interface: 0, revision: 1 };
     let nic = Function::new(nic)
         .with_window(0, Window::Ports(32))
         .and_then(|nic| nic.with_window(1, Window::Memory(0x2_0000)))
@@ -80,13 +64,7 @@ fn reserved_address_bits_read_zero() {
 #[test]
 fn only_double_words_reach_the_address_register() {
     let mut bus = bus();
-    for (offset, width) in [
-        (0, Width::Byte),
-        (0, Width::Word),
-        (1, Width::Byte),
-        (1, Width::Dword),
-        (2, Width::Word),
-    ] {
+    for (offset, width) in [(0, Width::Byte), (0, Width::Word), (1, Width::Byte), (1, Width::Dword), (2, Width::Word)] {
         bus.write(offset, width, 0xffff_ffff, NOW);
         assert_eq!(bus.address().value(), 0, "{offset} {width:?}");
         assert_eq!(bus.read(offset, width, NOW), width.mask());
@@ -96,36 +74,17 @@ fn only_double_words_reach_the_address_register() {
 #[test]
 fn the_host_bridge_is_a_440fx() {
     let mut bus = bus();
-    let bridge = Place {
-        device: 0,
-        function: 0,
-    };
+    let bridge = Place { device: 0, function: 0 };
     assert_eq!(config(&mut bus, bridge, 0x00), 0x1237_8086);
     assert_eq!(config(&mut bus, bridge, 0x08), 0x0600_0002);
-    assert_eq!(
-        config(&mut bus, bridge, 0x0c),
-        0,
-        "header type 0, one function"
-    );
+    assert_eq!(config(&mut bus, bridge, 0x0c), 0, "header type 0, one function");
 }
 
 #[test]
 fn what_is_not_there_reads_ones() {
     let mut bus = bus();
-    for place in [
-        Place {
-            device: 1,
-            function: 0,
-        },
-        Place {
-            device: 0,
-            function: 1,
-        },
-        Place {
-            device: 31,
-            function: 7,
-        },
-    ] {
+    for place in [Place { device: 1, function: 0 }, Place { device: 0, function: 1 }, Place { device: 31, function: 7 }]
+    {
         configure(&mut bus, place, 0x04, 0xffff_ffff);
         assert_eq!(config(&mut bus, place, 0x00), 0xffff_ffff);
     }
@@ -141,11 +100,7 @@ fn bytes_and_words_come_from_their_places() {
     outl(&mut bus, 0xcf8, address(NIC, 0));
     assert_eq!(bus.read(5, Width::Byte, NOW), 0x10);
     assert_eq!(bus.read(6, Width::Word, NOW), 0x8029);
-    assert_eq!(
-        bus.read(7, Width::Word, NOW),
-        0xff80,
-        "beyond 0xcff nobody answers"
-    );
+    assert_eq!(bus.read(7, Width::Word, NOW), 0xff80, "beyond 0xcff nobody answers");
 }
 
 #[test]
@@ -162,27 +117,13 @@ fn windows_tell_their_size_and_keep_their_base() {
     let nic = bus.function(NIC).unwrap();
     assert_eq!(nic.base(0), Some(0xc000));
     assert_eq!(nic.base(1), Some(0xe000_0000));
-    assert_eq!(
-        [2, 5, 6, 7, usize::MAX].map(|register| nic.base(register)),
-        [None; 5]
-    );
+    assert_eq!([2, 5, 6, 7, usize::MAX].map(|register| nic.base(register)), [None; 5]);
 }
 
 #[test]
 fn a_window_needs_a_register_and_a_power_of_two() {
-    let new = || {
-        Function::new(Identity {
-            vendor: 1,
-            device: 1,
-            class: 0,
-            interface: 0,
-            revision: 0,
-        })
-    };
-    assert_eq!(
-        new().with_window(6, Window::Ports(32)).err(),
-        Some(WindowError::Register)
-    );
+    let new = || Function::new(Identity { vendor: 1, device: 1, class: 0, interface: 0, revision: 0 });
+    assert_eq!(new().with_window(6, Window::Ports(32)).err(), Some(WindowError::Register));
     for window in [
         Window::Ports(0),
         Window::Ports(2),
@@ -192,11 +133,7 @@ fn a_window_needs_a_register_and_a_power_of_two() {
         Window::Memory(8),
         Window::Memory(0x1001),
     ] {
-        assert_eq!(
-            new().with_window(0, window).err(),
-            Some(WindowError::Size),
-            "{window:?}"
-        );
+        assert_eq!(new().with_window(0, window).err(), Some(WindowError::Size), "{window:?}");
     }
 }
 
@@ -239,46 +176,12 @@ fn identity_cannot_be_written() {
 fn a_place_holds_one_function() {
     let mut bus = bus();
     assert_eq!(bus.insert(NIC, host_bridge()), Err(PlaceError::Taken));
-    assert_eq!(
-        bus.insert(
-            Place {
-                device: 32,
-                function: 0
-            },
-            host_bridge()
-        ),
-        Err(PlaceError::Range)
-    );
-    assert_eq!(
-        bus.insert(
-            Place {
-                device: 0,
-                function: 8
-            },
-            host_bridge()
-        ),
-        Err(PlaceError::Range)
-    );
+    assert_eq!(bus.insert(Place { device: 32, function: 0 }, host_bridge()), Err(PlaceError::Range));
+    assert_eq!(bus.insert(Place { device: 0, function: 8 }, host_bridge()), Err(PlaceError::Range));
     for i in 0..30 {
-        bus.insert(
-            Place {
-                device: 4 + i / 8,
-                function: i % 8,
-            },
-            host_bridge(),
-        )
-        .unwrap();
+        bus.insert(Place { device: 4 + i / 8, function: i % 8 }, host_bridge()).unwrap();
     }
-    assert_eq!(
-        bus.insert(
-            Place {
-                device: 30,
-                function: 0
-            },
-            host_bridge()
-        ),
-        Err(PlaceError::Full)
-    );
+    assert_eq!(bus.insert(Place { device: 30, function: 0 }, host_bridge()), Err(PlaceError::Full));
 }
 
 #[test]

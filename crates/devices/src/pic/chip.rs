@@ -136,11 +136,7 @@ impl Chip {
     /// The level for which INT is high.
     pub(super) fn request(&self) -> Option<u8> {
         let level = self.first(self.irr() & !self.imr)?;
-        let visible = if self.special_mask {
-            self.isr & !self.imr
-        } else {
-            self.isr
-        };
+        let visible = if self.special_mask { self.isr & !self.imr } else { self.isr };
         match self.first(visible) {
             // A slave in service may be interrupted by itself: its own priorities decide.
             Some(CASCADE) if level == CASCADE && self.nested => Some(level),
@@ -225,10 +221,7 @@ impl Chip {
             elcr: self.elcr,
             base: self.base,
             imr: 0,
-            expect: Expect::Icw2 {
-                icw3: icw1 & ICW1_SINGLE == 0,
-                icw4: icw1 & ICW1_ICW4 != 0,
-            },
+            expect: Expect::Icw2 { icw3: icw1 & ICW1_SINGLE == 0, icw4: icw1 & ICW1_ICW4 != 0 },
             ..Self::new()
         };
     }

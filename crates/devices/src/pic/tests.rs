@@ -116,11 +116,7 @@ fn a_line_lowered_before_the_acknowledge_is_a_spurious_interrupt_7() {
     assert!(!pic.pending());
     assert_eq!(pic.acknowledge(), 0x37);
     out(&mut pic, 0x20, 0x0b);
-    assert_eq!(
-        inb(&mut pic, 0x20),
-        0,
-        "a spurious interrupt has no in-service bit"
-    );
+    assert_eq!(inb(&mut pic, 0x20), 0, "a spurious interrupt has no in-service bit");
 }
 
 #[test]
@@ -266,20 +262,12 @@ fn automatic_eoi_can_rotate() {
     assert_eq!(pic.acknowledge(), 0x30);
     pulse(&mut pic, 0);
     pulse(&mut pic, 7);
-    assert_eq!(
-        pic.acknowledge(),
-        0x37,
-        "level 0 has the lowest priority now"
-    );
+    assert_eq!(pic.acknowledge(), 0x37, "level 0 has the lowest priority now");
     out(&mut pic, 0x20, 0b0000_0000);
     assert_eq!(pic.acknowledge(), 0x30);
     pulse(&mut pic, 1);
     pulse(&mut pic, 0);
-    assert_eq!(
-        pic.acknowledge(),
-        0x30,
-        "without rotation the order stays: 7 is lowest"
-    );
+    assert_eq!(pic.acknowledge(), 0x30, "without rotation the order stays: 7 is lowest");
 }
 
 #[test]
@@ -315,10 +303,7 @@ fn special_mask_mode_lets_lower_levels_through() {
     pic.acknowledge();
     pulse(&mut pic, 5);
     out(&mut pic, 0x21, 0b0000_1000);
-    assert!(
-        !pic.pending(),
-        "masking a level in service does not help by itself"
-    );
+    assert!(!pic.pending(), "masking a level in service does not help by itself");
     out(&mut pic, 0x20, 0b0110_1000); // OCW3: set special mask.
     assert_eq!(pic.acknowledge(), 0x35);
     out(&mut pic, 0x20, 0x20);
@@ -353,11 +338,7 @@ fn a_poll_acknowledges_and_names_the_level() {
     assert!(pic.in_service(4));
     out(&mut pic, 0x20, 0b0000_1100);
     assert_eq!(inb(&mut pic, 0x20) & 0x80, 0, "nothing asks");
-    assert_eq!(
-        inb(&mut pic, 0x20),
-        0,
-        "a poll is good for one read: this one is IRR"
-    );
+    assert_eq!(inb(&mut pic, 0x20), 0, "a poll is good for one read: this one is IRR");
 }
 
 #[test]
@@ -385,11 +366,7 @@ fn the_end_of_each_service_is_told_once() {
     out(&mut pic, 0x20, 0b0110_0010);
     assert_eq!(pic.take_ended(), 1 << 11 | 1 << 2);
     out(&mut pic, 0xa0, 0b0110_0011);
-    assert_eq!(
-        pic.take_ended(),
-        0,
-        "an EOI of a level that is not served ends nothing"
-    );
+    assert_eq!(pic.take_ended(), 0, "an EOI of a level that is not served ends nothing");
 }
 
 #[test]

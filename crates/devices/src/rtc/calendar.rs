@@ -45,11 +45,7 @@ impl Calendar {
 
     /// Seconds since 1970.  Fields out of range spill over; the weekday is not looked at.
     pub(super) const fn unix(&self) -> i64 {
-        let month = if self.month == 0 {
-            1
-        } else {
-            (self.month as i64 - 1) % 12 + 1
-        };
+        let month = if self.month == 0 { 1 } else { (self.month as i64 - 1) % 12 + 1 };
         let year = self.year - (month <= 2) as i64;
         let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
         let in_year = (153 * ((month + 9) % 12) + 2) / 5 + self.day as i64 - 1;
@@ -69,19 +65,11 @@ pub(super) struct Code {
 impl Code {
     /// Encodes 0 to 99.
     pub(super) const fn encode(self, value: u8) -> u8 {
-        if self.binary {
-            value
-        } else {
-            ((value / 10 % 10) << 4) | (value % 10)
-        }
+        if self.binary { value } else { ((value / 10 % 10) << 4) | (value % 10) }
     }
 
     pub(super) const fn decode(self, byte: u8) -> u8 {
-        if self.binary {
-            byte
-        } else {
-            (byte >> 4) * 10 + (byte & 0xf)
-        }
+        if self.binary { byte } else { (byte >> 4) * 10 + (byte & 0xf) }
     }
 
     /// Encodes an hour, 0 to 23.
@@ -90,11 +78,7 @@ impl Code {
             return self.encode(hour);
         }
         let half = if hour >= 12 { PM } else { 0 };
-        half | self.encode(if hour.is_multiple_of(12) {
-            12
-        } else {
-            hour % 12
-        })
+        half | self.encode(if hour.is_multiple_of(12) { 12 } else { hour % 12 })
     }
 
     pub(super) const fn decode_hour(self, byte: u8) -> u8 {
@@ -110,8 +94,7 @@ impl Code {
 ///
 /// At most a step for each hour, minute and second.
 pub(super) fn alarm_in_day([hour, minute, second]: [Option<u8>; 3], from: i64) -> Option<i64> {
-    let differs =
-        |wanted: Option<u8>, value: i64| wanted.is_some_and(|wanted| i64::from(wanted) != value);
+    let differs = |wanted: Option<u8>, value: i64| wanted.is_some_and(|wanted| i64::from(wanted) != value);
     let mut time = from;
     while time < DAY {
         if differs(hour, time / 3600) {

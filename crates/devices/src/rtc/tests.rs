@@ -24,52 +24,26 @@ fn put(rtc: &mut Rtc, index: u8, value: u8, now: Nanos) {
 
 /// Century, year, month, day, hour, minute, second and weekday, as the registers have them.
 fn time(rtc: &mut Rtc, now: Nanos) -> Vec<u8> {
-    [0x32, 9, 8, 7, 4, 2, 0, 6]
-        .iter()
-        .map(|&index| get(rtc, index, now))
-        .collect()
+    [0x32, 9, 8, 7, 4, 2, 0, 6].iter().map(|&index| get(rtc, index, now)).collect()
 }
 
 #[test]
 fn it_tells_the_time_in_bcd_and_24_hours() {
     let mut rtc = clock();
     let at = Nanos::from_secs;
-    assert_eq!(
-        time(&mut rtc, at(0)),
-        [0x20, 0x24, 0x02, 0x28, 0x23, 0x59, 0x50, 4]
-    );
-    assert_eq!(
-        time(&mut rtc, Nanos(9_999_999_999)),
-        [0x20, 0x24, 0x02, 0x28, 0x23, 0x59, 0x59, 4]
-    );
-    assert_eq!(
-        time(&mut rtc, at(10)),
-        [0x20, 0x24, 0x02, 0x29, 0x00, 0x00, 0x00, 5]
-    );
-    assert_eq!(
-        time(&mut rtc, at(10 + 86_400)),
-        [0x20, 0x24, 0x03, 0x01, 0x00, 0x00, 0x00, 6]
-    );
+    assert_eq!(time(&mut rtc, at(0)), [0x20, 0x24, 0x02, 0x28, 0x23, 0x59, 0x50, 4]);
+    assert_eq!(time(&mut rtc, Nanos(9_999_999_999)), [0x20, 0x24, 0x02, 0x28, 0x23, 0x59, 0x59, 4]);
+    assert_eq!(time(&mut rtc, at(10)), [0x20, 0x24, 0x02, 0x29, 0x00, 0x00, 0x00, 5]);
+    assert_eq!(time(&mut rtc, at(10 + 86_400)), [0x20, 0x24, 0x03, 0x01, 0x00, 0x00, 0x00, 6]);
 }
 
 #[test]
 fn it_tells_the_time_in_binary_and_12_hours() {
     let mut rtc = clock();
     put(&mut rtc, 0x0b, 0b0000_0100, Nanos::ZERO);
-    assert_eq!(
-        time(&mut rtc, Nanos::ZERO),
-        [20, 24, 2, 28, 0x80 | 11, 59, 50, 4]
-    );
-    assert_eq!(
-        get(&mut rtc, 4, Nanos::from_secs(10)),
-        12,
-        "midnight is 12 AM"
-    );
-    assert_eq!(
-        get(&mut rtc, 4, Nanos::from_secs(10 + 12 * 3600)),
-        0x80 | 12,
-        "noon is 12 PM"
-    );
+    assert_eq!(time(&mut rtc, Nanos::ZERO), [20, 24, 2, 28, 0x80 | 11, 59, 50, 4]);
+    assert_eq!(get(&mut rtc, 4, Nanos::from_secs(10)), 12, "midnight is 12 AM");
+    assert_eq!(get(&mut rtc, 4, Nanos::from_secs(10 + 12 * 3600)), 0x80 | 12, "noon is 12 PM");
 }
 
 #[test]
@@ -80,11 +54,7 @@ fn the_calendar_agrees_with_counting_days() {
         let time = Calendar::at(days * 86_400 + 86_399);
         assert_eq!((time.year, time.month, time.day), (year, month, day));
         assert_eq!((time.hour, time.minute, time.second), (23, 59, 59));
-        assert_eq!(
-            i64::from(time.weekday),
-            (days + 4) % 7 + 1,
-            "1970 began on a Thursday"
-        );
+        assert_eq!(i64::from(time.weekday), (days + 4) % 7 + 1, "1970 began on a Thursday");
         assert_eq!(time.unix(), days * 86_400 + 86_399);
         let length = match month {
             2 => 28 + u8::from(leap(year)),
@@ -109,14 +79,8 @@ fn hours_survive_both_codes() {
             assert_eq!(code.decode_hour(code.encode_hour(hour)), hour);
         }
     }
-    let code = Code {
-        binary: false,
-        hours_24: false,
-    };
-    assert_eq!(
-        [0, 1, 11, 12, 13, 23].map(|hour| code.encode_hour(hour)),
-        [0x12, 0x01, 0x11, 0x92, 0x81, 0x91]
-    );
+    let code = Code { binary: false, hours_24: false };
+    assert_eq!([0, 1, 11, 12, 13, 23].map(|hour| code.encode_hour(hour)), [0x12, 0x01, 0x11, 0x92, 0x81, 0x91]);
 }
 
 #[test]
@@ -128,36 +92,21 @@ fn linux_sets_the_time() {
     put(&mut rtc, 0x0b, control | 0x80, now);
     let select = get(&mut rtc, 0x0a, now);
     put(&mut rtc, 0x0a, select | 0x70, now);
-    for (index, value) in [
-        (9, 0x31),
-        (8, 0x12),
-        (7, 0x31),
-        (4, 0x23),
-        (2, 0x59),
-        (0, 0x58),
-        (0x32, 0x19),
-    ] {
+    for (index, value) in [(9, 0x31), (8, 0x12), (7, 0x31), (4, 0x23), (2, 0x59), (0, 0x58), (0x32, 0x19)] {
         put(&mut rtc, index, value, now);
     }
     put(&mut rtc, 0x0b, control, now);
     put(&mut rtc, 0x0a, select, now);
     assert_eq!(get(&mut rtc, 0, now + 499_999_999), 0x58);
     assert_eq!(get(&mut rtc, 0, now + 500_000_000), 0x59);
-    assert_eq!(
-        time(&mut rtc, now + 1_500_000_000),
-        [0x19, 0x32, 0x01, 0x01, 0x00, 0x00, 0x00, 6]
-    );
+    assert_eq!(time(&mut rtc, now + 1_500_000_000), [0x19, 0x32, 0x01, 0x01, 0x00, 0x00, 0x00, 6]);
 }
 
 #[test]
 fn set_holds_the_time_bytes_and_the_divider_runs_on() {
     let mut rtc = clock();
     put(&mut rtc, 0x0b, 0b1001_0010, Nanos::from_millis(300));
-    assert_eq!(
-        get(&mut rtc, 0x0b, Nanos::from_millis(300)),
-        0b1000_0010,
-        "SET clears the update interrupt"
-    );
+    assert_eq!(get(&mut rtc, 0x0b, Nanos::from_millis(300)), 0b1000_0010, "SET clears the update interrupt");
     assert_eq!(get(&mut rtc, 0, Nanos::from_secs(8)), 0x50);
     put(&mut rtc, 0, 0x10, Nanos::from_secs(8));
     put(&mut rtc, 0x0b, 0b0000_0010, Nanos::from_millis(8_700));
@@ -169,10 +118,7 @@ fn set_holds_the_time_bytes_and_the_divider_runs_on() {
 fn a_time_byte_written_while_running_keeps_the_others() {
     let mut rtc = clock();
     put(&mut rtc, 4, 0x07, Nanos::from_secs(3));
-    assert_eq!(
-        time(&mut rtc, Nanos::from_secs(4)),
-        [0x20, 0x24, 0x02, 0x28, 0x07, 0x59, 0x54, 4]
-    );
+    assert_eq!(time(&mut rtc, Nanos::from_secs(4)), [0x20, 0x24, 0x02, 0x28, 0x07, 0x59, 0x54, 4]);
 }
 
 #[test]
@@ -192,29 +138,16 @@ fn the_updating_bit_comes_244_us_before_the_update_and_goes_with_it() {
 fn the_update_ended_interrupt_comes_each_second_until_c_is_read() {
     let mut rtc = clock();
     put(&mut rtc, 0x0b, 0b0001_0010, Nanos::from_millis(100));
-    assert_eq!(
-        rtc.next_event(Nanos::from_millis(100)),
-        Some(Nanos::from_secs(1))
-    );
+    assert_eq!(rtc.next_event(Nanos::from_millis(100)), Some(Nanos::from_secs(1)));
     rtc.poll(Nanos(999_999_999));
     assert!(!rtc.irq());
     rtc.poll(Nanos::from_secs(1));
     assert!(rtc.irq());
-    assert_eq!(
-        rtc.next_event(Nanos::from_secs(1)),
-        None,
-        "nothing new until the guest answers"
-    );
-    assert_eq!(
-        get(&mut rtc, 0x0c, Nanos::from_secs(1)) & !0x40,
-        0b1001_0000
-    );
+    assert_eq!(rtc.next_event(Nanos::from_secs(1)), None, "nothing new until the guest answers");
+    assert_eq!(get(&mut rtc, 0x0c, Nanos::from_secs(1)) & !0x40, 0b1001_0000);
     assert!(!rtc.irq());
     assert_eq!(get(&mut rtc, 0x0c, Nanos::from_secs(1)), 0);
-    assert_eq!(
-        rtc.next_event(Nanos::from_secs(1)),
-        Some(Nanos::from_secs(2))
-    );
+    assert_eq!(rtc.next_event(Nanos::from_secs(1)), Some(Nanos::from_secs(2)));
 }
 
 #[test]
@@ -223,27 +156,19 @@ fn flags_rise_without_their_interrupts_and_then_ask_for_nothing() {
     rtc.poll(Nanos::from_secs(5));
     assert!(!rtc.irq());
     assert_eq!(rtc.next_event(Nanos::from_secs(5)), None);
-    assert_eq!(
-        get(&mut rtc, 0x0c, Nanos::from_secs(5)) & 0b1101_0000,
-        0b0101_0000
-    );
+    assert_eq!(get(&mut rtc, 0x0c, Nanos::from_secs(5)) & 0b1101_0000, 0b0101_0000);
 }
 
 #[test]
 fn periodic_rates_are_those_of_the_data_sheet() {
-    let hertz = [
-        0, 256, 128, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2,
-    ];
+    let hertz = [0, 256, 128, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2];
     for (rate, hertz) in (0u8..).zip(hertz) {
         let mut rtc = clock();
         put(&mut rtc, 0x0a, 0x20 | rate, Nanos::ZERO);
         put(&mut rtc, 0x0b, 0b0100_0010, Nanos::ZERO);
         let mut interrupts = 0;
         let mut now = Nanos::ZERO;
-        while let Some(next) = rtc
-            .next_event(now)
-            .filter(|&next| next <= Nanos::from_secs(2))
-        {
+        while let Some(next) = rtc.next_event(now).filter(|&next| next <= Nanos::from_secs(2)) {
             assert!(next > now);
             now = next;
             rtc.poll(now);
@@ -275,11 +200,7 @@ fn rings(hour: u8, minute: u8, second: u8) -> Option<u64> {
 fn the_alarm_rings_when_all_three_bytes_match() {
     assert_eq!(rings(0x23, 0x59, 0x55), Some(5));
     assert_eq!(rings(0x00, 0x00, 0x00), Some(10));
-    assert_eq!(
-        rings(0x23, 0x59, 0x50),
-        Some(86_400),
-        "this very second has passed"
-    );
+    assert_eq!(rings(0x23, 0x59, 0x50), Some(86_400), "this very second has passed");
     assert_eq!(rings(0x13, 0x01, 0x02), Some(10 + 13 * 3600 + 62));
 }
 
@@ -326,11 +247,7 @@ fn registers_c_and_d_cannot_be_written() {
     put(&mut rtc, 0x0c, 0xff, Nanos::ZERO);
     put(&mut rtc, 0x0d, 0x00, Nanos::ZERO);
     assert_eq!(get(&mut rtc, 0x0c, Nanos::ZERO), 0);
-    assert_eq!(
-        get(&mut rtc, 0x0d, Nanos::ZERO),
-        0x80,
-        "the battery is good"
-    );
+    assert_eq!(get(&mut rtc, 0x0d, Nanos::ZERO), 0x80, "the battery is good");
 }
 
 #[test]
@@ -340,11 +257,7 @@ fn bit_7_of_the_index_masks_the_nmi() {
     assert!(rtc.nmi_masked());
     assert_eq!(get(&mut rtc, 0x0d, Nanos::ZERO), 0x80);
     assert!(!rtc.nmi_masked());
-    assert_eq!(
-        rtc.read(0, Width::Byte, Nanos::ZERO),
-        0xff,
-        "the index cannot be read"
-    );
+    assert_eq!(rtc.read(0, Width::Byte, Nanos::ZERO), 0xff, "the index cannot be read");
 }
 
 #[test]
@@ -357,20 +270,11 @@ fn a_word_written_at_the_index_selects_and_writes() {
 
 #[test]
 fn the_cmos_tells_of_the_memory() {
-    for (megabytes, extended, high) in [
-        (1, 0, 0),
-        (16, 15 * 1024, 0),
-        (64, 63 * 1024, 48 * 16),
-        (384, 0xffff, 368 * 16),
-        (8192, 0xffff, 0xfeff),
-    ] {
+    for (megabytes, extended, high) in
+        [(1, 0, 0), (16, 15 * 1024, 0), (64, 63 * 1024, 48 * 16), (384, 0xffff, 368 * 16), (8192, 0xffff, 0xfeff)]
+    {
         let mut rtc = Rtc::new(megabytes << 20);
-        let mut word = |at| {
-            u16::from_le_bytes([
-                get(&mut rtc, at, Nanos::ZERO),
-                get(&mut rtc, at + 1, Nanos::ZERO),
-            ])
-        };
+        let mut word = |at| u16::from_le_bytes([get(&mut rtc, at, Nanos::ZERO), get(&mut rtc, at + 1, Nanos::ZERO)]);
         assert_eq!(word(0x15), 640);
         assert_eq!([word(0x17), word(0x30)], [extended; 2]);
         assert_eq!(word(0x34), high, "{megabytes} MiB");
@@ -380,13 +284,8 @@ fn the_cmos_tells_of_the_memory() {
 #[test]
 fn the_cmos_checksum_holds() {
     let mut rtc = clock();
-    let sum: u16 = (0x10..=0x2d)
-        .map(|at| u16::from(get(&mut rtc, at, Nanos::ZERO)))
-        .sum();
-    assert_eq!(
-        u16::from_be_bytes([0x2e, 0x2f].map(|at| get(&mut rtc, at, Nanos::ZERO))),
-        sum
-    );
+    let sum: u16 = (0x10..=0x2d).map(|at| u16::from(get(&mut rtc, at, Nanos::ZERO))).sum();
+    assert_eq!(u16::from_be_bytes([0x2e, 0x2f].map(|at| get(&mut rtc, at, Nanos::ZERO))), sum);
     assert_eq!(get(&mut rtc, 0x14, Nanos::ZERO), 0x02);
 }
 

@@ -89,10 +89,7 @@ fn received_bytes_wait_in_the_fifo() {
     for byte in 0..16 {
         assert!(uart.push_rx(byte));
     }
-    assert!(
-        !uart.push_rx(99),
-        "the seventeenth is the backend's to keep"
-    );
+    assert!(!uart.push_rx(99), "the seventeenth is the backend's to keep");
     assert_eq!(inb(&mut uart, LSR) & 0b11, 0b01, "ready, and no overrun");
     for byte in 0..16 {
         assert_eq!(inb(&mut uart, RBR), byte);
@@ -111,12 +108,7 @@ fn without_fifo_there_is_room_for_one() {
 
 #[test]
 fn the_trigger_level_separates_data_available_from_time_out() {
-    for (fcr, level) in [
-        (0b0000_0001u8, 1),
-        (0b0100_0001, 4),
-        (0b1000_0001, 8),
-        (0b1100_0001, 14),
-    ] {
+    for (fcr, level) in [(0b0000_0001u8, 1), (0b0100_0001, 4), (0b1000_0001, 8), (0b1100_0001, 14)] {
         let mut uart = running(0b0000_0001);
         out(&mut uart, IIR, fcr);
         for n in 1..=16 {
@@ -233,13 +225,9 @@ fn out2_leads_the_interrupt_out() {
 #[test]
 fn loopback_ties_modem_outputs_to_inputs() {
     let mut uart = Uart::new();
-    for (mcr, msr) in [
-        (0b0001_0000, 0x00),
-        (0b0001_0001, 0x20),
-        (0b0001_0010, 0x10),
-        (0b0001_0100, 0x40),
-        (0b0001_1000, 0x80),
-    ] {
+    for (mcr, msr) in
+        [(0b0001_0000, 0x00), (0b0001_0001, 0x20), (0b0001_0010, 0x10), (0b0001_0100, 0x40), (0b0001_1000, 0x80)]
+    {
         out(&mut uart, MCR, mcr);
         assert_eq!(inb(&mut uart, MSR) & 0xf0, msr);
     }
@@ -255,11 +243,7 @@ fn modem_changes_show_until_read() {
     assert_eq!(inb(&mut uart, MSR), 0b0100_0000);
     out(&mut uart, MCR, 0b0001_0000);
     out(&mut uart, MCR, 0b0001_0100);
-    assert_eq!(
-        inb(&mut uart, MSR),
-        0b0100_0100,
-        "a change is kept though the line came back"
-    );
+    assert_eq!(inb(&mut uart, MSR), 0b0100_0100, "a change is kept though the line came back");
 }
 
 #[test]
@@ -279,11 +263,7 @@ fn an_overrun_without_fifo_keeps_the_new_byte_and_with_fifo_the_old() {
     out(&mut uart, RBR, 1);
     out(&mut uart, RBR, 2);
     assert_eq!(inb(&mut uart, LSR) & 0b11, 0b11);
-    assert_eq!(
-        inb(&mut uart, LSR) & 0b11,
-        0b01,
-        "reading the status clears the overrun"
-    );
+    assert_eq!(inb(&mut uart, LSR) & 0b11, 0b01, "reading the status clears the overrun");
     assert_eq!(inb(&mut uart, RBR), 2);
 }
 
