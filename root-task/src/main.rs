@@ -91,7 +91,8 @@ fn decode(bundle: &[u8]) -> Result<Spec, Failure> {
     if magic != spec::MAGIC {
         return Err(bad("no magic number"));
     }
-    let word = |at: usize| lengths.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let word =
+        |at: usize| lengths.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
     if word(8) as usize > bundle.len() {
         return Err(bad("shorter than it says"));
     }

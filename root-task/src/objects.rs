@@ -64,9 +64,9 @@ impl Objects {
                     }
                     frames
                 }
-                &Kind::Frames { size, pages, fill: Fill::Device { paddr } } => {
-                    objects.make_device(blueprint_of_page(size), pages, paddr).map_err(|why| failure(&object.name, why))?
-                }
+                &Kind::Frames { size, pages, fill: Fill::Device { paddr } } => objects
+                    .make_device(blueprint_of_page(size), pages, paddr)
+                    .map_err(|why| failure(&object.name, why))?,
                 kind => {
                     let (blueprint, count) = blueprint(spec, kind).map_err(|why| failure(&object.name, why))?;
                     objects.make(&blueprint, count).map_err(|why| failure(&object.name, why))?

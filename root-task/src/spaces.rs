@@ -32,7 +32,13 @@ pub fn fill(objects: &Objects, spec: &Spec, bundle: &[u8], scratch: &mut Scratch
 
 /// Makes the private memory of a process what it was at the start: all that only its VSpace maps. The frames are written
 /// through further copies of their capabilities, so the mappings stay.
-pub fn refill(objects: &Objects, spec: &Spec, process: &Process, bundle: &[u8], scratch: &mut Scratch) -> Result<(), Failure> {
+pub fn refill(
+    objects: &Objects,
+    spec: &Spec,
+    process: &Process,
+    bundle: &[u8],
+    scratch: &mut Scratch,
+) -> Result<(), Failure> {
     let shared = |frames| spec.mappings.iter().filter(|mapping| mapping.frames == frames).count() > 1;
     for mapping in spec.mappings.iter().filter(|mapping| mapping.space == process.vspace && !shared(mapping.frames)) {
         let frames = mapping.frames;
@@ -81,7 +87,9 @@ fn contents<'a>(objects: &Objects, spec: &Spec, id: Id, bundle: &'a [u8]) -> Res
             let bytes = bytes.ok_or_else(|| failure("beyond the bundle's end"))?;
             Ok(Some(Contents { bytes, skip: skip.into() }))
         }
-        Some(Kind::Frames { size: PageSize::Large, fill: Fill::Copy { .. }, .. }) => Err(failure("large frames with contents")),
+        Some(Kind::Frames { size: PageSize::Large, fill: Fill::Copy { .. }, .. }) => {
+            Err(failure("large frames with contents"))
+        }
         _ => Ok(None),
     }
 }
@@ -114,10 +122,14 @@ fn map_table(objects: &Objects, spec: &Spec, id: Id, space: Id, level: Level, at
     let (vspace, ept) = (objects.cap(space), objects.cap(space));
     match (is_ept(spec, space), level) {
         (false, Level::Pdpt) => objects.cap::<cap_type::Pdpt>(id).pdpt_map(vspace, at, attributes),
-        (false, Level::Directory) => objects.cap::<cap_type::PageDirectory>(id).page_directory_map(vspace, at, attributes),
+        (false, Level::Directory) => {
+            objects.cap::<cap_type::PageDirectory>(id).page_directory_map(vspace, at, attributes)
+        }
         (false, Level::Table) => objects.cap::<cap_type::PageTable>(id).page_table_map(vspace, at, attributes),
         (true, Level::Pdpt) => objects.cap::<cap_type::EptPdpt>(id).ept_pdpt_map(ept, at, attributes),
-        (true, Level::Directory) => objects.cap::<cap_type::EptPageDirectory>(id).ept_page_directory_map(ept, at, attributes),
+        (true, Level::Directory) => {
+            objects.cap::<cap_type::EptPageDirectory>(id).ept_page_directory_map(ept, at, attributes)
+        }
         (true, Level::Table) => objects.cap::<cap_type::EptPageTable>(id).ept_page_table_map(ept, at, attributes),
     }
 }
@@ -147,7 +159,13 @@ fn map_frames(objects: &mut Objects, spec: &Spec, mapping: &Mapping, original: b
     Ok(())
 }
 
-fn map_frame<T: FrameType>(frame: Cap<T>, objects: &Objects, spec: &Spec, mapping: &Mapping, at: u64) -> Result<(), Error> {
+fn map_frame<T: FrameType>(
+    frame: Cap<T>,
+    objects: &Objects,
+    spec: &Spec,
+    mapping: &Mapping,
+    at: u64,
+) -> Result<(), Error> {
     let attributes = if mapping.cached { VmAttributes::WriteBack } else { VmAttributes::Uncacheable };
     if is_ept(spec, mapping.space) {
         frame.frame_map_ept(objects.cap(mapping.space), at, rights(mapping.rights), attributes)

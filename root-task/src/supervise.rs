@@ -1,9 +1,11 @@
-//! Phase 7, for ever: faults of processes, by the policy of the specification, and notices of guests that went off.
+//! Phase 7, for ever: faults of processes, by the policy of the specification, and their notices: guests that
+//! went off, processes that have finished.
 
 use capdl_spec::spec::{OnFault, Process, Spec, WhenOff};
 use layout::FAULT_BIT;
-use proto::supervisor::{LABEL, Notice};
+use proto::supervisor::Notice;
 use proto::wire::Message;
+use root_task::guests::{Guests, Off};
 use sel4::{Fault, MessageInfo, cap::cap_type, ipc_buffer};
 use sel4_root_task::Scratch;
 
@@ -15,15 +17,14 @@ pub struct System<'a> {
     spec: &'a Spec,
     bundle: &'a [u8],
     scratch: Scratch,
-    /// By process: it runs a guest, which is on.
-    on: alloc::vec::Vec<bool>,
+    guests: Guests,
 }
 
 impl<'a> System<'a> {
     /// The system as it was just started.
     pub fn new(objects: Objects, spec: &'a Spec, bundle: &'a [u8], scratch: Scratch) -> Self {
-        let on = spec.processes.iter().map(|process| process.guest.is_some()).collect();
-        Self { objects, spec, bundle, scratch, on }
+        let guests = Guests::new(spec.processes.iter().map(|process| process.guest.is_some()));
+        Self { objects, spec, bundle, scratch, guests }
     }
 
     /// Listens. The kernel has forgotten the caller of a fault by then: processes are restarted by their registers.
@@ -57,7 +58,9 @@ impl<'a> System<'a> {
                 log::error!("{name} faulted: {access} {address:#x} at {ip:#x}, where nothing is mapped for that");
             }
             Fault::Cap { ip, cptr, .. } => log::error!("{name} faulted: no capability at {cptr:#x}, used at {ip:#x}"),
-            Fault::UnknownSyscall { ip, number } => log::error!("{name} faulted: unknown system call {number:#x} at {ip:#x}"),
+            Fault::UnknownSyscall { ip, number } => {
+                log::error!("{name} faulted: unknown system call {number:#x} at {ip:#x}")
+            }
             Fault::User { ip, number, code, .. } => {
                 log::error!("{name} faulted: processor exception {number}, error code {code:#x}, at {ip:#x}");
             }
@@ -99,18 +102,23 @@ impl<'a> System<'a> {
             *word = ipc_buffer().word(index);
         }
         match Notice::decode(&message) {
-            Ok(Notice::PoweredOff) => {
-                if let Some(on) = self.on.get_mut(number) {
-                    *on = false;
-                }
-                let none_on = !self.on.contains(&true);
-                if none_on && self.spec.when_off == WhenOff::PowerOff {
-                    self.halt();
-                }
-            }
+            Ok(Notice::PoweredOff) => match self.guests.off(number) {
+                Off::Last if self.spec.when_off == WhenOff::PowerOff => self.halt(),
+                Off::Last | Off::OthersAreOn => {}
+                Off::NoGuest => self.warn(process, "its guest powered off, it says, but it has none"),
+            },
             Ok(Notice::Rebooted { .. }) => {}
-            Err(error) => log::warn!("{}: a message that is no notice (label {LABEL:#x}): {error:?}", process.name),
+            // The thread waits in the very call that brought the notice; it does not come out of it.
+            Ok(Notice::Finished) => {
+                let _ = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_suspend();
+            }
+            Err(_) => self.warn(process, "a message that is no notice"),
         }
+    }
+
+    fn warn(&self, process: &Process, what: &str) {
+        console::fresh_line();
+        log::warn!("{}: {what}", process.name);
     }
 
     /// Stops everything, and switches the board off where that is possible.

@@ -24,7 +24,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { capabilities, empty, cnodes, .. } = self;
         let how = if self.typed { "of the type" } else { "there" };
-        write!(f, "{capabilities} capabilities {how} that the specification says, {empty} slots of {cnodes} CNodes empty")
+        write!(
+            f,
+            "{capabilities} capabilities {how} that the specification says, {empty} slots of {cnodes} CNodes empty"
+        )
     }
 }
 

@@ -1,4 +1,4 @@
-//! root-task's ear: what a vmm-server has to say about its guest. Notices are one-way: no reply is awaited,
+//! root-task's ear: what a vmm-server has to say about its guest, and any process about itself. Notices are one-way: no reply is awaited,
 //! and root-task knows by the badge who it was. Labels cannot be mistaken for those of fault messages, which are small.
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::wire::{IpcError, Message, Transport};
 /// Label of a notice.
 pub const LABEL: u64 = 0x601;
 
-/// What happened to the guest.
+/// What happened to the guest, or to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
     /// It switched itself off and will not run again.
@@ -18,6 +18,8 @@ pub enum Notice {
         /// Resets since the vmm-server started.
         count: u32,
     },
+    /// The process has done its work and wants to be stopped.
+    Finished,
 }
 
 impl Notice {

@@ -1,7 +1,7 @@
 //! The run-time of the processes that root-task starts. [`main!`] names the process's main function, which gets the
-//! configuration that capdl-spec wrote for it and never returns; by then the IPC buffer and the log are there. The rest
-//! turns what `layout` agreed on into things to use: endpoints to call, windows, ports, interrupts, a loop that serves.
-//! Nothing allocates, and a process has one thread.
+//! configuration that capdl-spec wrote for it and never returns (one that is done calls [`finish`]); by then the IPC
+//! buffer and the log are there. The rest turns what `layout` agreed on into things to use: endpoints to call, windows,
+//! ports, interrupts, a loop that serves. Nothing allocates, and a process has one thread.
 #![no_std]
 
 pub mod logger;
@@ -20,7 +20,7 @@ mod start;
 pub use config::{config, shared};
 pub use endpoint::Endpoint;
 pub use hardware::{Interrupt, IoPorts, signal, tsc, wait};
-pub use serve::{Event, serve};
+pub use serve::{Event, finish, serve};
 
 /// Names the main function: `fn(C) -> !`, where `C` is the process's type in `layout::config`. With `log: own` the log
 /// goes to the process itself, see [`logger::own`].

@@ -1,9 +1,11 @@
-//! The loop of a server: one system call answers the last client and waits for the next, or for a signal.
+//! How a process spends its time: the loop of a server, and the end of what has finished. In the loop, one system call answers the last client and waits for the next, or for a signal.
 
 use layout::{client_of, slot};
+use proto::supervisor::{self, Notice};
 use proto::wire::{ClientId, IpcError, Message};
 use sel4::cap;
 
+use crate::Endpoint;
 use crate::endpoint::{put, take};
 
 /// What a server wakes up for.
@@ -35,5 +37,15 @@ pub fn serve(mut handle: impl FnMut(Event<'_>) -> Result<(), IpcError>) -> ! {
                 endpoint.recv()
             }
         };
+    }
+}
+
+/// The end of a process that has done its work: root-task stops its thread, which costs nothing from then on. What it
+/// logged is still printed.
+pub fn finish() -> ! {
+    let root_task = supervisor::Client(Endpoint::at(slot::SUPERVISOR));
+    loop {
+        // The notice always fits a message.
+        let _ = root_task.notify(Notice::Finished);
     }
 }
