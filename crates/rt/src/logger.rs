@@ -33,6 +33,7 @@ pub fn own() -> Window {
 }
 
 /// Waits until serial-server has taken all lines, or for that many TSC ticks: serial-server may be unable to run.
+#[cfg_attr(not(feature = "image"), expect(dead_code, reason = "called by the panic handler"))]
 pub(crate) fn drain(ticks: u64) {
     let start = crate::tsc();
     let mut pending = true;
