@@ -18,10 +18,11 @@ use crate::{
     spec::{OnFault, WhenOff},
 };
 
-/// The command line of a guest whose description has none. Near the CAmkES VM's; `cryptomgr.notests=1` and `quiet` save
-/// an emulated machine minutes.
+/// The command line of a guest whose description has none. Near the CAmkES VM's; `acpi=off` spares the guest a search for
+/// tables that are not there, `cryptomgr.notests=1` and `quiet` save an emulated machine minutes.
 pub const DEFAULT_CMDLINE: &str = "earlyprintk=ttyS0,115200 console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y \
-                                   i8042.noaux=y io_delay=udelay noisapnp pci=nomsi cryptomgr.notests=1 quiet";
+                                   i8042.noaux=y io_delay=udelay noisapnp pci=nomsi acpi=off \
+                                   cryptomgr.notests=1 quiet";
 
 /// A system description.
 #[derive(Debug, Deserialize)]
