@@ -46,8 +46,8 @@ pub struct Part {
     pub calls: Vec<Service>,
 }
 
-/// root-task's priority: above everyone.
-pub const ROOT_PRIORITY: u8 = 254;
+/// root-task's priority: the one that the kernel gives the initial thread, above everyone.
+pub const ROOT_PRIORITY: u8 = 255;
 /// Priority of every vmm-server.
 pub const VMM_PRIORITY: u8 = 100;
 
