@@ -1,6 +1,8 @@
 //! Phase 7, for ever: faults of processes, by the policy of the specification, and their notices: guests that
 //! went off, processes that have finished.
 
+use alloc::{vec, vec::Vec};
+
 use capdl_spec::spec::{OnFault, Process, Spec, WhenOff};
 use layout::FAULT_BIT;
 use proto::supervisor::Notice;
@@ -18,13 +20,16 @@ pub struct System<'a> {
     bundle: &'a [u8],
     scratch: Scratch,
     guests: Guests,
+    /// By process: it was complained about.
+    warned: Vec<bool>,
 }
 
 impl<'a> System<'a> {
     /// The system as it was just started.
     pub fn new(objects: Objects, spec: &'a Spec, bundle: &'a [u8], scratch: Scratch) -> Self {
         let guests = Guests::new(spec.processes.iter().map(|process| process.guest.is_some()));
-        Self { objects, spec, bundle, scratch, guests }
+        let warned = vec![false; spec.processes.len()];
+        Self { objects, spec, bundle, scratch, guests, warned }
     }
 
     /// Listens. The kernel has forgotten the caller of a fault by then: processes are restarted by their registers.
@@ -50,9 +55,11 @@ impl<'a> System<'a> {
         console::fresh_line();
         match Fault::from_ipc_buffer(info) {
             Fault::Vm { ip, address, instruction, error_code } => {
-                let access = match (instruction, error_code & 2 != 0) {
-                    (true, _) => "fetches",
-                    (false, true) => "writes",
+                // seL4 leaves execute-disable off, and the processor then does not tell fetches from reads (Intel SDM,
+                // volume 3, section 4.7).
+                let access = match (instruction || address == ip, error_code & 2 != 0) {
+                    (true, false) => "fetches",
+                    (_, true) => "writes",
                     (false, false) => "reads",
                 };
                 log::error!("{name} faulted: {access} {address:#x} at {ip:#x}, where nothing is mapped for that");
@@ -105,20 +112,24 @@ impl<'a> System<'a> {
             Ok(Notice::PoweredOff) => match self.guests.off(number) {
                 Off::Last if self.spec.when_off == WhenOff::PowerOff => self.halt(),
                 Off::Last | Off::OthersAreOn => {}
-                Off::NoGuest => self.warn(process, "its guest powered off, it says, but it has none"),
+                Off::NoGuest => self.warn(number, process, "its guest powered off, it says, but it has none"),
             },
             Ok(Notice::Rebooted { .. }) => {}
             // The thread waits in the very call that brought the notice; it does not come out of it.
             Ok(Notice::Finished) => {
                 let _ = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_suspend();
             }
-            Err(_) => self.warn(process, "a message that is no notice"),
+            Err(_) => self.warn(number, process, "a message that is no notice"),
         }
     }
 
-    fn warn(&self, process: &Process, what: &str) {
-        console::fresh_line();
-        log::warn!("{}: {what}", process.name);
+    /// Once for each process: a line takes milliseconds, in which nobody else runs.
+    fn warn(&mut self, number: usize, process: &Process, what: &str) {
+        let warned = self.warned.get_mut(number).is_none_or(|warned| core::mem::replace(warned, true));
+        if !warned {
+            console::fresh_line();
+            log::warn!("{}: {what}; the next such message is not reported", process.name);
+        }
     }
 
     /// Stops everything, and switches the board off where that is possible.

@@ -12,8 +12,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The server behind `slot`, for example `layout::slot::TIMER`. The slot must hold a capability: calling an empty
-    /// one is a fault.
+    /// The server behind `slot`, for example `layout::slot::TIMER`. Where the description gave no
+    /// such service the slot is empty, and the kernel's answer to a call counts as `IpcError::Malformed`.
     pub const fn at(slot: Slot) -> Self {
         Self { endpoint: cap::Endpoint::from_bits(slot.cptr()), receive: None }
     }
