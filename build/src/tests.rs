@@ -2,6 +2,7 @@
 
 mod boots;
 mod checks;
+mod components;
 mod guest;
 mod host;
 
@@ -9,5 +10,5 @@ use crate::test::Test;
 
 /// Every test.
 pub fn all() -> Vec<Test> {
-    [checks::all(), host::all(), guest::all(), boots::all()].concat()
+    [checks::all(), host::all(), guest::all(), components::all(), boots::all()].concat()
 }

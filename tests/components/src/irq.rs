@@ -1,0 +1,26 @@
+//! irq-server: lines that belong to servers are not a component's to have.
+
+use layout::{scratch_cptr, slot};
+use proto::irq::{Client, Error};
+use rt::Endpoint;
+use sel4::{CPtr, debug_cap_identify};
+
+use crate::verdict::Verdict;
+
+/// Lines of the system: the timer's and the UART's.
+const LINES: u8 = 2;
+/// Where a handler would go.
+const SCRATCH: u8 = 1;
+
+/// Claims all lines; has none.
+pub fn foreign(verdict: &mut Verdict) {
+    let server = Client(Endpoint::at(slot::IRQ).receive_into(SCRATCH));
+    verdict.equal("lines of its own", server.lines(), Ok(0));
+    for line in 0..=u8::MAX {
+        let expected = if line < LINES { Error::NotOwner } else { Error::NoSuchLine };
+        if line < 4 || line > 250 {
+            verdict.equal("a line of another's", server.claim(line), Err(expected));
+        }
+    }
+    verdict.equal("the slot for a handler", debug_cap_identify(CPtr::from_bits(scratch_cptr(SCRATCH))), 0);
+}

@@ -1,0 +1,67 @@
+//! A test client, and an example of a user's own component: a process beside the VMs, with the servers that its
+//! description in tests/systems names. The first of its `args` says which part it plays. What it finds goes to the
+//! log as lines that build/src/tests/components.rs reads; the last one is the verdict.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+mod cspace;
+mod fault;
+mod files;
+mod irq;
+mod malformed;
+mod pci;
+mod serial;
+mod timer;
+mod verdict;
+
+use layout::config::Component;
+
+use verdict::Verdict;
+
+rt::main!(main);
+
+fn main(config: Component) -> ! {
+    let mut args = config.args.split_whitespace();
+    match (args.next(), args.next()) {
+        (Some("client"), None) => client(&config),
+        (Some("outsider"), None) => outsider(&config),
+        (Some("witness"), None) => witness(),
+        (Some("cspace"), None) => cspace::list(),
+        (Some("phoenix"), None) => fault::phoenix(&config),
+        (Some("fault"), Some(kind)) => fault::fault(kind),
+        _ => panic!("no such part: {}", config.args),
+    }
+    log::info!("has finished");
+    rt::finish()
+}
+
+/// May use all servers, and does.
+fn client(config: &Component) {
+    let mut verdict = Verdict::default();
+    files::granted(&mut verdict, config);
+    pci::granted(&mut verdict);
+    irq::foreign(&mut verdict);
+    timer::all(&mut verdict);
+    serial::all(&mut verdict);
+    malformed::all(&mut verdict);
+    verdict.close();
+}
+
+/// May use fewer, and tries more.
+fn outsider(config: &Component) {
+    let mut verdict = Verdict::default();
+    files::not_granted(&mut verdict, config);
+    pci::not_granted(&mut verdict);
+    // root-task prints what it thinks of notices, at once.
+    verdict::flush();
+    malformed::notices(&mut verdict);
+    verdict.close();
+}
+
+/// Finds all servers answering when others have faulted.
+fn witness() {
+    let mut verdict = Verdict::default();
+    malformed::servers_answer(&mut verdict);
+    verdict.close();
+}

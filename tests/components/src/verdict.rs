@@ -1,0 +1,48 @@
+//! What was found. Checks that hold are counted, those that do not are told in full.
+
+use core::fmt::Debug;
+
+use layout::slot;
+use proto::serial::Client;
+use rt::Endpoint;
+
+/// Counts of checks.
+#[derive(Default)]
+pub struct Verdict {
+    passed: u32,
+    failed: u32,
+}
+
+impl Verdict {
+    /// Something is to be true.
+    pub fn holds(&mut self, what: &str, holds: bool) {
+        if holds {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+            log::error!("wrong: {what}");
+            flush();
+        }
+    }
+
+    /// Something is to be equal to something.
+    pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) {
+        let holds = found == expected;
+        self.holds(what, holds);
+        if !holds {
+            log::error!("  found {found:?}, expected {expected:?}");
+            flush();
+        }
+    }
+
+    /// The last line.
+    pub fn close(self) {
+        log::info!("verdict: {} passed, {} failed", self.passed, self.failed);
+        flush();
+    }
+}
+
+/// Waits until everything is printed. Only for components with the service "serial".
+pub fn flush() {
+    while Client(Endpoint::at(slot::SERIAL)).flush() != Ok(0) {}
+}
