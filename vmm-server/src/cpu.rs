@@ -7,7 +7,7 @@ use vtx::{
     event::{Event, takes_interrupt},
     exit::RawExit,
     gpr::{Gpr, Gprs},
-    vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField},
+    vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField, access_rights},
 };
 
 const RFLAGS_IF: u64 = 1 << 9;
@@ -117,6 +117,11 @@ impl<V: Vmcs> Cpu<V> {
     /// Whether RFLAGS.IF was set at the last exit.
     pub fn interrupts_enabled(&self) -> bool {
         self.exit.rflags & RFLAGS_IF != 0
+    }
+
+    /// The current privilege level.
+    pub fn privilege(&mut self) -> u8 {
+        (self.vmcs.read(VmcsField::GuestSsAccessRights) >> access_rights::DPL_SHIFT & 3) as u8
     }
 
     /// Asks for an exit as soon as the guest can take an interrupt, or no longer.

@@ -9,7 +9,7 @@ use devices::Width;
 use vtx::{
     cr::cr0,
     exit::Cr,
-    vmcs::{Vmcs, VmcsField, access_rights},
+    vmcs::{Vmcs, VmcsField},
 };
 
 use crate::{
@@ -35,8 +35,7 @@ impl<'a, V: Vmcs> Linear<'a, V> {
             cr3: guest.control.read(Cr::Cr3),
             write_protect: guest.control.read(Cr::Cr0) & cr0::WP != 0,
         };
-        let rights = guest.cpu.vmcs.read(VmcsField::GuestSsAccessRights) as u32;
-        let user = rights >> access_rights::DPL_SHIFT & 3 == 3;
+        let user = guest.cpu.privilege() == 3;
         Self { guest, root, user }
     }
 

@@ -13,7 +13,7 @@ use vtx::{
     exit::{DrAccess, Direction, EntryFailure, Exit, Io},
     gpr::Gprs,
     msr,
-    vmcs::Vmcs,
+    vmcs::{Vmcs, VmcsField},
 };
 
 use crate::{
@@ -63,6 +63,9 @@ pub enum Cause {
     /// An exit that was never asked for.
     Unexpected(Exit),
 }
+
+/// The debug registers after a reset: DR6 and DR7 have bits that are always set (SDM volume 3, "Debug Registers").
+pub const DEBUG_RESET: [u64; 8] = [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400];
 
 /// The guest as an exit finds it.
 pub struct Guest<V> {
@@ -160,15 +163,24 @@ impl<V: Vmcs> Guest<V> {
     }
 
     /// Debug registers hold what is written but stop nothing: the real ones would be shared with every other guest.
+    ///
+    /// This exit comes before the checks of privilege and of CR4.DE (SDM volume 3, "Instructions That Cause VM Exits
+    /// Conditionally", MOV DR), so they are made here.
     fn debug_register(&mut self, access: DrAccess) -> Next {
-        /// DR6 and DR7 have bits that are always set (SDM volume 3, "Debug Registers").
-        const SET: [u64; 2] = [0xffff_0ff0, 0x400];
-        // DR4 and DR5 are other names of DR6 and DR7, unless CR4.DE says that they do not exist; Linux never uses them.
-        let dr = usize::from(if matches!(access.dr, 4 | 5) { access.dr + 2 } else { access.dr & 7 });
+        if self.cpu.privilege() != 0 {
+            return Next::PROTECTION;
+        }
+        let aliased = matches!(access.dr, 4 | 5);
+        if aliased && self.cpu.vmcs.read(VmcsField::GuestCr4) & cr::cr4::DE != 0 {
+            return Next::UNDEFINED;
+        }
+        let dr = usize::from(if aliased { access.dr + 2 } else { access.dr & 7 });
         match access.direction {
             Direction::Out => {
                 let value = self.cpu.gpr(access.gpr) & 0xffff_ffff;
-                self.debug[dr] = value | dr.checked_sub(6).map_or(0, |high| SET[high & 1]);
+                // Those with bits that are always set have no others after a reset.
+                let always = if dr >= 6 { DEBUG_RESET[dr] } else { 0 };
+                self.debug[dr] = value | always;
             }
             Direction::In => self.cpu.set_gpr(access.gpr, self.debug[dr]),
         }

@@ -19,7 +19,7 @@ use vmm_server::{
     cpu::Cpu,
     linux::low,
     machine::Machine,
-    run::{Cause, Guest, Next, host_cpuid},
+    run::{Cause, DEBUG_RESET, Guest, Next, host_cpuid},
     time::Clock,
 };
 use vtx::{
@@ -72,7 +72,7 @@ pub fn run(config: &Vmm) -> ! {
             ram: rt::shared(Window { at: window::GUEST_RAM, len: config.ram }),
             control: control_registers(hertz),
             tsc_hz: hertz,
-            debug: [0; 8],
+            debug: DEBUG_RESET,
         },
         halted: false,
         clock: Clock::new(date.at, hertz),
@@ -201,7 +201,7 @@ impl Vm<'_> {
         guest.cpu = Cpu::new(self.vcpu);
         start::set(&mut guest.cpu.vmcs, &flat);
         guest.control = control_registers(self.hertz);
-        guest.debug = [0; 8];
+        guest.debug = DEBUG_RESET;
         let program = guest.control.program();
         if control::apply(guest, &program).is_err() {
             log::error!("{}: the initial control registers are refused", self.config.name);

@@ -1,0 +1,96 @@
+//! What an exit leaves in the virtual CPU, and what that costs.
+
+use devices::Width;
+use vmm_server::cpu::Cpu;
+use vtx::{
+    event::Event,
+    exit::RawExit,
+    gpr::{Gpr, Gprs},
+    vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField},
+};
+
+use crate::fake::Fields;
+
+fn cpu(exit: RawExit) -> Cpu<Fields> {
+    let mut cpu = Cpu::new(Fields::default());
+    cpu.exited(exit);
+    cpu
+}
+
+#[test]
+fn a_narrow_in_leaves_the_rest_of_eax() {
+    for (width, result) in [(Width::Byte, 0x1122_33dd), (Width::Word, 0x1122_ccdd), (Width::Dword, 0xaabb_ccdd)] {
+        let mut cpu = cpu(RawExit { gprs: Gprs { rax: 0x1122_3344, ..Gprs::default() }, ..RawExit::default() });
+        cpu.set_accumulator(width, 0xaabb_ccdd);
+        assert_eq!(cpu.exit.gprs.rax, result);
+        assert!(cpu.take_registers_changed());
+        assert!(!cpu.take_registers_changed(), "once is enough");
+    }
+}
+
+#[test]
+fn stepping_past_an_instruction_wraps_at_four_gigabytes() {
+    let mut cpu = cpu(RawExit { rip: 0xffff_fffe, instruction_len: 3, ..RawExit::default() });
+    cpu.skip();
+    assert_eq!(cpu.exit.rip, 1);
+    assert_eq!(cpu.vmcs.writes, 0, "RIP travels with the entry");
+}
+
+#[test]
+fn stepping_past_an_instruction_ends_the_shadow_of_sti_but_not_of_an_nmi() {
+    let mut cpu = cpu(RawExit { rflags: 0x202, interruptibility: 0b1001, ..RawExit::default() });
+    assert!(!cpu.takes_interrupt());
+    cpu.skip();
+    assert!(cpu.takes_interrupt());
+    assert_eq!(cpu.vmcs.read(VmcsField::GuestInterruptibility), u64::from(Interruptibility::NMI.bits()));
+}
+
+#[test]
+fn an_interrupt_needs_if_and_an_entry_that_injects_nothing_else() {
+    assert!(!cpu(RawExit { rflags: 0x002, ..RawExit::default() }).takes_interrupt());
+    let mut cpu = cpu(RawExit { rflags: 0x202, ..RawExit::default() });
+    assert!(cpu.takes_interrupt());
+    cpu.deliver(Event::Interrupt(0x20));
+    assert!(!cpu.takes_interrupt());
+    assert_eq!(cpu.inject, 0x8000_0020);
+}
+
+#[test]
+fn after_a_signal_nobody_knows_whether_an_interrupt_can_be_taken() {
+    let mut cpu = cpu(RawExit { rflags: 0x202, ..RawExit::default() });
+    cpu.interrupted(0x1234, 0x8000_0020);
+    assert!(!cpu.takes_interrupt());
+    assert_eq!((cpu.exit.rip, cpu.inject), (0x1234, 0x8000_0020), "what was not delivered is still to be");
+    cpu.interrupted(0x1234, 0x20);
+    assert_eq!(cpu.inject, 0, "this one was");
+    cpu.exited(RawExit { rflags: 0x202, ..RawExit::default() });
+    assert!(cpu.takes_interrupt());
+}
+
+#[test]
+fn the_window_is_asked_for_and_taken_back() {
+    let mut cpu = cpu(RawExit::default());
+    cpu.want_window(true);
+    assert!(cpu.primary.contains(PrimaryControls::INTERRUPT_WINDOW | PrimaryControls::HLT));
+    cpu.want_window(false);
+    assert!(!cpu.primary.contains(PrimaryControls::INTERRUPT_WINDOW));
+}
+
+#[test]
+fn rsp_is_in_the_vmcs_and_a_32_bit_guest_has_no_r8() {
+    let mut cpu = cpu(RawExit::default());
+    cpu.set_gpr(Gpr::Rsp, 0x7000);
+    assert_eq!((cpu.gpr(Gpr::Rsp), cpu.vmcs.read(VmcsField::GuestRsp)), (0x7000, 0x7000));
+    assert!(!cpu.take_registers_changed());
+    cpu.set_gpr(Gpr::R8, 1);
+    assert_eq!(cpu.gpr(Gpr::R8), 0);
+}
+
+#[test]
+fn flags_are_written_only_if_they_change() {
+    let mut cpu = cpu(RawExit { rflags: 0x202, ..RawExit::default() });
+    cpu.set_rflags(0x202);
+    assert_eq!(cpu.vmcs.writes, 0);
+    cpu.set_rflags(0x246);
+    assert_eq!(cpu.vmcs.read(VmcsField::GuestRflags), 0x246);
+}

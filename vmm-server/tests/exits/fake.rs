@@ -1,0 +1,93 @@
+//! A guest after the 32-bit boot protocol, on a VMCS that is a map.
+
+use std::collections::BTreeMap;
+
+use devices::Nanos;
+use mmio::Window;
+use vmm_server::{
+    control,
+    cpu::Cpu,
+    linux::low,
+    machine::Machine,
+    run::{DEBUG_RESET, Guest, Next},
+};
+use vtx::{
+    cr::ControlRegisters,
+    exit::{Exit, RawExit},
+    gpr::Gprs,
+    start::{self, Start},
+    vmcs::{Vmcs, VmcsField},
+};
+
+/// When every exit happens.
+pub const NOW: Nanos = Nanos(1_000_000_000);
+/// The same in ticks.
+pub const TSC: u64 = 0x12_3456_789a;
+/// Memory of a guest.
+pub const RAM: u64 = 1 << 20;
+/// Where the guest stands.
+pub const RIP: u64 = 0x1_0000;
+
+/// Exit reasons.
+pub mod reason {
+    pub const CPUID: u32 = 10;
+    pub const HLT: u32 = 12;
+    pub const CR: u32 = 28;
+    pub const DR: u32 = 29;
+    pub const IO: u32 = 30;
+    pub const RDMSR: u32 = 31;
+    pub const WRMSR: u32 = 32;
+    pub const EPT: u32 = 48;
+}
+
+/// Fields by their encodings, and how many writes there were.
+#[derive(Default)]
+pub struct Fields {
+    values: BTreeMap<VmcsField, u64>,
+    pub writes: u32,
+}
+
+impl Vmcs for Fields {
+    fn read(&mut self, field: VmcsField) -> u64 {
+        self.values.get(&field).copied().unwrap_or(0)
+    }
+
+    fn write(&mut self, field: VmcsField, value: u64) {
+        self.values.insert(field, value);
+        self.writes += 1;
+    }
+}
+
+/// A guest with `ram` bytes of memory, at [`RIP`], with interrupts on.
+pub fn guest_with(ram: u64) -> Guest<Fields> {
+    let mut guest = Guest {
+        cpu: Cpu::new(Fields::default()),
+        machine: Machine::new(ram, 1_700_000_000),
+        ram: Window::leak(vec![0; ram as usize].leak()),
+        control: ControlRegisters::new(low::PAGE_DIRECTORY, 0),
+        tsc_hz: 50_000_000,
+        debug: DEBUG_RESET,
+    };
+    let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: 1000 };
+    start::set(&mut guest.cpu.vmcs, &flat);
+    let program = guest.control.program();
+    control::apply(&mut guest, &program).unwrap();
+    guest.cpu.vmcs.writes = 0;
+    guest
+}
+
+/// One with [`RAM`].
+pub fn guest() -> Guest<Fields> {
+    guest_with(RAM)
+}
+
+/// An exit of a two-byte instruction at [`RIP`].
+pub fn raw(reason: u32, qualification: u64, gprs: Gprs) -> RawExit {
+    RawExit { reason, qualification, instruction_len: 2, rip: RIP, rflags: 0x202, gprs, ..RawExit::default() }
+}
+
+/// What the VMM answers to an exit.
+pub fn answer(guest: &mut Guest<Fields>, raw: RawExit) -> Next {
+    guest.cpu.exited(raw);
+    guest.answer(Exit::decode(&raw), NOW, TSC)
+}

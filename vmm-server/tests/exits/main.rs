@@ -1,0 +1,11 @@
+//! Made-up exits through the whole of the VMM but the kernel: the VMCS is a map, the guest's memory a vector. Exit reasons
+//! and qualifications are written here as numbers from the SDM (volume 3, Appendix C and "Exit Qualification").
+
+mod anything;
+mod control;
+mod cpu;
+mod fake;
+mod instructions;
+mod memory;
+mod ports;
+mod strings;
