@@ -1,12 +1,13 @@
 //! The default guest: Debian's stock 32-bit kernel and an initramfs around Debian's static busybox.
 //!
 //! `debian` fetches the packages, `bzimage` takes the kernel out of its self-extracting wrapper, `cpio` writes archives,
-//! `initramfs` says what lies in this one.
+//! `initramfs` says what lies in this one. `tiny` compiles the guests of the tests.
 
 pub mod bzimage;
 pub mod cpio;
 pub mod debian;
 pub mod initramfs;
+pub mod tiny;
 
 use std::path::{Path, PathBuf};
 

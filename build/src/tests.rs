@@ -4,11 +4,12 @@ mod boots;
 mod checks;
 mod components;
 mod guest;
+mod guests;
 mod host;
 
 use crate::test::Test;
 
 /// Every test.
 pub fn all() -> Vec<Test> {
-    [checks::all(), host::all(), guest::all(), components::all(), boots::all()].concat()
+    [checks::all(), host::all(), guest::all(), components::all(), guests::all(), boots::all()].concat()
 }

@@ -1,0 +1,38 @@
+//! Tiny guests: an instruction or a device each, in tests/guests/NAME.c, compiled to an ELF that boots like Linux.
+//!
+//! Each becomes a system of its own in target/guest/tiny/NAME: the ELF, and a description with a VM of 4 MiB. Tests alone
+//! use them, so nothing in systems/ names them.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use miette::Result;
+
+use crate::process;
+use crate::project::{self, Project};
+
+/// What the compiler is told: 32 bits, no library, no FPU, everything at its place from 1 MiB on.
+const FLAGS: &str = "-m32 -std=gnu17 -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pie \
+                     -fno-stack-protector -fcf-protection=none -mgeneral-regs-only -fno-asynchronous-unwind-tables \
+                     -Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack";
+
+/// Compiles the guests `names` and describes a system of one VM for each; returns the description. The system has the
+/// name of the first.
+pub fn system(project: &Project, names: &[&str]) -> Result<PathBuf> {
+    let name = format!("tiny-{}", names.join("-"));
+    let dir = project.guest().join("tiny").join(&name);
+    let mut description = "board = \"bochs\"\n".to_owned();
+    for guest in names {
+        let elf = dir.join(guest);
+        std::fs::create_dir_all(&dir).map_err(|error| miette::miette!("cannot create {}: {error}", dir.display()))?;
+        let mut gcc = Command::new("gcc");
+        gcc.args(FLAGS.split_whitespace()).arg("-o").arg(&elf);
+        gcc.arg(project.root.join("tests/guests").join(guest).with_extension("c"));
+        process::output(gcc)?;
+        let _ = write!(description, "\n[[vm]]\nname = \"{guest}\"\nmemory = \"4 MiB\"\nkernel = \"./{guest}\"\n");
+    }
+    let path = dir.join(name).with_extension("toml");
+    project::write(&path, description.as_bytes())?;
+    Ok(path)
+}

@@ -1,0 +1,235 @@
+//! Tiny guests, booted in Bochs: what the processor and the board that a guest sees do, instruction by instruction. A guest
+//! judges what it can by itself; the facts that it prints are compared here with the tables in vtx.
+
+use std::arch::x86_64::CpuidResult;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use miette::{Result, ensure, miette};
+use vtx::{cpuid, msr};
+
+use crate::bochs::log::Ending;
+use crate::guest::tiny;
+use crate::kernel::Build;
+use crate::test::{Context, Group, Outcome, Test, passed};
+
+/// The tests of this file.
+pub fn all() -> Vec<Test> {
+    let test = |name, run| Test { group: Group::Guests, name, run };
+    vec![
+        test("cpuid-all-leaves", cpuid_all_leaves),
+        test("msr-all", msr_all),
+        test("ports-all", ports_all),
+        test("string-io", string_io),
+        test("mmio-unmapped", mmio_unmapped),
+        test("instructions-that-exit", instructions),
+        test("control-registers", control_registers),
+        test("halt", halt),
+        test("triple-fault", triple_fault),
+        test("resets", resets),
+        test("a-spinning-guest-stops-nobody", spin),
+    ]
+}
+
+/// How long a guest may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a guest printed until it switched itself off.
+struct Report {
+    console: String,
+    /// The numbers of its facts, by their names and in their order.
+    facts: BTreeMap<String, Vec<Vec<u32>>>,
+}
+
+impl Report {
+    fn of(console: String) -> Self {
+        let mut facts: BTreeMap<String, Vec<Vec<u32>>> = BTreeMap::new();
+        for line in console.lines().filter_map(|line| line.trim_end().strip_prefix("= ")) {
+            let mut words = line.split(' ');
+            let name = words.next().unwrap_or_default().to_owned();
+            let numbers = words.filter_map(|word| u32::from_str_radix(word, 16).ok()).collect();
+            facts.entry(name).or_default().push(numbers);
+        }
+        Self { console, facts }
+    }
+
+    fn facts(&self, name: &str) -> &[Vec<u32>] {
+        self.facts.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many lines of vmm-server's log, or of the guest's, contain `text`.
+    fn lines(&self, text: &str) -> usize {
+        self.console.lines().filter(|line| line.contains(text)).count()
+    }
+}
+
+/// Runs a guest until it switches itself off. It must find everything right.
+fn run(context: &Context, guest: &str) -> Result<Report> {
+    let description = tiny::system(&context.project, &[guest])?;
+    let mut machine =
+        context.boot_with(&description.to_string_lossy(), Build::Release, |options| options.input = false)?;
+    match machine.wait(LIMIT)? {
+        Some(Ending::PowerOff) => {}
+        Some(other) => return Err(machine.why(&other)),
+        None => {
+            let seen = String::from_utf8_lossy(&machine.console.transcript()).into_owned();
+            return Err(miette!("the guest did not switch itself off; the console has\n{seen}"));
+        }
+    }
+    let report = Report::of(String::from_utf8_lossy(&machine.console.transcript()).into_owned());
+    ensure!(report.lines("guest: right") == 1, "the guest is not content:\n{}", report.console);
+    Ok(report)
+}
+
+/// What the guest sees is what the policy leaves of it, so applying the policy once more changes nothing: every hidden bit
+/// is clear, every shown one set. Leaves that the guest does not print are zero.
+fn cpuid_all_leaves(context: &Context) -> Result<Outcome> {
+    let report = run(context, "cpuid")?;
+    let mut seen = BTreeMap::new();
+    for fact in report.facts("cpuid") {
+        let &[leaf, subleaf, eax, ebx, ecx, edx] = fact.as_slice() else {
+            return Err(miette!("not a leaf: {fact:x?}"));
+        };
+        seen.insert((leaf, subleaf), CpuidResult { eax, ebx, ecx, edx });
+    }
+    let zero = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+    let tsc = seen.get(&(0x15, 0)).unwrap_or(&zero);
+    let tsc_hz = u64::from(tsc.ecx) * u64::from(tsc.ebx) / u64::from(tsc.eax.max(1));
+    for leaf in (0..=0x40).chain(0x4000_0000..=0x4000_0010).chain(0x8000_0000..=0x8000_0040) {
+        for subleaf in 0..4 {
+            let guest = *seen.get(&(leaf, subleaf)).unwrap_or(&zero);
+            let allowed = cpuid::leaf(leaf, subleaf, guest, tsc_hz);
+            ensure!(guest == allowed, "leaf {leaf:#x}.{subleaf}: {guest:x?}, but the policy gives {allowed:x?}");
+        }
+    }
+    let signature = seen.get(&(0x4000_0000, 0)).unwrap_or(&zero);
+    let name = [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes).concat();
+    ensure!(name == cpuid::SIGNATURE, "the hypervisor calls itself {}", String::from_utf8_lossy(&name));
+    Ok(Outcome::Passed(format!("{} answers that are not zero", seen.len())))
+}
+
+/// The guest's registers are those of the table, with their values; all else is #GP.
+fn msr_all(context: &Context) -> Result<Outcome> {
+    let report = run(context, "msr")?;
+    let tested = |number: &u32| matches!(number, 0..0x2000 | 0xc000_0000..0xc000_2000);
+    let table: Vec<&msr::Msr> = msr::TABLE.iter().filter(|msr| tested(&msr.number)).collect();
+    let read = report.facts("read");
+    for (msr, fact) in table.iter().zip(read) {
+        let value = match msr.read {
+            msr::Read::Value(value) => Some(value),
+            msr::Read::Native => Some(0),
+            msr::Read::Tsc => None,
+        };
+        let &[number, high, low] = fact.as_slice() else { return Err(miette!("not a register: {fact:x?}")) };
+        let got = u64::from(high) << 32 | u64::from(low);
+        ensure!(number == msr.number, "{number:#x} can be read before {:#x}, {}", msr.number, msr.name);
+        ensure!(value.is_none_or(|value| value == got), "{} reads {got:#x}", msr.name);
+    }
+    ensure!(read.len() == table.len(), "{} registers can be read, not {}", read.len(), table.len());
+    let writable = |msr: &&&msr::Msr| msr.write == msr::Write::Native || msr::write(msr.number, 0).is_ok();
+    let expected: Vec<u32> = table.iter().filter(writable).map(|msr| msr.number).collect();
+    let written: Vec<u32> = report.facts("write").concat();
+    ensure!(written == expected, "zero can be written to {written:x?}, not to {expected:x?}");
+    let faults = (4 * 0x2000 - read.len() - written.len()) as u32;
+    ensure!(report.facts("faults").concat() == [faults, 0], "{:x?} faults, not {faults:x}", report.facts("faults"));
+    passed()
+}
+
+/// Ports that belong to a device of the board: everything else reads all ones at every width. A wide access goes to the
+/// owner of its first port.
+fn ports_all(context: &Context) -> Result<Outcome> {
+    /// PIC, PIT, keyboard controller and port 0x61, RTC, delay, control port A, PIC, COM1, ELCR, PCI mechanism 1.
+    const OWNED: [(u32, u32); 12] = [
+        (0x20, 0x21),
+        (0x40, 0x43),
+        (0x60, 0x61),
+        (0x64, 0x64),
+        (0x70, 0x71),
+        (0x80, 0x80),
+        (0x92, 0x92),
+        (0xa0, 0xa1),
+        (0x3f8, 0x3ff),
+        (0x4d0, 0x4d1),
+        (0xcf8, 0xcfb),
+        (0xcfc, 0xcff),
+    ];
+    let report = run(context, "ports")?;
+    let answering = report.facts("port");
+    for fact in answering {
+        let &[width, first, last] = fact.as_slice() else { return Err(miette!("not a range: {fact:x?}")) };
+        let owned = (first..=last).all(|port| OWNED.iter().any(|&(low, high)| (low..=high).contains(&port)));
+        ensure!(owned, "nobody owns all of ports {first:#x} to {last:#x}, but {width} bytes are not all ones there");
+    }
+    ensure!(answering.iter().any(|fact| fact.starts_with(&[1, 0x20])), "the PIC does not answer");
+    ensure!(report.lines("reset") == 0, "a port has reset the guest:\n{}", report.console);
+    Ok(Outcome::Passed(format!("{} ranges answer", answering.len())))
+}
+
+fn string_io(context: &Context) -> Result<Outcome> {
+    let report = run(context, "string-io")?;
+    let text = "= text of REP OUTSB, longer than the sixteen bytes of a FIFO and than sixty-four";
+    ensure!(report.lines(text) == 1, "REP OUTSB printed something else:\n{}", report.console);
+    passed()
+}
+
+fn mmio_unmapped(context: &Context) -> Result<Outcome> {
+    run(context, "mmio").and_then(|_| passed())
+}
+
+/// VMX, GETSEC, INVD, XSETBV and the like, from privilege levels 0 and 3.
+fn instructions(context: &Context) -> Result<Outcome> {
+    let report = run(context, "instructions")?;
+    ensure!(report.facts("instructions").len() == 2, "one level is missing:\n{}", report.console);
+    passed()
+}
+
+fn control_registers(context: &Context) -> Result<Outcome> {
+    run(context, "control-registers").and_then(|_| passed())
+}
+
+fn halt(context: &Context) -> Result<Outcome> {
+    let report = run(context, "halt")?;
+    ensure!(report.lines("halt has powered off") == 1, "no word of it:\n{}", report.console);
+    passed()
+}
+
+fn triple_fault(context: &Context) -> Result<Outcome> {
+    let report = run(context, "triple-fault")?;
+    ensure!(report.lines("guest: triple fault") == 1, "it came up more than twice:\n{}", report.console);
+    ensure!(report.lines("reset after a triple fault") == 1, "not one line in the log:\n{}", report.console);
+    passed()
+}
+
+/// Every way to be reset: one line in the log each, in order.
+fn resets(context: &Context) -> Result<Outcome> {
+    const LINES: [&str; 10] = [
+        "reset by the guest",
+        "reset by the guest",
+        "reset by the guest",
+        "reset by the guest",
+        "reset by the guest",
+        "reset, since the guest leaves protected mode",
+        "reset after a hardware task switch",
+        "reset after a hardware task switch",
+        "reset after an interrupt delivered through memory that is not there",
+        "reset after page tables in memory that is not there",
+    ];
+    let report = run(context, "resets")?;
+    let lines: Vec<&str> = report.console.lines().filter(|line| line.contains(": resets: reset")).collect();
+    let right = lines.len() == LINES.len() && lines.iter().zip(LINES).all(|(line, expected)| line.contains(expected));
+    ensure!(right, "these resets:\n{}\nare not:\n{}", lines.join("\n"), LINES.join("\n"));
+    passed()
+}
+
+/// Beside a guest that spins with interrupts off, another one's timer, console and power switch work.
+fn spin(context: &Context) -> Result<Outcome> {
+    let description = tiny::system(&context.project, &["spin", "ticking"])?;
+    let mut machine = context.boot(&description.to_string_lossy(), Build::Release)?;
+    for text in ["guest: spins", "guest: right", "ticking has powered off"] {
+        machine.console.rewind();
+        machine.console.expect(text, LIMIT).map_err(|failure| {
+            miette!("{failure} before `{text}`:\n{}", String::from_utf8_lossy(&machine.console.transcript()))
+        })?;
+    }
+    passed()
+}

@@ -1,0 +1,212 @@
+/* What every tiny guest is made of: it starts by the Linux 32-bit boot protocol (flat segments, paging and interrupts
+ * off, EIP at `_start`), prints over COM1 by polling, catches exceptions, and ends with `cli; hlt`, which switches the
+ * guest off. The lines that begin with "= " are facts for the test to judge; `expect` judges here.
+ *
+ * One source file, one ELF: include this and write `void guest(void)`. Nothing here uses the stack of a caller, the FPU
+ * or a C library. */
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+/* Selectors of our own GDT; the first two are those of the boot protocol. */
+enum { CODE = 0x10, DATA = 0x18, USER_CODE = 0x23, USER_DATA = 0x2b, TASK = 0x30, OTHER_TASK = 0x38 };
+
+/* Exception vectors (SDM volume 3, "Exception and Interrupt Reference"); NONE where there was none. */
+enum { DB = 1, UD = 6, NM = 7, DF = 8, TS = 10, GP = 13, PF = 14, NONE = 0x100 };
+
+static void guest(void);
+
+/* The vector of the last exception, and where to go on after it. */
+volatile u32 fault, resume;
+u32 kernel_stack_pointer;
+u8 stack[8192] __attribute__((aligned(16)));
+u8 user_stack[4096] __attribute__((aligned(16)));
+u8 trap_stack[4096] __attribute__((aligned(16)));
+
+/* Each of the 32 stubs pushes the error code that the processor did not, and its vector; `trap` notes the vector and goes
+ * on at `resume`. */
+asm(".globl _start\n"
+    "_start:\n"
+    "	mov $stack + 8192, %esp\n"
+    "	cld\n"
+    "	call begin\n"
+    "1:	cli\n"
+    "	hlt\n"
+    "	jmp 1b\n"
+    ".balign 16\n"
+    "stubs:\n"
+    ".set vector, 0\n"
+    ".rept 32\n"
+    "	.balign 16\n"
+    "	.if vector != 8 && vector != 17 && vector != 21 && (vector < 10 || vector > 14)\n"
+    "	push $0\n"
+    "	.endif\n"
+    "	push $vector\n"
+    "	jmp trap\n"
+    "	.set vector, vector + 1\n"
+    ".endr\n"
+    "trap:\n"
+    "	push %eax\n"
+    "	mov 4(%esp), %eax\n"
+    "	mov %eax, fault\n"
+    "	mov resume, %eax\n"
+    "	mov %eax, 12(%esp)\n"
+    "	pop %eax\n"
+    "	add $8, %esp\n"
+    "	iret\n"
+    /* void in_user_mode(void (*what)(void)): calls it at privilege level 3. */
+    "in_user_mode:\n"
+    "	pusha\n"
+    "	mov %esp, kernel_stack_pointer\n"
+    "	mov 36(%esp), %eax\n"
+    "	mov $0x2b, %ecx\n"
+    "	mov %ecx, %ds\n"
+    "	mov %ecx, %es\n"
+    "	movl $user_exit, user_stack + 4092\n"
+    "	push %ecx\n"
+    "	push $user_stack + 4092\n"
+    "	pushf\n"
+    "	push $0x23\n"
+    "	push %eax\n"
+    "	iret\n"
+    "user_exit:\n"
+    "	int $0x30\n"
+    "back_in_kernel_mode:\n"
+    "	mov kernel_stack_pointer, %esp\n"
+    "	mov $0x18, %ecx\n"
+    "	mov %ecx, %ds\n"
+    "	mov %ecx, %es\n"
+    "	popa\n"
+    "	ret\n");
+void in_user_mode(void (*what)(void));
+extern u8 stubs[], back_in_kernel_mode[];
+
+#define IN(width, letter)                                                   \
+	static inline u##width in##width(u16 port) {                            \
+		u##width value;                                                     \
+		asm volatile("in" letter " %1, %0" : "=a"(value) : "d"(port));      \
+		return value;                                                       \
+	}                                                                       \
+	static inline void out##width(u16 port, u##width value) {               \
+		asm volatile("out" letter " %0, %1" : : "a"(value), "d"(port));     \
+	}
+IN(8, "b")
+IN(16, "w")
+IN(32, "l")
+
+static inline void print(const char *text) {
+	for (; *text; text++) {
+		while (!(in8(0x3fd) & 0x20)) {}
+		out8(0x3f8, *text);
+	}
+}
+
+static inline void print_hex(u32 value) {
+	int shift = 28;
+	while (shift > 0 && !(value >> shift)) shift -= 4;
+	for (; shift >= 0; shift -= 4) print((char[]){"0123456789abcdef"[value >> shift & 15], 0});
+}
+
+/* A fact: its name and up to six numbers. */
+#define FACT(name, ...)                                                     \
+	do {                                                                    \
+		u32 numbers[] = {__VA_ARGS__};                                      \
+		print("= " name);                                                   \
+		for (u32 i = 0; i < sizeof numbers / 4; i++) { print(" "); print_hex(numbers[i]); } \
+		print("\n");                                                        \
+	} while (0)
+
+static u32 failures;
+
+static inline void expect(const char *what, u32 got, u32 want) {
+	if (got == want) return;
+	if (failures++ > 20) return;
+	print("wrong: ");
+	print(what);
+	print(" gives ");
+	print_hex(got);
+	print(", not ");
+	print_hex(want);
+	print("\n");
+}
+
+/* Executes one instruction; what it leaves is the vector of its exception, or NONE. */
+#define PROBE(instruction, ...)                                             \
+	({                                                                      \
+		asm volatile("movl $0x100, fault\n\tmovl $1f, resume\n\t" instruction "\n1:" __VA_ARGS__); \
+		fault;                                                              \
+	})
+#define NOTHING : : : "eax", "ebx", "ecx", "edx", "memory", "cc"
+
+static u64 gdt[8] = {[2] = 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00cffb000000ffff, 0x00cff3000000ffff};
+static u64 idt[0x31];
+/* Task-state segments (SDM volume 3, "Task-State Segment"): that of this program, and one to switch to. */
+static u32 task[26] = {[2] = DATA, [25] = 0x680000}, other_task[26] = {[25] = 0x680000};
+
+static inline u64 task_descriptor(void *at) {
+	u64 base = (u32)at;
+	return 0x67 | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24) << 56;
+}
+
+static inline u64 gate(void *to, u8 rights) {
+	u64 offset = (u32)to;
+	return (offset & 0xffff) | CODE << 16 | (u64)rights << 40 | (offset >> 16) << 48;
+}
+
+static inline void load_idt(void *base, u16 limit) {
+	struct { u16 limit; void *base; } __attribute__((packed)) pointer = {limit, base};
+	asm volatile("lidt %0" : : "m"(pointer));
+}
+
+static inline void prepare(void) {
+	task[1] = (u32)trap_stack + sizeof trap_stack;
+	gdt[TASK / 8] = task_descriptor(task);
+	gdt[OTHER_TASK / 8] = task_descriptor(other_task);
+	struct { u16 limit; void *base; } __attribute__((packed)) pointer = {sizeof gdt - 1, gdt};
+	asm volatile("lgdt %0\n\tltr %w1" : : "m"(pointer), "r"(TASK));
+	for (u32 vector = 0; vector < 32; vector++) idt[vector] = gate(stubs + 16 * vector, 0x8e);
+	idt[0x30] = gate(back_in_kernel_mode, 0xee);
+	load_idt(idt, sizeof idt - 1);
+}
+
+static inline void unexpected(void) {
+	print("wrong: exception ");
+	print_hex(fault);
+	print("\n");
+	for (;;) asm volatile("cli; hlt");
+}
+
+/* How often the timer has interrupted. */
+volatile u32 ticks;
+extern u8 tick[];
+asm("tick:\n"
+    "	push %eax\n"
+    "	incl ticks\n"
+    "	mov $0x20, %al\n"
+    "	out %al, $0x20\n"
+    "	pop %eax\n"
+    "	iret\n");
+
+/* The timer every 10 ms, and no other interrupt. */
+static inline void start_timer(void) {
+	static const u8 pic[] = {0x20, 0x04, 0x01, 0xfe};  /* vector, cascade, 8086 mode, mask */
+	idt[0x20] = gate(tick, 0x8e);
+	out8(0x20, 0x11);
+	for (u32 i = 0; i < sizeof pic; i++) out8(0x21, pic[i]);
+	out8(0x43, 0x34);
+	out8(0x40, 11932 & 0xff);
+	out8(0x40, 11932 >> 8);
+}
+
+/* A word of memory that the image does not cover: it keeps its value when the guest is reset. */
+#define KEPT (*(volatile u32 *)0x300000)
+
+void begin(void) {
+	prepare();
+	resume = (u32)unexpected;
+	guest();
+	print(failures ? "guest: wrong\n" : "guest: right\n");
+}
