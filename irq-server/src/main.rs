@@ -9,7 +9,7 @@ use layout::{SCRATCH_BITS, scratch_cptr, slot};
 use proto::irq::dispatch;
 use rt::Event;
 use sel4::irq::{Polarity, Trigger};
-use sel4::{CPtrWithDepth, cap};
+use sel4::{CPtrWithDepth, Error, cap};
 
 rt::main!(main);
 
@@ -34,7 +34,11 @@ impl Controller for Kernel {
         let polarity = if line.active_low { Polarity::ActiveLow } else { Polarity::ActiveHigh };
         let control = cap::IrqControl::from_bits(slot::IRQ_CONTROL.cptr());
         let (ioapic, pin, vector) = (line.ioapic.into(), line.pin.into(), line.vector.into());
-        control.irq_control_get_ioapic(&target, ioapic, pin, trigger, polarity, vector).map_err(refused)?;
+        match control.irq_control_get_ioapic(&target, ioapic, pin, trigger, polarity, vector) {
+            // The handler of a former life, if this process was restarted; if it is none, the next call says so.
+            Ok(()) | Err(Error::DeleteFirst | Error::RevokeFirst) => {}
+            Err(error) => return Err(refused(error)),
+        }
         let handler = cap::IrqHandler::from_bits(scratch_cptr(place));
         let signalled = handler
             .irq_handler_set_notification(cap::Notification::from_bits(line.signal.cptr()))
