@@ -10,7 +10,10 @@ use vtx::{
     vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField, access_rights},
 };
 
+const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
+/// In the pending debug exceptions: the trap after a single step (SDM volume 3, "Guest Non-Register State").
+const PENDING_STEP: u64 = 1 << 14;
 /// In the entry-interruption information: there is an event. The processor clears it when the event is delivered.
 const EVENT_VALID: u32 = 1 << 31;
 
@@ -28,14 +31,27 @@ pub struct Cpu<V> {
     registers_changed: bool,
     /// `exit.rflags` and `exit.interruptibility` are of now; not so after a signal, which does not carry them.
     known: bool,
+    /// The guest steps by single instructions, and has just been stepped past one: its trap comes with the next entry.
+    stepped: bool,
 }
 
 impl<V: Vmcs> Cpu<V> {
     /// A CPU that has not run.
     pub fn new(vmcs: V) -> Self {
-        let primary = PrimaryControls::HLT | PrimaryControls::MOV_DR | PrimaryControls::RDPMC | PrimaryControls::MWAIT
+        let primary = PrimaryControls::HLT
+            | PrimaryControls::MOV_DR
+            | PrimaryControls::RDPMC
+            | PrimaryControls::MWAIT
             | PrimaryControls::MONITOR;
-        Self { vmcs, exit: RawExit::default(), primary, inject: 0, registers_changed: false, known: false }
+        Self {
+            vmcs,
+            exit: RawExit::default(),
+            primary,
+            inject: 0,
+            registers_changed: false,
+            known: false,
+            stepped: false,
+        }
     }
 
     /// Takes over what an exit brought.
@@ -43,6 +59,7 @@ impl<V: Vmcs> Cpu<V> {
         self.exit = exit;
         self.inject = 0;
         self.known = true;
+        self.stepped = false;
     }
 
     /// A signal ended the entry: only RIP is known, and what was to be injected, if the guest was not reached.
@@ -103,15 +120,21 @@ impl<V: Vmcs> Cpu<V> {
         self.gprs_mut().rax = u64::from(kept | value & width.mask());
     }
 
-    /// Steps past the instruction that exited, and out of the shadow of an STI or MOV SS before it.
+    /// Steps past the instruction that exited, and out of the shadow of an STI or MOV SS before it. A guest that is being
+    /// single-stepped gets its trap, as after any other instruction.
     pub fn skip(&mut self) {
         self.exit.rip = (self.exit.rip + u64::from(self.exit.instruction_len)) & 0xffff_ffff;
         self.leave_shadow();
+        if self.exit.rflags & RFLAGS_TF != 0 {
+            self.vmcs.write(VmcsField::GuestPendingDebug, PENDING_STEP);
+            self.stepped = true;
+        }
     }
 
-    /// Whether an interrupt can be injected with the next entry. Not where only an exit would tell.
+    /// Whether an interrupt can be injected with the next entry. Not where only an exit would tell, nor where it would
+    /// take the place of a single step's trap.
     pub fn takes_interrupt(&self) -> bool {
-        self.known && self.inject == 0 && takes_interrupt(self.exit.rflags, self.exit.interruptibility)
+        self.known && !self.stepped && self.inject == 0 && takes_interrupt(self.exit.rflags, self.exit.interruptibility)
     }
 
     /// Whether RFLAGS.IF was set at the last exit.

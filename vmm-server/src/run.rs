@@ -3,25 +3,20 @@
 //!
 //! Knows neither seL4 nor the processor's bit fields; made-up exits run through it in host tests.
 
-use core::arch::x86_64::{CpuidResult, __cpuid_count};
+use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
 use devices::Nanos;
 use mmio::Window;
 use vtx::{
     cpuid, cr,
-    event::{Event, Exception},
-    exit::{DrAccess, Direction, EntryFailure, Exit, Io},
+    event::{self, DebugCause, Event, Exception},
+    exit::{Direction, DrAccess, EntryFailure, Exit, Io},
     gpr::Gprs,
     msr,
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::{
-    access, control,
-    cpu::Cpu,
-    machine::Machine,
-    string_io,
-};
+use crate::{access, control, cpu::Cpu, machine::Machine, string_io};
 
 /// What happens after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +100,7 @@ impl<V: Vmcs> Guest<V> {
             Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => Next::UNDEFINED,
             Exit::SupervisorXsave | Exit::Pconfig | Exit::UserWait | Exit::LoadIwkey => Next::UNDEFINED,
             Exit::Rdpmc | Exit::Rsm => Next::PROTECTION,
+            Exit::ExceptionOrNmi => self.debug_exception(),
             Exit::TripleFault => Next::Reset(Cause::TripleFault),
             Exit::TaskSwitch { .. } => Next::Reset(Cause::Unsupported("a hardware task switch")),
             Exit::EntryFailure(failure) => Next::Reset(Cause::EntryFailure(failure)),
@@ -160,6 +156,18 @@ impl<V: Vmcs> Guest<V> {
             Ok(()) => Next::Skip,
             Err(msr::Gp) => Next::PROTECTION,
         }
+    }
+
+    /// #DB is the one exception that exits: DR6 is the VMM's, so the reason is noted there before the guest gets it.
+    fn debug_exception(&mut self) -> Next {
+        /// B0 to B3, BD and BS: in DR6 and in the exit qualification alike.
+        const REASONS: u64 = 0x600f;
+        match event::debug_exception(self.cpu.vmcs.read(VmcsField::ExitInterruptionInfo) as u32) {
+            Some(DebugCause::Trap) => self.debug[6] |= self.cpu.exit.qualification & REASONS,
+            Some(DebugCause::Int1) => self.cpu.skip(),
+            None => return Next::Reset(Cause::Unexpected(Exit::ExceptionOrNmi)),
+        }
+        Next::Raise(Event::Exception(Exception::Debug))
     }
 
     /// Debug registers hold what is written but stop nothing: the real ones would be shared with every other guest.

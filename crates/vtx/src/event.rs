@@ -18,6 +18,7 @@ mod kind {
     pub const EXTERNAL_INTERRUPT: u32 = 0;
     pub const NMI: u32 = 2;
     pub const HARDWARE_EXCEPTION: u32 = 3;
+    pub const PRIVILEGED_SOFTWARE_EXCEPTION: u32 = 5;
 }
 
 /// An exception that the VMM can raise, with its vector.
@@ -75,6 +76,28 @@ impl Event {
                 VALID | code | kind::HARDWARE_EXCEPTION << TYPE_SHIFT | exception as u32
             }
         }
+    }
+}
+
+/// Why a #DB exited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DebugCause {
+    /// A step or a breakpoint; the exit qualification has the bits for DR6. RIP is where the handler returns to.
+    Trap,
+    /// INT1, which sets no bit of DR6. RIP is still at it.
+    Int1,
+}
+
+/// Which #DB the interruption information of an exit tells of; `None` if it is another exception, or an NMI.
+pub const fn debug_exception(exit_interruption_info: u32) -> Option<DebugCause> {
+    const DB: u32 = Exception::Debug as u32;
+    if exit_interruption_info & VALID == 0 || exit_interruption_info & 0xff != DB {
+        return None;
+    }
+    match exit_interruption_info >> TYPE_SHIFT & 7 {
+        kind::HARDWARE_EXCEPTION => Some(DebugCause::Trap),
+        kind::PRIVILEGED_SOFTWARE_EXCEPTION => Some(DebugCause::Int1),
+        _ => None,
     }
 }
 
@@ -140,6 +163,15 @@ mod tests {
         assert!(takes_nmi(0));
         assert!(!takes_nmi(8));
         assert!(!takes_nmi(2));
+    }
+
+    #[test]
+    fn a_step_and_int1_are_told_apart_from_other_exceptions() {
+        assert_eq!(debug_exception(0x8000_0301), Some(DebugCause::Trap));
+        assert_eq!(debug_exception(0x8000_0501), Some(DebugCause::Int1));
+        for info in [0x301, 0x8000_030e, 0x8000_0202, 0x8000_0603] {
+            assert_eq!(debug_exception(info), None, "{info:#x}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Start {
 }
 
 const DR7_RESET: u64 = 0x400;
+/// In the exception bitmap: #DB exits, so that the VMM can note in the guest's DR6 why it happened.
+const DEBUG_EXITS: u64 = 1 << 1;
 const RFLAGS_RESET: u64 = 0x2;
 
 /// Puts a virtual CPU into that state.
@@ -56,7 +58,7 @@ pub fn set(vmcs: &mut impl Vmcs, start: &Start) {
         (F::GuestSysenterCs, 0),
         (F::GuestSysenterEsp, 0),
         (F::GuestSysenterEip, 0),
-        (F::ExceptionBitmap, 0),
+        (F::ExceptionBitmap, DEBUG_EXITS),
         (F::PinControls, pin.bits().into()),
         (F::PreemptionTimer, start.preemption.into()),
     ] {

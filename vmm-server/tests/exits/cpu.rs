@@ -94,3 +94,15 @@ fn flags_are_written_only_if_they_change() {
     cpu.set_rflags(0x246);
     assert_eq!(cpu.vmcs.read(VmcsField::GuestRflags), 0x246);
 }
+
+#[test]
+fn a_guest_that_is_single_stepped_gets_its_trap_before_any_interrupt() {
+    let mut cpu = cpu(RawExit { rflags: 0x302, ..RawExit::default() });
+    assert!(cpu.takes_interrupt());
+    cpu.skip();
+    // Bit 14: BS.
+    assert_eq!(cpu.vmcs.read(VmcsField::GuestPendingDebug), 1 << 14);
+    assert!(!cpu.takes_interrupt());
+    cpu.exited(RawExit { rflags: 0x202, ..RawExit::default() });
+    assert!(cpu.takes_interrupt());
+}

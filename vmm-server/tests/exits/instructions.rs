@@ -2,12 +2,13 @@
 
 use vmm_server::run::{Cause, Next};
 use vtx::{
-    exit::{EntryFailure, Exit},
+    event::{Event, Exception},
+    exit::{EntryFailure, Exit, RawExit},
     gpr::Gprs,
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::fake::{TSC, answer, guest, raw, reason};
+use crate::fake::{RIP, TSC, answer, guest, raw, reason};
 
 fn msr(reason: u32, number: u64, high: u64, low: u64) -> (Next, u64, u64) {
     let mut guest = guest();
@@ -153,4 +154,23 @@ fn dr4_is_dr6_until_cr4_de_takes_it_away() {
         assert_eq!(answer(&mut guest, raw(reason::DR, debug(dr, true), Gprs::default())), Next::UNDEFINED);
     }
     assert_eq!(answer(&mut guest, raw(reason::DR, debug(6, true), Gprs::default())), Next::Skip);
+}
+
+#[test]
+fn a_single_step_is_noted_in_dr6_and_given_to_the_guest() {
+    const BS: u64 = 1 << 14;
+    let mut guest = guest();
+    guest.cpu.vmcs.write(VmcsField::ExitInterruptionInfo, 0x8000_0301);
+    let next = answer(&mut guest, raw(0, BS, Gprs::default()));
+    assert_eq!(next, Next::Raise(Event::Exception(Exception::Debug)));
+    assert_eq!((guest.debug[6], guest.cpu.exit.rip), (0xffff_4ff0, RIP));
+}
+
+#[test]
+fn int1_is_stepped_past_and_sets_no_bit() {
+    let mut guest = guest();
+    guest.cpu.vmcs.write(VmcsField::ExitInterruptionInfo, 0x8000_0501);
+    let exit = RawExit { instruction_len: 1, ..raw(0, 0, Gprs::default()) };
+    assert_eq!(answer(&mut guest, exit), Next::Raise(Event::Exception(Exception::Debug)));
+    assert_eq!((guest.debug[6], guest.cpu.exit.rip), (0xffff_0ff0, RIP + 1));
 }
