@@ -29,6 +29,7 @@ pub fn all() -> Vec<Test> {
         test("triple-fault", triple_fault),
         test("resets", resets),
         test("a-spinning-guest-stops-nobody", spin),
+        test("a-guest-that-floods-a-port-stops-nobody", flood),
     ]
 }
 
@@ -226,11 +227,19 @@ fn resets(context: &Context) -> Result<Outcome> {
     passed()
 }
 
-/// Beside a guest that spins with interrupts off, another one's timer, console and power switch work.
 fn spin(context: &Context) -> Result<Outcome> {
-    let description = tiny::system(&context.project, &["spin", "ticking"])?;
+    beside(context, "spin", "guest: spins")
+}
+
+fn flood(context: &Context) -> Result<Outcome> {
+    beside(context, "flood", "guest: floods")
+}
+
+/// Beside a guest that holds the processor as well as it can, another one's timer, console and power switch work.
+fn beside(context: &Context, guest: &str, started: &str) -> Result<Outcome> {
+    let description = tiny::system(&context.project, &[guest, "ticking"])?;
     let mut machine = context.boot(&description.to_string_lossy(), Build::Release)?;
-    for text in ["guest: spins", "guest: right", "ticking has powered off"] {
+    for text in [started, "guest: right", "ticking has powered off"] {
         machine.console.rewind();
         machine.console.expect(text, LIMIT).map_err(|failure| {
             miette!("{failure} before `{text}`:\n{}", String::from_utf8_lossy(&machine.console.transcript()))
