@@ -1,0 +1,86 @@
+//! The guest's console, both ways: nothing is lost, and the keys that a terminal knows do their work.
+
+use std::io::Write as _;
+
+use miette::{IntoDiagnostic, Result, ensure, miette};
+use sha2::{Digest, Sha256};
+
+use super::{ask, boot, expect, power_off, wait_for_shell};
+use crate::bochs::Machine;
+use crate::test::{Context, Group, Outcome, Test};
+
+pub fn all() -> Vec<Test> {
+    vec![Test { group: Group::Boots, name: "console-loses-nothing-and-knows-its-keys", run: console }]
+}
+
+/// Bytes pasted at once.
+const PASTED: usize = 10_000;
+/// Bytes of random data printed as base64: 100 KB of text.
+const PRINTED: usize = 75_000;
+const CTRL_C: &[u8] = b"\x03";
+const CTRL_Z: &[u8] = b"\x1a";
+
+fn console(context: &Context) -> Result<Outcome> {
+    let mut machine = boot(context, "marks")?;
+    interrupt(&mut machine)?;
+    job_control(&mut machine)?;
+    paste(&mut machine)?;
+    print(&mut machine)?;
+    power_off(&mut machine)?;
+    Ok(Outcome::Passed(String::new()))
+}
+
+/// Types a line whose command says `ready` before it waits: spelled so that the terminal's echo does not say it.
+fn start(machine: &mut Machine, command: &str) -> Result<()> {
+    wait_for_shell(machine)?;
+    machine.console.skip();
+    machine.console.send(format!("echo re\"\"ady; {command}\r").as_bytes()).into_diagnostic()?;
+    expect(machine, "ready\r\n").map(|_| ())
+}
+
+fn interrupt(machine: &mut Machine) -> Result<()> {
+    start(machine, "sleep 1000")?;
+    machine.console.send(CTRL_C).into_diagnostic()?;
+    wait_for_shell(machine)?;
+    machine.console.send(b"echo sta\"\"tus $?\r").into_diagnostic()?;
+    // 128 and SIGINT.
+    expect(machine, "status 130\r\n").map(|_| ())
+}
+
+fn job_control(machine: &mut Machine) -> Result<()> {
+    start(machine, "sleep 1000")?;
+    machine.console.send(CTRL_Z).into_diagnostic()?;
+    let jobs = ask(machine, "jobs")?;
+    ensure!(jobs.contains("Stopped") && jobs.contains("sleep 1000"), "after Ctrl-Z, jobs: {jobs:?}");
+    machine.console.skip();
+    machine.console.send(b"fg\r").into_diagnostic()?;
+    expect(machine, "sleep 1000\r\n")?;
+    machine.console.send(CTRL_C).into_diagnostic()?;
+    let jobs = ask(machine, "jobs")?;
+    ensure!(jobs.is_empty(), "after fg and Ctrl-C, jobs: {jobs:?}");
+    Ok(())
+}
+
+/// Every byte value, as fast as the emulated line takes it.
+fn paste(machine: &mut Machine) -> Result<()> {
+    let bytes: Vec<u8> = (0..PASTED as u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 23) as u8).collect();
+    start(machine, &format!("stty raw -echo; echo o\"\"pen; head -c {PASTED} | sha256sum; stty sane"))?;
+    expect(machine, "open")?;
+    let mut keyboard = machine.console.keyboard().ok_or_else(|| miette!("no keyboard"))?;
+    keyboard.write_all(&bytes).into_diagnostic()?;
+    let seen = expect(machine, "  -")?;
+    ensure!(seen.trim() == sha256(&bytes), "{PASTED} bytes arrived changed: {seen}");
+    wait_for_shell(machine)
+}
+
+fn print(machine: &mut Machine) -> Result<()> {
+    let sum = ask(machine, &format!("head -c {PRINTED} /dev/urandom | base64 > /tmp/text; sha256sum /tmp/text"))?;
+    let text = ask(machine, "cat /tmp/text")?;
+    let same = sum.starts_with(&sha256(text.as_bytes()));
+    ensure!(same, "{} bytes arrived of about {}", text.len(), PRINTED / 3 * 4);
+    Ok(())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,46 @@
+//! Systems that differ from the minimal one: a kernel that unpacks itself, two guests, kernels that are none.
+
+use miette::{IntoDiagnostic, Result, ensure};
+
+use super::{LIMIT, ask, boot, description, power_off, transcript};
+use crate::kernel::Build;
+use crate::test::{Context, Group, Outcome, Test, passed};
+
+pub fn all() -> Vec<Test> {
+    let test = |name, run| Test { group: Group::Boots, name, run };
+    vec![
+        test("a-bzimage-decompresses-itself", decompresses_itself),
+        test("two-guests-reach-their-shells", two_guests),
+        Test { group: Group::Spec, name: "a-wrong-kernel-file-is-named", run: wrong_kernels },
+    ]
+}
+
+/// Two thousand million instructions, and then as ever.
+fn decompresses_itself(context: &Context) -> Result<Outcome> {
+    let mut machine = boot(context, "decompress-in-guest")?;
+    let cmdline = ask(&mut machine, "cat /proc/cmdline")?;
+    ensure!(cmdline.contains("console=ttyS0"), "/proc/cmdline: {cmdline}");
+    power_off(&mut machine)?;
+    passed()
+}
+
+fn two_guests(context: &Context) -> Result<Outcome> {
+    let mut machine = context.boot(&description(context, "two-guests").to_string_lossy(), Build::Release)?;
+    for guest in ["first", "second"] {
+        machine.console.rewind();
+        let shell = format!("{guest}: portcullis:/# ");
+        let waited = machine.console.expect(&shell, LIMIT);
+        waited.into_diagnostic().map_err(|error| error.wrap_err(transcript(&machine)))?;
+    }
+    passed()
+}
+
+fn wrong_kernels(context: &Context) -> Result<Outcome> {
+    for (system, file) in [("missing-kernel", "no-such-bzImage"), ("not-a-kernel", "not-a-kernel.toml")] {
+        let built = context.image(&description(context, system).to_string_lossy(), Build::Release);
+        let Err(error) = built else { miette::bail!("{system} was built") };
+        let error = format!("{error:?}");
+        ensure!(error.contains(file), "the error does not name {file}:\n{error}");
+    }
+    passed()
+}
