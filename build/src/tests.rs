@@ -6,10 +6,11 @@ mod components;
 mod guest;
 mod guests;
 mod host;
+mod kernel;
 
 use crate::test::Test;
 
 /// Every test.
 pub fn all() -> Vec<Test> {
-    [checks::all(), host::all(), guest::all(), components::all(), guests::all(), boots::all()].concat()
+    [checks::all(), host::all(), guest::all(), components::all(), kernel::all(), guests::all(), boots::all()].concat()
 }

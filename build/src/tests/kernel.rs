@@ -1,0 +1,69 @@
+//! The kernel's mended defects: tests/kernel as the root task, on both kernels in Bochs. It judges by itself; what only the
+//! emulator sees is in its log.
+
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, ensure, miette};
+
+use crate::bochs::log::Ending;
+use crate::bochs::{Machine, Options, last_lines, log};
+use crate::kernel::Build;
+use crate::test::{Context, Group, Outcome, Test};
+use crate::{image, iso};
+
+/// The tests of this file.
+pub fn all() -> Vec<Test> {
+    let test = |name, run| Test { group: Group::Components, name, run };
+    vec![
+        test("kernel-mended-defects-debug", |context| mended_defects(context, Build::Debug)),
+        test("kernel-mended-defects-release", |context| mended_defects(context, Build::Release)),
+    ]
+}
+
+/// How long all checks may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn mended_defects(context: &Context, build: Build) -> Result<Outcome> {
+    if std::env::var_os("SEL4_PREFIX").is_some() {
+        return Ok(Outcome::Skipped("SEL4_PREFIX names a kernel that was not made from our patches".into()));
+    }
+    let mut machine = boot(context, build)?;
+    let ending = machine.wait(LIMIT)?;
+    let text = String::from_utf8_lossy(&machine.console.transcript()).replace('\r', "");
+    let last = last_lines(text.as_bytes(), 12);
+    match ending {
+        Some(Ending::PowerOff) => {}
+        Some(other) => return Err(machine.why(&other)),
+        None => return Err(miette!("the checks do not come to an end; the last lines:\n{last}")),
+    }
+    let failed: Vec<&str> = text.lines().filter(|line| line.starts_with("FAIL ")).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    let verdict = text.lines().find_map(|line| line.strip_prefix("verdict: "));
+    let verdict = verdict.ok_or_else(|| miette!("no verdict; the last lines:\n{last}"))?;
+    let passed = text.lines().filter(|line| line.starts_with("ok   ")).count();
+    ensure!(passed > 0 && verdict == format!("{passed} passed, 0 failed"), "{passed} lines of success, but: {verdict}");
+    no_invalid_invept(&machine)?;
+    Ok(Outcome::Passed(format!("{passed} checks")))
+}
+
+fn boot(context: &Context, build: Build) -> Result<Machine> {
+    let prefix = context.prefix(build)?;
+    let built = image::cargo_build(&context.project, &["kernel-tests"], &prefix, build)?;
+    let root_task = built.get("kernel-tests").ok_or_else(|| miette!("cargo built no kernel-tests"))?;
+    let name = format!("kernel-tests-{}", build.name());
+    let dir = context.project.images(&name);
+    std::fs::create_dir_all(&dir).into_diagnostic()?;
+    let iso = iso::make(&prefix.kernel(), root_task, &dir)?;
+    let mut options = Options::new(&format!("test-{name}"), &iso);
+    options.memory_mib = 512;
+    options.input = false;
+    Machine::boot(&context.project, &options)
+}
+
+/// Patch 0005: an INVEPT that fails has no effect that a program on this emulator could see, but a line in the log.
+fn no_invalid_invept(machine: &Machine) -> Result<()> {
+    let log = machine.log();
+    let invalid = log.lines().filter_map(log::line).filter(|line| line.text.starts_with("INVEPT: ")).count();
+    ensure!(invalid == 0, "the kernel flushes nothing: {invalid} lines \"INVEPT: ...\" in the emulator's log");
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The workbench: memory, slots, and the objects that checks make of them. Nothing is handed back but what a check deletes
+//! itself: there is enough for all.
+
+use core::array;
+use core::ops::Range;
+
+use sel4::cap::{self, Cap, cap_type};
+use sel4::init_thread::slot;
+use sel4::{
+    AbsoluteCPtr, BootInfoPtr, CNodeCapData, CPtr, CPtrWithDepth, CapRights, GRANULE_BITS, GRANULE_SIZE,
+    ObjectBlueprint, Result, VmAttributes, Word,
+};
+use sel4_root_task::Scratch;
+
+/// log2 of the bytes of a VCPU.
+pub const VCPU_BITS: usize = ObjectBlueprint::VCpu.physical_size_bits();
+const VCPU_FRAMES: usize = 1 << (VCPU_BITS - GRANULE_BITS);
+
+/// Our own thread.
+pub const SELF: cap::Tcb = slot::TCB.cap();
+
+/// Types of capabilities whose objects are made of memory, and always of the same amount.
+pub trait Object {
+    /// What to ask the kernel for.
+    const BLUEPRINT: ObjectBlueprint;
+}
+
+macro_rules! objects {
+    ($($kind:ident)*) => { $(impl Object for cap_type::$kind { const BLUEPRINT: ObjectBlueprint = ObjectBlueprint::$kind; })* };
+}
+
+objects! { Endpoint Tcb VSpace Pdpt PageDirectory PageTable Granule VCpu EptPml4 EptPdpt EptPageDirectory EptPageTable }
+
+/// Memory, slots, and a place to look into frames.
+pub struct Bench {
+    memory: cap::Untyped,
+    empty: Range<usize>,
+    cnode_bits: u8,
+    /// For the contents of frames that are not mapped.
+    pub scratch: Scratch,
+}
+
+impl Bench {
+    /// With the largest piece of RAM there is.
+    pub fn new(bootinfo: BootInfoPtr) -> Self {
+        let ram = bootinfo.untyped_list().filter(|untyped| !untyped.is_device);
+        Self {
+            memory: ram.max_by_key(|untyped| untyped.size_bits).expect("there is RAM").cap,
+            empty: bootinfo.empty(),
+            cnode_bits: bootinfo.init_thread_cnode_size_bits() as u8,
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// The address of an empty slot.
+    pub fn empty_slot(&mut self) -> CPtr {
+        CPtr::from_bits(self.empty.next().expect("a slot is left") as Word)
+    }
+
+    /// A new object.
+    pub fn make<T: Object>(&mut self) -> Result<Cap<T>> {
+        self.make_of(self.memory)
+    }
+
+    /// A new object, of this memory.
+    pub fn make_of<T: Object>(&mut self, memory: cap::Untyped) -> Result<Cap<T>> {
+        let cap = Cap::from_cptr(self.empty_slot());
+        remake(cap, memory)?;
+        Ok(cap)
+    }
+
+    /// Memory of 2^`bits` bytes.
+    pub fn memory(&mut self, bits: usize) -> Result<cap::Untyped> {
+        let cap = cap::Untyped::from_cptr(self.empty_slot());
+        retype(self.memory, ObjectBlueprint::Untyped { size_bits: bits }, cap)?;
+        Ok(cap)
+    }
+
+    /// A second capability to the same object.
+    pub fn copy<T>(&mut self, original: Cap<T>) -> Result<Cap<T>> {
+        let copy = Cap::from_cptr(self.empty_slot());
+        slot_of(copy).copy(&slot_of(original), CapRights::all())?;
+        Ok(copy)
+    }
+
+    /// A capability to these ports.
+    pub fn ports(&mut self, first: u16, last: u16) -> Result<cap::IoPort> {
+        let ports = cap::IoPort::from_cptr(self.empty_slot());
+        sel4::ioport::ioport_issue(first, last, &slot_of(ports))?;
+        Ok(ports)
+    }
+
+    /// Makes frames of all of this memory, which a VCPU has filled.
+    pub fn frames_of(&mut self, memory: cap::Untyped) -> Result<[cap::Granule; VCPU_FRAMES]> {
+        let frames = array::from_fn(|_| cap::Granule::from_cptr(self.empty_slot()));
+        frames.into_iter().try_for_each(|frame| remake(frame, memory))?;
+        Ok(frames)
+    }
+
+    /// How many bytes of these frames are not zero.
+    pub fn used_bytes(&mut self, frames: &[cap::Granule]) -> Result<usize> {
+        let mut page = [0; GRANULE_SIZE];
+        let mut used = 0;
+        for &frame in frames {
+            self.scratch.read(frame, 0, &mut page)?;
+            used += page.iter().filter(|byte| **byte != 0).count();
+        }
+        Ok(used)
+    }
+
+    /// An address space with the tables for one page, at `address`.
+    pub fn space(&mut self, address: Word) -> Result<cap::VSpace> {
+        let space: cap::VSpace = self.make()?;
+        slot::ASID_POOL.cap().asid_pool_assign(space)?;
+        self.make::<cap_type::Pdpt>()?.pdpt_map(space, address, VmAttributes::DEFAULT)?;
+        self.make::<cap_type::PageDirectory>()?.page_directory_map(space, address, VmAttributes::DEFAULT)?;
+        self.make::<cap_type::PageTable>()?.page_table_map(space, address, VmAttributes::DEFAULT)?;
+        Ok(space)
+    }
+
+    /// Our own CSpace, for another thread.
+    pub fn cspace(&self) -> (cap::CNode, CNodeCapData) {
+        (slot::CNODE.cap(), CNodeCapData::skip_high_bits(self.cnode_bits))
+    }
+}
+
+/// Makes an object of memory into an empty slot of our choice.
+pub fn remake<T: Object>(cap: Cap<T>, memory: cap::Untyped) -> Result<()> {
+    retype(memory, T::BLUEPRINT, cap)
+}
+
+fn retype<T>(memory: cap::Untyped, blueprint: ObjectBlueprint, to: Cap<T>) -> Result<()> {
+    let cnode = slot::CNODE.cap().absolute_cptr(CPtrWithDepth::EMPTY);
+    memory.untyped_retype(&blueprint, &cnode, to.bits() as usize, 1)
+}
+
+/// Where a capability is.
+pub fn slot_of<T>(cap: Cap<T>) -> AbsoluteCPtr {
+    slot::CNODE.cap().absolute_cptr(cap)
+}
+
+/// Empties its slot. That of a deleted capability stays empty.
+pub fn delete<T>(cap: Cap<T>) -> Result<()> {
+    slot_of(cap).delete()
+}

@@ -1,0 +1,150 @@
+//! A guest of a few bytes: 32-bit code at guest-physical address 0, flat segments, the first 4 MiB mapped to themselves.
+//! Its page directory is the next page, and there is no other memory.
+
+use sel4::cap::{self, cap_type};
+use sel4::{CapRights, EptAttributes, Error, Result, VmEnter, VmEnterResult, Word, init_thread};
+use vtx::cr::{cr0, cr4};
+use vtx::start::{self, Start};
+use vtx::vmcs::{PrimaryControls, Vmcs, VmcsField as F};
+
+use crate::bench::{Bench, SELF, delete};
+
+/// Reasons of VM exits (SDM volume 3, appendix "VMX Basic Exit Reasons").
+pub mod reason {
+    pub const HLT: u32 = 12;
+    pub const PORT: u32 = 30;
+    pub const BAD_GUEST_STATE: u32 = 33;
+    pub const EPT_VIOLATION: u32 = 48;
+    /// What the kernel says when an entry came to nothing.
+    pub const NOT_ENTERED: u32 = u32::MAX;
+}
+
+/// `hlt`.
+pub const HALT: [u8; 1] = [0xf4];
+/// `jmp` to itself.
+pub const SPIN: [u8; 2] = [0xeb, 0xfe];
+
+/// Guest-physical address of the page directory.
+const DIRECTORY: Word = 0x1000;
+/// An entry of it: a page of 4 MiB at 0, present and writable.
+const LARGE_PAGE: [u8; 4] = [0x83, 0, 0, 0];
+
+/// A guest. Dropped, its VCPU is deleted.
+pub struct Guest {
+    /// Its processor.
+    pub vcpu: cap::VCpu,
+    /// Its address space.
+    pub ept: cap::EptPml4,
+    /// The page with its code. This capability is not mapped, so `Scratch` can look.
+    pub code: cap::Granule,
+}
+
+/// An exit.
+pub struct Exit {
+    /// Why.
+    pub reason: u32,
+    /// The instruction behind the one that exited.
+    pub next: Word,
+    /// The guest's EAX.
+    pub eax: Word,
+}
+
+impl Guest {
+    /// A guest for our own thread.
+    pub fn new(bench: &mut Bench, code: &[u8]) -> Result<Self> {
+        Self::of_thread(bench, SELF, code)
+    }
+
+    /// A guest for this thread.
+    pub fn of_thread(bench: &mut Bench, tcb: cap::Tcb, code: &[u8]) -> Result<Self> {
+        let vcpu = bench.make()?;
+        Self::with(bench, vcpu, tcb, code)
+    }
+
+    /// A guest with this VCPU, for this thread.
+    pub fn with(bench: &mut Bench, vcpu: cap::VCpu, tcb: cap::Tcb, code: &[u8]) -> Result<Self> {
+        let guest = Self { vcpu, ept: bench.make()?, code: bench.make()? };
+        init_thread::slot::ASID_POOL.cap().asid_pool_assign(guest.ept)?;
+        bench.make::<cap_type::EptPdpt>()?.ept_pdpt_map(guest.ept, 0, EptAttributes::DEFAULT)?;
+        bench.make::<cap_type::EptPageDirectory>()?.ept_page_directory_map(guest.ept, 0, EptAttributes::DEFAULT)?;
+        bench.make::<cap_type::EptPageTable>()?.ept_page_table_map(guest.ept, 0, EptAttributes::DEFAULT)?;
+        let directory: cap::Granule = bench.make()?;
+        bench.scratch.write(directory, 0, &LARGE_PAGE)?;
+        bench.scratch.write(guest.code, 0, code)?;
+        guest.map(directory, DIRECTORY)?;
+        guest.map(bench.copy(guest.code)?, 0)?;
+        guest.bind(tcb)?;
+        guest.reset()?;
+        Ok(guest)
+    }
+
+    /// Gives it memory.
+    pub fn map(&self, frame: cap::Granule, gpa: Word) -> Result<()> {
+        frame.frame_map_ept(self.ept, gpa, CapRights::read_write(), EptAttributes::DEFAULT)
+    }
+
+    /// Gives it to a thread.
+    pub fn bind(&self, tcb: cap::Tcb) -> Result<()> {
+        tcb.tcb_set_ept_root(self.ept)?;
+        self.vcpu.vcpu_set_tcb(tcb)
+    }
+
+    /// Sets its registers.
+    pub fn reset(&self) -> Result<()> {
+        let mut fields = Fields { vcpu: self.vcpu, refused: None };
+        start::set(&mut fields, &Start { code: 0x08, data: 0x10, gdt: (0, 0xffff), preemption: u32::MAX });
+        fields.write(F::GuestTrSelector, 0x18);
+        // With IF set: Bochs holds interrupts back from a guest that enters without, also where they are to exit.
+        fields.write(F::GuestRflags, 0x202);
+        fields.write(F::GuestCr0, cr0::PG | cr0::NE | cr0::ET | cr0::PE);
+        fields.write(F::GuestCr3, DIRECTORY);
+        fields.write(F::GuestCr4, cr4::PSE | cr4::OSFXSR);
+        fields.refused.map_or(Ok(()), Err)
+    }
+
+    /// What to enter it with: at `rip`, with HLT exiting.
+    pub fn entry(rip: Word) -> VmEnter {
+        VmEnter { rip, primary_controls: PrimaryControls::HLT.bits().into(), entry_info: 0 }
+    }
+
+    /// Runs it in our own thread, from `rip` on, until it exits.
+    pub fn enter(&self, rip: Word) -> Exit {
+        match self.vcpu.vm_enter(&Self::entry(rip)) {
+            VmEnterResult::Fault(exit) => Exit {
+                reason: exit.reason as u32,
+                next: exit.guest.rip + exit.instruction_length(),
+                eax: exit.registers().eax,
+            },
+            VmEnterResult::Signal { guest, .. } => {
+                unreachable!("nothing is bound to this thread; rip {:#x}", guest.rip)
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Empty, if the check has deleted it.
+        let _ = delete(self.vcpu);
+    }
+}
+
+struct Fields {
+    vcpu: cap::VCpu,
+    refused: Option<Error>,
+}
+
+impl Vmcs for Fields {
+    fn read(&mut self, field: F) -> u64 {
+        self.vcpu.vcpu_read_vmcs(field as u32).unwrap_or_else(|error| {
+            self.refused = Some(error);
+            0
+        })
+    }
+
+    fn write(&mut self, field: F, value: u64) {
+        if let Err(error) = self.vcpu.vcpu_write_vmcs(field as u32, value) {
+            self.refused = Some(error);
+        }
+    }
+}

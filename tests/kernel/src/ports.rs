@@ -1,0 +1,71 @@
+//! I/O ports that a guest may use without an exit.
+
+use crate::bench::{Bench, SELF, VCPU_BITS, delete};
+use crate::check::{Check, Outcome, expect};
+use crate::guest::{Guest, HALT, reason};
+
+/// The checks of this file.
+pub const CHECKS: &[Check] = &[
+    Check { patch: "0010", name: "a range of ports may end at 0xffff", run: a_range_may_end_at_ffff },
+    Check { patch: "0011", name: "a port enabled before the first entry is open", run: an_enabled_port_is_open },
+    Check {
+        patch: "0011",
+        name: "a port deleted before the first entry is closed",
+        run: deleted_before_the_first_entry,
+    },
+    Check { patch: "0011", name: "a port deleted later is closed", run: deleted_later },
+    Check { patch: "0009", name: "deleting a port leaves a former VCPU's memory alone", run: former_vcpu },
+];
+
+/// `out 0x80, al; hlt`. Nothing listens at this port.
+const OUT: [u8; 3] = [0xe6, 0x80, 0xf4];
+const PORT: u16 = 0x80;
+
+/// 0010: the kernel would count for ever.
+fn a_range_may_end_at_ffff(bench: &mut Bench) -> Outcome {
+    let guest = Guest::new(bench, &HALT)?;
+    expect("the end of all ports", guest.vcpu.vcpu_disable_io_port(0xfff0, 0xffff), Ok(()))?;
+    expect("all ports", guest.vcpu.vcpu_disable_io_port(0, 0xffff), Ok(()))?;
+    expect("reason of the exit", guest.enter(0).reason, reason::HLT)
+}
+
+/// 0011: what the others are compared with.
+fn an_enabled_port_is_open(bench: &mut Bench) -> Outcome {
+    let guest = Guest::new(bench, &OUT)?;
+    let port = bench.ports(PORT, PORT)?;
+    guest.vcpu.vcpu_enable_io_port(port, PORT, PORT)?;
+    expect("reason of the exit", guest.enter(0).reason, reason::HLT)
+}
+
+/// 0011: the kernel closes ports by a number that a VCPU used to get at its first entry.
+fn deleted_before_the_first_entry(bench: &mut Bench) -> Outcome {
+    let guest = Guest::new(bench, &OUT)?;
+    let port = bench.ports(PORT, PORT)?;
+    guest.vcpu.vcpu_enable_io_port(port, PORT, PORT)?;
+    delete(port)?;
+    expect("reason of the exit", guest.enter(0).reason, reason::PORT)
+}
+
+/// 0011: a guest that has run; and the capability goes with the one that it was copied from.
+fn deleted_later(bench: &mut Bench) -> Outcome {
+    let guest = Guest::new(bench, &OUT)?;
+    let port = bench.ports(PORT, PORT)?;
+    guest.vcpu.vcpu_enable_io_port(port, PORT, PORT)?;
+    expect("reason of the exit with the capability", guest.enter(0).reason, reason::HLT)?;
+    delete(port)?;
+    expect("reason of the exit without", guest.enter(0).reason, reason::PORT)
+}
+
+/// 0009: a port's capability remembers the VCPU by its number, which must not lead to what has become of its memory.
+fn former_vcpu(bench: &mut Bench) -> Outcome {
+    let memory = bench.memory(VCPU_BITS)?;
+    let vcpu = bench.make_of(memory)?;
+    let guest = Guest::with(bench, vcpu, SELF, &HALT)?;
+    expect("reason of the exit", guest.enter(0).reason, reason::HLT)?;
+    let ports = bench.ports(0x80, 0x8f)?;
+    guest.vcpu.vcpu_enable_io_port(ports, 0x80, 0x8f)?;
+    drop(guest);
+    let frames = bench.frames_of(memory)?;
+    delete(ports)?;
+    expect("bytes written to frames that were a VCPU", bench.used_bytes(&frames)?, 0)
+}
