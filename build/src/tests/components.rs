@@ -30,7 +30,7 @@ pub fn all() -> Vec<Test> {
 }
 
 /// How long a part of a test may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(180);
 
 fn description(context: &Context, name: &str) -> PathBuf {
     context.project.root.join("tests/systems").join(name).with_extension("toml")
@@ -143,7 +143,7 @@ fn faults(context: &Context) -> Result<Outcome> {
     // root-task's lines may come in the middle of those of others.
     let torn: String = text.lines().filter(|line| !line.is_empty() && !line.starts_with("root-task: ")).collect();
     ensure!(!torn.contains("still there"), "a process went on after its fault:\n{text}");
-    ensure!(lines(&text, "panic").any(|line| line.contains("on purpose")), "the panic's message is missing");
+    ensure!(torn.contains("on purpose"), "the panic's message is missing");
     restarted(&text)?;
     let checks = verdict(&text, "witness")?;
     Ok(Outcome::Passed(format!("{} faults, 3 restarts, then {checks} checks", FAULTS.len())))
@@ -214,7 +214,7 @@ fn capabilities(context: &Context) -> Result<Outcome> {
     }
     let minimal = host::plan(&host::load(&context.project.system("minimal")?)?)?;
     let mut machine = context.boot_with("minimal", Build::Debug, |options| options.input = false)?;
-    notes.push(verified(&until(&mut machine, "root-task: verified: ")?, &minimal)?);
+    notes.push(verified(&until(&mut machine, "root-task: checked: ")?, &minimal)?);
     Ok(Outcome::Passed(notes.join("; ")))
 }
 
@@ -228,7 +228,7 @@ fn verified(text: &str, spec: &Spec) -> Result<String> {
     let cnodes = spec.objects.iter().filter(|object| matches!(object.kind, Kind::CNode { .. })).count();
     let count = spec.caps.len();
     let line = format!(
-        "verified: {count} capabilities of the type that the specification says, {} slots of {cnodes} CNodes empty",
+        "checked: {count} capabilities of the type that the specification says, {} slots of {cnodes} CNodes empty",
         slots - count
     );
     ensure!(lines(text, "root-task").any(|found| found == line), "root-task did not print `{line}`");

@@ -18,7 +18,7 @@ pub fn foreign(verdict: &mut Verdict) {
     verdict.equal("lines of its own", server.lines(), Ok(0));
     for line in 0..=u8::MAX {
         let expected = if line < LINES { Error::NotOwner } else { Error::NoSuchLine };
-        if line < 4 || line > 250 {
+        if !(4..=250).contains(&line) {
             verdict.equal("a line of another's", server.claim(line), Err(expected));
         }
     }
