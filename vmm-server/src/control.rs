@@ -2,14 +2,12 @@
 
 use vtx::{
     cr::{Program, Real, Refusal, pdpte_is_valid},
-    exit::{Cr, CrAccess},
     event::Event,
+    exit::{Cr, CrAccess},
     vmcs::{PrimaryControls, Vmcs, VmcsField},
 };
 
-use crate::{
-    run::{Cause, Guest, Next},
-};
+use crate::run::{Cause, Guest, Next};
 
 /// Width of a guest-physical address here: no guest reaches beyond 4 GiB.
 const ADDRESS_BITS: u32 = 36;

@@ -43,10 +43,7 @@ pub struct PageFault {
 impl PageFault {
     /// The error code.
     pub const fn error_code(&self) -> u32 {
-        self.protection as u32
-            | (self.write as u32) << 1
-            | (self.user as u32) << 2
-            | (self.reserved as u32) << 3
+        self.protection as u32 | (self.write as u32) << 1 | (self.user as u32) << 2 | (self.reserved as u32) << 3
     }
 }
 
@@ -66,11 +63,7 @@ pub fn translate(
     intent: Intent,
     mut read: impl FnMut(u64, EntrySize) -> Option<u64>,
 ) -> Result<u64, PageFault> {
-    let walk = Walk {
-        root,
-        linear: linear.into(),
-        intent,
-    };
+    let walk = Walk { root, linear: linear.into(), intent };
     match root.paging {
         Paging::Off => Ok(linear.into()),
         Paging::Bits32 { large } => walk.bits32(large, |at| read(at, EntrySize::Four)),
@@ -94,11 +87,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn bits32(
-        &self,
-        large: bool,
-        mut read: impl FnMut(u64) -> Option<u64>,
-    ) -> Result<u64, PageFault> {
+    fn bits32(&self, large: bool, mut read: impl FnMut(u64) -> Option<u64>) -> Result<u64, PageFault> {
         let directory = self.root.cr3 & 0xffff_f000;
         let pde = self.entry(read(directory + (self.linear >> 22 << 2)), 0)?;
         if large && pde & LARGE != 0 {
@@ -108,52 +97,34 @@ impl Walk<'_> {
             let high = (pde >> 13 & 0xff) << 32;
             return Ok(high | pde & 0xffc0_0000 | self.linear & 0x3f_ffff);
         }
-        let pte = self.entry(
-            read((pde & 0xffff_f000) + (self.linear >> 12 & 0x3ff) * 4),
-            0,
-        )?;
+        let pte = self.entry(read((pde & 0xffff_f000) + (self.linear >> 12 & 0x3ff) * 4), 0)?;
         self.check(pde & pte)?;
         Ok(pte & 0xffff_f000 | self.linear & 0xfff)
     }
 
     fn pae(&self, mut read: impl FnMut(u64) -> Option<u64>) -> Result<u64, PageFault> {
         // The processor has these four in registers, checked when CR3 was loaded.
-        let pdpte = self.entry(
-            read((self.root.cr3 & 0xffff_ffe0) + (self.linear >> 30) * 8),
-            PAE_RESERVED,
-        )?;
-        let pde = self.entry(
-            read((pdpte & PAE_ADDRESS) + (self.linear >> 21 & 0x1ff) * 8),
-            PAE_RESERVED,
-        )?;
+        let pdpte = self.entry(read((self.root.cr3 & 0xffff_ffe0) + (self.linear >> 30) * 8), PAE_RESERVED)?;
+        let pde = self.entry(read((pdpte & PAE_ADDRESS) + (self.linear >> 21 & 0x1ff) * 8), PAE_RESERVED)?;
         if pde & LARGE != 0 {
             self.refuse_reserved(pde, 0x1f_e000)?;
             self.check(pde)?;
             return Ok(pde & PAE_ADDRESS & !0x1f_ffff | self.linear & 0x1f_ffff);
         }
-        let pte = self.entry(
-            read((pde & PAE_ADDRESS) + (self.linear >> 12 & 0x1ff) * 8),
-            PAE_RESERVED,
-        )?;
+        let pte = self.entry(read((pde & PAE_ADDRESS) + (self.linear >> 12 & 0x1ff) * 8), PAE_RESERVED)?;
         self.check(pde & pte)?;
         Ok(pte & PAE_ADDRESS | self.linear & 0xfff)
     }
 
     /// A present entry without reserved bits.
     fn entry(&self, entry: Option<u64>, reserved: u64) -> Result<u64, PageFault> {
-        let entry = entry
-            .filter(|entry| entry & PRESENT != 0)
-            .ok_or(self.fault(false, false))?;
+        let entry = entry.filter(|entry| entry & PRESENT != 0).ok_or(self.fault(false, false))?;
         self.refuse_reserved(entry, reserved)?;
         Ok(entry)
     }
 
     fn refuse_reserved(&self, entry: u64, reserved: u64) -> Result<(), PageFault> {
-        if entry & reserved == 0 {
-            Ok(())
-        } else {
-            Err(self.fault(true, true))
-        }
+        if entry & reserved == 0 { Ok(()) } else { Err(self.fault(true, true)) }
     }
 
     /// Whether the permissions, those of all levels and-ed together, allow the access.
@@ -167,11 +138,6 @@ impl Walk<'_> {
     }
 
     fn fault(&self, protection: bool, reserved: bool) -> PageFault {
-        PageFault {
-            protection,
-            write: self.intent.write,
-            user: self.intent.user,
-            reserved,
-        }
+        PageFault { protection, write: self.intent.write, user: self.intent.user, reserved }
     }
 }

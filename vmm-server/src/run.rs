@@ -165,7 +165,8 @@ impl<V: Vmcs> Guest<V> {
         match event::debug_exception(self.cpu.vmcs.read(VmcsField::ExitInterruptionInfo) as u32) {
             Some(DebugCause::Trap) => self.debug[6] |= self.cpu.exit.qualification & REASONS,
             Some(DebugCause::Int1) => self.cpu.skip(),
-            None => return Next::Reset(Cause::Unexpected(Exit::ExceptionOrNmi)),
+            // The kernel keeps #NM to itself, and no other exception exits: an NMI of the host's.
+            None => return Next::Retry,
         }
         Next::Raise(Event::Exception(Exception::Debug))
     }

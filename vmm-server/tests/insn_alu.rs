@@ -14,15 +14,15 @@ macro_rules! binary {
             result = a;
             let carry = carry as u8;
             macro_rules! run {
-                ($a:literal, $b:literal) => {
-                    // SAFETY: works on registers, and leaves the stack as it was.
-                    unsafe {
-                        asm!("add {c}, 255", concat!($op, " ", $a, ", ", $b), "pushfq", "pop {f}",
-                             c = inout(reg_byte) carry => _, a = inout(reg_abcd) result, b = in(reg_abcd) b,
-                             f = lateout(reg) flags)
+                        ($a:literal, $b:literal) => {
+                            // SAFETY: works on registers, and leaves the stack as it was.
+                            unsafe {
+                                asm!("add {c}, 255", concat!($op, " ", $a, ", ", $b), "pushfq", "pop {f}",
+                                     c = inout(reg_byte) carry => _, a = inout(reg_abcd) result, b = in(reg_abcd) b,
+                                     f = lateout(reg) flags)
+                            }
+                        };
                     }
-                };
-            }
             match width {
                 Width::Byte => run!("{a:l}", "{b:l}"),
                 Width::Word => run!("{a:x}", "{b:x}"),
@@ -50,14 +50,14 @@ macro_rules! unary {
             result = a;
             let carry = carry as u8;
             macro_rules! run {
-                ($a:literal) => {
-                    // SAFETY: works on registers, and leaves the stack as it was.
-                    unsafe {
-                        asm!("add {c}, 255", concat!($op, " ", $a), "pushfq", "pop {f}",
-                             c = inout(reg_byte) carry => _, a = inout(reg_abcd) result, f = lateout(reg) flags)
+                        ($a:literal) => {
+                            // SAFETY: works on registers, and leaves the stack as it was.
+                            unsafe {
+                                asm!("add {c}, 255", concat!($op, " ", $a), "pushfq", "pop {f}",
+                                     c = inout(reg_byte) carry => _, a = inout(reg_abcd) result, f = lateout(reg) flags)
+                            }
+                        };
                     }
-                };
-            }
             match width {
                 Width::Byte => run!("{a:l}"),
                 Width::Word => run!("{a:x}"),
@@ -78,21 +78,7 @@ fn width() -> impl Strategy<Value = Width> {
 
 /// Any number, and often one at the edge of a width.
 fn operand() -> impl Strategy<Value = u32> {
-    let edges = [
-        0u32,
-        1,
-        0xf,
-        0x10,
-        0x7f,
-        0x80,
-        0xff,
-        0x7fff,
-        0x8000,
-        0xffff,
-        0x7fff_ffff,
-        0x8000_0000,
-        u32::MAX,
-    ];
+    let edges = [0u32, 1, 0xf, 0x10, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fff_ffff, 0x8000_0000, u32::MAX];
     prop_oneof![any::<u32>(), prop::sample::select(edges.to_vec())]
 }
 
@@ -149,17 +135,8 @@ fn not_leaves_the_flags() {
 
 #[test]
 fn bits_go_to_carry_and_change() {
-    assert_eq!(
-        BitOperation::Test.apply(Width::Dword, 0x8000_0000, 31, 0),
-        (0x8000_0000, 1)
-    );
+    assert_eq!(BitOperation::Test.apply(Width::Dword, 0x8000_0000, 31, 0), (0x8000_0000, 1));
     assert_eq!(BitOperation::Set.apply(Width::Word, 0, 17, 1), (2, 0));
-    assert_eq!(
-        BitOperation::Reset.apply(Width::Dword, 0xff, 0, 0),
-        (0xfe, 1)
-    );
-    assert_eq!(
-        BitOperation::Complement.apply(Width::Dword, 0, 3, 0),
-        (8, 0)
-    );
+    assert_eq!(BitOperation::Reset.apply(Width::Dword, 0xff, 0, 0), (0xfe, 1));
+    assert_eq!(BitOperation::Complement.apply(Width::Dword, 0, 3, 0), (8, 0));
 }

@@ -62,41 +62,26 @@ fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
         Operation::Bit(BitOperation::Complement, _) => Mnemonic::Btc,
         Operation::Push => Mnemonic::Push,
         Operation::Pop => Mnemonic::Pop,
-        Operation::String(StringOperation::Move, _) => {
-            by_width(Mnemonic::Movsb, Mnemonic::Movsw, Mnemonic::Movsd)
-        }
-        Operation::String(StringOperation::Compare, _) => {
-            by_width(Mnemonic::Cmpsb, Mnemonic::Cmpsw, Mnemonic::Cmpsd)
-        }
-        Operation::String(StringOperation::Store, _) => {
-            by_width(Mnemonic::Stosb, Mnemonic::Stosw, Mnemonic::Stosd)
-        }
-        Operation::String(StringOperation::Load, _) => {
-            by_width(Mnemonic::Lodsb, Mnemonic::Lodsw, Mnemonic::Lodsd)
-        }
-        Operation::String(StringOperation::Scan, _) => {
-            by_width(Mnemonic::Scasb, Mnemonic::Scasw, Mnemonic::Scasd)
-        }
+        Operation::String(StringOperation::Move, _) => by_width(Mnemonic::Movsb, Mnemonic::Movsw, Mnemonic::Movsd),
+        Operation::String(StringOperation::Compare, _) => by_width(Mnemonic::Cmpsb, Mnemonic::Cmpsw, Mnemonic::Cmpsd),
+        Operation::String(StringOperation::Store, _) => by_width(Mnemonic::Stosb, Mnemonic::Stosw, Mnemonic::Stosd),
+        Operation::String(StringOperation::Load, _) => by_width(Mnemonic::Lodsb, Mnemonic::Lodsw, Mnemonic::Lodsd),
+        Operation::String(StringOperation::Scan, _) => by_width(Mnemonic::Scasb, Mnemonic::Scasw, Mnemonic::Scasd),
     }
 }
 
 /// The operand that is not memory, as iced has it.
 fn source(theirs: &Iced) -> Option<Source> {
-    (0..theirs.op_count())
-        .rev()
-        .find_map(|i| match theirs.op_kind(i) {
-            OpKind::Register => {
-                let register = theirs.op_register(i);
-                let high = matches!(
-                    register,
-                    Register::AH | Register::CH | Register::DH | Register::BH
-                );
-                let number = number(register);
-                Some(Source::Register(if high { number % 4 + 4 } else { number }))
-            }
-            OpKind::Memory => None,
-            _ => Some(Source::Immediate(theirs.immediate(i) as u32)),
-        })
+    (0..theirs.op_count()).rev().find_map(|i| match theirs.op_kind(i) {
+        OpKind::Register => {
+            let register = theirs.op_register(i);
+            let high = matches!(register, Register::AH | Register::CH | Register::DH | Register::BH);
+            let number = number(register);
+            Some(Source::Register(if high { number % 4 + 4 } else { number }))
+        }
+        OpKind::Memory => None,
+        _ => Some(Source::Immediate(theirs.immediate(i) as u32)),
+    })
 }
 
 /// What the two do not agree on, if anything.
@@ -108,10 +93,7 @@ fn check(agree: bool, on: &'static str) -> Verdict {
 
 fn agree(ours: &Instruction, theirs: &Iced) -> Verdict {
     check(usize::from(ours.length) == theirs.len(), "length")?;
-    check(
-        mnemonic(ours.operation, ours.width) == theirs.mnemonic(),
-        "mnemonic",
-    )?;
+    check(mnemonic(ours.operation, ours.width) == theirs.mnemonic(), "mnemonic")?;
     check(ours.width.bytes() == theirs.memory_size().size(), "width")?;
     match ours.operation {
         Operation::String(string, repeat) => agree_on_string(ours, string, repeat, theirs),
@@ -122,46 +104,27 @@ fn agree(ours: &Instruction, theirs: &Iced) -> Verdict {
     }
 }
 
-fn agree_on_string(
-    ours: &Instruction,
-    string: StringOperation,
-    repeat: Repeat,
-    theirs: &Iced,
-) -> Verdict {
+fn agree_on_string(ours: &Instruction, string: StringOperation, repeat: Repeat, theirs: &Iced) -> Verdict {
     let repeats = theirs.has_rep_prefix() || theirs.has_repne_prefix();
     check((repeat != Repeat::Once) == repeats, "repetition")?;
     if matches!(string, StringOperation::Compare | StringOperation::Scan) {
-        check(
-            (repeat == Repeat::WhileNotEqual) == theirs.has_repne_prefix(),
-            "kind of repetition",
-        )?;
+        check((repeat == Repeat::WhileNotEqual) == theirs.has_repne_prefix(), "kind of repetition")?;
     }
     if !matches!(string, StringOperation::Store | StringOperation::Scan) {
-        check(
-            ours.address.segment == segment(theirs.memory_segment()),
-            "segment",
-        )?;
+        check(ours.address.segment == segment(theirs.memory_segment()), "segment")?;
     }
     Ok(())
 }
 
 fn agree_on_source(operation: Operation, width: Width, theirs: &Iced) -> Verdict {
     let ours = match operation {
-        Operation::Load(r) | Operation::AluToRegister(_, r) | Operation::Exchange(r) => {
-            Some(Source::Register(r))
-        }
+        Operation::Load(r) | Operation::AluToRegister(_, r) | Operation::Exchange(r) => Some(Source::Register(r)),
         Operation::CompareExchange(r) | Operation::ExchangeAdd(r) => Some(Source::Register(r)),
         Operation::Extend { to, to_width, .. } => {
-            check(
-                to_width.bytes() == theirs.op_register(0).size(),
-                "destination's width",
-            )?;
+            check(to_width.bytes() == theirs.op_register(0).size(), "destination's width")?;
             Some(Source::Register(to))
         }
-        Operation::Store(s)
-        | Operation::AluToMemory(_, s)
-        | Operation::Test(s)
-        | Operation::Bit(_, s) => Some(s),
+        Operation::Store(s) | Operation::AluToMemory(_, s) | Operation::Test(s) | Operation::Bit(_, s) => Some(s),
         _ => None,
     };
     let mask = |s| match s {
@@ -174,24 +137,10 @@ fn agree_on_source(operation: Operation, width: Width, theirs: &Iced) -> Verdict
 fn agree_on_address(ours: &Address, theirs: &Iced) -> Verdict {
     let name = |register: Register| (register != Register::None).then(|| number(register));
     check(ours.base == name(theirs.memory_base()), "base")?;
-    check(
-        ours.index.map(|(n, _)| n) == name(theirs.memory_index()),
-        "index",
-    )?;
-    check(
-        ours.index
-            .is_none_or(|(_, shift)| 1 << shift == theirs.memory_index_scale()),
-        "scale",
-    )?;
-    let mask = if ours.size == Mode::Bits16 {
-        0xffff
-    } else {
-        0xffff_ffff
-    };
-    check(
-        ours.displacement & mask == theirs.memory_displacement32() & mask,
-        "displacement",
-    )?;
+    check(ours.index.map(|(n, _)| n) == name(theirs.memory_index()), "index")?;
+    check(ours.index.is_none_or(|(_, shift)| 1 << shift == theirs.memory_index_scale()), "scale")?;
+    let mask = if ours.size == Mode::Bits16 { 0xffff } else { 0xffff_ffff };
+    check(ours.displacement & mask == theirs.memory_displacement32() & mask, "displacement")?;
     check(ours.segment == segment(theirs.memory_segment()), "segment")
 }
 
@@ -199,9 +148,8 @@ fn agree_on_address(ours: &Address, theirs: &Iced) -> Verdict {
 fn is_promised(theirs: &Iced) -> bool {
     use Mnemonic::*;
     let memory = (0..theirs.op_count()).any(|i| theirs.op_kind(i) == OpKind::Memory);
-    let segments = (0..theirs.op_count()).any(|i| {
-        theirs.op_kind(i) == OpKind::Register && theirs.op_register(i).is_segment_register()
-    });
+    let segments = (0..theirs.op_count())
+        .any(|i| theirs.op_kind(i) == OpKind::Register && theirs.op_register(i).is_segment_register());
     let known = matches!(
         theirs.mnemonic(),
         Mov | Movzx
@@ -247,8 +195,8 @@ fn is_promised(theirs: &Iced) -> bool {
             | Scasw
             | Scasd
     );
-    let vector = (0..theirs.op_count())
-        .any(|i| theirs.op_kind(i) == OpKind::Register && theirs.op_register(i).is_xmm());
+    let vector =
+        (0..theirs.op_count()).any(|i| theirs.op_kind(i) == OpKind::Register && theirs.op_register(i).is_xmm());
     (memory && known && !segments || strings) && !vector && theirs.memory_size().size() <= 4
 }
 
@@ -269,16 +217,7 @@ fn both_ways(bytes: &[u8], mode: Mode) {
 #[test]
 fn every_opcode_with_every_modrm_agrees_with_iced() {
     let tail = [0x25, 0x44, 0x83, 0xf1, 0x7a, 0x91, 0x05, 0x6c, 0x80];
-    let prefixes: [&[u8]; 8] = [
-        &[],
-        &[0x66],
-        &[0x67],
-        &[0x66, 0x67],
-        &[0xf0],
-        &[0xf3],
-        &[0x64, 0xf2],
-        &[0x36, 0x66],
-    ];
+    let prefixes: [&[u8]; 8] = [&[], &[0x66], &[0x67], &[0x66, 0x67], &[0xf0], &[0xf3], &[0x64, 0xf2], &[0x36, 0x66]];
     for prefix in prefixes {
         for map in [&[][..], &[0x0f][..]] {
             for opcode in 0..=255u8 {
@@ -306,19 +245,10 @@ fn every_sib_byte_agrees_with_iced() {
 
 #[test]
 fn an_instruction_cut_short_is_none() {
-    let whole = [
-        0x81, 0x84, 0x8d, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80,
-    ];
-    assert_eq!(
-        Instruction::decode(&whole, Mode::Bits32).unwrap().length,
-        11
-    );
+    let whole = [0x81, 0x84, 0x8d, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80];
+    assert_eq!(Instruction::decode(&whole, Mode::Bits32).unwrap().length, 11);
     for length in 0..whole.len() {
-        assert_eq!(
-            Instruction::decode(&whole[..length], Mode::Bits32),
-            None,
-            "{length} bytes"
-        );
+        assert_eq!(Instruction::decode(&whole[..length], Mode::Bits32), None, "{length} bytes");
     }
 }
 
@@ -327,12 +257,7 @@ fn an_instruction_of_16_bytes_is_none() {
     let mut bytes = vec![0x2e; 9];
     bytes.extend([0xc7, 0x05, 1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(Instruction::decode(&bytes, Mode::Bits32), None);
-    assert_eq!(
-        Instruction::decode(&bytes[4..], Mode::Bits32)
-            .unwrap()
-            .length,
-        15
-    );
+    assert_eq!(Instruction::decode(&bytes[4..], Mode::Bits32).unwrap().length, 15);
 }
 
 proptest! {

@@ -24,9 +24,7 @@ impl Machine for Board {
         if self.faults_at == Some(linear) {
             return Err(linear);
         }
-        let byte = |i: u32| {
-            u32::from(*self.bytes.get(&linear.wrapping_add(i)).unwrap_or(&0xff)) << (8 * i)
-        };
+        let byte = |i: u32| u32::from(*self.bytes.get(&linear.wrapping_add(i)).unwrap_or(&0xff)) << (8 * i);
         let value = (0..width.bytes() as u32).map(byte).sum();
         self.log.push(('r', linear, width, value));
         Ok(value)
@@ -38,8 +36,7 @@ impl Machine for Board {
         }
         assert_eq!(value & !width.mask(), 0);
         for i in 0..width.bytes() as u32 {
-            self.bytes
-                .insert(linear.wrapping_add(i), (value >> (8 * i)) as u8);
+            self.bytes.insert(linear.wrapping_add(i), (value >> (8 * i)) as u8);
         }
         self.log.push(('w', linear, width, value));
         Ok(())
@@ -49,16 +46,11 @@ impl Machine for Board {
 impl Board {
     fn with(at: u32, value: u32) -> Self {
         let bytes = (at..).zip(value.to_le_bytes()).collect();
-        Board {
-            bytes,
-            ..Board::default()
-        }
+        Board { bytes, ..Board::default() }
     }
 
     fn dword(&self, at: u32) -> u32 {
-        (0..4)
-            .map(|i| u32::from(self.bytes[&(at + i)]) << (8 * i))
-            .sum()
+        (0..4).map(|i| u32::from(self.bytes[&(at + i)]) << (8 * i)).sum()
     }
 }
 
@@ -73,10 +65,7 @@ const AT: u32 = 0xfee0_0020;
 
 /// EAX = 0x11223344 and so on; EBX is the device's address.
 fn registers() -> Registers {
-    let mut registers = Registers {
-        general: [0x1122_3344, 2, 3, AT, 0x8000, 6, 0x7000, 0x9000],
-        flags: 2,
-    };
+    let mut registers = Registers { general: [0x1122_3344, 2, 3, AT, 0x8000, 6, 0x7000, 0x9000], flags: 2 };
     registers.general[EBX] = AT;
     registers
 }
@@ -96,157 +85,66 @@ fn ran(bytes: &[u8]) -> (Registers, Board) {
 
 #[test]
 fn loads_merge_by_width() {
-    assert_eq!(
-        ran(&[0x8a, 0x03]).0.general[EAX],
-        0x1122_33ef,
-        "mov al, [ebx]"
-    );
-    assert_eq!(
-        ran(&[0x8a, 0x23]).0.general[EAX],
-        0x1122_ef44,
-        "mov ah, [ebx]"
-    );
-    assert_eq!(
-        ran(&[0x66, 0x8b, 0x03]).0.general[EAX],
-        0x1122_cdef,
-        "mov ax, [ebx]"
-    );
-    assert_eq!(
-        ran(&[0x8b, 0x03]).0.general[EAX],
-        0x89ab_cdef,
-        "mov eax, [ebx]"
-    );
-    assert_eq!(
-        ran(&[0xa1, 0x20, 0, 0xe0, 0xfe]).0.general[EAX],
-        0x89ab_cdef,
-        "mov eax, [0xfee00020]"
-    );
+    assert_eq!(ran(&[0x8a, 0x03]).0.general[EAX], 0x1122_33ef, "mov al, [ebx]");
+    assert_eq!(ran(&[0x8a, 0x23]).0.general[EAX], 0x1122_ef44, "mov ah, [ebx]");
+    assert_eq!(ran(&[0x66, 0x8b, 0x03]).0.general[EAX], 0x1122_cdef, "mov ax, [ebx]");
+    assert_eq!(ran(&[0x8b, 0x03]).0.general[EAX], 0x89ab_cdef, "mov eax, [ebx]");
+    assert_eq!(ran(&[0xa1, 0x20, 0, 0xe0, 0xfe]).0.general[EAX], 0x89ab_cdef, "mov eax, [0xfee00020]");
 }
 
 #[test]
 fn extensions_fill_the_destination() {
-    assert_eq!(
-        ran(&[0x0f, 0xb6, 0x03]).0.general[EAX],
-        0xef,
-        "movzx eax, byte [ebx]"
-    );
-    assert_eq!(
-        ran(&[0x0f, 0xbe, 0x03]).0.general[EAX],
-        0xffff_ffef,
-        "movsx eax, byte [ebx]"
-    );
-    assert_eq!(
-        ran(&[0x0f, 0xb7, 0x03]).0.general[EAX],
-        0xcdef,
-        "movzx eax, word [ebx]"
-    );
-    assert_eq!(
-        ran(&[0x0f, 0xbf, 0x03]).0.general[EAX],
-        0xffff_cdef,
-        "movsx eax, word [ebx]"
-    );
-    assert_eq!(
-        ran(&[0x66, 0x0f, 0xbe, 0x03]).0.general[EAX],
-        0x1122_ffef,
-        "movsx ax, byte [ebx]"
-    );
+    assert_eq!(ran(&[0x0f, 0xb6, 0x03]).0.general[EAX], 0xef, "movzx eax, byte [ebx]");
+    assert_eq!(ran(&[0x0f, 0xbe, 0x03]).0.general[EAX], 0xffff_ffef, "movsx eax, byte [ebx]");
+    assert_eq!(ran(&[0x0f, 0xb7, 0x03]).0.general[EAX], 0xcdef, "movzx eax, word [ebx]");
+    assert_eq!(ran(&[0x0f, 0xbf, 0x03]).0.general[EAX], 0xffff_cdef, "movsx eax, word [ebx]");
+    assert_eq!(ran(&[0x66, 0x0f, 0xbe, 0x03]).0.general[EAX], 0x1122_ffef, "movsx ax, byte [ebx]");
 }
 
 #[test]
 fn a_store_is_one_access_and_no_read() {
     let (registers, board) = ran(&[0x89, 0x03]);
-    assert_eq!(
-        board.log,
-        [('w', AT, Width::Dword, 0x1122_3344)],
-        "mov [ebx], eax"
-    );
+    assert_eq!(board.log, [('w', AT, Width::Dword, 0x1122_3344)], "mov [ebx], eax");
     assert_eq!(registers, self::registers());
-    assert_eq!(
-        ran(&[0x88, 0x23]).1.log,
-        [('w', AT, Width::Byte, 0x33)],
-        "mov [ebx], ah"
-    );
-    assert_eq!(
-        ran(&[0xc6, 0x03, 0xb0]).1.log,
-        [('w', AT, Width::Byte, 0xb0)],
-        "mov byte [ebx], 0xb0"
-    );
-    assert_eq!(
-        ran(&[0x66, 0xc7, 0x03, 0x34, 0x92]).1.log,
-        [('w', AT, Width::Word, 0x9234)]
-    );
+    assert_eq!(ran(&[0x88, 0x23]).1.log, [('w', AT, Width::Byte, 0x33)], "mov [ebx], ah");
+    assert_eq!(ran(&[0xc6, 0x03, 0xb0]).1.log, [('w', AT, Width::Byte, 0xb0)], "mov byte [ebx], 0xb0");
+    assert_eq!(ran(&[0x66, 0xc7, 0x03, 0x34, 0x92]).1.log, [('w', AT, Width::Word, 0x9234)]);
 }
 
 #[test]
 fn arithmetic_reads_then_writes() {
     let (registers, board) = ran(&[0x83, 0x0b, 0x10]);
-    assert_eq!(
-        board.log,
-        [
-            ('r', AT, Width::Dword, 0x89ab_cdef),
-            ('w', AT, Width::Dword, 0x89ab_cdff)
-        ],
-        "or [ebx], 16"
-    );
+    assert_eq!(board.log, [('r', AT, Width::Dword, 0x89ab_cdef), ('w', AT, Width::Dword, 0x89ab_cdff)], "or [ebx], 16");
     assert_eq!(registers.flags, 0x86, "SF and PF");
 }
 
 #[test]
 fn comparing_only_reads() {
-    for bytes in [
-        &[0x39, 0x03][..],
-        &[0x3b, 0x03],
-        &[0x83, 0x3b, 0],
-        &[0x85, 0x03],
-        &[0xf7, 0x03, 1, 0, 0, 0],
-    ] {
-        assert_eq!(
-            ran(bytes).1.log,
-            [('r', AT, Width::Dword, 0x89ab_cdef)],
-            "{bytes:02x?}"
-        );
+    for bytes in [&[0x39, 0x03][..], &[0x3b, 0x03], &[0x83, 0x3b, 0], &[0x85, 0x03], &[0xf7, 0x03, 1, 0, 0, 0]] {
+        assert_eq!(ran(bytes).1.log, [('r', AT, Width::Dword, 0x89ab_cdef)], "{bytes:02x?}");
     }
     let (registers, _) = ran(&[0xf6, 0x03, 0x10]);
-    assert_eq!(
-        registers.flags & flags::ZF,
-        flags::ZF,
-        "test byte [ebx], 0x10"
-    );
+    assert_eq!(registers.flags & flags::ZF, flags::ZF, "test byte [ebx], 0x10");
 }
 
 #[test]
 fn exchanges_give_both_sides() {
     let (registers, board) = ran(&[0x87, 0x03]);
-    assert_eq!(
-        (registers.general[EAX], board.dword(AT)),
-        (0x89ab_cdef, 0x1122_3344),
-        "xchg [ebx], eax"
-    );
+    assert_eq!((registers.general[EAX], board.dword(AT)), (0x89ab_cdef, 0x1122_3344), "xchg [ebx], eax");
     let (registers, board) = ran(&[0xf0, 0x0f, 0xc1, 0x03]);
-    assert_eq!(
-        (registers.general[EAX], board.dword(AT)),
-        (0x89ab_cdef, 0x9ace_0133),
-        "lock xadd [ebx], eax"
-    );
+    assert_eq!((registers.general[EAX], board.dword(AT)), (0x89ab_cdef, 0x9ace_0133), "lock xadd [ebx], eax");
 }
 
 #[test]
 fn compare_exchange_takes_the_old_value_where_it_differs() {
     let (registers, board) = ran(&[0xf0, 0x0f, 0xb1, 0x0b]);
-    assert_eq!(
-        (registers.general[EAX], board.dword(AT)),
-        (0x89ab_cdef, 0x89ab_cdef),
-        "lock cmpxchg [ebx], ecx"
-    );
+    assert_eq!((registers.general[EAX], board.dword(AT)), (0x89ab_cdef, 0x89ab_cdef), "lock cmpxchg [ebx], ecx");
     assert_eq!(registers.flags & flags::ZF, 0);
     let mut registers = self::registers();
     registers.general[EAX] = 0x89ab_cdef;
     let mut board = Board::with(AT, 0x89ab_cdef);
     run(&[0x0f, 0xb1, 0x0b], &mut registers, &mut board).unwrap();
-    assert_eq!(
-        (board.dword(AT), registers.flags & flags::ZF),
-        (2, flags::ZF)
-    );
+    assert_eq!((board.dword(AT), registers.flags & flags::ZF), (2, flags::ZF));
 }
 
 #[test]
@@ -258,11 +156,7 @@ fn a_bit_in_a_register_reaches_beyond_the_operand() {
     assert_eq!(board.dword(AT + 8), 1 << 6, "bts [ebx], ecx");
     registers.general[ECX] = -1i32 as u32;
     run(&[0x0f, 0xa3, 0x0b], &mut registers, &mut board).unwrap();
-    assert_eq!(
-        board.log.last(),
-        Some(&('r', AT - 4, Width::Dword, u32::MAX)),
-        "bt [ebx], ecx"
-    );
+    assert_eq!(board.log.last(), Some(&('r', AT - 4, Width::Dword, u32::MAX)), "bt [ebx], ecx");
     registers.general[ECX] = 0x1_0011;
     run(&[0x66, 0x0f, 0xa3, 0x0b], &mut registers, &mut board).unwrap();
     assert_eq!(board.log.last().unwrap().1, AT + 2, "bt [ebx], cx");
@@ -272,16 +166,8 @@ fn a_bit_in_a_register_reaches_beyond_the_operand() {
 fn addresses_use_base_index_displacement_and_segment() {
     let mut registers = registers();
     registers.general[ECX] = 8;
-    let mut board = Board {
-        bases: [0, 0, 0, 0, 0x1000_0000, 0],
-        ..Board::default()
-    };
-    run(
-        &[0x64, 0x8b, 0x84, 0x8b, 0, 1, 0, 0],
-        &mut registers,
-        &mut board,
-    )
-    .unwrap();
+    let mut board = Board { bases: [0, 0, 0, 0, 0x1000_0000, 0], ..Board::default() };
+    run(&[0x64, 0x8b, 0x84, 0x8b, 0, 1, 0, 0], &mut registers, &mut board).unwrap();
     let linear = AT.wrapping_add(32 + 0x100).wrapping_add(0x1000_0000);
     assert_eq!(board.log[0].1, linear, "mov eax, fs:[ebx+ecx*4+0x100]");
 }
@@ -289,19 +175,11 @@ fn addresses_use_base_index_displacement_and_segment() {
 #[test]
 fn push_and_pop_move_between_device_and_stack() {
     let (registers, board) = ran(&[0xff, 0x33]);
-    assert_eq!(
-        (registers.general[ESP], board.dword(0x7ffc)),
-        (0x7ffc, 0x89ab_cdef),
-        "push dword [ebx]"
-    );
+    assert_eq!((registers.general[ESP], board.dword(0x7ffc)), (0x7ffc, 0x89ab_cdef), "push dword [ebx]");
     let mut registers = self::registers();
     let mut board = Board::with(0x8000, 7);
     run(&[0x8f, 0x04, 0x24], &mut registers, &mut board).unwrap();
-    assert_eq!(
-        (registers.general[ESP], board.dword(0x8004)),
-        (0x8004, 7),
-        "pop dword [esp], with the new esp"
-    );
+    assert_eq!((registers.general[ESP], board.dword(0x8004)), (0x8004, 7), "pop dword [esp], with the new esp");
 }
 
 #[test]
@@ -309,26 +187,15 @@ fn a_string_runs_both_ways() {
     let mut registers = registers();
     registers.general[ECX] = 3;
     let mut board = Board::default();
-    assert_eq!(
-        run(&[0xf3, 0x66, 0xab], &mut registers, &mut board),
-        Ok(Progress::Done),
-        "rep stosw"
-    );
+    assert_eq!(run(&[0xf3, 0x66, 0xab], &mut registers, &mut board), Ok(Progress::Done), "rep stosw");
     assert_eq!(
         board.log.iter().map(|e| (e.1, e.3)).collect::<Vec<_>>(),
         [(0x9000, 0x3344), (0x9002, 0x3344), (0x9004, 0x3344)]
     );
-    assert_eq!(
-        (registers.general[EDI], registers.general[ECX]),
-        (0x9006, 0)
-    );
+    assert_eq!((registers.general[EDI], registers.general[ECX]), (0x9006, 0));
     registers.flags |= flags::DF;
     run(&[0xa4], &mut registers, &mut board).unwrap();
-    assert_eq!(
-        (registers.general[ESI], registers.general[EDI]),
-        (0x6fff, 0x9005),
-        "movsb, backwards"
-    );
+    assert_eq!((registers.general[ESI], registers.general[EDI]), (0x6fff, 0x9005), "movsb, backwards");
 }
 
 #[test]
@@ -336,10 +203,7 @@ fn a_count_of_zero_does_nothing() {
     let mut registers = registers();
     registers.general[ECX] = 0;
     let mut board = Board::default();
-    assert_eq!(
-        run(&[0xf3, 0xa5], &mut registers, &mut board),
-        Ok(Progress::Done)
-    );
+    assert_eq!(run(&[0xf3, 0xa5], &mut registers, &mut board), Ok(Progress::Done));
     assert!(board.log.is_empty());
     assert_eq!(registers.general[ESI], 0x7000);
 }
@@ -349,17 +213,11 @@ fn a_huge_count_is_done_in_batches() {
     let mut registers = registers();
     registers.general[ECX] = u32::MAX;
     let mut board = Board::default();
-    assert_eq!(
-        run(&[0xf3, 0xaa], &mut registers, &mut board),
-        Ok(Progress::More)
-    );
+    assert_eq!(run(&[0xf3, 0xaa], &mut registers, &mut board), Ok(Progress::More));
     assert_eq!(board.log.len(), BATCH as usize);
     assert_eq!(registers.general[ECX], u32::MAX - BATCH);
     registers.general[ECX] = BATCH;
-    assert_eq!(
-        run(&[0xf3, 0xaa], &mut registers, &mut board),
-        Ok(Progress::Done)
-    );
+    assert_eq!(run(&[0xf3, 0xaa], &mut registers, &mut board), Ok(Progress::Done));
 }
 
 #[test]
@@ -368,48 +226,20 @@ fn a_comparison_ends_where_it_should() {
     registers.general[ECX] = 10;
     registers.general[EAX] = 0xff;
     let mut board = Board::with(0x9000, 0xff00_0000);
-    assert_eq!(
-        run(&[0xf2, 0xae], &mut registers, &mut board),
-        Ok(Progress::Done),
-        "repne scasb"
-    );
-    assert_eq!(
-        (registers.general[EDI], registers.general[ECX]),
-        (0x9004, 6)
-    );
+    assert_eq!(run(&[0xf2, 0xae], &mut registers, &mut board), Ok(Progress::Done), "repne scasb");
+    assert_eq!((registers.general[EDI], registers.general[ECX]), (0x9004, 6));
     let mut board = Board::with(0x9004, 0xffff_00ff);
-    assert_eq!(
-        run(&[0xf3, 0xa6], &mut registers, &mut board),
-        Ok(Progress::Done),
-        "repe cmpsb"
-    );
-    assert_eq!(
-        (registers.general[ESI], registers.general[ECX]),
-        (0x7002, 4)
-    );
+    assert_eq!(run(&[0xf3, 0xa6], &mut registers, &mut board), Ok(Progress::Done), "repe cmpsb");
+    assert_eq!((registers.general[ESI], registers.general[ECX]), (0x7002, 4));
 }
 
 #[test]
 fn a_fault_leaves_complete_rounds_only() {
     let mut registers = registers();
     registers.general[ECX] = 4;
-    let mut board = Board {
-        faults_at: Some(0x9008),
-        ..Board::default()
-    };
-    assert_eq!(
-        run(&[0xf3, 0xa5], &mut registers, &mut board),
-        Err(0x9008),
-        "rep movsd"
-    );
-    assert_eq!(
-        (
-            registers.general[ESI],
-            registers.general[EDI],
-            registers.general[ECX]
-        ),
-        (0x7008, 0x9008, 2)
-    );
+    let mut board = Board { faults_at: Some(0x9008), ..Board::default() };
+    assert_eq!(run(&[0xf3, 0xa5], &mut registers, &mut board), Err(0x9008), "rep movsd");
+    assert_eq!((registers.general[ESI], registers.general[EDI], registers.general[ECX]), (0x7008, 0x9008, 2));
 }
 
 #[test]
@@ -419,24 +249,14 @@ fn a_16_bit_string_counts_in_cx() {
     registers.general[ECX] = 0xabcd_0001;
     registers.general[EDI] = 0x1234_ffff;
     let mut board = Board::default();
-    assert_eq!(
-        instruction.execute(&mut registers, &mut board),
-        Ok(Progress::Done)
-    );
+    assert_eq!(instruction.execute(&mut registers, &mut board), Ok(Progress::Done));
     assert_eq!(board.log[0].1, 0xffff);
-    assert_eq!(
-        (registers.general[ECX], registers.general[EDI]),
-        (0xabcd_0000, 0x1234_0000)
-    );
+    assert_eq!((registers.general[ECX], registers.general[EDI]), (0xabcd_0000, 0x1234_0000));
 }
 
 #[test]
 fn esp_is_asked_for_only_where_it_is_used() {
-    let uses = |bytes: &[u8]| {
-        Instruction::decode(bytes, Mode::Bits32)
-            .unwrap()
-            .uses_stack_pointer()
-    };
+    let uses = |bytes: &[u8]| Instruction::decode(bytes, Mode::Bits32).unwrap().uses_stack_pointer();
     assert!(uses(&[0x8b, 0x04, 0x24]), "mov eax, [esp]");
     assert!(uses(&[0x89, 0x23]), "mov [ebx], esp");
     assert!(uses(&[0xff, 0x33]), "push [ebx]");
@@ -448,19 +268,8 @@ fn esp_is_asked_for_only_where_it_is_used() {
 
 #[test]
 fn what_is_not_known_is_none() {
-    for bytes in [
-        &[0x0f, 0x0b][..],
-        &[0x8b, 0xc3],
-        &[0xd9, 0x03],
-        &[0x0f, 0x28, 0x03],
-        &[0xf0, 0x8b, 0x03],
-        &[],
-    ] {
-        assert_eq!(
-            Instruction::decode(bytes, Mode::Bits32),
-            None,
-            "{bytes:02x?}"
-        );
+    for bytes in [&[0x0f, 0x0b][..], &[0x8b, 0xc3], &[0xd9, 0x03], &[0x0f, 0x28, 0x03], &[0xf0, 0x8b, 0x03], &[]] {
+        assert_eq!(Instruction::decode(bytes, Mode::Bits32), None, "{bytes:02x?}");
     }
 }
 

@@ -8,11 +8,7 @@ use vmm_server::linux::{Error, File, Guest, Image, Plan, Step, Unreadable, e820,
 const MIB: u64 = 1 << 20;
 
 fn guest(ram: u64, initrd: u64) -> Guest<'static> {
-    Guest {
-        ram,
-        initrd,
-        command_line: b"console=ttyS0",
-    }
+    Guest { ram, initrd, command_line: b"console=ttyS0" }
 }
 
 fn plan(kernel: &[u8], ram: u64, initrd: u64) -> Result<Plan, Error> {
@@ -49,16 +45,8 @@ fn small_vmlinux() -> Vec<u8> {
     vmlinux(
         0x0100_0000,
         &[
-            Segment {
-                paddr: 0x0100_0000,
-                filesz: 0x3000,
-                memsz: 0x3000,
-            },
-            Segment {
-                paddr: 0x0100_4000,
-                filesz: 0x1000,
-                memsz: 0x9000,
-            },
+            Segment { paddr: 0x0100_0000, filesz: 0x3000, memsz: 0x3000 },
+            Segment { paddr: 0x0100_4000, filesz: 0x1000, memsz: 0x9000 },
         ],
     )
 }
@@ -92,22 +80,9 @@ fn a_vmlinux_goes_to_its_physical_addresses() {
     assert_eq!(
         plan.steps.as_slice(),
         [
-            Step::Copy {
-                file,
-                offset: 0x1000,
-                gpa: 0x0100_0000,
-                len: 0x3000
-            },
-            Step::Copy {
-                file,
-                offset: 0x4000,
-                gpa: 0x0100_4000,
-                len: 0x1000
-            },
-            Step::Zero {
-                gpa: 0x0100_5000,
-                len: 0x8000
-            },
+            Step::Copy { file, offset: 0x1000, gpa: 0x0100_0000, len: 0x3000 },
+            Step::Copy { file, offset: 0x4000, gpa: 0x0100_4000, len: 0x1000 },
+            Step::Zero { gpa: 0x0100_5000, len: 0x8000 },
         ]
     );
     assert_eq!(plan.entry, 0x0100_0000);
@@ -116,12 +91,7 @@ fn a_vmlinux_goes_to_its_physical_addresses() {
 #[test]
 fn a_bzimage_goes_where_it_wants_to_unpack() {
     let plan = plan(&bzimage(), 64 * MIB, 0).unwrap();
-    let copy = Step::Copy {
-        file: File::Kernel,
-        offset: 2560,
-        gpa: 0x0100_0000,
-        len: 0x1_0000,
-    };
+    let copy = Step::Copy { file: File::Kernel, offset: 2560, gpa: 0x0100_0000, len: 0x1_0000 };
     assert_eq!(plan.steps.as_slice(), [copy]);
     assert_eq!(plan.entry, 0x0100_0000);
 }
@@ -136,22 +106,14 @@ fn a_bzimage_that_cannot_move_goes_to_1_mib() {
 #[test]
 fn the_initrd_ends_where_ram_ends() {
     let plan = plan(&bzimage(), 64 * MIB, 0x1234).unwrap();
-    let initrd = Step::Copy {
-        file: File::Initrd,
-        offset: 0,
-        gpa: 64 * MIB - 0x2000,
-        len: 0x1234,
-    };
+    let initrd = Step::Copy { file: File::Initrd, offset: 0, gpa: 64 * MIB - 0x2000, len: 0x1234 };
     assert_eq!(plan.steps.last(), Some(&initrd));
 }
 
 #[test]
 fn the_initrd_stays_below_what_the_kernel_can_reach() {
     let plan = plan(&small_vmlinux(), 2048 * MIB, 0x1000).unwrap();
-    assert_eq!(
-        plan.steps.last().unwrap().range(),
-        (0x37ff_f000, 0x3800_0000)
-    );
+    assert_eq!(plan.steps.last().unwrap().range(), (0x37ff_f000, 0x3800_0000));
 }
 
 #[test]
@@ -159,25 +121,13 @@ fn the_zero_page_names_everything() {
     let plan = plan(&bzimage(), 64 * MIB, 0x1234).unwrap();
     let page = plan.zero_page.bytes();
     let hdr = offset_of!(boot_params, hdr);
-    assert_eq!(
-        u32_at(page, hdr + offset_of!(setup_header, ramdisk_image)),
-        0x03ff_e000
-    );
-    assert_eq!(
-        u32_at(page, hdr + offset_of!(setup_header, ramdisk_size)),
-        0x1234
-    );
-    assert_eq!(
-        u32_at(page, hdr + offset_of!(setup_header, cmd_line_ptr)),
-        low::COMMAND_LINE as u32
-    );
+    assert_eq!(u32_at(page, hdr + offset_of!(setup_header, ramdisk_image)), 0x03ff_e000);
+    assert_eq!(u32_at(page, hdr + offset_of!(setup_header, ramdisk_size)), 0x1234);
+    assert_eq!(u32_at(page, hdr + offset_of!(setup_header, cmd_line_ptr)), low::COMMAND_LINE as u32);
     assert_eq!(page[hdr + offset_of!(setup_header, type_of_loader)], 0xff);
     assert_eq!(page[offset_of!(boot_params, sentinel)], 0);
     // Copied from the image.
-    assert_eq!(
-        u32_at(page, hdr + offset_of!(setup_header, init_size)),
-        0x010d_0000
-    );
+    assert_eq!(u32_at(page, hdr + offset_of!(setup_header, init_size)), 0x010d_0000);
 }
 
 #[test]
@@ -185,40 +135,24 @@ fn a_vmlinux_gets_a_header_made_for_it() {
     let plan = plan(&small_vmlinux(), 64 * MIB, 0).unwrap();
     let page = plan.zero_page.bytes();
     let hdr = offset_of!(boot_params, hdr);
-    assert_eq!(
-        u32_at(page, hdr + offset_of!(setup_header, header)),
-        u32::from_le_bytes(*b"HdrS")
-    );
+    assert_eq!(u32_at(page, hdr + offset_of!(setup_header, header)), u32::from_le_bytes(*b"HdrS"));
     assert_eq!(page[hdr + offset_of!(setup_header, loadflags)], 1);
-    assert_eq!(
-        u32_at(page, hdr + offset_of!(setup_header, ramdisk_size)),
-        0
-    );
+    assert_eq!(u32_at(page, hdr + offset_of!(setup_header, ramdisk_size)), 0);
 }
 
 #[test]
 fn the_memory_map_of_128_mib() {
     use e820::Kind::{Reserved, Usable};
-    let expected = [
-        (0, 0x9fc00, Usable),
-        (0x9fc00, 0x400, Reserved),
-        (0xf0000, 0x10000, Reserved),
-        (0x100000, 0x7f00000, Usable),
-    ];
-    let map: Vec<_> = e820::map(128 * MIB)
-        .iter()
-        .map(|e| (e.base, e.size, e.kind))
-        .collect();
+    let expected =
+        [(0, 0x9fc00, Usable), (0x9fc00, 0x400, Reserved), (0xf0000, 0x10000, Reserved), (0x100000, 0x7f00000, Usable)];
+    let map: Vec<_> = e820::map(128 * MIB).iter().map(|e| (e.base, e.size, e.kind)).collect();
     assert_eq!(map, expected);
 
     let plan = plan(&bzimage(), 128 * MIB, 0).unwrap();
     let page = plan.zero_page.bytes();
     assert_eq!(page[offset_of!(boot_params, e820_entries)], 4);
     let last = offset_of!(boot_params, e820_table) + 3 * size_of::<boot_e820_entry>();
-    assert_eq!(
-        page[last..last + 20],
-        *b"\0\0\x10\0\0\0\0\0\0\0\xf0\x07\0\0\0\0\x01\0\0\0"
-    );
+    assert_eq!(page[last..last + 20], *b"\0\0\x10\0\0\0\0\0\0\0\xf0\x07\0\0\0\0\x01\0\0\0");
 }
 
 #[test]
@@ -234,11 +168,7 @@ fn low_memory_is_reserved_or_never_allocated_and_does_not_overlap() {
         let end = gpa + bytes.len() as u64;
         assert!((*gpa >= 0x1000 && end <= 0x1_0000) || (*gpa >= 0xf_0000 && end <= 0x10_0000));
     }
-    let line: Vec<u8> = pieces
-        .iter()
-        .filter(|p| (0x3000..0x4000).contains(&p.0))
-        .flat_map(|p| p.1.clone())
-        .collect();
+    let line: Vec<u8> = pieces.iter().filter(|p| (0x3000..0x4000).contains(&p.0)).flat_map(|p| p.1.clone()).collect();
     assert_eq!(line, b"quiet\0");
 }
 
@@ -251,62 +181,32 @@ fn the_page_directory_maps_every_address_to_itself() {
 
 #[test]
 fn the_boot_segments_are_flat() {
-    assert_eq!(
-        low::GDT_ENTRIES[usize::from(low::BOOT_CS) / 8],
-        0x00cf_9b00_0000_ffff
-    );
-    assert_eq!(
-        low::GDT_ENTRIES[usize::from(low::BOOT_DS) / 8],
-        0x00cf_9300_0000_ffff
-    );
+    assert_eq!(low::GDT_ENTRIES[usize::from(low::BOOT_CS) / 8], 0x00cf_9b00_0000_ffff);
+    assert_eq!(low::GDT_ENTRIES[usize::from(low::BOOT_DS) / 8], 0x00cf_9300_0000_ffff);
     assert_eq!(low::GDT_LIMIT, 31);
 }
 
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
     let need = 0x020d_0000; // 16 MiB and init_size
-    assert_eq!(
-        plan(&bzimage(), 32 * MIB, 0).unwrap_err(),
-        Error::TooLarge {
-            need,
-            have: 32 * MIB
-        }
-    );
+    assert_eq!(plan(&bzimage(), 32 * MIB, 0).unwrap_err(), Error::TooLarge { need, have: 32 * MIB });
     let error = plan(&bzimage(), 34 * MIB, 2 * MIB).unwrap_err();
-    assert_eq!(
-        error,
-        Error::TooLarge {
-            need: need + 2 * MIB,
-            have: 34 * MIB
-        }
-    );
-    assert_eq!(
-        error.to_string(),
-        "kernel and initrd need 35648 KiB of memory, the guest has 34816 KiB"
-    );
+    assert_eq!(error, Error::TooLarge { need: need + 2 * MIB, have: 34 * MIB });
+    assert_eq!(error.to_string(), "kernel and initrd need 35648 KiB of memory, the guest has 34816 KiB");
 }
 
 #[test]
 fn an_initrd_too_high_by_a_byte_is_refused() {
     let kernel_end = 0x020d_0000;
     assert!(plan(&bzimage(), 64 * MIB, 64 * MIB - kernel_end).is_ok());
-    assert!(matches!(
-        plan(&bzimage(), 64 * MIB, 64 * MIB - kernel_end + 1),
-        Err(Error::TooLarge { .. })
-    ));
-    assert!(matches!(
-        plan(&bzimage(), 64 * MIB, u64::MAX),
-        Err(Error::TooLarge { .. })
-    ));
+    assert!(matches!(plan(&bzimage(), 64 * MIB, 64 * MIB - kernel_end + 1), Err(Error::TooLarge { .. })));
+    assert!(matches!(plan(&bzimage(), 64 * MIB, u64::MAX), Err(Error::TooLarge { .. })));
 }
 
 #[test]
 fn files_that_are_no_kernel() {
     assert_eq!(plan(b"", 64 * MIB, 0).unwrap_err(), Error::NotAKernel);
-    assert_eq!(
-        plan(b"#!/bin/sh\n", 64 * MIB, 0).unwrap_err(),
-        Error::NotAKernel
-    );
+    assert_eq!(plan(b"#!/bin/sh\n", 64 * MIB, 0).unwrap_err(), Error::NotAKernel);
     let mut arm = small_vmlinux();
     arm[18] = 40;
     assert_eq!(plan(&arm, 64 * MIB, 0).unwrap_err(), Error::NotAKernel);
@@ -328,61 +228,28 @@ fn an_old_protocol_and_a_zimage_are_refused_by_name() {
     image[0x206] = 9;
     let error = plan(&image, 64 * MIB, 0).unwrap_err();
     assert_eq!(error, Error::TooOld { version: 0x209 });
-    assert_eq!(
-        error.to_string(),
-        "boot protocol 2.09; 2.10 or later is needed"
-    );
+    assert_eq!(error.to_string(), "boot protocol 2.09; 2.10 or later is needed");
     let mut image = bzimage();
     image[0x211] = 0;
-    assert_eq!(
-        plan(&image, 64 * MIB, 0).unwrap_err(),
-        Error::TooOld { version: 0x20f }
-    );
+    assert_eq!(plan(&image, 64 * MIB, 0).unwrap_err(), Error::TooOld { version: 0x20f });
 }
 
 #[test]
 fn a_file_cut_short_is_told_from_a_bad_one() {
     let elf = small_vmlinux();
-    assert_eq!(
-        plan(&elf[..elf.len() - 1], 64 * MIB, 0).unwrap_err(),
-        Error::Truncated
-    );
+    assert_eq!(plan(&elf[..elf.len() - 1], 64 * MIB, 0).unwrap_err(), Error::Truncated);
     let image = bzimage();
-    assert_eq!(
-        plan(&image[..image.len() - 1], 64 * MIB, 0).unwrap_err(),
-        Error::Truncated
-    );
-    assert_eq!(
-        plan(&image[..0x210], 64 * MIB, 0).unwrap_err(),
-        Error::Truncated
-    );
+    assert_eq!(plan(&image[..image.len() - 1], 64 * MIB, 0).unwrap_err(), Error::Truncated);
+    assert_eq!(plan(&image[..0x210], 64 * MIB, 0).unwrap_err(), Error::Truncated);
 }
 
 #[test]
 fn segments_in_the_way_of_each_other_or_of_the_loader_are_refused() {
-    let start = Segment {
-        paddr: 0x0100_0000,
-        filesz: 0x2000,
-        memsz: 0x2000,
-    };
-    let inside = Segment {
-        paddr: 0x0100_1000,
-        filesz: 0x10,
-        memsz: 0x10,
-    };
-    assert_eq!(
-        plan(&vmlinux(0x0100_0000, &[start, inside]), 64 * MIB, 0).unwrap_err(),
-        Error::BadHeader
-    );
-    let low = Segment {
-        paddr: 0x2000,
-        filesz: 0x2000,
-        memsz: 0x2000,
-    };
-    assert_eq!(
-        plan(&vmlinux(0x2000, &[low]), 64 * MIB, 0).unwrap_err(),
-        Error::BadHeader
-    );
+    let start = Segment { paddr: 0x0100_0000, filesz: 0x2000, memsz: 0x2000 };
+    let inside = Segment { paddr: 0x0100_1000, filesz: 0x10, memsz: 0x10 };
+    assert_eq!(plan(&vmlinux(0x0100_0000, &[start, inside]), 64 * MIB, 0).unwrap_err(), Error::BadHeader);
+    let low = Segment { paddr: 0x2000, filesz: 0x2000, memsz: 0x2000 };
+    assert_eq!(plan(&vmlinux(0x2000, &[low]), 64 * MIB, 0).unwrap_err(), Error::BadHeader);
 }
 
 #[test]
@@ -397,34 +264,16 @@ fn the_command_line_has_a_limit() {
     let mut image = bzimage();
     image[0x238..0x23c].copy_from_slice(&255u32.to_le_bytes());
     let line = [b'a'; 256];
-    let with = |command_line| {
-        Plan::new(
-            &mut image.as_slice(),
-            &Guest {
-                ram: 64 * MIB,
-                initrd: 0,
-                command_line,
-            },
-        )
-    };
+    let with = |command_line| Plan::new(&mut image.as_slice(), &Guest { ram: 64 * MIB, initrd: 0, command_line });
     assert!(with(&line[..255]).is_ok());
-    assert_eq!(
-        with(&line).unwrap_err(),
-        Error::CommandLineTooLong {
-            length: 256,
-            max: 255
-        }
-    );
+    assert_eq!(with(&line).unwrap_err(), Error::CommandLineTooLong { length: 256, max: 255 });
     assert_eq!(with(b"a\0b").unwrap_err(), Error::CommandLineHasNul);
 }
 
 #[test]
 fn memory_that_is_no_pc_is_refused() {
     assert_eq!(plan(&bzimage(), MIB, 0).unwrap_err(), Error::MemorySize);
-    assert_eq!(
-        plan(&bzimage(), 4096 * MIB, 0).unwrap_err(),
-        Error::MemorySize
-    );
+    assert_eq!(plan(&bzimage(), 4096 * MIB, 0).unwrap_err(), Error::MemorySize);
 }
 
 #[test]
@@ -438,10 +287,7 @@ fn a_file_that_cannot_be_read_is_not_called_a_bad_kernel() {
             Err(Unreadable)
         }
     }
-    assert_eq!(
-        Plan::new(&mut Broken, &guest(64 * MIB, 0)).unwrap_err(),
-        Error::Unreadable
-    );
+    assert_eq!(Plan::new(&mut Broken, &guest(64 * MIB, 0)).unwrap_err(), Error::Unreadable);
 }
 
 /// A file with these first bytes that claims any length.
@@ -460,11 +306,7 @@ impl Image for Claims {
 fn check(plan: &Plan, ram: u64) {
     let mut ranges: Vec<_> = plan.steps.iter().map(Step::range).collect();
     ranges.sort();
-    assert!(
-        ranges
-            .iter()
-            .all(|&(start, end)| MIB <= start && start < end && end <= ram)
-    );
+    assert!(ranges.iter().all(|&(start, end)| MIB <= start && start < end && end <= ram));
     assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0));
 }
 

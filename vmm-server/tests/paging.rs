@@ -4,105 +4,53 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 use vmm_server::paging::*;
 
-const READ: Intent = Intent {
-    write: false,
-    user: false,
-};
-const WRITE: Intent = Intent {
-    write: true,
-    user: false,
-};
-const USER_READ: Intent = Intent {
-    write: false,
-    user: true,
-};
-const USER_WRITE: Intent = Intent {
-    write: true,
-    user: true,
-};
+const READ: Intent = Intent { write: false, user: false };
+const WRITE: Intent = Intent { write: true, user: false };
+const USER_READ: Intent = Intent { write: false, user: true };
+const USER_WRITE: Intent = Intent { write: true, user: true };
 
 fn root(paging: Paging) -> Root {
-    Root {
-        paging,
-        cr3: 0x1000,
-        write_protect: true,
-    }
+    Root { paging, cr3: 0x1000, write_protect: true }
 }
 
 fn walk(root: &Root, entries: &[(u64, u64)], linear: u32, intent: Intent) -> Result<u64, u32> {
     let memory: HashMap<u64, u64> = entries.iter().copied().collect();
-    translate(root, linear, intent, |at, _| {
-        Some(memory.get(&at).copied().unwrap_or(0))
-    })
-    .map_err(|fault| fault.error_code())
+    translate(root, linear, intent, |at, _| Some(memory.get(&at).copied().unwrap_or(0)))
+        .map_err(|fault| fault.error_code())
 }
 
 const BITS32: Paging = Paging::Bits32 { large: true };
 
 #[test]
 fn without_paging_an_address_is_itself() {
-    assert_eq!(
-        walk(&root(Paging::Off), &[], 0xdead_beef, USER_WRITE),
-        Ok(0xdead_beef)
-    );
+    assert_eq!(walk(&root(Paging::Off), &[], 0xdead_beef, USER_WRITE), Ok(0xdead_beef));
 }
 
 #[test]
 fn a_4_kib_page() {
-    let tables = [
-        (0x1000 + 0x300 * 4, 0x2007),
-        (0x2000 + 0x123 * 4, 0xfee0_0003),
-    ];
-    assert_eq!(
-        walk(&root(BITS32), &tables, 0xc012_3020, WRITE),
-        Ok(0xfee0_0020)
-    );
+    let tables = [(0x1000 + 0x300 * 4, 0x2007), (0x2000 + 0x123 * 4, 0xfee0_0003)];
+    assert_eq!(walk(&root(BITS32), &tables, 0xc012_3020, WRITE), Ok(0xfee0_0020));
 }
 
 #[test]
 fn a_4_mib_page_only_with_pse() {
     let tables = [(0x1000 + 0x300 * 4, 0x0040_0083)];
-    assert_eq!(
-        walk(&root(BITS32), &tables, 0xc012_3456, READ),
-        Ok(0x0052_3456)
-    );
-    assert_eq!(
-        walk(
-            &root(Paging::Bits32 { large: false }),
-            &tables,
-            0xc012_3456,
-            READ
-        ),
-        Err(0)
-    );
+    assert_eq!(walk(&root(BITS32), &tables, 0xc012_3456, READ), Ok(0x0052_3456));
+    assert_eq!(walk(&root(Paging::Bits32 { large: false }), &tables, 0xc012_3456, READ), Err(0));
 }
 
 #[test]
 fn a_4_mib_page_above_4_gib() {
     let tables = [(0x1000, 0x0040_2083)];
     assert_eq!(walk(&root(BITS32), &tables, 0x10, READ), Ok(0x1_0040_0010));
-    assert_eq!(
-        walk(&root(BITS32), &[(0x1000, 0x0060_0083)], 0x10, READ),
-        Err(0b1001)
-    );
+    assert_eq!(walk(&root(BITS32), &[(0x1000, 0x0060_0083)], 0x10, READ), Err(0b1001));
 }
 
 #[test]
 fn pae_pages_of_4_kib_and_2_mib() {
-    let tables = [
-        (0x1018, 0x2001),
-        (0x2000 + 8, 0x0020_0083),
-        (0x2000 + 16, 0x3003),
-        (0x3008, 0x1_2345_6003),
-    ];
-    assert_eq!(
-        walk(&root(Paging::Pae), &tables, 0xc020_1234, WRITE),
-        Ok(0x0020_1234)
-    );
-    assert_eq!(
-        walk(&root(Paging::Pae), &tables, 0xc040_1234, WRITE),
-        Ok(0x1_2345_6234)
-    );
+    let tables = [(0x1018, 0x2001), (0x2000 + 8, 0x0020_0083), (0x2000 + 16, 0x3003), (0x3008, 0x1_2345_6003)];
+    assert_eq!(walk(&root(Paging::Pae), &tables, 0xc020_1234, WRITE), Ok(0x0020_1234));
+    assert_eq!(walk(&root(Paging::Pae), &tables, 0xc040_1234, WRITE), Ok(0x1_2345_6234));
 }
 
 #[test]
@@ -116,10 +64,7 @@ fn nx_and_other_reserved_bits_fault() {
 #[test]
 fn a_missing_page_is_not_a_protection_fault() {
     assert_eq!(walk(&root(BITS32), &[], 0x1234, USER_WRITE), Err(0b110));
-    assert_eq!(
-        walk(&root(BITS32), &[(0x1000, 0x2007)], 0x1234, READ),
-        Err(0)
-    );
+    assert_eq!(walk(&root(BITS32), &[(0x1000, 0x2007)], 0x1234, READ), Err(0));
 }
 
 #[test]
@@ -132,23 +77,14 @@ fn a_user_process_gets_no_kernel_page_through_the_vmm() {
 #[test]
 fn every_level_has_a_say() {
     let read_only_directory = [(0x1000, 0x2005), (0x2000, 0x5007)];
-    assert_eq!(
-        walk(&root(BITS32), &read_only_directory, 0, USER_READ),
-        Ok(0x5000)
-    );
-    assert_eq!(
-        walk(&root(BITS32), &read_only_directory, 0, USER_WRITE),
-        Err(0b111)
-    );
+    assert_eq!(walk(&root(BITS32), &read_only_directory, 0, USER_READ), Ok(0x5000));
+    assert_eq!(walk(&root(BITS32), &read_only_directory, 0, USER_WRITE), Err(0b111));
 }
 
 #[test]
 fn write_protection_holds_for_the_kernel_only_with_cr0_wp() {
     let read_only = [(0x1000, 0x2007), (0x2000, 0x5005)];
-    let off = Root {
-        write_protect: false,
-        ..root(BITS32)
-    };
+    let off = Root { write_protect: false, ..root(BITS32) };
     assert_eq!(walk(&off, &read_only, 0, WRITE), Ok(0x5000));
     assert_eq!(walk(&off, &read_only, 0, USER_WRITE), Err(0b111));
     assert_eq!(walk(&root(BITS32), &read_only, 0, WRITE), Err(0b011));

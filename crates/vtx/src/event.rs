@@ -1,6 +1,5 @@
 //! Events that the VMM makes happen in the guest: the VM-entry interruption-information field (SDM volume 3, "VM-Entry
-//! Controls for Event Injection"), and what to do with an event whose delivery an exit cut short ("Information for VM
-//! Exits That Occur During Event Delivery").
+//! Controls for Event Injection"). Left out: NMIs, which no device of the board raises.
 //!
 //! seL4 takes that field with VMEnter, but lets nobody write the error code nor the instruction length that belong to
 //! it: both stay zero. So error codes are zero here, which suits every exception that a VMM raises of its own accord,
@@ -16,7 +15,6 @@ const RFLAGS_IF: u64 = 1 << 9;
 /// Kinds of event, bits 8 to 10.
 mod kind {
     pub const EXTERNAL_INTERRUPT: u32 = 0;
-    pub const NMI: u32 = 2;
     pub const HARDWARE_EXCEPTION: u32 = 3;
     pub const PRIVILEGED_SOFTWARE_EXCEPTION: u32 = 5;
 }
@@ -59,8 +57,6 @@ impl Exception {
 pub enum Event {
     /// An interrupt with this vector. The entry fails unless [`takes_interrupt`] holds.
     Interrupt(u8),
-    /// A non-maskable interrupt. The entry fails unless [`takes_nmi`] holds.
-    Nmi,
     /// An exception, at the guest's RIP.
     Exception(Exception),
 }
@@ -70,7 +66,6 @@ impl Event {
     pub const fn info(self) -> u32 {
         match self {
             Event::Interrupt(vector) => VALID | kind::EXTERNAL_INTERRUPT << TYPE_SHIFT | vector as u32,
-            Event::Nmi => VALID | kind::NMI << TYPE_SHIFT | 2,
             Event::Exception(exception) => {
                 let code = if exception.has_error_code() { DELIVER_ERROR_CODE } else { 0 };
                 VALID | code | kind::HARDWARE_EXCEPTION << TYPE_SHIFT | exception as u32
@@ -108,34 +103,6 @@ pub const fn takes_interrupt(rflags: u64, interruptibility: u32) -> bool {
     rflags & RFLAGS_IF != 0 && interruptibility & shadow == 0
 }
 
-/// Whether an NMI can be injected now. Some processors want no STI shadow either, so none is allowed.
-pub const fn takes_nmi(interruptibility: u32) -> bool {
-    let shadow = Interruptibility::STI.bits() | Interruptibility::MOV_SS.bits() | Interruptibility::NMI.bits();
-    interruptibility & shadow == 0
-}
-
-/// What to inject so that an event is not lost whose delivery the exit cut short, given the IDT-vectoring information;
-/// `None` where retrying the instruction makes it happen again.
-///
-/// Lost without this: interrupts, NMIs, #DB traps and machine checks, and #DF, which no instruction repeats exactly.
-/// Repeated by the retry: faults, since RIP is at the faulting instruction; and INT n, INT3, INTO and INT1, for which the
-/// exit leaves RIP at the instruction as well.
-pub const fn interrupted(idt_vectoring_info: u32) -> Option<u32> {
-    const DB: u32 = Exception::Debug as u32;
-    const DF: u32 = Exception::DoubleFault as u32;
-    const MC: u32 = 18;
-    if idt_vectoring_info & VALID == 0 {
-        return None;
-    }
-    let vector = idt_vectoring_info & 0xff;
-    let event = idt_vectoring_info & 7 << TYPE_SHIFT;
-    match (event >> TYPE_SHIFT, vector) {
-        (kind::EXTERNAL_INTERRUPT | kind::NMI, _) | (kind::HARDWARE_EXCEPTION, DB | MC) => Some(VALID | event | vector),
-        (kind::HARDWARE_EXCEPTION, DF) => Some(VALID | DELIVER_ERROR_CODE | event | vector),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,7 +110,6 @@ mod tests {
     #[test]
     fn each_event_has_its_encoding() {
         assert_eq!(Event::Interrupt(0x30).info(), 0x8000_0030);
-        assert_eq!(Event::Nmi.info(), 0x8000_0202);
         assert_eq!(Event::Exception(Exception::InvalidOpcode).info(), 0x8000_0306);
         assert_eq!(Event::Exception(Exception::GeneralProtection).info(), 0x8000_0b0d);
         assert_eq!(Event::Exception(Exception::DoubleFault).info(), 0x8000_0b08);
@@ -159,38 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn nmis_wait_for_the_iret_of_the_last_one() {
-        assert!(takes_nmi(0));
-        assert!(!takes_nmi(8));
-        assert!(!takes_nmi(2));
-    }
-
-    #[test]
     fn a_step_and_int1_are_told_apart_from_other_exceptions() {
         assert_eq!(debug_exception(0x8000_0301), Some(DebugCause::Trap));
         assert_eq!(debug_exception(0x8000_0501), Some(DebugCause::Int1));
         for info in [0x301, 0x8000_030e, 0x8000_0202, 0x8000_0603] {
             assert_eq!(debug_exception(info), None, "{info:#x}");
         }
-    }
-
-    #[test]
-    fn an_interrupt_cut_short_is_injected_again() {
-        assert_eq!(interrupted(0x8000_0030), Some(0x8000_0030));
-        assert_eq!(interrupted(0x8000_0202), Some(0x8000_0202));
-        // Bit 12 is undefined in the field that was read and reserved in the one to write.
-        assert_eq!(interrupted(0x8000_1030), Some(0x8000_0030));
-    }
-
-    #[test]
-    fn faults_and_software_interrupts_happen_again_by_themselves() {
-        for info in [0, 0x30, 0x8000_0b0e, 0x8000_0b0d, 0x8000_0306, 0x8000_0480, 0x8000_0603, 0x8000_0501] {
-            assert_eq!(interrupted(info), None, "{info:#x}");
-        }
-    }
-
-    #[test]
-    fn a_double_fault_is_injected_again_with_its_zero() {
-        assert_eq!(interrupted(0x8000_0b08), Some(0x8000_0b08));
     }
 }

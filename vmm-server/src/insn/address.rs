@@ -33,27 +33,14 @@ pub struct Address {
 impl Address {
     /// An offset without registers, as of MOV from or to AL, AX or EAX.
     pub(super) const fn absolute(size: Mode, segment: Segment, displacement: u32) -> Self {
-        Address {
-            segment,
-            size,
-            base: None,
-            index: None,
-            displacement,
-        }
+        Address { segment, size, base: None, index: None, displacement }
     }
 
     /// The operand's offset in its segment, plus `extra`.
     pub(super) fn offset(&self, registers: &Registers, extra: u32) -> u32 {
-        let base = self
-            .base
-            .map_or(0, |number| registers.get(number, Width::Dword));
-        let index = self.index.map_or(0, |(number, shift)| {
-            registers.get(number, Width::Dword) << (shift & 3)
-        });
-        let sum = base
-            .wrapping_add(index)
-            .wrapping_add(self.displacement)
-            .wrapping_add(extra);
+        let base = self.base.map_or(0, |number| registers.get(number, Width::Dword));
+        let index = self.index.map_or(0, |(number, shift)| registers.get(number, Width::Dword) << (shift & 3));
+        let sum = base.wrapping_add(index).wrapping_add(self.displacement).wrapping_add(extra);
         sum & self.size.mask()
     }
 
@@ -122,13 +109,7 @@ fn address32(cursor: &mut Cursor, mode: u8, rm: u8) -> Option<Address> {
         1 => cursor.byte()? as i8 as u32,
         _ => cursor.dword()?,
     };
-    Some(Address {
-        segment: default_segment(base),
-        size: Mode::Bits32,
-        base,
-        index,
-        displacement,
-    })
+    Some(Address { segment: default_segment(base), size: Mode::Bits32, base, index, displacement })
 }
 
 fn address16(cursor: &mut Cursor, mode: u8, rm: u8) -> Option<Address> {
@@ -153,13 +134,7 @@ fn address16(cursor: &mut Cursor, mode: u8, rm: u8) -> Option<Address> {
         1 => cursor.byte()? as i8 as u32,
         _ => u32::from(cursor.word()?),
     };
-    Some(Address {
-        segment: default_segment(base),
-        size: Mode::Bits16,
-        base,
-        index,
-        displacement,
-    })
+    Some(Address { segment: default_segment(base), size: Mode::Bits16, base, index, displacement })
 }
 
 /// The stack's, where the base is ESP or EBP.

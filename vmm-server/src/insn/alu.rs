@@ -98,24 +98,14 @@ fn add(width: Width, a: u32, b: u32, carry: u32, flags: u32) -> (u32, u32) {
     let result = sum as u32 & width.mask();
     let overflow = sign(width, !(a ^ b) & (a ^ result));
     let carry = if sum > u64::from(width.mask()) { CF } else { 0 };
-    (
-        result,
-        status(width, result, flags) | carry | (a ^ b ^ result) & AF | overflow,
-    )
+    (result, status(width, result, flags) | carry | (a ^ b ^ result) & AF | overflow)
 }
 
 fn subtract(width: Width, a: u32, b: u32, borrow: u32, flags: u32) -> (u32, u32) {
     let result = a.wrapping_sub(b).wrapping_sub(borrow) & width.mask();
     let overflow = sign(width, (a ^ b) & (a ^ result));
-    let carry = if u64::from(a) < u64::from(b) + u64::from(borrow) {
-        CF
-    } else {
-        0
-    };
-    (
-        result,
-        status(width, result, flags) | carry | (a ^ b ^ result) & AF | overflow,
-    )
+    let carry = if u64::from(a) < u64::from(b) + u64::from(borrow) { CF } else { 0 };
+    (result, status(width, result, flags) | carry | (a ^ b ^ result) & AF | overflow)
 }
 
 fn logic(width: Width, result: u32, flags: u32) -> (u32, u32) {
@@ -135,10 +125,6 @@ const fn sign_bit(width: Width) -> u32 {
 fn status(width: Width, result: u32, flags: u32) -> u32 {
     let zero = if result == 0 { ZF } else { 0 };
     let negative = if result & sign_bit(width) != 0 { SF } else { 0 };
-    let even = if (result as u8).count_ones().is_multiple_of(2) {
-        PF
-    } else {
-        0
-    };
+    let even = if (result as u8).count_ones().is_multiple_of(2) { PF } else { 0 };
     flags & !STATUS | zero | negative | even
 }

@@ -2,8 +2,7 @@
 
 use super::address::{Address, ModRm, Segment, modrm};
 use super::{
-    Alu, BitOperation, Instruction, MAX_LENGTH, Mode, Operation, Repeat, Source, StringOperation,
-    Unary, Width,
+    Alu, BitOperation, Instruction, MAX_LENGTH, Mode, Operation, Repeat, Source, StringOperation, Unary, Width,
 };
 
 /// Bytes not read yet. An instruction of more than 15 is none.
@@ -53,13 +52,7 @@ struct Prefixes {
 impl Prefixes {
     /// Reads prefixes, and the byte after them.
     fn read(cursor: &mut Cursor, mode: Mode) -> Option<(Self, u8)> {
-        let mut p = Prefixes {
-            operand: mode,
-            address: mode,
-            segment: None,
-            repeat: Repeat::Once,
-            lock: false,
-        };
+        let mut p = Prefixes { operand: mode, address: mode, segment: None, repeat: Repeat::Once, lock: false };
         loop {
             match cursor.byte()? {
                 0x26 => p.segment = Some(Segment::Es),
@@ -80,11 +73,7 @@ impl Prefixes {
 
     /// Byte for an even opcode, word or doubleword for an odd one.
     fn width(&self, opcode: u8) -> Width {
-        if opcode & 1 == 0 {
-            Width::Byte
-        } else {
-            self.operand.width()
-        }
+        if opcode & 1 == 0 { Width::Byte } else { self.operand.width() }
     }
 
     fn modrm(&self, cursor: &mut Cursor) -> Option<ModRm> {
@@ -113,12 +102,7 @@ impl Instruction {
         if prefixes.lock && !lockable(&operation) {
             return None;
         }
-        Some(Instruction {
-            length: cursor.used as u8,
-            operation,
-            width,
-            address,
-        })
+        Some(Instruction { length: cursor.used as u8, operation, width, address })
     }
 }
 
@@ -131,9 +115,7 @@ fn one_byte(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decoded> {
     };
     let (reg, register) = (modrm.reg, Source::Register(modrm.reg));
     let operation = match (opcode, reg) {
-        (0x00..=0x3f, _) if opcode & 2 == 0 => {
-            Operation::AluToMemory(Alu::from_bits(opcode >> 3), register)
-        }
+        (0x00..=0x3f, _) if opcode & 2 == 0 => Operation::AluToMemory(Alu::from_bits(opcode >> 3), register),
         (0x00..=0x3f, _) => Operation::AluToRegister(Alu::from_bits(opcode >> 3), reg),
         (0x80..=0x82, _) => Operation::AluToMemory(Alu::from_bits(reg), immediate(cursor, width)?),
         (0x83, _) => Operation::AluToMemory(Alu::from_bits(reg), immediate(cursor, Width::Byte)?),
@@ -179,36 +161,24 @@ fn without_modrm(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decode
         0xae | 0xaf => Operation::String(StringOperation::Scan, p.repeat),
         _ => return None,
     };
-    Some((
-        operation,
-        width,
-        Address::absolute(p.address, p.data_segment(), offset),
-    ))
+    Some((operation, width, Address::absolute(p.address, p.data_segment(), offset)))
 }
 
 fn two_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
     let opcode = cursor.byte()?;
     let modrm = match opcode {
-        0xa3 | 0xab | 0xb0 | 0xb1 | 0xb3 | 0xb6 | 0xb7 | 0xba | 0xbb | 0xbe | 0xbf | 0xc0
-        | 0xc1 => p.modrm(cursor)?,
+        0xa3 | 0xab | 0xb0 | 0xb1 | 0xb3 | 0xb6 | 0xb7 | 0xba | 0xbb | 0xbe | 0xbf | 0xc0 | 0xc1 => p.modrm(cursor)?,
         _ => return None,
     };
     let (reg, operand) = (modrm.reg, p.operand.width());
-    let extend = |signed| Operation::Extend {
-        to: reg,
-        to_width: operand,
-        signed,
-    };
+    let extend = |signed| Operation::Extend { to: reg, to_width: operand, signed };
     let bit = |operation| Operation::Bit(operation, Source::Register(reg));
     let (operation, width) = match opcode {
         0xa3 => (bit(BitOperation::Test), operand),
         0xab => (bit(BitOperation::Set), operand),
         0xb3 => (bit(BitOperation::Reset), operand),
         0xbb => (bit(BitOperation::Complement), operand),
-        0xba => (
-            Operation::Bit(numbered_bit(reg)?, Source::Immediate(cursor.byte()?.into())),
-            operand,
-        ),
+        0xba => (Operation::Bit(numbered_bit(reg)?, Source::Immediate(cursor.byte()?.into())), operand),
         0xb0 | 0xb1 => (Operation::CompareExchange(reg), p.width(opcode)),
         0xc0 | 0xc1 => (Operation::ExchangeAdd(reg), p.width(opcode)),
         0xb6 => (extend(false), Width::Byte),
@@ -234,10 +204,9 @@ fn lockable(operation: &Operation) -> bool {
     match operation {
         Operation::AluToMemory(alu, _) => alu.writes(),
         Operation::Bit(bit, _) => *bit != BitOperation::Test,
-        Operation::Unary(_)
-        | Operation::Exchange(_)
-        | Operation::CompareExchange(_)
-        | Operation::ExchangeAdd(_) => true,
+        Operation::Unary(_) | Operation::Exchange(_) | Operation::CompareExchange(_) | Operation::ExchangeAdd(_) => {
+            true
+        }
         _ => false,
     }
 }

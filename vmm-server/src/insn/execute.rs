@@ -38,11 +38,7 @@ struct Effect {
 impl Instruction {
     /// Executes the instruction. After a fault, memory and registers are as the processor would leave them: untouched, or
     /// for a repeated string instruction as after the last complete round.
-    pub fn execute<M: Machine>(
-        &self,
-        registers: &mut Registers,
-        machine: &mut M,
-    ) -> Result<Progress, M::Fault> {
+    pub fn execute<M: Machine>(&self, registers: &mut Registers, machine: &mut M) -> Result<Progress, M::Fault> {
         match self.operation {
             Operation::String(string, repeat) => {
                 return self.execute_string(string, repeat, registers, machine);
@@ -53,11 +49,7 @@ impl Instruction {
                 let linear = self.linear(registers, machine, self.bit_displacement(registers));
                 // A store must not read: reading some device registers has effects.
                 let reads = !matches!(self.operation, Operation::Store(_));
-                let old = if reads {
-                    machine.read(linear, self.width)?
-                } else {
-                    0
-                };
+                let old = if reads { machine.read(linear, self.width)? } else { 0 };
                 let effect = self.effect(old, registers);
                 if let Some(value) = effect.memory {
                     machine.write(linear, self.width, value)?;
@@ -74,72 +66,37 @@ impl Instruction {
     /// What the instruction does where its operand in memory is `old`.
     fn effect(&self, old: u32, registers: &Registers) -> Effect {
         let (width, flags) = (self.width, registers.flags);
-        let to_memory = |(value, flags)| Effect {
-            memory: Some(value),
-            register: None,
-            flags,
-        };
-        let to_register = |number, width, (value, flags)| Effect {
-            memory: None,
-            register: Some((number, width, value)),
-            flags,
-        };
-        let to_flags = |(_, flags)| Effect {
-            memory: None,
-            register: None,
-            flags,
-        };
+        let to_memory = |(value, flags)| Effect { memory: Some(value), register: None, flags };
+        let to_register =
+            |number, width, (value, flags)| Effect { memory: None, register: Some((number, width, value)), flags };
+        let to_flags = |(_, flags)| Effect { memory: None, register: None, flags };
         match self.operation {
             Operation::Load(to) => to_register(to, width, (old, flags)),
-            Operation::Extend {
-                to,
-                to_width,
-                signed,
-            } => {
+            Operation::Extend { to, to_width, signed } => {
                 let value = if signed { sign_extend(width, old) } else { old };
                 to_register(to, to_width, (value, flags))
             }
             Operation::Store(from) => to_memory((self.source(from, registers), flags)),
             Operation::AluToMemory(alu, from) => {
                 let result = alu.apply(width, old, self.source(from, registers), flags);
-                if alu.writes() {
-                    to_memory(result)
-                } else {
-                    to_flags(result)
-                }
+                if alu.writes() { to_memory(result) } else { to_flags(result) }
             }
             Operation::AluToRegister(alu, to) => {
                 let result = alu.apply(width, registers.get(to, width), old, flags);
-                if alu.writes() {
-                    to_register(to, width, result)
-                } else {
-                    to_flags(result)
-                }
+                if alu.writes() { to_register(to, width, result) } else { to_flags(result) }
             }
-            Operation::Test(with) => {
-                to_flags(Alu::And.apply(width, old, self.source(with, registers), flags))
-            }
+            Operation::Test(with) => to_flags(Alu::And.apply(width, old, self.source(with, registers), flags)),
             Operation::Unary(unary) => to_memory(unary.apply(width, old, flags)),
             Operation::Bit(bit, number) => {
                 let result = bit.apply(width, old, self.source(number, registers), flags);
-                if bit == BitOperation::Test {
-                    to_flags(result)
-                } else {
-                    to_memory(result)
-                }
+                if bit == BitOperation::Test { to_flags(result) } else { to_memory(result) }
             }
-            Operation::Exchange(with) => Effect {
-                memory: Some(registers.get(with, width)),
-                register: Some((with, width, old)),
-                flags,
-            },
+            Operation::Exchange(with) => {
+                Effect { memory: Some(registers.get(with, width)), register: Some((with, width, old)), flags }
+            }
             Operation::ExchangeAdd(with) => {
                 let (sum, flags) = Alu::Add.apply(width, old, registers.get(with, width), flags);
-                Effect {
-                    memory: Some(sum),
-                    register: Some((with, width, old)),
-                    flags,
-                }
+                Effect { memory: Some(sum), register: Some((with, width, old)), flags }
             }
             Operation::CompareExchange(from) => {
                 let accumulator = registers.get(EAX, width);
@@ -148,11 +105,7 @@ impl Instruction {
                     to_memory((registers.get(from, width), flags))
                 } else {
                     // Memory is written here too, as the SDM says.
-                    Effect {
-                        memory: Some(old),
-                        register: Some((EAX, width, old)),
-                        flags,
-                    }
+                    Effect { memory: Some(old), register: Some((EAX, width, old)), flags }
                 }
             }
             Operation::Push | Operation::Pop | Operation::String(..) => to_flags((0, flags)),
@@ -170,9 +123,7 @@ impl Instruction {
     }
 
     fn pop<M: Machine>(&self, registers: &mut Registers, machine: &mut M) -> Result<(), M::Fault> {
-        let stack = machine
-            .segment_base(Segment::Ss)
-            .wrapping_add(registers.esp());
+        let stack = machine.segment_base(Segment::Ss).wrapping_add(registers.esp());
         let value = machine.read(stack, self.width)?;
         // An address that uses ESP uses the new one.
         let mut popped = *registers;

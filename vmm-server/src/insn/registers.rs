@@ -16,23 +16,9 @@ pub struct Registers {
 impl Registers {
     /// From what an exit gives. `rsp` may be anything where the instruction does not use it.
     pub const fn new(gprs: &Gprs, rsp: u64, rflags: u64) -> Self {
-        let Gprs {
-            rax,
-            rbx,
-            rcx,
-            rdx,
-            rsi,
-            rdi,
-            rbp,
-        } = *gprs;
-        let general = [
-            rax as u32, rcx as u32, rdx as u32, rbx as u32, rsp as u32, rbp as u32, rsi as u32,
-            rdi as u32,
-        ];
-        Registers {
-            general,
-            flags: rflags as u32,
-        }
+        let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp } = *gprs;
+        let general = [rax as u32, rcx as u32, rdx as u32, rbx as u32, rsp as u32, rbp as u32, rsi as u32, rdi as u32];
+        Registers { general, flags: rflags as u32 }
     }
 
     /// For the kernel to set, without RSP and RFLAGS, which are VMCS fields.
@@ -84,10 +70,7 @@ mod tests {
 
     #[test]
     fn a_byte_goes_into_its_quarter() {
-        let mut registers = Registers {
-            general: [0x1122_3344; 8],
-            flags: 0,
-        };
+        let mut registers = Registers { general: [0x1122_3344; 8], flags: 0 };
         registers.set(0, Width::Byte, 0xfffa);
         registers.set(5, Width::Byte, 0xfb);
         assert_eq!(registers.general[0], 0x1122_33fa);
@@ -98,10 +81,7 @@ mod tests {
 
     #[test]
     fn a_word_leaves_the_upper_half() {
-        let mut registers = Registers {
-            general: [0x1122_3344; 8],
-            flags: 0,
-        };
+        let mut registers = Registers { general: [0x1122_3344; 8], flags: 0 };
         registers.set(4, Width::Word, 0xdead_beef);
         assert_eq!(registers.general[4], 0x1122_beef);
         assert_eq!(registers.get(4, Width::Word), 0xbeef);
@@ -109,15 +89,7 @@ mod tests {
 
     #[test]
     fn registers_go_through_the_kernels_order_and_back() {
-        let gprs = Gprs {
-            rax: 1,
-            rbx: 2,
-            rcx: 3,
-            rdx: 4,
-            rsi: 5,
-            rdi: 6,
-            rbp: 7,
-        };
+        let gprs = Gprs { rax: 1, rbx: 2, rcx: 3, rdx: 4, rsi: 5, rdi: 6, rbp: 7 };
         let registers = Registers::new(&gprs, 8, 2);
         assert_eq!(registers.general, [1, 3, 4, 2, 8, 7, 5, 6]);
         assert_eq!(registers.gprs(), gprs);

@@ -31,17 +31,11 @@ impl Instruction {
             }
             self.round(string, registers, machine)?;
             registers.set(ECX, size, count - 1);
-            if string.compares()
-                && (registers.flags & flags::ZF != 0) != (repeat == Repeat::WhileEqual)
-            {
+            if string.compares() && (registers.flags & flags::ZF != 0) != (repeat == Repeat::WhileEqual) {
                 return Ok(Progress::Done);
             }
         }
-        Ok(if registers.get(ECX, size) == 0 {
-            Progress::Done
-        } else {
-            Progress::More
-        })
+        Ok(if registers.get(ECX, size) == 0 { Progress::Done } else { Progress::More })
     }
 
     fn round<M: Machine>(
@@ -73,11 +67,7 @@ impl Instruction {
         }
         let size = self.address.size.width();
         let bytes = width.bytes() as u32;
-        let step = if registers.flags & flags::DF != 0 {
-            bytes.wrapping_neg()
-        } else {
-            bytes
-        };
+        let step = if registers.flags & flags::DF != 0 { bytes.wrapping_neg() } else { bytes };
         for (used, number) in [(string.has_source(), ESI), (string.has_destination(), EDI)] {
             if used {
                 registers.set(number, size, registers.get(number, size).wrapping_add(step));
@@ -86,28 +76,14 @@ impl Instruction {
         Ok(())
     }
 
-    fn read_source<M: Machine>(
-        &self,
-        registers: &Registers,
-        machine: &mut M,
-    ) -> Result<u32, M::Fault> {
+    fn read_source<M: Machine>(&self, registers: &Registers, machine: &mut M) -> Result<u32, M::Fault> {
         let base = machine.segment_base(self.address.segment);
-        machine.read(
-            base.wrapping_add(registers.get(ESI, self.address.size.width())),
-            self.width,
-        )
+        machine.read(base.wrapping_add(registers.get(ESI, self.address.size.width())), self.width)
     }
 
-    fn read_destination<M: Machine>(
-        &self,
-        registers: &Registers,
-        machine: &mut M,
-    ) -> Result<u32, M::Fault> {
+    fn read_destination<M: Machine>(&self, registers: &Registers, machine: &mut M) -> Result<u32, M::Fault> {
         let base = machine.segment_base(Segment::Es);
-        machine.read(
-            base.wrapping_add(registers.get(EDI, self.address.size.width())),
-            self.width,
-        )
+        machine.read(base.wrapping_add(registers.get(EDI, self.address.size.width())), self.width)
     }
 
     fn write_destination<M: Machine>(
@@ -117,11 +93,7 @@ impl Instruction {
         value: u32,
     ) -> Result<(), M::Fault> {
         let base = machine.segment_base(Segment::Es);
-        machine.write(
-            base.wrapping_add(registers.get(EDI, self.address.size.width())),
-            self.width,
-            value,
-        )
+        machine.write(base.wrapping_add(registers.get(EDI, self.address.size.width())), self.width, value)
     }
 }
 
@@ -131,10 +103,7 @@ impl StringOperation {
     }
 
     fn has_source(self) -> bool {
-        matches!(
-            self,
-            StringOperation::Move | StringOperation::Compare | StringOperation::Load
-        )
+        matches!(self, StringOperation::Move | StringOperation::Compare | StringOperation::Load)
     }
 
     fn has_destination(self) -> bool {

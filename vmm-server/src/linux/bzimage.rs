@@ -17,9 +17,7 @@ const DEFAULT_SETUP_SECTORS: u8 = 4;
 /// Reads the header in `head`, the file's first bytes. `size` is the file's.
 pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
     let header = Header(head);
-    if header.bytes(header::BOOT_FLAG) != Some([0x55, 0xaa])
-        || header.bytes(header::MAGIC) != Some(*b"HdrS")
-    {
+    if header.bytes(header::BOOT_FLAG) != Some([0x55, 0xaa]) || header.bytes(header::MAGIC) != Some(*b"HdrS") {
         return Err(Error::NotAKernel);
     }
     let version = header.u16(header::VERSION)?;
@@ -34,23 +32,13 @@ pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
         sectors => sectors,
     };
     let offset = (u64::from(sectors) + 1) * SECTOR;
-    let len = size
-        .checked_sub(offset)
-        .filter(|&len| len != 0)
-        .ok_or(Error::Truncated)?;
+    let len = size.checked_sub(offset).filter(|&len| len != 0).ok_or(Error::Truncated)?;
     if len < u64::from(header.u32(header::SYSSIZE)?) * 16 {
         return Err(Error::Truncated);
     }
     let place = Place::of(&header)?;
     let mut steps = Vec::new();
-    steps
-        .push(Step::Copy {
-            file: File::Kernel,
-            offset,
-            gpa: place.load,
-            len,
-        })
-        .map_err(|_| Error::BadHeader)?;
+    steps.push(Step::Copy { file: File::Kernel, offset, gpa: place.load, len }).map_err(|_| Error::BadHeader)?;
     Ok(Kernel {
         steps,
         end: place.unpacked_end.max(place.load.saturating_add(len)),
@@ -74,17 +62,12 @@ impl Place {
         let preferred = header.u64(header::PREF_ADDRESS)?;
         let relocatable = header.u8(header::RELOCATABLE)? != 0;
         let alignment = u64::from(header.u32(header::KERNEL_ALIGNMENT)?);
-        if preferred < HIGH_MEMORY
-            || (relocatable && (alignment == 0 || preferred % alignment != 0))
-        {
+        if preferred < HIGH_MEMORY || (relocatable && (alignment == 0 || preferred % alignment != 0)) {
             return Err(Error::BadHeader);
         }
         let init_size = u64::from(header.u32(header::INIT_SIZE)?);
         let unpacked_end = preferred.checked_add(init_size).ok_or(Error::BadHeader)?;
-        Ok(Place {
-            load: if relocatable { preferred } else { HIGH_MEMORY },
-            unpacked_end,
-        })
+        Ok(Place { load: if relocatable { preferred } else { HIGH_MEMORY }, unpacked_end })
     }
 }
 
@@ -97,26 +80,18 @@ impl Header<'_> {
     }
 
     fn u8(&self, at: usize) -> Result<u8, Error> {
-        self.bytes(at)
-            .map(u8::from_le_bytes)
-            .ok_or(Error::Truncated)
+        self.bytes(at).map(u8::from_le_bytes).ok_or(Error::Truncated)
     }
 
     fn u16(&self, at: usize) -> Result<u16, Error> {
-        self.bytes(at)
-            .map(u16::from_le_bytes)
-            .ok_or(Error::Truncated)
+        self.bytes(at).map(u16::from_le_bytes).ok_or(Error::Truncated)
     }
 
     fn u32(&self, at: usize) -> Result<u32, Error> {
-        self.bytes(at)
-            .map(u32::from_le_bytes)
-            .ok_or(Error::Truncated)
+        self.bytes(at).map(u32::from_le_bytes).ok_or(Error::Truncated)
     }
 
     fn u64(&self, at: usize) -> Result<u64, Error> {
-        self.bytes(at)
-            .map(u64::from_le_bytes)
-            .ok_or(Error::Truncated)
+        self.bytes(at).map(u64::from_le_bytes).ok_or(Error::Truncated)
     }
 }

@@ -38,12 +38,5 @@ pub fn map(ram: u64) -> Vec<Entry, ENTRIES> {
         (0xf_0000, 0x10_0000, Kind::Reserved),
         (0x10_0000, ram, Kind::Usable),
     ];
-    ranges
-        .map(|(base, end, kind)| Entry {
-            base,
-            size: end.saturating_sub(base),
-            kind,
-        })
-        .into_iter()
-        .collect()
+    ranges.map(|(base, end, kind)| Entry { base, size: end.saturating_sub(base), kind }).into_iter().collect()
 }

@@ -32,9 +32,7 @@ pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
     if endian != Endianness::Little || file.e_type(endian) != ET_EXEC {
         return Err(Error::NotAKernel);
     }
-    let segments = file
-        .program_headers(endian, head)
-        .map_err(|_| Error::BadHeader)?;
+    let segments = file.program_headers(endian, head).map_err(|_| Error::BadHeader)?;
     let mut steps = Vec::new();
     for segment in segments.iter().filter(|s| s.p_type(endian) == PT_LOAD) {
         add_segment(segment, endian, size, &mut steps)?;
@@ -44,11 +42,7 @@ pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
     if !segments.iter().any(|s| runs(s, endian, entry)) {
         return Err(Error::BadHeader);
     }
-    let end = steps
-        .iter()
-        .map(|step| step.range().1)
-        .max()
-        .ok_or(Error::BadHeader)?;
+    let end = steps.iter().map(|step| step.range().1).max().ok_or(Error::BadHeader)?;
     Ok(Kernel {
         steps,
         end,
@@ -75,21 +69,9 @@ fn add_segment(
     if offset + in_file > size {
         return Err(Error::Truncated);
     }
-    let copy = Step::Copy {
-        file: File::Kernel,
-        offset,
-        gpa,
-        len: in_file,
-    };
-    let zero = Step::Zero {
-        gpa: gpa + in_file,
-        len: zeros,
-    };
-    for step in [(in_file, copy), (zeros, zero)]
-        .into_iter()
-        .filter(|(len, _)| *len != 0)
-        .map(|(_, step)| step)
-    {
+    let copy = Step::Copy { file: File::Kernel, offset, gpa, len: in_file };
+    let zero = Step::Zero { gpa: gpa + in_file, len: zeros };
+    for step in [(in_file, copy), (zeros, zero)].into_iter().filter(|(len, _)| *len != 0).map(|(_, step)| step) {
         // One step stays free for the initrd.
         if steps.len() + 1 >= MAX_STEPS || steps.push(step).is_err() {
             return Err(Error::BadHeader);
@@ -101,14 +83,8 @@ fn add_segment(
 /// Sorts the steps by address, and refuses those that would undo each other.
 fn refuse_overlaps(steps: &mut [Step]) -> Result<(), Error> {
     steps.sort_unstable_by_key(|step| step.range().0);
-    let overlap = steps
-        .windows(2)
-        .any(|pair| matches!(pair, [a, b] if a.range().1 > b.range().0));
-    if overlap {
-        Err(Error::BadHeader)
-    } else {
-        Ok(())
-    }
+    let overlap = steps.windows(2).any(|pair| matches!(pair, [a, b] if a.range().1 > b.range().0));
+    if overlap { Err(Error::BadHeader) } else { Ok(()) }
 }
 
 /// Whether the processor can start at `entry` in this segment.
@@ -116,7 +92,5 @@ fn runs(segment: &Segment, endian: Endianness, entry: u32) -> bool {
     let start = segment.p_paddr(endian);
     segment.p_type(endian) == PT_LOAD
         && segment.p_flags(endian) & PF_X == PF_X
-        && entry
-            .checked_sub(start)
-            .is_some_and(|offset| offset < segment.p_filesz(endian))
+        && entry.checked_sub(start).is_some_and(|offset| offset < segment.p_filesz(endian))
 }

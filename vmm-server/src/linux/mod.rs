@@ -74,23 +74,14 @@ impl fmt::Display for Error {
             Error::Truncated => write!(f, "the kernel file is shorter than its headers say"),
             Error::TooOld { version } => {
                 let (major, minor) = (version >> 8, version & 0xff);
-                write!(
-                    f,
-                    "boot protocol {major}.{minor:02}; 2.10 or later is needed"
-                )
+                write!(f, "boot protocol {major}.{minor:02}; 2.10 or later is needed")
             }
             Error::TooLarge { need, have } => {
                 let [need, have] = [need, have].map(|bytes| bytes.div_ceil(1024));
-                write!(
-                    f,
-                    "kernel and initrd need {need} KiB of memory, the guest has {have} KiB"
-                )
+                write!(f, "kernel and initrd need {need} KiB of memory, the guest has {have} KiB")
             }
             Error::CommandLineTooLong { length, max } => {
-                write!(
-                    f,
-                    "the command line has {length} bytes, the kernel takes {max}"
-                )
+                write!(f, "the command line has {length} bytes, the kernel takes {max}")
             }
             Error::CommandLineHasNul => write!(f, "the command line contains a NUL"),
             Error::MemorySize => write!(f, "a guest has between 2 MiB and 3 GiB of memory"),
@@ -202,29 +193,15 @@ impl Plan {
         }
         check_command_line(guest.command_line, kernel.command_line_max)?;
         let initrd = place_initrd(&kernel, guest)?;
-        let Kernel {
-            mut steps,
-            entry,
-            mut zero_page,
-            ..
-        } = kernel;
+        let Kernel { mut steps, entry, mut zero_page, .. } = kernel;
         if guest.initrd != 0 {
-            let copy = Step::Copy {
-                file: File::Initrd,
-                offset: 0,
-                gpa: initrd,
-                len: guest.initrd,
-            };
+            let copy = Step::Copy { file: File::Initrd, offset: 0, gpa: initrd, len: guest.initrd };
             steps.push(copy).map_err(|_| Error::BadHeader)?;
             zero_page.set_initrd(initrd as u32, guest.initrd as u32);
         }
         zero_page.set_command_line(low::COMMAND_LINE as u32);
         zero_page.set_memory_map(&e820::map(guest.ram));
-        Ok(Plan {
-            steps,
-            zero_page,
-            entry,
-        })
+        Ok(Plan { steps, zero_page, entry })
     }
 }
 
@@ -232,20 +209,13 @@ fn read_headers(kernel: &mut impl Image) -> Result<Kernel, Error> {
     let mut head = [0; PAGE as usize];
     let length = kernel.read(0, &mut head)?.min(head.len());
     let head = head.get(..length).unwrap_or_default();
-    if head.starts_with(b"\x7fELF") {
-        elf::read(head, kernel.size())
-    } else {
-        bzimage::read(head, kernel.size())
-    }
+    if head.starts_with(b"\x7fELF") { elf::read(head, kernel.size()) } else { bzimage::read(head, kernel.size()) }
 }
 
 fn check_command_line(line: &[u8], kernel_max: usize) -> Result<(), Error> {
     let max = kernel_max.min(low::COMMAND_LINE_SIZE - 1);
     if line.len() > max {
-        return Err(Error::CommandLineTooLong {
-            length: line.len(),
-            max,
-        });
+        return Err(Error::CommandLineTooLong { length: line.len(), max });
     }
     if line.contains(&0) {
         return Err(Error::CommandLineHasNul);
@@ -256,10 +226,7 @@ fn check_command_line(line: &[u8], kernel_max: usize) -> Result<(), Error> {
 /// As high as RAM and the kernel allow: Linux maps its own memory from below, and unpacks the initrd into what is free.
 fn place_initrd(kernel: &Kernel, guest: &Guest) -> Result<u64, Error> {
     let have = guest.ram.min(kernel.initrd_max.saturating_add(1));
-    let kernel_end = kernel
-        .end
-        .checked_next_multiple_of(PAGE)
-        .unwrap_or(u64::MAX);
+    let kernel_end = kernel.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
     let need = kernel_end.saturating_add(guest.initrd);
     let start = have.saturating_sub(guest.initrd) & !(PAGE - 1);
     if kernel.end > guest.ram || (guest.initrd != 0 && start < kernel_end) {
@@ -275,10 +242,7 @@ impl Image for &[u8] {
     }
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<usize, Unreadable> {
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|offset| self.get(offset..))
-            .unwrap_or_default();
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).unwrap_or_default();
         let length = rest.len().min(into.len());
         for (to, from) in into.iter_mut().zip(rest) {
             *to = *from;

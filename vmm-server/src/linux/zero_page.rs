@@ -69,10 +69,7 @@ impl ZeroPage {
         let mut page = ZeroPage([0; 4096]);
         let jump = head.get(header::JUMP).copied().unwrap_or_default();
         let end = (header::MAGIC + usize::from(jump)).min(header::END);
-        if let (Some(to), Some(from)) = (
-            page.0.get_mut(header::START..end),
-            head.get(header::START..end),
-        ) {
+        if let (Some(to), Some(from)) = (page.0.get_mut(header::START..end), head.get(header::START..end)) {
             to.copy_from_slice(from);
         }
         page.put(header::LOADER, &[UNREGISTERED_LOADER]);
