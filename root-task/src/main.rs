@@ -112,7 +112,7 @@ fn build<'a>(bootinfo: BootInfoPtr, bundle: &'a [u8], spec: &'a Spec) -> Result<
         program::configure(&objects, process)?;
     }
     let report = verify::verify(&objects, spec)?;
-    log::info!("verified: {report}");
+    log::info!("checked: {report}");
     for process in &spec.processes {
         program::start(&objects, process)?;
         log::info!("started {} (priority {})", process.name, process.priority);
