@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use miette::{Result, miette};
+use miette::{IntoDiagnostic, Result, miette};
 use sha2::{Digest, Sha256};
 
 use crate::project::{self, Project};
@@ -99,6 +99,10 @@ fn make(project: &Project, build: Build) -> Result<Prefix> {
     }
     setup::ensure(&[Purpose::Kernel])?;
     let work = project.target.join("sel4").join(format!("build-{}", build.name()));
+    // Made anew: CMake takes no build tree whose sources were elsewhere, as after the project was moved.
+    if work.exists() {
+        std::fs::remove_dir_all(&work).into_diagnostic()?;
+    }
     let mut configure = Command::new("cmake");
     configure.arg("-S").arg(&source).arg("-B").arg(&work);
     configure.arg(format!("-DBUILD={}", build.name()));

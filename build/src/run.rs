@@ -108,6 +108,11 @@ fn commands(machine: &mut Machine, commands: &[String], deadline: Instant) -> Re
             }
         }
     }
+    // A shell that is killed by `poweroff` tells a status first.
+    if !failed.is_empty() && machine.wait(GRACE)? == Some(Ending::PowerOff) {
+        failed.pop();
+        say("The system powered off.");
+    }
     if failed.is_empty() { Ok(()) } else { Err(miette!("{}", failed.join("\n"))) }
 }
 
