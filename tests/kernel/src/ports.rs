@@ -46,7 +46,7 @@ fn deleted_before_the_first_entry(bench: &mut Bench) -> Outcome {
     expect("reason of the exit", guest.enter(0).reason, reason::PORT)
 }
 
-/// 0011: a guest that has run; and the capability goes with the one that it was copied from.
+/// 0011: of a guest that has run.
 fn deleted_later(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &OUT)?;
     let port = bench.ports(PORT, PORT)?;

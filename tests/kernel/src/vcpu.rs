@@ -75,13 +75,12 @@ fn one_after_the_other(bench: &mut Bench) -> Outcome {
 fn injection(bench: &mut Bench) -> Outcome {
     const ERROR_CODE: u32 = 0x4018;
     const INSTRUCTION_LENGTH: u32 = 0x401a;
-    let vcpu = Guest::new(bench, &HALT)?;
-    let vcpu = vcpu.vcpu;
+    let guest = Guest::new(bench, &HALT)?;
     for (field, value) in [(ERROR_CODE, 7), (INSTRUCTION_LENGTH, 2)] {
-        vcpu.vcpu_write_vmcs(field, value)?;
-        expect("field", vcpu.vcpu_read_vmcs(field), Ok(value))?;
+        guest.vcpu.vcpu_write_vmcs(field, value)?;
+        expect("field", guest.vcpu.vcpu_read_vmcs(field), Ok(value))?;
     }
-    let controls = vcpu.vcpu_read_vmcs(F::SecondaryControls as u32)?;
+    let controls = guest.vcpu.vcpu_read_vmcs(F::SecondaryControls as u32)?;
     let ept = Word::from(SecondaryControls::EPT.bits());
     expect("EPT in the secondary controls", controls & ept, ept)
 }
