@@ -30,41 +30,52 @@ fn console(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(String::new()))
 }
 
-/// Types a line whose command says `ready` before it waits: spelled so that the terminal's echo does not say it.
-fn start(machine: &mut Machine, command: &str) -> Result<()> {
+/// Types a line at the shell. The caller waits for what comes of it.
+fn enter(machine: &mut Machine, line: &str) -> Result<()> {
     wait_for_shell(machine)?;
     machine.console.skip();
-    machine.console.send(format!("echo re\"\"ady; {command}\r").as_bytes()).into_diagnostic()?;
-    expect(machine, "ready\r\n").map(|_| ())
+    machine.console.send(format!("{line}\r").as_bytes()).into_diagnostic()
 }
 
+/// Ctrl-C ends what runs, and nothing else.
 fn interrupt(machine: &mut Machine) -> Result<()> {
-    start(machine, "sleep 1000")?;
+    // Spelled so that the terminal's echo does not say it, and said by the process that is to be interrupted.
+    enter(machine, "sh -c 'echo re\"\"ady; exec sleep 1000'")?;
+    expect(machine, "ready\r\n")?;
     machine.console.send(CTRL_C).into_diagnostic()?;
-    wait_for_shell(machine)?;
-    machine.console.send(b"echo sta\"\"tus $?\r").into_diagnostic()?;
+    enter(machine, "echo sta\"\"tus $?")?;
     // 128 and SIGINT.
     expect(machine, "status 130\r\n").map(|_| ())
 }
 
+/// Ctrl-Z stops what runs, and `fg` lets it go on.
 fn job_control(machine: &mut Machine) -> Result<()> {
-    start(machine, "sleep 1000")?;
+    // What is typed before the shell gives the terminal away would be a command.
+    enter(machine, "echo re\"\"ady; cat")?;
+    expect(machine, "ready\r\n")?;
+    cat_answers(machine, "one")?;
     machine.console.send(CTRL_Z).into_diagnostic()?;
     let jobs = ask(machine, "jobs")?;
-    ensure!(jobs.contains("Stopped") && jobs.contains("sleep 1000"), "after Ctrl-Z, jobs: {jobs:?}");
-    machine.console.skip();
-    machine.console.send(b"fg\r").into_diagnostic()?;
-    expect(machine, "sleep 1000\r\n")?;
+    ensure!(jobs.contains("Stopped") && jobs.contains("cat"), "after Ctrl-Z, jobs: {jobs:?}");
+    enter(machine, "fg")?;
+    expect(machine, "cat\r\n")?;
+    cat_answers(machine, "two")?;
     machine.console.send(CTRL_C).into_diagnostic()?;
     let jobs = ask(machine, "jobs")?;
     ensure!(jobs.is_empty(), "after fg and Ctrl-C, jobs: {jobs:?}");
     Ok(())
 }
 
+/// `cat` is in the foreground: the terminal echoes a line, and `cat` repeats it.
+fn cat_answers(machine: &mut Machine, line: &str) -> Result<()> {
+    machine.console.send(format!("{line}\r").as_bytes()).into_diagnostic()?;
+    expect(machine, &format!("{line}\r\n{line}\r\n")).map(|_| ())
+}
+
 /// Every byte value, as fast as the emulated line takes it.
 fn paste(machine: &mut Machine) -> Result<()> {
     let bytes: Vec<u8> = (0..PASTED as u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 23) as u8).collect();
-    start(machine, &format!("stty raw -echo; echo o\"\"pen; head -c {PASTED} | sha256sum; stty sane"))?;
+    enter(machine, &format!("stty raw -echo; echo o\"\"pen; head -c {PASTED} | sha256sum; stty sane"))?;
     expect(machine, "open")?;
     let mut keyboard = machine.console.keyboard().ok_or_else(|| miette!("no keyboard"))?;
     keyboard.write_all(&bytes).into_diagnostic()?;

@@ -44,8 +44,8 @@ fn stores(machine: &mut Machine) -> Result<()> {
 
 /// Two processes that compute in floating point beside each other get what each gets alone.
 fn floating_point(machine: &mut Machine) -> Result<()> {
-    let awk = "c() { awk -v x=$1 'BEGIN { for (i = 0; i < 40000; i++) x = 3.9 * x * (1 - x) + i / 4e6 * (x - x * x); \
-               printf \"%.17g\\n\", x }'; }";
+    let awk =
+        "c() { awk -v x=$1 'BEGIN { for (i = 0; i < 20000; i++) x = x * 1.00001 + i / 7; printf \"%.17g\\n\", x }'; }";
     ask(machine, awk)?;
     let alone = ask(machine, "c 0.1; c 0.7")?;
     let beside = ask(machine, "c 0.1 > /tmp/a & c 0.7 > /tmp/b & wait; cat /tmp/a /tmp/b")?;
