@@ -89,7 +89,7 @@ fn last_lines(machine: &Machine) -> String {
     crate::bochs::last_lines(&machine.console.transcript(), 15)
 }
 
-/// The number that stands before `unit` on the line that begins with `label`; both may be surrounded by spaces.
+/// The number in a column (from 0, parted by spaces) of the line that begins with `label`.
 fn field(text: &str, label: &str, column: usize) -> Result<u64> {
     let line = text.lines().find(|line| line.trim_start().starts_with(label));
     let number = line.and_then(|line| line.split_whitespace().nth(column)?.parse().ok());

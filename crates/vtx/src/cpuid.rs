@@ -108,7 +108,7 @@ pub const LEAF_1_EDX: &[Feature] = &[
 /// Leaf 7, subleaf 0, EBX.
 pub const LEAF_7_EBX: &[Feature] = &[
     (0, "FSGSBASE", NO_LONG_MODE),
-    (1, "TSC_ADJUST", Show("with an invariant TSC, Linux then does not watch it by polling the PIT, and stays idle")),
+    (1, "TSC_ADJUST", Show("with an invariant TSC, Linux then does not check it by the PIT, which sets that up anew")),
     (2, "SGX", Hide("no enclaves")),
     (3, "BMI1", Pass), // VEX-encoded, but on general registers, so without XSAVE
     (4, "HLE", Hide("microcode takes it away, or makes it unsafe")),
