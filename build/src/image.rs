@@ -163,6 +163,8 @@ fn write_simulate(path: &Path, memory_mib: u32) -> Result<()> {
          \techo \"simulate: this machine cannot: its processor shows no VT-x (use cargo xtask run)\" >&2; exit 1\n\
          elif ! [ -w /dev/kvm ]; then\n\
          \techo \"simulate: this machine cannot: /dev/kvm is missing or not writable\" >&2; exit 1\n\
+         elif ! command -v qemu-system-x86_64 >/dev/null; then\n\
+         \techo \"simulate: this machine cannot: there is no qemu-system-x86_64 (cargo xtask setup)\" >&2; exit 1\n\
          fi\n\
          exec qemu-system-x86_64 -enable-kvm -cpu host -m {memory_mib} -nographic -no-reboot \\\n\
          \t-cdrom \"$(dirname \"$0\")/system.iso\" \"$@\"\n"

@@ -1,4 +1,7 @@
-//! Systems that differ from the minimal one: a kernel that unpacks itself, two guests, kernels that are none.
+//! Systems that differ from the minimal one: a kernel that unpacks itself, two guests, kernels that are none. And the
+//! minimal one in QEMU, where there is VT-x.
+
+use std::process::{Command, Stdio};
 
 use miette::{IntoDiagnostic, Result, ensure};
 
@@ -11,6 +14,7 @@ pub fn all() -> Vec<Test> {
     vec![
         test("a-bzimage-decompresses-itself", decompresses_itself),
         test("two-guests-reach-their-shells", two_guests),
+        test("linux-reaches-its-shell-in-qemu-with-kvm", simulate),
         Test { group: Group::Spec, name: "a-wrong-kernel-file-is-named", run: wrong_kernels },
     ]
 }
@@ -32,6 +36,21 @@ fn two_guests(context: &Context) -> Result<Outcome> {
         let waited = machine.console.expect(&shell, LIMIT);
         waited.into_diagnostic().map_err(|error| error.wrap_err(transcript(&machine)))?;
     }
+    passed()
+}
+
+/// What `cargo xtask image` leaves beside the ISO. It says itself where it cannot run.
+fn simulate(context: &Context) -> Result<Outcome> {
+    let image = context.image("minimal", Build::Release)?;
+    let mut run = Command::new("timeout");
+    run.arg(LIMIT.as_secs().to_string()).arg(image.iso.with_file_name("simulate")).stdin(Stdio::null());
+    let output = run.output().into_diagnostic()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if let Some((_, reason)) = said.split_once("this machine cannot: ") {
+        return Ok(Outcome::Skipped(reason.trim().to_owned()));
+    }
+    let console = String::from_utf8_lossy(&output.stdout);
+    ensure!(console.contains("portcullis:/# "), "no shell in QEMU:\n{console}\n{said}");
     passed()
 }
 
