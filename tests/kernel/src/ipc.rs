@@ -43,24 +43,30 @@ fn fault_address(bench: &mut Bench) -> Outcome {
     }
 }
 
-/// Calls again and again, with the number of the call.
+/// Calls again and again: the number of the call, and the label of the last answer.
 extern "C" fn count_calls(endpoint: Word) -> ! {
+    let mut label = 0;
     for number in 0.. {
-        cap::Endpoint::from_bits(endpoint).call_with_mrs(MessageInfo::new(0, 0, 0, 1), [number, 0, 0, 0]);
+        let call = [number, label, 0, 0];
+        label = cap::Endpoint::from_bits(endpoint).call_with_mrs(MessageInfo::new(0, 0, 0, 2), call).0.label();
     }
     rest()
 }
 
-/// 0026: a thread that has its answer, but has not run since, is suspended and resumed.
+/// 0026: a thread that has its answer, but has not run since, is suspended and resumed. Its registers have the answer now,
+/// so a repeated call would go to where the answer's badge points, and bring an error.
 fn resumes_behind_its_call(bench: &mut Bench) -> Outcome {
+    const ANSWER: Word = 77;
     let calls: cap::Endpoint = bench.make()?;
     let caller = Thread::new(bench, count_calls, calls.bits(), LOWER)?;
     caller.start()?;
     expect("number of the first call", calls.recv_with_mrs().mrs[0], 0)?;
-    reply(MessageInfo::new(0, 0, 0, 0));
-    caller.0.tcb_suspend()?;
-    caller.0.tcb_resume()?;
-    expect("number of the next call", calls.recv_with_mrs().mrs[0], 1)
+    reply(MessageInfo::new(ANSWER, 0, 0, 0));
+    caller.tcb.tcb_suspend()?;
+    caller.tcb.tcb_resume()?;
+    let [number, answer, ..] = calls.recv_with_mrs().mrs;
+    expect("number of the next call", number, 1)?;
+    expect("answer to the first", answer, ANSWER)
 }
 
 /// 0026: without its answer, it has to repeat the call: that must stay so.
@@ -69,7 +75,7 @@ fn calls_again(bench: &mut Bench) -> Outcome {
     let caller = Thread::new(bench, count_calls, calls.bits(), LOWER)?;
     caller.start()?;
     expect("number of the first call", calls.recv_with_mrs().mrs[0], 0)?;
-    caller.0.tcb_suspend()?;
-    caller.0.tcb_resume()?;
+    caller.tcb.tcb_suspend()?;
+    caller.tcb.tcb_resume()?;
     expect("number of the repeated call", calls.recv_with_mrs().mrs[0], 0)
 }

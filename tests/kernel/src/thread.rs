@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use sel4::cap;
 use sel4::init_thread::slot;
-use sel4::{CPtr, Result, UserContext, VmEnterResult, Word, yield_now};
+use sel4::{CPtr, GRANULE_BITS, Result, UserContext, VmEnterResult, Word, yield_now};
 
 use crate::bench::{Bench, delete};
 use crate::guest::Guest;
@@ -27,7 +27,12 @@ pub static STAGE: AtomicU64 = AtomicU64::new(0);
 pub static REASON: AtomicU64 = AtomicU64::new(0);
 
 /// The thread. Dropped, it is deleted.
-pub struct Thread(pub cap::Tcb);
+pub struct Thread {
+    /// Its TCB.
+    pub tcb: cap::Tcb,
+    /// What that is made of: a page of memory.
+    pub memory: cap::Untyped,
+}
 
 impl Thread {
     /// A thread that waits to be started, at stage 0.
@@ -44,15 +49,16 @@ impl Thread {
     }
 
     fn with_registers(bench: &mut Bench, mut registers: UserContext, priority: u8, handler: CPtr) -> Result<Self> {
-        let thread = Self(bench.make()?);
+        let memory = bench.memory(GRANULE_BITS)?;
+        let thread = Self { tcb: bench.make_of(memory)?, memory };
         let (cspace, guard) = bench.cspace();
         // VMEnter insists on an IPC buffer. The kernel finds it by its frame, so it need not be mapped at this address.
         let buffer = bench.make()?;
-        thread.0.tcb_configure(handler, cspace, guard, slot::VSPACE.cap(), 0x1000, buffer)?;
-        thread.0.tcb_set_priority(slot::TCB.cap(), priority)?;
+        thread.tcb.tcb_configure(handler, cspace, guard, slot::VSPACE.cap(), 0x1000, buffer)?;
+        thread.tcb.tcb_set_priority(slot::TCB.cap(), priority)?;
         // As after a call: 8 bytes off the alignment.
         *registers.sp_mut() = ((STACK.as_ptr_range().end as usize as Word) & !15) - 8;
-        thread.0.tcb_write_all_registers(false, &registers)?;
+        thread.tcb.tcb_write_all_registers(false, &registers)?;
         STAGE.store(0, SeqCst);
         REASON.store(0, SeqCst);
         Ok(thread)
@@ -60,13 +66,13 @@ impl Thread {
 
     /// Starts it.
     pub fn start(&self) -> Result<()> {
-        self.0.tcb_resume()
+        self.tcb.tcb_resume()
     }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        let _ = delete(self.0);
+        let _ = delete(self.tcb);
     }
 }
 

@@ -3,19 +3,19 @@
 use core::sync::atomic::Ordering::SeqCst;
 
 use sel4::cap::{self, cap_type};
-use sel4::{Error, Word};
+use sel4::{Error, GRANULE_SIZE, Word};
 use vtx::cr::cr0;
 use vtx::vmcs::{SecondaryControls, VmcsField as F};
 
 use crate::bench::{Bench, SELF, VCPU_BITS, delete, remake};
 use crate::check::{Check, Outcome, expect};
-use crate::guest::{Guest, HALT, reason};
-use crate::scheduling::spinning;
-use crate::thread::{REASON, reaches};
+use crate::guest::{Guest, HALT, SPIN, reason};
+use crate::thread::{EQUAL, REASON, Thread, reaches, run_guest};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
     Check { patch: "0003", name: "memory with a VCPU in it is taken", run: memory_is_taken },
+    Check { patch: "0007", name: "a guest that computes leaves its equals their time", run: a_busy_guest },
     Check { patch: "0009", name: "a thread comes back from a VCPU that is deleted", run: deleted_while_it_runs },
     Check { patch: "0009", name: "a VCPU outlives a thread that is deleted", run: thread_deleted_while_it_runs },
     Check { patch: "0009", name: "VCPUs follow each other in one place", run: one_after_the_other },
@@ -23,6 +23,7 @@ pub const CHECKS: &[Check] = &[
     Check { patch: "0016", name: "the fields of an interrupted event can be read", run: interrupted_event },
     Check { patch: "0017", name: "a guest enters once its state is corrected", run: corrected_state },
     Check { patch: "0019", name: "a guest's caches are on", run: caches },
+    Check { patch: "0027", name: "a guest keeps its page-fault address", run: page_fault_address },
 ];
 
 /// 0003: one VCPU fills this memory, until it is deleted.
@@ -35,6 +36,22 @@ fn memory_is_taken(bench: &mut Bench) -> Outcome {
     expect("a VCPU in the memory of a former one", remake(vcpu, memory), Ok(()))
 }
 
+/// A thread of our own priority, about to run a guest that never exits.
+fn spinning(bench: &mut Bench) -> sel4::Result<(Guest, Thread)> {
+    let vcpu = bench.make()?;
+    let thread = Thread::new(bench, run_guest, vcpu.bits(), EQUAL)?;
+    let guest = Guest::with(bench, vcpu, thread.tcb, &SPIN)?;
+    thread.start()?;
+    Ok((guest, thread))
+}
+
+/// 0007: we would wait for ever, at the second yield if not at the first.
+fn a_busy_guest(bench: &mut Bench) -> Outcome {
+    let (_guest, _thread) = spinning(bench)?;
+    expect("the thread enters its guest", reaches(1), true)?;
+    expect("the guest exits by itself", reaches(2), false)
+}
+
 /// 0009: its VMEnter ends as one that came to nothing.
 fn deleted_while_it_runs(bench: &mut Bench) -> Outcome {
     let (guest, _thread) = spinning(bench)?;
@@ -45,13 +62,19 @@ fn deleted_while_it_runs(bench: &mut Bench) -> Outcome {
     expect("reason", REASON.load(SeqCst) as u32, reason::NOT_ENTERED)
 }
 
-/// 0009: the VCPU then runs for another thread.
+/// 0009: the VCPU then runs for another thread, and forgets the memory of the first.
 fn thread_deleted_while_it_runs(bench: &mut Bench) -> Outcome {
     let (guest, thread) = spinning(bench)?;
     expect("the thread enters its guest", reaches(1), true)?;
     expect("the guest exits by itself", reaches(2), false)?;
+    let memory = thread.memory;
     drop(thread);
+    let frame: cap::Granule = bench.make_of(memory)?;
+    bench.scratch.write(frame, 0, &[0x55; GRANULE_SIZE])?;
     guest.bind(SELF)?;
+    let mut page = [0; GRANULE_SIZE];
+    bench.scratch.read(frame, 0, &mut page)?;
+    expect("bytes written to a frame that was a thread", page.iter().filter(|byte| **byte != 0x55).count(), 0)?;
     bench.scratch.write(guest.code, 0, &HALT)?;
     expect("reason of the exit in another thread", guest.enter(0).reason, reason::HLT)
 }
@@ -117,4 +140,21 @@ fn caches(bench: &mut Bench) -> Outcome {
     let exit = guest.enter(0);
     expect("reason of the exit", exit.reason, reason::HLT)?;
     expect("CD and NW in CR0", exit.eax & (cr0::CD | cr0::NW), 0)
+}
+
+/// 0027: two guests, each with its own CR2.
+fn page_fault_address(bench: &mut Bench) -> Outcome {
+    // mov eax, 0x11112222; mov cr2, eax; hlt; mov eax, cr2; hlt
+    const SET_AND_GET: [u8; 13] = [0xb8, 0x22, 0x22, 0x11, 0x11, 0x0f, 0x22, 0xd0, 0xf4, 0x0f, 0x20, 0xd0, 0xf4];
+    // mov eax, 1; mov cr2, eax; hlt
+    const SET: [u8; 9] = [0xb8, 0x01, 0x00, 0x00, 0x00, 0x0f, 0x22, 0xd0, 0xf4];
+    let guest = Guest::new(bench, &SET_AND_GET)?;
+    let set = guest.enter(0);
+    expect("reason of the exit", set.reason, reason::HLT)?;
+    let other = Guest::new(bench, &SET)?;
+    expect("reason of the other guest's exit", other.enter(0).reason, reason::HLT)?;
+    guest.bind(SELF)?;
+    let get = guest.enter(set.next);
+    expect("reason of the second exit", get.reason, reason::HLT)?;
+    expect("CR2", get.eax, 0x1111_2222)
 }
