@@ -22,14 +22,20 @@ pub struct System<'a> {
     guests: Guests,
     /// By process: it was complained about.
     warned: Vec<bool>,
+    /// By process: how often it was restarted.
+    restarts: Vec<u32>,
 }
+
+/// A process that has been restarted so often stays stopped. What faults as soon as it is started would otherwise keep
+/// everybody from running, since root-task outranks them all.
+const MOST_RESTARTS: u32 = 16;
 
 impl<'a> System<'a> {
     /// The system as it was just started.
     pub fn new(objects: Objects, spec: &'a Spec, bundle: &'a [u8], scratch: Scratch) -> Self {
         let guests = Guests::new(spec.processes.iter().map(|process| process.guest.is_some()));
-        let warned = vec![false; spec.processes.len()];
-        Self { objects, spec, bundle, scratch, guests, warned }
+        let count = spec.processes.len();
+        Self { objects, spec, bundle, scratch, guests, warned: vec![false; count], restarts: vec![0; count] }
     }
 
     /// Listens. The kernel has forgotten the caller of a fault by then: processes are restarted by their registers.
@@ -43,14 +49,14 @@ impl<'a> System<'a> {
                 continue;
             };
             if badge & FAULT_BIT != 0 {
-                self.fault(process, info);
+                self.fault(number as usize, process, info);
             } else {
                 self.notice(number as usize, process, info);
             }
         }
     }
 
-    fn fault(&mut self, process: &Process, info: MessageInfo) {
+    fn fault(&mut self, number: usize, process: &Process, info: MessageInfo) {
         let name = &process.name;
         console::fresh_line();
         match Fault::from_ipc_buffer(info) {
@@ -76,7 +82,7 @@ impl<'a> System<'a> {
         self.print_registers(process);
         match process.on_fault {
             OnFault::Stop => log::error!("{name} stays stopped; the others go on"),
-            OnFault::Restart => self.restart(process),
+            OnFault::Restart => self.restart(number, process),
             OnFault::Halt => self.halt(),
         }
     }
@@ -95,7 +101,13 @@ impl<'a> System<'a> {
     }
 
     /// Fills the process's own memory anew and starts it from its entry. What it shares with others stays.
-    fn restart(&mut self, process: &Process) {
+    fn restart(&mut self, number: usize, process: &Process) {
+        let restarts =
+            self.restarts.get_mut(number).map_or(MOST_RESTARTS, |count| core::mem::replace(count, *count + 1));
+        if restarts >= MOST_RESTARTS {
+            log::error!("{} stays stopped, after {MOST_RESTARTS} restarts; the others go on", process.name);
+            return;
+        }
         let filled = spaces::refill(&self.objects, self.spec, process, self.bundle, &mut self.scratch);
         match filled.and_then(|()| program::start(&self.objects, process)) {
             Ok(()) => log::error!("{} restarted", process.name),
