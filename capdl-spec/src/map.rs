@@ -104,8 +104,8 @@ impl Map<'_> {
         let serial = receiver == Some(Service::Serial as usize);
         match cap.badge {
             event::INTERRUPT => "interrupt".into(),
-            ring if serial => format!("ring {}", ring.trailing_zeros()),
             event::TIMER => "deadline".into(),
+            ring if serial => format!("ring {}", ring.trailing_zeros()),
             event::CONSOLE => "console input".into(),
             line => format!("bit {}", line.trailing_zeros()),
         }

@@ -103,7 +103,8 @@ impl Service {
 impl Part {
     fn server(service: Service) -> Part {
         let calls = match service {
-            Service::Timer | Service::Serial => [Service::Irq].to_vec(),
+            Service::Timer => [Service::Irq].to_vec(),
+            Service::Serial => [Service::Irq, Service::Timer].to_vec(),
             Service::Irq | Service::Pci | Service::File => Vec::new(),
         };
         Part { name: service.server().to_string(), role: Role::Server(service), priority: service.priority(), calls }

@@ -4,10 +4,10 @@
 #![deny(unsafe_code)]
 
 use layout::config::{RingKind, Serial, SerialRing};
-use layout::{Slot, event};
+use layout::{Slot, event, slot};
 use mmio::{Ring, Window};
-use proto::serial::dispatch;
-use rt::{Event, Interrupt, IoPorts};
+use proto::{serial::dispatch, timer};
+use rt::{Endpoint, Event, Interrupt, IoPorts};
 use serial_server::uart::Uart;
 use serial_server::{Hardware, Reception, Server, Stream};
 
@@ -36,8 +36,16 @@ fn main(config: Serial) -> ! {
     rt::serve(|event| {
         match event {
             Event::Call(from, message) => return dispatch(&mut server, from, message),
-            Event::Signal(bits) if bits & event::INTERRUPT != 0 => server.on_interrupt(),
-            Event::Signal(_) => server.on_doorbell(),
+            Event::Signal(bits) => {
+                if bits & event::TIMER != 0 {
+                    server.on_alarm();
+                }
+                if bits & event::INTERRUPT != 0 {
+                    server.on_interrupt();
+                } else {
+                    server.on_doorbell();
+                }
+            }
         }
         Ok(())
     })
@@ -96,6 +104,11 @@ impl Hardware for Machine {
     }
     fn now(&self) -> u64 {
         rt::tsc()
+    }
+    fn alarm(&mut self, at: u64) {
+        // Without an alarm, what waits is printed at the next event.
+        let armed = timer::Client(Endpoint::at(slot::TIMER)).arm(at);
+        debug_assert!(armed.is_ok());
     }
     fn signal(&mut self, stream: usize) {
         if let Some(Some(slot)) = self.clients.get(stream) {

@@ -36,6 +36,8 @@ pub trait Hardware {
     fn overruns(&self) -> u64;
     /// The TSC.
     fn now(&self) -> u64;
+    /// Has [`Server::on_alarm`] called when the TSC has reached `at`.
+    fn alarm(&mut self, at: u64);
     /// Signals the client of a stream: it has bytes, or room.
     fn signal(&mut self, stream: usize);
 }
@@ -63,6 +65,8 @@ pub struct Server<H> {
     reception: Reception,
     /// When a console's byte was last sent.
     last_console: u64,
+    /// An alarm is set.
+    alarm: bool,
     stats: Stats,
 }
 
@@ -76,7 +80,7 @@ impl<H: Hardware> Server<H> {
         }
         let focus = inputs.iter().position(Option::is_some);
         let (mixer, stats) = (Mixer::new(sources), Stats::default());
-        Self { hardware, mixer, inputs, focus, reception: Reception::On, last_console: 0, stats }
+        Self { hardware, mixer, inputs, focus, reception: Reception::On, last_console: 0, alarm: false, stats }
     }
 
     /// A client rang: it has bytes, or it took some.
@@ -84,6 +88,12 @@ impl<H: Hardware> Server<H> {
         if self.reception == Reception::Off {
             self.take_input();
         }
+        self.print(self.patience());
+    }
+
+    /// The alarm: whoever was in the middle of a line may have been silent for long enough.
+    pub fn on_alarm(&mut self) {
+        self.alarm = false;
         self.print(self.patience());
     }
 
@@ -116,6 +126,11 @@ impl<H: Hardware> Server<H> {
                 }
                 parked = true;
             }
+        }
+        // What still waits is held back by a line that somebody has begun. Nothing else may happen before it is printed.
+        if patience == Patience::Wait && !self.alarm && self.hardware.room() > 0 && self.mixer.pending() > 0 {
+            self.alarm = true;
+            self.hardware.alarm(self.last_console + SILENCE + 1);
         }
         self.wake_producers();
     }

@@ -21,6 +21,7 @@ struct Line {
     refused: bool,
     more: u32,
     now: u64,
+    alarm: Option<u64>,
     signals: Vec<usize>,
 }
 
@@ -55,6 +56,9 @@ impl Hardware for Machine {
     }
     fn now(&self) -> u64 {
         self.0.borrow().now
+    }
+    fn alarm(&mut self, at: u64) {
+        self.0.borrow_mut().alarm = Some(at);
     }
     fn signal(&mut self, stream: usize) {
         self.0.borrow_mut().signals.push(stream);
@@ -186,6 +190,24 @@ fn a_log_comes_between_lines_or_after_silence() {
     board.server.on_doorbell();
     board.run();
     assert_eq!(board.out(), "\r\nvmm: note\r\n");
+}
+
+#[test]
+fn a_line_that_waits_for_silence_needs_no_other_event() {
+    let mut board = Board::new(64);
+    board.console.push(b"guest# ");
+    board.server.on_doorbell();
+    board.run();
+    board.log.push(b"hello\n");
+    board.server.on_doorbell();
+    assert_eq!(board.out(), "guest# ");
+    let alarm = board.machine.0.borrow().alarm.expect("no alarm is set");
+    board.machine.0.borrow_mut().now = alarm;
+    board.machine.0.borrow_mut().alarm = None;
+    board.server.on_alarm();
+    board.run();
+    assert_eq!(board.out(), "\r\nvmm: hello\r\n");
+    assert_eq!(board.machine.0.borrow().alarm, None, "nothing waits any more");
 }
 
 #[test]

@@ -128,7 +128,7 @@ pub mod window {
 /// Bits of a process's notification word: 0 to 25.
 pub mod event {
     /// A deadline armed at timer-server has passed.
-    pub const TIMER: u64 = 1 << 0;
+    pub const TIMER: u64 = 1 << 24;
     /// The console ring has bytes for the guest.
     pub const CONSOLE: u64 = 1 << 1;
     /// serial-server: the UART's interrupt. timer-server: the PIT's.
