@@ -74,6 +74,7 @@ pub fn svg(system: &System, spec: &Spec) -> String {
     drawing.client_boxes();
     drawing.servers();
     drawing.irq_lines();
+    drawing.serial_deadlines();
     drawing.root_task();
     let bottom = drawing.kernel_and_board();
     let height = drawing.legend(bottom + 34.0);
@@ -269,6 +270,15 @@ impl<'a> Drawing<'a> {
             (self.server_area(Service::Serial).right() + 14.0, self.irq.y + 70.0, Font { fill: colour, ..SMALL });
         self.canvas.text(x, y - 6.0, Anchor::Start, font, "calls");
         self.canvas.text(x - 46.0, y + 39.0, Anchor::Start, font, "interrupts");
+    }
+
+    /// serial-server's deadlines at timer-server, its neighbour: the call to the right, the signal to the left.
+    fn serial_deadlines(&mut self) {
+        let (serial, timer) = (self.server_area(Service::Serial), self.server_area(Service::Timer));
+        let (left, right, colour) = (serial.right(), timer.x, colours(Service::Timer).0);
+        let [call, signal] = [serial.y + 20.0, serial.bottom() - 20.0];
+        self.canvas.path(&[(left, call), (right, call)], Stroke::Call, Heads::END, colour);
+        self.canvas.path(&[(left, signal), (right, signal)], Stroke::Signal, Heads::START, colour);
     }
 
     fn root_task(&mut self) {
