@@ -9,6 +9,7 @@
 pub mod bundle;
 pub mod console;
 pub mod scratch;
+pub mod serial;
 
 #[cfg(feature = "image")]
 mod heap;
