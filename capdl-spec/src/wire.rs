@@ -21,8 +21,6 @@ use crate::{
     system::System,
 };
 
-/// Bytes of a log ring.
-pub(crate) const LOG_BYTES: u64 = 4096;
 /// Bytes of the ring from a guest's console.
 const CONSOLE_OUT_BYTES: u64 = 16 * 1024;
 /// Bytes of the ring to a guest's console.
@@ -137,8 +135,8 @@ impl Wiring<'_> {
     }
 
     fn log(&mut self, process: usize) -> Result<SerialRing, CompileError> {
-        let output = self.build.window(Service::Serial as usize, LOG_BYTES);
-        let here = Window { at: window::LOG, len: LOG_BYTES };
+        let output = self.build.window(Service::Serial as usize, window::LOG_BYTES);
+        let here = Window { at: window::LOG, len: window::LOG_BYTES };
         self.build.share("log", (process, here), (Service::Serial as usize, output));
         Ok(SerialRing { name: name(&self.parts[process].name)?, kind: RingKind::Log, output, input: None })
     }

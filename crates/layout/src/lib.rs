@@ -113,6 +113,8 @@ pub mod window {
     pub const CONFIG: u64 = 0x2200_0000;
     /// The ring to serial-server's log, see `mmio::Ring`.
     pub const LOG: u64 = 0x2300_0000;
+    /// Bytes of that ring, its header included.
+    pub const LOG_BYTES: u64 = 4096;
     /// First of the windows shared with other processes, [`SHARED_STEP`] apart.
     pub const SHARED: u64 = 0x2400_0000;
     /// Distance between two shared windows.

@@ -11,13 +11,11 @@ use mmio::{Producer, Ring, Window};
 
 /// Longest line, with its end. Longer ones are cut.
 const MAX_LINE: usize = 256;
-/// Bytes of the log ring, as capdl-spec lays it out.
-const RING_BYTES: u64 = 4096;
 
 /// Logs to the ring shared with serial-server. For [`crate::main!`].
 pub fn start_shared() {
     // SAFETY: root-task maps the ring at this address in every process but serial-server, which calls `start_own`.
-    let window = unsafe { Window::new(window::LOG as *mut u8, RING_BYTES) };
+    let window = unsafe { Window::new(window::LOG as *mut u8, window::LOG_BYTES) };
     start(window, Some(slot::LOG));
 }
 
@@ -29,7 +27,7 @@ pub fn start_own() {
 /// The ring of a process that prints its own log: serial-server takes the other end.
 pub fn own() -> Window {
     // SAFETY: the static is reached through windows only.
-    unsafe { Window::new(OWN.0.get().cast(), RING_BYTES) }
+    unsafe { Window::new(OWN.0.get().cast(), window::LOG_BYTES) }
 }
 
 /// Waits until serial-server has taken all lines, or for that many TSC ticks: serial-server may be unable to run.
@@ -51,11 +49,11 @@ fn start(window: Window, bell: Option<Slot>) {
 }
 
 #[repr(C, align(64))]
-struct Own(UnsafeCell<[u8; RING_BYTES as usize]>);
+struct Own(UnsafeCell<[u8; window::LOG_BYTES as usize]>);
 // SAFETY: the process has one thread.
 unsafe impl Sync for Own {}
 
-static OWN: Own = Own(UnsafeCell::new([0; RING_BYTES as usize]));
+static OWN: Own = Own(UnsafeCell::new([0; window::LOG_BYTES as usize]));
 
 struct Logger(UnsafeCell<Option<State>>);
 // SAFETY: the process has one thread.
