@@ -145,7 +145,7 @@ impl Machine {
             }
             Owner::Uart => {
                 let value = self.uart.read(offset, width, now);
-                self.pic.set_line(line::UART, self.uart.irq());
+                self.uart_changed();
                 value
             }
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => self.board.read(Port::ResetControl, width),
@@ -181,7 +181,7 @@ impl Machine {
             }
             Owner::Uart => {
                 self.uart.write(offset, width, value, now);
-                self.pic.set_line(line::UART, self.uart.irq());
+                self.uart_changed();
             }
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => {
                 self.reset = self.board.write(Port::ResetControl, width, value).or(self.reset);
@@ -201,7 +201,6 @@ impl Machine {
 
     /// Takes the passing of time into account: raises the timers' interrupts that are due.
     pub fn advance(&mut self, now: Nanos) {
-        self.timers_changed = true;
         self.pit.poll(now);
         self.rtc.poll(now);
         self.rtc_changed();
