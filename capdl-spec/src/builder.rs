@@ -69,7 +69,7 @@ impl Builder {
         let stack = self.frames(format!("{name}.stack"), window::STACK_BYTES, Fill::Zero);
         self.map(vspace, stack, window::STACK_TOP - window::STACK_BYTES, Rights::READ_WRITE);
         let events = part.is_signalled().then(|| self.object(format!("{name}.events"), Kind::Notification));
-        let scratch = Kind::CNode { bits: layout::SCRATCH_BITS };
+        let scratch = Kind::CNode { bits: layout::ROOT_BITS };
         let scratch = part.holds_scratch().then(|| self.object(format!("{name}.scratch"), scratch));
         self.domains.push(Domain { name, tcb, cspace, vspace, ipc_buffer, events, windows: 0, signals: 0, ports: 0 });
         if let Some(events) = events {

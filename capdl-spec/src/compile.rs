@@ -270,6 +270,7 @@ fn process(
         stack: window::STACK_TOP,
         priority: part.priority,
         on_fault: on_fault.map(|(_, policy)| *policy).unwrap_or_default(),
+        on_stop: None,
     }
 }
 

@@ -37,6 +37,36 @@ pub struct Spec {
     pub console: Option<Console>,
     /// What happens when the last VM has powered off.
     pub when_off: WhenOff,
+    /// What processes may ask root-task for while they run, see `proto::supervisor::Request`.
+    pub windows: Vec<DeviceWindow>,
+}
+
+/// Device memory or ports that a process may ask root-task for: those of buses that only a running process can look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceWindow {
+    /// The process, by its position in [`Spec::processes`].
+    pub process: u32,
+    /// What.
+    pub range: DeviceRange,
+}
+
+/// See [`DeviceWindow`]. Both ends are inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceRange {
+    /// Physical memory outside RAM.
+    Memory {
+        /// First byte.
+        first: u64,
+        /// Last byte.
+        last: u64,
+    },
+    /// I/O ports.
+    Ports {
+        /// First port.
+        first: u16,
+        /// Last port.
+        last: u16,
+    },
 }
 
 /// One kernel object, or one array of frames.
@@ -85,6 +115,22 @@ pub enum Kind {
         pages: u32,
         /// Where their contents come from.
         fill: Fill,
+    },
+    /// A paging structure of an EPT that is not mapped: its holder does that, below an EPT of its own.
+    SparePaging {
+        /// Level: `Directory` or `Table`.
+        level: Level,
+    },
+    /// The I/O address space of a PCI function, behind an IOMMU. root-task adds page tables as the mappings need them.
+    IoSpace {
+        /// The domain, unique in the system but for the functions of one owner.
+        domain: u16,
+        /// Bus.
+        bus: u8,
+        /// Device.
+        device: u8,
+        /// Function.
+        function: u8,
     },
     /// I/O ports `first..=last`.
     IoPorts {
@@ -146,6 +192,11 @@ pub enum Fill {
         /// Offset in the bundle.
         offset: u64,
     },
+    /// RAM at this physical address, zero.
+    Ram {
+        /// Physical address, aligned to the page size.
+        paddr: u64,
+    },
     /// Physical memory outside RAM, from this address on.
     Device {
         /// Physical address, aligned to the page size.
@@ -160,7 +211,7 @@ pub struct CapEntry {
     pub cnode: Id,
     /// The slot in it.
     pub slot: u32,
-    /// What it names: never `Frames`, `VSpace`, `Paging`, `Ept`.
+    /// What it names: never `Frames`, `VSpace`, `Paging`; `Ept` only with `SparePaging` beside it.
     pub object: Id,
     /// Rights; ignored by the kernel for kinds without.
     pub rights: Rights,
@@ -195,7 +246,7 @@ impl Rights {
 /// A row of frames in a VSpace or EPT.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapping {
-    /// VSpace or EPT.
+    /// VSpace, EPT or I/O address space (small frames only).
     pub space: Id,
     /// The frames, all of them, in order.
     pub frames: Id,
@@ -236,6 +287,9 @@ pub struct Process {
     pub priority: u8,
     /// What root-task does when it faults.
     pub on_fault: OnFault,
+    /// Notification and badge to signal when it is stopped, by a fault or because it has finished: for those who hold
+    /// something in its name.
+    pub on_stop: Option<(Id, u64)>,
 }
 
 /// What happens when a process faults. Words of the description in lower case.

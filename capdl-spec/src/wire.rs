@@ -4,8 +4,8 @@
 use layout::{
     FAULT_BIT, client_badge,
     config::{
-        self, Component, FileClient, FileEntry, Irq, Line, Name, Pci, PciClient, Ports, RingKind, Serial, SerialRing,
-        Signal, Timer, Vmm, Window,
+        self, Component, FileClient, FileEntry, Irq, Line, Name, Pci, PciClient, Ports, RingKind, Route, Serial,
+        SerialRing, Signal, Timer, Vmm, Window,
     },
     event, slot, window,
 };
@@ -95,16 +95,15 @@ impl Wiring<'_> {
             let line = Line {
                 name: name(line)?,
                 owner: client as u64,
-                ioapic: source.ioapic,
-                pin: source.pin,
-                level: false,
-                active_low: false,
+                route: Some(Route { ioapic: source.ioapic, pin: source.pin, level: false, active_low: false }),
                 vector: number,
                 signal,
+                own: None,
+                limit: 0,
             };
             lines.push(line).map_err(|_| CompileError::TooMany("interrupt lines"))?;
         }
-        Ok(Irq { lines })
+        Ok(Irq { lines, router: None, alarm: None })
     }
 
     pub fn timer(&mut self) -> Result<Timer, CompileError> {
@@ -117,7 +116,7 @@ impl Wiring<'_> {
             let slot = self.build.signal(server, process, event::TIMER);
             clients.push(Signal { name: name?, slot }).map_err(|_| CompileError::TooMany("clients of timer-server"))?;
         }
-        Ok(Timer { pit, gate, rtc, line: line_of(self.system, Service::Timer), clients })
+        Ok(Timer { pit, gate, rtc, line: line_of(self.system, Service::Timer), clients, alarm: None })
     }
 
     pub fn serial(&mut self) -> Result<Serial, CompileError> {
@@ -169,7 +168,13 @@ impl Wiring<'_> {
             let client = PciClient { name: name?, enumerate };
             clients.push(client).map_err(|_| CompileError::TooMany("clients of pci-server"))?;
         }
-        Ok(Pci { config, clients })
+        Ok(Pci {
+            config,
+            clients,
+            functions: heapless::Vec::new(),
+            ports: heapless::Vec::new(),
+            intx: config::Intx::FirmwareLine,
+        })
     }
 
     /// fileserver's configuration, and its clients' buffers by process.
@@ -236,6 +241,7 @@ impl Wiring<'_> {
         Ok(Vmm {
             name: name(vm.name.get_ref())?,
             ram: vm.memory.get_ref().0,
+            ram_at: 0,
             kernel: names.first().cloned().unwrap_or_default(),
             initrd: names.get(1).cloned(),
             cmdline: vm.cmdline().try_into().map_err(|_| CompileError::TooLong(vm.cmdline().into()))?,
@@ -243,6 +249,9 @@ impl Wiring<'_> {
             console_out,
             console_in,
             direct_ports,
+            lines: heapless::Vec::new(),
+            directories: 0,
+            tables: 0,
         })
     }
 
@@ -264,7 +273,7 @@ impl Wiring<'_> {
         let component = &self.system.components[component];
         let args = component.args.as_ref().map_or("", |args| args.get_ref());
         let args = args.try_into().map_err(|_| CompileError::TooLong(args.into()))?;
-        Ok(Component { name: name(component.name.get_ref())?, files, args })
+        Ok(Component { name: name(component.name.get_ref())?, files, args, lines: heapless::Vec::new(), dma: None })
     }
 }
 

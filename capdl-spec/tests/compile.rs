@@ -148,8 +148,9 @@ fn rings_are_where_both_sides_are_told() {
 fn lines_belong_to_the_clients_that_irq_server_knows_them_by() {
     let bundle = compile(&system(MINIMAL));
     let irq: config::Irq = config(&bundle, "irq-server");
-    let lines: Vec<_> = irq.lines.iter().map(|line| (line.name.as_str(), line.owner, line.pin, line.level)).collect();
-    assert_eq!(lines, [("timer", 0, 2, false), ("uart", 1, 4, false)]);
+    let lines: Vec<_> = irq.lines.iter().map(|line| (line.name.as_str(), line.owner, line.route)).collect();
+    let edge = |pin| Some(config::Route { ioapic: 0, pin, level: false, active_low: false });
+    assert_eq!(lines, [("timer", 0, edge(2)), ("uart", 1, edge(4))]);
     let (timer, serial): (config::Timer, config::Serial) =
         (config(&bundle, "timer-server"), config(&bundle, "serial-server"));
     assert_eq!((timer.line, serial.line), (0, 1));

@@ -4,7 +4,7 @@
 #![deny(unsafe_code)]
 
 use irq_server::{Controller, Refused, Server};
-use layout::config::{Irq, Line};
+use layout::config::{Irq, Line, Route};
 use layout::{SCRATCH_BITS, scratch_cptr, slot};
 use proto::irq::dispatch;
 use rt::Event;
@@ -26,14 +26,14 @@ fn main(config: Irq) -> ! {
 struct Kernel;
 
 impl Controller for Kernel {
-    fn attach(&mut self, index: u8, line: &Line) -> Result<u64, Refused> {
-        let place = index.checked_add(1).ok_or(Refused)?;
+    fn attach(&mut self, index: u8, line: &Line, route: Route) -> Result<u64, Refused> {
+        let place = u16::from(index) + 1;
         let path = CPtrWithDepth::from_bits_with_depth(place.into(), SCRATCH_BITS);
         let target = cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path);
-        let trigger = if line.level { Trigger::Level } else { Trigger::Edge };
-        let polarity = if line.active_low { Polarity::ActiveLow } else { Polarity::ActiveHigh };
+        let trigger = if route.level { Trigger::Level } else { Trigger::Edge };
+        let polarity = if route.active_low { Polarity::ActiveLow } else { Polarity::ActiveHigh };
         let control = cap::IrqControl::from_bits(slot::IRQ_CONTROL.cptr());
-        let (ioapic, pin, vector) = (line.ioapic.into(), line.pin.into(), line.vector.into());
+        let (ioapic, pin, vector) = (route.ioapic.into(), route.pin.into(), line.vector.into());
         match control.irq_control_get_ioapic(&target, ioapic, pin, trigger, polarity, vector) {
             // The handler of a former life, if this process was restarted; if it is none, the next call says so.
             Ok(()) | Err(Error::DeleteFirst | Error::RevokeFirst) => {}

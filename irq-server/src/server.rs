@@ -2,8 +2,8 @@
 //! was restarted can claim it again.
 
 use heapless::Vec;
-use layout::config::{self, Line};
-use proto::irq::{Claim, Error, Lines, Serve};
+use layout::config::{self, Line, Route};
+use proto::irq::{Claim, Done, Error, Lines, Serve, SetRoute};
 use proto::wire::ClientId;
 
 /// The kernel would not give the line out.
@@ -13,7 +13,7 @@ pub struct Refused;
 /// What makes handlers: the kernel's IRQControl.
 pub trait Controller {
     /// Makes the handler of `line`, the system's `index`th, set to signal its owner; returns the capability's address.
-    fn attach(&mut self, index: u8, line: &Line) -> Result<u64, Refused>;
+    fn attach(&mut self, index: u8, line: &Line, route: Route) -> Result<u64, Refused>;
 }
 
 /// The server.
@@ -42,7 +42,7 @@ impl<C: Controller> Server<C> {
 }
 
 impl<C: Controller> Serve for Server<C> {
-    fn claim(&mut self, from: ClientId, call: Claim) -> Result<u64, Error> {
+    fn claim(&mut self, from: ClientId, call: Claim) -> Result<Option<u64>, Error> {
         let owned = self.lines.get_mut(usize::from(call.line)).ok_or(Error::NoSuchLine)?;
         let line = &owned.line;
         if !owned.belongs_to(from) {
@@ -50,16 +50,25 @@ impl<C: Controller> Serve for Server<C> {
             return Err(Error::NotOwner);
         }
         if let Some(handler) = owned.handler {
-            return Ok(handler);
+            return Ok(Some(handler));
         }
-        let handler = self.controller.attach(call.line, line).map_err(|Refused| {
-            log::error!("the kernel refuses `{}`: I/O APIC {} pin {}", line.name, line.ioapic, line.pin);
+        let route = line.route.ok_or(Error::NoRoute)?;
+        let handler = self.controller.attach(call.line, line, route).map_err(|Refused| {
+            log::error!("the kernel refuses `{}`: I/O APIC {} pin {}", line.name, route.ioapic, route.pin);
             Error::Kernel
         })?;
-        let trigger = if line.level { "level" } else { "edge" };
-        log::info!("`{}`: I/O APIC {} pin {}, {trigger}, vector {}", line.name, line.ioapic, line.pin, line.vector);
+        let trigger = if route.level { "level" } else { "edge" };
+        log::info!("`{}`: I/O APIC {} pin {}, {trigger}, vector {}", line.name, route.ioapic, route.pin, line.vector);
         owned.handler = Some(handler);
-        Ok(handler)
+        Ok(Some(handler))
+    }
+
+    fn done(&mut self, _: ClientId, _: Done) -> Result<(), Error> {
+        Err(Error::NoSuchLine)
+    }
+
+    fn set_route(&mut self, _: ClientId, _: SetRoute) -> Result<(), Error> {
+        Err(Error::NotOwner)
     }
 
     fn lines(&mut self, from: ClientId, _: Lines) -> u32 {

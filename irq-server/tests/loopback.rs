@@ -1,7 +1,7 @@
 //! The real client against the real server, through messages.
 
 use layout::Slot;
-use layout::config::{Irq, Line};
+use layout::config::{Irq, Line, Route};
 use proptest::prelude::*;
 use proto::irq::{Client, Error, dispatch};
 use proto::loopback::Loopback;
@@ -15,20 +15,21 @@ struct Kernel {
 }
 
 impl Controller for Kernel {
-    fn attach(&mut self, index: u8, line: &Line) -> Result<u64, Refused> {
+    fn attach(&mut self, index: u8, _: &Line, route: Route) -> Result<u64, Refused> {
         self.made += 1;
-        if line.pin == 99 { Err(Refused) } else { Ok(0x1000 + u64::from(index)) }
+        if route.pin == 99 { Err(Refused) } else { Ok(0x1000 + u64::from(index)) }
     }
 }
 
 fn line(name: &str, owner: u64, pin: u8) -> Line {
     let name = name.try_into().unwrap();
-    Line { name, owner, ioapic: 0, pin, level: false, active_low: false, vector: pin, signal: Slot(32) }
+    let route = Some(Route { ioapic: 0, pin, level: false, active_low: false });
+    Line { name, owner, route, vector: pin, signal: Slot(32), own: None, limit: 0 }
 }
 
 fn server() -> Server<Kernel> {
     let lines = [line("timer", 0, 2), line("uart", 1, 4), line("broken", 1, 99)];
-    Server::new(Irq { lines: lines.into_iter().collect() }, Kernel { made: 0 })
+    Server::new(Irq { lines: lines.into_iter().collect(), router: None, alarm: None }, Kernel { made: 0 })
 }
 
 fn client(server: &mut Server<Kernel>, id: u64) -> Client<impl Transport> {
@@ -39,8 +40,8 @@ fn client(server: &mut Server<Kernel>, id: u64) -> Client<impl Transport> {
 fn the_owner_gets_the_handler_and_the_same_one_again() {
     let mut server = server();
     let uart = client(&mut server, 1);
-    assert_eq!(uart.claim(1), Ok(0x1001));
-    assert_eq!(uart.claim(1), Ok(0x1001));
+    assert_eq!(uart.claim(1), Ok(Some(0x1001)));
+    assert_eq!(uart.claim(1), Ok(Some(0x1001)));
 }
 
 #[test]

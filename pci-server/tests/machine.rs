@@ -179,6 +179,9 @@ fn server() -> Server {
     let config = Pci {
         config: Ports { slot: layout::slot::PORTS, first: 0xcf8, last: 0xcff },
         clients: [client(true), client(false)].into_iter().collect(),
+        functions: Default::default(),
+        ports: Default::default(),
+        intx: layout::config::Intx::FirmwareLine,
     };
     Server::new(scan(&mut machine([(at(0, 3, 0), e1000())])), &config)
 }

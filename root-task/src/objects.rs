@@ -164,7 +164,11 @@ impl Objects {
             let placed = match spec.objects.get(entry.object.0 as usize).map(|object| &object.kind) {
                 // The kernel has one and lets nobody copy it.
                 Some(Kind::IrqControl) => target.move_from(&source),
-                Some(Kind::CNode { .. }) => target.mint_cnode(&source, CapRights::all(), CNodeCapData::new(0, 0)),
+                // Its first slots are found behind a guard of zeros.
+                Some(&Kind::CNode { bits }) => {
+                    let guard = layout::SCRATCH_BITS.saturating_sub(bits);
+                    target.mint_cnode(&source, CapRights::all(), CNodeCapData::new(0, guard))
+                }
                 Some(Kind::Endpoint | Kind::Notification) if entry.badge != 0 => {
                     target.mint(&source, rights(entry.rights), entry.badge)
                 }
@@ -186,8 +190,6 @@ impl Objects {
 pub fn slot_of(cnode: cap::CNode, index: u32) -> AbsoluteCPtr {
     cnode.absolute_cptr(CPtrWithDepth::from_bits_with_depth(index.into(), layout::ROOT_BITS))
 }
-
-const _: () = assert!(layout::ROOT_BITS == layout::SCRATCH_BITS, "slot_of takes all CNodes for equally large");
 
 /// A slot of root-task's own CNode.
 pub fn own(index: usize) -> AbsoluteCPtr {
@@ -222,7 +224,9 @@ fn blueprint(spec: &Spec, kind: &Kind) -> Result<(ObjectBlueprint, u32), Why> {
             (true, Level::Table) => ObjectBlueprint::EptPageTable,
         }),
         Kind::Frames { size, pages, .. } => Ok((blueprint_of_page(size), pages)),
-        Kind::IoPorts { .. } | Kind::IrqControl => Err(Why::BadSpec("not made from memory")),
+        Kind::SparePaging { level: Level::Directory } => one(ObjectBlueprint::EptPageDirectory),
+        Kind::SparePaging { .. } => one(ObjectBlueprint::EptPageTable),
+        Kind::IoSpace { .. } | Kind::IoPorts { .. } | Kind::IrqControl => Err(Why::BadSpec("not made from memory")),
     }
 }
 

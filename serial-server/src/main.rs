@@ -14,7 +14,7 @@ use serial_server::{Hardware, Reception, Server, Stream};
 rt::main!(main, log: own);
 
 /// Where the interrupt's capability goes.
-const SCRATCH: u8 = 1;
+const SCRATCH: u16 = 1;
 
 fn main(config: Serial) -> ! {
     let uart = Uart::new(IoPorts::new(&config.uart), config.uart.first, config.baud);

@@ -14,7 +14,7 @@ use timer_server::{Hardware, Server};
 rt::main!(main);
 
 /// Where the interrupt's capability goes.
-const SCRATCH: u8 = 1;
+const SCRATCH: u16 = 1;
 
 fn main(config: Timer) -> ! {
     let mut pit = Pit::new(IoPorts::new(&config.pit), IoPorts::new(&config.gate));

@@ -82,6 +82,9 @@ pub struct Timer {
     pub line: u8,
     /// Clients; the endpoint's badge is the position. Each one's signal carries `event::TIMER`.
     pub clients: Vec<Signal, MAX_CLIENTS>,
+    /// Who is signalled a millisecond after `event::ALARM`: irq-server, which timer-server calls and which therefore cannot
+    /// call it.
+    pub alarm: Option<Slot>,
 }
 
 /// A client and how to signal it.
@@ -98,36 +101,60 @@ pub struct Signal {
 pub struct Irq {
     /// All lines of the system. A client names a line by its position here.
     pub lines: Vec<Line, 32>,
+    /// Badge of the client that says where lines without a route arrive: pci-server.
+    pub router: Option<u64>,
+    /// Asks timer-server for a signal (`event::TIMER`) in a millisecond.
+    pub alarm: Option<Slot>,
 }
 
-/// One interrupt line, owned by one client.
+/// One interrupt line as one client knows it. Lines with the same route are one line of the machine, shared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// Name in the description: `timer`, `uart`, `SATA` …
     pub name: Name,
     /// Badge (client identity) that may claim it.
     pub owner: u64,
-    /// I/O APIC (0 is the first) and its input.
+    /// Where it arrives; `None` until the router says so.
+    pub route: Option<Route>,
+    /// The kernel's interrupt vector, unique in the system, counted from the first that user space may use.
+    pub vector: u8,
+    /// The owner's notification, badged with the event bit of this line.
+    pub signal: Slot,
+    /// irq-server's own notification, badged `event::ring(n)` for line n: for lines that are shared.
+    pub own: Option<Slot>,
+    /// Interrupts per millisecond above which the line counts as storming; 0 is no limit.
+    pub limit: u16,
+}
+
+/// Where an interrupt arrives, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// I/O APIC; 0 is the first.
     pub ioapic: u8,
-    /// Input pin of the I/O APIC.
+    /// Its input.
     pub pin: u8,
     /// Level triggered; else edge.
     pub level: bool,
     /// Active low; else high.
     pub active_low: bool,
-    /// The kernel's interrupt vector, unique in the system, counted from the first that user space may use.
-    pub vector: u8,
-    /// The owner's notification, badged with the event bit of this line.
-    pub signal: Slot,
 }
+
+/// Most functions that are passed through.
+pub const MAX_PCI_FUNCTIONS: usize = 16;
 
 /// pci-server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pci {
     /// Ports 0xcf8 to 0xcff.
     pub config: Ports,
-    /// Clients; the endpoint's badge is the position.
+    /// Clients; the endpoint's badge is the position, and `event::client` of it says that the client was stopped.
     pub clients: Vec<PciClient, MAX_CLIENTS>,
+    /// Functions with an owner.
+    pub functions: Vec<PciFunction, MAX_PCI_FUNCTIONS>,
+    /// Ports with an owner that belong to no function.
+    pub ports: Vec<PciPorts, 16>,
+    /// Where INTA to INTD arrive.
+    pub intx: Intx,
 }
 
 /// What one client of pci-server may do.
@@ -137,6 +164,69 @@ pub struct PciClient {
     pub name: Name,
     /// May list all functions of the machine (identity and resources, no access).
     pub enumerate: bool,
+}
+
+/// A function and who has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PciFunction {
+    /// The client: its position.
+    pub owner: u8,
+    /// Its name in the description, or its address.
+    pub name: Name,
+    /// Bus.
+    pub bus: u8,
+    /// Device, 0 to 31.
+    pub device: u8,
+    /// Function, 0 to 7.
+    pub function: u8,
+    /// Ports and memory are handed over; else each access is a call.
+    pub direct: bool,
+    /// May it become bus master?
+    pub dma: Dma,
+    /// Its lines at irq-server. Those without a route there get one from pci-server.
+    pub lines: Vec<u8, 2>,
+    /// The ports that the description lists, first and last; `None` if it lists none, and what is found holds.
+    pub ports: Option<Vec<(u16, u16), 8>>,
+    /// The memory that the description lists, physical address and bytes; `None` as above.
+    pub memory: Option<Vec<(u64, u64), 6>>,
+}
+
+/// What a function may do to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dma {
+    /// Nothing: bus mastering stays off.
+    No,
+    /// Anything: the description trusts it.
+    Trusted,
+    /// What its I/O address space holds, which exists before any process runs.
+    Domain,
+}
+
+/// Ports that one client has without a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PciPorts {
+    /// The client: its position.
+    pub owner: u8,
+    /// Its name in the description.
+    pub name: Name,
+    /// First port.
+    pub first: u16,
+    /// Last port, inclusive.
+    pub last: u16,
+}
+
+/// How a board's PCI interrupts arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Intx {
+    /// At inputs `base` to `base + 3` of the first I/O APIC: `base + (device + pin + add) % 4`, pin 1 is INTA.
+    Swizzle {
+        /// First of the four inputs.
+        base: u8,
+        /// See above.
+        add: u8,
+    },
+    /// At the input that the firmware wrote into the interrupt line register.
+    FirmwareLine,
 }
 
 /// fileserver.
@@ -173,8 +263,11 @@ pub struct FileClient {
 pub struct Vmm {
     /// Name of the VM.
     pub name: Name,
-    /// Bytes of guest RAM, mapped at `window::GUEST_RAM` and in the EPT from 0.
+    /// Bytes of guest RAM from `ram_at` on, mapped in the EPT there and at `window::GUEST_RAM + ram_at`.
     pub ram: u64,
+    /// Guest-physical address of the RAM: 0, or the RAM's physical address where a device without an IOMMU uses it. Then
+    /// there is also a page of 2 MiB at 0, of which the first 640 KiB are the guest's low memory.
+    pub ram_at: u64,
     /// Image of the guest kernel: vmlinux (ELF) or bzImage.
     pub kernel: Name,
     /// Image of the initial RAM disk.
@@ -189,6 +282,23 @@ pub struct Vmm {
     pub console_in: Window,
     /// Ports of the emulated board that the guest may use directly (debugging aids), enabled in the VCPU.
     pub direct_ports: Vec<Ports, 8>,
+    /// Lines of passthrough devices; line n raises `event::line(n)`.
+    pub lines: Vec<VmLine, 16>,
+    /// Page directories for the EPT in the slots from `slot::PAGING` on.
+    pub directories: u8,
+    /// Page tables for the EPT in the slots behind them. With neither, the VM has no passthrough devices.
+    pub tables: u8,
+}
+
+/// An interrupt line of a passthrough device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmLine {
+    /// The line at irq-server.
+    pub line: u8,
+    /// The input of the guest's PIC, 0 to 15; `None` leaves the choice to the VMM.
+    pub dest: Option<u8>,
+    /// Interrupts per millisecond above which the line is throttled; 0 is no limit.
+    pub limit: u16,
 }
 
 /// A component of the user's own (or a test) beside the VMs.
@@ -200,4 +310,8 @@ pub struct Component {
     pub files: Option<Window>,
     /// Words from the description's `args`, as they stand.
     pub args: String<512>,
+    /// Lines of its devices; line n raises `event::line(n)`.
+    pub lines: Vec<VmLine, 16>,
+    /// Memory for its devices to use, and its address on the bus.
+    pub dma: Option<(Window, u64)>,
 }

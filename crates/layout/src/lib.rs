@@ -2,7 +2,7 @@
 //! finds at its start. `capdl-spec` lays a system out by these, the servers look things up by them; nobody types a
 //! slot number twice.
 //!
-//! A process's CSpace has two levels: 256 slots, each of which may hold a second CNode of 256. Only processes that
+//! A process's CSpace has two levels: 256 slots, each of which may hold a second CNode of up to 1024. Only processes that
 //! receive or derive capabilities have such a second level, their *scratch* CNode, and hold no capability to the first.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -11,8 +11,9 @@ pub mod config;
 
 /// Bits of a CPtr that choose a slot of the first level.
 pub const ROOT_BITS: u8 = 8;
-/// Bits of a CPtr that choose a slot of a second level; ignored where the first level's slot holds no CNode.
-pub const SCRATCH_BITS: u8 = 8;
+/// Bits of a CPtr that choose a slot of a second level; ignored where the first level's slot holds no CNode. A second
+/// level with fewer slots has a guard of zeros in front.
+pub const SCRATCH_BITS: u8 = 10;
 /// Guard of the first level's CNode: what is left of the 64 bits, all zero.
 pub const GUARD_BITS: u8 = 64 - ROOT_BITS - SCRATCH_BITS;
 
@@ -33,7 +34,7 @@ impl Slot {
 }
 
 /// A slot of the scratch CNode. Slot 0 holds a capability to the scratch CNode itself, so that it can be named.
-pub const fn scratch_cptr(index: u8) -> u64 {
+pub const fn scratch_cptr(index: u16) -> u64 {
     slot::SCRATCH.cptr() | index as u64
 }
 
@@ -70,6 +71,8 @@ pub mod slot {
     pub const CONSOLE: Slot = Slot(13);
     /// vmm-server: the guest's virtual CPU.
     pub const VCPU: Slot = Slot(14);
+    /// vmm-server with passthrough devices: the guest's EPT, to map device memory in.
+    pub const EPT: Slot = Slot(15);
 
     /// irq-server: IRQControl.
     pub const IRQ_CONTROL: Slot = Slot(16);
@@ -78,6 +81,10 @@ pub mod slot {
 
     /// First of the badged notification capabilities with which a server signals its clients.
     pub const SIGNALS: Slot = Slot(32);
+
+    /// vmm-server with passthrough devices: first of the EPT's paging structures that are not yet mapped, page directories
+    /// before page tables.
+    pub const PAGING: Slot = Slot(128);
 }
 
 // Badges have 28 bits: that is what the oldest kernel that Portcullis runs on gives them (libsel4, types.bf).
@@ -140,6 +147,12 @@ pub mod event {
     pub const fn ring(n: usize) -> u64 {
         1 << n
     }
+    /// pci-server: client `n` was stopped.
+    pub const fn client(n: usize) -> u64 {
+        1 << n
+    }
+    /// timer-server: irq-server wants to be woken in a millisecond.
+    pub const ALARM: u64 = 1 << 0;
     /// A process with passed-through interrupts: its line `n` (0 to 15) was raised.
     pub const fn line(n: usize) -> u64 {
         1 << (8 + n)

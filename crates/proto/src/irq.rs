@@ -1,7 +1,9 @@
 //! irq-server. A line with one owner is handed over once: the handler capability comes with the reply, and from then
-//! on the kernel signals the owner directly and the owner acknowledges by itself. A line is named by its position in
+//! on the kernel signals the owner directly and the owner acknowledges by itself. A line of several owners stays with
+//! irq-server, which signals them all and waits for their [`Done`]. A line is named by its position in
 //! `layout::config::Irq::lines`.
 
+use layout::config::Route;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
@@ -14,7 +16,16 @@ pub struct Claim {
 }
 impl Call for Claim {
     const LABEL: u64 = 0x301;
-    type Reply = Result<(), Error>;
+    type Reply = Result<Sharing, Error>;
+}
+
+/// Whether a line has other owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sharing {
+    /// No: the handler comes with the reply.
+    Alone,
+    /// Yes: after each signal irq-server waits for [`Done`].
+    Shared,
 }
 
 /// The lines that the caller may claim: bit n is line n.
@@ -23,6 +34,30 @@ pub struct Lines;
 impl Call for Lines {
     const LABEL: u64 = 0x302;
     type Reply = u32;
+}
+
+/// The caller has served its device on a shared line; the line may interrupt again when all owners have said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The line.
+    pub line: u8,
+}
+impl Call for Done {
+    const LABEL: u64 = 0x303;
+    type Reply = Result<(), Error>;
+}
+
+/// pci-server only: where a line without a route arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRoute {
+    /// The line.
+    pub line: u8,
+    /// Where.
+    pub route: Route,
+}
+impl Call for SetRoute {
+    const LABEL: u64 = 0x304;
+    type Reply = Result<(), Error>;
 }
 
 /// Why irq-server refuses.
@@ -34,6 +69,10 @@ pub enum Error {
     NoSuchLine,
     /// The line belongs to another client.
     NotOwner,
+    /// The line has no route yet.
+    NoRoute,
+    /// The line has a route already, or the route is a server's own.
+    RouteTaken,
     /// The kernel refused the line: an I/O APIC or pin that the machine lacks, or a vector in use.
     Kernel,
     /// The answer was yes, but no capability came with it: the receive slot was not free.
@@ -51,11 +90,23 @@ impl From<IpcError> for Error {
 pub struct Client<T>(pub T);
 
 impl<T: Transport> Client<T> {
-    /// See [`Claim`]. Returns the address of the handler's capability.
-    pub fn claim(&self, line: u8) -> Result<u64, Error> {
-        let (reply, handler) = self.0.call_for_cap(&Claim { line })?;
-        reply?;
-        handler.ok_or(Error::NoCapability)
+    /// See [`Claim`]. Returns the address of the handler's capability, or `None` for a shared line.
+    pub fn claim(&self, line: u8) -> Result<Option<u64>, Error> {
+        match self.0.call_for_cap(&Claim { line })? {
+            (Ok(Sharing::Shared), _) => Ok(None),
+            (Ok(Sharing::Alone), handler) => handler.ok_or(Error::NoCapability).map(Some),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// See [`Done`].
+    pub fn done(&self, line: u8) -> Result<(), Error> {
+        self.0.call(&Done { line })?
+    }
+
+    /// See [`SetRoute`].
+    pub fn set_route(&self, line: u8, route: Route) -> Result<(), Error> {
+        self.0.call(&SetRoute { line, route })?
     }
 
     /// See [`Lines`].
@@ -66,8 +117,12 @@ impl<T: Transport> Client<T> {
 
 /// What irq-server implements.
 pub trait Serve {
-    /// See [`Claim`]. Returns the address of the handler's capability.
-    fn claim(&mut self, from: ClientId, call: Claim) -> Result<u64, Error>;
+    /// See [`Claim`]. Returns the address of the handler's capability, or `None` for a shared line.
+    fn claim(&mut self, from: ClientId, call: Claim) -> Result<Option<u64>, Error>;
+    /// See [`Done`].
+    fn done(&mut self, from: ClientId, call: Done) -> Result<(), Error>;
+    /// See [`SetRoute`].
+    fn set_route(&mut self, from: ClientId, call: SetRoute) -> Result<(), Error>;
     /// See [`Lines`].
     fn lines(&mut self, from: ClientId, call: Lines) -> u32;
 }
@@ -76,9 +131,12 @@ pub trait Serve {
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
         Claim::LABEL => message.answer_with_cap(|call| match server.claim(from, call) {
-            Ok(handler) => (Ok(()), Some(handler)),
+            Ok(Some(handler)) => (Ok(Sharing::Alone), Some(handler)),
+            Ok(None) => (Ok(Sharing::Shared), None),
             Err(error) => (Err(error), None),
         }),
+        Done::LABEL => message.answer(|call| server.done(from, call)),
+        SetRoute::LABEL => message.answer(|call| server.set_route(from, call)),
         Lines::LABEL => message.answer(|call| server.lines(from, call)),
         _ => Err(IpcError::UnknownLabel),
     }

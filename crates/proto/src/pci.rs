@@ -1,5 +1,7 @@
-//! pci-server. So far the listing of the machine's functions: what each is and which resources it has, read from its
-//! configuration space (PCI Local Bus Specification 3.0, chapter 6). Nothing in a reply gives access to anything.
+//! pci-server: the listing of the machine's functions (PCI Local Bus Specification 3.0, chapter 6), and what a client
+//! may do with its own ones. A client names a function by its position among its own, and gets at it in two ways: by
+//! calls, one an access (mediated), or by port and frame capabilities, once (direct). Configuration space is by calls only,
+//! and virtual.
 
 use core::fmt;
 
@@ -119,6 +121,165 @@ pub struct Capability {
     pub at: u8,
 }
 
+/// A function of the caller's own by its position; none behind the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetGrant {
+    /// 0 is the first.
+    pub index: u8,
+}
+impl Call for GetGrant {
+    const LABEL: u64 = 0x502;
+    type Reply = Result<Option<Grant>, Error>;
+}
+
+/// What a client may do with a function of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The function, with its resources as they are on the machine.
+    pub function: Function,
+    /// How to get at each base address register's resource.
+    pub bars: [Access; 6],
+    /// Its interrupt lines.
+    pub lines: Vec<GrantedLine, 2>,
+}
+
+/// How to get at a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Not at all: there is none, or the firmware assigned no address.
+    No,
+    /// By calls.
+    Mediated,
+    /// By capability: [`TakePorts`] or [`TakeFrame`].
+    Direct {
+        /// Frames: log2 of their size, 12 or 21. Ports: 0.
+        bits: u8,
+        /// Frames: how many. Ports: 1.
+        count: u16,
+    },
+}
+
+/// An interrupt line of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantedLine {
+    /// The line at irq-server.
+    pub line: u8,
+    /// The ISA interrupt that drivers expect it to be, for devices at ISA addresses (IDE: 14 and 15).
+    pub isa: Option<u8>,
+    /// Level triggered; else edge.
+    pub level: bool,
+}
+
+/// A range of ports of the caller's own that belongs to no function; none behind the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetPorts {
+    /// 0 is the first.
+    pub index: u8,
+}
+impl Call for GetPorts {
+    const LABEL: u64 = 0x503;
+    type Reply = Result<Option<(u16, u16)>, Error>;
+}
+
+/// Hands over the port capability of a range: a register's resource, or a range of [`GetPorts`]. With the reply comes the
+/// capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakePorts {
+    /// The first port of the range.
+    pub first: u16,
+}
+impl Call for TakePorts {
+    const LABEL: u64 = 0x504;
+    type Reply = Result<(), Error>;
+}
+
+/// Hands over a frame of a memory register's resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeFrame {
+    /// The function, among the caller's own.
+    pub function: u8,
+    /// The base address register, 0 to 5.
+    pub bar: u8,
+    /// Which of its frames.
+    pub page: u16,
+}
+impl Call for TakeFrame {
+    const LABEL: u64 = 0x505;
+    type Reply = Result<(), Error>;
+}
+
+/// The guest was reset: bus mastering off, functions reset as far as they can be, configuration as at the start.
+/// What was handed over stays with the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reset;
+impl Call for Reset {
+    const LABEL: u64 = 0x506;
+    type Reply = Result<(), Error>;
+}
+
+/// The guest has stopped: as [`Reset`], and everything that was handed over is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release;
+impl Call for Release {
+    const LABEL: u64 = 0x507;
+    type Reply = Result<(), Error>;
+}
+
+/// Widths of an access, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Width {
+    /// 1.
+    Byte,
+    /// 2.
+    Word,
+    /// 4.
+    Dword,
+}
+
+/// Where an access goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// Virtual configuration space.
+    Config {
+        /// The function, among the caller's own.
+        function: u8,
+        /// Byte offset, a multiple of the width.
+        offset: u8,
+    },
+    /// A port of a register's resource or of a range.
+    Port(u16),
+    /// A physical address in a memory register's resource.
+    Memory(u64),
+}
+
+/// Reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// Where.
+    pub target: Target,
+    /// How much.
+    pub width: Width,
+}
+impl Call for Read {
+    const LABEL: u64 = 0x508;
+    type Reply = Result<u32, Error>;
+}
+
+/// Writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// Where.
+    pub target: Target,
+    /// How much.
+    pub width: Width,
+    /// What.
+    pub value: u32,
+}
+impl Call for Write {
+    const LABEL: u64 = 0x509;
+    type Reply = Result<(), Error>;
+}
+
 /// Why pci-server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
@@ -126,6 +287,18 @@ pub enum Error {
     Ipc(IpcError),
     /// The system description does not let this client list the bus.
     NotAllowed,
+    /// The caller has no such function, register, frame or range.
+    NotYours,
+    /// The access leaves the range in which it begins, or is not aligned.
+    Straddles,
+    /// The function is bus master of nothing: no I/O address space, and not trusted without.
+    NoDma,
+    /// The register is not the guest's to write: a base address, or message signalled interrupts.
+    ReadOnly,
+    /// root-task or the kernel refused the resource at the start.
+    Unavailable,
+    /// The answer was yes, but no capability came with it: the receive slot was not free.
+    NoCapability,
 }
 
 impl From<IpcError> for Error {
@@ -134,7 +307,7 @@ impl From<IpcError> for Error {
     }
 }
 
-/// A client of pci-server.
+/// A client of pci-server. To take capabilities, its transport must have a free slot (`rt::Endpoint::receive_into`).
 #[derive(Clone, Copy, Debug)]
 pub struct Client<T>(pub T);
 
@@ -143,19 +316,94 @@ impl<T: Transport> Client<T> {
     pub fn function(&self, index: u16) -> Result<Option<Function>, Error> {
         self.0.call(&GetFunction { index })?
     }
+
+    /// See [`GetGrant`].
+    pub fn grant(&self, index: u8) -> Result<Option<Grant>, Error> {
+        self.0.call(&GetGrant { index })?
+    }
+
+    /// See [`GetPorts`].
+    pub fn ports(&self, index: u8) -> Result<Option<(u16, u16)>, Error> {
+        self.0.call(&GetPorts { index })?
+    }
+
+    /// See [`TakePorts`]. Returns the address of the capability.
+    pub fn take_ports(&self, first: u16) -> Result<u64, Error> {
+        let (reply, ports) = self.0.call_for_cap(&TakePorts { first })?;
+        reply?;
+        ports.ok_or(Error::NoCapability)
+    }
+
+    /// See [`TakeFrame`]. Returns the address of the capability.
+    pub fn take_frame(&self, call: TakeFrame) -> Result<u64, Error> {
+        let (reply, frame) = self.0.call_for_cap(&call)?;
+        reply?;
+        frame.ok_or(Error::NoCapability)
+    }
+
+    /// See [`Reset`].
+    pub fn reset(&self) -> Result<(), Error> {
+        self.0.call(&Reset)?
+    }
+
+    /// See [`Release`].
+    pub fn release(&self) -> Result<(), Error> {
+        self.0.call(&Release)?
+    }
+
+    /// See [`Read`].
+    pub fn read(&self, target: Target, width: Width) -> Result<u32, Error> {
+        self.0.call(&Read { target, width })?
+    }
+
+    /// See [`Write`].
+    pub fn write(&self, target: Target, width: Width, value: u32) -> Result<(), Error> {
+        self.0.call(&Write { target, width, value })?
+    }
 }
 
-/// What pci-server implements.
+/// What pci-server implements. Methods that hand over return the address of the capability.
 pub trait Serve {
     /// See [`GetFunction`].
     fn function(&mut self, from: ClientId, call: GetFunction) -> Result<Option<Function>, Error>;
+    /// See [`GetGrant`].
+    fn grant(&mut self, from: ClientId, call: GetGrant) -> Result<Option<Grant>, Error>;
+    /// See [`GetPorts`].
+    fn ports(&mut self, from: ClientId, call: GetPorts) -> Result<Option<(u16, u16)>, Error>;
+    /// See [`TakePorts`].
+    fn take_ports(&mut self, from: ClientId, call: TakePorts) -> Result<u64, Error>;
+    /// See [`TakeFrame`].
+    fn take_frame(&mut self, from: ClientId, call: TakeFrame) -> Result<u64, Error>;
+    /// See [`Reset`].
+    fn reset(&mut self, from: ClientId) -> Result<(), Error>;
+    /// See [`Release`].
+    fn release(&mut self, from: ClientId) -> Result<(), Error>;
+    /// See [`Read`].
+    fn read(&mut self, from: ClientId, call: Read) -> Result<u32, Error>;
+    /// See [`Write`].
+    fn write(&mut self, from: ClientId, call: Write) -> Result<(), Error>;
 }
 
 /// Answers one message.
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
+        Read::LABEL => message.answer(|call| server.read(from, call)),
+        Write::LABEL => message.answer(|call| server.write(from, call)),
         GetFunction::LABEL => message.answer(|call| server.function(from, call)),
+        GetGrant::LABEL => message.answer(|call| server.grant(from, call)),
+        GetPorts::LABEL => message.answer(|call| server.ports(from, call)),
+        TakePorts::LABEL => message.answer_with_cap(|call| handed_over(server.take_ports(from, call))),
+        TakeFrame::LABEL => message.answer_with_cap(|call| handed_over(server.take_frame(from, call))),
+        Reset::LABEL => message.answer(|Reset| server.reset(from)),
+        Release::LABEL => message.answer(|Release| server.release(from)),
         _ => Err(IpcError::UnknownLabel),
+    }
+}
+
+fn handed_over(taken: Result<u64, Error>) -> (Result<(), Error>, Option<u64>) {
+    match taken {
+        Ok(cap) => (Ok(()), Some(cap)),
+        Err(error) => (Err(error), None),
     }
 }
 

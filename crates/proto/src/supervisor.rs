@@ -1,9 +1,10 @@
 //! root-task's ear: what a vmm-server has to say about its guest, and any process about itself. Notices are one-way: no reply is awaited,
 //! and root-task knows by the badge who it was. Labels cannot be mistaken for those of fault messages, which are small.
+//! One call is answered: a process for which the specification lists device windows (pci-server) asks for what lies in them.
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{IpcError, Message, Transport};
+use crate::wire::{Call, IpcError, Message, Transport};
 
 /// Label of a notice.
 pub const LABEL: u64 = 0x601;
@@ -20,6 +21,58 @@ pub enum Notice {
     },
     /// The process has done its work and wants to be stopped.
     Finished,
+}
+
+/// Asks for device memory or ports inside the windows that the specification lists for the caller. The capabilities
+/// arrive in the caller's scratch CNode; they are the originals, so the caller can revoke what it derives from them.
+/// Asked for again, the same range in the same slots is granted again without effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Frames of 2^`bits` bytes (12 or 21).
+    Memory {
+        /// Physical address of the first.
+        paddr: u64,
+        /// How many, at most 512.
+        pages: u16,
+        /// log2 of the size of each.
+        bits: u8,
+        /// Slot of the scratch CNode for the first, the others follow.
+        slot: u16,
+        /// Where in the caller's address space they are mapped too, uncached.
+        map: Option<u64>,
+    },
+    /// A range of I/O ports.
+    Ports {
+        /// First port.
+        first: u16,
+        /// Last port, inclusive.
+        last: u16,
+        /// Slot of the scratch CNode.
+        slot: u16,
+    },
+}
+impl Call for Request {
+    const LABEL: u64 = 0x602;
+    type Reply = Result<(), Refused>;
+}
+
+/// Why root-task refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refused {
+    /// The message did not get through.
+    Ipc(IpcError),
+    /// Outside the windows of the caller.
+    Outside,
+    /// No device memory there: RAM, the kernel's own device, or granted before in another way.
+    NotThere,
+    /// Out of memory or slots, or a slot that is not free.
+    NoRoom,
+}
+
+impl From<IpcError> for Refused {
+    fn from(error: IpcError) -> Self {
+        Refused::Ipc(error)
+    }
 }
 
 impl Notice {
@@ -40,6 +93,11 @@ impl<T: Transport> Client<T> {
         message.encode(LABEL, &notice)?;
         self.0.send(&message);
         Ok(())
+    }
+
+    /// See [`Request`].
+    pub fn request(&self, request: Request) -> Result<(), Refused> {
+        self.0.call(&request)?
     }
 }
 

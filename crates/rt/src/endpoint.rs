@@ -8,7 +8,7 @@ use sel4::{CPtr, CPtrWithDepth, MessageInfo, cap, ipc_buffer};
 #[derive(Clone, Copy, Debug)]
 pub struct Endpoint {
     endpoint: cap::Endpoint,
-    receive: Option<u8>,
+    receive: Option<u16>,
 }
 
 impl Endpoint {
@@ -20,13 +20,13 @@ impl Endpoint {
 
     /// The same, ready for a capability in the reply, which goes to slot `index` (1 to 255) of the scratch CNode. The
     /// slot must be empty by then.
-    pub const fn receive_into(self, index: u8) -> Self {
+    pub const fn receive_into(self, index: u16) -> Self {
         Self { receive: Some(index), ..self }
     }
 }
 
 /// The slot `index` of the scratch CNode, as an argument of invocations.
-pub(crate) fn scratch_slot(index: u8) -> sel4::AbsoluteCPtr {
+pub(crate) fn scratch_slot(index: u16) -> sel4::AbsoluteCPtr {
     let path = CPtrWithDepth::from_bits_with_depth(index.into(), layout::SCRATCH_BITS);
     cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path)
 }
@@ -44,7 +44,7 @@ pub(crate) fn put(message: &Message) -> MessageInfo {
 }
 
 /// Takes a message out of the IPC buffer. A capability went to `receive`, if it came.
-pub(crate) fn take(message: &mut Message, info: MessageInfo, receive: Option<u8>) {
+pub(crate) fn take(message: &mut Message, info: MessageInfo, receive: Option<u16>) {
     let words = message.receive(info.label(), info.length());
     for (index, word) in words.iter_mut().enumerate() {
         *word = ipc_buffer().word(index);

@@ -33,10 +33,11 @@ pub struct Interrupt(cap::IrqHandler);
 impl Interrupt {
     /// Claims line `line` from irq-server; its handler goes to slot `scratch` of the scratch CNode. From then on the
     /// line's signals come.
-    pub fn claim(line: u8, scratch: u8) -> Result<Self, irq::Error> {
+    pub fn claim(line: u8, scratch: u16) -> Result<Self, irq::Error> {
         // A process that was restarted has the handler of its former life there. To empty an empty slot is no error.
         let _ = scratch_slot(scratch).delete();
         let handler = irq::Client(Endpoint::at(slot::IRQ).receive_into(scratch)).claim(line)?;
+        let handler = handler.ok_or(irq::Error::NoCapability)?;
         Ok(Self(cap::IrqHandler::from_bits(handler)))
     }
 

@@ -13,7 +13,7 @@ pub fn list() {
         }
     }
     if at(slot::SCRATCH.cptr()) != 0 {
-        for number in 0..=u8::MAX {
+        for number in 0..1 << SCRATCH_BITS {
             let kind = at(scratch_cptr(number));
             if kind != 0 {
                 log::info!("scratch {number} type {kind}");

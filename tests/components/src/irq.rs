@@ -10,7 +10,7 @@ use crate::verdict::Verdict;
 /// Lines of the system: the timer's and the UART's.
 const LINES: u8 = 2;
 /// Where a handler would go.
-const SCRATCH: u8 = 1;
+const SCRATCH: u16 = 1;
 
 /// Claims all lines; has none.
 pub fn foreign(verdict: &mut Verdict) {
