@@ -23,7 +23,8 @@ pub fn config<C: DeserializeOwned>() -> C {
     }
 }
 
-/// The memory behind a window of the configuration.
+/// The memory behind a window of the configuration, or of device registers that root-task mapped. Of the latter use the
+/// scalar accesses only: each is one MOV of its width, which the compiler neither repeats nor leaves out.
 ///
 /// Panics if that would be the image, the stack or the IPC buffer: those belong to Rust and to the kernel.
 pub fn shared(window: config::Window) -> Window {

@@ -2,7 +2,7 @@
 
 use layout::{Slot, scratch_cptr};
 use proto::wire::{Message, Transport};
-use sel4::{CPtr, CPtrWithDepth, MessageInfo, cap, ipc_buffer};
+use sel4::{AbsoluteCPtr, CPtr, CPtrWithDepth, MessageInfo, cap, ipc_buffer};
 
 /// A server's endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -18,15 +18,16 @@ impl Endpoint {
         Self { endpoint: cap::Endpoint::from_bits(slot.cptr()), receive: None }
     }
 
-    /// The same, ready for a capability in the reply, which goes to slot `index` (1 to 255) of the scratch CNode. The
+    /// The same, ready for a capability in the reply, which goes to slot `index` (from 1 on) of the scratch CNode. The
     /// slot must be empty by then.
     pub const fn receive_into(self, index: u16) -> Self {
         Self { receive: Some(index), ..self }
     }
 }
 
-/// The slot `index` of the scratch CNode, as an argument of invocations.
-pub(crate) fn scratch_slot(index: u16) -> sel4::AbsoluteCPtr {
+/// The slot `index` of the scratch CNode: to delete or revoke what is there, or as an argument of other invocations. The
+/// capability itself is at `layout::scratch_cptr(index)`.
+pub fn scratch(index: u16) -> AbsoluteCPtr {
     let path = CPtrWithDepth::from_bits_with_depth(index.into(), layout::SCRATCH_BITS);
     cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path)
 }
@@ -56,7 +57,7 @@ pub(crate) fn take(message: &mut Message, info: MessageInfo, receive: Option<u16
 impl Transport for Endpoint {
     fn exchange(&self, message: &mut Message) {
         if let Some(index) = self.receive {
-            ipc_buffer().set_recv_slot(&scratch_slot(index));
+            ipc_buffer().set_recv_slot(&scratch(index));
         }
         let info = put(message);
         take(message, self.endpoint.call(info), self.receive);

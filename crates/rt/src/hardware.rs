@@ -8,7 +8,7 @@ use proto::irq;
 use sel4::cap;
 
 use crate::Endpoint;
-use crate::endpoint::scratch_slot;
+use crate::endpoint::scratch;
 
 /// The time stamp counter.
 pub fn tsc() -> u64 {
@@ -26,25 +26,37 @@ pub fn wait() -> u64 {
     cap::Notification::from_bits(slot::EVENTS.cptr()).wait()
 }
 
-/// An interrupt line that belongs to this process.
+/// An interrupt line of this process's device.
 #[derive(Clone, Copy, Debug)]
-pub struct Interrupt(cap::IrqHandler);
+pub enum Interrupt {
+    /// No other process has the line: the kernel signals this one directly.
+    Alone(cap::IrqHandler),
+    /// Line of this number at irq-server, which signals all owners and waits for all of them.
+    Shared(u8),
+}
 
 impl Interrupt {
-    /// Claims line `line` from irq-server; its handler goes to slot `scratch` of the scratch CNode. From then on the
-    /// line's signals come.
-    pub fn claim(line: u8, scratch: u16) -> Result<Self, irq::Error> {
+    /// Claims line `line` from irq-server; its handler, if this process is the only owner, goes to slot `index` of the
+    /// scratch CNode. From then on the line's signals come.
+    pub fn claim(line: u8, index: u16) -> Result<Self, irq::Error> {
         // A process that was restarted has the handler of its former life there. To empty an empty slot is no error.
-        let _ = scratch_slot(scratch).delete();
-        let handler = irq::Client(Endpoint::at(slot::IRQ).receive_into(scratch)).claim(line)?;
-        let handler = handler.ok_or(irq::Error::NoCapability)?;
-        Ok(Self(cap::IrqHandler::from_bits(handler)))
+        let _ = scratch(index).delete();
+        let handler = irq::Client(Endpoint::at(slot::IRQ).receive_into(index)).claim(line)?;
+        Ok(handler.map_or(Self::Shared(line), |handler| Self::Alone(cap::IrqHandler::from_bits(handler))))
     }
 
     /// Lets the line interrupt again. An edge that came before is lost: look at the device afterwards.
     pub fn acknowledge(&self) {
-        let acknowledged = self.0.irq_handler_ack();
-        debug_assert!(acknowledged.is_ok());
+        match self {
+            Self::Alone(handler) => {
+                let acknowledged = handler.irq_handler_ack();
+                debug_assert!(acknowledged.is_ok());
+            }
+            Self::Shared(line) => {
+                // irq-server gives up waiting after a while, so that a lost word delays the line and does not stop it.
+                let _ = irq::Client(Endpoint::at(slot::IRQ)).done(*line);
+            }
+        }
     }
 }
 
@@ -55,7 +67,17 @@ pub struct IoPorts(cap::IoPort);
 impl IoPorts {
     /// The ports that the configuration lists.
     pub const fn new(ports: &config::Ports) -> Self {
-        Self(cap::IoPort::from_bits(ports.slot.cptr()))
+        Self::at(ports.slot.cptr())
+    }
+
+    /// The ports of the capability at the address `cptr`, for example one that came with a reply.
+    pub const fn at(cptr: u64) -> Self {
+        Self(cap::IoPort::from_bits(cptr))
+    }
+
+    /// The capability itself.
+    pub const fn cap(&self) -> cap::IoPort {
+        self.0
     }
 }
 

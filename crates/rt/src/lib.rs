@@ -18,7 +18,7 @@ mod serve;
 mod start;
 
 pub use config::{config, shared};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, scratch};
 pub use hardware::{Interrupt, IoPorts, signal, tsc, wait};
 pub use serve::{Event, finish, serve};
 
