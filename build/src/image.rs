@@ -112,6 +112,9 @@ fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Pat
     let path = match origin {
         Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project)?,
         Origin::Stock(Stock::DebianBusybox) => guest::initramfs(project, None)?,
+        Origin::Stock(stock @ (Stock::DebianDisk | Stock::DebianSysv)) => {
+            return Err(miette!("the build has no recipe for `{}`", stock.name()));
+        }
         Origin::File(path) if path.is_file() => path.clone(),
         Origin::File(path) => {
             let help = "paths in a description are relative to its folder";
@@ -121,6 +124,7 @@ fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Pat
     match form {
         Form::AsIs => Ok(path),
         Form::Decompressed => guest::vmlinux(project, &path),
+        Form::Relocated { at } => Err(miette!("the build cannot move a kernel to {at:#x}")),
     }
 }
 

@@ -12,17 +12,43 @@ pub enum Stock {
     DebianKernel,
     /// An initramfs with Debian's static i386 busybox: a shell on ttyS0.
     DebianBusybox,
+    /// An initramfs that mounts the command line's `root=` and starts what is there.
+    DebianDisk,
+    /// A disk with a Debian of sysvinit on its first partition.
+    DebianSysv,
+}
+
+/// What an image is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// `kernel`.
+    Kernel,
+    /// `initrd`.
+    Initrd,
+    /// The emulator's `disk`.
+    Disk,
 }
 
 impl Stock {
     /// All of them.
-    pub const ALL: [Stock; 2] = [Stock::DebianKernel, Stock::DebianBusybox];
+    pub const ALL: [Stock; 4] = [Stock::DebianKernel, Stock::DebianBusybox, Stock::DebianDisk, Stock::DebianSysv];
 
     /// As descriptions name it.
     pub const fn name(self) -> &'static str {
         match self {
             Stock::DebianKernel => "debian-686",
             Stock::DebianBusybox => "debian-busybox",
+            Stock::DebianDisk => "debian-disk",
+            Stock::DebianSysv => "debian-sysv",
+        }
+    }
+
+    /// What it is good for.
+    pub const fn purpose(self) -> Use {
+        match self {
+            Stock::DebianKernel => Use::Kernel,
+            Stock::DebianBusybox | Stock::DebianDisk => Use::Initrd,
+            Stock::DebianSysv => Use::Disk,
         }
     }
 }
@@ -43,6 +69,11 @@ pub enum Form {
     AsIs,
     /// A bzImage is replaced by the vmlinux in it; a vmlinux stays.
     Decompressed,
+    /// As `Decompressed`, and the vmlinux is moved so that it loads at another physical address.
+    Relocated {
+        /// Where it loads: a multiple of 16 MiB.
+        at: u64,
+    },
 }
 
 /// An image that a system needs.
@@ -83,8 +114,8 @@ impl<'de> Deserialize<'de> for Origin {
         let stock = Stock::ALL.into_iter().find(|stock| stock.name() == text);
         stock.map(Origin::Stock).ok_or_else(|| {
             D::Error::custom(format!(
-                "no image is called `{text}`\nthe images that need no path are `debian-686` (kernel) and `debian-busybox` \
-                 (initrd); a file beside the description is written `./{text}`"
+                "no image is called `{text}`\nthe images that need no path are `debian-686` (kernel), `debian-busybox` and \
+                 `debian-disk` (initrds) and `debian-sysv` (disk); a file beside the description is written `./{text}`"
             ))
         })
     }

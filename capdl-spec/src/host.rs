@@ -7,6 +7,7 @@ pub use crate::{
     bundle::Bundle,
     compile::{Binaries, CompileError, Files, compile, plan},
     draw,
+    emulator::{Card, CardModel, Emulator},
     guest::{Form, Image, Origin, Stock},
     map,
     mistake::{Mistake, Mistakes},

@@ -5,7 +5,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `system` | what a user writes, typed |
+//! | `system`, `emulator` | what a user writes, typed |
 //! | `board`, `guest` | what the tables know: boards, and images that need no path |
 //! | `checks` | laws that a description may break, each with its remedy (`mistake`) |
 //! | `parts` | who there is, and whom they call |
@@ -35,6 +35,8 @@ pub mod compile;
 pub mod draw;
 #[cfg(feature = "host")]
 mod elf;
+#[cfg(feature = "host")]
+pub mod emulator;
 #[cfg(feature = "host")]
 pub mod guest;
 #[cfg(feature = "host")]

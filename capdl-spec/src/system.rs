@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use crate::{
     board::{self, Board},
+    emulator::Emulator,
     guest::{Form, Image, Origin},
     parts::Service,
     spec::{OnFault, WhenOff},
@@ -46,6 +47,9 @@ pub struct System {
     /// What happens when something goes wrong, or ends.
     #[serde(default)]
     pub policy: Policy,
+    /// What an emulated board has plugged in.
+    #[serde(default)]
+    pub emulator: Emulator,
 }
 
 /// Where a description was read from.
