@@ -27,11 +27,13 @@ kernel_config(TIME_SLICE 5)
 kernel_config(FASTPATH ON)
 kernel_config(MAX_NUM_WORK_UNITS_PER_PREEMPTION 100)
 kernel_config(RETYPE_FAN_OUT_LIMIT 256)
-kernel_config(RESET_CHUNK_BITS 8)
+# Memory is cleared in pieces of 64 KiB between two looks for interrupts, a few microseconds.
+kernel_config(RESET_CHUNK_BITS 16)
 
 # The root task's image carries every server and every guest file, and each of its pages is a capability in the
-# root CNode: 40 MiB are 10,240 of them. 2^17 slots (4 MiB) leave 100,000 for the objects of a system.
-kernel_config(ROOT_CNODE_SIZE_BITS 17)
+# root CNode: 40 MiB are 10,240 of them. 2^18 slots (8 MiB) leave room for 256 MiB of guest memory behind an IOMMU, where
+# each 4 KiB take three.
+kernel_config(ROOT_CNODE_SIZE_BITS 18)
 # As many as fit the one page that bootinfo has; a PC with much memory and many devices needs about 150.
 kernel_config(MAX_NUM_BOOTINFO_UNTYPED_CAPS 230)
 

@@ -143,3 +143,8 @@ pub fn slot_of<T>(cap: Cap<T>) -> AbsoluteCPtr {
 pub fn delete<T>(cap: Cap<T>) -> Result<()> {
     slot_of(cap).delete()
 }
+
+/// Deletes what was made of it: its copies too.
+pub fn revoke<T>(cap: Cap<T>) -> Result<()> {
+    slot_of(cap).revoke()
+}

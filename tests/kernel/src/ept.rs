@@ -4,7 +4,7 @@
 use sel4::cap::{self, cap_type};
 use sel4::{EptAttributes, Error, Word, init_thread, ipc_buffer};
 
-use crate::bench::{Bench, delete};
+use crate::bench::{Bench, delete, revoke};
 use crate::check::{Check, Outcome, expect};
 use crate::guest::{Guest, reason};
 
@@ -12,6 +12,7 @@ use crate::guest::{Guest, reason};
 pub const CHECKS: &[Check] = &[
     Check { patch: "0006", name: "a guest loses a page that is unmapped", run: unmapped },
     Check { patch: "0012", name: "a guest loses a page whose copied capability is deleted", run: deleted },
+    Check { patch: "0012", name: "a guest loses a page whose original capability is revoked", run: revoked },
     Check { patch: "0015", name: "a failed mapping tells which table is missing", run: missing_level },
 ];
 
@@ -20,8 +21,8 @@ const READ: [u8; 9] = [0xa1, 0x00, 0x20, 0x00, 0x00, 0xe6, 0x80, 0xeb, 0xf7];
 /// The page that it reads.
 const PAGE: Word = 0x2000;
 
-/// A guest reads a page, which is then taken from it.
-fn read_before_and_after(bench: &mut Bench, take: fn(cap::Granule) -> sel4::Result<()>) -> Outcome {
+/// A guest reads a page, which is then taken from it, by the frame's original capability or by the copy that mapped it.
+fn read_before_and_after(bench: &mut Bench, take: fn(cap::Granule, cap::Granule) -> sel4::Result<()>) -> Outcome {
     let guest = Guest::new(bench, &READ)?;
     let frame: cap::Granule = bench.make()?;
     bench.scratch.write(frame, 0, &[0x11, 0x22])?;
@@ -34,18 +35,23 @@ fn read_before_and_after(bench: &mut Bench, take: fn(cap::Granule) -> sel4::Resu
         expect("what was read", exit.eax, 0x2211)?;
         at = exit.next;
     }
-    take(copy)?;
+    take(frame, copy)?;
     expect("reason of the exit at a read of nothing", guest.enter(at).reason, reason::EPT_VIOLATION)
 }
 
 /// 0006 (and 0005).
 fn unmapped(bench: &mut Bench) -> Outcome {
-    read_before_and_after(bench, |copy| copy.frame_unmap())
+    read_before_and_after(bench, |_, copy| copy.frame_unmap())
 }
 
 /// 0012: the frame itself has another capability.
 fn deleted(bench: &mut Bench) -> Outcome {
-    read_before_and_after(bench, delete)
+    read_before_and_after(bench, |_, copy| delete(copy))
+}
+
+/// 0012: as a server takes back what it lent.
+fn revoked(bench: &mut Bench) -> Outcome {
+    read_before_and_after(bench, |original, _| revoke(original))
 }
 
 /// 0015: the number of address bits that the missing table translates, as in an address space of a process.

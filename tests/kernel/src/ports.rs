@@ -1,6 +1,8 @@
 //! I/O ports that a guest may use without an exit.
 
-use crate::bench::{Bench, SELF, VCPU_BITS, delete};
+use sel4::Error;
+
+use crate::bench::{Bench, SELF, VCPU_BITS, delete, revoke};
 use crate::check::{Check, Outcome, expect};
 use crate::guest::{Guest, HALT, reason};
 
@@ -15,6 +17,9 @@ pub const CHECKS: &[Check] = &[
     },
     Check { patch: "0011", name: "a port deleted later is closed", run: deleted_later },
     Check { patch: "0009", name: "deleting a port leaves a former VCPU's memory alone", run: former_vcpu },
+    Check { patch: "0028", name: "ports that were lent can be taken back", run: lent_ports },
+    Check { patch: "0028", name: "ports that were lent are closed for a guest, too", run: lent_to_a_guest },
+    Check { patch: "0028", name: "the same ports given out twice are apart", run: given_out_twice },
 ];
 
 /// `out 0x80, al; hlt`. Nothing listens at this port.
@@ -68,4 +73,32 @@ fn former_vcpu(bench: &mut Bench) -> Outcome {
     let frames = bench.frames_of(memory)?;
     delete(ports)?;
     expect("bytes written to frames that were a VCPU", bench.used_bytes(&frames)?, 0)
+}
+
+/// 0028: a copy dies with the revocation of what it was made of, which itself stays.
+fn lent_ports(bench: &mut Bench) -> Outcome {
+    let ports = bench.ports(PORT, PORT + 7)?;
+    let copy = bench.copy(ports)?;
+    expect("the copy", copy.ioport_out8(PORT, 0), Ok(()))?;
+    revoke(ports)?;
+    expect("the revoked copy", copy.ioport_out8(PORT, 0), Err(Error::InvalidCapability))?;
+    expect("the original", ports.ioport_out8(PORT, 0), Ok(()))
+}
+
+/// 0028 and 0011.
+fn lent_to_a_guest(bench: &mut Bench) -> Outcome {
+    let guest = Guest::new(bench, &OUT)?;
+    let port = bench.ports(PORT, PORT)?;
+    guest.vcpu.vcpu_enable_io_port(bench.copy(port)?, PORT, PORT)?;
+    expect("reason of the exit with the capability", guest.enter(0).reason, reason::HLT)?;
+    revoke(port)?;
+    expect("reason of the exit without", guest.enter(0).reason, reason::PORT)
+}
+
+/// 0028: the later one is in front of the earlier one in the kernel's list, where its children would be.
+fn given_out_twice(bench: &mut Bench) -> Outcome {
+    let earlier = bench.ports(PORT, PORT)?;
+    let later = bench.ports(PORT, PORT)?;
+    revoke(later)?;
+    expect("the earlier one", earlier.ioport_out8(PORT, 0), Ok(()))
 }
