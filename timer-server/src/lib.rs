@@ -7,4 +7,4 @@ pub mod pit;
 pub mod rtc;
 mod server;
 
-pub use server::{Hardware, Server};
+pub use server::{ALARM, Hardware, Server};

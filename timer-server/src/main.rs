@@ -4,12 +4,12 @@
 #![deny(unsafe_code)]
 
 use layout::config::{Signal, Timer};
-use layout::event;
+use layout::{Slot, event};
 use proto::timer::dispatch;
 use rt::{Event, Interrupt, IoPorts};
 use timer_server::pit::{MAX_COUNT, Pit};
 use timer_server::rtc::Rtc;
-use timer_server::{Hardware, Server};
+use timer_server::{ALARM, Hardware, Server};
 
 rt::main!(main);
 
@@ -29,16 +29,21 @@ fn main(config: Timer) -> ! {
         Err(error) => panic!("no interrupt: {error:?}"),
     };
     log::info!("TSC {}.{:03} MHz, {} clients", tsc_hz / 1_000_000, tsc_hz / 1_000 % 1_000, config.clients.len());
-    let machine = Machine { pit, rtc: Rtc::new(IoPorts::new(&config.rtc)), clients: &config.clients };
+    let machine =
+        Machine { pit, rtc: Rtc::new(IoPorts::new(&config.rtc)), clients: &config.clients, alarm: config.alarm };
     let mut server = Server::new(machine, tsc_hz, config.clients.len());
     rt::serve(|event| {
         match event {
             Event::Call(from, message) => return dispatch(&mut server, from, message),
-            Event::Signal(bits) if bits & event::INTERRUPT != 0 => {
-                interrupt.acknowledge();
-                server.on_interrupt();
+            Event::Signal(bits) => {
+                if bits & event::INTERRUPT != 0 {
+                    interrupt.acknowledge();
+                    server.on_interrupt();
+                }
+                if bits & event::ALARM != 0 {
+                    server.on_alarm();
+                }
             }
-            Event::Signal(_) => {}
         }
         Ok(())
     })
@@ -49,6 +54,7 @@ struct Machine<'a> {
     pit: Pit<IoPorts, IoPorts>,
     rtc: Rtc<IoPorts>,
     clients: &'a [Signal],
+    alarm: Option<Slot>,
 }
 
 impl Hardware for Machine<'_> {
@@ -62,8 +68,9 @@ impl Hardware for Machine<'_> {
         self.rtc.unix_time()
     }
     fn signal(&mut self, client: usize) {
-        if let Some(client) = self.clients.get(client) {
-            rt::signal(client.slot);
+        let slot = if client == ALARM { self.alarm } else { self.clients.get(client).map(|client| client.slot) };
+        if let Some(slot) = slot {
+            rt::signal(slot);
         }
     }
 }

@@ -15,9 +15,12 @@ pub trait Hardware {
     fn one_shot(&mut self, count: u16);
     /// The date, in seconds since 1970.
     fn unix_time(&mut self) -> Option<u64>;
-    /// Signals the client.
+    /// Signals the client, or whoever [`ALARM`] is.
     fn signal(&mut self, client: usize);
 }
+
+/// The client that asks by signal instead of by call: irq-server, which timer-server itself calls.
+pub const ALARM: usize = MAX_CLIENTS;
 
 /// The server.
 pub struct Server<H> {
@@ -25,7 +28,8 @@ pub struct Server<H> {
     tsc_hz: u64,
     /// How many clients there are.
     clients: usize,
-    deadlines: [Option<u64>; MAX_CLIENTS],
+    /// By client, [`ALARM`] being the last.
+    deadlines: [Option<u64>; MAX_CLIENTS + 1],
     /// When the shot that is set will come, at the latest.
     shot: Option<u64>,
 }
@@ -33,12 +37,22 @@ pub struct Server<H> {
 impl<H: Hardware> Server<H> {
     /// A server for `clients` clients, on a machine whose TSC runs at `tsc_hz`.
     pub fn new(hardware: H, tsc_hz: u64, clients: usize) -> Self {
-        Self { hardware, tsc_hz, clients: clients.min(MAX_CLIENTS), deadlines: [None; MAX_CLIENTS], shot: None }
+        Self { hardware, tsc_hz, clients: clients.min(MAX_CLIENTS), deadlines: [None; MAX_CLIENTS + 1], shot: None }
     }
 
     /// The shot came. Call it after the interrupt was acknowledged: an edge during the work would be lost otherwise.
     pub fn on_interrupt(&mut self) {
         self.shot = None;
+        self.run();
+    }
+
+    /// Signals [`ALARM`] in a millisecond. Asked again before, it keeps the moment that it has: whoever asks all the time
+    /// is to be signalled nevertheless.
+    pub fn on_alarm(&mut self) {
+        let at = self.hardware.now().saturating_add(self.tsc_hz / 1000);
+        if let Some(deadline) = self.deadlines.last_mut() {
+            deadline.get_or_insert(at);
+        }
         self.run();
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proto::loopback::Loopback;
 use proto::timer::{Client, Error, WallClock, dispatch};
 use proto::wire::{ClientId, Message, Transport};
-use timer_server::{Hardware, Server, pit};
+use timer_server::{ALARM, Hardware, Server, pit};
 
 const HZ: u64 = 50_000_000;
 
@@ -141,6 +141,31 @@ fn a_lost_interrupt_is_made_good_by_the_next_call() {
     assert_eq!(board.signalled(), [0]);
     board.run(301_000);
     assert_eq!(board.signalled(), [1]);
+}
+
+#[test]
+fn the_alarm_comes_a_millisecond_after_the_first_signal() {
+    let mut board = Board::new();
+    board.run(1000);
+    board.server.on_alarm();
+    board.run(40_000);
+    board.server.on_alarm();
+    board.run(50_999);
+    assert_eq!(board.signalled(), []);
+    board.run(51_100);
+    assert_eq!(board.signalled(), [ALARM]);
+    assert_eq!(board.run(100_000_000), 0, "once");
+}
+
+#[test]
+fn the_alarm_takes_its_place_among_the_clients() {
+    let mut board = Board::new();
+    board.client(0).arm(30_000).unwrap();
+    board.client(1).arm(70_000).unwrap();
+    board.server.on_alarm();
+    board.run(100_000);
+    assert_eq!(board.signalled(), [0, ALARM, 1]);
+    assert_eq!(board.client(ALARM as u64).arm(0), Err(Error::NoSignal), "no client is the alarm");
 }
 
 #[test]
