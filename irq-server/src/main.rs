@@ -5,7 +5,7 @@
 
 use irq_server::{Controller, Refused, Server};
 use layout::config::{Irq, Line, Route};
-use layout::{SCRATCH_BITS, scratch_cptr, slot};
+use layout::{SCRATCH_BITS, Slot, scratch_cptr, slot};
 use proto::irq::dispatch;
 use rt::Event;
 use sel4::irq::{Polarity, Trigger};
@@ -18,7 +18,10 @@ fn main(config: Irq) -> ! {
     let mut server = Server::new(config, Kernel);
     rt::serve(|event| match event {
         Event::Call(from, message) => dispatch(&mut server, from, message),
-        Event::Signal(_) => Ok(()),
+        Event::Signal(bits) => {
+            server.on_signal(bits);
+            Ok(())
+        }
     })
 }
 
@@ -26,7 +29,7 @@ fn main(config: Irq) -> ! {
 struct Kernel;
 
 impl Controller for Kernel {
-    fn attach(&mut self, index: u8, line: &Line, route: Route) -> Result<u64, Refused> {
+    fn attach(&mut self, index: u8, line: &Line, route: Route, notified: Slot) -> Result<u64, Refused> {
         let place = u16::from(index) + 1;
         let path = CPtrWithDepth::from_bits_with_depth(place.into(), SCRATCH_BITS);
         let target = cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path);
@@ -41,7 +44,7 @@ impl Controller for Kernel {
         }
         let handler = cap::IrqHandler::from_bits(scratch_cptr(place));
         let signalled = handler
-            .irq_handler_set_notification(cap::Notification::from_bits(line.signal.cptr()))
+            .irq_handler_set_notification(cap::Notification::from_bits(notified.cptr()))
             .and_then(|()| handler.irq_handler_ack());
         if signalled.is_err() {
             // Back to how it was, so that the next claim can try again.
@@ -49,6 +52,16 @@ impl Controller for Kernel {
         }
         signalled.map_err(refused)?;
         Ok(handler.bits())
+    }
+
+    fn acknowledge(&mut self, handler: u64) {
+        if let Err(error) = cap::IrqHandler::from_bits(handler).irq_handler_ack() {
+            log::error!("a line stays masked: {error:?}");
+        }
+    }
+
+    fn signal(&mut self, slot: Slot) {
+        rt::signal(slot);
     }
 }
 

@@ -1,78 +1,276 @@
-//! Who may have which line. A line's handler is made when its owner first claims it and kept, so that an owner that
-//! was restarted can claim it again.
+//! Who may have which line, and what becomes of the lines that several have. A line's handler is made when its first
+//! owner claims it and kept, so that an owner that was restarted can claim it again.
+
+use core::fmt;
 
 use heapless::Vec;
-use layout::config::{self, Line, Route};
+use layout::config::{self, Line, MAX_CLIENTS, Route};
+use layout::{Slot, event};
 use proto::irq::{Claim, Done, Error, Lines, Serve, SetRoute};
 use proto::wire::ClientId;
+
+use crate::LineSet;
+use crate::round::{Answer, Raised};
+use crate::source::{Source, Sources};
+use crate::tally::{Tally, Worth};
 
 /// The kernel would not give the line out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// What makes handlers: the kernel's IRQControl.
+/// The kernel's side of interrupts.
 pub trait Controller {
-    /// Makes the handler of `line`, the system's `index`th, set to signal its owner; returns the capability's address.
-    fn attach(&mut self, index: u8, line: &Line, route: Route) -> Result<u64, Refused>;
+    /// Makes the handler of `line`, the system's `index`th, which arrives at `route`, sets it to signal `notified` and
+    /// opens the line; returns the capability's address.
+    fn attach(&mut self, index: u8, line: &Line, route: Route, notified: Slot) -> Result<u64, Refused>;
+    /// Opens the line of a handler again.
+    fn acknowledge(&mut self, handler: u64);
+    /// Signals a notification.
+    fn signal(&mut self, slot: Slot);
+}
+
+/// What a client has done that it should not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Calls that were refused.
+    pub refused: Tally,
+    /// Interrupts that it took too long to serve.
+    pub late: Tally,
+    /// Interrupts that it says it served and that were none.
+    pub spurious: Tally,
 }
 
 /// The server.
 pub struct Server<C> {
     controller: C,
-    lines: Vec<Owned, 32>,
+    lines: Vec<Line, 32>,
+    sources: Sources,
+    router: Option<u64>,
+    alarm: Alarm,
+    /// By client; the last one is of all badges that no client has.
+    records: [Record; MAX_CLIENTS + 1],
+    /// Signals of no interrupt.
+    spurious: Tally,
 }
 
-struct Owned {
-    line: Line,
-    handler: Option<u64>,
-}
-
-impl Owned {
-    fn belongs_to(&self, client: ClientId) -> bool {
-        self.line.owner == client.0
-    }
+/// timer-server's signal in a millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alarm {
+    /// The system has none: nobody is late, and nothing is throttled.
+    None,
+    Idle(Slot),
+    Set(Slot),
 }
 
 impl<C: Controller> Server<C> {
     /// The server of the lines in `config`; no handler exists yet.
     pub fn new(config: config::Irq, controller: C) -> Self {
-        let lines = config.lines.into_iter().map(|line| Owned { line, handler: None }).collect();
-        Self { controller, lines }
+        Self {
+            controller,
+            sources: Sources::of(&config.lines),
+            lines: config.lines,
+            router: config.router,
+            alarm: config.alarm.map_or(Alarm::None, Alarm::Idle),
+            records: Default::default(),
+            spurious: Tally::default(),
+        }
+    }
+
+    /// Bits of the server's own notification: [`event::TIMER`], and [`event::ring`] of a shared line.
+    pub fn on_signal(&mut self, bits: u64) {
+        if bits & event::TIMER != 0 {
+            self.on_tick();
+        }
+        let lines = bits & !event::TIMER;
+        for line in (0..64).filter(|&line| lines & 1 << line != 0) {
+            self.on_interrupt(line);
+        }
+    }
+
+    /// What is on record of a client.
+    pub fn record(&self, client: ClientId) -> Record {
+        self.records.get(client.index()).or(self.records.last()).copied().unwrap_or_default()
+    }
+
+    /// How many signals belonged to no interrupt.
+    pub fn spurious(&self) -> u32 {
+        self.spurious.count()
+    }
+
+    fn on_interrupt(&mut self, line: u8) {
+        let known = self.sources.behind(line).filter(|source| source.shared() && source.handler.is_some());
+        let Some(source) = known else { return self.stray(line) };
+        let limit = if self.alarm == Alarm::None { 0 } else { limit(&self.lines, source.lines) };
+        match source.round.raised(source.trigger(), limit) {
+            Raised::Spurious => return self.stray(line),
+            Raised::Storm if source.storms.add() == Worth::ALine => {
+                let (names, storms) = (Names(&self.lines, source.lines), source.storms.count());
+                log::warn!("{names}: throttled, more than {limit} interrupts in a millisecond; storm {storms}");
+            }
+            Raised::Storm | Raised::Regular => {}
+        }
+        for owner in source.round.listeners().iter().filter_map(|line| self.lines.get(usize::from(line))) {
+            self.controller.signal(owner.signal);
+        }
+        settle(&mut self.controller, source);
+        self.alarm = set(self.alarm, &mut self.controller);
+    }
+
+    /// A signal that came for no interrupt.
+    fn stray(&mut self, line: u8) {
+        if self.spurious.add() == Worth::ALine {
+            log::warn!("a signal for line {line}, which is not to interrupt; {} so far", self.spurious.count());
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Alarm::Set(slot) = self.alarm {
+            self.alarm = Alarm::Idle(slot);
+        }
+        let mut again = false;
+        for source in self.sources.iter_mut() {
+            for line in source.round.tick().iter().filter_map(|line| self.lines.get(usize::from(line))) {
+                let late = &mut record(&mut self.records, ClientId(line.owner)).late;
+                if late.add() == Worth::ALine {
+                    log::warn!("`{}` goes on without client {}, late {} times", line.name, line.owner, late.count());
+                }
+            }
+            settle(&mut self.controller, source);
+            again |= source.round.needs_tick();
+        }
+        if again {
+            self.alarm = set(self.alarm, &mut self.controller);
+        }
+    }
+
+    /// Counts a refusal and logs it, unless the client has been refused too often for that.
+    fn refuse(&mut self, from: ClientId, line: u8, what: &str, error: Error) -> Error {
+        let refused = &mut record(&mut self.records, from).refused;
+        if refused.add() == Worth::ALine {
+            let (name, count) = (self.lines.get(usize::from(line)).map_or("?", |line| &line.name), refused.count());
+            log::warn!("client {} may not {what} line {line} (`{name}`): {error:?}; refusal {count}", from.0);
+        }
+        error
+    }
+
+    fn owned(&self, from: ClientId, line: u8) -> Result<&Line, Error> {
+        let line = self.lines.get(usize::from(line)).ok_or(Error::NoSuchLine)?;
+        if line.owner == from.0 { Ok(line) } else { Err(Error::NotOwner) }
+    }
+
+    /// Whoever may claim `number` gets the handler, or has it kept for all that share it.
+    fn try_claim(&mut self, from: ClientId, number: u8) -> Result<Option<u64>, Error> {
+        self.owned(from, number)?;
+        let source = self.sources.behind(number).ok_or(Error::NoRoute)?;
+        match source.handler {
+            // What the claimant's former life has not acknowledged would stay masked.
+            Some(handler) if !source.shared() => self.controller.acknowledge(handler),
+            Some(_) => {}
+            None => source.handler = Some(attach(&mut self.controller, &self.lines, source, number)?),
+        }
+        if !source.shared() {
+            return Ok(source.handler);
+        }
+        source.round.claim(number);
+        settle(&mut self.controller, source);
+        Ok(None)
+    }
+
+    fn try_route(&mut self, from: ClientId, call: SetRoute) -> Result<(), Error> {
+        if self.router != Some(from.0) {
+            return Err(Error::NotOwner);
+        }
+        if usize::from(call.line) >= self.lines.len() {
+            return Err(Error::NoSuchLine);
+        }
+        self.sources.connect(call.line, call.route, &self.lines)
     }
 }
 
 impl<C: Controller> Serve for Server<C> {
     fn claim(&mut self, from: ClientId, call: Claim) -> Result<Option<u64>, Error> {
-        let owned = self.lines.get_mut(usize::from(call.line)).ok_or(Error::NoSuchLine)?;
-        let line = &owned.line;
-        if !owned.belongs_to(from) {
-            log::warn!("client {} asks for line `{}`, which is client {}'s", from.0, line.name, line.owner);
-            return Err(Error::NotOwner);
+        // It may be timer-server that claims again, with the alarm forgotten.
+        if let Alarm::Set(slot) = self.alarm {
+            self.controller.signal(slot);
         }
-        if let Some(handler) = owned.handler {
-            return Ok(Some(handler));
-        }
-        let route = line.route.ok_or(Error::NoRoute)?;
-        let handler = self.controller.attach(call.line, line, route).map_err(|Refused| {
-            log::error!("the kernel refuses `{}`: I/O APIC {} pin {}", line.name, route.ioapic, route.pin);
-            Error::Kernel
-        })?;
-        let trigger = if route.level { "level" } else { "edge" };
-        log::info!("`{}`: I/O APIC {} pin {}, {trigger}, vector {}", line.name, route.ioapic, route.pin, line.vector);
-        owned.handler = Some(handler);
-        Ok(Some(handler))
+        self.try_claim(from, call.line).map_err(|error| self.refuse(from, call.line, "claim", error))
     }
 
-    fn done(&mut self, _: ClientId, _: Done) -> Result<(), Error> {
-        Err(Error::NoSuchLine)
+    fn done(&mut self, from: ClientId, call: Done) -> Result<(), Error> {
+        let owned = self.owned(from, call.line).map(|_| ());
+        owned.map_err(|error| self.refuse(from, call.line, "finish", error))?;
+        let source = self.sources.behind(call.line);
+        let answer = source.map_or(Answer::Spurious, |source| {
+            let answer = source.round.answered(call.line);
+            settle(&mut self.controller, source);
+            answer
+        });
+        let spurious = &mut record(&mut self.records, from).spurious;
+        if answer == Answer::Spurious && spurious.add() == Worth::ALine {
+            let count = spurious.count();
+            log::warn!("client {} has served line {}, which did not interrupt; {count} so far", from.0, call.line);
+        }
+        Ok(())
     }
 
-    fn set_route(&mut self, _: ClientId, _: SetRoute) -> Result<(), Error> {
-        Err(Error::NotOwner)
+    fn set_route(&mut self, from: ClientId, call: SetRoute) -> Result<(), Error> {
+        self.try_route(from, call).map_err(|error| self.refuse(from, call.line, "route", error))
     }
 
     fn lines(&mut self, from: ClientId, _: Lines) -> u32 {
-        let owned = self.lines.iter().enumerate().filter(|(_, line)| line.belongs_to(from));
-        owned.fold(0, |mask, (index, _)| mask | 1 << index)
+        let owned = (0..).zip(&self.lines).filter(|(_, line)| line.owner == from.0);
+        LineSet::of(owned.map(|(number, _)| number)).bits()
+    }
+}
+
+/// Makes the handler of `source`, claimed by the owner of `number`.
+fn attach(c: &mut impl Controller, lines: &[Line], source: &Source, number: u8) -> Result<u64, Error> {
+    let line = lines.get(usize::from(number)).ok_or(Error::NoSuchLine)?;
+    let Route { ioapic, pin, level, .. } = source.route;
+    let notified = if source.shared() { line.own.ok_or(Error::Kernel)? } else { line.signal };
+    let handler = c.attach(number, line, source.route, notified).map_err(|Refused| {
+        log::error!("the kernel refuses `{}`: I/O APIC {ioapic} pin {pin}", line.name);
+        Error::Kernel
+    })?;
+    let trigger = if level { "level" } else { "edge" };
+    let (names, vector) = (Names(lines, source.lines), line.vector);
+    log::info!("{names}: I/O APIC {ioapic} pin {pin}, {trigger}, vector {vector}");
+    Ok(handler)
+}
+
+/// Opens the line if nothing is waited for.
+fn settle(controller: &mut impl Controller, source: &mut Source) {
+    if let (true, Some(handler)) = (source.round.opens(), source.handler) {
+        controller.acknowledge(handler);
+    }
+}
+
+/// Asks for a tick, if none is on its way.
+fn set(alarm: Alarm, controller: &mut impl Controller) -> Alarm {
+    let Alarm::Idle(slot) = alarm else { return alarm };
+    controller.signal(slot);
+    Alarm::Set(slot)
+}
+
+/// Interrupts per millisecond that the lines of a source may have together; 0 is no limit, and so is one without.
+fn limit(lines: &[Line], shared: LineSet) -> u32 {
+    let limits = shared.iter().filter_map(|line| lines.get(usize::from(line))).map(|line| u32::from(line.limit));
+    limits.reduce(|sum, limit| if sum == 0 || limit == 0 { 0 } else { sum + limit }).unwrap_or(0)
+}
+
+fn record(records: &mut [Record; MAX_CLIENTS + 1], client: ClientId) -> &mut Record {
+    let [known @ .., others] = records;
+    known.get_mut(client.index()).unwrap_or(others)
+}
+
+/// The names of some lines, for the log.
+struct Names<'a>(&'a [Line], LineSet);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, line) in self.1.iter().filter_map(|line| self.0.get(usize::from(line))).enumerate() {
+            write!(out, "{}`{}`", if position == 0 { "" } else { " and " }, line.name)?;
+        }
+        Ok(())
     }
 }

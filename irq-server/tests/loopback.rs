@@ -1,84 +1,324 @@
-//! The real client against the real server, through messages.
+//! The real client against the real server, through messages, on a kernel made of maps.
 
+mod board;
+
+use board::{ALARM, Board, ROUTER, edge, level, line, shared};
 use layout::Slot;
-use layout::config::{Irq, Line, Route};
 use proptest::prelude::*;
-use proto::irq::{Client, Error, dispatch};
+use proto::irq::{Client, Error};
 use proto::loopback::Loopback;
-use proto::wire::{ClientId, IpcError, Message, Transport};
+use proto::wire::{ClientId, IpcError, Message};
 
-use irq_server::{Controller, Refused, Server};
-
-/// Hands out 0x1000 and up; refuses pin 99. Counts what it made.
-struct Kernel {
-    made: u64,
+/// Line 0 is a server's, lines 1 and 2 share pin 16, lines 3 and 4 have no route yet, line 5 is on a pin that is none.
+fn board() -> Board {
+    Board::new([
+        line("timer", 0, Some(edge(2))),
+        shared(1, "net", 1, Some(level(16))),
+        shared(2, "disk", 2, Some(level(16))),
+        shared(3, "sound", 1, None),
+        shared(4, "usb", 2, None),
+        line("broken", 1, Some(edge(99))),
+    ])
 }
 
-impl Controller for Kernel {
-    fn attach(&mut self, index: u8, _: &Line, route: Route) -> Result<u64, Refused> {
-        self.made += 1;
-        if route.pin == 99 { Err(Refused) } else { Ok(0x1000 + u64::from(index)) }
-    }
-}
-
-fn line(name: &str, owner: u64, pin: u8) -> Line {
-    let name = name.try_into().unwrap();
-    let route = Some(Route { ioapic: 0, pin, level: false, active_low: false });
-    Line { name, owner, route, vector: pin, signal: Slot(32), own: None, limit: 0 }
-}
-
-fn server() -> Server<Kernel> {
-    let lines = [line("timer", 0, 2), line("uart", 1, 4), line("broken", 1, 99)];
-    Server::new(Irq { lines: lines.into_iter().collect(), router: None, alarm: None }, Kernel { made: 0 })
-}
-
-fn client(server: &mut Server<Kernel>, id: u64) -> Client<impl Transport> {
-    Client(Loopback::new(move |m: &mut Message| dispatch(server, ClientId(id), m)))
+/// The same with the owners of the shared lines listening.
+fn running() -> Board {
+    let mut board = board();
+    assert_eq!(board.client(1).claim(1), Ok(None));
+    assert_eq!(board.client(2).claim(2), Ok(None));
+    board
 }
 
 #[test]
-fn the_owner_gets_the_handler_and_the_same_one_again() {
-    let mut server = server();
-    let uart = client(&mut server, 1);
-    assert_eq!(uart.claim(1), Ok(Some(0x1001)));
-    assert_eq!(uart.claim(1), Ok(Some(0x1001)));
+fn the_only_owner_gets_the_handler_and_the_same_one_again() {
+    let mut board = board();
+    assert_eq!(board.client(0).claim(0), Ok(Some(0x1000)));
+    board.raise(2);
+    assert_eq!(board.signals(), [Slot(32)], "the kernel signals the owner");
+    assert!(board.masked(2));
+    assert_eq!(board.client(0).claim(0), Ok(Some(0x1000)));
+    assert!(!board.masked(2), "what the former life did not acknowledge");
 }
 
 #[test]
-fn anyone_else_is_refused_with_the_reason() {
-    let mut server = server();
-    assert_eq!(client(&mut server, 0).claim(1), Err(Error::NotOwner));
-    assert_eq!(client(&mut server, 77).claim(0), Err(Error::NotOwner));
-    assert_eq!(client(&mut server, 0).claim(3), Err(Error::NoSuchLine));
-    assert_eq!(client(&mut server, 1).claim(2), Err(Error::Kernel));
+fn anyone_else_is_refused_with_the_reason_and_counted() {
+    let mut board = board();
+    assert_eq!(board.client(1).claim(0), Err(Error::NotOwner));
+    assert_eq!(board.client(77).claim(0), Err(Error::NotOwner));
+    assert_eq!(board.client(1).claim(6), Err(Error::NoSuchLine));
+    assert_eq!(board.client(1).claim(3), Err(Error::NoRoute));
+    assert_eq!(board.client(1).claim(5), Err(Error::Kernel));
+    assert_eq!(board.client(1).done(2), Err(Error::NotOwner));
+    assert_eq!(board.record(1).refused.count(), 5);
+    assert_eq!(board.record(u64::MAX).refused.count(), 1, "all strangers together");
+    assert_eq!(board.record(2).refused.count(), 0);
 }
 
 #[test]
 fn a_client_learns_its_own_lines_only() {
-    let mut server = server();
-    assert_eq!(client(&mut server, 0).lines(), Ok(0b001));
-    assert_eq!(client(&mut server, 1).lines(), Ok(0b110));
-    assert_eq!(client(&mut server, 2).lines(), Ok(0));
+    let mut board = board();
+    assert_eq!(board.client(0).lines(), Ok(0b00_0001));
+    assert_eq!(board.client(1).lines(), Ok(0b10_1010));
+    assert_eq!(board.client(3).lines(), Ok(0));
+}
+
+#[test]
+fn a_shared_line_signals_all_owners_and_opens_when_all_are_done() {
+    let mut board = running();
+    for _ in 0..100 {
+        board.raise(16);
+        assert_eq!(board.signals(), [Slot(33), Slot(34)]);
+        board.client(2).done(2).unwrap();
+        assert!(board.masked(16));
+        board.client(1).done(1).unwrap();
+        assert!(!board.masked(16));
+    }
+    assert_eq!((board.record(1).spurious.count(), board.record(2).late.count()), (0, 0));
+}
+
+#[test]
+fn an_owner_that_has_not_claimed_is_neither_told_nor_waited_for() {
+    let mut board = board();
+    board.client(1).claim(1).unwrap();
+    board.raise(16);
+    assert_eq!(board.signals(), [Slot(33)]);
+    board.client(1).done(1).unwrap();
+    assert!(!board.masked(16));
+}
+
+#[test]
+fn a_dead_owner_delays_one_interrupt_and_no_more() {
+    let mut board = running();
+    board.raise(16);
+    board.client(1).done(1).unwrap();
+    assert_eq!(board.pass(20), 11, "ticks end when there is nothing to wait for");
+    assert!(!board.masked(16));
+    assert_eq!(board.record(2).late.count(), 1);
+    board.signals();
+    for _ in 0..100 {
+        board.raise(16);
+        assert_eq!(board.signals(), [Slot(33), Slot(34)], "it is still told");
+        board.client(1).done(1).unwrap();
+        assert!(!board.masked(16));
+        board.pass(1);
+    }
+    board.client(2).done(2).unwrap();
+    assert_eq!((board.record(2).late.count(), board.record(2).spurious.count()), (1, 0));
+    board.raise(16);
+    board.client(1).done(1).unwrap();
+    assert!(board.masked(16), "it has answered, so it is waited for again");
+}
+
+#[test]
+fn a_restarted_owner_claims_again_and_owes_nothing() {
+    let mut board = running();
+    board.raise(16);
+    board.client(1).done(1).unwrap();
+    assert_eq!(board.client(2).claim(2), Ok(None));
+    assert!(!board.masked(16));
+    assert_eq!(board.attached(16), 1, "the handler is made once");
+}
+
+#[test]
+fn done_without_an_interrupt_is_counted_and_opens_nothing() {
+    let mut board = running();
+    board.client(1).done(1).unwrap();
+    board.raise(16);
+    board.client(1).done(1).unwrap();
+    board.client(1).done(1).unwrap();
+    assert!(board.masked(16));
+    board.client(1).done(3).unwrap();
+    assert_eq!(board.record(1).spurious.count(), 3);
+}
+
+#[test]
+fn a_signal_for_a_line_that_is_not_shared_is_counted() {
+    let mut board = board();
+    board.client(0).claim(0).unwrap();
+    board.signal(1 << 0 | 1 << 3 | 1 << 23 | 1 << 25);
+    assert_eq!(board.spurious(), 4);
+    assert_eq!(board.signals(), []);
+}
+
+#[test]
+fn a_storm_is_throttled_to_the_limits_of_all_owners() {
+    let mut lines = [shared(0, "net", 1, Some(level(16))), shared(1, "disk", 2, Some(level(16)))];
+    lines[0].limit = 3;
+    lines[1].limit = 2;
+    let mut board = Board::new(lines);
+    board.client(1).claim(0).unwrap();
+    board.client(2).claim(1).unwrap();
+    let serve = |board: &mut Board| {
+        board.raise(16);
+        board.client(1).done(0).unwrap();
+        board.client(2).done(1).unwrap();
+        !board.masked(16)
+    };
+    for _ in 0..3 {
+        assert!((0..5).all(|_| serve(&mut board)));
+        assert!(!serve(&mut board), "the sixth is served, and stays masked");
+        board.pass(1);
+        assert!(!board.masked(16));
+    }
+}
+
+#[test]
+fn a_line_without_a_route_gets_one_from_the_router_once() {
+    let mut board = board();
+    assert_eq!(board.client(1).set_route(3, level(17)), Err(Error::NotOwner));
+    let router = board.client(ROUTER);
+    assert_eq!(router.set_route(9, level(17)), Err(Error::NoSuchLine));
+    assert_eq!(router.set_route(3, level(17)), Ok(()));
+    assert_eq!(router.set_route(3, level(17)), Ok(()), "pci-server was restarted");
+    assert_eq!(router.set_route(3, level(18)), Err(Error::RouteTaken));
+    drop(router);
+    assert_eq!(board.client(1).claim(3), Ok(Some(0x1003)));
+    assert_eq!(board.client(ROUTER).set_route(3, level(17)), Ok(()));
+    assert_eq!(board.record(ROUTER).refused.count(), 2);
+}
+
+#[test]
+fn a_route_to_a_servers_line_is_refused() {
+    let mut board = board();
+    assert_eq!(board.client(ROUTER).set_route(3, edge(2)), Err(Error::RouteTaken));
+    assert_eq!(board.client(ROUTER).set_route(3, level(2)), Err(Error::RouteTaken));
+    assert_eq!(board.client(1).claim(3), Err(Error::NoRoute));
+}
+
+#[test]
+fn a_route_with_another_trigger_or_polarity_is_refused() {
+    let mut board = board();
+    assert_eq!(board.client(ROUTER).set_route(3, edge(16)), Err(Error::Conflict));
+    let high = layout::config::Route { active_low: false, ..level(16) };
+    assert_eq!(board.client(ROUTER).set_route(3, high), Err(Error::Conflict));
+    assert_eq!(board.client(ROUTER).set_route(3, level(16)), Ok(()));
+}
+
+#[test]
+fn a_third_owner_may_join_a_shared_line_but_none_a_line_that_was_handed_over() {
+    let mut board = running();
+    board.client(ROUTER).set_route(3, level(16)).unwrap();
+    assert_eq!(board.client(1).claim(3), Ok(None));
+    board.raise(16);
+    assert_eq!(board.signals(), [Slot(33), Slot(34), Slot(35)]);
+
+    let mut board = self::board();
+    board.client(ROUTER).set_route(3, level(17)).unwrap();
+    board.client(1).claim(3).unwrap();
+    assert_eq!(board.client(ROUTER).set_route(4, level(17)), Err(Error::RouteTaken));
+    assert_eq!(board.client(2).claim(4), Err(Error::NoRoute));
+}
+
+#[test]
+fn an_alarm_that_was_lost_is_set_again_when_timer_server_claims_again() {
+    let mut board = running();
+    board.client(0).claim(0).unwrap();
+    board.raise(16);
+    assert!(board.take_alarm());
+    board.client(0).claim(0).unwrap();
+    assert!(board.take_alarm());
+}
+
+#[test]
+fn without_an_alarm_nothing_is_throttled() {
+    let mut lines = [shared(0, "net", 1, Some(edge(16))), shared(1, "disk", 2, Some(edge(16)))];
+    lines.iter_mut().for_each(|line| line.limit = 1);
+    let mut board = Board::without_alarm(lines);
+    board.client(1).claim(0).unwrap();
+    for _ in 0..100 {
+        board.raise(16);
+        assert!(!board.masked(16));
+    }
+    assert!(!board.signals().contains(&ALARM));
 }
 
 #[test]
 fn a_yes_without_the_capability_is_an_error() {
-    let forgetful = Loopback::new(|m: &mut Message| m.encode(0, &Ok::<(), Error>(())));
+    let forgetful = Loopback::new(|m: &mut Message| m.encode(0, &Ok::<_, Error>(proto::irq::Sharing::Alone)));
     assert_eq!(Client(forgetful).claim(0), Err(Error::NoCapability));
     let deaf = Loopback::new(|_: &mut Message| Err(IpcError::UnknownLabel));
     assert_eq!(Client(deaf).claim(0), Err(Error::Ipc(IpcError::UnknownLabel)));
 }
 
+/// What may happen, in any order.
+#[derive(Clone, Debug)]
+enum Step {
+    Claim(u64, u8),
+    Done(u64, u8),
+    Route(u64, u8, bool, u8),
+    Raise(u8),
+    Signal(u64),
+    Tick,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (client, line) = (prop_oneof![0u64..5, Just(u64::MAX)], prop_oneof![0u8..7, any::<u8>()]);
+    prop_oneof![
+        (client.clone(), line.clone()).prop_map(|(client, line)| Step::Claim(client, line)),
+        (client, line.clone()).prop_map(|(client, line)| Step::Done(client, line)),
+        (1u64..4, line, any::<bool>(), 15u8..18)
+            .prop_map(|(from, line, is_level, pin)| Step::Route(from, line, is_level, pin)),
+        (15u8..18).prop_map(Step::Raise),
+        any::<u64>().prop_map(Step::Signal),
+        Just(Step::Tick),
+    ]
+}
+
+/// Plays `steps`. No capability goes to anyone but a line's only owner.
+fn play(steps: Vec<Step>, limit: u16) -> Board {
+    let mut lines = board().lines;
+    lines.iter_mut().for_each(|line| line.limit = limit);
+    let mut board = Board::new(lines.clone());
+    for step in steps {
+        match step {
+            Step::Claim(client, number) => {
+                let claimed = board.client(client).claim(number);
+                if let Ok(Some(handler)) = claimed {
+                    assert_eq!(lines[usize::from(number)].owner, client);
+                    assert_eq!(handler, 0x1000 + u64::from(number));
+                    assert_eq!(board.notified(handler), lines[usize::from(number)].signal, "not irq-server");
+                }
+            }
+            Step::Done(client, line) => drop(board.client(client).done(line)),
+            Step::Route(from, line, is_level, pin) => {
+                let route = if is_level { level(pin) } else { edge(pin) };
+                let _ = board.client(from).set_route(line, route);
+            }
+            Step::Raise(pin) => board.raise(pin),
+            Step::Signal(bits) => board.signal(bits & !layout::event::TIMER),
+            Step::Tick => drop(board.pass(1)),
+        }
+    }
+    board
+}
+
 proptest! {
     #[test]
+    fn no_line_stays_masked_when_all_owners_answer(steps in prop::collection::vec(step(), 0..60), limit in 0u16..3) {
+        let mut board = play(steps, limit);
+        for (number, line) in (0..).zip(board.lines.clone()) {
+            board.client(line.owner).done(number).unwrap();
+        }
+        board.pass(1);
+        prop_assert!(board.kept().all(|pin| !pin.masked));
+    }
+
+    #[test]
+    fn no_line_stays_masked_when_nobody_answers(steps in prop::collection::vec(step(), 0..60), limit in 0u16..3) {
+        let mut board = play(steps, limit);
+        prop_assert!(board.pass(100) < 15, "and then the ticks end");
+        prop_assert!(board.kept().all(|pin| !pin.masked));
+    }
+
+    #[test]
     fn no_message_of_a_stranger_gets_a_capability(
-        label in prop_oneof![Just(0x301u64), Just(0x302), any::<u64>()],
+        label in prop_oneof![0x301u64..0x305, any::<u64>()],
         words in prop::collection::vec(any::<u64>(), 0..4),
     ) {
         let mut message = Message::EMPTY;
         message.receive(label, words.len()).copy_from_slice(&words);
-        let mut server = server();
-        client(&mut server, 5).0.exchange(&mut message);
+        let mut board = running();
+        board.exchange(ClientId(5), &mut message);
         prop_assert_eq!(message.cap, None);
     }
 }

@@ -71,10 +71,13 @@ pub enum Error {
     NotOwner,
     /// The line has no route yet.
     NoRoute,
-    /// The line has a route already, or the route is a server's own.
+    /// The line has another route already; or who arrives there does not share it: a server, or an owner that was handed
+    /// the line.
     RouteTaken,
     /// The kernel refused the line: an I/O APIC or pin that the machine lacks, or a vector in use.
     Kernel,
+    /// Another line arrives there with another trigger or polarity.
+    Conflict,
     /// The answer was yes, but no capability came with it: the receive slot was not free.
     NoCapability,
 }

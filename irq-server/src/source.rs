@@ -1,0 +1,109 @@
+//! Where lines arrive: an input of an I/O APIC is a source, with one line of the system behind it or several. The
+//! description gives most of them; the rest come one by one when pci-server has found out.
+
+use heapless::Vec;
+use layout::config::{Line, Route};
+use proto::irq::Error;
+
+use crate::LineSet;
+use crate::round::{Round, Trigger};
+use crate::tally::Tally;
+
+/// Most sources, which is as many as lines.
+const MAX: usize = 32;
+
+/// An input that lines arrive at.
+#[derive(Debug)]
+pub struct Source {
+    /// Where it is, and how it interrupts.
+    pub route: Route,
+    /// The lines behind it.
+    pub lines: LineSet,
+    /// Its handler, made when the first owner claimed its line.
+    pub handler: Option<u64>,
+    /// The interrupt in progress: for shared lines.
+    pub round: Round,
+    /// How often it stormed.
+    pub storms: Tally,
+}
+
+impl Source {
+    fn new(route: Route) -> Self {
+        Self { route, lines: LineSet::default(), handler: None, round: Round::default(), storms: Tally::default() }
+    }
+
+    /// Whether irq-server keeps the handler.
+    pub fn shared(&self) -> bool {
+        self.lines.len() > 1
+    }
+
+    /// How it arrives.
+    pub fn trigger(&self) -> Trigger {
+        if self.route.level { Trigger::Level } else { Trigger::Edge }
+    }
+
+    fn at(&self, route: Route) -> bool {
+        (self.route.ioapic, self.route.pin) == (route.ioapic, route.pin)
+    }
+
+    /// Whether another line may join, which is `route`d here.
+    fn admits(&self, route: Route, lines: &[Line]) -> Result<(), Error> {
+        let handed_over = self.handler.is_some() && !self.shared();
+        let mut members =
+            lines.iter().enumerate().filter(|(n, _)| u8::try_from(*n).is_ok_and(|n| self.lines.contains(n)));
+        if handed_over || members.any(|(_, member)| member.own.is_none()) {
+            return Err(Error::RouteTaken);
+        }
+        if self.route != route { Err(Error::Conflict) } else { Ok(()) }
+    }
+}
+
+/// All sources.
+#[derive(Debug, Default)]
+pub struct Sources(Vec<Source, MAX>);
+
+impl Sources {
+    /// Those that the description knows. That lines of one source agree is a law of descriptions.
+    pub fn of(lines: &[Line]) -> Self {
+        let mut sources = Self::default();
+        for (number, route) in (0..).zip(lines.iter().map(|line| line.route)) {
+            if let Some(route) = route {
+                sources.put(number, route);
+            }
+        }
+        sources
+    }
+
+    /// Sends `line` to `route` for good. `lines` are all lines of the system.
+    pub fn connect(&mut self, line: u8, route: Route, lines: &[Line]) -> Result<(), Error> {
+        if let Some(source) = self.behind(line) {
+            return if source.route == route { Ok(()) } else { Err(Error::RouteTaken) };
+        }
+        if let Some(source) = self.0.iter().find(|source| source.at(route)) {
+            source.admits(route, lines)?;
+        }
+        self.put(line, route);
+        Ok(())
+    }
+
+    fn put(&mut self, line: u8, route: Route) {
+        if let Some(source) = self.0.iter_mut().find(|source| source.at(route)) {
+            source.lines.insert(line);
+            return;
+        }
+        let mut source = Source::new(route);
+        source.lines.insert(line);
+        // There is room: each source has a line, and there are no more than `MAX` of those.
+        let _ = self.0.push(source);
+    }
+
+    /// The source of a line that has one.
+    pub fn behind(&mut self, line: u8) -> Option<&mut Source> {
+        self.0.iter_mut().find(|source| source.lines.contains(line))
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Source> {
+        self.0.iter_mut()
+    }
+}
