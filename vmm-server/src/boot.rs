@@ -4,13 +4,16 @@
 use core::fmt;
 
 use layout::config::Vmm;
-use mmio::{OutOfRange, SharedBuffer, Span, Window};
+use mmio::{OutOfRange, SharedBuffer, Span};
 use proto::{
     file::{self, File},
     wire::Transport,
 };
 
-use crate::linux::{self, Guest, Image, Plan, Step, Unreadable};
+use crate::{
+    linux::{self, Guest, Image, Plan, Step, Unreadable},
+    ram::Ram,
+};
 
 /// Why the guest cannot be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +79,7 @@ pub fn load<T: Transport>(
     config: &Vmm,
     files: &file::Client<T>,
     buffer: &SharedBuffer,
-    ram: &Window,
+    ram: &Ram,
 ) -> Result<u32, Error> {
     let kernel = files.open(&config.kernel).map_err(Error::Kernel)?;
     let initrd = match &config.initrd {
@@ -84,17 +87,18 @@ pub fn load<T: Transport>(
         None => None,
     };
     let command_line = config.cmdline.as_bytes();
-    let guest = Guest { ram: config.ram, initrd: initrd.map_or(0, |file| file.size), command_line };
+    let guest =
+        Guest { ram: config.ram, ram_at: config.ram_at, initrd: initrd.map_or(0, |file| file.size), command_line };
     let plan = Plan::new(&mut ServerFile { files, buffer, file: kernel }, &guest).map_err(Error::Linux)?;
     for step in &plan.steps {
         match *step {
             Step::Zero { gpa, len } => ram.fill(gpa, len, 0)?,
             Step::Copy { file: linux::File::Kernel, offset, gpa, len } => {
-                files.copy(kernel, offset, len, buffer, ram, gpa).map_err(Error::Kernel)?;
+                files.copy(kernel, offset, len, buffer, &ram.part(gpa, len)?, 0).map_err(Error::Kernel)?;
             }
             Step::Copy { file: linux::File::Initrd, offset, gpa, len } => {
                 let file = initrd.ok_or(Error::Initrd(file::Error::NotFound))?;
-                files.copy(file, offset, len, buffer, ram, gpa).map_err(Error::Initrd)?;
+                files.copy(file, offset, len, buffer, &ram.part(gpa, len)?, 0).map_err(Error::Initrd)?;
             }
         }
     }

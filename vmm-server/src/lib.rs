@@ -12,6 +12,7 @@ pub mod linear;
 pub mod linux;
 pub mod machine;
 pub mod paging;
+pub mod ram;
 pub mod run;
 pub mod string_io;
 pub mod time;

@@ -6,7 +6,6 @@
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
 use devices::Nanos;
-use mmio::Window;
 use vtx::{
     cpuid, cr,
     event::{self, DebugCause, Event, Exception},
@@ -16,7 +15,7 @@ use vtx::{
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::{access, control, cpu::Cpu, machine::Machine, string_io};
+use crate::{access, control, cpu::Cpu, machine::Machine, ram::Ram, string_io};
 
 /// What happens after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +68,7 @@ pub struct Guest<V> {
     /// Its board.
     pub machine: Machine,
     /// Its memory.
-    pub ram: Window,
+    pub ram: Ram,
     /// Its control registers, as it sees them.
     pub control: cr::ControlRegisters,
     /// What its TSC counts in a second.

@@ -19,6 +19,7 @@ use vmm_server::{
     cpu::Cpu,
     linux::low,
     machine::Machine,
+    ram::Ram,
     run::{Cause, DEBUG_RESET, Guest, Next, host_cpuid},
     time::Clock,
 };
@@ -74,7 +75,7 @@ pub fn run(config: &Vmm) -> ! {
         guest: Guest {
             cpu: Cpu::new(vcpu),
             machine: Machine::new(config.ram, date.unix),
-            ram: rt::shared(Window { at: window::GUEST_RAM, len: config.ram }),
+            ram: ram(config),
             control: control_registers(hertz),
             tsc_hz: hertz,
             debug: DEBUG_RESET,
@@ -93,6 +94,17 @@ pub fn run(config: &Vmm) -> ! {
     vm.start();
     log::info!("{}: {} MiB of memory, entering the guest", config.name, config.ram >> 20);
     vm.serve()
+}
+
+/// The guest's memory, where root-task has mapped it.
+fn ram(config: &Vmm) -> Ram {
+    /// One large page: low memory, and the loader's own page directory.
+    const LOW: u64 = 2 << 20;
+    let main = rt::shared(Window { at: window::GUEST_RAM + config.ram_at, len: config.ram });
+    match config.ram_at {
+        0 => Ram::flat(main),
+        at => Ram::split(rt::shared(Window { at: window::GUEST_RAM, len: LOW }), main, at),
+    }
 }
 
 /// The control registers that a guest begins with.

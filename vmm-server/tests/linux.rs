@@ -8,7 +8,7 @@ use vmm_server::linux::{Error, File, Guest, Image, Plan, Step, Unreadable, e820,
 const MIB: u64 = 1 << 20;
 
 fn guest(ram: u64, initrd: u64) -> Guest<'static> {
-    Guest { ram, initrd, command_line: b"console=ttyS0" }
+    Guest { ram, ram_at: 0, initrd, command_line: b"console=ttyS0" }
 }
 
 fn plan(kernel: &[u8], ram: u64, initrd: u64) -> Result<Plan, Error> {
@@ -114,6 +114,44 @@ fn the_initrd_ends_where_ram_ends() {
 fn the_initrd_stays_below_what_the_kernel_can_reach() {
     let plan = plan(&small_vmlinux(), 2048 * MIB, 0x1000).unwrap();
     assert_eq!(plan.steps.last().unwrap().range(), (0x37ff_f000, 0x3800_0000));
+}
+
+/// A guest whose RAM is at 64 MiB.
+fn plan_at_64_mib(kernel: &[u8], initrd: u64) -> Result<Plan, Error> {
+    Plan::new(&mut { kernel }, &Guest { ram_at: 64 * MIB, ..guest(64 * MIB, initrd) })
+}
+
+#[test]
+fn where_ram_begins_higher_everything_large_is_there() {
+    let moved = vmlinux(0x0400_0000, &[Segment { paddr: 0x0400_0000, filesz: 0x1000, memsz: 0x2000 }]);
+    let plan = plan_at_64_mib(&moved, 0x1234).unwrap();
+    assert_eq!(plan.entry, 0x0400_0000);
+    assert_eq!(plan.steps.last().unwrap().range(), (128 * MIB - 0x2000, 128 * MIB - 0x2000 + 0x1234));
+    let page = plan.zero_page.bytes();
+    assert_eq!(page[0x1e8], 4, "ranges");
+    assert_eq!(page[0x2d0 + 3 * 20..][..8], (64 * MIB).to_le_bytes());
+    assert_eq!(page[0x2d0 + 3 * 20 + 8..][..8], (64 * MIB).to_le_bytes());
+    plan.low_memory(b"quiet", |at, bytes| assert!(at + bytes.len() as u64 <= MIB, "{at:#x}"));
+}
+
+#[test]
+fn a_bzimage_moves_to_where_ram_begins_if_it_can() {
+    assert_eq!(plan_at_64_mib(&bzimage(), 0).unwrap().entry, 0x0400_0000);
+    let mut kernel = bzimage();
+    kernel[0x234] = 0;
+    assert_eq!(plan_at_64_mib(&kernel, 0).unwrap_err(), Error::NotInMemory { at: MIB });
+}
+
+#[test]
+fn a_vmlinux_below_ram_is_refused_and_so_is_ram_that_reaches_the_devices() {
+    assert_eq!(plan_at_64_mib(&small_vmlinux(), 0).unwrap_err(), Error::NotInMemory { at: 0x0100_0000 });
+    for (ram_at, ram) in [(3072 * MIB - 32 * MIB, 64 * MIB), (u64::MAX, 64 * MIB), (64 * MIB, u64::MAX)] {
+        let guest = Guest { ram_at, ..guest(ram, 0) };
+        assert_eq!(Plan::new(&mut bzimage().as_slice(), &guest).unwrap_err(), Error::MemorySize);
+    }
+    let initrd = 64 * MIB - 0x010d_0000 + 1;
+    let need = 64 * MIB + 1;
+    assert_eq!(plan_at_64_mib(&bzimage(), initrd).unwrap_err(), Error::TooLarge { need, have: 64 * MIB });
 }
 
 #[test]
@@ -264,7 +302,8 @@ fn the_command_line_has_a_limit() {
     let mut image = bzimage();
     image[0x238..0x23c].copy_from_slice(&255u32.to_le_bytes());
     let line = [b'a'; 256];
-    let with = |command_line| Plan::new(&mut image.as_slice(), &Guest { ram: 64 * MIB, initrd: 0, command_line });
+    let with =
+        |command_line| Plan::new(&mut image.as_slice(), &Guest { ram: 64 * MIB, ram_at: 0, initrd: 0, command_line });
     assert!(with(&line[..255]).is_ok());
     assert_eq!(with(&line).unwrap_err(), Error::CommandLineTooLong { length: 256, max: 255 });
     assert_eq!(with(b"a\0b").unwrap_err(), Error::CommandLineHasNul);

@@ -1,6 +1,6 @@
 //! A bzImage: a setup header (boot.rst, "The Real-Mode Kernel Header"), real-mode code that the 32-bit protocol does
 //! not run, and protected-mode code that unpacks the kernel. It is loaded where the kernel wants to end up, so that the
-//! code need not move itself there first.
+//! code need not move itself there first; or, if there is no memory there, where memory begins.
 
 use super::zero_page::{LOADED_HIGH, ZeroPage, header};
 use super::{Error, File, HIGH_MEMORY, Kernel, Step};
@@ -14,8 +14,8 @@ const SECTOR: u64 = 512;
 /// boot.rst: zero setup sectors mean four.
 const DEFAULT_SETUP_SECTORS: u8 = 4;
 
-/// Reads the header in `head`, the file's first bytes. `size` is the file's.
-pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
+/// Reads the header in `head`, the file's first bytes. `size` is the file's; RAM begins at `ram_at`.
+pub(super) fn read(head: &[u8], size: u64, ram_at: u64) -> Result<Kernel, Error> {
     let header = Header(head);
     if header.bytes(header::BOOT_FLAG) != Some([0x55, 0xaa]) || header.bytes(header::MAGIC) != Some(*b"HdrS") {
         return Err(Error::NotAKernel);
@@ -36,7 +36,7 @@ pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
     if len < u64::from(header.u32(header::SYSSIZE)?) * 16 {
         return Err(Error::Truncated);
     }
-    let place = Place::of(&header)?;
+    let place = Place::of(&header, ram_at)?;
     let mut steps = Vec::new();
     steps.push(Step::Copy { file: File::Kernel, offset, gpa: place.load, len }).map_err(|_| Error::BadHeader)?;
     Ok(Kernel {
@@ -58,7 +58,7 @@ struct Place {
 impl Place {
     /// The kernel unpacks to its preferred address when that is where it was loaded, and also when it was loaded lower,
     /// as a kernel that cannot be relocated is: at 1 MiB.
-    fn of(header: &Header) -> Result<Self, Error> {
+    fn of(header: &Header, ram_at: u64) -> Result<Self, Error> {
         let preferred = header.u64(header::PREF_ADDRESS)?;
         let relocatable = header.u8(header::RELOCATABLE)? != 0;
         let alignment = u64::from(header.u32(header::KERNEL_ALIGNMENT)?);
@@ -66,8 +66,13 @@ impl Place {
             return Err(Error::BadHeader);
         }
         let init_size = u64::from(header.u32(header::INIT_SIZE)?);
-        let unpacked_end = preferred.checked_add(init_size).ok_or(Error::BadHeader)?;
-        Ok(Place { load: if relocatable { preferred } else { HIGH_MEMORY }, unpacked_end })
+        let unpacked_at = if relocatable && preferred < ram_at {
+            ram_at.checked_next_multiple_of(alignment).ok_or(Error::BadHeader)?
+        } else {
+            preferred
+        };
+        let unpacked_end = unpacked_at.checked_add(init_size).ok_or(Error::BadHeader)?;
+        Ok(Place { load: if relocatable { unpacked_at } else { HIGH_MEMORY }, unpacked_end })
     }
 }
 

@@ -32,11 +32,17 @@ pub const ENTRIES: usize = 4;
 /// 640 KiB less the kilobyte where a PC keeps its extended BIOS data; nothing where a VGA and option ROMs would be; the
 /// BIOS's own 64 KiB, where [`super::low::PAGE_DIRECTORY`] lies; then everything from 1 MiB on.
 pub fn map(ram: u64) -> Vec<Entry, ENTRIES> {
+    map_at(0, ram)
+}
+
+/// The same with what lies above 1 MiB at address `at` instead, if that is not zero: all of `ram`.
+pub fn map_at(at: u64, ram: u64) -> Vec<Entry, ENTRIES> {
+    let high = if at == 0 { 0x10_0000 } else { at };
     let ranges = [
         (0, 0x9_fc00, Kind::Usable),
         (0x9_fc00, 0xa_0000, Kind::Reserved),
         (0xf_0000, 0x10_0000, Kind::Reserved),
-        (0x10_0000, ram, Kind::Usable),
+        (high, at.saturating_add(ram), Kind::Usable),
     ];
     ranges.map(|(base, end, kind)| Entry { base, size: end.saturating_sub(base), kind }).into_iter().collect()
 }

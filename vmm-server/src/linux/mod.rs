@@ -2,7 +2,8 @@
 //! vmlinux ELF that a bzImage contains, an initrd and a command line.
 //!
 //! Nothing is copied here. [`Plan::new`] reads headers and says which range of which file goes where; the VMM follows
-//! the plan with whatever copies fastest. Left out: 64-bit kernels, the EFI handover, relocation to another address.
+//! the plan with whatever copies fastest. Left out: 64-bit kernels, the EFI handover, the relocation of a vmlinux, which the
+//! build does.
 
 mod bzimage;
 pub mod e820;
@@ -51,6 +52,11 @@ pub enum Error {
         /// Bytes of memory that the guest has, as far as the kernel accepts an initrd there.
         have: u64,
     },
+    /// The kernel is linked for an address where the guest has no memory.
+    NotInMemory {
+        /// That address.
+        at: u64,
+    },
     /// The command line is longer than the kernel takes.
     CommandLineTooLong {
         /// Bytes given, without the final NUL.
@@ -79,6 +85,9 @@ impl fmt::Display for Error {
             Error::TooLarge { need, have } => {
                 let [need, have] = [need, have].map(|bytes| bytes.div_ceil(1024));
                 write!(f, "kernel and initrd need {need} KiB of memory, the guest has {have} KiB")
+            }
+            Error::NotInMemory { at } => {
+                write!(f, "the kernel is linked for address {at:#x}, where the guest has no memory")
             }
             Error::CommandLineTooLong { length, max } => {
                 write!(f, "the command line has {length} bytes, the kernel takes {max}")
@@ -153,8 +162,10 @@ pub struct Plan {
 /// What a guest is made of, apart from its kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest<'a> {
-    /// Bytes of RAM, from address zero.
+    /// Bytes of RAM, from `ram_at` on.
     pub ram: u64,
+    /// Where the RAM is. If not at zero, there are 640 KiB of low memory as well, and the page where `low` has its own.
+    pub ram_at: u64,
     /// Bytes of initrd, zero for none.
     pub initrd: u64,
     /// Command line, without a final NUL.
@@ -163,7 +174,7 @@ pub struct Guest<'a> {
 
 /// Smallest RAM of a guest.
 const MIN_RAM: u64 = 2 << 20;
-/// Largest RAM of a guest: device memory begins here.
+/// Highest end of a guest's RAM: device memory begins here.
 const MAX_RAM: u64 = 3 << 30;
 /// A PC's memory above the hole under 1 MiB.
 const HIGH_MEMORY: u64 = 1 << 20;
@@ -184,12 +195,16 @@ struct Kernel {
 impl Plan {
     /// Reads the headers of `kernel` and lays the guest's memory out.
     pub fn new(kernel: &mut impl Image, guest: &Guest) -> Result<Plan, Error> {
-        if !(MIN_RAM..=MAX_RAM).contains(&guest.ram) {
+        if guest.ram < MIN_RAM || guest.ram_at > MAX_RAM || guest.ram > MAX_RAM - guest.ram_at {
             return Err(Error::MemorySize);
         }
-        let kernel = read_headers(kernel)?;
-        if kernel.steps.iter().any(|step| step.range().0 < HIGH_MEMORY) {
+        let kernel = read_headers(kernel, guest.ram_at)?;
+        let lowest = kernel.steps.iter().map(|step| step.range().0).min().unwrap_or_default();
+        if lowest < HIGH_MEMORY {
             return Err(Error::BadHeader);
+        }
+        if lowest < guest.ram_at {
+            return Err(Error::NotInMemory { at: lowest });
         }
         check_command_line(guest.command_line, kernel.command_line_max)?;
         let initrd = place_initrd(&kernel, guest)?;
@@ -200,16 +215,20 @@ impl Plan {
             zero_page.set_initrd(initrd as u32, guest.initrd as u32);
         }
         zero_page.set_command_line(low::COMMAND_LINE as u32);
-        zero_page.set_memory_map(&e820::map(guest.ram));
+        zero_page.set_memory_map(&e820::map_at(guest.ram_at, guest.ram));
         Ok(Plan { steps, zero_page, entry })
     }
 }
 
-fn read_headers(kernel: &mut impl Image) -> Result<Kernel, Error> {
+fn read_headers(kernel: &mut impl Image, ram_at: u64) -> Result<Kernel, Error> {
     let mut head = [0; PAGE as usize];
     let length = kernel.read(0, &mut head)?.min(head.len());
     let head = head.get(..length).unwrap_or_default();
-    if head.starts_with(b"\x7fELF") { elf::read(head, kernel.size()) } else { bzimage::read(head, kernel.size()) }
+    if head.starts_with(b"\x7fELF") {
+        elf::read(head, kernel.size())
+    } else {
+        bzimage::read(head, kernel.size(), ram_at)
+    }
 }
 
 fn check_command_line(line: &[u8], kernel_max: usize) -> Result<(), Error> {
@@ -225,12 +244,13 @@ fn check_command_line(line: &[u8], kernel_max: usize) -> Result<(), Error> {
 
 /// As high as RAM and the kernel allow: Linux maps its own memory from below, and unpacks the initrd into what is free.
 fn place_initrd(kernel: &Kernel, guest: &Guest) -> Result<u64, Error> {
-    let have = guest.ram.min(kernel.initrd_max.saturating_add(1));
+    let ram_end = guest.ram_at.saturating_add(guest.ram);
+    let end = ram_end.min(kernel.initrd_max.saturating_add(1));
     let kernel_end = kernel.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
-    let need = kernel_end.saturating_add(guest.initrd);
-    let start = have.saturating_sub(guest.initrd) & !(PAGE - 1);
-    if kernel.end > guest.ram || (guest.initrd != 0 && start < kernel_end) {
-        return Err(Error::TooLarge { need, have });
+    let start = end.saturating_sub(guest.initrd) & !(PAGE - 1);
+    if kernel.end > ram_end || (guest.initrd != 0 && start < kernel_end) {
+        let need = kernel_end.saturating_add(guest.initrd).saturating_sub(guest.ram_at);
+        return Err(Error::TooLarge { need, have: end.saturating_sub(guest.ram_at) });
     }
     Ok(start)
 }

@@ -9,6 +9,7 @@ use vmm_server::{
     cpu::Cpu,
     linux::low,
     machine::Machine,
+    ram::Ram,
     run::{DEBUG_RESET, Guest, Next},
 };
 use vtx::{
@@ -63,7 +64,7 @@ pub fn guest_with(ram: u64) -> Guest<Fields> {
     let mut guest = Guest {
         cpu: Cpu::new(Fields::default()),
         machine: Machine::new(ram, 1_700_000_000),
-        ram: Window::leak(vec![0; ram as usize].leak()),
+        ram: Ram::flat(Window::leak(vec![0; ram as usize].leak())),
         control: ControlRegisters::new(low::PAGE_DIRECTORY, 0),
         tsc_hz: 50_000_000,
         debug: DEBUG_RESET,

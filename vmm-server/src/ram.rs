@@ -1,0 +1,114 @@
+//! The guest's memory by guest-physical address, as the VMM reaches it: one region from 0, or, where a device without an
+//! IOMMU uses the memory as well, one at its physical address and a page of low memory at 0. What lies between is not
+//! there, for the VMM as for the guest.
+
+use mmio::{OutOfRange, Window};
+
+/// The memory of one guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Ram {
+    main: Window,
+    at: u64,
+    low: Option<Window>,
+}
+
+/// Accesses of one width.
+macro_rules! scalar {
+    ($read:ident, $write:ident, $int:ty) => {
+        #[doc = concat!("Reads a little-endian `", stringify!($int), "` at `gpa`; atomic where aligned.")]
+        pub fn $read(&self, gpa: u64) -> Result<$int, OutOfRange> {
+            let (window, at) = self.region(gpa);
+            window.$read(at)
+        }
+
+        #[doc = concat!("Writes a little-endian `", stringify!($int), "` at `gpa`; atomic where aligned.")]
+        pub fn $write(&self, gpa: u64, value: $int) -> Result<(), OutOfRange> {
+            let (window, at) = self.region(gpa);
+            window.$write(at, value)
+        }
+    };
+}
+
+impl Ram {
+    /// All memory from address 0 on.
+    pub const fn flat(memory: Window) -> Self {
+        Self { main: memory, at: 0, low: None }
+    }
+
+    /// `main` at guest-physical address `at`, and `low` at 0.
+    pub const fn split(low: Window, main: Window, at: u64) -> Self {
+        Self { main, at, low: Some(low) }
+    }
+
+    /// Copies the bytes from `gpa` to `into`. Like all accesses, it must lie in one region.
+    pub fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), OutOfRange> {
+        let (window, at) = self.region(gpa);
+        window.read(at, into)
+    }
+
+    /// Copies `bytes` to `gpa`.
+    pub fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), OutOfRange> {
+        let (window, at) = self.region(gpa);
+        window.write(at, bytes)
+    }
+
+    /// Sets `len` bytes from `gpa` on.
+    pub fn fill(&self, gpa: u64, len: u64, byte: u8) -> Result<(), OutOfRange> {
+        let (window, at) = self.region(gpa);
+        window.fill(at, len, byte)
+    }
+
+    /// The `len` bytes from `gpa` on.
+    pub fn part(&self, gpa: u64, len: u64) -> Result<Window, OutOfRange> {
+        let (window, at) = self.region(gpa);
+        window.part(at, len)
+    }
+
+    scalar!(read_u8, write_u8, u8);
+    scalar!(read_u16, write_u16, u16);
+    scalar!(read_u32, write_u32, u32);
+    scalar!(read_u64, write_u64, u64);
+
+    /// The region that has `gpa`, if any has, and the offset in it. An offset outside is refused by the window.
+    fn region(&self, gpa: u64) -> (&Window, u64) {
+        match &self.low {
+            Some(low) if gpa < self.at => (low, gpa),
+            _ => (&self.main, gpa.wrapping_sub(self.at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::vec;
+
+    const AT: u64 = 64 << 20;
+
+    fn split() -> Ram {
+        let window = |len: usize| Window::leak(vec![0; len].leak());
+        Ram::split(window(0x1000), window(0x2000), AT)
+    }
+
+    #[test]
+    fn both_regions_have_their_own_bytes() {
+        let ram = split();
+        ram.write_u32(0xffc, 1).unwrap();
+        ram.write(AT, &[2]).unwrap();
+        ram.fill(AT + 0x1fff, 1, 3).unwrap();
+        assert_eq!((ram.read_u32(0xffc), ram.read_u8(AT), ram.read_u8(AT + 0x1fff)), (Ok(1), Ok(2), Ok(3)));
+        assert_eq!(ram.part(AT, 4).unwrap().read_u32(0), Ok(2));
+    }
+
+    #[test]
+    fn what_lies_between_and_beyond_is_not_there() {
+        let ram = split();
+        for gpa in [0xffd, 0x1000, AT - 1, AT + 0x1ffd, AT + 0x2000, u64::MAX - 2, u64::MAX] {
+            assert_eq!(ram.read_u32(gpa), Err(OutOfRange), "{gpa:#x}");
+            assert_eq!(ram.write(gpa, &[0; 4]), Err(OutOfRange), "{gpa:#x}");
+        }
+        assert_eq!(ram.fill(0, AT + 1, 0), Err(OutOfRange), "across the gap");
+    }
+}
