@@ -1,17 +1,18 @@
 //! The default guest: Debian's stock 32-bit kernel and an initramfs around Debian's static busybox.
 //!
-//! `debian` fetches the packages, `bzimage` takes the kernel out of its self-extracting wrapper, `cpio` writes archives,
-//! `initramfs` says what lies in this one. `tiny` compiles the guests of the tests.
+//! `debian` fetches the packages, `bzimage` takes the kernel out of its self-extracting wrapper, `relocation` moves it,
+//! `cpio` writes archives, `initramfs` says what lies in this one. `tiny` compiles the guests of the tests.
 
 pub mod bzimage;
 pub mod cpio;
 pub mod debian;
 pub mod initramfs;
+pub mod relocation;
 pub mod tiny;
 
 use std::path::{Path, PathBuf};
 
-use miette::{Context, Result};
+use miette::{Context, IntoDiagnostic, Result};
 
 use crate::progress::Step;
 use crate::project::{self, Project};
@@ -32,6 +33,20 @@ pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
     project::write(&unpacked, &elf)?;
     step.done();
     Ok(unpacked)
+}
+
+/// The same, moved so that it loads at physical address `at`.
+pub fn relocated_vmlinux(project: &Project, kernel: &Path, at: u64) -> Result<PathBuf> {
+    let unpacked = vmlinux(project, kernel)?;
+    let bytes = project::read(&unpacked)?;
+    let moved = project.guest().join("vmlinux").join(format!("{}-{at:x}", bzimage::fingerprint(&bytes)));
+    if moved.is_file() {
+        return Ok(moved);
+    }
+    let at = u32::try_from(at).into_diagnostic()?;
+    let elf = relocation::relocate(bytes, at).wrap_err_with(|| kernel.display().to_string())?;
+    project::write(&moved, &elf)?;
+    Ok(moved)
 }
 
 /// The default initramfs. `script`, if any, runs on the console before the first shell: exact runs need no typing.

@@ -124,7 +124,7 @@ fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Pat
     match form {
         Form::AsIs => Ok(path),
         Form::Decompressed => guest::vmlinux(project, &path),
-        Form::Relocated { at } => Err(miette!("the build cannot move a kernel to {at:#x}")),
+        Form::Relocated { at } => guest::relocated_vmlinux(project, &path, at),
     }
 }
 

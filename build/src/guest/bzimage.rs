@@ -38,6 +38,10 @@ pub enum Error {
     Corrupt(String),
     /// It decompressed to something that is not an ELF.
     NotAnElf,
+    /// It has no relocations.
+    NotRelocatable,
+    /// A relocation names a virtual address (given) outside the kernel.
+    BadRelocation(u32),
 }
 
 impl fmt::Display for Error {
@@ -51,6 +55,12 @@ impl fmt::Display for Error {
             }
             Self::Corrupt(reason) => write!(f, "its payload is damaged: {reason}"),
             Self::NotAnElf => write!(f, "its payload is no ELF"),
+            Self::NotRelocatable => write!(
+                f,
+                "it cannot be moved in memory: it has no relocations (Linux: CONFIG_RELOCATABLE; a bzImage keeps them, a \
+                 vmlinux does not)"
+            ),
+            Self::BadRelocation(address) => write!(f, "it has a relocation at {address:#x}, outside the kernel"),
         }
     }
 }
@@ -58,7 +68,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 impl miette::Diagnostic for Error {}
 
-/// The vmlinux ELF in a bzImage. Relocations may follow the ELF; nobody misses them who loads it where it was linked.
+/// The vmlinux ELF in a bzImage. Relocations may follow the ELF, see [`super::relocation`].
 pub fn decompress_bzimage(image: &[u8]) -> Result<Vec<u8>, Error> {
     let payload = payload(image)?;
     let elf = match payload {
