@@ -226,7 +226,7 @@ impl Call for Release {
 }
 
 /// Widths of an access, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     /// 1.
     Byte,
@@ -236,10 +236,32 @@ pub enum Width {
     Dword,
 }
 
+impl Width {
+    /// In bytes.
+    pub const fn bytes(self) -> u8 {
+        match self {
+            Width::Byte => 1,
+            Width::Word => 2,
+            Width::Dword => 4,
+        }
+    }
+
+    /// The bits of a value this wide.
+    pub const fn mask(self) -> u32 {
+        match self {
+            Width::Byte => 0xff,
+            Width::Word => 0xffff,
+            Width::Dword => u32::MAX,
+        }
+    }
+}
+
 /// Where an access goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Virtual configuration space.
+    /// Virtual configuration space. The interrupt line register (0x3c) is a byte that pci-server only keeps: it begins as
+    /// the ISA interrupt of the function's first line, or as 0xff where there is none, and does so again after [`Reset`].
+    /// Whoever plays the firmware for a guest writes there at which input of the guest's PIC the interrupt arrives.
     Config {
         /// The function, among the caller's own.
         function: u8,
@@ -248,37 +270,78 @@ pub enum Target {
     },
     /// A port of a register's resource or of a range.
     Port(u16),
-    /// A physical address in a memory register's resource.
+    /// A physical address in a memory register's resource that is [`Access::Mediated`].
     Memory(u64),
 }
 
-/// Reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Config { function, offset } => write!(f, "configuration {offset:#x} of function {function}"),
+            Target::Port(port) => write!(f, "port {port:#x}"),
+            Target::Memory(at) => write!(f, "memory {at:#x}"),
+        }
+    }
+}
+
+/// Reads. Like [`Write`], it is the call behind every mediated access, so its words are laid out by hand: kind of target in
+/// bits 15:8 and bytes in bits 7:0 of the first; port, address, or function in bits 15:8 and offset in bits 7:0 in the
+/// second; the value written in the third. The answer is the value, or
+/// bit 32 with the error's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
     /// Where.
     pub target: Target,
     /// How much.
     pub width: Width,
 }
-impl Call for Read {
-    const LABEL: u64 = 0x508;
-    type Reply = Result<u32, Error>;
-}
 
-/// Writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Writes, see [`Read`] for how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write {
     /// Where.
     pub target: Target,
     /// How much.
     pub width: Width,
-    /// What.
+    /// What; bits beyond the width are ignored.
     pub value: u32,
 }
-impl Call for Write {
-    const LABEL: u64 = 0x509;
-    type Reply = Result<(), Error>;
+
+impl Read {
+    const LABEL: u64 = 0x508;
+
+    fn words(self) -> [u64; 3] {
+        let (kind, at) = match self.target {
+            Target::Config { function, offset } => (0, u64::from(function) << 8 | u64::from(offset)),
+            Target::Port(port) => (1, port.into()),
+            Target::Memory(at) => (2, at),
+        };
+        [kind << 8 | u64::from(self.width.bytes()), at, 0]
+    }
+
+    fn of_words(how: u64, at: u64) -> Result<Self, IpcError> {
+        let width = match how & 0xff {
+            1 => Width::Byte,
+            2 => Width::Word,
+            4 => Width::Dword,
+            _ => return Err(IpcError::Malformed),
+        };
+        let target = match (how >> 8, u16::try_from(at)) {
+            (0, Ok(at)) => Target::Config { function: (at >> 8) as u8, offset: at as u8 },
+            (1, Ok(port)) => Target::Port(port),
+            (2, _) => Target::Memory(at),
+            _ => return Err(IpcError::Malformed),
+        };
+        Ok(Self { target, width })
+    }
 }
+
+impl Write {
+    const LABEL: u64 = 0x509;
+}
+
+/// In the answer to a [`Read`] or [`Write`]: refused, and the lower half says why.
+const REFUSED: u64 = 1 << 32;
 
 /// Why pci-server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,6 +367,29 @@ pub enum Error {
 impl From<IpcError> for Error {
     fn from(error: IpcError) -> Self {
         Error::Ipc(error)
+    }
+}
+
+impl Error {
+    /// What an access can be refused for, by the number that stands for it in the answer.
+    const OF_ACCESS: [Error; 5] =
+        [Error::NotYours, Error::Straddles, Error::NoDma, Error::ReadOnly, Error::Unavailable];
+
+    fn answer(access: Result<u32, Error>) -> u64 {
+        match access {
+            Ok(value) => value.into(),
+            // An error that is not in the list is nothing that an access can come to.
+            Err(error) => REFUSED | Self::OF_ACCESS.iter().position(|&e| e == error).unwrap_or(0) as u64,
+        }
+    }
+
+    fn of_answer(word: u64) -> Result<u32, Error> {
+        match u32::try_from(word) {
+            Ok(value) => Ok(value),
+            Err(_) => {
+                Err(Self::OF_ACCESS.get((word ^ REFUSED) as usize).copied().unwrap_or(IpcError::Malformed.into()))
+            }
+        }
     }
 }
 
@@ -353,12 +439,13 @@ impl<T: Transport> Client<T> {
 
     /// See [`Read`].
     pub fn read(&self, target: Target, width: Width) -> Result<u32, Error> {
-        self.0.call(&Read { target, width })?
+        Error::of_answer(self.0.exchange_words(Read::LABEL, Read { target, width }.words())?)
     }
 
     /// See [`Write`].
     pub fn write(&self, target: Target, width: Width, value: u32) -> Result<(), Error> {
-        self.0.call(&Write { target, width, value })?
+        let [how, at, _] = Read { target, width }.words();
+        Error::of_answer(self.0.exchange_words(Write::LABEL, [how, at, value.into()])?).map(|_| ())
     }
 }
 
@@ -387,8 +474,7 @@ pub trait Serve {
 /// Answers one message.
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
-        Read::LABEL => message.answer(|call| server.read(from, call)),
-        Write::LABEL => message.answer(|call| server.write(from, call)),
+        Read::LABEL | Write::LABEL => access(server, from, message),
         GetFunction::LABEL => message.answer(|call| server.function(from, call)),
         GetGrant::LABEL => message.answer(|call| server.grant(from, call)),
         GetPorts::LABEL => message.answer(|call| server.ports(from, call)),
@@ -398,6 +484,18 @@ pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) 
         Release::LABEL => message.answer(|Release| server.release(from)),
         _ => Err(IpcError::UnknownLabel),
     }
+}
+
+fn access(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
+    let &[how, at, value] = message.words() else { return Err(IpcError::Malformed) };
+    let Read { target, width } = Read::of_words(how, at)?;
+    let accessed = match (message.label, u32::try_from(value)) {
+        (Read::LABEL, Ok(0)) => server.read(from, Read { target, width }),
+        (Write::LABEL, Ok(value)) => server.write(from, Write { target, width, value }).map(|()| 0),
+        _ => return Err(IpcError::Malformed),
+    };
+    message.answer_word(Error::answer(accessed));
+    Ok(())
 }
 
 fn handed_over(taken: Result<u64, Error>) -> (Result<(), Error>, Option<u64>) {
@@ -412,7 +510,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_function_fits_a_message() {
+    fn the_largest_grant_fits_a_message() {
         let bar = Bar { kind: BarKind::Memory64 { prefetchable: true }, base: u64::MAX, size: u64::MAX };
         let mut capabilities = Vec::new();
         while capabilities.push(Capability { id: 0xff, at: 0xff }).is_ok() {}
@@ -429,8 +527,44 @@ mod tests {
             line: 0xff,
             capabilities,
         };
+        let line = GrantedLine { line: 0xff, isa: Some(0xff), level: true };
+        let largest = Grant {
+            function: largest,
+            bars: [Access::Direct { bits: 0xff, count: u16::MAX }; 6],
+            lines: [line, line].into_iter().collect(),
+        };
         let mut message = Message::EMPTY;
         message.encode(0, &Ok::<_, Error>(Some(&largest))).unwrap();
         assert_eq!(message.decode(), Ok(Ok::<_, Error>(Some(largest))));
+    }
+
+    #[test]
+    fn an_access_is_read_as_it_was_written() {
+        let targets = [
+            Target::Config { function: 0xff, offset: 0xfe },
+            Target::Config { function: 0, offset: 0 },
+            Target::Port(0xfffe),
+            Target::Memory(u64::MAX),
+        ];
+        for target in targets {
+            for width in [Width::Byte, Width::Word, Width::Dword] {
+                let [how, at, _] = Read { target, width }.words();
+                assert_eq!(Read::of_words(how, at), Ok(Read { target, width }));
+            }
+        }
+        for (how, at) in [(3, 0), (0x301, 0), (0x001, 0x1_0000), (0x101, 0x1_0000), (0x1_0001, 0)] {
+            assert_eq!(Read::of_words(how, at), Err(IpcError::Malformed));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_the_value_or_the_error() {
+        let errors = Error::OF_ACCESS.map(Err);
+        for answer in [Ok(0), Ok(u32::MAX)].into_iter().chain(errors) {
+            assert_eq!(Error::of_answer(Error::answer(answer)), answer);
+        }
+        for word in [REFUSED | 5, 1 << 33, u64::MAX] {
+            assert_eq!(Error::of_answer(word), Err(Error::Ipc(IpcError::Malformed)));
+        }
     }
 }

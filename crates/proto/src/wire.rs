@@ -115,6 +115,11 @@ impl Message {
         Ok(())
     }
 
+    /// Server: answers a call of [`Transport::exchange_words`].
+    pub fn answer_word(&mut self, word: u64) {
+        self.receive(ANSWERED, 1).fill(word);
+    }
+
     /// Server: makes the message the reply to send, whatever dispatching came to.
     pub fn finish(&mut self, dispatched: Result<(), IpcError>) {
         if let Err(error) = dispatched {
@@ -131,6 +136,15 @@ pub trait Transport {
     /// Sends the message and waits for no answer.
     fn send(&self, message: &Message);
 
+    /// A call of plain words that is answered with one: for what happens often. Three words and their answer stay in
+    /// machine registers, and nothing is encoded.
+    fn exchange_words(&self, label: u64, words: [u64; 3]) -> Result<u64, IpcError> {
+        let mut message = Message::EMPTY;
+        message.receive(label, words.len()).copy_from_slice(&words);
+        self.exchange(&mut message);
+        word_of_answer(message.label, message.words())
+    }
+
     /// Makes a call.
     fn call<C: Call>(&self, call: &C) -> Result<C::Reply, IpcError> {
         self.call_for_cap(call).map(|(reply, _)| reply)
@@ -145,6 +159,15 @@ pub trait Transport {
             ANSWERED => Ok((message.decode()?, message.cap)),
             label => Err(IpcError::of_label(label)),
         }
+    }
+}
+
+/// The one word of an answer to [`Transport::exchange_words`].
+pub fn word_of_answer(label: u64, words: &[u64]) -> Result<u64, IpcError> {
+    match (label, words) {
+        (ANSWERED, &[word]) => Ok(word),
+        (ANSWERED, _) => Err(IpcError::Malformed),
+        (error, _) => Err(IpcError::of_label(error)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The transport of the images: an endpoint capability at the slot where `layout` puts it.
 
 use layout::{Slot, scratch_cptr};
-use proto::wire::{Message, Transport};
+use proto::wire::{IpcError, Message, Transport, word_of_answer};
 use sel4::{AbsoluteCPtr, CPtr, CPtrWithDepth, MessageInfo, cap, ipc_buffer};
 
 /// A server's endpoint.
@@ -61,6 +61,11 @@ impl Transport for Endpoint {
         }
         let info = put(message);
         take(message, self.endpoint.call(info), self.receive);
+    }
+
+    fn exchange_words(&self, label: u64, [a, b, c]: [u64; 3]) -> Result<u64, IpcError> {
+        let (info, answer) = self.endpoint.call_with_mrs(MessageInfo::new(label, 0, 0, 3), [a, b, c, 0]);
+        word_of_answer(info.label(), answer.get(..info.length()).unwrap_or(&answer))
     }
 
     fn send(&self, message: &Message) {
