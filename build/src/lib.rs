@@ -5,6 +5,7 @@
 //! lies in cargo's target directory; nothing is written elsewhere but Debian packages, through apt.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod bochs;
 pub mod console;
 pub mod doctor;

@@ -10,7 +10,7 @@ use miette::Result;
 use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
-use xtask::{doctor, image, interrupt, map, run, setup, test};
+use xtask::{bench, doctor, image, interrupt, map, run, setup, test};
 
 /// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
 #[derive(Parser)]
@@ -47,6 +47,12 @@ enum Command {
         /// Only print the names
         #[arg(long)]
         list: bool,
+    },
+    /// Measure what VM exits, boots and a guest's work cost, in emulated instructions
+    Bench {
+        /// Write the rows to FILE too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
     /// Build a system: kernel, root-task image, bootable ISO and a `simulate` script in target/images/SYSTEM
     Image {
@@ -105,6 +111,7 @@ fn obey(command: Command) -> Result<ExitCode> {
             let filter = filter.unwrap_or_default();
             return if list { Ok(test::list(&filter)) } else { test::run(&project, &filter) };
         }
+        Command::Bench { json } => bench::run(&project, json.as_deref())?,
         Command::Image { system, debug_kernel } => {
             let image = image::build(&project, &system, kernel_for(debug_kernel))?;
             println!("{}", image.iso.display());

@@ -1,5 +1,6 @@
 //! The tests of `cargo xtask test`, a file per subject. Each file lists its own in `all`.
 
+mod bench;
 mod boots;
 mod checks;
 mod components;
@@ -12,5 +13,5 @@ use crate::test::Test;
 
 /// Every test.
 pub fn all() -> Vec<Test> {
-    [checks::all(), host::all(), guest::all(), components::all(), kernel::all(), guests::all(), boots::all()].concat()
+    [checks::all(), host::all(), guest::all(), components::all(), kernel::all(), guests::all(), bench::all(), boots::all()].concat()
 }

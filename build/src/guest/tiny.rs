@@ -4,7 +4,7 @@
 //! use them, so nothing in systems/ names them.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use miette::Result;
@@ -17,6 +17,15 @@ const FLAGS: &str = "-m32 -std=gnu17 -O1 -Wall -Wextra -Werror -ffreestanding -n
                      -fno-stack-protector -fcf-protection=none -mgeneral-regs-only -fno-asynchronous-unwind-tables \
                      -Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack";
 
+/// Compiles the guest `name` to `dir`/`name`.
+pub fn compile(project: &Project, name: &str, dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|error| miette::miette!("cannot create {}: {error}", dir.display()))?;
+    let mut gcc = Command::new("gcc");
+    gcc.args(FLAGS.split_whitespace()).arg("-o").arg(dir.join(name));
+    gcc.arg(project.root.join("tests/guests").join(name).with_extension("c"));
+    process::output(gcc).map(|_| ())
+}
+
 /// Compiles the guests `names` and describes a system of one VM for each; returns the description. The system has the
 /// name of the first.
 pub fn system(project: &Project, names: &[&str]) -> Result<PathBuf> {
@@ -24,12 +33,7 @@ pub fn system(project: &Project, names: &[&str]) -> Result<PathBuf> {
     let dir = project.guest().join("tiny").join(&name);
     let mut description = "board = \"bochs\"\n".to_owned();
     for guest in names {
-        let elf = dir.join(guest);
-        std::fs::create_dir_all(&dir).map_err(|error| miette::miette!("cannot create {}: {error}", dir.display()))?;
-        let mut gcc = Command::new("gcc");
-        gcc.args(FLAGS.split_whitespace()).arg("-o").arg(&elf);
-        gcc.arg(project.root.join("tests/guests").join(guest).with_extension("c"));
-        process::output(gcc)?;
+        compile(project, guest, &dir)?;
         let _ = write!(description, "\n[[vm]]\nname = \"{guest}\"\nmemory = \"4 MiB\"\nkernel = \"./{guest}\"\n");
     }
     let path = dir.join(name).with_extension("toml");

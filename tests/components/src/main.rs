@@ -5,6 +5,7 @@
 #![no_main]
 #![deny(unsafe_code)]
 
+mod bench;
 mod cspace;
 mod fault;
 mod files;
@@ -27,6 +28,7 @@ fn main(config: Component) -> ! {
         (Some("client"), None) => client(&config),
         (Some("outsider"), None) => outsider(&config),
         (Some("witness"), None) => witness(),
+        (Some("bench"), None) => bench::calls(),
         (Some("cspace"), None) => cspace::list(),
         (Some("phoenix"), None) => fault::phoenix(&config),
         (Some("fault"), Some(kind)) => fault::fault(kind),

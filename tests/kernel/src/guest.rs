@@ -11,9 +11,13 @@ use crate::bench::{Bench, SELF, delete};
 
 /// Reasons of VM exits (SDM volume 3, appendix "VMX Basic Exit Reasons").
 pub mod reason {
+    /// HLT.
     pub const HLT: u32 = 12;
+    /// An I/O instruction.
     pub const PORT: u32 = 30;
+    /// The processor refuses the guest's state.
     pub const BAD_GUEST_STATE: u32 = 33;
+    /// An access that the EPT does not allow.
     pub const EPT_VIOLATION: u32 = 48;
     /// What the kernel says when an entry came to nothing.
     pub const NOT_ENTERED: u32 = u32::MAX;

@@ -10,10 +10,7 @@
 
 extern crate alloc;
 
-mod bench;
 mod check;
-mod console;
-mod guest;
 mod thread;
 
 mod ept;
@@ -23,6 +20,7 @@ mod paging;
 mod ports;
 mod vcpu;
 
+use kernel_tests::{bench, console, guest, say};
 use sel4::BootInfoPtr;
 use sel4_root_task::root_task;
 

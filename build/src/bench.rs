@@ -1,0 +1,46 @@
+//! `cargo xtask bench`: what things cost, in emulated instructions, which repeat exactly.
+//!
+//! `exits` has the rows of single exits, from a guest of our own; `linux` those of whole boots, here and natively. A row is
+//! compared with the floor (the smallest loop around VMEnter), with the peers (`peers`) and with the committed baseline;
+//! `chart` draws it. docs/performance.md explains method and results.
+
+pub mod chart;
+pub mod exits;
+pub mod peers;
+pub mod row;
+pub mod table;
+
+use std::path::Path;
+
+use miette::Result;
+
+use crate::packages::Purpose;
+use crate::progress::say;
+use crate::project::{self, Project};
+use crate::setup;
+use crate::test::Context;
+use row::Rows;
+
+/// The rows that a change is compared with. `cargo xtask bench --json build/src/bench/baseline.json` replaces them.
+const BASELINE: &str = include_str!("bench/baseline.json");
+
+/// The committed rows.
+pub fn baseline() -> Result<Rows> {
+    Rows::from_json(BASELINE)
+}
+
+/// Measures everything, prints the table, draws the chart and writes the rows to `json`.
+pub fn run(project: &Project, json: Option<&Path>) -> Result<()> {
+    setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
+    let context = Context::new(project.clone());
+    let rows = exits::measure(&context)?;
+    print!("{}", table::text(&rows, &baseline()?));
+    let drawing = project.target.join("bench.svg");
+    project::write(&drawing, chart::svg(&rows).as_bytes())?;
+    say(&format!("drawn in {}", drawing.display()));
+    if let Some(file) = json {
+        project::write(file, rows.to_json().as_bytes())?;
+        say(&format!("written to {}", file.display()));
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! A drawing (SVG 1.1): for each exit, bars for the floor, for us and for the peers.
+
+use std::fmt::Write as _;
+
+use super::peers::{self, Peer};
+use super::row::Rows;
+use super::table;
+
+/// What a bar stands for, in the order from the top, with its colour.
+const SERIES: [(&str, &str); 4] =
+    [("floor", "#9aa5b1"), ("Portcullis", "#1f6feb"), ("libvmm 0.2.0", "#e0a030"), ("CAmkES VM 3.12.0", "#c0504d")];
+
+/// Pixels.
+const LEFT: f64 = 130.0;
+const SCALE_WIDTH: f64 = 620.0;
+const BAR: f64 = 9.0;
+const GROUP: f64 = 4.0 * BAR + 12.0;
+const TOP: f64 = 66.0;
+/// Ticks that the scale ends at. A longer bar is cut off, and its number stands beside it.
+const END: u64 = 3_500;
+
+/// The drawing.
+pub fn svg(rows: &Rows) -> String {
+    let exits: Vec<_> = rows.0.iter().filter(|row| table::floor(rows, &row.name).is_some()).collect();
+    let (width, height) = (LEFT + SCALE_WIDTH + 90.0, TOP + GROUP * exits.len() as f64 + 16.0);
+    let mut body = String::new();
+    text(
+        &mut body,
+        (16.0, 26.0),
+        15,
+        "start",
+        "Ticks (emulated instructions) per VM exit, median; Bochs, release builds",
+    );
+    for (index, (name, colour)) in SERIES.iter().enumerate() {
+        let x = LEFT + 160.0 * index as f64;
+        rect(&mut body, (x, 40.0), 12.0, colour);
+        text(&mut body, (x + 18.0, 49.0), 12, "start", name);
+    }
+    for (index, row) in exits.iter().enumerate() {
+        let top = TOP + GROUP * index as f64;
+        text(&mut body, (LEFT - 10.0, top + 2.5 * BAR), 12, "end", &row.name);
+        let peer = peers::of(&row.name).copied().unwrap_or(Peer { row: "", camkes: None, libvmm: None });
+        let floor = table::floor(rows, &row.name).map(|floor| floor.median);
+        let values = [floor, Some(row.median), peer.libvmm, peer.camkes];
+        for (bar, (value, (_, colour))) in values.into_iter().zip(SERIES).enumerate() {
+            let Some(value) = value else { continue };
+            let (y, length) = (top + BAR * bar as f64, SCALE_WIDTH * value.min(END) as f64 / END as f64);
+            rect(&mut body, (LEFT, y), length, colour);
+            text(&mut body, (LEFT + length + 5.0, y + BAR - 1.0), 9, "start", &value.to_string());
+        }
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
+         height=\"{height:.0}\" font-family=\"Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif\">\n\
+         <title>What a VM exit costs</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{body}</svg>\n"
+    )
+}
+
+fn rect(body: &mut String, (x, y): (f64, f64), length: f64, colour: &str) {
+    let height = BAR - 1.0;
+    // Writing to a String cannot fail.
+    let _ =
+        writeln!(body, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{height}\" fill=\"{colour}\"/>");
+}
+
+fn text(body: &mut String, (x, y): (f64, f64), size: u32, anchor: &str, text: &str) {
+    let _ = writeln!(
+        body,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"#24292f\">{text}</text>"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::row::{Row, Unit};
+
+    #[test]
+    fn an_exit_has_a_bar_for_each_that_was_measured() {
+        let rows = [("floor", 500), ("floor_write", 1000), ("cpuid", 1100), ("ipc_call", 400)];
+        let rows = Rows(rows.map(|(name, value)| Row::single(name, value, Unit::Ticks)).to_vec());
+        let svg = svg(&rows);
+        assert!(svg.contains(">cpuid<") && svg.contains(">1761<") && svg.contains(">1771<"), "{svg}");
+        assert!(!svg.contains("ipc_call"), "a call is no exit");
+    }
+}

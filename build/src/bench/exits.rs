@@ -1,0 +1,96 @@
+//! The rows of single exits: the floor (tests/kernel/src/floor.rs), a guest that measures (tests/guests/bench.c), and a
+//! component that calls a server (tests/components/src/bench.rs). Two short boots, both of them exact.
+
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, ensure, miette};
+
+use super::row::Rows;
+use crate::bochs::log::Ending;
+use crate::bochs::{Machine, Options, last_lines};
+use crate::guest::tiny;
+use crate::kernel::Build;
+use crate::test::Context;
+use crate::{image, iso, project};
+
+/// How long a boot may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// What the rows are called, in the order in which they are measured.
+pub const NAMES: [&str; 17] = [
+    "floor",
+    "floor_write",
+    "ipc_call",
+    "cpuid",
+    "in_unhandled",
+    "out_unhandled",
+    "uart_lsr",
+    "rtc",
+    "pit_read",
+    "pic_mask",
+    "pci_addr",
+    "pci_data",
+    "rdmsr",
+    "mmio_read",
+    "mmio_write",
+    "halt_wake",
+    "inject_eoi",
+];
+
+/// Measures them, on the release kernel.
+pub fn measure(context: &Context) -> Result<Rows> {
+    let mut rows = Rows::printed(&floor(context)?);
+    rows.0.extend(Rows::printed(&guest(context)?).0);
+    let names: Vec<&str> = rows.0.iter().map(|row| row.name.as_str()).collect();
+    ensure!(names == NAMES, "measured {}, not {}", names.join(", "), NAMES.join(", "));
+    Ok(rows)
+}
+
+/// The smallest loop around VMEnter, alone on the machine.
+fn floor(context: &Context) -> Result<String> {
+    let prefix = context.prefix(Build::Release)?;
+    let built = image::cargo_build(&context.project, &["kernel-tests"], &prefix, Build::Release)?;
+    let built = built.get("kernel-tests").ok_or_else(|| miette!("cargo built no kernel-tests"))?;
+    let dir = context.project.images("bench-floor");
+    std::fs::create_dir_all(&dir).into_diagnostic()?;
+    let iso = iso::make(&prefix.kernel(), &built.with_file_name("kernel-floor"), &dir)?;
+    let mut options = Options::new("bench-floor", &iso);
+    options.memory_mib = 512;
+    options.input = false;
+    finish(Machine::boot(&context.project, &options)?)
+}
+
+/// A guest and a component. The component outranks the guest's VMM, so it is done when the guest begins.
+fn guest(context: &Context) -> Result<String> {
+    let dir = context.project.guest().join("bench");
+    tiny::compile(&context.project, "bench", &dir)?;
+    let description = dir.join("bench-exits.toml");
+    let text = "board = \"bochs\"\n\
+                \n\
+                [[vm]]\n\
+                name = \"bench\"\n\
+                memory = \"4 MiB\"\n\
+                kernel = \"./bench\"\n\
+                \n\
+                [[component]]\n\
+                name = \"caller\"\n\
+                image = \"components\"\n\
+                args = \"bench\"\n\
+                services = [\"timer\", \"serial\"]\n\
+                priority = 150\n";
+    project::write(&description, text.as_bytes())?;
+    let description = description.to_string_lossy();
+    finish(context.boot_with(&description, Build::Release, |options| options.input = false)?)
+}
+
+/// What a board prints until it switches itself off.
+fn finish(mut machine: Machine) -> Result<String> {
+    match machine.wait(LIMIT)? {
+        Some(Ending::PowerOff) => Ok(String::from_utf8_lossy(&machine.console.transcript()).replace('\r', "")),
+        Some(other) => Err(machine.why(&other)),
+        None => {
+            let last = last_lines(&machine.console.transcript(), 12);
+            Err(miette!("the measuring does not come to an end; the console's last lines:\n{last}"))
+        }
+    }
+}

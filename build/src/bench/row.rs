@@ -1,0 +1,152 @@
+//! A row: a name, and what it costs at the least, in the middle and nearly at worst. In JSON:
+//! `{"rows": [{"name", "median", "min", "p99", "unit"}, ...]}`.
+
+use miette::{IntoDiagnostic, Result, miette};
+use serde_json::{Value, json};
+
+/// What a row counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Emulated instructions; of time in which the processor waits, what it would have done meanwhile.
+    Ticks,
+    /// VM exits.
+    Exits,
+    /// Bytes.
+    Bytes,
+}
+
+impl Unit {
+    const ALL: [Self; 3] = [Self::Ticks, Self::Exits, Self::Bytes];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ticks => "ticks",
+            Self::Exits => "exits",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Unique.
+    pub name: String,
+    /// The middle sample.
+    pub median: u64,
+    /// The least.
+    pub min: u64,
+    /// One in a hundred is worse.
+    pub p99: u64,
+    /// What the numbers are.
+    pub unit: Unit,
+}
+
+impl Row {
+    /// A row of one sample.
+    pub fn single(name: &str, value: u64, unit: Unit) -> Self {
+        Self { name: name.to_owned(), median: value, min: value, p99: value, unit }
+    }
+
+    /// Reads `= NAME MIN MEDIAN P99`, the numbers in hexadecimal, as the measuring programs print it.
+    fn printed(line: &str) -> Option<Self> {
+        let mut words = line.split("= ").nth(1)?.split_whitespace();
+        let name = words.next()?.to_owned();
+        let mut number = || u64::from_str_radix(words.next()?, 16).ok();
+        let (min, median, p99) = (number()?, number()?, number()?);
+        Some(Self { name, median, min, p99, unit: Unit::Ticks })
+    }
+
+    fn from_value(value: &Value) -> Option<Self> {
+        let number = |key: &str| value.get(key)?.as_u64();
+        let unit = value.get("unit")?.as_str()?;
+        Some(Self {
+            name: value.get("name")?.as_str()?.to_owned(),
+            median: number("median")?,
+            min: number("min")?,
+            p99: number("p99")?,
+            unit: Unit::ALL.into_iter().find(|known| known.name() == unit)?,
+        })
+    }
+}
+
+/// Rows in the order in which they were measured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rows(pub Vec<Row>);
+
+impl Rows {
+    /// The rows that a console shows.
+    pub fn printed(console: &str) -> Self {
+        Self(console.lines().filter_map(Row::printed).collect())
+    }
+
+    /// A row by its name.
+    pub fn get(&self, name: &str) -> Option<&Row> {
+        self.0.iter().find(|row| row.name == name)
+    }
+
+    /// The file's text: a line for each row, so that a change can be read in a diff.
+    pub fn to_json(&self) -> String {
+        let rows = self.0.iter().map(|Row { name, median, min, p99, unit }| {
+            json!({ "name": name, "median": median, "min": min, "p99": p99, "unit": unit.name() }).to_string()
+        });
+        format!("{{\"rows\": [\n{}\n]}}\n", rows.collect::<Vec<_>>().join(",\n"))
+    }
+
+    /// The rows of such a file.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(text).into_diagnostic()?;
+        let rows = value.get("rows").and_then(Value::as_array).ok_or_else(|| miette!("the file has no `rows`"))?;
+        let rows: Option<Vec<Row>> = rows.iter().map(Row::from_value).collect();
+        Ok(Self(rows.ok_or_else(|| miette!("a row lacks its name, a number or its unit"))?))
+    }
+
+    /// What costs more than `percent` of the median that `baseline` has for it, a line for each.
+    pub fn worse(&self, baseline: &Self, percent: u64) -> Vec<String> {
+        let worse = |row: &&Row| {
+            let before = baseline.get(&row.name)?.median;
+            (row.median * 100 > before * (100 + percent))
+                .then(|| format!("{}: {} {}, was {before}", row.name, row.median, row.unit.name()))
+        };
+        self.0.iter().filter_map(|row| worse(&row)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(median: u64) -> Rows {
+        Rows(vec![Row::single("cpuid", median, Unit::Ticks)])
+    }
+
+    #[test]
+    fn rows_are_read_from_among_other_lines_whoever_logs_them() {
+        let rows = Rows::printed("= cpuid a b c\nhello = 1\n= odd x\ncaller: = ipc_call 10 20 30\n");
+        assert_eq!(rows.0.len(), 2);
+        assert_eq!((rows.0[0].min, rows.0[0].median, rows.0[0].p99), (10, 11, 12));
+        assert_eq!(rows.get("ipc_call").map(|row| row.median), Some(32));
+    }
+
+    #[test]
+    fn a_file_gives_back_what_was_written() {
+        let rows =
+            Rows(vec![Row::single("a", 1, Unit::Ticks), Row { min: 0, p99: 9, ..Row::single("b", 5, Unit::Exits) }]);
+        assert_eq!(Rows::from_json(&rows.to_json()).unwrap(), rows);
+    }
+
+    #[test]
+    fn a_file_without_rows_is_refused() {
+        for text in ["", "{}", "{\"rows\": [{}]}", "{\"rows\": 1}"] {
+            assert!(Rows::from_json(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_more_than_two_percent_is_worse() {
+        assert_eq!(rows(1020).worse(&rows(1000), 2), [""; 0]);
+        assert_eq!(rows(1021).worse(&rows(1000), 2), ["cpuid: 1021 ticks, was 1000"]);
+        assert_eq!(rows(9999).worse(&Rows::default(), 2), [""; 0], "a new row has nothing to be compared with");
+    }
+}

@@ -1,0 +1,78 @@
+//! The rows as a table: each beside its floor, the faster peer, and the baseline.
+
+use std::fmt::Write as _;
+
+use super::peers;
+use super::row::{Row, Rows, Unit};
+
+/// Rows of exits that change no general register of the guest, and those that do: which floor is theirs.
+const WITHOUT_WRITE: [&str; 3] = ["out_unhandled", "pci_addr", "mmio_write"];
+const WITH_WRITE: [&str; 9] =
+    ["cpuid", "in_unhandled", "uart_lsr", "rtc", "pit_read", "pic_mask", "pci_data", "rdmsr", "mmio_read"];
+
+/// The floor under a row: one exit, with or without WriteRegisters.
+pub fn floor<'a>(rows: &'a Rows, name: &str) -> Option<&'a Row> {
+    if WITHOUT_WRITE.contains(&name) {
+        rows.get("floor")
+    } else if WITH_WRITE.contains(&name) {
+        rows.get("floor_write")
+    } else {
+        None
+    }
+}
+
+/// The table.
+pub fn text(rows: &Rows, baseline: &Rows) -> String {
+    let mut text = format!(
+        "{:<16} {:>13} {:>13} {:>13}  {:<5} {:>8} {:>8} {:>9}\n",
+        "row", "min", "median", "p99", "unit", "x floor", "x peer", "baseline"
+    );
+    for row in &rows.0 {
+        let floor = floor(rows, &row.name).map(|floor| floor.median);
+        let peer = peers::of(&row.name).and_then(|peer| peer.better());
+        let before = baseline.get(&row.name).map(|before| before.median);
+        let Row { name, min, median, p99, unit } = row;
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{name:<16} {min:>13} {median:>13} {p99:>13}  {:<5} {:>8} {:>8} {:>9}",
+            Unit::name(*unit),
+            ratio(*median, floor),
+            ratio(*median, peer),
+            change(*median, before)
+        );
+    }
+    text
+}
+
+fn ratio(value: u64, to: Option<u64>) -> String {
+    to.filter(|to| *to > 0).map_or_else(|| "-".to_owned(), |to| format!("{:.2}", value as f64 / to as f64))
+}
+
+fn change(value: u64, before: Option<u64>) -> String {
+    match before {
+        None => "new".to_owned(),
+        Some(before) if before == value => "same".to_owned(),
+        Some(before) => format!("{:+.1} %", 100.0 * (value as f64 / before.max(1) as f64 - 1.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_compared_with_its_own_floor() {
+        let rows = Rows(vec![
+            Row::single("floor", 500, Unit::Ticks),
+            Row::single("floor_write", 1000, Unit::Ticks),
+            Row::single("out_unhandled", 600, Unit::Ticks),
+            Row::single("cpuid", 1100, Unit::Ticks),
+        ]);
+        let baseline = Rows(vec![Row::single("cpuid", 1000, Unit::Ticks)]);
+        let text = text(&rows, &baseline);
+        let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        assert!(line("out_unhandled").contains(" 1.20 "), "{text}");
+        assert!(line("cpuid").contains(" 1.10 ") && line("cpuid").ends_with("+10.0 %"), "{text}");
+    }
+}

@@ -1,0 +1,65 @@
+//! What a VM exit costs at the least: a root task whose loop around VMEnter is as small as can be, with nothing else on the
+//! machine. Its guest takes the TSC before and after a CPUID, as the rows of tests/guests/bench.c do, and the loop answers
+//! that without and with WriteRegisters. What a VMM takes beyond this is its own.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+
+use kernel_tests::bench::Bench;
+use kernel_tests::guest::{Guest, reason};
+use kernel_tests::{console, say};
+use sel4::vcpu::VCpuContext;
+use sel4::{BootInfoPtr, VmEnterResult, VmFault, Word};
+use sel4_root_task::root_task;
+
+root_task!(main);
+
+/// Exits per row.
+const ROUNDS: usize = 2000;
+
+/// `rdtsc; mov esi, eax; cpuid; rdtsc; sub eax, esi; out 0xe0, al; jmp` to the start: EAX at the OUT is what the CPUID took.
+const TWO_EXITS: [u8; 14] = [0x0f, 0x31, 0x89, 0xc6, 0x0f, 0xa2, 0x0f, 0x31, 0x29, 0xf0, 0xe6, 0xe0, 0xeb, 0xf2];
+
+fn main(bootinfo: BootInfoPtr) -> ! {
+    let mut bench = Bench::new(bootinfo);
+    let console = console::open(&mut bench);
+    let guest = Guest::new(&mut bench, &TWO_EXITS).expect("there is room for a guest");
+    row("floor", &guest, |_, _| {});
+    row("floor_write", &guest, |guest, registers| {
+        // A refusal would show as a row that is too fast.
+        let _ = guest.vcpu.vcpu_write_registers(&registers);
+    });
+    console.power_off()
+}
+
+/// Runs the guest with `answer` between its exits, and prints what the CPUIDs took.
+fn row(name: &str, guest: &Guest, answer: impl Fn(&Guest, VCpuContext)) {
+    let mut samples = Vec::with_capacity(ROUNDS);
+    let mut entry = Guest::entry(0);
+    while samples.len() < ROUNDS {
+        let Some(exit) = exit(guest, &entry) else { continue };
+        if exit.reason as u32 == reason::PORT {
+            samples.push(exit.registers().eax);
+        }
+        entry.rip = next(&exit);
+        answer(guest, exit.registers());
+    }
+    samples.sort_unstable();
+    let (least, median, p99) = (samples[0], samples[ROUNDS / 2], samples[ROUNDS * 99 / 100]);
+    say!("= {name} {least:x} {median:x} {p99:x}");
+}
+
+fn exit(guest: &Guest, entry: &sel4::VmEnter) -> Option<VmFault> {
+    match guest.vcpu.vm_enter(entry) {
+        VmEnterResult::Fault(exit) => Some(exit),
+        VmEnterResult::Signal { .. } => None,
+    }
+}
+
+fn next(exit: &VmFault) -> Word {
+    exit.guest.rip + exit.instruction_length()
+}

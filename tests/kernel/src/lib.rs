@@ -1,0 +1,10 @@
+//! What root tasks that try the kernel have in common: objects, a guest of a few bytes, a console.
+#![cfg_attr(feature = "image", no_std)]
+#![cfg(feature = "image")]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod bench;
+pub mod console;
+pub mod guest;
