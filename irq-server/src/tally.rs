@@ -10,7 +10,7 @@ pub struct Tally(u32);
 /// Whether an occurrence is worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worth {
-    /// It is one of the first eight, or has doubled the count since the last line.
+    /// It is one of the first eight, or makes the count a power of two.
     ALine,
     /// It is not.
     Silence,

@@ -1,5 +1,6 @@
 //! irq-server: lines that belong to servers are not a component's to have.
 
+use layout::config::Route;
 use layout::{scratch_cptr, slot};
 use proto::irq::{Client, Error};
 use rt::Endpoint;
@@ -12,7 +13,7 @@ const LINES: u8 = 2;
 /// Where a handler would go.
 const SCRATCH: u16 = 1;
 
-/// Claims all lines; has none.
+/// Claims all lines and has none; answers an interrupt that is not its own; moves a line.
 pub fn foreign(verdict: &mut Verdict) {
     let server = Client(Endpoint::at(slot::IRQ).receive_into(SCRATCH));
     verdict.equal("lines of its own", server.lines(), Ok(0));
@@ -22,5 +23,8 @@ pub fn foreign(verdict: &mut Verdict) {
             verdict.equal("a line of another's", server.claim(line), Err(expected));
         }
     }
+    verdict.equal("an answer for another", server.done(0), Err(Error::NotOwner));
+    let route = Route { ioapic: 0, pin: 16, level: true, active_low: true };
+    verdict.equal("a route from a stranger", server.set_route(0, route), Err(Error::NotOwner));
     verdict.equal("the slot for a handler", debug_cap_identify(CPtr::from_bits(scratch_cptr(SCRATCH))), 0);
 }
