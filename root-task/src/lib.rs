@@ -6,4 +6,5 @@
 extern crate alloc;
 
 pub mod guests;
+pub mod ledger;
 pub mod memory;

@@ -10,15 +10,18 @@
 extern crate alloc;
 
 mod console;
+mod grants;
 mod objects;
 mod program;
 mod spaces;
 mod supervise;
 mod verify;
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
+use core::{fmt, ops::Range};
 
 use capdl_spec::spec::{self, Spec};
+use root_task::memory::What;
 use sel4::{BootInfoPtr, init_thread};
 use sel4_root_task::{Scratch, bundle, root_task};
 
@@ -42,6 +45,32 @@ pub enum Why {
     OutOfSlots,
     /// The bundle is not one, or the specification contradicts itself.
     BadSpec(&'static str),
+    /// At the physical addresses of frames there is something else than RAM, or than devices.
+    NotThere(What, Vec<(Range<u64>, What)>),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |what| match what {
+            What::Ram => "free RAM",
+            What::Device => "device memory",
+            What::Taken => "in use",
+        };
+        match self {
+            Why::Kernel(error) => write!(f, "{error:?}"),
+            Why::OutOfMemory => f.write_str("no memory left"),
+            Why::OutOfSlots => f.write_str("no capability slot left"),
+            Why::BadSpec(mistake) => f.write_str(mistake),
+            Why::NotThere(wanted, there) => {
+                write!(f, "not all of its physical addresses are {}; this machine has there", name(*wanted))?;
+                for (n, (Range { start, end }, what)) in there.iter().enumerate() {
+                    let comma = if n == 0 { "" } else { "," };
+                    write!(f, "{comma} {start:#x} to {:#x} {}", end - 1, name(*what))?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Names what was being done when the kernel refused.
@@ -66,12 +95,7 @@ fn main(bootinfo: BootInfoPtr) -> ! {
         Err(failure) => failure,
     };
     let Failure { what, why } = failure;
-    match why {
-        Why::Kernel(error) => log::error!("{what}: {error:?}"),
-        Why::OutOfMemory => log::error!("{what}: no memory left"),
-        Why::OutOfSlots => log::error!("{what}: no capability slot left"),
-        Why::BadSpec(mistake) => log::error!("{what}: {mistake}"),
-    }
+    log::error!("{what}: {why}");
     log::error!("the system was not started");
     stop()
 }
@@ -111,11 +135,12 @@ fn build<'a>(bootinfo: BootInfoPtr, bundle: &'a [u8], spec: &'a Spec) -> Result<
     for process in &spec.processes {
         program::configure(&objects, process)?;
     }
+    let stop_signals = supervise::stop_signals(&mut objects, spec)?;
     let report = verify::verify(&objects, spec)?;
     log::info!("checked: {report}");
     for process in &spec.processes {
         program::start(&objects, process)?;
         log::info!("started {} (priority {})", process.name, process.priority);
     }
-    Ok(supervise::System::new(objects, spec, bundle, scratch))
+    Ok(supervise::System::new(objects, spec, bundle, scratch, stop_signals))
 }

@@ -1,10 +1,14 @@
 //! Untyped memory and free slots. The kernel hands out an untyped from its start to its end and never takes back, so
 //! this only remembers how much of each is used, and picks the smallest that still has room: the kernel clears an
 //! untyped as a whole at its first use, and what is not touched is not cleared.
+//!
+//! Frames at a chosen physical address are had the same way: what lies before them in their untyped is first made into
+//! smaller untypeds, which join the pool.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
-/// An untyped of the boot information.
+/// An untyped: of the boot information, or a piece of one.
 pub struct Untyped {
     /// Where its capability is.
     pub slot: u64,
@@ -28,6 +32,11 @@ impl Untyped {
     fn room(&self, bits: u8) -> u64 {
         (1u64 << self.bits).saturating_sub(self.aligned(bits)) >> bits
     }
+
+    /// Physical addresses not handed out.
+    fn free(&self) -> Range<u64> {
+        self.paddr + self.used..self.paddr + (1 << self.bits)
+    }
 }
 
 /// All of the machine's memory that the kernel left.
@@ -41,12 +50,55 @@ pub struct Grant {
     pub count: u64,
 }
 
+/// What is to be done next on the way to frames at a chosen address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Retype `untyped` into one untyped of 2^`bits` bytes, which is the start of what it has left, at `paddr`; and
+    /// [`Pool::add`] that.
+    Split {
+        /// The untyped to retype.
+        untyped: u64,
+        /// Where the piece begins.
+        paddr: u64,
+        /// log2 of its size.
+        bits: u8,
+    },
+    /// Retype `untyped` into `count` of the frames.
+    Take {
+        /// The untyped to retype.
+        untyped: u64,
+        /// How many: at least one, at most as many as were asked for.
+        count: u64,
+    },
+}
+
+/// What the machine has at a range of physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// RAM, not handed out.
+    Ram,
+    /// Addresses outside RAM, not handed out.
+    Device,
+    /// What the kernel uses itself, what it keeps for root-task's image, and what was handed out.
+    Taken,
+}
+
 impl Pool {
     /// A pool of these.
     pub fn new(untyped: impl Iterator<Item = Untyped>) -> Self {
         let mut all: Vec<_> = untyped.collect();
-        all.sort_by_key(|untyped| (untyped.bits, untyped.paddr));
+        all.sort_by_key(Self::order);
         Self(all)
+    }
+
+    fn order(untyped: &Untyped) -> (u8, u64) {
+        (untyped.bits, untyped.paddr)
+    }
+
+    /// Puts in one more.
+    pub fn add(&mut self, untyped: Untyped) {
+        let place = self.0.partition_point(|other| Self::order(other) < Self::order(&untyped));
+        self.0.insert(place, untyped);
     }
 
     /// Memory for up to `count` objects of 2^`bits` bytes in RAM, or `None` when there is none left for even one.
@@ -62,11 +114,47 @@ impl Pool {
         Some(Grant { untyped: chosen.slot, count })
     }
 
-    /// The device untyped that covers `paddr`, which the caller retypes from where it stands.
-    pub fn device(&mut self, paddr: u64) -> Option<&mut Untyped> {
-        self.0.iter_mut().find(|untyped| {
-            untyped.device && (untyped.paddr + untyped.used..untyped.paddr + (1 << untyped.bits)).contains(&paddr)
-        })
+    /// The next step towards up to `count` frames of 2^`bits` bytes at `paddr`, a multiple of their size. `None` when no
+    /// untyped has a whole frame there.
+    pub fn step(&mut self, paddr: u64, bits: u8, count: u64) -> Option<Step> {
+        let untyped = self.0.iter_mut().find(|untyped| untyped.free().contains(&paddr))?;
+        let Range { start, end } = untyped.free();
+        if (end - paddr) >> bits == 0 {
+            return None;
+        }
+        let gap = paddr - start;
+        if gap == 0 {
+            let count = count.min(untyped.room(bits));
+            untyped.used += count << bits;
+            return Some(Step::Take { untyped: untyped.slot, count });
+        }
+        // The largest piece that is aligned where it begins and ends before the frame.
+        let bits = start.trailing_zeros().min(gap.ilog2()) as u8;
+        untyped.used += 1 << bits;
+        Some(Step::Split { untyped: untyped.slot, paddr: start, bits })
+    }
+
+    /// What the machine has at `range`, from its start to its end.
+    pub fn contents(&self, range: Range<u64>) -> Vec<(Range<u64>, What)> {
+        let mut parts = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let here = self.0.iter().find(|untyped| untyped.free().contains(&at));
+            let (end, what) = match here {
+                Some(untyped) => (untyped.free().end, if untyped.device { What::Device } else { What::Ram }),
+                None => {
+                    let behind = self.0.iter().map(Untyped::free).filter(|free| !free.is_empty() && free.start > at);
+                    (behind.map(|free| free.start).min().unwrap_or(u64::MAX), What::Taken)
+                }
+            };
+            let part = at..end.min(range.end);
+            at = part.end;
+            match parts.last_mut() {
+                Some((Range { end, .. }, last)) if *last == what => *end = part.end,
+                _ => parts.push((part, what)),
+            }
+        }
+        parts
     }
 
     /// Bytes of RAM not yet handed out.
@@ -113,5 +201,83 @@ mod tests {
         let grant = pool.take(12, 2).unwrap();
         assert_eq!((grant.untyped, grant.count), (1, 2));
         assert!(pool.take(12, 1).is_none());
+    }
+
+    /// Does what the pool asks for, as the kernel would; returns the addresses of the frames.
+    fn frames_at(pool: &mut Pool, paddr: u64, bits: u8, count: u64) -> Option<Vec<u64>> {
+        let mut frames = Vec::new();
+        let mut next_slot = 100;
+        while (frames.len() as u64) < count {
+            let at = paddr + ((frames.len() as u64) << bits);
+            match pool.step(at, bits, count - frames.len() as u64)? {
+                Step::Split { paddr, bits, .. } => {
+                    assert_eq!(paddr % (1 << bits), 0, "the kernel would leave a gap");
+                    pool.add(Untyped { slot: next_slot, paddr, bits, device: false, used: 0 });
+                    next_slot += 1;
+                }
+                Step::Take { count, .. } => frames.extend((0..count).map(|n| at + (n << bits))),
+            }
+        }
+        Some(frames)
+    }
+
+    #[test]
+    fn frames_are_had_at_an_address_in_the_middle() {
+        let mut pool = pool(&[(0x10_0000, 20)]);
+        assert_eq!(frames_at(&mut pool, 0x18_3000, 12, 2).unwrap(), [0x18_3000, 0x18_4000]);
+        assert_eq!(pool.free(), 0x10_0000 - 0x2000);
+    }
+
+    #[test]
+    fn frames_may_cross_from_one_untyped_to_the_next() {
+        let mut pool = pool(&[(0x400_0000, 26), (0x800_0000, 27)]);
+        let frames = frames_at(&mut pool, 0x600_0000, 21, 64).unwrap();
+        assert!(frames.iter().copied().eq((0x600_0000..0xe00_0000).step_by(1 << 21)));
+    }
+
+    #[test]
+    fn the_addresses_before_and_behind_can_be_asked_for_later() {
+        let mut pool = pool(&[(0x10_0000, 20)]);
+        for paddr in [0x18_3000, 0x18_5000, 0x18_1000, 0x10_0000, 0x18_4000, 0x1f_f000] {
+            assert_eq!(frames_at(&mut pool, paddr, 12, 1), Some([paddr].into()), "{paddr:#x}");
+            assert_eq!(frames_at(&mut pool, paddr, 12, 1), None, "{paddr:#x} again");
+        }
+        assert_eq!(pool.free(), 0x10_0000 - 6 * 0x1000);
+    }
+
+    #[test]
+    fn pieces_split_off_are_memory_like_any_other() {
+        let mut pool = pool(&[(0x10_0000, 14)]);
+        frames_at(&mut pool, 0x10_2000, 12, 2).unwrap();
+        let grant = pool.take(12, 2).unwrap();
+        assert_eq!((grant.untyped, grant.count), (100, 2));
+        assert!(pool.take(4, 1).is_none());
+    }
+
+    #[test]
+    fn a_large_frame_needs_an_untyped_of_its_size() {
+        let mut pool = pool(&[(0x20_0000, 20), (0x30_0000, 20)]);
+        assert_eq!(pool.step(0x20_0000, 21, 1), None);
+        assert_eq!(pool.step(0x10_0000, 20, 1), None);
+        assert_eq!(pool.free(), 0x20_0000);
+    }
+
+    #[test]
+    fn it_is_told_what_is_at_a_range() {
+        let mut pool = pool(&[(0x10_0000, 20), (0x20_0000, 20), (0x40_0000, 20)]);
+        pool.add(Untyped { slot: 9, paddr: 0x50_0000, bits: 20, device: true, used: 0 });
+        assert_eq!(pool.contents(0x18_0000..0x28_0000), [(0x18_0000..0x28_0000, What::Ram)]);
+        assert_eq!(
+            pool.contents(0x28_0000..0x70_0000),
+            [
+                (0x28_0000..0x30_0000, What::Ram),
+                (0x30_0000..0x40_0000, What::Taken),
+                (0x40_0000..0x50_0000, What::Ram),
+                (0x50_0000..0x60_0000, What::Device),
+                (0x60_0000..0x70_0000, What::Taken),
+            ]
+        );
+        frames_at(&mut pool, 0x21_0000, 12, 1).unwrap();
+        assert_eq!(pool.contents(0x20_f000..0x21_1000)[1], (0x21_0000..0x21_1000, What::Taken));
     }
 }

@@ -1,11 +1,11 @@
 //! Phase 1, objects: makes every kernel object of the specification, and keeps root-task's own capability to each. Phase
 //! 3, capabilities: fills the processes' CNodes.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, vec, vec::Vec};
 use core::ops::Range;
 
 use capdl_spec::spec::{CapEntry, Fill, Id, Kind, Level, PageSize, Rights, Spec};
-use root_task::memory::{Pool, Untyped};
+use root_task::memory::{Pool, Step, Untyped, What};
 use sel4::{
     AbsoluteCPtr, BootInfoPtr, CNodeCapData, CPtr, CPtrWithDepth, CapRights, ObjectBlueprint,
     cap::{self, Cap},
@@ -17,6 +17,8 @@ use crate::{Context, Failure, Why};
 
 /// The kernel makes at most this many objects with one call (its `RETYPE_FAN_OUT_LIMIT`).
 const FAN_OUT: u64 = 256;
+/// Levels of tables that an IOMMU has at most (VT-d specification, section 3.6).
+pub const MOST_IO_LEVELS: usize = 6;
 
 /// Where root-task's capabilities to the objects are.
 pub struct Objects {
@@ -27,6 +29,9 @@ pub struct Objects {
     /// A slot for copies that are needed for a moment.
     spare: usize,
     pool: Pool,
+    /// The bundle's own pages.
+    bundle: Range<usize>,
+    iommu: bool,
 }
 
 impl Objects {
@@ -40,41 +45,61 @@ impl Objects {
             used: 0,
         });
         let mut objects = Self {
-            slots: Vec::with_capacity(spec.objects.len()),
+            slots: Vec::new(),
             names: spec.objects.iter().map(|object| object.name.clone()).collect(),
             spare: bootinfo.empty().start,
             empty: bootinfo.empty().start + 1..bootinfo.empty().end,
             pool: Pool::new(untyped),
+            bundle: bundle::bundle_frames(bootinfo),
+            iommu: (1..=MOST_IO_LEVELS).contains(&bootinfo.num_io_pt_levels()),
         };
-        let bundle_frames = bundle::bundle_frames(bootinfo);
-        debug_assert_eq!(bundle_frames.len() << PageSize::Small.bits(), bundle.len());
-        for object in &spec.objects {
-            let slots = match &object.kind {
-                Kind::IrqControl => slot::IRQ_CONTROL.index()..slot::IRQ_CONTROL.index() + 1,
-                &Kind::IoPorts { first, last } => {
-                    let slots = objects.take_slots(1).map_err(|why| failure(&object.name, why))?;
-                    sel4::ioport::ioport_issue(first, last, &own(slots.start)).context(|| object.name.clone())?;
-                    slots
-                }
-                Kind::Frames { pages, fill: Fill::Bundle { offset }, .. } => {
-                    let first = bundle_frames.start + (*offset >> PageSize::Small.bits()) as usize;
-                    let frames = first..first + *pages as usize;
-                    if frames.end > bundle_frames.end {
-                        return Err(failure(&object.name, Why::BadSpec("beyond the bundle's end")));
-                    }
-                    frames
-                }
-                &Kind::Frames { size, pages, fill: Fill::Device { paddr } } => objects
-                    .make_device(blueprint_of_page(size), pages, paddr)
-                    .map_err(|why| failure(&object.name, why))?,
-                kind => {
-                    let (blueprint, count) = blueprint(spec, kind).map_err(|why| failure(&object.name, why))?;
-                    objects.make(&blueprint, count).map_err(|why| failure(&object.name, why))?
-                }
-            };
-            objects.slots.push(slots);
+        debug_assert_eq!(objects.bundle.len() << PageSize::Small.bits(), bundle.len());
+        let mut slots = vec![0..0; spec.objects.len()];
+        let placed = |kind: &Kind| matches!(kind, Kind::Frames { fill: Fill::Ram { .. }, .. });
+        // RAM at chosen addresses goes first, before anything else takes it.
+        for first in [true, false] {
+            let now = spec.objects.iter().zip(&mut slots).filter(|(object, _)| placed(&object.kind) == first);
+            for (object, slots) in now {
+                *slots = objects.create_one(spec, &object.kind).map_err(|why| failure(&object.name, why))?;
+            }
         }
+        objects.slots = slots;
         Ok(objects)
+    }
+
+    /// Makes one object, or one row of frames; returns its slots.
+    fn create_one(&mut self, spec: &Spec, kind: &Kind) -> Result<Range<usize>, Why> {
+        match *kind {
+            Kind::IrqControl => Ok(slot::IRQ_CONTROL.index()..slot::IRQ_CONTROL.index() + 1),
+            Kind::IoPorts { first, last } => {
+                let slots = self.take_slots(1)?;
+                sel4::ioport::ioport_issue(first, last, &own(slots.start)).map_err(Why::Kernel)?;
+                Ok(slots)
+            }
+            Kind::IoSpace { domain, bus, device, function } => {
+                if !self.iommu {
+                    let mistake = "the description asks for an I/O address space, but this machine has no IOMMU";
+                    return Err(Why::BadSpec(mistake));
+                }
+                let slots = self.take_slots(1)?;
+                let space = own(slots.start);
+                sel4::vspace::io_space_issue(domain, (bus, device, function), &space).map_err(Why::Kernel)?;
+                Ok(slots)
+            }
+            Kind::Frames { pages, fill: Fill::Bundle { offset }, .. } => {
+                let first = self.bundle.start + (offset >> PageSize::Small.bits()) as usize;
+                let frames = first..first + pages as usize;
+                if frames.end > self.bundle.end { Err(Why::BadSpec("beyond the bundle's end")) } else { Ok(frames) }
+            }
+            Kind::Frames { size, pages, fill: Fill::Device { paddr } } => {
+                self.make_at(size, pages, paddr, What::Device)
+            }
+            Kind::Frames { size, pages, fill: Fill::Ram { paddr } } => self.make_at(size, pages, paddr, What::Ram),
+            _ => {
+                let (blueprint, count) = blueprint(spec, kind)?;
+                self.make(&blueprint, count)
+            }
+        }
     }
 
     /// Bytes of RAM that nothing was made of.
@@ -113,7 +138,8 @@ impl Objects {
         Ok(taken)
     }
 
-    fn make(&mut self, blueprint: &ObjectBlueprint, count: u32) -> Result<Range<usize>, Why> {
+    /// Makes that many objects of fresh memory; returns their slots.
+    pub fn make(&mut self, blueprint: &ObjectBlueprint, count: u32) -> Result<Range<usize>, Why> {
         let slots = self.take_slots(count as usize)?;
         let mut next = slots.start;
         while next < slots.end {
@@ -129,41 +155,55 @@ impl Objects {
         Ok(slots)
     }
 
-    /// Frames at a physical address outside RAM. The untyped there is used up to that address first: the kernel hands
-    /// out an untyped from its start.
-    fn make_device(&mut self, blueprint: ObjectBlueprint, pages: u32, paddr: u64) -> Result<Range<usize>, Why> {
-        let page_bits = blueprint.physical_size_bits();
+    /// Frames at a physical address, where everything must be `what`.
+    fn make_at(&mut self, size: PageSize, pages: u32, paddr: u64, what: What) -> Result<Range<usize>, Why> {
+        self.expect_at(paddr, u64::from(pages) << size.bits(), what)?;
         let slots = self.take_slots(pages as usize)?;
-        for (at, slot) in (paddr..).step_by(1 << page_bits).zip(slots.clone()) {
-            loop {
-                let untyped = self.pool.device(at).ok_or(Why::BadSpec("no device memory at its physical address"))?;
-                let here = untyped.paddr + untyped.used;
-                let gap = at - here;
-                let retype = cap::Untyped::from_bits(untyped.slot);
-                if gap == 0 {
-                    retype.untyped_retype(&blueprint, &own_cnode(), slot, 1).map_err(Why::Kernel)?;
-                    untyped.used += 1 << page_bits;
-                    break;
+        self.retype_at(size, paddr, what, slots.clone())?;
+        Ok(slots)
+    }
+
+    /// Whether there is nothing but `what` in `len` bytes from `paddr` on, so that frames can be made there.
+    pub fn expect_at(&self, paddr: u64, len: u64, what: What) -> Result<(), Why> {
+        let end = paddr.checked_add(len).ok_or(Why::BadSpec("beyond the last physical address"))?;
+        let there = self.pool.contents(paddr..end);
+        if there.iter().all(|&(_, part)| part == what) { Ok(()) } else { Err(Why::NotThere(what, there)) }
+    }
+
+    /// Makes frames at a physical address into these slots. What lies before them in their untyped becomes smaller
+    /// untypeds.
+    pub fn retype_at(&mut self, size: PageSize, paddr: u64, what: What, slots: Range<usize>) -> Result<(), Why> {
+        let mut next = slots.start;
+        while next < slots.end {
+            let at = paddr + (((next - slots.start) as u64) << size.bits());
+            let wanted = ((slots.end - next) as u64).min(FAN_OUT);
+            let step = self.pool.step(at, size.bits(), wanted).ok_or(Why::BadSpec("no whole frame at its address"))?;
+            let (untyped, blueprint, first, count) = match step {
+                Step::Take { untyped, count } => (untyped, blueprint_of_page(size), next, count as usize),
+                Step::Split { untyped, paddr, bits } => {
+                    let slot = self.take_slots(1)?.start;
+                    self.pool.add(Untyped { slot: slot as u64, paddr, bits, device: what == What::Device, used: 0 });
+                    (untyped, ObjectBlueprint::Untyped { size_bits: bits.into() }, slot, 1)
                 }
-                // The largest piece that is aligned where it begins and ends before the frame.
-                let size_bits = (here.trailing_zeros()).min(gap.ilog2());
-                untyped.used += 1 << size_bits;
-                let filler = self.take_slots(1)?.start;
-                let piece = ObjectBlueprint::Untyped { size_bits: size_bits as usize };
-                retype.untyped_retype(&piece, &own_cnode(), filler, 1).map_err(Why::Kernel)?;
+            };
+            cap::Untyped::from_bits(untyped)
+                .untyped_retype(&blueprint, &own_cnode(), first, count)
+                .map_err(Why::Kernel)?;
+            if matches!(step, Step::Take { .. }) {
+                next += count;
             }
         }
-        Ok(slots)
+        Ok(())
     }
 
     /// Puts every capability of the specification into its CNode.
     pub fn distribute(&mut self, spec: &Spec) -> Result<(), Failure> {
         for entry in &spec.caps {
-            let target = self.target(entry);
+            let target = self.target(spec, entry);
             let source = own(self.slots(entry.object).start);
             let placed = match spec.objects.get(entry.object.0 as usize).map(|object| &object.kind) {
-                // The kernel has one and lets nobody copy it.
-                Some(Kind::IrqControl) => target.move_from(&source),
+                // The kernel lets nobody copy its one IRQControl, nor a table that is not mapped.
+                Some(Kind::IrqControl | Kind::SparePaging { .. }) => target.move_from(&source),
                 // Its first slots are found behind a guard of zeros.
                 Some(&Kind::CNode { bits }) => {
                     let guard = layout::SCRATCH_BITS.saturating_sub(bits);
@@ -180,15 +220,24 @@ impl Objects {
     }
 
     /// The slot that an entry describes.
-    pub fn target(&self, entry: &CapEntry) -> AbsoluteCPtr {
-        slot_of(self.cap(entry.cnode), entry.slot)
+    fn target(&self, spec: &Spec, entry: &CapEntry) -> AbsoluteCPtr {
+        let bits = match spec.objects.get(entry.cnode.0 as usize).map(|object| &object.kind) {
+            Some(&Kind::CNode { bits }) => bits,
+            _ => 0,
+        };
+        slot_of(self.cap(entry.cnode), bits, entry.slot)
+    }
+
+    /// Whether a slot is empty: then it takes a capability, which is taken out again. (To copy out of an empty slot would
+    /// tell as much, but a debug kernel prints every error, and most slots are empty.)
+    pub fn is_empty(&self, slot: &AbsoluteCPtr) -> bool {
+        slot.copy(&own(slot::TCB.index()), CapRights::none()).and_then(|()| slot.delete()).is_ok()
     }
 }
 
-/// Slot `index` of a CNode that root-task has a capability to. The CNode itself has no guard here, and its radix is at
-/// most the one of the first level.
-pub fn slot_of(cnode: cap::CNode, index: u32) -> AbsoluteCPtr {
-    cnode.absolute_cptr(CPtrWithDepth::from_bits_with_depth(index.into(), layout::ROOT_BITS))
+/// Slot `index` of a CNode of 2^`bits` slots that root-task has a capability to; that one has no guard.
+pub fn slot_of(cnode: cap::CNode, bits: u8, index: u32) -> AbsoluteCPtr {
+    cnode.absolute_cptr(CPtrWithDepth::from_bits_with_depth(index.into(), bits))
 }
 
 /// A slot of root-task's own CNode.

@@ -4,16 +4,17 @@ use alloc::format;
 
 use capdl_spec::spec::{Fill, Id, Kind, Level, Mapping, PageSize, Process, Spec};
 use sel4::{
-    CPtr, CapRights, Error, VmAttributes,
+    CPtr, CapRights, Error, ObjectBlueprint, VmAttributes,
     cap::{self, Cap, cap_type},
     init_thread::slot,
+    ipc_buffer,
     vspace::FrameType,
 };
 use sel4_root_task::Scratch;
 
 use crate::{
     Context, Failure, Why,
-    objects::{Objects, is_ept, own, rights},
+    objects::{MOST_IO_LEVELS, Objects, is_ept, own, rights},
 };
 
 const PAGE: usize = 1 << PageSize::Small.bits();
@@ -154,23 +155,73 @@ fn map_frames(objects: &mut Objects, spec: &Spec, mapping: &Mapping, original: b
             PageSize::Small => map_frame(cap::Granule::from_cptr(cptr), objects, spec, mapping, at),
             PageSize::Large => map_frame(cap::LargePage::from_cptr(cptr), objects, spec, mapping, at),
         }
-        .context(|| format!("{} in {} at {at:#x}", objects.name(mapping.frames), objects.name(mapping.space)))?;
+        .map_err(|why| Failure {
+            what: format!("{} in {} at {at:#x}", objects.name(mapping.frames), objects.name(mapping.space)),
+            why,
+        })?;
     }
     Ok(())
 }
 
 fn map_frame<T: FrameType>(
     frame: Cap<T>,
-    objects: &Objects,
+    objects: &mut Objects,
     spec: &Spec,
     mapping: &Mapping,
     at: u64,
-) -> Result<(), Error> {
+) -> Result<(), Why> {
     let attributes = if mapping.cached { VmAttributes::WriteBack } else { VmAttributes::Uncacheable };
-    if is_ept(spec, mapping.space) {
-        frame.frame_map_ept(objects.cap(mapping.space), at, rights(mapping.rights), attributes)
-    } else {
-        frame.frame_map(objects.cap(mapping.space), at, rights(mapping.rights), attributes)
+    let rights = rights(mapping.rights);
+    match kind(spec, mapping.space) {
+        Some(Kind::Ept) => frame.frame_map_ept(objects.cap(mapping.space), at, rights, attributes).map_err(Why::Kernel),
+        Some(Kind::IoSpace { .. }) => map_io(frame, objects, objects.cap(mapping.space), at, rights),
+        _ => frame.frame_map(objects.cap(mapping.space), at, rights, attributes).map_err(Why::Kernel),
+    }
+}
+
+/// Maps for a device. How many levels of tables that takes depends on the IOMMU, so they are made as they turn out to be
+/// missing.
+fn map_io<T: FrameType>(
+    frame: Cap<T>,
+    objects: &mut Objects,
+    space: cap::IoSpace,
+    at: u64,
+    rights: CapRights,
+) -> Result<(), Why> {
+    for _ in 0..MOST_IO_LEVELS {
+        match frame.frame_map_io(space, rights, at) {
+            Err(Error::FailedLookup) => {}
+            mapped => return mapped.map_err(Why::Kernel),
+        }
+        let table = objects.make(&ObjectBlueprint::IoPageTable, 1)?.start;
+        cap::IoPageTable::from_bits(table as u64).io_page_table_map(space, at).map_err(Why::Kernel)?;
+    }
+    frame.frame_map_io(space, rights, at).map_err(Why::Kernel)
+}
+
+/// Maps device registers in a process that runs, with the tables that are missing for it.
+pub fn map_registers<T: FrameType>(
+    frame: Cap<T>,
+    objects: &mut Objects,
+    space: cap::VSpace,
+    at: u64,
+) -> Result<(), Why> {
+    let attributes = VmAttributes::DEFAULT;
+    loop {
+        match frame.frame_map(space, at, CapRights::read_write(), VmAttributes::Uncacheable) {
+            Err(Error::FailedLookup) => {}
+            mapped => return mapped.map_err(Why::Kernel),
+        }
+        // The lowest bit of an address that the missing table's parent translates (seL4 manual, section 10.1).
+        let mut make = |blueprint| objects.make(&blueprint, 1).map(|slots| CPtr::from_bits(slots.start as u64));
+        match ipc_buffer().word(2) {
+            39 => cap::Pdpt::from_cptr(make(ObjectBlueprint::Pdpt)?).pdpt_map(space, at, attributes),
+            30 => cap::PageDirectory::from_cptr(make(ObjectBlueprint::PageDirectory)?)
+                .page_directory_map(space, at, attributes),
+            21 => cap::PageTable::from_cptr(make(ObjectBlueprint::PageTable)?).page_table_map(space, at, attributes),
+            _ => Err(Error::FailedLookup),
+        }
+        .map_err(Why::Kernel)?;
     }
 }
 

@@ -1,17 +1,26 @@
-//! Phase 7, for ever: faults of processes, by the policy of the specification, and their notices: guests that
-//! went off, processes that have finished.
+//! Phase 7, for ever: faults of processes, by the policy of the specification; their notices: guests that went off,
+//! processes that have finished; and their requests for devices, the only messages that are answered.
 
-use alloc::{vec, vec::Vec};
+use alloc::{format, vec, vec::Vec};
 
 use capdl_spec::spec::{OnFault, Process, Spec, WhenOff};
 use layout::FAULT_BIT;
-use proto::supervisor::Notice;
-use proto::wire::Message;
+use proto::supervisor::{self, Notice, Refused, Request};
+use proto::wire::{Call, IpcError, Message};
 use root_task::guests::{Guests, Off};
-use sel4::{Fault, MessageInfo, cap::cap_type, ipc_buffer};
+use sel4::{
+    CapRights, Fault, MessageInfo,
+    cap::{self, cap_type},
+    ipc_buffer,
+};
 use sel4_root_task::Scratch;
 
-use crate::{console, objects::Objects, program, spaces, stop};
+use crate::{
+    Context, Failure, console,
+    grants::Grants,
+    objects::{Objects, own},
+    program, spaces, stop,
+};
 
 /// A running system.
 pub struct System<'a> {
@@ -20,10 +29,31 @@ pub struct System<'a> {
     bundle: &'a [u8],
     scratch: Scratch,
     guests: Guests,
+    grants: Grants,
+    /// By process: who wants to hear that it was stopped.
+    stop_signals: Vec<Option<cap::Notification>>,
     /// By process: it was complained about.
     warned: Vec<bool>,
     /// By process: how often it was restarted.
     restarts: Vec<u32>,
+}
+
+/// Makes the capabilities with which root-task says that processes were stopped.
+pub fn stop_signals(objects: &mut Objects, spec: &Spec) -> Result<Vec<Option<cap::Notification>>, Failure> {
+    let mut signals = Vec::with_capacity(spec.processes.len());
+    for process in &spec.processes {
+        let Some((notification, badge)) = process.on_stop else {
+            signals.push(None);
+            continue;
+        };
+        let failure = |why| Failure { what: format!("{}: stop signal", process.name), why };
+        let slot = objects.take_slots(1).map_err(failure)?.start;
+        own(slot)
+            .mint(&own(objects.slots(notification).start), CapRights::write_only(), badge)
+            .context(|| format!("{}: stop signal", process.name))?;
+        signals.push(Some(cap::Notification::from_bits(slot as u64)));
+    }
+    Ok(signals)
 }
 
 /// A process that has been restarted so often stays stopped. What faults as soon as it is started would otherwise keep
@@ -32,10 +62,17 @@ const MOST_RESTARTS: u32 = 16;
 
 impl<'a> System<'a> {
     /// The system as it was just started.
-    pub fn new(objects: Objects, spec: &'a Spec, bundle: &'a [u8], scratch: Scratch) -> Self {
+    pub fn new(
+        objects: Objects,
+        spec: &'a Spec,
+        bundle: &'a [u8],
+        scratch: Scratch,
+        stop_signals: Vec<Option<cap::Notification>>,
+    ) -> Self {
         let guests = Guests::new(spec.processes.iter().map(|process| process.guest.is_some()));
-        let count = spec.processes.len();
-        Self { objects, spec, bundle, scratch, guests, warned: vec![false; count], restarts: vec![0; count] }
+        let grants = Grants::new(spec);
+        let (warned, restarts) = (vec![false; spec.processes.len()], vec![0; spec.processes.len()]);
+        Self { objects, spec, bundle, scratch, guests, grants, stop_signals, warned, restarts }
     }
 
     /// Listens. The kernel has forgotten the caller of a fault by then: processes are restarted by their registers.
@@ -51,7 +88,7 @@ impl<'a> System<'a> {
             if badge & FAULT_BIT != 0 {
                 self.fault(number as usize, process, info);
             } else {
-                self.notice(number as usize, process, info);
+                self.message(number as usize, process, info);
             }
         }
     }
@@ -80,6 +117,7 @@ impl<'a> System<'a> {
             Fault::Other { label } => log::error!("{name} faulted: kind {label}"),
         }
         self.print_registers(process);
+        self.signal_stop(number);
         match process.on_fault {
             OnFault::Stop => log::error!("{name} stays stopped; the others go on"),
             OnFault::Restart => self.restart(number, process),
@@ -115,23 +153,58 @@ impl<'a> System<'a> {
         }
     }
 
-    fn notice(&mut self, number: usize, process: &Process, info: MessageInfo) {
+    /// What a process says. Only a request is answered, and what cannot be understood: to answer one who has not called
+    /// has no effect.
+    fn message(&mut self, number: usize, process: &Process, info: MessageInfo) {
         let mut message = Message::EMPTY;
         for (index, word) in message.receive(info.label(), info.length()).iter_mut().enumerate() {
             *word = ipc_buffer().word(index);
         }
-        match Notice::decode(&message) {
-            Ok(Notice::PoweredOff) => match self.guests.off(number) {
+        let understood = match message.label {
+            Request::LABEL => message.answer(|request| self.request(number, process, request)),
+            supervisor::LABEL => match Notice::decode(&message) {
+                Ok(notice) => return self.notice(number, process, notice),
+                Err(error) => Err(error),
+            },
+            _ => Err(IpcError::UnknownLabel),
+        };
+        if understood.is_err() {
+            self.warn(number, process, "a message that is none");
+        }
+        message.finish(understood);
+        for (index, &word) in message.words().iter().enumerate() {
+            ipc_buffer().set_word(index, word);
+        }
+        sel4::reply(MessageInfo::new(message.label, 0, 0, message.words().len()));
+    }
+
+    fn request(&mut self, number: usize, process: &Process, request: Request) -> Result<(), Refused> {
+        let served = self.grants.serve(&mut self.objects, self.spec, number, request);
+        if let Err(why) = served {
+            self.warn(number, process, &format!("{request:x?} is refused: {why:?}"));
+        }
+        served
+    }
+
+    fn notice(&mut self, number: usize, process: &Process, notice: Notice) {
+        match notice {
+            Notice::PoweredOff => match self.guests.off(number) {
                 Off::Last if self.spec.when_off == WhenOff::PowerOff => self.halt(),
                 Off::Last | Off::OthersAreOn => {}
                 Off::NoGuest => self.warn(number, process, "its guest powered off, it says, but it has none"),
             },
-            Ok(Notice::Rebooted { .. }) => {}
+            Notice::Rebooted { .. } => {}
             // The thread waits in the very call that brought the notice; it does not come out of it.
-            Ok(Notice::Finished) => {
+            Notice::Finished => {
                 let _ = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_suspend();
+                self.signal_stop(number);
             }
-            Err(_) => self.warn(number, process, "a message that is no notice"),
+        }
+    }
+
+    fn signal_stop(&self, number: usize) {
+        if let Some(Some(signal)) = self.stop_signals.get(number) {
+            signal.signal();
         }
     }
 

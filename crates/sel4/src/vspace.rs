@@ -237,6 +237,16 @@ ept_tables! {
     EptPageTable: ept_page_table_map = seL4_X86_EPTPT_Map, ept_page_table_unmap = seL4_X86_EPTPT_Unmap;
 }
 
+/// Puts a capability to the I/O address space of the PCI function `address` (bus, device, function) into `slot`. Only the
+/// root task can: it uses the authority over all of them that the initial thread is given where there is an IOMMU.
+pub fn io_space_issue(domain: u16, address: (u8, u8, u8), slot: &AbsoluteCPtr) -> Result<()> {
+    let (bus, device, function) = address;
+    let requester = Word::from(bus) << 8 | Word::from(device) << 3 | Word::from(function);
+    let all = init_thread::slot::CNODE.cap().absolute_cptr(init_thread::slot::IO_SPACE.cap());
+    // The kernel's `io_space_capdata`, which is not installed: the domain in bits 31:16, the function in bits 15:0.
+    slot.mint_word(&all, CapRights::all(), Word::from(domain) << 16 | requester)
+}
+
 impl cap::IoPageTable {
     /// Makes this the IOMMU's next table for the range around `ioaddr`.
     pub fn io_page_table_map(self, iospace: cap::IoSpace, ioaddr: Word) -> Result<()> {

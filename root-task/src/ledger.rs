@@ -1,0 +1,175 @@
+//! Who may have which device memory and ports while the system runs, and who has what already. A process may ask for
+//! what lies in its windows of the specification; nothing is given out twice, but for the same request repeated, as a
+//! process does that was restarted. What is really at an address, the kernel's memory knows (`memory`).
+
+use alloc::vec::Vec;
+
+use capdl_spec::spec::{DeviceRange, DeviceWindow, Kind, Spec};
+use layout::window;
+use proto::supervisor::{Refused, Request};
+
+/// Most frames of one request.
+const MOST_PAGES: u16 = 512;
+
+/// See the head of this file.
+pub struct Ledger {
+    windows: Vec<DeviceWindow>,
+    /// Ports that have objects of their own in the specification.
+    taken: Vec<DeviceRange>,
+    /// What was granted, and to which process.
+    granted: Vec<(usize, Request)>,
+}
+
+/// What to do about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Grant it.
+    Grant,
+    /// It was granted before: say yes.
+    Granted,
+}
+
+impl Ledger {
+    /// With nothing granted.
+    pub fn new(spec: &Spec) -> Self {
+        let ports = spec.objects.iter().filter_map(|object| match object.kind {
+            Kind::IoPorts { first, last } => Some(DeviceRange::Ports { first, last }),
+            _ => None,
+        });
+        Self { windows: spec.windows.clone(), taken: ports.collect(), granted: Vec::new() }
+    }
+
+    /// Whether a process may have what it asks for.
+    pub fn judge(&self, process: usize, request: Request) -> Result<Verdict, Refused> {
+        let range = range(request).ok_or(Refused::Outside)?;
+        let mut own = self.windows.iter().filter(|window| window.process as usize == process);
+        if !own.any(|window| holds(window.range, range)) {
+            return Err(Refused::Outside);
+        }
+        if self.granted.contains(&(process, request)) {
+            return Ok(Verdict::Granted);
+        }
+        let granted = self.granted.iter().filter_map(|&(_, request)| self::range(request));
+        if self.taken.iter().copied().chain(granted).any(|other| overlap(other, range)) {
+            return Err(Refused::NotThere);
+        }
+        Ok(Verdict::Grant)
+    }
+
+    /// Notes what was granted.
+    pub fn record(&mut self, process: usize, request: Request) {
+        self.granted.push((process, request));
+    }
+}
+
+/// What a request asks for, if it makes sense.
+fn range(request: Request) -> Option<DeviceRange> {
+    match request {
+        Request::Ports { first, last, .. } => (first <= last).then_some(DeviceRange::Ports { first, last }),
+        Request::Memory { paddr, pages, bits, map, .. } => {
+            let size = matches!(bits, 12 | 21).then(|| 1u64 << bits)?;
+            let count = (1..=MOST_PAGES).contains(&pages).then_some(u64::from(pages))?;
+            let last = paddr.checked_add(count * size - 1)?;
+            let mapped = map.is_none_or(|at| {
+                let end = at.checked_add(count * size);
+                at % size == 0 && at >= window::DEVICES && end.is_some_and(|end| end <= window::FILES)
+            });
+            (paddr % size == 0 && mapped).then_some(DeviceRange::Memory { first: paddr, last })
+        }
+    }
+}
+
+fn holds(outer: DeviceRange, inner: DeviceRange) -> bool {
+    let ((a, b), (c, d)) = (ends(outer), ends(inner));
+    same_kind(outer, inner) && a <= c && d <= b
+}
+
+fn overlap(one: DeviceRange, other: DeviceRange) -> bool {
+    let ((a, b), (c, d)) = (ends(one), ends(other));
+    same_kind(one, other) && a <= d && c <= b
+}
+
+fn same_kind(one: DeviceRange, other: DeviceRange) -> bool {
+    matches!(one, DeviceRange::Memory { .. }) == matches!(other, DeviceRange::Memory { .. })
+}
+
+/// First and last.
+fn ends(range: DeviceRange) -> (u64, u64) {
+    match range {
+        DeviceRange::Memory { first, last } => (first, last),
+        DeviceRange::Ports { first, last } => (first.into(), last.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capdl_spec::spec::Object;
+
+    const MEMORY: DeviceRange = DeviceRange::Memory { first: 0xc000_0000, last: 0xfebf_ffff };
+    const PORTS: DeviceRange = DeviceRange::Ports { first: 0x1f0, last: 0xffff };
+
+    /// Process 1 may have memory and ports; the ports from 0x3f8 to 0x3ff are an object.
+    fn ledger() -> Ledger {
+        let kind = Kind::IoPorts { first: 0x3f8, last: 0x3ff };
+        let windows = [MEMORY, PORTS].map(|range| DeviceWindow { process: 1, range }).into();
+        Ledger::new(&Spec { objects: [Object { name: "uart".into(), kind }].into(), windows, ..Spec::default() })
+    }
+
+    fn memory(paddr: u64, pages: u16, bits: u8, map: Option<u64>) -> Request {
+        Request::Memory { paddr, pages, bits, slot: 1, map }
+    }
+
+    fn ports(first: u16, last: u16) -> Request {
+        Request::Ports { first, last, slot: 9 }
+    }
+
+    #[test]
+    fn a_process_gets_what_lies_in_its_windows() {
+        let ledger = ledger();
+        assert_eq!(ledger.judge(1, memory(0xfebf_f000, 1, 12, None)), Ok(Verdict::Grant));
+        assert_eq!(ledger.judge(1, memory(0xe000_0000, 8, 21, Some(0x3000_0000))), Ok(Verdict::Grant));
+        assert_eq!(ledger.judge(1, ports(0x1f0, 0x1f7)), Ok(Verdict::Grant));
+        assert_eq!(ledger.judge(0, ports(0x1f0, 0x1f7)), Err(Refused::Outside));
+        assert_eq!(ledger.judge(1, ports(0xcf, 0x1f7)), Err(Refused::Outside));
+        assert_eq!(ledger.judge(1, memory(0xfebf_f000, 2, 12, None)), Err(Refused::Outside));
+    }
+
+    #[test]
+    fn nonsense_is_outside_every_window() {
+        let ledger = ledger();
+        for request in [
+            ports(0x1f7, 0x1f0),
+            memory(0xd000_0800, 1, 12, None),
+            memory(0xd000_1000, 1, 21, None),
+            memory(0xd000_0000, 1, 13, None),
+            memory(0xd000_0000, 1, 64, None),
+            memory(0xd000_0000, 0, 12, None),
+            memory(0xd000_0000, 513, 12, None),
+            memory(u64::MAX - 0xfff, 512, 12, None),
+            memory(0xd000_0000, 1, 12, Some(0x40_0000)),
+            memory(0xd000_0000, 1, 12, Some(0x3000_0800)),
+            memory(0xd000_0000, 1, 12, Some(u64::MAX - 0xfff)),
+        ] {
+            assert_eq!(ledger.judge(1, request), Err(Refused::Outside), "{request:x?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_granted_twice_but_the_same_again() {
+        let mut ledger = ledger();
+        for request in [ports(0x1f0, 0x1f7), memory(0xd000_0000, 2, 12, None)] {
+            ledger.record(1, request);
+            assert_eq!(ledger.judge(1, request), Ok(Verdict::Granted));
+        }
+        assert_eq!(ledger.judge(1, ports(0x1f7, 0x1f8)), Err(Refused::NotThere));
+        assert_eq!(ledger.judge(1, memory(0xd000_1000, 1, 12, None)), Err(Refused::NotThere));
+        assert_eq!(ledger.judge(1, memory(0xd000_2000, 1, 12, None)), Ok(Verdict::Grant));
+    }
+
+    #[test]
+    fn ports_of_the_specification_are_taken() {
+        assert_eq!(ledger().judge(1, ports(0x3f0, 0x3f8)), Err(Refused::NotThere));
+        assert_eq!(ledger().judge(1, ports(0x3f0, 0x3f7)), Ok(Verdict::Grant));
+    }
+}
