@@ -109,8 +109,7 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
             Width::Word => ram.read_u16(gpa).map(u32::from),
             Width::Dword => ram.read_u32(gpa),
         };
-        // No device has memory yet: what nobody drives floats high.
-        Ok(value.unwrap_or(width.mask()))
+        Ok(value.unwrap_or_else(|_| self.guest.machine.passthrough.read_memory(gpa, width)))
     }
 
     fn write(&mut self, linear: u32, width: Width, value: u32) -> Result<(), PageFault> {
@@ -122,12 +121,14 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
         }
         let gpa = self.physical(linear, true)?;
         let ram = &self.guest.ram;
-        // Outside RAM nobody takes it.
-        let _ = match width {
+        let written = match width {
             Width::Byte => ram.write_u8(gpa, value as u8),
             Width::Word => ram.write_u16(gpa, value as u16),
             Width::Dword => ram.write_u32(gpa, value),
         };
+        if written.is_err() {
+            self.guest.machine.passthrough.write_memory(gpa, width, value);
+        }
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! The board that the guest sees: which device answers for a port, and how the devices' interrupt outputs reach the
 //! processor. A fixed machine, so a table: two devices on one port fail to compile.
 //!
-//! Unowned ports read all ones and swallow writes, as an ISA bus does. There is no memory-mapped device yet.
+//! Behind the table, and on the PCI bus, are passed-through devices whose accesses pci-server makes. What nobody has
+//! reads all ones and swallows writes, as on an ISA bus.
 
 use devices::{
     Device, Nanos, Width,
@@ -13,12 +14,25 @@ use devices::{
     uart::Uart,
 };
 
+use crate::passthrough::Passthrough;
+
 /// Interrupt lines, by their IBM PC numbers.
 mod line {
     pub const PIT: u8 = 0;
     pub const KEYBOARD: u8 = 1;
+    pub const CASCADE: u8 = 2;
     pub const UART: u8 = 4;
     pub const RTC: u8 = 8;
+}
+
+/// Whether a device of the board drives interrupt line `irq`, or the PIC itself does.
+pub const fn is_wired(irq: u8) -> bool {
+    matches!(irq, line::PIT | line::KEYBOARD | line::CASCADE | line::UART | line::RTC)
+}
+
+/// Whether a device of the board has one of the ports `first` to `last`.
+pub fn models_port(first: u16, last: u16) -> bool {
+    (first..=last).any(|port| OWNERS.get(usize::from(port)).is_some_and(|&(owner, _)| owner != Owner::Nobody))
 }
 
 /// The devices, as the port table names them.
@@ -87,6 +101,8 @@ pub struct Machine {
     pub uart: Uart,
     /// The virtual PCI bus.
     pub pci: VirtualBus,
+    /// Passed-through devices.
+    pub passthrough: Passthrough,
     /// Reset and delay ports.
     pub board: Board,
     /// A reset that the guest asked for by a port.
@@ -105,11 +121,18 @@ impl Machine {
             pit: Pit::new(),
             rtc,
             uart: Uart::new(),
-            pci: bus(),
+            pci: bus(0),
+            passthrough: Passthrough::default(),
             board: Board::new(),
             reset: None,
             timers_changed: true,
         }
+    }
+
+    /// Plugs devices in: one function each, from device 1 of the PCI bus on.
+    pub fn plug(&mut self, devices: Passthrough) {
+        self.pci = bus(devices.functions);
+        self.passthrough = devices;
     }
 
     /// The board after a reset: only the clock runs on, and what the guest has printed is still to be sent.
@@ -118,7 +141,7 @@ impl Machine {
         self.pit = Pit::new();
         self.rtc.reset();
         self.uart = Uart::new();
-        self.pci = bus();
+        self.pci = bus(self.passthrough.functions);
         self.board = Board::new();
         self.reset = None;
         self.timers_changed = true;
@@ -127,11 +150,11 @@ impl Machine {
     /// What an IN of `width` from `port` reads.
     pub fn read(&mut self, port: u16, width: Width, now: Nanos) -> u32 {
         let Some(&(owner, first)) = OWNERS.get(usize::from(port)) else {
-            return width.mask();
+            return self.passthrough.read_port(port, width);
         };
         let offset = port - first;
         match owner {
-            Owner::Nobody => width.mask(),
+            Owner::Nobody => self.passthrough.read_port(port, width),
             Owner::PicPrimary => self.pic.primary().read(offset, width, now),
             Owner::PicSecondary => self.pic.secondary().read(offset, width, now),
             Owner::Elcr => self.pic.elcr().read(offset, width, now),
@@ -149,7 +172,10 @@ impl Machine {
                 value
             }
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => self.board.read(Port::ResetControl, width),
-            Owner::Pci => self.pci.read(offset, width, now),
+            Owner::Pci => match self.pci.elsewhere(offset) {
+                Some(at) => self.passthrough.read_config(at.number, at.register, width),
+                None => self.pci.read(offset, width, now),
+            },
             Owner::Board(register) => {
                 let value = self.board.read(register, width);
                 self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
@@ -161,11 +187,11 @@ impl Machine {
     /// Takes what an OUT of `width` to `port` writes.
     pub fn write(&mut self, port: u16, width: Width, value: u32, now: Nanos) {
         let Some(&(owner, first)) = OWNERS.get(usize::from(port)) else {
-            return;
+            return self.passthrough.write_port(port, width, value);
         };
         let offset = port - first;
         match owner {
-            Owner::Nobody => {}
+            Owner::Nobody => self.passthrough.write_port(port, width, value),
             Owner::PicPrimary => self.pic.primary().write(offset, width, value, now),
             Owner::PicSecondary => self.pic.secondary().write(offset, width, value, now),
             Owner::Elcr => self.pic.elcr().write(offset, width, value, now),
@@ -186,7 +212,10 @@ impl Machine {
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => {
                 self.reset = self.board.write(Port::ResetControl, width, value).or(self.reset);
             }
-            Owner::Pci => self.pci.write(offset, width, value, now),
+            Owner::Pci => match self.pci.elsewhere(offset) {
+                Some(at) => self.passthrough.write_config(at.number, at.register, width, value),
+                None => self.pci.write(offset, width, value, now),
+            },
             Owner::Board(register) => {
                 self.reset = self.board.write(register, width, value).or(self.reset);
                 self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
@@ -247,10 +276,14 @@ impl Machine {
     }
 }
 
-/// The virtual PCI bus: a host bridge.
-fn bus() -> VirtualBus {
+/// The virtual PCI bus: a host bridge, and `functions` of pci-server's.
+fn bus(functions: u8) -> VirtualBus {
     let mut bus = VirtualBus::new();
     // An empty bus has room at 00:00.0.
     let _ = bus.insert(Place { device: 0, function: 0 }, pci::host_bridge());
+    for (number, device) in (0..functions).zip(1..) {
+        // Those that the bus has no room for are not there.
+        let _ = bus.insert_elsewhere(device, number);
+    }
     bus
 }

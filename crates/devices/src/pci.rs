@@ -81,17 +81,28 @@ impl ConfigAddress {
     }
 }
 
+/// A byte of configuration space that somebody else answers for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elsewhere {
+    /// The number that the function was put on the bus with.
+    pub number: u8,
+    /// The byte.
+    pub register: u8,
+}
+
 /// Bus 0 behind its configuration ports; as a device, its first port is [`CONFIG_ADDRESS`].
 #[derive(Clone, Debug, Default)]
 pub struct VirtualBus {
     address: ConfigAddress,
     functions: Vec<(Place, Function), FUNCTIONS>,
+    /// By device number: its function 0 is served elsewhere.
+    elsewhere: [Option<u8>; 32],
 }
 
 impl VirtualBus {
     /// A bus with nothing on it.
     pub const fn new() -> Self {
-        Self { address: ConfigAddress(0), functions: Vec::new() }
+        Self { address: ConfigAddress(0), functions: Vec::new(), elsewhere: [None; 32] }
     }
 
     /// Puts a function on the bus.
@@ -99,10 +110,33 @@ impl VirtualBus {
         if place.device > 31 || place.function > 7 {
             return Err(PlaceError::Range);
         }
-        if self.function(place).is_some() {
+        if self.is_taken(place) {
             return Err(PlaceError::Taken);
         }
         self.functions.push((place, function)).map_err(|_| PlaceError::Full)
+    }
+
+    /// Puts a function on the bus, as function 0 of `device`, that somebody else serves and knows by `number`: whoever has
+    /// the bus looks at [`elsewhere`](Self::elsewhere) first. As a device, the bus has nothing there.
+    pub fn insert_elsewhere(&mut self, device: u8, number: u8) -> Result<(), PlaceError> {
+        if self.is_taken(Place { device, function: 0 }) {
+            return Err(PlaceError::Taken);
+        }
+        *self.elsewhere.get_mut(usize::from(device)).ok_or(PlaceError::Range)? = Some(number);
+        Ok(())
+    }
+
+    /// What an access at `offset` is meant for, if somebody else serves that.
+    pub fn elsewhere(&self, offset: u16) -> Option<Elsewhere> {
+        let register = register(self.address, offset)?;
+        let Place { device, function } = self.address.place();
+        let number = (*self.elsewhere.get(usize::from(device))?)?;
+        (self.address.bus() == Some(0) && function == 0).then_some(Elsewhere { number, register })
+    }
+
+    fn is_taken(&self, place: Place) -> bool {
+        let elsewhere = self.elsewhere.get(usize::from(place.device)).copied().flatten();
+        self.function(place).is_some() || elsewhere.is_some() && place.function == 0
     }
 
     /// The function at `place`.

@@ -55,6 +55,37 @@ fn linux_finds_mechanism_1() {
 }
 
 #[test]
+fn a_function_that_is_served_elsewhere_is_named_with_its_register() {
+    let mut bus = bus();
+    bus.insert_elsewhere(4, 7).unwrap();
+    outl(&mut bus, 0xcf8, address(Place { device: 4, function: 0 }, 0x3c));
+    assert_eq!(bus.elsewhere(4), Some(Elsewhere { number: 7, register: 0x3c }));
+    assert_eq!(bus.elsewhere(7), Some(Elsewhere { number: 7, register: 0x3f }));
+    assert_eq!([0, 3, 8, 0xffff].map(|offset| bus.elsewhere(offset)), [None; 4], "not the data port");
+    assert_eq!(inl(&mut bus, 0xcfc), u32::MAX, "the bus itself has nothing there");
+}
+
+#[test]
+fn other_functions_and_buses_are_not_served_elsewhere() {
+    let mut bus = bus();
+    bus.insert_elsewhere(4, 7).unwrap();
+    for address in [0x8000_2100, 0x8001_2000, 0x0000_2000, 0x8000_1800, 0x8000_2800] {
+        outl(&mut bus, 0xcf8, address);
+        assert_eq!(bus.elsewhere(4), None, "{address:#x}");
+    }
+}
+
+#[test]
+fn a_place_has_one_function_wherever_it_is_served() {
+    let mut bus = bus();
+    assert_eq!(bus.insert_elsewhere(NIC.device, 0), Err(PlaceError::Taken));
+    assert_eq!(bus.insert_elsewhere(32, 0), Err(PlaceError::Range));
+    bus.insert_elsewhere(4, 0).unwrap();
+    assert_eq!(bus.insert_elsewhere(4, 1), Err(PlaceError::Taken));
+    assert_eq!(bus.insert(Place { device: 4, function: 0 }, host_bridge()), Err(PlaceError::Taken));
+}
+
+#[test]
 fn reserved_address_bits_read_zero() {
     let mut bus = bus();
     outl(&mut bus, 0xcf8, 0xffff_ffff);

@@ -1,0 +1,236 @@
+//! The interrupt lines of passed-through devices: from a line's signal to an input of the guest's PIC, and from the
+//! guest's end of interrupt back to the line's acknowledgement, without which it stays masked on the real controller.
+//!
+//! A level line keeps its input high until the guest has ended the service; it is acknowledged when the guest takes
+//! interrupts at that input again, since Linux masks, ends the service, and only then asks the device. If the device still
+//! asserts, the kernel signals again. An edge is acknowledged at once. A line that interrupts more often in a millisecond than
+//! its limit is acknowledged at the next one. Nothing is lost meanwhile: what is not acknowledged stays pending.
+
+use devices::{Device, Nanos, Width, pic::Pic};
+use heapless::Vec;
+use layout::config::VmLine;
+use proto::pci::GrantedLine;
+
+use crate::machine;
+
+/// Most lines of a guest.
+pub const MAX_LINES: usize = 16;
+
+/// Where lines go that neither the description nor the device's kind sends anywhere: inputs that PCI cards get on a PC,
+/// then those of devices that this board lacks.
+const FREE: [u8; 10] = [11, 10, 9, 5, 7, 12, 3, 15, 14, 6];
+const MILLISECOND: u64 = 1_000_000;
+
+/// What a line waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The device's next interrupt.
+    Armed,
+    /// The guest's end of interrupt: the input is high.
+    Raised,
+    /// The guest's unmasking the input.
+    Served,
+    /// The end of a millisecond.
+    Throttled,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    input: u8,
+    level: bool,
+    limit: u16,
+    state: State,
+    /// The millisecond of its last interrupt, and interrupts in it.
+    millisecond: u64,
+    count: u16,
+    /// It has been told that this line storms.
+    told: bool,
+}
+
+/// Lines by their position in the configuration; `None` for one without an input. Methods that return a `u16` say
+/// which lines to acknowledge, bit by bit.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    lines: Vec<Option<Line>, MAX_LINES>,
+    /// Lines that are raised or served.
+    in_flight: u16,
+    /// Interrupts of all lines.
+    pub interrupts: u64,
+    /// Those that came above a limit.
+    pub throttled: u64,
+}
+
+impl Lines {
+    /// The lines of a configuration, which `granted` tells more of.
+    pub fn new(wanted: &[VmLine], granted: &[GrantedLine]) -> Self {
+        let known = |line: u8| granted.iter().find(|granted| granted.line == line);
+        // One of which nothing is known may be a level: taking an edge for one only delays it.
+        let level = |line: u8| known(line).is_none_or(|granted| granted.level);
+        let mut inputs: Vec<(Option<u8>, bool), MAX_LINES> = wanted
+            .iter()
+            .take(MAX_LINES)
+            .map(|wanted| (wanted.dest.or(known(wanted.line).and_then(|granted| granted.isa)), level(wanted.line)))
+            .collect();
+        for n in 0..inputs.len() {
+            let (earlier, rest) = inputs.split_at_mut(n);
+            let Some((input, level)) = rest.first_mut() else { break };
+            let usable = |at: u8| at < 16 && !machine::is_wired(at) && !clashes(earlier, at, *level);
+            if let Some(at) = *input
+                && !usable(at)
+            {
+                log::error!("interrupt line {n}: input {at} of the PIC is taken; the line stays unused");
+                *input = Some(u8::MAX);
+            }
+        }
+        for n in 0..inputs.len() {
+            if let Some(&(None, level)) = inputs.get(n) {
+                let free = FREE.iter().find(|&&at| inputs.iter().all(|&(input, _)| input != Some(at)));
+                let shared = inputs.iter().find_map(|&(input, shares)| input.filter(|&at| level && shares && at < 16));
+                if let Some(place) = inputs.get_mut(n) {
+                    place.0 = free.copied().or(shared);
+                }
+            }
+        }
+        let line = |((input, level), wanted): ((Option<u8>, bool), &VmLine)| {
+            let input = input.filter(|&input| input < 16)?;
+            let (limit, state) = (wanted.limit, State::Armed);
+            Some(Line { input, level, limit, state, millisecond: 0, count: 0, told: false })
+        };
+        Self { lines: inputs.into_iter().zip(wanted).map(line).collect(), ..Self::default() }
+    }
+
+    /// The input of line `n`.
+    pub fn input(&self, n: usize) -> Option<u8> {
+        Some(self.lines.get(n)?.as_ref()?.input)
+    }
+
+    /// Sets the inputs of level lines to level, as the firmware of a PC would: at the start, and after a reset of the PIC.
+    /// Lines that the guest has not served by then are to be acknowledged: it will not do it any more.
+    pub fn reset(&mut self, pic: &mut Pic) -> u16 {
+        let mut waiting = 0;
+        let mut elcr = pic.elcr().read(0, Width::Word, Nanos::ZERO);
+        for (n, line) in self.each() {
+            if line.level {
+                elcr |= 1 << line.input;
+            }
+            if line.state != State::Armed {
+                waiting |= 1 << n;
+            }
+            line.state = State::Armed;
+        }
+        pic.elcr().write(0, Width::Word, elcr, Nanos::ZERO);
+        self.in_flight = 0;
+        waiting
+    }
+
+    /// The lines in `bits` interrupt.
+    pub fn raise(&mut self, bits: u16, now: Nanos, pic: &mut Pic) -> u16 {
+        // What the guest has ended before this was another service.
+        let mut acknowledge = self.settle(pic);
+        let (mut raised, mut throttled) = (0, 0);
+        let mut in_flight = self.in_flight;
+        for (n, line) in self.each().filter(|(n, _)| bits & 1 << n != 0) {
+            raised += 1;
+            throttled += u64::from(line.count(n, now));
+            if line.level {
+                line.state = State::Raised;
+                in_flight |= 1 << n;
+                pic.set_line(line.input, true);
+            } else {
+                pic.set_line(line.input, false);
+                pic.set_line(line.input, true);
+                acknowledge |= line.done(n);
+            }
+        }
+        self.in_flight = in_flight;
+        self.interrupts += raised;
+        self.throttled += throttled;
+        acknowledge
+    }
+
+    /// Whether the guest's next access to its PIC may matter to a line.
+    pub const fn in_flight(&self) -> bool {
+        self.in_flight != 0
+    }
+
+    /// Looks at what the guest has done to its PIC.
+    pub fn settle(&mut self, pic: &mut Pic) -> u16 {
+        let ended = pic.take_ended();
+        if self.in_flight == 0 {
+            return 0;
+        }
+        let mut acknowledge = 0;
+        let mut in_flight = 0;
+        for (n, line) in self.each() {
+            if line.state == State::Raised && ended & 1 << line.input != 0 {
+                line.state = State::Served;
+                pic.set_line(line.input, false);
+            }
+            if line.state == State::Served && !pic.masked(line.input) {
+                acknowledge |= line.done(n);
+            }
+            in_flight |= u16::from(matches!(line.state, State::Raised | State::Served)) << n;
+        }
+        self.in_flight = in_flight;
+        acknowledge
+    }
+
+    /// The next moment for [`expire`](Self::expire).
+    pub fn next_event(&self) -> Option<Nanos> {
+        let throttled = self.lines.iter().flatten().filter(|line| line.state == State::Throttled);
+        throttled.map(Line::end_of_millisecond).min()
+    }
+
+    /// Lets throttled lines interrupt again whose time has come.
+    pub fn expire(&mut self, now: Nanos) -> u16 {
+        let mut acknowledge = 0;
+        for (n, line) in self.each() {
+            if line.state == State::Throttled && line.end_of_millisecond() <= now {
+                line.state = State::Armed;
+                acknowledge |= 1 << n;
+            }
+        }
+        acknowledge
+    }
+
+    fn each(&mut self) -> impl Iterator<Item = (usize, &mut Line)> {
+        self.lines.iter_mut().enumerate().filter_map(|(n, line)| Some((n, line.as_mut()?)))
+    }
+}
+
+/// Whether one of `lines` has input `at` and cannot share it with another line: only levels can.
+fn clashes(lines: &[(Option<u8>, bool)], at: u8, level: bool) -> bool {
+    lines.iter().any(|&(input, shares)| input == Some(at) && !(shares && level))
+}
+
+impl Line {
+    /// Counts an interrupt; whether it is above the limit.
+    fn count(&mut self, n: usize, now: Nanos) -> bool {
+        let millisecond = now.0 / MILLISECOND;
+        if self.millisecond != millisecond {
+            (self.millisecond, self.count) = (millisecond, 0);
+        }
+        self.count = self.count.saturating_add(1);
+        let storms = self.storms();
+        if storms && !self.told {
+            self.told = true;
+            log::warn!("interrupt line {n} storms: it gets no more than {} interrupts a millisecond", self.limit);
+        }
+        storms
+    }
+
+    const fn storms(&self) -> bool {
+        self.limit != 0 && self.count > self.limit
+    }
+
+    /// Served: acknowledged now, or when the millisecond is over.
+    const fn done(&mut self, n: usize) -> u16 {
+        let storms = self.storms();
+        self.state = if storms { State::Throttled } else { State::Armed };
+        (!storms as u16) << n
+    }
+
+    fn end_of_millisecond(&self) -> Nanos {
+        Nanos::from_millis(self.millisecond.saturating_add(1))
+    }
+}
