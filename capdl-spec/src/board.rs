@@ -1,7 +1,9 @@
 //! Boards: the devices that the servers own, the interrupt lines they use, and how the machine is switched off.
 //! Sources: Intel 440FX and PIIX3 data sheets (ports, ISA interrupts as I/O APIC inputs); for `bochs` also its user
-//! manual (ports 0x402, 0xe9 and 0x8900). What lies on the PCI bus is for pci-server to find out, not for a table.
+//! manual (ports 0x402, 0xe9 and 0x8900). What lies on the PCI bus is for pci-server to find out, not for a table; just
+//! where firmware may have put it, and how its interrupts are wired, is here.
 
+use layout::config::Intx;
 use serde::{Deserialize, Deserializer, de::Error};
 use toml::Spanned;
 
@@ -28,6 +30,14 @@ pub struct Board {
     pub debug_ports: &'static [(u16, &'static str)],
     /// Most RAM that guests may have together, in bytes.
     pub guest_ram: u64,
+    /// Where INTA to INTD of PCI arrive.
+    pub intx: Intx,
+    /// Ports at which firmware places PCI functions, and those at which IDE controllers are by tradition.
+    pub pci_ports: &'static [PortRange],
+    /// Memory in which firmware places PCI functions: first and last byte.
+    pub pci_memory: (u64, u64),
+    /// Can cards be plugged in by a description?
+    pub emulated: bool,
 }
 
 /// A device of the board: its ports and its interrupt.
@@ -80,24 +90,51 @@ const PC: Board = Board {
     power_off: None,
     debug_ports: &[],
     guest_ram: 8 << 30,
+    intx: Intx::FirmwareLine,
+    pci_ports: &[
+        ports(0x170, 0x177),
+        ports(0x1f0, 0x1f7),
+        ports(0x376, 0x376),
+        ports(0x3f6, 0x3f6),
+        ports(0x1000, 0xffff),
+    ],
+    // From the end of RAM below 4 GiB, at its earliest, to the I/O APIC.
+    pci_memory: (0x8000_0000, 0xfebf_ffff),
+    emulated: false,
 };
 
 /// All boards.
-pub static BOARDS: [Board; 2] = [
+pub static BOARDS: [Board; 4] = [
     Board {
         name: "bochs",
         about: "Bochs, i440FX and PIIX3",
         power_off: Some((0x8900, b"Shutdown")),
         debug_ports: &[(0xe9, "text"), (0x402, "marks"), (0x8900, "stop")],
         guest_ram: 2 << 30,
+        // iodev/pci.cc of Bochs: the I/O APIC's inputs 16 to 19, by (device + pin - 2) & 3.
+        intx: Intx::Swizzle { base: 16, add: 2 },
+        emulated: true,
         ..PC
     },
+    Board { name: "q35", about: "QEMU, Q35 and ICH9", guest_ram: 2 << 30, emulated: true, ..PC },
+    Board { name: "cma34cr", about: "RTD CMA34CR, a single board computer", ..PC },
     PC,
 ];
 
-static NAMES: [&str; 2] = [BOARDS[0].name, BOARDS[1].name];
+static NAMES: [&str; 4] = [BOARDS[0].name, BOARDS[1].name, BOARDS[2].name, BOARDS[3].name];
 
 impl Board {
+    /// The devices that servers own.
+    pub fn owned(&self) -> [(PortRange, &'static str); 5] {
+        [
+            (self.uart.ports, "UART"),
+            (self.pit.ports, "8254 timer"),
+            (self.gate, "8254 gate"),
+            (self.rtc.ports, "RTC and CMOS"),
+            (self.pci, "PCI configuration"),
+        ]
+    }
+
     /// The board of this name.
     pub fn find(name: &str) -> Option<&'static Board> {
         BOARDS.iter().find(|board| board.name == name)

@@ -12,7 +12,7 @@ use crate::{
     board::PortRange,
     bundle::{Blobs, PAGE},
     parts::Part,
-    spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Object, PageSize, Rights, Spec},
+    spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Object, PageSize, Process, Rights, Spec},
 };
 
 /// What every process has, and what is given out next in it.
@@ -69,8 +69,7 @@ impl Builder {
         let stack = self.frames(format!("{name}.stack"), window::STACK_BYTES, Fill::Zero);
         self.map(vspace, stack, window::STACK_TOP - window::STACK_BYTES, Rights::READ_WRITE);
         let events = part.is_signalled().then(|| self.object(format!("{name}.events"), Kind::Notification));
-        let scratch = Kind::CNode { bits: layout::ROOT_BITS };
-        let scratch = part.holds_scratch().then(|| self.object(format!("{name}.scratch"), scratch));
+        let scratch = part.scratch_bits().map(|bits| self.object(format!("{name}.scratch"), Kind::CNode { bits }));
         self.domains.push(Domain { name, tcb, cspace, vspace, ipc_buffer, events, windows: 0, signals: 0, ports: 0 });
         if let Some(events) = events {
             self.cap(number, slot::EVENTS, events, Rights::READ, 0);
@@ -134,6 +133,9 @@ impl Builder {
         let mut needed = BTreeSet::new();
         for mapping in &self.spec.mappings {
             let Some(Kind::Frames { size, pages, .. }) = self.spec.kind(mapping.frames) else { continue };
+            if self.spec.is_io_space(mapping.space) {
+                continue; // root-task adds those: how many levels there are is the IOMMU's to say
+            }
             let end = mapping.at + (u64::from(*pages) << size.bits());
             for &level in size.levels() {
                 let first = mapping.at >> level.bits() << level.bits();
@@ -184,12 +186,26 @@ impl Spec {
         self.objects.get(id.0 as usize).map_or("", |object| &object.name)
     }
 
-    /// The processes in whose VSpace, or in whose guest's EPT, something is mapped.
+    /// The process whose VSpace, guest's EPT or device's I/O address space this is; the last go by their names.
+    pub fn owner_of(&self, space: Id) -> &str {
+        let named = |process: &Process| {
+            let name = self.name(space).strip_prefix(process.name.as_str());
+            self.is_io_space(space) && name.is_some_and(|rest| rest.starts_with('.'))
+        };
+        let owner = self.processes.iter().find(|process| process.owns_space(space) || named(process));
+        owner.map_or("nobody", |process| process.name.as_str())
+    }
+
+    /// Is it a device's?
+    pub fn is_io_space(&self, space: Id) -> bool {
+        matches!(self.kind(space), Some(Kind::IoSpace { .. }))
+    }
+
+    /// The processes in whose VSpace, in whose guest's EPT or for whose devices something is mapped.
     pub fn owners(&self, frames: Id) -> Vec<&str> {
         let mut owners = Vec::new();
         for mapping in self.mappings.iter().filter(|mapping| mapping.frames == frames) {
-            let owner = self.processes.iter().find(|process| process.owns_space(mapping.space));
-            let name = owner.map_or("nobody", |process| process.name.as_str());
+            let name = self.owner_of(mapping.space);
             if !owners.contains(&name) {
                 owners.push(name);
             }
@@ -198,7 +214,7 @@ impl Spec {
     }
 }
 
-impl crate::spec::Process {
+impl Process {
     /// Is this its VSpace, or the EPT of its guest?
     pub fn owns_space(&self, space: Id) -> bool {
         self.vspace == space || self.guest.is_some_and(|(_, ept)| ept == space)

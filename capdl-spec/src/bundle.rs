@@ -20,6 +20,11 @@ pub struct Bundle {
 pub(crate) struct Blobs(Vec<u8>);
 
 impl Blobs {
+    /// Bytes so far.
+    pub fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
     /// Adds a blob on a page boundary and gives its offset.
     pub fn add(&mut self, bytes: &[u8]) -> u64 {
         let at = self.0.len();

@@ -12,10 +12,11 @@ use crate::{
     builder::Builder,
     bundle::{Bundle, PAGE},
     elf::{self, ElfError},
-    laws,
+    laws, memory,
     parts::{Part, Role, Service},
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
     system::System,
+    windows,
     wire::Wiring,
 };
 
@@ -76,6 +77,15 @@ pub enum CompileError {
         /// What it needs at least.
         need: u64,
     },
+    /// Guest memory with a place of its own is where root-task would lie.
+    #[error("programs and images have {bundle} bytes and reach into the memory at {at:#x} that devices use directly")]
+    #[diagnostic(help("make the kernel or the initrd smaller, or put files on the disk"))]
+    Crowded {
+        /// Where the memory begins.
+        at: u64,
+        /// Bytes that root-task carries.
+        bundle: u64,
+    },
     /// `checks` refuses these in descriptions.
     #[error("`{0}` is too long")]
     TooLong(String),
@@ -109,7 +119,11 @@ pub fn compile(system: &System, binaries: &dyn Binaries) -> Result<Bundle, Compi
     let mut build = wiring.build;
     load(system, &parts, binaries, &mut build, processes)?;
     board(system, &mut build);
+    build.spec.windows = windows::windows(system, &build.spec);
     build.paging();
+    if let Some((placed, bundle)) = memory::under_root_task(system, &build) {
+        return Err(CompileError::Crowded { at: placed.paddr, bundle });
+    }
     if let Some(breach) = laws::breaches(&build.spec).pop() {
         return Err(CompileError::Unlawful { law: breach.law, by: breach.by });
     }
@@ -130,10 +144,11 @@ pub fn plan(system: &System) -> Result<Spec, CompileError> {
     Ok(compile(system, &Nothing)?.spec)
 }
 
-/// What a process still lacks after wiring: its configuration, encoded, and its guest.
+/// What a process still lacks after wiring: its configuration, encoded, its guest, and who hears that it was stopped.
 struct Wired {
     config: Vec<u8>,
     guest: Option<(Id, Id)>,
+    on_stop: Option<(Id, u64)>,
 }
 
 fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
@@ -153,17 +168,20 @@ fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
             Role::Server(Service::Serial) => plain(&())?,
             Role::Server(Service::Pci) => plain(&pci)?,
             Role::Server(Service::File) => plain(&file)?,
-            Role::Component(n) => plain(&wiring.component(n, buffer(number))?)?,
+            Role::Component(n) => plain(&wiring.component(number, n, buffer(number))?)?,
             Role::Vmm(n) => vmm(wiring, number, n, buffer(number), &mut serial)?,
         });
     }
+    for (number, one) in wired.iter_mut().enumerate() {
+        one.on_stop = wiring.on_stop(number);
+    }
     // Last, because every VM adds its console to it.
-    wired[Service::Serial as usize] = plain(&serial)?;
+    wired[Service::Serial as usize].config = encode(&serial)?;
     Ok(wired)
 }
 
 fn plain(config: &impl Serialize) -> Result<Wired, CompileError> {
-    Ok(Wired { config: encode(config)?, guest: None })
+    Ok(Wired { config: encode(config)?, guest: None, on_stop: None })
 }
 
 fn vmm(
@@ -176,8 +194,8 @@ fn vmm(
     let files = buffer.unwrap_or(Window { at: 0, len: 0 });
     let config = wiring.vmm(process, vm, files, serial)?;
     elf::guest_fits(wiring.system, vm, wiring.binaries)?;
-    let guest = wiring.guest(process, config.ram);
-    Ok(Wired { config: encode(&config)?, guest: Some(guest) })
+    let guest = wiring.guest(process, vm);
+    Ok(Wired { config: encode(&config)?, guest: Some(guest), on_stop: None })
 }
 
 /// A configuration as its process finds it: length, then postcard.
@@ -213,7 +231,7 @@ fn load(
         let fill = Fill::Copy { offset: build.blobs.add(&wired.config), len, skip: 0 };
         let config = build.frames(format!("{}.config", part.name), len, fill);
         build.map(build.domains[number].vspace, config, window::CONFIG, Rights::READ);
-        let process = process(system, part, number, build, entry, wired.guest);
+        let process = process(system, part, number, build, entry, wired);
         build.spec.processes.push(process);
     }
     Ok(())
@@ -246,14 +264,7 @@ fn place(number: usize, loaded: &Loaded, build: &mut Builder) -> u64 {
     loaded.entry
 }
 
-fn process(
-    system: &System,
-    part: &Part,
-    number: usize,
-    build: &Builder,
-    entry: u64,
-    guest: Option<(Id, Id)>,
-) -> Process {
+fn process(system: &System, part: &Part, number: usize, build: &Builder, entry: u64, wired: Wired) -> Process {
     let domain = &build.domains[number];
     let on_fault = system.policy.on_fault.iter().find(|(name, _)| *name.get_ref() == part.name);
     Process {
@@ -265,12 +276,12 @@ fn process(
         ipc_buffer: domain.ipc_buffer,
         ipc_buffer_at: window::IPC_BUFFER,
         events: domain.events,
-        guest,
+        guest: wired.guest,
         entry,
         stack: window::STACK_TOP,
         priority: part.priority,
         on_fault: on_fault.map(|(_, policy)| *policy).unwrap_or_default(),
-        on_stop: None,
+        on_stop: wired.on_stop,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod pins;
 
+use layout::config::Dma;
 use pins::{Pin, place, server_width};
 
 use crate::{
@@ -11,9 +12,9 @@ use crate::{
     canvas::{Anchor, Area, Canvas, Font, Heads, Stroke},
     map::plural,
     parts::{Part, ROOT_PRIORITY, Role, Service},
+    passthrough::{self, functions},
     spec::{Id, Kind, Spec},
     system::System,
-    wire,
 };
 
 const MARGIN: f64 = 40.0;
@@ -121,7 +122,9 @@ impl<'a> Drawing<'a> {
             place(&mut pins, service, x, w);
             x += w + GAP * stretch;
         }
-        self.irq = Area { x: self.row.right() + GAP, y: y + BOX_H + 52.0, w: 190.0, h: 112.0 };
+        let devices = self.parts[Service::Pci as usize].devices;
+        self.irq =
+            Area { x: self.row.right() + GAP, y: y + BOX_H + 52.0, w: 190.0, h: if devices { 130.0 } else { 112.0 } };
         place(&mut pins, Service::Irq, self.irq.x, self.irq.w);
         self.pin_count = pins.len();
         self.pins = pins;
@@ -197,7 +200,7 @@ impl<'a> Drawing<'a> {
             self.canvas.text(exits - 9.0, y, Anchor::End, green, "VM exits");
             self.canvas.text(ram + 10.0, y, Anchor::Start, green, &format!("RAM {}", vm.memory.get_ref()));
             self.canvas.rect(area, 14.0, GUEST.1, GUEST.0);
-            let names: Vec<String> = vm.images().map(|(origin, _)| origin.base_name()).collect();
+            let names: Vec<String> = self.system.images_of(n).iter().map(|(origin, _)| origin.base_name()).collect();
             self.canvas.text(area.middle(), area.y + 28.0, Anchor::Middle, NAME, vm.name.get_ref());
             self.canvas.text(area.middle(), area.y + 48.0, Anchor::Middle, SMALL, "virtual machine, behind an EPT");
             for (line, (word, name)) in ["kernel", "initrd"].iter().zip(&names).enumerate() {
@@ -215,15 +218,33 @@ impl<'a> Drawing<'a> {
                 Role::Component(_) => format!("component, priority {}", part.priority),
                 _ => format!("vmm-server, priority {}", part.priority),
             };
-            let ports = self.ports_of(self.spec.processes[client].cspace);
-            if !ports.is_empty() {
-                let ports: Vec<String> = ports.iter().map(PortRange::to_string).collect();
-                let ports = format!("direct ports {}", ports.join(", "));
-                self.canvas.text(area.middle(), area.y + 69.0, Anchor::Middle, SMALL, &ports);
+            let reach = self.reach(client);
+            if !reach.is_empty() {
+                self.canvas.text(area.middle(), area.y + 69.0, Anchor::Middle, SMALL, &reach);
             }
             self.canvas.text(area.middle(), area.y + 34.0, Anchor::Middle, NAME, &part.name);
             self.canvas.text(area.middle(), area.y + 54.0, Anchor::Middle, SMALL, &about);
         }
+    }
+
+    /// What of the board a client reaches: ports by capability, and functions with what they may do to memory.
+    fn reach(&self, client: usize) -> String {
+        let ports = self.ports_of(self.spec.processes[client].cspace);
+        let mut reach: Vec<String> = ports.iter().map(|range| format!("direct port {range}")).collect();
+        let owner = passthrough::owners(self.system).find(|(process, _)| *process == client);
+        for ports in owner.iter().flat_map(|(_, owner)| owner.devices.ports_of(None)) {
+            let (first, last) = ports.range();
+            reach.push(format!("port {}", PortRange { first, last }));
+        }
+        reach.extend(functions(self.system).filter(|function| function.process == client).map(|function| {
+            let dma = match function.dma() {
+                Dma::No => "no DMA",
+                Dma::Trusted => "DMA trusted",
+                Dma::Domain => "DMA by IOMMU",
+            };
+            format!("{} ({dma})", function.device.address)
+        }));
+        reach.join(", ")
     }
 
     fn server_area(&self, service: Service) -> Area {
@@ -265,6 +286,11 @@ impl<'a> Drawing<'a> {
                 let (x, y) = (area.right() - 22.0 - 22.0 * k as f64, place + 24.0 * k as f64);
                 self.canvas.path(&[(x, area.bottom()), (x, y), (self.irq.x, y)], stroke, heads, colour);
             }
+        }
+        if self.parts[Service::Pci as usize].devices {
+            let (pci, y) = (self.server_area(Service::Pci), self.irq.bottom() - 10.0);
+            let x = pci.right() - 22.0;
+            self.canvas.path(&[(x, pci.bottom()), (x, y), (self.irq.x, y)], Stroke::Call, Heads::END, colour);
         }
         let (x, y, font) =
             (self.server_area(Service::Serial).right() + 14.0, self.irq.y + 70.0, Font { fill: colour, ..SMALL });
@@ -309,8 +335,11 @@ impl<'a> Drawing<'a> {
         let apic = Area { x: self.irq.x, y: chips, w: self.irq.w, h: 74.0 };
         let (x, colour) = (apic.middle(), colours(Service::Irq).0);
         self.canvas.path(&[(x, self.irq.bottom()), (x, apic.y)], Stroke::Wire, Heads::START, colour);
-        let lines = wire::lines(self.system);
-        let pins: Vec<String> = lines.iter().map(|(name, _, source)| format!("{name} pin {}", source.pin)).collect();
+        let mut pins: Vec<String> = Vec::new();
+        for line in passthrough::lines(self.system) {
+            let pin = line.route.map(|route| format!("{} pin {}", line.name, route.pin));
+            pins.extend(pin.filter(|pin| !pins.contains(pin)));
+        }
         self.chip(apic, "I/O APIC", &pins.join(", "));
         chips + 74.0
     }
@@ -328,6 +357,11 @@ impl<'a> Drawing<'a> {
             self.canvas.path(&[(x, area.bottom()), (x, y)], Stroke::Wire, Heads::END, colour);
             let name = self.device_name(range);
             self.chip(chip, name, &range.to_string());
+        }
+        let functions = functions(self.system).count();
+        if service == Service::Pci && functions > 0 {
+            let text = format!("and {} on the bus", plural(functions, "function"));
+            self.canvas.text(area.middle(), y + 92.0, Anchor::Middle, SMALL, &text);
         }
     }
 
@@ -386,7 +420,9 @@ impl<'a> Drawing<'a> {
         }
         let all = "Not drawn, because every process has it: an endpoint of root-task for faults and notices; and a 4 KiB log \
                    ring with a doorbell, shared with serial-server.";
-        self.canvas.text(MARGIN, y + 40.0, Anchor::Start, SMALL, all);
+        let alarms = " Nor the alarms of irq-server at timer-server, and what pci-server hears of root-task.";
+        let all = format!("{all}{}", if self.parts[Service::Pci as usize].devices { alarms } else { "" });
+        self.canvas.text(MARGIN, y + 40.0, Anchor::Start, SMALL, &all);
         y + 66.0
     }
 }

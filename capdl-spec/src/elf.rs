@@ -7,6 +7,7 @@ use object::{Endianness, elf, read::elf::FileHeader, read::elf::ProgramHeader};
 use crate::{
     bundle::PAGE,
     compile::{Binaries, CompileError},
+    passthrough,
     system::System,
 };
 
@@ -86,13 +87,15 @@ fn check(segment: &Segment, before: Option<&Segment>) -> Result<(), ElfError> {
 /// Do the VM's kernel and initrd fit in its memory? Of a vmlinux, the highest address it loads to or clears counts; a
 /// bzImage says the like in its header, which the vmm-server reads.
 pub(crate) fn guest_fits(system: &System, vm: usize, binaries: &dyn Binaries) -> Result<(), CompileError> {
-    let vm = &system.vms[vm];
     let images = system.images();
-    let mut sizes = vm.images().map(|key| {
+    let mut sizes = system.images_of(vm).into_iter().map(|key| {
         let image = system.image_index(key.0, key.1).and_then(|n| binaries.image(&images[n].name));
         image.unwrap_or_default()
     });
-    let kernel = sizes.next().map_or(0, |kernel| vmlinux_end(kernel).unwrap_or(kernel.len() as u64));
+    let ram_at = passthrough::placed_at(system, vm).unwrap_or(0);
+    let vm = &system.vms[vm];
+    let end = |kernel| vmlinux_end(kernel).map(|end| end.saturating_sub(ram_at)).unwrap_or(kernel.len() as u64);
+    let kernel = sizes.next().map_or(0, end);
     let need = kernel + sizes.map(|initrd| initrd.len() as u64).sum::<u64>();
     let memory = *vm.memory.get_ref();
     if need > memory.0 {

@@ -16,10 +16,18 @@ pub struct Breach {
     pub by: String,
 }
 
+mod devices;
+
+use devices::{
+    a_function_has_one_io_address_space, an_ept_is_held_with_spare_paging_structures_only,
+    an_io_address_space_is_no_other_owners, device_windows_are_apart_from_what_others_own, has_windows,
+    ram_at_physical_addresses_does_not_overlap,
+};
+
 type Law = fn(&Spec) -> Result<(), String>;
 
 /// All laws.
-const LAWS: [(&str, Law); 17] = [
+const LAWS: [(&str, Law); 22] = [
     ("names are unique", names_are_unique),
     ("every id names an object", every_id_names_an_object),
     ("a slot holds one capability", a_slot_holds_one_capability),
@@ -32,6 +40,11 @@ const LAWS: [(&str, Law); 17] = [
     ("badges are unique", badges_are_unique),
     ("events are single bits", events_are_single_bits),
     ("no port has two owners", no_port_has_two_owners),
+    ("device windows are apart from what others own", device_windows_are_apart_from_what_others_own),
+    ("an EPT is held with spare paging structures only", an_ept_is_held_with_spare_paging_structures_only),
+    ("RAM at physical addresses does not overlap", ram_at_physical_addresses_does_not_overlap),
+    ("a function has one I/O address space", a_function_has_one_io_address_space),
+    ("an I/O address space is no other owner's", an_io_address_space_is_no_other_owners),
     ("IRQControl has one owner", irq_control_has_one_owner),
     ("windows do not overlap", windows_do_not_overlap),
     ("frames are shared by name only", frames_are_shared_by_name_only),
@@ -69,6 +82,7 @@ fn every_id_names_an_object(spec: &Spec) -> Result<(), String> {
     ids.push(spec.supervisor);
     ids.extend(spec.power_off.iter().map(|switch| switch.ports));
     ids.extend(spec.console.iter().map(|console| console.ports));
+    ids.extend(spec.processes.iter().flat_map(|process| process.on_stop).map(|(events, _)| events));
     ids.into_iter().try_for_each(|id| unless(spec.kind(id).is_some(), || format!("{id:?}")))
 }
 
@@ -100,6 +114,8 @@ fn capabilities_are_of_kinds_that_processes_may_hold(spec: &Spec) -> Result<(), 
                     | Kind::Notification
                     | Kind::CNode { .. }
                     | Kind::Vcpu
+                    | Kind::Ept
+                    | Kind::SparePaging { .. }
                     | Kind::IoPorts { .. }
                     | Kind::IrqControl
             )
@@ -135,7 +151,8 @@ fn root_task_tells_processes_apart(spec: &Spec) -> Result<(), String> {
         let held = spec.caps.iter().filter(|cap| cap.cnode == process.cspace && cap.object == spec.supervisor);
         let mut held: Vec<_> = held.map(|cap| (cap.slot, cap.badge, cap.rights)).collect();
         held.sort_by_key(|(slot, ..)| *slot);
-        let notices = (slot::SUPERVISOR.0.into(), number, Rights::WRITE);
+        let rights = if has_windows(spec, number - 1) { Rights::CALL } else { Rights::WRITE };
+        let notices = (slot::SUPERVISOR.0.into(), number, rights);
         let faults = (slot::FAULT.0.into(), number | FAULT_BIT, Rights::CALL);
         unless(held == [notices, faults], || process.name.clone())?;
     }
@@ -262,6 +279,9 @@ fn paging_structures_are_those_that_the_mappings_need(spec: &Spec) -> Result<(),
     let mut needed = BTreeSet::new();
     for mapping in &spec.mappings {
         let Some(Kind::Frames { size, pages, .. }) = spec.kind(mapping.frames) else { continue };
+        if spec.is_io_space(mapping.space) {
+            continue;
+        }
         for page in 0..u64::from(*pages) {
             let at = mapping.at + (page << size.bits());
             needed.extend(size.levels().iter().map(|&level| (mapping.space, level, base(at, level))));

@@ -5,11 +5,11 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `system`, `emulator` | what a user writes, typed |
+//! | `system`, `devices`, `emulator` | what a user writes, typed |
 //! | `board`, `guest` | what the tables know: boards, and images that need no path |
 //! | `checks` | laws that a description may break, each with its remedy (`mistake`) |
-//! | `parts` | who there is, and whom they call |
-//! | `compile`, `wire`, `builder`, `elf`, `bundle` | the parts as kernel objects, capabilities and mappings |
+//! | `parts`, `passthrough` | who there is, and whom they call; who has which device and interrupt |
+//! | `compile`, `wire`, `memory`, `windows`, `builder`, `elf`, `bundle` | the parts as kernel objects, capabilities and mappings |
 //! | `laws` | laws that every compiled specification keeps |
 //! | `map`, `draw` | the specification for people: as text, as a picture |
 #![cfg_attr(not(feature = "host"), no_std)]
@@ -32,6 +32,8 @@ mod checks;
 #[cfg(feature = "host")]
 pub mod compile;
 #[cfg(feature = "host")]
+pub mod devices;
+#[cfg(feature = "host")]
 pub mod draw;
 #[cfg(feature = "host")]
 mod elf;
@@ -46,10 +48,16 @@ pub mod laws;
 #[cfg(feature = "host")]
 pub mod map;
 #[cfg(feature = "host")]
+mod memory;
+#[cfg(feature = "host")]
 pub mod mistake;
 #[cfg(feature = "host")]
 pub mod parts;
 #[cfg(feature = "host")]
+mod passthrough;
+#[cfg(feature = "host")]
 pub mod system;
+#[cfg(feature = "host")]
+mod windows;
 #[cfg(feature = "host")]
 mod wire;

@@ -1,16 +1,18 @@
 //! The map: a compiled system as text for people, one block per process. It is committed beside each description, so that
 //! a change of authority shows in review; therefore it leaves out what depends on the programs and images alone.
 
+mod devices;
+
 use core::fmt::{self, Write};
 
 use layout::{FAULT_BIT, client_of, event, window};
 
 use crate::{
     board::PortRange,
+    guest::Form,
     parts::{Part, ROOT_PRIORITY, Role, Service},
     spec::{CapEntry, Id, Kind, Mapping, OnFault, Process, Rights, Spec, WhenOff},
     system::{Bytes, System},
-    wire,
 };
 
 /// The map of a system; `spec` is what [`crate::compile::compile`] or [`crate::compile::plan`] made of it.
@@ -37,12 +39,15 @@ struct Window {
 impl Map<'_> {
     fn write(&self, out: &mut String) -> fmt::Result {
         self.head(out)?;
-        for (process, part) in self.spec.processes.iter().zip(&self.parts) {
+        for (number, (process, part)) in self.spec.processes.iter().zip(&self.parts).enumerate() {
             writeln!(out, "\n{}", process.name)?;
             writeln!(out, "  priority {}, on a fault: {}", process.priority, on_fault(process.on_fault))?;
             self.capabilities(out, process)?;
             self.memory(out, process, part)?;
-            self.interrupts(out, part)?;
+            devices::io_spaces(self, out, process)?;
+            devices::passed_through(self, out, number)?;
+            devices::interrupts(self, out, number)?;
+            devices::at_root_task(self, out, number, process)?;
         }
         self.root_task(out)?;
         self.summary(out)
@@ -52,13 +57,17 @@ impl Map<'_> {
         let board = self.system.board();
         let (vms, processes) = (plural(self.system.vms.len(), "VM"), plural(self.parts.len(), "process"));
         writeln!(out, "{}: {vms}, {processes}, on {}", self.system.name, board.about)?;
-        for vm in &self.system.vms {
+        for (number, vm) in self.system.vms.iter().enumerate() {
             writeln!(out, "\n  VM {}: {}", vm.name.get_ref(), vm.memory.get_ref())?;
-            let words = vm.images().zip(["kernel", "initrd"]);
+            let words = self.system.images_of(number).into_iter().zip(["kernel", "initrd"]);
             let images = self.system.images();
             for (key, word) in words {
                 let name = self.system.image_index(key.0, key.1).map_or("", |n| images[n].name.as_str());
-                writeln!(out, "    {word}  {name}")?;
+                let moved = match key.1 {
+                    Form::Relocated { at } => format!(", moved to {at:#x}"),
+                    Form::AsIs | Form::Decompressed => String::new(),
+                };
+                writeln!(out, "    {word}  {name}{moved}")?;
             }
             writeln!(out, "    cmdline {}", vm.cmdline())?;
         }
@@ -84,6 +93,9 @@ impl Map<'_> {
                 format!("receive{replies}")
             }
             Some(Kind::Endpoint) if cap.badge & FAULT_BIT != 0 => format!("faults, badge {:#x}", cap.badge),
+            Some(Kind::Endpoint) if cap.object == self.spec.supervisor && cap.rights.grant => {
+                format!("call, badge {:#x}", cap.badge)
+            }
             Some(Kind::Endpoint) => match client_of(cap.badge) {
                 Some(client) => format!("call as client {client}, badge {:#x}", cap.badge),
                 None => format!("send, badge {:#x}", cap.badge),
@@ -92,6 +104,8 @@ impl Map<'_> {
             Some(Kind::Notification) => format!("signal {}, badge {:#x}", self.event(cap), cap.badge),
             Some(Kind::CNode { bits }) => format!("{} slots, to derive and receive capabilities", 1 << bits),
             Some(Kind::Vcpu) => "run the guest".into(),
+            Some(Kind::Ept) => "map device memory for the guest".into(),
+            Some(Kind::SparePaging { .. }) => "for device memory".into(),
             Some(Kind::IoPorts { .. }) => format!("read and write: {}", self.device(cap.object)),
             Some(Kind::IrqControl) => "create interrupt handlers".into(),
             _ => String::new(),
@@ -101,13 +115,17 @@ impl Map<'_> {
     /// What a signal tells its receiver.
     fn event(&self, cap: &CapEntry) -> String {
         let receiver = self.spec.processes.iter().position(|process| process.events == Some(cap.object));
-        let serial = receiver == Some(Service::Serial as usize);
+        let is = |service: Service| receiver == Some(service as usize);
+        let bit = cap.badge.trailing_zeros();
         match cap.badge {
             event::INTERRUPT => "interrupt".into(),
             event::TIMER => "deadline".into(),
-            ring if serial => format!("ring {}", ring.trailing_zeros()),
+            event::ALARM if is(Service::Timer) => "alarm".into(),
+            _ if is(Service::Serial) => format!("ring {bit}"),
+            _ if is(Service::Irq) => format!("shared line {bit}"),
             event::CONSOLE => "console input".into(),
-            line => format!("bit {}", line.trailing_zeros()),
+            line if line >= event::line(0) => format!("interrupt, its line {}", bit - event::line(0).trailing_zeros()),
+            _ => format!("bit {bit}"),
         }
     }
 
@@ -116,13 +134,7 @@ impl Map<'_> {
         let Some(&Kind::IoPorts { first, last }) = self.spec.kind(ports) else { return String::new() };
         let range = PortRange { first, last };
         let board = self.system.board();
-        let known = [
-            (board.uart.ports, "UART"),
-            (board.pit.ports, "8254 timer"),
-            (board.gate, "8254 gate"),
-            (board.rtc.ports, "RTC and CMOS"),
-            (board.pci, "PCI configuration"),
-        ];
+        let known = board.owned();
         let debug =
             board.debug_ports.iter().find(|(port, _)| *port == first).map(|(_, what)| format!("emulator: {what}"));
         let device = known.iter().find(|(ports, _)| *ports == range).map(|(_, name)| name.to_string());
@@ -176,20 +188,6 @@ impl Map<'_> {
         }
     }
 
-    fn interrupts(&self, out: &mut String, part: &Part) -> fmt::Result {
-        for (number, (name, owner, source)) in wire::lines(self.system).into_iter().enumerate() {
-            if part.role == Role::Server(owner) {
-                writeln!(out, "  interrupts")?;
-                writeln!(
-                    out,
-                    "    line {number} {name}: I/O APIC {} pin {}, edge, active high",
-                    source.ioapic, source.pin
-                )?;
-            }
-        }
-        Ok(())
-    }
-
     fn root_task(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\nroot-task")?;
         writeln!(out, "  priority {ROOT_PRIORITY}; builds all of the above, then receives faults and notices")?;
@@ -229,7 +227,7 @@ impl Map<'_> {
 
     fn counts(&self) -> Vec<(&'static str, usize)> {
         let count = |is: fn(&Kind) -> bool| self.spec.objects.iter().filter(|object| is(&object.kind)).count();
-        vec![
+        [
             ("endpoints", count(|kind| *kind == Kind::Endpoint)),
             ("notifications", count(|kind| *kind == Kind::Notification)),
             ("CNodes", count(|kind| matches!(kind, Kind::CNode { .. }))),
@@ -237,7 +235,12 @@ impl Map<'_> {
             ("VSpaces", count(|kind| *kind == Kind::VSpace)),
             ("VCPUs, and as many EPTs", count(|kind| *kind == Kind::Vcpu)),
             ("port ranges", count(|kind| matches!(kind, Kind::IoPorts { .. }))),
+            ("I/O address spaces", count(|kind| matches!(kind, Kind::IoSpace { .. }))),
+            ("spare paging structures", count(|kind| matches!(kind, Kind::SparePaging { .. }))),
         ]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .collect()
     }
 
     /// Bytes of the guests' memory, of stacks, buffers and configurations.

@@ -4,7 +4,7 @@
 use layout::{Slot, slot};
 use serde::Deserialize;
 
-use crate::system::System;
+use crate::system::{Component, System};
 
 /// A server that others call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -44,6 +44,8 @@ pub struct Part {
     pub priority: u8,
     /// Servers that it calls.
     pub calls: Vec<Service>,
+    /// Are devices passed through to it, or, for a server, to anyone?
+    pub devices: bool,
 }
 
 /// root-task's priority: the one that the kernel gives the initial thread, above everyone.
@@ -101,13 +103,15 @@ impl Service {
 }
 
 impl Part {
-    fn server(service: Service) -> Part {
+    fn server(service: Service, devices: bool) -> Part {
         let calls = match service {
             Service::Timer => [Service::Irq].to_vec(),
             Service::Serial => [Service::Irq, Service::Timer].to_vec(),
+            Service::Pci if devices => [Service::Irq].to_vec(),
             Service::Irq | Service::Pci | Service::File => Vec::new(),
         };
-        Part { name: service.server().to_string(), role: Role::Server(service), priority: service.priority(), calls }
+        let (role, priority) = (Role::Server(service), service.priority());
+        Part { name: service.server().to_string(), role, priority, calls, devices }
     }
 
     /// May it call this server?
@@ -115,32 +119,57 @@ impl Part {
         self.calls.contains(&service)
     }
 
-    /// Does a server signal it, so that its thread needs a notification?
+    /// Does anyone signal it, so that its thread needs a notification? irq-server and pci-server hear of devices: of shared
+    /// interrupts, and of clients that were stopped.
     pub fn is_signalled(&self) -> bool {
-        self.role == Role::Server(Service::Serial) || self.calls(Service::Timer) || self.calls(Service::Irq)
+        let hears = self.devices && self.role == Role::Server(Service::Irq);
+        hears || self.role == Role::Server(Service::Serial) || self.calls(Service::Timer) || self.calls(Service::Irq)
     }
 
-    /// Does it derive or receive capabilities, so that it needs a scratch CNode?
-    pub fn holds_scratch(&self) -> bool {
-        matches!(self.role, Role::Server(Service::Irq) | Role::Vmm(_)) || self.calls(Service::Irq)
+    /// Does it derive or receive capabilities, so that it needs a scratch CNode? log2 of its slots: those of devices are
+    /// many, one a page of memory.
+    pub fn scratch_bits(&self) -> Option<u8> {
+        let few = matches!(self.role, Role::Server(Service::Irq) | Role::Vmm(_)) || self.calls(Service::Irq);
+        let many = self.devices && !matches!(self.role, Role::Server(Service::Irq | Service::Timer | Service::Serial));
+        match (few, many) {
+            (true, true) => Some(layout::SCRATCH_BITS),
+            (true, false) => Some(layout::ROOT_BITS),
+            (false, _) => None,
+        }
+    }
+}
+
+impl Component {
+    /// Servers that it calls: those of its description, and those that it has its devices from.
+    pub fn calls(&self) -> Vec<Service> {
+        let mut calls: Vec<Service> = self.services.iter().map(|service| *service.get_ref()).collect();
+        let of_devices = if self.devices().any() { [Service::Irq, Service::Pci].as_slice() } else { &[] };
+        calls.extend(of_devices.iter().filter(|service| !self.services.iter().any(|s| s.get_ref() == *service)));
+        calls
     }
 }
 
 impl System {
     /// All processes, in the order in which they are started. A server's clients are numbered in this order.
     pub fn parts(&self) -> Vec<Part> {
-        let servers = Service::ALL.into_iter().map(Part::server);
+        let any = self.owners().any(|owner| owner.devices.any());
+        let servers = Service::ALL.into_iter().map(|service| Part::server(service, any));
         let vmms = self.vms.iter().enumerate().map(|(n, vm)| Part {
             name: format!("vmm-{}", vm.name.get_ref()),
             role: Role::Vmm(n),
             priority: VMM_PRIORITY,
-            calls: [Service::Timer, Service::Serial, Service::Pci, Service::File].to_vec(),
+            calls: {
+                let irq = vm.devices().any().then_some(Service::Irq);
+                [Service::Timer, Service::Serial, Service::Pci, Service::File].into_iter().chain(irq).collect()
+            },
+            devices: vm.devices().any(),
         });
         let components = self.components.iter().enumerate().map(|(n, component)| Part {
             name: component.name.get_ref().clone(),
             role: Role::Component(n),
             priority: *component.priority.get_ref(),
-            calls: component.services.iter().map(|service| *service.get_ref()).collect(),
+            calls: component.calls(),
+            devices: component.devices().any(),
         });
         servers.chain(vmms).chain(components).collect()
     }

@@ -1,7 +1,6 @@
 //! What a user writes: VMs, components of the user's own, and policies. Everything else (servers, endpoints, badges,
 //! addresses) follows from it. Parsing refuses what is not of the right form; `checks` refuses what makes no sense.
-//!
-//! Passthrough (`ioports`, `pci_devices`, `irqs`, `pci_devices_iospace`) will be further fields of [`Vm`].
+//! The fields for passthrough are in `devices`.
 
 use std::{
     collections::BTreeMap,
@@ -13,9 +12,11 @@ use toml::Spanned;
 
 use crate::{
     board::{self, Board},
+    devices::{Flag, IoPorts, Irq, PciDevice},
     emulator::Emulator,
     guest::{Form, Image, Origin},
     parts::Service,
+    passthrough,
     spec::{OnFault, WhenOff},
 };
 
@@ -84,6 +85,17 @@ pub struct Vm {
     /// May the VM's process list the machine's PCI functions?
     #[serde(default)]
     pub pci_enumerate: bool,
+    /// Ports passed through to it.
+    #[serde(default)]
+    pub ioports: Vec<Spanned<IoPorts>>,
+    /// PCI functions passed through to it.
+    #[serde(default)]
+    pub pci_devices: Vec<Spanned<PciDevice>>,
+    /// Where their interrupts arrive, and which of the guest's they become.
+    #[serde(default)]
+    pub irqs: Vec<Irq>,
+    /// Do all of its functions get an I/O address space, that an IOMMU confines them to?
+    pub pci_devices_iospace: Option<Spanned<Flag>>,
 }
 
 /// A process of the user's own.
@@ -109,6 +121,19 @@ pub struct Component {
     /// May it list the machine's PCI functions?
     #[serde(default)]
     pub pci_enumerate: bool,
+    /// Ports passed through to it.
+    #[serde(default)]
+    pub ioports: Vec<Spanned<IoPorts>>,
+    /// PCI functions passed through to it.
+    #[serde(default)]
+    pub pci_devices: Vec<Spanned<PciDevice>>,
+    /// Where their interrupts arrive, and by which name.
+    #[serde(default)]
+    pub irqs: Vec<Irq>,
+    /// Do all of its functions get an I/O address space, that an IOMMU confines them to?
+    pub pci_devices_iospace: Option<Spanned<Flag>>,
+    /// Memory that its functions may use: 4 KiB to 1 MiB.
+    pub dma_memory: Option<Spanned<Bytes>>,
 }
 
 /// What happens when something goes wrong, or ends.
@@ -179,18 +204,13 @@ impl Vm {
         self.cmdline.as_ref().map_or(DEFAULT_CMDLINE, |line| line.get_ref())
     }
 
-    /// How the kernel goes into the bundle.
-    fn kernel_form(&self) -> Form {
-        match self.decompress {
-            Decompress::Host => Form::Decompressed,
-            Decompress::Guest => Form::AsIs,
+    /// How the kernel goes into the bundle, where the RAM has a place of its own and where it has not.
+    fn kernel_form(&self, ram_at: Option<u64>) -> Form {
+        match (self.decompress, ram_at) {
+            (Decompress::Host, None) => Form::Decompressed,
+            (Decompress::Host, Some(at)) => Form::Relocated { at },
+            (Decompress::Guest, _) => Form::AsIs,
         }
-    }
-
-    /// Kernel and initrd as keys for [`System::image_index`].
-    pub(crate) fn images(&self) -> impl Iterator<Item = (&Origin, Form)> {
-        let kernel = (self.kernel.get_ref(), self.kernel_form());
-        core::iter::once(kernel).chain(self.initrd.iter().map(|initrd| (initrd.get_ref(), Form::AsIs)))
     }
 }
 
@@ -225,13 +245,21 @@ impl System {
         images
     }
 
+    /// Kernel and initrd of a VM as keys for [`System::image_index`].
+    pub(crate) fn images_of(&self, vm: usize) -> Vec<(&Origin, Form)> {
+        let ram_at = passthrough::placed_at(self, vm);
+        let vm = &self.vms[vm];
+        let kernel = (vm.kernel.get_ref(), vm.kernel_form(ram_at));
+        core::iter::once(kernel).chain(vm.initrd.iter().map(|initrd| (initrd.get_ref(), Form::AsIs))).collect()
+    }
+
     /// Position of an image in [`System::images`].
     pub(crate) fn image_index(&self, origin: &Origin, form: Form) -> Option<usize> {
         self.image_keys().iter().position(|key| *key == (origin, form))
     }
 
     fn image_keys(&self) -> Vec<(&Origin, Form)> {
-        let of_vms = self.vms.iter().flat_map(Vm::images);
+        let of_vms = (0..self.vms.len()).flat_map(|vm| self.images_of(vm));
         let of_components = self.components.iter().flat_map(|c| &c.files).map(|file| (file.get_ref(), Form::AsIs));
         let mut keys = Vec::new();
         for key in of_vms.chain(of_components) {

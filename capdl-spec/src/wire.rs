@@ -4,20 +4,22 @@
 use layout::{
     FAULT_BIT, client_badge,
     config::{
-        self, Component, FileClient, FileEntry, Irq, Line, Name, Pci, PciClient, Ports, RingKind, Route, Serial,
-        SerialRing, Signal, Timer, Vmm, Window,
+        self, Component, FileClient, FileEntry, Irq, Line, Name, Pci, PciClient, PciFunction, PciPorts, Ports,
+        RingKind, Serial, SerialRing, Signal, Timer, VmLine, Vmm, Window,
     },
     event, slot, window,
 };
 
 use crate::{
-    board::{PortRange, Source},
+    board::PortRange,
     builder::Builder,
     bundle::PAGE,
     compile::{Binaries, CompileError},
     guest::Form,
+    memory,
     parts::{Part, Role, Service},
-    spec::{Fill, Kind, PageSize, Rights},
+    passthrough::{self, Of, lines},
+    spec::{Fill, Id, Kind, Rights},
     system::System,
 };
 
@@ -36,15 +38,6 @@ pub(crate) struct Wiring<'a> {
     pub parts: &'a [Part],
     pub binaries: &'a dyn Binaries,
     pub build: Builder,
-}
-
-/// An interrupt line: its name, who owns it, where it arrives.
-pub(crate) type OwnedLine = (&'static str, Service, Source);
-
-/// All interrupt lines of a system; irq-server and its clients name a line by its position here.
-pub(crate) fn lines(system: &System) -> [OwnedLine; 2] {
-    let board = system.board();
-    [(board.pit.name, Service::Timer, board.pit.line), (board.uart.name, Service::Serial, board.uart.line)]
 }
 
 pub(crate) fn name(text: &str) -> Result<Name, CompileError> {
@@ -68,9 +61,29 @@ impl Wiring<'_> {
         self.build.spec.supervisor = endpoint;
         for process in 0..self.parts.len() {
             let badge = process as u64 + 1;
-            self.build.cap(process, slot::SUPERVISOR, endpoint, Rights::WRITE, badge);
+            // Who asks for device memory and ports waits for the answer.
+            let rights = if self.has_windows(process) { Rights::CALL } else { Rights::WRITE };
+            self.build.cap(process, slot::SUPERVISOR, endpoint, rights, badge);
             self.build.cap(process, slot::FAULT, endpoint, Rights::CALL, badge | FAULT_BIT);
         }
+    }
+
+    /// May the process ask root-task for device memory and ports?
+    fn has_windows(&self, process: usize) -> bool {
+        self.parts[process].role == Role::Server(Service::Pci) && self.parts[process].devices
+    }
+
+    /// The number of a process among a server's clients.
+    fn client(&self, service: Service, process: usize) -> Option<usize> {
+        self.clients(service).iter().position(|&n| n == process)
+    }
+
+    /// The notification and badge that say that a process was stopped: pci-server hears it of those that have devices.
+    pub fn on_stop(&self, process: usize) -> Option<(Id, u64)> {
+        let has_devices = self.parts[process].devices && !matches!(self.parts[process].role, Role::Server(_));
+        let client = self.client(Service::Pci, process).filter(|_| has_devices)?;
+        let events = self.build.domains[Service::Pci as usize].events?;
+        Some((events, event::client(client)))
     }
 
     /// A server's endpoint. A server that passes capabilities in its replies needs the grant right to do so.
@@ -87,23 +100,26 @@ impl Wiring<'_> {
         let server = Service::Irq as usize;
         let control = self.build.object("irq-control", Kind::IrqControl);
         self.build.cap(server, slot::IRQ_CONTROL, control, Rights::ALL, 0);
-        let clients = self.clients(Service::Irq);
-        let mut lines = heapless::Vec::new();
-        for (number, (line, owner, source)) in lines_of(self.system) {
-            let client = clients.iter().position(|&n| n == owner as usize).unwrap_or_default();
-            let signal = self.build.signal(server, owner as usize, event::INTERRUPT);
+        let mut known = heapless::Vec::new();
+        for (number, line) in lines(self.system).into_iter().enumerate() {
+            let client = self.client(Service::Irq, line.process).unwrap_or_default();
+            let signal = self.build.signal(server, line.process, line.event);
+            let of_device = !matches!(line.of, Of::Server(_));
             let line = Line {
-                name: name(line)?,
+                name: name(&line.name)?,
                 owner: client as u64,
-                route: Some(Route { ioapic: source.ioapic, pin: source.pin, level: false, active_low: false }),
-                vector: number,
+                route: line.route,
+                vector: number as u8,
                 signal,
-                own: None,
-                limit: 0,
+                own: of_device.then(|| self.build.signal(server, server, event::ring(number))),
+                limit: line.limit,
             };
-            lines.push(line).map_err(|_| CompileError::TooMany("interrupt lines"))?;
+            known.push(line).map_err(|_| CompileError::TooMany("interrupt lines"))?;
         }
-        Ok(Irq { lines, router: None, alarm: None })
+        let devices = self.parts[server].devices;
+        let router = self.client(Service::Irq, Service::Pci as usize).map(|client| client as u64);
+        let alarm = devices.then(|| self.build.signal(server, Service::Timer as usize, event::ALARM));
+        Ok(Irq { lines: known, router, alarm })
     }
 
     pub fn timer(&mut self) -> Result<Timer, CompileError> {
@@ -116,7 +132,8 @@ impl Wiring<'_> {
             let slot = self.build.signal(server, process, event::TIMER);
             clients.push(Signal { name: name?, slot }).map_err(|_| CompileError::TooMany("clients of timer-server"))?;
         }
-        Ok(Timer { pit, gate, rtc, line: line_of(self.system, Service::Timer), clients, alarm: None })
+        let alarm = self.parts[server].devices.then(|| self.build.signal(server, Service::Irq as usize, event::TIMER));
+        Ok(Timer { pit, gate, rtc, line: line_of(self.system, Service::Timer), clients, alarm })
     }
 
     pub fn serial(&mut self) -> Result<Serial, CompileError> {
@@ -168,13 +185,48 @@ impl Wiring<'_> {
             let client = PciClient { name: name?, enumerate };
             clients.push(client).map_err(|_| CompileError::TooMany("clients of pci-server"))?;
         }
-        Ok(Pci {
-            config,
-            clients,
-            functions: heapless::Vec::new(),
-            ports: heapless::Vec::new(),
-            intx: config::Intx::FirmwareLine,
-        })
+        let intx = self.system.board().intx;
+        Ok(Pci { config, clients, functions: self.functions()?, ports: self.lone_ports()?, intx })
+    }
+
+    /// The functions that are passed through.
+    fn functions<const N: usize>(&self) -> Result<heapless::Vec<PciFunction, N>, CompileError> {
+        let lines = lines(self.system);
+        let mut functions = heapless::Vec::new();
+        for function in passthrough::functions(self.system) {
+            let address = function.device.address;
+            let memory = function.device.memory.as_ref().map(|all| {
+                all.iter().map(|memory| (memory.get_ref().paddr, memory.get_ref().size)).collect::<Vec<_>>()
+            });
+            let function = PciFunction {
+                owner: self.client(Service::Pci, function.process).unwrap_or_default() as u8,
+                name: name(&function.device.label())?,
+                bus: address.bus,
+                device: address.device,
+                function: address.function,
+                direct: function.direct(),
+                dma: function.dma(),
+                lines: bounded(function.lines(&lines), "interrupt lines of a function")?,
+                ports: function.ports().map(|ports| bounded(ports, "ranges of ports of a function")).transpose()?,
+                memory: memory.map(|memory| bounded(memory, "ranges of memory of a function")).transpose()?,
+            };
+            functions.push(function).map_err(|_| CompileError::TooMany("PCI functions"))?;
+        }
+        Ok(functions)
+    }
+
+    /// Ports that are passed through and belong to no function.
+    fn lone_ports<const N: usize>(&self) -> Result<heapless::Vec<PciPorts, N>, CompileError> {
+        let mut lone = heapless::Vec::new();
+        for (process, owner) in passthrough::owners(self.system) {
+            let client = self.client(Service::Pci, process).unwrap_or_default() as u8;
+            for ports in owner.devices.ports_of(None) {
+                let (first, last) = ports.range();
+                let ports = PciPorts { owner: client, name: name(ports.name.get_ref())?, first, last };
+                lone.push(ports).map_err(|_| CompileError::TooMany("ranges of ports"))?;
+            }
+        }
+        Ok(lone)
     }
 
     /// fileserver's configuration, and its clients' buffers by process.
@@ -215,7 +267,7 @@ impl Wiring<'_> {
     fn may_open(&self, role: Role) -> u64 {
         let index = |key: (&_, Form)| self.system.image_index(key.0, key.1);
         let images: Vec<Option<usize>> = match role {
-            Role::Vmm(n) => self.system.vms[n].images().map(index).collect(),
+            Role::Vmm(n) => self.system.images_of(n).into_iter().map(index).collect(),
             Role::Component(n) => {
                 self.system.components[n].files.iter().map(|file| index((file.get_ref(), Form::AsIs))).collect()
             }
@@ -225,11 +277,12 @@ impl Wiring<'_> {
     }
 
     pub fn vmm(&mut self, process: usize, vm: usize, files: Window, serial: &mut Serial) -> Result<Vmm, CompileError> {
-        let vm = &self.system.vms[vm];
+        let (number, vm) = (vm, &self.system.vms[vm]);
         let (console_out, console_in) = self.console(process, vm.name.get_ref(), serial)?;
         let names: Vec<Name> = {
             let images = self.system.images();
-            let index = vm.images().filter_map(|key| self.system.image_index(key.0, key.1));
+            let keys = self.system.images_of(number).into_iter();
+            let index = keys.filter_map(|key| self.system.image_index(key.0, key.1));
             index.map(|n| name(&images[n].name)).collect::<Result<_, _>>()?
         };
         let mut direct_ports = heapless::Vec::new();
@@ -238,10 +291,11 @@ impl Wiring<'_> {
             let ports: Ports = self.build.ports(process, PortRange { first: port, last: port });
             direct_ports.push(ports).map_err(|_| CompileError::TooMany("direct ports"))?;
         }
+        let spare = memory::spare(self.system, number);
         Ok(Vmm {
             name: name(vm.name.get_ref())?,
             ram: vm.memory.get_ref().0,
-            ram_at: 0,
+            ram_at: passthrough::placed_at(self.system, number).unwrap_or(0),
             kernel: names.first().cloned().unwrap_or_default(),
             initrd: names.get(1).cloned(),
             cmdline: vm.cmdline().try_into().map_err(|_| CompileError::TooLong(vm.cmdline().into()))?,
@@ -249,39 +303,38 @@ impl Wiring<'_> {
             console_out,
             console_in,
             direct_ports,
-            lines: heapless::Vec::new(),
-            directories: 0,
-            tables: 0,
+            lines: self.lines_of(process)?,
+            directories: spare.directories,
+            tables: spare.tables,
         })
     }
 
-    /// The guest itself: its virtual CPU, and RAM that only it and its vmm-server see.
-    pub fn guest(&mut self, process: usize, ram: u64) -> (crate::spec::Id, crate::spec::Id) {
-        let (owner, vspace) = (self.build.domains[process].name.clone(), self.build.domains[process].vspace);
-        let vcpu = self.build.object(format!("{owner}.vcpu"), Kind::Vcpu);
-        self.build.cap(process, slot::VCPU, vcpu, Rights::ALL, 0);
-        let ept = self.build.object(format!("{owner}.ept"), Kind::Ept);
-        let pages = (ram >> PageSize::Large.bits()) as u32;
-        let frames = Kind::Frames { size: PageSize::Large, pages, fill: Fill::Zero };
-        let frames = self.build.object(format!("{owner}.guest-ram"), frames);
-        self.build.map(vspace, frames, window::GUEST_RAM, Rights::READ_WRITE);
-        self.build.map(ept, frames, 0, Rights::ALL);
-        (vcpu, ept)
+    /// A process's interrupt lines as it is told of them.
+    fn lines_of<const N: usize>(&self, process: usize) -> Result<heapless::Vec<VmLine, N>, CompileError> {
+        bounded(passthrough::lines_of(self.system, process).collect(), "interrupt lines of a process")
     }
 
-    pub fn component(&self, component: usize, files: Option<Window>) -> Result<Component, CompileError> {
+    pub fn component(
+        &mut self,
+        process: usize,
+        component: usize,
+        files: Option<Window>,
+    ) -> Result<Component, CompileError> {
+        let dma = self.dma_memory(process, component);
+        let lines = self.lines_of(process)?;
         let component = &self.system.components[component];
         let args = component.args.as_ref().map_or("", |args| args.get_ref());
         let args = args.try_into().map_err(|_| CompileError::TooLong(args.into()))?;
-        Ok(Component { name: name(component.name.get_ref())?, files, args, lines: heapless::Vec::new(), dma: None })
+        Ok(Component { name: name(component.name.get_ref())?, files, args, lines, dma })
     }
 }
 
-fn lines_of(system: &System) -> impl Iterator<Item = (u8, OwnedLine)> {
-    (0..).zip(lines(system))
+/// A list that `checks` keeps short enough.
+fn bounded<T, const N: usize>(list: Vec<T>, what: &'static str) -> Result<heapless::Vec<T, N>, CompileError> {
+    if list.len() > N { Err(CompileError::TooMany(what)) } else { Ok(list.into_iter().collect()) }
 }
 
 /// The line that a server owns.
 fn line_of(system: &System, owner: Service) -> u8 {
-    lines_of(system).find(|(_, line)| line.1 == owner).map_or(0, |(number, _)| number)
+    lines(system).iter().position(|line| line.of == Of::Server(owner)).unwrap_or_default() as u8
 }

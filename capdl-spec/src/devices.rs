@@ -1,0 +1,399 @@
+//! Passthrough in descriptions: the fields `ioports`, `pci_devices`, `irqs` and `pci_devices_iospace` that a `[[vm]]` and
+//! a `[[component]]` have alike, by the names of the CAmkES VM. What the machine can be asked may be left out:
+//! `pci_devices = ["00:1f.2"]` is enough; what is listed must be what pci-server finds.
+
+use core::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use toml::Spanned;
+
+use crate::system::{Bytes, Component, System, Vm};
+
+/// Interrupts per millisecond at which a line counts as storming, when its entry of `irqs` has no `limit`.
+pub const DEFAULT_LIMIT: u16 = 100;
+
+/// An entry of `ioports`: a range of ports that the owner may use.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IoPorts {
+    /// First port.
+    pub start: Spanned<u32>,
+    /// The port behind the last: `end` is exclusive, `{ start = 0x4088, end = 0x4090 }` are eight ports.
+    pub end: Spanned<u32>,
+    /// Device number of the function that they belong to, of those in `pci_devices`; where several have it, the one of
+    /// this `name`. Left out for ports of a device that is not on the PCI bus.
+    pub pci_device: Option<Spanned<u8>>,
+    /// For messages.
+    pub name: Spanned<String>,
+}
+
+/// An entry of `pci_devices`: a PCI function.
+#[derive(Debug)]
+pub struct PciDevice {
+    /// Where it is.
+    pub address: Address,
+    /// For messages; the address when left out.
+    pub name: Option<Spanned<String>>,
+    /// Name of its interrupt in `irqs`. Left out, pci-server finds where it arrives.
+    pub irq: Option<Spanned<String>>,
+    /// Its memory. Left out, pci-server finds it; an empty list says that it has none.
+    pub memory: Option<Vec<Spanned<Memory>>>,
+    /// How its owner gets at ports and memory.
+    pub access: Access,
+    /// May it use memory without an IOMMU that confines it?
+    pub dma: Option<Spanned<Trust>>,
+}
+
+/// An entry of a function's `memory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Physical address, aligned to its pages.
+    pub paddr: u64,
+    /// Bytes.
+    pub size: u64,
+    /// log2 of the size of its pages: 12, 20 or 21. It is a promise of alignment; frames are as large as they can be.
+    #[serde(default = "small_pages")]
+    pub page_bits: u8,
+}
+
+/// An entry of `irqs`: an interrupt.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Irq {
+    /// What `pci_devices` call it.
+    pub name: Spanned<String>,
+    /// Which I/O APIC; 0 is the first.
+    #[serde(default)]
+    pub ioapic: u8,
+    /// Its input, 0 to 23.
+    pub source: Spanned<u8>,
+    /// Level triggered, as PCI's are; else edge.
+    #[serde(default)]
+    pub level_trig: Flag,
+    /// Active low, as PCI's are; else high.
+    #[serde(default)]
+    pub active_low: Flag,
+    /// Input of the guest's PIC, 0 to 15. Left out, the vmm-server chooses.
+    pub dest: Option<Spanned<u8>>,
+    /// Interrupts per millisecond above which it counts as storming and is throttled; 0 is no limit.
+    #[serde(default = "default_limit")]
+    pub limit: u16,
+}
+
+/// Yes or no, written `1` and `0` or `true` and `false`. What is left out is yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag(pub bool);
+
+/// Where a function is: written `"00:1f.2"`, bus and device in hexadecimal, as `lspci` prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// Bus.
+    pub bus: u8,
+    /// Device, 0 to 31.
+    pub device: u8,
+    /// Function, 0 to 7.
+    pub function: u8,
+}
+
+/// How an owner gets at a function's ports and memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// By capability: without exit or call.
+    #[default]
+    Direct,
+    /// Each access is a call of pci-server.
+    Mediated,
+}
+
+/// Words of `dma`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trust {
+    /// The function may read and write all of the machine's memory, and whoever drives it can make it do so.
+    Trusted,
+}
+
+/// What one VM or component has passed through.
+#[derive(Clone, Copy, Debug)]
+pub struct Devices<'a> {
+    /// See [`Vm::ioports`].
+    pub ioports: &'a [Spanned<IoPorts>],
+    /// See [`Vm::pci_devices`].
+    pub pci_devices: &'a [Spanned<PciDevice>],
+    /// See [`Vm::irqs`].
+    pub irqs: &'a [Irq],
+    /// See [`Vm::pci_devices_iospace`].
+    pub iospace: bool,
+}
+
+/// A VM or component, by what it has passed through.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// Its name.
+    pub name: &'a Spanned<String>,
+    /// Its devices.
+    pub devices: Devices<'a>,
+    /// Memory for devices of its own: of a VM all of its RAM.
+    pub memory: Option<&'a Spanned<Bytes>>,
+    /// A VM, else a component.
+    pub vm: bool,
+}
+
+const fn small_pages() -> u8 {
+    12
+}
+
+const fn default_limit() -> u16 {
+    DEFAULT_LIMIT
+}
+
+impl Default for Flag {
+    fn default() -> Self {
+        Flag(true)
+    }
+}
+
+impl<'a> Devices<'a> {
+    /// Is there any?
+    pub fn any(&self) -> bool {
+        !self.ioports.is_empty() || !self.pci_devices.is_empty() || !self.irqs.is_empty()
+    }
+
+    /// Is there a function that uses memory without an IOMMU?
+    pub fn trusted(&self) -> bool {
+        self.pci_devices.iter().any(|device| device.get_ref().dma.is_some())
+    }
+
+    /// Is there a function behind an IOMMU?
+    pub fn confined(&self) -> bool {
+        self.iospace && !self.pci_devices.is_empty()
+    }
+
+    /// The function that a range of ports belongs to, by its position; `Err` if the description names one that is not there.
+    pub fn function_of(&self, ports: &IoPorts) -> Result<Option<usize>, ()> {
+        let Some(number) = ports.pci_device.as_ref().map(|number| *number.get_ref()) else { return Ok(None) };
+        let at = |n: usize| self.pci_devices[n].get_ref();
+        let mut there: Vec<usize> = (0..self.pci_devices.len()).filter(|&n| at(n).address.device == number).collect();
+        if there.len() > 1 {
+            there.retain(|&n| at(n).name.as_ref().is_some_and(|name| name.get_ref() == ports.name.get_ref()));
+        }
+        match there[..] {
+            [one] => Ok(Some(one)),
+            _ => Err(()),
+        }
+    }
+
+    /// The ranges of ports that the description lists of a function, or of none.
+    pub fn ports_of(&self, function: Option<usize>) -> impl Iterator<Item = &'a IoPorts> {
+        let devices = *self;
+        let ports = self.ioports.iter().map(Spanned::get_ref);
+        ports.filter(move |ports| devices.function_of(ports) == Ok(function))
+    }
+}
+
+impl PciDevice {
+    /// Its name, or its address.
+    pub fn label(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.address.to_string(), |name| name.get_ref().clone())
+    }
+}
+
+impl IoPorts {
+    /// First and last port. `checks` sees to it that both exist.
+    pub fn range(&self) -> (u16, u16) {
+        (*self.start.get_ref() as u16, self.end.get_ref().saturating_sub(1) as u16)
+    }
+}
+
+impl Memory {
+    /// First and last byte of the pages it lies in.
+    pub fn pages(&self) -> (u64, u64) {
+        (self.paddr & !0xfff, (self.paddr.saturating_add(self.size.max(1)) - 1) | 0xfff)
+    }
+}
+
+impl Vm {
+    /// What is passed through to it.
+    pub fn devices(&self) -> Devices<'_> {
+        let iospace = self.pci_devices_iospace.as_ref().is_some_and(|flag| flag.get_ref().0);
+        Devices { ioports: &self.ioports, pci_devices: &self.pci_devices, irqs: &self.irqs, iospace }
+    }
+}
+
+impl Component {
+    /// What is passed through to it.
+    pub fn devices(&self) -> Devices<'_> {
+        let iospace = self.pci_devices_iospace.as_ref().is_some_and(|flag| flag.get_ref().0);
+        Devices { ioports: &self.ioports, pci_devices: &self.pci_devices, irqs: &self.irqs, iospace }
+    }
+}
+
+impl System {
+    /// VMs, then components, each with its devices.
+    pub fn owners(&self) -> impl Iterator<Item = Owner<'_>> {
+        let vms = self.vms.iter().map(|vm| Owner {
+            name: &vm.name,
+            devices: vm.devices(),
+            memory: Some(&vm.memory),
+            vm: true,
+        });
+        let components = self.components.iter().map(|component| Owner {
+            name: &component.name,
+            devices: component.devices(),
+            memory: component.dma_memory.as_ref(),
+            vm: false,
+        });
+        vms.chain(components)
+    }
+}
+
+impl Address {
+    fn parse(text: &str) -> Option<Self> {
+        let (bus, rest) = text.split_once(':')?;
+        let (device, function) = rest.split_once('.')?;
+        let number = |text: &str, digits: usize, most: u8| {
+            let fine = (1..=digits).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+            u8::from_str_radix(text, 16).ok().filter(|number| fine && *number <= most)
+        };
+        Some(Self { bus: number(bus, 2, 255)?, device: number(device, 2, 31)?, function: number(function, 1, 7)? })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}:{:02x}.{}", self.bus, self.device, self.function)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Address::parse(&text).ok_or_else(|| malformed(&text))
+    }
+}
+
+fn malformed<E: Error>(text: &str) -> E {
+    E::custom(format!(
+        "`{text}` is not the address of a PCI function\nwrite bus:device.function as lspci prints it, like \"00:1f.2\""
+    ))
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct ZeroOrOne;
+        impl Visitor<'_> for ZeroOrOne {
+            type Value = Flag;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("0 or 1, or true or false")
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Flag, E> {
+                Ok(Flag(value))
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Flag, E> {
+                match value {
+                    0 | 1 => Ok(Flag(value == 1)),
+                    _ => Err(E::custom(format!("{value} is neither yes nor no\nwrite 1 or true, or 0 or false"))),
+                }
+            }
+        }
+        from.deserialize_any(ZeroOrOne)
+    }
+}
+
+/// A function as a table, by its address or by its numbers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    address: Option<Address>,
+    bus: Option<u8>,
+    dev: Option<Device>,
+    fun: Option<Function>,
+    name: Option<Spanned<String>>,
+    irq: Option<Spanned<String>>,
+    memory: Option<Vec<Spanned<Memory>>>,
+    #[serde(default)]
+    access: Access,
+    dma: Option<Spanned<Trust>>,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "u8")]
+struct Device(u8);
+#[derive(Deserialize)]
+#[serde(try_from = "u8")]
+struct Function(u8);
+
+impl TryFrom<u8> for Device {
+    type Error = String;
+    fn try_from(number: u8) -> Result<Self, String> {
+        if number < 32 { Ok(Device(number)) } else { Err(format!("{number} is no device of a bus\nwrite 0 to 31")) }
+    }
+}
+
+impl TryFrom<u8> for Function {
+    type Error = String;
+    fn try_from(number: u8) -> Result<Self, String> {
+        if number < 8 {
+            Ok(Function(number))
+        } else {
+            Err(format!("{number} is no function of a device\nwrite 0 to 7"))
+        }
+    }
+}
+
+impl Table {
+    fn address(&self) -> Option<Address> {
+        match (self.address, self.bus, &self.dev, &self.fun) {
+            (Some(address), None, None, None) => Some(address),
+            (None, Some(bus), Some(device), Some(function)) => {
+                Some(Address { bus, device: device.0, function: function.0 })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PciDevice {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct TextOrTable;
+        impl<'de> Visitor<'de> for TextOrTable {
+            type Value = PciDevice;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address like \"00:1f.2\", or a table")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<PciDevice, E> {
+                let address = Address::parse(text).ok_or_else(|| malformed(text))?;
+                Ok(PciDevice { address, name: None, irq: None, memory: None, access: Access::Direct, dma: None })
+            }
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<PciDevice, M::Error> {
+                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+                let wrong =
+                    "a PCI function needs an address, once\nwrite address = \"00:1f.2\", or all of bus, dev and fun";
+                let address = table.address().ok_or_else(|| M::Error::custom(wrong))?;
+                let Table { name, irq, memory, access, dma, .. } = table;
+                Ok(PciDevice { address, name, irq, memory, access, dma })
+            }
+        }
+        from.deserialize_any(TextOrTable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_as_lspci_prints_them() {
+        let address = Address { bus: 5, device: 0x1f, function: 2 };
+        assert_eq!(Address::parse("05:1f.2"), Some(address));
+        assert_eq!(Address::parse(&address.to_string()), Some(address));
+        for wrong in ["", "1f.2", "00:1f", "00:20.0", "00:1f.8", "100:00.0", "0000:00:1f.2", "00:1f.2 ", "+0:1f.2"] {
+            assert_eq!(Address::parse(wrong), None, "{wrong}");
+        }
+    }
+}

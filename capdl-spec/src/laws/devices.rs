@@ -1,0 +1,82 @@
+//! Laws of passthrough: what only a vmm-server or pci-server may hold, and what devices may reach.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use layout::slot;
+
+use super::{at, held, unless};
+use crate::spec::{DeviceRange, Fill, Id, Kind, PageSize, Spec};
+
+/// May the process at this position ask root-task for device memory and ports?
+pub(super) fn has_windows(spec: &Spec, process: u64) -> bool {
+    spec.windows.iter().any(|window| u64::from(window.process) == process)
+}
+
+/// Windows belong to processes, hold no port that has an object, and do not overlap.
+pub(super) fn device_windows_are_apart_from_what_others_own(spec: &Spec) -> Result<(), String> {
+    let (mut ports, mut memory) = (Vec::new(), Vec::new());
+    for window in &spec.windows {
+        let there = (window.process as usize) < spec.processes.len();
+        let (ordered, list, range) = match window.range {
+            DeviceRange::Ports { first, last } => (first <= last, &mut ports, (first.into(), last.into())),
+            DeviceRange::Memory { first, last } => (first <= last, &mut memory, (first, last)),
+        };
+        unless(there && ordered, || format!("{window:?}"))?;
+        list.push(range);
+    }
+    ports.extend(crate::windows::owned(spec).map(|range| (u64::from(range.first), u64::from(range.last))));
+    apart(&mut ports)?;
+    apart(&mut memory)
+}
+
+fn apart(ranges: &mut [(u64, u64)]) -> Result<(), String> {
+    ranges.sort_unstable();
+    ranges.windows(2).try_for_each(|pair| unless(pair[0].1 < pair[1].0, || format!("{:#x?}", pair[1])))
+}
+
+/// Who holds an EPT holds that of its own guest, and has the structures to map with; nobody else has such.
+pub(super) fn an_ept_is_held_with_spare_paging_structures_only(spec: &Spec) -> Result<(), String> {
+    let with_ept: BTreeSet<Id> = held(spec, |kind| *kind == Kind::Ept).map(|(_, process)| process.tcb).collect();
+    let spare = |kind: &Kind| matches!(kind, Kind::SparePaging { .. });
+    let with_spare: BTreeSet<Id> = held(spec, spare).map(|(_, process)| process.tcb).collect();
+    unless(with_ept == with_spare, || format!("{:?}", with_ept.symmetric_difference(&with_spare).next()))?;
+    held(spec, |kind| *kind == Kind::Ept).try_for_each(|(cap, process)| {
+        let own = process.guest.is_some_and(|(_, ept)| ept == cap.object);
+        unless(own && cap.slot == u32::from(slot::EPT.0), || at(spec, cap))
+    })?;
+    let mut holders = BTreeSet::new();
+    held(spec, spare).try_for_each(|(cap, _)| unless(holders.insert(cap.object), || at(spec, cap)))
+}
+
+pub(super) fn ram_at_physical_addresses_does_not_overlap(spec: &Spec) -> Result<(), String> {
+    let mut placed: Vec<(u64, u64, &str)> = Vec::new();
+    for object in &spec.objects {
+        let Kind::Frames { size, pages, fill: Fill::Ram { paddr } } = object.kind else { continue };
+        unless(paddr.is_multiple_of(1 << size.bits()), || object.name.clone())?;
+        placed.push((paddr, paddr.saturating_add(u64::from(pages) << size.bits()), &object.name));
+    }
+    placed.sort_unstable();
+    placed.windows(2).try_for_each(|pair| unless(pair[0].1 <= pair[1].0, || pair[1].2.into()))
+}
+
+/// And functions of one domain have one owner.
+pub(super) fn a_function_has_one_io_address_space(spec: &Spec) -> Result<(), String> {
+    let (mut seen, mut domains) = (BTreeSet::new(), BTreeMap::new());
+    for (object, id) in spec.objects.iter().zip(0..) {
+        let Kind::IoSpace { domain, bus, device, function } = object.kind else { continue };
+        let owner = spec.owner_of(Id(id));
+        let alone = *domains.entry(domain).or_insert(owner) == owner;
+        unless(domain != 0 && alone && seen.insert((bus, device, function)), || object.name.clone())?;
+    }
+    Ok(())
+}
+
+/// It holds small frames of memory that its owner has, and of nobody else.
+pub(super) fn an_io_address_space_is_no_other_owners(spec: &Spec) -> Result<(), String> {
+    spec.mappings.iter().filter(|mapping| spec.is_io_space(mapping.space)).try_for_each(|mapping| {
+        let owner = spec.owner_of(mapping.space);
+        let plain =
+            matches!(spec.kind(mapping.frames), Some(Kind::Frames { size: PageSize::Small, fill: Fill::Zero, .. }));
+        unless(plain && spec.owners(mapping.frames) == [owner], || spec.name(mapping.frames).into())
+    })
+}

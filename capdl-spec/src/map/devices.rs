@@ -1,0 +1,132 @@
+//! The map's lines on passthrough: who has which function, ports and interrupts, what a function may do to memory, and
+//! what pci-server may ask root-task for.
+
+use core::fmt::{self, Write};
+
+use layout::config::Dma;
+
+use super::Map;
+use crate::{
+    board::PortRange,
+    passthrough::{self, Function, Line, Of, functions, lines},
+    spec::{DeviceRange, Kind, Process},
+    system::Bytes,
+};
+
+/// Functions, and ports without one, of a process.
+pub(super) fn passed_through(map: &Map<'_>, out: &mut String, process: usize) -> fmt::Result {
+    let Some((_, owner)) = passthrough::owners(map.system).find(|(number, _)| *number == process) else {
+        return Ok(());
+    };
+    writeln!(out, "  devices")?;
+    let all = lines(map.system);
+    for function in functions(map.system).filter(|function| function.process == process) {
+        self::function(map, out, &function, &all)?;
+    }
+    for ports in owner.devices.ports_of(None) {
+        let (first, last) = ports.range();
+        writeln!(out, "    ports {}: {}", PortRange { first, last }, ports.name.get_ref())?;
+    }
+    Ok(())
+}
+
+fn function(map: &Map<'_>, out: &mut String, function: &Function<'_>, all: &[Line]) -> fmt::Result {
+    let device = function.device;
+    let name = device.name.as_ref().map_or(String::new(), |name| format!(" {}", name.get_ref()));
+    let how = if function.direct() { "direct" } else { "each access a call of pci-server" };
+    writeln!(out, "    {}{name}: {how}; {}", device.address, dma(map, function))?;
+    let ports = match function.ports() {
+        Some(ports) => {
+            let ranges = ports.iter().map(|&(first, last)| PortRange { first, last }.to_string());
+            ranges.collect::<Vec<_>>().join(", ")
+        }
+        None => "as found".into(),
+    };
+    let memory = match device.memory.as_deref() {
+        Some([]) => "none".into(),
+        Some(memory) => {
+            let ranges = memory.iter().map(|one| format!("{:#x} {}", one.get_ref().paddr, Bytes(one.get_ref().size)));
+            ranges.collect::<Vec<_>>().join(", ")
+        }
+        None => "as found".into(),
+    };
+    let lines: Vec<String> = function.lines(all).iter().map(u8::to_string).collect();
+    writeln!(out, "      ports {ports}; memory {memory}; interrupt lines {}", lines.join(", "))
+}
+
+fn dma(map: &Map<'_>, function: &Function<'_>) -> String {
+    match function.dma() {
+        Dma::No => "never bus master".into(),
+        Dma::Trusted => "BUS MASTER OF ALL MEMORY, trusted by the description".into(),
+        Dma::Domain => {
+            let domain = passthrough::domain(map.system, function.process).unwrap_or_default();
+            format!("bus master in I/O address space domain {domain}")
+        }
+    }
+}
+
+/// The interrupt lines of a process.
+pub(super) fn interrupts(map: &Map<'_>, out: &mut String, process: usize) -> fmt::Result {
+    let all = lines(map.system);
+    let own: Vec<(usize, &Line)> = all.iter().enumerate().filter(|(_, line)| line.process == process).collect();
+    if !own.is_empty() {
+        writeln!(out, "  interrupts")?;
+    }
+    for (number, line) in own {
+        let arrives = match line.route {
+            Some(route) => format!(
+                "I/O APIC {} pin {}, {}, active {}",
+                route.ioapic,
+                route.pin,
+                if route.level { "level" } else { "edge" },
+                if route.active_low { "low" } else { "high" }
+            ),
+            None => "where pci-server finds it, if at all".into(),
+        };
+        let sharers = all.iter().filter(|other| other.route.is_some() && other.route == line.route).count();
+        let shared = if sharers > 1 { ", shared" } else { "" };
+        let dest = line.dest.map_or(String::new(), |dest| format!("; the guest's {dest}"));
+        let limit = match (line.of, line.limit) {
+            (Of::Server(_), _) => String::new(),
+            (_, 0) => "; no limit".into(),
+            (_, limit) => format!("; at most {limit} a millisecond"),
+        };
+        writeln!(out, "    line {number} {}: {arrives}{shared}{dest}{limit}", line.name)?;
+    }
+    Ok(())
+}
+
+/// The I/O address spaces of a process's functions.
+pub(super) fn io_spaces(map: &Map<'_>, out: &mut String, process: &Process) -> fmt::Result {
+    for (object, id) in map.spec.objects.iter().zip(0..).map(|(object, id)| (object, crate::spec::Id(id))) {
+        let Kind::IoSpace { domain, bus, device, function } = object.kind else { continue };
+        if map.spec.owner_of(id) != process.name {
+            continue;
+        }
+        writeln!(out, "  memory that {bus:02x}:{device:02x}.{function} may use, domain {domain}")?;
+        for window in map.windows(id, &process.name) {
+            writeln!(out, "    {:#012x} {}", window.at, window.line)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a process may ask root-task for, and who hears that it was stopped.
+pub(super) fn at_root_task(map: &Map<'_>, out: &mut String, number: usize, process: &Process) -> fmt::Result {
+    let windows: Vec<_> = map.spec.windows.iter().filter(|window| window.process as usize == number).collect();
+    if !windows.is_empty() {
+        writeln!(out, "  may ask root-task for")?;
+    }
+    for window in windows {
+        match window.range {
+            DeviceRange::Ports { first, last } => writeln!(out, "    ports {}", PortRange { first, last })?,
+            DeviceRange::Memory { first, last } => writeln!(out, "    device memory {first:#x}-{last:#x}")?,
+        }
+    }
+    match process.on_stop {
+        Some((events, badge)) => {
+            writeln!(out, "  when it is stopped, {} is signalled, badge {badge:#x}", map.spec.name(events))
+        }
+        None => Ok(()),
+    }
+}
