@@ -337,7 +337,8 @@ impl Read {
 }
 
 impl Write {
-    const LABEL: u64 = 0x509;
+    /// The interface's last.
+    pub const LABEL: u64 = 0x509;
 }
 
 /// In the answer to a [`Read`] or [`Write`]: refused, and the lower half says why.

@@ -13,9 +13,9 @@ use crate::verdict::Verdict;
 const SERVERS: [(&str, Slot, u64, u64); 5] = [
     ("serial-server", slot::SERIAL, serial::Flush::LABEL, serial::GetStats::LABEL),
     ("timer-server", slot::TIMER, timer::Frequency::LABEL, timer::ReadWallClock::LABEL),
-    ("irq-server", slot::IRQ, irq::Claim::LABEL, irq::Lines::LABEL),
+    ("irq-server", slot::IRQ, irq::Claim::LABEL, irq::SetRoute::LABEL),
     ("fileserver", slot::FILE, file::Open::LABEL, file::Read::LABEL),
-    ("pci-server", slot::PCI, pci::GetFunction::LABEL, pci::GetFunction::LABEL),
+    ("pci-server", slot::PCI, pci::GetFunction::LABEL, pci::Write::LABEL),
 ];
 /// The kernel keeps 20 bits of a label.
 const LARGEST_LABEL: u64 = (1 << 20) - 1;
