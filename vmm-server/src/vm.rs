@@ -33,6 +33,7 @@ use vtx::{
 
 use crate::{
     backend::{Console, Deadline},
+    handover::Devices,
     tally::Tally,
 };
 
@@ -45,6 +46,7 @@ struct Vm<'a> {
     clock: Clock,
     hertz: u64,
     deadline: Deadline,
+    devices: Devices,
     console: Console,
     files: file::Client<Endpoint>,
     buffer: SharedBuffer,
@@ -67,14 +69,19 @@ pub fn run(config: &Vmm) -> ! {
     });
     let vcpu = Vcpu::new(slot::VCPU.cptr());
     for ports in &config.direct_ports {
-        vcpu.allow_ports(ports.slot.cptr(), ports.first, ports.last);
+        if let Err(error) = vcpu.allow_ports(ports.slot.cptr(), ports.first, ports.last) {
+            log::error!("{}: ports {:#x} to {:#x}: {error:?}", config.name, ports.first, ports.last);
+        }
     }
+    let mut machine = Machine::new(config.ram, date.unix);
+    let (devices, forwarded) = Devices::take(config, vcpu, &mut machine.pic);
+    machine.plug(forwarded);
     let mut vm = Vm {
         config,
         vcpu,
         guest: Guest {
             cpu: Cpu::new(vcpu),
-            machine: Machine::new(config.ram, date.unix),
+            machine,
             ram: ram(config),
             control: control_registers(hertz),
             tsc_hz: hertz,
@@ -84,6 +91,7 @@ pub fn run(config: &Vmm) -> ! {
         clock: Clock::new(date.at, hertz),
         hertz,
         deadline: Deadline::new(time, hertz),
+        devices,
         console: Console::new(config),
         files: file::Client(Endpoint::at(slot::FILE)),
         buffer: SharedBuffer::new(rt::shared(config.files)),
@@ -153,9 +161,23 @@ impl Vm<'_> {
             self.deadline.on_signal();
             let (_, now) = self.now();
             self.guest.machine.advance(now);
+            self.devices.advance(now);
         }
+        let lines = (bits / event::line(0)) as u16;
+        if lines != 0 {
+            let (_, now) = self.now();
+            self.devices.on_interrupt(lines, now, &mut self.guest.machine.pic);
+        }
+        self.arm_for_lines();
         if bits & event::CONSOLE != 0 {
             self.console.on_signal();
+        }
+    }
+
+    /// A line that is throttled has its end of the millisecond to come.
+    fn arm_for_lines(&mut self) {
+        if let Some(next) = self.devices.lines.next_event() {
+            self.deadline.arm(next, &self.clock, rt::tsc());
         }
     }
 
@@ -175,6 +197,10 @@ impl Vm<'_> {
 
     /// What is due before the next entry: console bytes, the next deadline, an interrupt.
     fn settle(&mut self) {
+        if self.devices.lines.in_flight() {
+            self.devices.settle(&mut self.guest.machine.pic);
+            self.arm_for_lines();
+        }
         let machine = &mut self.guest.machine;
         if self.console.is_due(&machine.uart) {
             self.console.exchange(&mut machine.uart);
@@ -240,27 +266,36 @@ impl Vm<'_> {
             Cause::Unexpected(exit) => log::error!("{name}: reset after an exit that nothing asked for: {exit:?}"),
         }
         self.drain();
+        self.devices.stop();
         self.guest.machine.reset();
+        self.devices.restart(&mut self.guest.machine.pic);
         self.start();
         self.tell(Notice::Rebooted { count: self.resets });
     }
 
     fn power_off(&mut self) {
+        self.devices.release();
         self.drain();
         log::info!("{} has powered off", self.config.name);
         self.tally.log();
+        let (lines, accesses) = (&self.devices.lines, self.guest.machine.passthrough.accesses);
+        if lines.interrupts > 0 || accesses > 0 {
+            log::info!(
+                "{} interrupts of devices ({} throttled), {accesses} accesses by pci-server",
+                lines.interrupts,
+                lines.throttled
+            );
+        }
         self.rest()
     }
 
     /// Waits until what the guest has printed is with serial-server.
     fn drain(&mut self) {
-        let uart = &mut self.guest.machine.uart;
-        self.console.exchange(uart);
-        while !self.console.is_sent(uart) {
-            if rt::wait() & event::CONSOLE != 0 {
-                self.console.on_signal();
-            }
-            self.console.exchange(uart);
+        self.console.exchange(&mut self.guest.machine.uart);
+        while !self.console.is_sent(&self.guest.machine.uart) {
+            let bits = rt::wait();
+            self.on_signal(bits);
+            self.console.exchange(&mut self.guest.machine.uart);
         }
     }
 

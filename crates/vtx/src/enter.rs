@@ -56,8 +56,8 @@ impl Vcpu {
     }
 
     /// Lets the guest use ports without an exit; `ports` is the address of a capability to them.
-    pub fn allow_ports(&self, ports: u64, first: u16, last: u16) {
-        allowed(self.0.vcpu_enable_io_port(cap::IoPort::from_bits(ports), first, last), "ports");
+    pub fn allow_ports(&self, ports: u64, first: u16, last: u16) -> sel4::Result<()> {
+        self.0.vcpu_enable_io_port(cap::IoPort::from_bits(ports), first, last)
     }
 }
 

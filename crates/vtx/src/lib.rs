@@ -2,8 +2,8 @@
 //! registers look like to the guest, and how an event enters it. References are to the Intel SDM (order number 325384,
 //! volume 3) by chapter title, since its numbering moves.
 //!
-//! The modules are pure: they know neither capabilities nor system calls, and run in host tests. Only `enter` does, which
-//! the feature `image` adds.
+//! The modules are pure: they know neither capabilities nor system calls, and run in host tests. Only `enter` and `ept` do,
+//! which the feature `image` adds.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,8 @@ pub mod cpuid;
 pub mod cr;
 #[cfg(feature = "image")]
 pub mod enter;
+#[cfg(feature = "image")]
+pub mod ept;
 pub mod event;
 pub mod exit;
 pub mod gpr;

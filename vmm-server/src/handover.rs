@@ -1,0 +1,262 @@
+//! The guest's devices: at the start they are taken over from pci-server. What the description makes direct is handed over
+//! once, and from then on the guest's accesses cause no exit; the rest is left to the board to forward. What cannot be had
+//! is told and left out: the guest finds nothing there.
+//!
+//! Capabilities go to slots of the scratch CNode in the order in which they come, the same at every start.
+
+use core::{iter::Map, ops::Range};
+
+use devices::{Nanos, pic::Pic};
+use heapless::Vec;
+use layout::{Slot, config::Vmm, slot};
+use proto::pci::{self, Access, Bar, BarKind, Error, Grant, GrantedLine, TakeFrame, Target, Width};
+use rt::{Endpoint, Interrupt};
+use vmm_server::{
+    lines::{Lines, MAX_LINES},
+    machine,
+    passthrough::Passthrough,
+};
+use vtx::{enter::Vcpu, ept::Ept};
+
+/// Register of configuration space: the input of the PIC that firmware has routed a function's interrupt to.
+const INTERRUPT_LINE: u8 = 0x3c;
+/// First slot of the scratch CNode for ports and frames; those before it are for interrupt handlers.
+const FIRST_SLOT: u16 = 1 + MAX_LINES as u16;
+/// The end of the scratch CNode.
+const SLOTS: u16 = 1 << layout::SCRATCH_BITS;
+
+static SERVER: pci::Client<Endpoint> = pci::Client(Endpoint::at(slot::PCI));
+
+/// The guest's devices, apart from what the board forwards.
+pub struct Devices {
+    /// The state of their interrupt lines.
+    pub lines: Lines,
+    handlers: Vec<Option<Interrupt>, MAX_LINES>,
+    /// What the guest's firmware would have written to interrupt line registers: function and input.
+    routed: Vec<(u8, u8), MAX_LINES>,
+    present: bool,
+}
+
+impl Devices {
+    /// Takes over what the configuration's VM has. Returns what the board has to forward as well.
+    pub fn take(config: &Vmm, vcpu: Vcpu, pic: &mut Pic) -> (Self, Passthrough) {
+        let mut takeover = Takeover::new(config, vcpu);
+        let present = config.directories > 0;
+        if present {
+            takeover.functions();
+            takeover.loose_ports();
+        }
+        let granted: Vec<GrantedLine, MAX_LINES> = takeover.lines.iter().map(|&(_, line)| line).collect();
+        let lines = Lines::new(&config.lines, &granted);
+        let input = |line: u8| lines.input(config.lines.iter().position(|known| known.line == line)?);
+        let routed =
+            takeover.lines.iter().filter_map(|(function, line)| Some((*function, input(line.line)?))).collect();
+        let mut devices = Self { handlers: claim(config, &lines), lines, routed, present };
+        devices.lines.reset(pic);
+        devices.route();
+        (devices, takeover.board)
+    }
+
+    /// Takes the lines' interrupts `bits`.
+    pub fn on_interrupt(&mut self, bits: u16, now: Nanos, pic: &mut Pic) {
+        let acknowledge = self.lines.raise(bits, now, pic);
+        self.acknowledge(acknowledge);
+    }
+
+    /// Looks at what the guest has done to its PIC.
+    pub fn settle(&mut self, pic: &mut Pic) {
+        let acknowledge = self.lines.settle(pic);
+        self.acknowledge(acknowledge);
+    }
+
+    /// Time has passed.
+    pub fn advance(&mut self, now: Nanos) {
+        let acknowledge = self.lines.expire(now);
+        self.acknowledge(acknowledge);
+    }
+
+    /// The guest has been reset, and with it its PIC: so are the devices, before its memory becomes another's.
+    pub fn stop(&self) {
+        self.ask("reset", pci::Client::reset);
+    }
+
+    /// The guest begins anew.
+    pub fn restart(&mut self, pic: &mut Pic) {
+        let acknowledge = self.lines.reset(pic);
+        self.acknowledge(acknowledge);
+        self.route();
+    }
+
+    /// The guest is off for good.
+    pub fn release(&self) {
+        self.ask("release", pci::Client::release);
+    }
+
+    fn ask(&self, what: &str, call: impl Fn(&pci::Client<Endpoint>) -> Result<(), Error>) {
+        if self.present
+            && let Err(error) = call(&SERVER)
+        {
+            log::error!("pci-server does not {what} the devices: {error:?}");
+        }
+    }
+
+    fn acknowledge(&self, lines: u16) {
+        let all = self.handlers.iter().enumerate();
+        for handler in all.filter(|(n, _)| lines & 1 << n != 0).filter_map(|(_, handler)| handler.as_ref()) {
+            handler.acknowledge();
+        }
+    }
+
+    fn route(&self) {
+        // The first line of a function is the one that its register tells of.
+        for &(function, input) in self.routed.iter().rev() {
+            let register = Target::Config { function, offset: INTERRUPT_LINE };
+            if let Err(error) = SERVER.write(register, Width::Byte, input.into()) {
+                log::error!("function {function}: interrupt line register: {error:?}");
+            }
+        }
+    }
+}
+
+/// Claims the lines that have an input. A line may have been raised, and not acknowledged, in a former life of the process.
+fn claim(config: &Vmm, lines: &Lines) -> Vec<Option<Interrupt>, MAX_LINES> {
+    let claim = |(n, wanted): (usize, &layout::config::VmLine)| {
+        lines.input(n)?;
+        match Interrupt::claim(wanted.line, n as u16 + 1) {
+            Ok(interrupt) => {
+                interrupt.acknowledge();
+                Some(interrupt)
+            }
+            Err(error) => {
+                log::error!("interrupt line {n}: irq-server says {error:?}");
+                None
+            }
+        }
+    };
+    config.lines.iter().enumerate().map(claim).collect()
+}
+
+/// Addresses of the spare paging structures, slot by slot.
+type Structures = Map<Range<u16>, fn(u16) -> u64>;
+
+/// Taking over, range by range.
+struct Takeover {
+    vcpu: Vcpu,
+    ept: Ept<Structures>,
+    board: Passthrough,
+    /// Lines of functions.
+    lines: Vec<(u8, GrantedLine), MAX_LINES>,
+    next_slot: u16,
+}
+
+impl Takeover {
+    fn new(config: &Vmm, vcpu: Vcpu) -> Self {
+        let structure: fn(u16) -> u64 = |n| Slot(n).cptr();
+        let directories = slot::PAGING.0;
+        let tables = directories + u16::from(config.directories);
+        let end = tables + u16::from(config.tables);
+        Self {
+            vcpu,
+            ept: Ept::new(slot::EPT.cptr(), (directories..tables).map(structure), (tables..end).map(structure)),
+            board: Passthrough::new(&SERVER),
+            lines: Vec::new(),
+            next_slot: FIRST_SLOT,
+        }
+    }
+
+    fn functions(&mut self) {
+        loop {
+            let index = self.board.functions;
+            match SERVER.grant(index) {
+                Ok(Some(grant)) => self.function(index, &grant),
+                Ok(None) => return,
+                Err(error) => return log::error!("pci-server: function {index}: {error:?}"),
+            }
+            self.board.functions = index.saturating_add(1);
+        }
+    }
+
+    fn function(&mut self, index: u8, grant: &Grant) {
+        let at = grant.function.address;
+        log::info!("{at} ({:04x}:{:04x}) is the guest's", grant.function.vendor, grant.function.device);
+        for line in &grant.lines {
+            if self.lines.push((index, *line)).is_err() {
+                log::error!("{at}: too many interrupt lines");
+            }
+        }
+        for (register, (bar, access)) in (0..).zip(grant.function.bars.iter().zip(grant.bars)) {
+            let Some(bar) = bar else { continue };
+            let taken = match (bar.kind, access) {
+                (_, Access::No) => Ok(()),
+                (BarKind::Io, access) => self.bar_ports(bar, access),
+                (_, Access::Mediated) => {
+                    self.board.add_memory(bar.base, bar.size).map_err(|_| "there are too many ranges")
+                }
+                (_, Access::Direct { bits, count }) => self.frames(index, register, bar.base, bits, count),
+            };
+            if let Err(why) = taken {
+                log::error!("{at}: register {register} at {:#x} is not the guest's: {why}", bar.base);
+            }
+        }
+    }
+
+    fn loose_ports(&mut self) {
+        for index in 0..=u8::MAX {
+            match SERVER.ports(index) {
+                Ok(Some((first, last))) => {
+                    if let Err(why) = self.ports(first, last, true) {
+                        log::error!("ports {first:#x} to {last:#x} are not the guest's: {why}");
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return log::error!("pci-server: ports {index}: {error:?}"),
+            }
+        }
+    }
+
+    fn bar_ports(&mut self, bar: &Bar, access: Access) -> Result<(), &'static str> {
+        let last = bar.base.saturating_add(bar.size.saturating_sub(1));
+        let (Ok(first), Ok(last)) = (u16::try_from(bar.base), u16::try_from(last)) else {
+            return Err("no processor has such ports");
+        };
+        self.ports(first, last, access != Access::Mediated)
+    }
+
+    fn ports(&mut self, first: u16, last: u16, direct: bool) -> Result<(), &'static str> {
+        if machine::models_port(first, last) {
+            return Err("the board has a device of its own there");
+        }
+        if !direct {
+            return self.board.add_ports(first, last).map_err(|_| "there are too many ranges");
+        }
+        let ports = self.receive(|client| client.take_ports(first))?;
+        self.vcpu.allow_ports(ports, first, last).map_err(|_| "the kernel refuses the ports")
+    }
+
+    fn frames(&mut self, function: u8, bar: u8, base: u64, bits: u8, count: u16) -> Result<(), &'static str> {
+        for page in 0..count {
+            let frame = self.receive(|client| client.take_frame(TakeFrame { function, bar, page }))?;
+            let gpa = base.saturating_add(u64::from(page) << (bits & 63));
+            self.ept.map(frame, bits, gpa).map_err(|error| {
+                log::error!("{gpa:#x}: {error:?}");
+                "it cannot be mapped"
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Has pci-server hand something over into the next slot.
+    fn receive(&mut self, take: impl Fn(pci::Client<Endpoint>) -> Result<u64, Error>) -> Result<u64, &'static str> {
+        let slot = self.next_slot;
+        if slot >= SLOTS {
+            return Err("there is no slot left");
+        }
+        self.next_slot += 1;
+        // What a former life of the process had there. To empty an empty slot is no error.
+        let _ = rt::scratch(slot).delete();
+        take(pci::Client(SERVER.0.receive_into(slot))).map_err(|error| {
+            log::error!("pci-server: {error:?}");
+            "pci-server does not hand it over"
+        })
+    }
+}
