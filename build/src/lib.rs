@@ -11,6 +11,7 @@ pub mod console;
 pub mod doctor;
 pub mod guest;
 pub mod image;
+pub mod import;
 pub mod interrupt;
 pub mod iso;
 pub mod kernel;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use miette::Result;
+use xtask::import::{self, Address, Dma};
 use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
@@ -72,6 +73,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
+    /// Turn what another system says of a board into a part of a description
+    Import {
+        #[command(subcommand)]
+        from: Import,
+    },
     /// Build the seL4 kernel alone
     Kernel {
         /// Build the one with assertions and its own messages
@@ -82,6 +88,25 @@ enum Command {
     Setup,
     /// Show what this machine has and lacks, and what therefore runs here
     Doctor,
+}
+
+#[derive(Subcommand)]
+enum Import {
+    /// The device section of a VM, from `lspci -vv` of a Linux that was booted on the board itself
+    Lspci {
+        /// The output of `lspci -vv` or `lspci -vvxxx`; /proc/ioports and /proc/interrupts in it, or in further files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// A device to pass through, such as 00:1f.2 (repeatable)
+        #[arg(long = "device", value_name = "ADDRESS")]
+        devices: Vec<Address>,
+        /// The board has no IOMMU: trust the devices with all memory
+        #[arg(long)]
+        trusted: bool,
+        /// Write the section there, in place of standard output
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -117,6 +142,10 @@ fn obey(command: Command) -> Result<ExitCode> {
             println!("{}", image.iso.display());
         }
         Command::Map { system, svg } => print!("{}", map::map(&project, &system, svg.as_deref())?),
+        Command::Import { from: Import::Lspci { files, devices, trusted, output } } => {
+            let dma = if trusted { Dma::Trusted } else { Dma::Domain };
+            import::lspci(&import::Wishes { files, devices, dma, output })?;
+        }
         Command::Kernel { debug_kernel } => {
             println!("{}", kernel::prefix(&project, kernel_for(debug_kernel))?.dir().display());
         }

@@ -1,0 +1,333 @@
+//! What a capture says, line by line: lspci(8) at any verbosity, and beside it /proc/ioports and /proc/interrupts, in one
+//! file or in several.
+//!
+//! The formats are those of pciutils 3.x (`lspci.c`, `ls-caps.c`) and Linux (`kernel/resource.c`,
+//! `kernel/irq/proc.c`). Lines that are none of these are passed over, since captures come from consoles. Left out: the
+//! contents of capabilities, but for whether MSI is on, and of the hex dump behind the header.
+
+use miette::{Report, Result};
+
+use super::address::Address;
+use super::files::{Files, Line};
+use super::proc::{self, Arrival, PortClaim};
+
+/// All that is known of a machine.
+#[derive(Debug, Default)]
+pub struct Capture {
+    /// In the order of the files.
+    pub functions: Vec<Function>,
+    /// Ports that belong to functions, from /proc/ioports.
+    pub ports: Vec<PortClaim>,
+    /// Linux's interrupt numbers and where they arrive, from /proc/interrupts.
+    pub arrivals: Vec<Arrival>,
+}
+
+/// One PCI function, as lspci prints it.
+#[derive(Debug)]
+pub struct Function {
+    /// Where it is.
+    pub address: Address,
+    /// Its first line.
+    pub line: Line,
+    /// The class's name or number, as it is written.
+    pub class: String,
+    /// All of its first line behind the address.
+    pub title: String,
+    /// `(prog-if 80 …)`; 0 if there is none.
+    pub interface: u8,
+    /// BARs.
+    pub regions: Vec<Region>,
+    /// The line about an expansion ROM.
+    pub rom: Option<Line>,
+    /// The interrupt, as Linux has it.
+    pub interrupt: Option<Interrupt>,
+    /// Whether Linux uses messages in place of the line. `None`: an ordinary user may not see that.
+    pub msi: Option<Line>,
+    /// The capabilities were hidden from the user that ran lspci.
+    pub hidden: bool,
+    /// Whether it was bus master.
+    pub bus_master: bool,
+    /// There is a line `Control:` or `Flags:`, so lspci ran with `-v` at least.
+    pub detailed: bool,
+    /// The line that names its IOMMU group.
+    pub iommu: Option<Line>,
+    /// The header of its configuration space, if dumped.
+    pub dump: Dump,
+}
+
+/// A BAR.
+#[derive(Debug)]
+pub struct Region {
+    /// Its number; `lspci -v` leaves it out.
+    pub index: Option<usize>,
+    /// Ports, or else memory.
+    pub is_ports: bool,
+    /// Where it is; `None` if the firmware has given it no place.
+    pub base: Option<u64>,
+    /// Bytes or ports.
+    pub size: Option<u64>,
+    /// The number is the kernel's: the register does not hold it.
+    pub is_virtual: bool,
+    /// Decoding was off.
+    pub disabled: bool,
+    /// Where it says so.
+    pub line: Line,
+    /// What it says.
+    pub text: String,
+}
+
+/// `Interrupt: pin A routed to IRQ 19`
+#[derive(Debug)]
+pub struct Interrupt {
+    /// Linux's number.
+    pub number: u32,
+    /// Where it says so.
+    pub line: Line,
+}
+
+/// The 64 bytes of a PCI header (PCI 3.0, section 6.1), as far as they are known.
+#[derive(Debug, Default)]
+pub struct Dump {
+    bytes: Vec<u8>,
+}
+
+impl Dump {
+    /// A little-endian register.
+    pub fn register(&self, offset: usize) -> Option<u32> {
+        let bytes = self.bytes.get(offset..offset.checked_add(4)?)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    /// Whether the header says that a bus lies behind the function.
+    pub fn is_bridge(&self) -> bool {
+        self.bytes.get(0x0e).is_some_and(|kind| kind & 0x7f != 0)
+    }
+}
+
+/// Reads all files.
+pub fn parse(files: &Files) -> Result<Capture> {
+    let mut capture = Capture::default();
+    let mut reader = Reader { files, capture: &mut capture, file: 0, state: State::Between };
+    for (line, text) in files.lines() {
+        reader.line(line, text)?;
+    }
+    Ok(capture)
+}
+
+/// What the lines are about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Between,
+    /// The last function; its capabilities, where other things are called regions, have begun.
+    Function {
+        capabilities: bool,
+    },
+    Interrupts,
+}
+
+struct Reader<'a> {
+    files: &'a Files,
+    capture: &'a mut Capture,
+    file: usize,
+    state: State,
+}
+
+impl Reader<'_> {
+    fn line(&mut self, line: Line, text: &str) -> Result<()> {
+        if line.file != self.file {
+            self.file = line.file;
+            self.state = State::Between;
+        }
+        if let Some((address, title)) = Address::heading(text) {
+            self.state = State::Function { capabilities: false };
+            return self.begin(address, title, line);
+        }
+        if proc::is_interrupts_heading(text) {
+            self.state = State::Interrupts;
+            return Ok(());
+        }
+        if let Some(claim) = proc::port_claim(self.files, &line, text)? {
+            self.capture.ports.extend(claim.function.map(|_| claim));
+            return Ok(());
+        }
+        match self.state {
+            State::Between => Ok(()),
+            State::Interrupts => {
+                self.capture.arrivals.extend(proc::arrival(&line, text));
+                Ok(())
+            }
+            State::Function { capabilities } => self.detail(capabilities, line, text),
+        }
+    }
+
+    fn begin(&mut self, address: Address, title: &str, line: Line) -> Result<()> {
+        if let Some(first) = self.capture.functions.iter().find(|function| function.address == address) {
+            let message =
+                format!("{address} is here for the second time; {} has it already", self.files.cite(&first.line));
+            return Err(self.files.mistake(&line, message, "leave one of the two outputs of lspci out"));
+        }
+        self.capture.functions.push(Function::new(address, title, line));
+        Ok(())
+    }
+
+    fn detail(&mut self, capabilities: bool, line: Line, text: &str) -> Result<()> {
+        let Some(function) = self.capture.functions.last_mut() else { return Ok(()) };
+        if text.is_empty() {
+            self.state = State::Between;
+        } else if text.starts_with(char::is_whitespace) {
+            let text = text.trim_start();
+            if text.starts_with("Capabilities:") {
+                self.state = State::Function { capabilities: true };
+            }
+            if capabilities || text.starts_with("Capabilities:") {
+                function.capability(line, text);
+            } else if let Some(region) = region(self.files, &line, text)? {
+                function.regions.push(region);
+            } else {
+                function.detail(self.files, line, text)?;
+            }
+        } else if let Some((offset, bytes)) = dump_line(self.files, &line, text)? {
+            // Bytes that do not follow on (a dump that lost a line) would stand at wrong offsets.
+            if offset == function.dump.bytes.len() && offset < 0x40 {
+                function.dump.bytes.extend(bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Function {
+    fn new(address: Address, title: &str, line: Line) -> Self {
+        let (class, _) = title.split_once(": ").unwrap_or((title, ""));
+        let interface = after(title, "(prog-if ").and_then(|digits| u8::from_str_radix(digits.get(..2)?, 16).ok());
+        Self {
+            address,
+            line,
+            class: class.to_owned(),
+            title: title.to_owned(),
+            interface: interface.unwrap_or(0),
+            regions: Vec::new(),
+            rom: None,
+            interrupt: None,
+            msi: None,
+            hidden: false,
+            bus_master: false,
+            detailed: false,
+            iommu: None,
+            dump: Dump::default(),
+        }
+    }
+
+    fn detail(&mut self, files: &Files, line: Line, text: &str) -> Result<()> {
+        if text.starts_with("Control:") || text.starts_with("Flags:") {
+            self.detailed = true;
+            self.bus_master = text.contains("BusMaster+") || text.contains("bus master");
+        }
+        let number = match text.strip_prefix("Interrupt:") {
+            Some(rest) => after(rest, "routed to IRQ "),
+            None => text.strip_prefix("Flags:").and_then(|flags| after(flags, ", IRQ ")),
+        };
+        if let Some(digits) = number {
+            let number = digits.parse().map_err(|_| {
+                let message = format!("`{digits}` is no interrupt number");
+                files.mistake(&line, message, "expected: Interrupt: pin A routed to IRQ 19")
+            })?;
+            self.interrupt = Some(Interrupt { number, line });
+        } else if text.starts_with("Expansion ROM at") || text.starts_with("[virtual] Expansion ROM at") {
+            self.rom = Some(line);
+        } else if text.starts_with("IOMMU group:") {
+            self.iommu = Some(line);
+        }
+        Ok(())
+    }
+
+    fn capability(&mut self, line: Line, text: &str) {
+        self.hidden |= text.starts_with("Capabilities: <access denied>");
+        if is_msi(text) {
+            self.msi = Some(line);
+        }
+    }
+}
+
+/// MSI changes the number that lspci prints to the message's. MSI-X does not (Linux, `irq_show` in drivers/pci/pci-sysfs.c).
+fn is_msi(text: &str) -> bool {
+    let names = ["] MSI:", "Message Signalled Interrupts:"];
+    text.starts_with("Capabilities:") && text.contains("Enable+") && names.iter().any(|name| text.contains(name))
+}
+
+/// What stands behind `key`, up to a comma.
+fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(key)?;
+    Some(rest.split(',').next().unwrap_or(rest).trim())
+}
+
+/// `Region 0: Memory at c0500000 (32-bit, non-prefetchable) [size=128K]`, or the same without `Region 0:`.
+fn region(files: &Files, line: &Line, text: &str) -> Result<Option<Region>> {
+    let (index, rest) = match text.strip_prefix("Region ").and_then(|rest| rest.split_once(": ")) {
+        Some((digits, rest)) => (digits.parse::<usize>().ok(), rest),
+        None => (None, text),
+    };
+    let rest = rest.trim_start_matches("[virtual] ").trim_start_matches("[enhanced] ");
+    let (is_ports, rest) = match (rest.strip_prefix("I/O ports at "), rest.strip_prefix("Memory at ")) {
+        (Some(rest), _) => (true, rest),
+        (_, Some(rest)) => (false, rest),
+        _ => return Ok(None),
+    };
+    let base = match rest.split_whitespace().next() {
+        Some(word) if word.starts_with('<') => None,
+        word => Some(hex(files, line, word.unwrap_or_default())?),
+    };
+    let size = match rest.split_once("[size=").map(|(_, size)| size.split(']').next().unwrap_or(size)) {
+        Some(size) => Some(length(size).ok_or_else(|| bad_size(files, line, size))?),
+        None => None,
+    };
+    Ok(Some(Region {
+        index,
+        is_ports,
+        base,
+        size,
+        is_virtual: text.contains("[virtual]"),
+        disabled: text.contains("[disabled]"),
+        line: line.clone(),
+        text: text.to_owned(),
+    }))
+}
+
+fn hex(files: &Files, line: &Line, word: &str) -> Result<u64> {
+    u64::from_str_radix(word, 16).map_err(|_| {
+        let message = format!("`{word}` is no address");
+        files.mistake(line, message, "expected hexadecimal digits, as in: Memory at c0500000; capture again")
+    })
+}
+
+fn bad_size(files: &Files, line: &Line, size: &str) -> Report {
+    files.mistake(line, format!("`{size}` is no size"), "expected, for example: [size=32], [size=128K]; capture again")
+}
+
+/// `32`, `128K`, `16M`, `2G`: what lspci's `show_size` prints. None is 0.
+fn length(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
+    let shift = match text.get(digits.len()..)? {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|size| *size > 0)
+}
+
+/// `10: 00 00 00 c0 …`: the offset and sixteen bytes.
+fn dump_line(files: &Files, line: &Line, text: &str) -> Result<Option<(usize, Vec<u8>)>> {
+    let Some((offset, rest)) = text.split_once(": ") else { return Ok(None) };
+    let is_byte = |word: &str| word.len() == 2 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let looks = (2..=3).contains(&offset.len()) && rest.split(' ').next().is_some_and(is_byte);
+    let (true, Ok(offset)) = (looks, usize::from_str_radix(offset, 16)) else { return Ok(None) };
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    if words.len() != 16 || !words.iter().all(|word| is_byte(word)) {
+        let message = "a line of the hex dump is not sixteen bytes";
+        return Err(files.mistake(line, message, "capture again, or leave the dump out: `lspci -vv`"));
+    }
+    Ok(Some((offset, words.iter().filter_map(|word| u8::from_str_radix(word, 16).ok()).collect())))
+}

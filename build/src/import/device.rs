@@ -1,0 +1,327 @@
+//! From what lspci says of a function to what a guest must be given for it: ports, memory, the interrupt.
+//!
+//! PCI Local Bus Specification 3.0, section 6.2.5 (BARs); for IDE controllers in compatibility mode, whose BARs mean
+//! nothing, PCI IDE Controller Specification 1.0. Expansion ROMs are left out: guests need none, and pci-server shows none.
+
+use miette::Result;
+
+use super::address::Address;
+use super::capture::{Capture, Function, Region};
+use super::class;
+use super::files::{Files, Line};
+use super::proc::Kind;
+
+/// Inputs of the first I/O APIC. Linux numbers them like interrupts, and others from there on.
+const IO_APIC_INPUTS: u32 = 24;
+/// Inputs of the 8259 pair.
+const PIC_INPUTS: u32 = 16;
+/// The ports of the two IDE channels of a PC/AT, each with the interrupt.
+const IDE_CHANNELS: [([(u16, u16); 2], u8); 2] =
+    [([(0x1f0, 0x1f7), (0x3f6, 0x3f6)], 14), ([(0x170, 0x177), (0x376, 0x376)], 15)];
+
+/// What a device needs.
+#[derive(Debug)]
+pub struct Device {
+    /// Where it is.
+    pub address: Address,
+    /// Its ports.
+    pub ports: Vec<Ports>,
+    /// Its memory.
+    pub memory: Vec<Memory>,
+    /// Where its interrupts arrive, if the capture tells.
+    pub input: Option<Input>,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+/// A range of ports.
+#[derive(Debug)]
+pub struct Ports {
+    /// First port.
+    pub first: u16,
+    /// Last port, inclusive.
+    pub last: u16,
+    /// Where that came from.
+    pub origin: String,
+}
+
+/// A range of memory.
+#[derive(Debug)]
+pub struct Memory {
+    /// Physical address.
+    pub paddr: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Where that came from.
+    pub origin: String,
+}
+
+/// An input of the first I/O APIC.
+#[derive(Debug)]
+pub struct Input {
+    /// Which.
+    pub pin: u8,
+    /// Level triggered and active low, as PCI has it; else edge triggered and active high, as ISA has it.
+    pub level: bool,
+    /// Where that came from.
+    pub origin: String,
+}
+
+/// Why a guest cannot have the function.
+pub fn refusal(function: &Function) -> Option<&'static str> {
+    if function.address.segment != 0 {
+        return Some("it is in another PCI segment than 0, which the ports 0xcf8 and 0xcfc do not reach");
+    }
+    if class::is_bridge(&function.class) || function.dump.is_bridge() {
+        return Some("it is a bridge: it decides what other devices see, and stays with pci-server");
+    }
+    (!function.detailed).then_some("the capture has nothing but its name: use `lspci -vv`")
+}
+
+/// What the function needs.
+pub fn needs(files: &Files, capture: &Capture, function: &Function) -> Result<Device> {
+    let mut needs = Needs {
+        files,
+        capture,
+        function,
+        device: Device {
+            address: function.address,
+            ports: Vec::new(),
+            memory: Vec::new(),
+            input: None,
+            notes: Vec::new(),
+        },
+    };
+    let is_ide = class::number(&function.class) == Some(class::IDE);
+    let legacy = [0, 1].map(|channel| is_ide && function.interface >> (2 * channel) & 1 == 0);
+    for (_, channel) in legacy.iter().zip(IDE_CHANNELS).filter(|(legacy, _)| **legacy) {
+        needs.legacy_channel(channel);
+    }
+    for (number, region) in function.regions.iter().enumerate() {
+        if !is_of_legacy_channel(region, legacy) {
+            needs.region(number, region)?;
+        }
+    }
+    needs.ports_beside_bars()?;
+    if legacy != [true, true] {
+        needs.interrupt();
+    }
+    needs.remarks();
+    Ok(needs.device)
+}
+
+/// Whether the region shows one of the BARs of a channel that does not use them. lspci and the kernel print various things
+/// there: ports, memory at the ports' numbers, nothing.
+fn is_of_legacy_channel(region: &Region, legacy: [bool; 2]) -> bool {
+    let channel = match (region.index, region.base) {
+        (Some(index), _) => index / 2,
+        (None, Some(0x1f0..=0x1f7 | 0x3f0..=0x3f7)) => 0,
+        (None, Some(0x170..=0x177 | 0x370..=0x377)) => 1,
+        _ => return false,
+    };
+    legacy.get(channel).copied().unwrap_or(false)
+}
+
+struct Needs<'a> {
+    files: &'a Files,
+    capture: &'a Capture,
+    function: &'a Function,
+    device: Device,
+}
+
+impl Needs<'_> {
+    fn region(&mut self, number: usize, region: &Region) -> Result<()> {
+        let origin = format!("{}: {}", self.files.cite(&region.line), plain(&region.text));
+        let Some(base) = region.base.filter(|base| *base != 0) else {
+            self.device.notes.push(format!("{origin}: left out, it has no address"));
+            return Ok(());
+        };
+        if region.disabled {
+            let what = if region.is_ports { "ports" } else { "memory" };
+            self.device.notes.push(format!("{origin}: decoding of {what} was off in the capture"));
+        }
+        self.compare_with_dump(region.index.unwrap_or(number), base, region)?;
+        let size = self.size(base, region)?;
+        let last = base.checked_add(size - 1);
+        if !size.is_power_of_two() || base % size != 0 || last.is_none() {
+            let message = format!("a BAR of 0x{size:x} bytes cannot be at 0x{base:x}");
+            let remedy = "sizes are powers of two, and bases multiples of the size; the line is damaged: capture again";
+            return Err(self.files.mistake(&region.line, message, remedy));
+        }
+        if !region.is_ports {
+            self.device.memory.push(Memory { paddr: base, size, origin });
+            return Ok(());
+        }
+        let (Ok(first), Some(Ok(last))) = (u16::try_from(base), last.map(u16::try_from)) else {
+            let message = format!("ports end at 0xffff, but this BAR is at 0x{base:x}");
+            return Err(self.files.mistake(&region.line, message, "the line is damaged: capture again"));
+        };
+        self.device.ports.push(Ports { first, last, origin });
+        Ok(())
+    }
+
+    /// The register and the kernel should agree. Only where the dump is there, and the region has a number.
+    fn compare_with_dump(&mut self, index: usize, base: u64, region: &Region) -> Result<()> {
+        let (Some(_), 0..6, false) = (region.index, index, region.is_virtual) else {
+            if region.is_virtual {
+                let note =
+                    "the address is the kernel's, the register holds another; pci-server compares with the register";
+                self.device.notes.push(format!("{}: {note}", self.files.cite(&region.line)));
+            }
+            return Ok(());
+        };
+        let Some(low) = self.function.dump.register(0x10 + 4 * index) else { return Ok(()) };
+        let held = match (low & 1 == 1, low >> 1 & 3) {
+            (true, _) => u64::from(low & !3),
+            (false, 2) => {
+                let high = self.function.dump.register(0x14 + 4 * index).unwrap_or(0);
+                u64::from(high) << 32 | u64::from(low & !0xf)
+            }
+            (false, _) => u64::from(low & !0xf),
+        };
+        if (held, low & 1 == 1) != (base, region.is_ports) {
+            let register = 0x10 + 4 * index;
+            let message = format!("this line says 0x{base:x}, the hex dump has 0x{low:08x} at 0x{register:x}");
+            let remedy = "one of the two is damaged, or of another machine: capture again with `lspci -vvxxx`";
+            return Err(self.files.mistake(&region.line, message, remedy));
+        }
+        Ok(())
+    }
+
+    fn size(&self, base: u64, region: &Region) -> Result<u64> {
+        let claims = self.capture.ports.iter().filter(|claim| claim.function == Some(self.function.address));
+        let mut claims = claims.filter(|claim| region.is_ports && u64::from(claim.first) == base);
+        let claimed = claims.next().map(|claim| u64::from(claim.last - claim.first) + 1);
+        region.size.or(claimed).ok_or_else(|| {
+            let remedy =
+                "`lspci -b` prints none: use `lspci -vv`; for ports, /proc/ioports as a further FILE also helps";
+            self.files.mistake(&region.line, "the region has no size", remedy)
+        })
+    }
+
+    /// A channel of an IDE controller in compatibility mode.
+    fn legacy_channel(&mut self, (ports, irq): ([(u16, u16); 2], u8)) {
+        let interface = self.function.interface;
+        let origin = format!(
+            "{}: prog-if {interface:02x}: the channel of IRQ {irq} in compatibility mode",
+            self.files.cite(&self.function.line)
+        );
+        for (first, last) in ports {
+            self.device.ports.push(Ports { first, last, origin: origin.clone() });
+        }
+        let cite = self.files.cite(&self.function.line);
+        self.device
+            .notes
+            .push(format!("no entry in irqs for IRQ {irq} ({cite}): pci-server knows that an IDE channel has it"));
+    }
+
+    /// What /proc/ioports gives the function beyond its BARs; and a difference between the two is an error.
+    fn ports_beside_bars(&mut self) -> Result<()> {
+        let claims = self.capture.ports.iter().filter(|claim| claim.function == Some(self.function.address));
+        for claim in claims {
+            let mut overlapping =
+                self.device.ports.iter().filter(|ports| ports.first <= claim.last && claim.first <= ports.last);
+            if let Some(ports) = overlapping.next() {
+                if (claim.first, claim.last) != (ports.first, ports.last) {
+                    let message = format!(
+                        "/proc/ioports has {:04x}-{:04x}, but the BAR has {:04x}-{:04x} ({})",
+                        claim.first, claim.last, ports.first, ports.last, ports.origin
+                    );
+                    return Err(self.files.mistake(&claim.line, message, "capture both again, in the same boot"));
+                }
+                continue;
+            }
+            let origin =
+                format!("{}: not a BAR, but the kernel reserves it for this function", self.files.cite(&claim.line));
+            self.device.ports.push(Ports { first: claim.first, last: claim.last, origin });
+        }
+        Ok(())
+    }
+
+    fn interrupt(&mut self) {
+        let Some(interrupt) = &self.function.interrupt else {
+            self.device.notes.push("it has no interrupt in the capture".into());
+            return;
+        };
+        let number = interrupt.number;
+        let cite = self.files.cite(&interrupt.line);
+        let arrival = self.capture.arrivals.iter().find(|arrival| arrival.number == number);
+        let pin = u8::try_from(number).ok().filter(|_| number < IO_APIC_INPUTS);
+        let without_table = "the capture does not say where on the I/O APIC; add /proc/interrupts as a further FILE";
+        let unknown = match (&self.function.msi, arrival.map(|arrival| (arrival.kind, &arrival.line)), pin) {
+            (Some(msi), ..) => format!(
+                "IRQ {number} is a message's number, since MSI was on ({}): boot with `pci=nomsi` and capture again, with \
+                 /proc/interrupts",
+                self.files.cite(msi)
+            ),
+            (None, Some((Kind::Message, line)), _) => format!(
+                "IRQ {number} is a message's number ({}): boot with `pci=nomsi` and capture again, with /proc/interrupts",
+                self.files.cite(line)
+            ),
+            (None, Some((Kind::Pin { pin: at, level }, line)), Some(pin)) if at == number => {
+                return self.input(
+                    pin,
+                    level,
+                    format!("{cite}: IRQ {number}; {}: at the I/O APIC", self.files.cite(line)),
+                );
+            }
+            (None, Some((Kind::Pic, line)), _) => format!(
+                "IRQ {number} is an input of the 8259 pair ({}), not of the I/O APIC: boot without `noapic` and `nolapic` and \
+                 capture again, with /proc/interrupts",
+                self.files.cite(line)
+            ),
+            (None, None, Some(pin)) if (PIC_INPUTS..IO_APIC_INPUTS).contains(&number) => {
+                let origin = format!("{cite}: IRQ {number}; from 16 on, that is the input of the I/O APIC");
+                return self.input(pin, true, origin);
+            }
+            (None, None, Some(1..)) => {
+                format!(
+                    "IRQ {number} is below 16, which can be an input of the 8259 pair or of the I/O APIC: {without_table}"
+                )
+            }
+            (None, _, Some(0)) => "IRQ 0 means that the firmware gave it none".into(),
+            _ => format!(
+                "IRQ {number} is no input of the first I/O APIC, but of a second one, or a message: {without_table}"
+            ),
+        };
+        self.device
+            .notes
+            .push(format!("no entry in irqs ({cite}): {unknown}. Until then pci-server looks for the line"));
+    }
+
+    fn input(&mut self, pin: u8, level: bool, origin: String) {
+        self.device.input = Some(Input { pin, level, origin });
+        let shares = |other: &&Function| {
+            let number = other.interrupt.as_ref().map(|interrupt| interrupt.number);
+            other.address != self.function.address && other.msi.is_none() && number == Some(u32::from(pin))
+        };
+        for other in self.capture.functions.iter().filter(shares) {
+            let note = format!("its interrupt line is also that of {} {}", other.address, plain(&other.class));
+            self.device.notes.push(note);
+        }
+    }
+
+    fn remarks(&mut self) {
+        let note = |line: &Line, text: &str| format!("{}: {text}", self.files.cite(line));
+        let function = self.function;
+        let mut notes = Vec::new();
+        if let Some(rom) = &function.rom {
+            notes.push(note(rom, "the expansion ROM is left out: guests see none"));
+        }
+        if function.hidden {
+            notes
+                .push(note(&function.line, "its capabilities are missing, so MSI may have been on: run lspci as root"));
+        }
+        if function.address.bus != 0 {
+            let text =
+                format!("it is on bus {}, so behind a bridge; the guest sees it on its bus 0", function.address.bus);
+            notes.push(note(&function.line, &text));
+        }
+        self.device.notes.extend(notes);
+    }
+}
+
+/// Text that may stand in a comment.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
