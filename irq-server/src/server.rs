@@ -4,7 +4,7 @@
 use core::fmt;
 
 use heapless::Vec;
-use layout::config::{self, Line, MAX_CLIENTS, Route};
+use layout::config::{self, Line, MAX_CLIENTS, MAX_LINES, Route};
 use layout::{Slot, event};
 use proto::irq::{Claim, Done, Error, Lines, Serve, SetRoute};
 use proto::wire::ClientId;
@@ -43,7 +43,7 @@ pub struct Record {
 /// The server.
 pub struct Server<C> {
     controller: C,
-    lines: Vec<Line, 32>,
+    lines: Vec<Line, MAX_LINES>,
     sources: Sources,
     router: Option<u64>,
     alarm: Alarm,

@@ -96,11 +96,14 @@ pub struct Signal {
     pub slot: Slot,
 }
 
+/// Most interrupt lines of a system: irq-server's notification has an `event::ring` for each.
+pub const MAX_LINES: usize = 24;
+
 /// irq-server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Irq {
     /// All lines of the system. A client names a line by its position here.
-    pub lines: Vec<Line, 32>,
+    pub lines: Vec<Line, MAX_LINES>,
     /// Badge of the client that says where lines without a route arrive: pci-server.
     pub router: Option<u64>,
     /// Asks timer-server for a signal (`event::TIMER`) in a millisecond.
