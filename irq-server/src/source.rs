@@ -2,15 +2,12 @@
 //! description gives most of them; the rest come one by one when pci-server has found out.
 
 use heapless::Vec;
-use layout::config::{Line, Route};
+use layout::config::{Line, MAX_LINES, Route};
 use proto::irq::Error;
 
 use crate::LineSet;
 use crate::round::{Round, Trigger};
 use crate::tally::Tally;
-
-/// Most sources, which is as many as lines.
-const MAX: usize = 32;
 
 /// An input that lines arrive at.
 #[derive(Debug)]
@@ -46,12 +43,12 @@ impl Source {
         (self.route.ioapic, self.route.pin) == (route.ioapic, route.pin)
     }
 
-    /// Whether another line may join, which is `route`d here.
-    fn admits(&self, route: Route, lines: &[Line]) -> Result<(), Error> {
+    /// Whether the line `joining` may join, which is `route`d here.
+    fn admits(&self, joining: u8, route: Route, lines: &[Line]) -> Result<(), Error> {
         let handed_over = self.handler.is_some() && !self.shared();
-        let mut members =
-            lines.iter().enumerate().filter(|(n, _)| u8::try_from(*n).is_ok_and(|n| self.lines.contains(n)));
-        if handed_over || members.any(|(_, member)| member.own.is_none()) {
+        let together = self.lines.with(LineSet::of([joining]));
+        let alone = (0..).zip(lines).any(|(number, line)| together.contains(number) && line.own.is_none());
+        if handed_over || alone {
             return Err(Error::RouteTaken);
         }
         if self.route != route { Err(Error::Conflict) } else { Ok(()) }
@@ -60,15 +57,15 @@ impl Source {
 
 /// All sources.
 #[derive(Debug, Default)]
-pub struct Sources(Vec<Source, MAX>);
+pub struct Sources(Vec<Source, MAX_LINES>);
 
 impl Sources {
-    /// Those that the description knows. That lines of one source agree is a law of descriptions.
+    /// Those that the description knows. A line that cannot join those before it stays without a route.
     pub fn of(lines: &[Line]) -> Self {
         let mut sources = Self::default();
         for (number, route) in (0..).zip(lines.iter().map(|line| line.route)) {
-            if let Some(route) = route {
-                sources.put(number, route);
+            if let Some(Err(error)) = route.map(|route| sources.connect(number, route, lines)) {
+                log::error!("line {number} has no route: {error:?}");
             }
         }
         sources
@@ -80,7 +77,7 @@ impl Sources {
             return if source.route == route { Ok(()) } else { Err(Error::RouteTaken) };
         }
         if let Some(source) = self.0.iter().find(|source| source.at(route)) {
-            source.admits(route, lines)?;
+            source.admits(line, route, lines)?;
         }
         self.put(line, route);
         Ok(())
@@ -93,7 +90,7 @@ impl Sources {
         }
         let mut source = Source::new(route);
         source.lines.insert(line);
-        // There is room: each source has a line, and there are no more than `MAX` of those.
+        // There is room: each source has a line, and there are no more than `MAX_LINES` of those.
         let _ = self.0.push(source);
     }
 

@@ -195,6 +195,23 @@ fn a_route_with_another_trigger_or_polarity_is_refused() {
 }
 
 #[test]
+fn a_described_route_is_refused_for_the_same_reasons() {
+    let lines = [
+        line("timer", 0, Some(edge(2))),
+        shared(1, "net", 1, Some(edge(2))),
+        shared(2, "disk", 2, Some(level(16))),
+        shared(3, "sound", 1, Some(edge(16))),
+        line("uart", 1, Some(level(16))),
+    ];
+    let mut board = Board::new(lines);
+    assert_eq!(board.client(0).claim(0), Ok(Some(0x1000)));
+    assert_eq!(board.client(1).claim(1), Err(Error::NoRoute));
+    assert_eq!(board.client(2).claim(2), Ok(Some(0x1002)));
+    assert_eq!(board.client(1).claim(3), Err(Error::NoRoute));
+    assert_eq!(board.client(1).claim(4), Err(Error::NoRoute));
+}
+
+#[test]
 fn a_third_owner_may_join_a_shared_line_but_none_a_line_that_was_handed_over() {
     let mut board = running();
     board.client(ROUTER).set_route(3, level(16)).unwrap();
