@@ -8,8 +8,15 @@ use core::{iter::Map, ops::Range};
 
 use devices::{Nanos, pic::Pic};
 use heapless::Vec;
-use layout::{Slot, config::Vmm, slot};
-use proto::pci::{self, Access, Bar, BarKind, Error, Grant, GrantedLine, TakeFrame, Target, Width};
+use layout::{
+    Slot,
+    config::{VmLine, Vmm},
+    slot,
+};
+use proto::{
+    irq,
+    pci::{self, Access, Bar, BarKind, Error, Grant, GrantedLine, TakeFrame, Target, Width},
+};
 use rt::{Endpoint, Interrupt};
 use vmm_server::{
     lines::{Lines, MAX_LINES},
@@ -47,11 +54,14 @@ impl Devices {
             takeover.loose_ports();
         }
         let granted: Vec<GrantedLine, MAX_LINES> = takeover.lines.iter().map(|&(_, line)| line).collect();
-        let lines = Lines::new(&config.lines, &granted);
+        let handlers = claim(config);
+        let claimed: Vec<Option<VmLine>, MAX_LINES> =
+            config.lines.iter().zip(&handlers).map(|(line, handler)| handler.map(|_| *line)).collect();
+        let lines = Lines::new(&claimed, &granted);
         let input = |line: u8| lines.input(config.lines.iter().position(|known| known.line == line)?);
         let routed =
             takeover.lines.iter().filter_map(|(function, line)| Some((*function, input(line.line)?))).collect();
-        let mut devices = Self { handlers: claim(config, &lines), lines, routed, present };
+        let mut devices = Self { handlers, lines, routed, present };
         devices.lines.reset(pic);
         devices.route();
         (devices, takeover.board)
@@ -118,22 +128,21 @@ impl Devices {
     }
 }
 
-/// Claims the lines that have an input. A line may have been raised, and not acknowledged, in a former life of the process.
-fn claim(config: &Vmm, lines: &Lines) -> Vec<Option<Interrupt>, MAX_LINES> {
-    let claim = |(n, wanted): (usize, &layout::config::VmLine)| {
-        lines.input(n)?;
-        match Interrupt::claim(wanted.line, n as u16 + 1) {
-            Ok(interrupt) => {
-                interrupt.acknowledge();
-                Some(interrupt)
-            }
-            Err(error) => {
-                log::error!("interrupt line {n}: irq-server says {error:?}");
-                None
-            }
+/// Claims all lines. A line may have been raised, and not acknowledged, in a former life of the process.
+fn claim(config: &Vmm) -> Vec<Option<Interrupt>, MAX_LINES> {
+    let claim = |(slot, wanted): (u16, &VmLine)| match Interrupt::claim(wanted.line, slot) {
+        Ok(interrupt) => {
+            interrupt.acknowledge();
+            Some(interrupt)
+        }
+        // The description keeps lines for a function that has fewer.
+        Err(irq::Error::NoRoute) => None,
+        Err(error) => {
+            log::error!("interrupt line {}: irq-server says {error:?}", slot - 1);
+            None
         }
     };
-    config.lines.iter().enumerate().map(claim).collect()
+    (1..).zip(&config.lines).map(claim).collect()
 }
 
 /// Addresses of the spare paging structures, slot by slot.

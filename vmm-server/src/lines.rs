@@ -61,42 +61,15 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The lines of a configuration, which `granted` tells more of.
-    pub fn new(wanted: &[VmLine], granted: &[GrantedLine]) -> Self {
-        let known = |line: u8| granted.iter().find(|granted| granted.line == line);
-        // One of which nothing is known may be a level: taking an edge for one only delays it.
-        let level = |line: u8| known(line).is_none_or(|granted| granted.level);
-        let mut inputs: Vec<(Option<u8>, bool), MAX_LINES> = wanted
-            .iter()
-            .take(MAX_LINES)
-            .map(|wanted| (wanted.dest.or(known(wanted.line).and_then(|granted| granted.isa)), level(wanted.line)))
-            .collect();
-        for n in 0..inputs.len() {
-            let (earlier, rest) = inputs.split_at_mut(n);
-            let Some((input, level)) = rest.first_mut() else { break };
-            let usable = |at: u8| at < 16 && !machine::is_wired(at) && !clashes(earlier, at, *level);
-            if let Some(at) = *input
-                && !usable(at)
-            {
-                log::error!("interrupt line {n}: input {at} of the PIC is taken; the line stays unused");
-                *input = Some(u8::MAX);
-            }
-        }
-        for n in 0..inputs.len() {
-            if let Some(&(None, level)) = inputs.get(n) {
-                let free = FREE.iter().find(|&&at| inputs.iter().all(|&(input, _)| input != Some(at)));
-                let shared = inputs.iter().find_map(|&(input, shares)| input.filter(|&at| level && shares && at < 16));
-                if let Some(place) = inputs.get_mut(n) {
-                    place.0 = free.copied().or(shared);
-                }
-            }
-        }
-        let line = |((input, level), wanted): ((Option<u8>, bool), &VmLine)| {
-            let input = input.filter(|&input| input < 16)?;
-            let (limit, state) = (wanted.limit, State::Armed);
+    /// The lines of a configuration, as far as irq-server has them; `granted` tells more of some.
+    pub fn new(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Self {
+        let inputs = inputs(wanted, granted);
+        let line = |(input, wanted): (&Option<Input>, &Option<VmLine>)| {
+            let Input { at, level } = (*input)?;
+            let (input, limit, state) = (at?, (*wanted)?.limit, State::Armed);
             Some(Line { input, level, limit, state, millisecond: 0, count: 0, told: false })
         };
-        Self { lines: inputs.into_iter().zip(wanted).map(line).collect(), ..Self::default() }
+        Self { lines: inputs.iter().zip(wanted).map(line).collect(), ..Self::default() }
     }
 
     /// The input of line `n`.
@@ -198,9 +171,44 @@ impl Lines {
     }
 }
 
+/// The input that a line has, or does not have yet.
+#[derive(Clone, Copy, Debug)]
+struct Input {
+    at: Option<u8>,
+    level: bool,
+}
+
+/// Chooses inputs: what the description says, or what drivers expect, then what is left. A line whose input is taken is
+/// `None`.
+fn inputs(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Vec<Option<Input>, MAX_LINES> {
+    let mut inputs = Vec::<Option<Input>, MAX_LINES>::new();
+    for (n, wanted) in wanted.iter().enumerate().take(MAX_LINES) {
+        let input = wanted.and_then(|wanted| {
+            let known = granted.iter().find(|granted| granted.line == wanted.line);
+            let at = wanted.dest.or(known.and_then(|known| known.isa));
+            // One of which nothing is known may be a level: taking an edge for one only delays it.
+            let level = known.is_none_or(|known| known.level);
+            let taken = at.is_some_and(|at| at > 15 || machine::is_wired(at) || clashes(&inputs, at, level));
+            if taken {
+                log::error!("interrupt line {n}: its input of the PIC, {at:?}, is taken");
+            }
+            (!taken).then_some(Input { at, level })
+        });
+        let _ = inputs.push(input);
+    }
+    for n in 0..inputs.len() {
+        let free = FREE.into_iter().find(|&at| inputs.iter().flatten().all(|input| input.at != Some(at)));
+        let shared = inputs.iter().flatten().find(|input| input.level).and_then(|input| input.at);
+        if let Some(Some(input @ Input { at: None, .. })) = inputs.get_mut(n) {
+            input.at = free.or(shared.filter(|_| input.level));
+        }
+    }
+    inputs
+}
+
 /// Whether one of `lines` has input `at` and cannot share it with another line: only levels can.
-fn clashes(lines: &[(Option<u8>, bool)], at: u8, level: bool) -> bool {
-    lines.iter().any(|&(input, shares)| input == Some(at) && !(shares && level))
+fn clashes(lines: &[Option<Input>], at: u8, level: bool) -> bool {
+    lines.iter().flatten().any(|input| input.at == Some(at) && !(input.level && level))
 }
 
 impl Line {

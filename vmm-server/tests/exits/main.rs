@@ -7,5 +7,6 @@ mod cpu;
 mod fake;
 mod instructions;
 mod memory;
+mod passthrough;
 mod ports;
 mod strings;
