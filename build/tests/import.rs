@@ -180,6 +180,7 @@ fn damaged_lines_are_named_with_what_to_do() {
         ("\tRegion 0: Memory at c0500800 [size=4K]", "a BAR of 0x1000 bytes cannot be at 0xc0500800"),
         ("\tRegion 0: I/O ports at 13000 [size=32]", "ports end at 0xffff, but this BAR is at 0x13000"),
         ("\tRegion 0: I/O ports at 3000", "the region has no size"),
+        ("\tRegion 0: Memory at 00003000 [size=4K]", "0x3000 is no physical address for a device's memory"),
         ("\tInterrupt: pin A routed to IRQ nineteen", "`nineteen` is no interrupt number"),
         ("00: 86 80 0e 10", "a line of the hex dump is not sixteen bytes"),
     ];
@@ -214,6 +215,20 @@ fn a_size_that_lspci_leaves_out_is_taken_from_the_port_list() {
     let text = one("\tRegion 0: I/O ports at 3000") + "3000-301f : 0000:00:02.0\n  3000-301f : e1000\n";
     let section = of_text(&text).unwrap_or_else(|error| panic!("{error:?}"));
     assert!(section.contains("start = 0x3000, end = 0x3020"), "{section}");
+}
+
+#[test]
+fn ports_that_are_no_bar_are_listed_without_the_device() {
+    let text = one("\tRegion 0: I/O ports at 3000 [size=32]") + "3000-301f : 0000:00:02.0\n0600-063f : 0000:00:02.0\n";
+    let section = of_text(&text).unwrap_or_else(|error| panic!("{error:?}"));
+    check(&section);
+    assert!(section.contains("{ start = 0x600, end = 0x640, name = \"Ethernet\" },  # board.txt:5"), "{section}");
+}
+
+#[test]
+fn memory_within_a_page_is_left_to_pci_server() {
+    let values = values("\tRegion 0: Memory at c0500400 (32-bit, non-prefetchable) [size=1K]");
+    assert!(!values.contains("memory"), "{values}");
 }
 
 #[test]

@@ -15,6 +15,14 @@ use super::proc::Kind;
 const IO_APIC_INPUTS: u32 = 24;
 /// Inputs of the 8259 pair.
 const PIC_INPUTS: u32 = 16;
+/// Inputs of the I/O APIC that the servers' devices have: the 8259 pair, timer, UART and clock.
+const BOARD_INPUTS: [u8; 4] = [0, 2, 4, 8];
+/// Below are RAM and ROM.
+const LOWEST_MEMORY: u64 = 1 << 20;
+/// No processor has more address lines.
+const HIGHEST_MEMORY: u64 = 1 << 52;
+/// Memory is handed out in pages.
+const PAGE: u64 = 1 << 12;
 /// The ports of the two IDE channels of a PC/AT, each with the interrupt.
 const IDE_CHANNELS: [([(u16, u16); 2], u8); 2] =
     [([(0x1f0, 0x1f7), (0x3f6, 0x3f6)], 14), ([(0x170, 0x177), (0x376, 0x376)], 15)];
@@ -28,6 +36,8 @@ pub struct Device {
     pub ports: Vec<Ports>,
     /// Its memory.
     pub memory: Vec<Memory>,
+    /// Whether a description can list that memory.
+    pub memory_is_known: bool,
     /// Where its interrupts arrive, if the capture tells.
     pub input: Option<Input>,
     /// What the reader should know.
@@ -41,6 +51,8 @@ pub struct Ports {
     pub first: u16,
     /// Last port, inclusive.
     pub last: u16,
+    /// Whether they are a BAR's, or stand for one.
+    pub is_bar: bool,
     /// Where that came from.
     pub origin: String,
 }
@@ -88,6 +100,7 @@ pub fn needs(files: &Files, capture: &Capture, function: &Function) -> Result<De
             address: function.address,
             ports: Vec::new(),
             memory: Vec::new(),
+            memory_is_known: true,
             input: None,
             notes: Vec::new(),
         },
@@ -133,7 +146,8 @@ impl Needs<'_> {
     fn region(&mut self, number: usize, region: &Region) -> Result<()> {
         let origin = format!("{}: {}", self.files.cite(&region.line), plain(&region.text));
         let Some(base) = region.base.filter(|base| *base != 0) else {
-            self.device.notes.push(format!("{origin}: left out, it has no address"));
+            let note = "it has no address; pci-server passes on only functions whose registers all have one";
+            self.device.notes.push(format!("{origin}: left out: {note}"));
             return Ok(());
         };
         if region.disabled {
@@ -149,14 +163,27 @@ impl Needs<'_> {
             return Err(self.files.mistake(&region.line, message, remedy));
         }
         if !region.is_ports {
-            self.device.memory.push(Memory { paddr: base, size, origin });
-            return Ok(());
+            return self.memory(base, size, region, origin);
         }
         let (Ok(first), Some(Ok(last))) = (u16::try_from(base), last.map(u16::try_from)) else {
             let message = format!("ports end at 0xffff, but this BAR is at 0x{base:x}");
             return Err(self.files.mistake(&region.line, message, "the line is damaged: capture again"));
         };
-        self.device.ports.push(Ports { first, last, origin });
+        self.device.ports.push(Ports { first, last, is_bar: true, origin });
+        Ok(())
+    }
+
+    fn memory(&mut self, paddr: u64, size: u64, region: &Region, origin: String) -> Result<()> {
+        if paddr < LOWEST_MEMORY || paddr >= HIGHEST_MEMORY {
+            let message = format!("0x{paddr:x} is no physical address for a device's memory");
+            return Err(self.files.mistake(&region.line, message, "the line is damaged: capture again"));
+        }
+        if paddr % PAGE != 0 {
+            let note = "it is within a page, which a list cannot say; the memory is left to pci-server";
+            self.device.notes.push(format!("{origin}: {note}"));
+            self.device.memory_is_known = false;
+        }
+        self.device.memory.push(Memory { paddr, size, origin });
         Ok(())
     }
 
@@ -207,7 +234,7 @@ impl Needs<'_> {
             self.files.cite(&self.function.line)
         );
         for (first, last) in ports {
-            self.device.ports.push(Ports { first, last, origin: origin.clone() });
+            self.device.ports.push(Ports { first, last, is_bar: true, origin: origin.clone() });
         }
         let cite = self.files.cite(&self.function.line);
         self.device
@@ -233,7 +260,7 @@ impl Needs<'_> {
             }
             let origin =
                 format!("{}: not a BAR, but the kernel reserves it for this function", self.files.cite(&claim.line));
-            self.device.ports.push(Ports { first: claim.first, last: claim.last, origin });
+            self.device.ports.push(Ports { first: claim.first, last: claim.last, is_bar: false, origin });
         }
         Ok(())
     }
@@ -258,6 +285,9 @@ impl Needs<'_> {
                 "IRQ {number} is a message's number ({}): boot with `pci=nomsi` and capture again, with /proc/interrupts",
                 self.files.cite(line)
             ),
+            (None, Some((Kind::Pin { .. }, line)), Some(pin)) if BOARD_INPUTS.contains(&pin) => {
+                format!("IRQ {number} is also one of the board's own ({}), which a server has", self.files.cite(line))
+            }
             (None, Some((Kind::Pin { pin: at, level }, line)), Some(pin)) if at == number => {
                 return self.input(
                     pin,

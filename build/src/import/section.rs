@@ -148,8 +148,9 @@ fn ioports(text: &mut String, devices: &[Named]) {
         for ports in &named.device.ports {
             let (start, end) = (ports.first, u32::from(ports.last) + 1);
             let (device, name) = (named.device.address.device, &named.name);
-            let entry =
-                format!("{{ start = 0x{start:x}, end = 0x{end:x}, pci_device = 0x{device:x}, name = \"{name}\" }}");
+            // pci-server compares those of a device with its BARs.
+            let device = if ports.is_bar { format!("pci_device = 0x{device:x}, ") } else { String::new() };
+            let entry = format!("{{ start = 0x{start:x}, end = 0x{end:x}, {device}name = \"{name}\" }}");
             let _ = writeln!(text, "    {entry},  # {}", ports.origin);
         }
     }
@@ -162,21 +163,25 @@ fn pci_devices(text: &mut String, files: &Files, devices: &[Named], dma: Dma) {
         let at = named.device.address;
         let _ = write!(
             text,
-            "    {{ name = \"{}\", bus = {}, dev = 0x{:x}, fun = {}, ",
+            "    {{ name = \"{}\", bus = {}, dev = 0x{:x}, fun = {}",
             named.name, at.bus, at.device, at.function
         );
         if let Some(irq) = &named.irq {
-            let _ = write!(text, "irq = \"{irq}\", ");
+            let _ = write!(text, ", irq = \"{irq}\"");
         }
         if dma == Dma::Trusted && named.function.bus_master {
-            text.push_str("dma = \"trusted\", ");
+            text.push_str(", dma = \"trusted\"");
         }
         let origin = files.cite(&named.function.line);
-        if named.device.memory.is_empty() {
-            let _ = writeln!(text, "memory = [] }},  # {origin}");
+        if !named.device.memory_is_known {
+            let _ = writeln!(text, " }},  # {origin}");
             continue;
         }
-        let _ = writeln!(text, "memory = [  # {origin}");
+        if named.device.memory.is_empty() {
+            let _ = writeln!(text, ", memory = [] }},  # {origin}");
+            continue;
+        }
+        let _ = writeln!(text, ", memory = [  # {origin}");
         for memory in &named.device.memory {
             let (paddr, size) = (memory.paddr, memory.size);
             let large = 1 << LARGE_PAGE_BITS;
