@@ -127,7 +127,7 @@ const FAULTS: [(&str, &str); 11] = [
     ("hlt", "processor exception 13, error code 0x0, at "),
     ("system-call", "unknown system call 0x4d at "),
     ("stack", "writes 0x1ffb"),
-    ("capability", "no capability at 0xc800, used at "),
+    ("capability", "no capability at 0x32000, used at "),
     ("panic", "processor exception 6, error code 0x0, at "),
 ];
 
