@@ -19,8 +19,8 @@ use rustix::process::Pid;
 
 use crate::console::Console;
 use crate::project::{self, Project};
-use crate::{interrupt, process};
-use config::{Board, Pace, Serial};
+use crate::{guest, interrupt, process};
+use config::{Board, Devices, Pace, Serial};
 use log::Ending;
 
 /// What to boot, and how.
@@ -36,7 +36,9 @@ pub struct Options {
     pub input: bool,
     /// Whether time passes as on the host's clock or as fast as it can.
     pub pace: Pace,
-    /// Further lines for the configuration file: disks, network cards.
+    /// What is plugged in.
+    pub devices: Devices,
+    /// Further lines for the configuration file.
     pub extra: Vec<String>,
     /// Whether the console's output also goes to our standard output.
     pub show: bool,
@@ -51,6 +53,7 @@ impl Options {
             memory_mib: 1024,
             input: true,
             pace: Pace::Free,
+            devices: Devices::default(),
             extra: Vec::new(),
             show: false,
         }
@@ -86,8 +89,9 @@ impl Machine {
             Some(listener) => Serial::Socket(listener.local_addr().into_diagnostic()?),
             None => Serial::File("serial.txt".into()),
         };
+        plug_in(&options.devices, &dir)?;
         let (iso, memory_mib, extra) = (options.iso.clone(), options.memory_mib, options.extra.clone());
-        let board = Board { iso, memory_mib, serial, pace: options.pace, extra };
+        let board = Board { iso, memory_mib, serial, pace: options.pace, devices: options.devices.clone(), extra };
         project::write(&dir.join("bochsrc"), config::bochsrc(&board).as_bytes())?;
         project::write(&dir.join("debugger"), b"c\nq\n")?;
         let mut child = start(&dir, preload.as_deref())?;
@@ -190,6 +194,32 @@ fn free_directory(project: &Project, name: &str) -> Result<(PathBuf, File)> {
         }
     }
     unreachable!("there is always another number")
+}
+
+/// The file that the emulated network offers by TFTP, and its length in bytes.
+pub const TFTP_FILE: (&str, usize) = ("ten-megabytes", 10_000_000);
+
+/// Puts into a run's directory what its devices need: a copy of the disk, the network's files.
+fn plug_in(devices: &Devices, dir: &Path) -> Result<()> {
+    if let Some(disk) = &devices.disk {
+        guest::disk::copy(disk, &dir.join(config::DISK))?;
+    }
+    if !devices.cards.is_empty() {
+        project::write(&dir.join(config::NETWORK), config::VNET.as_bytes())?;
+        project::write(&dir.join(config::TFTP).join(TFTP_FILE.0), &tftp_file())?;
+    }
+    Ok(())
+}
+
+/// The same bytes every time, and no two blocks of 512 alike: the high bytes of a linear congruential generator (Knuth's
+/// MMIX).
+pub fn tftp_file() -> Vec<u8> {
+    let mut state = 0u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(TFTP_FILE.1).collect()
 }
 
 /// Compiles the preload, once.

@@ -1,12 +1,17 @@
-//! The default guest: Debian's stock 32-bit kernel and an initramfs around Debian's static busybox.
+//! The guests that need no path: Debian's stock 32-bit kernel, initramfs around Debian's static busybox, a disk.
 //!
 //! `debian` fetches the packages, `bzimage` takes the kernel out of its self-extracting wrapper, `relocation` moves it,
-//! `cpio` writes archives, `initramfs` says what lies in this one. `tiny` compiles the guests of the tests.
+//! `cpio` writes archives, `initramfs` says what lies in ours, `modules` which drivers. `disk` makes a disk of the Debian
+//! that `debootstrap` installs, in a file system made by `ext4`. `tiny` compiles the guests of the tests.
 
 pub mod bzimage;
 pub mod cpio;
 pub mod debian;
+pub mod debootstrap;
+pub mod disk;
+pub mod ext4;
 pub mod initramfs;
+pub mod modules;
 pub mod relocation;
 pub mod tiny;
 
@@ -59,5 +64,14 @@ pub fn initramfs(project: &Project, script: Option<&str>) -> Result<PathBuf> {
     };
     let path = project.guest().join(name);
     project::write(&path, &archive)?;
+    Ok(path)
+}
+
+/// The initramfs that goes on to a disk.
+pub fn disk_initramfs(project: &Project) -> Result<PathBuf> {
+    let busybox = project::read(&debian::busybox(project)?)?;
+    let (release, modules) = debian::modules(project, &initramfs::MODULES)?;
+    let path = project.guest().join("disk.cpio");
+    project::write(&path, &initramfs::disk_archive(&busybox, &release, &modules)?)?;
     Ok(path)
 }

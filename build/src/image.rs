@@ -5,18 +5,21 @@
 //! between them rebuilds nothing.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use capdl_spec::host::{self, Files, Form, Origin, Stock, System};
+use capdl_spec::host::{self, CardModel, Files, Form, Origin, Stock, System};
 use miette::{Context, IntoDiagnostic, Result, miette};
 
+use crate::bochs::Options;
+use crate::bochs::config::Devices;
 use crate::kernel::{self, Build, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
 use crate::project::{self, Project};
-use crate::{guest, iso, process, setup};
+use crate::{bochs, guest, iso, process, setup};
 
 /// A system, ready to boot.
 #[derive(Debug, Clone)]
@@ -27,6 +30,18 @@ pub struct Image {
     pub iso: PathBuf,
     /// How much memory an emulated board needs for it, in MiB.
     pub memory_mib: u32,
+    /// What an emulated board has plugged in for it.
+    pub devices: Devices,
+}
+
+impl Image {
+    /// How it is run in Bochs, under a name.
+    pub fn options(&self, name: &str) -> Options {
+        let mut options = Options::new(name, &self.iso);
+        options.memory_mib = self.memory_mib;
+        options.devices = self.devices.clone();
+        options
+    }
 }
 
 /// Builds a system, named as on the command line.
@@ -45,9 +60,10 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     let step = Step::start("image: write the ISO");
     let iso = iso::make(&prefix.kernel(), &root_task, &dir)?;
     let memory_mib = memory_mib(&system);
-    write_simulate(&dir.join("simulate"), memory_mib)?;
     step.done();
-    Ok(Image { system: system.name, iso, memory_mib })
+    let devices = devices(project, &system)?;
+    write_simulate(&dir.join("simulate"), memory_mib, &devices)?;
+    Ok(Image { system: system.name, iso, memory_mib, devices })
 }
 
 /// The root task with the bundle in it: specification, every server, every guest image.
@@ -112,9 +128,8 @@ fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Pat
     let path = match origin {
         Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project)?,
         Origin::Stock(Stock::DebianBusybox) => guest::initramfs(project, None)?,
-        Origin::Stock(stock @ (Stock::DebianDisk | Stock::DebianSysv)) => {
-            return Err(miette!("the build has no recipe for `{}`", stock.name()));
-        }
+        Origin::Stock(Stock::DebianDisk) => guest::disk_initramfs(project)?,
+        Origin::Stock(Stock::DebianSysv) => guest::disk::image(project)?,
         Origin::File(path) if path.is_file() => path.clone(),
         Origin::File(path) => {
             let help = "paths in a description are relative to its folder";
@@ -126,6 +141,16 @@ fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Pat
         Form::Decompressed => guest::vmlinux(project, &path),
         Form::Relocated { at } => guest::relocated_vmlinux(project, &path, at),
     }
+}
+
+/// What the description plugs into an emulated board.
+fn devices(project: &Project, system: &System) -> Result<Devices> {
+    let disk = system.emulator.disk.as_ref().map(|disk| {
+        let origin = disk.get_ref().within(system.folder());
+        guest_image(project, &origin, Form::AsIs, &system.source.path)
+    });
+    let cards = system.emulator.cards.iter().map(|card| (*card.slot.get_ref(), card.model)).collect();
+    Ok(Devices { disk: disk.transpose()?, cards })
 }
 
 /// Appends the bundle to the root task's ELF and describes it in the program header that waits for it: the last loadable
@@ -159,7 +184,21 @@ fn memory_mib(system: &System) -> u32 {
 }
 
 /// A script that boots the ISO in QEMU with nested VT-x, or says why the machine that it is started on cannot.
-fn write_simulate(path: &Path, memory_mib: u32) -> Result<()> {
+fn write_simulate(path: &Path, memory_mib: u32, devices: &Devices) -> Result<()> {
+    // Machine "pc" is the board that Bochs emulates: an i440FX with a PIIX3, whose slots begin at device 2.
+    let mut plugged = String::new();
+    if let Some(disk) = &devices.disk {
+        let _ = write!(plugged, " -drive if=ide,index=0,format=raw,snapshot=on,file={}", disk.display());
+    }
+    for (index, (slot, model)) in devices.cards.iter().enumerate() {
+        let model = match model {
+            CardModel::E1000 => "e1000",
+            CardModel::Ne2k => "ne2k_pci",
+        };
+        let (mac, device) = (bochs::config::mac(index), slot + 1);
+        let _ =
+            write!(plugged, " -netdev user,id=net{index} -device {model},netdev=net{index},mac={mac},addr={device}");
+    }
     let script = format!(
         "#!/bin/sh\n\
          # Boots system.iso in QEMU, on a host with Intel VT-x and nesting; anywhere else `cargo xtask run` uses Bochs.\n\
@@ -170,8 +209,8 @@ fn write_simulate(path: &Path, memory_mib: u32) -> Result<()> {
          elif ! command -v qemu-system-x86_64 >/dev/null; then\n\
          \techo \"simulate: this machine cannot: there is no qemu-system-x86_64 (cargo xtask setup)\" >&2; exit 1\n\
          fi\n\
-         exec qemu-system-x86_64 -enable-kvm -cpu host -m {memory_mib} -nographic -no-reboot \\\n\
-         \t-cdrom \"$(dirname \"$0\")/system.iso\" \"$@\"\n"
+         exec qemu-system-x86_64 -enable-kvm -cpu host -machine pc -m {memory_mib} -nographic -no-reboot \\\n\
+         \t-cdrom \"$(dirname \"$0\")/system.iso\"{plugged} \"$@\"\n"
     );
     project::write(path, script.as_bytes())?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))

@@ -18,6 +18,8 @@ pub enum Purpose {
     Image,
     /// Running in Bochs.
     Bochs,
+    /// Making the disk image of the systems that have one.
+    Disk,
     /// The IOMMU tests, which run in QEMU; nothing else needs them.
     Qemu,
 }
@@ -29,6 +31,7 @@ impl Purpose {
             Self::Kernel => "build the seL4 kernel",
             Self::Image => "make a bootable ISO",
             Self::Bochs => "run in Bochs",
+            Self::Disk => "make a guest's disk",
             Self::Qemu => "IOMMU tests in QEMU",
         }
     }
@@ -39,7 +42,7 @@ impl Purpose {
     }
 
     /// Every purpose, in the order in which a build meets them.
-    pub const ALL: [Self; 4] = [Self::Kernel, Self::Image, Self::Bochs, Self::Qemu];
+    pub const ALL: [Self; 5] = [Self::Kernel, Self::Image, Self::Bochs, Self::Disk, Self::Qemu];
 }
 
 /// One package.
@@ -75,6 +78,10 @@ pub const PACKAGES: &[Package] = &[
     package(Purpose::Bochs, "bochs", "the PC emulator with VT-x"),
     package(Purpose::Bochs, "bochsbios", "its BIOS"),
     package(Purpose::Bochs, "vgabios", "its VGA BIOS"),
+    package(Purpose::Disk, "mmdebstrap", "installs a small Debian into an archive"),
+    package(Purpose::Disk, "arch-test", "tells mmdebstrap that i386 programs run here"),
+    package(Purpose::Disk, "uidmap", "lets mmdebstrap do so without root"),
+    package(Purpose::Disk, "e2fsprogs", "mke2fs and debugfs make the file system"),
     package(Purpose::Qemu, "qemu-system-x86", "emulates an IOMMU, which Bochs does not"),
 ];
 

@@ -49,7 +49,7 @@ pub fn run(project: &Project, wishes: &Wishes) -> Result<()> {
     let show = wishes.exec.is_empty();
     let attended = show && wishes.until.is_none() && Terminal::is_there();
     let pace = if attended { Pace::RealTime } else { Pace::Free };
-    let options = Options { memory_mib: image.memory_mib, show, pace, ..Options::new(&image.system, &image.iso) };
+    let options = Options { show, pace, ..image.options(&image.system) };
     let deadline = Instant::now() + wishes.timeout.unwrap_or(FOR_EVER);
     let mut machine = Machine::boot(project, &options)?;
     say(&format!("Booting {} in Bochs; its files are in {}", image.system, machine.dir().display()));

@@ -126,8 +126,7 @@ impl Context {
     /// The same, with other options: no input, further devices, another amount of memory.
     pub fn boot_with(&self, system: &str, build: Build, change: impl FnOnce(&mut Options)) -> Result<Machine> {
         let image = self.image(system, build)?;
-        let mut options = Options::new(&format!("test-{}", image.system), &image.iso);
-        options.memory_mib = image.memory_mib;
+        let mut options = image.options(&format!("test-{}", image.system));
         change(&mut options);
         Machine::boot(&self.project, &options)
     }

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use capdl_spec::host::CardModel;
+
 /// Emulated instructions per emulated second. More makes waiting cost more; less makes the timer interrupt more often.
 pub const TICKS_PER_SECOND: u64 = 50_000_000;
 
@@ -32,6 +34,29 @@ pub enum Pace {
     RealTime,
 }
 
+/// What is plugged in.
+#[derive(Debug, Clone, Default)]
+pub struct Devices {
+    /// The image of the first IDE controller's first disk. Each run gets a copy.
+    pub disk: Option<PathBuf>,
+    /// PCI cards: the slot (device number less one), and what is in it.
+    pub cards: Vec<(u8, CardModel)>,
+}
+
+/// The hardware address of the card with a number, counted from 0 in the order of [`Devices::cards`].
+pub fn mac(card: usize) -> String {
+    format!("52:54:00:12:34:{:02x}", (0x56 + card) & 0xff)
+}
+
+/// The disk's file in a run's directory.
+pub const DISK: &str = "disk.img";
+/// The directory, in a run's, of the files that the network offers by TFTP.
+pub const TFTP: &str = "tftp";
+/// The configuration of the network in a run's directory, see [`VNET`].
+pub const NETWORK: &str = "vnet.conf";
+/// What [`NETWORK`] holds: the network writes every packet into a log.
+pub const VNET: &str = "# vnet config\nhostname = bochs\npktlog = vnet.log\n";
+
 /// What differs between runs.
 #[derive(Debug, Clone)]
 pub struct Board {
@@ -43,7 +68,9 @@ pub struct Board {
     pub serial: Serial,
     /// Its clock.
     pub pace: Pace,
-    /// Further lines, for devices (a disk, a network card).
+    /// What is plugged in.
+    pub devices: Devices,
+    /// Further lines.
     pub extra: Vec<String>,
 }
 
@@ -58,6 +85,8 @@ pub fn bochsrc(board: &Board) -> String {
         Pace::Free => format!("sync=none, time0={START_OF_TIME}"),
         Pace::RealTime => "sync=slowdown, time0=utc".to_owned(),
     };
+    let slots: String =
+        board.devices.cards.iter().map(|(slot, model)| format!(", slot{slot}={}", model.word())).collect();
     // With skylake and later models Linux believes CPUID leaf 0x15, which the emulated TSC does not follow.
     // The rfb display needs no client when it need not wait for one; Debian has no display "none".
     let mut text = format!(
@@ -68,7 +97,7 @@ pub fn bochsrc(board: &Board) -> String {
          romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot\n\
          vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
          vga: extension=vbe, update_freq=5, realtime=0\n\
-         pci: enabled=1, chipset=i440fx\n\
+         pci: enabled=1, chipset=i440fx{slots}\n\
          clock: {clock}\n\
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15\n\
@@ -85,11 +114,29 @@ pub fn bochsrc(board: &Board) -> String {
          plugin_ctrl: speaker=0, gameport=0, parallel=0\n\
          mouse: enabled=0\n"
     );
-    for line in &board.extra {
-        // Writing to a String cannot fail. A second `pci:` line replaces the first.
+    // Writing to a String cannot fail.
+    if board.devices.disk.is_some() {
+        let _ = writeln!(text, "ata0-master: type=disk, path=\"{DISK}\", mode=flat, translation=auto");
+    }
+    for line in cards(&board.devices.cards).iter().chain(&board.extra) {
         let _ = writeln!(text, "{line}");
     }
     text
+}
+
+/// A line per card. Cards are counted for each model, and there is but one network: the first card is on it, the others
+/// have no cable.
+fn cards(cards: &[(u8, CardModel)]) -> Vec<String> {
+    let line = |(index, (_, model)): (usize, &(u8, CardModel))| {
+        let number = cards[..index].iter().filter(|(_, other)| other == model).count();
+        let network = match index {
+            0 => format!("ethmod=vnet, ethdev=\"{TFTP}\", script=\"{NETWORK}\""),
+            _ => "ethmod=null, ethdev=none".to_owned(),
+        };
+        let kind = if *model == CardModel::Ne2k { ", type=pci" } else { "" };
+        format!("{}: card={number}, enabled=1{kind}, mac={}, {network}", model.word(), mac(index))
+    };
+    cards.iter().enumerate().map(line).collect()
 }
 
 #[cfg(test)]
@@ -102,6 +149,7 @@ mod tests {
             memory_mib: 512,
             serial,
             pace: Pace::Free,
+            devices: Devices::default(),
             extra: vec!["com2: enabled=1".into()],
         }
     }
@@ -122,5 +170,24 @@ mod tests {
     #[test]
     fn further_devices_come_last() {
         assert!(bochsrc(&board(Serial::File("serial.txt".into()))).ends_with("\ncom2: enabled=1\n"));
+    }
+
+    #[test]
+    fn a_card_is_in_its_slot_and_only_the_first_has_a_cable() {
+        let mut board = board(Serial::File("serial.txt".into()));
+        board.devices.cards = vec![(2, CardModel::E1000), (3, CardModel::Ne2k), (4, CardModel::E1000)];
+        let text = bochsrc(&board);
+        assert!(text.contains("\npci: enabled=1, chipset=i440fx, slot2=e1000, slot3=ne2k, slot4=e1000\n"), "{text}");
+        assert!(text.contains("\ne1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=vnet, "), "{text}");
+        assert!(text.contains("\nne2k: card=0, enabled=1, type=pci, mac=52:54:00:12:34:57, ethmod=null, "), "{text}");
+        assert!(text.contains("\ne1000: card=1, enabled=1, mac=52:54:00:12:34:58, ethmod=null, "), "{text}");
+    }
+
+    #[test]
+    fn a_disk_is_the_runs_own_copy() {
+        let mut board = board(Serial::File("serial.txt".into()));
+        assert!(!bochsrc(&board).contains("ata0-master"));
+        board.devices.disk = Some("/cache/sysv.img".into());
+        assert!(bochsrc(&board).contains("\nata0-master: type=disk, path=\"disk.img\", mode=flat, translation=auto\n"));
     }
 }

@@ -4,12 +4,15 @@
 //! host's architecture list and package lists stay as they are, and no privilege is needed. What was fetched stays in
 //! target/guest/packages; `PORTCULLIS_GUEST_PACKAGES` names another directory, of packages brought by hand.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use miette::{IntoDiagnostic, Result, miette};
 
+use super::bzimage;
+use super::modules::{self, Modules};
 use crate::process;
 use crate::progress::{self, Step};
 use crate::project::{self, Project};
@@ -32,6 +35,54 @@ pub fn kernel(project: &Project) -> Result<PathBuf> {
     let package = package(project, "linux-image-", is_kernel_package).map_err(|error| error.wrap_err(NO_KERNEL))?;
     unpack(project, &package, "boot", |name| name.starts_with("vmlinuz-"), &unpacked)?;
     Ok(unpacked)
+}
+
+/// Modules of that kernel with all that they depend on, and the release that it calls itself.
+pub fn modules(project: &Project, names: &[&str]) -> Result<(String, Modules)> {
+    let package = package(project, "linux-image-", is_kernel_package).map_err(|error| error.wrap_err(NO_KERNEL))?;
+    let file = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let release = file.split('_').next().and_then(|name| name.strip_prefix("linux-image-")).unwrap_or_default();
+    let key = bzimage::fingerprint(format!("{file} {}", names.join(" ")).as_bytes());
+    let kept = project.guest().join("modules").join(key);
+    if !kept.is_dir() {
+        let scratch = Scratch::extract(project, &package)?;
+        let found = files_below(&scratch.0.join("lib/modules").join(release));
+        let modules = modules::closure(names, |name| {
+            let wanted = |path: &&PathBuf| path.file_name().is_some_and(|file| is_module_file(file.as_bytes(), name));
+            let path = found.iter().find(wanted);
+            project::read(path.ok_or_else(|| miette!("{file} has no module {name}"))?)
+        })?;
+        let aside = kept.with_extension("part");
+        for (name, bytes) in &modules {
+            project::write(&aside.join(name), bytes)?;
+        }
+        std::fs::rename(&aside, &kept).into_diagnostic()?;
+    }
+    let mut modules = Modules::new();
+    for path in files_below(&kept) {
+        modules.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), project::read(&path)?);
+    }
+    Ok((release.to_owned(), modules))
+}
+
+/// In file names, and only there, `-` and `_` are two letters.
+fn is_module_file(file: &[u8], module: &str) -> bool {
+    let plain = |text: &[u8]| text.iter().map(|byte| if *byte == b'-' { b'_' } else { *byte }).collect::<Vec<u8>>();
+    plain(file) == plain(format!("{module}.ko").as_bytes())
+}
+
+/// All regular files below a directory.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files = Vec::new();
+    for entry in entries {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files.extend(files_below(&entry.path())),
+            Ok(kind) if kind.is_file() => files.push(entry.path()),
+            _ => {}
+        }
+    }
+    files
 }
 
 /// Debian's static busybox for i386.
@@ -134,6 +185,15 @@ impl Apt {
         Err(error)
     }
 
+    /// The lines `deb URI RELEASE main` for the release that this machine's sources have, without its updates: what is in
+    /// it stays the same between point releases.
+    fn release(&self) -> Result<Option<(String, String)>> {
+        let mut query = self.command("apt-get");
+        query.args(["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]);
+        let (_, targets) = process::finish(query, |_| {})?;
+        Ok(release(&targets))
+    }
+
     fn update(&self) -> Result<String> {
         let step = Step::start("guest: fetch the i386 package index");
         let mut update = self.command("apt-get");
@@ -162,6 +222,22 @@ impl Apt {
         let available = output.lines().any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)"));
         Ok(available.then(|| prefix.to_owned()))
     }
+}
+
+/// The release and its source line in the answer of `apt-get indextargets`.
+fn release(targets: &str) -> Option<(String, String)> {
+    targets.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let (uri, release, component) = (words.next()?, words.next()?, words.next()?);
+        let plain = component == "main" && !release.contains('-') && uri.contains("debian");
+        plain.then(|| (release.to_owned(), format!("deb {uri} {release} main")))
+    })
+}
+
+/// The Debian release that this machine gets packages from: its name, and the line that apt wants for its i386 part.
+pub fn source(project: &Project) -> Result<(String, String)> {
+    let release = Apt::new(project.guest().join("apt"))?.release()?;
+    release.ok_or_else(|| miette!("this machine's apt sources name no Debian release with i386 packages"))
 }
 
 fn unavailable(prefix: &str, said: &str) -> miette::Report {
@@ -197,18 +273,31 @@ fn configuration(dir: &Path) -> String {
 
 /// Takes one file out of a package.
 fn unpack(project: &Project, package: &Path, dir: &str, wanted: impl Fn(&str) -> bool, to: &Path) -> Result<()> {
-    let scratch = project.guest().join(format!("unpack-{}", std::process::id()));
-    let mut extract = Command::new("dpkg-deb");
-    extract.arg("--extract").arg(package).arg(&scratch);
-    process::run(&format!("guest: unpack {}", package.file_name().unwrap_or_default().display()), extract)?;
-    let files = std::fs::read_dir(scratch.join(dir)).into_iter().flatten().flatten().map(|entry| entry.path());
+    let scratch = Scratch::extract(project, package)?;
+    let files = std::fs::read_dir(scratch.0.join(dir)).into_iter().flatten().flatten().map(|entry| entry.path());
     let found = files.filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(&wanted)).max();
-    let result = match found {
-        Some(file) => project::read(&file).and_then(|bytes| project::write(to, &bytes)),
-        None => Err(miette!("{} has no such file in /{dir}", package.display())),
-    };
-    std::fs::remove_dir_all(&scratch).into_diagnostic()?;
-    result
+    let file = found.ok_or_else(|| miette!("{} has no such file in /{dir}", package.display()))?;
+    project::read(&file).and_then(|bytes| project::write(to, &bytes))
+}
+
+/// A package's files, as long as it lives.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn extract(project: &Project, package: &Path) -> Result<Self> {
+        let name = package.file_name().unwrap_or_default().display();
+        let scratch = Self(project.guest().join(format!("unpack-{}-{name}", std::process::id())));
+        let mut extract = Command::new("dpkg-deb");
+        extract.arg("--extract").arg(package).arg(&scratch.0);
+        process::run(&format!("guest: unpack {name}"), extract)?;
+        Ok(scratch)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 #[cfg(test)]
@@ -234,6 +323,15 @@ mod tests {
     #[test]
     fn an_unknown_metapackage_names_nothing() {
         assert_eq!(dependency("N: Unable to locate package linux-image-686\n"), None);
+    }
+
+    #[test]
+    fn the_release_is_the_one_without_updates() {
+        let targets = "http://a/debian/ bookworm-updates main\nhttp://a/debian/ bookworm contrib\n\
+                       http://a/debian/ bookworm main\n";
+        let line = "deb http://a/debian/ bookworm main".to_owned();
+        assert_eq!(release(targets), Some(("bookworm".to_owned(), line)));
+        assert_eq!(release("http://b/ubuntu/ noble main\n"), None);
     }
 
     #[test]

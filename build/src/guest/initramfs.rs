@@ -1,13 +1,16 @@
-//! What is in the default guest's initramfs: busybox under all its names, as init too, and a shell on ttyS0.
+//! What is in an initramfs: busybox under all its names, and a shell on ttyS0.
 //!
 //! busybox's init gives the shell its controlling terminal (so Ctrl-C and job control work), starts another when it
-//! ends, and carries out poweroff and reboot. The text files are in guests/default/.
+//! ends, and carries out poweroff and reboot. The text files are in guests/default/. A second kind, in guests/disk/, loads
+//! drivers for what is on the PCI bus and goes on to the file system that the command line's `root=` names; without one it
+//! ends in a shell as well.
 
 use std::collections::BTreeSet;
 
 use miette::{Result, miette};
 
 use super::cpio::{Archive, Entry};
+use super::modules::{self, Modules};
 
 const INITTAB: &str = include_str!("../../../guests/default/inittab");
 const STARTUP: &str = include_str!("../../../guests/default/startup");
@@ -16,15 +19,59 @@ const PROFILE: &str = include_str!("../../../guests/default/profile");
 /// The line that makes init run a script on the console, to its end, before the first shell.
 const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 
-/// The archive, uncompressed: decompressing would cost the guest more than reading.
+/// Drivers for what emulated boards have: IDE, the disk behind it, its file system, two Ethernet cards. ext4 asks the
+/// kernel for crc32c by its algorithm's name, so nothing says that it depends on the module.
+pub const MODULES: [&str; 6] = ["ata_piix", "sd_mod", "ext4", "crc32c_generic", "e1000", "ne2k-pci"];
+
+/// The default archive, uncompressed: decompressing would cost the guest more than reading.
 pub fn archive(busybox: &[u8], script: Option<&str>) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    base(&mut archive, busybox)?;
+    archive.add("init", &Entry::Link("bin/busybox"));
+    let mut inittab = INITTAB.to_owned();
+    if let Some(script) = script {
+        inittab.push_str(RUN_LINE);
+        add_text(&mut archive, "etc/portcullis/run", 0o755, script);
+    }
+    add_text(&mut archive, "etc/hostname", 0o644, "portcullis\n");
+    add_text(&mut archive, "etc/inittab", 0o644, &inittab);
+    add_text(&mut archive, "etc/profile", 0o644, PROFILE);
+    add_text(&mut archive, "etc/portcullis/startup", 0o755, STARTUP);
+    Ok(archive.finish())
+}
+
+/// The archive that goes on to a disk: `modules` are loaded as the hardware needs them, by the kernel `release`.
+pub fn disk_archive(busybox: &[u8], release: &str, modules: &Modules) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    base(&mut archive, busybox)?;
+    add_text(&mut archive, "init", 0o755, include_str!("../../../guests/disk/init"));
+    add_text(&mut archive, "etc/inittab", 0o644, include_str!("../../../guests/disk/inittab"));
+    add_text(&mut archive, "etc/profile", 0o644, include_str!("../../../guests/disk/profile"));
+    for directory in ["usr/share", "usr/share/udhcpc", "lib", "lib/modules", &format!("lib/modules/{release}")] {
+        archive.add(directory, &Entry::Directory);
+    }
+    add_text(&mut archive, "usr/share/udhcpc/default.script", 0o755, include_str!("../../../guests/disk/udhcpc"));
+    let at = |file: &str| format!("lib/modules/{release}/{file}");
+    add_text(&mut archive, &at("modules.dep"), 0o644, &modules::dependency_index(modules)?);
+    add_text(&mut archive, &at("modules.alias"), 0o644, &modules::alias_index(modules)?);
+    for (name, bytes) in modules {
+        archive.add(&at(&format!("{name}.ko")), &Entry::File { mode: 0o644, bytes });
+    }
+    Ok(archive.finish())
+}
+
+fn add_text(archive: &mut Archive, path: &str, mode: u32, text: &str) {
+    archive.add(path, &Entry::File { mode, bytes: text.as_bytes() });
+}
+
+/// What every archive has: directories, devices, busybox and its names, the one user.
+fn base(archive: &mut Archive, busybox: &[u8]) -> Result<()> {
     let applets = applets(busybox)
         .ok_or_else(|| miette!("the busybox of the package lists no applets: is it a busybox at all?"))?;
-    let mut archive = Archive::default();
     for directory in ["bin", "dev", "etc", "etc/portcullis", "mnt", "proc", "root", "run", "sys", "tmp", "usr", "var"] {
         archive.add(directory, &Entry::Directory);
     }
-    for (path, target) in [("sbin", "bin"), ("usr/bin", "../bin"), ("usr/sbin", "../bin"), ("init", "bin/busybox")] {
+    for (path, target) in [("sbin", "bin"), ("usr/bin", "../bin"), ("usr/sbin", "../bin")] {
         archive.add(path, &Entry::Link(target));
     }
     // The kernel opens the console before anything can mount /dev.
@@ -35,22 +82,9 @@ pub fn archive(busybox: &[u8], script: Option<&str>) -> Result<Vec<u8>> {
     for applet in applets.iter().filter(|applet| **applet != "busybox") {
         archive.add(&format!("bin/{applet}"), &Entry::Link("busybox"));
     }
-    let mut inittab = INITTAB.to_owned();
-    if let Some(script) = script {
-        inittab.push_str(RUN_LINE);
-        archive.add("etc/portcullis/run", &Entry::File { mode: 0o755, bytes: script.as_bytes() });
-    }
-    for (path, mode, text) in [
-        ("etc/hostname", 0o644, "portcullis\n"),
-        ("etc/group", 0o644, "root:x:0:\n"),
-        ("etc/passwd", 0o644, "root::0:0:root:/root:/bin/sh\n"),
-        ("etc/inittab", 0o644, inittab.as_str()),
-        ("etc/profile", 0o644, PROFILE),
-        ("etc/portcullis/startup", 0o755, STARTUP),
-    ] {
-        archive.add(path, &Entry::File { mode, bytes: text.as_bytes() });
-    }
-    Ok(archive.finish())
+    add_text(archive, "etc/group", 0o644, "root:x:0:\n");
+    add_text(archive, "etc/passwd", 0o644, "root::0:0:root:/root:/bin/sh\n");
+    Ok(())
 }
 
 /// The names under which busybox works, from the sorted list in the program itself (it need not run on this machine).

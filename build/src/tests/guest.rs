@@ -1,15 +1,19 @@
 //! The default guest's files, before anything is booted.
 
-use miette::{Result, ensure};
+use miette::{IntoDiagnostic, Result, ensure};
 
-use crate::guest::{self, bzimage};
+use crate::guest::{self, bzimage, debootstrap, disk, ext4};
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test { group: Group::Check, name, run };
-    vec![test("initramfs-repeats", initramfs_repeats), test("kernel-unpacks", kernel_unpacks)]
+    vec![
+        test("initramfs-repeats", initramfs_repeats),
+        test("kernel-unpacks", kernel_unpacks),
+        test("disk-repeats", disk_repeats),
+    ]
 }
 
 fn initramfs_repeats(context: &Context) -> Result<Outcome> {
@@ -27,4 +31,19 @@ fn kernel_unpacks(context: &Context) -> Result<Outcome> {
     ensure!(vmlinux.starts_with(b"\x7fELF\x01\x01"), "not a 32-bit ELF");
     ensure!(vmlinux.get(18..20) == Some(&[3, 0]), "not for the i386");
     Ok(Outcome::Passed(format!("{} KiB", vmlinux.len() / 1024)))
+}
+
+/// From the packages' archive on: installing them takes a minute, and is mmdebstrap's promise.
+fn disk_repeats(context: &Context) -> Result<Outcome> {
+    let made = disk::image(&context.project)?;
+    let again = made.with_extension("again");
+    disk::make(&project::read(&debootstrap::archive(&context.project)?)?, &again)?;
+    let same = project::read(&made)? == project::read(&again)?;
+    let result = ext4::check(&disk::partition(&again));
+    std::fs::remove_file(&again).into_diagnostic()?;
+    result?;
+    ensure!(same, "two file systems made of the same archive differ");
+    let name = ext4::read(&disk::partition(&made), "/etc/hostname")?;
+    ensure!(name == "guest1\n", "/etc/hostname is {name:?}");
+    Ok(Outcome::Passed(bzimage::fingerprint(&project::read(&made)?)))
 }

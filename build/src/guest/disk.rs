@@ -1,0 +1,126 @@
+//! The disk `debian-sysv`: a raw image with an MBR and one ext4 partition, which holds a small Debian with sysvinit.
+//!
+//! The Debian comes from `debootstrap`, the file system is made by `ext4`; here is what is changed of the one, and where
+//! the other lies. Root logs in on ttyS0 without a password. Kernel and modules are not on the disk: the guest's come
+//! from its initramfs. The MBR's partition table is as in the Linux kernel's block/partitions/msdos.c.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+
+use super::ext4::{self, Kind, Node, Place, Tree};
+use super::{bzimage, debootstrap};
+use crate::progress::Step;
+use crate::project::{self, Project};
+
+/// Whole cylinders of 16 heads and 63 sectors, as emulators count: 256 MiB.
+const SIZE: u64 = 520 * 16 * 63 * SECTOR;
+const SECTOR: u64 = 512;
+/// Where the partition begins, as everywhere today.
+const PARTITION: u64 = 1 << 20;
+
+/// What is on the disk beside the packages' files, and in place of them.
+const FILES: [(&str, u32, &str); 7] = [
+    ("etc/hostname", 0o644, "guest1\n"),
+    ("etc/hosts", 0o644, "127.0.0.1 localhost\n127.0.1.1 guest1\n"),
+    ("etc/fstab", 0o644, "/dev/sda1 / ext4 noatime 0 0\n"),
+    ("etc/inittab", 0o644, include_str!("../../../guests/sysv/inittab")),
+    ("etc/network/interfaces", 0o644, include_str!("../../../guests/sysv/interfaces")),
+    // One after the other: with one processor, starting them at a time costs and gives nothing.
+    ("etc/default/rcS", 0o644, "CONCURRENCY=none\n"),
+    ("etc/resolv.conf", 0o644, ""),
+];
+
+/// The image, made if it is not there.
+pub fn image(project: &Project) -> Result<PathBuf> {
+    let sources = concat!(include_str!("disk.rs"), include_str!("ext4.rs"));
+    let key = bzimage::fingerprint(format!("{} {sources} {FILES:?}", debootstrap::key()).as_bytes());
+    let path = project.guest().join(format!("sysv-{key}.img"));
+    if !path.is_file() {
+        let archive = project::read(&debootstrap::archive(project)?)?;
+        let step = Step::start("disk: make the file system");
+        let scratch = path.with_extension("part");
+        make(&archive, &scratch)?;
+        std::fs::rename(&scratch, &path).into_diagnostic()?;
+        step.done();
+    }
+    Ok(path)
+}
+
+/// Makes the image from an archive of Debian.
+pub fn make(archive: &[u8], path: &Path) -> Result<()> {
+    let mut tree = ext4::tree(archive)?;
+    configure(&mut tree)?;
+    let _ = std::fs::remove_file(path);
+    let mut file = File::create(path).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
+    file.set_len(SIZE).into_diagnostic()?;
+    file.write_all(&boot_record()).into_diagnostic()?;
+    drop(file);
+    ext4::make(&tree, &partition(path), &path.with_added_extension("files"))
+}
+
+/// The file system on a disk made here.
+pub fn partition(disk: &Path) -> Place {
+    Place { file: disk.to_path_buf(), offset: PARTITION, size: (SIZE - PARTITION) / 4096 * 4096 }
+}
+
+/// Copies a disk for one run. Blocks of zeros become holes.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut copy = std::process::Command::new("cp");
+    copy.args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to);
+    crate::process::output(copy).map(|_| ())
+}
+
+/// Puts our files in, and lets root log in without a password.
+fn configure(tree: &mut Tree) -> Result<()> {
+    for (path, mode, text) in FILES {
+        let kind = Kind::File(text.as_bytes().to_vec());
+        tree.insert(path.to_owned(), Node { kind, mode, owner: (0, 0) });
+    }
+    let Some(Node { kind: Kind::File(shadow), .. }) = tree.get_mut("etc/shadow") else {
+        return Err(miette!("the disk's Debian has no /etc/shadow"));
+    };
+    let text = String::from_utf8_lossy(shadow).replacen("root:*:", "root::", 1);
+    *shadow = text.into_bytes();
+    Ok(())
+}
+
+/// The first sector: no boot code, one partition, and a signature of the disk.
+fn boot_record() -> [u8; 512] {
+    let mut sector = [0; 512];
+    sector[440..444].copy_from_slice(b"port");
+    // Bootable; no cylinders, heads and sectors (their fields are full); Linux.
+    let entry = &mut sector[446..462];
+    entry[..8].copy_from_slice(&[0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff]);
+    entry[8..12].copy_from_slice(&((PARTITION / SECTOR) as u32).to_le_bytes());
+    entry[12..].copy_from_slice(&(((SIZE - PARTITION) / SECTOR) as u32).to_le_bytes());
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partition_ends_with_the_disk_and_is_linux() {
+        let sector = boot_record();
+        assert_eq!(sector[446 + 4], 0x83);
+        let word =
+            |at: usize| u64::from(u32::from_le_bytes([sector[at], sector[at + 1], sector[at + 2], sector[at + 3]]));
+        assert_eq!((word(454) + word(458)) * 512, SIZE);
+        assert!(partition(Path::new("x")).size <= word(458) * 512);
+    }
+
+    #[test]
+    fn root_needs_no_password() {
+        let mut tree = Tree::new();
+        let kind = Kind::File(b"root:*:10957:0:99999:7:::\ndaemon:*:1:0:9:7:::\n".to_vec());
+        tree.insert("etc/shadow".into(), Node { kind, mode: 0o640, owner: (0, 42) });
+        configure(&mut tree).unwrap();
+        let Kind::File(shadow) = &tree["etc/shadow"].kind else { panic!("no file") };
+        assert!(shadow.starts_with(b"root::10957") && shadow.ends_with(b"daemon:*:1:0:9:7:::\n"));
+    }
+}
