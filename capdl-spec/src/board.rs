@@ -36,6 +36,8 @@ pub struct Board {
     pub pci_ports: &'static [PortRange],
     /// Memory in which firmware places PCI functions: first and last byte.
     pub pci_memory: (u64, u64),
+    /// Has it an IOMMU, or may it have one?
+    pub iommu: bool,
     /// Can cards be plugged in by a description?
     pub emulated: bool,
 }
@@ -100,6 +102,7 @@ const PC: Board = Board {
     ],
     // From the end of RAM below 4 GiB, at its earliest, to the I/O APIC.
     pci_memory: (0x8000_0000, 0xfebf_ffff),
+    iommu: true,
     emulated: false,
 };
 
@@ -113,6 +116,7 @@ pub static BOARDS: [Board; 4] = [
         guest_ram: 2 << 30,
         // iodev/pci.cc of Bochs: the I/O APIC's inputs 16 to 19, by (device + pin - 2) & 3.
         intx: Intx::Swizzle { base: 16, add: 2 },
+        iommu: false,
         emulated: true,
         ..PC
     },
@@ -146,6 +150,18 @@ pub(crate) fn by_name<'de, D: Deserializer<'de>>(from: D) -> Result<Spanned<&'st
     let name = Spanned::<String>::deserialize(from)?;
     let board = Board::find(name.get_ref()).ok_or_else(|| D::Error::unknown_variant(name.get_ref(), &NAMES))?;
     Ok(Spanned::new(name.span(), board))
+}
+
+impl PortRange {
+    /// Have they ports in common?
+    pub fn overlaps(&self, other: &PortRange) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// The ports that two ranges that overlap have in common.
+    pub fn overlap(&self, other: &PortRange) -> PortRange {
+        PortRange { first: self.first.max(other.first), last: self.last.min(other.last) }
+    }
 }
 
 impl core::fmt::Display for PortRange {

@@ -1,13 +1,19 @@
 //! What a well-formed description may still get wrong: a list of short functions, one law each, every one with its
 //! remedy. Laws that no description can break, because they are this crate's own to keep, are in `laws`.
 
-use std::{collections::BTreeMap, ops::Range};
+mod irqs;
+mod pci;
+mod plugged;
+mod ports;
+mod room;
+
+use core::ops::Range;
 
 use layout::config::{MAX_CLIENTS, MAX_NAME};
 use toml::Spanned;
 
 use crate::{
-    guest::{Origin, Stock},
+    guest::{Origin, Stock, Use},
     mistake::{Mistake, Mistakes, nearest},
     parts::Service,
     spec::PageSize,
@@ -38,19 +44,41 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
     if found.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(found.mistakes)) }
 }
 
-const LAWS: [fn(&mut Found); 18] = [
+const LAWS: [fn(&mut Found); 40] = [
     there_is_something_to_run,
     names_are_well_formed,
     names_are_unique,
     guest_memory_is_whole_large_pages,
     guest_memory_ends_below_the_pci_windows,
     guests_fit_in_the_board,
-    a_kernel_is_a_kernel_and_an_initrd_is_none,
+    images_are_what_they_are_used_for,
     files_exist,
     file_names_fit,
     command_lines_fit_and_are_one_line,
     direct_ports_are_debug_ports_of_the_board,
-    no_port_has_two_owners,
+    ports::port_ranges_are_ranges,
+    ports::ports_name_a_function_that_is_there,
+    ports::no_port_has_two_owners,
+    pci::functions_have_one_owner,
+    pci::memory_is_whole_pages,
+    pci::memory_has_one_owner,
+    pci::dma_is_confined_or_trusted,
+    pci::trusted_memory_has_a_place,
+    pci::confined_memory_fits_root_task,
+    pci::components_have_memory_for_dma,
+    irqs::functions_name_an_irq_that_is_there,
+    irqs::irqs_are_used,
+    irqs::irqs_of_an_owner_differ,
+    irqs::sources_are_free_inputs,
+    irqs::dests_are_free_inputs_of_the_guests_pic,
+    irqs::who_shares_a_source_agrees_on_it,
+    room::device_names_fit,
+    room::functions_list_what_pci_server_holds,
+    room::ports_and_lines_are_not_too_many,
+    room::memory_of_devices_is_not_too_large,
+    plugged::cards_have_slots_of_their_own,
+    plugged::only_emulated_boards_are_plugged_in_to,
+    plugged::the_disk_exists,
     servers_outrank_components,
     services_are_listed_once,
     options_have_their_service,
@@ -151,18 +179,38 @@ fn guests_fit_in_the_board(found: &mut Found) {
     }
 }
 
-fn a_kernel_is_a_kernel_and_an_initrd_is_none(found: &mut Found) {
-    for vm in &found.system.vms {
-        if *vm.kernel.get_ref() == Origin::Stock(Stock::DebianBusybox) {
-            let message = "`debian-busybox` is an initrd, not a kernel".into();
-            found.add(vm.kernel.span(), message, "write kernel = \"debian-686\"");
+fn images_are_what_they_are_used_for(found: &mut Found) {
+    let system = found.system;
+    let kernels = system.vms.iter().map(|vm| (&vm.kernel, Use::Kernel));
+    let initrds = system.vms.iter().flat_map(|vm| &vm.initrd).map(|initrd| (initrd, Use::Initrd));
+    let disks = system.emulator.disk.iter().map(|disk| (disk, Use::Disk));
+    for (image, wanted) in kernels.chain(initrds).chain(disks) {
+        let Origin::Stock(stock) = image.get_ref() else { continue };
+        if stock.purpose() != wanted {
+            let message = format!("`{}` is {}, not {}", stock.name(), article(stock.purpose()), article(wanted));
+            let fitting: Vec<String> = Stock::ALL
+                .iter()
+                .filter(|stock| stock.purpose() == wanted)
+                .map(|stock| format!("{} = \"{}\"", word(wanted), stock.name()))
+                .collect();
+            found.add(image.span(), message, format!("write {}", fitting.join(" or ")));
         }
-        if let Some(initrd) =
-            vm.initrd.as_ref().filter(|initrd| *initrd.get_ref() == Origin::Stock(Stock::DebianKernel))
-        {
-            let message = "`debian-686` is a kernel, not an initrd".into();
-            found.add(initrd.span(), message, "write initrd = \"debian-busybox\"");
-        }
+    }
+}
+
+fn word(purpose: Use) -> &'static str {
+    match purpose {
+        Use::Kernel => "kernel",
+        Use::Initrd => "initrd",
+        Use::Disk => "disk",
+    }
+}
+
+fn article(purpose: Use) -> &'static str {
+    match purpose {
+        Use::Kernel => "a kernel",
+        Use::Initrd => "an initrd",
+        Use::Disk => "a disk",
     }
 }
 
@@ -233,24 +281,11 @@ fn direct_ports_are_debug_ports_of_the_board(found: &mut Found) {
     }
 }
 
-fn no_port_has_two_owners(found: &mut Found) {
-    let mut owners: BTreeMap<u16, &str> = BTreeMap::new();
-    for vm in &found.system.vms {
-        for port in &vm.direct_ports {
-            let number = *port.get_ref();
-            if let Some(owner) = owners.insert(number, vm.name.get_ref()) {
-                let message = format!("port {number:#x} belongs to `{owner}` already");
-                found.add(port.span(), message, "give each port to one VM, once");
-            }
-        }
-    }
-}
-
 fn servers_outrank_components(found: &mut Found) {
     for component in &found.system.components {
         let priority = *component.priority.get_ref();
         // Every process prints through serial-server.
-        let called = component.services.iter().map(|service| *service.get_ref()).chain([Service::Serial]);
+        let called = component.calls().into_iter().chain([Service::Serial]);
         let Some(lowest) = called.min_by_key(|service| service.priority()) else { continue };
         if priority == 0 || priority >= lowest.priority() {
             let message =
@@ -277,7 +312,7 @@ fn services_are_listed_once(found: &mut Found) {
 
 fn options_have_their_service(found: &mut Found) {
     for component in &found.system.components {
-        let has = |wanted| component.services.iter().any(|service| *service.get_ref() == wanted);
+        let has = |wanted| component.calls().contains(&wanted);
         if let Some(file) = component.files.first().filter(|_| !has(Service::File)) {
             let message = format!("`{}` has files but not the service to read them", component.name.get_ref());
             found.add(file.span(), message, "add \"file\" to its services");

@@ -174,17 +174,17 @@ impl<'a> Devices<'a> {
         self.iospace && !self.pci_devices.is_empty()
     }
 
-    /// The function that a range of ports belongs to, by its position; `Err` if the description names one that is not there.
-    pub fn function_of(&self, ports: &IoPorts) -> Result<Option<usize>, ()> {
-        let Some(number) = ports.pci_device.as_ref().map(|number| *number.get_ref()) else { return Ok(None) };
+    /// The function that a range of ports names, by its position; none if it names none, or one that is not there.
+    pub fn function_of(&self, ports: &IoPorts) -> Option<usize> {
+        let number = *ports.pci_device.as_ref()?.get_ref();
         let at = |n: usize| self.pci_devices[n].get_ref();
         let mut there: Vec<usize> = (0..self.pci_devices.len()).filter(|&n| at(n).address.device == number).collect();
         if there.len() > 1 {
             there.retain(|&n| at(n).name.as_ref().is_some_and(|name| name.get_ref() == ports.name.get_ref()));
         }
         match there[..] {
-            [one] => Ok(Some(one)),
-            _ => Err(()),
+            [one] => Some(one),
+            _ => None,
         }
     }
 
@@ -192,7 +192,7 @@ impl<'a> Devices<'a> {
     pub fn ports_of(&self, function: Option<usize>) -> impl Iterator<Item = &'a IoPorts> {
         let devices = *self;
         let ports = self.ioports.iter().map(Spanned::get_ref);
-        ports.filter(move |ports| devices.function_of(ports) == Ok(function))
+        ports.filter(move |ports| devices.function_of(ports) == function)
     }
 }
 

@@ -149,8 +149,7 @@ impl<'a> Drawing<'a> {
     /// Where a client's end of a connection is.
     fn client_x(&self, client: usize, number: usize, pin: &Pin) -> f64 {
         let area = self.client_area(client);
-        let straight = self.clients.len() == 1 && pin.service != Service::Irq;
-        if straight { pin.x } else { area.x + area.w * (number as f64 + 0.5) / self.pin_count as f64 }
+        if self.clients.len() == 1 { pin.x } else { area.x + area.w * (number as f64 + 0.5) / self.pin_count as f64 }
     }
 
     /// Lines between clients and servers: down from the clients to the connection's rail, and on to the server.
@@ -158,8 +157,7 @@ impl<'a> Drawing<'a> {
         let pins = core::mem::take(&mut self.pins);
         for (number, pin) in pins.iter().enumerate() {
             let top = if pin.service == Service::Irq { self.irq.y } else { self.row.y };
-            let rail = CLIENT_Y + BOX_H + 40.0 + RAIL_STEP * number as f64;
-            let starts: Vec<f64> = pin.clients.iter().map(|&client| self.client_x(client, number, pin)).collect();
+            let (rail, starts) = self.rail(number, pin);
             let colour = colours(pin.service).0;
             self.canvas.paths(&lines(pin, &starts, rail, top), pin.stroke, colour);
             if starts.len() > 1 && pin.stroke != Stroke::Memory {
@@ -168,6 +166,21 @@ impl<'a> Drawing<'a> {
             self.labels(pin, top, &starts);
         }
         self.pins = pins;
+    }
+
+    /// Where a connection runs sideways, and where it leaves its clients. One client's lines run straight, but for those to
+    /// irq-server, which stands beside the row: they leave on the right, the outer one higher.
+    fn rail(&self, number: usize, pin: &Pin) -> (f64, Vec<f64>) {
+        if let ([client], Service::Irq) = (&self.clients[..], pin.service) {
+            let (right, inner) = (self.client_area(*client).right(), pin.stroke == Stroke::Call);
+            return if inner {
+                (CLIENT_Y + BOX_H + 38.0, vec![right - 38.0])
+            } else {
+                (CLIENT_Y + BOX_H + 22.0, vec![right - 18.0])
+            };
+        }
+        let rail = CLIENT_Y + BOX_H + 40.0 + RAIL_STEP * number as f64;
+        (rail, pin.clients.iter().map(|&client| self.client_x(client, number, pin)).collect())
     }
 
     /// What a connection is for, at the server's end; the client's number, at the client's.

@@ -78,11 +78,16 @@ impl Map<'_> {
         writeln!(out, "  capabilities")?;
         let mut caps: Vec<&CapEntry> = self.spec.caps.iter().filter(|cap| cap.cnode == process.cspace).collect();
         caps.sort_by_key(|cap| cap.slot);
-        for cap in caps {
+        let spare = |cap: &&&CapEntry| matches!(self.spec.kind(cap.object), Some(Kind::SparePaging { .. }));
+        let count = caps.iter().filter(spare).count();
+        for cap in caps.iter().filter(|cap| !spare(cap)) {
             let what = format!("{:<26} {}", self.spec.name(cap.object), self.authority(cap));
             writeln!(out, "    {:>3}  {}", cap.slot, what.trim_end())?;
         }
-        Ok(())
+        match caps.iter().find(spare) {
+            Some(first) => writeln!(out, "    {:>3}  and on: {count} spare paging structures for the EPT", first.slot),
+            None => Ok(()),
+        }
     }
 
     /// What a capability is good for.
@@ -105,7 +110,6 @@ impl Map<'_> {
             Some(Kind::CNode { bits }) => format!("{} slots, to derive and receive capabilities", 1 << bits),
             Some(Kind::Vcpu) => "run the guest".into(),
             Some(Kind::Ept) => "map device memory for the guest".into(),
-            Some(Kind::SparePaging { .. }) => "for device memory".into(),
             Some(Kind::IoPorts { .. }) => format!("read and write: {}", self.device(cap.object)),
             Some(Kind::IrqControl) => "create interrupt handlers".into(),
             _ => String::new(),

@@ -7,6 +7,7 @@ use layout::{config::Window, slot, window};
 
 use crate::{
     builder::Builder,
+    devices::Devices,
     passthrough::{self, Placed, functions},
     spec::{Fill, Id, Kind, Level, PageSize, Rights},
     system::System,
@@ -16,7 +17,7 @@ use crate::{
 /// Page directories and page tables of an EPT that a vmm-server with devices maps itself: a directory a gigabyte, and
 /// tables where pages of 4 KiB are.
 const DIRECTORIES: u8 = 4;
-const TABLES: u8 = 16;
+const TABLES: u64 = 16;
 
 /// What a vmm-server may add to the EPT.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +33,11 @@ pub(crate) fn spare(system: &System, vm: usize) -> Spare {
     if !devices.any() {
         return Spare::default();
     }
+    Spare { directories: DIRECTORIES, tables: tables(&devices).min(MOST_TABLES) as u8 }
+}
+
+/// Spare page tables for these devices.
+pub(crate) fn tables(devices: &Devices) -> u64 {
     let listed = devices.pci_devices.iter().flat_map(|device| &device.get_ref().memory).flatten();
     let tables: u64 = listed
         .map(|memory| {
@@ -39,7 +45,7 @@ pub(crate) fn spare(system: &System, vm: usize) -> Spare {
             (last >> Level::Table.bits()) - (first >> Level::Table.bits()) + 1
         })
         .sum();
-    Spare { directories: DIRECTORIES, tables: tables.clamp(TABLES.into(), MOST_TABLES) as u8 }
+    tables.max(TABLES)
 }
 
 /// As many as there are slots behind the directories.

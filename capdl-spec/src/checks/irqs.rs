@@ -1,0 +1,131 @@
+//! Mistakes in `irqs`.
+
+use std::collections::BTreeMap;
+
+use super::Found;
+use crate::{
+    devices::{Irq, Owner},
+    mistake::nearest,
+};
+
+/// Inputs of an I/O APIC (82093AA).
+const INPUTS: u8 = 24;
+/// The first input of the first I/O APIC: the 8259's, which the kernel keeps off.
+const EXTINT: u8 = 0;
+/// Inputs of the guest's PIC that are taken: what has them.
+const MODELLED: [(u8, &str); 4] = [(0, "timer"), (2, "second PIC"), (4, "UART"), (8, "clock")];
+
+fn irqs<'a>(found: &Found<'a>) -> impl Iterator<Item = (Owner<'a>, &'a Irq)> + use<'a> {
+    found.system.owners().flat_map(|owner| owner.devices.irqs.iter().map(move |irq| (owner, irq)))
+}
+
+pub(super) fn functions_name_an_irq_that_is_there(found: &mut Found) {
+    let system = found.system;
+    for owner in system.owners() {
+        let known: Vec<&str> = owner.devices.irqs.iter().map(|irq| irq.name.get_ref().as_str()).collect();
+        for irq in owner.devices.pci_devices.iter().filter_map(|device| device.get_ref().irq.as_ref()) {
+            if !known.contains(&irq.get_ref().as_str()) {
+                let message = format!("no entry of irqs is called `{}`", irq.get_ref());
+                let remedy = match known.is_empty() {
+                    true => "add it to irqs, or leave irq out: then pci-server finds where it arrives".into(),
+                    false => nearest(irq.get_ref(), &known),
+                };
+                found.add(irq.span(), message, remedy);
+            }
+        }
+    }
+}
+
+/// An interrupt of a device that has ports but no PCI function needs no name in `pci_devices`.
+pub(super) fn irqs_are_used(found: &mut Found) {
+    for (owner, irq) in irqs(found) {
+        let name = irq.name.get_ref();
+        let mut devices = owner.devices.pci_devices.iter().filter_map(|device| device.get_ref().irq.as_ref());
+        let off_the_bus = owner.devices.ioports.iter().any(|ports| ports.get_ref().pci_device.is_none());
+        if !off_the_bus && !devices.any(|irq| irq.get_ref() == name) {
+            let message = format!("no device uses the interrupt `{name}`");
+            found.add(
+                irq.name.span(),
+                message,
+                format!("write irq = \"{name}\" in one of the pci_devices, or leave it out"),
+            );
+        }
+    }
+}
+
+pub(super) fn irqs_of_an_owner_differ(found: &mut Found) {
+    let system = found.system;
+    for owner in system.owners() {
+        let irqs = owner.devices.irqs;
+        for (n, irq) in irqs.iter().enumerate() {
+            let before = &irqs[..n];
+            if before.iter().any(|other| other.name.get_ref() == irq.name.get_ref()) {
+                let message = format!("there are two irqs of the name `{}`", irq.name.get_ref());
+                found.add(irq.name.span(), message, "choose another name");
+            }
+            if let Some(other) = before.iter().find(|other| other.arrives() == irq.arrives()) {
+                let message = format!("`{}` arrives at this source already", other.name.get_ref());
+                found.add(irq.source.span(), message, "several devices of one owner may name the same irq");
+            }
+            let taken = |dest| before.iter().find(|other| other.dest.as_ref().is_some_and(|d| d.get_ref() == dest));
+            if let Some((dest, other)) = irq.dest.as_ref().and_then(|dest| Some((dest, taken(dest.get_ref())?))) {
+                let message = format!("`{}` is the guest's interrupt {} already", other.name.get_ref(), dest.get_ref());
+                found.add(dest.span(), message, "choose another dest, or leave it out");
+            }
+        }
+    }
+}
+
+pub(super) fn sources_are_free_inputs(found: &mut Found) {
+    let board = found.system.board();
+    let taken = [board.pit, board.uart, board.rtc].map(|device| (device.line.ioapic, device.line.pin, device.name));
+    for (_, irq) in irqs(found) {
+        let source = *irq.source.get_ref();
+        let owner = taken.iter().find(|(ioapic, pin, _)| (*ioapic, *pin) == irq.arrives()).map(|(.., name)| *name);
+        let owner = owner.or((irq.arrives() == (0, EXTINT)).then_some("old interrupt controller"));
+        if source >= INPUTS {
+            let message = format!("{source} is no input of an I/O APIC");
+            found.add(irq.source.span(), message, format!("write 0 to {}", INPUTS - 1));
+        } else if let Some(owner) = owner {
+            let message = format!("the I/O APIC's input {source} is that of the board's {owner}");
+            found.add(
+                irq.source.span(),
+                message,
+                "see /proc/interrupts of a Linux on the machine for the device's own",
+            );
+        }
+    }
+}
+
+pub(super) fn dests_are_free_inputs_of_the_guests_pic(found: &mut Found) {
+    for (_, irq) in irqs(found) {
+        let Some(dest) = &irq.dest else { continue };
+        let number = *dest.get_ref();
+        if number > 15 {
+            let message = format!("a guest has no interrupt {number}");
+            found.add(dest.span(), message, "write 0 to 15, or leave dest out");
+        } else if let Some((_, what)) = MODELLED.iter().find(|(taken, _)| *taken == number) {
+            let message = format!("interrupt {number} is that of the guest's {what}");
+            found.add(dest.span(), message, "choose another, such as 9, 10 or 11, or leave dest out");
+        }
+    }
+}
+
+/// Owners may share an input, as the devices do; they have to agree on what it is like.
+pub(super) fn who_shares_a_source_agrees_on_it(found: &mut Found) {
+    let mut known = BTreeMap::new();
+    for (owner, irq) in irqs(found) {
+        let (route, name) = (irq.route(), owner.name.get_ref());
+        let (first, other) = *known.entry(irq.arrives()).or_insert((route, name));
+        if first != route {
+            let message = format!("`{other}` says otherwise of source {}", route.pin);
+            found.add(irq.source.span(), message, "one input has one level_trig and one active_low");
+        }
+    }
+}
+
+impl Irq {
+    fn arrives(&self) -> (u8, u8) {
+        (self.ioapic, *self.source.get_ref())
+    }
+}

@@ -1,0 +1,87 @@
+//! Mistakes in `ioports`, and with ports altogether.
+
+use core::ops::Range;
+
+use super::Found;
+use crate::{board::PortRange, devices::IoPorts};
+
+/// Ports there are.
+const PORTS: u32 = 0x1_0000;
+
+pub(super) fn port_ranges_are_ranges(found: &mut Found) {
+    let system = found.system;
+    for ports in system.owners().flat_map(|owner| owner.devices.ioports) {
+        let IoPorts { start, end, .. } = ports.get_ref();
+        let (first, behind) = (*start.get_ref(), *end.get_ref());
+        if behind > PORTS || first >= PORTS {
+            let span = if behind > PORTS { end.span() } else { start.span() };
+            found.add(span, "the highest port is 0xffff".into(), "`end` is the port behind the last, 0x10000 at most");
+        } else if first >= behind {
+            let message = format!("the range from {first:#x} to {behind:#x} has no ports");
+            let remedy = format!("`end` is the port behind the last: for one port write end = {:#x}", first + 1);
+            found.add(end.span(), message, remedy);
+        }
+    }
+}
+
+pub(super) fn ports_name_a_function_that_is_there(found: &mut Found) {
+    let system = found.system;
+    for owner in system.owners() {
+        for ports in owner.devices.ioports {
+            let ports = ports.get_ref();
+            let (Some(number), true) = (&ports.pci_device, owner.devices.function_of(ports).is_none()) else {
+                continue;
+            };
+            let message = format!("no PCI device {:#x} with ports `{}`", number.get_ref(), ports.name.get_ref());
+            let remedy = format!(
+                "list it in the pci_devices of `{}` (of several with this number the name decides), or leave pci_device out",
+                owner.name.get_ref()
+            );
+            found.add(number.span(), message, remedy);
+        }
+    }
+}
+
+pub(super) fn no_port_has_two_owners(found: &mut Found) {
+    let board = found.system.board();
+    let mut owned: Vec<(PortRange, String)> =
+        board.owned().iter().map(|(range, device)| (*range, format!("the server of the {device}"))).collect();
+    // A description may give the switch to a guest as a debug port, on purpose.
+    let switch = board.power_off.map(|(port, _)| PortRange { first: port, last: port });
+    for (range, span, owner, debug) in given(found) {
+        let taken = owned.iter().find(|(other, _)| range.overlaps(other)).map(|(other, whose)| (*other, whose.clone()));
+        if let Some((other, whose)) = taken {
+            let message = format!("port {} belongs to {whose} already", range.overlap(&other));
+            found.add(span, message, "give each port to one VM or component, once");
+            continue;
+        }
+        if let Some(switch) = switch.filter(|switch| !debug && range.overlaps(switch)) {
+            let message = format!("port {switch} switches the machine off, which is root-task's to do");
+            found.add(span, message, "leave it out of the range");
+            continue;
+        }
+        owned.push((range, format!("`{owner}`")));
+    }
+}
+
+/// Every range that the description gives somebody, with where it does, to whom, and whether for debugging.
+fn given(found: &Found) -> Vec<(PortRange, Range<usize>, String, bool)> {
+    let mut given = Vec::new();
+    let debug_ports = found.system.board().debug_ports;
+    for vm in &found.system.vms {
+        // Others have earned a mistake of their own.
+        for port in vm.direct_ports.iter().filter(|port| debug_ports.iter().any(|(known, _)| known == port.get_ref())) {
+            let range = PortRange { first: *port.get_ref(), last: *port.get_ref() };
+            given.push((range, port.span(), vm.name.get_ref().clone(), true));
+        }
+    }
+    for owner in found.system.owners() {
+        for ports in owner.devices.ioports {
+            let (first, last) = ports.get_ref().range();
+            if first <= last {
+                given.push((PortRange { first, last }, ports.span(), owner.name.get_ref().clone(), false));
+            }
+        }
+    }
+    given
+}

@@ -1,0 +1,96 @@
+//! More devices than the servers' configurations hold, and names longer than they do.
+
+use layout::{
+    config::{MAX_NAME, MAX_PCI_FUNCTIONS},
+    event,
+};
+use toml::Spanned;
+
+use super::Found;
+use crate::{memory, passthrough};
+
+/// Longest name of a device or interrupt, in bytes: a few more tell the lines of a device apart.
+const NAME_BYTES: usize = MAX_NAME - 8;
+/// Lines for which irq-server has a signal to itself: the bits below the deadline's.
+const LINES: usize = event::TIMER.trailing_zeros() as usize;
+/// Lines of one process.
+const OWN_LINES: usize = 16;
+/// Ranges of ports that belong to no function.
+const LONE_PORTS: usize = 16;
+/// Ranges of one function.
+const FUNCTION_PORTS: usize = 8;
+const FUNCTION_MEMORY: usize = 6;
+
+pub(super) fn device_names_fit(found: &mut Found) {
+    let system = found.system;
+    for devices in system.owners().map(|owner| owner.devices) {
+        let of_ports = devices.ioports.iter().map(|ports| &ports.get_ref().name);
+        let of_devices = devices.pci_devices.iter().filter_map(|device| device.get_ref().name.as_ref());
+        let of_irqs = devices.irqs.iter().map(|irq| &irq.name);
+        for name in of_ports.chain(of_devices).chain(of_irqs) {
+            let text = name.get_ref();
+            if text.is_empty() || text.len() > NAME_BYTES || !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+                let remedy = format!("a device's name is 1 to {NAME_BYTES} printable characters of ASCII");
+                found.add(name.span(), format!("`{text}` is not a name"), remedy);
+            }
+        }
+    }
+}
+
+pub(super) fn functions_list_what_pci_server_holds(found: &mut Found) {
+    let functions: Vec<_> = passthrough::functions(found.system).collect();
+    for function in &functions {
+        let device = &function.owner.devices.pci_devices[function.index];
+        let ports = function.owner.devices.ports_of(Some(function.index)).count();
+        let memory = device.get_ref().memory.iter().flatten().count();
+        if ports > FUNCTION_PORTS || memory > FUNCTION_MEMORY {
+            let message = format!("{ports} ranges of ports and {memory} of memory are too many for a function");
+            let remedy = format!("a function has {FUNCTION_PORTS} and {FUNCTION_MEMORY} at most");
+            found.add(device.span(), message, remedy);
+        }
+    }
+    if let Some(last) = functions.get(MAX_PCI_FUNCTIONS) {
+        let span = last.owner.devices.pci_devices[last.index].span();
+        let message = format!("{} PCI functions are too many", functions.len());
+        found.add(span, message, format!("pci-server holds {MAX_PCI_FUNCTIONS}"));
+    }
+}
+
+pub(super) fn ports_and_lines_are_not_too_many(found: &mut Found) {
+    let system = found.system;
+    let ports = system.owners().flat_map(|owner| owner.devices.ioports);
+    let lone: Vec<_> = ports.filter(|ports| ports.get_ref().pci_device.is_none()).collect();
+    if let Some(ports) = lone.get(LONE_PORTS) {
+        let message = format!("{} ranges of ports without a PCI device are too many", lone.len());
+        found.add(ports.span(), message, format!("pci-server holds {LONE_PORTS}"));
+    }
+    let lines = passthrough::lines(system);
+    let owner = |process: usize| system.owners().nth(process - passthrough::process(0)).map(|owner| owner.name);
+    for (process, owner) in passthrough::owners(system) {
+        let own = lines.iter().filter(|line| line.process == process).count();
+        if own > OWN_LINES {
+            too_many(found, owner.name, own, OWN_LINES, "one process");
+        }
+    }
+    if let Some(name) = lines.get(LINES).and_then(|line| owner(line.process)) {
+        too_many(found, name, lines.len(), LINES, "the system, with its own two,");
+    }
+}
+
+fn too_many(found: &mut Found, at: &Spanned<String>, count: usize, most: usize, whose: &str) {
+    let message = format!("{count} interrupt lines are too many");
+    let remedy = format!("{whose} has {most} at most; a function without `irq` has two");
+    found.add(at.span(), message, remedy);
+}
+
+pub(super) fn memory_of_devices_is_not_too_large(found: &mut Found) {
+    let system = found.system;
+    for vm in &system.vms {
+        let tables = memory::tables(&vm.devices());
+        if tables > memory::MOST_TABLES {
+            let message = format!("the devices of `{}` have too much memory", vm.name.get_ref());
+            let remedy = format!("what is listed may touch {} areas of 2 MiB; leave `memory` out", memory::MOST_TABLES);
+            found.add(vm.name.span(), message, remedy);
+        }
+    }
+}
