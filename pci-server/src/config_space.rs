@@ -3,7 +3,7 @@
 //! It leaves out the memory-mapped kind of PCI Express.
 
 use mmio::Ports;
-use proto::pci::Address;
+use proto::pci::{Address, Width};
 
 /// Configuration space of all functions. What is not there reads as all ones.
 pub trait ConfigSpace {
@@ -11,6 +11,9 @@ pub trait ConfigSpace {
     fn read(&mut self, at: Address, offset: u8) -> u32;
     /// Writes four bytes.
     fn write(&mut self, at: Address, offset: u8, value: u32);
+    /// Writes as many bytes as `width` says at `offset`, a multiple of that, and no others: what is beside them may have
+    /// bits that are cleared by writing ones.
+    fn write_part(&mut self, at: Address, offset: u8, width: Width, value: u32);
 }
 
 /// One or two bytes out of the four in which they are.
@@ -60,6 +63,15 @@ impl<P: Ports> ConfigSpace for Mechanism1<P> {
         self.select(at, offset);
         self.0.out32(DATA, value);
     }
+
+    fn write_part(&mut self, at: Address, offset: u8, width: Width, value: u32) {
+        self.select(at, offset);
+        match width {
+            Width::Byte => self.0.out8(DATA + u16::from(offset & 3), value as u8),
+            Width::Word => self.0.out16(DATA + u16::from(offset & 2), value as u16),
+            Width::Dword => self.0.out32(DATA, value),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +84,7 @@ mod tests {
     struct Bridge {
         address: u32,
         written: Vec<(u32, u32)>,
+        parts: Vec<(u32, u16, u16)>,
     }
 
     impl Ports for &mut Bridge {
@@ -87,14 +100,14 @@ mod tests {
         fn in8(&mut self, _: u16) -> u8 {
             unreachable!()
         }
-        fn out8(&mut self, _: u16, _: u8) {
-            unreachable!()
+        fn out8(&mut self, port: u16, value: u8) {
+            self.parts.push((self.address, port, value.into()));
         }
         fn in16(&mut self, _: u16) -> u16 {
             unreachable!()
         }
-        fn out16(&mut self, _: u16, _: u16) {
-            unreachable!()
+        fn out16(&mut self, port: u16, value: u16) {
+            self.parts.push((self.address, port, value));
         }
     }
 
@@ -107,6 +120,18 @@ mod tests {
         assert_eq!(space.read(at, 0x10), !0x8012_fa10);
         space.write(at, 0x3c, 7);
         assert_eq!(bridge.written, [(0x8012_fa3c, 7)]);
+    }
+
+    #[test]
+    fn a_part_of_a_register_is_written_alone() {
+        let mut bridge = Bridge::default();
+        let mut space = Mechanism1::new(&mut bridge);
+        let at = Address { bus: 0, device: 1, function: 1 };
+        space.write_part(at, 0x41, Width::Byte, 0xabcd);
+        space.write_part(at, 0x06, Width::Word, 0xf900);
+        space.write_part(at, 0x10, Width::Dword, 1);
+        assert_eq!(bridge.parts, [(0x8000_0940, 0xcfd, 0xcd), (0x8000_0904, 0xcfe, 0xf900)]);
+        assert_eq!(bridge.written, [(0x8000_0910, 1)]);
     }
 
     #[test]

@@ -11,20 +11,20 @@ use proto::pci::{Address, Bar, BarKind, Capability, Function, Header};
 
 use crate::config_space::{ConfigSpace, byte, half};
 
-const ID: u8 = 0x00;
-const COMMAND: u8 = 0x04;
-const CLASS: u8 = 0x08;
-const HEADER_TYPE: u8 = 0x0c;
-const BARS: u8 = 0x10;
+pub const ID: u8 = 0x00;
+pub const COMMAND: u8 = 0x04;
+pub const CLASS: u8 = 0x08;
+pub const HEADER_TYPE: u8 = 0x0c;
+pub const BARS: u8 = 0x10;
 const BUSES: u8 = 0x18;
-const SUBSYSTEM: u8 = 0x2c;
-const CAPABILITIES: u8 = 0x34;
-const INTERRUPT: u8 = 0x3c;
+pub const SUBSYSTEM: u8 = 0x2c;
+pub const CAPABILITIES: u8 = 0x34;
+pub const INTERRUPT: u8 = 0x3c;
 
 /// Command: answers to I/O ports, to memory.
-const DECODES: u32 = 0b11;
+pub const DECODES: u16 = 0b11;
 /// Status, in the upper half: there is a capability list.
-const HAS_CAPABILITIES: u32 = 1 << (16 + 4);
+pub const HAS_CAPABILITIES: u32 = 1 << (16 + 4);
 
 /// Where IDE controllers in compatibility mode are, whatever their first four registers say (PCI IDE Controller
 /// Specification 1.0, section 2.0): ports and sizes, and the bit of the programming interface that says "native".
@@ -68,7 +68,7 @@ fn bars(space: &mut impl ConfigSpace, at: Address, header: Header, class: [u8; 3
     };
     // The upper half of the word is the status; zeros written there change nothing.
     let command = space.read(at, COMMAND) & 0xffff;
-    space.write(at, COMMAND, command & !DECODES);
+    space.write(at, COMMAND, command & !u32::from(DECODES));
     let mut index = 0;
     while index < count {
         let bar = bar(space, at, index, count);

@@ -3,10 +3,16 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use layout::config::Pci;
-use pci_server::{Server, config_space::Mechanism1, scan};
-use proto::pci::dispatch;
-use rt::{Event, IoPorts};
+use layout::config::{self, Pci, Route};
+use layout::{scratch_cptr, slot, window};
+use mmio::{Ports, Window};
+use pci_server::config_space::{ConfigSpace, Mechanism1};
+use pci_server::hardware::{Authority, Clock, Devices};
+use pci_server::{Server, WINDOW, scan};
+use proto::irq;
+use proto::pci::{Address, Width, dispatch};
+use proto::supervisor::{self, Refused, Request};
+use rt::{Endpoint, Event, IoPorts};
 
 rt::main!(main);
 
@@ -20,9 +26,105 @@ fn main(config: Pci) -> ! {
     if listing.left_out > 0 {
         log::warn!("{} more functions do not fit the list", listing.left_out);
     }
-    let mut server = Server::new(listing, &config);
+    let memory = rt::shared(config::Window { at: window::DEVICES, len: WINDOW });
+    let mut server = Server::new(Board { space, memory }, listing, config);
     rt::serve(|event| match event {
         Event::Call(from, message) => dispatch(&mut server, from, message),
-        Event::Signal(_) => Ok(()),
+        Event::Signal(bits) => {
+            server.on_signal(bits);
+            Ok(())
+        }
     })
+}
+
+/// The machine through this process's capabilities.
+struct Board {
+    space: Mechanism1<IoPorts>,
+    /// Device memory, as far as root-task has mapped any.
+    memory: Window,
+}
+
+impl ConfigSpace for Board {
+    fn read(&mut self, at: Address, offset: u8) -> u32 {
+        self.space.read(at, offset)
+    }
+
+    fn write(&mut self, at: Address, offset: u8, value: u32) {
+        self.space.write(at, offset, value);
+    }
+
+    fn write_part(&mut self, at: Address, offset: u8, width: Width, value: u32) {
+        self.space.write_part(at, offset, width, value);
+    }
+}
+
+impl Devices for Board {
+    fn port_in(&mut self, slot: u16, port: u16, width: Width) -> u32 {
+        let mut ports = IoPorts::at(scratch_cptr(slot));
+        match width {
+            Width::Byte => ports.in8(port).into(),
+            Width::Word => ports.in16(port).into(),
+            Width::Dword => ports.in32(port),
+        }
+    }
+
+    fn port_out(&mut self, slot: u16, port: u16, width: Width, value: u32) {
+        let mut ports = IoPorts::at(scratch_cptr(slot));
+        match width {
+            Width::Byte => ports.out8(port, value as u8),
+            Width::Word => ports.out16(port, value as u16),
+            Width::Dword => ports.out32(port, value),
+        }
+    }
+
+    fn load(&mut self, at: u64, width: Width) -> u32 {
+        let loaded = match width {
+            Width::Byte => self.memory.read_u8(at).map(u32::from),
+            Width::Word => self.memory.read_u16(at).map(u32::from),
+            Width::Dword => self.memory.read_u32(at),
+        };
+        debug_assert!(loaded.is_ok());
+        loaded.unwrap_or(u32::MAX)
+    }
+
+    fn store(&mut self, at: u64, width: Width, value: u32) {
+        let stored = match width {
+            Width::Byte => self.memory.write_u8(at, value as u8),
+            Width::Word => self.memory.write_u16(at, value as u16),
+            Width::Dword => self.memory.write_u32(at, value),
+        };
+        debug_assert!(stored.is_ok());
+    }
+}
+
+impl Clock for Board {
+    fn ticks(&mut self) -> u64 {
+        rt::tsc()
+    }
+}
+
+impl Authority for Board {
+    fn obtain(&mut self, request: Request) -> Result<(), Refused> {
+        let request = match request {
+            Request::Memory { paddr, pages, bits, slot, map } => {
+                Request::Memory { paddr, pages, bits, slot, map: map.map(|at| window::DEVICES + at) }
+            }
+            ports @ Request::Ports { .. } => ports,
+        };
+        supervisor::Client(Endpoint::at(slot::SUPERVISOR)).request(request)
+    }
+
+    fn revoke(&mut self, slot: u16) {
+        if let Err(error) = rt::scratch(slot).revoke() {
+            log::error!("slot {slot} cannot be revoked: {error:?}");
+        }
+    }
+
+    fn capability(&self, slot: u16) -> u64 {
+        scratch_cptr(slot)
+    }
+
+    fn route(&mut self, line: u8, route: Route) -> Result<(), irq::Error> {
+        irq::Client(Endpoint::at(slot::IRQ)).set_route(line, route)
+    }
 }

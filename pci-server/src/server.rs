@@ -1,63 +1,318 @@
-//! Who may know what. So far there is one right: to list all functions of the machine.
+//! Who may do what. At the start every function that the description gives away is checked, quieted and set up; from then
+//! on clients come, one call at a time. A client's own functions are those of the configuration that were granted, in
+//! that order.
 
 use heapless::Vec;
-use layout::config::{MAX_CLIENTS, Pci};
-use proto::pci::{Error, Function, GetFunction, GetGrant, GetPorts, Grant, Read, Serve, TakeFrame, TakePorts, Write};
+use layout::config::{Dma, MAX_PCI_FUNCTIONS, Pci, PciFunction};
+use layout::event;
+use proto::irq;
+use proto::pci::{
+    Access, Error, Function, GetFunction, GetGrant, GetPorts, Grant, GrantedLine, Read, Serve, TakeFrame, TakePorts,
+    Target, Width, Write,
+};
 use proto::wire::ClientId;
 
 use crate::bus::Listing;
+use crate::check;
+use crate::hardware::Machine;
+use crate::lines::arrivals;
+use crate::refusals::Refusals;
+use crate::reset::reset;
+use crate::resources::{Missing, Resources, Whose};
+use crate::virtual_space::{VirtualSpace, Written};
+
+/// The interrupt line register of a function that has no ISA interrupt: none is connected.
+const NO_LINE: u8 = 0xff;
 
 /// The server.
-pub struct Server {
+pub struct Server<M> {
+    machine: M,
     listing: Listing,
-    /// By client.
-    may_enumerate: Vec<bool, MAX_CLIENTS>,
+    config: Pci,
+    functions: Vec<Owned, MAX_PCI_FUNCTIONS>,
+    resources: Resources,
+    refusals: Refusals,
 }
 
-impl Server {
+/// A function that somebody has.
+struct Owned {
+    owner: u8,
+    /// Position in the configuration.
+    index: u8,
+    function: Function,
+    space: VirtualSpace,
+    lines: Vec<GrantedLine, 2>,
+}
+
+impl<M: Machine> Server<M> {
     /// The server of the functions in `listing`, with the rights in `config`.
-    pub fn new(listing: Listing, config: &Pci) -> Self {
-        Self { listing, may_enumerate: config.clients.iter().map(|client| client.enumerate).collect() }
+    pub fn new(machine: M, listing: Listing, config: Pci) -> Self {
+        let refusals = Refusals::new(&config.clients);
+        let (functions, resources) = (Vec::new(), Resources::default());
+        let mut server = Self { machine, listing, config, functions, resources, refusals };
+        let fit = server.fit();
+        let had = server.obtain(fit);
+        for index in (0..).take(server.config.functions.len()).filter(|index| had & 1 << index != 0) {
+            server.grant(index);
+        }
+        server
     }
-}
 
-impl Serve for Server {
-    fn function(&mut self, from: ClientId, call: GetFunction) -> Result<Option<Function>, Error> {
-        match self.may_enumerate.get(from.index()) {
-            Some(true) => Ok(self.listing.functions.get(usize::from(call.index)).cloned()),
-            _ => Err(Error::NotAllowed),
+    /// The functions of the configuration with which nothing is wrong: bit n is the `n`th.
+    fn fit(&self) -> u16 {
+        let mut fit = 0;
+        for (index, wanted) in self.config.functions.iter().enumerate() {
+            match check::find(&self.listing.functions, &self.config, index) {
+                Ok(_) => fit |= 1 << index,
+                Err(flaw) => check::explain(flaw, wanted, &self.listing.functions),
+            }
+        }
+        fit
+    }
+
+    /// Asks for the ports and memory of all that fit. Returns those that got everything.
+    fn obtain(&mut self, fit: u16) -> u16 {
+        let Self { machine, listing, config, resources, .. } = self;
+        for (index, wanted) in (0..).zip(&config.functions).filter(|(index, _)| fit & 1 << index != 0) {
+            let found = listing.functions.iter().find(|found| found.address == check::address(wanted));
+            for (bar, what) in found.into_iter().flat_map(check::bars) {
+                resources.add_bar(wanted.owner, index, bar, what, wanted.direct);
+            }
+        }
+        for (index, ports) in (0..).zip(&config.ports) {
+            if check::are_free(ports.first, ports.last, &listing.functions) {
+                resources.add_ports(ports.owner, index, ports.first, ports.last);
+            } else {
+                let (first, last) = (ports.first, ports.last);
+                log::error!("ports `{}`, {first:#x}-{last:#x}, are a function's: list that in pci_devices", ports.name);
+            }
+        }
+        let mut had = fit;
+        resources.obtain(machine, |Missing { whose, why }| match whose {
+            Whose::Bar { function, bar } => {
+                had &= !(1 << function);
+                let name = config.functions.get(usize::from(function)).map_or("", |wanted| &wanted.name);
+                log::error!("`{name}` is not passed through: root-task refuses register {bar}: {why:?}");
+            }
+            Whose::Ports(index) => {
+                let name = config.ports.get(usize::from(index)).map_or("", |ports| &ports.name);
+                log::error!("ports `{name}` are not passed through: {why:?}");
+            }
+        });
+        for index in (0..16).filter(|index| (fit & !had) & 1 << index != 0) {
+            resources.forget(index);
+        }
+        had
+    }
+
+    /// Quiets a function and gives it to its owner.
+    fn grant(&mut self, index: u8) {
+        let Some(wanted) = self.config.functions.get(usize::from(index)) else { return };
+        let all = &self.listing.functions;
+        let Some(function) = all.iter().find(|found| found.address == check::address(wanted)) else { return };
+        let arrivals = arrivals(function, all, self.config.intx);
+        let mut lines = Vec::new();
+        for (&line, arrival) in wanted.lines.iter().zip(&arrivals) {
+            match self.machine.route(line, arrival.route) {
+                // Whoever wrote the description knows better.
+                Ok(()) | Err(irq::Error::RouteTaken) => {}
+                Err(error) => log::error!("`{}`: irq-server refuses line {line}: {error:?}", wanted.name),
+            }
+            let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.route.level });
+        }
+        if wanted.lines.len() > arrivals.len() {
+            log::error!(
+                "`{}`: {} interrupt lines, the function has {}",
+                wanted.name,
+                wanted.lines.len(),
+                arrivals.len()
+            );
+        }
+        let isa = arrivals.iter().find_map(|arrival| arrival.isa).unwrap_or(NO_LINE);
+        let may_master = wanted.dma != Dma::No;
+        let space = VirtualSpace::new(&mut self.machine, function, may_master, isa);
+        let mut owned = Owned { owner: wanted.owner, index, function: function.clone(), space, lines };
+        owned.reset(&mut self.machine, &self.resources);
+        announce(wanted, &owned.function);
+        // As many fit as the configuration has.
+        let _ = self.functions.push(owned);
+    }
+
+    /// Signals: clients that were stopped.
+    pub fn on_signal(&mut self, bits: u64) {
+        for client in (0..self.config.clients.len()).filter(|&client| bits & event::client(client) != 0) {
+            if let Some(stopped) = self.config.clients.get(client) {
+                log::info!("`{}` has stopped", stopped.name);
+            }
+            self.revoke(client);
+            self.reset_all(client);
         }
     }
 
-    fn grant(&mut self, _: ClientId, _: GetGrant) -> Result<Option<Grant>, Error> {
-        Ok(None)
+    /// How often a client was refused something.
+    pub fn refused(&self, client: ClientId) -> u32 {
+        self.refusals.count(client)
     }
 
-    fn ports(&mut self, _: ClientId, _: GetPorts) -> Result<Option<(u16, u16)>, Error> {
-        Ok(None)
+    fn revoke(&mut self, client: usize) {
+        for slot in self.resources.slots(client) {
+            self.machine.revoke(slot);
+        }
     }
 
-    fn take_ports(&mut self, _: ClientId, _: TakePorts) -> Result<u64, Error> {
-        Err(Error::NotYours)
+    fn reset_all(&mut self, client: usize) {
+        for owned in self.functions.iter_mut().filter(|owned| usize::from(owned.owner) == client) {
+            owned.reset(&mut self.machine, &self.resources);
+        }
     }
 
-    fn take_frame(&mut self, _: ClientId, _: TakeFrame) -> Result<u64, Error> {
-        Err(Error::NotYours)
+    /// Position in `functions` of the client's `n`th.
+    fn position(&self, from: ClientId, n: u8) -> Result<usize, Error> {
+        let own = self.functions.iter().enumerate().filter(|(_, owned)| usize::from(owned.owner) == from.index());
+        own.map(|(position, _)| position).nth(n.into()).ok_or(Error::NotYours)
     }
 
-    fn reset(&mut self, _: ClientId) -> Result<(), Error> {
+    /// The slot of the capability to the port that an access begins at.
+    fn port(&self, from: ClientId, port: u16, width: Width) -> Result<u16, Error> {
+        let range = self.resources.port(port).filter(|range| usize::from(range.owner) == from.index());
+        let range = range.ok_or(Error::NotYours)?;
+        let bytes = u16::from(width.bytes());
+        let fits = port.is_multiple_of(bytes) && range.last - port >= bytes - 1;
+        fits.then_some(range.slot).ok_or(Error::Straddles)
+    }
+
+    /// Where in the window the memory is that an access begins at.
+    fn memory(&self, from: ClientId, at: u64, width: Width) -> Result<u64, Error> {
+        let range = self.resources.memory(at).filter(|range| usize::from(range.owner) == from.index() && !range.direct);
+        let range = range.ok_or(Error::NotYours)?;
+        let bytes = u64::from(width.bytes());
+        let fits = at.is_multiple_of(bytes) && range.last - at >= bytes - 1;
+        let mapped = range.mapped.ok_or(Error::Unavailable)?;
+        fits.then_some(mapped + (at - range.first)).ok_or(Error::Straddles)
+    }
+
+    fn do_read(&mut self, from: ClientId, Read { target, width }: Read) -> Result<u32, Error> {
+        match target {
+            Target::Port(port) => Ok(self.machine.port_in(self.port(from, port, width)?, port, width)),
+            Target::Memory(at) => Ok(self.machine.load(self.memory(from, at, width)?, width)),
+            Target::Config { function, offset } => {
+                let position = self.position(from, function)?;
+                aligned(offset, width)?;
+                let owned = self.functions.get(position).ok_or(Error::NotYours)?;
+                Ok(owned.space.read(&mut self.machine, offset, width))
+            }
+        }
+    }
+
+    fn do_write(&mut self, from: ClientId, Write { target, width, value }: Write) -> Result<(), Error> {
+        let value = value & width.mask();
+        match target {
+            Target::Port(port) => self.machine.port_out(self.port(from, port, width)?, port, width, value),
+            Target::Memory(at) => self.machine.store(self.memory(from, at, width)?, width, value),
+            Target::Config { function, offset } => {
+                let position = self.position(from, function)?;
+                aligned(offset, width)?;
+                let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
+                if owned.space.write(&mut self.machine, offset, width, value)? == Written::Reset {
+                    owned.reset(&mut self.machine, &self.resources);
+                }
+            }
+        }
         Ok(())
     }
 
-    fn release(&mut self, _: ClientId) -> Result<(), Error> {
+    fn ports_to_take(&self, from: ClientId, first: u16) -> Result<u64, Error> {
+        let range = self.resources.port(first).filter(|range| usize::from(range.owner) == from.index());
+        let range = range.filter(|range| range.first == first && range.direct).ok_or(Error::NotYours)?;
+        Ok(self.machine.capability(range.slot))
+    }
+
+    fn frame_to_take(&self, from: ClientId, call: TakeFrame) -> Result<u64, Error> {
+        let owned = self.functions.get(self.position(from, call.function)?).ok_or(Error::NotYours)?;
+        let range = self.resources.memory_of(owned.index, call.bar).filter(|range| range.direct);
+        let range = range.filter(|range| call.page < range.frames).ok_or(Error::NotYours)?;
+        Ok(self.machine.capability(range.slot + call.page))
+    }
+}
+
+impl Owned {
+    fn reset(&mut self, machine: &mut impl Machine, resources: &Resources) {
+        reset(machine, &self.function, &mut self.space, resources, self.index);
+    }
+}
+
+fn aligned(offset: u8, width: Width) -> Result<(), Error> {
+    if offset.is_multiple_of(width.bytes()) { Ok(()) } else { Err(Error::Straddles) }
+}
+
+fn announce(wanted: &PciFunction, function: &Function) {
+    let how = if wanted.direct { "direct" } else { "mediated" };
+    let (vendor, device) = (function.vendor, function.device);
+    log::info!("`{}`: {} {vendor:04x}:{device:04x}, {how}", wanted.name, function.address);
+    if wanted.dma == Dma::Trusted {
+        log::warn!("`{}` may reach all of memory: the description trusts it, and no IOMMU watches", wanted.name);
+    }
+}
+
+impl<M: Machine> Serve for Server<M> {
+    fn function(&mut self, from: ClientId, call: GetFunction) -> Result<Option<Function>, Error> {
+        match self.config.clients.get(from.index()) {
+            Some(client) if client.enumerate => Ok(self.listing.functions.get(usize::from(call.index)).cloned()),
+            _ => {
+                self.refusals.add(from, "the listing", Error::NotAllowed);
+                Err(Error::NotAllowed)
+            }
+        }
+    }
+
+    fn grant(&mut self, from: ClientId, call: GetGrant) -> Result<Option<Grant>, Error> {
+        let Ok(position) = self.position(from, call.index) else { return Ok(None) };
+        let Some(owned) = self.functions.get(position) else { return Ok(None) };
+        let mut bars = [Access::No; 6];
+        for (index, access) in (0..).zip(&mut bars) {
+            *access = self.resources.access(owned.index, index);
+        }
+        Ok(Some(Grant { function: owned.function.clone(), bars, lines: owned.lines.clone() }))
+    }
+
+    fn ports(&mut self, from: ClientId, call: GetPorts) -> Result<Option<(u16, u16)>, Error> {
+        let range = self.resources.loose_ports(from.index()).nth(call.index.into());
+        Ok(range.map(|range| (range.first, range.last)))
+    }
+
+    fn take_ports(&mut self, from: ClientId, call: TakePorts) -> Result<u64, Error> {
+        let taken = self.ports_to_take(from, call.first);
+        taken.inspect_err(|&why| {
+            self.refusals.add(from, format_args!("the capability to port {:#x}", call.first), why);
+        })
+    }
+
+    fn take_frame(&mut self, from: ClientId, call: TakeFrame) -> Result<u64, Error> {
+        let taken = self.frame_to_take(from, call);
+        taken.inspect_err(|&why| {
+            let TakeFrame { function, bar, page } = call;
+            self.refusals.add(from, format_args!("page {page} of register {bar} of function {function}"), why);
+        })
+    }
+
+    fn reset(&mut self, from: ClientId) -> Result<(), Error> {
+        self.reset_all(from.index());
         Ok(())
     }
 
-    fn read(&mut self, _: ClientId, _: Read) -> Result<u32, Error> {
-        Err(Error::NotYours)
+    fn release(&mut self, from: ClientId) -> Result<(), Error> {
+        self.revoke(from.index());
+        self.reset_all(from.index());
+        Ok(())
     }
 
-    fn write(&mut self, _: ClientId, _: Write) -> Result<(), Error> {
-        Err(Error::NotYours)
+    fn read(&mut self, from: ClientId, call: Read) -> Result<u32, Error> {
+        let done = self.do_read(from, call);
+        done.inspect_err(|&why| self.refusals.add(from, format_args!("reading {}", call.target), why))
+    }
+
+    fn write(&mut self, from: ClientId, call: Write) -> Result<(), Error> {
+        let done = self.do_write(from, call);
+        done.inspect_err(|&why| self.refusals.add(from, format_args!("writing {}", call.target), why))
     }
 }

@@ -1,0 +1,174 @@
+//! Is what the description gives away there, is it what the description says, and does it stand alone? Each answer that
+//! is no is an error in the log, and the function stays nobody's.
+
+use core::fmt;
+
+use layout::config::{Pci, PciFunction};
+use proto::pci::{Address, Bar, BarKind, Function, Header};
+
+/// Why a function is not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// No function answers there.
+    Absent,
+    /// It is a bridge: it decides over other functions.
+    Bridge,
+    /// The description has it twice.
+    Twice,
+    /// The firmware gave a register no address.
+    Unassigned(u8),
+    /// A register lies where the board has something else.
+    Reserved(u8),
+    /// A register lies over another function's.
+    Overlaps(u8, Address),
+    /// The ports are not those of the description.
+    Ports,
+    /// The memory is not that of the description.
+    Memory,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Flaw::Absent => write!(f, "no such function on this machine"),
+            Flaw::Bridge => write!(f, "a bridge, which cannot be passed through"),
+            Flaw::Twice => write!(f, "passed through twice"),
+            Flaw::Unassigned(bar) => write!(f, "the firmware gave register {bar} no address"),
+            Flaw::Reserved(bar) => write!(f, "register {bar} lies over memory or ports of the board"),
+            Flaw::Overlaps(bar, other) => write!(f, "register {bar} lies over one of {other}"),
+            Flaw::Ports => write!(f, "other ports than the description lists"),
+            Flaw::Memory => write!(f, "other memory than the description lists"),
+        }
+    }
+}
+
+/// What the board has at fixed addresses: memory below 1 MiB; I/O APIC, HPET, TPM, remapping hardware and local APIC.
+const FIXED_MEMORY: [(u64, u64); 2] = [(0, 0xf_ffff), (0xfec0_0000, 0xfeef_ffff)];
+/// The chipset's own devices, and configuration space.
+const FIXED_PORTS: [(u64, u64); 2] = [(0, 0xff), CONFIG_PORTS];
+const CONFIG_PORTS: (u64, u64) = (0xcf8, 0xcff);
+
+/// The function that `config` lists as the `index`th, if nothing is wrong with it.
+pub fn find<'a>(functions: &'a [Function], config: &Pci, index: usize) -> Result<&'a Function, Flaw> {
+    let wanted = config.functions.get(index).ok_or(Flaw::Absent)?;
+    let address = address(wanted);
+    if config.functions.iter().take(index).any(|other| self::address(other) == address) {
+        return Err(Flaw::Twice);
+    }
+    let function = functions.iter().find(|function| function.address == address).ok_or(Flaw::Absent)?;
+    if function.header != Header::Device || function.class[0] == 0x06 {
+        return Err(Flaw::Bridge);
+    }
+    for (index, bar) in bars(function) {
+        placed(function, index, bar, functions)?;
+    }
+    if !listed(wanted.ports.as_deref(), ports(function)) {
+        return Err(Flaw::Ports);
+    }
+    if !listed(wanted.memory.as_deref(), memory(function)) {
+        return Err(Flaw::Memory);
+    }
+    Ok(function)
+}
+
+/// Says what is wrong: what the description has, what the machine has, and what to do.
+pub fn explain(flaw: Flaw, wanted: &PciFunction, functions: &[Function]) {
+    let address = address(wanted);
+    log::error!("`{}` ({address}) is not passed through: {flaw}", wanted.name);
+    let Some(found) = functions.iter().find(|function| function.address == address) else { return };
+    match (flaw, &wanted.ports, &wanted.memory) {
+        (Flaw::Ports, Some(listed), _) => differ(
+            &Ranges(|| listed.iter().map(|&(first, last)| (first.into(), last.into()))),
+            &Ranges(|| ports(found).map(|(first, last)| (first.into(), last.into()))),
+        ),
+        (Flaw::Memory, _, Some(listed)) => differ(
+            &Ranges(|| listed.iter().map(|&(at, size)| (at, at.saturating_add(size).saturating_sub(1)))),
+            &Ranges(|| memory(found).map(|(at, size)| (at, at.saturating_add(size).saturating_sub(1)))),
+        ),
+        _ => {}
+    }
+}
+
+fn differ(listed: &dyn fmt::Display, found: &dyn fmt::Display) {
+    log::error!("  the description lists {listed}");
+    log::error!("  the machine has {found}");
+    log::error!("  take the numbers from this machine with `cargo xtask import lspci`, or leave the list out");
+}
+
+/// Whether ports without a function may be given away: not configuration space, nor what a function decodes.
+pub fn are_free(first: u16, last: u16, functions: &[Function]) -> bool {
+    let range = (first.into(), last.into());
+    let decoded = functions.iter().flat_map(bars).filter(|(_, bar)| bar.kind == BarKind::Io);
+    first <= last
+        && !overlap(range, CONFIG_PORTS)
+        && !decoded.map(|(_, bar)| extent(bar)).any(|bar| overlap(bar, range))
+}
+
+/// Where the description says that a function is.
+pub fn address(wanted: &PciFunction) -> Address {
+    Address { bus: wanted.bus, device: wanted.device, function: wanted.function }
+}
+
+/// Checks a register's address.
+fn placed(function: &Function, index: u8, bar: &Bar, functions: &[Function]) -> Result<(), Flaw> {
+    let is_io = bar.kind == BarKind::Io;
+    let range = extent(bar);
+    if bar.base == 0 {
+        return Err(Flaw::Unassigned(index));
+    }
+    let fixed = if is_io { &FIXED_PORTS } else { &FIXED_MEMORY };
+    let beyond = is_io && range.1 > 0xffff || range.1 < range.0 || range.1 == u64::MAX;
+    if beyond || fixed.iter().any(|&fixed| overlap(fixed, range)) {
+        return Err(Flaw::Reserved(index));
+    }
+    for other in functions {
+        let same = other.address == function.address;
+        let mut others = bars(other).filter(|(n, bar)| !(same && *n == index) && is_io == (bar.kind == BarKind::Io));
+        if others.any(|(_, bar)| bar.base != 0 && overlap(extent(bar), range)) {
+            return Err(Flaw::Overlaps(index, other.address));
+        }
+    }
+    Ok(())
+}
+
+/// A function's registers that stand for something, with their positions.
+pub fn bars(function: &Function) -> impl Iterator<Item = (u8, &Bar)> + Clone {
+    (0..).zip(&function.bars).filter_map(|(index, bar)| bar.as_ref().map(|bar| (index, bar)))
+}
+
+fn extent(bar: &Bar) -> (u64, u64) {
+    (bar.base, bar.base.saturating_add(bar.size - 1))
+}
+
+fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
+    a.0 <= b.1 && b.0 <= a.1
+}
+
+fn ports(function: &Function) -> impl Iterator<Item = (u16, u16)> + Clone {
+    let ports = bars(function).filter(|(_, bar)| bar.kind == BarKind::Io).map(|(_, bar)| extent(bar));
+    ports.map(|(first, last)| (first as u16, last as u16))
+}
+
+fn memory(function: &Function) -> impl Iterator<Item = (u64, u64)> + Clone {
+    bars(function).filter(|(_, bar)| bar.kind != BarKind::Io).map(|(_, bar)| (bar.base, bar.size))
+}
+
+/// Whether the list, if there is one, has just what was found, in any order.
+fn listed<T: PartialEq + Copy>(list: Option<&[T]>, found: impl Iterator<Item = T> + Clone) -> bool {
+    let Some(list) = list else { return true };
+    found.clone().count() == list.len() && list.iter().all(|entry| found.clone().any(|found| found == *entry))
+}
+
+/// Ranges as a line of the log shows them.
+struct Ranges<F>(F);
+
+impl<I: Iterator<Item = (u64, u64)>, F: Fn() -> I> fmt::Display for Ranges<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut none = true;
+        for (first, last) in (self.0)() {
+            write!(f, "{}{first:#x}-{last:#x}", if none { "" } else { ", " })?;
+            none = false;
+        }
+        if none { f.write_str("none") } else { Ok(()) }
+    }
+}

@@ -1,0 +1,66 @@
+//! What the server's core needs beyond configuration space: device registers, time, and authority over both. The image's
+//! implementation is capabilities (`main.rs`); the tests' is a machine made of tables.
+
+use layout::config::Route;
+use proto::irq;
+use proto::pci::Width;
+use proto::supervisor::{Refused, Request};
+
+use crate::config_space::ConfigSpace;
+
+/// Registers of devices.
+pub trait Devices {
+    /// Reads a port through the capability in slot `slot` of the scratch CNode, which covers the access.
+    fn port_in(&mut self, slot: u16, port: u16, width: Width) -> u32;
+    /// Writes a port, likewise.
+    fn port_out(&mut self, slot: u16, port: u16, width: Width, value: u32);
+    /// Reads device memory at `at` bytes into the window where it is mapped; aligned.
+    fn load(&mut self, at: u64, width: Width) -> u32;
+    /// Writes device memory, likewise.
+    fn store(&mut self, at: u64, width: Width, value: u32);
+}
+
+/// Time.
+pub trait Clock {
+    /// Time stamp counter.
+    fn ticks(&mut self) -> u64;
+}
+
+/// Authority.
+pub trait Authority {
+    /// Asks root-task for device memory or ports. An address to map at counts from the start of the window.
+    fn obtain(&mut self, request: Request) -> Result<(), Refused>;
+    /// Revokes every copy of the capability in slot `slot` of the scratch CNode.
+    fn revoke(&mut self, slot: u16);
+    /// The address of the capability in slot `slot`, to hand a copy over.
+    fn capability(&self, slot: u16) -> u64;
+    /// Tells irq-server where a line arrives.
+    fn route(&mut self, line: u8, route: Route) -> Result<(), irq::Error>;
+}
+
+/// All of it.
+pub trait Machine: ConfigSpace + Devices + Clock + Authority {}
+impl<T: ConfigSpace + Devices + Clock + Authority> Machine for T {}
+
+/// TSC ticks of a millisecond on the fastest machine that is thought of, 4 GHz. Waits are in these: slower clocks wait
+/// longer than they must, which no device minds.
+pub const MILLISECOND: u64 = 4_000_000;
+
+/// Waits, at least that long.
+pub fn wait(clock: &mut impl Clock, ticks: u64) {
+    let start = clock.ticks();
+    while clock.ticks().wrapping_sub(start) < ticks {}
+}
+
+/// Waits until something holds, but no longer than that. Whether it did.
+pub fn wait_until<C: Clock>(clock: &mut C, ticks: u64, mut holds: impl FnMut(&mut C) -> bool) -> bool {
+    let start = clock.ticks();
+    loop {
+        if holds(clock) {
+            return true;
+        }
+        if clock.ticks().wrapping_sub(start) >= ticks {
+            return false;
+        }
+    }
+}

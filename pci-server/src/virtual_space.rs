@@ -1,0 +1,304 @@
+//! A function's configuration space as its owner sees it (PCI Local Bus Specification 3.0, chapter 6). Identity,
+//! addresses and capability list are what was found at the start; what a guest may change reaches the device, and what
+//! would move a resource or reach into memory does not: base addresses are fixed, bus mastering needs leave, message
+//! signalled interrupts are not there.
+//!
+//! A driver may write its device's own registers, and a device may do with that what it likes. Base addresses and
+//! command are therefore compared after each such write, and put back.
+
+use proto::pci::{Address, BarKind, Error, Function, Width};
+
+use crate::capabilities::{Capabilities, Register};
+use crate::config_space::{ConfigSpace, half};
+use crate::function::{
+    BARS, CAPABILITIES, CLASS, COMMAND, DECODES, HAS_CAPABILITIES, HEADER_TYPE, ID, INTERRUPT, SUBSYSTEM,
+};
+use crate::hardware::{Clock, MILLISECOND, wait_until};
+
+const STATUS: u8 = 0x06;
+const LAST_BAR: u8 = 0x24;
+const CARDBUS: u8 = 0x28;
+const ROM: u8 = 0x30;
+const ROM_ENABLE: u32 = 1;
+
+/// Command bits.
+pub const BUS_MASTER: u16 = 1 << 2;
+/// Memory write and invalidate: nothing to one that is no bus master.
+const INVALIDATE: u16 = 1 << 4;
+/// Decoding, parity, SERR#, INTx disable.
+const COMMAND_BITS: u16 = DECODES | 1 << 6 | 1 << 8 | 1 << 10;
+/// Status bits that are cleared by writing ones.
+const STATUS_BITS: u16 = 0xf900;
+/// Power state, in the power management control register.
+pub const POWER_STATE: u16 = 0b11;
+/// Device control of PCI Express: error reporting, relaxed ordering, no snoop, read request size. The rest is the link's.
+const EXPRESS_BITS: u16 = 0xf | 1 << 4 | 1 << 11 | 0b111 << 12;
+/// Device status of PCI Express: what is cleared by writing ones.
+const EXPRESS_STATUS: u16 = 0xf;
+/// Device control of PCI Express: reset this function.
+pub const EXPRESS_RESET: u16 = 1 << 15;
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Done.
+    Done,
+    /// The guest wants the function to be reset.
+    Reset,
+}
+
+/// The space of one function.
+#[derive(Clone, Debug)]
+pub struct VirtualSpace {
+    at: Address,
+    capabilities: Capabilities,
+    /// The real registers at the start, bus mastering off.
+    start: [u32; 64],
+    bars: [BarRegister; 6],
+    may_master: bool,
+    /// Interrupt line: now, and at the start.
+    line: (u8, u8),
+    /// The device's own registers that the guest wrote: bit n is register n.
+    touched: u64,
+}
+
+/// A base address register that only answers the question for its size.
+#[derive(Clone, Copy, Debug, Default)]
+struct BarRegister {
+    value: u32,
+    base: u32,
+    mask: u32,
+    kind: u32,
+}
+
+impl BarRegister {
+    /// Writes the bytes in `lanes`: ones, or the base again.
+    fn write(&mut self, lanes: u32, value: u32) -> Result<(), Error> {
+        let can_change = lanes & self.mask;
+        if value & can_change != can_change && value & can_change != self.base & can_change {
+            return Err(Error::ReadOnly);
+        }
+        self.value = self.value & !can_change | value & can_change;
+        Ok(())
+    }
+}
+
+/// The registers that a guest is shown: of what has an address in them. Where the addresses are fixed (IDE in compatibility
+/// mode) there is none.
+fn bar_registers(function: &Function, start: &[u32; 64]) -> [BarRegister; 6] {
+    let mut registers = [BarRegister::default(); 6];
+    for (index, bar) in function.bars.iter().enumerate() {
+        let (Some(bar), Some(&raw)) = (bar, start.get(usize::from(BARS / 4) + index)) else { continue };
+        let mask = !(bar.size - 1);
+        let kind = if bar.kind == BarKind::Io { raw & 0b11 } else { raw & 0xf };
+        let keep = if bar.kind == BarKind::Io { !0b11 } else { !0xf };
+        if u64::from(raw & keep) != bar.base & 0xffff_ffff {
+            continue;
+        }
+        let halves = [(bar.base as u32, mask as u32 & keep, kind), ((bar.base >> 32) as u32, (mask >> 32) as u32, 0)];
+        let wide = matches!(bar.kind, BarKind::Memory64 { .. });
+        for (register, (base, mask, kind)) in
+            registers.iter_mut().skip(index).zip(halves).take(if wide { 2 } else { 1 })
+        {
+            *register = BarRegister { value: base, base, mask, kind };
+        }
+    }
+    registers
+}
+
+impl VirtualSpace {
+    /// The space of `function`, whose bus mastering and message signalled interrupts end here.
+    pub fn new(space: &mut impl ConfigSpace, function: &Function, may_master: bool, line: u8) -> Self {
+        let at = function.address;
+        let capabilities = Capabilities::read(space, at, function.header);
+        for (control, enable) in capabilities.message_signalled() {
+            let value = half(space.read(at, control & !3), control);
+            space.write_part(at, control, Width::Word, (value & !enable).into());
+        }
+        let rom = space.read(at, ROM);
+        space.write(at, ROM, rom & !ROM_ENABLE);
+        let mut start = [0; 64];
+        for (offset, register) in (0..=0xfc).step_by(4).zip(&mut start) {
+            *register = space.read(at, offset);
+        }
+        let command = half(start[1], 0) & !BUS_MASTER;
+        space.write_part(at, COMMAND, Width::Word, command.into());
+        start[1] = command.into();
+        let bars = bar_registers(function, &start);
+        Self { at, capabilities, start, bars, may_master, line: (line, line), touched: 0 }
+    }
+
+    /// The capability list.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Reads; `offset` is a multiple of the width.
+    pub fn read(&self, space: &mut impl ConfigSpace, offset: u8, width: Width) -> u32 {
+        self.register(space, offset & !3) >> (8 * u32::from(offset & 3)) & width.mask()
+    }
+
+    fn register(&self, space: &mut impl ConfigSpace, offset: u8) -> u32 {
+        let start = self.start_of(offset);
+        match offset {
+            ID | CLASS | CARDBUS | SUBSYSTEM => start,
+            COMMAND if self.capabilities.first() == 0 => space.read(self.at, COMMAND) & !HAS_CAPABILITIES,
+            COMMAND => space.read(self.at, COMMAND),
+            // No self test, and the only function of its device.
+            HEADER_TYPE => space.read(self.at, HEADER_TYPE) & 0x007f_ffff,
+            BARS..=LAST_BAR => self.bar(offset).map_or(0, |bar| bar.value | bar.kind),
+            CAPABILITIES => self.capabilities.first().into(),
+            INTERRUPT => start & !0xff | u32::from(self.line.0),
+            0..0x40 => 0,
+            _ => match self.capabilities.register(offset) {
+                Register::Hidden => 0,
+                Register::Link(next) => space.read(self.at, offset) & !0xff00 | u32::from(next) << 8,
+                _ => space.read(self.at, offset),
+            },
+        }
+    }
+
+    /// Writes; `offset` is a multiple of the width. Registers that hardware would not let change stay, without an error.
+    pub fn write<M: ConfigSpace + Clock>(
+        &mut self,
+        machine: &mut M,
+        offset: u8,
+        width: Width,
+        value: u32,
+    ) -> Result<Written, Error> {
+        let value = value & width.mask();
+        let shift = 8 * u32::from(offset & 3);
+        let (lanes, moved) = (width.mask() << shift, value << shift);
+        match offset & !3 {
+            COMMAND => return self.write_command(machine, lanes, moved),
+            // Cache line size and latency timer.
+            HEADER_TYPE if lanes & 0xffff != 0 => {
+                let width = if width == Width::Byte { width } else { Width::Word };
+                machine.write_part(self.at, offset, width, value & 0xffff);
+            }
+            bar @ BARS..=LAST_BAR => {
+                let bar = self.bars.get_mut(usize::from((bar - BARS) / 4));
+                return bar.map_or(Ok(()), |bar| bar.write(lanes, moved)).map(|()| Written::Done);
+            }
+            INTERRUPT if lanes & 0xff != 0 => self.line.0 = value as u8,
+            0..0x40 => {}
+            register => match self.capabilities.register(register) {
+                Register::Device => {
+                    self.touched |= 1 << (register / 4);
+                    return self.write_guarded(machine, offset, width, value);
+                }
+                Register::Hidden => return Err(Error::ReadOnly),
+                Register::Power => return self.write_power(machine, register, lanes, moved),
+                Register::ExpressControl => return Ok(self.write_express(machine, register, lanes, moved)),
+                Register::Fixed | Register::Link(_) => {}
+            },
+        }
+        Ok(Written::Done)
+    }
+
+    fn write_command(&mut self, space: &mut impl ConfigSpace, lanes: u32, value: u32) -> Result<Written, Error> {
+        let clear = half(value & lanes, 2) & STATUS_BITS;
+        if clear != 0 {
+            space.write_part(self.at, STATUS, Width::Word, clear.into());
+        }
+        let lanes = half(lanes, 0);
+        let bits = COMMAND_BITS | if self.may_master { BUS_MASTER | INVALIDATE } else { 0 };
+        if lanes != 0 {
+            let old = half(space.read(self.at, COMMAND), 0);
+            let new = old & !(lanes & bits) | half(value, 0) & lanes & bits;
+            space.write_part(self.at, COMMAND, Width::Word, new.into());
+        }
+        let refused = !self.may_master && half(value, 0) & lanes & BUS_MASTER != 0;
+        if refused { Err(Error::NoDma) } else { Ok(Written::Done) }
+    }
+
+    /// Only the power state. A function that wakes up has forgotten its header, and needs up to 10 ms.
+    fn write_power<M>(&mut self, machine: &mut M, at: u8, lanes: u32, value: u32) -> Result<Written, Error>
+    where
+        M: ConfigSpace + Clock,
+    {
+        if lanes & 0xff == 0 {
+            return Ok(Written::Done);
+        }
+        let old = half(machine.read(self.at, at), 0);
+        // Without the status bit, which would be cleared by writing what was read.
+        let new = old & 0x7fff & !POWER_STATE | half(value, 0) & POWER_STATE;
+        let command = half(machine.read(self.at, COMMAND), 0);
+        machine.write_part(self.at, at, Width::Word, new.into());
+        wait_until(machine, 10 * MILLISECOND, |machine| machine.read(self.at, ID) == self.start_of(ID));
+        self.put_back(machine, command);
+        Ok(Written::Done)
+    }
+
+    fn write_express(&mut self, space: &mut impl ConfigSpace, at: u8, lanes: u32, value: u32) -> Written {
+        let clear = half(value & lanes, 2) & EXPRESS_STATUS;
+        if clear != 0 {
+            space.write_part(self.at, at + 2, Width::Word, clear.into());
+        }
+        let lanes = half(lanes, 0);
+        if lanes != 0 {
+            let old = half(space.read(self.at, at), 0) & !EXPRESS_RESET;
+            let new = old & !(lanes & EXPRESS_BITS) | half(value, 0) & lanes & EXPRESS_BITS;
+            space.write_part(self.at, at, Width::Word, new.into());
+        }
+        if half(value, 0) & lanes & EXPRESS_RESET != 0 { Written::Reset } else { Written::Done }
+    }
+
+    fn write_guarded(
+        &mut self,
+        space: &mut impl ConfigSpace,
+        offset: u8,
+        width: Width,
+        value: u32,
+    ) -> Result<Written, Error> {
+        let command = half(space.read(self.at, COMMAND), 0);
+        space.write_part(self.at, offset, width, value);
+        if self.put_back(space, command) { Err(Error::ReadOnly) } else { Ok(Written::Done) }
+    }
+
+    /// Base addresses as at the start, command as given, wherever they are not. Whether one was not.
+    fn put_back(&self, space: &mut impl ConfigSpace, command: u16) -> bool {
+        let mut changed = false;
+        for offset in (BARS..=LAST_BAR).step_by(4) {
+            if space.read(self.at, offset) != self.start_of(offset) {
+                // Not while it answers there.
+                space.write_part(self.at, COMMAND, Width::Word, (command & !DECODES).into());
+                space.write(self.at, offset, self.start_of(offset));
+                changed = true;
+            }
+        }
+        if half(space.read(self.at, COMMAND), 0) != command {
+            space.write_part(self.at, COMMAND, Width::Word, command.into());
+            changed = true;
+        }
+        changed
+    }
+
+    /// Everything as at the start: after a reset, for the next guest.
+    pub fn restore(&mut self, space: &mut impl ConfigSpace) {
+        self.put_back(space, half(self.start_of(COMMAND), 0) & !DECODES);
+        for register in (0x40..=0xfc).step_by(4).filter(|register| self.touched & 1 << (register / 4) != 0) {
+            space.write(self.at, register, self.start_of(register));
+        }
+        self.touched = 0;
+        if let Some(express) = self.capabilities.express() {
+            let control = half(self.start_of(express + 8), 0) & !EXPRESS_RESET;
+            space.write_part(self.at, express + 8, Width::Word, control.into());
+        }
+        space.write_part(self.at, HEADER_TYPE, Width::Word, self.start_of(HEADER_TYPE) & 0xffff);
+        space.write_part(self.at, INTERRUPT, Width::Byte, self.start_of(INTERRUPT) & 0xff);
+        self.put_back(space, half(self.start_of(COMMAND), 0));
+        for bar in &mut self.bars {
+            bar.value = bar.base;
+        }
+        self.line.0 = self.line.1;
+    }
+
+    fn bar(&self, offset: u8) -> Option<&BarRegister> {
+        self.bars.get(usize::from(offset.wrapping_sub(BARS) / 4))
+    }
+
+    fn start_of(&self, offset: u8) -> u32 {
+        self.start.get(usize::from(offset / 4)).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,272 @@
+//! Configuration space as a guest sees it.
+
+use proto::pci::Width::{Byte, Dword, Word};
+use proto::pci::{Client, Error};
+use proto::wire::Transport;
+
+use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, IDE, Wrote, board};
+use crate::{ALICE, BOB, Gate, config, give, register, trusted};
+
+fn open(board: Board) -> Gate {
+    let gate = Gate::open(
+        board,
+        config([
+            trusted(give(ALICE, IDE)),
+            give(ALICE, E1000),
+            give(ALICE, DISPLAY),
+            give(BOB, EXPRESS),
+            give(BOB, AHCI),
+        ]),
+    );
+    gate.board.borrow_mut().news();
+    gate
+}
+
+/// Capability IDs in the order of the list, by the guest's own walk.
+fn list(client: &Client<impl Transport>, function: u8) -> Vec<u32> {
+    let read = |offset| client.read(register(function, offset), Byte).unwrap();
+    let mut at = read(0x34) as u8;
+    let mut ids = Vec::new();
+    while at != 0 {
+        ids.push(read(at));
+        at = read(at + 1) as u8;
+    }
+    ids
+}
+
+#[test]
+fn identity_is_the_machines_and_the_multi_function_bit_is_gone() {
+    let mut machine = board();
+    machine.functions.get_mut(&IDE).unwrap().values[3] |= 0x0080_0000;
+    let gate = open(machine);
+    let alice = gate.client(ALICE);
+    assert_eq!(alice.read(register(0, 0), Dword), Ok(0x7010_8086));
+    assert_eq!(alice.read(register(0, 0x0a), Word), Ok(0x0101));
+    assert_eq!(alice.read(register(0, 0x0e), Byte), Ok(0));
+}
+
+#[test]
+fn a_base_address_is_sized_in_every_width_and_the_machine_does_not_notice() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    assert_eq!(alice.read(register(1, 0x10), Dword), Ok(0xc000_0000));
+    for (width, ones) in [(Byte, 0xff), (Word, 0xffff), (Dword, u32::MAX)] {
+        for at in (0x10..0x14).step_by(width.bytes().into()) {
+            alice.write(register(1, at), width, ones).unwrap();
+        }
+        assert_eq!(alice.read(register(1, 0x10), Dword), Ok(0xfffe_0000));
+        assert_eq!(alice.read(register(1, 0x13), Byte), Ok(0xff));
+        for at in (0x10..0x14).step_by(width.bytes().into()) {
+            let shift = 8 * u32::from(at - 0x10);
+            alice.write(register(1, at), width, 0xc000_0000 >> shift).unwrap();
+        }
+        assert_eq!(alice.read(register(1, 0x10), Dword), Ok(0xc000_0000));
+    }
+    // Ports.
+    alice.write(register(1, 0x14), Dword, u32::MAX).unwrap();
+    assert_eq!(alice.read(register(1, 0x14), Dword), Ok(0xffff_ffc1));
+    alice.write(register(1, 0x14), Dword, 0xc041).unwrap();
+    assert_eq!(alice.read(register(1, 0x14), Dword), Ok(0xc041));
+    assert_eq!(gate.board.borrow_mut().news(), []);
+}
+
+#[test]
+fn a_64_bit_base_address_is_sized() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    assert_eq!(alice.read(register(2, 0x10), Dword), Ok(0x0000_000c));
+    assert_eq!(alice.read(register(2, 0x14), Dword), Ok(8));
+    for at in [0x10, 0x14] {
+        alice.write(register(2, at), Dword, u32::MAX).unwrap();
+    }
+    assert_eq!(alice.read(register(2, 0x10), Dword), Ok(0xff00_000c));
+    assert_eq!(alice.read(register(2, 0x14), Dword), Ok(u32::MAX));
+    assert_eq!(alice.write(register(2, 0x14), Dword, 9), Err(Error::ReadOnly));
+}
+
+#[test]
+fn a_base_address_that_moves_is_refused_and_stays() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    for (at, width, value) in [
+        (0x10, Dword, 0x0010_0000),
+        (0x10, Dword, 0xc004_0000),
+        (0x12, Word, 0x0010),
+        (0x13, Byte, 0xd0),
+        (0x14, Dword, 0x1f1),
+    ] {
+        assert_eq!(alice.write(register(1, at), width, value), Err(Error::ReadOnly), "{value:#x}");
+    }
+    assert_eq!(alice.read(register(1, 0x10), Dword), Ok(0xc000_0000));
+    assert_eq!(gate.refused(ALICE), 5);
+    assert_eq!(gate.board.borrow_mut().news(), []);
+}
+
+#[test]
+fn registers_that_stand_for_nothing_read_as_zero() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    // IDE in compatibility mode: its first four are fixed elsewhere. The ROM is nobody's.
+    for at in [0x10, 0x14, 0x18, 0x1c, 0x24, 0x30] {
+        alice.write(register(0, at), Dword, u32::MAX).unwrap();
+        assert_eq!(alice.read(register(0, at), Dword), Ok(0), "{at:#x}");
+    }
+    assert_eq!(alice.read(register(0, 0x20), Dword), Ok(0xc001));
+    assert_eq!(gate.real(IDE, 0x30) & 1, 0);
+}
+
+#[test]
+fn a_bus_master_needs_leave() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    assert_eq!((gate.real(IDE, 4) & 7, gate.real(E1000, 4) & 7), (3, 3));
+    assert_eq!(alice.write(register(1, 4), Word, 0x0006), Err(Error::NoDma));
+    // The other bits are as asked for.
+    assert_eq!(gate.real(E1000, 4) & 0xffff, 0x0002);
+    assert_eq!(alice.write(register(1, 4), Byte, 0x04), Err(Error::NoDma));
+    assert_eq!(gate.refused(ALICE), 2);
+    alice.write(register(0, 4), Word, 0xffff).unwrap();
+    // Decode, master, write and invalidate, parity, SERR#, INTx disable.
+    assert_eq!(gate.real(IDE, 4) & 0xffff, 0x0557);
+}
+
+#[test]
+fn status_bits_are_cleared_by_ones_and_by_nothing_else() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    alice.write(register(0, 4), Word, 0x0003).unwrap();
+    assert_eq!(gate.real(IDE, 4) >> 16, 0x2800);
+    alice.write(register(0, 7), Byte, 0x20).unwrap();
+    assert_eq!(gate.real(IDE, 4), 0x0800_0003);
+    alice.write(register(0, 4), Dword, 0x0800_0001).unwrap();
+    assert_eq!(gate.real(IDE, 4), 0x0000_0001);
+}
+
+#[test]
+fn message_signalled_interrupts_are_not_there_and_cannot_be_written() {
+    let gate = open(board());
+    let (alice, bob) = (gate.client(ALICE), gate.client(BOB));
+    // Enabled by the firmware: off since the start.
+    assert_eq!((gate.real(E1000, 0xf0) >> 16 & 1, gate.real(EXPRESS, 0xa0) >> 31), (0, 0));
+    assert_eq!(list(&alice, 1), [0x01]);
+    assert_eq!(list(&bob, 0), [0x01, 0x10]);
+    assert_eq!(list(&bob, 1), [0x12]);
+    for at in (0xf0..=0xfc).step_by(4) {
+        assert_eq!(alice.read(register(1, at), Dword), Ok(0));
+        assert_eq!(alice.write(register(1, at), Dword, 0xfee0_0000), Err(Error::ReadOnly));
+    }
+    assert_eq!(bob.write(register(0, 0xa2), Word, 0x8000), Err(Error::ReadOnly));
+    // Vital product data, and something unknown, to its end.
+    assert_eq!(bob.write(register(0, 0xb2), Word, 0x8000), Err(Error::ReadOnly));
+    assert_eq!(bob.write(register(0, 0xfc), Byte, 1), Err(Error::ReadOnly));
+    assert_eq!(gate.board.borrow_mut().news(), []);
+    assert_eq!((gate.refused(ALICE), gate.refused(BOB)), (4, 3));
+}
+
+#[test]
+fn without_a_capability_that_is_shown_the_status_says_so() {
+    let mut machine = board();
+    machine.functions.get_mut(&E1000).unwrap().values[13] = 0xf0;
+    let gate = open(machine);
+    let alice = gate.client(ALICE);
+    assert_eq!(alice.read(register(1, 6), Word).unwrap() & 0x10, 0);
+    assert_eq!(alice.read(register(1, 0x34), Byte), Ok(0));
+}
+
+#[test]
+fn a_capability_list_in_a_circle_ends() {
+    let mut machine = board();
+    machine.functions.get_mut(&E1000).unwrap().values[0xf0 / 4] |= 0xdc00;
+    let gate = open(machine);
+    assert_eq!(list(&gate.client(ALICE), 1), [0x01]);
+}
+
+#[test]
+fn where_capabilities_overlap_the_hidden_one_wins() {
+    let mut machine = board();
+    let e1000 = machine.functions.get_mut(&E1000).unwrap();
+    // A vendor specific entry over message signalled interrupts.
+    e1000.values[0xdc / 4] = 0x0020_e409;
+    let gate = open(machine);
+    assert_eq!(gate.client(ALICE).write(register(1, 0xf4), Dword, 0xfee0_0000), Err(Error::ReadOnly));
+}
+
+#[test]
+fn only_the_power_state_can_be_written_in_power_management() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    gate.board.borrow_mut().functions.get_mut(&E1000).unwrap().values[0xe0 / 4] = 0x0000_8008;
+    alice.write(register(1, 0xe0), Dword, 0xffff_ffff).unwrap();
+    assert_eq!(gate.real(E1000, 0xe0), 0x0000_000b);
+    assert!(
+        !gate.board.borrow().wrote.iter().any(|w| matches!(w, Wrote::Config(_, 0xe0, _, value) if value & 0x8000 != 0))
+    );
+    alice.write(register(1, 0xdc), Dword, 0).unwrap();
+    assert_eq!(gate.real(E1000, 0xdc), 0xe221_e401);
+}
+
+#[test]
+fn express_has_its_harmless_bits() {
+    let gate = open(board());
+    let bob = gate.client(BOB);
+    gate.board.borrow_mut().functions.get_mut(&EXPRESS).unwrap().values[0x58 / 4] = 0x000f_0020;
+    bob.write(register(0, 0x58), Word, 0x7fff).unwrap();
+    assert_eq!(gate.real(EXPRESS, 0x58), 0x000f_783f);
+    bob.write(register(0, 0x5a), Word, 0x0005).unwrap();
+    assert_eq!(gate.real(EXPRESS, 0x58) >> 16, 0x000a);
+    bob.write(register(0, 0x60), Dword, u32::MAX).unwrap();
+    assert_eq!(gate.real(EXPRESS, 0x60), 0);
+}
+
+#[test]
+fn a_drivers_own_registers_pass_in_their_width() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    alice.write(register(0, 0x41), Byte, 0x80).unwrap();
+    alice.write(register(0, 0x42), Word, 0xa307).unwrap();
+    assert_eq!(alice.read(register(0, 0x40), Dword), Ok(0xa307_8000));
+    assert_eq!(
+        gate.board.borrow_mut().news(),
+        [Wrote::Config(IDE, 0x41, Byte, 0x80), Wrote::Config(IDE, 0x42, Word, 0xa307)]
+    );
+}
+
+#[test]
+fn a_register_that_moves_the_function_is_put_back() {
+    let gate = open(Board { treacherous: Some((E1000, 0x50)), ..board() });
+    let alice = gate.client(ALICE);
+    assert_eq!(alice.write(register(1, 0x50), Dword, 1), Err(Error::ReadOnly));
+    assert_eq!((gate.real(E1000, 0x10), gate.real(E1000, 4) & 7), (0xc000_0000, 3));
+}
+
+#[test]
+fn the_interrupt_line_is_kept_and_never_reaches_the_machine() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    assert_eq!(alice.read(register(0, 0x3c), Byte), Ok(14));
+    assert_eq!(alice.read(register(1, 0x3c), Word), Ok(0x01ff));
+    alice.write(register(1, 0x3c), Byte, 11).unwrap();
+    alice.write(register(1, 0x3d), Byte, 4).unwrap();
+    assert_eq!(alice.read(register(1, 0x3c), Word), Ok(0x010b));
+    assert_eq!(gate.board.borrow_mut().news(), []);
+    alice.reset().unwrap();
+    assert_eq!(alice.read(register(1, 0x3c), Byte), Ok(0xff));
+}
+
+#[test]
+fn cache_line_and_latency_pass_and_the_self_test_does_not() {
+    let gate = open(board());
+    gate.client(ALICE).write(register(0, 0x0c), Dword, 0x4080_2008).unwrap();
+    assert_eq!(gate.board.borrow_mut().news(), [Wrote::Config(IDE, 0x0c, Word, 0x2008)]);
+}
+
+#[test]
+fn an_access_that_is_not_aligned_is_refused() {
+    let gate = open(board());
+    let alice = gate.client(ALICE);
+    for (offset, width) in [(1, Word), (3, Word), (0xff, Word), (2, Dword), (0xfe, Dword)] {
+        assert_eq!(alice.read(register(0, offset), width), Err(Error::Straddles));
+        assert_eq!(alice.write(register(0, offset), width, 0), Err(Error::Straddles));
+    }
+    assert!(alice.read(register(0, 0xff), Byte).is_ok());
+}

@@ -1,0 +1,107 @@
+//! The gate, from its clients' side: the real client against the real server, on a machine made of tables.
+
+mod access;
+mod board;
+mod configuration;
+mod hostile;
+mod resets;
+mod start;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use layout::config::{Dma, Intx, Name, Pci, PciClient, PciFunction, PciPorts, Ports};
+use pci_server::{Server, scan};
+use proto::loopback::Loopback;
+use proto::pci::{Address, Client, Target, dispatch};
+use proto::wire::{ClientId, Message, Transport};
+
+use board::{Board, Hold};
+
+/// Who lists the bus; two guests; a guest without devices.
+const LISTER: u64 = 0;
+const ALICE: u64 = 1;
+const BOB: u64 = 2;
+const CAROL: u64 = 3;
+
+/// A server, its machine, and ways to reach it.
+struct Gate {
+    server: Rc<RefCell<Server<Hold>>>,
+    board: Rc<RefCell<Board>>,
+}
+
+impl Gate {
+    fn open(board: Board, config: Pci) -> Self {
+        let mut hold = Hold(Rc::new(RefCell::new(board)));
+        let listing = scan(&mut hold);
+        hold.0.borrow_mut().news();
+        let board = Rc::clone(&hold.0);
+        Self { server: Rc::new(RefCell::new(Server::new(hold, listing, config))), board }
+    }
+
+    fn client(&self, id: u64) -> Client<impl Transport> {
+        let server = Rc::clone(&self.server);
+        Client(Loopback::new(move |m: &mut Message| dispatch(&mut *server.borrow_mut(), ClientId(id), m)))
+    }
+
+    fn refused(&self, id: u64) -> u32 {
+        self.server.borrow().refused(ClientId(id))
+    }
+
+    fn stop(&self, id: u64) {
+        self.server.borrow_mut().on_signal(layout::event::client(id as usize));
+    }
+
+    /// The real register.
+    fn real(&self, at: Address, offset: u8) -> u32 {
+        self.board.borrow().config(at, offset)
+    }
+}
+
+fn name(name: &str) -> Name {
+    Name::try_from(name).unwrap()
+}
+
+/// A function in direct mode that may not become bus master.
+fn give(owner: u64, at: Address) -> PciFunction {
+    PciFunction {
+        owner: owner as u8,
+        name: name(&at.to_string()),
+        bus: at.bus,
+        device: at.device,
+        function: at.function,
+        direct: true,
+        dma: Dma::No,
+        lines: Default::default(),
+        ports: None,
+        memory: None,
+    }
+}
+
+fn mediated(function: PciFunction) -> PciFunction {
+    PciFunction { direct: false, ..function }
+}
+
+fn trusted(function: PciFunction) -> PciFunction {
+    PciFunction { dma: Dma::Trusted, ..function }
+}
+
+fn config(functions: impl IntoIterator<Item = PciFunction>) -> Pci {
+    let client = |(n, name_of): (usize, &str)| PciClient { name: name(name_of), enumerate: n == 0 };
+    Pci {
+        config: Ports { slot: layout::slot::PORTS, first: 0xcf8, last: 0xcff },
+        clients: ["lister", "alice", "bob", "carol"].into_iter().enumerate().map(client).collect(),
+        functions: functions.into_iter().collect(),
+        ports: Default::default(),
+        intx: Intx::Swizzle { base: 16, add: 2 },
+    }
+}
+
+fn loose(owner: u64, first: u16, last: u16) -> PciPorts {
+    PciPorts { owner: owner as u8, name: name("loose"), first, last }
+}
+
+/// A register of the caller's function `function`.
+fn register(function: u8, offset: u8) -> Target {
+    Target::Config { function, offset }
+}
