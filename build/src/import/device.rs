@@ -174,11 +174,11 @@ impl Needs<'_> {
     }
 
     fn memory(&mut self, paddr: u64, size: u64, region: &Region, origin: String) -> Result<()> {
-        if paddr < LOWEST_MEMORY || paddr >= HIGHEST_MEMORY {
+        if !(LOWEST_MEMORY..HIGHEST_MEMORY).contains(&paddr) {
             let message = format!("0x{paddr:x} is no physical address for a device's memory");
             return Err(self.files.mistake(&region.line, message, "the line is damaged: capture again"));
         }
-        if paddr % PAGE != 0 {
+        if !paddr.is_multiple_of(PAGE) {
             let note = "it is within a page, which a list cannot say; the memory is left to pci-server";
             self.device.notes.push(format!("{origin}: {note}"));
             self.device.memory_is_known = false;
