@@ -72,8 +72,11 @@ impl Contents<'_> {
         let mut page = [0; PAGE];
         let start = (number * PAGE).saturating_sub(self.skip);
         let at = if number == 0 { self.skip } else { 0 };
-        for (to, from) in page.iter_mut().skip(at).zip(self.bytes.get(start..).unwrap_or_default()) {
-            *to = *from;
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        let len = rest.len().min(PAGE.saturating_sub(at));
+        // As slices, so that it becomes a copy by words.
+        if let (Some(to), Some(from)) = (page.get_mut(at..at + len), rest.get(..len)) {
+            to.copy_from_slice(from);
         }
         page
     }
