@@ -76,23 +76,22 @@ pub fn explain(flaw: Flaw, wanted: &PciFunction, functions: &[Function]) {
     let address = address(wanted);
     log::error!("`{}` ({address}) is not passed through: {flaw}", wanted.name);
     let Some(found) = functions.iter().find(|function| function.address == address) else { return };
+    let name = &wanted.name;
     match (flaw, &wanted.ports, &wanted.memory) {
-        (Flaw::Ports, Some(listed), _) => differ(
-            &Ranges(|| listed.iter().map(|&(first, last)| (first.into(), last.into()))),
-            &Ranges(|| ports(found).map(|(first, last)| (first.into(), last.into()))),
-        ),
-        (Flaw::Memory, _, Some(listed)) => differ(
-            &Ranges(|| listed.iter().map(|&(at, size)| (at, at.saturating_add(size).saturating_sub(1)))),
-            &Ranges(|| memory(found).map(|(at, size)| (at, at.saturating_add(size).saturating_sub(1)))),
-        ),
-        _ => {}
+        (Flaw::Ports, Some(listed), _) => {
+            log::error!(
+                "`{name}`: listed {}",
+                Ranges(|| listed.iter().map(|&(first, last)| (first.into(), last.into())))
+            );
+            log::error!("`{name}`: found {}", Ranges(|| ports(found).map(|(first, last)| (first.into(), last.into()))));
+        }
+        (Flaw::Memory, _, Some(listed)) => {
+            log::error!("`{name}`: listed {}", Ranges(|| listed.iter().map(|&(at, size)| (at, last_of(at, size)))));
+            log::error!("`{name}`: found {}", Ranges(|| memory(found).map(|(at, size)| (at, last_of(at, size)))));
+        }
+        _ => return,
     }
-}
-
-fn differ(listed: &dyn fmt::Display, found: &dyn fmt::Display) {
-    log::error!("  the description lists {listed}");
-    log::error!("  the machine has {found}");
-    log::error!("  take the numbers from this machine with `cargo xtask import lspci`, or leave the list out");
+    log::error!("`{name}`: take the numbers of this machine with `cargo xtask import lspci`, or leave the list out");
 }
 
 /// Whether ports without a function may be given away: not configuration space, nor what a function decodes.
@@ -137,7 +136,11 @@ pub fn bars(function: &Function) -> impl Iterator<Item = (u8, &Bar)> + Clone {
 }
 
 fn extent(bar: &Bar) -> (u64, u64) {
-    (bar.base, bar.base.saturating_add(bar.size - 1))
+    (bar.base, last_of(bar.base, bar.size))
+}
+
+fn last_of(at: u64, size: u64) -> u64 {
+    at.saturating_add(size.saturating_sub(1))
 }
 
 fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {

@@ -9,8 +9,8 @@ use proto::pci::{Function, Header};
 /// An interrupt of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Where.
-    pub route: Route,
+    /// Where; `None` if only the description can know.
+    pub route: Option<Route>,
     /// The ISA interrupt that drivers expect.
     pub isa: Option<u8>,
 }
@@ -27,22 +27,18 @@ pub fn arrivals(function: &Function, functions: &[Function], intx: Intx) -> Vec<
         _ => [false; 2],
     };
     for (_, isa) in compatible.into_iter().zip([14, 15]).filter(|(compatible, _)| *compatible) {
-        add(Arrival { route: Route { ioapic: 0, pin: isa, level: false, active_low: false }, isa: Some(isa) });
+        let route = Route { ioapic: 0, pin: isa, level: false, active_low: false };
+        add(Arrival { route: Some(route), isa: Some(isa) });
     }
-    if compatible == [true; 2] {
-        return all;
-    }
-    if let Some(pin) = input(function, functions, intx) {
-        add(Arrival { route: Route { ioapic: 0, pin, level: true, active_low: true }, isa: None });
+    if compatible != [true; 2] && (1..=4).contains(&function.pin) {
+        let route = |pin| Route { ioapic: 0, pin, level: true, active_low: true };
+        add(Arrival { route: input(function, functions, intx).map(route), isa: None });
     }
     all
 }
 
-/// The input of the I/O APIC; `None` without a pin, or where nobody knows.
+/// The input of the I/O APIC at which a function's pin arrives; `None` where nobody knows.
 fn input(function: &Function, functions: &[Function], intx: Intx) -> Option<u8> {
-    if !(1..=4).contains(&function.pin) {
-        return None;
-    }
     match intx {
         Intx::FirmwareLine => (1..=23).contains(&function.line).then_some(function.line),
         Intx::Swizzle { base, add } => {

@@ -239,7 +239,7 @@ fn obtain(authority: &mut impl Authority, range: &MemoryRange) -> Result<(), Ref
     let mut done = 0;
     while done < range.frames {
         let left = range.frames - done;
-        let pages = if range.direct && done == 0 { 1 } else { left.min(AT_ONCE) };
+        let pages = if range.direct && range.mapped.is_some() && done == 0 { 1 } else { left.min(AT_ONCE) };
         let at = u64::from(done) << range.bits;
         let map = range.mapped.filter(|_| !range.direct || done == 0).map(|mapped| (mapped & !(PAGE - 1)) + at);
         let paddr = (range.first & !(PAGE - 1)) + at;

@@ -113,20 +113,16 @@ impl<M: Machine> Server<M> {
         let arrivals = arrivals(function, all, self.config.intx);
         let mut lines = Vec::new();
         for (&line, arrival) in wanted.lines.iter().zip(&arrivals) {
-            match self.machine.route(line, arrival.route) {
+            match arrival.route.map(|route| self.machine.route(line, route)) {
                 // Whoever wrote the description knows better.
-                Ok(()) | Err(irq::Error::RouteTaken) => {}
-                Err(error) => log::error!("`{}`: irq-server refuses line {line}: {error:?}", wanted.name),
+                Some(Ok(()) | Err(irq::Error::RouteTaken)) => {}
+                Some(Err(error)) => log::error!("`{}`: irq-server refuses line {line}: {error:?}", wanted.name),
+                None => log::warn!("`{}`: only the description can say where line {line} arrives", wanted.name),
             }
-            let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.route.level });
+            let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.isa.is_none() });
         }
         if wanted.lines.len() > arrivals.len() {
-            log::error!(
-                "`{}`: {} interrupt lines, the function has {}",
-                wanted.name,
-                wanted.lines.len(),
-                arrivals.len()
-            );
+            log::error!("`{}` has {} interrupt lines, not {}", wanted.name, arrivals.len(), wanted.lines.len());
         }
         let isa = arrivals.iter().find_map(|arrival| arrival.isa).unwrap_or(NO_LINE);
         let may_master = wanted.dma != Dma::No;

@@ -3,6 +3,7 @@
 mod access;
 mod board;
 mod configuration;
+mod heard;
 mod hostile;
 mod resets;
 mod start;

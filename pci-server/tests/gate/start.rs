@@ -1,1 +1,250 @@
-//! (follows)
+//! The start: what is asked for, what is compared, what is refused.
+
+use layout::config::{Intx, Pci, PciFunction, Route};
+use proto::pci::{Access, Error, GrantedLine, Width};
+use proto::supervisor::Request;
+
+use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, HOST, IDE, NE2000, SMALL_A, SMALL_B, UHCI, at, board};
+use crate::heard::heard;
+use crate::{ALICE, BOB, CAROL, Gate, LISTER, config, give, loose, mediated, name, register};
+
+fn named(function: PciFunction, called: &str) -> PciFunction {
+    PciFunction { name: name(called), ..function }
+}
+
+/// Whether the only function is granted.
+fn is_granted(board: Board, function: PciFunction) -> bool {
+    let gate = Gate::open(board, config([function]));
+    gate.client(ALICE).grant(0).unwrap().is_some()
+}
+
+#[test]
+fn who_may_enumerate_sees_all_functions_and_nobody_else_any() {
+    let gate = Gate::open(board(), config([]));
+    let lister = gate.client(LISTER);
+    assert_eq!(lister.function(0).unwrap().unwrap().address, HOST);
+    assert_eq!(lister.function(11), Ok(None));
+    assert_eq!(lister.function(u16::MAX), Ok(None));
+    for id in [ALICE, 4, u64::from(u32::MAX)] {
+        assert_eq!(gate.client(id).function(0), Err(Error::NotAllowed));
+    }
+    assert_eq!(gate.refused(ALICE), 1);
+}
+
+#[test]
+fn a_client_has_its_functions_in_the_order_of_the_description() {
+    let gate = Gate::open(board(), config([give(ALICE, E1000), give(BOB, UHCI), give(ALICE, IDE)]));
+    let address = |id, n| gate.client(id).grant(n).unwrap().map(|grant| grant.function.address);
+    assert_eq!([address(ALICE, 0), address(ALICE, 1), address(ALICE, 2)], [Some(E1000), Some(IDE), None]);
+    assert_eq!(
+        [address(BOB, 0), address(BOB, 1), address(CAROL, 0), address(LISTER, 0)],
+        [Some(UHCI), None, None, None]
+    );
+}
+
+#[test]
+fn ports_and_memory_are_asked_for_in_the_order_of_their_addresses() {
+    let mut config = config([give(ALICE, E1000), mediated(give(BOB, SMALL_B)), give(ALICE, IDE), give(BOB, SMALL_A)]);
+    config.ports.push(loose(BOB, 0x60, 0x64)).unwrap();
+    let gate = Gate::open(board(), config);
+    let ports = |first, last, slot| Request::Ports { first, last, slot };
+    let memory = |paddr, pages, slot, map| Request::Memory { paddr, pages, bits: 12, slot, map };
+    assert_eq!(
+        gate.board.borrow().requests,
+        [
+            ports(0x60, 0x64, 1),
+            ports(0x170, 0x177, 2),
+            ports(0x1f0, 0x1f7, 3),
+            ports(0x376, 0x376, 4),
+            ports(0x3f6, 0x3f6, 5),
+            ports(0xc000, 0xc00f, 6),
+            ports(0xc040, 0xc07f, 7),
+            // The first page is where the card is reset.
+            memory(0xc000_0000, 1, 8, Some(0)),
+            memory(0xc000_1000, 31, 9, None),
+            // Two functions in one page.
+            memory(0xc004_0000, 1, 40, Some(0x1000)),
+        ]
+    );
+}
+
+#[test]
+fn a_restart_asks_for_the_same() {
+    let config = || config([give(ALICE, EXPRESS), give(BOB, AHCI), give(ALICE, DISPLAY), mediated(give(BOB, E1000))]);
+    let first = Gate::open(board(), config());
+    let asked = first.board.borrow().requests.clone();
+    let mut machine = first.board.take();
+    machine.requests.clear();
+    let again = Gate::open(machine, config());
+    assert_eq!(again.board.borrow().requests, asked);
+}
+
+#[test]
+fn large_memory_comes_in_large_frames() {
+    let gate = Gate::open(board(), config([give(ALICE, DISPLAY)]));
+    let request = Request::Memory { paddr: 0x8_0000_0000, pages: 8, bits: 21, slot: 1, map: None };
+    assert_eq!(gate.board.borrow().requests, [request]);
+    let grant = gate.client(ALICE).grant(0).unwrap().unwrap();
+    assert_eq!(grant.bars[..2], [Access::Direct { bits: 21, count: 8 }, Access::No]);
+}
+
+#[test]
+fn less_than_a_page_is_mediated_even_in_direct_mode() {
+    let gate = Gate::open(board(), config([give(ALICE, SMALL_A), mediated(give(ALICE, E1000)), give(ALICE, E1000)]));
+    let bars = |n| gate.client(ALICE).grant(n).unwrap().unwrap().bars;
+    assert_eq!(bars(0)[0], Access::Mediated);
+    assert_eq!(bars(1)[..3], [Access::Mediated, Access::Mediated, Access::No]);
+    assert_eq!(gate.client(ALICE).grant(2), Ok(None), "the same function twice");
+}
+
+#[test]
+fn a_window_too_small_for_all_memory_refuses_what_is_behind() {
+    assert!(!is_granted(board(), mediated(give(ALICE, DISPLAY))));
+}
+
+#[test]
+fn what_the_description_lists_is_compared_with_the_machine() {
+    let ide = [(0x1f0, 0x1f7), (0x170, 0x177), (0x376, 0x376), (0x3f6, 0x3f6), (0xc000, 0xc00f)];
+    let listing = |ports: &[(u16, u16)], memory: &[(u64, u64)]| PciFunction {
+        ports: Some(ports.iter().copied().collect()),
+        memory: Some(memory.iter().copied().collect()),
+        ..give(ALICE, IDE)
+    };
+    assert!(is_granted(board(), listing(&ide, &[])));
+    assert!(!is_granted(board(), listing(&ide[1..], &[])));
+    assert!(!is_granted(board(), listing(&ide, &[(0xc000_0000, 0x1000)])));
+    let mut other = ide;
+    other[4] = (0xc000, 0xc01f);
+    let log = heard("`Disk`", || assert!(!is_granted(board(), named(listing(&other, &[]), "Disk"))));
+    assert_eq!(
+        log,
+        [
+            "`Disk` (00:01.1) is not passed through: other ports than the description lists",
+            "`Disk`: listed 0x1f0-0x1f7, 0x170-0x177, 0x376-0x376, 0x3f6-0x3f6, 0xc000-0xc01f",
+            "`Disk`: found 0x1f0-0x1f7, 0x3f6-0x3f6, 0x170-0x177, 0x376-0x376, 0xc000-0xc00f",
+            "`Disk`: take the numbers of this machine with `cargo xtask import lspci`, or leave the list out",
+        ]
+    );
+}
+
+#[test]
+fn memory_that_differs_is_shown() {
+    let wrong = PciFunction { memory: Some([(0xc002_0000, 0x2_0000)].into_iter().collect()), ..give(ALICE, E1000) };
+    let log = heard("`Net`", || assert!(!is_granted(board(), named(wrong, "Net"))));
+    assert_eq!(log[1..3], ["`Net`: listed 0xc0020000-0xc003ffff", "`Net`: found 0xc0000000-0xc001ffff"]);
+}
+
+#[test]
+fn what_is_not_there_or_is_a_bridge_is_not_granted() {
+    for address in [HOST, at(1, 0), at(9, 0), at(1, 7)] {
+        assert!(!is_granted(board(), give(ALICE, address)), "{address}");
+    }
+}
+
+#[test]
+fn a_register_in_the_wrong_place_is_not_granted() {
+    let moved = |value: u32| {
+        let mut machine = board();
+        machine.functions.get_mut(&E1000).unwrap().values[4] = value;
+        is_granted(machine, give(ALICE, E1000))
+    };
+    assert!(moved(0xc000_0000));
+    for (what, base) in [
+        ("no address", 0),
+        ("the BIOS", 0x000c_0000),
+        ("another function", 0xc003_0000 & 0xfffe_0000),
+        ("the I/O APIC", 0xfec0_0000),
+        ("the local APIC", 0xfee0_0000),
+    ] {
+        assert!(!moved(base), "{what}");
+    }
+    // Memory is root-task's to know.
+    let mut machine = Board { not_there: vec![0x0200_0000], ..board() };
+    machine.functions.get_mut(&E1000).unwrap().values[4] = 0x0200_0000;
+    let gate = Gate::open(machine, config([give(ALICE, E1000), give(ALICE, IDE)]));
+    assert_eq!(gate.client(ALICE).grant(0).unwrap().unwrap().function.address, IDE);
+    assert_eq!(gate.client(ALICE).read(proto::pci::Target::Port(0xc040), Width::Byte), Err(Error::NotYours));
+}
+
+#[test]
+fn ports_of_the_chipset_are_not_granted() {
+    for base in [0x41, 0xce1] {
+        let mut machine = board();
+        let ne2000 = machine.functions.get_mut(&NE2000).unwrap();
+        ne2000.values[4] = base;
+        assert!(!is_granted(machine, give(ALICE, NE2000)), "{base:#x}");
+    }
+}
+
+#[test]
+fn ports_without_a_function_are_no_functions_ports() {
+    let mut config = config([]);
+    for (first, last) in
+        [(0xcf8, 0xcff), (0xcff, 0xd00), (0xc07f, 0xc080), (0x1f7, 0x1f7), (0x300, 0x2ff), (0x60, 0x64)]
+    {
+        config.ports.push(loose(ALICE, first, last)).unwrap();
+    }
+    let gate = Gate::open(board(), config);
+    let alice = gate.client(ALICE);
+    assert_eq!((alice.ports(0), alice.ports(1)), (Ok(Some((0x60, 0x64))), Ok(None)));
+    assert_eq!(gate.client(BOB).ports(0), Ok(None));
+}
+
+fn routes(config: Pci) -> (Vec<(u8, Route)>, Vec<GrantedLine>) {
+    let gate = Gate::open(Board { routed: vec![9], ..board() }, config);
+    let lines = gate.client(ALICE).grant(0).unwrap().unwrap().lines;
+    let routes = gate.board.borrow().routes.clone();
+    (routes, lines.into_iter().collect())
+}
+
+fn on_lines(function: PciFunction, lines: &[u8]) -> PciFunction {
+    PciFunction { lines: lines.iter().copied().collect(), ..function }
+}
+
+#[test]
+fn a_disk_in_compatibility_mode_has_the_old_interrupts() {
+    let edge = |pin| Route { ioapic: 0, pin, level: false, active_low: false };
+    let (routes, lines) = routes(config([on_lines(give(ALICE, IDE), &[4, 5])]));
+    assert_eq!(routes, [(4, edge(14)), (5, edge(15))]);
+    let line = |line, isa| GrantedLine { line, isa: Some(isa), level: false };
+    assert_eq!(lines, [line(4, 14), line(5, 15)]);
+}
+
+#[test]
+fn other_functions_arrive_where_the_board_says() {
+    let level = |pin| Route { ioapic: 0, pin, level: true, active_low: true };
+    // Device 2, INTA, as on the emulated board; and as the firmware wrote it.
+    let swizzled = config([on_lines(give(ALICE, E1000), &[3])]);
+    let firmware = Pci { intx: Intx::FirmwareLine, ..swizzled.clone() };
+    assert_eq!(routes(swizzled).0, [(3, level(17))]);
+    assert_eq!(routes(firmware).0, [(3, level(10))]);
+    // A line with a route of its own keeps it.
+    let (found, lines) = routes(config([on_lines(give(ALICE, E1000), &[9])]));
+    assert_eq!((found, lines), (vec![], vec![GrantedLine { line: 9, isa: None, level: true }]));
+    // Nor is one lost that only the description knows about.
+    let mut unknown = Pci { intx: Intx::FirmwareLine, ..config([on_lines(give(ALICE, E1000), &[3])]) };
+    unknown.functions[0].name = name("Mystery");
+    let mut machine = board();
+    machine.functions.get_mut(&E1000).unwrap().values[15] |= 0xff;
+    let gate = Gate::open(machine, unknown);
+    let grant = gate.client(ALICE).grant(0).unwrap().unwrap();
+    assert_eq!((grant.lines.len(), gate.board.borrow().routes.len()), (1, 0));
+    // A function without a pin has no interrupt.
+    assert_eq!(routes(config([on_lines(give(ALICE, DISPLAY), &[3])])), (vec![], vec![]));
+}
+
+#[test]
+fn a_bridge_turns_the_pins_of_what_is_behind() {
+    let mut machine = board();
+    let mut bridge = machine.functions[&HOST].clone();
+    (bridge.values[2], bridge.values[3], bridge.values[6]) = (0x0604_0000, 0x0001_0000, 0x0001_0100);
+    machine.functions.insert(at(30, 0), bridge);
+    let mut behind = machine.functions[&SMALL_A].clone();
+    behind.values[4] = 0xd000_0000;
+    let there = proto::pci::Address { bus: 1, device: 5, function: 0 };
+    machine.functions.insert(there, behind);
+    let gate = Gate::open(machine, config([on_lines(give(ALICE, there), &[0])]));
+    // INTA of device 5 is the bridge's INTB: 16 + (30 + 2 + 2) % 4.
+    assert_eq!(gate.board.borrow().routes[0].1.pin, 18);
+    assert!(gate.client(ALICE).read(register(0, 0), Width::Dword).is_ok());
+}
