@@ -8,9 +8,9 @@ use capdl_spec::{
     bundle::Bundle,
     host::{self, CompileError, System},
     laws,
-    spec::{Fill, HEADER_LEN, Id, Kind, MAGIC, Spec},
+    spec::{Fill, HEADER_LEN, Kind, MAGIC, Spec},
 };
-use fixture::{ENTRY, SEGMENTS, files, system};
+use fixture::{ENTRY, SEGMENTS, config, files, object, system};
 use layout::config;
 use proptest::prelude::*;
 
@@ -21,26 +21,11 @@ fn compile(system: &System) -> Bundle {
     host::compile(system, &files(system)).expect("it compiles")
 }
 
-fn object(spec: &Spec, name: &str) -> Id {
-    Id(spec.objects.iter().position(|object| object.name == name).unwrap_or_else(|| panic!("no {name}")) as u32)
-}
-
 fn fill(spec: &Spec, name: &str) -> Fill {
     match spec.kind(object(spec, name)) {
         Some(Kind::Frames { fill, .. }) => *fill,
         other => panic!("{name} is {other:?}"),
     }
-}
-
-/// The configuration of a process, decoded as the process does.
-fn config<T: serde::de::DeserializeOwned>(bundle: &Bundle, process: &str) -> T {
-    let Fill::Copy { offset, len, skip: 0 } = fill(&bundle.spec, &format!("{process}.config")) else {
-        panic!("no copy")
-    };
-    let page = &bundle.bytes[offset as usize..(offset + len) as usize];
-    let body = u32::from_le_bytes(page[..4].try_into().expect("four bytes")) as usize;
-    assert_eq!(body + 4, page.len());
-    postcard::from_bytes(&page[4..]).expect("it decodes")
 }
 
 #[test]

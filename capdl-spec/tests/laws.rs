@@ -4,19 +4,15 @@ mod fixture;
 
 use capdl_spec::{
     host, laws,
-    spec::{CapEntry, Id, Kind, Rights, Spec},
+    spec::{CapEntry, DeviceRange, Fill, Id, Kind, Object, Rights, Spec},
 };
-use fixture::{files, system};
+use fixture::{files, object, system};
 
 fn lawful() -> Spec {
     let two = "board = \"bochs\"\n[[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n\
                [[vm]]\nname = \"b\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n";
     let system = system(two);
     host::compile(&system, &files(&system)).expect("it compiles").spec
-}
-
-fn object(spec: &Spec, name: &str) -> Id {
-    Id(spec.objects.iter().position(|object| object.name == name).unwrap_or_else(|| panic!("no {name}")) as u32)
 }
 
 /// A process's capability to an object.
@@ -200,5 +196,96 @@ fn a_page_table_that_nothing_needs() {
             *at += 1 << 39;
         }
         spec.objects.push(last);
+    });
+}
+
+/// Two VMs with functions of their own: one behind an IOMMU, one trusted without.
+fn lawful_with_devices() -> Spec {
+    let two = "board = \"pc\"\n[[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n\
+               pci_devices = [\"00:1f.2\", \"05:00.0\"]\npci_devices_iospace = 1\n\
+               [[vm]]\nname = \"b\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n\
+               pci_devices = [{ address = \"00:19.0\", dma = \"trusted\" }]\n";
+    let system = system(two);
+    host::compile(&system, &files(&system)).expect("it compiles").spec
+}
+
+#[track_caller]
+fn breaks_with_devices(law: &str, change: impl FnOnce(&mut Spec)) {
+    let mut spec = lawful_with_devices();
+    assert_eq!(laws::breaches(&spec), vec![]);
+    change(&mut spec);
+    let broken: Vec<_> = laws::breaches(&spec).into_iter().map(|breach| breach.law).collect();
+    assert!(broken.contains(&law), "it breaks {broken:?}");
+}
+
+#[test]
+fn a_window_with_a_servers_ports() {
+    breaks_with_devices("device windows are apart from what others own", |spec| {
+        spec.windows[0].range = DeviceRange::Ports { first: 0x3f0, last: 0x3f8 };
+    });
+}
+
+#[test]
+fn windows_of_devices_that_overlap() {
+    breaks_with_devices("device windows are apart from what others own", |spec| {
+        let last = *spec.windows.last().expect("there are windows");
+        spec.windows.push(last);
+    });
+}
+
+#[test]
+fn a_window_of_nobody() {
+    breaks_with_devices("device windows are apart from what others own", |spec| spec.windows[0].process = 99);
+}
+
+#[test]
+fn a_window_for_one_who_cannot_ask() {
+    breaks_with_devices("root-task tells processes apart", |spec| spec.windows[0].process = 5);
+}
+
+#[test]
+fn an_ept_of_another_guest() {
+    let law = "an EPT is held with spare paging structures only";
+    breaks_with_devices(law, |spec| cap(spec, "vmm-a", "vmm-a.ept").object = object(spec, "vmm-b.ept"));
+}
+
+#[test]
+fn an_ept_without_anything_to_map_with() {
+    breaks("an EPT is held with spare paging structures only", |spec| give(spec, "vmm-a", "vmm-a.ept"));
+}
+
+#[test]
+fn ram_at_one_place_twice() {
+    breaks_with_devices("RAM at physical addresses does not overlap", |spec| {
+        let low = object(spec, "vmm-b.guest-low");
+        if let Kind::Frames { fill, .. } = &mut spec.objects[low.0 as usize].kind {
+            *fill = Fill::Ram { paddr: 66 << 20 };
+        }
+    });
+}
+
+#[test]
+fn two_address_spaces_of_a_function() {
+    breaks_with_devices("a function has one I/O address space", |spec| {
+        let [from, to] = ["00:1f.2", "05:00.0"].map(|at| object(spec, &format!("vmm-a.iospace.{at}")));
+        spec.objects[to.0 as usize].kind = spec.objects[from.0 as usize].kind.clone();
+    });
+}
+
+#[test]
+fn a_domain_of_two_owners() {
+    breaks_with_devices("a function has one I/O address space", |spec| {
+        let kind = Kind::IoSpace { domain: 1, bus: 0, device: 0x19, function: 0 };
+        spec.objects.push(Object { name: "vmm-b.iospace.00:19.0".into(), kind });
+    });
+}
+
+#[test]
+fn a_device_that_reaches_another_guest() {
+    breaks_with_devices("an I/O address space is no other owner's", |spec| {
+        let (ram, space) = (object(spec, "vmm-b.guest-ram"), object(spec, "vmm-a.iospace.00:1f.2"));
+        let mut mapping = spec.mappings.iter().find(|mapping| mapping.frames == ram).expect("it is mapped").clone();
+        (mapping.space, mapping.at) = (space, 1 << 30);
+        spec.mappings.push(mapping);
     });
 }
