@@ -29,16 +29,7 @@ const DATE: &str = "2000010100000000";
 /// Makes `dir`/system.iso from a kernel (64-bit ELF) and a root-task image. The kernel, as loaded, and the image are left
 /// beside it.
 pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
-    let tree = dir.join("iso");
-    let _ = std::fs::remove_dir_all(&tree);
-    for file in LOADER.map(Path::new) {
-        let name = file.file_name().unwrap_or_default();
-        let bytes = project::read(file).map_err(|error| {
-            miette!(help = "`cargo xtask setup` installs isolinux and syslinux-common", "{error}: {}", file.display())
-        })?;
-        project::write(&tree.join("isolinux").join(name), &bytes)?;
-    }
-    project::write(&tree.join("isolinux/isolinux.cfg"), MENU.as_bytes())?;
+    let tree = tree_with_loader(dir, MENU)?;
     let kernel32 = dir.join("kernel");
     let mut rewrite = Command::new("objcopy");
     rewrite.args(["--output-target", "elf32-i386"]).arg(kernel).arg(&kernel32);
@@ -53,9 +44,37 @@ pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
         let to = tree.join("boot").join(name);
         std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(|_| ())).into_diagnostic()?;
     }
-    let iso = dir.join("system.iso");
-    process::output(xorriso(&tree, &iso))?;
+    pack(&tree, dir)
+}
+
+/// Makes `dir`/system.iso with a Linux kernel and its initramfs, /boot/vmlinuz and /boot/initrd for the menu.
+pub fn with_linux(kernel: &[u8], initrd: &[u8], menu: &str, dir: &Path) -> Result<PathBuf> {
+    let tree = tree_with_loader(dir, menu)?;
+    project::write(&tree.join("boot/vmlinuz"), kernel)?;
+    project::write(&tree.join("boot/initrd"), initrd)?;
+    pack(&tree, dir)
+}
+
+/// The directory that becomes an ISO, with the loader and its menu in it.
+fn tree_with_loader(dir: &Path, menu: &str) -> Result<PathBuf> {
+    let tree = dir.join("iso");
     let _ = std::fs::remove_dir_all(&tree);
+    for file in LOADER.map(Path::new) {
+        let name = file.file_name().unwrap_or_default();
+        let bytes = project::read(file).map_err(|error| {
+            miette!(help = "`cargo xtask setup` installs isolinux and syslinux-common", "{error}: {}", file.display())
+        })?;
+        project::write(&tree.join("isolinux").join(name), &bytes)?;
+    }
+    project::write(&tree.join("isolinux/isolinux.cfg"), menu.as_bytes())?;
+    Ok(tree)
+}
+
+/// Writes the ISO and removes the directory.
+fn pack(tree: &Path, dir: &Path) -> Result<PathBuf> {
+    let iso = dir.join("system.iso");
+    process::output(xorriso(tree, &iso))?;
+    let _ = std::fs::remove_dir_all(tree);
     Ok(iso)
 }
 

@@ -16,6 +16,7 @@ pub mod interrupt;
 pub mod iso;
 pub mod kernel;
 pub mod map;
+pub mod native;
 pub mod packages;
 pub mod process;
 pub mod progress;

@@ -22,7 +22,7 @@ pub struct Answer {
 pub const LONGEST: usize = 900;
 
 impl Console {
-    /// Waits for a shell's prompt: a last line that ends in `# ` or `$ `.
+    /// Waits for a shell's prompt: a last line that ends in `# ` or `$ `, or an initramfs's `(initramfs) `.
     pub fn wait_for_prompt(&mut self, limit: Duration) -> Result<(), Failure> {
         self.wait_until(limit, |fresh| prompt(fresh).map(|_| ()))
     }
@@ -61,7 +61,8 @@ fn typed_line(mark: &str, command: &str) -> String {
 /// The prompt at the end of what was printed, if it is one.
 fn prompt(printed: &[u8]) -> Option<Vec<u8>> {
     let line = without_escapes(last_line(printed));
-    (line.ends_with(b"# ") || line.ends_with(b"$ ")).then_some(line)
+    let is_prompt = line.ends_with(b"# ") || line.ends_with(b"$ ") || line == b"(initramfs) ";
+    is_prompt.then_some(line)
 }
 
 /// What follows the last line end.

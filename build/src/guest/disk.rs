@@ -22,14 +22,12 @@ const SECTOR: u64 = 512;
 const PARTITION: u64 = 1 << 20;
 
 /// What is on the disk beside the packages' files, and in place of them.
-const FILES: [(&str, u32, &str); 7] = [
+const FILES: [(&str, u32, &str); 6] = [
     ("etc/hostname", 0o644, "guest1\n"),
     ("etc/hosts", 0o644, "127.0.0.1 localhost\n127.0.1.1 guest1\n"),
     ("etc/fstab", 0o644, "/dev/sda1 / ext4 noatime 0 0\n"),
     ("etc/inittab", 0o644, include_str!("../../../guests/sysv/inittab")),
     ("etc/network/interfaces", 0o644, include_str!("../../../guests/sysv/interfaces")),
-    // One after the other: with one processor, starting them at a time costs and gives nothing.
-    ("etc/default/rcS", 0o644, "CONCURRENCY=none\n"),
     ("etc/resolv.conf", 0o644, ""),
 ];
 
@@ -79,6 +77,8 @@ fn configure(tree: &mut Tree) -> Result<()> {
         let kind = Kind::File(text.as_bytes().to_vec());
         tree.insert(path.to_owned(), Node { kind, mode, owner: (0, 0) });
     }
+    // Which Debian makes at the first boot, with a warning.
+    tree.insert("etc/mtab".into(), Node { kind: Kind::Link("../proc/self/mounts".into()), mode: 0o777, owner: (0, 0) });
     let Some(Node { kind: Kind::File(shadow), .. }) = tree.get_mut("etc/shadow") else {
         return Err(miette!("the disk's Debian has no /etc/shadow"));
     };
