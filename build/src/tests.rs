@@ -13,5 +13,15 @@ use crate::test::Test;
 
 /// Every test.
 pub fn all() -> Vec<Test> {
-    [checks::all(), host::all(), guest::all(), components::all(), kernel::all(), guests::all(), bench::all(), boots::all()].concat()
+    [
+        checks::all(),
+        host::all(),
+        guest::all(),
+        components::all(),
+        kernel::all(),
+        guests::all(),
+        bench::all(),
+        boots::all(),
+    ]
+    .concat()
 }

@@ -7,6 +7,7 @@ pub mod access;
 pub mod boot;
 pub mod control;
 pub mod cpu;
+pub mod cpuid;
 pub mod insn;
 pub mod linear;
 pub mod lines;

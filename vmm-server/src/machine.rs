@@ -89,6 +89,14 @@ static OWNERS: [(Owner, u16); TABLE_LEN] = {
     table
 };
 
+/// Who owns a port, and the first port of the range. Passed-through devices may own what is nobody's.
+fn owner(port: u16) -> (Owner, u16) {
+    OWNERS.get(usize::from(port)).copied().unwrap_or((Owner::Nobody, 0))
+}
+
+/// For devices whose registers do not depend on the time.
+const TIMELESS: Nanos = Nanos::ZERO;
+
 /// The board.
 pub struct Machine {
     /// Interrupt controllers.
@@ -109,6 +117,8 @@ pub struct Machine {
     reset: Option<Reset>,
     /// A timer's programming changed, or a deadline passed: `next_event` may be another one.
     timers_changed: bool,
+    /// An access may have changed an interrupt request, a timer or the console.
+    disturbed: bool,
 }
 
 impl Machine {
@@ -126,6 +136,7 @@ impl Machine {
             board: Board::new(),
             reset: None,
             timers_changed: true,
+            disturbed: true,
         }
     }
 
@@ -145,39 +156,45 @@ impl Machine {
         self.board = Board::new();
         self.reset = None;
         self.timers_changed = true;
+        self.disturbed = true;
     }
 
     /// What an IN of `width` from `port` reads.
-    pub fn read(&mut self, port: u16, width: Width, now: Nanos) -> u32 {
-        let Some(&(owner, first)) = OWNERS.get(usize::from(port)) else {
-            return self.passthrough.read_port(port, width);
-        };
-        let offset = port - first;
+    #[inline]
+    pub fn read(&mut self, port: u16, width: Width, now: impl Into<Nanos>) -> u32 {
+        let (owner, first) = owner(port);
+        let offset = port.wrapping_sub(first);
         match owner {
             Owner::Nobody => self.passthrough.read_port(port, width),
-            Owner::PicPrimary => self.pic.primary().read(offset, width, now),
-            Owner::PicSecondary => self.pic.secondary().read(offset, width, now),
-            Owner::Elcr => self.pic.elcr().read(offset, width, now),
-            Owner::Pit => self.pit.read(offset, width, now),
-            Owner::Port61 => u32::from(self.pit.read_61(now)) | width.mask() & !0xff,
+            Owner::PicPrimary => self.pic.primary().read(offset, width, TIMELESS),
+            Owner::PicSecondary => self.pic.secondary().read(offset, width, TIMELESS),
+            Owner::Elcr => self.pic.elcr().read(offset, width, TIMELESS),
+            Owner::Pit => self.pit.read(offset, width, now.into()),
+            Owner::Port61 => u32::from(self.pit.read_61(now.into())) | width.mask() & !0xff,
             Owner::Rtc => {
+                let before = self.rtc.irq();
+                let value = self.rtc.read(offset, width, now.into());
                 // Reading register C takes the interrupt away.
-                let value = self.rtc.read(offset, width, now);
-                self.rtc_changed();
+                if self.rtc.irq() != before {
+                    self.rtc_changed();
+                }
                 value
             }
             Owner::Uart => {
-                let value = self.uart.read(offset, width, now);
-                self.uart_changed();
+                let value = self.uart.read(offset, width, TIMELESS);
+                if self.uart.take_changed() {
+                    self.uart_changed();
+                }
                 value
             }
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => self.board.read(Port::ResetControl, width),
             Owner::Pci => match self.pci.elsewhere(offset) {
                 Some(at) => self.passthrough.read_config(at.number, at.register, width),
-                None => self.pci.read(offset, width, now),
+                None => self.pci.read(offset, width, TIMELESS),
             },
             Owner::Board(register) => {
                 let value = self.board.read(register, width);
+                self.disturbed = true;
                 self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
                 value
             }
@@ -185,28 +202,37 @@ impl Machine {
     }
 
     /// Takes what an OUT of `width` to `port` writes.
-    pub fn write(&mut self, port: u16, width: Width, value: u32, now: Nanos) {
-        let Some(&(owner, first)) = OWNERS.get(usize::from(port)) else {
-            return self.passthrough.write_port(port, width, value);
-        };
-        let offset = port - first;
+    #[inline]
+    pub fn write(&mut self, port: u16, width: Width, value: u32, now: impl Into<Nanos>) {
+        let (owner, first) = owner(port);
+        let offset = port.wrapping_sub(first);
         match owner {
             Owner::Nobody => self.passthrough.write_port(port, width, value),
-            Owner::PicPrimary => self.pic.primary().write(offset, width, value, now),
-            Owner::PicSecondary => self.pic.secondary().write(offset, width, value, now),
-            Owner::Elcr => self.pic.elcr().write(offset, width, value, now),
+            Owner::PicPrimary => {
+                self.disturbed = true;
+                self.pic.primary().write(offset, width, value, TIMELESS);
+            }
+            Owner::PicSecondary => {
+                self.disturbed = true;
+                self.pic.secondary().write(offset, width, value, TIMELESS);
+            }
+            Owner::Elcr => {
+                self.disturbed = true;
+                self.pic.elcr().write(offset, width, value, TIMELESS);
+            }
             Owner::Pit => {
-                self.pit.write(offset, width, value, now);
+                self.disturbed = true;
+                self.pit.write(offset, width, value, now.into());
                 self.timers_changed = true;
                 self.pay_tick();
             }
-            Owner::Port61 => self.pit.write_61(value as u8, now),
+            Owner::Port61 => self.pit.write_61(value as u8, now.into()),
             Owner::Rtc => {
-                self.rtc.write(offset, width, value, now);
+                self.rtc.write(offset, width, value, now.into());
                 self.rtc_changed();
             }
             Owner::Uart => {
-                self.uart.write(offset, width, value, now);
+                self.uart.write(offset, width, value, TIMELESS);
                 self.uart_changed();
             }
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => {
@@ -214,10 +240,11 @@ impl Machine {
             }
             Owner::Pci => match self.pci.elsewhere(offset) {
                 Some(at) => self.passthrough.write_config(at.number, at.register, width, value),
-                None => self.pci.write(offset, width, value, now),
+                None => self.pci.write(offset, width, value, TIMELESS),
             },
             Owner::Board(register) => {
                 self.reset = self.board.write(register, width, value).or(self.reset);
+                self.disturbed = true;
                 self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
             }
         }
@@ -225,6 +252,7 @@ impl Machine {
 
     /// Bytes for the guest's serial line have come or gone: its interrupt may have changed.
     pub fn uart_changed(&mut self) {
+        self.disturbed = true;
         self.pic.set_line(line::UART, self.uart.irq());
     }
 
@@ -243,6 +271,12 @@ impl Machine {
         vector
     }
 
+    /// Whether an access since the last call may have changed an interrupt request, a timer or the console. After most
+    /// accesses there is nothing to see to.
+    pub fn take_disturbed(&mut self) -> bool {
+        core::mem::take(&mut self.disturbed)
+    }
+
     /// Whether the moment of the next timer interrupt may have changed since the last call.
     pub fn timers_changed(&mut self) -> bool {
         core::mem::take(&mut self.timers_changed)
@@ -256,12 +290,18 @@ impl Machine {
         }
     }
 
+    /// Whether there is one for `take_reset`.
+    pub fn is_reset(&self) -> bool {
+        self.reset.is_some()
+    }
+
     /// The reset that the guest asked for since the last call.
     pub fn take_reset(&mut self) -> Option<Reset> {
         self.reset.take()
     }
 
     fn rtc_changed(&mut self) {
+        self.disturbed = true;
         self.pic.set_line(line::RTC, self.rtc.irq());
         self.timers_changed = true;
     }

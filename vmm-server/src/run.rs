@@ -3,11 +3,8 @@
 //!
 //! Knows neither seL4 nor the processor's bit fields; made-up exits run through it in host tests.
 
-use core::arch::x86_64::{__cpuid_count, CpuidResult};
-
-use devices::Nanos;
 use vtx::{
-    cpuid, cr,
+    cr,
     event::{self, DebugCause, Event, Exception},
     exit::{Direction, DrAccess, EntryFailure, Exit, Io},
     gpr::Gprs,
@@ -15,7 +12,7 @@ use vtx::{
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::{access, control, cpu::Cpu, machine::Machine, ram::Ram, string_io};
+use crate::{access, control, cpu::Cpu, cpuid::Leaves, machine::Machine, ram::Ram, string_io, time::Present};
 
 /// What happens after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,20 +68,21 @@ pub struct Guest<V> {
     pub ram: Ram,
     /// Its control registers, as it sees them.
     pub control: cr::ControlRegisters,
-    /// What its TSC counts in a second.
-    pub tsc_hz: u64,
+    /// What CPUID tells it.
+    pub cpuid: Leaves,
     /// Its debug registers: kept, not in force (see [`Guest::debug_register`]).
     pub debug: [u64; 8],
 }
 
 impl<V: Vmcs> Guest<V> {
-    /// Answers one exit, which happened at `now`; `tsc` is the same in ticks.
-    pub fn answer(&mut self, exit: Exit, now: Nanos, tsc: u64) -> Next {
+    /// Answers one exit.
+    #[inline]
+    pub fn answer(&mut self, exit: Exit, now: Present) -> Next {
         match exit {
-            Exit::Io(io) if io.string => string_io::answer(self, io, now),
+            Exit::Io(io) if io.string() => string_io::answer(self, io, now.into()),
             Exit::Io(io) => self.io(io, now),
             Exit::Cpuid => self.cpuid(),
-            Exit::Rdmsr => self.rdmsr(tsc),
+            Exit::Rdmsr => self.rdmsr(now),
             Exit::Wrmsr => self.wrmsr(),
             Exit::CrAccess(cr_access) => control::answer(self, cr_access),
             Exit::DrAccess(dr) => self.debug_register(dr),
@@ -107,17 +105,18 @@ impl<V: Vmcs> Guest<V> {
         }
     }
 
-    fn io(&mut self, io: Io, now: Nanos) -> Next {
-        let width = io.width;
-        match io.direction {
+    #[inline]
+    fn io(&mut self, io: Io, now: Present) -> Next {
+        let width = io.width();
+        match io.direction() {
             Direction::In => {
-                let value = self.machine.read(io.port, width, now);
+                let value = self.machine.read(io.port(), width, now);
                 self.cpu.set_accumulator(width, value);
             }
             Direction::Out => {
                 let value = self.cpu.exit.gprs.rax as u32 & width.mask();
-                self.machine.write(io.port, width, value, now);
-                if self.machine.take_reset().is_some() {
+                self.machine.write(io.port(), width, value, now);
+                if self.machine.is_reset() {
                     return Next::Reset(Cause::Asked);
                 }
             }
@@ -128,7 +127,7 @@ impl<V: Vmcs> Guest<V> {
     fn cpuid(&mut self) -> Next {
         let Gprs { rax, rcx, .. } = self.cpu.exit.gprs;
         let (leaf, subleaf) = (rax as u32, rcx as u32);
-        let result = cpuid::leaf(leaf, subleaf, host_cpuid(leaf, subleaf), self.tsc_hz);
+        let result = self.cpuid.leaf(leaf, subleaf);
         let gprs = self.cpu.gprs_mut();
         gprs.rax = result.eax.into();
         gprs.rbx = result.ebx.into();
@@ -137,8 +136,8 @@ impl<V: Vmcs> Guest<V> {
         Next::Skip
     }
 
-    fn rdmsr(&mut self, tsc: u64) -> Next {
-        match msr::read(self.cpu.exit.gprs.rcx as u32, tsc) {
+    fn rdmsr(&mut self, now: Present) -> Next {
+        match msr::read(self.cpu.exit.gprs.rcx as u32, now.tsc()) {
             Ok(value) => {
                 let gprs = self.cpu.gprs_mut();
                 gprs.rax = value & 0xffff_ffff;
@@ -194,13 +193,4 @@ impl<V: Vmcs> Guest<V> {
         }
         Next::Skip
     }
-}
-
-/// The host's own CPUID, unfiltered. Zeros for leaves that it does not have, for which a processor repeats another one.
-pub fn host_cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
-    const EXTENDED: u32 = 0x8000_0000;
-    if leaf & !EXTENDED > 0x7fff || leaf > __cpuid_count(leaf & EXTENDED, 0).eax {
-        return CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-    }
-    __cpuid_count(leaf, subleaf)
 }

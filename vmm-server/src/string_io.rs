@@ -19,13 +19,13 @@ use crate::{
 /// Answers one string access.
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Nanos) -> Next {
     let mask = address_mask(guest.cpu.vmcs.read(VmcsField::ExitInstructionInfo));
-    let total = if io.rep { guest.cpu.exit.gprs.rcx as u32 & mask } else { 1 };
+    let total = if io.rep() { guest.cpu.exit.gprs.rcx as u32 & mask } else { 1 };
     if total == 0 {
         return Next::Skip;
     }
     control::refresh(guest);
     let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress) as u32;
-    let step = step(io.width, guest.cpu.exit.rflags);
+    let step = step(io.width(), guest.cpu.exit.rflags);
     let mut memory = Linear::new(guest);
     let mut done = 0;
     let mut outcome = None;
@@ -45,18 +45,18 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Nanos) -> Next {
 
 /// Moves one element; `Ok(Some(_))` where it was the last for a reason of the machine's.
 fn one<V: Vmcs>(memory: &mut Linear<'_, V>, io: Io, linear: u32, now: Nanos) -> Result<Option<Next>, Next> {
-    match io.direction {
+    match io.direction() {
         Direction::In => {
             // The page is looked at before the port is read: a device's byte must not be lost to a fault.
-            memory.probe(linear, io.width).map_err(|_| Next::PROTECTION)?;
-            let value = memory.guest().machine.read(io.port, io.width, now);
-            memory.write(linear, io.width, value).map_err(|_| Next::PROTECTION)?;
+            memory.probe(linear, io.width()).map_err(|_| Next::PROTECTION)?;
+            let value = memory.guest().machine.read(io.port(), io.width(), now);
+            memory.write(linear, io.width(), value).map_err(|_| Next::PROTECTION)?;
             Ok(None)
         }
         Direction::Out => {
-            let value = memory.read(linear, io.width).map_err(|_| Next::PROTECTION)?;
+            let value = memory.read(linear, io.width()).map_err(|_| Next::PROTECTION)?;
             let machine = &mut memory.guest().machine;
-            machine.write(io.port, io.width, value, now);
+            machine.write(io.port(), io.width(), value, now);
             Ok(machine.take_reset().map(|_| Next::Reset(Cause::Asked)))
         }
     }
@@ -67,14 +67,14 @@ fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u32, step: u32, done: u3
     if done == 0 {
         return;
     }
-    let index = match io.direction {
+    let index = match io.direction() {
         Direction::In => Gpr::Rdi,
         Direction::Out => Gpr::Rsi,
     };
     let old = guest.cpu.gpr(index) as u32;
     let moved = old & !mask | old.wrapping_add(step.wrapping_mul(done)) & mask;
     guest.cpu.set_gpr(index, moved.into());
-    if io.rep {
+    if io.rep() {
         let count = guest.cpu.exit.gprs.rcx as u32;
         guest.cpu.gprs_mut().rcx = (count & !mask | count.wrapping_sub(done) & mask).into();
     }

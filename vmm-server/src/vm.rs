@@ -17,11 +17,12 @@ use rt::Endpoint;
 use vmm_server::{
     boot, control,
     cpu::Cpu,
+    cpuid::Leaves,
     linux::low,
     machine::Machine,
     ram::Ram,
-    run::{Cause, DEBUG_RESET, Guest, Next, host_cpuid},
-    time::Clock,
+    run::{Cause, DEBUG_RESET, Guest, Next},
+    time::{Clock, Present},
 };
 use vtx::{
     cpuid, cr,
@@ -84,7 +85,7 @@ pub fn run(config: &Vmm) -> ! {
             machine,
             ram: ram(config),
             control: control_registers(hertz),
-            tsc_hz: hertz,
+            cpuid: Leaves::new(hertz),
             debug: DEBUG_RESET,
         },
         halted: false,
@@ -117,14 +118,19 @@ fn ram(config: &Vmm) -> Ram {
 
 /// The control registers that a guest begins with.
 fn control_registers(hertz: u64) -> cr::ControlRegisters {
-    let features = cpuid::leaf(7, 0, host_cpuid(7, 0), hertz);
+    let features = Leaves::new(hertz).leaf(7, 0);
     cr::ControlRegisters::new(low::PAGE_DIRECTORY, cpuid::cr4_by_cpuid(features))
 }
 
 impl Vm<'_> {
     fn serve(&mut self) -> ! {
+        // After an access that disturbed nothing, everything is still settled.
+        let mut settled = false;
         loop {
-            self.settle();
+            if !settled {
+                self.settle();
+            }
+            settled = false;
             if self.halted {
                 let bits = rt::wait();
                 self.on_signal(bits);
@@ -142,8 +148,8 @@ impl Vm<'_> {
                 Wake::Exit(raw) => {
                     self.tally.exit(raw.reason);
                     cpu.exited(raw);
-                    let (tsc, now) = self.now();
-                    let next = self.guest.answer(Exit::decode(&raw), now, tsc);
+                    let next = self.guest.answer(Exit::decode(&raw), Present::new(&self.clock, rt::tsc));
+                    settled = next == Next::Skip && !self.guest.machine.take_disturbed();
                     self.follow(next);
                 }
             }

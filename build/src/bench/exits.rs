@@ -71,6 +71,7 @@ fn guest(context: &Context) -> Result<String> {
                 name = \"bench\"\n\
                 memory = \"4 MiB\"\n\
                 kernel = \"./bench\"\n\
+                direct_ports = [0x402]\n\
                 \n\
                 [[component]]\n\
                 name = \"caller\"\n\

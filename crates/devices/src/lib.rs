@@ -121,12 +121,20 @@ pub trait Device {
 }
 
 /// Reads a device of byte-wide registers as ISA does: byte by byte, at consecutive offsets.
+#[inline]
 pub fn read_bytes(offset: u16, width: Width, mut byte: impl FnMut(u16) -> u8) -> u32 {
+    if width == Width::Byte {
+        return byte(offset).into();
+    }
     (0u16..).take(width.bytes()).fold(0, |value, i| value | u32::from(byte(offset.wrapping_add(i))) << (8 * i))
 }
 
 /// Writes a device of byte-wide registers as ISA does: byte by byte, at consecutive offsets.
+#[inline]
 pub fn write_bytes(offset: u16, width: Width, value: u32, mut byte: impl FnMut(u16, u8)) {
+    if width == Width::Byte {
+        return byte(offset, value as u8);
+    }
     for (i, value) in (0u16..).zip(value.to_le_bytes()).take(width.bytes()) {
         byte(offset.wrapping_add(i), value);
     }

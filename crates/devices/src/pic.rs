@@ -140,15 +140,18 @@ pub struct Ports<'a> {
 
 impl Ports<'_> {
     fn read_byte(&mut self, offset: u16) -> u8 {
-        let value = match (self.bank, offset) {
+        match (self.bank, offset) {
             (Bank::First, 0 | 1) => self.pic.first.read(offset == 1),
-            (Bank::Second, 0 | 1) => self.pic.second.read(offset == 1),
+            (Bank::Second, 0 | 1) => {
+                let value = self.pic.second.read(offset == 1);
+                // A poll acknowledges.
+                self.pic.cascade();
+                value
+            }
             (Bank::Elcr, 0) => self.pic.first.elcr(),
             (Bank::Elcr, 1) => self.pic.second.elcr(),
             _ => 0xff,
-        };
-        self.pic.cascade();
-        value
+        }
     }
 
     fn write_byte(&mut self, offset: u16, value: u8) {

@@ -133,6 +133,8 @@ pub struct Pit {
     channels: [Channel; 3],
     /// The tick up to which edges of OUT0 are counted; time does not run backwards.
     tick: u64,
+    /// Before this tick, OUT0 does not rise and no counter takes over a count: there is nothing to do.
+    idle_until: u64,
     owed: u32,
     port_61: u8,
 }
@@ -147,7 +149,7 @@ impl Pit {
     /// A timer with no counter programmed, and the gate of counter 2 low.
     pub const fn new() -> Self {
         let channels = [Channel::new(true), Channel::new(true), Channel::new(false)];
-        Self { channels, tick: 0, owed: 0, port_61: 0 }
+        Self { channels, tick: 0, idle_until: 0, owed: 0, port_61: 0 }
     }
 
     /// Counts the rising edges of OUT0 until `now`; returns the number the guest was not given yet.
@@ -195,20 +197,30 @@ impl Pit {
         let tick = self.advance(now);
         self.port_61 = value & P61_WRITABLE;
         self.channels[2].counter.set_gate(value & P61_GATE != 0, tick);
+        self.idle_until = 0;
     }
 
     /// Moves to `now` and returns its tick.
     fn advance(&mut self, now: Nanos) -> u64 {
         let tick = tick_at(now).max(self.tick);
-        if tick != self.tick {
-            let rises = self.channels[0].counter.rises(self.tick, tick);
-            self.owe(rises);
-            for channel in &mut self.channels {
-                channel.counter.advance(tick);
-            }
-            self.tick = tick;
+        if tick >= self.idle_until {
+            self.pass(tick);
         }
+        self.tick = tick;
         tick
+    }
+
+    /// Counts what happens until and including `tick`.
+    #[cold]
+    fn pass(&mut self, tick: u64) {
+        let rises = self.channels[0].counter.rises(self.tick, tick);
+        self.owe(rises);
+        for channel in &mut self.channels {
+            channel.counter.advance(tick);
+        }
+        let rise = self.channels[0].counter.next_rise(tick).unwrap_or(u64::MAX);
+        let succession = self.channels.iter().filter_map(|channel| channel.counter.successor()).min();
+        self.idle_until = rise.min(succession.unwrap_or(u64::MAX));
     }
 
     /// A guest counts the ticks of a periodic timer, so each is owed. One that sets its timer anew for every tick asks the
@@ -231,6 +243,7 @@ impl Pit {
             3 => self.write_control(value, tick),
             _ => {}
         }
+        self.idle_until = 0;
         // A write can raise OUT0 at once: a control word does if the counter had it low.
         self.owe((!before && self.channels[0].counter.out(tick)).into());
     }

@@ -259,11 +259,11 @@ impl Rtc {
     }
 
     fn read_data(&mut self, now: Nanos) -> u8 {
-        self.poll(now);
         match self.index {
             SECONDS | MINUTES | HOURS | WEEKDAY..=YEAR | CENTURY if !self.set() => self.show_time(now),
             REG_A if self.updating(now) => return self.byte(REG_A) | A_UPDATING,
             REG_C => {
+                self.poll(now);
                 let request = if self.irq() { C_REQUEST } else { 0 };
                 return core::mem::take(&mut self.flags) | request;
             }

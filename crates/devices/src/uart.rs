@@ -106,6 +106,8 @@ pub struct Uart {
     trigger: usize,
     /// The transmitter became empty and nobody has taken notice.
     transmit_interrupt: bool,
+    /// An access has changed something since `take_changed`.
+    changed: bool,
     received: Deque<u8, FIFO>,
     last_received: u8,
     sent: Deque<u8, TX_QUEUE>,
@@ -131,6 +133,7 @@ impl Uart {
             fifo_enabled: false,
             trigger: 1,
             transmit_interrupt: false,
+            changed: false,
             received: Deque::new(),
             last_received: 0,
             sent: Deque::new(),
@@ -167,6 +170,12 @@ impl Uart {
     /// Receives `byte` from the line.  False means that it was not taken: keep it and offer it again.
     pub fn push_rx(&mut self, byte: u8) -> bool {
         self.rx_room() > 0 && self.received.push_back(byte).is_ok()
+    }
+
+    /// Whether a read since the last call has changed the interrupt or the room in a queue. Drivers poll the line status
+    /// for each byte, and that changes nothing.
+    pub fn take_changed(&mut self) -> bool {
+        core::mem::take(&mut self.changed)
     }
 
     const fn depth(&self) -> usize {
@@ -214,6 +223,7 @@ impl Uart {
         match self.reg(offset) {
             None => 0xff,
             Some(Reg::Data) => {
+                self.changed = true;
                 self.last_received = self.received.pop_front().unwrap_or(self.last_received);
                 self.last_received
             }
@@ -226,6 +236,7 @@ impl Uart {
             Some(Reg::LineStatus) => self.read_lsr(),
             Some(Reg::ModemStatus) => {
                 let msr = self.msr;
+                self.changed |= msr.bits() & MSR_CHANGES != 0;
                 self.msr = Msr::from_bits_retain(msr.bits() & !MSR_CHANGES);
                 msr.bits()
             }
@@ -251,6 +262,7 @@ impl Uart {
     fn read_iir(&mut self) -> u8 {
         let source = self.source();
         if source == Source::TransmitEmpty {
+            self.changed = true;
             self.transmit_interrupt = false;
         }
         source as u8 | if self.fifo_enabled { IIR_FIFOS_ENABLED } else { 0 }
@@ -259,6 +271,7 @@ impl Uart {
     fn read_lsr(&mut self) -> u8 {
         let mut lsr = Lsr::empty();
         lsr.set(Lsr::DATA_READY, !self.received.is_empty());
+        self.changed |= self.overrun;
         lsr.set(Lsr::OVERRUN, core::mem::take(&mut self.overrun));
         lsr.set(Lsr::HOLDING_EMPTY | Lsr::TRANSMITTER_EMPTY, self.holding_empty());
         lsr.bits()

@@ -214,20 +214,45 @@ pub enum Direction {
 
 /// An I/O instruction. The data is in AL, AX or EAX, or, for a string access, in memory: `VmcsField::GuestLinearAddress`
 /// has the operand's linear address, segment base included.
+///
+/// This is the exit that a guest takes most, so it stays as the processor gave it until somebody asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Io {
+pub struct Io(Bits);
+
+impl Io {
     /// First port.
-    pub port: u16,
+    pub const fn port(self) -> u16 {
+        self.0.field(16, 16) as u16
+    }
+
     /// Bytes per access.
-    pub width: Width,
+    pub const fn width(self) -> Width {
+        match self.0.field(0, 3) {
+            0 => Width::Byte,
+            1 => Width::Word,
+            _ => Width::Dword, // 3; the SDM reserves the rest
+        }
+    }
+
     /// IN or OUT.
-    pub direction: Direction,
+    pub const fn direction(self) -> Direction {
+        if self.0.set(3) { Direction::In } else { Direction::Out }
+    }
+
     /// INS or OUTS.
-    pub string: bool,
+    pub const fn string(self) -> bool {
+        self.0.set(4)
+    }
+
     /// With a REP prefix: the count is in CX or ECX. A count of zero exits too, on some processors.
-    pub rep: bool,
+    pub const fn rep(self) -> bool {
+        self.0.set(5)
+    }
+
     /// The port number is part of the instruction, not in DX.
-    pub immediate: bool,
+    pub const fn immediate(self) -> bool {
+        self.0.set(6)
+    }
 }
 
 /// An access that the EPT refused.
@@ -299,7 +324,7 @@ impl Exit {
             18..=27 | 50 | 53 | 59 => Exit::VmxInstruction,
             28 => cr_access(qualification).map_or(Exit::Other(28), Exit::CrAccess),
             29 => Exit::DrAccess(dr_access(qualification)),
-            30 => Exit::Io(io(qualification)),
+            30 => Exit::Io(Io(qualification)),
             31 => Exit::Rdmsr,
             32 => Exit::Wrmsr,
             33 => Exit::EntryFailure(EntryFailure::GuestState),
@@ -336,15 +361,15 @@ impl Exit {
 }
 
 /// An exit qualification, taken apart by bit position.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bits(u64);
 
 impl Bits {
-    fn set(self, bit: u32) -> bool {
+    const fn set(self, bit: u32) -> bool {
         self.0 >> bit & 1 != 0
     }
 
-    fn field(self, low: u32, width: u32) -> u64 {
+    const fn field(self, low: u32, width: u32) -> u64 {
         self.0 >> low & ((1 << width) - 1)
     }
 
@@ -382,21 +407,6 @@ fn cr_access(q: Bits) -> Option<CrAccess> {
 fn dr_access(q: Bits) -> DrAccess {
     let direction = if q.set(4) { Direction::In } else { Direction::Out };
     DrAccess { dr: q.field(0, 3) as u8, direction, gpr: q.gpr() }
-}
-
-fn io(q: Bits) -> Io {
-    Io {
-        port: q.field(16, 16) as u16,
-        width: match q.field(0, 3) {
-            0 => Width::Byte,
-            1 => Width::Word,
-            _ => Width::Dword, // 3; the SDM reserves the rest
-        },
-        direction: if q.set(3) { Direction::In } else { Direction::Out },
-        string: q.set(4),
-        rep: q.set(5),
-        immediate: q.set(6),
-    }
 }
 
 fn ept_violation(gpa: u64, q: Bits) -> EptViolation {

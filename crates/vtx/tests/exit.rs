@@ -8,24 +8,29 @@ fn exit(reason: u32, qualification: u64) -> Exit {
     Exit::decode(&RawExit { reason, qualification, ..RawExit::default() })
 }
 
+fn io(qualification: u64) -> Io {
+    let Exit::Io(io) = exit(30, qualification) else { panic!() };
+    io
+}
+
 #[test]
 fn out_of_al_to_an_immediate_port() {
-    let io =
-        Io { port: 0x80, width: Width::Byte, direction: Direction::Out, string: false, rep: false, immediate: true };
-    assert_eq!(exit(30, 0x0080_0040), Exit::Io(io));
+    let io = io(0x0080_0040);
+    assert_eq!((io.port(), io.width(), io.direction()), (0x80, Width::Byte, Direction::Out));
+    assert_eq!((io.string(), io.rep(), io.immediate()), (false, false, true));
 }
 
 #[test]
 fn rep_insd_from_dx() {
-    let io =
-        Io { port: 0x1f0, width: Width::Dword, direction: Direction::In, string: true, rep: true, immediate: false };
-    assert_eq!(exit(30, 0x01f0_003b), Exit::Io(io));
+    let io = io(0x01f0_003b);
+    assert_eq!((io.port(), io.width(), io.direction()), (0x1f0, Width::Dword, Direction::In));
+    assert_eq!((io.string(), io.rep(), io.immediate()), (true, true, false));
 }
 
 #[test]
 fn word_input_is_size_code_1() {
-    let Exit::Io(io) = exit(30, 0x0cfc_0009) else { panic!() };
-    assert_eq!((io.port, io.width, io.direction), (0xcfc, Width::Word, Direction::In));
+    let io = io(0x0cfc_0009);
+    assert_eq!((io.port(), io.width(), io.direction()), (0xcfc, Width::Word, Direction::In));
 }
 
 #[test]

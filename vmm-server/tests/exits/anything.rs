@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 use vmm_server::run::Next;
 use vtx::{
-    exit::{Exit, RawExit},
+    exit::RawExit,
     gpr::Gprs,
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::fake::{NOW, TSC, guest_with};
+use crate::fake::{at_now, guest_with};
 
 /// Enough for code, page tables and data.
 const RAM: u64 = 64 << 10;
@@ -77,7 +77,7 @@ proptest! {
                 guest.cpu.vmcs.write(FIELDS[field], value);
             }
             guest.cpu.exited(raw);
-            match guest.answer(Exit::decode(&raw), NOW, TSC) {
+            match at_now(&mut guest, &raw) {
                 Next::Skip | Next::Halt => guest.cpu.skip(),
                 Next::Raise(event) => guest.cpu.deliver(event),
                 Next::Reset(_) => guest.machine.reset(),

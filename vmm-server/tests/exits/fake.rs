@@ -7,10 +7,12 @@ use mmio::Window;
 use vmm_server::{
     control,
     cpu::Cpu,
+    cpuid::Leaves,
     linux::low,
     machine::Machine,
     ram::Ram,
     run::{DEBUG_RESET, Guest, Next},
+    time::{Clock, Present},
 };
 use vtx::{
     cr::ControlRegisters,
@@ -20,10 +22,12 @@ use vtx::{
     vmcs::{Vmcs, VmcsField},
 };
 
-/// When every exit happens.
-pub const NOW: Nanos = Nanos(1_000_000_000);
-/// The same in ticks.
+/// When every exit happens, a second after power-on.
 pub const TSC: u64 = 0x12_3456_789a;
+/// The same in the devices' time.
+pub const NOW: Nanos = Nanos(1_000_000_000);
+/// Ticks in a second.
+const HZ: u64 = 50_000_000;
 /// Memory of a guest.
 pub const RAM: u64 = 1 << 20;
 /// Where the guest stands.
@@ -66,7 +70,7 @@ pub fn guest_with(ram: u64) -> Guest<Fields> {
         machine: Machine::new(ram, 1_700_000_000),
         ram: Ram::flat(Window::leak(vec![0; ram as usize].leak())),
         control: ControlRegisters::new(low::PAGE_DIRECTORY, 0),
-        tsc_hz: 50_000_000,
+        cpuid: Leaves::new(HZ),
         debug: DEBUG_RESET,
     };
     let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: 1000 };
@@ -90,5 +94,11 @@ pub fn raw(reason: u32, qualification: u64, gprs: Gprs) -> RawExit {
 /// What the VMM answers to an exit.
 pub fn answer(guest: &mut Guest<Fields>, raw: RawExit) -> Next {
     guest.cpu.exited(raw);
-    guest.answer(Exit::decode(&raw), NOW, TSC)
+    at_now(guest, &raw)
+}
+
+/// The same, of an exit that the CPU has taken over.
+pub fn at_now(guest: &mut Guest<Fields>, raw: &RawExit) -> Next {
+    let clock = Clock::new(TSC - HZ, HZ);
+    guest.answer(Exit::decode(raw), Present::new(&clock, || TSC))
 }

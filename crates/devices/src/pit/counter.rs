@@ -156,6 +156,11 @@ impl Counter {
         }
     }
 
+    /// When the count that waits is taken over, if one does.
+    pub(super) fn successor(&self) -> Option<u64> {
+        self.next.map(|next| next.at)
+    }
+
     /// Drives GATE: a level for modes 0 and 4, a trigger for 1 and 5, both for 2 and 3.
     pub(super) fn set_gate(&mut self, gate: bool, tick: u64) {
         if gate == core::mem::replace(&mut self.gate, gate) {

@@ -1,0 +1,79 @@
+//! The answers to CPUID: the host's own, with the policy of `vtx::cpuid` applied. They never change, and some guests ask
+//! often (Linux serialises with CPUID), so those that were given are kept.
+
+use core::arch::x86_64::{__cpuid_count, CpuidResult};
+
+use vtx::cpuid;
+
+/// A power of two, more than there are leaves that a guest asks for again and again.
+const KEPT: usize = 64;
+
+#[derive(Clone, Copy)]
+struct Answer {
+    leaf: u32,
+    subleaf: u32,
+    result: CpuidResult,
+}
+
+/// What CPUID tells a guest.
+pub struct Leaves {
+    tsc_hz: u64,
+    kept: [Answer; KEPT],
+}
+
+impl Leaves {
+    /// None asked for yet. `tsc_hz` is what the TSC counts in a second.
+    pub const fn new(tsc_hz: u64) -> Self {
+        // A leaf that no processor has, with the right answer for that.
+        let nothing = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+        Self { tsc_hz, kept: [Answer { leaf: u32::MAX, subleaf: u32::MAX, result: nothing }; KEPT] }
+    }
+
+    /// EAX to EDX after CPUID with `leaf` in EAX and `subleaf` in ECX.
+    #[inline]
+    pub fn leaf(&mut self, leaf: u32, subleaf: u32) -> CpuidResult {
+        // Leaves differ in their low bits, ranges of leaves in the highest ones.
+        let place = (leaf ^ leaf >> 26 ^ subleaf << 3) as usize % KEPT;
+        let kept = &mut self.kept[place];
+        if (kept.leaf, kept.subleaf) != (leaf, subleaf) {
+            *kept = answer(leaf, subleaf, self.tsc_hz);
+        }
+        kept.result
+    }
+}
+
+#[cold]
+fn answer(leaf: u32, subleaf: u32, tsc_hz: u64) -> Answer {
+    Answer { leaf, subleaf, result: cpuid::leaf(leaf, subleaf, host(leaf, subleaf), tsc_hz) }
+}
+
+/// The host's own CPUID, unfiltered. Zeros for leaves that it does not have, for which a processor repeats another one.
+fn host(leaf: u32, subleaf: u32) -> CpuidResult {
+    const EXTENDED: u32 = 0x8000_0000;
+    if leaf & !EXTENDED > 0x7fff || leaf > __cpuid_count(leaf & EXTENDED, 0).eax {
+        return CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+    }
+    __cpuid_count(leaf, subleaf)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_the_same_however_often_and_whatever_was_asked_in_between() {
+        let mut leaves = Leaves::new(50_000_000);
+        let range = |first: u32| (first..first + 0x40).flat_map(|leaf| (0..4).map(move |subleaf| (leaf, subleaf)));
+        for _ in 0..2 {
+            for (leaf, subleaf) in
+                range(0).chain(range(0x4000_0000)).chain(range(0x8000_0000)).chain([(u32::MAX, u32::MAX)])
+            {
+                let expected = cpuid::leaf(leaf, subleaf, host(leaf, subleaf), 50_000_000);
+                assert_eq!(leaves.leaf(leaf, subleaf), expected, "{leaf:#x}.{subleaf}");
+                assert_eq!(leaves.leaf(leaf, subleaf), expected, "{leaf:#x}.{subleaf} again");
+            }
+        }
+    }
+}
