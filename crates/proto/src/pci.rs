@@ -308,7 +308,8 @@ pub struct Write {
 }
 
 impl Read {
-    const LABEL: u64 = 0x508;
+    /// Of the message.
+    pub const LABEL: u64 = 0x508;
 
     fn words(self) -> [u64; 3] {
         let (kind, at) = match self.target {
