@@ -98,9 +98,8 @@ impl Machine {
         let group = Pid::from_child(&child);
         interrupt::remember_group(group);
         let console = match listener {
-            Some(listener) => {
-                accept(&listener, &mut child, &dir).and_then(|com1| Console::socket(com1, &dir, options.show))
-            }
+            Some(listener) => accept(&listener, &mut child, "Bochs", &dir.join("bochs.out"))
+                .and_then(|com1| Console::socket(com1, &dir, options.show)),
             None => Console::file(&dir, options.show),
         };
         let console = console.inspect_err(|_| interrupt::kill_group(group))?;
@@ -180,7 +179,7 @@ pub fn last_lines(bytes: &[u8], count: usize) -> String {
 }
 
 /// An empty directory for a run, and the lock by which others see that it is taken.
-fn free_directory(project: &Project, name: &str) -> Result<(PathBuf, File)> {
+pub(crate) fn free_directory(project: &Project, name: &str) -> Result<(PathBuf, File)> {
     let runs = project.run("");
     std::fs::create_dir_all(&runs).into_diagnostic().wrap_err_with(|| format!("cannot create {}", runs.display()))?;
     for number in 1.. {
@@ -257,8 +256,8 @@ fn start(dir: &Path, preload: Option<&Path>) -> Result<Child> {
     })
 }
 
-/// Waits until Bochs has connected COM1, which it does before the first instruction.
-fn accept(listener: &TcpListener, child: &mut Child, dir: &Path) -> Result<TcpStream> {
+/// Waits until the emulator has connected COM1, which it does before the first instruction. It prints to `output`.
+pub(crate) fn accept(listener: &TcpListener, child: &mut Child, emulator: &str, output: &Path) -> Result<TcpStream> {
     listener.set_nonblocking(true).into_diagnostic()?;
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -269,12 +268,12 @@ fn accept(listener: &TcpListener, child: &mut Child, dir: &Path) -> Result<TcpSt
         }
         let ended = child.try_wait().into_diagnostic()?;
         if ended.is_some() || Instant::now() > deadline {
-            let output = std::fs::read(dir.join("bochs.out")).unwrap_or_default();
+            let output = std::fs::read(output).unwrap_or_default();
             let what = if ended.is_some() { "ended" } else { "is silent" };
-            let help = "`cargo xtask doctor` shows whether Bochs and its BIOS packages are installed";
+            let help = format!("`cargo xtask doctor` shows whether {emulator} and its BIOS packages are installed");
             return Err(miette!(
                 help = help,
-                "Bochs {what} before the first instruction:\n{}",
+                "{emulator} {what} before the first instruction:\n{}",
                 last_lines(&output, 12)
             ));
         }

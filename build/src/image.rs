@@ -50,10 +50,7 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     let description = project.system(name)?;
     let system = host::load(&description)?;
     let prefix = kernel::prefix(project, build)?;
-    let suffix = match build {
-        Build::Release => "",
-        Build::Debug => "-debug",
-    };
+    let suffix = if build == Build::Release { String::new() } else { format!("-{}", build.name()) };
     let dir = project.images(&format!("{}{suffix}", system.name));
     std::fs::create_dir_all(&dir).into_diagnostic()?;
     let root_task = make_root_task_image(project, &system, &prefix, build, &dir)?;

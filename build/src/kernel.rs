@@ -12,26 +12,38 @@ use sha2::{Digest, Sha256};
 use crate::project::{self, Project};
 use crate::{packages::Purpose, process, setup};
 
-/// The two configurations of the kernel.
+/// The configurations of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
     /// With assertions, a serial console, and the calls by which tests ask what a capability is.
     Debug,
     /// What is measured and shipped.
     Release,
+    /// As `Debug`, for QEMU without KVM: with the IOMMU and without VT-x, so no guest runs on it.
+    Iommu,
 }
 
 impl Build {
-    /// As it appears in paths and in CMake's BUILD.
+    /// As it appears in paths.
     pub fn name(self) -> &'static str {
         match self {
             Self::Debug => "debug",
             Self::Release => "release",
+            Self::Iommu => "iommu",
+        }
+    }
+
+    /// CMake's BUILD and PLATFORM (kernel-config/CMakeLists.txt).
+    fn settings(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Debug => ("debug", "pc99-vtx"),
+            Self::Release => ("release", "pc99-vtx"),
+            Self::Iommu => ("debug", "pc99-iommu-test"),
         }
     }
 }
 
-/// A prefix that was looked at: it has a kernel, and the kernel has VT-x.
+/// A prefix that was looked at: it has a kernel, and the kernel has VT-x unless it is [`Build::Iommu`].
 #[derive(Debug, Clone)]
 pub struct Prefix {
     dir: PathBuf,
@@ -40,20 +52,25 @@ pub struct Prefix {
 impl Prefix {
     /// Checks a directory.
     pub fn open(dir: &Path) -> Result<Self> {
-        let prefix = Self { dir: dir.to_path_buf() };
-        if !prefix.kernel().is_file() {
-            return Err(miette!(
-                help = "an seL4 prefix is what `cmake --install` of a configured seL4 leaves: bin/kernel.elf, libsel4/include",
-                "{} is missing",
-                prefix.kernel().display()
-            ));
-        }
+        let prefix = Self::with_any_kernel(dir)?;
         let settings = dir.join(CONFIG);
         if !vtx_is_on(&settings)? {
             return Err(miette!(
                 help = "configure the kernel with KernelVTX=ON: kernel-config/ has the settings for it",
                 "VT-x is off in {}",
                 settings.display()
+            ));
+        }
+        Ok(prefix)
+    }
+
+    fn with_any_kernel(dir: &Path) -> Result<Self> {
+        let prefix = Self { dir: dir.to_path_buf() };
+        if !prefix.kernel().is_file() {
+            return Err(miette!(
+                help = "an seL4 prefix is what `cmake --install` of a configured seL4 leaves: bin/kernel.elf, libsel4/include",
+                "{} is missing",
+                prefix.kernel().display()
             ));
         }
         Ok(prefix)
@@ -67,6 +84,11 @@ impl Prefix {
     /// The kernel, a 64-bit ELF.
     pub fn kernel(&self) -> PathBuf {
         self.dir.join("bin/kernel.elf")
+    }
+
+    /// The same kernel in a 32-bit ELF, which QEMU's `-kernel` takes. A user's prefix may lack it.
+    pub fn kernel32(&self) -> PathBuf {
+        self.dir.join("bin/kernel32.elf")
     }
 }
 
@@ -93,9 +115,10 @@ fn make(project: &Project, build: Build) -> Result<Prefix> {
     let dir = project.kernel_prefix(build);
     let stamp = dir.join("made-from.sha256");
     let source = project.root.join("kernel-config");
+    let open = if build == Build::Iommu { Prefix::with_any_kernel } else { Prefix::open };
     let fingerprint = fingerprint(&source)?;
     if std::fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == fingerprint) {
-        return Prefix::open(&dir);
+        return open(&dir);
     }
     setup::ensure(&[Purpose::Kernel])?;
     let work = project.target.join("sel4").join(format!("build-{}", build.name()));
@@ -105,7 +128,8 @@ fn make(project: &Project, build: Build) -> Result<Prefix> {
     }
     let mut configure = Command::new("cmake");
     configure.arg("-S").arg(&source).arg("-B").arg(&work);
-    configure.arg(format!("-DBUILD={}", build.name()));
+    let (kind, platform) = build.settings();
+    configure.args([format!("-DBUILD={kind}"), format!("-DPLATFORM={platform}")]);
     configure.arg(format!("-DCMAKE_INSTALL_PREFIX={}", dir.display()));
     process::run(&format!("kernel: configure ({})", build.name()), configure)?;
     let mut compile = Command::new("cmake");
@@ -114,7 +138,7 @@ fn make(project: &Project, build: Build) -> Result<Prefix> {
     let mut install = Command::new("cmake");
     install.arg("--install").arg(&work);
     process::output(install)?;
-    let prefix = Prefix::open(&dir)?;
+    let prefix = open(&dir)?;
     project::write(&stamp, fingerprint.as_bytes())?;
     Ok(prefix)
 }

@@ -7,6 +7,7 @@ mod components;
 mod guest;
 mod guests;
 mod host;
+mod iommu;
 mod kernel;
 
 use crate::test::Test;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Test> {
         guest::all(),
         components::all(),
         kernel::all(),
+        iommu::all(),
         guests::all(),
         bench::all(),
         boots::all(),

@@ -57,13 +57,13 @@ fn printed(machine: &Machine) -> String {
 }
 
 /// What a process printed, without its name.
-fn lines<'a>(text: &'a str, process: &str) -> impl Iterator<Item = &'a str> {
+pub fn lines<'a>(text: &'a str, process: &str) -> impl Iterator<Item = &'a str> {
     let prefix = format!("{process}: ");
     text.lines().filter_map(move |line| line.strip_prefix(&prefix))
 }
 
 /// How many of a client's checks held; an error with what it said of those that did not.
-fn verdict(text: &str, process: &str) -> Result<u32> {
+pub fn verdict(text: &str, process: &str) -> Result<u32> {
     let verdict = lines(text, process).find_map(|line| line.strip_prefix("verdict: "));
     let verdict = verdict.ok_or_else(|| miette!("{process} gave no verdict:\n{}", last_lines(text.as_bytes(), 25)))?;
     let errors: Vec<&str> = lines(text, process).filter_map(|line| line.strip_prefix("error: ")).collect();

@@ -5,8 +5,10 @@
 #![no_main]
 #![deny(unsafe_code)]
 
+mod ahci;
 mod bench;
 mod cspace;
+mod dma;
 mod fault;
 mod files;
 mod irq;
@@ -32,6 +34,9 @@ fn main(config: Component) -> ! {
         (Some("cspace"), None) => cspace::list(),
         (Some("phoenix"), None) => fault::phoenix(&config),
         (Some("fault"), Some(kind)) => fault::fault(kind),
+        (Some("disk"), Some(outside)) => disk(&config, outside),
+        (Some("canary"), None) => dma::canary(&config),
+        (Some("card"), None) => card(),
         _ => panic!("no such part: {}", config.args),
     }
     log::info!("has finished");
@@ -65,5 +70,20 @@ fn outsider(config: &Component) {
 fn witness() {
     let mut verdict = Verdict::default();
     malformed::servers_answer(&mut verdict);
+    verdict.close();
+}
+
+/// Owns a disk behind an IOMMU, and aims it at an address that is not its own.
+fn disk(config: &Component, outside: &str) {
+    let mut verdict = Verdict::default();
+    let outside = outside.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    dma::owner(&mut verdict, config, outside.unwrap_or(0));
+    verdict.close();
+}
+
+/// Owns a network card that may not use memory.
+fn card() {
+    let mut verdict = Verdict::default();
+    dma::confined(&mut verdict);
     verdict.close();
 }

@@ -1,0 +1,150 @@
+//! Runs a kernel and a root task on QEMU's Q35 board without KVM. QEMU emulates VT-d there, which Bochs does not, but no
+//! VT-x: no guest runs. The console is in our hands as Bochs's is; a second socket speaks QMP (QEMU's documentation,
+//! interop/qmp-spec), by which the board itself is asked what is on it. Time is not emulated: no two runs are alike.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, miette};
+use rustix::process::Pid;
+use serde_json::{Value, json};
+
+use crate::bochs::{accept, free_directory};
+use crate::console::Console;
+use crate::project::Project;
+use crate::{interrupt, process};
+
+/// What to boot, and what is on the board.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The run's name: target/runs/NAME holds its files.
+    pub name: String,
+    /// The kernel, a 32-bit ELF.
+    pub kernel: PathBuf,
+    /// The root task with its bundle.
+    pub root_task: PathBuf,
+    /// The raw image of the disk behind the board's AHCI controller. What is written to it is gone with the emulator.
+    pub disk: PathBuf,
+    /// The disk's name.
+    pub disk_model: String,
+    /// Further devices, in words of QEMU's `-device`.
+    pub devices: Vec<String>,
+}
+
+/// A running emulator. Dropped, it is killed; so it is when the thread that started it ends.
+pub struct Machine {
+    dir: PathBuf,
+    child: Child,
+    group: Pid,
+    /// COM1.
+    pub console: Console,
+    monitor: BufReader<TcpStream>,
+    /// Held as long as the run's directory is in use.
+    _lock: File,
+}
+
+/// How long QEMU may take to answer a question about the board.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Machine {
+    /// Switches a board on.
+    pub fn boot(project: &Project, options: &Options) -> Result<Self> {
+        let (dir, lock) = free_directory(project, &options.name)?;
+        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic();
+        let (com1, monitor) = (listen()?, listen()?);
+        let output = dir.join("qemu.out");
+        let mut child = start(&dir, &output, &arguments(options, &com1, &monitor)?)?;
+        let group = Pid::from_child(&child);
+        interrupt::remember_group(group);
+        let mut connect = || {
+            let com1 = accept(&com1, &mut child, "QEMU", &output)?;
+            let monitor = accept(&monitor, &mut child, "QEMU", &output)?;
+            monitor.set_read_timeout(Some(PATIENCE)).into_diagnostic()?;
+            Ok((Console::socket(com1, &dir, false)?, BufReader::new(monitor)))
+        };
+        let (console, monitor) = connect().inspect_err(|_: &miette::Report| interrupt::kill_group(group))?;
+        let mut machine = Self { dir, child, group, console, monitor, _lock: lock };
+        machine.ask("qmp_capabilities", json!({}))?;
+        Ok(machine)
+    }
+
+    /// Carries out a command of QMP; what it returns.
+    pub fn ask(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let line = json!({ "execute": command, "arguments": arguments }).to_string();
+        self.monitor.get_mut().write_all(line.as_bytes()).into_diagnostic()?;
+        loop {
+            let mut line = String::new();
+            if self.monitor.read_line(&mut line).into_diagnostic()? == 0 {
+                return Err(miette!("QEMU ended; see qemu.out in {}", self.dir.display()));
+            }
+            // A greeting and events come between.
+            let answer: Value = serde_json::from_str(&line).into_diagnostic()?;
+            if let Some(value) = answer.get("return") {
+                return Ok(value.clone());
+            }
+            if let Some(error) = answer.get("error") {
+                return Err(miette!("QEMU refuses `{command}`: {error}"));
+            }
+        }
+    }
+
+    /// The 64-bit word at a physical address.
+    pub fn physical_word(&mut self, at: u64) -> Result<u64> {
+        let line = json!({ "command-line": format!("xp /1gx {at:#x}") });
+        let answer = self.ask("human-monitor-command", line)?;
+        // `0000000004000000: 0x0123456789abcdef`
+        let word = answer.as_str().and_then(|text| text.trim().rsplit_once(": 0x"));
+        let word = word.and_then(|(_, digits)| u64::from_str_radix(digits, 16).ok());
+        word.ok_or_else(|| miette!("QEMU shows no memory at {at:#x}: {answer}"))
+    }
+
+    /// The run's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        interrupt::kill_group(self.group);
+        let _ = self.child.wait();
+    }
+}
+
+fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Result<Vec<String>> {
+    let socket =
+        |listener: &TcpListener| Ok::<_, miette::Report>(format!("tcp:{}", listener.local_addr().into_diagnostic()?));
+    let mut all = vec!["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"];
+    all.extend(["-machine", "q35,kernel-irqchip=split", "-accel", "tcg", "-cpu", "max", "-m", "512"]);
+    let mut all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+    let mut add = |option: &str, value: String| all.extend([option.to_owned(), value]);
+    add("-serial", socket(com1)?);
+    add("-qmp", socket(monitor)?);
+    add("-kernel", options.kernel.display().to_string());
+    add("-initrd", options.root_task.display().to_string());
+    add("-drive", format!("if=none,id=disk,format=raw,snapshot=on,file={}", options.disk.display()));
+    // The IOMMU first: a device finds it when it is made.
+    add("-device", "intel-iommu".into());
+    add("-device", format!("ide-hd,bus=ide.0,drive=disk,model={}", options.disk_model));
+    for device in &options.devices {
+        add("-device", device.clone());
+    }
+    Ok(all)
+}
+
+fn start(dir: &Path, output: &Path, arguments: &[String]) -> Result<Child> {
+    let output = File::create(output).into_diagnostic()?;
+    // setpriv (of util-linux, always there): the emulator must not outlive us, however we end.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(arguments);
+    command.current_dir(dir).process_group(0);
+    command.stdin(Stdio::null()).stdout(output.try_clone().into_diagnostic()?).stderr(output);
+    command.spawn().map_err(|error| {
+        miette!(help = "`cargo xtask setup` installs QEMU", "cannot start `{}`: {error}", process::show(&command))
+    })
+}

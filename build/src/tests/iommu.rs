@@ -1,0 +1,190 @@
+//! pci-server, irq-server and the IOMMU on QEMU's Q35 board, where no guest runs: the clients of tests/components take a
+//! vmm-server's place (tests/systems/q35-ahci.toml). What they find is held against what QEMU says of its board.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use capdl_spec::host;
+use miette::{Result, ensure, miette};
+use serde_json::{Value, json};
+
+use super::components::{lines, verdict};
+use crate::bochs::last_lines;
+use crate::image;
+use crate::kernel::Build;
+use crate::packages::Purpose;
+use crate::qemu::{Machine, Options};
+use crate::test::{Context, Group, Outcome, Test};
+use crate::{process, project, setup};
+
+/// The tests of this file.
+pub fn all() -> Vec<Test> {
+    vec![Test { group: Group::Components, name: "dma-stays-within-its-domain", run: dma }]
+}
+
+/// How long a part of the test may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What is on the board beside the disk: a card that has an owner without leave for DMA, one whose owner's memory is
+/// at a known place, and one behind a bridge.
+const DEVICES: [&str; 4] = [
+    "e1000e,addr=2,romfile=",
+    "e1000e,addr=3,romfile=",
+    "pcie-root-port,id=bridge,addr=4,chassis=1",
+    "e1000e,bus=bridge,romfile=",
+];
+/// QEMU fills up the name with spaces.
+const MODEL: &str = "PORTCULLIS";
+const SECTORS: u32 = 8192;
+/// The disk's name in VT-d's reports: bus, device and function of 00:1f.2.
+const SOURCE: &str = "0xfa";
+/// Where the canary's memory is, and what is in it (tests/components/src/dma.rs).
+const CANARY_AT: u64 = 0x400_0000;
+const CANARY: u64 = 0x6361_6e61_7279_2121;
+const CANARY_BYTES: u64 = 0x1_0000;
+
+fn dma(context: &Context) -> Result<Outcome> {
+    if std::env::var_os("SEL4_PREFIX").is_some() {
+        return Ok(Outcome::Skipped("SEL4_PREFIX names a kernel with VT-x, which does not start in QEMU".into()));
+    }
+    setup::ensure(&[Purpose::Qemu])?;
+    if !process::exists("qemu-system-x86_64") {
+        return Ok(Outcome::Skipped("there is no qemu-system-x86_64".into()));
+    }
+    let mut machine = boot(context)?;
+    let text = until(&mut machine, "disk: verdict: ")?;
+    let functions = same_functions(&text, &machine.ask("query-pci", json!({}))?)?;
+    let disk = format!("disk `{MODEL}`, {SECTORS} sectors");
+    ensure!(lines(&text, "disk").filter(|line| *line == disk).count() == 2, "no two lines `{disk}`:\n{text}");
+    let checks = verdict(&text, "disk")? + verdict(&text, "card")?;
+    let faults = reported(&text)?;
+    intact(&mut machine)?;
+    Ok(Outcome::Passed(format!("{functions} functions, {checks} checks, {faults} transfers refused and reported")))
+}
+
+fn boot(context: &Context) -> Result<Machine> {
+    let project = &context.project;
+    let system = host::load(&project.root.join("tests/systems/q35-ahci.toml"))?;
+    let prefix = context.prefix(Build::Iommu)?;
+    let dir = project.images("q35-ahci-iommu");
+    let disk = disk(&dir)?;
+    let root_task = image::make_root_task_image(project, &system, &prefix, Build::Iommu, &dir)?;
+    Machine::boot(
+        project,
+        &Options {
+            name: "test-q35-ahci".into(),
+            kernel: prefix.kernel32(),
+            root_task,
+            disk,
+            disk_model: MODEL.into(),
+            devices: DEVICES.map(str::to_owned).into(),
+        },
+    )
+}
+
+/// A disk whose every word says where it is: word `n` of sector `s` is `s << 16 | n`.
+fn disk(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join("disk.img");
+    let words = (0..SECTORS).flat_map(|sector| (0..512 / 4).map(move |n| sector << 16 | n));
+    let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    project::write(&path, &bytes)?;
+    Ok(path)
+}
+
+/// Waits for a text and the end of its line; returns everything printed so far.
+fn until(machine: &mut Machine, text: &str) -> Result<String> {
+    let found = machine.console.expect(text, LIMIT).and_then(|_| machine.console.expect("\n", LIMIT));
+    let transcript = machine.console.transcript();
+    found.map_err(|failure| {
+        let help = format!("see console.txt and qemu.out in {}", machine.dir().display());
+        miette!(help = help, "no \"{text}\": {failure}. The last lines:\n{}", last_lines(&transcript, 25))
+    })?;
+    Ok(String::from_utf8_lossy(&transcript).replace('\r', ""))
+}
+
+/// pci-server's list is QEMU's. How many functions it has.
+fn same_functions(text: &str, board: &Value) -> Result<usize> {
+    let mut expected = Vec::new();
+    for bus in board.as_array().into_iter().flatten() {
+        describe(bus, &mut expected);
+    }
+    let mut found: Vec<&str> =
+        lines(text, "disk").filter(|line| line.starts_with("function ") || line.starts_with("bar ")).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    ensure!(found == expected, "pci-server lists\n{}\nQEMU has\n{}", found.join("\n"), expected.join("\n"));
+    Ok(found.iter().filter(|line| line.starts_with("function ")).count())
+}
+
+/// What the client prints of the functions of a bus, and of those behind its bridges.
+fn describe(bus: &Value, into: &mut Vec<String>) {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    for device in bus["devices"].as_array().into_iter().flatten() {
+        let id = &device["id"];
+        let address =
+            format!("{:02x}:{:02x}.{}", number(&device["bus"]), number(&device["slot"]), number(&device["function"]));
+        into.push(format!(
+            "function {address} {:04x}:{:04x} {:04x}:{:04x} class {:04x} pin {}",
+            number(&id["vendor"]),
+            number(&id["device"]),
+            number(&id["subsystem-vendor"]),
+            number(&id["subsystem"]),
+            number(&device["class_info"]["class"]),
+            number(&device["irq_pin"]),
+        ));
+        // The seventh is the expansion ROM's.
+        let regions = device["regions"].as_array().into_iter().flatten();
+        for region in regions.filter(|region| number(&region["bar"]) < 6) {
+            let kind = match (region["type"].as_str(), region["mem_type_64"].as_bool()) {
+                (Some("io"), _) => "io",
+                (_, Some(true)) => "memory64",
+                _ => "memory",
+            };
+            let (bar, at, size) = (number(&region["bar"]), number(&region["address"]), number(&region["size"]));
+            into.push(format!("bar {address} {bar} {kind} {at:#x} {size:#x}"));
+        }
+        describe(&device["pci_bridge"], into);
+    }
+}
+
+/// The kernel has reported the disk, and nobody else, at each address that it was aimed at. How many those are.
+fn reported(text: &str) -> Result<usize> {
+    let reports: Vec<(&str, u64)> = text.split("IOMMU: DMA ").skip(1).filter_map(report).collect();
+    let others = reports.iter().filter(|(source, _)| *source != SOURCE).count();
+    ensure!(others == 0, "the kernel reports {others} accesses of devices that nobody aims:\n{text}");
+    let aims: Vec<u64> =
+        lines(text, "disk").filter_map(|line| u64::from_str_radix(line.strip_prefix("aims at 0x")?, 16).ok()).collect();
+    for aim in &aims {
+        // A sector that crosses the domain's end is stopped there. The report has the page.
+        let pages = [aim & !0xfff, (aim + 511) & !0xfff];
+        let hit = reports.iter().any(|(_, at)| pages.contains(&(at & !0xfff)));
+        ensure!(hit, "the kernel does not report an access to {aim:#x}:\n{text}");
+    }
+    ensure!(aims.len() == 7, "{} aims", aims.len());
+    Ok(aims.len())
+}
+
+/// Source and address: `write page fault from bus/dev/fun 0xfa on address 0x0:4000000 with reason code 0x5`.
+fn report(line: &str) -> Option<(&str, u64)> {
+    let rest = line.split_once("from bus/dev/fun ")?.1;
+    let (source, rest) = rest.split_once(" on address 0x")?;
+    let (high, rest) = rest.split_once(':')?;
+    let (low, _) = rest.split_once(' ')?;
+    Some((source, u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?))
+}
+
+/// The canary finds its memory whole after all that, and so does QEMU, at the physical address that was aimed at.
+fn intact(machine: &mut Machine) -> Result<()> {
+    let line = format!("canary: {CANARY:#x} in {CANARY_BYTES:#x} bytes at {CANARY_AT:#x} intact, round ");
+    machine.console.skip();
+    // The first round may have begun before.
+    for _ in 0..2 {
+        let text = until(machine, &line)?;
+        ensure!(!text.contains(" damaged, round "), "the canary's memory is damaged:\n{text}");
+    }
+    for at in (CANARY_AT..CANARY_AT + CANARY_BYTES).step_by(0x200) {
+        let word = machine.physical_word(at)?;
+        ensure!(word == CANARY, "at {at:#x} QEMU's memory has {word:#x}");
+    }
+    Ok(())
+}

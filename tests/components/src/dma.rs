@@ -1,0 +1,208 @@
+//! DMA behind an IOMMU: a disk's owner reaches its own memory through it and nothing else, wherever it points the
+//! device. Another component keeps watch over memory that lies where the first one aims at; a third has a card and no
+//! leave to make it bus master. build/src/tests/iommu.rs compares what they print with what the emulator knows.
+
+use layout::config::Component;
+use layout::{event, slot};
+use mmio::Window;
+use proto::pci::{Access, Bar, BarKind, Client, Error, Function, Target, Width};
+use proto::timer;
+use rt::{Endpoint, Interrupt, tsc};
+
+use crate::ahci::{Ata, Disk, FREE, Fault};
+use crate::verdict::{Verdict, flush};
+
+/// The command register, and in it bus mastering.
+const COMMAND: u8 = 0x04;
+const BUS_MASTER: u32 = 1 << 2;
+/// The register that has AHCI's memory.
+const AHCI_BAR: usize = 5;
+/// Where a handler goes.
+const HANDLER: u16 = 1;
+/// Bytes of a sector, and in [`Ata::Identify`]'s answer: where the model's name is, and how many sectors the disk has.
+const SECTOR: u64 = 512;
+const MODEL: u64 = 2 * 27;
+const MODEL_LENGTH: usize = 40;
+const SECTORS: u64 = 2 * 100;
+/// What memory holds that nothing has come to.
+const UNTOUCHED: u64 = 0x7070_7070_7070_7070;
+/// What the watched memory is full of.
+const CANARY: u64 = 0x6361_6e61_7279_2121;
+/// Sectors that are read, and one that is written.
+const READ: u32 = 5;
+const WRITTEN: u32 = 9;
+
+fn pci() -> Client<Endpoint> {
+    Client(Endpoint::at(slot::PCI))
+}
+
+/// Lists the machine.
+pub fn list() {
+    for index in 0.. {
+        let Ok(Some(function)) = pci().function(index) else { break };
+        let Function { address, vendor, device, subsystem, class, pin, .. } = function;
+        log::info!(
+            "function {address} {vendor:04x}:{device:04x} {:04x}:{:04x} class {:02x}{:02x} pin {pin}",
+            subsystem.0,
+            subsystem.1,
+            class[0],
+            class[1],
+        );
+        for (n, bar) in function.bars.iter().enumerate() {
+            let Some(Bar { kind, base, size }) = bar else { continue };
+            let kind = match kind {
+                BarKind::Io => "io",
+                BarKind::Memory32 { .. } => "memory",
+                BarKind::Memory64 { .. } => "memory64",
+            };
+            log::info!("bar {address} {n} {kind} {base:#x} {size:#x}");
+        }
+        flush();
+    }
+    log::info!("listed");
+    flush();
+}
+
+/// A disk's owner. `outside` is an address of somebody else's memory.
+pub fn owner(verdict: &mut Verdict, config: &Component, outside: u64) {
+    list();
+    let Some((memory, bus)) = config.dma.map(|(window, bus)| (rt::shared(window), bus)) else {
+        return verdict.holds("memory for devices", false);
+    };
+    match disk(verdict, config, (memory, bus)) {
+        Ok(mut disk) => {
+            let tried = inside(verdict, &mut disk, (memory, bus))
+                .and_then(|()| beyond(verdict, &mut disk, (memory, bus), outside))
+                .and_then(|()| identify(verdict, &mut disk, (memory, bus)));
+            verdict.equal("the disk", tried, Ok(()));
+            verdict.holds("an interrupt for each command", disk.interrupts >= 8);
+        }
+        Err(fault) => verdict.equal("the disk starts", Err(fault), Ok(())),
+    }
+}
+
+/// Takes the disk over: bus master first.
+fn disk(verdict: &mut Verdict, config: &Component, memory: (Window, u64)) -> Result<Disk, Fault> {
+    let grant = pci().grant(0)?.ok_or(Error::NotYours)?;
+    verdict.equal("registers are mediated", grant.bars[AHCI_BAR], Access::Mediated);
+    verdict.equal("no other function", pci().grant(1), Ok(None));
+    let registers = grant.function.bars[AHCI_BAR].ok_or(Error::NotYours)?.base;
+    let command = Target::Config { function: 0, offset: COMMAND };
+    let off = pci().read(command, Width::Word)?;
+    verdict.equal("bus mastering is off at the start", off & BUS_MASTER, 0);
+    pci().write(command, Width::Word, off | BUS_MASTER)?;
+    verdict.equal("bus mastering is on", pci().read(command, Width::Word)?, off | BUS_MASTER);
+    let line = config.lines.first().map_or(0, |line| line.line);
+    let interrupt = Interrupt::claim(line, HANDLER);
+    verdict.holds("the interrupt line", interrupt.is_ok());
+    Disk::start(registers, memory, interrupt.map_err(|_| Fault::NoInterrupt)?)
+}
+
+/// Everything that is not the driver's holds [`UNTOUCHED`] again.
+fn blank(memory: Window) -> Result<(), Fault> {
+    Ok(memory.fill(FREE, memory.len() - FREE, UNTOUCHED as u8)?)
+}
+
+/// Whether the bytes from `at` to the end hold what `blank` left there.
+fn untouched(memory: Window, at: u64) -> bool {
+    (at..memory.len()).step_by(8).all(|at| memory.read_u64(at) == Ok(UNTOUCHED))
+}
+
+/// What is asked of the disk within the domain arrives.
+fn inside(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64)) -> Result<(), Fault> {
+    identify(verdict, disk, (memory, bus))?;
+    blank(memory)?;
+    disk.command(Ata::Read(READ), bus + FREE)?;
+    let mut words = (0..SECTOR as u32 / 4).zip((FREE..).step_by(4));
+    verdict.holds("a sector", words.all(|(n, at)| memory.read_u32(at) == Ok(READ << 16 | n)));
+    verdict.holds("nothing behind the sector", untouched(memory, FREE + SECTOR));
+    // To the last byte of the domain.
+    disk.command(Ata::Read(READ), bus + memory.len() - SECTOR)?;
+    verdict.equal("a sector at the end", memory.read_u32(memory.len() - 4), Ok(READ << 16 | (SECTOR as u32 / 4 - 1)));
+    Ok(())
+}
+
+fn identify(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64)) -> Result<(), Fault> {
+    blank(memory)?;
+    disk.command(Ata::Identify, bus + FREE)?;
+    let mut model = [0; MODEL_LENGTH];
+    memory.read(FREE + MODEL, &mut model)?;
+    // Two characters a word, the first in its upper half.
+    model.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.swap(0, 1));
+    let model = core::str::from_utf8(&model).unwrap_or("?");
+    log::info!("disk `{}`, {} sectors", model.trim_end(), memory.read_u64(FREE + SECTORS)?);
+    flush();
+    verdict.holds("nothing behind the disk's answer", untouched(memory, FREE + SECTOR));
+    Ok(())
+}
+
+/// What is asked of the disk beyond the domain does not arrive: at memory that is somebody else's; right behind the
+/// domain, right before it, and across its end; at the last page below 4 GiB.
+fn beyond(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64), outside: u64) -> Result<(), Fault> {
+    let end = bus + memory.len();
+    for (command, to) in [
+        (Ata::Identify, outside),
+        (Ata::Read(READ), outside + SECTOR),
+        (Ata::Read(READ), end),
+        (Ata::Read(READ), bus - SECTOR),
+        (Ata::Read(READ), end - SECTOR / 2),
+        (Ata::Read(READ), 0xffff_f000),
+    ] {
+        blank(memory)?;
+        aim(verdict, disk, command, to)?;
+        let crosses = (bus..end).contains(&to);
+        verdict.holds("nothing arrives", crosses || untouched(memory, FREE));
+    }
+    // The other way: what the disk was given is not what is there.
+    aim(verdict, disk, Ata::Write(WRITTEN), outside)?;
+    blank(memory)?;
+    disk.command(Ata::Read(WRITTEN), bus + FREE)?;
+    let mut words = (FREE..FREE + SECTOR).step_by(8);
+    verdict.holds("nothing is read", words.all(|at| memory.read_u64(at).is_ok_and(|word| word != CANARY)));
+    Ok(())
+}
+
+/// Lets the kernel print its report between two lines of this process. That the command does not end is no mistake.
+fn aim(verdict: &mut Verdict, disk: &mut Disk, command: Ata, to: u64) -> Result<(), Fault> {
+    log::info!("aims at {to:#x}");
+    flush();
+    let ended = disk.command(command, to);
+    log::info!("aimed: {ended:?}");
+    flush();
+    verdict.holds("an end, or none", matches!(ended, Ok(()) | Err(Fault::NoInterrupt)));
+    if ended.is_ok() { Ok(()) } else { disk.start_port() }
+}
+
+/// Keeps watch over its memory for ever, which is where it is on the bus in RAM too.
+pub fn canary(config: &Component) -> ! {
+    let Some((memory, at)) = config.dma.map(|(window, at)| (rt::shared(window), at)) else {
+        panic!("no memory to watch");
+    };
+    let mut fine = (0..memory.len()).step_by(8).all(|at| memory.write_u64(at, CANARY).is_ok());
+    let timer = timer::Client(Endpoint::at(slot::TIMER));
+    let hz = timer.frequency().unwrap_or(1);
+    for round in 0u64.. {
+        fine &= (0..memory.len()).step_by(8).all(|at| memory.read_u64(at) == Ok(CANARY));
+        let word = if fine { "intact" } else { "damaged" };
+        log::info!("{CANARY:#x} in {:#x} bytes at {at:#x} {word}, round {round}", memory.len());
+        flush();
+        let deadline = tsc() + hz / 4;
+        while tsc() < deadline && timer.arm(deadline).is_ok() {
+            while rt::wait() & event::TIMER == 0 {}
+        }
+    }
+    panic!("the rounds are over")
+}
+
+/// Owns a function that may not use memory at all.
+pub fn confined(verdict: &mut Verdict) {
+    let command = Target::Config { function: 0, offset: COMMAND };
+    let off = pci().read(command, Width::Word);
+    verdict.holds("the function", off.is_ok());
+    for width in [Width::Byte, Width::Word, Width::Dword] {
+        let refused = pci().write(command, width, off.unwrap_or(0) | BUS_MASTER);
+        verdict.equal("bus mastering without a domain", refused, Err(Error::NoDma));
+    }
+    verdict.equal("bus mastering stays off", pci().read(command, Width::Word), off);
+    verdict.equal("bus mastering is off", off.map(|off| off & BUS_MASTER), Ok(0));
+}
