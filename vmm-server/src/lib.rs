@@ -15,6 +15,7 @@ pub mod linux;
 pub mod machine;
 pub mod paging;
 pub mod passthrough;
+pub mod plain;
 pub mod ram;
 pub mod run;
 pub mod string_io;
