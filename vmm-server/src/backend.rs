@@ -1,6 +1,9 @@
 //! What stands behind the device models: console bytes go to and from serial-server by rings, deadlines to timer-server.
 
-use devices::{Nanos, uart::Uart};
+use devices::{
+    Nanos,
+    uart::{FIFO, Uart},
+};
 use layout::{config::Vmm, slot};
 use mmio::{Consumer, Producer, Ring};
 use proto::timer;
@@ -33,9 +36,11 @@ impl Console {
         self.waiting = true;
     }
 
-    /// Whether there may be something to move.
-    pub fn is_due(&self, uart: &Uart) -> bool {
-        uart.tx_pending() > 0 || self.waiting && uart.rx_room() > 0
+    /// Whether there may be something to move. While there is `more` to come, what the guest prints is gathered: serial-server
+    /// would be woken for each byte. Whatever the guest does next, or the next signal, ends that.
+    pub fn is_due(&self, uart: &Uart, more: bool) -> bool {
+        let least = if more { FIFO } else { 1 };
+        uart.tx_pending() >= least || self.waiting && uart.rx_room() > 0
     }
 
     /// Moves what there is and fits, both ways.

@@ -119,6 +119,8 @@ pub struct Machine {
     timers_changed: bool,
     /// An access may have changed an interrupt request, a timer or the console.
     disturbed: bool,
+    /// The last access that did so was one to the UART.
+    at_uart: bool,
 }
 
 impl Machine {
@@ -137,6 +139,7 @@ impl Machine {
             reset: None,
             timers_changed: true,
             disturbed: true,
+            at_uart: false,
         }
     }
 
@@ -233,6 +236,7 @@ impl Machine {
             }
             Owner::Uart => {
                 self.uart.write(offset, width, value, TIMELESS);
+                self.at_uart = true;
                 self.uart_changed();
             }
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => {
@@ -275,6 +279,11 @@ impl Machine {
     /// accesses there is nothing to see to.
     pub fn take_disturbed(&mut self) -> bool {
         core::mem::take(&mut self.disturbed)
+    }
+
+    /// Whether that was an access to the UART, after which more of them are to be expected: a driver fills the FIFO.
+    pub fn take_at_uart(&mut self) -> bool {
+        core::mem::take(&mut self.at_uart)
     }
 
     /// Whether the moment of the next timer interrupt may have changed since the last call.
