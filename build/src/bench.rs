@@ -6,6 +6,7 @@
 
 pub mod chart;
 pub mod exits;
+pub mod linux;
 pub mod peers;
 pub mod row;
 pub mod table;
@@ -33,7 +34,8 @@ pub fn baseline() -> Result<Rows> {
 pub fn run(project: &Project, json: Option<&Path>) -> Result<()> {
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
     let context = Context::new(project.clone());
-    let rows = exits::measure(&context)?;
+    let mut rows = exits::measure(&context)?;
+    rows.0.extend(linux::measure(&context)?.0);
     print!("{}", table::text(&rows, &baseline()?));
     let drawing = project.target.join("bench.svg");
     project::write(&drawing, chart::svg(&rows).as_bytes())?;

@@ -65,6 +65,8 @@ mod field {
 
 /// Where a loader puts the part that runs in protected mode.
 const LOADED_AT: u32 = 0x10_0000;
+/// The line that this code leaves in the emulator's log when it enters the kernel.
+pub const ENTRY_MARK: &str = "entry";
 /// Bytes before the image in that part, for the code that moves it.
 const STUB: usize = 512;
 /// What the kernel takes behind its own end for page tables before it knows the memory map, and more.
@@ -121,7 +123,7 @@ fn loaded(elf: &[u8]) -> Option<(u32, u32, Vec<u8>)> {
     (header.e_entry(little) == base).then_some((base, end, image))
 }
 
-/// Code that moves the image behind it to its place and enters it with the registers as they came: ESI points to the boot
+/// Code that moves the image behind it to its place, marks the tick, and enters it with the registers as they came: ESI points to the boot
 /// parameters, EBX, EBP and EDI are zero.
 fn stub(base: u32, length: usize) -> [u8; STUB] {
     let mut code = vec![0xfa, 0xfc]; // cli; cld
@@ -134,6 +136,10 @@ fn stub(base: u32, length: usize) -> [u8; STUB] {
     code.extend(((length / 4) as u32).to_le_bytes());
     code.extend([0xf3, 0xa5]); // rep movsd
     code.extend([0x89, 0xd6]); // mov esi, edx
+    code.extend([0x66, 0xba, 0x02, 0x04]); // mov dx, 0x402
+    for byte in ENTRY_MARK.bytes().chain([b'\n']) {
+        code.extend([0xb0, byte, 0xee]); // mov al, byte; out dx, al
+    }
     code.extend([0x31, 0xdb, 0x31, 0xed, 0x31, 0xff]); // xor ebx, ebx; xor ebp, ebp; xor edi, edi
     code.push(0xb8); // mov eax, base
     code.extend(base.to_le_bytes());

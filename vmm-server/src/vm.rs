@@ -101,7 +101,7 @@ pub fn run(config: &Vmm) -> ! {
         resets: 0,
     };
     vm.start();
-    log::info!("{}: {} MiB of memory, entering the guest", config.name, config.ram >> 20);
+    log::info!("{}: {} MiB of memory, entering the guest at TSC {}", config.name, config.ram >> 20, rt::tsc());
     vm.serve()
 }
 
@@ -208,7 +208,8 @@ impl Vm<'_> {
             self.arm_for_lines();
         }
         let machine = &mut self.guest.machine;
-        if self.console.is_due(&machine.uart) {
+        let more = machine.take_at_uart();
+        if self.console.is_due(&machine.uart, more) {
             self.console.exchange(&mut machine.uart);
             machine.uart_changed();
         }

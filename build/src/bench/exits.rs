@@ -57,7 +57,7 @@ fn floor(context: &Context) -> Result<String> {
     let mut options = Options::new("bench-floor", &iso);
     options.memory_mib = 512;
     options.input = false;
-    finish(Machine::boot(&context.project, &options)?)
+    Ok(finish(Machine::boot(&context.project, &options)?)?.0)
 }
 
 /// A guest and a component. The component outranks the guest's VMM, so it is done when the guest begins.
@@ -81,13 +81,15 @@ fn guest(context: &Context) -> Result<String> {
                 priority = 150\n";
     project::write(&description, text.as_bytes())?;
     let description = description.to_string_lossy();
-    finish(context.boot_with(&description, Build::Release, |options| options.input = false)?)
+    Ok(finish(context.boot_with(&description, Build::Release, |options| options.input = false)?)?.0)
 }
 
 /// What a board prints until it switches itself off.
-fn finish(mut machine: Machine) -> Result<String> {
+pub(super) fn finish(mut machine: Machine) -> Result<(String, Machine)> {
     match machine.wait(LIMIT)? {
-        Some(Ending::PowerOff) => Ok(String::from_utf8_lossy(&machine.console.transcript()).replace('\r', "")),
+        Some(Ending::PowerOff) => {
+            Ok((String::from_utf8_lossy(&machine.console.transcript()).replace('\r', ""), machine))
+        }
         Some(other) => Err(machine.why(&other)),
         None => {
             let last = last_lines(&machine.console.transcript(), 12);

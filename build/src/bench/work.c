@@ -1,0 +1,155 @@
+/* What Linux's own work costs: a program without a C library, which is init's child in the initramfs. Each row is 2,000
+ * rounds (fewer where one is long) by RDTSC, printed as "= NAME MIN MEDIAN P99" in hexadecimal. */
+typedef unsigned int u32;
+
+enum { ROUNDS = 2000, FORKS = 200, SPINS = 20, CHARACTERS = 1024 };
+enum { EXIT = 1, FORK = 2, READ = 3, WRITE = 4, WAITPID = 7, PIPE = 42, IOCTL = 54, GETPPID = 64, YIELD = 158, MMAP2 = 192 };
+
+static u32 samples[ROUNDS];
+
+static int call(int number, int a, int b, int c) {
+	int result;
+	asm volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory");
+	return result;
+}
+
+static u32 tsc(void) {
+	u32 low;
+	asm volatile("rdtsc" : "=a"(low) : : "edx");
+	return low;
+}
+
+static void print(const char *text) {
+	u32 length = 0;
+	while (text[length]) length++;
+	call(WRITE, 1, (int)text, length);
+}
+
+static void print_hex(u32 value) {
+	char digits[10] = " 00000000";
+	for (int i = 8; i > 0; i--, value >>= 4) digits[i] = "0123456789abcdef"[value & 15];
+	print(digits);
+}
+
+static void row(const char *name, u32 count) {
+	for (u32 i = 1; i < count; i++) {
+		u32 sample = samples[i], j = i;
+		for (; j > 0 && samples[j - 1] > sample; j--) samples[j] = samples[j - 1];
+		samples[j] = sample;
+	}
+	print("= ");
+	print(name);
+	print_hex(samples[0]);
+	print_hex(samples[count / 2]);
+	print_hex(samples[count * 99 / 100]);
+	print("\n");
+}
+
+static void system_call(void) {
+	for (u32 i = 0; i < ROUNDS; i++) {
+		u32 start = tsc();
+		call(GETPPID, 0, 0, 0);
+		samples[i] = tsc() - start;
+	}
+	row("getppid", ROUNDS);
+}
+
+static void page_fault(void) {
+	int address = 0, length = ROUNDS * 4096;
+	/* Six arguments: the last in EBP. Private, anonymous memory for reading and writing. */
+	asm volatile("push %%ebp; xor %%ebp, %%ebp; int $0x80; pop %%ebp"
+		: "=a"(address) : "a"(MMAP2), "b"(0), "c"(length), "d"(3), "S"(0x22), "D"(-1) : "memory");
+	for (u32 i = 0; i < ROUNDS; i++) {
+		volatile char *page = (char *)address + 4096 * i;
+		u32 start = tsc();
+		*page = 1;
+		samples[i] = tsc() - start;
+	}
+	row("page_fault", ROUNDS);
+}
+
+static void fork_exit(void) {
+	for (u32 i = 0; i < FORKS; i++) {
+		u32 start = tsc();
+		int child = call(FORK, 0, 0, 0);
+		if (!child) call(EXIT, 0, 0, 0);
+		call(WAITPID, child, 0, 0);
+		samples[i] = tsc() - start;
+	}
+	row("fork_exit", FORKS);
+}
+
+/* A byte to another process and back. */
+static void pipe_ping_pong(void) {
+	int there[2], back[2];
+	char byte = 0;
+	call(PIPE, (int)there, 0, 0);
+	call(PIPE, (int)back, 0, 0);
+	int child = call(FORK, 0, 0, 0);
+	if (!child) {
+		for (u32 i = 0; i < ROUNDS; i++) {
+			call(READ, there[0], (int)&byte, 1);
+			call(WRITE, back[1], (int)&byte, 1);
+		}
+		call(EXIT, 0, 0, 0);
+	}
+	for (u32 i = 0; i < ROUNDS; i++) {
+		u32 start = tsc();
+		call(WRITE, there[1], (int)&byte, 1);
+		call(READ, back[0], (int)&byte, 1);
+		samples[i] = tsc() - start;
+	}
+	call(WAITPID, child, 0, 0);
+	row("pipe_ping_pong", ROUNDS);
+}
+
+/* Two processes that yield to each other: there and back is two switches. */
+static void context_switch(void) {
+	int child = call(FORK, 0, 0, 0);
+	if (!child)
+		for (u32 i = 0; i < 2 * ROUNDS; i++) call(YIELD, 0, 0, 0);
+	if (!child) call(EXIT, 0, 0, 0);
+	for (u32 i = 0; i < ROUNDS; i++) {
+		u32 start = tsc();
+		call(YIELD, 0, 0, 0);
+		samples[i] = (tsc() - start) / 2;
+	}
+	call(WAITPID, child, 0, 0);
+	row("context_switch", ROUNDS);
+}
+
+/* Ten million instructions. */
+static void spin(void) {
+	for (u32 i = 0; i < SPINS; i++) {
+		u32 count = 5000000, start = tsc();
+		asm volatile("1: dec %0; jnz 1b" : "+r"(count));
+		samples[i] = tsc() - start;
+	}
+	row("spin", SPINS);
+}
+
+/* A character on the console, as the driver sends it: from the write until all are out. */
+static void print_character(void) {
+	char text[CHARACTERS];
+	for (u32 i = 0; i < CHARACTERS; i++) text[i] = i % 64 == 63 ? '\n' : '.';
+	for (u32 i = 0; i < 4; i++) {
+		u32 start = tsc();
+		call(WRITE, 1, (int)text, CHARACTERS);
+		call(IOCTL, 1, 0x5409, 1);
+		samples[i] = (tsc() - start) / CHARACTERS;
+	}
+	row("print_character", 4);
+}
+
+void _start(void) {
+	call(IOCTL, 1, 0x5409, 1);
+	system_call();
+	page_fault();
+	fork_exit();
+	pipe_ping_pong();
+	context_switch();
+	spin();
+	print_character();
+	call(IOCTL, 1, 0x5409, 1);
+	call(EXIT, 0, 0, 0);
+}
