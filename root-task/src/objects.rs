@@ -7,7 +7,7 @@ use core::ops::Range;
 use capdl_spec::spec::{CapEntry, Fill, Id, Kind, Level, PageSize, Rights, Spec};
 use root_task::memory::{Pool, Step, Untyped, What};
 use sel4::{
-    AbsoluteCPtr, BootInfoPtr, CNodeCapData, CPtr, CPtrWithDepth, CapRights, ObjectBlueprint,
+    AbsoluteCPtr, BootInfoPtr, CNodeCapData, CPtr, CPtrWithDepth, CapRights, Error, ObjectBlueprint,
     cap::{self, Cap},
     init_thread::slot,
 };
@@ -19,6 +19,8 @@ use crate::{Context, Failure, Why};
 const FAN_OUT: u64 = 256;
 /// Levels of tables that an IOMMU has at most (VT-d specification, section 3.6).
 pub const MOST_IO_LEVELS: usize = 6;
+/// Most domains that the kernel keeps for itself (its `MAX_RMRR_ENTRIES`).
+const MOST_KEPT_DOMAINS: u16 = 32;
 
 /// Where root-task's capabilities to the objects are.
 pub struct Objects {
@@ -32,6 +34,8 @@ pub struct Objects {
     /// The bundle's own pages.
     bundle: Range<usize>,
     iommu: bool,
+    /// As far as is known, the kernel keeps that many of the lowest domains.
+    kept_domains: u16,
 }
 
 impl Objects {
@@ -52,6 +56,7 @@ impl Objects {
             pool: Pool::new(untyped),
             bundle: bundle::bundle_frames(bootinfo),
             iommu: (1..=MOST_IO_LEVELS).contains(&bootinfo.num_io_pt_levels()),
+            kept_domains: 0,
         };
         debug_assert_eq!(objects.bundle.len() << PageSize::Small.bits(), bundle.len());
         let mut slots = vec![0..0; spec.objects.len()];
@@ -82,8 +87,7 @@ impl Objects {
                     return Err(Why::BadSpec(mistake));
                 }
                 let slots = self.take_slots(1)?;
-                let space = own(slots.start);
-                sel4::vspace::io_space_issue(domain, (bus, device, function), &space).map_err(Why::Kernel)?;
+                self.issue_io_space(domain, (bus, device, function), &own(slots.start)).map_err(Why::Kernel)?;
                 Ok(slots)
             }
             Kind::Frames { pages, fill: Fill::Bundle { offset }, .. } => {
@@ -100,6 +104,22 @@ impl Objects {
                 self.make(&blueprint, count)
             }
         }
+    }
+
+    /// Puts the capability to a function's I/O address space, with nothing mapped in it, into `slot`.
+    ///
+    /// Where the firmware reserves memory for a function (RMRR: VT-d specification, section 8.4), the kernel has mapped that,
+    /// in a domain of its own. How many domains that took it does not say. Whose last capability is deleted, that space is
+    /// taken down with all that is mapped; the next one is empty.
+    fn issue_io_space(&mut self, domain: u16, function: (u8, u8, u8), slot: &AbsoluteCPtr) -> sel4::Result<()> {
+        while let Err(error) = sel4::vspace::io_space_issue(domain + self.kept_domains, function, slot) {
+            if error != Error::IllegalOperation || self.kept_domains == MOST_KEPT_DOMAINS {
+                return Err(error);
+            }
+            self.kept_domains += 1;
+        }
+        slot.delete()?;
+        sel4::vspace::io_space_issue(domain + self.kept_domains, function, slot)
     }
 
     /// Bytes of RAM that nothing was made of.
