@@ -112,6 +112,7 @@ impl<M: Machine> Server<M> {
         let Some(function) = all.iter().find(|found| found.address == check::address(wanted)) else { return };
         let arrivals = arrivals(function, all, self.config.intx);
         let mut lines = Vec::new();
+        // A description that names no interrupt has as many lines as any function needs: the rest stay unused.
         for (&line, arrival) in wanted.lines.iter().zip(&arrivals) {
             match arrival.route.map(|route| self.machine.route(line, route)) {
                 // Whoever wrote the description knows better.
@@ -120,9 +121,6 @@ impl<M: Machine> Server<M> {
                 None => log::warn!("`{}`: only the description can say where line {line} arrives", wanted.name),
             }
             let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.isa.is_none() });
-        }
-        if wanted.lines.len() > arrivals.len() {
-            log::error!("`{}` has {} interrupt lines, not {}", wanted.name, arrivals.len(), wanted.lines.len());
         }
         let isa = arrivals.iter().find_map(|arrival| arrival.isa).unwrap_or(NO_LINE);
         let may_master = wanted.dma != Dma::No;
@@ -246,7 +244,7 @@ fn announce(wanted: &PciFunction, function: &Function) {
     let (vendor, device) = (function.vendor, function.device);
     log::info!("`{}`: {} {vendor:04x}:{device:04x}, {how}", wanted.name, function.address);
     if wanted.dma == Dma::Trusted {
-        log::warn!("`{}` may reach all of memory: the description trusts it, and no IOMMU watches", wanted.name);
+        log::warn!("`{}` may reach all of memory where no IOMMU is on: the description trusts it", wanted.name);
     }
 }
 
