@@ -1,8 +1,8 @@
 //! The build tool behind `cargo xtask`, from an empty machine to a guest's prompt.
 //!
 //! It sets the host up (`packages`, `setup`, `doctor`), makes what a system consists of (`kernel`, `guest`, `image`,
-//! `iso`), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`) and proves that it works (`test`, `tests`). Everything it makes
-//! lies in cargo's target directory; nothing is written elsewhere but Debian packages, through apt.
+//! `iso`), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`) and proves that it works (`test`, `tests`).
+//! Everything it makes lies in cargo's target directory; nothing is written elsewhere but Debian packages, through apt.
 #![forbid(unsafe_code)]
 
 pub mod bench;

@@ -34,6 +34,8 @@ pub struct Options {
     pub disk_model: String,
     /// Further devices, in words of QEMU's `-device`.
     pub devices: Vec<String>,
+    /// Further ACPI tables, in words of QEMU's `-acpitable`.
+    pub acpi_tables: Vec<String>,
 }
 
 /// A running emulator. Dropped, it is killed; so it is when the thread that started it ends.
@@ -133,6 +135,9 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
     add("-device", format!("ide-hd,bus=ide.0,drive=disk,model={}", options.disk_model));
     for device in &options.devices {
         add("-device", device.clone());
+    }
+    for table in &options.acpi_tables {
+        add("-acpitable", table.clone());
     }
     Ok(all)
 }
