@@ -30,12 +30,14 @@ pub fn baseline() -> Result<Rows> {
     Rows::from_json(BASELINE)
 }
 
-/// Measures everything, prints the table, draws the chart and writes the rows to `json`.
-pub fn run(project: &Project, json: Option<&Path>) -> Result<()> {
+/// Measures everything, or the rows of single exits alone, prints the table, draws the chart and writes the rows to `json`.
+pub fn run(project: &Project, json: Option<&Path>, exits_alone: bool) -> Result<()> {
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
     let context = Context::new(project.clone());
     let mut rows = exits::measure(&context)?;
-    rows.0.extend(linux::measure(&context)?.0);
+    if !exits_alone {
+        rows.0.extend(linux::measure(&context)?.0);
+    }
     print!("{}", table::text(&rows, &baseline()?));
     let drawing = project.target.join("bench.svg");
     project::write(&drawing, chart::svg(&rows).as_bytes())?;

@@ -54,6 +54,9 @@ enum Command {
         /// Write the rows to FILE too
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Only the rows of single exits: half a minute instead of three
+        #[arg(long)]
+        exits: bool,
     },
     /// Build a system: kernel, root-task image, bootable ISO and a `simulate` script in target/images/SYSTEM
     Image {
@@ -136,7 +139,7 @@ fn obey(command: Command) -> Result<ExitCode> {
             let filter = filter.unwrap_or_default();
             return if list { Ok(test::list(&filter)) } else { test::run(&project, &filter) };
         }
-        Command::Bench { json } => bench::run(&project, json.as_deref())?,
+        Command::Bench { json, exits } => bench::run(&project, json.as_deref(), exits)?,
         Command::Image { system, debug_kernel } => {
             let image = image::build(&project, &system, kernel_for(debug_kernel))?;
             println!("{}", image.iso.display());

@@ -10,7 +10,6 @@ use crate::{
     control,
     insn::{Instruction, MAX_LENGTH, Machine, Mode, Progress, Registers, Segment},
     linear::Linear,
-    plain,
     run::{Cause, Guest, Next},
 };
 
@@ -18,9 +17,6 @@ const IDT_VECTORING_VALID: u64 = 1 << 31;
 
 /// Answers one violation.
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Next {
-    if let Some(next) = plain::answer(guest, violation) {
-        return next;
-    }
     if guest.cpu.vmcs.read(VmcsField::IdtVectoringInfo) & IDT_VECTORING_VALID != 0 {
         return Next::Reset(Cause::Unsupported("an interrupt delivered through memory that is not there"));
     }

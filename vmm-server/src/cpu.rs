@@ -81,8 +81,13 @@ impl<V: Vmcs> Cpu<V> {
     }
 
     /// Whether the next entry has to write the general registers first.
+    #[inline]
     pub fn take_registers_changed(&mut self) -> bool {
-        core::mem::take(&mut self.registers_changed)
+        let changed = self.registers_changed;
+        if changed {
+            self.registers_changed = false;
+        }
+        changed
     }
 
     /// The value of a register, RSP included.
@@ -123,7 +128,7 @@ impl<V: Vmcs> Cpu<V> {
     /// Steps past the instruction that exited, and out of the shadow of an STI or MOV SS before it. A guest that is being
     /// single-stepped gets its trap, as after any other instruction.
     pub fn skip(&mut self) {
-        self.exit.rip = (self.exit.rip + u64::from(self.exit.instruction_len)) & 0xffff_ffff;
+        self.exit.rip = self.exit.rip.wrapping_add(self.exit.instruction_len.into()) & 0xffff_ffff;
         self.leave_shadow();
         if self.exit.rflags & RFLAGS_TF != 0 {
             self.vmcs.write(VmcsField::GuestPendingDebug, PENDING_STEP);

@@ -47,7 +47,10 @@ enum Owner {
     Rtc,
     Uart,
     Pci,
-    Board(Port),
+    KeyboardData,
+    KeyboardCommand,
+    Delay,
+    ControlA,
 }
 
 /// The reset control register: inside mechanism 1's address port, so only accesses of one byte are meant for it.
@@ -57,12 +60,12 @@ const RESET_CONTROL: u16 = 0xcf9;
 const PORTS: [(u16, u16, Owner); 12] = [
     (0x020, 0x021, Owner::PicPrimary),
     (0x040, 0x043, Owner::Pit),
-    (0x060, 0x060, Owner::Board(Port::KeyboardData)),
+    (0x060, 0x060, Owner::KeyboardData),
     (0x061, 0x061, Owner::Port61),
-    (0x064, 0x064, Owner::Board(Port::KeyboardCommand)),
+    (0x064, 0x064, Owner::KeyboardCommand),
     (0x070, 0x071, Owner::Rtc),
-    (0x080, 0x080, Owner::Board(Port::Delay)),
-    (0x092, 0x092, Owner::Board(Port::ControlA)),
+    (0x080, 0x080, Owner::Delay),
+    (0x092, 0x092, Owner::ControlA),
     (0x0a0, 0x0a1, Owner::PicSecondary),
     (0x3f8, 0x3ff, Owner::Uart),
     (0x4d0, 0x4d1, Owner::Elcr),
@@ -163,7 +166,7 @@ impl Machine {
     }
 
     /// What an IN of `width` from `port` reads.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, port: u16, width: Width, now: impl Into<Nanos>) -> u32 {
         let (owner, first) = owner(port);
         let offset = port.wrapping_sub(first);
@@ -195,17 +198,15 @@ impl Machine {
                 Some(at) => self.passthrough.read_config(at.number, at.register, width),
                 None => self.pci.read(offset, width, TIMELESS),
             },
-            Owner::Board(register) => {
-                let value = self.board.read(register, width);
-                self.disturbed = true;
-                self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
-                value
-            }
+            Owner::KeyboardData => self.read_board(Port::KeyboardData, width),
+            Owner::KeyboardCommand => self.read_board(Port::KeyboardCommand, width),
+            Owner::Delay => self.read_board(Port::Delay, width),
+            Owner::ControlA => self.read_board(Port::ControlA, width),
         }
     }
 
     /// Takes what an OUT of `width` to `port` writes.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, port: u16, width: Width, value: u32, now: impl Into<Nanos>) {
         let (owner, first) = owner(port);
         let offset = port.wrapping_sub(first);
@@ -246,12 +247,24 @@ impl Machine {
                 Some(at) => self.passthrough.write_config(at.number, at.register, width, value),
                 None => self.pci.write(offset, width, value, TIMELESS),
             },
-            Owner::Board(register) => {
-                self.reset = self.board.write(register, width, value).or(self.reset);
-                self.disturbed = true;
-                self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
-            }
+            Owner::KeyboardData => self.write_board(Port::KeyboardData, width, value),
+            Owner::KeyboardCommand => self.write_board(Port::KeyboardCommand, width, value),
+            Owner::Delay => self.write_board(Port::Delay, width, value),
+            Owner::ControlA => self.write_board(Port::ControlA, width, value),
         }
+    }
+
+    fn read_board(&mut self, register: Port, width: Width) -> u32 {
+        let value = self.board.read(register, width);
+        self.disturbed = true;
+        self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
+        value
+    }
+
+    fn write_board(&mut self, register: Port, width: Width, value: u32) {
+        self.reset = self.board.write(register, width, value).or(self.reset);
+        self.disturbed = true;
+        self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
     }
 
     /// Bytes for the guest's serial line have come or gone: its interrupt may have changed.

@@ -17,7 +17,7 @@ use vtx::{
 use crate::{
     paging::{EntrySize, Intent, Root, translate},
     ram::Ram,
-    run::{Guest, Next},
+    run::Guest,
 };
 
 const PAGE: u32 = 4096;
@@ -38,8 +38,14 @@ struct Move {
     displacement: u32,
 }
 
-/// Answers a violation, if it is that simple.
-pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Option<Next> {
+/// Answers a violation, if it is that simple: the instruction is done, and is to be skipped. Otherwise nothing has happened.
+#[inline(never)]
+pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> bool {
+    execute(guest, violation).is_some()
+}
+
+#[inline(always)]
+fn execute<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Option<()> {
     if violation.target != EptTarget::Operand || violation.exec || violation.read == violation.write {
         return None;
     }
@@ -70,7 +76,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Option<
         devices.write_memory(violation.gpa, instruction.width, old & instruction.width.mask());
     }
     guest.cpu.exit.instruction_len = instruction.length.into();
-    Some(Next::Skip)
+    Some(())
 }
 
 /// The processor has checked the rights.

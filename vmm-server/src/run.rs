@@ -12,7 +12,7 @@ use vtx::{
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::{access, control, cpu::Cpu, cpuid::Leaves, machine::Machine, ram::Ram, string_io, time::Present};
+use crate::{access, control, cpu::Cpu, cpuid::Leaves, machine::Machine, plain, ram::Ram, string_io, time::Present};
 
 /// What happens after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,14 +75,22 @@ pub struct Guest<V> {
 }
 
 impl<V: Vmcs> Guest<V> {
-    /// Answers one exit.
-    #[inline]
+    /// Answers one exit. Those that a busy guest takes are answered here; inlined, they know that they skip.
+    #[inline(always)]
     pub fn answer(&mut self, exit: Exit, now: Present) -> Next {
         match exit {
-            Exit::Io(io) if io.string() => string_io::answer(self, io, now.into()),
-            Exit::Io(io) => self.io(io, now),
+            Exit::Io(io) if !io.string() => self.io(io, now),
             Exit::Cpuid => self.cpuid(),
             Exit::Rdmsr => self.rdmsr(now),
+            Exit::EptViolation(violation) if plain::answer(self, violation) => Next::Skip,
+            other => self.answer_rare(other, now),
+        }
+    }
+
+    #[inline(never)]
+    fn answer_rare(&mut self, exit: Exit, now: Present) -> Next {
+        match exit {
+            Exit::Io(io) => string_io::answer(self, io, now.into()),
             Exit::Wrmsr => self.wrmsr(),
             Exit::CrAccess(cr_access) => control::answer(self, cr_access),
             Exit::DrAccess(dr) => self.debug_register(dr),
@@ -105,7 +113,7 @@ impl<V: Vmcs> Guest<V> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn io(&mut self, io: Io, now: Present) -> Next {
         let width = io.width();
         match io.direction() {
@@ -124,6 +132,7 @@ impl<V: Vmcs> Guest<V> {
         Next::Skip
     }
 
+    #[inline(always)]
     fn cpuid(&mut self) -> Next {
         let Gprs { rax, rcx, .. } = self.cpu.exit.gprs;
         let (leaf, subleaf) = (rax as u32, rcx as u32);

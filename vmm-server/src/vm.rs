@@ -129,13 +129,13 @@ impl Vm<'_> {
         loop {
             if !settled {
                 self.settle();
+                if self.halted {
+                    let bits = rt::wait();
+                    self.on_signal(bits);
+                    continue;
+                }
             }
             settled = false;
-            if self.halted {
-                let bits = rt::wait();
-                self.on_signal(bits);
-                continue;
-            }
             let cpu = &mut self.guest.cpu;
             if cpu.take_registers_changed() {
                 self.vcpu.set_registers(&cpu.exit.gprs);

@@ -227,11 +227,13 @@ impl Io {
 
     /// Bytes per access.
     pub const fn width(self) -> Width {
-        match self.0.field(0, 3) {
-            0 => Width::Byte,
-            1 => Width::Word,
-            _ => Width::Dword, // 3; the SDM reserves the rest
-        }
+        /// By the size of the access less one, of which the SDM reserves 2 and all above 3.
+        const WIDTHS: [Width; 8] = {
+            let mut widths = [Width::Dword; 8];
+            (widths[0], widths[1]) = (Width::Byte, Width::Word);
+            widths
+        };
+        WIDTHS[self.0.field(0, 3) as usize]
     }
 
     /// IN or OUT.
