@@ -4,6 +4,7 @@ mod bench;
 mod boots;
 mod checks;
 mod components;
+mod gate;
 mod guest;
 mod guests;
 mod host;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Test> {
         components::all(),
         kernel::all(),
         iommu::all(),
+        gate::all(),
         guests::all(),
         bench::all(),
         boots::all(),

@@ -40,6 +40,7 @@ pub fn fault(kind: &str) {
         "ud2" => with_registers!("ud2"),
         "divide" => with_registers!("xor edx, edx", "xor ecx, ecx", "div ecx"),
         "port" => with_registers!("mov dx, 0x3f8", "in al, dx"),
+        "configuration" => with_registers!("mov dx, 0xcf8", "mov eax, 0x80001010", "out dx, eax"),
         "hlt" => with_registers!("hlt"),
         "system-call" => with_registers!("mov rdx, 77", "syscall"),
         "stack" => {

@@ -11,8 +11,10 @@ mod cspace;
 mod dma;
 mod fault;
 mod files;
+mod gate;
 mod irq;
 mod malformed;
+mod messages;
 mod pci;
 mod serial;
 mod timer;
@@ -34,6 +36,7 @@ fn main(config: Component) -> ! {
         (Some("cspace"), None) => cspace::list(),
         (Some("phoenix"), None) => fault::phoenix(&config),
         (Some("fault"), Some(kind)) => fault::fault(kind),
+        (Some("gate"), Some(part)) => gate::play(part, &config),
         (Some("disk"), Some(outside)) => disk(&config, outside),
         (Some("canary"), None) => dma::canary(&config),
         (Some("card"), None) => card(),
@@ -81,9 +84,11 @@ fn disk(config: &Component, outside: &str) {
     verdict.close();
 }
 
-/// Owns a network card that may not use memory.
+/// Owns a network card that may not use memory, neither for frames nor for interrupts.
 fn card() {
     let mut verdict = Verdict::default();
     dma::confined(&mut verdict);
+    let hidden = messages::hidden(&mut verdict, 1);
+    verdict.equal("capabilities of message signalled interrupts", hidden, 2);
     verdict.close();
 }

@@ -1,0 +1,135 @@
+//! Who reaches for what is another's: guests by instructions, a component in a VMM's place by calls
+//! (tests/systems/gate.toml). All of it is refused and in the log, and the owners' devices go on working.
+
+use std::iter::repeat;
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, ensure, miette};
+
+use super::components::{lines, verdict};
+use crate::bochs::{Machine, last_lines};
+use crate::guest::tiny;
+use crate::kernel::Build;
+use crate::test::{Context, Group, Outcome, Test};
+
+/// The tests of this file.
+pub fn all() -> Vec<Test> {
+    vec![Test { group: Group::Components, name: "what-is-anothers-is-refused", run: gate }]
+}
+
+/// How long a part of a test may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Why pci-server refuses what the intruder asks for first, one of each kind.
+const REFUSED: [&str; 16] = [
+    "the listing refused: NotAllowed",
+    "reading configuration 0x0 of function 2 refused: NotYours",
+    "reading port 0xc040 refused: NotYours",
+    "writing port 0xc080 refused: NotYours",
+    "the capability to port 0xc040 refused: NotYours",
+    "the capability to port 0x1f0 refused: NotYours",
+    "reading port 0xcf8 refused: NotYours",
+    "the capability to port 0xcf8 refused: NotYours",
+    "reading memory 0xc0020000 refused: NotYours",
+    "writing memory 0xc0000000 refused: NotYours",
+    "page 0 of register 0 of function 0 refused: NotYours",
+    "writing configuration 0x10 of function 0 refused: ReadOnly",
+    "writing configuration 0x10 of function 0 refused: ReadOnly",
+    "writing configuration 0x4 of function 0 refused: NoDma",
+    "reading port 0xc15f refused: Straddles",
+    "reading memory 0xc005ffff refused: Straddles",
+];
+
+/// What irq-server says of the intruder, client 5: the first eight refusals, and every count that is a power of two.
+const LINES: [&str; 9] = [
+    "claim line 12 (`?`): NoSuchLine; refusal 1",
+    "finish line 12 (`?`): NoSuchLine; refusal 2",
+    "route line 12 (`?`): NotOwner; refusal 3",
+    "claim line 7 (`00:04.0/2`): NotOwner; refusal 4",
+    "finish line 7 (`00:04.0/2`): NotOwner; refusal 5",
+    "route line 7 (`00:04.0/2`): NotOwner; refusal 6",
+    "claim line 6 (`00:04.0`): NotOwner; refusal 7",
+    "finish line 6 (`00:04.0`): NotOwner; refusal 8",
+    "claim line 3 (`00:03.0/2`): NotOwner; refusal 16",
+];
+
+/// Boots a description of tests/systems with its tiny guests beside it.
+fn boot(context: &Context, name: &str, guests: &[&str]) -> Result<Machine> {
+    let dir = context.project.guest().join("tiny").join(name);
+    for guest in guests {
+        tiny::compile(&context.project, guest, &dir)?;
+    }
+    let file = format!("{name}.toml");
+    let copy = dir.join(&file);
+    std::fs::copy(context.project.root.join("tests/systems").join(&file), &copy).into_diagnostic()?;
+    context.boot_with(&copy.to_string_lossy(), Build::Release, |options| options.input = false)
+}
+
+fn until(machine: &mut Machine, text: &str) -> Result<()> {
+    machine.console.rewind();
+    machine.console.expect(text, LIMIT).map(drop).map_err(|failure| {
+        miette!("no `{text}`: {failure}. The console's last lines:\n{}", last_lines(&machine.console.transcript(), 30))
+    })
+}
+
+fn printed(machine: &Machine) -> String {
+    String::from_utf8_lossy(&machine.console.transcript()).replace('\r', "")
+}
+
+fn gate(context: &Context) -> Result<Outcome> {
+    let mut machine = boot(context, "gate", &["gate"])?;
+    for text in ["guest has powered off", "`intruder` has stopped", "owner: verdict: ", "`owner` has stopped"] {
+        until(&mut machine, text)?;
+    }
+    let text = printed(&machine);
+    ensure!(text.contains("guest: right\n"), "the guest is not content:\n{text}");
+    let checks = verdict(&text, "intruder")? + verdict(&text, "owner")?;
+    in_order(
+        &text,
+        &["owner: at work", "intruder: begins", "intruder: verdict", "intruder stays stopped", "owner: verdict"],
+    )?;
+    refused(&text)?;
+    let told = said(&text, "irq-server", "warning: client 5 may not ");
+    let right = told.len() == LINES.len() && told.iter().zip(LINES).all(|(line, expected)| line.ends_with(expected));
+    ensure!(right, "irq-server says\n{told:#?}, not\n{LINES:#?}");
+    let root_task = "intruder: Ports { first: c040, last: c05f, slot: 3 } is refused: Outside";
+    ensure!(said(&text, "root-task", root_task).len() == 1, "root-task did not say `{root_task}`:\n{text}");
+    let fault = "intruder faulted: processor exception 13, error code 0x0, at ";
+    ensure!(said(&text, "root-task", fault).len() == 1, "an access to 0xcf8 is no fault:\n{text}");
+    Ok(Outcome::Passed(format!("{checks} checks of components")))
+}
+
+/// What pci-server says of guest and intruder: the first sixteen refusals, then every count that is a power of two.
+fn refused(text: &str) -> Result<()> {
+    let intruder = said(text, "pci-server", "warning: `intruder`: ");
+    let counts = (1..=16).chain([32, 64, 128, 256, 512, 1024]);
+    ensure!(intruder.len() == 22, "{} lines of the intruder's refusals, not 22:\n{intruder:#?}", intruder.len());
+    for (line, (what, count)) in intruder.iter().zip(REFUSED.iter().map(Some).chain(repeat(None)).zip(counts)) {
+        let count_is_right = line.ends_with(&format!(" ({count} so far)"));
+        ensure!(count_is_right && what.is_none_or(|what| line.contains(what)), "`{line}` is not {what:?}, {count}");
+    }
+    let guest = said(text, "pci-server", "warning: `vmm-guest`: writing configuration ");
+    let count = |why: &str| guest.iter().filter(|line| line.contains(why)).count();
+    // 0x10 three times, 0x14 once, and 0x4 twice, three times over; of the eighteen, the first sixteen have a line.
+    let counts = (
+        count("0x10 of function 0 refused: ReadOnly"),
+        count("0x14 of function 0 refused: ReadOnly"),
+        count("0x4 of function 0 refused: NoDma"),
+    );
+    ensure!(counts == (9, 3, 4), "lines of the guest's refusals: {counts:?}\n{guest:#?}");
+    Ok(())
+}
+
+/// The lines of a process that begin with a text.
+fn said<'a>(text: &'a str, process: &str, what: &str) -> Vec<&'a str> {
+    lines(text, process).filter(|line| line.starts_with(what)).collect()
+}
+
+fn in_order(text: &str, parts: &[&str]) -> Result<()> {
+    let mut rest = text;
+    for part in parts {
+        let at = rest.find(part).ok_or_else(|| miette!("`{part}` is missing, or too early:\n{text}"))?;
+        rest = &rest[at..];
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! The intruder: owner of two cards, and a client of pci-server and irq-server like any vmm-server. It asks for all that
+//! belongs to others, and for what nobody may do; then it shares an interrupt line as badly as it can; and at last
+//! it executes an instruction that nobody gave it the ports for.
+//!
+//! The first sixteen refusals are a line each in pci-server's log, which build/src/tests/gate.rs has again.
+
+use layout::config::Route;
+use layout::slot;
+use proto::irq;
+use proto::pci::{Client, Error, TakeFrame, Target, Width};
+use proto::supervisor::Request;
+use proto::timer;
+use proto::wire::{Call, Message, Transport};
+use rt::{Endpoint, Interrupt, IoPorts, tsc};
+
+use super::ne2000::Ne2000;
+use super::{
+    GUESTS_MEMORY, GUESTS_PORTS, HZ, INTRUDERS_CARD, INTRUDERS_MEMORY, INTRUDERS_PORTS, OWNERS_CARD, OWNERS_MEMORY,
+    OWNERS_PORTS, grant, pci,
+};
+use crate::fault;
+use crate::verdict::{Verdict, flush};
+
+/// Slots of the scratch CNode: what it has a right to, and what it has not.
+const PORTS: u16 = 1;
+const HANDLER: u16 = 2;
+const LOOT: u16 = 3;
+/// Lines of the system: two of the servers', and two for each of the five cards. Its own ones.
+const LINES: u8 = 12;
+const OWN_LINES: u32 = 0b1111 << 8;
+/// How often it is refused something in all: a power of two, for which there is a line in the log.
+const REFUSALS: u32 = 1024;
+/// How long its card interrupts without being served.
+const NEGLECT: u64 = 3 * HZ;
+
+/// Something that pci-server is to refuse.
+#[derive(Clone, Copy, Debug)]
+enum Attempt {
+    List,
+    Read(Target, Width),
+    Write(Target, Width, u32),
+    Ports(u16),
+    Frame(TakeFrame),
+}
+use Attempt::{Frame, List, Ports, Read, Write};
+
+const fn config(function: u8, offset: u8) -> Target {
+    Target::Config { function, offset }
+}
+
+/// Its own functions: 0 is mediated, 1 is the NE2000. The first page of the first's memory.
+const OWN_FRAME: TakeFrame = TakeFrame { function: 0, bar: 0, page: 0 };
+const BAR: u8 = 0x10;
+const COMMAND: u8 = 0x04;
+const DECODE_AND_MASTER: u32 = 0b111;
+
+/// All attempts, and why they fail.
+const ATTEMPTS: [(Attempt, Error); 40] = [
+    // One of each kind.
+    (List, Error::NotAllowed),
+    (Read(config(2, 0), Width::Dword), Error::NotYours),
+    (Read(Target::Port(OWNERS_CARD), Width::Byte), Error::NotYours),
+    (Write(Target::Port(GUESTS_PORTS), Width::Dword, 0), Error::NotYours),
+    (Ports(OWNERS_CARD), Error::NotYours),
+    (Ports(0x1f0), Error::NotYours),
+    (Read(Target::Port(0xcf8), Width::Dword), Error::NotYours),
+    (Ports(0xcf8), Error::NotYours),
+    (Read(Target::Memory(OWNERS_MEMORY), Width::Dword), Error::NotYours),
+    (Write(Target::Memory(GUESTS_MEMORY), Width::Dword, 0), Error::NotYours),
+    (Frame(OWN_FRAME), Error::NotYours),
+    (Write(config(0, BAR), Width::Dword, 0x10_0000), Error::ReadOnly),
+    (Write(config(0, BAR), Width::Dword, OWNERS_MEMORY as u32), Error::ReadOnly),
+    (Write(config(0, COMMAND), Width::Word, DECODE_AND_MASTER), Error::NoDma),
+    (Read(Target::Port(INTRUDERS_CARD + 31), Width::Word), Error::Straddles),
+    (Read(Target::Memory(INTRUDERS_MEMORY + 0x1_ffff), Width::Word), Error::Straddles),
+    // More of them.
+    (Write(config(2, COMMAND), Width::Word, DECODE_AND_MASTER), Error::NotYours),
+    (Write(config(0xff, BAR), Width::Dword, 0), Error::NotYours),
+    (Write(Target::Port(OWNERS_CARD + 31), Width::Byte, 0), Error::NotYours),
+    (Read(Target::Port(OWNERS_PORTS + 63), Width::Byte), Error::NotYours),
+    (Write(Target::Port(0x1f7), Width::Byte, 0xe7), Error::NotYours),
+    (Write(Target::Port(0xcf8), Width::Dword, 0x8000_1010), Error::NotYours),
+    (Write(Target::Port(0x8900), Width::Byte, 0x53), Error::NotYours),
+    (Read(Target::Port(0x3f8), Width::Byte), Error::NotYours),
+    (Ports(GUESTS_PORTS), Error::NotYours),
+    (Ports(0x8900), Error::NotYours),
+    (Ports(0x20), Error::NotYours),
+    (Ports(INTRUDERS_CARD + 1), Error::NotYours),
+    (Ports(INTRUDERS_PORTS), Error::NotYours),
+    (Write(Target::Memory(OWNERS_MEMORY + 0x1_fffc), Width::Dword, 0), Error::NotYours),
+    (Read(Target::Memory(0x10_0000), Width::Dword), Error::NotYours),
+    (Read(Target::Memory(0xfec0_0000), Width::Dword), Error::NotYours),
+    (Read(Target::Memory(u64::MAX), Width::Byte), Error::NotYours),
+    (Frame(TakeFrame { function: 1, ..OWN_FRAME }), Error::NotYours),
+    (Frame(TakeFrame { function: 2, ..OWN_FRAME }), Error::NotYours),
+    (Frame(TakeFrame { page: 32, ..OWN_FRAME }), Error::NotYours),
+    (Write(config(1, BAR), Width::Dword, OWNERS_CARD as u32), Error::ReadOnly),
+    (Write(config(1, COMMAND), Width::Byte, DECODE_AND_MASTER), Error::NoDma),
+    (Read(config(0, 0xfe), Width::Dword), Error::Straddles),
+    (Write(Target::Memory(INTRUDERS_MEMORY + 0x1_fffe), Width::Dword, 0), Error::Straddles),
+];
+
+/// Does it all.
+pub fn intrude() {
+    let mut verdict = Verdict::default();
+    let own =
+        [grant(&mut verdict, 0, Some(INTRUDERS_MEMORY), INTRUDERS_PORTS), grant(&mut verdict, 1, None, INTRUDERS_CARD)];
+    let lines = own.map(|grant| Some(grant?.lines.first()?.line));
+    log::info!("begins");
+    verdict.equal("functions behind its own", pci().grant(2), Ok(None));
+    for (attempt, error) in ATTEMPTS {
+        let refused = refused(attempt);
+        if refused != Some(error) {
+            log::error!("{attempt:x?}");
+        }
+        verdict.equal("an attempt", refused, Some(error));
+        pause();
+    }
+    unmoved(&mut verdict);
+    for _ in ATTEMPTS.len() as u32..REFUSALS {
+        verdict.equal("one more", refused(Ports(OWNERS_CARD)), Some(Error::NotYours));
+    }
+    let card = revoked(&mut verdict);
+    let line = foreign_lines(&mut verdict, lines);
+    flush();
+    ask_root_task(&mut verdict);
+    log::info!("verdict follows; the card is neglected from here on");
+    verdict.close();
+    if let (Some(card), Some(_)) = (card, line) {
+        neglect(card);
+    }
+    fault::fault("configuration");
+}
+
+/// Gives the others a moment, so that each attempt falls between two rounds of theirs.
+fn pause() {
+    sleep(HZ / 200);
+}
+
+fn sleep(ticks: u64) {
+    let deadline = tsc() + ticks;
+    while tsc() < deadline && timer::Client(Endpoint::at(slot::TIMER)).arm(deadline).is_ok() {
+        rt::wait();
+    }
+}
+
+/// Why an attempt failed, if it did.
+fn refused(attempt: Attempt) -> Option<Error> {
+    let taking = Client(Endpoint::at(slot::PCI).receive_into(LOOT));
+    match attempt {
+        List => pci().function(0).err(),
+        Read(target, width) => pci().read(target, width).err(),
+        Write(target, width, value) => pci().write(target, width, value).err(),
+        Ports(first) => taking.take_ports(first).err(),
+        Frame(frame) => taking.take_frame(frame).err(),
+    }
+}
+
+/// What it could not change is as it was.
+fn unmoved(verdict: &mut Verdict) {
+    let own = [(0, INTRUDERS_MEMORY as u32), (1, u32::from(INTRUDERS_CARD) | 1)];
+    for (function, base) in own {
+        verdict.equal("its base address", pci().read(config(function, BAR), Width::Dword), Ok(base));
+        let command = pci().read(config(function, COMMAND), Width::Word);
+        verdict.equal("bus master", command.map(|command| command & 0b100), Ok(0));
+    }
+}
+
+/// A port capability of its own works until it is given back, and cannot be kept; then it is taken again.
+fn revoked(verdict: &mut Verdict) -> Option<Ne2000> {
+    let take = || Client(Endpoint::at(slot::PCI).receive_into(PORTS)).take_ports(INTRUDERS_CARD);
+    let ports = IoPorts::at(take().ok()?);
+    verdict.holds("its own ports", ports.cap().ioport_in8(INTRUDERS_CARD).is_ok());
+    verdict.holds("the port behind them", ports.cap().ioport_in8(INTRUDERS_CARD + 32).is_err());
+    verdict.holds("two ports at their end", ports.cap().ioport_in16(INTRUDERS_CARD + 31).is_err());
+    verdict.equal("giving back", pci().release(), Ok(()));
+    verdict.holds("its ports when given back", ports.cap().ioport_in8(INTRUDERS_CARD).is_err());
+    let again = take();
+    verdict.holds("its ports again", again.is_ok());
+    Some(Ne2000::start(IoPorts::at(again.ok()?), INTRUDERS_CARD))
+}
+
+/// Lines of others. Returns its card's own one, claimed.
+fn foreign_lines(verdict: &mut Verdict, own: [Option<u8>; 2]) -> Option<Interrupt> {
+    let server = irq::Client(Endpoint::at(slot::IRQ).receive_into(LOOT));
+    verdict.equal("lines of its own", server.lines(), Ok(OWN_LINES));
+    let route = Route { ioapic: 0, pin: 17, level: true, active_low: true };
+    for line in (0..=LINES).rev().filter(|line| OWN_LINES & 1 << line == 0) {
+        let expected = if line < LINES { irq::Error::NotOwner } else { irq::Error::NoSuchLine };
+        verdict.equal("a line of another's", server.claim(line), Err(expected));
+        verdict.equal("an answer for another", server.done(line), Err(expected));
+        verdict.equal("a route of another's", server.set_route(line, route), Err(irq::Error::NotOwner));
+    }
+    let [Some(alone), Some(shared)] = own else {
+        verdict.holds("lines of its cards", false);
+        return None;
+    };
+    verdict.equal("a route of its own", server.set_route(shared, route), Err(irq::Error::NotOwner));
+    let claimed = Interrupt::claim(alone, HANDLER);
+    verdict.holds("a line of its own alone", matches!(claimed, Ok(Interrupt::Alone(_))));
+    let claimed = Interrupt::claim(shared, HANDLER + 2);
+    verdict.holds("a shared line", matches!(claimed, Ok(Interrupt::Shared(_))));
+    verdict.equal("an answer to nothing", irq::Client(Endpoint::at(slot::IRQ)).done(shared), Ok(()));
+    claimed.ok()
+}
+
+/// root-task gives ports to pci-server alone. A notice's way there is one way, so no answer is awaited.
+fn ask_root_task(verdict: &mut Verdict) {
+    let request = Request::Ports { first: OWNERS_CARD, last: OWNERS_CARD + 31, slot: LOOT };
+    let mut message = Message::EMPTY;
+    verdict.equal("a message", message.encode(Request::LABEL, &request), Ok(()));
+    Endpoint::at(slot::SUPERVISOR).send(&message);
+}
+
+/// Has its card interrupt, and neither serves it nor says that it has. It sends again and again, since the emulated line
+/// forgets that the card holds it (see `owner`).
+fn neglect(mut card: Ne2000) {
+    let end = tsc() + NEGLECT;
+    while tsc() < end {
+        card.send();
+        sleep(HZ / 1_000);
+    }
+}

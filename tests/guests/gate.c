@@ -1,0 +1,117 @@
+/* What a guest with one device finds where others have theirs: nothing. It owns an 82540EM, 00:03.0 of the machine and
+ * 00:01.0 of its own bus; tests/systems/gate.toml says who has the others, and the BIOS of the board where. */
+#include "guest.h"
+
+enum { ONES = 0xffffffff };
+/* Of this guest: configuration space of its function, memory and ports of its card. */
+enum { OWN = 0x80000800, MEMORY = 0xc0000000, MEMORY_SIZE = 0x20000, PORTS = 0xc080, PORTS_SIZE = 64 };
+/* Registers of configuration space. */
+enum { ID = 0, COMMAND = 4, BAR0 = 0x10, BAR1 = 0x14, POINTER = 0x34 };
+/* EEPROM read register of the card (manual 317453, section 13.4.4): word, start; data. */
+enum { EEPROM_READ = 0x14, START = 1 };
+
+static u32 config(u32 function, u32 offset) {
+	out32(0xcf8, function | offset);
+	return in32(0xcfc);
+}
+
+static void set_config(u32 function, u32 offset, u32 value) {
+	out32(0xcf8, function | offset);
+	out32(0xcfc, value);
+}
+
+static volatile u32 *memory(u32 offset) {
+	return (volatile u32 *)(MEMORY + offset);
+}
+
+static void own_device(void) {
+	expect("its ID", config(OWN, ID), 0x100e8086);
+	expect("its memory", config(OWN, BAR0), MEMORY);
+	expect("its ports", config(OWN, BAR1), PORTS | 1);
+	static const u16 address[] = {0x5452, 0x1200, 0x5734};
+	for (u32 word = 0; word < 3; word++) {
+		*memory(EEPROM_READ) = word << 8 | START;
+		expect("its address", *memory(EEPROM_READ) >> 16, address[word]);
+	}
+}
+
+/* Every other function of bus 0, and all functions of some buses. */
+static void foreign_functions(void) {
+	static const u8 buses[] = {0, 1, 2, 0x7f, 0xff};
+	u32 found = 0;
+	for (u32 i = 0; i < sizeof buses; i++) {
+		for (u32 place = 0; place < 256; place++) {
+			u32 function = 0x80000000 | buses[i] << 16 | place << 8;
+			if (function == 0x80000000 || function == OWN) continue;
+			if (config(function, ID) != ONES) found++;
+			set_config(function, COMMAND, 7);
+			set_config(function, BAR0, 0x100000);
+		}
+	}
+	expect("functions that others have", found, 0);
+	expect("its function without the enable bit", config(OWN & 0x7fffffff, ID), ONES);
+}
+
+/* Over RAM, over the owner's card, over the local APIC, and bus master. */
+static void own_function(void) {
+	static const u32 bases[] = {0x100000, 0xc0020000, 0xfee00000};
+	for (u32 i = 0; i < 3; i++) {
+		set_config(OWN, BAR0, bases[i]);
+		expect("its memory, moved", config(OWN, BAR0), MEMORY);
+	}
+	set_config(OWN, BAR1, 0xc041);
+	expect("its ports, moved", config(OWN, BAR1), PORTS | 1);
+	set_config(OWN, BAR0, ONES);
+	expect("the size of its memory", config(OWN, BAR0), -MEMORY_SIZE);
+	set_config(OWN, BAR0, MEMORY);
+	set_config(OWN, COMMAND, 7);
+	expect("its command", config(OWN, COMMAND) & 7, 3);
+	out32(0xcf8, OWN | COMMAND);
+	out8(0xcfc, 7);
+	expect("its command, by bytes", config(OWN, COMMAND) & 7, 3);
+	expect("its capabilities", config(OWN, POINTER), 0);
+}
+
+/* Ports of the owner, the intruder, the disks, the bus master of the disks, the power switch. */
+static void foreign_ports(void) {
+	static const u16 ports[][2] = {{0xc040, 0xc05f}, {0xc0c0, 0xc15f}, {0x1f0, 0x1f7}, {0x170, 0x177}, {0x3f6, 0x3f6},
+	                               {0xc000, 0xc03f}, {0xb000, 0xb03f}, {0x8900, 0x8900}};
+	for (u32 i = 0; i < sizeof ports / sizeof ports[0]; i++) {
+		for (u32 port = ports[i][0]; port <= ports[i][1]; port++) {
+			out8(port, 0x21);
+			expect("a port of another's", in8(port), 0xff);
+		}
+		out32(ports[i][0], 0);
+		expect("four ports of another's", in32(ports[i][0]), ONES);
+	}
+	/* Half its own, half the owner's. */
+	expect("four ports across the end", in32(PORTS + PORTS_SIZE - 2), ONES);
+	out32(PORTS + PORTS_SIZE - 2, 0);
+	expect("two ports across the beginning", in16(PORTS - 1), 0xffff);
+}
+
+/* The cards behind its own: the owner's and the intruder's. */
+static void foreign_memory(void) {
+	for (u32 at = MEMORY_SIZE; at < 3 * MEMORY_SIZE; at += 0x1000) {
+		*memory(at) = 0;
+		expect("memory of another's", *memory(at), ONES);
+	}
+	*memory(MEMORY_SIZE + EEPROM_READ) = START;
+	expect("the address of another's card", *memory(MEMORY_SIZE + EEPROM_READ), ONES);
+	/* Half its own, half the owner's: what the owner's half reads is not the owner's register. */
+	expect("memory across the end", *memory(MEMORY_SIZE - 2) >> 16, 0xffff);
+	*memory(MEMORY_SIZE - 2) = 0;
+	expect("the real local APIC", *(volatile u32 *)0xfee00030, ONES);
+	expect("the real I/O APIC", *(volatile u32 *)0xfec00010, ONES);
+}
+
+static void guest(void) {
+	own_device();
+	for (u32 round = 0; round < 3; round++) {
+		foreign_functions();
+		own_function();
+		foreign_ports();
+		foreign_memory();
+	}
+	own_device();
+}
