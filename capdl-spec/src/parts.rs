@@ -107,7 +107,7 @@ impl Part {
         let calls = match service {
             Service::Timer => [Service::Irq].to_vec(),
             Service::Serial => [Service::Irq, Service::Timer].to_vec(),
-            Service::Pci if devices => [Service::Irq].to_vec(),
+            Service::Pci if devices => [Service::Irq, Service::Timer].to_vec(),
             Service::Irq | Service::Pci | Service::File => Vec::new(),
         };
         let (role, priority) = (Role::Server(service), service.priority());

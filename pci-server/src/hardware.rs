@@ -24,6 +24,8 @@ pub trait Devices {
 pub trait Clock {
     /// Time stamp counter.
     fn ticks(&mut self) -> u64;
+    /// How much of it is a millisecond.
+    fn ticks_per_millisecond(&self) -> u64;
 }
 
 /// Authority.
@@ -42,11 +44,16 @@ pub trait Authority {
 pub trait Machine: ConfigSpace + Devices + Clock + Authority {}
 impl<T: ConfigSpace + Devices + Clock + Authority> Machine for T {}
 
-/// TSC ticks of a millisecond on the fastest machine that is thought of, 4 GHz. Waits are in these: slower clocks wait
-/// longer than they must, which no device minds.
-pub const MILLISECOND: u64 = 4_000_000;
+/// Milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Millis(pub u64);
 
-/// Waits, at least that long.
+/// In ticks.
+pub fn ticks_of(clock: &impl Clock, Millis(time): Millis) -> u64 {
+    clock.ticks_per_millisecond().saturating_mul(time)
+}
+
+/// Waits, at least that many ticks.
 pub fn wait(clock: &mut impl Clock, ticks: u64) {
     let start = clock.ticks();
     while clock.ticks().wrapping_sub(start) < ticks {}

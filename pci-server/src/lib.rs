@@ -10,6 +10,7 @@ pub mod config_space;
 mod function;
 pub mod hardware;
 mod lines;
+mod patience;
 mod refusals;
 mod reset;
 mod resources;

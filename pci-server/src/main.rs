@@ -9,10 +9,13 @@ use mmio::{Ports, Window};
 use pci_server::config_space::{ConfigSpace, Mechanism1};
 use pci_server::hardware::{Authority, Clock, Devices};
 use pci_server::{Server, WINDOW, scan};
-use proto::irq;
 use proto::pci::{Address, Width, dispatch};
 use proto::supervisor::{self, Refused, Request};
+use proto::{irq, timer};
 use rt::{Endpoint, Event, IoPorts};
+
+/// TSC ticks of a millisecond on the fastest machine that is thought of, 4 GHz: slower ones wait longer than they must.
+const FASTEST: u64 = 4_000_000;
 
 rt::main!(main);
 
@@ -27,7 +30,8 @@ fn main(config: Pci) -> ! {
         log::warn!("{} more functions do not fit the list", listing.left_out);
     }
     let memory = rt::shared(config::Window { at: window::DEVICES, len: WINDOW });
-    let mut server = Server::new(Board { space, memory }, listing, config);
+    let ticks_per_millisecond = if config.functions.is_empty() { FASTEST } else { ticks_per_millisecond() };
+    let mut server = Server::new(Board { space, memory, ticks_per_millisecond }, listing, config);
     rt::serve(|event| match event {
         Event::Call(from, message) => dispatch(&mut server, from, message),
         Event::Signal(bits) => {
@@ -37,11 +41,18 @@ fn main(config: Pci) -> ! {
     })
 }
 
+/// As timer-server measured them: it is there for pci-server where anybody has devices.
+fn ticks_per_millisecond() -> u64 {
+    let hertz = timer::Client(Endpoint::at(slot::TIMER)).frequency();
+    hertz.map_or(FASTEST, |hertz| hertz.div_ceil(1000))
+}
+
 /// The machine through this process's capabilities.
 struct Board {
     space: Mechanism1<IoPorts>,
     /// Device memory, as far as root-task has mapped any.
     memory: Window,
+    ticks_per_millisecond: u64,
 }
 
 impl ConfigSpace for Board {
@@ -100,6 +111,10 @@ impl Devices for Board {
 impl Clock for Board {
     fn ticks(&mut self) -> u64 {
         rt::tsc()
+    }
+
+    fn ticks_per_millisecond(&self) -> u64 {
+        self.ticks_per_millisecond
     }
 }
 

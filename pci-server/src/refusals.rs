@@ -11,6 +11,11 @@ use proto::wire::ClientId;
 /// Lines before it gets rarer.
 const OFTEN: u32 = 16;
 
+/// Whether the log is to have a line of what happens for the `count`th time.
+pub fn worth_a_line(count: u32) -> bool {
+    count <= OFTEN || count.is_power_of_two()
+}
+
 /// The counts.
 pub struct Refusals {
     clients: Vec<(Name, u32), MAX_CLIENTS>,
@@ -27,7 +32,7 @@ impl Refusals {
         // A badge without a name is nobody's that the description knows.
         let Some((name, count)) = self.clients.get_mut(client.index()) else { return };
         *count = count.saturating_add(1);
-        if *count <= OFTEN || count.is_power_of_two() {
+        if worth_a_line(*count) {
             log::warn!("`{name}`: {what} refused: {why:?} ({count} so far)");
         }
     }

@@ -3,51 +3,68 @@
 //! (PCI Bus Power Management 1.2, section 5.4), or the reset of its kind. To turn bus mastering off is not enough
 //! everywhere: emulated cards ignore the bit and go on. So known kinds have their engines stopped as well.
 //!
-//! Every wait has an end, since other clients wait meanwhile.
+//! Every wait has an end, since other clients wait meanwhile. Who has had too many of them (`patience`) gets what needs none:
+//! bus mastering off, engines stopped, configuration as at the start.
 
 use proto::pci::{Function, Width};
 
 use crate::config_space::half;
 use crate::function::{COMMAND, DECODES, ID};
-use crate::hardware::{MILLISECOND, Machine, wait, wait_until};
+use crate::hardware::{Machine, Millis, ticks_of, wait};
+use crate::patience::Patience;
 use crate::resources::Resources;
 use crate::virtual_space::{BUS_MASTER, EXPRESS_RESET, POWER_STATE, VirtualSpace};
 
 /// How long a device may take.
-const PATIENCE: u64 = 100 * MILLISECOND;
+const LONGEST: Millis = Millis(100);
+
+/// How far a reset went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// As far as the function can be reset.
+    Whole,
+    /// As far as it goes without a wait.
+    Hurried,
+}
 
 /// Resets `function`, which the configuration lists as the `index`th.
 pub fn reset(
     machine: &mut impl Machine,
+    patience: &mut Patience,
     function: &Function,
     space: &mut VirtualSpace,
     resources: &Resources,
     index: u8,
-) {
+) -> Reset {
     let at = function.address;
+    let hurried = patience.is_spent(machine);
     let command = half(machine.read(at, COMMAND), 0) & !BUS_MASTER;
     machine.write_part(at, COMMAND, Width::Word, command.into());
-    wake(machine, function, space);
+    if !hurried {
+        wake(machine, patience, function, space);
+    }
     machine.write_part(at, COMMAND, Width::Word, (command | DECODES).into());
-    let mut registers = Registers { machine, function, resources, index };
+    let mut registers = Registers { machine, patience, hurried, function, resources, index };
     let done = registers.of_its_kind();
-    if !(express(machine, function, space) || advanced(machine, function, space) || done) {
-        power(machine, function, space);
+    if !(hurried || express(machine, patience, function, space) || advanced(machine, patience, function, space) || done)
+    {
+        power(machine, patience, function, space);
     }
     space.restore(machine);
+    if hurried { Reset::Hurried } else { Reset::Whole }
 }
 
 /// D0: in other states the device answers to configuration accesses only, and has forgotten its addresses afterwards.
-fn wake(machine: &mut impl Machine, function: &Function, space: &mut VirtualSpace) {
+fn wake(machine: &mut impl Machine, patience: &mut Patience, function: &Function, space: &mut VirtualSpace) {
     let Some(control) = space.capabilities().power().map(|power| power + 4) else { return };
     if half(machine.read(function.address, control), 0) & POWER_STATE != 0 {
-        power_state(machine, function, control, 0);
+        power_state(machine, patience, function, control, 0);
         space.restore(machine);
     }
 }
 
 /// Function level reset of PCI Express.
-fn express(machine: &mut impl Machine, function: &Function, space: &VirtualSpace) -> bool {
+fn express(machine: &mut impl Machine, patience: &mut Patience, function: &Function, space: &VirtualSpace) -> bool {
     const CAPABLE: u32 = 1 << 28;
     const PENDING: u16 = 1 << 5;
     let at = function.address;
@@ -55,17 +72,17 @@ fn express(machine: &mut impl Machine, function: &Function, space: &VirtualSpace
     if machine.read(at, express + 4) & CAPABLE == 0 {
         return false;
     }
-    wait_until(machine, PATIENCE, |machine| half(machine.read(at, express + 8), 2) & PENDING == 0);
+    patience.wait_until(machine, LONGEST, |machine| half(machine.read(at, express + 8), 2) & PENDING == 0);
     let control = half(machine.read(at, express + 8), 0);
     machine.write_part(at, express + 8, Width::Word, (control | EXPRESS_RESET).into());
     // It need not answer earlier.
-    wait(machine, PATIENCE);
-    answers(machine, function);
+    patience.wait(machine, LONGEST);
+    answers(machine, patience, function);
     true
 }
 
 /// Function level reset of conventional PCI.
-fn advanced(machine: &mut impl Machine, function: &Function, space: &VirtualSpace) -> bool {
+fn advanced(machine: &mut impl Machine, patience: &mut Patience, function: &Function, space: &VirtualSpace) -> bool {
     /// In the capabilities: pending bit and reset.
     const CAPABLE: u32 = 0b11 << 24;
     const PENDING: u32 = 1 << 8;
@@ -74,42 +91,45 @@ fn advanced(machine: &mut impl Machine, function: &Function, space: &VirtualSpac
     if machine.read(at, advanced) & CAPABLE != CAPABLE {
         return false;
     }
-    wait_until(machine, PATIENCE, |machine| machine.read(at, advanced + 4) & PENDING == 0);
+    patience.wait_until(machine, LONGEST, |machine| machine.read(at, advanced + 4) & PENDING == 0);
     machine.write_part(at, advanced + 4, Width::Byte, 1);
-    wait(machine, PATIENCE);
-    answers(machine, function);
+    patience.wait(machine, LONGEST);
+    answers(machine, patience, function);
     true
 }
 
 /// To D3hot and back, which resets unless the function says that it does not.
-fn power(machine: &mut impl Machine, function: &Function, space: &VirtualSpace) {
+fn power(machine: &mut impl Machine, patience: &mut Patience, function: &Function, space: &VirtualSpace) {
     const NO_SOFT_RESET: u16 = 1 << 3;
     let Some(control) = space.capabilities().power().map(|power| power + 4) else { return };
     if half(machine.read(function.address, control), 0) & NO_SOFT_RESET == 0 {
-        power_state(machine, function, control, POWER_STATE);
-        power_state(machine, function, control, 0);
+        power_state(machine, patience, function, control, POWER_STATE);
+        power_state(machine, patience, function, control, 0);
     }
 }
 
-fn power_state(machine: &mut impl Machine, function: &Function, control: u8, state: u16) {
+fn power_state(machine: &mut impl Machine, patience: &mut Patience, function: &Function, control: u8, state: u16) {
     /// Cleared by writing one.
     const PME_STATUS: u16 = 1 << 15;
     let at = function.address;
     let old = half(machine.read(at, control), 0) & !(PME_STATUS | POWER_STATE);
     machine.write_part(at, control, Width::Word, (old | state).into());
-    wait(machine, 10 * MILLISECOND);
-    answers(machine, function);
+    patience.wait(machine, Millis(10));
+    answers(machine, patience, function);
 }
 
 /// Waits for the function to answer to configuration accesses again.
-fn answers(machine: &mut impl Machine, function: &Function) {
+fn answers(machine: &mut impl Machine, patience: &mut Patience, function: &Function) {
     let id = u32::from(function.device) << 16 | u32::from(function.vendor);
-    wait_until(machine, PATIENCE, |machine| machine.read(function.address, ID) == id);
+    patience.wait_until(machine, LONGEST, |machine| machine.read(function.address, ID) == id);
 }
 
 /// A function's own registers, by base address register and offset. What is not there reads as ones.
 struct Registers<'a, M> {
     machine: &'a mut M,
+    patience: &'a mut Patience,
+    /// Nothing is waited for but what is over at once.
+    hurried: bool,
     function: &'a Function,
     resources: &'a Resources,
     index: u8,
@@ -146,10 +166,10 @@ impl<M: Machine> Registers<'_, M> {
             let bar = self.function.bars.get(usize::from(control)).copied().flatten();
             let device_control = if bar.is_some_and(|bar| bar.size >= 4) { 2 } else { 0 };
             self.port_write(control, device_control, SOFT_RESET);
-            wait(self.machine, MICROSECONDS_5);
+            self.moment();
             self.port_write(control, device_control, 0);
             // Busy is there after 400 ns.
-            wait(self.machine, MICROSECONDS_5);
+            self.moment();
             self.until(|this| {
                 let status = this.port_read(control, device_control);
                 // Nobody drives the lines of a channel without disks.
@@ -192,10 +212,12 @@ impl<M: Machine> Registers<'_, M> {
         self.store(0, RECEIVE, 0);
         self.store(0, TRANSMIT, 0);
         // What is under way may end: as long as drivers give it.
-        wait(self.machine, 10 * MILLISECOND);
+        if !self.hurried {
+            self.patience.wait(self.machine, Millis(10));
+        }
         let control = self.load(0, CONTROL);
         self.store(0, CONTROL, control | RESET);
-        wait(self.machine, MICROSECONDS_5);
+        self.moment();
         self.until(|this| this.load(0, CONTROL) & RESET == 0);
         self.store(0, MASK_CLEAR, u32::MAX);
         // Reading clears.
@@ -214,11 +236,24 @@ impl<M: Machine> Registers<'_, M> {
         self.port_write(0, STATUS, 0xff);
     }
 
+    /// Waits 5 us: not worth to be counted.
+    fn moment(&mut self) {
+        let ticks = ticks_of(self.machine, Millis(1)) / 200;
+        wait(self.machine, ticks);
+    }
+
     fn until(&mut self, mut holds: impl FnMut(&mut Registers<'_, M>) -> bool) {
-        let (function, resources, index) = (self.function, self.resources, self.index);
-        let held =
-            wait_until(self.machine, PATIENCE, |machine| holds(&mut Registers { machine, function, resources, index }));
-        if !held {
+        if self.hurried {
+            return;
+        }
+        let (function, resources, index, hurried) = (self.function, self.resources, self.index, self.hurried);
+        let mut patience = *self.patience;
+        let held = patience.wait_until(self.machine, LONGEST, |machine| {
+            let patience = &mut Patience::default();
+            holds(&mut Registers { machine, patience, hurried, function, resources, index })
+        });
+        *self.patience = patience;
+        if !held && self.patience.in_vain() {
             log::warn!("{} does not come out of its reset", self.function.address);
         }
     }
@@ -260,8 +295,6 @@ impl<M: Machine> Registers<'_, M> {
         }
     }
 }
-
-const MICROSECONDS_5: u64 = MILLISECOND / 200;
 
 /// 82540 to 82547, 82571 to 82574: device IDs of the cards that are common, from the manual's table 5-1 and its successors'.
 const INTEL_GIGABIT: [u16; 29] = [

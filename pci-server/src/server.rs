@@ -3,7 +3,7 @@
 //! that order.
 
 use heapless::Vec;
-use layout::config::{Dma, MAX_PCI_FUNCTIONS, Pci, PciFunction};
+use layout::config::{Dma, MAX_CLIENTS, MAX_PCI_FUNCTIONS, Pci, PciFunction};
 use layout::event;
 use proto::irq;
 use proto::pci::{
@@ -16,8 +16,9 @@ use crate::bus::Listing;
 use crate::check;
 use crate::hardware::Machine;
 use crate::lines::arrivals;
+use crate::patience::Patience;
 use crate::refusals::Refusals;
-use crate::reset::reset;
+use crate::reset::{Reset, reset};
 use crate::resources::{Missing, Resources, Whose};
 use crate::virtual_space::{VirtualSpace, Written};
 
@@ -32,6 +33,8 @@ pub struct Server<M> {
     functions: Vec<Owned, MAX_PCI_FUNCTIONS>,
     resources: Resources,
     refusals: Refusals,
+    /// By client.
+    patience: [Patience; MAX_CLIENTS],
 }
 
 /// A function that somebody has.
@@ -49,7 +52,8 @@ impl<M: Machine> Server<M> {
     pub fn new(machine: M, listing: Listing, config: Pci) -> Self {
         let refusals = Refusals::new(&config.clients);
         let (functions, resources) = (Vec::new(), Resources::default());
-        let mut server = Self { machine, listing, config, functions, resources, refusals };
+        let patience = Default::default();
+        let mut server = Self { machine, listing, config, functions, resources, refusals, patience };
         let fit = server.fit();
         let had = server.obtain(fit);
         for index in (0..).take(server.config.functions.len()).filter(|index| had & 1 << index != 0) {
@@ -126,7 +130,7 @@ impl<M: Machine> Server<M> {
         let may_master = wanted.dma != Dma::No;
         let space = VirtualSpace::new(&mut self.machine, function, may_master, isa);
         let mut owned = Owned { owner: wanted.owner, index, function: function.clone(), space, lines };
-        owned.reset(&mut self.machine, &self.resources);
+        owned.reset(&mut self.machine, &mut Patience::default(), &self.resources);
         announce(wanted, &owned.function);
         // As many fit as the configuration has.
         let _ = self.functions.push(owned);
@@ -139,7 +143,10 @@ impl<M: Machine> Server<M> {
                 log::info!("`{}` has stopped", stopped.name);
             }
             self.revoke(client);
-            self.reset_all(client);
+            // Not at the client's wish, and not more often than root-task restarts it.
+            for owned in self.functions.iter_mut().filter(|owned| usize::from(owned.owner) == client) {
+                owned.reset(&mut self.machine, &mut Patience::default(), &self.resources);
+            }
         }
     }
 
@@ -154,9 +161,21 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    fn reset_all(&mut self, client: usize) {
-        for owned in self.functions.iter_mut().filter(|owned| usize::from(owned.owner) == client) {
-            owned.reset(&mut self.machine, &self.resources);
+    fn reset_all(&mut self, from: ClientId) {
+        for position in 0..self.functions.len() {
+            if self.functions.get(position).is_some_and(|owned| usize::from(owned.owner) == from.index()) {
+                self.reset_one(from, position);
+            }
+        }
+    }
+
+    /// Resets a function in the name of its owner.
+    fn reset_one(&mut self, from: ClientId, position: usize) {
+        let patience = self.patience.get_mut(from.index());
+        let (Some(owned), Some(patience)) = (self.functions.get_mut(position), patience) else { return };
+        if owned.reset(&mut self.machine, patience, &self.resources) == Reset::Hurried {
+            let at = owned.function.address;
+            self.refusals.add(from, format_args!("time for the reset of {at}"), Error::TooOften);
         }
     }
 
@@ -207,8 +226,9 @@ impl<M: Machine> Server<M> {
                 let position = self.position(from, function)?;
                 aligned(offset, width)?;
                 let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
-                if owned.space.write(&mut self.machine, offset, width, value)? == Written::Reset {
-                    owned.reset(&mut self.machine, &self.resources);
+                let patience = self.patience.get_mut(from.index()).ok_or(Error::NotYours)?;
+                if owned.space.write(&mut self.machine, patience, offset, width, value)? == Written::Reset {
+                    self.reset_one(from, position);
                 }
             }
         }
@@ -230,8 +250,8 @@ impl<M: Machine> Server<M> {
 }
 
 impl Owned {
-    fn reset(&mut self, machine: &mut impl Machine, resources: &Resources) {
-        reset(machine, &self.function, &mut self.space, resources, self.index);
+    fn reset(&mut self, machine: &mut impl Machine, patience: &mut Patience, resources: &Resources) -> Reset {
+        reset(machine, patience, &self.function, &mut self.space, resources, self.index)
     }
 }
 
@@ -290,13 +310,13 @@ impl<M: Machine> Serve for Server<M> {
     }
 
     fn reset(&mut self, from: ClientId) -> Result<(), Error> {
-        self.reset_all(from.index());
+        self.reset_all(from);
         Ok(())
     }
 
     fn release(&mut self, from: ClientId) -> Result<(), Error> {
         self.revoke(from.index());
-        self.reset_all(from.index());
+        self.reset_all(from);
         Ok(())
     }
 

@@ -13,7 +13,8 @@ use crate::config_space::{ConfigSpace, half};
 use crate::function::{
     BARS, CAPABILITIES, CLASS, COMMAND, DECODES, HAS_CAPABILITIES, HEADER_TYPE, ID, INTERRUPT, SUBSYSTEM,
 };
-use crate::hardware::{Clock, MILLISECOND, wait_until};
+use crate::hardware::{Clock, Millis};
+use crate::patience::Patience;
 
 const STATUS: u8 = 0x06;
 const LAST_BAR: u8 = 0x24;
@@ -162,6 +163,7 @@ impl VirtualSpace {
     pub fn write<M: ConfigSpace + Clock>(
         &mut self,
         machine: &mut M,
+        patience: &mut Patience,
         offset: u8,
         width: Width,
         value: u32,
@@ -188,7 +190,7 @@ impl VirtualSpace {
                     return self.write_guarded(machine, offset, width, value);
                 }
                 Register::Hidden => return Err(Error::ReadOnly),
-                Register::Power => return self.write_power(machine, register, lanes, moved),
+                Register::Power => return self.write_power(machine, patience, register, lanes, moved),
                 Register::ExpressControl => return Ok(self.write_express(machine, register, lanes, moved)),
                 Register::Fixed | Register::Link(_) => {}
             },
@@ -213,19 +215,26 @@ impl VirtualSpace {
     }
 
     /// Only the power state. A function that wakes up has forgotten its header, and needs up to 10 ms.
-    fn write_power<M>(&mut self, machine: &mut M, at: u8, lanes: u32, value: u32) -> Result<Written, Error>
-    where
-        M: ConfigSpace + Clock,
-    {
+    fn write_power<M: ConfigSpace + Clock>(
+        &mut self,
+        machine: &mut M,
+        patience: &mut Patience,
+        at: u8,
+        lanes: u32,
+        value: u32,
+    ) -> Result<Written, Error> {
         if lanes & 0xff == 0 {
             return Ok(Written::Done);
         }
         let old = half(machine.read(self.at, at), 0);
         // Without the status bit, which would be cleared by writing what was read.
         let new = old & 0x7fff & !POWER_STATE | half(value, 0) & POWER_STATE;
+        if patience.is_spent(machine) {
+            return Err(Error::TooOften);
+        }
         let command = half(machine.read(self.at, COMMAND), 0);
         machine.write_part(self.at, at, Width::Word, new.into());
-        wait_until(machine, 10 * MILLISECOND, |machine| machine.read(self.at, ID) == self.start_of(ID));
+        patience.wait_until(machine, Millis(10), |machine| machine.read(self.at, ID) == self.start_of(ID));
         self.put_back(machine, command);
         Ok(Written::Done)
     }

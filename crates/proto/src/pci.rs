@@ -208,7 +208,8 @@ impl Call for TakeFrame {
     type Reply = Result<(), Error>;
 }
 
-/// The guest was reset: bus mastering off, functions reset as far as they can be, configuration as at the start.
+/// The guest was reset: bus mastering off, functions reset as far as they can be, configuration as at the start. One who
+/// asks for this again and again gets the part of it that needs no wait.
 /// What was handed over stays with the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reset;
@@ -364,6 +365,8 @@ pub enum Error {
     Unavailable,
     /// The answer was yes, but no capability came with it: the receive slot was not free.
     NoCapability,
+    /// It takes a wait for the device, and the caller has had too many of those.
+    TooOften,
 }
 
 impl From<IpcError> for Error {
@@ -374,8 +377,8 @@ impl From<IpcError> for Error {
 
 impl Error {
     /// What an access can be refused for, by the number that stands for it in the answer.
-    const OF_ACCESS: [Error; 5] =
-        [Error::NotYours, Error::Straddles, Error::NoDma, Error::ReadOnly, Error::Unavailable];
+    const OF_ACCESS: [Error; 6] =
+        [Error::NotYours, Error::Straddles, Error::NoDma, Error::ReadOnly, Error::Unavailable, Error::TooOften];
 
     fn answer(access: Result<u32, Error>) -> u64 {
         match access {
@@ -565,7 +568,7 @@ mod tests {
         for answer in [Ok(0), Ok(u32::MAX)].into_iter().chain(errors) {
             assert_eq!(Error::of_answer(Error::answer(answer)), answer);
         }
-        for word in [REFUSED | 5, 1 << 33, u64::MAX] {
+        for word in [REFUSED | 6, 1 << 33, u64::MAX] {
             assert_eq!(Error::of_answer(word), Err(Error::Ipc(IpcError::Malformed)));
         }
     }

@@ -158,6 +158,11 @@ impl Clock for Hold {
         board.time += 10_000;
         board.time
     }
+
+    /// A processor of 4 GHz.
+    fn ticks_per_millisecond(&self) -> u64 {
+        4_000_000
+    }
 }
 
 impl Authority for Hold {

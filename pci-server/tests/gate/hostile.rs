@@ -2,10 +2,10 @@
 
 use pci_server::hardware::Clock;
 use proptest::prelude::*;
-use proto::pci::{Address, Target, Width};
+use proto::pci::{Address, Error, Target, Width};
 use proto::wire::{Message, Transport};
 
-use crate::board::{AHCI, E1000, EXPRESS, Hold, IDE, SMALL_A, SMALL_B, UHCI, Wrote, board};
+use crate::board::{AHCI, DISPLAY, E1000, EXPRESS, Hold, IDE, SMALL_A, SMALL_B, UHCI, Wrote, board};
 use crate::heard::heard;
 use crate::{ALICE, BOB, CAROL, Gate, config, give, loose, mediated, register, trusted};
 
@@ -131,6 +131,75 @@ fn no_call_takes_longer_than_a_second() {
         gate.client(id).release().unwrap();
         assert!(clock() - start < 4_000_000_000);
     }
+}
+
+/// The parts of the time that the server spent in 20 s of a client that does nothing else, and how often it did that.
+fn share(gate: &Gate, mut again: impl FnMut()) -> (u64, u32) {
+    const SECOND: u64 = 4_000_000_000;
+    /// Ticks between two calls: what a call itself takes, which is nobody's wait, does not matter then.
+    const CALL: u64 = 2_000_000;
+    let clock = || Hold(gate.board.clone()).ticks();
+    let (start, mut busy, mut calls) = (clock(), 0, 0);
+    while clock() - start < 20 * SECOND {
+        let before = clock();
+        again();
+        busy += clock() - before;
+        gate.board.borrow_mut().time += CALL;
+        calls += 1;
+    }
+    (20 * SECOND / busy, calls)
+}
+
+#[test]
+fn a_client_that_resets_for_ever_does_not_take_the_time_of_others() {
+    for at in [EXPRESS, E1000, DISPLAY] {
+        let mut machine = board();
+        let display = machine.functions.get_mut(&DISPLAY).unwrap();
+        display.values[1] |= 1 << 20;
+        (display.values[13], display.values[0x10]) = (0x40, 0x0002_0001);
+        let gate = Gate::open(machine, config([trusted(give(ALICE, at))]));
+        let alice = gate.client(ALICE);
+        let (parts, calls) = share(&gate, || alice.reset().unwrap());
+        assert!(parts >= 5, "{at}: a {parts}th of the time");
+        assert!(calls > 1000 && gate.refused(ALICE) > calls / 2, "{at}: {calls} resets");
+    }
+}
+
+#[test]
+fn a_guest_that_puts_a_dead_device_to_sleep_for_ever_does_not_either() {
+    let mut machine = board();
+    machine.functions.get_mut(&EXPRESS).unwrap().values[0x44 / 4] = 0;
+    let gate = Gate::open(machine, config([give(ALICE, EXPRESS)]));
+    gate.board.borrow_mut().functions.get_mut(&EXPRESS).unwrap().values[0] = u32::MAX;
+    let alice = gate.client(ALICE);
+    let (parts, _) = share(&gate, || {
+        let _ = alice.write(register(0, 0x44), Width::Word, 3);
+    });
+    assert!(parts >= 5, "a {parts}th of the time");
+    assert_eq!(alice.write(register(0, 0x44), Width::Word, 0), Err(Error::TooOften));
+}
+
+#[test]
+fn a_reset_in_a_hurry_is_still_one() {
+    let gate = Gate::open(board(), config([trusted(give(ALICE, E1000)), trusted(give(ALICE, EXPRESS))]));
+    let alice = gate.client(ALICE);
+    while gate.refused(ALICE) < 4 {
+        alice.reset().unwrap();
+    }
+    for function in [0, 1] {
+        alice.write(register(function, 4), Width::Word, 7).unwrap();
+        alice.write(register(function, 0x0c), Width::Word, 0x1234).unwrap();
+    }
+    gate.board.borrow_mut().news();
+    alice.release().unwrap();
+    assert_eq!((gate.real(E1000, 4) & 7, gate.real(EXPRESS, 4) & 7), (3, 3));
+    assert_eq!((gate.real(E1000, 0x0c) & 0xffff, gate.real(EXPRESS, 0x0c) & 0xffff), (0x4010, 0x4010));
+    let news = gate.board.borrow_mut().news();
+    assert!(news.contains(&Wrote::Memory(0xc000_0100, Width::Dword, 0)), "the receiver is off");
+    assert!(!news.contains(&Wrote::Config(EXPRESS, 0x58, Width::Word, 0x8000)), "what needs a wait is left out");
+    // Others have time of their own, and so has whoever comes after a stop.
+    gate.stop(ALICE);
+    assert!(gate.board.borrow_mut().news().contains(&Wrote::Config(EXPRESS, 0x58, Width::Word, 0x8000)));
 }
 
 #[test]
