@@ -47,10 +47,10 @@ pub fn disk_archive(busybox: &[u8], release: &str, modules: &Modules) -> Result<
     add_text(&mut archive, "init", 0o755, include_str!("../../../guests/disk/init"));
     add_text(&mut archive, "etc/inittab", 0o644, include_str!("../../../guests/disk/inittab"));
     add_text(&mut archive, "etc/profile", 0o644, include_str!("../../../guests/disk/profile"));
-    for directory in ["usr/share", "usr/share/udhcpc", "lib", "lib/modules", &format!("lib/modules/{release}")] {
+    for directory in ["etc/udhcpc", "lib", "lib/modules", &format!("lib/modules/{release}")] {
         archive.add(directory, &Entry::Directory);
     }
-    add_text(&mut archive, "usr/share/udhcpc/default.script", 0o755, include_str!("../../../guests/disk/udhcpc"));
+    add_text(&mut archive, "etc/udhcpc/default.script", 0o755, include_str!("../../../guests/disk/udhcpc"));
     let at = |file: &str| format!("lib/modules/{release}/{file}");
     add_text(&mut archive, &at("modules.dep"), 0o644, &modules::dependency_index(modules)?);
     add_text(&mut archive, &at("modules.alias"), 0o644, &modules::alias_index(modules)?);

@@ -2,6 +2,9 @@
 //! share one do. What they have in common is here.
 
 mod console;
+mod devices;
+mod disk;
+mod ethernet;
 mod machine;
 mod quiet;
 mod restart;
@@ -21,7 +24,19 @@ use crate::test::{Context, Test};
 
 /// The tests of this folder, the longest first: they run two at a time.
 pub fn all() -> Vec<Test> {
-    [systems::all(), restart::all(), work::all(), quiet::all(), time::all(), console::all(), machine::all()].concat()
+    [
+        ethernet::all(),
+        disk::all(),
+        devices::all(),
+        systems::all(),
+        restart::all(),
+        work::all(),
+        quiet::all(),
+        time::all(),
+        console::all(),
+        machine::all(),
+    ]
+    .concat()
 }
 
 /// How long a boot, or a command, may take on a busy machine; by itself it takes an eighth of this.
