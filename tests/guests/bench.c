@@ -34,35 +34,58 @@ static inline u32 tsc(void) {
 	return low;
 }
 
+static u32 directory[1024] __attribute__((aligned(4096))), table[1024] __attribute__((aligned(4096)));
+
 /* A line in the emulator's log, with its tick: where in a trace the row is. */
 static void mark(const char *name) {
 	for (; *name; name++) out8(0x402, *name);
 	out8(0x402, '\n');
 }
 
-#define ROW(name, prepare, instruction)                                     \
+#define ROW(name, address, prepare, instruction)                                     \
 	do {                                                                    \
 		mark(name);                                                         \
 		for (u32 round = 0; round < ROUNDS; round++)                        \
 			asm volatile("rdtsc; mov %%eax, %%esi; " prepare "; " instruction "; rdtsc; sub %%esi, %%eax" \
-				: "=a"(samples[round]) : "D"(NOWHERE) : "ebx", "ecx", "edx", "esi", "memory"); \
+				: "=a"(samples[round]) : "D"(address) : "ebx", "ecx", "edx", "esi", "memory"); \
 		end_row(name);                                                      \
 	} while (0)
 
 static void exits(void) {
-	ROW("cpuid", "xor %%eax, %%eax", "cpuid");
-	ROW("in_unhandled", "", "in $0xe0, %%al");
-	ROW("out_unhandled", "", "out %%al, $0xe0");
-	ROW("uart_lsr", "mov $0x3fd, %%edx", "in %%dx, %%al");
+	ROW("cpuid", NOWHERE, "xor %%eax, %%eax", "cpuid");
+	ROW("in_unhandled", NOWHERE, "", "in $0xe0, %%al");
+	ROW("out_unhandled", NOWHERE, "", "out %%al, $0xe0");
+	ROW("uart_lsr", NOWHERE, "mov $0x3fd, %%edx", "in %%dx, %%al");
 	out8(0x70, 0x0b);
-	ROW("rtc", "", "in $0x71, %%al");
-	ROW("pit_read", "", "in $0x42, %%al");
-	ROW("pic_mask", "", "in $0x21, %%al");
-	ROW("pci_addr", "mov $0xcf8, %%edx; mov $0x80000000, %%eax", "out %%eax, %%dx");
-	ROW("pci_data", "mov $0xcfc, %%edx", "in %%dx, %%eax");
-	ROW("rdmsr", "mov $0x1a0, %%ecx", "rdmsr");
-	ROW("mmio_read", "", "mov (%%edi), %%eax");
-	ROW("mmio_write", "", "mov %%eax, (%%edi)");
+	ROW("rtc", NOWHERE, "", "in $0x71, %%al");
+	ROW("pit_read", NOWHERE, "", "in $0x42, %%al");
+	ROW("pic_mask", NOWHERE, "", "in $0x21, %%al");
+	ROW("pci_addr", NOWHERE, "mov $0xcf8, %%edx; mov $0x80000000, %%eax", "out %%eax, %%dx");
+	ROW("pci_data", NOWHERE, "mov $0xcfc, %%edx", "in %%dx, %%eax");
+	ROW("rdmsr", NOWHERE, "mov $0x1a0, %%ecx", "rdmsr");
+	ROW("mmio_read", NOWHERE, "", "mov (%%edi), %%eax");
+	ROW("mmio_write", NOWHERE, "", "mov %%eax, (%%edi)");
+}
+
+/* First ports of the mediated device (00:01.0 here) and of the direct one (00:02.0), as the firmware has placed them. */
+u32 mediated, direct;
+
+/* The base address register `bar` of a function, whose ports and memory it has answer. */
+static u32 enable(u32 device, u32 bar) {
+	out32(0xcf8, 0x80000004 | device << 11);
+	out16(0xcfc, 3);
+	out32(0xcf8, 0x80000010 + (device << 11) + (bar << 2));
+	return in32(0xcfc) & ~15;
+}
+
+static void devices(void) {
+	u32 memory = enable(1, 0);
+	mediated = enable(1, 1);
+	direct = enable(2, 4);
+	directory[memory >> 22] = (memory & ~0x3fffff) | 0x83;
+	ROW("mediated_port", NOWHERE, "mov mediated, %%edx", "in %%dx, %%eax");
+	ROW("mediated_mmio", memory + 8, "", "mov (%%edi), %%eax");
+	ROW("direct_port", NOWHERE, "mov direct, %%edx", "in %%dx, %%ax");
 }
 
 /* When the last interrupt was noticed, or ended. */
@@ -128,8 +151,6 @@ static void interrupts(void) {
 	out8(0x21, 0xff);
 }
 
-static u32 directory[1024] __attribute__((aligned(4096))), table[1024] __attribute__((aligned(4096)));
-
 static void turn_paging_on(void) {
 	directory[0] = 0x83;
 	directory[NOWHERE >> 22] = (u32)table | 3;
@@ -141,6 +162,7 @@ static void turn_paging_on(void) {
 static void guest(void) {
 	turn_paging_on();
 	exits();
+	devices();
 	interrupts();
 	for (u32 i = 0; i < row_count; i++) {
 		print("= ");
