@@ -59,7 +59,7 @@ impl Wiring<'_> {
         self.build.cap(process, slot::VCPU, vcpu, Rights::ALL, 0);
         let ept = self.build.object(format!("{owner}.ept"), Kind::Ept);
         let ram = self.system.vms[vm].memory.get_ref().0;
-        let confined = passthrough::domain(self.system, process).is_some();
+        let confined = self.system.vms[vm].devices().confined();
         match passthrough::placed_at(self.system, vm) {
             Some(paddr) => {
                 self.guest_memory(process, ept, "guest-low", (0, 1), PageSize::Large, Fill::Zero);
@@ -112,9 +112,9 @@ impl Wiring<'_> {
 
     /// Maps memory in the I/O address space of each of the process's functions, if they have such.
     fn io_spaces(&mut self, process: usize, frames: Id, at: u64) {
-        let Some(domain) = passthrough::domain(self.system, process) else { return };
         let owner = self.build.domains[process].name.clone();
         for function in functions(self.system).filter(|function| function.process == process) {
+            let Some(domain) = function.domain(self.system) else { continue };
             let address = function.device.address;
             let (bus, device, function) = (address.bus, address.device, address.function);
             let kind = Kind::IoSpace { domain, bus, device, function };

@@ -7,7 +7,7 @@ use layout::{
 };
 
 use crate::{
-    devices::{Access, DEFAULT_LIMIT, Devices, Irq, Owner, PciDevice},
+    devices::{Access, DEFAULT_LIMIT, Irq, Owner, PciDevice},
     parts::Service,
     system::System,
 };
@@ -130,6 +130,14 @@ pub(crate) fn functions(system: &System) -> impl Iterator<Item = Function<'_>> {
 }
 
 impl Function<'_> {
+    /// The domain of its I/O address space, if it has one: 1 for the first such function of the system. No two share one,
+    /// since all of a domain have to share their page tables (VT-d specification 1.3, section 3.4.3).
+    pub fn domain(&self, system: &System) -> Option<u16> {
+        let mut confined = functions(system).filter(|function| function.owner.devices.confined());
+        let first = confined.position(|one| (one.process, one.index) == (self.process, self.index));
+        first.map(|n| n as u16 + 1)
+    }
+
     /// The numbers of its lines.
     pub fn lines(&self, all: &[Line]) -> Vec<u8> {
         let named = |index: usize| {
@@ -201,11 +209,4 @@ pub(crate) fn placed(system: &System) -> Vec<Placed> {
 /// Where an owner's memory was placed.
 pub(crate) fn placed_at(system: &System, owner: usize) -> Option<u64> {
     placed(system).into_iter().find(|placed| placed.owner == owner).map(|placed| placed.paddr)
-}
-
-/// The I/O address space domain of an owner's functions, if they have one: 1 for the first such owner.
-pub(crate) fn domain(system: &System, process: usize) -> Option<u16> {
-    let confined = |devices: &Devices| devices.confined();
-    let mut with = owners(system).filter(|(_, owner)| confined(&owner.devices)).map(|(process, _)| process);
-    with.position(|one| one == process).map(|n| n as u16 + 1)
 }

@@ -123,7 +123,7 @@ pub enum Kind {
     },
     /// The I/O address space of a PCI function, behind an IOMMU. root-task adds page tables as the mappings need them.
     IoSpace {
-        /// The domain, unique in the system but for the functions of one owner.
+        /// The domain, unique in the system.
         domain: u16,
         /// Bus.
         bus: u8,

@@ -273,7 +273,7 @@ fn two_address_spaces_of_a_function() {
 }
 
 #[test]
-fn a_domain_of_two_owners() {
+fn a_domain_of_two_functions() {
     breaks_with_devices("a function has one I/O address space", |spec| {
         let kind = Kind::IoSpace { domain: 1, bus: 0, device: 0x19, function: 0 };
         spec.objects.push(Object { name: "vmm-b.iospace.00:19.0".into(), kind });

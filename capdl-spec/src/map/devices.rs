@@ -59,7 +59,7 @@ fn dma(map: &Map<'_>, function: &Function<'_>) -> String {
         Dma::No => "never bus master".into(),
         Dma::Trusted => "BUS MASTER OF ALL MEMORY, trusted by the description".into(),
         Dma::Domain => {
-            let domain = passthrough::domain(map.system, function.process).unwrap_or_default();
+            let domain = function.domain(map.system).unwrap_or_default();
             format!("bus master in I/O address space domain {domain}")
         }
     }
