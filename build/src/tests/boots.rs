@@ -7,6 +7,7 @@ mod disk;
 mod ethernet;
 mod machine;
 mod quiet;
+mod recover;
 mod restart;
 mod systems;
 mod time;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Test> {
         ethernet::all(),
         disk::all(),
         devices::all(),
+        recover::all(),
         systems::all(),
         restart::all(),
         work::all(),
