@@ -1,5 +1,6 @@
 //! Who reaches for what is another's: guests by instructions, a component in a VMM's place by calls
-//! (tests/systems/gate.toml). All of it is refused and in the log, and the owners' devices go on working.
+//! (tests/systems/gate.toml). All of it is refused and in the log, and the owners' devices go on working. And two guests whose
+//! cards have one interrupt line (tests/systems/shared-line.toml).
 
 use std::iter::repeat;
 use std::time::Duration;
@@ -14,7 +15,10 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    vec![Test { group: Group::Components, name: "what-is-anothers-is-refused", run: gate }]
+    vec![
+        Test { group: Group::Components, name: "what-is-anothers-is-refused", run: gate },
+        Test { group: Group::Boots, name: "two-guests-share-an-interrupt-line", run: shared_line },
+    ]
 }
 
 /// How long a part of a test may take on a busy machine.
@@ -118,6 +122,58 @@ fn refused(text: &str) -> Result<()> {
     );
     ensure!(counts == (9, 3, 4), "lines of the guest's refusals: {counts:?}\n{guest:#?}");
     Ok(())
+}
+
+/// Linux and a tiny guest, each with a card at one interrupt line: both get their interrupts, and Linux goes on when the
+/// other never serves its own again.
+fn shared_line(context: &Context) -> Result<Outcome> {
+    let mut machine = boot(context, "shared-line", &["line"])?;
+    for text in ["guest: neglects its card", "interrupts of devices"] {
+        until(&mut machine, text)?;
+    }
+    let text = printed(&machine);
+    in_order(
+        &text,
+        &["guest: has a neighbour", "guest: neglects its card", "PING ", "System halted", "linux has powered off"],
+    )?;
+    for sent in [300, 100] {
+        let pings = format!("linux: {sent} packets transmitted, {sent} packets received, 0% packet loss");
+        ensure!(text.contains(&pings), "no `{pings}`:\n{text}");
+    }
+    let [sent, interrupts, foreign, lost] = fact(&text, "sent")?;
+    ensure!(
+        lost <= 5 && interrupts == sent - lost + foreign,
+        "{interrupts} interrupts, {sent} sent, {foreign}, {lost}"
+    );
+    let [frames, ticks] = fact(&text, "load")?;
+    ensure!(frames == 500 && ticks < 500, "{frames} frames took {ticks} times 10 ms");
+    let counts: Vec<u32> = lines(&text, "linux").filter_map(eth0).collect();
+    let [before, after] = counts[..] else { return Err(miette!("/proc/interrupts has eth0: {counts:?}\n{text}")) };
+    let tally = lines(&text, "vmm-linux").find_map(|line| line.split_once(" interrupts of devices")?.0.parse().ok());
+    let tally: u32 = tally.ok_or_else(|| miette!("vmm-linux tells no interrupts:\n{text}"))?;
+    // An answer and what it answers may have an interrupt together. Those before Linux had a driver it does not know of.
+    let right = (300..1400).contains(&before) && (before + 100..=tally).contains(&after);
+    ensure!(right, "Linux counts {before} and then {after} interrupts, its VMM {tally}");
+    Ok(Outcome::Passed(format!(
+        "{interrupts} interrupts for {sent} frames ({foreign} were the other's, {lost} lost by the emulator), {before} in \
+         Linux; with a neglected card {after} of {tally}"
+    )))
+}
+
+/// The numbers of a fact that the tiny guest prints.
+fn fact<const N: usize>(text: &str, name: &str) -> Result<[u32; N]> {
+    let start = format!("= {name} ");
+    let fact = lines(text, "neighbour").find_map(|line| line.strip_prefix(&start));
+    let words = fact.unwrap_or_default().split(' ');
+    let numbers: Vec<u32> = words.filter_map(|word| u32::from_str_radix(word.trim(), 16).ok()).collect();
+    numbers.try_into().map_err(|numbers| miette!("the guest's `{name}` is {numbers:?}:\n{text}"))
+}
+
+/// The count of the card's line in /proc/interrupts.
+fn eth0(line: &str) -> Option<u32> {
+    let mut words = line.split_whitespace();
+    let count = words.by_ref().nth(1)?.parse().ok()?;
+    (words.next()? == "XT-PIC" && words.next()? == "eth0").then_some(count)
 }
 
 /// The lines of a process that begin with a text.
