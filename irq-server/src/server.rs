@@ -218,7 +218,8 @@ impl<C: Controller> Serve for Server<C> {
     }
 
     fn lines(&mut self, from: ClientId, _: Lines) -> u32 {
-        let owned = (0..).zip(&self.lines).filter(|(_, line)| line.owner == from.0);
+        let Self { lines, sources, .. } = self;
+        let owned = (0..).zip(lines).filter(|(number, line)| line.owner == from.0 && sources.behind(*number).is_some());
         LineSet::of(owned.map(|(number, _)| number)).bits()
     }
 }

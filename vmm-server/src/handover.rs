@@ -128,21 +128,28 @@ impl Devices {
     }
 }
 
-/// Claims all lines. A line may have been raised, and not acknowledged, in a former life of the process.
+/// Claims the lines that arrive somewhere. One may have been raised, and not acknowledged, in a former life of the process.
 fn claim(config: &Vmm) -> Vec<Option<Interrupt>, MAX_LINES> {
+    if config.lines.is_empty() {
+        return Vec::new();
+    }
+    let there = irq::Client(Endpoint::at(slot::IRQ)).lines().unwrap_or_else(|error| {
+        log::error!("irq-server tells no lines: {error:?}");
+        0
+    });
     let claim = |(slot, wanted): (u16, &VmLine)| match Interrupt::claim(wanted.line, slot) {
         Ok(interrupt) => {
             interrupt.acknowledge();
             Some(interrupt)
         }
-        // The description keeps lines for a function that has fewer.
-        Err(irq::Error::NoRoute) => None,
         Err(error) => {
             log::error!("interrupt line {}: irq-server says {error:?}", slot - 1);
             None
         }
     };
-    (1..).zip(&config.lines).map(claim).collect()
+    let is_there = |line: u8| there.checked_shr(line.into()).is_some_and(|bits| bits & 1 != 0);
+    let all = (1..).zip(&config.lines);
+    all.map(|numbered| is_there(numbered.1.line).then(|| claim(numbered)).flatten()).collect()
 }
 
 /// Addresses of the spare paging structures, slot by slot.

@@ -28,7 +28,8 @@ pub enum Sharing {
     Shared,
 }
 
-/// The lines that the caller may claim: bit n is line n.
+/// The lines that the caller may claim: bit n is line n. Those that arrive nowhere are not among them: a description keeps
+/// two for each function, and most functions have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lines;
 impl Call for Lines {
