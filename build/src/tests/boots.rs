@@ -6,6 +6,7 @@ mod devices;
 mod disk;
 mod ethernet;
 mod machine;
+mod mediated;
 mod quiet;
 mod recover;
 mod restart;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Test> {
         disk::all(),
         devices::all(),
         recover::all(),
+        mediated::all(),
         systems::all(),
         restart::all(),
         work::all(),
