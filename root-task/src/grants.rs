@@ -24,7 +24,8 @@ impl Grants {
         Self(Ledger::new(spec))
     }
 
-    /// Serves one request of the process at this position. Nothing is done when it is refused, unless memory runs out.
+    /// Serves one request of the process at this position. Nothing is done when it is refused, unless memory runs out in the
+    /// middle: what was handed over by then stays granted.
     pub fn serve(
         &mut self,
         objects: &mut Objects,
@@ -48,7 +49,10 @@ impl Grants {
                 for n in 0..pages {
                     let offset = u64::from(n) << bits;
                     let map = map.map(|at| at + offset);
-                    grant_frame(objects, size, paddr + offset, &slot(n), target.vspace, map).map_err(refused)?;
+                    if let Err(why) = grant_frame(objects, size, paddr + offset, &slot(n), target.vspace, map) {
+                        self.0.record_part(process, request, n);
+                        return Err(refused(why));
+                    }
                 }
             }
         }

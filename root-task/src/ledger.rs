@@ -60,6 +60,14 @@ impl Ledger {
     pub fn record(&mut self, process: usize, request: Request) {
         self.granted.push((process, request));
     }
+
+    /// Notes that only the first `done` frames of a request were granted. They can be asked for again; the whole cannot, since
+    /// what it failed for does not come back.
+    pub fn record_part(&mut self, process: usize, request: Request, done: u16) {
+        if let (Request::Memory { paddr, bits, slot, map, .. }, 1..) = (request, done) {
+            self.record(process, Request::Memory { paddr, pages: done, bits, slot, map });
+        }
+    }
 }
 
 /// What a request asks for, if it makes sense.
@@ -165,6 +173,19 @@ mod tests {
         assert_eq!(ledger.judge(1, ports(0x1f7, 0x1f8)), Err(Refused::NotThere));
         assert_eq!(ledger.judge(1, memory(0xd000_1000, 1, 12, None)), Err(Refused::NotThere));
         assert_eq!(ledger.judge(1, memory(0xd000_2000, 1, 12, None)), Ok(Verdict::Grant));
+    }
+
+    #[test]
+    fn of_a_request_that_failed_half_way_the_first_half_is_granted() {
+        let mut ledger = ledger();
+        let whole = memory(0xd000_0000, 8, 12, Some(0x3000_0000));
+        ledger.record_part(1, whole, 0);
+        assert_eq!(ledger.judge(1, whole), Ok(Verdict::Grant));
+        ledger.record_part(1, whole, 3);
+        assert_eq!(ledger.judge(1, memory(0xd000_0000, 3, 12, Some(0x3000_0000))), Ok(Verdict::Granted));
+        assert_eq!(ledger.judge(1, whole), Err(Refused::NotThere));
+        assert_eq!(ledger.judge(1, memory(0xd000_2000, 1, 12, None)), Err(Refused::NotThere));
+        assert_eq!(ledger.judge(1, memory(0xd000_3000, 5, 12, None)), Ok(Verdict::Grant));
     }
 
     #[test]
