@@ -78,7 +78,7 @@ fn configure(tree: &mut Tree) -> Result<()> {
         tree.insert(path.to_owned(), Node { kind, mode, owner: (0, 0) });
     }
     // Which Debian makes at the first boot, with a warning.
-    tree.insert("etc/mtab".into(), Node { kind: Kind::Link("../proc/self/mounts".into()), mode: 0o777, owner: (0, 0) });
+    tree.insert("etc/mtab".into(), Node { kind: Kind::Link("/proc/mounts".into()), mode: 0o777, owner: (0, 0) });
     let Some(Node { kind: Kind::File(shadow), .. }) = tree.get_mut("etc/shadow") else {
         return Err(miette!("the disk's Debian has no /etc/shadow"));
     };
