@@ -13,7 +13,7 @@ pub const SLOTS: core::ops::RangeInclusive<u8> = 1..=5;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Emulator {
-    /// Image of the first IDE disk. What the guest writes to it is gone with the emulator.
+    /// Image of the first IDE disk. Every run of the emulator gets a copy.
     pub disk: Option<Spanned<Origin>>,
     /// PCI cards.
     #[serde(default)]
