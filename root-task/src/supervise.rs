@@ -93,8 +93,11 @@ impl<'a> System<'a> {
         }
     }
 
+    /// The message need not be the kernel's: a process holds the capability with which its faults are sent, and may send such
+    /// a message itself, as often as it likes if it went on after that. What says that it has faulted is stopped.
     fn fault(&mut self, number: usize, process: &Process, info: MessageInfo) {
         let name = &process.name;
+        let _ = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_suspend();
         console::fresh_line();
         match Fault::from_ipc_buffer(info) {
             Fault::Vm { ip, address, instruction, error_code } => {

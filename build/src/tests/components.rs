@@ -117,7 +117,7 @@ fn bursts(text: &str) -> Result<u32> {
 
 /// Processes of components-faults.toml and how root-task is to report each: what it says up to the first address that
 /// is not known beforehand.
-const FAULTS: [(&str, &str); 11] = [
+const FAULTS: [(&str, &str); 12] = [
     ("null-write", "writes 0x0 at "),
     ("code-write", "writes 0x4"),
     ("jump", "fetches 0x7fff0000 at 0x7fff0000"),
@@ -129,6 +129,7 @@ const FAULTS: [(&str, &str); 11] = [
     ("stack", "writes 0x1ffb"),
     ("capability", "no capability at 0x32000, used at "),
     ("panic", "processor exception 6, error code 0x0, at "),
+    ("forged", "kind 0"),
 ];
 
 /// Those that set r14 and r15 first.

@@ -11,7 +11,7 @@ use layout::{Slot, slot};
 use mmio::SharedBuffer;
 use proto::serial;
 use rt::Endpoint;
-use sel4::cap;
+use sel4::{MessageInfo, cap};
 
 use crate::verdict::flush;
 
@@ -48,6 +48,12 @@ pub fn fault(kind: &str) {
         }
         "capability" => drop(cap::Endpoint::from_bits(EMPTY.cptr()).recv()),
         "panic" => panic!("on purpose"),
+        // No fault, but what the kernel would say of one. Nobody is told twice.
+        "forged" => {
+            for _ in 0..1000 {
+                cap::Endpoint::from_bits(slot::FAULT.cptr()).send(MessageInfo::new(0, 0, 0, 0));
+            }
+        }
         _ => log::error!("no such mistake: {kind}"),
     }
     log::error!("still there after {kind}");
