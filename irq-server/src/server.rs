@@ -14,6 +14,9 @@ use crate::round::{Answer, Raised};
 use crate::source::{Source, Sources};
 use crate::tally::{Tally, Worth};
 
+/// How often the kernel is asked for a handler.
+const MOST_TRIES: u32 = 4;
+
 /// The kernel would not give the line out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
@@ -166,7 +169,14 @@ impl<C: Controller> Server<C> {
             // What the claimant's former life has not acknowledged would stay masked.
             Some(handler) if !source.shared() => self.controller.acknowledge(handler),
             Some(_) => {}
-            None => source.handler = Some(attach(&mut self.controller, &self.lines, source, number)?),
+            // Each try is told in the log, and the kernel does not change its mind.
+            None if source.refused.count() >= MOST_TRIES => return Err(Error::Kernel),
+            None => {
+                let handler = attach(&mut self.controller, &self.lines, source, number);
+                source.handler = Some(handler.inspect_err(|_| {
+                    source.refused.add();
+                })?);
+            }
         }
         if !source.shared() {
             return Ok(source.handler);

@@ -22,11 +22,14 @@ pub struct Source {
     pub round: Round,
     /// How often it stormed.
     pub storms: Tally,
+    /// How often the kernel refused the handler.
+    pub refused: Tally,
 }
 
 impl Source {
     fn new(route: Route) -> Self {
-        Self { route, lines: LineSet::default(), handler: None, round: Round::default(), storms: Tally::default() }
+        let (storms, refused) = (Tally::default(), Tally::default());
+        Self { route, lines: LineSet::default(), handler: None, round: Round::default(), storms, refused }
     }
 
     /// Whether irq-server keeps the handler.

@@ -55,6 +55,15 @@ fn anyone_else_is_refused_with_the_reason_and_counted() {
 }
 
 #[test]
+fn the_kernel_is_not_asked_for_ever_for_what_it_refuses() {
+    let mut board = board();
+    for _ in 0..1000 {
+        assert_eq!(board.client(1).claim(5), Err(Error::Kernel));
+    }
+    assert_eq!(board.not_attached(), 4);
+}
+
+#[test]
 fn a_client_learns_its_own_lines_only() {
     let mut board = board();
     assert_eq!(board.client(0).lines(), Ok(0b00_0001));

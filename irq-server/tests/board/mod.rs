@@ -56,6 +56,8 @@ pub struct Pin {
 
 #[derive(Default)]
 struct State {
+    /// How often a handler was refused.
+    refused: u32,
     pins: BTreeMap<u8, Pin>,
     signals: Vec<Slot>,
     alarm: bool,
@@ -67,6 +69,7 @@ struct Kernel(Rc<RefCell<State>>);
 impl Controller for Kernel {
     fn attach(&mut self, index: u8, _: &Line, route: Route, notified: Slot) -> Result<u64, Refused> {
         if route.pin == NO_PIN {
+            self.0.borrow_mut().refused += 1;
             return Err(Refused);
         }
         let handler = 0x1000 + u64::from(index);
@@ -165,6 +168,11 @@ impl Board {
     /// How many times a handler was made for the pin.
     pub fn attached(&self, pin: u8) -> u32 {
         self.kernel.0.borrow().pins[&pin].made
+    }
+
+    /// How often the kernel refused a handler.
+    pub fn not_attached(&self) -> u32 {
+        self.kernel.0.borrow().refused
     }
 
     /// Whom the kernel signals for a handler.
