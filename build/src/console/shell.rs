@@ -5,7 +5,7 @@
 //! status. When the prompt comes back without it, the shell gave the line up (a syntax error) or is another one (after a
 //! reboot).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Console, Failure, find};
 
@@ -22,9 +22,21 @@ pub struct Answer {
 pub const LONGEST: usize = 900;
 
 impl Console {
-    /// Waits for a shell's prompt: a last line that ends in `# ` or `$ `, or an initramfs's `(initramfs) `.
+    /// Waits for a shell's prompt: a last line that ends in `# ` or `$ `, or an initramfs's `(initramfs) `. A guest that asks
+    /// who logs in is told `root`, once.
     pub fn wait_for_prompt(&mut self, limit: Duration) -> Result<(), Failure> {
-        self.wait_until(limit, |fresh| prompt(fresh).map(|_| ()))
+        let deadline = Instant::now() + limit;
+        let asks = |fresh: &[u8]| last_line(fresh).ends_with(b"login: ");
+        let logged_out = self.wait_until(limit, |fresh| match prompt(fresh) {
+            Some(_) => Some(false),
+            None => asks(fresh).then_some(true),
+        })?;
+        if !logged_out {
+            return Ok(());
+        }
+        self.skip();
+        self.send(b"root\r")?;
+        self.wait_until(deadline.saturating_duration_since(Instant::now()), |fresh| prompt(fresh).map(|_| ()))
     }
 
     /// Waits for the prompt, types a command, and returns its answer.
