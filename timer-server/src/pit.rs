@@ -14,7 +14,8 @@ const CHANNEL_2: u16 = 0x42;
 const CONTROL: u16 = 0x43;
 const GATE: u16 = 0x61;
 
-/// Control words: channel, both bytes, mode 0.
+/// Control words: channel, both bytes, mode 0. In this mode the first byte of another count stops the channel, the second
+/// starts it anew, and its output is low again: the word is needed once.
 const ONE_SHOT_0: u8 = 0b0011_0000;
 const ONE_SHOT_2: u8 = 0b1011_0000;
 
@@ -36,24 +37,30 @@ pub struct Dead;
 pub struct Pit<P, G> {
     ports: P,
     gate: G,
+    /// Channel 0 has its mode.
+    programmed: bool,
 }
 
 impl<P: Ports, G: Ports> Pit<P, G> {
     /// The chip behind `ports` (0x40 to 0x43) and `gate` (0x61).
     pub fn new(ports: P, gate: G) -> Self {
-        Self { ports, gate }
+        Self { ports, gate, programmed: false }
     }
 
     /// Raises the interrupt once, `count` + 1 clocks from now, in place of any shot still to come.
     pub fn one_shot(&mut self, count: u16) {
-        self.load(ONE_SHOT_0, CHANNEL_0, count);
+        if !core::mem::replace(&mut self.programmed, true) {
+            self.ports.out8(CONTROL, ONE_SHOT_0);
+        }
+        self.load(CHANNEL_0, count);
     }
 
     /// Measures the TSC's rate in Hz over one longest shot of channel 2. `tsc` reads the TSC.
     pub fn measure(&mut self, mut tsc: impl FnMut() -> u64) -> Result<u64, Dead> {
         let quiet = self.gate.in8(GATE) & !(GATE_2 | SPEAKER);
         self.gate.out8(GATE, quiet);
-        self.load(ONE_SHOT_2, CHANNEL_2, MAX_COUNT);
+        self.ports.out8(CONTROL, ONE_SHOT_2);
+        self.load(CHANNEL_2, MAX_COUNT);
         let before = tsc();
         self.gate.out8(GATE, quiet | GATE_2);
         let start = middle(before, tsc());
@@ -71,9 +78,8 @@ impl<P: Ports, G: Ports> Pit<P, G> {
         Err(Dead)
     }
 
-    fn load(&mut self, control: u8, channel: u16, count: u16) {
+    fn load(&mut self, channel: u16, count: u16) {
         let [low, high] = count.to_le_bytes();
-        self.ports.out8(CONTROL, control);
         self.ports.out8(channel, low);
         self.ports.out8(channel, high);
     }
@@ -170,10 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn a_shot_is_mode_0_low_byte_first() {
+    fn a_shot_is_mode_0_low_byte_first_and_the_mode_is_set_once() {
         let wires = Wires::default();
-        Pit::new(wires.clone(), wires.clone()).one_shot(0x1234);
-        assert_eq!(wires.0.borrow().writes, [(0x43, 0x30), (0x40, 0x34), (0x40, 0x12)]);
+        let mut pit = Pit::new(wires.clone(), wires.clone());
+        pit.one_shot(0x1234);
+        pit.one_shot(0x5678);
+        assert_eq!(wires.0.borrow().writes, [(0x43, 0x30), (0x40, 0x34), (0x40, 0x12), (0x40, 0x78), (0x40, 0x56)]);
     }
 
     proptest! {

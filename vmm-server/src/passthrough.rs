@@ -57,6 +57,8 @@ pub struct Passthrough {
     pub functions: u8,
     /// First and last port.
     ports: Vec<(u16, u16), MAX_RANGES>,
+    /// First and last port of them all: most accesses to nobody's ports lie outside.
+    span: (u16, u16),
     /// First and last byte.
     memory: Vec<(u64, u64), MAX_RANGES>,
     refused: Vec<Error, MAX_REASONS>,
@@ -73,12 +75,22 @@ impl Default for Passthrough {
 impl Passthrough {
     /// No devices yet.
     pub const fn new(server: &'static dyn Server) -> Self {
-        Self { server, functions: 0, ports: Vec::new(), memory: Vec::new(), refused: Vec::new(), accesses: 0 }
+        Self {
+            server,
+            functions: 0,
+            ports: Vec::new(),
+            span: (u16::MAX, 0),
+            memory: Vec::new(),
+            refused: Vec::new(),
+            accesses: 0,
+        }
     }
 
     /// Has accesses to the ports `first` to `last` made by pci-server.
     pub fn add_ports(&mut self, first: u16, last: u16) -> Result<(), Full> {
-        self.ports.push((first, last)).map_err(|_| Full)
+        self.ports.push((first, last)).map_err(|_| Full)?;
+        self.span = (self.span.0.min(first), self.span.1.max(last));
+        Ok(())
     }
 
     /// Has accesses to `bytes` of memory from guest-physical address `at` made by pci-server.
@@ -109,13 +121,17 @@ impl Passthrough {
         });
     }
 
+    /// Whether pci-server makes the accesses to `port`.
+    #[inline]
+    pub fn has_port(&self, port: u16) -> bool {
+        let (first, last) = self.span;
+        (first..=last).contains(&port) && self.ports.iter().any(|(first, last)| (first..=last).contains(&&port))
+    }
+
     /// Reads a port that no device of the board has.
     #[inline]
     pub fn read_port(&mut self, port: u16, width: Width) -> u32 {
-        if self.ports.is_empty() {
-            return width.mask();
-        }
-        match self.ports.iter().any(|(first, last)| (first..=last).contains(&&port)) {
+        match self.has_port(port) {
             true => self.read(Target::Port(port), width),
             false => width.mask(),
         }
@@ -124,7 +140,7 @@ impl Passthrough {
     /// Writes such a port.
     #[inline]
     pub fn write_port(&mut self, port: u16, width: Width, value: u32) {
-        if !self.ports.is_empty() && self.ports.iter().any(|(first, last)| (first..=last).contains(&&port)) {
+        if self.has_port(port) {
             self.write(Target::Port(port), width, value);
         }
     }

@@ -1,6 +1,6 @@
 //! The loop: enter the guest, answer what it exited for, see to timers, console and interrupts, enter again. An exit that
 //! changes no register costs one system call, the next VMEnter; one that does costs two. A halted guest costs none: the
-//! thread waits for a signal.
+//! thread waits for a signal. Accesses to ports that nothing follows from are answered in a loop of their own.
 
 use devices::Nanos;
 use layout::{
@@ -19,7 +19,7 @@ use vmm_server::{
     cpu::Cpu,
     cpuid::Leaves,
     linux::low,
-    machine::Machine,
+    machine::{AtOnce, Machine},
     ram::Ram,
     run::{Cause, DEBUG_RESET, Guest, Next},
     time::{Clock, Present},
@@ -136,21 +136,50 @@ impl Vm<'_> {
                 }
             }
             settled = false;
-            let cpu = &mut self.guest.cpu;
-            if cpu.take_registers_changed() {
-                self.vcpu.set_registers(&cpu.exit.gprs);
-            }
-            match self.vcpu.enter(cpu.exit.rip, cpu.primary, cpu.inject) {
-                Wake::Signal { bits, rip, inject } => {
-                    cpu.interrupted(rip, inject);
-                    self.on_signal(bits);
-                }
-                Wake::Exit(raw) => {
-                    self.tally.exit(raw.reason);
-                    cpu.exited(raw);
-                    let next = self.guest.answer(Exit::decode(&raw), Present::new(&self.clock, rt::tsc));
+            match self.enter() {
+                Some(bits) => self.on_signal(bits),
+                None => {
+                    let exit = Exit::decode(&self.guest.cpu.exit);
+                    let next = self.guest.answer(exit, Present::new(&self.clock, rt::tsc));
                     settled = next == Next::Skip && !self.guest.machine.take_disturbed();
                     self.follow(next);
+                }
+            }
+        }
+    }
+
+    /// Runs the guest until a signal comes, whose bits it returns, or an exit, which is in `Cpu` then. Nobody hears of those
+    /// that can be answered on the spot.
+    #[inline(always)]
+    fn enter(&mut self) -> Option<u64> {
+        let Guest { cpu, machine, .. } = &mut self.guest;
+        if cpu.take_registers_changed() {
+            self.vcpu.set_registers(&cpu.exit.gprs);
+        }
+        let (mut rip, mut inject) = (cpu.exit.rip, cpu.inject);
+        loop {
+            let exit = match self.vcpu.enter(rip, cpu.primary, inject) {
+                Wake::Exit(exit) => exit,
+                Wake::Signal { bits, rip, inject } => {
+                    cpu.interrupted(rip, inject);
+                    return Some(bits);
+                }
+            };
+            self.tally.exit(exit.reason());
+            let now = Present::new(&self.clock, rt::tsc);
+            let answer = match (exit.io(), exit.next()) {
+                (Some(io), Some(next)) => {
+                    (rip, inject) = (next, 0);
+                    machine.at_once(io, exit.rax() as u32, now)
+                }
+                _ => AtOnce::No,
+            };
+            match answer {
+                AtOnce::Written => {}
+                AtOnce::Read(width, value) => exit.set_accumulator(width, value),
+                AtOnce::No => {
+                    cpu.exited(exit.load());
+                    return None;
                 }
             }
         }

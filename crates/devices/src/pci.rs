@@ -134,6 +134,24 @@ impl VirtualBus {
         (self.address.bus() == Some(0) && function == 0).then_some(Elsewhere { number, register })
     }
 
+    /// What a double word's access at `offset` reads, if it is one of the address register's or of a function's that is here.
+    #[inline]
+    pub fn read_double_word(&self, offset: u16) -> Option<u32> {
+        match offset {
+            0 => Some(self.address.value()),
+            DATA if self.elsewhere(offset).is_none() && self.address.bus() == Some(0) => {
+                Some(self.function(self.address.place())?.read_double_word(self.address.register()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Writes the address register.
+    #[inline]
+    pub fn set_address(&mut self, value: u32) {
+        self.address = ConfigAddress::new(value);
+    }
+
     fn is_taken(&self, place: Place) -> bool {
         let elsewhere = self.elsewhere.get(usize::from(place.device)).copied().flatten();
         self.function(place).is_some() || elsewhere.is_some() && place.function == 0
@@ -181,8 +199,7 @@ impl Device for VirtualBus {
     /// Only a double word reaches CONFIG_ADDRESS; anything smaller passes it by.
     fn write(&mut self, offset: u16, width: Width, value: u32, _now: Nanos) {
         if (offset, width) == (0, Width::Dword) {
-            self.address = ConfigAddress::new(value);
-            return;
+            return self.set_address(value);
         }
         let address = self.address;
         let Some(function) = self.selected() else {

@@ -92,6 +92,12 @@ impl Pic {
         core::mem::take(&mut self.ended)
     }
 
+    /// What the mask registers, ports 0x21 and 0xa1, read, but for one whose chip is to be polled: that changes it.
+    #[inline]
+    pub const fn masks(&self) -> [Option<u8>; 2] {
+        [self.first.mask(), self.second.mask()]
+    }
+
     /// The first chip's ports, 0x20 and 0x21.
     pub fn primary(&mut self) -> Ports<'_> {
         Ports { pic: self, bank: Bank::First }

@@ -116,6 +116,16 @@ impl Rtc {
         self.bytes[SHUTDOWN as usize]
     }
 
+    /// What the data port reads, unless that takes the interrupt away.
+    #[inline]
+    pub fn data(&mut self, now: impl Into<Nanos>) -> Option<u8> {
+        match self.index {
+            REG_C => None,
+            REG_D => Some(D_VALID),
+            _ => Some(self.read_data(now.into())),
+        }
+    }
+
     /// Brings the interrupt flags up to `now`.
     pub fn poll(&mut self, now: Nanos) {
         if now <= self.seen {

@@ -172,6 +172,12 @@ impl Uart {
         self.rx_room() > 0 && self.received.push_back(byte).is_ok()
     }
 
+    /// What the line status register reads, unless that clears an error.
+    #[inline]
+    pub fn line_status(&self) -> Option<u8> {
+        (!self.overrun).then(|| self.queues().bits())
+    }
+
     /// Whether a read since the last call has changed the interrupt or the room in a queue. Drivers poll the line status
     /// for each byte, and that changes nothing.
     pub fn take_changed(&mut self) -> bool {
@@ -269,12 +275,19 @@ impl Uart {
     }
 
     fn read_lsr(&mut self) -> u8 {
-        let mut lsr = Lsr::empty();
-        lsr.set(Lsr::DATA_READY, !self.received.is_empty());
+        let mut lsr = self.queues();
         self.changed |= self.overrun;
         lsr.set(Lsr::OVERRUN, core::mem::take(&mut self.overrun));
-        lsr.set(Lsr::HOLDING_EMPTY | Lsr::TRANSMITTER_EMPTY, self.holding_empty());
         lsr.bits()
+    }
+
+    /// The line status without errors.
+    #[inline]
+    fn queues(&self) -> Lsr {
+        let mut lsr = Lsr::empty();
+        lsr.set(Lsr::DATA_READY, !self.received.is_empty());
+        lsr.set(Lsr::HOLDING_EMPTY | Lsr::TRANSMITTER_EMPTY, self.holding_empty());
+        lsr
     }
 
     /// Linux checks that enabling the interrupt with an idle transmitter raises it, and works around ports that don't.

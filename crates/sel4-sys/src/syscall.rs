@@ -120,8 +120,9 @@ pub fn get_mr(index: usize) -> seL4_Word {
 #[inline(always)]
 pub fn set_mr(index: usize, value: seL4_Word) {
     if index < seL4_MsgMaxLength as usize {
+        // Volatile, for words of their own: joined, they would take vector registers, which the kernel switches lazily, by a trap.
         // SAFETY: as for `get_mr`.
-        unsafe { word(offsetof_seL4_IPCBuffer_msg + 8 * index).write(value) }
+        unsafe { word(offsetof_seL4_IPCBuffer_msg + 8 * index).write_volatile(value) }
     }
 }
 

@@ -71,6 +71,8 @@ fault_words! {
     interruptibility = SEL4_VMENTER_FAULT_GUEST_INT_MR;
     /// The guest's CR3.
     cr3 = SEL4_VMENTER_FAULT_CR3_MR;
+    /// The first of the guest's general registers.
+    rax = SEL4_VMENTER_FAULT_EAX;
 }
 
 impl VmFault {

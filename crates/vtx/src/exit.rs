@@ -220,6 +220,12 @@ pub enum Direction {
 pub struct Io(Bits);
 
 impl Io {
+    /// The instruction of an exit with this `reason` and `qualification`, if it was one of these.
+    #[inline]
+    pub const fn of(reason: u32, qualification: u64) -> Option<Self> {
+        if reason == 30 { Some(Self(Bits(qualification))) } else { None }
+    }
+
     /// First port.
     pub const fn port(self) -> u16 {
         self.0.field(16, 16) as u16

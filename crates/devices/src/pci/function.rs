@@ -119,6 +119,13 @@ impl Function {
         (register < BARS && mask != 0).then_some(bar & mask)
     }
 
+    /// The double word of the configuration space that has `register`.
+    #[inline]
+    pub const fn read_double_word(&self, register: u8) -> u32 {
+        let (words, _) = self.bytes.as_chunks();
+        u32::from_le_bytes(words[register as usize / 4])
+    }
+
     /// A byte of the configuration space.
     pub const fn read(&self, register: u8) -> u8 {
         self.bytes[register as usize]

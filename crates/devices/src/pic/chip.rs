@@ -164,6 +164,12 @@ impl Chip {
         ended
     }
 
+    /// The mask register as the odd port reads it, unless the next read is to acknowledge.
+    #[inline]
+    pub(super) const fn mask(&self) -> Option<u8> {
+        if self.poll { None } else { Some(self.imr) }
+    }
+
     /// Reads the even port (`odd` false) or the odd one.
     pub(super) fn read(&mut self, odd: bool) -> u8 {
         if core::mem::take(&mut self.poll) {
