@@ -106,6 +106,9 @@ fn word(offset: usize) -> *mut seL4_Word {
     ipc_buffer().wrapping_add(offset).cast()
 }
 
+// Volatile accesses keep words apart: joined, they would go through vector registers, which the kernel switches lazily, by a
+// trap.
+
 /// Message word `index`; zero for an index that no message has.
 #[inline(always)]
 pub fn get_mr(index: usize) -> seL4_Word {
@@ -113,14 +116,13 @@ pub fn get_mr(index: usize) -> seL4_Word {
         return 0;
     }
     // SAFETY: inside the buffer that `set_ipc_buffer` was given, or its stand-in; no reference to it exists.
-    unsafe { word(offsetof_seL4_IPCBuffer_msg + 8 * index).read() }
+    unsafe { word(offsetof_seL4_IPCBuffer_msg + 8 * index).read_volatile() }
 }
 
 /// Sets message word `index`; without effect for an index that no message has.
 #[inline(always)]
 pub fn set_mr(index: usize, value: seL4_Word) {
     if index < seL4_MsgMaxLength as usize {
-        // Volatile, for words of their own: joined, they would take vector registers, which the kernel switches lazily, by a trap.
         // SAFETY: as for `get_mr`.
         unsafe { word(offsetof_seL4_IPCBuffer_msg + 8 * index).write_volatile(value) }
     }

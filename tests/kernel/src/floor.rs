@@ -12,7 +12,6 @@ use alloc::vec::Vec;
 use kernel_tests::bench::Bench;
 use kernel_tests::guest::{Guest, reason};
 use kernel_tests::{console, say};
-use sel4::vcpu::VCpuContext;
 use sel4::{BootInfoPtr, VmEnterResult, VmFault, Word};
 use sel4_root_task::root_task;
 
@@ -29,15 +28,15 @@ fn main(bootinfo: BootInfoPtr) -> ! {
     let console = console::open(&mut bench);
     let guest = Guest::new(&mut bench, &TWO_EXITS).expect("there is room for a guest");
     row("floor", &guest, |_, _| {});
-    row("floor_write", &guest, |guest, registers| {
+    row("floor_write", &guest, |guest, exit| {
         // A refusal would show as a row that is too fast.
-        let _ = guest.vcpu.vcpu_write_registers(&registers);
+        let _ = guest.vcpu.vcpu_write_registers(&exit.registers());
     });
     console.power_off()
 }
 
 /// Runs the guest with `answer` between its exits, and prints what the CPUIDs took.
-fn row(name: &str, guest: &Guest, answer: impl Fn(&Guest, VCpuContext)) {
+fn row(name: &str, guest: &Guest, answer: impl Fn(&Guest, &VmFault)) {
     let mut samples = Vec::with_capacity(ROUNDS);
     let mut entry = Guest::entry(0);
     while samples.len() < ROUNDS {
@@ -46,7 +45,7 @@ fn row(name: &str, guest: &Guest, answer: impl Fn(&Guest, VCpuContext)) {
             samples.push(exit.registers().eax);
         }
         entry.rip = next(&exit);
-        answer(guest, exit.registers());
+        answer(guest, &exit);
     }
     samples.sort_unstable();
     let (least, median, p99) = (samples[0], samples[ROUNDS / 2], samples[ROUNDS * 99 / 100]);
