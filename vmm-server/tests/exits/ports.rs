@@ -3,10 +3,10 @@
 use devices::{Nanos, Width};
 use proptest::prelude::*;
 use vmm_server::{
-    machine::Machine,
+    machine::{AtOnce, Machine},
     run::{Cause, Next},
 };
-use vtx::gpr::Gprs;
+use vtx::{exit::Io, gpr::Gprs};
 
 use crate::fake::{answer, guest, raw, reason};
 
@@ -211,6 +211,45 @@ proptest! {
                 machine.acknowledge();
             }
             prop_assert!(machine.next_event(now).is_none_or(|at| at >= now));
+        }
+    }
+}
+
+/// A port, mostly of those that are modelled.
+fn port() -> impl Strategy<Value = u16> {
+    let owned = prop::sample::select(OWNED.to_vec()).prop_flat_map(|(first, last)| first..=last);
+    prop_oneof![4 => owned, 1 => any::<u16>()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    #[test]
+    fn what_is_answered_at_once_is_what_the_full_way_answers_and_disturbs_nothing(
+        accesses in prop::collection::vec((port(), prop::sample::select(&WIDTHS[..]), any::<bool>(), any::<u32>()), 1..80)
+    ) {
+        let (mut full, mut quick) = (machine(), machine());
+        for (n, (port, width, from, value)) in (0..).zip(accesses) {
+            let now = Nanos(n * MILLISECOND / 3);
+            let instruction = Io::of(30, io(port, width, from)).unwrap();
+            let _ = (full.take_disturbed(), full.take_reset());
+            let expected = if from {
+                AtOnce::Read(width, full.read(port, width, now))
+            } else {
+                full.write(port, width, value & width.mask(), now);
+                AtOnce::Written
+            };
+            match quick.at_once(instruction, value, now) {
+                AtOnce::No if from => {
+                    quick.read(port, width, now);
+                }
+                AtOnce::No => quick.write(port, width, value & width.mask(), now),
+                answer => {
+                    prop_assert_eq!(answer, expected, "{:#x} {:?}", port, width);
+                    prop_assert!(!full.take_disturbed(), "{:#x} {:?} {}", port, width, from);
+                    prop_assert!(full.take_reset().is_none());
+                }
+            }
         }
     }
 }
