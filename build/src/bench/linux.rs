@@ -38,6 +38,7 @@ pub fn measure(context: &Context) -> Result<Rows> {
     let mut rows = Rows::default();
     let idle = virtual_boot(context, "bench-boot", "")?;
     boot_rows(&mut rows, &idle)?;
+    rows.0.push(Row::single("power_on_to_guest", idle.entry, Unit::Ticks));
     let slept = virtual_boot(context, "bench-idle", &format!("sleep {IDLE}\n"))?;
     let exits = slept.exits()?.saturating_sub(idle.exits()?);
     rows.0.push(Row::single("idle_exits_per_second", exits / IDLE, Unit::Exits));
