@@ -22,7 +22,10 @@ const MARK: &str = "out() { dd of=/dev/port bs=1 count=1 seek=1026 conv=notrunc 
 /// Drivers that nothing asks for by itself, and a link that is up.
 const PREPARE: &str = "modprobe sd_mod; until [ -b /dev/sda ]; do usleep 10000; done; ip link set eth0 up; sleep 3; \
                        dd if=/dev/sda of=/dev/null bs=64k count=16 skip=1024 2>/dev/null";
-const READ: &str = "mark A; dd if=/dev/sda of=/dev/null bs=64k count=256; mark B";
+/// 16 MB fourteen times, each from another place and after another pause. How long the emulated drive takes for a command depends on the moment when it
+/// comes: in a guest such a read takes 54 or 70 million ticks, natively 61 to 66.
+const READ: &str = "for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do usleep $((n * 3700)); mark A; \
+                    dd if=/dev/sda of=/dev/null bs=64k count=256 skip=$((n * 256)) 2>/dev/null; mark B; done";
 /// What is printed goes to a file: the console is not the device that is measured.
 const LEASE: &str = "mark C; { udhcpc -q -n -i eth0 && ping -c 1 192.168.10.1; } >/tmp/said 2>&1 && mark D";
 
@@ -58,7 +61,7 @@ fn speed(context: &Context) -> Result<Outcome> {
     let guest = Times::of(&machine)?;
 
     let (disk, network) = (guest.read / native.read, guest.lease / native.lease);
-    let told = format!("16 MB in {disk:.3}, DHCP to ping in {network:.3} times the native ticks");
+    let told = format!("16 MB, fourteen times, in {disk:.3}, DHCP to ping in {network:.3} times the native ticks");
     ensure!(disk <= DISK_LIMIT && network <= NETWORK_LIMIT, "{told}");
     Ok(Outcome::Passed(told))
 }
@@ -123,6 +126,7 @@ fn io_exits(transcript: &str) -> Result<u64> {
 
 /// What took how many ticks.
 struct Times {
+    /// All reads together.
     read: f64,
     lease: f64,
 }
@@ -130,9 +134,13 @@ struct Times {
 impl Times {
     fn of(machine: &Machine) -> Result<Self> {
         let marks = machine.marks();
-        let at = |name: &str| marks.iter().find(|(_, text)| text == name).map(|(tick, _)| *tick as f64);
-        let all = || Some((at("A")?, at("B")?, at("C")?, at("D")?));
-        let (a, b, c, d) = all().ok_or_else(|| miette!("marks are missing: {marks:?}"))?;
-        Ok(Self { read: b - a, lease: d - c })
+        let all = |name: &'static str| marks.iter().filter(move |(_, text)| text == name).map(|(tick, _)| *tick);
+        let between = |first, last| {
+            let total: u64 = all(first).zip(all(last)).map(|(from, to)| to.saturating_sub(from)).sum();
+            (total > 0).then_some(total as f64)
+        };
+        let both = between("A", "B").zip(between("C", "D"));
+        let (read, lease) = both.ok_or_else(|| miette!("marks are missing: {marks:?}"))?;
+        Ok(Self { read, lease })
     }
 }
