@@ -3,12 +3,16 @@
 //! calls, one an access (mediated), or by port and frame capabilities, once (direct). Configuration space is by calls only,
 //! and virtual.
 
+mod mediated;
+
 use core::fmt;
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+pub use mediated::{Read, Target, Width, Write};
 
 /// Most capabilities listed of one function.
 pub const MAX_CAPABILITIES: usize = 16;
@@ -226,126 +230,6 @@ impl Call for Release {
     type Reply = Result<(), Error>;
 }
 
-/// Widths of an access, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    /// 1.
-    Byte,
-    /// 2.
-    Word,
-    /// 4.
-    Dword,
-}
-
-impl Width {
-    /// In bytes.
-    pub const fn bytes(self) -> u8 {
-        match self {
-            Width::Byte => 1,
-            Width::Word => 2,
-            Width::Dword => 4,
-        }
-    }
-
-    /// The bits of a value this wide.
-    pub const fn mask(self) -> u32 {
-        match self {
-            Width::Byte => 0xff,
-            Width::Word => 0xffff,
-            Width::Dword => u32::MAX,
-        }
-    }
-}
-
-/// Where an access goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Virtual configuration space. The interrupt line register (0x3c) is a byte that pci-server only keeps: it begins as
-    /// the ISA interrupt of the function's first line, or as 0xff where there is none, and does so again after [`Reset`].
-    /// Whoever plays the firmware for a guest writes there at which input of the guest's PIC the interrupt arrives.
-    Config {
-        /// The function, among the caller's own.
-        function: u8,
-        /// Byte offset, a multiple of the width.
-        offset: u8,
-    },
-    /// A port of a register's resource or of a range.
-    Port(u16),
-    /// A physical address in a memory register's resource that is [`Access::Mediated`].
-    Memory(u64),
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Config { function, offset } => write!(f, "configuration {offset:#x} of function {function}"),
-            Target::Port(port) => write!(f, "port {port:#x}"),
-            Target::Memory(at) => write!(f, "memory {at:#x}"),
-        }
-    }
-}
-
-/// Reads. Like [`Write`], it is the call behind every mediated access, so its words are laid out by hand: kind of target in
-/// bits 15:8 and bytes in bits 7:0 of the first; port, address, or function in bits 15:8 and offset in bits 7:0 in the
-/// second; the value written in the third. The answer is the value, or
-/// bit 32 with the error's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// Where.
-    pub target: Target,
-    /// How much.
-    pub width: Width,
-}
-
-/// Writes, see [`Read`] for how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// Where.
-    pub target: Target,
-    /// How much.
-    pub width: Width,
-    /// What; bits beyond the width are ignored.
-    pub value: u32,
-}
-
-impl Read {
-    /// Of the message.
-    pub const LABEL: u64 = 0x508;
-
-    fn words(self) -> [u64; 3] {
-        let (kind, at) = match self.target {
-            Target::Config { function, offset } => (0, u64::from(function) << 8 | u64::from(offset)),
-            Target::Port(port) => (1, port.into()),
-            Target::Memory(at) => (2, at),
-        };
-        [kind << 8 | u64::from(self.width.bytes()), at, 0]
-    }
-
-    fn of_words(how: u64, at: u64) -> Result<Self, IpcError> {
-        let width = match how & 0xff {
-            1 => Width::Byte,
-            2 => Width::Word,
-            4 => Width::Dword,
-            _ => return Err(IpcError::Malformed),
-        };
-        let target = match (how >> 8, u16::try_from(at)) {
-            (0, Ok(at)) => Target::Config { function: (at >> 8) as u8, offset: at as u8 },
-            (1, Ok(port)) => Target::Port(port),
-            (2, _) => Target::Memory(at),
-            _ => return Err(IpcError::Malformed),
-        };
-        Ok(Self { target, width })
-    }
-}
-
-impl Write {
-    /// The interface's last.
-    pub const LABEL: u64 = 0x509;
-}
-
-/// In the answer to a [`Read`] or [`Write`]: refused, and the lower half says why.
-const REFUSED: u64 = 1 << 32;
-
 /// Why pci-server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
@@ -372,29 +256,6 @@ pub enum Error {
 impl From<IpcError> for Error {
     fn from(error: IpcError) -> Self {
         Error::Ipc(error)
-    }
-}
-
-impl Error {
-    /// What an access can be refused for, by the number that stands for it in the answer.
-    const OF_ACCESS: [Error; 6] =
-        [Error::NotYours, Error::Straddles, Error::NoDma, Error::ReadOnly, Error::Unavailable, Error::TooOften];
-
-    fn answer(access: Result<u32, Error>) -> u64 {
-        match access {
-            Ok(value) => value.into(),
-            // An error that is not in the list is nothing that an access can come to.
-            Err(error) => REFUSED | Self::OF_ACCESS.iter().position(|&e| e == error).unwrap_or(0) as u64,
-        }
-    }
-
-    fn of_answer(word: u64) -> Result<u32, Error> {
-        match u32::try_from(word) {
-            Ok(value) => Ok(value),
-            Err(_) => {
-                Err(Self::OF_ACCESS.get((word ^ REFUSED) as usize).copied().unwrap_or(IpcError::Malformed.into()))
-            }
-        }
     }
 }
 
@@ -541,35 +402,5 @@ mod tests {
         let mut message = Message::EMPTY;
         message.encode(0, &Ok::<_, Error>(Some(&largest))).unwrap();
         assert_eq!(message.decode(), Ok(Ok::<_, Error>(Some(largest))));
-    }
-
-    #[test]
-    fn an_access_is_read_as_it_was_written() {
-        let targets = [
-            Target::Config { function: 0xff, offset: 0xfe },
-            Target::Config { function: 0, offset: 0 },
-            Target::Port(0xfffe),
-            Target::Memory(u64::MAX),
-        ];
-        for target in targets {
-            for width in [Width::Byte, Width::Word, Width::Dword] {
-                let [how, at, _] = Read { target, width }.words();
-                assert_eq!(Read::of_words(how, at), Ok(Read { target, width }));
-            }
-        }
-        for (how, at) in [(3, 0), (0x301, 0), (0x001, 0x1_0000), (0x101, 0x1_0000), (0x1_0001, 0)] {
-            assert_eq!(Read::of_words(how, at), Err(IpcError::Malformed));
-        }
-    }
-
-    #[test]
-    fn an_answer_is_the_value_or_the_error() {
-        let errors = Error::OF_ACCESS.map(Err);
-        for answer in [Ok(0), Ok(u32::MAX)].into_iter().chain(errors) {
-            assert_eq!(Error::of_answer(Error::answer(answer)), answer);
-        }
-        for word in [REFUSED | 6, 1 << 33, u64::MAX] {
-            assert_eq!(Error::of_answer(word), Err(Error::Ipc(IpcError::Malformed)));
-        }
     }
 }

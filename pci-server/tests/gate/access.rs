@@ -3,22 +3,18 @@
 use proto::pci::Width::{Byte, Dword, Word};
 use proto::pci::{Error, TakeFrame, Target};
 
-use crate::board::{AHCI, E1000, IDE, SMALL_A, SMALL_B, UHCI, Wrote, board};
-use crate::{ALICE, BOB, CAROL, Gate, config, give, loose, mediated, register};
+use crate::board::{AHCI, E1000, IDE, SMALL_A, SMALL_B, UHCI, Wrote};
+use crate::{ALICE, BOB, CAROL, Gate, give, mediated, register};
 use crate::{LISTER, trusted};
 
 fn open() -> Gate {
-    let mut config = config([
+    Gate::of([
         mediated(give(ALICE, IDE)),
         mediated(give(ALICE, SMALL_A)),
         give(BOB, SMALL_B),
         trusted(give(BOB, E1000)),
         mediated(give(BOB, AHCI)),
-    ]);
-    config.ports.push(loose(BOB, 0x60, 0x64)).unwrap();
-    let gate = Gate::open(board(), config);
-    gate.board.borrow_mut().news();
-    gate
+    ])
 }
 
 #[test]

@@ -7,21 +7,17 @@ use proto::wire::{Message, Transport};
 
 use crate::board::{AHCI, DISPLAY, E1000, EXPRESS, Hold, IDE, SMALL_A, SMALL_B, UHCI, Wrote, board};
 use crate::heard::heard;
-use crate::{ALICE, BOB, CAROL, Gate, config, give, loose, mediated, register, trusted};
+use crate::{ALICE, BOB, CAROL, Gate, config, give, mediated, register, trusted};
 
 fn open() -> Gate {
-    let mut config = config([
+    Gate::of([
         mediated(give(ALICE, IDE)),
         mediated(give(ALICE, SMALL_A)),
         give(ALICE, EXPRESS),
         give(BOB, SMALL_B),
         trusted(give(BOB, E1000)),
         mediated(give(BOB, AHCI)),
-    ]);
-    config.ports.push(loose(BOB, 0x60, 0x64)).unwrap();
-    let gate = Gate::open(board(), config);
-    gate.board.borrow_mut().news();
-    gate
+    ])
 }
 
 /// What each client may write to.

@@ -40,6 +40,15 @@ impl Gate {
         Self { server: Rc::new(RefCell::new(Server::new(hold, listing, config))), board }
     }
 
+    /// The board with `functions` given away, and with ports of BOB's that belong to none. What the start wrote is forgotten.
+    fn of(functions: impl IntoIterator<Item = PciFunction>) -> Self {
+        let mut config = config(functions);
+        config.ports.push(loose(BOB, 0x60, 0x64)).unwrap();
+        let gate = Self::open(board::board(), config);
+        gate.board.borrow_mut().news();
+        gate
+    }
+
     fn client(&self, id: u64) -> Client<impl Transport> {
         let server = Rc::clone(&self.server);
         Client(Loopback::new(move |m: &mut Message| dispatch(&mut *server.borrow_mut(), ClientId(id), m)))
