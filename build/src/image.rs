@@ -125,7 +125,8 @@ pub fn cargo_build(
 /// The file of a guest's image, fetched, made or decompressed as its origin and form say.
 fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Path) -> Result<PathBuf> {
     let path = match origin {
-        Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project)?,
+        Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project, guest::debian::Flavour::Plain)?,
+        Origin::Stock(Stock::DebianPaeKernel) => guest::debian::kernel(project, guest::debian::Flavour::Pae)?,
         Origin::Stock(Stock::DebianBusybox) => guest::initramfs(project, None)?,
         Origin::Stock(Stock::DebianDisk) => guest::disk_initramfs(project)?,
         Origin::Stock(Stock::DebianSysv) => guest::disk::image(project)?,

@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, de::Error};
 pub enum Stock {
     /// The kernel of Debian's `linux-image-686`: 32-bit, without PAE.
     DebianKernel,
+    /// The kernel of Debian's `linux-image-686-pae`: 32-bit, with PAE, as Debian installs it on most 32-bit machines.
+    DebianPaeKernel,
     /// An initramfs with Debian's static i386 busybox: a shell on ttyS0.
     DebianBusybox,
     /// An initramfs that mounts the command line's `root=` and starts what is there.
@@ -31,12 +33,14 @@ pub enum Use {
 
 impl Stock {
     /// All of them.
-    pub const ALL: [Stock; 4] = [Stock::DebianKernel, Stock::DebianBusybox, Stock::DebianDisk, Stock::DebianSysv];
+    pub const ALL: [Stock; 5] =
+        [Stock::DebianKernel, Stock::DebianPaeKernel, Stock::DebianBusybox, Stock::DebianDisk, Stock::DebianSysv];
 
     /// As descriptions name it.
     pub const fn name(self) -> &'static str {
         match self {
             Stock::DebianKernel => "debian-686",
+            Stock::DebianPaeKernel => "debian-686-pae",
             Stock::DebianBusybox => "debian-busybox",
             Stock::DebianDisk => "debian-disk",
             Stock::DebianSysv => "debian-sysv",
@@ -46,7 +50,7 @@ impl Stock {
     /// What it is good for.
     pub const fn purpose(self) -> Use {
         match self {
-            Stock::DebianKernel => Use::Kernel,
+            Stock::DebianKernel | Stock::DebianPaeKernel => Use::Kernel,
             Stock::DebianBusybox | Stock::DebianDisk => Use::Initrd,
             Stock::DebianSysv => Use::Disk,
         }
@@ -114,8 +118,8 @@ impl<'de> Deserialize<'de> for Origin {
         let stock = Stock::ALL.into_iter().find(|stock| stock.name() == text);
         stock.map(Origin::Stock).ok_or_else(|| {
             D::Error::custom(format!(
-                "no image is called `{text}`\nthe images that need no path are `debian-686` (kernel), `debian-busybox` and \
-                 `debian-disk` (initrds) and `debian-sysv` (disk); a file beside the description is written `./{text}`"
+                "no image is called `{text}`\nthe images that need no path are `debian-686` and `debian-686-pae` (kernels), \
+                 `debian-busybox` and `debian-disk` (initrds) and `debian-sysv` (disk); a file beside the description is written `./{text}`"
             ))
         })
     }

@@ -152,7 +152,7 @@ fn virtual_boot(context: &Context, name: &str, script: &str) -> Result<Run> {
 fn native_boot(context: &Context, script: &str) -> Result<Run> {
     let project = &context.project;
     let linux = Linux {
-        kernel: debian::kernel(project)?,
+        kernel: debian::kernel(project, debian::Flavour::Plain)?,
         initrd: initrd(context, &format!("{script}for c in S h u t d o w n; do put 35072 $c; done\n"))?,
         cmdline: COMMAND_LINE.to_owned(),
         memory_mib: MEMORY_MIB,

@@ -1,4 +1,4 @@
-//! Fetches the default guest's two packages from Debian's i386 archive: the 686 kernel and the static busybox.
+//! Fetches the packages of guests from Debian's i386 archive: the 686 kernels and the static busybox.
 //!
 //! apt runs with a state directory of its own and `APT::Architecture "i386"`, reading the machine's own sources: the
 //! host's architecture list and package lists stay as they are, and no privilege is needed. What was fetched stays in
@@ -23,25 +23,62 @@ const ATTEMPTS: u32 = 4;
 /// The environment variable that names a directory of packages.
 const PACKAGES_VARIABLE: &str = "PORTCULLIS_GUEST_PACKAGES";
 
-/// The metapackage that depends on the current non-PAE kernel.
-const KERNEL_METAPACKAGE: &str = "linux-image-686";
+/// How kernels' packages, and the metapackages that depend on them, are called.
+const KERNELS: &str = "linux-image-";
+
+/// Debian's kernels for i386.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// Without PAE: the default guest's.
+    Plain,
+    /// With PAE.
+    Pae,
+}
+
+impl Flavour {
+    /// How its packages' names end.
+    const fn name(self) -> &'static str {
+        match self {
+            Flavour::Plain => "686",
+            Flavour::Pae => "686-pae",
+        }
+    }
+
+    /// The metapackage that depends on the current kernel.
+    fn metapackage(self) -> String {
+        format!("{KERNELS}{}", self.name())
+    }
+
+    /// linux-image-6.1.0-50-686_6.1.176-1_i386.deb, and not -rt-686-pae, -686-unsigned or the debug symbols.
+    fn is_package(self, file: &str) -> bool {
+        let name = file.split('_').next().unwrap_or_default();
+        let version = name.strip_prefix(KERNELS).and_then(|rest| rest.strip_suffix(self.name())?.strip_suffix('-'));
+        version.is_some_and(|version| {
+            version.starts_with(|c: char| c.is_ascii_digit()) && version.ends_with(|c: char| c.is_ascii_digit())
+        })
+    }
+}
 
 /// Debian's kernel for the guest, a bzImage.
-pub fn kernel(project: &Project) -> Result<PathBuf> {
-    let unpacked = project.guest().join("vmlinuz-debian-686");
+pub fn kernel(project: &Project, flavour: Flavour) -> Result<PathBuf> {
+    let unpacked = project.guest().join(format!("vmlinuz-debian-{}", flavour.name()));
     if unpacked.is_file() {
         return Ok(unpacked);
     }
-    let package = package(project, "linux-image-", is_kernel_package).map_err(|error| error.wrap_err(NO_KERNEL))?;
-    unpack(project, &package, "boot", |name| name.starts_with("vmlinuz-"), &unpacked)?;
+    unpack(project, &kernel_package(project, flavour)?, "boot", |name| name.starts_with("vmlinuz-"), &unpacked)?;
     Ok(unpacked)
 }
 
-/// Modules of that kernel with all that they depend on, and the release that it calls itself.
+fn kernel_package(project: &Project, flavour: Flavour) -> Result<PathBuf> {
+    let package = package(project, &flavour.metapackage(), |file| flavour.is_package(file));
+    package.map_err(|error| error.wrap_err(NO_KERNEL))
+}
+
+/// Modules of the default kernel with all that they depend on, and the release that it calls itself.
 pub fn modules(project: &Project, names: &[&str]) -> Result<(String, Modules)> {
-    let package = package(project, "linux-image-", is_kernel_package).map_err(|error| error.wrap_err(NO_KERNEL))?;
+    let package = kernel_package(project, Flavour::Plain)?;
     let file = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let release = file.split('_').next().and_then(|name| name.strip_prefix("linux-image-")).unwrap_or_default();
+    let release = file.split('_').next().and_then(|name| name.strip_prefix(KERNELS)).unwrap_or_default();
     let key = bzimage::fingerprint(format!("{file} {}", names.join(" ")).as_bytes());
     let kept = project.guest().join("modules").join(key);
     if !kept.is_dir() {
@@ -102,16 +139,8 @@ const NO_KERNEL: &str = "the default guest's kernel could not be fetched. Debian
     do. Bring a 32-bit kernel by three lines in the system's description:\n  kernel = \"./bzImage\"\n  \
     initrd = \"./initrd\"\n  cmdline = \"earlyprintk=ttyS0,115200 console=ttyS0,115200 ...\"";
 
-/// linux-image-6.1.0-50-686_6.1.176-1_i386.deb, and not -686-pae, -rt-686-pae, -686-unsigned or the debug symbols.
-fn is_kernel_package(file: &str) -> bool {
-    let name = file.split('_').next().unwrap_or_default();
-    name.strip_prefix("linux-image-").is_some_and(|rest| {
-        rest.strip_suffix("-686").is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
-    })
-}
-
 /// A package file: one that is here already, or else fetched.
-fn package(project: &Project, prefix: &str, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
+fn package(project: &Project, name: &str, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let ours = project.guest().join("packages");
     let brought = std::env::var_os(PACKAGES_VARIABLE).map(PathBuf::from);
     let find = || brought.iter().chain([&ours]).find_map(|dir| newest(dir, &wanted));
@@ -119,8 +148,8 @@ fn package(project: &Project, prefix: &str, wanted: impl Fn(&str) -> bool) -> Re
         return Ok(package);
     }
     std::fs::create_dir_all(&ours).into_diagnostic()?;
-    Apt::new(project.guest().join("apt"))?.fetch(prefix, &ours)?;
-    find().ok_or_else(|| miette!("apt fetched {prefix}*, but it is not in {}", ours.display()))
+    Apt::new(project.guest().join("apt"))?.fetch(name, &ours)?;
+    find().ok_or_else(|| miette!("apt fetched {name}, but it is not in {}", ours.display()))
 }
 
 /// The last of the matching packages in a directory.
@@ -153,13 +182,13 @@ impl Apt {
     }
 
     /// Downloads a package into a directory. The index of an earlier fetch is used first; it may be too old.
-    fn fetch(&self, prefix: &str, into: &Path) -> Result<()> {
+    fn fetch(&self, name: &str, into: &Path) -> Result<()> {
         if !process::exists("apt-get") {
             let help = format!("put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
-            return Err(miette!(help = help, "packages {prefix}* (i386) are needed, and there is no apt-get here"));
+            return Err(miette!(help = help, "packages {name} (i386) are needed, and there is no apt-get here"));
         }
-        let mut error = match self.candidate(prefix)? {
-            Some(name) => match self.download(&name, into) {
+        let mut error = match self.candidate(name)? {
+            Some(exact) => match self.download(&exact, into) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             },
@@ -168,12 +197,12 @@ impl Apt {
         for attempt in 1..=ATTEMPTS {
             let said = self.update()?;
             // One broken index out of several makes the update fail, and need not concern us.
-            error = match self.candidate(prefix)? {
-                Some(name) => match self.download(&name, into) {
+            error = match self.candidate(name)? {
+                Some(exact) => match self.download(&exact, into) {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 },
-                None => unavailable(prefix, &said),
+                None => unavailable(name, &said),
             };
             let complete = !said.contains("E: ");
             if complete || attempt == ATTEMPTS {
@@ -210,17 +239,17 @@ impl Apt {
     }
 
     /// The exact package to download: the metapackage's dependency for the kernel, the name itself otherwise.
-    fn candidate(&self, prefix: &str) -> Result<Option<String>> {
+    fn candidate(&self, name: &str) -> Result<Option<String>> {
         let mut query = self.command("apt-cache");
-        if prefix == "linux-image-" {
-            query.args(["depends", KERNEL_METAPACKAGE]);
+        if name.starts_with(KERNELS) {
+            query.args(["depends", name]);
             let (_, output) = process::finish(query, |_| {})?;
             return Ok(dependency(&output));
         }
-        query.args(["policy", prefix]);
+        query.args(["policy", name]);
         let (_, output) = process::finish(query, |_| {})?;
         let available = output.lines().any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)"));
-        Ok(available.then(|| prefix.to_owned()))
+        Ok(available.then(|| name.to_owned()))
     }
 }
 
@@ -240,17 +269,19 @@ pub fn source(project: &Project) -> Result<(String, String)> {
     release.ok_or_else(|| miette!("this machine's apt sources name no Debian release with i386 packages"))
 }
 
-fn unavailable(prefix: &str, said: &str) -> miette::Report {
+fn unavailable(name: &str, said: &str) -> miette::Report {
     let is_error = |line: &&str| line.starts_with("E: ") || line.starts_with("Err:");
     let errors: Vec<&str> = said.lines().filter(is_error).collect();
     let help = format!("or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
-    miette!(help = help, "this machine's apt sources have no i386 package {prefix}*\n{}", errors.join("\n"))
+    miette!(help = help, "this machine's apt sources have no i386 package {name}\n{}", errors.join("\n"))
 }
 
 /// The kernel package in the answer of `apt-cache depends`.
 fn dependency(output: &str) -> Option<String> {
     let names = output.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-    names.map(str::to_owned).find(|name| is_kernel_package(name))
+    let kernel =
+        |name: &&str| name.strip_prefix(KERNELS).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    names.map(str::trim).find(kernel).map(str::to_owned)
 }
 
 fn configuration(dir: &Path) -> String {
@@ -305,12 +336,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_is_the_one_without_pae() {
-        assert!(is_kernel_package("linux-image-6.1.0-50-686_6.1.176-1_i386.deb"));
-        for other in
-            ["linux-image-6.1.0-50-686-pae_6.1.176-1_i386.deb", "linux-image-686", "linux-image-6.1.0-50-686-dbg"]
-        {
-            assert!(!is_kernel_package(other), "{other}");
+    fn the_kernel_is_of_the_flavour_asked_for() {
+        let (plain, pae) =
+            ("linux-image-6.1.0-50-686_6.1.176-1_i386.deb", "linux-image-6.1.0-50-686-pae_6.1.176-1_i386.deb");
+        assert!(Flavour::Plain.is_package(plain) && Flavour::Pae.is_package(pae));
+        assert!(!Flavour::Plain.is_package(pae) && !Flavour::Pae.is_package(plain));
+        for other in ["linux-image-686", "linux-image-6.1.0-50-686-dbg", "linux-image-6.1.0-50-rt-686-pae_6_i386.deb"] {
+            assert!(!Flavour::Plain.is_package(other) && !Flavour::Pae.is_package(other), "{other}");
         }
     }
 

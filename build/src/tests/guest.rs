@@ -25,7 +25,7 @@ fn initramfs_repeats(context: &Context) -> Result<Outcome> {
 }
 
 fn kernel_unpacks(context: &Context) -> Result<Outcome> {
-    let kernel = guest::debian::kernel(&context.project)?;
+    let kernel = guest::debian::kernel(&context.project, guest::debian::Flavour::Plain)?;
     let vmlinux = project::read(&guest::vmlinux(&context.project, &kernel)?)?;
     // ELF32, little-endian, i386 (System V ABI, chapter 4).
     ensure!(vmlinux.starts_with(b"\x7fELF\x01\x01"), "not a 32-bit ELF");

@@ -45,7 +45,7 @@ const NETWORK_LIMIT: f64 = 1.15;
 fn speed(context: &Context) -> Result<Outcome> {
     let image = context.image(&description(context, "devices").to_string_lossy(), Build::Release)?;
     let linux = Linux {
-        kernel: guest::debian::kernel(&context.project)?,
+        kernel: guest::debian::kernel(&context.project, guest::debian::Flavour::Plain)?,
         initrd: guest::disk_initramfs(&context.project)?,
         cmdline: capdl_spec::system::DEFAULT_CMDLINE.to_owned(),
         memory_mib: 128,

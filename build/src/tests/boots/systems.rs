@@ -36,6 +36,9 @@ fn two_guests(context: &Context) -> Result<Outcome> {
         let waited = machine.console.expect(&shell, LIMIT);
         waited.into_diagnostic().map_err(|error| error.wrap_err(transcript(&machine)))?;
     }
+    let console = transcript(&machine);
+    let pae = console.lines().any(|line| line.starts_with("second: ") && line.contains("-686-pae "));
+    ensure!(pae, "the second guest's kernel is another:\n{console}");
     passed()
 }
 
