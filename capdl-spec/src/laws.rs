@@ -36,7 +36,7 @@ const LAWS: [(&str, Law); 22] = [
     ("no process holds its own CSpace root", no_process_holds_its_own_cspace_root),
     ("root-task tells processes apart", root_task_tells_processes_apart),
     ("an endpoint has one receiver", an_endpoint_has_one_receiver),
-    ("servers outrank their clients", servers_outrank_their_clients),
+    ("no client outranks its server", no_client_outranks_its_server),
     ("badges are unique", badges_are_unique),
     ("events are single bits", events_are_single_bits),
     ("no port has two owners", no_port_has_two_owners),
@@ -167,13 +167,13 @@ fn an_endpoint_has_one_receiver(spec: &Spec) -> Result<(), String> {
     })
 }
 
-fn servers_outrank_their_clients(spec: &Spec) -> Result<(), String> {
+fn no_client_outranks_its_server(spec: &Spec) -> Result<(), String> {
     let endpoint = |kind: &Kind| *kind == Kind::Endpoint;
     let servers: BTreeMap<Id, &Process> =
         held(spec, endpoint).filter(|(cap, _)| cap.rights.read).map(|(cap, server)| (cap.object, server)).collect();
     held(spec, endpoint).filter(|(cap, _)| cap.rights.write).try_for_each(|(cap, client)| {
         let server = servers.get(&cap.object);
-        unless(server.is_none_or(|server| server.priority > client.priority), || at(spec, cap))
+        unless(server.is_none_or(|server| server.priority >= client.priority), || at(spec, cap))
     })
 }
 

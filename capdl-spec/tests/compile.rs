@@ -190,7 +190,7 @@ fn component(n: usize, services: &[&str], priority: u8) -> String {
 fn descriptions() -> impl Strategy<Value = String> {
     let vms = prop::collection::vec((1u64..192, any::<bool>(), any::<bool>()), 1..5);
     let services = prop::sample::subsequence(vec!["irq", "timer", "serial", "pci", "file"], 0..=5);
-    let components = prop::collection::vec((services, 1u8..200), 0..4);
+    let components = prop::collection::vec((services, 1u8..100), 0..4);
     (vms, components).prop_map(|(vms, components)| {
         let vms = vms.iter().enumerate().map(|(n, &(pages, initrd, guest))| vm(n, pages, initrd, guest));
         let components =

@@ -99,7 +99,7 @@ fn a_client_that_receives_on_its_servers_endpoint() {
 
 #[test]
 fn a_client_above_its_server() {
-    breaks("servers outrank their clients", |spec| spec.processes[5].priority = 201);
+    breaks("no client outranks its server", |spec| spec.processes[5].priority = 201);
 }
 
 #[test]

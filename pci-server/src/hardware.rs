@@ -63,10 +63,12 @@ pub fn wait(clock: &mut impl Clock, ticks: u64) {
 pub fn wait_until<C: Clock>(clock: &mut C, ticks: u64, mut holds: impl FnMut(&mut C) -> bool) -> bool {
     let start = clock.ticks();
     loop {
+        // Looked at first: others may run in between, and the time be over when this process goes on.
+        let over = clock.ticks().wrapping_sub(start) >= ticks;
         if holds(clock) {
             return true;
         }
-        if clock.ticks().wrapping_sub(start) >= ticks {
+        if over {
             return false;
         }
     }

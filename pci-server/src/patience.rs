@@ -1,4 +1,4 @@
-//! How long pci-server waits for devices. While it waits, everything below its priority stands still, so what clients ask
+//! How long pci-server waits for devices. While it waits, it serves nobody else, and takes turns from others, so what clients ask
 //! for may not add up: of its own time a client has [`SHARE`] at once, and a tenth of what passes comes back. When that
 //! is used up, no wait begins in its name: what would need one is not done, and what must be done is done at once. A wait that
 //! has begun goes on, since a device that was left half way would not keep what is written to it.

@@ -204,35 +204,56 @@ impl<M: Machine> Server<M> {
         fits.then_some(mapped + (at - range.first)).ok_or(Error::Straddles)
     }
 
+    #[inline]
     fn do_read(&mut self, from: ClientId, Read { target, width }: Read) -> Result<u32, Error> {
         match target {
             Target::Port(port) => Ok(self.machine.port_in(self.port(from, port, width)?, port, width)),
             Target::Memory(at) => Ok(self.machine.load(self.memory(from, at, width)?, width)),
-            Target::Config { function, offset } => {
-                let position = self.position(from, function)?;
-                aligned(offset, width)?;
-                let owned = self.functions.get(position).ok_or(Error::NotYours)?;
-                Ok(owned.space.read(&mut self.machine, offset, width))
-            }
+            Target::Config { function, offset } => self.read_config(from, function, offset, width),
         }
     }
 
+    #[inline(never)]
+    fn read_config(&mut self, from: ClientId, function: u8, offset: u8, width: Width) -> Result<u32, Error> {
+        let position = self.position(from, function)?;
+        aligned(offset, width)?;
+        let owned = self.functions.get(position).ok_or(Error::NotYours)?;
+        Ok(owned.space.read(&mut self.machine, offset, width))
+    }
+
+    #[inline]
     fn do_write(&mut self, from: ClientId, Write { target, width, value }: Write) -> Result<(), Error> {
         let value = value & width.mask();
         match target {
             Target::Port(port) => self.machine.port_out(self.port(from, port, width)?, port, width, value),
             Target::Memory(at) => self.machine.store(self.memory(from, at, width)?, width, value),
-            Target::Config { function, offset } => {
-                let position = self.position(from, function)?;
-                aligned(offset, width)?;
-                let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
-                let patience = self.patience.get_mut(from.index()).ok_or(Error::NotYours)?;
-                if owned.space.write(&mut self.machine, patience, offset, width, value)? == Written::Reset {
-                    self.reset_one(from, position);
-                }
-            }
+            Target::Config { function, offset } => self.write_config(from, function, offset, width, value)?,
         }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn write_config(
+        &mut self,
+        from: ClientId,
+        function: u8,
+        offset: u8,
+        width: Width,
+        value: u32,
+    ) -> Result<(), Error> {
+        let position = self.position(from, function)?;
+        aligned(offset, width)?;
+        let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
+        let patience = self.patience.get_mut(from.index()).ok_or(Error::NotYours)?;
+        if owned.space.write(&mut self.machine, patience, offset, width, value)? == Written::Reset {
+            self.reset_one(from, position);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refuse_access(&mut self, from: ClientId, how: &str, target: Target, why: Error) {
+        self.refusals.add(from, format_args!("{how} {target}"), why);
     }
 
     fn ports_to_take(&self, from: ClientId, first: u16) -> Result<u64, Error> {
@@ -320,13 +341,15 @@ impl<M: Machine> Serve for Server<M> {
         Ok(())
     }
 
+    #[inline]
     fn read(&mut self, from: ClientId, call: Read) -> Result<u32, Error> {
         let done = self.do_read(from, call);
-        done.inspect_err(|&why| self.refusals.add(from, format_args!("reading {}", call.target), why))
+        done.inspect_err(|&why| self.refuse_access(from, "reading", call.target, why))
     }
 
+    #[inline]
     fn write(&mut self, from: ClientId, call: Write) -> Result<(), Error> {
         let done = self.do_write(from, call);
-        done.inspect_err(|&why| self.refusals.add(from, format_args!("writing {}", call.target), why))
+        done.inspect_err(|&why| self.refuse_access(from, "writing", call.target, why))
     }
 }

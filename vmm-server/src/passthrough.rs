@@ -18,18 +18,18 @@ const MAX_REASONS: usize = 16;
 /// pci-server, as the board needs it.
 pub trait Server {
     /// Reads.
-    fn read(&self, target: Target, width: pci::Width) -> Result<u32, Error>;
+    fn read(&self, target: &Target, width: pci::Width) -> Result<u32, Error>;
     /// Writes.
-    fn write(&self, target: Target, width: pci::Width, value: u32) -> Result<(), Error>;
+    fn write(&self, target: &Target, width: pci::Width, value: u32) -> Result<(), Error>;
 }
 
 impl<T: Transport> Server for pci::Client<T> {
-    fn read(&self, target: Target, width: pci::Width) -> Result<u32, Error> {
-        self.read(target, width)
+    fn read(&self, target: &Target, width: pci::Width) -> Result<u32, Error> {
+        self.read(*target, width)
     }
 
-    fn write(&self, target: Target, width: pci::Width, value: u32) -> Result<(), Error> {
-        self.write(target, width, value)
+    fn write(&self, target: &Target, width: pci::Width, value: u32) -> Result<(), Error> {
+        self.write(*target, width, value)
     }
 }
 
@@ -37,11 +37,11 @@ impl<T: Transport> Server for pci::Client<T> {
 struct Nobody;
 
 impl Server for Nobody {
-    fn read(&self, _: Target, _: pci::Width) -> Result<u32, Error> {
+    fn read(&self, _: &Target, _: pci::Width) -> Result<u32, Error> {
         Err(Error::NotYours)
     }
 
-    fn write(&self, _: Target, _: pci::Width, _: u32) -> Result<(), Error> {
+    fn write(&self, _: &Target, _: pci::Width, _: u32) -> Result<(), Error> {
         Err(Error::NotYours)
     }
 }
@@ -163,7 +163,7 @@ impl Passthrough {
     #[inline(never)]
     fn read(&mut self, target: Target, width: Width) -> u32 {
         self.accesses += 1;
-        match self.server.read(target, on_the_wire(width)) {
+        match self.server.read(&target, on_the_wire(width)) {
             Ok(value) => value & width.mask(),
             Err(error) => {
                 self.note(target, error);
@@ -175,7 +175,7 @@ impl Passthrough {
     #[inline(never)]
     fn write(&mut self, target: Target, width: Width, value: u32) {
         self.accesses += 1;
-        if let Err(error) = self.server.write(target, on_the_wire(width), value & width.mask()) {
+        if let Err(error) = self.server.write(&target, on_the_wire(width), value & width.mask()) {
             self.note(target, error);
         }
     }

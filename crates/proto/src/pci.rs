@@ -304,11 +304,13 @@ impl<T: Transport> Client<T> {
     }
 
     /// See [`Read`].
+    #[inline]
     pub fn read(&self, target: Target, width: Width) -> Result<u32, Error> {
         Error::of_answer(self.0.exchange_words(Read::LABEL, Read { target, width }.words())?)
     }
 
     /// See [`Write`].
+    #[inline]
     pub fn write(&self, target: Target, width: Width, value: u32) -> Result<(), Error> {
         let [how, at, _] = Read { target, width }.words();
         Error::of_answer(self.0.exchange_words(Write::LABEL, [how, at, value.into()])?).map(|_| ())
@@ -338,9 +340,18 @@ pub trait Serve {
 }
 
 /// Answers one message.
+#[inline]
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
         Read::LABEL | Write::LABEL => access(server, from, message),
+        _ => seldom(server, from, message),
+    }
+}
+
+/// Apart from the accesses, which would have to make room for what this keeps on the stack.
+#[inline(never)]
+fn seldom(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
+    match message.label {
         GetFunction::LABEL => message.answer(|call| server.function(from, call)),
         GetGrant::LABEL => message.answer(|call| server.grant(from, call)),
         GetPorts::LABEL => message.answer(|call| server.ports(from, call)),
@@ -352,16 +363,17 @@ pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) 
     }
 }
 
+#[inline]
 fn access(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
-    let &[how, at, value] = message.words() else { return Err(IpcError::Malformed) };
-    let Read { target, width } = Read::of_words(how, at)?;
-    let accessed = match (message.label, u32::try_from(value)) {
-        (Read::LABEL, Ok(0)) => server.read(from, Read { target, width }),
-        (Write::LABEL, Ok(value)) => server.write(from, Write { target, width, value }).map(|()| 0),
-        _ => return Err(IpcError::Malformed),
-    };
-    message.answer_word(Error::answer(accessed));
-    Ok(())
+    let reads = message.label == Read::LABEL;
+    message.answer_words(|[how, at, value]| {
+        let Read { target, width } = Read::of_words(how, at)?;
+        match u32::try_from(value) {
+            Ok(0) if reads => Ok(Error::answer(server.read(from, Read { target, width }))),
+            Ok(value) if !reads => Ok(Error::answer(server.write(from, Write { target, width, value }).map(|()| 0))),
+            _ => Err(IpcError::Malformed),
+        }
+    })
 }
 
 fn handed_over(taken: Result<u64, Error>) -> (Result<(), Error>, Option<u64>) {

@@ -1,35 +1,45 @@
 //! timer-server. Time is the TSC: a client reads it by itself, asks once for its rate, and has one deadline at a time,
-//! whose passing is signalled with `layout::event::TIMER`.
+//! whose passing is signalled with `layout::event::TIMER`. What is asked often, all but the date, is plain words: see
+//! `Transport::exchange_words`. Those that mean nothing are 0.
 
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
 
-/// The rate of the TSC, in Hz.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The rate of the TSC, in Hz, is the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frequency;
-impl Call for Frequency {
-    const LABEL: u64 = 0x201;
-    type Reply = u64;
+
+impl Frequency {
+    /// Of the message.
+    pub const LABEL: u64 = 0x201;
 }
 
-/// Signal the caller when the TSC has reached `at`, at once if it has already. Replaces the caller's last deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Signal the caller when the TSC has reached `at`, at once if it has already. Replaces the caller's last deadline. The
+/// answer is [`ARMED`] or [`NO_SIGNAL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arm {
-    /// TSC value.
+    /// TSC value: the first word.
     pub at: u64,
 }
-impl Call for Arm {
-    const LABEL: u64 = 0x202;
-    type Reply = Result<(), Error>;
+
+impl Arm {
+    /// Of the message.
+    pub const LABEL: u64 = 0x202;
 }
 
-/// Forget the caller's deadline. A signal may be on its way already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Answer to [`Arm`]: done.
+const ARMED: u64 = 0;
+/// Answer to [`Arm`]: [`Error::NoSignal`].
+const NO_SIGNAL: u64 = 1;
+
+/// Forget the caller's deadline. A signal may be on its way already. The answer is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancel;
-impl Call for Cancel {
-    const LABEL: u64 = 0x203;
-    type Reply = ();
+
+impl Cancel {
+    /// Of the message.
+    pub const LABEL: u64 = 0x203;
 }
 
 /// The real-time clock.
@@ -73,17 +83,24 @@ pub struct Client<T>(pub T);
 impl<T: Transport> Client<T> {
     /// See [`Frequency`].
     pub fn frequency(&self) -> Result<u64, Error> {
-        Ok(self.0.call(&Frequency)?)
+        Ok(self.0.exchange_words(Frequency::LABEL, [0; 3])?)
     }
 
     /// See [`Arm`].
     pub fn arm(&self, at: u64) -> Result<(), Error> {
-        self.0.call(&Arm { at })?
+        match self.0.exchange_words(Arm::LABEL, [at, 0, 0])? {
+            ARMED => Ok(()),
+            NO_SIGNAL => Err(Error::NoSignal),
+            _ => Err(IpcError::Malformed.into()),
+        }
     }
 
     /// See [`Cancel`].
     pub fn cancel(&self) -> Result<(), Error> {
-        Ok(self.0.call(&Cancel)?)
+        match self.0.exchange_words(Cancel::LABEL, [0; 3])? {
+            0 => Ok(()),
+            _ => Err(IpcError::Malformed.into()),
+        }
     }
 
     /// See [`ReadWallClock`].
@@ -107,9 +124,22 @@ pub trait Serve {
 /// Answers one message.
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
-        Frequency::LABEL => message.answer(|call| server.frequency(from, call)),
-        Arm::LABEL => message.answer(|call| server.arm(from, call)),
-        Cancel::LABEL => message.answer(|call| server.cancel(from, call)),
+        Frequency::LABEL => message.answer_words(|words| match words {
+            [0, 0, 0] => Ok(server.frequency(from, Frequency)),
+            _ => Err(IpcError::Malformed),
+        }),
+        Arm::LABEL => message.answer_words(|words| match words {
+            // It fails for nothing else.
+            [at, 0, 0] => Ok(server.arm(from, Arm { at }).map_or(NO_SIGNAL, |()| ARMED)),
+            _ => Err(IpcError::Malformed),
+        }),
+        Cancel::LABEL => message.answer_words(|words| match words {
+            [0, 0, 0] => {
+                server.cancel(from, Cancel);
+                Ok(0)
+            }
+            _ => Err(IpcError::Malformed),
+        }),
         ReadWallClock::LABEL => message.answer(|call| server.wall_clock(from, call)),
         _ => Err(IpcError::UnknownLabel),
     }

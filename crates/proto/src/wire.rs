@@ -8,6 +8,8 @@ use zerocopy::IntoBytes;
 
 /// Message registers of seL4 (`seL4_MsgMaxLength`).
 pub const MAX_WORDS: usize = 120;
+/// Those that travel in machine registers (`n_msgRegisters` on x86_64).
+pub const IN_REGISTERS: usize = 4;
 /// Label of a reply that is not an error.
 const ANSWERED: u64 = 0;
 
@@ -73,6 +75,26 @@ impl Message {
         self.words.get(..self.len).unwrap_or(&self.words)
     }
 
+    /// The words that travel in registers. Those behind the message's end mean nothing, and no transport carries them.
+    pub fn head(&self) -> [u64; IN_REGISTERS] {
+        let [a, b, c, d, ..] = self.words;
+        [a, b, c, d]
+    }
+
+    /// The other words.
+    pub fn tail(&self) -> &[u64] {
+        self.words.get(IN_REGISTERS..self.len).unwrap_or_default()
+    }
+
+    /// As [`Self::receive`], of a message that begins with `head`: room for the other words.
+    #[inline]
+    pub fn receive_in_registers(&mut self, label: u64, len: usize, head: [u64; IN_REGISTERS]) -> &mut [u64] {
+        self.receive(label, len);
+        let (first, rest) = self.words.split_at_mut(IN_REGISTERS);
+        first.copy_from_slice(&head);
+        rest.get_mut(..self.len.saturating_sub(IN_REGISTERS)).unwrap_or_default()
+    }
+
     /// Room for `len` incoming words (at most [`MAX_WORDS`]), for a transport to fill.
     pub fn receive(&mut self, label: u64, len: usize) -> &mut [u64] {
         self.label = label;
@@ -116,14 +138,19 @@ impl Message {
     }
 
     /// Server: answers a call of [`Transport::exchange_words`].
-    pub fn answer_word(&mut self, word: u64) {
+    #[inline]
+    pub fn answer_words(&mut self, serve: impl FnOnce([u64; 3]) -> Result<u64, IpcError>) -> Result<(), IpcError> {
+        let &[a, b, c] = self.words() else { return Err(IpcError::Malformed) };
+        let word = serve([a, b, c])?;
         self.receive(ANSWERED, 1).fill(word);
+        Ok(())
     }
 
     /// Server: makes the message the reply to send, whatever dispatching came to.
+    #[inline]
     pub fn finish(&mut self, dispatched: Result<(), IpcError>) {
         if let Err(error) = dispatched {
-            *self = Message { label: error as u64, ..Message::EMPTY };
+            self.receive(error as u64, 0);
         }
     }
 }
@@ -163,6 +190,7 @@ pub trait Transport {
 }
 
 /// The one word of an answer to [`Transport::exchange_words`].
+#[inline]
 pub fn word_of_answer(label: u64, words: &[u64]) -> Result<u64, IpcError> {
     match (label, words) {
         (ANSWERED, &[word]) => Ok(word),

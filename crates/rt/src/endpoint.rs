@@ -1,7 +1,7 @@
 //! The transport of the images: an endpoint capability at the slot where `layout` puts it.
 
 use layout::{Slot, scratch_cptr};
-use proto::wire::{IpcError, Message, Transport, word_of_answer};
+use proto::wire::{IN_REGISTERS, IpcError, Message, Transport, word_of_answer};
 use sel4::{AbsoluteCPtr, CPtr, CPtrWithDepth, MessageInfo, cap, ipc_buffer};
 
 /// A server's endpoint.
@@ -32,22 +32,24 @@ pub fn scratch(index: u16) -> AbsoluteCPtr {
     cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path)
 }
 
-/// Puts a message into the IPC buffer.
-pub(crate) fn put(message: &Message) -> MessageInfo {
+/// Puts a message into the IPC buffer, but for the words that travel in registers.
+#[inline]
+pub(crate) fn put(message: &Message) -> (MessageInfo, [u64; IN_REGISTERS]) {
     let buffer = ipc_buffer();
-    for (index, &word) in message.words().iter().enumerate() {
+    for (index, &word) in (IN_REGISTERS..).zip(message.tail()) {
         buffer.set_word(index, word);
     }
     if let Some(cap) = message.cap {
         buffer.set_cap(0, CPtr::from_bits(cap));
     }
-    MessageInfo::new(message.label, 0, message.cap.is_some().into(), message.words().len())
+    (MessageInfo::new(message.label, 0, message.cap.is_some().into(), message.words().len()), message.head())
 }
 
-/// Takes a message out of the IPC buffer. A capability went to `receive`, if it came.
-pub(crate) fn take(message: &mut Message, info: MessageInfo, receive: Option<u16>) {
-    let words = message.receive(info.label(), info.length());
-    for (index, word) in words.iter_mut().enumerate() {
+/// Takes a message whose first words are `head` out of the IPC buffer. A capability went to `receive`, if it came.
+#[inline]
+pub(crate) fn take(message: &mut Message, info: MessageInfo, head: [u64; IN_REGISTERS], receive: Option<u16>) {
+    let tail = message.receive_in_registers(info.label(), info.length(), head);
+    for (index, word) in (IN_REGISTERS..).zip(tail) {
         *word = ipc_buffer().word(index);
     }
     let came = info.extra_caps() == 1 && info.caps_unwrapped() == 0;
@@ -59,16 +61,19 @@ impl Transport for Endpoint {
         if let Some(index) = self.receive {
             ipc_buffer().set_recv_slot(&scratch(index));
         }
-        let info = put(message);
-        take(message, self.endpoint.call(info), self.receive);
+        let (info, head) = put(message);
+        let (info, head) = self.endpoint.call_with_mrs(info, head);
+        take(message, info, head, self.receive);
     }
 
+    #[inline]
     fn exchange_words(&self, label: u64, [a, b, c]: [u64; 3]) -> Result<u64, IpcError> {
         let (info, answer) = self.endpoint.call_with_mrs(MessageInfo::new(label, 0, 0, 3), [a, b, c, 0]);
         word_of_answer(info.label(), answer.get(..info.length()).unwrap_or(&answer))
     }
 
     fn send(&self, message: &Message) {
-        self.endpoint.send(put(message));
+        let (info, head) = put(message);
+        self.endpoint.send_with_mrs(info, head);
     }
 }

@@ -83,21 +83,27 @@ impl IoPorts {
 
 /// A port outside the capability is a bug of this process, and a panic.
 impl Ports for IoPorts {
+    #[inline]
     fn in8(&mut self, port: u16) -> u8 {
         self.0.ioport_in8(port).unwrap_or_else(|error| refused(port, error))
     }
+    #[inline]
     fn out8(&mut self, port: u16, value: u8) {
         self.0.ioport_out8(port, value).unwrap_or_else(|error| refused(port, error))
     }
+    #[inline]
     fn in16(&mut self, port: u16) -> u16 {
         self.0.ioport_in16(port).unwrap_or_else(|error| refused(port, error))
     }
+    #[inline]
     fn out16(&mut self, port: u16, value: u16) {
         self.0.ioport_out16(port, value).unwrap_or_else(|error| refused(port, error))
     }
+    #[inline]
     fn in32(&mut self, port: u16) -> u32 {
         self.0.ioport_in32(port).unwrap_or_else(|error| refused(port, error))
     }
+    #[inline]
     fn out32(&mut self, port: u16, value: u32) {
         self.0.ioport_out32(port, value).unwrap_or_else(|error| refused(port, error))
     }

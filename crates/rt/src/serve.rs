@@ -22,19 +22,20 @@ pub enum Event<'a> {
 pub fn serve(mut handle: impl FnMut(Event<'_>) -> Result<(), IpcError>) -> ! {
     let endpoint = cap::Endpoint::from_bits(slot::SERVICE.cptr());
     let mut message = Message::EMPTY;
-    let (mut info, mut badge) = endpoint.recv();
+    let mut came = endpoint.recv_with_mrs();
     loop {
-        (info, badge) = match client_of(badge) {
+        came = match client_of(came.badge) {
             Some(client) => {
-                take(&mut message, info, None);
+                take(&mut message, came.info, came.mrs, None);
                 let answer = handle(Event::Call(ClientId(client), &mut message));
                 message.finish(answer);
-                endpoint.reply_recv(put(&message))
+                let (info, head) = put(&message);
+                endpoint.reply_recv_with_mrs(info, head)
             }
             None => {
-                let handled = handle(Event::Signal(badge));
+                let handled = handle(Event::Signal(came.badge));
                 debug_assert!(handled.is_ok());
-                endpoint.recv()
+                endpoint.recv_with_mrs()
             }
         };
     }

@@ -23,13 +23,13 @@ struct Recorder {
 }
 
 impl Server for Recorder {
-    fn read(&self, target: Target, width: pci::Width) -> Result<u32, Error> {
-        self.seen.borrow_mut().push((target, width.bytes(), None));
+    fn read(&self, target: &Target, width: pci::Width) -> Result<u32, Error> {
+        self.seen.borrow_mut().push((*target, width.bytes(), None));
         self.answer
     }
 
-    fn write(&self, target: Target, width: pci::Width, value: u32) -> Result<(), Error> {
-        self.seen.borrow_mut().push((target, width.bytes(), Some(value)));
+    fn write(&self, target: &Target, width: pci::Width, value: u32) -> Result<(), Error> {
+        self.seen.borrow_mut().push((*target, width.bytes(), Some(value)));
         self.answer.map(|_| ())
     }
 }

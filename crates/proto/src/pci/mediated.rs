@@ -92,6 +92,7 @@ impl Read {
     /// Of the message.
     pub const LABEL: u64 = 0x508;
 
+    #[inline]
     pub(super) fn words(self) -> [u64; 3] {
         let (kind, at) = match self.target {
             Target::Config { function, offset } => (0, u64::from(function) << 8 | u64::from(offset)),
@@ -101,6 +102,7 @@ impl Read {
         [kind << 8 | u64::from(self.width.bytes()), at, 0]
     }
 
+    #[inline]
     pub(super) fn of_words(how: u64, at: u64) -> Result<Self, IpcError> {
         let width = match how & 0xff {
             1 => Width::Byte,
@@ -131,14 +133,21 @@ impl Error {
     const OF_ACCESS: [Error; 6] =
         [Error::NotYours, Error::Straddles, Error::NoDma, Error::ReadOnly, Error::Unavailable, Error::TooOften];
 
+    #[inline]
     pub(super) fn answer(access: Result<u32, Error>) -> u64 {
         match access {
             Ok(value) => value.into(),
-            // An error that is not in the list is nothing that an access can come to.
-            Err(error) => REFUSED | Self::OF_ACCESS.iter().position(|&e| e == error).unwrap_or(0) as u64,
+            Err(error) => error.number(),
         }
     }
 
+    #[cold]
+    fn number(self) -> u64 {
+        // An error that is not in the list is nothing that an access can come to.
+        REFUSED | Self::OF_ACCESS.iter().position(|&e| e == self).unwrap_or(0) as u64
+    }
+
+    #[inline]
     pub(super) fn of_answer(word: u64) -> Result<u32, Error> {
         match u32::try_from(word) {
             Ok(value) => Ok(value),
