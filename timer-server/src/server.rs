@@ -1,6 +1,7 @@
 //! Whose deadline is next. One shot of the alarm is set for the nearest deadline, or for part of the way there; when
 //! it comes, whoever is due is signalled and the next shot is set.
 
+use heapless::Vec;
 use layout::config::MAX_CLIENTS;
 use proto::timer::{Arm, Cancel, Error, Frequency, ReadWallClock, Serve, WallClock};
 use proto::wire::ClientId;
@@ -26,10 +27,12 @@ pub const ALARM: usize = MAX_CLIENTS;
 pub struct Server<H> {
     hardware: H,
     tsc_hz: u64,
-    /// How many clients there are.
-    clients: usize,
-    /// By client, [`ALARM`] being the last.
-    deadlines: [Option<u64>; MAX_CLIENTS + 1],
+    /// Ticks of the TSC in the longest shot.
+    longest_shot: u64,
+    /// By client.
+    deadlines: Vec<Option<u64>, MAX_CLIENTS>,
+    /// Of [`ALARM`].
+    alarm: Option<u64>,
     /// When the shot that is set will come, at the latest.
     shot: Option<u64>,
 }
@@ -37,7 +40,15 @@ pub struct Server<H> {
 impl<H: Hardware> Server<H> {
     /// A server for `clients` clients, on a machine whose TSC runs at `tsc_hz`.
     pub fn new(hardware: H, tsc_hz: u64, clients: usize) -> Self {
-        Self { hardware, tsc_hz, clients: clients.min(MAX_CLIENTS), deadlines: [None; MAX_CLIENTS + 1], shot: None }
+        let longest = (u128::from(pit::MAX_COUNT) + 1) * u128::from(tsc_hz) / u128::from(pit::HZ);
+        Self {
+            hardware,
+            tsc_hz,
+            longest_shot: u64::try_from(longest).unwrap_or(u64::MAX),
+            deadlines: (0..clients.min(MAX_CLIENTS)).map(|_| None).collect(),
+            alarm: None,
+            shot: None,
+        }
     }
 
     /// The shot came. Call it after the interrupt was acknowledged: an edge during the work would be lost otherwise.
@@ -50,40 +61,38 @@ impl<H: Hardware> Server<H> {
     /// is to be signalled nevertheless.
     pub fn on_alarm(&mut self) {
         let at = self.hardware.now().saturating_add(self.tsc_hz / 1000);
-        if let Some(deadline) = self.deadlines.last_mut() {
-            deadline.get_or_insert(at);
-        }
+        self.alarm.get_or_insert(at);
         self.run();
     }
 
     /// Signals who is due and sets the next shot.
     fn run(&mut self) {
         let now = self.hardware.now();
-        for (client, deadline) in self.deadlines.iter_mut().enumerate() {
-            if deadline.is_some_and(|at| at <= now) {
-                *deadline = None;
-                self.hardware.signal(client);
+        let mut nearest = None;
+        let numbers = (0..self.deadlines.len()).chain([ALARM]);
+        for (client, deadline) in numbers.zip(self.deadlines.iter_mut().chain([&mut self.alarm])) {
+            match *deadline {
+                Some(at) if at <= now => {
+                    *deadline = None;
+                    self.hardware.signal(client);
+                }
+                Some(at) => nearest = Some(nearest.map_or(at, |nearest: u64| nearest.min(at))),
+                None => {}
             }
         }
-        let Some(nearest) = self.deadlines.iter().flatten().min().copied() else { return };
+        let Some(nearest) = nearest else { return };
         // A shot whose time has passed is on its way or was lost, so it cannot be waited for.
         self.shot = self.shot.filter(|&shot| shot > now);
         // A shot that comes too early costs one interrupt; setting it anew at every call would cost three port writes.
         if self.shot.is_none_or(|shot| shot > nearest) {
             let count = pit::count_for(nearest - now, self.tsc_hz);
             self.hardware.one_shot(count);
-            self.shot = Some(now.saturating_add((nearest - now).min(self.longest_shot())));
+            self.shot = Some(now.saturating_add((nearest - now).min(self.longest_shot)));
         }
     }
 
-    /// Ticks of the TSC in the longest shot.
-    fn longest_shot(&self) -> u64 {
-        let ticks = (u128::from(pit::MAX_COUNT) + 1) * u128::from(self.tsc_hz) / u128::from(pit::HZ);
-        u64::try_from(ticks).unwrap_or(u64::MAX)
-    }
-
     fn deadline(&mut self, from: ClientId) -> Option<&mut Option<u64>> {
-        self.deadlines.get_mut(..self.clients)?.get_mut(from.index())
+        self.deadlines.get_mut(from.index())
     }
 }
 
