@@ -84,6 +84,17 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_was_ready_while_others_ran_is_not_given_up() {
+        let (mut time, mut patience, mut looks) = (Time(0), Patience::default(), 0);
+        let ready = patience.wait_until(&mut time, Millis(5), |time| {
+            time.0 += 10_000;
+            looks += 1;
+            looks == 2
+        });
+        assert!(ready, "the time was over, but it was looked at once more");
+    }
+
+    #[test]
     fn a_device_that_answers_at_once_costs_nothing() {
         let (mut time, mut patience) = (Time(0), Patience::default());
         for _ in 0..1000 {

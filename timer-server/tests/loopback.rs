@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use proto::loopback::Loopback;
-use proto::timer::{Client, Error, WallClock, dispatch};
-use proto::wire::{ClientId, Message, Transport};
+use proto::timer::{Arm, Cancel, Client, Error, Frequency, WallClock, dispatch};
+use proto::wire::{ClientId, IpcError, Message, Transport};
 use timer_server::{ALARM, Hardware, Server, pit};
 
 const HZ: u64 = 50_000_000;
@@ -184,6 +184,22 @@ fn a_stranger_cannot_arm() {
     assert_eq!(board.client(3).arm(0), Err(Error::NoSignal));
     assert_eq!(board.client(u64::MAX).arm(0), Err(Error::NoSignal));
     board.client(99).cancel().unwrap();
+}
+
+#[test]
+fn words_that_mean_nothing_are_zero_and_there_are_three() {
+    let mut board = Board::new();
+    let labels = [Frequency::LABEL, Arm::LABEL, Cancel::LABEL];
+    for (label, words) in labels.into_iter().flat_map(|label| [[1, 0, 1], [1, 1, 0]].map(|words| (label, words))) {
+        assert_eq!(board.client(0).0.exchange_words(label, words), Err(IpcError::Malformed));
+    }
+    for (label, len) in labels.into_iter().flat_map(|label| [0, 1, 2, 4].map(|len| (label, len))) {
+        let mut message = Message::EMPTY;
+        message.receive(label, len);
+        board.client(0).0.exchange(&mut message);
+        assert_eq!(message.label, IpcError::Malformed as u64, "{len} words");
+    }
+    assert_eq!(board.signalled(), []);
 }
 
 proptest! {

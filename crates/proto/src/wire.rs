@@ -276,6 +276,18 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_message_goes_through_registers_and_buffer_unchanged(
+            words in prop::collection::vec(any::<u64>(), 0..=MAX_WORDS),
+            before in 0..=MAX_WORDS,
+        ) {
+            let (mut sent, mut came) = (Message::EMPTY, Message::EMPTY);
+            sent.receive(1, words.len()).copy_from_slice(&words);
+            came.receive(2, before).fill(!0);
+            came.receive_in_registers(sent.label, sent.words().len(), sent.head()).copy_from_slice(sent.tail());
+            prop_assert_eq!((came.label, came.words()), (1, &words[..]));
+        }
+
+        #[test]
         fn any_message_gets_a_reply(label in 0u64..16, words in prop::collection::vec(any::<u64>(), 0..=MAX_WORDS)) {
             let mut message = Message::EMPTY;
             message.receive(label, words.len()).copy_from_slice(&words);
