@@ -1,14 +1,8 @@
-//! What stands behind the device models: console bytes go to and from serial-server by rings, deadlines to timer-server.
+//! What stands behind the device models: console bytes go to and from serial-server by rings.
 
-use devices::{
-    Nanos,
-    uart::{FIFO, Uart},
-};
+use devices::uart::{FIFO, Uart};
 use layout::{config::Vmm, slot};
 use mmio::{Consumer, Producer, Ring};
-use proto::timer;
-use rt::Endpoint;
-use vmm_server::time::Clock;
 
 /// Bytes moved at a time.
 const CHUNK: usize = 64;
@@ -81,42 +75,6 @@ impl Console {
         }
         if self.input.must_signal() {
             rt::signal(slot::CONSOLE);
-        }
-    }
-}
-
-/// The guest's timers have one deadline between them. It is moved only to an earlier one: one that comes too early costs
-/// a wake-up, but a guest that puts its timer off again and again costs nothing.
-pub struct Deadline {
-    server: timer::Client<Endpoint>,
-    /// TSC value that timer-server will signal at.
-    armed: Option<u64>,
-    /// Deadlines are at least this many ticks apart: a guest's timer faster than that is caught up with in bursts.
-    spacing: u64,
-}
-
-impl Deadline {
-    /// None armed; `hertz` is the TSC's rate.
-    pub fn new(server: timer::Client<Endpoint>, hertz: u64) -> Self {
-        /// A hundred microseconds.
-        const PER_SECOND: u64 = 10_000;
-        Self { server, armed: None, spacing: hertz / PER_SECOND }
-    }
-
-    /// The signal has come.
-    pub fn on_signal(&mut self) {
-        self.armed = None;
-    }
-
-    /// Sees to it that a signal comes at `next` or before.
-    pub fn arm(&mut self, next: Nanos, clock: &Clock, tsc: u64) {
-        let at = clock.tsc(next).max(tsc.saturating_add(self.spacing));
-        if self.armed.is_some_and(|armed| armed <= at) {
-            return;
-        }
-        self.armed = Some(at);
-        if let Err(error) = self.server.arm(at) {
-            log::error!("timer-server: {error:?}");
         }
     }
 }

@@ -6,8 +6,10 @@
 pub mod access;
 pub mod boot;
 pub mod control;
+pub mod countdown;
 pub mod cpu;
 pub mod cpuid;
+pub mod deadline;
 pub mod insn;
 pub mod linear;
 pub mod lines;

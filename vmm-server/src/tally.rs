@@ -15,11 +15,12 @@ impl Tally {
         Self { exits: [0; REASONS], signals: 0 }
     }
 
-    /// An exit.
+    /// An exit. Returns how many of this kind there were.
     #[inline]
-    pub fn exit(&mut self, reason: u32) {
+    pub fn exit(&mut self, reason: u32) -> u64 {
         let count = &mut self.exits[reason as usize % REASONS];
         *count = count.wrapping_add(1);
+        *count
     }
 
     /// A signal, which ends the guest's running as well.

@@ -1,6 +1,8 @@
 //! The loop: enter the guest, answer what it exited for, see to timers, console and interrupts, enter again. An exit that
 //! changes no register costs one system call, the next VMEnter; one that does costs two. A halted guest costs none: the
 //! thread waits for a signal. Accesses to ports that nothing follows from are answered in a loop of their own.
+//!
+//! While the guest runs, its next deadline is the VMX-preemption timer's; timer-server has it while the guest halts.
 
 use devices::Nanos;
 use layout::{
@@ -16,8 +18,10 @@ use proto::{
 use rt::Endpoint;
 use vmm_server::{
     boot, control,
+    countdown::Countdown,
     cpu::Cpu,
     cpuid::Leaves,
+    deadline::Deadline,
     linux::low,
     machine::{AtOnce, Machine},
     ram::Ram,
@@ -30,13 +34,10 @@ use vtx::{
     event::Event,
     exit::Exit,
     start::{self, Start},
+    vmcs::{Vmcs, VmcsField},
 };
 
-use crate::{
-    backend::{Console, Deadline},
-    handover::Devices,
-    tally::Tally,
-};
+use crate::{backend::Console, handover::Devices, tally::Tally};
 
 /// A guest and what serves it.
 struct Vm<'a> {
@@ -47,6 +48,7 @@ struct Vm<'a> {
     clock: Clock,
     hertz: u64,
     deadline: Deadline,
+    time: timer::Client<Endpoint>,
     devices: Devices,
     console: Console,
     files: file::Client<Endpoint>,
@@ -91,7 +93,8 @@ pub fn run(config: &Vmm) -> ! {
         halted: false,
         clock: Clock::new(date.at, hertz),
         hertz,
-        deadline: Deadline::new(time, hertz),
+        deadline: Deadline::new(hertz),
+        time,
         devices,
         console: Console::new(config),
         files: file::Client(Endpoint::at(slot::FILE)),
@@ -140,6 +143,7 @@ impl Vm<'_> {
                 Some(bits) => self.on_signal(bits),
                 None => {
                     let exit = Exit::decode(&self.guest.cpu.exit);
+                    self.look_at_clock(exit == Exit::PreemptionTimer);
                     let next = self.guest.answer(exit, Present::new(&self.clock, rt::tsc));
                     settled = next == Next::Skip && !self.guest.machine.take_disturbed();
                     self.follow(next);
@@ -152,6 +156,8 @@ impl Vm<'_> {
     /// that can be answered on the spot.
     #[inline(always)]
     fn enter(&mut self) -> Option<u64> {
+        /// Every so many exits, the clock is looked at.
+        const LOOKS: u64 = 8;
         let Guest { cpu, machine, .. } = &mut self.guest;
         if cpu.take_registers_changed() {
             self.vcpu.set_registers(&cpu.exit.gprs);
@@ -165,10 +171,11 @@ impl Vm<'_> {
                     return Some(bits);
                 }
             };
-            self.tally.exit(exit.reason());
+            // A guest that exits again and again stands still for most of the time, and so does the preemption timer.
+            let look = self.tally.exit(exit.reason()) % LOOKS == 0 && self.deadline.passed(rt::tsc());
             let now = Present::new(&self.clock, rt::tsc);
             let answer = match (exit.io(), exit.next()) {
-                (Some(io), Some(next)) => {
+                (Some(io), Some(next)) if !look => {
                     (rip, inject) = (next, 0);
                     machine.at_once(io, exit.rax() as u32, now)
                 }
@@ -185,22 +192,40 @@ impl Vm<'_> {
         }
     }
 
-    fn now(&self) -> (u64, Nanos) {
+    fn now(&self) -> Nanos {
+        self.clock.at(rt::tsc())
+    }
+
+    /// An exit tells that the guest's deadline has passed: by the preemption timer, or when it happens to come later.
+    #[inline]
+    fn look_at_clock(&mut self, expired: bool) {
         let tsc = rt::tsc();
-        (tsc, self.clock.at(tsc))
+        if expired {
+            self.deadline.on_expiry(tsc);
+        }
+        if self.deadline.passed(tsc) {
+            self.advance(tsc);
+        }
+    }
+
+    fn advance(&mut self, tsc: u64) {
+        let now = self.clock.at(tsc);
+        self.guest.machine.advance(now);
+        self.devices.advance(now);
+        if self.deadline.passed(tsc) {
+            self.deadline.done(self.halted);
+        }
     }
 
     fn on_signal(&mut self, bits: u64) {
         self.tally.signal();
         if bits & event::TIMER != 0 {
-            self.deadline.on_signal();
-            let (_, now) = self.now();
-            self.guest.machine.advance(now);
-            self.devices.advance(now);
+            self.deadline.on_alarm();
+            self.advance(rt::tsc());
         }
         let lines = (bits / event::line(0)) as u16;
         if lines != 0 {
-            let (_, now) = self.now();
+            let now = self.now();
             self.devices.on_interrupt(lines, now, &mut self.guest.machine.pic);
         }
         self.arm_for_lines();
@@ -212,7 +237,17 @@ impl Vm<'_> {
     /// A line that is throttled has its end of the millisecond to come.
     fn arm_for_lines(&mut self) {
         if let Some(next) = self.devices.lines.next_event() {
-            self.deadline.arm(next, &self.clock, rt::tsc());
+            let alarm = self.deadline.alarm_by(next, &self.clock, rt::tsc());
+            self.arm(alarm);
+        }
+    }
+
+    /// Has timer-server signal at a TSC value, if there is one.
+    fn arm(&self, alarm: Option<u64>) {
+        if let Some(at) = alarm
+            && let Err(error) = self.time.arm(at)
+        {
+            log::error!("timer-server: {error:?}");
         }
     }
 
@@ -230,7 +265,7 @@ impl Vm<'_> {
         }
     }
 
-    /// What is due before the next entry: console bytes, the next deadline, an interrupt.
+    /// What is due before the next entry: console bytes, an interrupt, the next deadline.
     fn settle(&mut self) {
         if self.devices.lines.in_flight() {
             self.devices.settle(&mut self.guest.machine.pic);
@@ -244,21 +279,31 @@ impl Vm<'_> {
         }
         if machine.timers_changed() {
             let tsc = rt::tsc();
-            if let Some(next) = machine.next_event(self.clock.at(tsc)) {
-                self.deadline.arm(next, &self.clock, tsc);
-            }
+            self.deadline.set(machine.next_event(self.clock.at(tsc)), &self.clock, tsc);
         }
         let cpu = &mut self.guest.cpu;
-        if !machine.pic.pending() {
-            cpu.want_window(false);
-            return;
-        }
-        self.halted = false;
-        if cpu.takes_interrupt() {
-            let vector = machine.acknowledge();
-            cpu.deliver(Event::Interrupt(vector));
+        if machine.pic.pending() {
+            self.halted = false;
+            if cpu.takes_interrupt() {
+                let vector = machine.acknowledge();
+                cpu.deliver(Event::Interrupt(vector));
+            }
         }
         cpu.want_window(machine.pic.pending());
+        self.keep_deadline();
+    }
+
+    /// Sees to it that the guest's next deadline is not missed, running or halted.
+    fn keep_deadline(&mut self) {
+        if self.halted {
+            let alarm = self.deadline.halt();
+            return self.arm(alarm);
+        }
+        let orders = self.deadline.run(rt::tsc);
+        if let Some(count) = orders.count {
+            self.vcpu.write(VmcsField::PreemptionTimer, count.into());
+        }
+        self.arm(orders.alarm);
     }
 
     /// Puts the guest at its first instruction.
@@ -270,15 +315,12 @@ impl Vm<'_> {
                 self.rest();
             }
         };
-        /// Bounds the time that a guest can hold the processor with interrupts off. Bochs keeps host interrupts out for
-        /// as long, though external-interrupt exiting is on; elsewhere it costs nothing. The timer counts the TSC shifted
-        /// right by up to 5 (IA32_VMX_MISC), which user space cannot read: 400 ms, or a 32nd of that.
-        const PREEMPTION_HZ_DIVISOR: u64 = 80;
         let guest = &mut self.guest;
-        let preemption = u32::try_from(self.hertz / PREEMPTION_HZ_DIVISOR).unwrap_or(u32::MAX);
+        let preemption = Countdown::FIRST;
         let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption };
         guest.cpu = Cpu::new(self.vcpu);
-        start::set(&mut guest.cpu.vmcs, &flat);
+        let there = start::set(&mut guest.cpu.vmcs, &flat);
+        self.deadline.use_countdown(there, self.hertz);
         guest.control = control_registers(self.hertz);
         guest.debug = DEBUG_RESET;
         let program = guest.control.program();
@@ -340,9 +382,10 @@ impl Vm<'_> {
     fn rest(&mut self) -> ! {
         let serial = serial::Client(Endpoint::at(slot::SERIAL));
         while serial.flush().is_ok_and(|pending| pending > 0) {
-            let (tsc, now) = self.now();
-            self.deadline.on_signal();
-            self.deadline.arm(now, &self.clock, tsc);
+            let tsc = rt::tsc();
+            self.deadline.on_alarm();
+            let alarm = self.deadline.alarm_by(self.clock.at(tsc), &self.clock, tsc);
+            self.arm(alarm);
             rt::wait();
         }
         self.tell(Notice::PoweredOff);

@@ -2,7 +2,7 @@
 //! interrupts off, and everything else as after a reset (SDM volume 3, "Processor State After Reset"). Control registers
 //! are `cr`'s business.
 
-use crate::vmcs::{PinControls, Vmcs, VmcsField as F, access_rights};
+use crate::vmcs::{ExitControls, PinControls, Vmcs, VmcsField as F, access_rights};
 
 /// What a boot protocol leaves open.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +13,7 @@ pub struct Start {
     pub data: u16,
     /// Address and limit of the GDT.
     pub gdt: (u64, u32),
-    /// Ticks of the VMX-preemption timer after which a guest that does nothing else exits.
+    /// The VMX-preemption timer's count: at zero, the guest exits, until it is written again.
     pub preemption: u32,
 }
 
@@ -22,10 +22,8 @@ const DR7_RESET: u64 = 0x400;
 const DEBUG_EXITS: u64 = 1 << 1;
 const RFLAGS_RESET: u64 = 0x2;
 
-/// Puts a virtual CPU into that state.
-pub fn set(vmcs: &mut impl Vmcs, start: &Start) {
-    let pin =
-        PinControls::EXTERNAL_INTERRUPT | PinControls::NMI | PinControls::VIRTUAL_NMIS | PinControls::PREEMPTION_TIMER;
+/// Puts a virtual CPU into that state. Returns whether it has a preemption timer.
+pub fn set(vmcs: &mut impl Vmcs, start: &Start) -> bool {
     let (gdt, gdt_limit) = start.gdt;
     let data = u64::from(start.data);
     for (selector, base, limit, rights) in [
@@ -59,11 +57,30 @@ pub fn set(vmcs: &mut impl Vmcs, start: &Start) {
         (F::GuestSysenterEsp, 0),
         (F::GuestSysenterEip, 0),
         (F::ExceptionBitmap, DEBUG_EXITS),
-        (F::PinControls, pin.bits().into()),
-        (F::PreemptionTimer, start.preemption.into()),
     ] {
         vmcs.write(field, value);
     }
+    preemption_timer(vmcs, start.preemption)
+}
+
+/// Turns the preemption timer on, if the processor has it, and keeps what is left of it. The kernel leaves out the controls
+/// that the processor does not have; one without the other is of no use.
+fn preemption_timer(vmcs: &mut impl Vmcs, count: u32) -> bool {
+    const PIN: PinControls = PinControls::EXTERNAL_INTERRUPT.union(PinControls::NMI).union(PinControls::VIRTUAL_NMIS);
+    const PIN_TIMER: PinControls = PIN.union(PinControls::PREEMPTION_TIMER);
+    const SAVE: ExitControls = ExitControls::SAVE_PREEMPTION_TIMER;
+    vmcs.write(F::PinControls, PIN_TIMER.bits().into());
+    vmcs.write(F::ExitControls, SAVE.bits().into());
+    let pin = PinControls::from_bits_retain(vmcs.read(F::PinControls) as u32);
+    let exit = ExitControls::from_bits_retain(vmcs.read(F::ExitControls) as u32);
+    let there = pin.contains(PIN_TIMER) && exit.contains(SAVE);
+    if there {
+        vmcs.write(F::PreemptionTimer, count.into());
+    } else {
+        vmcs.write(F::PinControls, PIN.bits().into());
+        vmcs.write(F::ExitControls, 0);
+    }
+    there
 }
 
 fn segment(vmcs: &mut impl Vmcs, fields: [F; 4], values: [u64; 4]) {

@@ -48,7 +48,7 @@ pub enum VmcsField {
     PrimaryControls = 0x4002,
     /// A bit per exception vector that exits. Leave #NM (bit 7) clear: see [`crate::cr`].
     ExceptionBitmap = 0x4004,
-    /// VM-exit controls.
+    /// [`ExitControls`].
     ExitControls = 0x400c,
     /// Event to inject, see [`crate::event`]. VMEnter sets it as well, from message register 2.
     EntryInterruptionInfo = 0x4016,
@@ -151,6 +151,16 @@ bitflags! {
         const VIRTUAL_NMIS = 1 << 5;
         /// The preemption timer counts.
         const PREEMPTION_TIMER = 1 << 6;
+    }
+}
+
+bitflags! {
+    /// VM-exit controls. The kernel forces those that the host needs.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ExitControls: u32 {
+        /// An exit saves what is left of the preemption timer; else the next entry begins with the same count. Not without
+        /// [`PinControls::PREEMPTION_TIMER`].
+        const SAVE_PREEMPTION_TIMER = 1 << 22;
     }
 }
 

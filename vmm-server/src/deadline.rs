@@ -1,0 +1,150 @@
+//! When the guest's timers want the VMM next, and who sees to it: the VMX-preemption timer while the guest runs, which costs
+//! an exit and no more; timer-server while it halts. A guest that has halted since its last deadline is expected to do so
+//! before the next, so timer-server has that too: it would have to be asked at the HLT anyway.
+//!
+//! The preemption timer stands still while the guest does not run. So a moment that it is set for may come before it does, and
+//! whoever handles an exit looks at the clock, see [`Deadline::passed`].
+
+use devices::Nanos;
+
+use crate::{countdown::Countdown, time::Clock};
+
+/// A second has so many times the shortest distance of two deadlines, a hundred microseconds; of the longest runs of a guest;
+/// and of the delays that a tick does not notice, twenty microseconds.
+const SPACINGS: u64 = 10_000;
+const LONGEST: u64 = 80;
+const TOLERANCES: u64 = 50_000;
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// The one deadline of all of a guest's timers. Moments are TSC values.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// When the timers want to interrupt.
+    due: u64,
+    /// The deadline before, and from the one before that to it: guests tick.
+    last: u64,
+    interval: u64,
+    /// Timer-server's signal comes at this moment.
+    alarm: Option<u64>,
+    /// The preemption timer, if the processor has one.
+    countdown: Option<Countdown>,
+    /// The guest has halted since the last deadline.
+    halts: bool,
+    /// There is something to do before the guest runs on.
+    changed: bool,
+    /// Deadlines are at least this many ticks ahead: a guest's timer faster than that is caught up with in bursts.
+    spacing: u64,
+}
+
+/// What is to be done before the guest runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Have timer-server signal at this moment.
+    pub alarm: Option<u64>,
+    /// Write this count to the preemption timer.
+    pub count: Option<u32>,
+}
+
+impl Deadline {
+    /// None yet; `hertz` is the TSC's rate.
+    pub const fn new(hertz: u64) -> Self {
+        let spacing = hertz / SPACINGS;
+        Self { due: NEVER, last: 0, interval: 0, alarm: None, countdown: None, halts: true, changed: true, spacing }
+    }
+
+    /// The processor has a preemption timer, or not. Where it has, no run of the guest takes longer than an eightieth of a
+    /// second: the deadline may pass while the guest stands still, and its interrupts may be off (decision 0014).
+    pub fn use_countdown(&mut self, there: bool, hertz: u64) {
+        let known = self.countdown.take();
+        self.countdown =
+            there.then(|| known.unwrap_or(Countdown::new(hertz / LONGEST, hertz / TOLERANCES)).restarted());
+        self.changed = true;
+    }
+
+    /// The timers want to interrupt at `next`. Asked again and again, this does not put off what is due.
+    pub fn set(&mut self, next: Option<Nanos>, clock: &Clock, tsc: u64) {
+        self.changed = true;
+        let Some(next) = next else {
+            self.due = NEVER;
+            return;
+        };
+        let next = clock.tsc(next);
+        let spaced = next.max(tsc.saturating_add(self.spacing));
+        self.due = if next <= self.due { spaced.min(self.due) } else { spaced };
+    }
+
+    /// Whether the deadline has passed.
+    #[inline]
+    pub const fn passed(&self, tsc: u64) -> bool {
+        tsc >= self.due
+    }
+
+    /// The passing of the deadline is taken into account.
+    pub fn done(&mut self, halted: bool) {
+        self.interval = self.due.saturating_sub(self.last);
+        self.last = self.due;
+        self.due = NEVER;
+        self.halts = halted;
+        self.changed = true;
+    }
+
+    /// The preemption timer has ended the guest's run.
+    pub fn on_expiry(&mut self, tsc: u64) {
+        if let Some(countdown) = &mut self.countdown {
+            countdown.expired(tsc);
+        }
+        self.changed = true;
+    }
+
+    /// Timer-server has signalled.
+    pub const fn on_alarm(&mut self) {
+        self.alarm = None;
+        self.changed = true;
+    }
+
+    /// What is to be done before the guest runs on.
+    #[inline]
+    pub fn run(&mut self, tsc: impl FnOnce() -> u64) -> Orders {
+        if !core::mem::take(&mut self.changed) {
+            return Orders::default();
+        }
+        self.orders(tsc())
+    }
+
+    fn orders(&mut self, tsc: u64) -> Orders {
+        // Between two ticks the timer is not set yet, or only half. It is spared a second write by guessing.
+        let guess = self.last.saturating_add(self.interval);
+        let guess = if guess > tsc { guess.min(self.due) } else { self.due };
+        match &mut self.countdown {
+            Some(countdown) if !self.halts => Orders { alarm: None, count: countdown.set(guess, tsc) },
+            Some(countdown) => {
+                let count = countdown.bound(tsc);
+                Orders { alarm: self.alarm_at(self.due), count }
+            }
+            None => Orders { alarm: self.alarm_at(self.due), count: None },
+        }
+    }
+
+    /// The guest halts. Returns when timer-server is to signal, if it does not do so before.
+    pub fn halt(&mut self) -> Option<u64> {
+        self.halts = true;
+        self.alarm_at(self.due)
+    }
+
+    /// A moment `next` that timer-server is to signal at, whatever else it does; as for `alarm_at`.
+    pub fn alarm_by(&mut self, next: Nanos, clock: &Clock, tsc: u64) -> Option<u64> {
+        self.alarm_at(clock.tsc(next).max(tsc.saturating_add(self.spacing)))
+    }
+
+    /// Returns when timer-server is to signal so that there is a signal at `at` or before. It is moved to an earlier moment
+    /// only: a signal too many costs less than a call for every deadline that is put off.
+    fn alarm_at(&mut self, at: u64) -> Option<u64> {
+        if at == NEVER || self.alarm.is_some_and(|alarm| alarm <= at) {
+            return None;
+        }
+        self.alarm = Some(at);
+        self.alarm
+    }
+}
