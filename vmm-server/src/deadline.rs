@@ -104,16 +104,15 @@ impl Deadline {
         self.changed = true;
     }
 
-    /// What is to be done before the guest runs on.
+    /// Whether there may be something to be done before the guest runs on.
     #[inline]
-    pub fn run(&mut self, tsc: impl FnOnce() -> u64) -> Orders {
-        if !core::mem::take(&mut self.changed) {
-            return Orders::default();
-        }
-        self.orders(tsc())
+    pub const fn changed(&self) -> bool {
+        self.changed
     }
 
-    fn orders(&mut self, tsc: u64) -> Orders {
+    /// What is to be done before the guest runs on.
+    pub fn run(&mut self, tsc: u64) -> Orders {
+        self.changed = false;
         // Between two ticks the timer is not set yet, or only half. It is spared a second write by guessing.
         let guess = self.last.saturating_add(self.interval);
         let guess = if guess > tsc { guess.min(self.due) } else { self.due };

@@ -121,6 +121,8 @@ pub struct Machine {
     pub board: Board,
     /// A reset that the guest asked for by a port.
     reset: Option<Reset>,
+    /// When the real-time clock wants to interrupt. Few guests have it do so.
+    rtc_due: Option<Nanos>,
     /// A timer's programming changed, or a deadline passed: `next_event` may be another one.
     timers_changed: bool,
     /// An access may have changed an interrupt request, a timer or the console.
@@ -143,6 +145,7 @@ impl Machine {
             passthrough: Passthrough::default(),
             board: Board::new(),
             reset: None,
+            rtc_due: None,
             timers_changed: true,
             disturbed: true,
             at_uart: false,
@@ -160,6 +163,7 @@ impl Machine {
         self.pic = Pic::new();
         self.pit = Pit::new();
         self.rtc.reset();
+        self.rtc_due = None;
         self.uart = Uart::new();
         self.pci = bus(self.passthrough.functions);
         self.board = Board::new();
@@ -278,10 +282,14 @@ impl Machine {
 
     /// Takes the passing of time into account: raises the timers' interrupts that are due.
     pub fn advance(&mut self, now: Nanos) {
+        self.disturbed = true;
+        self.timers_changed = true;
         self.pit.poll(now);
-        self.rtc.poll(now);
-        self.rtc_changed();
         self.pay_tick();
+        if self.rtc_due.is_some_and(|due| due <= now) {
+            self.rtc.poll(now);
+            self.rtc_changed();
+        }
     }
 
     /// The vector of the interrupt that the processor takes now.
@@ -309,7 +317,7 @@ impl Machine {
 
     /// The earliest moment at which a timer wants to interrupt.
     pub fn next_event(&self, now: Nanos) -> Option<Nanos> {
-        match (self.pit.next_edge(now), self.rtc.next_event(now)) {
+        match (self.pit.next_edge(now), self.rtc_due) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
@@ -326,6 +334,7 @@ impl Machine {
     }
 
     fn rtc_changed(&mut self) {
+        self.rtc_due = self.rtc.next_event(Nanos::ZERO);
         self.disturbed = true;
         self.pic.set_line(line::RTC, self.rtc.irq());
         self.timers_changed = true;

@@ -9,12 +9,15 @@ pub struct Clock {
     start: u64,
     /// Nanoseconds per tick, times 2^[`FRACTION`].
     scale: u64,
-    hertz: u64,
+    /// Ticks per nanosecond, times 2^[`TICK_FRACTION`], not less.
+    ticks: u64,
 }
 
 const SECOND: u64 = 1_000_000_000;
 /// Enough that a year of ticks is less than a nanosecond off; a product with any TSC still fits 128 bits.
 const FRACTION: u32 = 48;
+/// The same for nanoseconds, at ten ticks in each.
+const TICK_FRACTION: u32 = 60;
 /// Slower than any TSC; a rate below it is a mistake of whoever measured.
 const SLOWEST: u64 = 1_000_000;
 
@@ -23,7 +26,8 @@ impl Clock {
     pub fn new(tsc: u64, hertz: u64) -> Self {
         let hertz = hertz.max(SLOWEST);
         let scale = ((u128::from(SECOND) << FRACTION) / u128::from(hertz)) as u64;
-        Self { start: tsc, scale, hertz }
+        let ticks = (u128::from(hertz) << TICK_FRACTION).div_ceil(SECOND.into());
+        Self { start: tsc, scale, ticks: u64::try_from(ticks).unwrap_or(u64::MAX) }
     }
 
     /// The guest's time at `tsc`.
@@ -33,9 +37,9 @@ impl Clock {
 
     /// The first TSC value at which the guest's time is `time` or later.
     pub fn tsc(&self, time: Nanos) -> u64 {
-        let ticks = (u128::from(time.0) * u128::from(self.hertz)).div_ceil(u128::from(SECOND));
-        // One more covers what `scale` rounds away.
-        self.start.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX)).saturating_add(1)
+        let ticks = (u128::from(time.0) * u128::from(self.ticks)) >> TICK_FRACTION;
+        // Two more cover what is rounded away, here and by `scale`.
+        self.start.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX)).saturating_add(2)
     }
 }
 
@@ -83,6 +87,7 @@ mod tests {
         for time in [0, 1, 999, 4_000_000, 3_600 * SECOND] {
             let tsc = clock.tsc(Nanos(time));
             assert!(clock.at(tsc).0 >= time, "{time}");
+            assert!(clock.at(tsc - 4).0 <= time.max(7), "{time}: not much before");
         }
     }
 

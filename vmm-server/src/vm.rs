@@ -143,7 +143,7 @@ impl Vm<'_> {
                 Some(bits) => self.on_signal(bits),
                 None => {
                     let exit = Exit::decode(&self.guest.cpu.exit);
-                    self.look_at_clock(exit == Exit::PreemptionTimer);
+                    self.look_at_clock(matches!(exit, Exit::PreemptionTimer));
                     let next = self.guest.answer(exit, Present::new(&self.clock, rt::tsc));
                     settled = next == Next::Skip && !self.guest.machine.take_disturbed();
                     self.follow(next);
@@ -294,12 +294,19 @@ impl Vm<'_> {
     }
 
     /// Sees to it that the guest's next deadline is not missed, running or halted.
+    #[inline]
     fn keep_deadline(&mut self) {
         if self.halted {
             let alarm = self.deadline.halt();
-            return self.arm(alarm);
+            self.arm(alarm);
+        } else if self.deadline.changed() {
+            self.move_deadline();
         }
-        let orders = self.deadline.run(rt::tsc);
+    }
+
+    #[inline(never)]
+    fn move_deadline(&mut self) {
+        let orders = self.deadline.run(rt::tsc());
         if let Some(count) = orders.count {
             self.vcpu.write(VmcsField::PreemptionTimer, count.into());
         }
