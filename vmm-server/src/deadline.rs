@@ -147,3 +147,116 @@ impl Deadline {
         self.alarm
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Twenty ticks are a microsecond.
+    const HERTZ: u64 = 50_000_000;
+    const TICK: u64 = 200_000;
+
+    /// A deadline and a clock that starts at TSC 0, for a processor with a preemption timer that counts like the TSC, or
+    /// with none.
+    fn guest(countdown: bool) -> (Deadline, Clock) {
+        let mut deadline = Deadline::new(HERTZ);
+        deadline.use_countdown(countdown, HERTZ);
+        // It ends the first runs early, and thus the rate is known; the guest has not halted since.
+        for tsc in [16, 32] {
+            deadline.run(tsc - 16);
+            deadline.on_expiry(tsc);
+        }
+        deadline.halts = false;
+        (deadline, Clock::new(0, HERTZ))
+    }
+
+    fn nanos(tsc: u64) -> Option<Nanos> {
+        Some(Nanos(tsc * 20))
+    }
+
+    /// Up to the rounding.
+    fn near(value: Option<u64>, expected: u64) -> bool {
+        value.is_some_and(|value| value.abs_diff(expected) < 10)
+    }
+
+    #[test]
+    fn a_running_guest_has_its_deadline_from_the_preemption_timer() {
+        let (mut deadline, clock) = guest(true);
+        deadline.set(nanos(TICK), &clock, 100);
+        let Orders { alarm, count } = deadline.run(100);
+        assert_eq!(alarm, None);
+        assert!(near(count.map(u64::from), TICK - 100), "{count:?}");
+        assert!(!deadline.changed(), "that is all");
+    }
+
+    #[test]
+    fn a_halting_guest_has_it_from_timer_server_once() {
+        let (mut deadline, clock) = guest(true);
+        deadline.set(nanos(TICK), &clock, 100);
+        deadline.run(100);
+        assert!(near(deadline.halt(), TICK));
+        assert_eq!(deadline.halt(), None);
+    }
+
+    #[test]
+    fn a_guest_that_halts_between_its_ticks_keeps_timer_server() {
+        let (mut deadline, clock) = guest(true);
+        for n in 1..10 {
+            deadline.set(nanos(n * TICK), &clock, n * TICK - 190_000);
+            let orders = deadline.run(n * TICK - 190_000);
+            deadline.halt();
+            assert!(n == 1 || near(orders.alarm, n * TICK) && orders.count.is_none(), "{n}: {orders:?}");
+            deadline.on_alarm();
+            deadline.done(true);
+        }
+    }
+
+    #[test]
+    fn a_guest_that_ticks_costs_one_write_a_tick() {
+        let (mut deadline, clock) = guest(true);
+        let mut writes = 0;
+        for n in 1..=20 {
+            let start = (n - 1) * TICK + 6_000;
+            deadline.set(nanos(n * TICK), &clock, start);
+            writes += u32::from(deadline.run(start).count.is_some());
+            // The run ends a little late, since the guest stood still.
+            let end = n * TICK + 3_000;
+            deadline.on_expiry(end);
+            assert!(deadline.passed(end));
+            deadline.done(false);
+            deadline.set(None, &clock, end);
+            let Orders { alarm, count } = deadline.run(end);
+            assert_eq!(alarm, None);
+            writes += u32::from(count.is_some());
+        }
+        assert!((20..=23).contains(&writes), "{writes}");
+    }
+
+    #[test]
+    fn without_a_preemption_timer_it_is_timer_servers() {
+        let (mut deadline, clock) = guest(false);
+        deadline.set(nanos(TICK), &clock, 100);
+        let Orders { alarm, count } = deadline.run(100);
+        assert!(near(alarm, TICK) && count.is_none());
+    }
+
+    #[test]
+    fn a_deadline_is_not_put_off_by_setting_it_again_and_again() {
+        let (mut deadline, clock) = guest(true);
+        for tsc in (0..=6_000).step_by(100) {
+            deadline.set(nanos(100), &clock, tsc);
+        }
+        assert!(deadline.passed(6_000), "{deadline:?}");
+        assert!(!deadline.passed(4_000), "deadlines are a hundred microseconds apart");
+    }
+
+    #[test]
+    fn a_signal_that_came_for_something_else_is_ordered_anew() {
+        let (mut deadline, clock) = guest(false);
+        deadline.set(nanos(TICK), &clock, 100);
+        deadline.run(100);
+        deadline.on_alarm();
+        assert!(!deadline.passed(5_000));
+        assert!(near(deadline.run(5_000).alarm, TICK));
+    }
+}

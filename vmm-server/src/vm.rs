@@ -4,7 +4,6 @@
 //!
 //! While the guest runs, its next deadline is the VMX-preemption timer's; timer-server has it while the guest halts.
 
-use devices::Nanos;
 use layout::{
     config::{Vmm, Window},
     event, slot, window,
@@ -143,7 +142,9 @@ impl Vm<'_> {
                 Some(bits) => self.on_signal(bits),
                 None => {
                     let exit = Exit::decode(&self.guest.cpu.exit);
-                    self.look_at_clock(matches!(exit, Exit::PreemptionTimer));
+                    if matches!(exit, Exit::PreemptionTimer) {
+                        self.on_expiry();
+                    }
                     let next = self.guest.answer(exit, Present::new(&self.clock, rt::tsc));
                     settled = next == Next::Skip && !self.guest.machine.take_disturbed();
                     self.follow(next);
@@ -156,7 +157,7 @@ impl Vm<'_> {
     /// that can be answered on the spot.
     #[inline(always)]
     fn enter(&mut self) -> Option<u64> {
-        /// Every so many exits, the clock is looked at.
+        /// Every so many exits of a kind, the clock is looked at.
         const LOOKS: u64 = 8;
         let Guest { cpu, machine, .. } = &mut self.guest;
         if cpu.take_registers_changed() {
@@ -172,10 +173,14 @@ impl Vm<'_> {
                 }
             };
             // A guest that exits again and again stands still for most of the time, and so does the preemption timer.
-            let look = self.tally.exit(exit.reason()) % LOOKS == 0 && self.deadline.passed(rt::tsc());
+            if self.tally.exit(exit.reason()).is_multiple_of(LOOKS) && self.deadline.passed(rt::tsc()) {
+                cpu.exited(exit.load());
+                self.advance(rt::tsc());
+                return None;
+            }
             let now = Present::new(&self.clock, rt::tsc);
             let answer = match (exit.io(), exit.next()) {
-                (Some(io), Some(next)) if !look => {
+                (Some(io), Some(next)) => {
                     (rip, inject) = (next, 0);
                     machine.at_once(io, exit.rax() as u32, now)
                 }
@@ -192,22 +197,16 @@ impl Vm<'_> {
         }
     }
 
-    fn now(&self) -> Nanos {
-        self.clock.at(rt::tsc())
-    }
-
-    /// An exit tells that the guest's deadline has passed: by the preemption timer, or when it happens to come later.
-    #[inline]
-    fn look_at_clock(&mut self, expired: bool) {
+    /// The preemption timer has ended the guest's run.
+    fn on_expiry(&mut self) {
         let tsc = rt::tsc();
-        if expired {
-            self.deadline.on_expiry(tsc);
-        }
+        self.deadline.on_expiry(tsc);
         if self.deadline.passed(tsc) {
             self.advance(tsc);
         }
     }
 
+    /// Takes into account that time has passed.
     fn advance(&mut self, tsc: u64) {
         let now = self.clock.at(tsc);
         self.guest.machine.advance(now);
@@ -219,14 +218,16 @@ impl Vm<'_> {
 
     fn on_signal(&mut self, bits: u64) {
         self.tally.signal();
-        if bits & event::TIMER != 0 {
+        let (tsc, alarm) = (rt::tsc(), bits & event::TIMER != 0);
+        if alarm {
             self.deadline.on_alarm();
-            self.advance(rt::tsc());
+        }
+        if alarm || self.deadline.passed(tsc) {
+            self.advance(tsc);
         }
         let lines = (bits / event::line(0)) as u16;
         if lines != 0 {
-            let now = self.now();
-            self.devices.on_interrupt(lines, now, &mut self.guest.machine.pic);
+            self.devices.on_interrupt(lines, self.clock.at(tsc), &mut self.guest.machine.pic);
         }
         self.arm_for_lines();
         if bits & event::CONSOLE != 0 {
