@@ -198,6 +198,7 @@ impl Vm<'_> {
     }
 
     /// The preemption timer has ended the guest's run.
+    #[inline(never)]
     fn on_expiry(&mut self) {
         let tsc = rt::tsc();
         self.deadline.on_expiry(tsc);
@@ -207,6 +208,7 @@ impl Vm<'_> {
     }
 
     /// Takes into account that time has passed.
+    #[inline(never)]
     fn advance(&mut self, tsc: u64) {
         let now = self.clock.at(tsc);
         self.guest.machine.advance(now);
@@ -282,16 +284,23 @@ impl Vm<'_> {
             let tsc = rt::tsc();
             self.deadline.set(machine.next_event(self.clock.at(tsc)), &self.clock, tsc);
         }
-        let cpu = &mut self.guest.cpu;
-        if machine.pic.pending() {
-            self.halted = false;
-            if cpu.takes_interrupt() {
-                let vector = machine.acknowledge();
-                cpu.deliver(Event::Interrupt(vector));
-            }
+        self.interrupt();
+        self.keep_deadline();
+    }
+
+    /// Has the next entry deliver an interrupt, or an exit tell when the guest takes one.
+    #[inline]
+    fn interrupt(&mut self) {
+        let Guest { cpu, machine, .. } = &mut self.guest;
+        if !machine.pic.pending() {
+            return cpu.want_window(false);
+        }
+        self.halted = false;
+        if cpu.takes_interrupt() {
+            let vector = machine.acknowledge();
+            cpu.deliver(Event::Interrupt(vector));
         }
         cpu.want_window(machine.pic.pending());
-        self.keep_deadline();
     }
 
     /// Sees to it that the guest's next deadline is not missed, running or halted.
