@@ -55,7 +55,7 @@ impl Deadline {
     }
 
     /// The processor has a preemption timer, or not. Where it has, no run of the guest takes longer than an eightieth of a
-    /// second: the deadline may pass while the guest stands still, and its interrupts may be off (decision 0014).
+    /// second: the deadline may pass while the guest stands still, and its interrupts may be off (decision 0008).
     pub fn use_countdown(&mut self, there: bool, hertz: u64) {
         let known = self.countdown.take();
         self.countdown =
