@@ -9,16 +9,18 @@ use mmio::{OutOfRange, Window};
 pub struct Ram {
     main: Window,
     at: u64,
-    low: Option<Window>,
+    /// Empty where `main` begins at 0.
+    low: Window,
 }
 
 /// Accesses of one width.
 macro_rules! scalar {
     ($read:ident, $write:ident, $int:ty) => {
         #[doc = concat!("Reads a little-endian `", stringify!($int), "` at `gpa`; atomic where aligned.")]
+        #[inline(always)]
         pub fn $read(&self, gpa: u64) -> Result<$int, OutOfRange> {
-            let (window, at) = self.region(gpa);
-            window.$read(at)
+            // An address below has an offset there that no window reaches.
+            self.main.$read(gpa.wrapping_sub(self.at)).or_else(|_| self.low.$read(gpa))
         }
 
         #[doc = concat!("Writes a little-endian `", stringify!($int), "` at `gpa`; atomic where aligned.")]
@@ -32,12 +34,12 @@ macro_rules! scalar {
 impl Ram {
     /// All memory from address 0 on.
     pub const fn flat(memory: Window) -> Self {
-        Self { main: memory, at: 0, low: None }
+        Self { main: memory, at: 0, low: Window::leak(&mut []) }
     }
 
-    /// `main` at guest-physical address `at`, and `low` at 0.
+    /// `main` at guest-physical address `at`, and `low`, which ends before that, at 0.
     pub const fn split(low: Window, main: Window, at: u64) -> Self {
-        Self { main, at, low: Some(low) }
+        Self { main, at, low }
     }
 
     /// Copies the bytes from `gpa` to `into`. Like all accesses, it must lie in one region.
@@ -71,10 +73,7 @@ impl Ram {
 
     /// The region that has `gpa`, if any has, and the offset in it. An offset outside is refused by the window.
     fn region(&self, gpa: u64) -> (&Window, u64) {
-        match &self.low {
-            Some(low) if gpa < self.at => (low, gpa),
-            _ => (&self.main, gpa.wrapping_sub(self.at)),
-        }
+        if gpa < self.at { (&self.low, gpa) } else { (&self.main, gpa - self.at) }
     }
 }
 
