@@ -7,9 +7,12 @@
 pub mod chart;
 pub mod exits;
 pub mod linux;
+pub mod memory;
 pub mod peers;
 pub mod row;
+pub mod script;
 pub mod table;
+pub mod watch;
 
 use std::path::Path;
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use capdl_spec::host::{self, CardModel, Files, Form, Origin, Stock, System};
+use capdl_spec::spec::Spec;
 use miette::{Context, IntoDiagnostic, Result, miette};
 
 use crate::bochs::Options;
@@ -32,6 +33,8 @@ pub struct Image {
     pub memory_mib: u32,
     /// What an emulated board has plugged in for it.
     pub devices: Devices,
+    /// What root-task makes.
+    pub spec: Spec,
 }
 
 impl Image {
@@ -53,24 +56,24 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     let suffix = if build == Build::Release { String::new() } else { format!("-{}", build.name()) };
     let dir = project.images(&format!("{}{suffix}", system.name));
     std::fs::create_dir_all(&dir).into_diagnostic()?;
-    let root_task = make_root_task_image(project, &system, &prefix, build, &dir)?;
+    let (root_task, spec) = make_root_task_image(project, &system, &prefix, build, &dir)?;
     let step = Step::start("image: write the ISO");
     let iso = iso::make(&prefix.kernel(), &root_task, &dir)?;
     let memory_mib = memory_mib(&system);
     step.done();
     let devices = devices(project, &system)?;
     write_simulate(&dir.join("simulate"), memory_mib, &devices)?;
-    Ok(Image { system: system.name, iso, memory_mib, devices })
+    Ok(Image { system: system.name, iso, memory_mib, devices, spec })
 }
 
-/// The root task with the bundle in it: specification, every server, every guest image.
+/// The root task with the bundle in it: specification, every server, every guest image. Beside the file, that specification.
 pub fn make_root_task_image(
     project: &Project,
     system: &System,
     prefix: &Prefix,
     build: Build,
     dir: &Path,
-) -> Result<PathBuf> {
+) -> Result<(PathBuf, Spec)> {
     // Not in one call: the root task has a heap, and cargo would give its features of shared crates to the servers too.
     let root_task = cargo_build(project, &["root-task"], prefix, build)?;
     let root_task = root_task.get("root-task").ok_or_else(|| miette!("cargo built no root-task"))?;
@@ -96,7 +99,7 @@ pub fn make_root_task_image(
     let elf = with_bundle(project::read(&image)?, &bundle.bytes)
         .ok_or_else(|| miette!("{} has no segment for the bundle (see crates/image-link)", root_task.display()))?;
     project::write(&image, &elf)?;
-    Ok(image)
+    Ok((image, bundle.spec))
 }
 
 /// Builds image packages against a prefix; each one's ELF by package name.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod at_once;
 pub mod boot;
 pub mod control;
 pub mod countdown;

@@ -7,6 +7,8 @@
 
 pub use vtx::cr::Paging;
 
+use crate::ram::Ram;
+
 /// The guest's CR3, its paging mode, and the protection bits that go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Root {
@@ -69,6 +71,48 @@ pub fn translate(
         Paging::Bits32 { large } => walk.bits32(large, |at| read(at, EntrySize::Four)),
         Paging::Pae => walk.pae(|at| read(at, EntrySize::Eight)),
     }
+}
+
+/// The guest-physical address of `linear`, for an access that the processor has allowed: no rights are checked. None for
+/// whatever is unusual, be it allowed or not.
+#[inline(always)]
+pub fn locate(paging: Paging, cr3: u64, ram: &Ram, linear: u32) -> Option<u64> {
+    match paging {
+        Paging::Bits32 { large } => locate_by_32_bits(large, cr3 as u32, ram, linear),
+        Paging::Pae => locate_by_64_bits(cr3 as u32, ram, linear),
+        Paging::Off => Some(linear.into()),
+    }
+}
+
+#[inline(always)]
+fn locate_by_32_bits(large: bool, cr3: u32, ram: &Ram, linear: u32) -> Option<u64> {
+    const PRESENT: u32 = 1 << 0;
+    const LARGE: u32 = 1 << 7;
+    /// Of a large page's entry: address bits 32 to 39, and one that is reserved. No page with those is looked at.
+    const HIGH: u32 = 0x003f_e000;
+    let pde = ram.read_u32((cr3 & !0xfff | linear >> 20 & 0xffc).into()).ok()?;
+    if large && pde & LARGE != 0 {
+        return (pde & (PRESENT | HIGH) == PRESENT).then(|| (pde & 0xffc0_0000 | linear & 0x003f_ffff).into());
+    }
+    let pte = ram.read_u32((pde & !0xfff | linear >> 10 & 0xffc).into()).ok()?;
+    (pde & pte & PRESENT != 0).then(|| (pte & !0xfff | linear & 0xfff).into())
+}
+
+#[inline(never)]
+fn locate_by_64_bits(cr3: u32, ram: &Ram, linear: u32) -> Option<u64> {
+    /// Of a large page's entry.
+    const RESERVED: u64 = 0x1f_e000;
+    let linear = u64::from(linear);
+    let pdpte = ram.read_u64(u64::from(cr3 & !0x1f) + (linear >> 30 << 3)).ok()?;
+    let pde = ram.read_u64(pdpte & PAE_ADDRESS | linear >> 18 & 0xff8).ok()?;
+    let (all, any) = (pdpte & pde, pdpte | pde);
+    if pde & LARGE != 0 {
+        let usable = all & PRESENT != 0 && any & PAE_RESERVED == 0 && pde & RESERVED == 0;
+        return usable.then_some(pde & PAE_ADDRESS & !0x1f_ffff | linear & 0x1f_ffff);
+    }
+    let pte = ram.read_u64(pde & PAE_ADDRESS | linear >> 9 & 0xff8).ok()?;
+    let usable = all & pte & PRESENT != 0 && (any | pte) & PAE_RESERVED == 0;
+    usable.then_some(pte & PAE_ADDRESS | linear & 0xfff)
 }
 
 /// How long a table entry is.

@@ -61,6 +61,8 @@ pub struct Passthrough {
     span: (u16, u16),
     /// First and last byte.
     memory: Vec<(u64, u64), MAX_RANGES>,
+    /// First and last byte of them all.
+    memory_span: (u64, u64),
     refused: Vec<Error, MAX_REASONS>,
     /// Accesses that pci-server was asked for.
     pub accesses: u64,
@@ -81,6 +83,7 @@ impl Passthrough {
             ports: Vec::new(),
             span: (u16::MAX, 0),
             memory: Vec::new(),
+            memory_span: (u64::MAX, 0),
             refused: Vec::new(),
             accesses: 0,
         }
@@ -95,7 +98,10 @@ impl Passthrough {
 
     /// Has accesses to `bytes` of memory from guest-physical address `at` made by pci-server.
     pub fn add_memory(&mut self, at: u64, bytes: u64) -> Result<(), Full> {
-        self.memory.push((at, at.saturating_add(bytes.saturating_sub(1)))).map_err(|_| Full)
+        let last = at.saturating_add(bytes.saturating_sub(1));
+        self.memory.push((at, last)).map_err(|_| Full)?;
+        self.memory_span = (self.memory_span.0.min(at), self.memory_span.1.max(last));
+        Ok(())
     }
 
     /// Reads configuration space as the data port does: bytes behind the double word are nobody's.
@@ -145,9 +151,16 @@ impl Passthrough {
         }
     }
 
+    /// Whether pci-server makes the accesses to `gpa`.
+    #[inline]
+    pub fn has_memory(&self, gpa: u64) -> bool {
+        let (first, last) = self.memory_span;
+        (first..=last).contains(&gpa) && self.memory.iter().any(|(first, last)| (first..=last).contains(&&gpa))
+    }
+
     /// Reads where there is no RAM.
     pub fn read_memory(&mut self, gpa: u64, width: Width) -> u32 {
-        match self.memory.iter().any(|(first, last)| (first..=last).contains(&&gpa)) {
+        match self.has_memory(gpa) {
             true => self.read(Target::Memory(gpa), width),
             false => width.mask(),
         }
@@ -155,7 +168,7 @@ impl Passthrough {
 
     /// Writes there.
     pub fn write_memory(&mut self, gpa: u64, width: Width, value: u32) {
-        if self.memory.iter().any(|(first, last)| (first..=last).contains(&&gpa)) {
+        if self.has_memory(gpa) {
             self.write(Target::Memory(gpa), width, value);
         }
     }

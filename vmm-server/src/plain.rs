@@ -9,13 +9,14 @@
 
 use devices::Width;
 use vtx::{
-    exit::{EptTarget, EptViolation},
-    gpr::Gpr,
+    exit::{Direction, EptViolation},
+    gpr::{Gpr, Place},
     vmcs::Vmcs,
+    words::Words,
 };
 
 use crate::{
-    paging::{EntrySize, Intent, Paging, Root, translate},
+    paging::{Paging, locate},
     ram::Ram,
     run::Guest,
 };
@@ -23,93 +24,127 @@ use crate::{
 const PAGE: u32 = 4096;
 /// Bytes that are looked at: opcode, ModRM, displacement, and a prefix or the first byte of a long opcode.
 const BYTES: u32 = 8;
+/// Instructions that are kept: a power of two.
+const KEPT: usize = 16;
 
-/// A MOV, MOVZX among them.
+/// A MOV between a register and memory, MOVZX among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Move {
-    length: u8,
-    /// Of the operand in memory.
+pub struct Move {
+    /// Of the instruction, in bytes.
+    pub length: u32,
+    /// Whether it reads the memory; otherwise it writes.
+    pub load: bool,
+    /// The operand in memory: what it is when all its bits are ones.
+    pub ones: u32,
+    /// The other operand.
+    pub register: Place,
+    /// What a load leaves of the register: MOVZX clears the rest.
+    kept: u32,
     width: Width,
-    load: bool,
-    /// What the loaded value goes into: MOVZX clears the rest.
-    to_width: Width,
-    register: Gpr,
-    base: Option<Gpr>,
+    /// The highest offset in a page at which the operand does not reach into the next.
+    last: u32,
+    base: Option<Place>,
     displacement: u32,
+}
+
+impl Move {
+    /// The register, with `value` loaded.
+    #[inline(always)]
+    pub fn loaded(&self, exit: &impl Words, value: u32) -> u64 {
+        (exit.register(self.register) as u32 & self.kept | value).into()
+    }
 }
 
 /// Answers a violation, if it is that simple: the instruction is done, and is to be skipped. Otherwise nothing has happened.
 #[inline(never)]
-pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> bool {
-    execute(guest, violation).is_some()
-}
-
-#[inline(always)]
-fn execute<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Option<()> {
-    if violation.target != EptTarget::Operand || violation.exec || violation.read == violation.write {
-        return None;
-    }
-    let root = Root { paging: guest.control.paging(), cr3: guest.cpu.exit.cr3, write_protect: false };
-    let rip = guest.cpu.exit.rip as u32;
-    if rip % PAGE > PAGE - BYTES {
-        return None;
-    }
-    let code = guest.ram.read_u64(physical(&root, &guest.ram, rip)?).ok()?;
-    let instruction = decode(code)?;
-    let gprs = &guest.cpu.exit.gprs;
-    let base = match instruction.base {
-        Some(base) => gprs.get(base)? as u32,
-        None => 0,
-    };
-    let linear = base.wrapping_add(instruction.displacement);
-    let crosses = linear % PAGE > PAGE - instruction.width.bytes() as u32;
-    if crosses || instruction.load != violation.read || physical(&root, &guest.ram, linear)? != violation.gpa {
-        return None;
-    }
+pub fn answer<V: Vmcs>(guest: &mut Guest<V>) -> bool {
+    let exit = &mut guest.cpu.exit;
+    let Some(access) = guest.moves.find(exit, guest.control.paging(), &guest.ram) else { return false };
     let devices = &mut guest.machine.passthrough;
-    let old = gprs.get(instruction.register)? as u32;
-    if instruction.load {
-        let value = devices.read_memory(violation.gpa, instruction.width);
-        let kept = old & !instruction.to_width.mask();
-        guest.cpu.set_gpr(instruction.register, (kept | value).into());
+    if access.load {
+        let value = devices.read_memory(exit.guest_physical, access.width);
+        let value = access.loaded(exit, value);
+        *guest.cpu.gprs_mut().at_mut(access.register) = value;
     } else {
-        devices.write_memory(violation.gpa, instruction.width, old & instruction.width.mask());
+        let value = exit.register(access.register) as u32 & access.ones;
+        devices.write_memory(exit.guest_physical, access.width, value);
     }
-    guest.cpu.exit.instruction_len = instruction.length.into();
-    Some(())
+    guest.cpu.exit.instruction_len = access.length;
+    true
 }
 
-/// The processor has checked the rights. Tables of 32-bit entries are walked here, in half the instructions.
-#[inline(always)]
-fn physical(root: &Root, ram: &Ram, linear: u32) -> Option<u64> {
-    match root.paging {
-        Paging::Bits32 { large } => by_short_entries(root.cr3 as u32, large, ram, linear),
-        _ => by_any_table(root, ram, linear),
+/// What was decoded of late. Drivers have few instructions that access a device, and execute them again and again.
+pub struct Moves {
+    kept: [Known; KEPT],
+}
+
+/// An instruction, and the bytes that it was decoded from: those of `code` where `significant` is all ones.
+#[derive(Clone, Copy)]
+struct Known {
+    code: u64,
+    significant: u64,
+    instruction: Move,
+}
+
+impl Default for Moves {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-#[inline(always)]
-fn by_short_entries(cr3: u32, large: bool, ram: &Ram, linear: u32) -> Option<u64> {
-    const PRESENT: u32 = 1 << 0;
-    const LARGE: u32 = 1 << 7;
-    /// Of a large page's entry: address bits 32 to 39, and one that is reserved. No page with those is looked at.
-    const HIGH: u32 = 0x003f_e000;
-    let pde = ram.read_u32((cr3 & !0xfff | linear >> 20 & 0xffc).into()).ok()?;
-    if large && pde & LARGE != 0 {
-        return (pde & (PRESENT | HIGH) == PRESENT).then(|| (pde & 0xffc0_0000 | linear & 0x003f_ffff).into());
+impl Moves {
+    /// None yet.
+    pub const fn new() -> Self {
+        const NOTHING: Move = Move {
+            length: 0,
+            load: false,
+            ones: 0,
+            register: Place::Rax,
+            kept: 0,
+            width: Width::Byte,
+            last: 0,
+            base: None,
+            displacement: 0,
+        };
+        // No code has ones where nothing is significant.
+        Self { kept: [Known { code: 1, significant: 0, instruction: NOTHING }; KEPT] }
     }
-    let pte = ram.read_u32((pde & !0xfff | linear >> 10 & 0xffc).into()).ok()?;
-    (pde & pte & PRESENT != 0).then(|| (pte & !0xfff | linear & 0xfff).into())
+
+    /// The instruction that led to an EPT violation, if it is that simple.
+    #[inline(always)]
+    pub fn find(&mut self, exit: &impl Words, paging: Paging, ram: &Ram) -> Option<&Move> {
+        let direction = EptViolation::direction(exit.qualification())?;
+        let (cr3, rip) = (exit.cr3(), exit.rip() as u32);
+        if rip % PAGE > PAGE - BYTES {
+            return None;
+        }
+        let code = ram.read_u64(locate(paging, cr3, ram, rip)?).ok()?;
+        let access = self.decode(code)?;
+        let base = access.base.map_or(0, |base| exit.register(base) as u32);
+        let linear = base.wrapping_add(access.displacement);
+        if access.load != (direction == Direction::In) || linear % PAGE > access.last {
+            return None;
+        }
+        (locate(paging, cr3, ram, linear)? == exit.guest_physical()).then_some(access)
+    }
+
+    /// The same as [`decode`].
+    #[inline(always)]
+    fn decode(&mut self, code: u64) -> Option<&Move> {
+        // Opcodes are few: mostly the byte behind makes the difference.
+        let known = &mut self.kept[(code >> 8) as usize % KEPT];
+        if code & known.significant != known.code {
+            *known = first(code)?;
+        }
+        Some(&known.instruction)
+    }
 }
 
-#[inline(never)]
-fn by_any_table(root: &Root, ram: &Ram, linear: u32) -> Option<u64> {
-    let intent = Intent { write: false, user: false };
-    let read = |at, size| match size {
-        EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
-        EntrySize::Eight => ram.read_u64(at).ok(),
-    };
-    translate(root, linear, intent, read).ok()
+#[cold]
+fn first(code: u64) -> Option<Known> {
+    let instruction = decode(code)?;
+    let significant = u64::MAX >> (64 - 8 * instruction.length);
+    Some(Known { code: code & significant, significant, instruction })
 }
 
 /// Decodes what `code` begins with, its first byte lowest.
@@ -145,14 +180,18 @@ fn decode(code: u64) -> Option<Move> {
         (1, _) => (Some(rm), (code >> 16) as i8 as u32, 1),
         _ => (Some(rm), (code >> 16) as u32, 4),
     };
-    let register = (!high).then(|| Gpr::from_bits(register))?;
+    if high {
+        return None;
+    }
     Some(Move {
         length: length + 2 + more,
-        width,
         load,
-        to_width,
-        register,
-        base: base.map(Gpr::from_bits),
+        ones: width.mask(),
+        register: Gpr::from_bits(register).place()?,
+        kept: !to_width.mask(),
+        width,
+        last: PAGE - width.bytes() as u32,
+        base: base.and_then(|base| Gpr::from_bits(base).place()),
         displacement,
     })
 }
@@ -180,22 +219,33 @@ mod tests {
             let full = Instruction::decode(&code.to_le_bytes(), Mode::Bits32);
             if let Some(short) = decode(code) {
                 let full = full.unwrap();
-                let number = |gpr: Gpr| (0..8).find(|&n| Gpr::from_bits(n) == gpr).unwrap();
-                prop_assert_eq!((short.length, short.width), (full.length, full.width));
+                let number = |place| (0..8).find(|&n| Gpr::from_bits(n).place() == Some(place)).unwrap();
+                prop_assert_eq!((short.length, short.width), (full.length.into(), full.width));
                 prop_assert_eq!(short.base.map(number), full.address.base);
                 prop_assert_eq!((None, short.displacement), (full.address.index, full.address.displacement));
                 match full.operation {
                     Operation::Load(to) => {
-                        prop_assert_eq!((true, number(short.register), short.to_width), (short.load, to, full.width));
+                        prop_assert_eq!((true, number(short.register), !short.kept), (short.load, to, full.width.mask()));
                     }
                     Operation::Extend { to, to_width, signed: false } => {
-                        prop_assert_eq!((true, number(short.register), short.to_width), (short.load, to, to_width));
+                        prop_assert_eq!((true, number(short.register), !short.kept), (short.load, to, to_width.mask()));
                     }
                     Operation::Store(Source::Register(from)) => {
                         prop_assert_eq!((false, number(short.register)), (short.load, from));
                     }
                     other => prop_assert!(false, "{:?}", other),
                 }
+            }
+        }
+
+        #[test]
+        fn what_is_kept_is_what_would_be_decoded_anew(
+            codes in prop::collection::vec((prop::sample::select(std::vec![0x89u64, 0x8b, 0x66, 0x0f]), 0..0x1000u64, 0..3u64), 1..40),
+        ) {
+            let mut moves = Moves::new();
+            for (opcode, more, far) in codes {
+                let code = opcode | more << 8 | far << 40;
+                prop_assert_eq!(moves.decode(code).copied(), decode(code), "{:#x}", code);
             }
         }
     }

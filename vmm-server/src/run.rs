@@ -12,7 +12,16 @@ use vtx::{
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::{access, control, cpu::Cpu, cpuid::Leaves, machine::Machine, plain, ram::Ram, string_io, time::Present};
+use crate::{
+    access, control,
+    cpu::Cpu,
+    cpuid::Leaves,
+    machine::Machine,
+    plain::{self, Moves},
+    ram::Ram,
+    string_io,
+    time::Present,
+};
 
 /// What happens after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +81,8 @@ pub struct Guest<V> {
     pub cpuid: Leaves,
     /// Its debug registers: kept, not in force (see [`Guest::debug_register`]).
     pub debug: [u64; 8],
+    /// Instructions that it has used on device memory.
+    pub moves: Moves,
 }
 
 impl<V: Vmcs> Guest<V> {
@@ -82,7 +93,7 @@ impl<V: Vmcs> Guest<V> {
             Exit::Io(io) if !io.string() => self.io(io, now),
             Exit::Cpuid => self.cpuid(),
             Exit::Rdmsr => self.rdmsr(now),
-            Exit::EptViolation(violation) if plain::answer(self, violation) => Next::Skip,
+            Exit::EptViolation(_) if plain::answer(self) => Next::Skip,
             other => self.answer_rare(other, now),
         }
     }
@@ -146,7 +157,7 @@ impl<V: Vmcs> Guest<V> {
     }
 
     fn rdmsr(&mut self, now: Present) -> Next {
-        match msr::read(self.cpu.exit.gprs.rcx as u32, now.tsc()) {
+        match msr::read(self.cpu.exit.gprs.rcx as u32, || now.tsc()) {
             Ok(value) => {
                 let gprs = self.cpu.gprs_mut();
                 gprs.rax = value & 0xffff_ffff;

@@ -1,6 +1,6 @@
 //! The loop: enter the guest, answer what it exited for, see to timers, console and interrupts, enter again. An exit that
 //! changes no register costs one system call, the next VMEnter; one that does costs two. A halted guest costs none: the
-//! thread waits for a signal. Accesses to ports that nothing follows from are answered in a loop of their own.
+//! thread waits for a signal. Exits that nothing follows from are answered in a loop of their own.
 //!
 //! While the guest runs, its next deadline is the VMX-preemption timer's; timer-server has it while the guest halts.
 
@@ -22,7 +22,8 @@ use vmm_server::{
     cpuid::Leaves,
     deadline::Deadline,
     linux::low,
-    machine::{AtOnce, Machine},
+    machine::Machine,
+    plain::Moves,
     ram::Ram,
     run::{Cause, DEBUG_RESET, Guest, Next},
     time::{Clock, Present},
@@ -34,6 +35,7 @@ use vtx::{
     exit::Exit,
     start::{self, Start},
     vmcs::{Vmcs, VmcsField},
+    words::Words,
 };
 
 use crate::{backend::Console, handover::Devices, tally::Tally};
@@ -88,6 +90,7 @@ pub fn run(config: &Vmm) -> ! {
             control: control_registers(hertz),
             cpuid: Leaves::new(hertz),
             debug: DEBUG_RESET,
+            moves: Moves::new(),
         },
         halted: false,
         clock: Clock::new(date.at, hertz),
@@ -159,41 +162,30 @@ impl Vm<'_> {
     fn enter(&mut self) -> Option<u64> {
         /// Every so many exits of a kind, the clock is looked at.
         const LOOKS: u64 = 8;
-        let Guest { cpu, machine, .. } = &mut self.guest;
-        if cpu.take_registers_changed() {
-            self.vcpu.set_registers(&cpu.exit.gprs);
+        let guest = &mut self.guest;
+        if guest.cpu.take_registers_changed() {
+            self.vcpu.set_registers(&guest.cpu.exit.gprs);
         }
-        let (mut rip, mut inject) = (cpu.exit.rip, cpu.inject);
+        let (mut rip, mut inject) = (guest.cpu.exit.rip, guest.cpu.inject);
         loop {
-            let exit = match self.vcpu.enter(rip, cpu.primary, inject) {
+            let mut exit = match self.vcpu.enter(rip, guest.cpu.primary, inject) {
                 Wake::Exit(exit) => exit,
                 Wake::Signal { bits, rip, inject } => {
-                    cpu.interrupted(rip, inject);
+                    guest.cpu.interrupted(rip, inject);
                     return Some(bits);
                 }
             };
             // A guest that exits again and again stands still for most of the time, and so does the preemption timer.
             if self.tally.exit(exit.reason()).is_multiple_of(LOOKS) && self.deadline.passed(rt::tsc()) {
-                cpu.exited(exit.load());
+                guest.cpu.exited(exit.load());
                 self.advance(rt::tsc());
                 return None;
             }
-            let now = Present::new(&self.clock, rt::tsc);
-            let answer = match (exit.io(), exit.next()) {
-                (Some(io), Some(next)) => {
-                    (rip, inject) = (next, 0);
-                    machine.at_once(io, exit.rax() as u32, now)
-                }
-                _ => AtOnce::No,
+            let Some(next) = guest.at_once(&mut exit, Present::new(&self.clock, rt::tsc)) else {
+                guest.cpu.exited(exit.load());
+                return None;
             };
-            match answer {
-                AtOnce::Written => {}
-                AtOnce::Read(width, value) => exit.set_accumulator(width, value),
-                AtOnce::No => {
-                    cpu.exited(exit.load());
-                    return None;
-                }
-            }
+            (rip, inject) = (next, 0);
         }
     }
 

@@ -1,8 +1,9 @@
 //! Page tables made by hand.
 
+use mmio::Window;
 use proptest::prelude::*;
 use std::collections::HashMap;
-use vmm_server::paging::*;
+use vmm_server::{paging::*, ram::Ram};
 
 const READ: Intent = Intent { write: false, user: false };
 const WRITE: Intent = Intent { write: true, user: false };
@@ -108,5 +109,43 @@ proptest! {
             let entry = *reads.next().expect("a fourth entry");
             Some(if size == EntrySize::Four { entry & 0xffff_ffff } else { entry })
         });
+    }
+}
+
+/// Bytes of memory in which the tables of the next test lie.
+const TABLES: usize = 0x4000;
+
+/// An entry that mostly leads to one of those tables.
+fn entry() -> impl Strategy<Value = u64> {
+    let flags = prop_oneof![4 => Just(0x07), 2 => Just(0x87), 1 => 0..0x1000u64];
+    let address = prop_oneof![6 => (0..4u64).prop_map(|page| page << 12), 2 => Just(0), 1 => any::<u64>()];
+    (address, flags).prop_map(|(address, flags)| address & !0xfff | flags)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn the_short_walk_ends_where_the_long_one_does(
+        which in 0..4usize, cr3 in (0..5u64).prop_map(|page| page << 12),
+        entries in prop::collection::vec(entry(), 64), linears in prop::collection::vec(any::<u32>(), 64),
+    ) {
+        let paging = [Paging::Off, BITS32, Paging::Bits32 { large: false }, Paging::Pae][which];
+        let size = if paging == Paging::Pae { 8 } else { 4 };
+        let ram = Ram::flat(Window::leak(vec![0; TABLES].leak()));
+        for at in 0..TABLES / size {
+            let entry = entries[at % entries.len()];
+            if size == 8 { ram.write_u64(at as u64 * 8, entry).unwrap() } else { ram.write_u32(at as u64 * 4, entry as u32).unwrap() }
+        }
+        let root = Root { paging, cr3, write_protect: false };
+        for linear in linears {
+            let long = translate(&root, linear, READ, |at, size| match size {
+                EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
+                EntrySize::Eight => ram.read_u64(at).ok(),
+            });
+            // 4 MiB pages beyond 4 GiB are left to the long walk.
+            let expected = long.ok().filter(|&gpa| paging == Paging::Pae || gpa <= 0xffff_ffff);
+            prop_assert_eq!(locate(paging, cr3, &ram, linear), expected, "{:#x}", linear);
+        }
     }
 }

@@ -10,13 +10,14 @@ use super::table;
 const SERIES: [(&str, &str); 4] =
     [("floor", "#9aa5b1"), ("Portcullis", "#1f6feb"), ("libvmm 0.2.0", "#e0a030"), ("CAmkES VM 3.12.0", "#c0504d")];
 
+const BACKGROUND: &str = "#ffffff";
 /// Pixels.
 const LEFT: f64 = 130.0;
 const SCALE_WIDTH: f64 = 620.0;
 const BAR: f64 = 9.0;
 const GROUP: f64 = 4.0 * BAR + 12.0;
 const TOP: f64 = 66.0;
-/// Ticks that the scale ends at. A longer bar is cut off, and its number stands beside it.
+/// Ticks that the scale ends at. A longer bar is broken, and its number stands beside it.
 const END: u64 = 3_500;
 
 /// The drawing.
@@ -46,13 +47,17 @@ pub fn svg(rows: &Rows) -> String {
             let Some(value) = value else { continue };
             let (y, length) = (top + BAR * bar as f64, SCALE_WIDTH * value.min(END) as f64 / END as f64);
             rect(&mut body, (LEFT, y), length, colour);
+            if value > END {
+                // A gap near the end: this one goes on.
+                rect(&mut body, (LEFT + length - 24.0, y), 6.0, BACKGROUND);
+            }
             text(&mut body, (LEFT + length + 5.0, y + BAR - 1.0), 9, "start", &value.to_string());
         }
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
          height=\"{height:.0}\" font-family=\"Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif\">\n\
-         <title>What a VM exit costs</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{body}</svg>\n"
+         <title>What a VM exit costs</title>\n<rect width=\"100%\" height=\"100%\" fill=\"{BACKGROUND}\"/>\n{body}</svg>\n"
     )
 }
 

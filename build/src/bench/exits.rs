@@ -17,7 +17,7 @@ use crate::{image, iso, project};
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// What the rows are called, in the order in which they are measured.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 23] = [
     "floor",
     "floor_write",
     "ipc_call",
@@ -36,8 +36,11 @@ pub const NAMES: [&str; 20] = [
     "mediated_port",
     "mediated_mmio",
     "direct_port",
+    "direct_mmio",
     "halt_wake",
     "inject_eoi",
+    "device_irq",
+    "device_irq_eoi",
 ];
 
 /// Measures them, on the release kernel.
@@ -63,7 +66,8 @@ fn floor(context: &Context) -> Result<String> {
     Ok(finish(Machine::boot(&context.project, &options)?)?.0)
 }
 
-/// A guest with a network card, of which pci-server makes each access, and a USB controller handed over; and a component. The component outranks the guest's VMM, so it is done when the guest begins.
+/// A guest with a network card, of which pci-server makes each access, and a USB controller and another card handed over;
+/// and a component, which outranks the guest's VMM and so is done when the guest begins.
 fn guest(context: &Context) -> Result<String> {
     let dir = context.project.guest().join("bench");
     tiny::compile(&context.project, "bench", &dir)?;
@@ -75,7 +79,7 @@ fn guest(context: &Context) -> Result<String> {
                 memory = \"4 MiB\"\n\
                 kernel = \"./bench\"\n\
                 direct_ports = [0x402]\n\
-                pci_devices = [{ address = \"00:03.0\", access = \"mediated\" }, \"00:01.2\"]\n\
+                pci_devices = [{ address = \"00:03.0\", access = \"mediated\" }, \"00:01.2\", \"00:05.0\"]\n\
                 \n\
                 [[component]]\n\
                 name = \"caller\"\n\
@@ -85,7 +89,7 @@ fn guest(context: &Context) -> Result<String> {
                 priority = 150\n\
                 \n\
                 [emulator]\n\
-                cards = [{ slot = 2, model = \"e1000\" }]\n";
+                cards = [{ slot = 2, model = \"e1000\" }, { slot = 4, model = \"e1000\" }]\n";
     project::write(&description, text.as_bytes())?;
     let description = description.to_string_lossy();
     Ok(finish(context.boot_with(&description, Build::Release, |options| options.input = false)?)?.0)

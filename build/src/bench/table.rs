@@ -1,4 +1,4 @@
-//! The rows as a table: each beside its floor, the faster peer, and the baseline.
+//! The rows as a table: each beside its floor, the faster peer, the same natively, and the baseline.
 
 use std::fmt::Write as _;
 
@@ -24,21 +24,23 @@ pub fn floor<'a>(rows: &'a Rows, name: &str) -> Option<&'a Row> {
 /// The table.
 pub fn text(rows: &Rows, baseline: &Rows) -> String {
     let mut text = format!(
-        "{:<16} {:>13} {:>13} {:>13}  {:<5} {:>8} {:>8} {:>9}\n",
-        "row", "min", "median", "p99", "unit", "x floor", "x peer", "baseline"
+        "{:<22} {:>13} {:>13} {:>13}  {:<5} {:>8} {:>8} {:>8} {:>9}\n",
+        "row", "min", "median", "p99", "unit", "x floor", "x peer", "x native", "baseline"
     );
     for row in &rows.0 {
         let floor = floor(rows, &row.name).map(|floor| floor.median);
         let peer = peers::of(&row.name).and_then(|peer| peer.better());
+        let native = row.name.strip_suffix("_vm").and_then(|name| rows.get(&format!("{name}_native")));
         let before = baseline.get(&row.name).map(|before| before.median);
         let Row { name, min, median, p99, unit } = row;
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{name:<16} {min:>13} {median:>13} {p99:>13}  {:<5} {:>8} {:>8} {:>9}",
+            "{name:<22} {min:>13} {median:>13} {p99:>13}  {:<5} {:>8} {:>8} {:>8} {:>9}",
             Unit::name(*unit),
             ratio(*median, floor),
             ratio(*median, peer),
+            ratio(*median, native.map(|native| native.median)),
             change(*median, before)
         );
     }
@@ -62,17 +64,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_compared_with_its_own_floor() {
+    fn a_row_is_compared_with_its_own_floor_and_with_the_same_natively() {
         let rows = Rows(vec![
             Row::single("floor", 500, Unit::Ticks),
             Row::single("floor_write", 1000, Unit::Ticks),
             Row::single("out_unhandled", 600, Unit::Ticks),
             Row::single("cpuid", 1100, Unit::Ticks),
+            Row::single("spin_vm", 900, Unit::Ticks),
+            Row::single("spin_native", 1000, Unit::Ticks),
         ]);
         let baseline = Rows(vec![Row::single("cpuid", 1000, Unit::Ticks)]);
         let text = text(&rows, &baseline);
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         assert!(line("out_unhandled").contains(" 1.20 "), "{text}");
         assert!(line("cpuid").contains(" 1.10 ") && line("cpuid").ends_with("+10.0 %"), "{text}");
+        assert!(line("spin_vm").contains(" 0.90 ") && !line("spin_native").contains(" 0.90 "), "{text}");
     }
 }

@@ -1,9 +1,10 @@
 /* What Linux's own work costs: a program without a C library, which is init's child in the initramfs. Each row is 2,000
- * rounds (fewer where one is long) by RDTSC, printed as "= NAME MIN MEDIAN P99" in hexadecimal. */
+ * rounds (fewer where one is long) by RDTSC, printed as "= NAME MIN MEDIAN P99" in hexadecimal. Given the name of a
+ * disk, it reads from that instead. */
 typedef unsigned int u32;
 
-enum { ROUNDS = 2000, FORKS = 200, SPINS = 20, CHARACTERS = 1024 };
-enum { EXIT = 1, FORK = 2, READ = 3, WRITE = 4, WAITPID = 7, PIPE = 42, IOCTL = 54, GETPPID = 64, YIELD = 158, MMAP2 = 192 };
+enum { ROUNDS = 2000, FORKS = 200, SPINS = 20, CHARACTERS = 1024, READS = 4 };
+enum { EXIT = 1, FORK = 2, READ = 3, WRITE = 4, OPEN = 5, WAITPID = 7, PIPE = 42, IOCTL = 54, GETPPID = 64, YIELD = 158, MMAP2 = 192 };
 
 static u32 samples[ROUNDS];
 
@@ -141,8 +142,29 @@ static void print_character(void) {
 	row("print_character", 4);
 }
 
-void _start(void) {
+/* 16 MB from a disk, each time the next. */
+static void read_disk(const char *name) {
+	static char buffer[1 << 16];
+	int disk = call(OPEN, (int)name, 0, 0);
+	for (u32 i = 0; i < READS; i++) {
+		u32 start = tsc();
+		for (u32 part = 0; part < 256; part++)
+			if (call(READ, disk, (int)buffer, sizeof buffer) != sizeof buffer) call(EXIT, 1, 0, 0);
+		samples[i] = tsc() - start;
+	}
+	row("disk_read", READS);
+}
+
+/* The kernel leaves the number of arguments and their addresses on the stack. */
+asm(".globl _start\n_start: mov %esp, %eax; push %eax; call begin");
+
+void begin(u32 *stack) {
 	call(IOCTL, 1, 0x5409, 1);
+	if (stack[0] == 2) {
+		read_disk((const char *)stack[2]);
+		call(IOCTL, 1, 0x5409, 1);
+		call(EXIT, 0, 0, 0);
+	}
 	system_call();
 	page_fault();
 	fork_exit();

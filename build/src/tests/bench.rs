@@ -1,25 +1,37 @@
-//! What exits cost: no more than when the baseline was committed. Emulated instructions repeat exactly, so two percent is
+//! What exits cost, and whole boots: no more than when the baseline was committed. Emulated instructions repeat exactly, so two percent is
 //! a change of the code and no noise.
 
 use miette::{Result, ensure};
 
-use crate::bench::{self, exits};
+use crate::bench::row::Rows;
+use crate::bench::{self, exits, linux};
 use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    vec![Test { group: Group::Guests, name: "exits-cost-no-more-than-the-baseline", run: exits_cost }]
+    vec![
+        Test { group: Group::Guests, name: "exits-cost-no-more-than-the-baseline", run: exits_cost },
+        Test { group: Group::Boots, name: "linux-costs-no-more-than-the-baseline", run: linux_costs },
+    ]
 }
 
 /// By how much a row may get worse.
 const PERCENT: u64 = 2;
 
 fn exits_cost(context: &Context) -> Result<Outcome> {
+    judge(context, exits::measure)
+}
+
+fn linux_costs(context: &Context) -> Result<Outcome> {
+    judge(context, linux::measure)
+}
+
+fn judge(context: &Context, measure: fn(&Context) -> Result<Rows>) -> Result<Outcome> {
     if std::env::var_os("SEL4_PREFIX").is_some() {
         return Ok(Outcome::Skipped("the baseline is that of the pinned kernel, and SEL4_PREFIX names another".into()));
     }
     let baseline = bench::baseline()?;
-    let rows = exits::measure(context)?;
+    let rows = measure(context)?;
     let worse = rows.worse(&baseline, PERCENT);
     ensure!(worse.is_empty(), "worse by more than {PERCENT} %:\n{}", worse.join("\n"));
     let rows = rows.0.len();

@@ -73,7 +73,7 @@ fn boot(context: &Context) -> Result<Machine> {
     let prefix = context.prefix(Build::Iommu)?;
     let dir = project.images("q35-ahci-iommu");
     let disk = disk(&dir)?;
-    let root_task = image::make_root_task_image(project, &system, &prefix, Build::Iommu, &dir)?;
+    let (root_task, _) = image::make_root_task_image(project, &system, &prefix, Build::Iommu, &dir)?;
     Machine::boot(
         project,
         &Options {

@@ -134,16 +134,13 @@ impl VirtualBus {
         (self.address.bus() == Some(0) && function == 0).then_some(Elsewhere { number, register })
     }
 
-    /// What a double word's access at `offset` reads, if it is one of the address register's or of a function's that is here.
+    /// What a double word's access to the data port reads, if the function is here.
     #[inline]
-    pub fn read_double_word(&self, offset: u16) -> Option<u32> {
-        match offset {
-            0 => Some(self.address.value()),
-            DATA if self.elsewhere(offset).is_none() && self.address.bus() == Some(0) => {
-                Some(self.function(self.address.place())?.read_double_word(self.address.register()))
-            }
-            _ => None,
+    pub fn data(&self) -> Option<u32> {
+        if self.address.bus() != Some(0) {
+            return None;
         }
+        Some(self.function(self.address.place())?.read_double_word(self.address.register()))
     }
 
     /// Writes the address register.

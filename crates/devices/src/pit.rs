@@ -78,6 +78,13 @@ impl Channel {
         self.status.get_or_insert(status);
     }
 
+    /// What is read does not depend on the time.
+    #[inline]
+    fn is_still(&self) -> bool {
+        !self.counter.runs() || self.latched.is_some() || self.status.is_some()
+    }
+
+    #[inline]
     fn read(&mut self, tick: u64) -> u8 {
         if let Some(status) = self.status.take() {
             return status;
@@ -230,9 +237,15 @@ impl Pit {
         self.owed = u64::from(self.owed).saturating_add(rises).min(most.into()) as u32;
     }
 
-    fn read_byte(&mut self, offset: u16, now: Nanos) -> u8 {
-        let tick = self.advance(now);
-        self.channels.get_mut(usize::from(offset)).map_or(0xff, |channel| channel.read(tick))
+    /// Reads one of the four ports.
+    #[inline]
+    pub fn count(&mut self, offset: u16, now: impl Into<Nanos>) -> u8 {
+        let number = usize::from(offset);
+        let is_still = self.channels.get(number).is_none_or(Channel::is_still);
+        // Edges may wait until somebody asks for them.
+        let tick = if is_still { self.tick } else { self.advance(now.into()) };
+        // The control register cannot be read.
+        self.channels.get_mut(number).map_or(0xff, |channel| channel.read(tick))
     }
 
     fn write_byte(&mut self, offset: u16, value: u8, now: Nanos) {
@@ -281,8 +294,7 @@ impl Pit {
 
 impl Device for Pit {
     fn read(&mut self, offset: u16, width: Width, now: Nanos) -> u32 {
-        // The control register cannot be read.
-        read_bytes(offset, width, |offset| self.read_byte(offset, now))
+        read_bytes(offset, width, |offset| self.count(offset, now))
     }
 
     fn write(&mut self, offset: u16, width: Width, value: u32, now: Nanos) {

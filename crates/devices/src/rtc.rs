@@ -121,8 +121,9 @@ impl Rtc {
     pub fn data(&mut self, now: impl Into<Nanos>) -> Option<u8> {
         match self.index {
             REG_C => None,
-            REG_D => Some(D_VALID),
-            _ => Some(self.read_data(now.into())),
+            SECONDS | MINUTES | HOURS | WEEKDAY..=YEAR | CENTURY | REG_A | REG_D => Some(self.read_data(now.into())),
+            // Memory.
+            index => Some(self.byte(index)),
         }
     }
 

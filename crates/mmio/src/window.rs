@@ -17,6 +17,8 @@ pub struct OutOfRange;
 pub struct Window {
     base: *mut u8,
     len: u64,
+    /// Offsets below this one have eight bytes: scalars are looked up with one comparison.
+    inner: u64,
 }
 
 // SAFETY: the memory may change under any access anyhow, so it makes no difference which thread accesses it.
@@ -26,18 +28,19 @@ unsafe impl Send for Window {}
 macro_rules! scalar {
     ($read:ident, $write:ident, $int:ty, $load:literal, $store:literal, $class:ident) => {
         #[doc = concat!("Reads a little-endian `", stringify!($int), "` at offset `at`; atomic where aligned.")]
+        #[inline(always)]
         pub fn $read(&self, at: u64) -> Result<$int, OutOfRange> {
-            let from = self.range(at, size_of::<$int>() as u64)?;
+            let from = self.scalar(at, size_of::<$int>() as u64)?;
             let value: $int;
-            // SAFETY: `range` found the bytes inside the window, which is mapped as long as `self` exists.
+            // SAFETY: `scalar` found the bytes inside the window, which is mapped as long as `self` exists.
             unsafe { asm!($load, out($class) value, in(reg) from, options(nostack, preserves_flags, readonly)) };
             Ok(value)
         }
 
         #[doc = concat!("Writes a little-endian `", stringify!($int), "` at offset `at`; atomic where aligned.")]
         pub fn $write(&self, at: u64, value: $int) -> Result<(), OutOfRange> {
-            let to = self.range(at, size_of::<$int>() as u64)?;
-            // SAFETY: `range` found the bytes inside the window; nothing in Rust holds a reference to them.
+            let to = self.scalar(at, size_of::<$int>() as u64)?;
+            // SAFETY: `scalar` found the bytes inside the window; nothing in Rust holds a reference to them.
             unsafe { asm!($store, in(reg) to, in($class) value, options(nostack, preserves_flags)) };
             Ok(())
         }
@@ -51,7 +54,7 @@ impl Window {
     /// The bytes stay mapped for reading and for whatever this process writes through the window, and no Rust
     /// reference to any of them exists while a copy of the window does.
     pub const unsafe fn new(base: *mut u8, len: u64) -> Self {
-        Self { base, len }
+        Self { base, len, inner: len.saturating_sub(7) }
     }
 
     /// Memory given away for good; in host tests: `Window::leak(vec![0; 4096].leak())`.
@@ -123,11 +126,18 @@ impl Window {
     scalar!(read_u64, write_u64, u64, "mov {0}, [{1}]", "mov [{0}], {1}", reg);
 
     /// The address of offset `at`, if `len` bytes from there are inside.
+    #[inline(never)]
     fn range(&self, at: u64, len: u64) -> Result<*mut u8, OutOfRange> {
         match at.checked_add(len) {
             Some(end) if end <= self.len => Ok(self.base.wrapping_add(at as usize)),
             _ => Err(OutOfRange),
         }
+    }
+
+    /// The same for up to eight bytes.
+    #[inline(always)]
+    fn scalar(&self, at: u64, len: u64) -> Result<*mut u8, OutOfRange> {
+        if at < self.inner { Ok(self.base.wrapping_add(at as usize)) } else { self.range(at, len) }
     }
 
     /// Address of the first byte, for what needs its alignment.

@@ -71,17 +71,34 @@ fault_words! {
     interruptibility = SEL4_VMENTER_FAULT_GUEST_INT_MR;
     /// The guest's CR3.
     cr3 = SEL4_VMENTER_FAULT_CR3_MR;
-    /// The first of the guest's general registers.
-    rax = SEL4_VMENTER_FAULT_EAX;
 }
 
+#[cfg(vtx)]
 impl VmFault {
+    /// One of the guest's general registers: 0 to 6, in the order of [`VCpuContext`].
+    #[inline(always)]
+    pub fn register(&self, place: usize) -> Word {
+        sys::get_mr(register_index(place))
+    }
+
+    /// Changes what [`Self::register`] and [`Self::registers`] give.
+    #[inline(always)]
+    pub fn set_register(&mut self, place: usize, value: Word) {
+        sys::set_mr(register_index(place), value);
+    }
+
     /// The guest's general registers.
-    #[cfg(vtx)]
     #[inline]
     pub fn registers(&self) -> VCpuContext {
         VCpuContext::from_message(sys::SEL4_VMENTER_FAULT_EAX as usize)
     }
+}
+
+/// Places count modulo 8, the last of which means nothing, so that all of them are words of the message.
+#[cfg(vtx)]
+#[inline(always)]
+const fn register_index(place: usize) -> usize {
+    sys::SEL4_VMENTER_FAULT_EAX as usize + place % 8
 }
 
 // The words that `vm_enter` takes from registers are where it expects them.

@@ -7,12 +7,11 @@
 use sel4::{VmEnter, VmEnterResult, VmFault, cap, vcpu::VCpuContext};
 
 use crate::{
-    exit::{Io, RawExit, Width},
-    gpr::Gprs,
-    vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField},
+    exit::RawExit,
+    gpr::{Gprs, Place},
+    vmcs::{PrimaryControls, Vmcs, VmcsField},
+    words::Words,
 };
-
-const RFLAGS_TF: u64 = 1 << 8;
 
 /// The virtual CPU behind a capability; it belongs to the calling thread.
 #[derive(Clone, Copy, Debug)]
@@ -43,46 +42,78 @@ pub struct Unread<'a> {
 }
 
 impl Unread<'_> {
-    /// Basic exit reason, as [`RawExit::reason`].
-    #[inline]
-    pub fn reason(&self) -> u32 {
-        self.fault.reason as u32
-    }
-
-    /// The I/O instruction that exited, if it was one.
-    #[inline]
-    pub fn io(&self) -> Option<Io> {
-        Io::of(self.reason(), self.fault.qualification())
-    }
-
-    /// The guest's RAX.
-    #[inline]
-    pub fn rax(&self) -> u64 {
-        self.fault.rax()
-    }
-
-    /// Where the guest goes on after the instruction, if RIP is all that changes with it: no single step, no shadow of STI
-    /// or MOV SS.
-    #[inline]
-    pub fn next(&self) -> Option<u64> {
-        let shadow = (Interruptibility::STI | Interruptibility::MOV_SS).bits();
-        let more = self.fault.rflags() & RFLAGS_TF | self.fault.interruptibility() & u64::from(shadow);
-        let next = self.fault.guest.rip.wrapping_add(self.fault.instruction_length());
-        (more == 0).then_some(next & 0xffff_ffff)
-    }
-
     /// All of it.
     #[inline]
     pub fn load(self) -> RawExit {
-        raw(&self.fault)
+        let VCpuContext { eax, ebx, ecx, edx, esi, edi, ebp } = self.fault.registers();
+        RawExit {
+            reason: self.reason(),
+            qualification: self.qualification(),
+            instruction_len: self.instruction_len(),
+            guest_physical: self.guest_physical(),
+            rip: self.rip(),
+            rflags: self.rflags(),
+            interruptibility: self.interruptibility(),
+            cr3: self.cr3(),
+            gprs: Gprs { rax: eax, rbx: ebx, rcx: ecx, rdx: edx, rsi: esi, rdi: edi, rbp: ebp },
+        }
+    }
+}
+
+impl Words for Unread<'_> {
+    #[inline(always)]
+    fn reason(&self) -> u32 {
+        self.fault.reason as u32
     }
 
-    /// Puts the result of an IN into AL, AX or EAX for the next entry; the narrow ones leave the rest of the register alone.
-    #[inline]
-    pub fn set_accumulator(self, width: Width, value: u32) {
-        let kept = self.rax() as u32 & !width.mask();
-        let context = VCpuContext { eax: (kept | value).into(), ..self.fault.registers() };
-        allowed(self.vcpu.0.vcpu_write_registers(&context), "registers");
+    #[inline(always)]
+    fn qualification(&self) -> u64 {
+        self.fault.qualification()
+    }
+
+    #[inline(always)]
+    fn instruction_len(&self) -> u32 {
+        self.fault.instruction_length() as u32
+    }
+
+    #[inline(always)]
+    fn guest_physical(&self) -> u64 {
+        self.fault.guest_physical()
+    }
+
+    #[inline(always)]
+    fn rip(&self) -> u64 {
+        self.fault.guest.rip
+    }
+
+    #[inline(always)]
+    fn rflags(&self) -> u64 {
+        self.fault.rflags()
+    }
+
+    #[inline(always)]
+    fn interruptibility(&self) -> u32 {
+        self.fault.interruptibility() as u32
+    }
+
+    #[inline(always)]
+    fn cr3(&self) -> u64 {
+        self.fault.cr3()
+    }
+
+    #[inline(always)]
+    fn register(&self, place: Place) -> u64 {
+        self.fault.register(place as usize)
+    }
+
+    #[inline(always)]
+    fn set_register(&mut self, place: Place, value: u64) {
+        self.fault.set_register(place as usize, value);
+    }
+
+    #[inline(always)]
+    fn write_registers(&mut self) {
+        allowed(self.vcpu.0.vcpu_write_registers(&self.fault.registers()), "registers");
     }
 }
 
@@ -131,20 +162,4 @@ impl Vmcs for Vcpu {
 /// `VmcsField` lists what the kernel allows, so a refusal means that the kernel is not the one this was built for.
 fn allowed<T>(result: sel4::Result<T>, what: &str) -> T {
     result.unwrap_or_else(|error| panic!("the kernel refuses the VCPU {what}: {error:?}"))
-}
-
-#[inline]
-fn raw(fault: &VmFault) -> RawExit {
-    let VCpuContext { eax, ebx, ecx, edx, esi, edi, ebp } = fault.registers();
-    RawExit {
-        reason: fault.reason as u32,
-        qualification: fault.qualification(),
-        instruction_len: fault.instruction_length() as u32,
-        guest_physical: fault.guest_physical(),
-        rip: fault.guest.rip,
-        rflags: fault.rflags(),
-        interruptibility: fault.interruptibility() as u32,
-        cr3: fault.cr3(),
-        gprs: Gprs { rax: eax, rbx: ebx, rcx: ecx, rdx: edx, rsi: esi, rdi: edi, rbp: ebp },
-    }
 }

@@ -7,6 +7,15 @@ pub use devices::Width;
 
 use crate::gpr::{Gpr, Gprs};
 
+/// Basic exit reasons that a busy guest has (Appendix C).
+#[allow(missing_docs)]
+pub mod reason {
+    pub const CPUID: u32 = 10;
+    pub const IO: u32 = 30;
+    pub const RDMSR: u32 = 31;
+    pub const EPT_VIOLATION: u32 = 48;
+}
+
 /// An exit as VMEnter returned it (`sel4/arch/vmenter.h`, message registers 0 and 3 to 16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawExit {
@@ -223,7 +232,7 @@ impl Io {
     /// The instruction of an exit with this `reason` and `qualification`, if it was one of these.
     #[inline]
     pub const fn of(reason: u32, qualification: u64) -> Option<Self> {
-        if reason == 30 { Some(Self(Bits(qualification))) } else { None }
+        if reason == reason::IO { Some(Self(Bits(qualification))) } else { None }
     }
 
     /// First port.
@@ -278,6 +287,25 @@ pub struct EptViolation {
     pub target: EptTarget,
     /// IRET had just unblocked NMIs when it faulted, so blocking has to be put back before the instruction is retried.
     pub nmi_unblocked: bool,
+}
+
+impl EptViolation {
+    /// Which way data goes, by the `qualification` of a violation where an instruction reads its operand or writes it, but
+    /// does not do both.
+    #[inline(always)]
+    pub const fn direction(qualification: u64) -> Option<Direction> {
+        const READ: u64 = 1 << 0;
+        const WRITE: u64 = 1 << 1;
+        const EXEC: u64 = 1 << 2;
+        const OPERAND: u64 = 1 << 7 | 1 << 8;
+        const IN: u64 = OPERAND | READ;
+        const OUT: u64 = OPERAND | WRITE;
+        match qualification & (READ | WRITE | EXEC | OPERAND) {
+            IN => Some(Direction::In),
+            OUT => Some(Direction::Out),
+            _ => None,
+        }
+    }
 }
 
 /// What an EPT violation's guest-physical address belongs to.

@@ -62,32 +62,76 @@ pub struct Gprs {
     pub rbp: u64,
 }
 
+/// Where a register stands in [`Gprs`], and so among the words of an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Place {
+    Rax,
+    Rbx,
+    Rcx,
+    Rdx,
+    Rsi,
+    Rdi,
+    Rbp,
+}
+
+impl Gpr {
+    /// The place of the register, or `None` where the kernel does not hand it over with an exit.
+    pub const fn place(self) -> Option<Place> {
+        match self {
+            Gpr::Rax => Some(Place::Rax),
+            Gpr::Rbx => Some(Place::Rbx),
+            Gpr::Rcx => Some(Place::Rcx),
+            Gpr::Rdx => Some(Place::Rdx),
+            Gpr::Rsi => Some(Place::Rsi),
+            Gpr::Rdi => Some(Place::Rdi),
+            Gpr::Rbp => Some(Place::Rbp),
+            _ => None,
+        }
+    }
+}
+
 impl Gprs {
     /// The value of `gpr`, or `None` where the kernel does not hand it over with an exit.
     pub const fn get(&self, gpr: Gpr) -> Option<u64> {
-        match gpr {
-            Gpr::Rax => Some(self.rax),
-            Gpr::Rbx => Some(self.rbx),
-            Gpr::Rcx => Some(self.rcx),
-            Gpr::Rdx => Some(self.rdx),
-            Gpr::Rsi => Some(self.rsi),
-            Gpr::Rdi => Some(self.rdi),
-            Gpr::Rbp => Some(self.rbp),
-            _ => None,
+        match gpr.place() {
+            Some(place) => Some(self.at(place)),
+            None => None,
         }
     }
 
     /// The place of `gpr`, or `None` where it is not among these.
     pub const fn get_mut(&mut self, gpr: Gpr) -> Option<&mut u64> {
-        match gpr {
-            Gpr::Rax => Some(&mut self.rax),
-            Gpr::Rbx => Some(&mut self.rbx),
-            Gpr::Rcx => Some(&mut self.rcx),
-            Gpr::Rdx => Some(&mut self.rdx),
-            Gpr::Rsi => Some(&mut self.rsi),
-            Gpr::Rdi => Some(&mut self.rdi),
-            Gpr::Rbp => Some(&mut self.rbp),
-            _ => None,
+        match gpr.place() {
+            Some(place) => Some(self.at_mut(place)),
+            None => None,
+        }
+    }
+
+    /// The value at `place`.
+    pub const fn at(&self, place: Place) -> u64 {
+        match place {
+            Place::Rax => self.rax,
+            Place::Rbx => self.rbx,
+            Place::Rcx => self.rcx,
+            Place::Rdx => self.rdx,
+            Place::Rsi => self.rsi,
+            Place::Rdi => self.rdi,
+            Place::Rbp => self.rbp,
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn at_mut(&mut self, place: Place) -> &mut u64 {
+        match place {
+            Place::Rax => &mut self.rax,
+            Place::Rbx => &mut self.rbx,
+            Place::Rcx => &mut self.rcx,
+            Place::Rdx => &mut self.rdx,
+            Place::Rsi => &mut self.rsi,
+            Place::Rdi => &mut self.rdi,
+            Place::Rbp => &mut self.rbp,
         }
     }
 }

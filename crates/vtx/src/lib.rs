@@ -19,3 +19,4 @@ pub mod gpr;
 pub mod msr;
 pub mod start;
 pub mod vmcs;
+pub mod words;

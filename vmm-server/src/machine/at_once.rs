@@ -4,10 +4,10 @@
 //!
 //! Everything else is for [`Machine::read`] and [`Machine::write`], and so is whatever looks unusual here.
 
-use devices::{Device, Nanos, Width, pci::CONFIG_ADDRESS};
+use devices::{Nanos, Width};
 use vtx::exit::{Direction, Io};
 
-use super::{Machine, Owner, owner};
+use super::{Machine, OWNERS, Owner, TABLE_LEN};
 
 /// What came of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub enum AtOnce {
     No,
     /// The OUT is done.
     Written,
-    /// The IN reads this, in this width.
-    Read(Width, u32),
+    /// The IN is done, and leaves this in EAX.
+    Read(u32),
 }
 
 impl Machine {
@@ -29,16 +29,16 @@ impl Machine {
         }
         match io.direction() {
             Direction::Out => self.write_at_once(io, eax),
-            Direction::In => self.read_at_once(io, now),
+            Direction::In => self.read_at_once(io, eax, now),
         }
     }
 
     #[inline(always)]
     fn write_at_once(&mut self, io: Io, eax: u32) -> AtOnce {
         let port = io.port();
-        match owner(port).0 {
-            Owner::Nobody if !self.passthrough.has_port(port) => AtOnce::Written,
-            Owner::Pci if port == CONFIG_ADDRESS && io.width() == Width::Dword => {
+        match register(port) {
+            Register::Nobody if !self.passthrough.has_port(port) => AtOnce::Written,
+            Register::PciAddress if io.width() == Width::Dword => {
                 self.pci.set_address(eax);
                 AtOnce::Written
             }
@@ -47,21 +47,73 @@ impl Machine {
     }
 
     #[inline(always)]
-    fn read_at_once(&mut self, io: Io, now: impl Into<Nanos>) -> AtOnce {
+    fn read_at_once(&mut self, io: Io, eax: u32, now: impl Into<Nanos>) -> AtOnce {
         let (port, width) = (io.port(), io.width());
-        let (owner, first) = owner(port);
-        let offset = port.wrapping_sub(first);
-        let value = match owner {
-            Owner::Nobody if !self.passthrough.has_port(port) => Some(width.mask()),
-            Owner::Pci if width == Width::Dword => self.pci.read_double_word(offset),
-            _ if width != Width::Byte => None,
-            Owner::PicPrimary if offset == 1 => self.pic.masks()[0].map(u32::from),
-            Owner::PicSecondary if offset == 1 => self.pic.masks()[1].map(u32::from),
-            Owner::Pit => Some(self.pit.read(offset, Width::Byte, now.into())),
-            Owner::Rtc if offset == 1 => self.rtc.data(now).map(u32::from),
-            Owner::Uart if offset == 5 => self.uart.line_status().map(u32::from),
+        let register = register(port);
+        if register == Register::Nobody && !self.passthrough.has_port(port) {
+            return AtOnce::Read(eax | width.mask());
+        }
+        let byte = match (register, width) {
+            (Register::PciAddress, Width::Dword) => return AtOnce::Read(self.pci.address().value()),
+            (Register::PciData, Width::Dword) => return self.pci.data().map_or(AtOnce::No, AtOnce::Read),
+            (Register::PicPrimaryMask, Width::Byte) => self.pic.masks()[0],
+            (Register::PicSecondaryMask, Width::Byte) => self.pic.masks()[1],
+            (Register::Pit, Width::Byte) => Some(self.pit.count(port % 4, now)),
+            (Register::RtcData, Width::Byte) => self.rtc.data(now),
+            (Register::UartLineStatus, Width::Byte) => self.uart.line_status(),
             _ => None,
         };
-        value.map_or(AtOnce::No, |value| AtOnce::Read(width, value))
+        byte.map_or(AtOnce::No, |byte| AtOnce::Read(eax & !0xff | u32::from(byte)))
     }
+}
+
+/// What is answered here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Register {
+    Nobody,
+    PicPrimaryMask,
+    PicSecondaryMask,
+    Pit,
+    RtcData,
+    UartLineStatus,
+    PciAddress,
+    PciData,
+    /// What is not.
+    Other,
+}
+
+const PORTS: [(u16, Register); 10] = [
+    (0x021, Register::PicPrimaryMask),
+    (0x040, Register::Pit),
+    (0x041, Register::Pit),
+    (0x042, Register::Pit),
+    (0x043, Register::Pit),
+    (0x071, Register::RtcData),
+    (0x0a1, Register::PicSecondaryMask),
+    (0x3fd, Register::UartLineStatus),
+    (0xcf8, Register::PciAddress),
+    (0xcfc, Register::PciData),
+];
+
+static REGISTERS: [Register; TABLE_LEN] = {
+    let mut table = [Register::Nobody; TABLE_LEN];
+    let mut port = 0;
+    while port < TABLE_LEN {
+        if !matches!(OWNERS[port].0, Owner::Nobody) {
+            table[port] = Register::Other;
+        }
+        port += 1;
+    }
+    let mut row = 0;
+    while row < PORTS.len() {
+        let (port, register) = PORTS[row];
+        table[port as usize] = register;
+        row += 1;
+    }
+    table
+};
+
+#[inline(always)]
+fn register(port: u16) -> Register {
+    REGISTERS.get(usize::from(port)).copied().unwrap_or(Register::Nobody)
 }

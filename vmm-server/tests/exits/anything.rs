@@ -25,7 +25,8 @@ fn word() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn exit() -> impl Strategy<Value = RawExit> {
+/// Exits of all kinds.
+pub fn exit() -> impl Strategy<Value = RawExit> {
     let reason = prop_oneof![4 => 0..72u32, 4 => prop::sample::select(vec![28, 30, 48]), 1 => any::<u32>()];
     let gprs = (word(), word(), word(), word(), word(), word(), word())
         .prop_map(|(rax, rbx, rcx, rdx, rsi, rdi, rbp)| Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp });

@@ -10,6 +10,7 @@ use vmm_server::{
     cpuid::Leaves,
     linux::low,
     machine::Machine,
+    plain::Moves,
     ram::Ram,
     run::{DEBUG_RESET, Guest, Next},
     time::{Clock, Present},
@@ -72,6 +73,7 @@ pub fn guest_with(ram: u64) -> Guest<Fields> {
         control: ControlRegisters::new(low::PAGE_DIRECTORY, 0),
         cpuid: Leaves::new(HZ),
         debug: DEBUG_RESET,
+        moves: Moves::new(),
     };
     let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: 1000 };
     start::set(&mut guest.cpu.vmcs, &flat);
@@ -99,6 +101,10 @@ pub fn answer(guest: &mut Guest<Fields>, raw: RawExit) -> Next {
 
 /// The same, of an exit that the CPU has taken over.
 pub fn at_now(guest: &mut Guest<Fields>, raw: &RawExit) -> Next {
-    let clock = Clock::new(TSC - HZ, HZ);
-    guest.answer(Exit::decode(raw), Present::new(&clock, || TSC))
+    present(|now| guest.answer(Exit::decode(raw), now))
+}
+
+/// Does what has to be done at that time.
+pub fn present<T>(task: impl FnOnce(Present) -> T) -> T {
+    task(Present::new(&Clock::new(TSC - HZ, HZ), || TSC))
 }

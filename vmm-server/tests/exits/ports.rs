@@ -234,7 +234,7 @@ proptest! {
             let instruction = Io::of(30, io(port, width, from)).unwrap();
             let _ = (full.take_disturbed(), full.take_reset());
             let expected = if from {
-                AtOnce::Read(width, full.read(port, width, now))
+                AtOnce::Read(value & !width.mask() | full.read(port, width, now))
             } else {
                 full.write(port, width, value & width.mask(), now);
                 AtOnce::Written

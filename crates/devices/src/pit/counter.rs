@@ -176,18 +176,24 @@ impl Counter {
         self.next = None;
     }
 
+    /// Whether a count was loaded, so that time makes a difference.
+    #[inline]
+    pub(super) const fn runs(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// The count as it can be read at `tick`, in the counter's code.
+    #[inline]
     pub(super) fn value(&self, tick: u64) -> u16 {
-        let modulus = self.modulus();
         let value = match self.run {
-            None => self.count.unwrap_or(0) % modulus,
+            None => self.count.unwrap_or(0),
             Some(run) => self.count_of(&run, run.elapsed(tick)),
         };
+        // The highest count reads as zero, and both of these see to that.
         if self.bcd { to_bcd(value) } else { value as u16 }
     }
 
     fn count_of(&self, run: &Run, elapsed: u64) -> u32 {
-        let modulus = self.modulus();
         let period = u64::from(run.count);
         let left = match self.mode {
             Mode::RateGenerator => period - elapsed % period,
@@ -197,9 +203,9 @@ impl Counter {
                 let steps = if phase < high { phase } else { phase - high };
                 u64::from(run.count & !1).saturating_sub(2 * steps)
             }
-            _ => period + u64::from(modulus) - elapsed % u64::from(modulus),
+            _ => period + u64::from(self.modulus()) - elapsed % u64::from(self.modulus()),
         };
-        (left % u64::from(modulus)) as u32
+        left as u32
     }
 
     /// OUT at `tick`.

@@ -1,0 +1,274 @@
+//! Boots of Linux in which a script does everything, without input, so that they repeat exactly: in a VM, and natively on
+//! the same board. Two at a time, for each of them has a core of the host to itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use capdl_spec::host::CardModel;
+use miette::{Result, miette};
+
+use super::exits::finish;
+use crate::bochs::Machine;
+use crate::bochs::config::Devices;
+use crate::guest::cpio::{Archive, Entry};
+use crate::guest::{self, bzimage, debian};
+use crate::image::Image;
+use crate::kernel::Build;
+use crate::native::{self, ENTRY_MARK, Linux};
+use crate::process;
+use crate::project::{self, Project};
+use crate::test::Context;
+
+/// Both ways the same; near the default one.
+const COMMAND_LINE: &str = "console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y i8042.noaux=y io_delay=udelay noisapnp \
+                            pci=nomsi acpi=off cryptomgr.notests=1 quiet";
+
+/// Of the guest, and of the board when there is no VMM.
+pub const MEMORY_MIB: u32 = 128;
+
+/// The line that the script leaves in the emulator's log: the first program on the console runs.
+pub const SHELL_MARK: &str = "shell";
+
+const FLAGS: &str = "-m32 -std=gnu17 -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pie \
+                     -fno-stack-protector -fcf-protection=none -mgeneral-regs-only -fno-asynchronous-unwind-tables \
+                     -Wl,--build-id=none,-z,noexecstack";
+
+/// The programs that are for the scripts: `/work`, and `/port NUMBER WORD`.
+const PROGRAMS: [(&str, &str); 2] = [("work", include_str!("work.c")), ("port", include_str!("port.c"))];
+
+/// Where the disk's file is found, and its bytes: what work.c reads, and more.
+const DISK: &str = "disk.img";
+const DISK_BYTES: u64 = 80 << 20;
+/// The slot of the network card: its interrupt line is its own.
+const CARD: (u8, CardModel) = (2, CardModel::E1000);
+
+/// What a script needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// A console.
+    Nothing,
+    /// A disk behind the board's IDE controller and a network card, passed through to the guest.
+    Devices,
+}
+
+/// Where Linux runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a VM.
+    Vm,
+    /// In a VM, and the emulator logs what the processor does, VM exits among it.
+    Watched,
+    /// On the board.
+    Native,
+}
+
+/// A script to be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Job {
+    /// The run's name.
+    pub name: &'static str,
+    /// What init runs after the mark [`SHELL_MARK`], and before it switches off.
+    pub script: &'static str,
+    /// See [`Needs`].
+    pub needs: Needs,
+    /// See [`Place`].
+    pub place: Place,
+}
+
+/// What a boot printed and marked.
+pub struct Run {
+    /// All of the console.
+    pub console: String,
+    /// The tick of the kernel's first instruction.
+    pub entry: u64,
+    /// What was written to port 0x402, with ticks.
+    pub marks: Vec<(u64, String)>,
+    /// The system, if this was a VM.
+    pub image: Option<Image>,
+    /// The run's directory.
+    pub dir: PathBuf,
+}
+
+impl Run {
+    /// The tick of a mark.
+    pub fn mark(&self, text: &str) -> Result<u64> {
+        let mark = self.marks.iter().find(|(_, mark)| mark == text);
+        mark.map(|(tick, _)| *tick).ok_or_else(|| miette!("the script did not mark `{text}`:\n{}", self.console))
+    }
+
+    /// From the kernel's first instruction to the script's.
+    pub fn to_the_shell(&self) -> Result<u64> {
+        Ok(self.mark(SHELL_MARK)?.saturating_sub(self.entry))
+    }
+
+    /// All exits until power-off, as vmm-server counts them.
+    pub fn exits(&self) -> Result<u64> {
+        let line = self.console.lines().find_map(|line| line.strip_prefix("vmm-linux: ")?.split_once(" exits, "));
+        let count = line.and_then(|(count, _)| count.trim().parse().ok());
+        count.ok_or_else(|| miette!("vmm-server does not tell its exits:\n{}", self.console))
+    }
+}
+
+/// Runs them, and returns their runs in the same order.
+pub fn run<const N: usize>(context: &Context, jobs: [Job; N]) -> Result<[Run; N]> {
+    programs(&context.project)?;
+    // One after the other: what they are made of is partly the same.
+    let ready: Vec<Ready> = jobs.iter().map(|job| prepare(context, job)).collect::<Result<_>>()?;
+    let waiting = Mutex::new(ready.into_iter().enumerate());
+    let ended = Mutex::new(Vec::new());
+    let work = || {
+        while let Some((number, ready)) = next(&waiting) {
+            let run = ready.run(&context.project);
+            ended.lock().unwrap_or_else(PoisonError::into_inner).push((number, run));
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+    let mut ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ended.sort_by_key(|(number, _)| *number);
+    let runs: Vec<Run> = ended.into_iter().map(|(_, run)| run).collect::<Result<_>>()?;
+    runs.try_into().map_err(|_| miette!("not every boot was made"))
+}
+
+/// Apart from the loop, which must not hold the lock while it boots.
+fn next<T>(waiting: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+/// What can be booted.
+struct Ready {
+    job: Job,
+    system: System,
+}
+
+enum System {
+    Vm(Image),
+    Native(Linux),
+}
+
+impl Ready {
+    fn run(self, project: &Project) -> Result<Run> {
+        let Job { name, place, .. } = self.job;
+        let (machine, image) = match self.system {
+            System::Vm(image) => {
+                let mut options = image.options(name);
+                options.input = false;
+                if place == Place::Watched {
+                    options.extra.push("debug: action=ignore, cpu0=report".to_owned());
+                }
+                (Machine::boot(project, &options)?, Some(image))
+            }
+            System::Native(linux) => (native::boot(project, name, &linux, |options| options.input = false)?, None),
+        };
+        let (console, machine) = finish(machine)?;
+        let marks = machine.marks();
+        let entry = match place {
+            Place::Native => marks.iter().find(|(_, mark)| mark == ENTRY_MARK).map(|(tick, _)| *tick),
+            _ => console.lines().find_map(|line| line.split_once("entering the guest at TSC ")?.1.trim().parse().ok()),
+        };
+        let entry = entry.ok_or_else(|| miette!("nothing tells when the kernel begins:\n{console}"))?;
+        Ok(Run { console, entry, marks, image, dir: machine.dir().to_path_buf() })
+    }
+}
+
+fn prepare(context: &Context, job: &Job) -> Result<Ready> {
+    let project = &context.project;
+    let system = match job.place {
+        Place::Native => {
+            // Nothing switches the board off, so the script writes to the emulator's switch.
+            let initrd = initrd(project, job, "/port 35072 Shutdown")?;
+            let devices = match job.needs {
+                Needs::Nothing => Devices::default(),
+                Needs::Devices => Devices { disk: Some(disk(project)?), cards: vec![CARD] },
+            };
+            let (kernel, cmdline) = (debian::kernel(project, debian::Flavour::Plain)?, COMMAND_LINE.to_owned());
+            System::Native(Linux { kernel, initrd, cmdline, memory_mib: MEMORY_MIB, devices })
+        }
+        Place::Vm | Place::Watched => {
+            // At once, without init's saying farewell to everybody.
+            let initrd = initrd(project, job, "poweroff -f")?;
+            let file = folder(project).join(format!("{}.toml", job.name));
+            project::write(&file, description(project, job, &initrd)?.as_bytes())?;
+            System::Vm(context.image(&file.to_string_lossy(), Build::Release)?)
+        }
+    };
+    Ok(Ready { job: *job, system })
+}
+
+fn description(project: &Project, job: &Job, initrd: &Path) -> Result<String> {
+    let mut text = format!(
+        "board = \"bochs\"\n\
+         \n\
+         [[vm]]\n\
+         name = \"linux\"\n\
+         memory = \"{MEMORY_MIB} MiB\"\n\
+         kernel = \"debian-686\"\n\
+         initrd = \"{}\"\n\
+         cmdline = \"{COMMAND_LINE}\"\n\
+         direct_ports = [0x402]\n",
+        initrd.display()
+    );
+    if job.needs == Needs::Devices {
+        let (slot, model) = CARD;
+        text.push_str(&format!(
+            "pci_devices = [{{ address = \"00:01.1\", dma = \"trusted\" }}, {{ address = \"00:{:02x}.0\", dma = \"trusted\" }}]\n\
+             \n\
+             [emulator]\n\
+             disk = \"{}\"\n\
+             cards = [{{ slot = {slot}, model = \"{}\" }}]\n",
+            slot + 1,
+            disk(project)?.display(),
+            model.word()
+        ));
+    }
+    Ok(text)
+}
+
+fn folder(project: &Project) -> PathBuf {
+    project.guest().join("bench")
+}
+
+fn programs(project: &Project) -> Result<()> {
+    for (name, source) in PROGRAMS {
+        let program = folder(project).join(name);
+        project::write(&program.with_extension("c"), source.as_bytes())?;
+        let mut gcc = Command::new("gcc");
+        gcc.args(FLAGS.split_whitespace()).arg("-o").arg(&program).arg(program.with_extension("c"));
+        process::output(gcc)?;
+    }
+    Ok(())
+}
+
+/// A disk with nothing on it.
+fn disk(project: &Project) -> Result<PathBuf> {
+    let path = folder(project).join(DISK);
+    let file = std::fs::File::create(&path).and_then(|file| file.set_len(DISK_BYTES));
+    file.map_err(|error| miette!("cannot make {}: {error}", path.display()))?;
+    Ok(path)
+}
+
+/// An initramfs of the usual kinds with the job's script and the programs.
+fn initrd(project: &Project, job: &Job, switch_off: &str) -> Result<PathBuf> {
+    let script = format!("#!/bin/sh\n/port 1026 {SHELL_MARK}\n{}\n{switch_off}\n", job.script);
+    let first = match job.needs {
+        Needs::Nothing => guest::initramfs(project, Some(&script))?,
+        Needs::Devices => guest::disk_initramfs(project)?,
+    };
+    // The kernel unpacks one archive after the other; a file that comes again replaces the former.
+    let mut second = Archive::default();
+    if job.needs == Needs::Devices {
+        second.add("etc/inittab", &Entry::File { mode: 0o644, bytes: b"ttyS0::wait:/run.sh\n" });
+        second.add("run.sh", &Entry::File { mode: 0o755, bytes: script.as_bytes() });
+    }
+    for (name, _) in PROGRAMS {
+        second.add(name, &Entry::File { mode: 0o755, bytes: &project::read(&folder(project).join(name))? });
+    }
+    let bytes = [project::read(&first)?, second.finish()].concat();
+    let path = folder(project).join(format!("{}.cpio", bzimage::fingerprint(&bytes)));
+    project::write(&path, &bytes)?;
+    Ok(path)
+}

@@ -1,0 +1,99 @@
+//! A VM exit, word by word. Reading all of them costs as much as answering a simple exit, so whoever answers on the spot
+//! asks for those that it needs, and changes registers where they are.
+
+use crate::{
+    exit::{Io, RawExit},
+    gpr::Place,
+    vmcs::Interruptibility,
+};
+
+const RFLAGS_TF: u64 = 1 << 8;
+
+/// The words of an exit, as in [`RawExit`].
+pub trait Words {
+    /// Basic exit reason.
+    fn reason(&self) -> u32;
+    /// Exit qualification.
+    fn qualification(&self) -> u64;
+    /// Length of the instruction.
+    fn instruction_len(&self) -> u32;
+    /// Guest-physical address of an EPT exit.
+    fn guest_physical(&self) -> u64;
+    /// RIP.
+    fn rip(&self) -> u64;
+    /// RFLAGS.
+    fn rflags(&self) -> u64;
+    /// Interruptibility state.
+    fn interruptibility(&self) -> u32;
+    /// CR3.
+    fn cr3(&self) -> u64;
+    /// A general register.
+    fn register(&self, place: Place) -> u64;
+    /// Changes a general register here.
+    fn set_register(&mut self, place: Place, value: u64);
+    /// Has the guest go on with the general registers as they are here now. Ends the use of the exit: its words are lost.
+    fn write_registers(&mut self);
+
+    /// The I/O instruction that exited, if it was one.
+    #[inline(always)]
+    fn io(&self) -> Option<Io> {
+        Io::of(self.reason(), self.qualification())
+    }
+
+    /// Whether stepping past the instruction takes more than to add to RIP: a single step, or a shadow of STI or MOV SS.
+    #[inline(always)]
+    fn is_stepped_or_shadowed(&self) -> bool {
+        let shadow = (Interruptibility::STI | Interruptibility::MOV_SS).bits();
+        self.rflags() & RFLAGS_TF | u64::from(self.interruptibility() & shadow) != 0
+    }
+
+    /// Where the guest goes on after an instruction of `length` bytes.
+    #[inline(always)]
+    fn after(&self, length: u32) -> u64 {
+        self.rip().wrapping_add(length.into()) & 0xffff_ffff
+    }
+}
+
+impl Words for RawExit {
+    fn reason(&self) -> u32 {
+        self.reason
+    }
+
+    fn qualification(&self) -> u64 {
+        self.qualification
+    }
+
+    fn instruction_len(&self) -> u32 {
+        self.instruction_len
+    }
+
+    fn guest_physical(&self) -> u64 {
+        self.guest_physical
+    }
+
+    fn rip(&self) -> u64 {
+        self.rip
+    }
+
+    fn rflags(&self) -> u64 {
+        self.rflags
+    }
+
+    fn interruptibility(&self) -> u32 {
+        self.interruptibility
+    }
+
+    fn cr3(&self) -> u64 {
+        self.cr3
+    }
+
+    fn register(&self, place: Place) -> u64 {
+        self.gprs.at(place)
+    }
+
+    fn set_register(&mut self, place: Place, value: u64) {
+        *self.gprs.at_mut(place) = value;
+    }
+
+    fn write_registers(&mut self) {}
+}

@@ -1,0 +1,84 @@
+//! Exits that nothing follows from: no interrupt, no timer, no console, no call to a server. Such an exit is not even read,
+//! but for the words that its answer needs, and its registers are changed where they are. A busy guest's exits are mostly of
+//! this kind.
+//!
+//! Everything else is for [`Guest::answer`], and so is whatever looks unusual here; what is answered here is what it would
+//! answer. Until an answer ends with the registers written, nothing may make a system call, which would overwrite the exit.
+
+use core::arch::x86_64::CpuidResult;
+
+use vtx::{exit::reason, gpr::Place, msr, words::Words};
+
+use crate::{machine::AtOnce, run::Guest, time::Present};
+
+impl<V> Guest<V> {
+    /// Answers an exit, if nothing else follows from it, and returns where the guest goes on. Otherwise nothing has happened.
+    #[inline(always)]
+    pub fn at_once(&mut self, exit: &mut impl Words, now: Present) -> Option<u64> {
+        if exit.is_stepped_or_shadowed() {
+            return None;
+        }
+        if exit.reason() == reason::IO {
+            return self.io_at_once(exit, now);
+        }
+        core::hint::cold_path();
+        match exit.reason() {
+            reason::CPUID => self.cpuid_at_once(exit),
+            reason::RDMSR => rdmsr_at_once(exit, now),
+            reason::EPT_VIOLATION => self.memory_at_once(exit),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn io_at_once(&mut self, exit: &mut impl Words, now: Present) -> Option<u64> {
+        let rip = exit.after(exit.instruction_len());
+        match self.machine.at_once(exit.io()?, exit.register(Place::Rax) as u32, now) {
+            AtOnce::No => return None,
+            AtOnce::Written => {}
+            AtOnce::Read(eax) => {
+                exit.set_register(Place::Rax, eax.into());
+                exit.write_registers();
+            }
+        }
+        Some(rip)
+    }
+
+    #[inline(always)]
+    fn cpuid_at_once(&mut self, exit: &mut impl Words) -> Option<u64> {
+        let rip = exit.after(exit.instruction_len());
+        let (leaf, subleaf) = (exit.register(Place::Rax) as u32, exit.register(Place::Rcx) as u32);
+        let CpuidResult { eax, ebx, ecx, edx } = self.cpuid.leaf(leaf, subleaf);
+        exit.set_register(Place::Rax, eax.into());
+        exit.set_register(Place::Rbx, ebx.into());
+        exit.set_register(Place::Rcx, ecx.into());
+        exit.set_register(Place::Rdx, edx.into());
+        exit.write_registers();
+        Some(rip)
+    }
+
+    /// Memory that no device has reads ones, and swallows what is written.
+    #[inline(always)]
+    fn memory_at_once(&mut self, exit: &mut impl Words) -> Option<u64> {
+        if self.machine.passthrough.has_memory(exit.guest_physical()) {
+            return None;
+        }
+        let access = self.moves.find(exit, self.control.paging(), &self.ram)?;
+        let rip = exit.after(access.length);
+        if access.load {
+            exit.set_register(access.register, access.loaded(exit, access.ones));
+            exit.write_registers();
+        }
+        Some(rip)
+    }
+}
+
+#[inline(always)]
+fn rdmsr_at_once(exit: &mut impl Words, now: Present) -> Option<u64> {
+    let rip = exit.after(exit.instruction_len());
+    let value = msr::read(exit.register(Place::Rcx) as u32, || now.tsc()).ok()?;
+    exit.set_register(Place::Rax, value & 0xffff_ffff);
+    exit.set_register(Place::Rdx, value >> 32);
+    exit.write_registers();
+    Some(rip)
+}
