@@ -98,7 +98,7 @@ fn locate_by_32_bits(large: bool, cr3: u32, ram: &Ram, linear: u32) -> Option<u6
     (pde & pte & PRESENT != 0).then(|| (pte & !0xfff | linear & 0xfff).into())
 }
 
-#[inline(never)]
+#[inline(always)]
 fn locate_by_64_bits(cr3: u32, ram: &Ram, linear: u32) -> Option<u64> {
     /// Of a large page's entry.
     const RESERVED: u64 = 0x1f_e000;

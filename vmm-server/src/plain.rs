@@ -2,6 +2,9 @@
 //! code, which is what drivers execute. The exit itself says at which address, and that the processor allows the access;
 //! what is missing is the instruction. Everything else is for `access`, which reads the VMCS at a system call a field.
 //!
+//! Whatever the guest can change is read anew for each exit: its page tables, and the bytes of the instruction. Only what
+//! those bytes mean is remembered.
+//!
 //! Nothing here asks whether segments are flat, or whether the exit came from delivering an event. Instead, the instruction
 //! has to lead to the exit: its operand, with segments taken as flat, must be the very address that the exit names, and it
 //! must read where the exit says read. Code in a segment that is not flat can be made to look so, by a program that wants
@@ -58,7 +61,7 @@ impl Move {
 /// Answers a violation, if it is that simple: the instruction is done, and is to be skipped. Otherwise nothing has happened.
 #[inline(never)]
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>) -> bool {
-    let exit = &mut guest.cpu.exit;
+    let exit = &guest.cpu.exit;
     let Some(access) = guest.moves.find(exit, guest.control.paging(), &guest.ram) else { return false };
     let devices = &mut guest.machine.passthrough;
     if access.load {
@@ -113,19 +116,34 @@ impl Moves {
     /// The instruction that led to an EPT violation, if it is that simple.
     #[inline(always)]
     pub fn find(&mut self, exit: &impl Words, paging: Paging, ram: &Ram) -> Option<&Move> {
+        let cr3 = exit.cr3();
+        match paging {
+            // What most 32-bit guests have is known to the compiler here, which makes the walks shorter.
+            Paging::Bits32 { large: true } => {
+                self.find_by(exit, ram, |linear| locate(Paging::Bits32 { large: true }, cr3, ram, linear))
+            }
+            paging => {
+                core::hint::cold_path();
+                self.find_by(exit, ram, |linear| locate_at_length(paging, cr3, ram, linear))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn find_by(&mut self, exit: &impl Words, ram: &Ram, locate: impl Fn(u32) -> Option<u64>) -> Option<&Move> {
         let direction = EptViolation::direction(exit.qualification())?;
-        let (cr3, rip) = (exit.cr3(), exit.rip() as u32);
+        let rip = exit.rip() as u32;
         if rip % PAGE > PAGE - BYTES {
             return None;
         }
-        let code = ram.read_u64(locate(paging, cr3, ram, rip)?).ok()?;
+        let code = ram.read_u64(locate(rip)?).ok()?;
         let access = self.decode(code)?;
         let base = access.base.map_or(0, |base| exit.register(base) as u32);
         let linear = base.wrapping_add(access.displacement);
         if access.load != (direction == Direction::In) || linear % PAGE > access.last {
             return None;
         }
-        (locate(paging, cr3, ram, linear)? == exit.guest_physical()).then_some(access)
+        (locate(linear)? == exit.guest_physical()).then_some(access)
     }
 
     /// The same as [`decode`].
@@ -138,6 +156,11 @@ impl Moves {
         }
         Some(&known.instruction)
     }
+}
+
+#[inline(never)]
+fn locate_at_length(paging: Paging, cr3: u64, ram: &Ram, linear: u32) -> Option<u64> {
+    locate(paging, cr3, ram, linear)
 }
 
 #[cold]
