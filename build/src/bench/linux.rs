@@ -12,7 +12,8 @@ use crate::test::Context;
 /// Emulated seconds that a guest sleeps, to see what that costs.
 const IDLE: u64 = 10;
 
-/// Reads from the disk; then fetches a file by TCP, again and again, from the FTP service of the emulated network.
+/// Reads from the disk; asks for an address and for an answer of the emulated network, of whom it then fetches a file by TCP, from
+/// its FTP service, again and again.
 ///
 /// The emulated IDE controller takes time for each stretch of 64 KiB that a command's pages touch. A read-ahead of 31 pages,
 /// which share no factor with the 16 of a stretch, has its commands begin everywhere in one; with the usual 32 they all begin
@@ -22,7 +23,10 @@ modprobe sd_mod
 until [ -b /dev/sda ]; do usleep 10000; done
 echo 124 > /sys/block/sda/queue/read_ahead_kb
 /work /dev/sda
-{ ip link set eth0 up; sleep 3; udhcpc -q -n -i eth0; } >/dev/null 2>&1
+ip link set eth0 up
+sleep 3
+/port 1026 ask
+{ udhcpc -q -n -i eth0 && ping -c 1 192.168.10.1; } >/tmp/said 2>&1 && /port 1026 answered
 for n in 1 2 3 4; do
 \t/port 1026 fetch
 \tftpget 192.168.10.3 /tmp/file ten-megabytes
@@ -30,20 +34,26 @@ for n in 1 2 3 4; do
 done
 stat -c 'fetched %s' /tmp/file";
 
+/// Its disk and its network, both ways.
+const DEVICES_BOTH_WAYS: [Job; 2] = [
+    Job { name: "bench-devices", script: DEVICES, needs: Needs::Devices, place: Place::Vm },
+    Job { name: "bench-native-devices", script: DEVICES, needs: Needs::Devices, place: Place::Native },
+];
+
 /// Measures them.
 pub fn measure(context: &Context) -> Result<Rows> {
-    let job = |name, script, needs, place| Job { name, script, needs, place };
-    let [devices, natively_devices, booted, natively, slept, worked] = script::run(
-        context,
-        [
-            job("bench-devices", DEVICES, Needs::Devices, Place::Vm),
-            job("bench-native-devices", DEVICES, Needs::Devices, Place::Native),
-            job("bench-boot", "", Needs::Nothing, Place::Watched),
-            job("bench-native", "/work", Needs::Nothing, Place::Native),
-            job("bench-idle", "sleep 10", Needs::Nothing, Place::Vm),
-            job("bench-work", "/work", Needs::Nothing, Place::Vm),
-        ],
-    )?;
+    let job = |name, script, place| Job { name, script, needs: Needs::Nothing, place };
+    let [in_vm, on_board] = DEVICES_BOTH_WAYS;
+    // The longest first.
+    let jobs = [
+        in_vm,
+        on_board,
+        job("bench-boot", "", Place::Watched),
+        job("bench-native", "/work", Place::Native),
+        job("bench-idle", "sleep 10", Place::Vm),
+        job("bench-work", "/work", Place::Vm),
+    ];
+    let [devices, devices_natively, booted, natively, slept, worked] = script::run(context, jobs)?;
     let mut rows = Rows::default();
     rows.0.push(Row::single("boot_vm", booted.to_the_shell()?, Unit::Ticks));
     rows.0.push(Row::single("boot_native", natively.to_the_shell()?, Unit::Ticks));
@@ -51,14 +61,31 @@ pub fn measure(context: &Context) -> Result<Rows> {
     rows.0.push(Row::single("power_on_to_guest", booted.entry, Unit::Ticks));
     let exits = slept.exits()?.saturating_sub(booted.exits()?);
     rows.0.push(Row::single("idle_exits_per_second", exits / IDLE, Unit::Exits));
-    for (suffix, runs) in [("vm", [&worked, &devices]), ("native", [&natively, &natively_devices])] {
-        let named = |row: Row| Row { name: format!("{}_{suffix}", row.name), ..row };
-        for run in runs {
-            rows.0.extend(Rows::printed(&run.console).0.into_iter().map(named));
-        }
-        rows.0.push(named(tcp(runs[1])?));
-    }
+    rows.0.extend(named(Rows::printed(&worked.console).0, "vm"));
+    rows.0.extend(named(Rows::printed(&natively.console).0, "native"));
+    rows.0.extend(named(device_rows(&devices)?, "vm"));
+    rows.0.extend(named(device_rows(&devices_natively)?, "native"));
     rows.0.extend(memory::rows(&booted)?);
+    Ok(rows)
+}
+
+/// Measures the rows of the disk and the network alone.
+pub fn devices(context: &Context) -> Result<Rows> {
+    let [devices, natively] = script::run(context, DEVICES_BOTH_WAYS)?;
+    let mut rows = named(device_rows(&devices)?, "vm");
+    rows.extend(named(device_rows(&natively)?, "native"));
+    Ok(Rows(rows))
+}
+
+/// With names that say where it was.
+fn named(rows: Vec<Row>, place: &str) -> Vec<Row> {
+    rows.into_iter().map(|row| Row { name: format!("{}_{place}", row.name), ..row }).collect()
+}
+
+fn device_rows(run: &Run) -> Result<Vec<Row>> {
+    let mut rows = Rows::printed(&run.console).0;
+    rows.push(Row::single("dhcp_ping", run.mark("answered")?.saturating_sub(run.mark("ask")?), Unit::Ticks));
+    rows.push(tcp(run)?);
     Ok(rows)
 }
 

@@ -11,7 +11,7 @@ use miette::{Result, miette};
 
 use super::exits::finish;
 use crate::bochs::Machine;
-use crate::bochs::config::Devices;
+use crate::bochs::config::{self, Devices};
 use crate::guest::cpio::{Archive, Entry};
 use crate::guest::{self, bzimage, debian};
 use crate::image::Image;
@@ -111,8 +111,12 @@ impl Run {
     }
 }
 
+/// Held while somebody runs jobs: tests that run beside each other would overwrite each other's files.
+static RUNNING: Mutex<()> = Mutex::new(());
+
 /// Runs them, and returns their runs in the same order.
 pub fn run<const N: usize>(context: &Context, jobs: [Job; N]) -> Result<[Run; N]> {
+    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     programs(&context.project)?;
     // One after the other: what they are made of is partly the same.
     let ready: Vec<Ready> = jobs.iter().map(|job| prepare(context, job)).collect::<Result<_>>()?;
@@ -165,6 +169,8 @@ impl Ready {
             System::Native(linux) => (native::boot(project, name, &linux, |options| options.input = false)?, None),
         };
         let (console, machine) = finish(machine)?;
+        // Every packet is in it: large, and nobody's interest here.
+        let _ = std::fs::remove_file(machine.dir().join(config::NETWORK_LOG));
         let marks = machine.marks();
         let entry = match place {
             Place::Native => marks.iter().find(|(_, mark)| mark == ENTRY_MARK).map(|(tick, _)| *tick),

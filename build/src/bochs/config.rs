@@ -54,7 +54,9 @@ pub const DISK: &str = "disk.img";
 pub const TFTP: &str = "tftp";
 /// The configuration of the network in a run's directory, see [`VNET`].
 pub const NETWORK: &str = "vnet.conf";
-/// What [`NETWORK`] holds: the network writes every packet into a log.
+/// The log into which the network writes every packet.
+pub const NETWORK_LOG: &str = "vnet.log";
+/// What [`NETWORK`] holds.
 pub const VNET: &str = "# vnet config\nhostname = bochs\npktlog = vnet.log\n";
 
 /// What differs between runs.
