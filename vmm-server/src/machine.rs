@@ -121,6 +121,8 @@ pub struct Machine {
     pub board: Board,
     /// A reset that the guest asked for by a port.
     reset: Option<Reset>,
+    /// What the guest does to its PIC matters to a device: its interrupt is being served.
+    pic_watched: bool,
     /// When the real-time clock wants to interrupt. Few guests have it do so.
     rtc_due: Option<Nanos>,
     /// A timer's programming changed, or a deadline passed: `next_event` may be another one.
@@ -145,6 +147,7 @@ impl Machine {
             passthrough: Passthrough::default(),
             board: Board::new(),
             reset: None,
+            pic_watched: false,
             rtc_due: None,
             timers_changed: true,
             disturbed: true,
@@ -164,6 +167,7 @@ impl Machine {
         self.pit = Pit::new();
         self.rtc.reset();
         self.rtc_due = None;
+        self.pic_watched = false;
         self.uart = Uart::new();
         self.pci = bus(self.passthrough.functions);
         self.board = Board::new();
@@ -220,7 +224,7 @@ impl Machine {
         match owner {
             Owner::Nobody => self.passthrough.write_port(port, width, value),
             Owner::PicPrimary => {
-                self.disturbed = true;
+                self.disturbed |= !self.keeps_pic_quiet(offset, width, value);
                 self.pic.primary().write(offset, width, value, TIMELESS);
             }
             Owner::PicSecondary => {
@@ -232,8 +236,10 @@ impl Machine {
                 self.pic.elcr().write(offset, width, value, TIMELESS);
             }
             Owner::Pit => {
-                self.disturbed = true;
-                self.pit.write(offset, width, value, now.into());
+                let now = now.into();
+                let quiet = self.awaits_low_byte(offset, width) && self.pit.poll(now) == 0;
+                self.disturbed |= !quiet;
+                self.pit.write(offset, width, value, now);
                 self.timers_changed = true;
                 self.pay_tick();
             }
@@ -323,6 +329,11 @@ impl Machine {
         }
     }
 
+    /// Whether each access to the PIC is to be told as one that disturbs.
+    pub const fn watch_pic(&mut self, watched: bool) {
+        self.pic_watched = watched;
+    }
+
     /// Whether there is one for `take_reset`.
     pub fn is_reset(&self) -> bool {
         self.reset.is_some()
@@ -331,6 +342,18 @@ impl Machine {
     /// The reset that the guest asked for since the last call.
     pub fn take_reset(&mut self) -> Option<Reset> {
         self.reset.take()
+    }
+
+    /// Whether nothing follows from an OUT to the first PIC.
+    #[inline(always)]
+    fn keeps_pic_quiet(&self, offset: u16, width: Width, value: u32) -> bool {
+        width == Width::Byte && !self.pic_watched && self.pic.keeps_quiet(offset == 1, value as u8)
+    }
+
+    /// Whether an OUT to the PIT is but the first byte of a count.
+    #[inline(always)]
+    fn awaits_low_byte(&self, offset: u16, width: Width) -> bool {
+        width == Width::Byte && self.pit.awaits_low_byte(offset)
     }
 
     fn rtc_changed(&mut self) {

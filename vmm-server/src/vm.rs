@@ -222,6 +222,7 @@ impl Vm<'_> {
         let lines = (bits / event::line(0)) as u16;
         if lines != 0 {
             self.devices.on_interrupt(lines, self.clock.at(tsc), &mut self.guest.machine.pic);
+            self.guest.machine.watch_pic(self.devices.lines.in_flight());
         }
         self.arm_for_lines();
         if bits & event::CONSOLE != 0 {
@@ -264,6 +265,7 @@ impl Vm<'_> {
     fn settle(&mut self) {
         if self.devices.lines.in_flight() {
             self.devices.settle(&mut self.guest.machine.pic);
+            self.guest.machine.watch_pic(self.devices.lines.in_flight());
             self.arm_for_lines();
         }
         let machine = &mut self.guest.machine;

@@ -82,6 +82,12 @@ impl Pic {
         Self::bit(self.first.imr(), self.second.imr() | cascade, irq)
     }
 
+    /// Whether a write to port 0x20, or with `odd` to port 0x21, ends with INTR low, whatever else it does. It may be high
+    /// all the same where the answer is no.
+    pub const fn keeps_quiet(&self, odd: bool, value: u8) -> bool {
+        self.first.keeps_quiet(odd, value)
+    }
+
     /// Whether line `irq` is being served: acknowledged, its end of interrupt not yet written.
     pub const fn in_service(&self, irq: u8) -> bool {
         Self::bit(self.first.isr(), self.second.isr(), irq)
@@ -160,7 +166,9 @@ impl Ports<'_> {
         }
     }
 
-    fn write_byte(&mut self, offset: u16, value: u8) {
+    /// Writes one of the two.
+    #[inline]
+    pub fn write_byte(&mut self, offset: u16, value: u8) {
         let pic = &mut *self.pic;
         match (self.bank, offset) {
             (Bank::First, 0) => pic.ended |= u16::from(pic.first.write_command(value)),

@@ -191,6 +191,12 @@ impl Pit {
         Some(time_of(rise).max(now))
     }
 
+    /// Whether a write to counter `offset` is but the first byte of two. It stops a count, at most.
+    pub fn awaits_low_byte(&self, offset: u16) -> bool {
+        let channel = self.channels.get(usize::from(offset));
+        channel.is_some_and(|channel| matches!((channel.access, channel.low), (Access::LowHigh, None)))
+    }
+
     /// Reads port 0x61.
     pub fn read_61(&mut self, now: Nanos) -> u8 {
         let tick = self.advance(now);

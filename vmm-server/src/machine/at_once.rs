@@ -4,7 +4,7 @@
 //!
 //! Everything else is for [`Machine::read`] and [`Machine::write`], and so is whatever looks unusual here.
 
-use devices::{Nanos, Width};
+use devices::{Device, Nanos, Width};
 use vtx::exit::{Direction, Io};
 
 use super::{Machine, OWNERS, Owner, TABLE_LEN};
@@ -28,13 +28,13 @@ impl Machine {
             return AtOnce::No;
         }
         match io.direction() {
-            Direction::Out => self.write_at_once(io, eax),
+            Direction::Out => self.write_at_once(io, eax, now),
             Direction::In => self.read_at_once(io, eax, now),
         }
     }
 
     #[inline(always)]
-    fn write_at_once(&mut self, io: Io, eax: u32) -> AtOnce {
+    fn write_at_once(&mut self, io: Io, eax: u32, now: impl Into<Nanos>) -> AtOnce {
         let port = io.port();
         match register(port) {
             Register::Nobody if !self.passthrough.has_port(port) => AtOnce::Written,
@@ -42,8 +42,28 @@ impl Machine {
                 self.pci.set_address(eax);
                 AtOnce::Written
             }
+            Register::PicPrimaryCommand | Register::PicPrimaryMask
+                if self.keeps_pic_quiet(port % 2, io.width(), eax) =>
+            {
+                self.pic.primary().write_byte(port % 2, eax as u8);
+                AtOnce::Written
+            }
+            Register::Pit if self.awaits_low_byte(port % 4, io.width()) => {
+                self.count_at_once(port % 4, eax, now.into())
+            }
             _ => AtOnce::No,
         }
+    }
+
+    /// The first byte of a count: the second is the one that sets a timer. Unless there is a tick to be given to the guest.
+    #[inline(never)]
+    fn count_at_once(&mut self, counter: u16, eax: u32, now: Nanos) -> AtOnce {
+        if self.pit.poll(now) > 0 {
+            return AtOnce::No;
+        }
+        self.pit.write(counter, Width::Byte, eax, now);
+        self.timers_changed = true;
+        AtOnce::Written
     }
 
     #[inline(always)]
@@ -71,6 +91,7 @@ impl Machine {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Register {
     Nobody,
+    PicPrimaryCommand,
     PicPrimaryMask,
     PicSecondaryMask,
     Pit,
@@ -82,7 +103,8 @@ enum Register {
     Other,
 }
 
-const PORTS: [(u16, Register); 10] = [
+const PORTS: [(u16, Register); 11] = [
+    (0x020, Register::PicPrimaryCommand),
     (0x021, Register::PicPrimaryMask),
     (0x040, Register::Pit),
     (0x041, Register::Pit),

@@ -250,6 +250,15 @@ proptest! {
                     prop_assert!(full.take_reset().is_none());
                 }
             }
+            prop_assert_eq!(full.pic.pending(), quick.pic.pending());
+            prop_assert_eq!(full.next_event(now), quick.next_event(now));
+            if n % 8 == 7 {
+                full.advance(now);
+                quick.advance(now);
+            }
+            if full.pic.pending() && value & 3 == 0 {
+                prop_assert_eq!(full.acknowledge(), quick.acknowledge());
+            }
         }
     }
 }

@@ -195,6 +195,17 @@ impl Chip {
         }
     }
 
+    /// Whether a write ends in no request to the processor, whatever else it does: masks, or the end of a service, that let
+    /// none of the requests through.
+    pub(super) const fn keeps_quiet(&self, odd: bool, value: u8) -> bool {
+        let masks = match (odd, self.expect) {
+            (true, Expect::Mask) => value,
+            (false, _) if value & (ICW1 | OCW3) == 0 => self.imr,
+            _ => return false,
+        };
+        self.irr() & !masks == 0
+    }
+
     /// Writes the odd port: the initialisation words in their order, then masks.
     pub(super) fn write_data(&mut self, value: u8) {
         self.expect = match self.expect {
