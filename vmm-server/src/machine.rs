@@ -237,10 +237,12 @@ impl Machine {
             }
             Owner::Pit => {
                 let now = now.into();
-                let quiet = self.awaits_low_byte(offset, width) && self.pit.poll(now) == 0;
-                self.disturbed |= !quiet;
-                self.pit.write(offset, width, value, now);
                 self.timers_changed = true;
+                if width == Width::Byte && self.pit.write_low_byte(offset, value as u8, now) {
+                    return;
+                }
+                self.disturbed = true;
+                self.pit.write(offset, width, value, now);
                 self.pay_tick();
             }
             Owner::Port61 => self.pit.write_61(value as u8, now.into()),
@@ -348,12 +350,6 @@ impl Machine {
     #[inline(always)]
     fn keeps_pic_quiet(&self, offset: u16, width: Width, value: u32) -> bool {
         width == Width::Byte && !self.pic_watched && self.pic.keeps_quiet(offset == 1, value as u8)
-    }
-
-    /// Whether an OUT to the PIT is but the first byte of a count.
-    #[inline(always)]
-    fn awaits_low_byte(&self, offset: u16, width: Width) -> bool {
-        width == Width::Byte && self.pit.awaits_low_byte(offset)
     }
 
     fn rtc_changed(&mut self) {

@@ -32,13 +32,30 @@ use vtx::{
     cpuid, cr,
     enter::{Vcpu, Wake},
     event::Event,
-    exit::Exit,
+    exit::{Exit, reason},
     start::{self, Start},
     vmcs::{Vmcs, VmcsField},
     words::Words,
 };
 
 use crate::{backend::Console, handover::Devices, tally::Tally};
+
+/// Why the guest stopped running.
+enum Stop {
+    /// A signal with these bits.
+    Signal(u64),
+    /// The preemption timer.
+    Expiry,
+    /// Another exit.
+    Exit,
+}
+
+impl Stop {
+    #[inline(always)]
+    const fn of(reason: u32) -> Self {
+        if reason == reason::PREEMPTION_TIMER { Self::Expiry } else { Self::Exit }
+    }
+}
 
 /// A guest and what serves it.
 struct Vm<'a> {
@@ -142,12 +159,10 @@ impl Vm<'_> {
             }
             settled = false;
             match self.enter() {
-                Some(bits) => self.on_signal(bits),
-                None => {
+                Stop::Signal(bits) => self.on_signal(bits),
+                Stop::Expiry => self.on_expiry(),
+                Stop::Exit => {
                     let exit = Exit::decode(&self.guest.cpu.exit);
-                    if matches!(exit, Exit::PreemptionTimer) {
-                        self.on_expiry();
-                    }
                     let next = self.guest.answer(exit, Present::new(&self.clock, rt::tsc));
                     settled = next == Next::Skip && !self.guest.machine.take_disturbed();
                     self.follow(next);
@@ -156,10 +171,10 @@ impl Vm<'_> {
         }
     }
 
-    /// Runs the guest until a signal comes, whose bits it returns, or an exit, which is in `Cpu` then. Nobody hears of those
-    /// that can be answered on the spot.
+    /// Runs the guest until a signal comes, or an exit, which is in `Cpu` then. Nobody hears of those that can be answered on
+    /// the spot.
     #[inline(always)]
-    fn enter(&mut self) -> Option<u64> {
+    fn enter(&mut self) -> Stop {
         /// Every so many exits of a kind, the clock is looked at.
         const LOOKS: u64 = 8;
         let guest = &mut self.guest;
@@ -172,18 +187,20 @@ impl Vm<'_> {
                 Wake::Exit(exit) => exit,
                 Wake::Signal { bits, rip, inject } => {
                     guest.cpu.interrupted(rip, inject);
-                    return Some(bits);
+                    return Stop::Signal(bits);
                 }
             };
             // A guest that exits again and again stands still for most of the time, and so does the preemption timer.
             if self.tally.exit(exit.reason()).is_multiple_of(LOOKS) && self.deadline.passed(rt::tsc()) {
+                let stop = Stop::of(exit.reason());
                 guest.cpu.exited(exit.load());
                 self.advance(rt::tsc());
-                return None;
+                return stop;
             }
             let Some(next) = guest.at_once(&mut exit, Present::new(&self.clock, rt::tsc)) else {
+                let stop = Stop::of(exit.reason());
                 guest.cpu.exited(exit.load());
-                return None;
+                return stop;
             };
             (rip, inject) = (next, 0);
         }

@@ -191,10 +191,18 @@ impl Pit {
         Some(time_of(rise).max(now))
     }
 
-    /// Whether a write to counter `offset` is but the first byte of two. It stops a count, at most.
-    pub fn awaits_low_byte(&self, offset: u16) -> bool {
-        let channel = self.channels.get(usize::from(offset));
-        channel.is_some_and(|channel| matches!((channel.access, channel.low), (Access::LowHigh, None)))
+    /// Takes a write to counter `offset` if it is but the first byte of two, from which no interrupt follows: it stops a count,
+    /// at most. Not while an edge is owed. Returns whether it is taken.
+    pub fn write_low_byte(&mut self, offset: u16, value: u8, now: Nanos) -> bool {
+        self.advance(now);
+        match self.channels.get_mut(usize::from(offset)) {
+            Some(channel @ Channel { access: Access::LowHigh, low: None, .. }) if self.owed == 0 => {
+                channel.low = Some(value);
+                channel.counter.first_byte();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Reads port 0x61.

@@ -14,6 +14,7 @@ pub mod reason {
     pub const IO: u32 = 30;
     pub const RDMSR: u32 = 31;
     pub const EPT_VIOLATION: u32 = 48;
+    pub const PREEMPTION_TIMER: u32 = 52;
 }
 
 /// An exit as VMEnter returned it (`sel4/arch/vmenter.h`, message registers 0 and 3 to 16).
@@ -377,7 +378,7 @@ impl Exit {
             48 => Exit::EptViolation(ept_violation(raw.guest_physical, qualification)),
             49 => Exit::EptMisconfiguration(raw.guest_physical),
             51 => Exit::Rdtscp,
-            52 => Exit::PreemptionTimer,
+            reason::PREEMPTION_TIMER => Exit::PreemptionTimer,
             54 => Exit::Wbinvd,
             55 => Exit::Xsetbv,
             56 => Exit::ApicWrite { offset: qualification.field(0, 12) as u16 },

@@ -4,7 +4,7 @@
 //!
 //! Everything else is for [`Machine::read`] and [`Machine::write`], and so is whatever looks unusual here.
 
-use devices::{Device, Nanos, Width};
+use devices::{Nanos, Width};
 use vtx::exit::{Direction, Io};
 
 use super::{Machine, OWNERS, Owner, TABLE_LEN};
@@ -48,22 +48,14 @@ impl Machine {
                 self.pic.primary().write_byte(port % 2, eax as u8);
                 AtOnce::Written
             }
-            Register::Pit if self.awaits_low_byte(port % 4, io.width()) => {
-                self.count_at_once(port % 4, eax, now.into())
+            Register::Pit if io.width() == Width::Byte => {
+                // The second byte of a count is the one that sets a timer.
+                let taken = self.pit.write_low_byte(port % 4, eax as u8, now.into());
+                self.timers_changed |= taken;
+                if taken { AtOnce::Written } else { AtOnce::No }
             }
             _ => AtOnce::No,
         }
-    }
-
-    /// The first byte of a count: the second is the one that sets a timer. Unless there is a tick to be given to the guest.
-    #[inline(never)]
-    fn count_at_once(&mut self, counter: u16, eax: u32, now: Nanos) -> AtOnce {
-        if self.pit.poll(now) > 0 {
-            return AtOnce::No;
-        }
-        self.pit.write(counter, Width::Byte, eax, now);
-        self.timers_changed = true;
-        AtOnce::Written
     }
 
     #[inline(always)]

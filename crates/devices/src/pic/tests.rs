@@ -1,6 +1,7 @@
 //! The pair as the 8259A data sheet has it; command words are spelled out in bits.
 
 use super::*;
+use proptest::prelude::*;
 use std::vec::Vec;
 
 const NOW: Nanos = Nanos::ZERO;
@@ -377,4 +378,22 @@ fn offsets_beyond_the_ports_float() {
     assert_eq!(pic.elcr().read(0, Width::Dword, NOW), 0xffff_0000);
     pic.primary().write(2, Width::Byte, 0x11, NOW);
     assert!(!pic.pending());
+}
+
+proptest! {
+    #[test]
+    fn a_write_that_keeps_quiet_ends_in_no_request(
+        accesses in prop::collection::vec((any::<bool>(), any::<u8>(), 0..16u8, any::<bool>()), 1..100)
+    ) {
+        let mut pic = linux();
+        for (odd, value, irq, high) in accesses {
+            pic.set_line(irq, high);
+            let quiet = pic.keeps_quiet(odd, value);
+            pic.primary().write_byte(odd.into(), value);
+            prop_assert!(!quiet || !pic.pending());
+            if pic.pending() && value & 1 == 0 {
+                pic.acknowledge();
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod ports;
 
 use super::*;
 use crate::pic::Pic;
+use proptest::prelude::*;
 use std::vec::Vec;
 
 /// The first nanosecond of `tick`, computed another way than the model does.
@@ -344,5 +345,31 @@ fn a_guest_that_sets_each_tick_anew_is_owed_one_at_most() {
         assert_eq!(pit.poll(at(1000 * shot)), 1);
         out(&mut pit, 0x40, 100, 1000 * shot);
         out(&mut pit, 0x40, 0, 1000 * shot);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_low_byte_taken_alone_is_one_written(
+        accesses in prop::collection::vec((0..4u16, any::<u8>(), 0..3u8, 1..40_000u64), 1..100)
+    ) {
+        let (mut pit, mut written) = (Pit::new(), Pit::new());
+        let mut tick = 0;
+        for (offset, value, what, later) in accesses {
+            tick += later;
+            if what == 0 {
+                prop_assert_eq!(pit.read(offset, Width::Byte, at(tick)), written.read(offset, Width::Byte, at(tick)));
+            } else {
+                if !pit.write_low_byte(offset, value, at(tick)) {
+                    pit.write(offset, Width::Byte, value.into(), at(tick));
+                }
+                written.write(offset, Width::Byte, value.into(), at(tick));
+            }
+            prop_assert_eq!(pit.owed(), written.owed());
+            prop_assert_eq!(pit.next_edge(at(tick)), written.next_edge(at(tick)));
+            if value & 1 == 0 {
+                prop_assert_eq!(pit.pay(), written.pay());
+            }
+        }
     }
 }
