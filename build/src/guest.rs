@@ -40,18 +40,23 @@ pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
     Ok(unpacked)
 }
 
-/// The same, moved so that it loads at physical address `at`.
-pub fn relocated_vmlinux(project: &Project, kernel: &Path, at: u64) -> Result<PathBuf> {
-    let unpacked = vmlinux(project, kernel)?;
-    let bytes = project::read(&unpacked)?;
-    let moved = project.guest().join("vmlinux").join(format!("{}-{at:x}", bzimage::fingerprint(&bytes)));
-    if moved.is_file() {
-        return Ok(moved);
+/// What is loaded of that ELF, moved so that it begins at physical address `at` if there is one.
+pub fn loaded_vmlinux(project: &Project, kernel: &Path, at: Option<u64>) -> Result<PathBuf> {
+    let bytes = project::read(&vmlinux(project, kernel)?)?;
+    let place = at.map_or("loaded".to_owned(), |at| format!("{at:x}"));
+    let path = project.guest().join("vmlinux").join(format!("{}-{place}", bzimage::fingerprint(&bytes)));
+    if path.is_file() {
+        return Ok(path);
     }
-    let at = u32::try_from(at).into_diagnostic()?;
-    let elf = relocation::relocate(bytes, at).wrap_err_with(|| kernel.display().to_string())?;
-    project::write(&moved, &elf)?;
-    Ok(moved)
+    let moved = match at {
+        None => bytes,
+        Some(at) => {
+            let at = u32::try_from(at).into_diagnostic()?;
+            relocation::relocate(bytes, at).wrap_err_with(|| kernel.display().to_string())?
+        }
+    };
+    project::write(&path, &relocation::loaded(moved))?;
+    Ok(path)
 }
 
 /// The default initramfs. `script`, if any, runs on the console before the first shell: exact runs need no typing.

@@ -141,8 +141,8 @@ fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Pat
     };
     match form {
         Form::AsIs => Ok(path),
-        Form::Decompressed => guest::vmlinux(project, &path),
-        Form::Relocated { at } => guest::relocated_vmlinux(project, &path, at),
+        Form::Decompressed => guest::loaded_vmlinux(project, &path, None),
+        Form::Relocated { at } => guest::loaded_vmlinux(project, &path, Some(at)),
     }
 }
 

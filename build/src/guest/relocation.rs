@@ -10,6 +10,8 @@ use super::bzimage::Error;
 /// Fields of the ELF header and of a program header (System V ABI, chapters 4 and 5).
 const E_ENTRY: usize = 24;
 const E_PHOFF: usize = 28;
+const E_SHOFF: usize = 32;
+const E_SHNUM: usize = 48;
 const E_PHENTSIZE: usize = 42;
 const E_PHNUM: usize = 44;
 const P_TYPE: usize = 0;
@@ -18,6 +20,22 @@ const P_VADDR: usize = 8;
 const P_PADDR: usize = 12;
 const P_FILESZ: usize = 16;
 const PT_LOAD: u32 = 1;
+
+/// What is loaded of an ELF: neither relocation table nor sections, of which a kernel with debug information has hundreds
+/// of megabytes. What is not a 32-bit ELF, or is not all there, stays as it is; the guest's loader says what is wrong with it.
+pub fn loaded(mut elf: Vec<u8>) -> Vec<u8> {
+    const CLASS_32: &[u8] = b"\x7fELF\x01";
+    let ends = |segment: &Segment| Some(segment.offset.checked_add(segment.filesz)? as usize);
+    let end = segments(&elf).ok().and_then(|all| all.iter().filter_map(ends).max());
+    if let Some(end) = end.filter(|end| (E_SHNUM + 4..=elf.len()).contains(end) && elf.starts_with(CLASS_32)) {
+        elf.truncate(end);
+        // e_shnum and e_shstrndx
+        for field in [E_SHOFF, E_SHNUM] {
+            elf[field..field + 4].fill(0);
+        }
+    }
+    elf
+}
 
 /// A loadable segment.
 struct Segment {
@@ -28,7 +46,7 @@ struct Segment {
     filesz: u32,
 }
 
-/// Moves `payload`, an ELF and its relocation table, so that its lowest segment loads at `at`. The table is cut off.
+/// Moves `payload`, an ELF and its relocation table, so that its lowest segment loads at `at`. The table stays.
 pub fn relocate(mut payload: Vec<u8>, at: u32) -> Result<Vec<u8>, Error> {
     let segments = segments(&payload)?;
     let linked = segments.iter().map(|segment| segment.paddr).min().ok_or(Error::NotAnElf)?;
@@ -36,7 +54,7 @@ pub fn relocate(mut payload: Vec<u8>, at: u32) -> Result<Vec<u8>, Error> {
     if delta == 0 {
         return Ok(payload);
     }
-    let (places, table) = table(&payload)?;
+    let places = table(&payload)?;
     for place in places {
         let at = file_offset(&segments, place).ok_or(Error::BadRelocation(place))?;
         add(&mut payload, at, delta)?;
@@ -46,7 +64,6 @@ pub fn relocate(mut payload: Vec<u8>, at: u32) -> Result<Vec<u8>, Error> {
         add(&mut payload, segment.header + P_PADDR, delta)?;
     }
     add(&mut payload, E_ENTRY, delta)?;
-    payload.truncate(table);
     Ok(payload)
 }
 
@@ -65,15 +82,15 @@ fn segments(elf: &[u8]) -> Result<Vec<Segment>, Error> {
     Ok(found)
 }
 
-/// The virtual addresses in the table, and where in the file it begins.
-fn table(payload: &[u8]) -> Result<(Vec<u32>, usize), Error> {
+/// The virtual addresses in the table.
+fn table(payload: &[u8]) -> Result<Vec<u32>, Error> {
     let mut places = Vec::new();
     let mut at = payload.len();
     loop {
         at = at.checked_sub(4).ok_or(Error::NotRelocatable)?;
         match word(payload, at)? {
             0 if places.is_empty() => return Err(Error::NotRelocatable),
-            0 => return Ok((places, at)),
+            0 => return Ok(places),
             place => places.push(place),
         }
     }
@@ -129,10 +146,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_loaded_is_left_out() {
+        let mut file = payload(&[OFFSET + LINKED + 4]);
+        assert_eq!(loaded(file.clone()), file, "of no class");
+        file[4] = 1;
+        file[32] = 0x20;
+        file[48] = 3;
+        let short = loaded(file.clone());
+        assert_eq!(short.len(), 0x120);
+        assert_eq!((short[32], short[48]), (0, 0), "sections");
+        file.truncate(0x110);
+        assert_eq!(loaded(file.clone()), file, "not all there");
+        assert!(loaded(Vec::new()).is_empty());
+    }
+
+    #[test]
     fn words_in_the_table_headers_and_entry_move_by_the_same() {
         let before = payload(&[OFFSET + LINKED + 4, OFFSET + LINKED + 0x19]);
         let after = relocate(before.clone(), LINKED + 0x0300_0000).unwrap();
-        assert_eq!(after.len(), 0x120, "without the table");
         for at in [24, 60, 64, 92, 96, 0x104, 0x119] {
             assert_eq!(word(&after, at).unwrap(), word(&before, at).unwrap() + 0x0300_0000, "{at:#x}");
         }
