@@ -66,7 +66,8 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     Ok(Image { system: system.name, iso, memory_mib, devices, spec })
 }
 
-/// The root task with the bundle in it: specification, every server, every guest image. Beside the file, that specification.
+/// The root task with the bundle in it: specification, every server, every guest image. With its file comes the
+/// specification.
 pub fn make_root_task_image(
     project: &Project,
     system: &System,

@@ -1,5 +1,5 @@
-//! The rows of whole boots: Debian's kernel in a VM and natively on the same board, to the first program of the user's; what
-//! Linux's own work costs there (work.c), both ways; its disk and its network; what an idle guest costs; and memory.
+//! The rows of whole boots: Debian's kernel in a VM and natively on the same board, to the first program of the user's;
+//! what Linux's own work costs there (work.c), both ways; its disk and its network; what an idle guest costs; and memory.
 
 use miette::{Result, ensure, miette};
 
@@ -12,12 +12,12 @@ use crate::test::Context;
 /// Emulated seconds that a guest sleeps, to see what that costs.
 const IDLE: u64 = 10;
 
-/// Reads from the disk; asks for an address and for an answer of the emulated network, of whom it then fetches a file by TCP, from
-/// its FTP service, again and again.
+/// Reads from the disk; asks the emulated network for an address and for an answer; then fetches a file from its FTP
+/// service, by TCP, again and again.
 ///
-/// The emulated IDE controller takes time for each stretch of 64 KiB that a command's pages touch. A read-ahead of 31 pages,
-/// which share no factor with the 16 of a stretch, has its commands begin everywhere in one; with the usual 32 they all begin
-/// at the same page, which chance chooses.
+/// The emulated IDE controller takes time for each stretch of 64 KiB that a command's pages touch. A read-ahead of 31
+/// pages, which share no factor with the 16 of a stretch, has its commands begin everywhere in one; with the usual 32 they
+/// all begin at the same page, which chance chooses.
 const DEVICES: &str = "\
 modprobe sd_mod
 until [ -b /dev/sda ]; do usleep 10000; done

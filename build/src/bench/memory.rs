@@ -1,6 +1,6 @@
-//! What a system with one guest takes of the board's memory beside the guest's: from root-task's own account of what is left
-//! when everything is made, and, by process, from the specification's objects. Their sizes are those of the pinned kernel
-//! (seL4's sel4_arch/constants.h for x86_64).
+//! What a system with one guest takes of the board's memory beside the guest's: from root-task's own account of what is
+//! left when everything is made, and, by process, from the specification's objects. Their sizes are those of the pinned
+//! kernel (seL4's sel4_arch/constants.h for x86_64).
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ const TCB_BITS: u8 = 11;
 const VCPU_BITS: u8 = 14;
 const PAGING_BITS: u8 = 12;
 
-/// The rows: the image, as large as it lies in memory; what lies beside the guest's memory in all, that image included; and
-/// of that the share of each process. What two processes share is the first one's; what is nobody's is the kernel's, the root
-/// task's, or below 1 MiB.
+/// The rows: the image, as large as it lies in memory; what lies beside the guest's memory in all, that image included;
+/// and of that the share of each process. What two processes share is the first one's; what is nobody's is the kernel's, the
+/// root task's, or below 1 MiB.
 pub fn rows(run: &Run) -> Result<Vec<Row>> {
     let image = run.image.as_ref().ok_or_else(|| miette!("this was no VM"))?;
     let file = std::fs::metadata(image.iso.with_file_name("root-task")).into_diagnostic()?;

@@ -1,5 +1,5 @@
-/* Writes a word to an I/O port, letter by letter, and a line end: port NUMBER WORD. Without a C library, and in one process:
- * what it marks is a moment. */
+/* Writes a word to an I/O port, letter by letter, and a line end: port NUMBER WORD. Without a C library, and in one
+ * process: what it marks is a moment. */
 typedef unsigned int u32;
 
 enum { EXIT = 1, IOPERM = 101 };

@@ -105,8 +105,8 @@ impl Rows {
         Ok(Self(rows.ok_or_else(|| miette!("a row lacks its name, a number or its unit"))?))
     }
 
-    /// What costs more than `percent` of the median that `baseline` has for it, a line for each. Counts of a few exits move with
-    /// the moment of a timer's tick.
+    /// What costs more than `percent` of the median that `baseline` has for it, a line for each. Counts of a few
+    /// exits move with the moment of a timer's tick.
     pub fn worse(&self, baseline: &Self, percent: u64) -> Vec<String> {
         let worse = |row: &&Row| {
             let before = baseline.get(&row.name)?.median;

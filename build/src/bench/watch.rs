@@ -4,8 +4,8 @@
 //! 00120516068d[CPU0  ] VMEXIT reason = 30 (I/O Instruction) qualification=0x710000
 //! ```
 //!
-//! so they can be counted up to a moment, and told apart by port. vmm-server counts only until the guest goes off. Reasons
-//! and qualifications are those of the SDM, volume 3, Appendix C and section 28.2.1.
+//! so they can be counted up to a moment, and told apart by port. vmm-server counts until the guest goes off. Reasons and
+//! qualifications are those of the SDM, volume 3, Appendix C and section 28.2.1.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -39,8 +39,9 @@ const LONG_MODE: &str = "long mode activated";
 /// Ports that get rows.
 const BUSIEST: usize = 10;
 
-/// The rows of a watched run, from the guest's first instruction to its first script. `boot_exits` is what
-/// vmm-server answers of them. And how long it took from seL4's beginning to the guest's. The log, of which nothing else is wanted, is deleted: it is large.
+/// The rows of a watched run, from the guest's first instruction to its first script; `boot_exits` is what vmm-server
+/// answers of them. And how long it took from seL4's beginning to the guest's. The log is deleted: it is large, and nothing
+/// else is wanted of it.
 pub fn rows(run: &Run) -> Result<Vec<Row>> {
     let path = run.dir.join("bochs.log");
     let shell = run.mark(SHELL_MARK)?;

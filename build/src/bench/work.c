@@ -4,7 +4,8 @@
 typedef unsigned int u32;
 
 enum { ROUNDS = 2000, FORKS = 200, SPINS = 20, CHARACTERS = 1024, READS = 4 };
-enum { EXIT = 1, FORK = 2, READ = 3, WRITE = 4, OPEN = 5, WAITPID = 7, PIPE = 42, IOCTL = 54, GETPPID = 64, YIELD = 158, MMAP2 = 192 };
+enum { EXIT = 1, FORK = 2, READ = 3, WRITE = 4, OPEN = 5, WAITPID = 7, PIPE = 42, IOCTL = 54, GETPPID = 64,
+       YIELD = 158, MMAP2 = 192 };
 
 static u32 samples[ROUNDS];
 
