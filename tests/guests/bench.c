@@ -59,6 +59,13 @@ static void exits(void) {
 	out8(0x70, 0x0b);
 	ROW("rtc", NOWHERE, "", "in $0x71, %%al");
 	ROW("pit_read", NOWHERE, "", "in $0x42, %%al");
+	/* Counter 2 again, with its gate open, as a rate generator. */
+	out8(0x61, 1);
+	out8(0x43, 0xb4);
+	out8(0x42, 0);
+	out8(0x42, 0);
+	ROW("pit_running", NOWHERE, "", "in $0x42, %%al");
+	out8(0x61, 0);
 	ROW("pic_mask", NOWHERE, "", "in $0x21, %%al");
 	ROW("pci_addr", NOWHERE, "mov $0xcf8, %%edx; mov $0x80000000, %%eax", "out %%eax, %%dx");
 	ROW("pci_data", NOWHERE, "mov $0xcfc, %%edx", "in %%dx, %%eax");

@@ -7,9 +7,14 @@
 
 use core::arch::x86_64::CpuidResult;
 
-use vtx::{exit::reason, gpr::Place, msr, words::Words};
+use vtx::{
+    exit::{Direction, reason},
+    gpr::Place,
+    msr,
+    words::Words,
+};
 
-use crate::{machine::AtOnce, run::Guest, time::Present};
+use crate::{run::Guest, time::Present};
 
 impl<V> Guest<V> {
     /// Answers an exit, if nothing else follows from it, and returns where the guest goes on. Otherwise nothing has happened.
@@ -33,15 +38,16 @@ impl<V> Guest<V> {
     #[inline(always)]
     fn io_at_once(&mut self, exit: &mut impl Words, now: Present) -> Option<u64> {
         let rip = exit.after(exit.instruction_len());
-        match self.machine.at_once(exit.io()?, exit.register(Place::Rax) as u32, now) {
-            AtOnce::No => return None,
-            AtOnce::Written => {}
-            AtOnce::Read(eax) => {
+        let (io, eax) = (exit.io().filter(|io| !io.string())?, exit.register(Place::Rax) as u32);
+        match io.direction() {
+            Direction::Out => self.machine.write_at_once(io, eax, now).then_some(rip),
+            Direction::In => {
+                let eax = self.machine.read_at_once(io, eax, now)?;
                 exit.set_register(Place::Rax, eax.into());
                 exit.write_registers();
+                Some(rip)
             }
         }
-        Some(rip)
     }
 
     #[inline(always)]

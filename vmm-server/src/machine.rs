@@ -17,7 +17,6 @@ use devices::{
 use crate::passthrough::Passthrough;
 
 mod at_once;
-pub use at_once::AtOnce;
 
 /// Interrupt lines, by their IBM PC numbers.
 mod line {

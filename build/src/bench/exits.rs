@@ -17,7 +17,7 @@ use crate::{image, iso, project};
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What the rows are called, in the order in which they are measured.
-pub const NAMES: [&str; 23] = [
+pub const NAMES: [&str; 24] = [
     "floor",
     "floor_write",
     "ipc_call",
@@ -27,6 +27,7 @@ pub const NAMES: [&str; 23] = [
     "uart_lsr",
     "rtc",
     "pit_read",
+    "pit_running",
     "pic_mask",
     "pci_addr",
     "pci_data",

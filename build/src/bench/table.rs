@@ -7,8 +7,18 @@ use super::row::{Row, Rows, Unit};
 
 /// Rows of exits that change no general register of the guest, and those that do: which floor is theirs.
 const WITHOUT_WRITE: [&str; 3] = ["out_unhandled", "pci_addr", "mmio_write"];
-const WITH_WRITE: [&str; 9] =
-    ["cpuid", "in_unhandled", "uart_lsr", "rtc", "pit_read", "pic_mask", "pci_data", "rdmsr", "mmio_read"];
+const WITH_WRITE: [&str; 10] = [
+    "cpuid",
+    "in_unhandled",
+    "uart_lsr",
+    "rtc",
+    "pit_read",
+    "pit_running",
+    "pic_mask",
+    "pci_data",
+    "rdmsr",
+    "mmio_read",
+];
 
 /// The floor under a row: one exit, with or without WriteRegisters.
 pub fn floor<'a>(rows: &'a Rows, name: &str) -> Option<&'a Row> {

@@ -78,29 +78,26 @@ impl Channel {
         self.status.get_or_insert(status);
     }
 
-    /// What is read does not depend on the time.
-    #[inline]
-    fn is_still(&self) -> bool {
-        !self.counter.runs() || self.latched.is_some() || self.status.is_some()
-    }
-
-    #[inline]
-    fn read(&mut self, tick: u64) -> u8 {
+    /// What was latched, the status first.
+    #[cold]
+    fn read_latched(&mut self) -> Option<u8> {
         if let Some(status) = self.status.take() {
-            return status;
+            return Some(status);
         }
-        let [low, high] = self.latched.unwrap_or_else(|| self.counter.value(tick)).to_le_bytes();
-        let (value, last) = match (self.access, self.read_high) {
-            (Access::Low, _) => (low, true),
-            (Access::High, _) => (high, true),
-            (Access::LowHigh, false) => (low, false),
-            (Access::LowHigh, true) => (high, true),
-        };
-        self.read_high = !last;
-        if last {
+        let count = self.latched?;
+        let byte = self.pass(count);
+        if !self.read_high {
             self.latched = None;
         }
-        value
+        Some(byte)
+    }
+
+    /// The byte of a count whose turn it is.
+    #[inline]
+    fn pass(&mut self, count: u16) -> u8 {
+        let high = self.read_high || self.access == Access::High;
+        self.read_high = !high && self.access == Access::LowHigh;
+        count.to_le_bytes()[usize::from(high)]
     }
 
     fn write(&mut self, value: u8, tick: u64) {
@@ -255,11 +252,17 @@ impl Pit {
     #[inline]
     pub fn count(&mut self, offset: u16, now: impl Into<Nanos>) -> u8 {
         let number = usize::from(offset);
-        let is_still = self.channels.get(number).is_none_or(Channel::is_still);
-        // Edges may wait until somebody asks for them.
-        let tick = if is_still { self.tick } else { self.advance(now.into()) };
         // The control register cannot be read.
-        self.channels.get_mut(number).map_or(0xff, |channel| channel.read(tick))
+        let Some(channel) = self.channels.get_mut(number) else { return 0xff };
+        if !channel.counter.runs() && channel.status.is_none() && channel.latched.is_none() {
+            // Edges may wait until somebody asks for them.
+            return channel.pass(channel.counter.value(0));
+        }
+        if channel.status.is_some() || channel.latched.is_some() {
+            return channel.read_latched().unwrap_or(0xff);
+        }
+        let tick = self.advance(now.into());
+        self.channels.get_mut(number).map_or(0xff, |channel| channel.pass(channel.counter.value(tick)))
     }
 
     fn write_byte(&mut self, offset: u16, value: u8, now: Nanos) {

@@ -100,7 +100,8 @@ pub struct Uart {
     msr: Msr,
     divisor: [u8; 2],
     scratch: u8,
-    overrun: bool,
+    /// What the line status register reads: drivers poll it for each byte.
+    status: Lsr,
     fifo_enabled: bool,
     /// Received bytes from which on the interrupt is "data available": 1 without FIFO.
     trigger: usize,
@@ -129,7 +130,7 @@ impl Uart {
             msr: Msr::CTS.union(Msr::DSR).union(Msr::DCD),
             divisor: [12, 0],
             scratch: 0,
-            overrun: false,
+            status: Lsr::HOLDING_EMPTY.union(Lsr::TRANSMITTER_EMPTY),
             fifo_enabled: false,
             trigger: 1,
             transmit_interrupt: false,
@@ -149,6 +150,7 @@ impl Uart {
             taken += 1;
         }
         self.transmit_interrupt |= !was_empty && self.holding_empty();
+        self.follow_queues();
         taken
     }
 
@@ -169,13 +171,15 @@ impl Uart {
 
     /// Receives `byte` from the line.  False means that it was not taken: keep it and offer it again.
     pub fn push_rx(&mut self, byte: u8) -> bool {
-        self.rx_room() > 0 && self.received.push_back(byte).is_ok()
+        let taken = self.rx_room() > 0 && self.received.push_back(byte).is_ok();
+        self.follow_queues();
+        taken
     }
 
     /// What the line status register reads, unless that clears an error.
     #[inline]
     pub fn line_status(&self) -> Option<u8> {
-        (!self.overrun).then(|| self.queues().bits())
+        (!self.status.contains(Lsr::OVERRUN)).then_some(self.status.bits())
     }
 
     /// Whether a read since the last call has changed the interrupt or the room in a queue. Drivers poll the line status
@@ -195,7 +199,7 @@ impl Uart {
 
     /// The interrupt to name: the enabled one of highest priority.
     fn source(&self) -> Source {
-        if self.overrun && self.ier.contains(Ier::LINE_STATUS) {
+        if self.status.contains(Lsr::OVERRUN) && self.ier.contains(Ier::LINE_STATUS) {
             Source::LineStatus
         } else if !self.received.is_empty() && self.ier.contains(Ier::RECEIVED) {
             if self.received.len() >= self.trigger { Source::Received } else { Source::TimeOut }
@@ -231,6 +235,7 @@ impl Uart {
             Some(Reg::Data) => {
                 self.changed = true;
                 self.last_received = self.received.pop_front().unwrap_or(self.last_received);
+                self.follow_queues();
                 self.last_received
             }
             Some(Reg::InterruptEnable) => self.ier.bits(),
@@ -262,6 +267,7 @@ impl Uart {
             Some(Reg::ModemControl) => self.write_mcr(Mcr::from_bits_truncate(value)),
             Some(Reg::Scratch) => self.scratch = value,
         }
+        self.follow_queues();
     }
 
     /// Naming the transmitter's interrupt also ends it.
@@ -274,20 +280,19 @@ impl Uart {
         source as u8 | if self.fifo_enabled { IIR_FIFOS_ENABLED } else { 0 }
     }
 
+    /// Reading an error ends it.
     fn read_lsr(&mut self) -> u8 {
-        let mut lsr = self.queues();
-        self.changed |= self.overrun;
-        lsr.set(Lsr::OVERRUN, core::mem::take(&mut self.overrun));
-        lsr.bits()
+        let status = self.status;
+        self.changed |= status.contains(Lsr::OVERRUN);
+        self.status.remove(Lsr::OVERRUN);
+        status.bits()
     }
 
-    /// The line status without errors.
-    #[inline]
-    fn queues(&self) -> Lsr {
-        let mut lsr = Lsr::empty();
-        lsr.set(Lsr::DATA_READY, !self.received.is_empty());
-        lsr.set(Lsr::HOLDING_EMPTY | Lsr::TRANSMITTER_EMPTY, self.holding_empty());
-        lsr
+    /// Keeps the line status up with the queues.
+    fn follow_queues(&mut self) {
+        let holding_empty = self.holding_empty();
+        self.status.set(Lsr::DATA_READY, !self.received.is_empty());
+        self.status.set(Lsr::HOLDING_EMPTY | Lsr::TRANSMITTER_EMPTY, holding_empty);
     }
 
     /// Linux checks that enabling the interrupt with an idle transmitter raises it, and works around ports that don't.
@@ -343,7 +348,7 @@ impl Uart {
     /// Overrun: with FIFOs the new byte is lost, without them the old one is.
     fn receive_looped(&mut self, byte: u8) {
         if self.received.len() >= self.depth() {
-            self.overrun = true;
+            self.status.insert(Lsr::OVERRUN);
             if self.fifo_enabled {
                 return;
             }

@@ -5,69 +5,48 @@
 //! Everything else is for [`Machine::read`] and [`Machine::write`], and so is whatever looks unusual here.
 
 use devices::{Nanos, Width};
-use vtx::exit::{Direction, Io};
+use vtx::exit::Io;
 
 use super::{Machine, OWNERS, Owner, TABLE_LEN};
 
-/// What came of an access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtOnce {
-    /// Nothing: it is for the full way. Nothing has happened.
-    No,
-    /// The OUT is done.
-    Written,
-    /// The IN is done, and leaves this in EAX.
-    Read(u32),
-}
-
 impl Machine {
-    /// Answers an access, with `eax` in the guest's EAX, if nothing else follows from it.
+    /// Answers an OUT with `eax` in the guest's EAX, if nothing else follows from it. Otherwise nothing has happened.
     #[inline(always)]
-    pub fn at_once(&mut self, io: Io, eax: u32, now: impl Into<Nanos>) -> AtOnce {
-        if io.string() {
-            return AtOnce::No;
-        }
-        match io.direction() {
-            Direction::Out => self.write_at_once(io, eax, now),
-            Direction::In => self.read_at_once(io, eax, now),
-        }
-    }
-
-    #[inline(always)]
-    fn write_at_once(&mut self, io: Io, eax: u32, now: impl Into<Nanos>) -> AtOnce {
+    pub fn write_at_once(&mut self, io: Io, eax: u32, now: impl Into<Nanos>) -> bool {
         let port = io.port();
         match register(port) {
-            Register::Nobody if !self.passthrough.has_port(port) => AtOnce::Written,
+            Register::Nobody => !self.passthrough.has_port(port),
             Register::PciAddress if io.width() == Width::Dword => {
                 self.pci.set_address(eax);
-                AtOnce::Written
+                true
             }
             Register::PicPrimaryCommand | Register::PicPrimaryMask
                 if self.keeps_pic_quiet(port % 2, io.width(), eax) =>
             {
                 self.pic.primary().write_byte(port % 2, eax as u8);
-                AtOnce::Written
+                true
             }
             Register::Pit if io.width() == Width::Byte => {
                 // The second byte of a count is the one that sets a timer.
                 let taken = self.pit.write_low_byte(port % 4, eax as u8, now.into());
                 self.timers_changed |= taken;
-                if taken { AtOnce::Written } else { AtOnce::No }
+                taken
             }
-            _ => AtOnce::No,
+            _ => false,
         }
     }
 
+    /// Answers an IN, if nothing else follows from it, with what it leaves in EAX. Otherwise nothing has happened.
     #[inline(always)]
-    fn read_at_once(&mut self, io: Io, eax: u32, now: impl Into<Nanos>) -> AtOnce {
+    pub fn read_at_once(&mut self, io: Io, eax: u32, now: impl Into<Nanos>) -> Option<u32> {
         let (port, width) = (io.port(), io.width());
         let register = register(port);
         if register == Register::Nobody && !self.passthrough.has_port(port) {
-            return AtOnce::Read(eax | width.mask());
+            return Some(eax | width.mask());
         }
         let byte = match (register, width) {
-            (Register::PciAddress, Width::Dword) => return AtOnce::Read(self.pci.address().value()),
-            (Register::PciData, Width::Dword) => return self.pci.data().map_or(AtOnce::No, AtOnce::Read),
+            (Register::PciAddress, Width::Dword) => return Some(self.pci.address().value()),
+            (Register::PciData, Width::Dword) => return self.pci.data(),
             (Register::PicPrimaryMask, Width::Byte) => self.pic.masks()[0],
             (Register::PicSecondaryMask, Width::Byte) => self.pic.masks()[1],
             (Register::Pit, Width::Byte) => Some(self.pit.count(port % 4, now)),
@@ -75,7 +54,7 @@ impl Machine {
             (Register::UartLineStatus, Width::Byte) => self.uart.line_status(),
             _ => None,
         };
-        byte.map_or(AtOnce::No, |byte| AtOnce::Read(eax & !0xff | u32::from(byte)))
+        byte.map(|byte| eax & !0xff | u32::from(byte))
     }
 }
 
