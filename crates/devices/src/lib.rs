@@ -10,6 +10,7 @@
 extern crate std;
 
 pub mod board;
+pub mod lapic;
 pub mod pci;
 pub mod pic;
 pub mod pit;

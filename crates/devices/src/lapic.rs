@@ -1,0 +1,364 @@
+//! The local APIC of the one processor there is: its registers in memory, and the two MSRs that go with it.
+//!
+//! Intel SDM volume 3, "Advanced Programmable Interrupt Controller (APIC)". Time is the TSC, in which software sets the
+//! deadline; the timer's other clock is the crystal of CPUID leaf 0x15, two ticks of the TSC.
+//! Beside it is the IMCR, which has the 8259 pair's INTR go to the processor, past the local APIC, or to LINT0
+//! (MultiProcessor Specification 1.4, "PIC Mode"). LINT1 is wired to nothing.
+//! Left out: x2APIC mode, other processors, an I/O APIC (so nothing is level triggered, and TMR is zero), NMI and SMI.
+
+mod registers;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod vectors;
+
+use registers::{ERROR, LINT0, LVT, Lvt, MASKED, Register};
+use timer::{Mode, Timer};
+use vectors::Vectors;
+
+use crate::Width;
+
+/// Guest-physical address of the registers, which cannot be moved.
+pub const BASE: u64 = 0xfee0_0000;
+/// Bytes of the registers.
+pub const SIZE: u64 = 0x1000;
+
+/// IA32_APIC_BASE: the registers' address, enabled (bit 11), the bootstrap processor (bit 8).
+pub const BASE_MSR: u64 = BASE | 1 << 11 | 1 << 8;
+
+/// Vectors below this one are the processor's own.
+const FIRST_VECTOR: u8 = 16;
+
+/// Version 0x15, the highest of integrated ones; the last LVT entry is the sixth.
+const VERSION: u32 = 0x0005_0015;
+const ENABLED: u32 = 1 << 8;
+/// Vector and enable bit; the focus processor's is kept, and means nothing.
+const SPURIOUS_WRITABLE: u32 = 0x3ff;
+/// Destination format: the model in the four highest bits.
+const FLAT: u32 = 0xf;
+
+/// Bits of the error status.
+mod error {
+    pub const SEND_ILLEGAL_VECTOR: u8 = 1 << 5;
+    pub const RECEIVE_ILLEGAL_VECTOR: u8 = 1 << 6;
+    pub const ILLEGAL_REGISTER: u8 = 1 << 7;
+}
+
+/// The local APIC.
+///
+/// New, it is as the firmware of a PC leaves it for a system that does not know of it: the 8259's interrupts go past it. A
+/// system that knows of it but not of the IMCR finds it enabled, and LINT0 set to pass on the 8259's.
+#[derive(Clone, Debug)]
+pub struct Lapic {
+    tpr: u8,
+    ldr: u8,
+    /// The model of the destination format.
+    dfr: u32,
+    svr: u32,
+    isr: Vectors,
+    irr: Vectors,
+    /// Errors since the last write to the error status, and what that left to be read.
+    errors: u8,
+    esr: u8,
+    icr: [u32; 2],
+    lvt: [u32; LVT],
+    timer: Timer,
+    imcr: Imcr,
+}
+
+/// The interrupt mode configuration register.
+#[derive(Clone, Copy, Debug)]
+struct Imcr {
+    /// What port 0x23 means.
+    selected: u8,
+    /// The 8259's interrupts go to LINT0.
+    through: bool,
+}
+
+impl Default for Lapic {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lapic {
+    /// An APIC that the 8259's interrupts go past.
+    pub const fn new() -> Self {
+        Self {
+            tpr: 0,
+            ldr: 0,
+            dfr: FLAT,
+            svr: ENABLED | 0xff,
+            isr: Vectors::NONE,
+            irr: Vectors::NONE,
+            errors: 0,
+            esr: 0,
+            icr: [0; 2],
+            lvt: registers::VIRTUAL_WIRE,
+            timer: Timer::new(),
+            imcr: Imcr { selected: 0, through: false },
+        }
+    }
+
+    /// Whether its registers are at `gpa`.
+    #[inline(always)]
+    pub const fn has(gpa: u64) -> bool {
+        gpa / SIZE == BASE / SIZE
+    }
+
+    /// What a read at `offset` gives. Registers are 32 bits wide, 16 bytes apart; what lies between them is zero.
+    pub fn read(&mut self, offset: u16, width: Width, tsc: u64) -> u32 {
+        let within = usize::from(offset % 16);
+        if within + width.bytes() > 4 {
+            return 0;
+        }
+        self.advance(tsc);
+        match Register::at(offset) {
+            Some(register) => self.read_register(register, tsc) >> (8 * within) & width.mask(),
+            None => {
+                self.note(error::ILLEGAL_REGISTER);
+                0
+            }
+        }
+    }
+
+    /// Takes what is written at `offset`. A write of another width than 32 bits, or between registers, vanishes: what it does
+    /// is undefined.
+    pub fn write(&mut self, offset: u16, width: Width, value: u32, tsc: u64) {
+        if !offset.is_multiple_of(16) || width != Width::Dword {
+            return;
+        }
+        // What was due before the write goes by the old state.
+        self.advance(tsc);
+        match Register::at(offset) {
+            Some(register) => self.write_register(register, value, tsc),
+            None => self.note(error::ILLEGAL_REGISTER),
+        }
+    }
+
+    /// Takes a write of 32 bits at `offset` if it is an end of interrupt from which no other interrupt follows. Returns
+    /// whether it is taken.
+    #[inline(always)]
+    pub fn end_quietly(&mut self, offset: u16) -> bool {
+        let quiet = offset == Register::EOI && self.irr.is_empty();
+        if quiet {
+            self.end();
+        }
+        quiet
+    }
+
+    /// Takes into account that time has passed.
+    pub fn advance(&mut self, tsc: u64) {
+        if self.timer.expires(tsc) {
+            self.fire(Lvt::Timer);
+        }
+    }
+
+    /// TSC at which the timer wants to interrupt.
+    ///
+    /// A guest may choose periods down to two ticks: bound the rate where deadlines cost something. What expires twice before
+    /// the guest takes the interrupt is one interrupt.
+    #[inline]
+    pub const fn next_event(&self) -> Option<u64> {
+        if self.lvt[Lvt::Timer as usize] & MASKED != 0 { None } else { self.timer.due() }
+    }
+
+    /// Whether an interrupt of its own asks for service, above the processor's priority.
+    #[inline]
+    pub const fn pending(&self) -> bool {
+        match self.irr.highest() {
+            Some(vector) => vector >> 4 > self.priority() >> 4,
+            None => false,
+        }
+    }
+
+    /// The processor takes the pending interrupt: returns its vector and puts it into service.
+    pub fn acknowledge(&mut self) -> Option<u8> {
+        let vector = self.irr.highest().filter(|_| self.pending())?;
+        self.irr.clear(vector);
+        self.isr.set(vector);
+        Some(vector)
+    }
+
+    /// Whether the 8259's interrupts reach the processor: past the local APIC, or as ExtINT, which LINT0 passes on whatever
+    /// the priority. In another mode of LINT0 nothing does.
+    #[inline(always)]
+    pub const fn passes_external(&self) -> bool {
+        !self.imcr.through || self.lvt[Lvt::Lint0 as usize] & LINT0 == registers::EXTERNAL
+    }
+
+    /// Takes what is written to port 0x22, or with `odd` to port 0x23: the IMCR, which cannot be read.
+    pub const fn write_imcr(&mut self, odd: bool, value: u8) {
+        /// Number of the register behind port 0x23.
+        const NUMBER: u8 = 0x70;
+        if !odd {
+            self.imcr.selected = value;
+        } else if self.imcr.selected == NUMBER {
+            self.imcr.through = value & 1 != 0;
+        }
+    }
+
+    /// IA32_TSC_DEADLINE: zero where there is no deadline.
+    pub fn deadline(&self, tsc: u64) -> u64 {
+        Some(self.timer.deadline()).filter(|&deadline| deadline > tsc).unwrap_or(0)
+    }
+
+    /// Sets IA32_TSC_DEADLINE. One that has passed interrupts at once; in another mode of the timer, nothing happens.
+    #[inline]
+    pub fn set_deadline(&mut self, deadline: u64, tsc: u64) {
+        self.advance(tsc);
+        self.timer.set_deadline(deadline);
+        self.advance(tsc);
+    }
+
+    /// Takes a write to IA32_TSC_DEADLINE if nothing follows from it but another moment to wait for. Returns whether it is
+    /// taken.
+    #[inline]
+    pub fn move_deadline(&mut self, deadline: u64, tsc: u64) -> bool {
+        let waits = self.timer.due().is_none_or(|due| due > tsc);
+        let moved = waits && deadline > tsc && self.timer.has_deadlines();
+        if moved {
+            self.timer.set_deadline(deadline);
+        }
+        moved
+    }
+
+    /// The processor's priority: that of the task, or of the highest interrupt in service (SDM, "Task and Processor
+    /// Priorities").
+    const fn priority(&self) -> u8 {
+        let service = match self.isr.highest() {
+            Some(vector) => vector & 0xf0,
+            None => 0,
+        };
+        if self.tpr >> 4 >= service >> 4 { self.tpr } else { service }
+    }
+
+    fn read_register(&self, register: Register, tsc: u64) -> u32 {
+        match register {
+            Register::Version => VERSION,
+            Register::TaskPriority => self.tpr.into(),
+            Register::ProcessorPriority => self.priority().into(),
+            Register::LogicalDestination => u32::from(self.ldr) << 24,
+            Register::DestinationFormat => self.dfr << 28 | 0x0fff_ffff,
+            Register::Spurious => self.svr,
+            Register::InService(word) => self.isr.word(word),
+            Register::Requested(word) => self.irr.word(word),
+            Register::ErrorStatus => self.esr.into(),
+            Register::Command => self.icr[0],
+            Register::Destination => self.icr[1],
+            Register::Lvt(entry) => self.lvt[entry as usize],
+            Register::InitialCount => self.timer.initial(),
+            Register::CurrentCount => self.timer.count(tsc),
+            Register::Divide => self.timer.divide().into(),
+            // This processor is number 0. The others are not there, on processors since the Pentium 4, or read nothing.
+            Register::Id | Register::TriggerMode | Register::End | Register::Unused => 0,
+        }
+    }
+
+    fn write_register(&mut self, register: Register, value: u32, tsc: u64) {
+        match register {
+            Register::TaskPriority => self.tpr = value as u8,
+            Register::End => self.end(),
+            Register::LogicalDestination => self.ldr = (value >> 24) as u8,
+            Register::DestinationFormat => self.dfr = value >> 28,
+            Register::Spurious => self.set_spurious(value),
+            Register::ErrorStatus => self.esr = core::mem::take(&mut self.errors),
+            Register::Command => {
+                self.icr[0] = value & registers::COMMAND_WRITABLE;
+                self.send(value);
+            }
+            Register::Destination => self.icr[1] = value & 0xff00_0000,
+            Register::Lvt(entry) => self.set_lvt(entry, value),
+            Register::InitialCount => self.timer.start(value, tsc),
+            Register::Divide => self.timer.set_divide(value as u8, tsc),
+            // They can only be read.
+            Register::Id | Register::Version | Register::ProcessorPriority | Register::CurrentCount => {}
+            Register::InService(_) | Register::TriggerMode | Register::Requested(_) | Register::Unused => {}
+        }
+    }
+
+    /// Switched off by software, it masks all of the LVT, and passes nothing on; what is requested already stays so.
+    fn set_spurious(&mut self, value: u32) {
+        self.svr = value & SPURIOUS_WRITABLE;
+        if !self.is_enabled() {
+            for entry in &mut self.lvt {
+                *entry |= MASKED;
+            }
+        }
+    }
+
+    fn set_lvt(&mut self, entry: Lvt, value: u32) {
+        let forced = if self.is_enabled() { 0 } else { MASKED };
+        self.lvt[entry as usize] = value & entry.writable() | forced;
+        if entry == Lvt::Timer {
+            self.timer.set_mode(Mode::of(value));
+        }
+    }
+
+    const fn is_enabled(&self) -> bool {
+        self.svr & ENABLED != 0
+    }
+
+    fn end(&mut self) {
+        if let Some(vector) = self.isr.highest() {
+            self.isr.clear(vector);
+        }
+    }
+
+    /// Raises the interrupt of an LVT entry of fixed delivery.
+    fn fire(&mut self, entry: Lvt) {
+        let value = self.lvt[entry as usize];
+        if value & MASKED == 0 {
+            self.accept(value as u8);
+        }
+    }
+
+    fn accept(&mut self, vector: u8) {
+        if vector < FIRST_VECTOR {
+            self.note(error::RECEIVE_ILLEGAL_VECTOR);
+        } else if self.is_enabled() {
+            self.irr.set(vector);
+        }
+    }
+
+    /// Notes an error. The interrupt that tells of it has no such vector itself: that would be one more error each time.
+    fn note(&mut self, error: u8) {
+        self.errors |= error;
+        let value = self.lvt[ERROR];
+        if value & MASKED == 0 && value as u8 >= FIRST_VECTOR {
+            self.irr.set(value as u8);
+        }
+    }
+
+    /// Sends an interrupt: to this processor, or to nobody. INIT and start-up are for other processors only; NMI and SMI are
+    /// left out.
+    fn send(&mut self, command: u32) {
+        if !registers::is_fixed(command) {
+            return;
+        }
+        let to_self = match command >> 18 & 3 {
+            0 => self.is_addressed(command),
+            1 | 2 => true,
+            _ => false,
+        };
+        if (command as u8) < FIRST_VECTOR {
+            self.note(error::SEND_ILLEGAL_VECTOR);
+        } else if to_self {
+            self.accept(command as u8);
+        }
+    }
+
+    const fn is_addressed(&self, command: u32) -> bool {
+        const LOGICAL: u32 = 1 << 11;
+        const ALL: u8 = 0xff;
+        let destination = (self.icr[1] >> 24) as u8;
+        if command & LOGICAL == 0 {
+            return destination == 0 || destination == ALL;
+        }
+        match self.dfr {
+            FLAT => destination & self.ldr != 0,
+            // Clusters: four bits of number, and one bit for each of four processors.
+            _ => (destination == ALL || destination >> 4 == self.ldr >> 4) && destination & self.ldr & 0xf != 0,
+        }
+    }
+}
