@@ -11,30 +11,31 @@ use crate::{
     insn::{Instruction, MAX_LENGTH, Machine, Mode, Progress, Registers, Segment},
     linear::Linear,
     run::{Cause, Guest, Next},
+    time::Present,
 };
 
 const IDT_VECTORING_VALID: u64 = 1 << 31;
 
 /// Answers one violation.
-pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Next {
+pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present) -> Next {
     if guest.cpu.vmcs.read(VmcsField::IdtVectoringInfo) & IDT_VECTORING_VALID != 0 {
         return Next::Reset(Cause::Unsupported("an interrupt delivered through memory that is not there"));
     }
     match violation.target {
         // All ones is no instruction.
         EptTarget::Operand if violation.exec => Next::UNDEFINED,
-        EptTarget::Operand => execute(guest),
+        EptTarget::Operand => execute(guest, now),
         EptTarget::PageWalk | EptTarget::NoLinear => {
             Next::Reset(Cause::Unsupported("page tables in memory that is not there"))
         }
     }
 }
 
-fn execute<V: Vmcs>(guest: &mut Guest<V>) -> Next {
+fn execute<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
     control::refresh(guest);
     let rights = guest.cpu.vmcs.read(VmcsField::GuestCsAccessRights) as u32;
     let mode = if rights & access_rights::DEFAULT_BIG != 0 { Mode::Bits32 } else { Mode::Bits16 };
-    let mut memory = Linear::new(guest);
+    let mut memory = Linear::new(guest, now);
     let code = memory.segment_base(Segment::Cs).wrapping_add(memory.guest().cpu.exit.rip as u32);
     let mut bytes = [0; MAX_LENGTH];
     let fetched = memory.fetch(code, &mut bytes);

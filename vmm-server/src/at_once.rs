@@ -7,6 +7,7 @@
 
 use core::arch::x86_64::CpuidResult;
 
+use devices::lapic::Lapic;
 use vtx::{
     exit::{Direction, reason},
     gpr::Place,
@@ -33,6 +34,21 @@ impl<V> Guest<V> {
             reason::EPT_VIOLATION => self.memory_at_once(exit),
             _ => None,
         }
+    }
+
+    /// Answers a WRMSR that sets the local APIC's timer to another moment, if nothing but that follows from it, and returns
+    /// where the guest goes on. Otherwise nothing has happened.
+    #[inline(always)]
+    pub fn deadline_at_once(&mut self, exit: &impl Words, now: Present) -> Option<u64> {
+        if exit.reason() != reason::WRMSR
+            || exit.is_stepped_or_shadowed()
+            || exit.register(Place::Rcx) as u32 != msr::TSC_DEADLINE
+        {
+            return None;
+        }
+        let [low, high] = [Place::Rax, Place::Rdx].map(|place| exit.register(place) & 0xffff_ffff);
+        let rip = exit.after(exit.instruction_len());
+        self.machine.lapic.move_deadline(high << 32 | low, now.tsc()).then_some(rip)
     }
 
     #[inline(always)]
@@ -63,14 +79,19 @@ impl<V> Guest<V> {
         Some(rip)
     }
 
-    /// Memory that no device has reads ones, and swallows what is written.
+    /// Memory that no device has reads ones, and swallows what is written. Of the local APIC, it is the end of an interrupt.
     #[inline(always)]
     fn memory_at_once(&mut self, exit: &mut impl Words) -> Option<u64> {
-        if self.machine.passthrough.has_memory(exit.guest_physical()) {
+        let gpa = exit.guest_physical();
+        if self.machine.passthrough.has_memory(gpa) {
             return None;
         }
         let access = self.moves.find(exit, self.control.paging(), &self.ram)?;
         let rip = exit.after(access.length);
+        if Lapic::has(gpa) {
+            let done = !access.load && self.machine.end_quietly(gpa, access.width);
+            return done.then_some(rip);
+        }
         if access.load {
             exit.set_register(access.register, access.loaded(exit, access.ones));
             exit.write_registers();

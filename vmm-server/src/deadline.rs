@@ -63,14 +63,14 @@ impl Deadline {
         self.changed = true;
     }
 
-    /// The timers want to interrupt at `next`. Asked again and again, this does not put off what is due.
-    pub fn set(&mut self, next: Option<Nanos>, clock: &Clock, tsc: u64) {
+    /// The timers want to interrupt when the TSC is `next`. Asked again and again, this does not put off what is due.
+    #[inline]
+    pub fn set(&mut self, next: Option<u64>, tsc: u64) {
         self.changed = true;
         let Some(next) = next else {
             self.due = NEVER;
             return;
         };
-        let next = clock.tsc(next);
         let spaced = next.max(tsc.saturating_add(self.spacing));
         self.due = if next <= self.due { spaced.min(self.due) } else { spaced };
     }
@@ -152,13 +152,12 @@ impl Deadline {
 mod tests {
     use super::*;
 
-    /// Twenty ticks are a microsecond.
     const HERTZ: u64 = 50_000_000;
     const TICK: u64 = 200_000;
 
-    /// A deadline and a clock that starts at TSC 0, for a processor with a preemption timer that counts like the TSC, or
+    /// A deadline for a processor with a preemption timer that counts like the TSC, or
     /// with none.
-    fn guest(countdown: bool) -> (Deadline, Clock) {
+    fn guest(countdown: bool) -> Deadline {
         let mut deadline = Deadline::new(HERTZ);
         deadline.use_countdown(countdown, HERTZ);
         // It ends the first runs early, and thus the rate is known; the guest has not halted since.
@@ -167,11 +166,7 @@ mod tests {
             deadline.on_expiry(tsc);
         }
         deadline.halts = false;
-        (deadline, Clock::new(0, HERTZ))
-    }
-
-    fn nanos(tsc: u64) -> Option<Nanos> {
-        Some(Nanos(tsc * 20))
+        deadline
     }
 
     /// Up to the rounding.
@@ -181,8 +176,8 @@ mod tests {
 
     #[test]
     fn a_running_guest_has_its_deadline_from_the_preemption_timer() {
-        let (mut deadline, clock) = guest(true);
-        deadline.set(nanos(TICK), &clock, 100);
+        let mut deadline = guest(true);
+        deadline.set(Some(TICK), 100);
         let Orders { alarm, count } = deadline.run(100);
         assert_eq!(alarm, None);
         assert!(near(count.map(u64::from), TICK - 100), "{count:?}");
@@ -191,8 +186,8 @@ mod tests {
 
     #[test]
     fn a_halting_guest_has_it_from_timer_server_once() {
-        let (mut deadline, clock) = guest(true);
-        deadline.set(nanos(TICK), &clock, 100);
+        let mut deadline = guest(true);
+        deadline.set(Some(TICK), 100);
         deadline.run(100);
         assert!(near(deadline.halt(), TICK));
         assert_eq!(deadline.halt(), None);
@@ -200,9 +195,9 @@ mod tests {
 
     #[test]
     fn a_guest_that_halts_between_its_ticks_keeps_timer_server() {
-        let (mut deadline, clock) = guest(true);
+        let mut deadline = guest(true);
         for n in 1..10 {
-            deadline.set(nanos(n * TICK), &clock, n * TICK - 190_000);
+            deadline.set(Some(n * TICK), n * TICK - 190_000);
             let orders = deadline.run(n * TICK - 190_000);
             deadline.halt();
             assert!(n == 1 || near(orders.alarm, n * TICK) && orders.count.is_none(), "{n}: {orders:?}");
@@ -213,18 +208,18 @@ mod tests {
 
     #[test]
     fn a_guest_that_ticks_costs_one_write_a_tick() {
-        let (mut deadline, clock) = guest(true);
+        let mut deadline = guest(true);
         let mut writes = 0;
         for n in 1..=20 {
             let start = (n - 1) * TICK + 6_000;
-            deadline.set(nanos(n * TICK), &clock, start);
+            deadline.set(Some(n * TICK), start);
             writes += u32::from(deadline.run(start).count.is_some());
             // The run ends a little late, since the guest stood still.
             let end = n * TICK + 3_000;
             deadline.on_expiry(end);
             assert!(deadline.passed(end));
             deadline.done(false);
-            deadline.set(None, &clock, end);
+            deadline.set(None, end);
             let Orders { alarm, count } = deadline.run(end);
             assert_eq!(alarm, None);
             writes += u32::from(count.is_some());
@@ -234,17 +229,17 @@ mod tests {
 
     #[test]
     fn without_a_preemption_timer_it_is_timer_servers() {
-        let (mut deadline, clock) = guest(false);
-        deadline.set(nanos(TICK), &clock, 100);
+        let mut deadline = guest(false);
+        deadline.set(Some(TICK), 100);
         let Orders { alarm, count } = deadline.run(100);
         assert!(near(alarm, TICK) && count.is_none());
     }
 
     #[test]
     fn a_deadline_is_not_put_off_by_setting_it_again_and_again() {
-        let (mut deadline, clock) = guest(true);
+        let mut deadline = guest(true);
         for tsc in (0..=6_000).step_by(100) {
-            deadline.set(nanos(100), &clock, tsc);
+            deadline.set(Some(100), tsc);
         }
         assert!(deadline.passed(6_000), "{deadline:?}");
         assert!(!deadline.passed(4_000), "deadlines are a hundred microseconds apart");
@@ -252,8 +247,8 @@ mod tests {
 
     #[test]
     fn a_signal_that_came_for_something_else_is_ordered_anew() {
-        let (mut deadline, clock) = guest(false);
-        deadline.set(nanos(TICK), &clock, 100);
+        let mut deadline = guest(false);
+        deadline.set(Some(TICK), 100);
         deadline.run(100);
         deadline.on_alarm();
         assert!(!deadline.passed(5_000));

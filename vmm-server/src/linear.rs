@@ -16,6 +16,7 @@ use crate::{
     insn::Segment,
     paging::{EntrySize, Intent, PageFault, Root, translate},
     run::Guest,
+    time::Present,
 };
 
 const PAGE: u32 = 4096;
@@ -23,20 +24,21 @@ const PAGE: u32 = 4096;
 /// Linear memory, as it is mapped at one exit.
 pub struct Linear<'a, V> {
     guest: &'a mut Guest<V>,
+    now: Present<'a>,
     root: Root,
     user: bool,
 }
 
 impl<'a, V: Vmcs> Linear<'a, V> {
     /// The memory of `guest`, whose view of its control registers is up to date.
-    pub fn new(guest: &'a mut Guest<V>) -> Self {
+    pub fn new(guest: &'a mut Guest<V>, now: Present<'a>) -> Self {
         let root = Root {
             paging: guest.control.paging(),
             cr3: guest.control.read(Cr::Cr3),
             write_protect: guest.control.read(Cr::Cr0) & cr0::WP != 0,
         };
         let user = guest.cpu.privilege() == 3;
-        Self { guest, root, user }
+        Self { guest, now, root, user }
     }
 
     /// The guest whose memory it is.
@@ -109,7 +111,7 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
             Width::Word => ram.read_u16(gpa).map(u32::from),
             Width::Dword => ram.read_u32(gpa),
         };
-        Ok(value.unwrap_or_else(|_| self.guest.machine.passthrough.read_memory(gpa, width)))
+        Ok(value.unwrap_or_else(|_| self.guest.machine.read_memory(gpa, width, self.now)))
     }
 
     fn write(&mut self, linear: u32, width: Width, value: u32) -> Result<(), PageFault> {
@@ -127,7 +129,7 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
             Width::Dword => ram.write_u32(gpa, value),
         };
         if written.is_err() {
-            self.guest.machine.passthrough.write_memory(gpa, width, value);
+            self.guest.machine.write_memory(gpa, width, value, self.now);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 use devices::{
     Device, Nanos, Width,
     board::{Board, Port, Reset},
+    lapic::Lapic,
     pci::{self, Place, VirtualBus},
     pic::Pic,
     pit::Pit,
@@ -17,6 +18,8 @@ use devices::{
 use crate::passthrough::Passthrough;
 
 mod at_once;
+mod interrupts;
+mod memory;
 
 /// Interrupt lines, by their IBM PC numbers.
 mod line {
@@ -42,6 +45,7 @@ pub fn models_port(first: u16, last: u16) -> bool {
 enum Owner {
     Nobody,
     PicPrimary,
+    Imcr,
     PicSecondary,
     Elcr,
     Pit,
@@ -59,8 +63,9 @@ enum Owner {
 const RESET_CONTROL: u16 = 0xcf9;
 
 /// First port, last port, owner.
-const PORTS: [(u16, u16, Owner); 12] = [
+const PORTS: [(u16, u16, Owner); 13] = [
     (0x020, 0x021, Owner::PicPrimary),
+    (0x022, 0x023, Owner::Imcr),
     (0x040, 0x043, Owner::Pit),
     (0x060, 0x060, Owner::KeyboardData),
     (0x061, 0x061, Owner::Port61),
@@ -104,6 +109,8 @@ const TIMELESS: Nanos = Nanos::ZERO;
 
 /// The board.
 pub struct Machine {
+    /// The processor's own interrupt controller, and timer.
+    pub lapic: Lapic,
     /// Interrupt controllers.
     pub pic: Pic,
     /// Interval timer, and port 0x61.
@@ -138,6 +145,7 @@ impl Machine {
         let mut rtc = Rtc::new(ram);
         rtc.set_time(unix_seconds);
         Self {
+            lapic: Lapic::new(),
             pic: Pic::new(),
             pit: Pit::new(),
             rtc,
@@ -162,6 +170,7 @@ impl Machine {
 
     /// The board after a reset: only the clock runs on, and what the guest has printed is still to be sent.
     pub fn reset(&mut self) {
+        self.lapic = Lapic::new();
         self.pic = Pic::new();
         self.pit = Pit::new();
         self.rtc.reset();
@@ -183,6 +192,7 @@ impl Machine {
         match owner {
             Owner::Nobody => self.passthrough.read_port(port, width),
             Owner::PicPrimary => self.pic.primary().read(offset, width, TIMELESS),
+            Owner::Imcr => width.mask(),
             Owner::PicSecondary => self.pic.secondary().read(offset, width, TIMELESS),
             Owner::Elcr => self.pic.elcr().read(offset, width, TIMELESS),
             Owner::Pit => self.pit.read(offset, width, now.into()),
@@ -225,6 +235,14 @@ impl Machine {
             Owner::PicPrimary => {
                 self.disturbed |= !self.keeps_pic_quiet(offset, width, value);
                 self.pic.primary().write(offset, width, value, TIMELESS);
+            }
+            Owner::Imcr => {
+                self.disturbed = true;
+                devices::write_bytes(offset, width, value, |at, value| {
+                    if at < 2 {
+                        self.lapic.write_imcr(at == 1, value);
+                    }
+                });
             }
             Owner::PicSecondary => {
                 self.disturbed = true;
@@ -288,22 +306,16 @@ impl Machine {
     }
 
     /// Takes the passing of time into account: raises the timers' interrupts that are due.
-    pub fn advance(&mut self, now: Nanos) {
+    pub fn advance(&mut self, now: Nanos, tsc: u64) {
         self.disturbed = true;
         self.timers_changed = true;
+        self.lapic.advance(tsc);
         self.pit.poll(now);
         self.pay_tick();
         if self.rtc_due.is_some_and(|due| due <= now) {
             self.rtc.poll(now);
             self.rtc_changed();
         }
-    }
-
-    /// The vector of the interrupt that the processor takes now.
-    pub fn acknowledge(&mut self) -> u8 {
-        let vector = self.pic.acknowledge();
-        self.pay_tick();
-        vector
     }
 
     /// Whether an access since the last call may have changed an interrupt request, a timer or the console. After most
@@ -322,7 +334,7 @@ impl Machine {
         core::mem::take(&mut self.timers_changed)
     }
 
-    /// The earliest moment at which a timer wants to interrupt.
+    /// The earliest moment at which a timer of the board wants to interrupt; the local APIC's has its own.
     pub fn next_event(&self, now: Nanos) -> Option<Nanos> {
         match (self.pit.next_edge(now), self.rtc_due) {
             (Some(a), Some(b)) => Some(a.min(b)),

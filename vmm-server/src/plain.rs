@@ -22,6 +22,7 @@ use crate::{
     paging::{Paging, locate},
     ram::Ram,
     run::Guest,
+    time::Present,
 };
 
 const PAGE: u32 = 4096;
@@ -39,11 +40,12 @@ pub struct Move {
     pub load: bool,
     /// The operand in memory: what it is when all its bits are ones.
     pub ones: u32,
+    /// How many bytes that is.
+    pub width: Width,
     /// The other operand.
     pub register: Place,
     /// What a load leaves of the register: MOVZX clears the rest.
     kept: u32,
-    width: Width,
     /// The highest offset in a page at which the operand does not reach into the next.
     last: u32,
     base: Option<Place>,
@@ -60,17 +62,16 @@ impl Move {
 
 /// Answers a violation, if it is that simple: the instruction is done, and is to be skipped. Otherwise nothing has happened.
 #[inline(never)]
-pub fn answer<V: Vmcs>(guest: &mut Guest<V>) -> bool {
+pub fn answer<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> bool {
     let exit = &guest.cpu.exit;
     let Some(access) = guest.moves.find(exit, guest.control.paging(), &guest.ram) else { return false };
-    let devices = &mut guest.machine.passthrough;
     if access.load {
-        let value = devices.read_memory(exit.guest_physical, access.width);
+        let value = guest.machine.read_memory(exit.guest_physical, access.width, now);
         let value = access.loaded(exit, value);
         *guest.cpu.gprs_mut().at_mut(access.register) = value;
     } else {
         let value = exit.register(access.register) as u32 & access.ones;
-        devices.write_memory(exit.guest_physical, access.width, value);
+        guest.machine.write_memory(exit.guest_physical, access.width, value, now);
     }
     guest.cpu.exit.instruction_len = access.length;
     true

@@ -93,7 +93,7 @@ impl<V: Vmcs> Guest<V> {
             Exit::Io(io) if !io.string() => self.io(io, now),
             Exit::Cpuid => self.cpuid(),
             Exit::Rdmsr => self.rdmsr(now),
-            Exit::EptViolation(_) if plain::answer(self) => Next::Skip,
+            Exit::EptViolation(_) if plain::answer(self, now) => Next::Skip,
             other => self.answer_rare(other, now),
         }
     }
@@ -101,11 +101,11 @@ impl<V: Vmcs> Guest<V> {
     #[inline(never)]
     fn answer_rare(&mut self, exit: Exit, now: Present) -> Next {
         match exit {
-            Exit::Io(io) => string_io::answer(self, io, now.into()),
-            Exit::Wrmsr => self.wrmsr(),
+            Exit::Io(io) => string_io::answer(self, io, now),
+            Exit::Wrmsr => self.wrmsr(now),
             Exit::CrAccess(cr_access) => control::answer(self, cr_access),
             Exit::DrAccess(dr) => self.debug_register(dr),
-            Exit::EptViolation(violation) => access::answer(self, violation),
+            Exit::EptViolation(violation) => access::answer(self, violation, now),
             Exit::Hlt if self.cpu.interrupts_enabled() => Next::Halt,
             Exit::Hlt => Next::PowerOff,
             Exit::InterruptWindow | Exit::PreemptionTimer | Exit::NmiWindow => Next::Retry,
@@ -157,7 +157,11 @@ impl<V: Vmcs> Guest<V> {
     }
 
     fn rdmsr(&mut self, now: Present) -> Next {
-        match msr::read(self.cpu.exit.gprs.rcx as u32, || now.tsc()) {
+        let value = match self.cpu.exit.gprs.rcx as u32 {
+            msr::TSC_DEADLINE => Ok(self.machine.lapic.deadline(now.tsc())),
+            number => msr::read(number, || now.tsc()),
+        };
+        match value {
             Ok(value) => {
                 let gprs = self.cpu.gprs_mut();
                 gprs.rax = value & 0xffff_ffff;
@@ -168,10 +172,16 @@ impl<V: Vmcs> Guest<V> {
         }
     }
 
-    fn wrmsr(&mut self) -> Next {
+    fn wrmsr(&mut self, now: Present) -> Next {
         let Gprs { rax, rcx, rdx, .. } = self.cpu.exit.gprs;
-        match msr::write(rcx as u32, rdx << 32 | rax & 0xffff_ffff) {
-            Ok(()) => Next::Skip,
+        let (number, value) = (rcx as u32, rdx << 32 | rax & 0xffff_ffff);
+        match msr::write(number, value) {
+            Ok(()) => {
+                if number == msr::TSC_DEADLINE {
+                    self.machine.set_deadline(value, now.tsc());
+                }
+                Next::Skip
+            }
             Err(msr::Gp) => Next::PROTECTION,
         }
     }

@@ -2,7 +2,7 @@
 //! for INS and OUTS"). A repeated one is done in batches, between which the guest is entered again: a count of four
 //! billion, which the guest chooses, delays nobody but itself.
 
-use devices::{Nanos, Width};
+use devices::Width;
 use vtx::{
     exit::{Direction, Io},
     gpr::Gpr,
@@ -14,10 +14,11 @@ use crate::{
     insn::{BATCH, Machine, flags},
     linear::Linear,
     run::{Cause, Guest, Next},
+    time::Present,
 };
 
 /// Answers one string access.
-pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Nanos) -> Next {
+pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     let mask = address_mask(guest.cpu.vmcs.read(VmcsField::ExitInstructionInfo));
     let total = if io.rep() { guest.cpu.exit.gprs.rcx as u32 & mask } else { 1 };
     if total == 0 {
@@ -26,7 +27,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Nanos) -> Next {
     control::refresh(guest);
     let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress) as u32;
     let step = step(io.width(), guest.cpu.exit.rflags);
-    let mut memory = Linear::new(guest);
+    let mut memory = Linear::new(guest, now);
     let mut done = 0;
     let mut outcome = None;
     while done < total.min(BATCH) && outcome.is_none() {
@@ -44,7 +45,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Nanos) -> Next {
 }
 
 /// Moves one element; `Ok(Some(_))` where it was the last for a reason of the machine's.
-fn one<V: Vmcs>(memory: &mut Linear<'_, V>, io: Io, linear: u32, now: Nanos) -> Result<Option<Next>, Next> {
+fn one<V: Vmcs>(memory: &mut Linear<'_, V>, io: Io, linear: u32, now: Present) -> Result<Option<Next>, Next> {
     match io.direction() {
         Direction::In => {
             // The page is looked at before the port is read: a device's byte must not be lost to a fault.

@@ -177,12 +177,13 @@ impl Vm<'_> {
     fn enter(&mut self) -> Stop {
         /// Every so many exits of a kind, the clock is looked at.
         const LOOKS: u64 = 8;
-        let guest = &mut self.guest;
-        if guest.cpu.take_registers_changed() {
-            self.vcpu.set_registers(&guest.cpu.exit.gprs);
+        let cpu = &mut self.guest.cpu;
+        if cpu.take_registers_changed() {
+            self.vcpu.set_registers(&cpu.exit.gprs);
         }
-        let (mut rip, mut inject) = (guest.cpu.exit.rip, guest.cpu.inject);
+        let (mut rip, mut inject) = (cpu.exit.rip, cpu.inject);
         loop {
+            let guest = &mut self.guest;
             let mut exit = match self.vcpu.enter(rip, guest.cpu.primary, inject) {
                 Wake::Exit(exit) => exit,
                 Wake::Signal { bits, rip, inject } => {
@@ -197,13 +198,25 @@ impl Vm<'_> {
                 self.advance(rt::tsc());
                 return stop;
             }
-            let Some(next) = guest.at_once(&mut exit, Present::new(&self.clock, rt::tsc)) else {
+            let present = Present::new(&self.clock, rt::tsc);
+            let next = if let Some(next) = guest.at_once(&mut exit, present) {
+                next
+            } else if let Some(next) = guest.deadline_at_once(&exit, present) {
+                self.set_deadline(rt::tsc());
+                next
+            } else {
                 let stop = Stop::of(exit.reason());
                 guest.cpu.exited(exit.load());
                 return stop;
             };
             (rip, inject) = (next, 0);
         }
+    }
+
+    /// The guest has set its deadline: it does so every tick.
+    fn set_deadline(&mut self, tsc: u64) {
+        self.deadline.set(self.guest.machine.next_tsc(&self.clock, tsc), tsc);
+        self.move_deadline();
     }
 
     /// The preemption timer has ended the guest's run.
@@ -220,7 +233,7 @@ impl Vm<'_> {
     #[inline(never)]
     fn advance(&mut self, tsc: u64) {
         let now = self.clock.at(tsc);
-        self.guest.machine.advance(now);
+        self.guest.machine.advance(now, tsc);
         self.devices.advance(now);
         if self.deadline.passed(tsc) {
             self.deadline.done(self.halted);
@@ -293,7 +306,7 @@ impl Vm<'_> {
         }
         if machine.timers_changed() {
             let tsc = rt::tsc();
-            self.deadline.set(machine.next_event(self.clock.at(tsc)), &self.clock, tsc);
+            self.deadline.set(machine.next_tsc(&self.clock, tsc), tsc);
         }
         self.interrupt();
         self.keep_deadline();
@@ -303,7 +316,7 @@ impl Vm<'_> {
     #[inline]
     fn interrupt(&mut self) {
         let Guest { cpu, machine, .. } = &mut self.guest;
-        if !machine.pic.pending() {
+        if !machine.pending() {
             return cpu.want_window(false);
         }
         self.halted = false;
@@ -311,7 +324,7 @@ impl Vm<'_> {
             let vector = machine.acknowledge();
             cpu.deliver(Event::Interrupt(vector));
         }
-        cpu.want_window(machine.pic.pending());
+        cpu.want_window(machine.pending());
     }
 
     /// Sees to it that the guest's next deadline is not missed, running or halted.

@@ -22,6 +22,7 @@ pub fn all() -> Vec<Test> {
         test("ports-all", ports_all),
         test("string-io", string_io),
         test("mmio-unmapped", mmio_unmapped),
+        test("local-apic", local_apic),
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
         test("single-step", single_step),
@@ -120,6 +121,7 @@ fn msr_all(context: &Context) -> Result<Outcome> {
         let value = match msr.read {
             msr::Read::Value(value) => Some(value),
             msr::Read::Native => Some(0),
+            msr::Read::Apic => Some(0),
             msr::Read::Tsc => None,
         };
         let &[number, high, low] = fact.as_slice() else { return Err(miette!("not a register: {fact:x?}")) };
@@ -176,6 +178,11 @@ fn string_io(context: &Context) -> Result<Outcome> {
 
 fn mmio_unmapped(context: &Context) -> Result<Outcome> {
     run(context, "mmio").and_then(|_| passed())
+}
+
+/// Its registers, deadlines, and the 8259's interrupts past it and through it.
+fn local_apic(context: &Context) -> Result<Outcome> {
+    run(context, "apic").and_then(|_| passed())
 }
 
 /// VMX, GETSEC, INVD, XSETBV and the like, from privilege levels 0 and 3.

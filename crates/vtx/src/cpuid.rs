@@ -1,6 +1,6 @@
 //! What CPUID tells the guest (SDM volume 2, "CPUID"): the host's answer, less what the guest does not have. A feature is
 //! shown only where it is in a table below, and hidden where seL4, VT-x as seL4 sets it up, or the VMM does not carry it.
-//! The processor under the guest is one, without local APIC, with the FXSAVE state. Left out: 64-bit mode.
+//! The processor under the guest is one, with a local APIC, with the FXSAVE state. Left out: 64-bit mode.
 
 use core::arch::x86_64::CpuidResult;
 
@@ -28,7 +28,7 @@ use Policy::{Hide, Pass, Show};
 pub type Feature = (u8, &'static str, Policy);
 
 const NO_XSAVE: Policy = Hide("needs XSAVE; seL4 saves the FXSAVE state only");
-const NO_APIC: Policy = Hide("there is no local APIC");
+const APIC: Policy = Show("modelled, whatever the host has");
 const NO_MSR: Policy = Hide("works through MSRs that the VMM does not have");
 const NO_LONG_MODE: Policy = Hide("64-bit mode only");
 const NO_CONTROL: Policy = Hide("#UD unless a secondary control allows it, which is off");
@@ -55,10 +55,10 @@ pub const LEAF_1_ECX: &[Feature] = &[
     (18, "DCA", NO_MSR),
     (19, "SSE4.1", Pass),
     (20, "SSE4.2", Pass),
-    (21, "x2APIC", NO_APIC),
+    (21, "x2APIC", Hide("the local APIC is an xAPIC")),
     (22, "MOVBE", Pass),
     (23, "POPCNT", Pass),
-    (24, "TSC-Deadline", NO_APIC),
+    (24, "TSC-Deadline", APIC),
     (25, "AES", Pass),
     (26, "XSAVE", NO_XSAVE),
     (27, "OSXSAVE", NO_XSAVE),
@@ -83,7 +83,7 @@ pub const LEAF_1_EDX: &[Feature] = &[
     (6, "PAE", Pass),
     (7, "MCE", Hide("machine checks are the host's")),
     (8, "CX8", Pass),
-    (9, "APIC", NO_APIC),
+    (9, "APIC", APIC),
     (11, "SEP", Pass), // the kernel's MSR bitmap leaves the guest its three MSRs
     (12, "MTRR", Hide("the EPT gives memory types; without MTRRs Linux takes what it finds")),
     (13, "PGE", Pass),
@@ -102,7 +102,7 @@ pub const LEAF_1_EDX: &[Feature] = &[
     (27, "SS", Pass),
     (28, "HTT", Hide("one processor")),
     (29, "TM", NO_MSR),
-    (31, "PBE", NO_APIC),
+    (31, "PBE", Hide("no thermal monitor to signal by it")),
 ];
 
 /// Leaf 7, subleaf 0, EBX.
@@ -184,6 +184,9 @@ const fn apply(host: u32, table: &[Feature]) -> u32 {
     host & mask | set
 }
 
+/// Leaf 6, EAX: the APIC timer always runs.
+const ARAT: u32 = 1 << 2;
+
 const ZERO: CpuidResult = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
 /// What the guest gets for `leaf` and `subleaf`, where the host has `host` for them: zeros, if it has no such leaf.
@@ -203,6 +206,8 @@ pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidRes
         (2, _) => host,
         // Caches: one thread shares each, and there is one core.
         (4, _) => CpuidResult { eax: host.eax & 0x3fff, ..host },
+        // Thermal and power management: of it, a local APIC's timer that does not stop while the processor sleeps.
+        (6, _) => CpuidResult { eax: ARAT, ..ZERO },
         (7, 0) => CpuidResult {
             eax: 0, // no further subleaf
             ebx: apply(host.ebx, LEAF_7_EBX),
@@ -219,7 +224,7 @@ pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidRes
         (0x8000_0007, _) => CpuidResult { edx: apply(host.edx, LEAF_EXT_7_EDX), ..ZERO },
         // Address widths: the host's physical one, by which the processor checks reserved bits; 32 linear bits.
         (0x8000_0008, _) => CpuidResult { eax: host.eax & 0xff | 32 << 8, ..ZERO },
-        // All others, known or not. MWAIT (5), thermal and power (6), performance counters (0xa), topology (0xb), XSAVE (0xd).
+        // All others, known or not. MWAIT (5), performance counters (0xa), topology (0xb), XSAVE (0xd).
         _ => ZERO,
     }
 }

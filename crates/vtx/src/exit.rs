@@ -13,6 +13,7 @@ pub mod reason {
     pub const CPUID: u32 = 10;
     pub const IO: u32 = 30;
     pub const RDMSR: u32 = 31;
+    pub const WRMSR: u32 = 32;
     pub const EPT_VIOLATION: u32 = 48;
     pub const PREEMPTION_TIMER: u32 = 52;
 }

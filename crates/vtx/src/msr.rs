@@ -13,6 +13,8 @@ pub enum Read {
     Value(u64),
     /// The time-stamp counter, as RDTSC gives it.
     Tsc,
+    /// The local APIC has it, and is to be asked.
+    Apic,
     /// The access does not exit: the guest has the register to itself.
     Native,
 }
@@ -26,6 +28,8 @@ pub enum Write {
     Same,
     /// Nothing.
     Vanishes,
+    /// The local APIC is to be told.
+    Apic,
     /// The access does not exit.
     Native,
 }
@@ -47,9 +51,10 @@ const fn msr(number: u32, name: &'static str, read: Read, write: Write) -> Msr {
     Msr { number, name, read, write }
 }
 
-/// Bit 8: the bootstrap processor. Bit 11, enable, is clear: firmware turned the local APIC off, which is how CPUID comes
-/// not to show it.
-const APIC_OFF: u64 = 0xfee0_0100;
+/// IA32_TSC_DEADLINE.
+pub const TSC_DEADLINE: u32 = 0x6e0;
+/// Bit 8: the bootstrap processor. Bit 11: the local APIC is enabled, at its usual address.
+const APIC_BASE: u64 = 0xfee0_0900;
 /// Locked, VMX off: Linux then leaves it alone.
 const LOCKED: u64 = 1;
 /// Revision 1. Linux writes 0, executes CPUID and reads the revision from the upper half.
@@ -64,8 +69,8 @@ pub const TABLE: &[Msr] = &[
     // Writing would need the TSC offset, which the kernel gives nobody. Linux writes it only to mend a second processor's.
     msr(0x10, "IA32_TIME_STAMP_COUNTER", Tsc, Write::Vanishes),
     msr(0x17, "IA32_PLATFORM_ID", Value(0), Write::Refused),
-    // "lapic" on the command line makes Linux write it, and then look at CPUID, which has the last word.
-    msr(0x1b, "IA32_APIC_BASE", Value(APIC_OFF), Write::Vanishes),
+    // The local APIC can neither be moved nor switched off here, nor be an x2APIC.
+    msr(0x1b, "IA32_APIC_BASE", Value(APIC_BASE), Write::Same),
     msr(0x3a, "IA32_FEATURE_CONTROL", Value(LOCKED), Write::Refused),
     // As 0x10 tells: the TSC cannot be moved, so it never has been.
     msr(0x3b, "IA32_TSC_ADJUST", Value(0), Write::Vanishes),
@@ -76,13 +81,14 @@ pub const TABLE: &[Msr] = &[
     msr(0x1a0, "IA32_MISC_ENABLE", Value(MISC_ENABLE), Write::Vanishes),
     // Linux writes it to step by branches; the guest then steps by instructions.
     msr(0x1d9, "IA32_DEBUGCTL", Value(0), Write::Vanishes),
+    msr(TSC_DEADLINE, "IA32_TSC_DEADLINE", Read::Apic, Write::Apic),
     // Nothing that it enables is there. Saving and restoring it must work all the same.
     msr(0xc000_0080, "IA32_EFER", Value(0), Write::Same),
 ];
 
 /// The table by the low bits of the registers' numbers, which differ.
-static PLACES: [Option<Msr>; 64] = {
-    let mut places = [None; 64];
+static PLACES: [Option<Msr>; 128] = {
+    let mut places = [None; 128];
     let mut row = 0;
     while row < TABLE.len() {
         let place = TABLE[row].number as usize % places.len();
@@ -98,21 +104,21 @@ fn find(number: u32) -> Option<&'static Msr> {
     PLACES[number as usize % PLACES.len()].as_ref().filter(|msr| msr.number == number)
 }
 
-/// RDMSR. `tsc` is what RDTSC gives now.
+/// RDMSR, of all but the local APIC's. `tsc` is what RDTSC gives now.
 #[inline]
 pub fn read(number: u32, tsc: impl FnOnce() -> u64) -> Result<u64, Gp> {
     match find(number).map(|msr| msr.read) {
         Some(Value(value)) => Ok(value),
         Some(Tsc) => Ok(tsc()),
-        Some(Native) | None => Err(Gp),
+        Some(Native | Read::Apic) | None => Err(Gp),
     }
 }
 
-/// WRMSR.
+/// WRMSR: whether the register takes the value.
 pub fn write(number: u32, value: u64) -> Result<(), Gp> {
     let msr = find(number).ok_or(Gp)?;
     match msr.write {
-        Write::Vanishes => Ok(()),
+        Write::Vanishes | Write::Apic => Ok(()),
         Write::Same if msr.read == Value(value) => Ok(()),
         Write::Same | Write::Refused | Write::Native => Err(Gp),
     }
@@ -144,7 +150,7 @@ mod tests {
 
     #[test]
     fn linux_finds_what_it_asks_for() {
-        assert_eq!(read(0x1b, || 0), Ok(0xfee0_0100));
+        assert_eq!(read(0x1b, || 0), Ok(0xfee0_0900));
         assert_eq!(read(0x3a, || 0), Ok(1));
         assert_eq!(write(0x8b, 0), Ok(()));
         assert_eq!(read(0x8b, || 0), Ok(0x1_0000_0000));
@@ -156,6 +162,15 @@ mod tests {
         assert_eq!(read(0xc000_0080, || 0), Ok(0));
         assert_eq!(write(0xc000_0080, 0), Ok(()));
         assert_eq!(write(0xc000_0080, 1 << 11), Err(Gp));
+    }
+
+    #[test]
+    fn the_local_apic_stays_where_and_what_it_is() {
+        assert_eq!(write(0x1b, 0xfee0_0900), Ok(()));
+        for value in [0, 0xfee0_0100, 0xfee0_0800, 0xfee0_0d00, 0xfed0_0900, 0x1_fee0_0900] {
+            assert_eq!(write(0x1b, value), Err(Gp), "off, another processor's, an x2APIC, elsewhere: {value:#x}");
+        }
+        assert_eq!((write(0x6e0, u64::MAX), read(0x6e0, || 7)), (Ok(()), Err(Gp)), "it is the APIC's to tell");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the loader puts under 1 MiB, and where. GDT, boot parameters and command line lie in the first 64 KiB, which
 //! Linux never allocates (X86_RESERVE_LOW) and reads once. The page directory has to outlive the boot, since the guest
-//! runs on it whenever its paging is off: it lies in the BIOS's 64 KiB, which the memory map reserves.
+//! runs on it whenever its paging is off: it lies in the BIOS's 64 KiB, which the memory map reserves, as it does the MP table.
 
-use super::Plan;
+use super::{Plan, mp};
 
 /// Guest-physical address of the GDT.
 pub const GDT: u64 = 0x1000;
@@ -42,5 +42,6 @@ impl Plan {
         for (at, index) in (PAGE_DIRECTORY..).step_by(4).zip(0..1024) {
             put(at, &page_directory_entry(index).to_le_bytes());
         }
+        put(mp::AT, &mp::table());
     }
 }

@@ -9,6 +9,7 @@ mod bzimage;
 pub mod e820;
 mod elf;
 pub mod low;
+pub mod mp;
 pub mod zero_page;
 
 use core::fmt;

@@ -2,6 +2,7 @@
 //! and qualifications are written here as numbers from the SDM (volume 3, Appendix C and "Exit Qualification").
 
 mod anything;
+mod apic;
 mod at_once;
 mod control;
 mod cpu;

@@ -127,7 +127,7 @@ fn late_ticks_are_paid_one_by_one_after_each_end_of_interrupt() {
     // Counter 0, mode 2, every 10 ms.
     write(&mut machine, &[(0x43, 0x34), (0x40, 0x9c), (0x40, 0x2e)]);
     assert!(!machine.pic.pending());
-    machine.advance(Nanos(35 * MILLISECOND));
+    machine.advance(Nanos(35 * MILLISECOND), 0);
     for tick in 0..3 {
         assert!(machine.pic.pending(), "tick {tick}");
         assert_eq!(machine.acknowledge(), 0x20);
@@ -206,7 +206,7 @@ proptest! {
                 machine.write(port, width, value, now);
             }
             now = now + step;
-            machine.advance(now);
+            machine.advance(now, 0);
             if machine.pic.pending() {
                 machine.acknowledge();
             }
@@ -256,8 +256,8 @@ proptest! {
             prop_assert_eq!(full.pic.pending(), quick.pic.pending());
             prop_assert_eq!(full.next_event(now), quick.next_event(now));
             if n % 8 == 7 {
-                full.advance(now);
-                quick.advance(now);
+                full.advance(now, 0);
+                quick.advance(now, 0);
             }
             if full.pic.pending() && value & 3 == 0 {
                 prop_assert_eq!(full.acknowledge(), quick.acknowledge());

@@ -19,7 +19,7 @@ const MARK: &str = "out() { dd of=/dev/port bs=1 count=1 seek=1026 conv=notrunc 
 const MINUTE: &str = "s=$(date +%s); while [ $(date +%s) = $s ]; do :; done; mark A; sleep 59; \
                       while [ $(date +%s) -lt $((s + 61)) ]; do :; done; mark B";
 /// What Linux says when time or interrupts are not as they should be.
-const COMPLAINTS: [&str; 3] = ["lost interrupt", "unstable", "nobody cared"];
+const COMPLAINTS: [&str; 5] = ["lost interrupt", "unstable", "nobody cared", "bios bug", "apic error"];
 
 fn time_passes(context: &Context) -> Result<Outcome> {
     let mut machine = boot(context, "marks")?;
