@@ -1,0 +1,111 @@
+//! A guest's life: its start, its resets, and its end.
+
+use layout::slot;
+use proto::{serial, supervisor::Notice};
+use rt::Endpoint;
+use vmm_server::{
+    boot, control,
+    countdown::Countdown,
+    cpu::Cpu,
+    linux::low,
+    run::{Cause, DEBUG_RESET},
+};
+use vtx::start::{self, Start};
+
+use super::{Vm, control_registers};
+
+impl Vm<'_> {
+    /// Puts the guest at its first instruction.
+    pub(super) fn start(&mut self) {
+        let entry = match boot::load(self.config, &self.files, &self.buffer, &self.guest.ram) {
+            Ok(entry) => entry,
+            Err(error) => {
+                log::error!("{}: {error}", self.config.name);
+                self.rest();
+            }
+        };
+        let guest = &mut self.guest;
+        let preemption = Countdown::FIRST;
+        let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption };
+        guest.cpu = Cpu::new(self.vcpu);
+        let there = start::set(&mut guest.cpu.vmcs, &flat);
+        self.deadline.use_countdown(there, self.hertz);
+        guest.control = control_registers(self.hertz);
+        guest.debug = DEBUG_RESET;
+        let program = guest.control.program();
+        if control::apply(guest, &program).is_err() {
+            log::error!("{}: the initial control registers are refused", self.config.name);
+        }
+        guest.cpu.exit.rip = entry.into();
+        guest.cpu.gprs_mut().rsi = low::ZERO_PAGE;
+        self.halted = false;
+    }
+
+    pub(super) fn reset(&mut self, cause: Cause) {
+        self.resets += 1;
+        let name = &self.config.name;
+        match cause {
+            Cause::Asked => log::info!("{name}: reset by the guest"),
+            Cause::RealMode => log::info!("{name}: reset, since the guest leaves protected mode"),
+            Cause::TripleFault => log::warn!("{name}: reset after a triple fault at {:#x}", self.guest.cpu.exit.rip),
+            Cause::Unsupported(what) => log::warn!("{name}: reset after {what}, at {:#x}", self.guest.cpu.exit.rip),
+            Cause::EntryFailure(failure) => log::error!("{name}: reset, the processor refuses the guest: {failure:?}"),
+            Cause::Unexpected(exit) => log::error!("{name}: reset after an exit that nothing asked for: {exit:?}"),
+        }
+        self.drain();
+        self.devices.stop();
+        self.guest.machine.reset();
+        self.devices.restart(&mut self.guest.machine.pic);
+        self.start();
+        self.tell(Notice::Rebooted { count: self.resets });
+    }
+
+    pub(super) fn power_off(&mut self) {
+        self.devices.release();
+        self.drain();
+        log::info!("{} has powered off", self.config.name);
+        self.tally.log();
+        let (lines, accesses) = (&self.devices.lines, self.guest.machine.passthrough.accesses);
+        if lines.interrupts > 0 || accesses > 0 {
+            log::info!(
+                "{} interrupts of devices ({} throttled), {accesses} accesses by pci-server",
+                lines.interrupts,
+                lines.throttled
+            );
+        }
+        self.rest()
+    }
+
+    /// Waits until what the guest has printed is with serial-server.
+    fn drain(&mut self) {
+        self.console.exchange(&mut self.guest.machine.uart);
+        while !self.console.is_sent(&self.guest.machine.uart) {
+            let bits = rt::wait();
+            self.on_signal(bits);
+            self.console.exchange(&mut self.guest.machine.uart);
+        }
+    }
+
+    /// Does nothing any more, for good. root-task hears of it when the last line of the log is out, since it may stop the
+    /// machine then.
+    fn rest(&mut self) -> ! {
+        let serial = serial::Client(Endpoint::at(slot::SERIAL));
+        while serial.flush().is_ok_and(|pending| pending > 0) {
+            let tsc = rt::tsc();
+            self.deadline.on_alarm();
+            let alarm = self.deadline.alarm_by(self.clock.at(tsc), &self.clock, tsc);
+            self.arm(alarm);
+            rt::wait();
+        }
+        self.tell(Notice::PoweredOff);
+        loop {
+            rt::wait();
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Err(error) = self.supervisor.notify(notice) {
+            log::error!("root-task: {error:?}");
+        }
+    }
+}
