@@ -24,14 +24,17 @@ fn the_tables_name_each_bit_once() {
 #[test]
 fn leaf_1_on_a_processor_that_has_everything() {
     let seen = leaf(1, 0, ALL);
-    assert_eq!(seen.ecx, 0xc2d8_0203);
-    assert_eq!(seen.edx, 0x0f8a_a97f & !(1 << 16) | 1 << 17);
+    assert_eq!(seen.ecx, 0xc3d8_0203);
+    assert_eq!(seen.edx, 0x0f8a_ab7f & !(1 << 16) | 1 << 17);
     assert_eq!(seen.ebx, 0x0001_ff00);
 }
 
 #[test]
-fn nothing_is_invented_but_the_hypervisor_and_the_steady_tsc() {
-    assert_eq!(leaf(1, 0, NONE), CpuidResult { ebx: 1 << 16, ecx: 1 << 31, ..NONE });
+fn nothing_is_invented_but_the_hypervisor_the_local_apic_and_the_steady_tsc() {
+    // The hypervisor and the TSC deadlines; the local APIC.
+    assert_eq!(leaf(1, 0, NONE), CpuidResult { ebx: 1 << 16, ecx: 1 << 31 | 1 << 24, edx: 1 << 9, ..NONE });
+    // Its timer always runs.
+    assert_eq!(leaf(6, 0, NONE), CpuidResult { eax: 1 << 2, ..NONE });
     // TSC_ADJUST: a TSC that cannot be moved is one that has not been.
     assert_eq!(leaf(7, 0, NONE), CpuidResult { ebx: 1 << 1, ..NONE });
 }
@@ -62,10 +65,11 @@ fn no_instruction_is_promised_that_a_clear_control_makes_undefined() {
 
 #[test]
 fn leaves_that_would_mislead_or_do_not_exist_are_zero() {
-    for unknown in [3, 5, 6, 8, 9, 0xa, 0xb, 0xd, 0x14, 0x17, 0x40, 0x4000_0001, 0x4000_0010, 0x8000_0040] {
+    for unknown in [3, 5, 8, 9, 0xa, 0xb, 0xd, 0x14, 0x17, 0x40, 0x4000_0001, 0x4000_0010, 0x8000_0040] {
         assert_eq!(leaf(unknown, 0, ALL), NONE, "{unknown:#x}");
     }
     assert_eq!(leaf(7, 1, ALL), NONE);
+    assert_eq!(leaf(6, 0, ALL), leaf(6, 0, NONE), "of power management, nothing of the host's");
 }
 
 #[test]
