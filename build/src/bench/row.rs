@@ -73,6 +73,9 @@ impl Row {
 
 /// Exits more than before that mean nothing.
 const FEW: u64 = 25;
+/// Exits for the host's own interrupts. Its tick is twice as fast as Linux's: whether every other one comes together with an
+/// exit of the guest's tick, and is none itself, is a matter of phase, which any change of an instruction moves.
+const OF_THE_HOST: &str = "boot_exits_interrupt";
 
 /// Rows in the order in which they were measured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,6 +112,9 @@ impl Rows {
     /// exits move with the moment of a timer's tick.
     pub fn worse(&self, baseline: &Self, percent: u64) -> Vec<String> {
         let worse = |row: &&Row| {
+            if row.name == OF_THE_HOST {
+                return None;
+            }
             let before = baseline.get(&row.name)?.median;
             let few = row.unit == Unit::Exits && row.median <= before + FEW;
             (row.median * 100 > before * (100 + percent) && !few)
@@ -156,5 +162,7 @@ mod tests {
         assert_eq!(exits(95).worse(&exits(70), 2), [""; 0]);
         assert_eq!(exits(96).worse(&exits(70), 2).len(), 1);
         assert_eq!(rows(9999).worse(&Rows::default(), 2), [""; 0], "a new row has nothing to be compared with");
+        let host = |median| Rows(vec![Row::single(OF_THE_HOST, median, Unit::Exits)]);
+        assert_eq!(host(2500).worse(&host(1800), 2), [""; 0]);
     }
 }
