@@ -8,9 +8,9 @@ use vtx::{
     exit::RawExit,
     gpr::{Gpr, Gprs},
     vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField, access_rights},
+    words::{RFLAGS_TF, Words},
 };
 
-const RFLAGS_TF: u64 = 1 << 8;
 const RFLAGS_IF: u64 = 1 << 9;
 /// In the pending debug exceptions: the trap after a single step (SDM volume 3, "Guest Non-Register State").
 const PENDING_STEP: u64 = 1 << 14;
@@ -128,7 +128,7 @@ impl<V: Vmcs> Cpu<V> {
     /// Steps past the instruction that exited, and out of the shadow of an STI or MOV SS before it. A guest that is being
     /// single-stepped gets its trap, as after any other instruction.
     pub fn skip(&mut self) {
-        self.exit.rip = self.exit.rip.wrapping_add(self.exit.instruction_len.into()) & 0xffff_ffff;
+        self.exit.rip = self.exit.after(self.exit.instruction_len);
         self.leave_shadow();
         if self.exit.rflags & RFLAGS_TF != 0 {
             self.vmcs.write(VmcsField::GuestPendingDebug, PENDING_STEP);
@@ -158,7 +158,7 @@ impl<V: Vmcs> Cpu<V> {
     }
 
     fn leave_shadow(&mut self) {
-        let shadow = (Interruptibility::STI | Interruptibility::MOV_SS).bits();
+        let shadow = Interruptibility::SHADOW.bits();
         if self.exit.interruptibility & shadow != 0 {
             self.exit.interruptibility &= !shadow;
             let state = u64::from(self.exit.interruptibility);

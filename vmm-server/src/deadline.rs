@@ -155,8 +155,7 @@ mod tests {
     const HERTZ: u64 = 50_000_000;
     const TICK: u64 = 200_000;
 
-    /// A deadline for a processor with a preemption timer that counts like the TSC, or
-    /// with none.
+    /// A deadline for a processor with a preemption timer that counts like the TSC, or with none.
     fn guest(countdown: bool) -> Deadline {
         let mut deadline = Deadline::new(HERTZ);
         deadline.use_countdown(countdown, HERTZ);

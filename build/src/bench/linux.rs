@@ -59,7 +59,7 @@ pub fn measure(context: &Context) -> Result<Rows> {
     rows.0.push(Row::single("boot_native", natively.to_the_shell()?, Unit::Ticks));
     rows.0.extend(watch::rows(&booted)?);
     rows.0.push(Row::single("power_on_to_guest", booted.entry, Unit::Ticks));
-    let exits = slept.exits()?.saturating_sub(booted.exits()?);
+    let exits = script::exits(&slept.console)?.saturating_sub(script::exits(&booted.console)?);
     rows.0.push(Row::single("idle_exits_per_second", exits / IDLE, Unit::Exits));
     rows.0.extend(named(Rows::printed(&worked.console).0, "vm"));
     rows.0.extend(named(Rows::printed(&natively.console).0, "native"));

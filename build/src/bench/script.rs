@@ -2,7 +2,6 @@
 //! the same board. Two at a time, for each of them has a core of the host to itself.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -13,7 +12,7 @@ use super::exits::finish;
 use crate::bochs::Machine;
 use crate::bochs::config::{self, Devices};
 use crate::guest::cpio::{Archive, Entry};
-use crate::guest::{self, bzimage, debian};
+use crate::guest::{self, bzimage, debian, tiny};
 use crate::image::Image;
 use crate::kernel::Build;
 use crate::native::{self, ENTRY_MARK, Linux};
@@ -30,10 +29,6 @@ pub const MEMORY_MIB: u32 = 128;
 
 /// The line that the script leaves in the emulator's log: the first program on the console runs.
 pub const SHELL_MARK: &str = "shell";
-
-const FLAGS: &str = "-m32 -std=gnu17 -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pie \
-                     -fno-stack-protector -fcf-protection=none -mgeneral-regs-only -fno-asynchronous-unwind-tables \
-                     -Wl,--build-id=none,-z,noexecstack";
 
 /// The programs that are for the scripts: `/work`, and `/port NUMBER WORD`.
 const PROGRAMS: [(&str, &str); 2] = [("work", include_str!("work.c")), ("port", include_str!("port.c"))];
@@ -102,13 +97,13 @@ impl Run {
     pub fn to_the_shell(&self) -> Result<u64> {
         Ok(self.mark(SHELL_MARK)?.saturating_sub(self.entry))
     }
+}
 
-    /// All exits until power-off, as vmm-server counts them.
-    pub fn exits(&self) -> Result<u64> {
-        let line = self.console.lines().find_map(|line| line.strip_prefix("vmm-linux: ")?.split_once(" exits, "));
-        let count = line.and_then(|(count, _)| count.trim().parse().ok());
-        count.ok_or_else(|| miette!("vmm-server does not tell its exits:\n{}", self.console))
-    }
+/// All exits until power-off, as vmm-server counts them on the console: `vmm-linux: 38862 exits, 6185 signals`.
+pub fn exits(console: &str) -> Result<u64> {
+    let line = console.lines().find_map(|line| line.strip_prefix("vmm-linux: ")?.split_once(" exits, "));
+    let count = line.and_then(|(count, _)| count.trim().parse().ok());
+    count.ok_or_else(|| miette!("vmm-server does not tell its exits:\n{console}"))
 }
 
 /// Held while somebody runs jobs: tests that run beside each other would overwrite each other's files.
@@ -241,10 +236,9 @@ fn folder(project: &Project) -> PathBuf {
 fn programs(project: &Project) -> Result<()> {
     for (name, source) in PROGRAMS {
         let program = folder(project).join(name);
-        project::write(&program.with_extension("c"), source.as_bytes())?;
-        let mut gcc = Command::new("gcc");
-        gcc.args(FLAGS.split_whitespace()).arg("-o").arg(&program).arg(program.with_extension("c"));
-        process::output(gcc)?;
+        let file = program.with_extension("c");
+        project::write(&file, source.as_bytes())?;
+        process::output(tiny::gcc(&file, &program))?;
     }
     Ok(())
 }

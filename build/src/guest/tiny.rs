@@ -12,17 +12,26 @@ use miette::Result;
 use crate::process;
 use crate::project::{self, Project};
 
-/// What the compiler is told: 32 bits, no library, no FPU, everything at its place from 1 MiB on.
+/// What the compiler is told: 32 bits, no library, no FPU.
 const FLAGS: &str = "-m32 -std=gnu17 -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pie \
                      -fno-stack-protector -fcf-protection=none -mgeneral-regs-only -fno-asynchronous-unwind-tables \
-                     -Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack";
+                     -Wl,--build-id=none,-z,noexecstack";
+/// Everything at its place from 1 MiB on.
+const AT_1_MIB: &str = "-Wl,-Ttext-segment=0x100000";
+
+/// The compiler of a C file without a library, to the 32-bit program `program`.
+pub fn gcc(source: &Path, program: &Path) -> Command {
+    let mut gcc = Command::new("gcc");
+    gcc.args(FLAGS.split_whitespace()).arg("-o").arg(program).arg(source);
+    gcc
+}
 
 /// Compiles the guest `name` to `dir`/`name`.
 pub fn compile(project: &Project, name: &str, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|error| miette::miette!("cannot create {}: {error}", dir.display()))?;
-    let mut gcc = Command::new("gcc");
-    gcc.args(FLAGS.split_whitespace()).arg("-o").arg(dir.join(name));
-    gcc.arg(project.root.join("tests/guests").join(name).with_extension("c"));
+    let source = project.root.join("tests/guests").join(name).with_extension("c");
+    let mut gcc = gcc(&source, &dir.join(name));
+    gcc.arg(AT_1_MIB);
     process::output(gcc).map(|_| ())
 }
 

@@ -1,5 +1,5 @@
-//! What exits cost, and whole boots: no more than when the baseline was committed. Emulated instructions repeat exactly, so two percent is
-//! a change of the code and no noise.
+//! What exits cost, and whole boots: no more than when the baseline was committed. Emulated instructions repeat exactly,
+//! so two percent is a change of the code and no noise.
 
 use miette::{Result, ensure};
 

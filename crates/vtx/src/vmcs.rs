@@ -249,6 +249,8 @@ bitflags! {
         const SMI = 1 << 2;
         /// From an NMI to its IRET.
         const NMI = 1 << 3;
+        /// What lasts for one instruction.
+        const SHADOW = Self::STI.bits() | Self::MOV_SS.bits();
     }
 }
 

@@ -7,7 +7,8 @@ use crate::{
     vmcs::Interruptibility,
 };
 
-const RFLAGS_TF: u64 = 1 << 8;
+/// RFLAGS.TF: the guest is being single-stepped.
+pub const RFLAGS_TF: u64 = 1 << 8;
 
 /// The words of an exit, as in [`RawExit`].
 pub trait Words {
@@ -43,8 +44,8 @@ pub trait Words {
     /// Whether stepping past the instruction takes more than to add to RIP: a single step, or a shadow of STI or MOV SS.
     #[inline(always)]
     fn is_stepped_or_shadowed(&self) -> bool {
-        let shadow = (Interruptibility::STI | Interruptibility::MOV_SS).bits();
-        self.rflags() & RFLAGS_TF | u64::from(self.interruptibility() & shadow) != 0
+        let shadow = self.interruptibility() & Interruptibility::SHADOW.bits();
+        self.rflags() & RFLAGS_TF | u64::from(shadow) != 0
     }
 
     /// Where the guest goes on after an instruction of `length` bytes.

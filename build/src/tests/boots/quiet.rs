@@ -4,6 +4,7 @@
 use miette::{Result, ensure, miette};
 
 use super::{field, transcript, wait_for_end};
+use crate::bench::script::exits;
 use crate::bochs::Machine;
 use crate::guest;
 use crate::kernel::Build;
@@ -68,12 +69,6 @@ fn idle_guest_rests(context: &Context) -> Result<Outcome> {
     let other = exits.saturating_sub(ticks * EXITS_PER_TICK);
     ensure!(other < IDLE * OTHER_EXITS, "{exits} exits in {IDLE} s, with {ticks} ticks:\n{long}");
     Ok(Outcome::Passed(format!("in {IDLE} s {ticks} ticks with {EXITS_PER_TICK} exits each, {other} others")))
-}
-
-/// The total of `vmm-linux: 38862 exits, 6185 signals`.
-fn exits(transcript: &str) -> Result<u64> {
-    let line = transcript.lines().find(|line| line.starts_with("vmm-linux: ") && line.contains(" exits, "));
-    field(line.ok_or_else(|| miette!("vmm-server does not tell its exits:\n{transcript}"))?, "vmm-linux:", 1)
 }
 
 /// Timer interrupts between the two looks.
