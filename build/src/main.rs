@@ -11,11 +11,12 @@ use xtask::import::{self, Address, Dma};
 use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
+use xtask::test::Form;
 use xtask::{bench, doctor, image, interrupt, map, run, setup, test};
 
 /// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -41,10 +42,13 @@ enum Command {
         #[arg(long)]
         debug_kernel: bool,
     },
-    /// Run every test, or those whose name contains FILTER
+    /// Run every test but the long ones, or those whose name contains FILTER
     Test {
         /// Part of a name; `--list` shows them
         filter: Option<String>,
+        /// The long ones too
+        #[arg(long)]
+        all: bool,
         /// Only print the names
         #[arg(long)]
         list: bool,
@@ -135,9 +139,10 @@ fn obey(command: Command) -> Result<ExitCode> {
             let timeout = timeout.map(Duration::from_secs);
             run::run(&project, &run::Wishes { system, build: kernel_for(debug_kernel), until, exec, timeout })?;
         }
-        Command::Test { filter, list } => {
+        Command::Test { filter, all, list } => {
             let filter = filter.unwrap_or_default();
-            return if list { Ok(test::list(&filter)) } else { test::run(&project, &filter) };
+            let form = if all { Form::Long } else { Form::Short };
+            return if list { test::list(&filter) } else { test::run(&project, &filter, form) };
         }
         Command::Bench { json, exits } => bench::run(&project, json.as_deref(), exits)?,
         Command::Image { system, debug_kernel } => {

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: runs every test, two boots at a time, and adds up.
 //!
-//! A test that this machine cannot run is counted and named with the reason, never left out in silence.
+//! A test that this machine cannot run is counted and named with the reason, never left out in silence. So are tests of
+//! the long form (`--all`), when they are left to it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use capdl_spec::mistake;
 use miette::{Result, miette};
 
 use crate::bochs::{Machine, Options};
@@ -77,9 +79,20 @@ pub struct Test {
     pub name: &'static str,
     /// The test itself.
     pub run: fn(&Context) -> Result<Outcome>,
+    long: bool,
 }
 
 impl Test {
+    /// A test that every run includes.
+    pub fn new(group: Group, name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Self {
+        Self { group, name, run, long: false }
+    }
+
+    /// The same test, in the long form of the suite only: it takes minutes, and what it shows changes seldom.
+    pub fn long(self) -> Self {
+        Self { long: true, ..self }
+    }
+
     /// Group and name, as filters see them.
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.group.name(), self.name)
@@ -132,32 +145,53 @@ impl Context {
     }
 }
 
+/// Which tests a run includes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// What is worth running after every change.
+    Short,
+    /// Everything (`--all`).
+    Long,
+}
+
 /// Prints the names of the tests that a filter selects.
-pub fn list(filter: &str) -> ExitCode {
-    for test in selected(filter) {
-        println!("{}", test.full_name());
+pub fn list(filter: &str) -> Result<ExitCode> {
+    for test in selected(tests::all(), filter)? {
+        println!("{}{}", test.full_name(), if test.long { "  (--all)" } else { "" });
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
-fn selected(filter: &str) -> Vec<Test> {
-    let mut tests: Vec<Test> = tests::all().into_iter().filter(|test| test.full_name().contains(filter)).collect();
+fn selected(tests: Vec<Test>, filter: &str) -> Result<Vec<Test>> {
+    let (mut chosen, others): (Vec<Test>, Vec<Test>) =
+        tests.into_iter().partition(|test| test.full_name().contains(filter));
+    if chosen.is_empty() {
+        let names: Vec<String> = others.iter().map(Test::full_name).collect();
+        let short = others.iter().map(|test| test.name);
+        let known: Vec<&str> = names.iter().map(String::as_str).chain(short).collect();
+        let help = match mistake::close(filter, &known) {
+            Some(name) => format!("did you mean `{name}`? `cargo xtask test --list` shows all names"),
+            None => "`cargo xtask test --list` shows the names".to_owned(),
+        };
+        return Err(miette!(help = help, "no test's name contains `{filter}`"));
+    }
     // Stable: within a group, the order of the list stays.
-    tests.sort_by_key(|test| test.group);
-    tests
+    chosen.sort_by_key(|test| test.group);
+    Ok(chosen)
 }
 
-/// Runs the tests that a filter selects. The exit code says whether all of them passed.
-pub fn run(project: &Project, filter: &str) -> Result<ExitCode> {
-    let tests = selected(filter);
-    if tests.is_empty() {
-        return Err(miette!(help = "`cargo xtask test --list` shows the names", "no test's name contains `{filter}`"));
-    }
+/// Runs the tests that a filter selects, of the long ones only those that it names in full unless the form is the long
+/// one. The exit code says whether all of them passed.
+pub fn run(project: &Project, filter: &str, form: Form) -> Result<ExitCode> {
+    let (tests, left): (Vec<Test>, Vec<Test>) = selected(tests::all(), filter)?
+        .into_iter()
+        .partition(|test| !test.long || form == Form::Long || [test.name, &test.full_name()].contains(&filter));
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
     let context = Context::new(project.clone());
     let started = Instant::now();
     let (beside, alone): (Vec<Test>, Vec<Test>) = tests.into_iter().partition(|test| test.group.is_parallel());
-    let mut results = Results::default();
+    let left = left.iter().map(|test| format!("  {}", test.full_name())).collect();
+    let mut results = Results { left, ..Results::default() };
     for test in alone {
         results.add(&test, judge(&test, &context));
     }
@@ -200,6 +234,7 @@ struct Results {
     passed: u32,
     failed: Vec<String>,
     skipped: Vec<String>,
+    left: Vec<String>,
 }
 
 impl Results {
@@ -226,12 +261,18 @@ impl Results {
 
     fn summary(&self, seconds: u64) -> String {
         let mut text = format!("\nAfter {} min {} s:\n", seconds / 60, seconds % 60);
-        for (heading, names) in [("Could not run here:", &self.skipped), ("Failed:", &self.failed)] {
+        let lists = [
+            ("Could not run here:", &self.skipped),
+            ("Left to `cargo xtask test --all`:", &self.left),
+            ("Failed:", &self.failed),
+        ];
+        for (heading, names) in lists {
             if !names.is_empty() {
                 text += &format!("{heading}\n{}\n", names.join("\n"));
             }
         }
-        text + &format!("{} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped.len())
+        text += &format!("{} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped.len());
+        if self.left.is_empty() { text } else { text + &format!(", {} left to --all", self.left.len()) }
     }
 }
 
@@ -240,7 +281,7 @@ mod unit {
     use super::*;
 
     fn test(name: &'static str) -> Test {
-        Test { group: Group::Check, name, run: |_| passed() }
+        Test::new(Group::Check, name, |_| passed())
     }
 
     #[test]
@@ -252,6 +293,25 @@ mod unit {
         let text = results.summary(61);
         assert!(text.contains("check/impossible: no KVM") && text.contains("Failed:\n  check/bad"), "{text}");
         assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 1 skipped"));
+    }
+
+    #[test]
+    fn the_summary_names_what_was_left_to_the_long_form() {
+        let mut results = Results { left: vec!["  check/slow".into()], ..Results::default() };
+        results.add(&test("good"), (passed(), 0.1));
+        let text = results.summary(1);
+        assert!(text.contains("Left to `cargo xtask test --all`:\n  check/slow\n"), "{text}");
+        assert_eq!(text.lines().last(), Some("1 passed, 0 failed, 0 skipped, 1 left to --all"));
+    }
+
+    #[test]
+    fn a_name_that_no_test_has_is_answered_with_the_nearest() {
+        let tests = || vec![test("lints"), test("units")];
+        let help = |filter| selected(tests(), filter).err().and_then(|error| Some(error.help()?.to_string()));
+        assert_eq!(help("lint"), None);
+        assert!(help("lnits").is_some_and(|help| help.starts_with("did you mean `lints`?")));
+        assert!(help("check/unit s").is_some_and(|help| help.starts_with("did you mean `check/units`?")));
+        assert!(help("boots/other").is_some_and(|help| help.starts_with("`cargo xtask test --list`")));
     }
 
     #[test]

@@ -60,12 +60,18 @@ impl Mistake {
     }
 }
 
+/// The word of `known` that `wrong` was meant to be, if one is close enough.
+pub fn close<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
+    let scores = known.iter().map(|word| (strsim::jaro_winkler(wrong, word), *word));
+    let (score, word) = scores.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (score > 0.8).then_some(word)
+}
+
 /// The remedy for a word that is none of `known`.
 pub(crate) fn nearest(wrong: &str, known: &[&str]) -> String {
-    let best = known.iter().map(|word| (strsim::jaro_winkler(wrong, word), *word)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match best {
-        Some((score, word)) if score > 0.8 => format!("did you mean `{word}`?"),
-        _ => format!("known here: {}", known.join(", ")),
+    match close(wrong, known) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => format!("known here: {}", known.join(", ")),
     }
 }
 

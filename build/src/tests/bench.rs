@@ -10,8 +10,8 @@ use crate::test::{Context, Group, Outcome, Test};
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
     vec![
-        Test { group: Group::Guests, name: "exits-cost-no-more-than-the-baseline", run: exits_cost },
-        Test { group: Group::Boots, name: "linux-costs-no-more-than-the-baseline", run: linux_costs },
+        Test::new(Group::Guests, "exits-cost-no-more-than-the-baseline", exits_cost),
+        Test::new(Group::Boots, "linux-costs-no-more-than-the-baseline", linux_costs),
     ]
 }
 

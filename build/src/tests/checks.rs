@@ -10,7 +10,7 @@ use crate::test::{Context, Group, Outcome, Test, passed};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Check, name, run };
+    let test = |name, run| Test::new(Group::Check, name, run);
     vec![test("format", format), test("lints", lints), test("units", units)]
 }
 

@@ -20,7 +20,7 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Components, name, run };
+    let test = |name, run| Test::new(Group::Components, name, run);
     vec![
         test("servers-answer-their-clients", servers),
         test("faults-are-reported-and-the-others-go-on", faults),

@@ -16,8 +16,8 @@ use crate::test::{Context, Group, Outcome, Test};
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
     vec![
-        Test { group: Group::Components, name: "what-is-anothers-is-refused", run: gate },
-        Test { group: Group::Boots, name: "two-guests-share-an-interrupt-line", run: shared_line },
+        Test::new(Group::Components, "what-is-anothers-is-refused", gate),
+        Test::new(Group::Boots, "two-guests-share-an-interrupt-line", shared_line),
     ]
 }
 

@@ -8,7 +8,7 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Check, name, run };
+    let test = |name, run| Test::new(Group::Check, name, run);
     vec![
         test("initramfs-repeats", initramfs_repeats),
         test("kernel-unpacks", kernel_unpacks),

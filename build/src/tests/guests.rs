@@ -15,7 +15,7 @@ use crate::test::{Context, Group, Outcome, Test, passed};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Guests, name, run };
+    let test = |name, run| Test::new(Group::Guests, name, run);
     vec![
         test("cpuid-all-leaves", cpuid_all_leaves),
         test("msr-all", msr_all),

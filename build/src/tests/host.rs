@@ -8,7 +8,7 @@ use crate::test::{Context, Group, Outcome, Test, passed};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Check, name, run };
+    let test = |name, run| Test::new(Group::Check, name, run);
     vec![test("kernel-prefixes", kernel_prefixes), test("doctor", doctor_reports)]
 }
 

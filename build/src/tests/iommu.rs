@@ -19,7 +19,7 @@ use crate::{process, project, setup};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    vec![Test { group: Group::Components, name: "dma-stays-within-its-domain", run: dma }]
+    vec![Test::new(Group::Components, "dma-stays-within-its-domain", dma)]
 }
 
 /// How long a part of the test may take on a busy machine.

@@ -13,7 +13,7 @@ use crate::{image, iso};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Components, name, run };
+    let test = |name, run| Test::new(Group::Components, name, run);
     vec![
         test("kernel-mended-defects-debug", |context| mended_defects(context, Build::Debug)),
         test("kernel-mended-defects-release", |context| mended_defects(context, Build::Release)),

@@ -10,7 +10,7 @@ use crate::bochs::Machine;
 use crate::test::{Context, Group, Outcome, Test};
 
 pub fn all() -> Vec<Test> {
-    vec![Test { group: Group::Boots, name: "console-loses-nothing-and-knows-its-keys", run: console }]
+    vec![Test::new(Group::Boots, "console-loses-nothing-and-knows-its-keys", console)]
 }
 
 /// Bytes pasted at once.

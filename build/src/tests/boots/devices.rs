@@ -9,7 +9,7 @@ use crate::test::{Context, Group, Outcome, Test, passed};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Boots, name, run };
+    let test = |name, run| Test::new(Group::Boots, name, run);
     vec![
         test("devices-as-fast-as-natively", speed),
         test("a-disk-read-does-not-exit", exits),

@@ -12,7 +12,7 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Boots, name, run };
+    let test = |name, run| Test::new(Group::Boots, name, run);
     vec![test("debian-on-a-disk", debian), test("without-the-disk-there-is-none", absent)]
 }
 

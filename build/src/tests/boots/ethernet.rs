@@ -13,7 +13,7 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    vec![Test { group: Group::Boots, name: "debian-on-the-network", run: network }]
+    vec![Test::new(Group::Boots, "debian-on-the-network", network)]
 }
 
 /// The emulated network's server, and what it leases to its first client (Bochs's iodev/network/eth_vnet.cc).

@@ -9,7 +9,7 @@ use crate::bochs::Machine;
 use crate::test::{Context, Group, Outcome, Test};
 
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Boots, name, run };
+    let test = |name, run| Test::new(Group::Boots, name, run);
     vec![test("linux-finds-what-the-description-says", finds_what_the_description_says)]
 }
 

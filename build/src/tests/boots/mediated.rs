@@ -7,7 +7,7 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    vec![Test { group: Group::Boots, name: "devices-work-mediated-with-more-exits", run: mediated }]
+    vec![Test::new(Group::Boots, "devices-work-mediated-with-more-exits", mediated)]
 }
 
 const PREPARE: &str = "modprobe sd_mod; until [ -b /dev/sda ]; do usleep 10000; done; ip link set eth0 up; sleep 3";

@@ -12,7 +12,7 @@ use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
 
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Boots, name, run };
+    let test = |name, run| Test::new(Group::Boots, name, run);
     vec![test("runs-repeat-bit-for-bit", runs_repeat), test("an-idle-guest-rests", idle_guest_rests)]
 }
 

@@ -16,7 +16,7 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    vec![Test { group: Group::Boots, name: "a-vmm-that-faulted-gets-its-devices-again", run: recover }]
+    vec![Test::new(Group::Boots, "a-vmm-that-faulted-gets-its-devices-again", recover)]
 }
 
 const SYSTEM: &str = "recover-devices";

@@ -7,7 +7,7 @@ use crate::bochs::Machine;
 use crate::test::{Context, Group, Outcome, Test};
 
 pub fn all() -> Vec<Test> {
-    vec![Test { group: Group::Boots, name: "linux-reboots-in-place", run: reboots }]
+    vec![Test::new(Group::Boots, "linux-reboots-in-place", reboots)]
 }
 
 const REBOOTS: usize = 3;

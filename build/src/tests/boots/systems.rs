@@ -10,12 +10,12 @@ use crate::kernel::Build;
 use crate::test::{Context, Group, Outcome, Test, passed};
 
 pub fn all() -> Vec<Test> {
-    let test = |name, run| Test { group: Group::Boots, name, run };
+    let test = |name, run| Test::new(Group::Boots, name, run);
     vec![
         test("a-bzimage-decompresses-itself", decompresses_itself),
         test("two-guests-reach-their-shells", two_guests),
         test("linux-reaches-its-shell-in-qemu-with-kvm", simulate),
-        Test { group: Group::Spec, name: "a-wrong-kernel-file-is-named", run: wrong_kernels },
+        Test::new(Group::Spec, "a-wrong-kernel-file-is-named", wrong_kernels),
     ]
 }
 

@@ -8,7 +8,7 @@ use crate::bochs::config::{START_OF_TIME, TICKS_PER_SECOND};
 use crate::test::{Context, Group, Outcome, Test};
 
 pub fn all() -> Vec<Test> {
-    vec![Test { group: Group::Boots, name: "time-passes-as-on-the-board", run: time_passes }]
+    vec![Test::new(Group::Boots, "time-passes-as-on-the-board", time_passes)]
 }
 
 /// Defines `mark`, which writes a letter and a line end to the port: /dev/port takes its number as an offset, and goes to
