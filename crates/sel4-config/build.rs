@@ -7,8 +7,17 @@ use sel4_sys_gen::config::Setting;
 use sel4_sys_gen::{Prefix, Result};
 
 /// Options that the project's crates ask for. A kernel that never heard of one has it switched off.
-const ALWAYS: [&str; 8] =
-    ["DEBUG_BUILD", "PRINTING", "VTX", "VTX_64BIT_GUESTS", "IOMMU", "KERNEL_MCS", "HUGE_PAGE", "ENABLE_BENCHMARKS"];
+const ALWAYS: [&str; 9] = [
+    "DEBUG_BUILD",
+    "PRINTING",
+    "VTX",
+    "VTX_64BIT_GUESTS",
+    "X86_VTX_GUEST_DEBUG_REGISTERS",
+    "IOMMU",
+    "KERNEL_MCS",
+    "HUGE_PAGE",
+    "ENABLE_BENCHMARKS",
+];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SEL4_PREFIX");

@@ -46,7 +46,7 @@ pub enum VmcsField {
     PinControls = 0x4000,
     /// [`PrimaryControls`]. VMEnter sets it as well, from message register 1.
     PrimaryControls = 0x4002,
-    /// A bit per exception vector that exits. Leave #NM (bit 7) clear: see [`crate::cr`].
+    /// A bit per exception vector that exits. Leave #NM (bit 7) clear: see [`crate::cr`]. The kernel forces #DB and #AC.
     ExceptionBitmap = 0x4004,
     /// [`ExitControls`].
     ExitControls = 0x400c,
@@ -137,6 +137,18 @@ pub enum VmcsField {
     GuestPendingDebug = 0x6822,
     GuestSysenterEsp = 0x6824,
     GuestSysenterEip = 0x6826,
+
+    /// DR0. This and the next four are in no VMCS: the kernel keeps them with it, where `sel4-config` says
+    /// `X86_VTX_GUEST_DEBUG_REGISTERS`, and refuses them elsewhere.
+    GuestDr0 = 0x1_0000,
+    /// DR1.
+    GuestDr1 = 0x1_0001,
+    /// DR2.
+    GuestDr2 = 0x1_0002,
+    /// DR3.
+    GuestDr3 = 0x1_0003,
+    /// DR6. An exit for #DB has noted there why it happened; a write sets B0 to B3, BD, BS and BT, and nothing else.
+    GuestDr6 = 0x1_0006,
 }
 
 bitflags! {

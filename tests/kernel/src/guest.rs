@@ -11,6 +11,8 @@ use crate::bench::{Bench, SELF, delete};
 
 /// Reasons of VM exits (SDM volume 3, appendix "VMX Basic Exit Reasons").
 pub mod reason {
+    /// An exception, or an NMI.
+    pub const EXCEPTION: u32 = 0;
     /// HLT.
     pub const HLT: u32 = 12;
     /// An I/O instruction.

@@ -13,6 +13,7 @@ extern crate alloc;
 mod check;
 mod thread;
 
+mod debug;
 mod ept;
 mod fpu;
 mod ipc;
@@ -30,7 +31,8 @@ use check::{Check, Seen};
 root_task!(main);
 
 /// Every check. One stands behind those of the patches that it needs, so that a kernel that stops stops at the right name.
-const CHECKS: [&[Check]; 6] = [paging::CHECKS, ipc::CHECKS, vcpu::CHECKS, ept::CHECKS, ports::CHECKS, fpu::CHECKS];
+const CHECKS: [&[Check]; 7] =
+    [paging::CHECKS, ipc::CHECKS, vcpu::CHECKS, ept::CHECKS, ports::CHECKS, fpu::CHECKS, debug::CHECKS];
 
 fn main(bootinfo: BootInfoPtr) -> ! {
     let mut bench = Bench::new(bootinfo);
