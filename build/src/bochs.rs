@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use miette::{Context, IntoDiagnostic, Result, miette};
 use rustix::process::Pid;
 
-use crate::console::Console;
+use crate::console::{Console, report};
 use crate::project::{self, Project};
 use crate::{guest, interrupt, process};
 use config::{Board, Devices, Pace, Serial};
@@ -125,8 +125,8 @@ impl Machine {
         if self.ended.is_none()
             && let Some(status) = self.child.try_wait().into_diagnostic()?
         {
-            let clean = if status.success() { Ending::PowerOff } else { Ending::Died(status.to_string()) };
-            self.ended = Some(log::ending(&self.log()).unwrap_or(clean));
+            let quit = if status.success() { Ending::Failed } else { Ending::Died(status.to_string()) };
+            self.ended = Some(log::ending(&self.log()).unwrap_or(quit));
             self.console.wait_for_end(Duration::from_secs(2));
         }
         Ok(self.ended.clone())
@@ -153,10 +153,19 @@ impl Machine {
         log::marks(&self.log())
     }
 
+    /// What the system says to have failed so far, a sentence each.
+    pub fn failures(&self) -> Vec<String> {
+        report::failures(&self.console.transcript())
+    }
+
     /// The error for an ending that nobody wanted, with what was seen last.
     pub fn why(&self, ending: &Ending) -> miette::Report {
         let what = match ending {
             Ending::PowerOff => "the system powered off".to_owned(),
+            Ending::Failed => match self.failures() {
+                said if said.is_empty() => "the system ended with a failure".to_owned(),
+                said => said.join("\n"),
+            },
             Ending::Panic(text) => format!("the emulated board stopped: {text}"),
             Ending::Died(status) => format!("Bochs ended by itself, {status}"),
         };

@@ -3,6 +3,7 @@
 //! A thread collects everything that arrives, so nothing is lost while nobody waits. `shell` knows how to talk to a
 //! shell, `terminal` joins the console to the user's terminal.
 
+pub mod report;
 pub mod shell;
 pub mod terminal;
 
@@ -23,6 +24,8 @@ pub enum Failure {
     TimedOut,
     /// The system ended first.
     Ended,
+    /// The system said that something has failed, see [`Console::watch`].
+    Reported,
     /// This console takes no input.
     NoInput,
 }
@@ -32,6 +35,7 @@ impl fmt::Display for Failure {
         f.write_str(match self {
             Self::TimedOut => "the time was over",
             Self::Ended => "the system ended",
+            Self::Reported => "something has failed",
             Self::NoInput => "this console takes no input",
         })
     }
@@ -57,6 +61,8 @@ const PAUSE: Duration = Duration::from_millis(4);
 pub struct Console {
     printed: Shared,
     input: Option<TcpStream>,
+    /// Whether waiting ends when the system says that something has failed.
+    watch: bool,
     /// Where the next `expect` starts to look.
     cursor: usize,
     /// How often a command was typed: each gets marks of its own.
@@ -124,7 +130,7 @@ impl Console {
                 }
             }
         });
-        Self { printed, input, cursor: 0, commands: 0, prompts: Vec::new() }
+        Self { printed, input, watch: false, cursor: 0, commands: 0, prompts: Vec::new() }
     }
 
     /// Waits until `text` is printed, and returns what came before it. The next call looks behind it.
@@ -144,6 +150,9 @@ impl Console {
             if let Some(answer) = judge(state.bytes.get(self.cursor..).unwrap_or_default()) {
                 return Ok(answer);
             }
+            if self.watch && !report::failures(&state.bytes).is_empty() {
+                return Err(Failure::Reported);
+            }
             if state.ended {
                 return Err(Failure::Ended);
             }
@@ -154,6 +163,11 @@ impl Console {
             let waited = self.printed.1.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// From now on, waiting ends when root-task says that something has failed.
+    pub fn watch(&mut self) {
+        self.watch = true;
     }
 
     /// Types bytes, as they are.

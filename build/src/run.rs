@@ -53,14 +53,22 @@ pub fn run(project: &Project, wishes: &Wishes) -> Result<()> {
     let deadline = Instant::now() + wishes.timeout.unwrap_or(FOR_EVER);
     let mut machine = Machine::boot(project, &options)?;
     say(&format!("Booting {} in Bochs; its files are in {}", image.system, machine.dir().display()));
+    if !wishes.exec.is_empty() || wishes.until.is_some() {
+        machine.console.watch();
+    }
     if !wishes.exec.is_empty() {
         commands(&mut machine, &wishes.exec, deadline)?;
         machine.console.rewind();
     }
     match &wishes.until {
-        Some(text) => until(&mut machine, text, deadline),
-        None if wishes.exec.is_empty() => attend(&mut machine, deadline),
-        None => Ok(()),
+        Some(text) => until(&mut machine, text, deadline)?,
+        None if wishes.exec.is_empty() => attend(&mut machine, deadline)?,
+        None => {}
+    }
+    // Whatever else was wished: a run in which something has failed is none that went well.
+    match machine.failures() {
+        failures if failures.is_empty() => Ok(()),
+        failures => Err(miette!("{}", failures.join("\n"))),
     }
 }
 
@@ -158,9 +166,11 @@ fn attend(machine: &mut Machine, deadline: Instant) -> Result<()> {
 /// The error when something on the console did not come: what happened instead.
 fn disappointed(machine: &mut Machine, failure: Failure, what: &str) -> miette::Report {
     // The console may close a moment before the emulator is gone.
-    let grace = if failure == Failure::Ended { Duration::from_secs(5) } else { Duration::ZERO };
+    let grace =
+        if matches!(failure, Failure::Ended | Failure::Reported) { Duration::from_secs(5) } else { Duration::ZERO };
     match machine.wait(grace) {
         Ok(Some(ending)) => machine.why(&ending).wrap_err(what.to_owned()),
+        _ if failure == Failure::Reported => machine.why(&Ending::Failed).wrap_err(what.to_owned()),
         _ => {
             let transcript = machine.console.transcript();
             let hint = if find(&transcript, b"Kernel panic").is_some() { " (the guest's kernel panicked)" } else { "" };

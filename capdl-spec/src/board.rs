@@ -24,8 +24,8 @@ pub struct Board {
     pub rtc: Device,
     /// PCI configuration mechanism 1.
     pub pci: PortRange,
-    /// Bytes and the port to write them to, one by one, to switch the machine off.
-    pub power_off: Option<(u16, &'static [u8])>,
+    /// How the machine is switched off.
+    pub power_off: Option<Switch>,
     /// Ports by which an emulator takes marks and text, which a description may give to a guest.
     pub debug_ports: &'static [(u16, &'static str)],
     /// Most RAM that guests may have together, in bytes.
@@ -40,6 +40,17 @@ pub struct Board {
     pub iommu: bool,
     /// Can cards be plugged in by a description?
     pub emulated: bool,
+}
+
+/// A port that switches the machine off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// The port.
+    pub port: u16,
+    /// Bytes to write to it, one by one.
+    pub off: &'static [u8],
+    /// Bytes to write in their place when something has failed.
+    pub failed: &'static [u8],
 }
 
 /// A device of the board: its ports and its interrupt.
@@ -111,7 +122,9 @@ pub static BOARDS: [Board; 4] = [
     Board {
         name: "bochs",
         about: "Bochs, i440FX and PIIX3",
-        power_off: Some((0x8900, b"Shutdown")),
+        // iodev/unmapped.cc of Bochs: `Shutdown` is a panic with its own text; `D` returns to the debugger, whose script then
+        // quits without one.
+        power_off: Some(Switch { port: 0x8900, off: b"Shutdown", failed: b"D" }),
         debug_ports: &[(0xe9, "text"), (0x402, "marks"), (0x8900, "stop")],
         guest_ram: 2 << 30,
         // iodev/pci.cc of Bochs: the I/O APIC's inputs 16 to 19, by (device + pin - 2) & 3.

@@ -325,6 +325,8 @@ pub struct PowerOff {
     pub port: u16,
     /// Bytes written to it, one by one.
     pub bytes: Vec<u8>,
+    /// Bytes written in their place when something has failed. Whoever switched the machine on sees the difference.
+    pub failed: Vec<u8>,
 }
 
 /// A 16550 that root-task may print to.

@@ -1,32 +1,59 @@
 //! root-task's own output, before serial-server runs and when a process has faulted: straight to the UART, as the kernel's
-//! own messages go. And the switch of the board, where it has one.
+//! own messages go. And the switch of the board, where it has one. Both come before everything that can fail.
 
-use capdl_spec::spec::{PowerOff, Spec};
-use sel4::cap::cap_type;
-use sel4_root_task::serial;
+use alloc::vec::Vec;
+use core::fmt;
 
-use crate::objects::Objects;
+use capdl_spec::spec::Spec;
+use sel4::cap::{self, cap_type};
+use sel4_root_task::{
+    power::{self, Switch},
+    serial,
+};
 
-/// Sends the log to the console of the specification.
-pub fn open(objects: &Objects, spec: &Spec) {
+use crate::{
+    Failure,
+    objects::{Objects, own},
+};
+
+/// First port of the first UART of every PC.
+const COM1: u16 = 0x3f8;
+
+/// Makes the ports of console and switch; sends the log to the one, and the end of the machine to the other.
+pub fn open(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
+    let ports = spec.console.iter().map(|console| console.ports);
+    let ports: Vec<_> = ports.chain(spec.power_off.iter().map(|switch| switch.ports)).collect();
+    objects.create_first(spec, &ports)?;
     if let Some(console) = &spec.console {
         serial::open(objects.cap::<cap_type::IoPort>(console.ports), console.port);
     }
+    if let Some(switch) = &spec.power_off {
+        power::set_switch(Switch {
+            ports: objects.cap::<cap_type::IoPort>(switch.ports),
+            port: switch.port,
+            off: switch.bytes.clone().leak(),
+            failed: switch.failed.clone().leak(),
+        });
+    }
+    Ok(())
+}
+
+/// Sends the log to where every PC has its first UART, for want of a specification that says where the board's is.
+pub fn open_without_specification(objects: &mut Objects) {
+    let Ok(slot) = objects.take_slots(1) else { return };
+    if sel4::ioport::ioport_issue(COM1, COM1 + 7, &own(slot.start)).is_ok() {
+        serial::open(cap::IoPort::from_bits(slot.start as u64), COM1);
+    }
+}
+
+/// Prints a failure, on a line of its own and in the form by which `cargo xtask run` knows one: `failed: WHO: WHY`.
+pub fn failed(what: fmt::Arguments) {
+    log::error!("failed: {what}");
 }
 
 /// Ends whatever line serial-server has begun.
 pub fn fresh_line() {
     if serial::is_open() {
         serial::print("\n");
-    }
-}
-
-/// Switches the board off, after the last word has been said. Returns where that has no effect.
-pub fn power_off(objects: &Objects, switch: &PowerOff) {
-    serial::drain();
-    let ports = objects.cap::<cap_type::IoPort>(switch.ports);
-    for &byte in &switch.bytes {
-        // A refusal means that the board stays on, which the caller sees.
-        let _ = ports.ioport_out8(switch.port, byte);
     }
 }

@@ -1,24 +1,31 @@
-//! Which guests are on. The machine is switched off when the last one went off, so only those who run a guest have a
-//! say in that.
+//! Which guests are on. The machine is switched off when the last one has ended, so only those who run a guest have a say
+//! in that.
 
 use alloc::vec::Vec;
 
-/// All processes.
-pub struct Guests(Vec<Option<Power>>);
+/// All processes; `None` for one that runs no guest.
+pub struct Guests(Vec<Option<State>>);
 
+/// What a guest does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Power {
+pub enum State {
+    /// It runs.
     On,
+    /// It has switched itself off.
     Off,
+    /// It could not be started, or cannot go on.
+    Failed,
 }
 
-/// What a guest's going off means.
+/// What a guest's end means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Off {
+pub enum Ended {
     /// None is on any more.
     Last,
     /// Others are on.
     OthersAreOn,
+    /// It had ended before: nothing new.
+    Before,
     /// The process runs no guest.
     NoGuest,
 }
@@ -26,16 +33,29 @@ pub enum Off {
 impl Guests {
     /// By process: does it run a guest? All guests are on.
     pub fn new(runs_a_guest: impl Iterator<Item = bool>) -> Self {
-        Self(runs_a_guest.map(|runs| runs.then_some(Power::On)).collect())
+        Self(runs_a_guest.map(|runs| runs.then_some(State::On)).collect())
     }
 
-    /// The guest of process number `process` went off.
-    pub fn off(&mut self, process: usize) -> Off {
+    /// The guest of process number `process` has ended, in state `how`.
+    pub fn end(&mut self, process: usize, how: State) -> Ended {
         match self.0.get_mut(process) {
-            Some(Some(power)) => *power = Power::Off,
-            Some(None) | None => return Off::NoGuest,
+            Some(Some(state @ State::On)) => *state = how,
+            Some(Some(_)) => return Ended::Before,
+            Some(None) | None => return Ended::NoGuest,
         }
-        if self.0.contains(&Some(Power::On)) { Off::OthersAreOn } else { Off::Last }
+        if self.0.contains(&Some(State::On)) { Ended::OthersAreOn } else { Ended::Last }
+    }
+
+    /// Is the guest of process number `process` on?
+    pub fn is_on(&self, process: usize) -> bool {
+        self.0.get(process) == Some(&Some(State::On))
+    }
+
+    /// Process number `process` was started anew, and with it its guest.
+    pub fn restart(&mut self, process: usize) {
+        if let Some(Some(state)) = self.0.get_mut(process) {
+            *state = State::On;
+        }
     }
 }
 
@@ -44,18 +64,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_guest_that_goes_off_is_the_last() {
+    fn the_last_guest_that_ends_is_the_last() {
         let mut guests = Guests::new([false, true, true].into_iter());
-        assert_eq!(guests.off(2), Off::OthersAreOn);
-        assert_eq!(guests.off(2), Off::OthersAreOn);
-        assert_eq!(guests.off(1), Off::Last);
+        assert_eq!(guests.end(2, State::Off), Ended::OthersAreOn);
+        assert_eq!(guests.end(2, State::Failed), Ended::Before);
+        assert!(guests.is_on(1) && !guests.is_on(2));
+        assert_eq!(guests.end(1, State::Failed), Ended::Last);
+        assert_eq!(guests.end(1, State::Failed), Ended::Before);
+    }
+
+    #[test]
+    fn a_guest_that_was_started_anew_is_on() {
+        let mut guests = Guests::new([true, true].into_iter());
+        guests.end(0, State::Failed);
+        guests.restart(0);
+        assert_eq!(guests.end(1, State::Off), Ended::OthersAreOn);
+        assert_eq!(guests.end(0, State::Off), Ended::Last);
     }
 
     #[test]
     fn a_process_without_a_guest_switches_nothing_off() {
         let mut guests = Guests::new([false, true].into_iter());
-        assert_eq!(guests.off(0), Off::NoGuest);
-        assert_eq!(guests.off(7), Off::NoGuest);
-        assert_eq!(Guests::new([false].into_iter()).off(0), Off::NoGuest);
+        guests.restart(0);
+        assert!(!guests.is_on(0) && !guests.is_on(7));
+        assert_eq!(guests.end(0, State::Off), Ended::NoGuest);
+        assert_eq!(guests.end(7, State::Off), Ended::NoGuest);
+        assert_eq!(Guests::new([false].into_iter()).end(0, State::Off), Ended::NoGuest);
     }
 }

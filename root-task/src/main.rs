@@ -1,8 +1,9 @@
 //! Builds the system in named phases: objects, address spaces, capabilities, threads; checks what is there against the
 //! specification; starts the processes in their order; then hears of faults and of guests that went off, for ever.
 //!
-//! A specification that cannot be built is a mistake found on this machine only (too little memory, say): it is
-//! reported with the object's name, and nothing is started.
+//! Console and switch of the board come first, so that whatever fails is printed and ends the machine. A specification
+//! that cannot be built is a mistake found on this machine only (too little memory, say): it is reported with the object's
+//! name, and nothing is started.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -22,8 +23,12 @@ use core::{fmt, ops::Range};
 
 use capdl_spec::spec::{self, Spec};
 use root_task::memory::What;
-use sel4::{BootInfoPtr, init_thread};
-use sel4_root_task::{Scratch, bundle, root_task};
+use sel4::BootInfoPtr;
+use sel4_root_task::{
+    Scratch, bundle,
+    power::{self, End},
+    root_task,
+};
 
 use objects::Objects;
 
@@ -87,25 +92,20 @@ impl<T> Context<T> for sel4::Result<T> {
 
 fn main(bootinfo: BootInfoPtr) -> ! {
     let bundle = bundle::bundle(bootinfo);
-    let failure = match decode(bundle) {
-        Ok(spec) => match build(bootinfo, bundle, &spec) {
+    let mut objects = Objects::new(bootinfo);
+    let Failure { what, why } = match decode(bundle) {
+        Ok(spec) => match build(objects, bundle, &spec) {
             Ok(mut system) => system.serve(),
             Err(failure) => failure,
         },
-        Err(failure) => failure,
+        Err(failure) => {
+            console::open_without_specification(&mut objects);
+            failure
+        }
     };
-    let Failure { what, why } = failure;
-    log::error!("{what}: {why}");
-    log::error!("the system was not started");
-    stop()
-}
-
-/// Waits for ever.
-pub fn stop() -> ! {
-    loop {
-        // The kernel refuses only what is no thread.
-        let _ = init_thread::slot::TCB.cap().tcb_suspend();
-    }
+    console::fresh_line();
+    console::failed(format_args!("the system was not started: {what}: {why}"));
+    power::end(End::Failed)
 }
 
 fn decode(bundle: &[u8]) -> Result<Spec, Failure> {
@@ -124,9 +124,9 @@ fn decode(bundle: &[u8]) -> Result<Spec, Failure> {
     postcard::from_bytes(encoded).map_err(|_| bad("the specification does not decode"))
 }
 
-fn build<'a>(bootinfo: BootInfoPtr, bundle: &'a [u8], spec: &'a Spec) -> Result<supervise::System<'a>, Failure> {
-    let mut objects = Objects::create(bootinfo, bundle, spec)?;
-    console::open(&objects, spec);
+fn build<'a>(mut objects: Objects, bundle: &'a [u8], spec: &'a Spec) -> Result<supervise::System<'a>, Failure> {
+    console::open(&mut objects, spec)?;
+    objects.create(spec)?;
     log::info!("{}: {} objects, {} KiB of memory left", spec.name, spec.objects.len(), objects.free() >> 10);
     let mut scratch = Scratch::new();
     spaces::fill(&objects, spec, bundle, &mut scratch)?;

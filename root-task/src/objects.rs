@@ -39,8 +39,8 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Makes them all.
-    pub fn create(bootinfo: BootInfoPtr, bundle: &[u8], spec: &Spec) -> Result<Self, Failure> {
+    /// Memory and slots, and no object yet.
+    pub fn new(bootinfo: BootInfoPtr) -> Self {
         let untyped = bootinfo.untyped_list().map(|untyped| Untyped {
             slot: untyped.cap.bits(),
             paddr: untyped.paddr,
@@ -48,28 +48,49 @@ impl Objects {
             device: untyped.is_device,
             used: 0,
         });
-        let mut objects = Self {
+        Self {
             slots: Vec::new(),
-            names: spec.objects.iter().map(|object| object.name.clone()).collect(),
+            names: Vec::new(),
             spare: bootinfo.empty().start,
             empty: bootinfo.empty().start + 1..bootinfo.empty().end,
             pool: Pool::new(untyped),
             bundle: bundle::bundle_frames(bootinfo),
             iommu: (1..=MOST_IO_LEVELS).contains(&bootinfo.num_io_pt_levels()),
             kept_domains: 0,
-        };
-        debug_assert_eq!(objects.bundle.len() << PageSize::Small.bits(), bundle.len());
-        let mut slots = vec![0..0; spec.objects.len()];
+        }
+    }
+
+    /// Makes what root-task needs to be heard, before anything else can fail.
+    pub fn create_first(&mut self, spec: &Spec, first: &[Id]) -> Result<(), Failure> {
+        self.names = spec.objects.iter().map(|object| object.name.clone()).collect();
+        self.slots = vec![0..0; spec.objects.len()];
+        for &id in first {
+            self.create_object(spec, id.0 as usize)?;
+        }
+        Ok(())
+    }
+
+    /// Makes all the others.
+    pub fn create(&mut self, spec: &Spec) -> Result<(), Failure> {
         let placed = |kind: &Kind| matches!(kind, Kind::Frames { fill: Fill::Ram { .. }, .. });
         // RAM at chosen addresses goes first, before anything else takes it.
         for first in [true, false] {
-            let now = spec.objects.iter().zip(&mut slots).filter(|(object, _)| placed(&object.kind) == first);
-            for (object, slots) in now {
-                *slots = objects.create_one(spec, &object.kind).map_err(|why| failure(&object.name, why))?;
+            for (index, object) in spec.objects.iter().enumerate() {
+                if placed(&object.kind) == first && self.slots.get(index).is_some_and(Range::is_empty) {
+                    self.create_object(spec, index)?;
+                }
             }
         }
-        objects.slots = slots;
-        Ok(objects)
+        Ok(())
+    }
+
+    fn create_object(&mut self, spec: &Spec, index: usize) -> Result<(), Failure> {
+        let Some(object) = spec.objects.get(index) else { return Ok(()) };
+        let made = self.create_one(spec, &object.kind).map_err(|why| failure(&object.name, why))?;
+        if let Some(slots) = self.slots.get_mut(index) {
+            *slots = made;
+        }
+        Ok(())
     }
 
     /// Makes one object, or one row of frames; returns its slots.

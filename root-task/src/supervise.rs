@@ -1,25 +1,29 @@
-//! Phase 7, for ever: faults of processes, by the policy of the specification; their notices: guests that went off,
-//! processes that have finished; and their requests for devices, the only messages that are answered.
+//! Phase 7, for ever: faults of processes, by the policy of the specification; their notices: guests that switched
+//! themselves off or failed, processes that have finished; and their requests for devices, the only messages that are answered.
 
 use alloc::{format, vec, vec::Vec};
+use core::fmt;
 
 use capdl_spec::spec::{OnFault, Process, Spec, WhenOff};
 use layout::FAULT_BIT;
-use proto::supervisor::{self, Notice, Refused, Request};
+use proto::supervisor::{self, Notice, Refused, Request, printable};
 use proto::wire::{Call, IpcError, Message};
-use root_task::guests::{Guests, Off};
+use root_task::guests::{Ended, Guests, State};
 use sel4::{
     CapRights, Fault, MessageInfo,
     cap::{self, cap_type},
     ipc_buffer,
 };
-use sel4_root_task::Scratch;
+use sel4_root_task::{
+    Scratch,
+    power::{self, End},
+};
 
 use crate::{
     Context, Failure, console,
     grants::Grants,
     objects::{Objects, own},
-    program, spaces, stop,
+    program, spaces,
 };
 
 /// A running system.
@@ -29,6 +33,8 @@ pub struct System<'a> {
     bundle: &'a [u8],
     scratch: Scratch,
     guests: Guests,
+    /// What is to be seen of the machine's end: whether something has failed.
+    end: End,
     grants: Grants,
     /// By process: who wants to hear that it was stopped.
     stop_signals: Vec<Option<cap::Notification>>,
@@ -72,7 +78,7 @@ impl<'a> System<'a> {
         let guests = Guests::new(spec.processes.iter().map(|process| process.guest.is_some()));
         let grants = Grants::new(spec);
         let (warned, restarts) = (vec![false; spec.processes.len()], vec![0; spec.processes.len()]);
-        Self { objects, spec, bundle, scratch, guests, grants, stop_signals, warned, restarts }
+        Self { objects, spec, bundle, scratch, guests, end: End::Off, grants, stop_signals, warned, restarts }
     }
 
     /// Listens. The kernel has forgotten the caller of a fault by then: processes are restarted by their registers.
@@ -122,9 +128,12 @@ impl<'a> System<'a> {
         self.print_registers(process);
         self.signal_stop(number);
         match process.on_fault {
-            OnFault::Stop => log::error!("{name} stays stopped; the others go on"),
+            OnFault::Stop => self.stays_stopped(number, process, format_args!("it faulted and stays stopped")),
             OnFault::Restart => self.restart(number, process),
-            OnFault::Halt => self.halt(),
+            OnFault::Halt => {
+                self.fails(process, format_args!("it faulted, which is to stop the machine"));
+                self.halt()
+            }
         }
     }
 
@@ -146,14 +155,40 @@ impl<'a> System<'a> {
         let restarts =
             self.restarts.get_mut(number).map_or(MOST_RESTARTS, |count| core::mem::replace(count, *count + 1));
         if restarts >= MOST_RESTARTS {
-            log::error!("{} stays stopped, after {MOST_RESTARTS} restarts; the others go on", process.name);
-            return;
+            let why = format_args!("it faulted after {MOST_RESTARTS} restarts and stays stopped");
+            return self.stays_stopped(number, process, why);
         }
         let filled = spaces::refill(&self.objects, self.spec, process, self.bundle, &mut self.scratch);
         match filled.and_then(|()| program::start(&self.objects, process)) {
-            Ok(()) => log::error!("{} restarted", process.name),
-            Err(failure) => log::error!("{} cannot be restarted: {}", process.name, failure.what),
+            Ok(()) => {
+                log::error!("{} restarted", process.name);
+                self.guests.restart(number);
+            }
+            Err(Failure { what, why }) => {
+                self.stays_stopped(number, process, format_args!("it cannot be restarted: {what}: {why}"));
+            }
         }
+    }
+
+    /// The process will not run again, nor a guest of its.
+    fn stays_stopped(&mut self, number: usize, process: &Process, why: fmt::Arguments) {
+        self.fails(process, why);
+        self.guest_ended(number, State::Failed);
+    }
+
+    /// Reports a failure. The machine's end will show it.
+    fn fails(&mut self, process: &Process, why: fmt::Arguments) {
+        console::failed(format_args!("{}: {why}", process.name));
+        self.end = End::Failed;
+    }
+
+    /// Switches the machine off after the last guest, by the policy of the specification.
+    fn guest_ended(&mut self, number: usize, how: State) -> Ended {
+        let ended = self.guests.end(number, how);
+        if ended == Ended::Last && self.spec.when_off == WhenOff::PowerOff {
+            self.halt();
+        }
+        ended
     }
 
     /// What a process says. Only a request is answered, and what cannot be understood: to answer one who has not called
@@ -191,11 +226,19 @@ impl<'a> System<'a> {
 
     fn notice(&mut self, number: usize, process: &Process, notice: Notice) {
         match notice {
-            Notice::PoweredOff => match self.guests.off(number) {
-                Off::Last if self.spec.when_off == WhenOff::PowerOff => self.halt(),
-                Off::Last | Off::OthersAreOn => {}
-                Off::NoGuest => self.warn(number, process, "its guest powered off, it says, but it has none"),
-            },
+            Notice::PoweredOff => {
+                if self.guest_ended(number, State::Off) == Ended::NoGuest {
+                    self.warn(number, process, "its guest powered off, it says, but it has none");
+                }
+            }
+            // A second notice has no effect: to print takes milliseconds, in which nobody else runs.
+            Notice::Failed { reason } if self.guests.is_on(number) => {
+                console::fresh_line();
+                self.stays_stopped(number, process, format_args!("{}", printable(&reason)));
+            }
+            Notice::Failed { .. } => {
+                self.warn(number, process, "its guest failed, it says, but it has none that is on")
+            }
             Notice::Rebooted { .. } => {}
             // The thread waits in the very call that brought the notice; it does not come out of it.
             Notice::Finished => {
@@ -228,9 +271,6 @@ impl<'a> System<'a> {
         }
         console::fresh_line();
         log::info!("the machine stops");
-        if let Some(switch) = &self.spec.power_off {
-            console::power_off(&self.objects, switch);
-        }
-        stop()
+        power::end(self.end)
     }
 }

@@ -29,8 +29,10 @@ pub fn line(text: &str) -> Option<Line<'_>> {
 /// How a run of the emulator ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// The system powered the board off (`Shutdown` on port 0x8900), or ended it with a clean debugger exit.
+    /// The system powered the board off (`Shutdown` on port 0x8900).
     PowerOff,
+    /// The system ended the board because something had failed (`D` on port 0x8900, and the debugger's script quits).
+    Failed,
     /// The board came to something that it cannot go on from: a triple fault, say. Bochs's words.
     Panic(String),
     /// Bochs refused to start or was killed. Its exit status.

@@ -169,7 +169,7 @@ fn reported(text: &str, process: &str, report: &str, registers: bool) -> Result<
         ensure!(value("r14") == Some(0x1122_3344_5566_7788), "r14 is {:x?}", value("r14"));
         ensure!(value("r15") == Some(0x99aa_bbcc_ddee_ff00), "r15 is {:x?}", value("r15"));
     }
-    let ending = format!("root-task: {process} stays stopped; the others go on");
+    let ending = format!("root-task: failed: {process}: it faulted and stays stopped");
     ensure!(block[6] == ending, "the report ends with `{}`", block[6]);
     Ok(())
 }
@@ -182,7 +182,7 @@ fn restarted(text: &str) -> Result<()> {
     let restarts = |of: &str| lines(text, "root-task").filter(|line| *line == format!("{of} restarted")).count();
     ensure!(restarts("phoenix") == 3, "{} restarts of phoenix", restarts("phoenix"));
     ensure!(restarts("sisyphus") == 16, "{} restarts of sisyphus", restarts("sisyphus"));
-    let given_up = "sisyphus stays stopped, after 16 restarts; the others go on";
+    let given_up = "failed: sisyphus: it faulted after 16 restarts and stays stopped";
     ensure!(lines(text, "root-task").any(|line| line == given_up), "sisyphus is not given up");
     ensure!(lines(text, "phoenix").any(|line| line == "lives on: served"), "phoenix is not served");
     Ok(())
@@ -191,7 +191,9 @@ fn restarted(text: &str) -> Result<()> {
 fn halt(context: &Context) -> Result<Outcome> {
     let mut machine = boot(context, "components-halt", Build::Release)?;
     let ending = machine.wait(LIMIT)?;
-    ensure!(ending == Some(Ending::PowerOff), "{}", ending.map_or_else(|| "it goes on".into(), |e| format!("{e:?}")));
+    let Some(ending @ Ending::Failed) = ending else { miette::bail!("not a failure: {ending:?}") };
+    let why = machine.why(&ending).to_string();
+    ensure!(why.starts_with("`fatal` failed: it faulted, which is to stop the machine"), "the run's error is: {why}");
     let text = printed(&machine);
     ensure!(text.contains("root-task: fatal faulted: processor exception 6"), "no report:\n{text}");
     ensure!(text.contains("root-task: the machine stops"), "no last word:\n{text}");

@@ -90,7 +90,7 @@ fn gate(context: &Context) -> Result<Outcome> {
     let checks = verdict(&text, "intruder")? + verdict(&text, "owner")?;
     in_order(
         &text,
-        &["owner: at work", "intruder: begins", "intruder: verdict", "intruder stays stopped", "owner: verdict"],
+        &["owner: at work", "intruder: begins", "intruder: verdict", "failed: intruder: it faulted", "owner: verdict"],
     )?;
     refused(&text)?;
     let told = said(&text, "irq-server", "warning: client 5 may not ");

@@ -8,9 +8,11 @@ use std::time::Duration;
 use miette::{Result, ensure, miette};
 use vtx::{cpuid, msr};
 
+use crate::bochs::Machine;
 use crate::bochs::log::Ending;
-use crate::guest::tiny;
+use crate::guest::{self, tiny};
 use crate::kernel::Build;
+use crate::project;
 use crate::test::{Context, Group, Outcome, Test, passed};
 
 /// The tests of this file.
@@ -29,6 +31,8 @@ pub fn all() -> Vec<Test> {
         test("halt", halt),
         test("triple-fault", triple_fault),
         test("resets", resets),
+        test("a-guest-that-cannot-start-fails-the-run", cannot_start),
+        test("a-system-that-cannot-be-built-fails-the-run", cannot_be_built),
         test("a-spinning-guest-stops-nobody", spin),
         test("a-guest-that-floods-a-port-stops-nobody", flood),
     ]
@@ -231,6 +235,55 @@ fn resets(context: &Context) -> Result<Outcome> {
     let lines: Vec<&str> = report.console.lines().filter(|line| line.contains(": resets: reset")).collect();
     let right = lines.len() == LINES.len() && lines.iter().zip(LINES).all(|(line, expected)| line.contains(expected));
     ensure!(right, "these resets:\n{}\nare not:\n{}", lines.join("\n"), LINES.join("\n"));
+    passed()
+}
+
+/// What only the VM finds out is a failure of its own: the other guest goes on, and the machine's end shows it.
+fn cannot_start(context: &Context) -> Result<Outcome> {
+    const REASON: &str = "the VM `halt` failed: kernel: a 64-bit kernel; only 32-bit guests run";
+    let description = tiny::system(&context.project, &["halt", "ticking"])?;
+    let image = context.image(&description.to_string_lossy(), Build::Release)?;
+    // The build would refuse such a kernel, so it is made one afterwards: EI_CLASS of its ELF becomes ELFCLASS64.
+    let mut iso = project::read(&image.iso)?;
+    let kernel = guest::loaded_vmlinux(&context.project, &description.with_file_name("halt"), None)?;
+    let kernel = project::read(&kernel)?;
+    let at: Vec<usize> = (0..iso.len()).filter(|&at| iso[at..].starts_with(&kernel)).collect();
+    ensure!(!at.is_empty(), "the kernel is not in the image");
+    for at in at {
+        iso[at + 4] = 2;
+    }
+    let broken = image.iso.with_file_name("broken.iso");
+    project::write(&broken, &iso)?;
+    let mut machine = context.boot_with(&description.to_string_lossy(), Build::Release, |options| {
+        options.iso = broken;
+        options.input = false;
+    })?;
+    let ending = machine.wait(LIMIT)?;
+    let console = String::from_utf8_lossy(&machine.console.transcript()).into_owned();
+    ensure!(console.contains("ticking has powered off"), "the other guest did not go on:\n{console}");
+    fails(&machine, ending, REASON)
+}
+
+/// root-task says what it cannot make, by its own console, and the machine ends.
+fn cannot_be_built(context: &Context) -> Result<Outcome> {
+    let small = tiny::system(&context.project, &["halt"])?;
+    let text = String::from_utf8_lossy(&project::read(&small)?).replace("4 MiB", "64 MiB");
+    let description = small.with_file_name("tiny-halt-64.toml");
+    project::write(&description, text.as_bytes())?;
+    let mut machine = context.boot_with(&description.to_string_lossy(), Build::Release, |options| {
+        options.memory_mib = 48;
+        options.input = false;
+    })?;
+    let ending = machine.wait(LIMIT)?;
+    fails(&machine, ending, "the system was not started: ")
+}
+
+/// The run is a failure, which is told in one sentence.
+fn fails(machine: &Machine, ending: Option<Ending>, reason: &str) -> Result<Outcome> {
+    let console = String::from_utf8_lossy(&machine.console.transcript()).into_owned();
+    let Some(ending @ Ending::Failed) = ending else { miette::bail!("the run ends with {ending:?}:\n{console}") };
+    let why = machine.why(&ending).to_string();
+    ensure!(why.lines().next().is_some_and(|line| line.starts_with(reason)), "the run's error is: {why}");
     passed()
 }
 

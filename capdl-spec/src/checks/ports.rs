@@ -47,7 +47,7 @@ pub(super) fn no_port_has_two_owners(found: &mut Found) {
     let mut owned: Vec<(PortRange, String)> =
         board.owned().iter().map(|(range, device)| (*range, format!("the server of the {device}"))).collect();
     // A description may give the switch to a guest as a debug port, on purpose.
-    let switch = board.power_off.map(|(port, _)| PortRange { first: port, last: port });
+    let switch = board.power_off.map(|switch| PortRange { first: switch.port, last: switch.port });
     for (range, span, owner, debug) in given(found) {
         let taken = owned.iter().find(|(other, _)| range.overlaps(other)).map(|(other, whose)| (*other, whose.clone()));
         if let Some((other, whose)) = taken {

@@ -2,6 +2,9 @@
 //! and root-task knows by the badge who it was. Labels cannot be mistaken for those of fault messages, which are small.
 //! One call is answered: a process for which the specification lists device windows (pci-server) asks for what lies in them.
 
+use core::fmt::{self, Display, Write};
+
+use heapless::String;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, IpcError, Message, Transport};
@@ -9,11 +12,24 @@ use crate::wire::{Call, IpcError, Message, Transport};
 /// Label of a notice.
 pub const LABEL: u64 = 0x601;
 
+/// Longest [`Reason`], in bytes; it fits a message.
+pub const MAX_REASON: usize = 160;
+
+/// Why a guest does not run, in words for people. It comes from a process that may be hostile: print it by
+/// [`printable`].
+pub type Reason = String<MAX_REASON>;
+
 /// What happened to the guest, or to the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
     /// It switched itself off and will not run again.
     PoweredOff,
+    /// It could not be started, or cannot go on, and will not run again. A machine on which a guest has failed ends with
+    /// a failure.
+    Failed {
+        /// Why.
+        reason: Reason,
+    },
     /// It was reset and starts again.
     Rebooted {
         /// Resets since the vmm-server started.
@@ -76,10 +92,32 @@ impl From<IpcError> for Refused {
 }
 
 impl Notice {
+    /// The guest has failed. What is too long is cut.
+    pub fn failed(reason: impl Display) -> Self {
+        let mut cut = Cut(Reason::new());
+        // It says no when it is full, and then there is nothing more to write.
+        let _ = write!(cut, "{reason}");
+        Notice::Failed { reason: cut.0 }
+    }
+
     /// The notice in a received message.
     pub fn decode(message: &Message) -> Result<Self, IpcError> {
         if message.label == LABEL { message.decode() } else { Err(IpcError::UnknownLabel) }
     }
+}
+
+/// Takes what fits.
+struct Cut(Reason);
+
+impl Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| self.0.push(c).map_err(|_| fmt::Error))
+    }
+}
+
+/// Text of another process, on one line and without control over a terminal.
+pub fn printable(text: &str) -> impl Display {
+    fmt::from_fn(move |f| text.chars().try_for_each(|c| f.write_char(if c.is_control() { '.' } else { c })))
 }
 
 /// A client of root-task.
@@ -115,6 +153,23 @@ mod tests {
         });
         Client(root).notify(Notice::Rebooted { count: 3 }).unwrap();
         assert_eq!(heard, Some(Ok(Notice::Rebooted { count: 3 })));
+    }
+
+    #[test]
+    fn a_reason_is_cut_where_it_no_longer_fits_and_still_arrives() {
+        let long = "\u{fc}".repeat(MAX_REASON);
+        let notice = Notice::failed(&long);
+        assert_eq!(notice, Notice::Failed { reason: long[..MAX_REASON].try_into().unwrap() });
+        let mut message = Message::EMPTY;
+        message.encode(LABEL, &notice).unwrap();
+        assert_eq!(Notice::decode(&message), Ok(notice));
+    }
+
+    #[test]
+    fn a_reason_is_printed_on_one_line() {
+        extern crate std;
+        let text = std::format!("{}", printable("no\r\nroot-task: \u{1b}[2Jfailed"));
+        assert_eq!(text, "no..root-task: .[2Jfailed");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 pub mod bundle;
 pub mod console;
+pub mod power;
 pub mod scratch;
 pub mod serial;
 

@@ -1,16 +1,15 @@
-//! A panic of the root task: one line, and the thread stops.
+//! A panic of the root task: one line, and the machine ends.
 
 use core::fmt::Write;
 use core::panic::PanicInfo;
 
-use sel4::init_thread;
-
 use crate::console::Out;
+use crate::power::{self, End};
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
-    let _ = writeln!(Out, "root-task: {info}");
-    loop {
-        let _ = init_thread::slot::TCB.cap().tcb_suspend();
-    }
+    let _ = write!(Out, "\nroot-task: failed: root-task: {}", info.message());
+    let _ = info.location().map(|at| write!(Out, ", at {at}"));
+    let _ = writeln!(Out);
+    power::end(End::Failed)
 }

@@ -1,5 +1,7 @@
 //! A guest's life: its start, its resets, and its end.
 
+use core::fmt::Display;
+
 use layout::slot;
 use proto::{serial, supervisor::Notice};
 use rt::Endpoint;
@@ -19,10 +21,7 @@ impl Vm<'_> {
     pub(super) fn start(&mut self) {
         let entry = match boot::load(self.config, &self.files, &self.buffer, &self.guest.ram) {
             Ok(entry) => entry,
-            Err(error) => {
-                log::error!("{}: {error}", self.config.name);
-                self.rest();
-            }
+            Err(error) => self.fail(error),
         };
         let guest = &mut self.guest;
         let preemption = Countdown::FIRST;
@@ -34,7 +33,7 @@ impl Vm<'_> {
         guest.debug = DEBUG_RESET;
         let program = guest.control.program();
         if control::apply(guest, &program).is_err() {
-            log::error!("{}: the initial control registers are refused", self.config.name);
+            self.fail("the kernel refuses the control registers that a guest begins with");
         }
         guest.cpu.exit.rip = entry.into();
         guest.cpu.gprs_mut().rsi = low::ZERO_PAGE;
@@ -73,7 +72,15 @@ impl Vm<'_> {
                 lines.throttled
             );
         }
-        self.rest()
+        self.rest(Notice::PoweredOff)
+    }
+
+    /// The guest does not run and will not: whoever waits for it on the machine's outside is to hear why.
+    pub(super) fn fail(&mut self, reason: impl Display) -> ! {
+        self.devices.release();
+        self.drain();
+        log::error!("{}: {reason}", self.config.name);
+        self.rest(Notice::failed(reason))
     }
 
     /// Waits until what the guest has printed is with serial-server.
@@ -86,9 +93,9 @@ impl Vm<'_> {
         }
     }
 
-    /// Does nothing any more, for good. root-task hears of it when the last line of the log is out, since it may stop the
-    /// machine then.
-    fn rest(&mut self) -> ! {
+    /// Parks the thread. root-task gets the last notice when the last line of the log is out, since it may stop the machine
+    /// then.
+    fn rest(&mut self, last: Notice) -> ! {
         let serial = serial::Client(Endpoint::at(slot::SERIAL));
         while serial.flush().is_ok_and(|pending| pending > 0) {
             let tsc = rt::tsc();
@@ -97,7 +104,7 @@ impl Vm<'_> {
             self.arm(alarm);
             rt::wait();
         }
-        self.tell(Notice::PoweredOff);
+        self.tell(last);
         loop {
             rt::wait();
         }
