@@ -16,14 +16,14 @@ const ADDRESS_BITS: u32 = 36;
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess) -> Next {
     refresh(guest);
     let before = guest.control;
-    let program = match access {
+    let result = match access {
         CrAccess::MovFrom { cr, gpr } => {
             let value = guest.control.read(cr);
             guest.cpu.set_gpr(gpr, value);
             return Next::Skip;
         }
         CrAccess::MovTo { cr, gpr } => {
-            let value = guest.cpu.gpr(gpr);
+            let value = guest.cpu.gpr(gpr) & 0xffff_ffff;
             if cr == Cr::Cr3 && guest.control.paging() == vtx::cr::Paging::Off {
                 // Only remembered: nothing changes for the processor.
                 return guest.control.mov_to(cr, value).map_or_else(refused, |_| Next::Skip);
@@ -33,9 +33,9 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess) -> Next {
         CrAccess::Clts => guest.control.clts(),
         CrAccess::Lmsw { value } => guest.control.lmsw(value),
     };
-    match program {
+    match result {
         Err(refusal) => refused(refusal),
-        Ok(program) => apply(guest, &program).unwrap_or_else(|next| {
+        Ok(program) => change(guest, &before.program(), &program).unwrap_or_else(|next| {
             guest.control = before;
             next
         }),
@@ -59,24 +59,32 @@ fn refused(refusal: Refusal) -> Next {
     }
 }
 
-/// Puts `program` into the VMCS.
+/// Puts all of `program` into the VMCS, whatever is there. For the start of a guest's life: of the former one, not a
+/// translation stays, since the kernel drops them before the next entry if CR0, CR3 or CR4 are written.
 pub fn apply<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<Next, Next> {
-    const PDPTES: [VmcsField; 4] =
-        [VmcsField::GuestPdpte0, VmcsField::GuestPdpte1, VmcsField::GuestPdpte2, VmcsField::GuestPdpte3];
-    if let Some(table) = program.pdptes {
-        let mut entries = [0; 4];
-        for (entry, at) in entries.iter_mut().zip((table..).step_by(8)) {
-            // Outside RAM, memory reads all ones, which no processor accepts.
-            *entry = guest.ram.read_u64(at).unwrap_or(u64::MAX);
-        }
-        if !entries.iter().all(|&entry| pdpte_is_valid(entry, ADDRESS_BITS)) {
-            return Err(Next::PROTECTION);
-        }
-        for (field, entry) in PDPTES.into_iter().zip(entries) {
-            guest.cpu.vmcs.write(field, entry);
+    load_pdptes(guest, program)?;
+    for (field, value) in fields(program) {
+        guest.cpu.vmcs.write(field, value);
+    }
+    set_cr3_exits(guest, program);
+    Ok(Next::Skip)
+}
+
+/// Goes from the program `old`, which the VMCS has, to `new`. A field that stays is not written: it would cost a system call,
+/// and, if it is CR0, CR3 or CR4, all translations.
+fn change<V: Vmcs>(guest: &mut Guest<V>, old: &Program, new: &Program) -> Result<Next, Next> {
+    load_pdptes(guest, new)?;
+    for ((field, value), (_, there)) in fields(new).into_iter().zip(fields(old)) {
+        if value != there {
+            guest.cpu.vmcs.write(field, value);
         }
     }
-    for (field, value) in [
+    set_cr3_exits(guest, new);
+    Ok(Next::Skip)
+}
+
+fn fields(program: &Program) -> [(VmcsField, u64); 7] {
+    [
         (VmcsField::GuestCr0, program.real.cr0),
         (VmcsField::GuestCr3, program.real.cr3),
         (VmcsField::GuestCr4, program.real.cr4),
@@ -84,9 +92,28 @@ pub fn apply<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<Next, N
         (VmcsField::Cr0Shadow, program.cr0_shadow),
         (VmcsField::Cr4Mask, program.cr4_mask),
         (VmcsField::Cr4Shadow, program.cr4_shadow),
-    ] {
-        guest.cpu.vmcs.write(field, value);
-    }
+    ]
+}
+
+fn set_cr3_exits<V: Vmcs>(guest: &mut Guest<V>, program: &Program) {
     guest.cpu.primary.set(PrimaryControls::CR3_LOAD | PrimaryControls::CR3_STORE, program.cr3_exits);
-    Ok(Next::Skip)
+}
+
+/// Loads what `program` wants of the page-directory-pointer table, or finds that it is #GP.
+fn load_pdptes<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<(), Next> {
+    const PDPTES: [VmcsField; 4] =
+        [VmcsField::GuestPdpte0, VmcsField::GuestPdpte1, VmcsField::GuestPdpte2, VmcsField::GuestPdpte3];
+    let Some(table) = program.pdptes else { return Ok(()) };
+    let mut entries = [0; 4];
+    for (entry, at) in entries.iter_mut().zip((table..).step_by(8)) {
+        // Outside RAM, memory reads all ones, which no processor accepts.
+        *entry = guest.ram.read_u64(at).unwrap_or(u64::MAX);
+    }
+    if !entries.iter().all(|&entry| pdpte_is_valid(entry, ADDRESS_BITS)) {
+        return Err(Next::PROTECTION);
+    }
+    for (field, entry) in PDPTES.into_iter().zip(entries) {
+        guest.cpu.vmcs.write(field, entry);
+    }
+    Ok(())
 }

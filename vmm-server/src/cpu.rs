@@ -11,6 +11,8 @@ use vtx::{
     words::{RFLAGS_TF, Words},
 };
 
+use crate::run::Next;
+
 const RFLAGS_IF: u64 = 1 << 9;
 /// In the pending debug exceptions: the trap after a single step (SDM volume 3, "Guest Non-Register State").
 const PENDING_STEP: u64 = 1 << 14;
@@ -18,6 +20,7 @@ const PENDING_STEP: u64 = 1 << 14;
 const EVENT_VALID: u32 = 1 << 31;
 
 /// The virtual CPU.
+#[derive(Clone, Debug)]
 pub struct Cpu<V> {
     /// The fields that neither an exit nor an entry carries.
     pub vmcs: V,
@@ -33,6 +36,8 @@ pub struct Cpu<V> {
     known: bool,
     /// The guest steps by single instructions, and has just been stepped past one: its trap comes with the next entry.
     stepped: bool,
+    /// The vector of an interrupt that the guest has taken, but whose delivery an exception cut short.
+    held: Option<u8>,
 }
 
 impl<V: Vmcs> Cpu<V> {
@@ -51,6 +56,7 @@ impl<V: Vmcs> Cpu<V> {
             registers_changed: false,
             known: false,
             stepped: false,
+            held: None,
         }
     }
 
@@ -69,9 +75,49 @@ impl<V: Vmcs> Cpu<V> {
         self.known = false;
     }
 
-    /// Has the next entry deliver `event`.
+    /// Prepares the next entry, as the answer to an exit says.
+    #[inline]
+    pub fn follow(&mut self, next: Next) {
+        match next {
+            Next::Skip | Next::Halt => self.skip(),
+            Next::Raise(event) => self.deliver(event),
+            Next::Retry => self.retry(),
+            Next::Reset(_) | Next::PowerOff => {}
+        }
+    }
+
+    /// Has the next entry deliver `event`. As when the processor delivers one, a shadow ends, and so does a single step: an
+    /// entry with the one and without the other's trap pending would fail.
     pub fn deliver(&mut self, event: Event) {
         self.inject = event.info();
+        if self.exit.is_stepped_or_shadowed() && !matches!(event, Event::Interrupt(_)) {
+            self.leave_shadow();
+            self.vmcs.write(VmcsField::GuestPendingDebug, 0);
+            self.stepped = false;
+        }
+    }
+
+    /// Goes on where the guest stopped. A shadow that is still there lets no single step's trap through, but an entry wants it
+    /// to be pending (SDM volume 3, "Checks on Guest Non-Register State").
+    fn retry(&mut self) {
+        if self.is_in_shadow() && self.exit.rflags & RFLAGS_TF != 0 {
+            self.pend_step();
+        }
+    }
+
+    /// Keeps an interrupt that the guest has taken for as soon as it takes one again.
+    pub fn hold(&mut self, vector: u8) {
+        self.held = Some(vector);
+    }
+
+    /// Whether there is one that is kept.
+    pub const fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The one that is kept.
+    pub fn take_held(&mut self) -> Option<u8> {
+        self.held.take()
     }
 
     /// The general registers, to be changed.
@@ -129,11 +175,18 @@ impl<V: Vmcs> Cpu<V> {
     /// single-stepped gets its trap, as after any other instruction.
     pub fn skip(&mut self) {
         self.exit.rip = self.exit.after(self.exit.instruction_len);
-        self.leave_shadow();
         if self.exit.rflags & RFLAGS_TF != 0 {
-            self.vmcs.write(VmcsField::GuestPendingDebug, PENDING_STEP);
+            self.pend_step();
             self.stepped = true;
         }
+        self.leave_shadow();
+    }
+
+    /// Has the trap of a single step come, as soon as no shadow is in its way. In the shadow of MOV SS, breakpoints may be
+    /// pending as well; they come with it.
+    fn pend_step(&mut self) {
+        let others = if self.is_in_shadow() { self.vmcs.read(VmcsField::GuestPendingDebug) } else { 0 };
+        self.vmcs.write(VmcsField::GuestPendingDebug, others | PENDING_STEP);
     }
 
     /// Whether an interrupt can be injected with the next entry. Not where only an exit would tell, nor where it would
@@ -157,10 +210,13 @@ impl<V: Vmcs> Cpu<V> {
         self.primary.set(PrimaryControls::INTERRUPT_WINDOW, wanted);
     }
 
+    fn is_in_shadow(&self) -> bool {
+        self.exit.interruptibility & Interruptibility::SHADOW.bits() != 0
+    }
+
     fn leave_shadow(&mut self) {
-        let shadow = Interruptibility::SHADOW.bits();
-        if self.exit.interruptibility & shadow != 0 {
-            self.exit.interruptibility &= !shadow;
+        if self.is_in_shadow() {
+            self.exit.interruptibility &= !Interruptibility::SHADOW.bits();
             let state = u64::from(self.exit.interruptibility);
             self.vmcs.write(VmcsField::GuestInterruptibility, state);
         }

@@ -5,7 +5,7 @@
 
 use vtx::{
     cr,
-    event::{self, DebugCause, Event, Exception},
+    event::{Event, Exception},
     exit::{Direction, DrAccess, EntryFailure, Exit, Io},
     gpr::Gprs,
     msr,
@@ -116,7 +116,7 @@ impl<V: Vmcs> Guest<V> {
             Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => Next::UNDEFINED,
             Exit::SupervisorXsave | Exit::Pconfig | Exit::UserWait | Exit::LoadIwkey => Next::UNDEFINED,
             Exit::Rdpmc | Exit::Rsm => Next::PROTECTION,
-            Exit::ExceptionOrNmi => self.debug_exception(),
+            Exit::ExceptionOrNmi => self.exception(),
             Exit::TripleFault => Next::Reset(Cause::TripleFault),
             Exit::TaskSwitch { .. } => Next::Reset(Cause::Unsupported("a hardware task switch")),
             Exit::EntryFailure(failure) => Next::Reset(Cause::EntryFailure(failure)),
@@ -184,19 +184,6 @@ impl<V: Vmcs> Guest<V> {
             }
             Err(msr::Gp) => Next::PROTECTION,
         }
-    }
-
-    /// #DB is the one exception that exits: DR6 is the VMM's, so the reason is noted there before the guest gets it.
-    fn debug_exception(&mut self) -> Next {
-        /// B0 to B3, BD and BS: in DR6 and in the exit qualification alike.
-        const REASONS: u64 = 0x600f;
-        match event::debug_exception(self.cpu.vmcs.read(VmcsField::ExitInterruptionInfo) as u32) {
-            Some(DebugCause::Trap) => self.debug[6] |= self.cpu.exit.qualification & REASONS,
-            Some(DebugCause::Int1) => self.cpu.skip(),
-            // The kernel keeps #NM to itself, and no other exception exits: an NMI of the host's.
-            None => return Next::Retry,
-        }
-        Next::Raise(Event::Exception(Exception::Debug))
     }
 
     /// Debug registers hold what is written but stop nothing: the real ones would be shared with every other guest.

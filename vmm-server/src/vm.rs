@@ -25,7 +25,6 @@ use vmm_server::{
 use vtx::{
     cpuid, cr,
     enter::{Vcpu, Wake},
-    event::Event,
     exit::{Exit, reason},
     vmcs::{Vmcs, VmcsField},
     words::Words,
@@ -273,14 +272,10 @@ impl Vm<'_> {
     }
 
     fn follow(&mut self, next: Next) {
+        self.guest.cpu.follow(next);
         match next {
-            Next::Skip => self.guest.cpu.skip(),
-            Next::Retry => {}
-            Next::Raise(event) => self.guest.cpu.deliver(event),
-            Next::Halt => {
-                self.guest.cpu.skip();
-                self.halted = true;
-            }
+            Next::Skip | Next::Retry | Next::Raise(_) => {}
+            Next::Halt => self.halted = true,
             Next::Reset(cause) => self.reset(cause),
             Next::PowerOff => self.power_off(),
         }
@@ -303,23 +298,10 @@ impl Vm<'_> {
             let tsc = rt::tsc();
             self.deadline.set(machine.next_tsc(&self.clock, tsc), tsc);
         }
-        self.interrupt();
+        if self.guest.interrupt() {
+            self.halted = false;
+        }
         self.keep_deadline();
-    }
-
-    /// Has the next entry deliver an interrupt, or an exit tell when the guest takes one.
-    #[inline]
-    fn interrupt(&mut self) {
-        let Guest { cpu, machine, .. } = &mut self.guest;
-        if !machine.pending() {
-            return cpu.want_window(false);
-        }
-        self.halted = false;
-        if cpu.takes_interrupt() {
-            let vector = machine.acknowledge();
-            cpu.deliver(Event::Interrupt(vector));
-        }
-        cpu.want_window(machine.pending());
     }
 
     /// Sees to it that the guest's next deadline is not missed, running or halted.

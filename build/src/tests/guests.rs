@@ -28,6 +28,7 @@ pub fn all() -> Vec<Test> {
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
         test("single-step", single_step),
+        test("alignment-check", alignment_check),
         test("halt", halt),
         test("triple-fault", triple_fault),
         test("resets", resets),
@@ -72,7 +73,12 @@ impl Report {
 
 /// Runs a guest until it switches itself off. It must find everything right.
 fn run(context: &Context, guest: &str) -> Result<Report> {
-    let description = tiny::system(&context.project, &[guest])?;
+    run_all(context, &[guest])
+}
+
+/// The same of several guests side by side.
+fn run_all(context: &Context, guests: &[&str]) -> Result<Report> {
+    let description = tiny::system(&context.project, guests)?;
     let mut machine =
         context.boot_with(&description.to_string_lossy(), Build::Release, |options| options.input = false)?;
     match machine.wait(LIMIT)? {
@@ -84,7 +90,7 @@ fn run(context: &Context, guest: &str) -> Result<Report> {
         }
     }
     let report = Report::of(String::from_utf8_lossy(&machine.console.transcript()).into_owned());
-    ensure!(report.lines("guest: right") == 1, "the guest is not content:\n{}", report.console);
+    ensure!(report.lines("guest: right") == guests.len(), "not every guest is content:\n{}", report.console);
     Ok(report)
 }
 
@@ -202,6 +208,14 @@ fn control_registers(context: &Context) -> Result<Outcome> {
 
 fn single_step(context: &Context) -> Result<Outcome> {
     run(context, "single-step").and_then(|_| passed())
+}
+
+/// #AC exits, is delivered, and loses no interrupt; a guest that has it for ever is reset, and nobody else stops.
+fn alignment_check(context: &Context) -> Result<Outcome> {
+    let report = run_all(context, &["alignment-check", "ticking"])?;
+    let log = "reset after #AC in the delivery of #AC";
+    ensure!(report.lines(log) == 1, "not one line in the log:\n{}", report.console);
+    passed()
 }
 
 fn halt(context: &Context) -> Result<Outcome> {

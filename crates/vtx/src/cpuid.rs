@@ -29,6 +29,7 @@ pub type Feature = (u8, &'static str, Policy);
 
 const NO_XSAVE: Policy = Hide("needs XSAVE; seL4 saves the FXSAVE state only");
 const APIC: Policy = Show("modelled, whatever the host has");
+const NO_BANKS: Policy = Show("machine checks are the host's: no banks, and none comes; without the two, Linux reports an error");
 const NO_MSR: Policy = Hide("works through MSRs that the VMM does not have");
 const NO_LONG_MODE: Policy = Hide("64-bit mode only");
 const NO_CONTROL: Policy = Hide("#UD unless a secondary control allows it, which is off");
@@ -81,13 +82,13 @@ pub const LEAF_1_EDX: &[Feature] = &[
     (4, "TSC", Pass),
     (5, "MSR", Pass),
     (6, "PAE", Pass),
-    (7, "MCE", Hide("machine checks are the host's")),
+    (7, "MCE", NO_BANKS),
     (8, "CX8", Pass),
     (9, "APIC", APIC),
     (11, "SEP", Pass), // the kernel's MSR bitmap leaves the guest its three MSRs
     (12, "MTRR", Hide("the EPT gives memory types; without MTRRs Linux takes what it finds")),
     (13, "PGE", Pass),
-    (14, "MCA", Hide("machine checks are the host's")),
+    (14, "MCA", NO_BANKS),
     (15, "CMOV", Pass),
     (16, "PAT", Hide("an entry does not load the guest's PAT, and the host's differs from it")),
     (17, "PSE-36", Pass),

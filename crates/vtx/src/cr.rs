@@ -45,6 +45,7 @@ pub mod cr4 {
     pub const DE: u64 = 1 << 3;
     pub const PSE: u64 = 1 << 4;
     pub const PAE: u64 = 1 << 5;
+    pub const MCE: u64 = 1 << 6;
     pub const PGE: u64 = 1 << 7;
     pub const PCE: u64 = 1 << 8;
     pub const OSFXSR: u64 = 1 << 9;
@@ -56,7 +57,9 @@ pub mod cr4 {
     /// Bits that are the guest's: every processor with VT-x has them, and they mean the same with paging on or off. PGE
     /// above all, which Linux toggles for each global TLB flush. The VMM owns all others, also those that do not exist.
     pub const FREE: u64 = VME | PVI | TSD | DE | PGE | PCE | OSFXSR | OSXMMEXCPT;
-    /// Owned bits that a guest may set where its CPUID says so; the free ones and PSE and PAE it always may.
+    /// Owned bits that a guest may set and that never reach the processor: its machine checks are the host's.
+    pub const KEPT: u64 = MCE;
+    /// Owned bits that a guest may set where its CPUID says so; all above, and PSE and PAE, it always may.
     pub const BY_CPUID: u64 = UMIP | SMEP | SMAP;
     /// Bits that mean nothing without paging, and would make the identity pages, which are user pages, fault.
     pub const PAGED_ONLY: u64 = PAE | SMEP | SMAP;
@@ -84,7 +87,8 @@ pub struct Real {
 /// What to write into the VMCS, for the guest to go on as it should.
 ///
 /// A write of CR0, CR3 or CR4 by the guest drops cached translations; one of these fields by the VMM does not, where the
-/// processor tags them by VPID. The kernel drops them when a page is unmapped from the guest's EPT.
+/// processor tags them by VPID (SDM volume 3, "Operations that Invalidate Cached Mappings"). The kernel drops them before the
+/// next entry if one of the three was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
     /// `GuestCr0`, `GuestCr3` and `GuestCr4`.
@@ -134,7 +138,7 @@ impl ControlRegisters {
     /// address of the page directory that maps every address to itself; `cr4_by_cpuid` the bits of [`cr4::BY_CPUID`]
     /// that the guest may set.
     pub const fn new(identity: u64, cr4_by_cpuid: u64) -> Self {
-        let cr4_allowed = cr4::FREE | cr4::PSE | cr4::PAE | cr4_by_cpuid & cr4::BY_CPUID;
+        let cr4_allowed = cr4::FREE | cr4::KEPT | cr4::PSE | cr4::PAE | cr4_by_cpuid & cr4::BY_CPUID;
         ControlRegisters { cr0: cr0::PE | cr0::ET, cr3: 0, cr4: 0, cr4_allowed, identity }
     }
 
@@ -196,11 +200,12 @@ impl ControlRegisters {
     pub const fn program(&self) -> Program {
         let paged = self.cr0 & cr0::PG != 0;
         let pae = matches!(self.paging(), Paging::Pae);
+        let cr4 = self.cr4 & !cr4::KEPT;
         Program {
             real: Real {
                 cr0: self.cr0 & !cr0::OWNED | cr0::FIXED | cr0::ET,
                 cr3: if paged { self.cr3 } else { self.identity },
-                cr4: cr4::VMXE | if paged { self.cr4 } else { self.cr4 & !cr4::PAGED_ONLY | cr4::PSE },
+                cr4: cr4::VMXE | if paged { cr4 } else { cr4 & !cr4::PAGED_ONLY | cr4::PSE },
             },
             cr0_mask: cr0::OWNED,
             cr0_shadow: self.cr0,

@@ -15,6 +15,7 @@ const RFLAGS_IF: u64 = 1 << 9;
 /// Kinds of event, bits 8 to 10.
 mod kind {
     pub const EXTERNAL_INTERRUPT: u32 = 0;
+    pub const NMI: u32 = 2;
     pub const HARDWARE_EXCEPTION: u32 = 3;
     pub const PRIVILEGED_SOFTWARE_EXCEPTION: u32 = 5;
 }
@@ -37,6 +38,8 @@ pub enum Exception {
     GeneralProtection = 13,
     /// #MF
     FloatingPoint = 16,
+    /// #AC
+    AlignmentCheck = 17,
 }
 
 impl Exception {
@@ -47,7 +50,8 @@ impl Exception {
             Exception::DoubleFault
             | Exception::SegmentNotPresent
             | Exception::StackFault
-            | Exception::GeneralProtection => true,
+            | Exception::GeneralProtection
+            | Exception::AlignmentCheck => true,
         }
     }
 }
@@ -74,25 +78,71 @@ impl Event {
     }
 }
 
-/// Why a #DB exited.
+/// Vectors that exit, for [`crate::vmcs::VmcsField::ExceptionBitmap`]. A guest can make each of the two come again and again
+/// in its own delivery, for ever and without an interrupt in between (CVE-2015-8104, CVE-2015-5307), so that without an exit
+/// it would hold the processor.
+pub const EXITING: u32 = 1 << Exception::Debug as u32 | 1 << Exception::AlignmentCheck as u32;
+
+/// An exception that exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DebugCause {
-    /// A step or a breakpoint; the exit qualification has the bits for DR6. RIP is where the handler returns to.
+pub enum Exiting {
+    /// #DB by a step or a breakpoint; the exit qualification has the bits for DR6. RIP is where the handler returns to.
     Trap,
-    /// INT1, which sets no bit of DR6. RIP is still at it.
+    /// #DB by INT1, which sets no bit of DR6. RIP is still at it.
     Int1,
+    /// #AC, whose error code is always zero.
+    AlignmentCheck,
 }
 
-/// Which #DB the interruption information of an exit tells of; `None` if it is another exception, or an NMI.
-pub const fn debug_exception(exit_interruption_info: u32) -> Option<DebugCause> {
+/// Which exception the interruption information of an exit tells of; `None` if it is another one, or an NMI.
+pub const fn exiting(exit_interruption_info: u32) -> Option<Exiting> {
     const DB: u32 = Exception::Debug as u32;
-    if exit_interruption_info & VALID == 0 || exit_interruption_info & 0xff != DB {
+    const AC: u32 = Exception::AlignmentCheck as u32;
+    if exit_interruption_info & VALID == 0 {
         return None;
     }
-    match exit_interruption_info >> TYPE_SHIFT & 7 {
-        kind::HARDWARE_EXCEPTION => Some(DebugCause::Trap),
-        kind::PRIVILEGED_SOFTWARE_EXCEPTION => Some(DebugCause::Int1),
+    match (exit_interruption_info >> TYPE_SHIFT & 7, exit_interruption_info & 0xff) {
+        (kind::HARDWARE_EXCEPTION, DB) => Some(Exiting::Trap),
+        (kind::PRIVILEGED_SOFTWARE_EXCEPTION, DB) => Some(Exiting::Int1),
+        (kind::HARDWARE_EXCEPTION, AC) => Some(Exiting::AlignmentCheck),
         _ => None,
+    }
+}
+
+/// An event whose delivery an exit has cut short: the IDT-vectoring information (SDM volume 3, "Information for VM Exits That
+/// Occur During Event Delivery").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vectored {
+    /// An interrupt with this vector, which nobody will raise again.
+    Interrupt(u8),
+    /// An NMI.
+    Nmi,
+    /// An exception that the processor found.
+    Exception {
+        /// Its vector.
+        vector: u8,
+        /// It pushes an error code, which is in `IdtVectoringErrorCode`.
+        has_error_code: bool,
+    },
+    /// INT n, INT3, INTO or INT1. RIP is at the instruction, whose length the exit gives, so it can be executed again.
+    Software,
+}
+
+impl Vectored {
+    /// From the value of `IdtVectoringInfo`; `None` if no event was being delivered.
+    pub const fn of(idt_vectoring_info: u32) -> Option<Self> {
+        if idt_vectoring_info & VALID == 0 {
+            return None;
+        }
+        let vector = idt_vectoring_info as u8;
+        Some(match idt_vectoring_info >> TYPE_SHIFT & 7 {
+            kind::EXTERNAL_INTERRUPT => Vectored::Interrupt(vector),
+            kind::NMI => Vectored::Nmi,
+            kind::HARDWARE_EXCEPTION => {
+                Vectored::Exception { vector, has_error_code: idt_vectoring_info & DELIVER_ERROR_CODE != 0 }
+            }
+            _ => Vectored::Software,
+        })
     }
 }
 
@@ -113,6 +163,7 @@ mod tests {
         assert_eq!(Event::Exception(Exception::InvalidOpcode).info(), 0x8000_0306);
         assert_eq!(Event::Exception(Exception::GeneralProtection).info(), 0x8000_0b0d);
         assert_eq!(Event::Exception(Exception::DoubleFault).info(), 0x8000_0b08);
+        assert_eq!(Event::Exception(Exception::AlignmentCheck).info(), 0x8000_0b11);
     }
 
     #[test]
@@ -125,11 +176,25 @@ mod tests {
     }
 
     #[test]
-    fn a_step_and_int1_are_told_apart_from_other_exceptions() {
-        assert_eq!(debug_exception(0x8000_0301), Some(DebugCause::Trap));
-        assert_eq!(debug_exception(0x8000_0501), Some(DebugCause::Int1));
-        for info in [0x301, 0x8000_030e, 0x8000_0202, 0x8000_0603] {
-            assert_eq!(debug_exception(info), None, "{info:#x}");
+    fn the_exceptions_that_exit_are_told_apart_from_others() {
+        assert_eq!(EXITING, 0x2_0002);
+        assert_eq!(exiting(0x8000_0301), Some(Exiting::Trap));
+        assert_eq!(exiting(0x8000_0501), Some(Exiting::Int1));
+        assert_eq!(exiting(0x8000_0b11), Some(Exiting::AlignmentCheck));
+        for info in [0x301, 0xb11, 0x8000_030e, 0x8000_0202, 0x8000_0603, 0x8000_0411] {
+            assert_eq!(exiting(info), None, "{info:#x}");
         }
+    }
+
+    #[test]
+    fn an_event_that_was_being_delivered_is_known_by_its_type() {
+        assert_eq!(Vectored::of(0x8000_0030), Some(Vectored::Interrupt(0x30)));
+        assert_eq!(Vectored::of(0x8000_0202), Some(Vectored::Nmi));
+        assert_eq!(Vectored::of(0x8000_0306), Some(Vectored::Exception { vector: 6, has_error_code: false }));
+        assert_eq!(Vectored::of(0x8000_0b08), Some(Vectored::Exception { vector: 8, has_error_code: true }));
+        for info in [0x8000_0430, 0x8000_0501, 0x8000_0603] {
+            assert_eq!(Vectored::of(info), Some(Vectored::Software), "{info:#x}");
+        }
+        assert_eq!(Vectored::of(0x0b08), None);
     }
 }

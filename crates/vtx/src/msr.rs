@@ -78,6 +78,9 @@ pub const TABLE: &[Msr] = &[
     msr(0x174, "IA32_SYSENTER_CS", Native, Write::Native),
     msr(0x175, "IA32_SYSENTER_ESP", Native, Write::Native),
     msr(0x176, "IA32_SYSENTER_EIP", Native, Write::Native),
+    // No banks of machine-check registers, and so no checks.
+    msr(0x179, "IA32_MCG_CAP", Value(0), Write::Refused),
+    msr(0x17a, "IA32_MCG_STATUS", Value(0), Write::Same),
     msr(0x1a0, "IA32_MISC_ENABLE", Value(MISC_ENABLE), Write::Vanishes),
     // Linux writes it to step by branches; the guest then steps by instructions.
     msr(0x1d9, "IA32_DEBUGCTL", Value(0), Write::Vanishes),
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn unknown_registers_fault() {
-        for number in [0, 0x48, 0x122, 0x140, 0x186, 0xfe, 0x179, 0x277, 0x2ff, 0x4b56_4d01, 0xc000_0103, u32::MAX] {
+        for number in [0, 0x48, 0x122, 0x140, 0x186, 0xfe, 0x17b, 0x277, 0x400, 0x2ff, 0x4b56_4d01, 0xc000_0103, u32::MAX] {
             assert_eq!((read(number, || 7), write(number, 0)), (Err(Gp), Err(Gp)), "{number:#x}");
         }
     }
@@ -171,6 +174,15 @@ mod tests {
             assert_eq!(write(0x1b, value), Err(Gp), "off, another processor's, an x2APIC, elsewhere: {value:#x}");
         }
         assert_eq!((write(0x6e0, u64::MAX), read(0x6e0, || 7)), (Ok(()), Err(Gp)), "it is the APIC's to tell");
+    }
+
+    #[test]
+    fn there_are_no_banks_of_machine_checks() {
+        assert_eq!((read(0x179, || 0), write(0x179, 0)), (Ok(0), Err(Gp)), "no MCG_CTL, no bank");
+        assert_eq!((read(0x17a, || 0), write(0x17a, 0), write(0x17a, 4)), (Ok(0), Ok(()), Err(Gp)));
+        for bank in 0x400..0x480 {
+            assert_eq!((read(bank, || 0), write(bank, 0)), (Err(Gp), Err(Gp)), "{bank:#x}");
+        }
     }
 
     #[test]

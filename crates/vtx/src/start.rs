@@ -2,7 +2,10 @@
 //! interrupts off, and everything else as after a reset (SDM volume 3, "Processor State After Reset"). Control registers
 //! are `cr`'s business.
 
-use crate::vmcs::{ExitControls, PinControls, Vmcs, VmcsField as F, access_rights};
+use crate::{
+    event,
+    vmcs::{ExitControls, PinControls, SecondaryControls, Vmcs, VmcsField as F, access_rights},
+};
 
 /// What a boot protocol leaves open.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +21,6 @@ pub struct Start {
 }
 
 const DR7_RESET: u64 = 0x400;
-/// In the exception bitmap: #DB exits, so that the VMM can note in the guest's DR6 why it happened.
-const DEBUG_EXITS: u64 = 1 << 1;
 const RFLAGS_RESET: u64 = 0x2;
 
 /// Puts a virtual CPU into that state. Returns whether it has a preemption timer.
@@ -56,7 +57,8 @@ pub fn set(vmcs: &mut impl Vmcs, start: &Start) -> bool {
         (F::GuestSysenterCs, 0),
         (F::GuestSysenterEsp, 0),
         (F::GuestSysenterEip, 0),
-        (F::ExceptionBitmap, DEBUG_EXITS),
+        (F::ExceptionBitmap, event::EXITING.into()),
+        (F::SecondaryControls, SecondaryControls::WBINVD.bits().into()),
     ] {
         vmcs.write(field, value);
     }

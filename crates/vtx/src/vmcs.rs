@@ -52,6 +52,10 @@ pub enum VmcsField {
     ExitControls = 0x400c,
     /// Event to inject, see [`crate::event`]. VMEnter sets it as well, from message register 2.
     EntryInterruptionInfo = 0x4016,
+    /// Its error code. Nobody here writes it: zero.
+    EntryExceptionErrorCode = 0x4018,
+    /// Length of the instruction that it stands for, if it is one. Nobody here writes it: zero.
+    EntryInstructionLength = 0x401a,
     /// [`SecondaryControls`]: write only.
     SecondaryControls = 0x401e,
 

@@ -78,11 +78,10 @@ proptest! {
                 guest.cpu.vmcs.write(FIELDS[field], value);
             }
             guest.cpu.exited(raw);
-            match at_now(&mut guest, &raw) {
-                Next::Skip | Next::Halt => guest.cpu.skip(),
-                Next::Raise(event) => guest.cpu.deliver(event),
-                Next::Reset(_) => guest.machine.reset(),
-                Next::Retry | Next::PowerOff => {}
+            let next = at_now(&mut guest, &raw);
+            guest.cpu.follow(next);
+            if let Next::Reset(_) = next {
+                guest.machine.reset();
             }
         }
     }

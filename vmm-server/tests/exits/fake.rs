@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::entry;
 use devices::Nanos;
 use mmio::Window;
 use vmm_server::{
@@ -47,7 +48,7 @@ pub mod reason {
 }
 
 /// Fields by their encodings, and how many writes there were.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Fields {
     values: BTreeMap<VmcsField, u64>,
     pub writes: u32,
@@ -61,6 +62,24 @@ impl Vmcs for Fields {
     fn write(&mut self, field: VmcsField, value: u64) {
         self.values.insert(field, value);
         self.writes += 1;
+    }
+}
+
+impl Fields {
+    /// Saves the state as the processor does at an exit (SDM volume 3, "Saving Guest State"). Pending debug exceptions are
+    /// clear, unless MOV SS has blocked them and the exit is none of theirs.
+    fn exited(&mut self, raw: &RawExit) {
+        const STEP: u64 = 1 << 14;
+        let blocked = raw.interruptibility & 2 != 0 && raw.reason != 0;
+        let pending = if blocked && raw.rflags & 1 << 8 != 0 { STEP } else { 0 };
+        for (field, value) in [
+            (VmcsField::GuestRip, raw.rip),
+            (VmcsField::GuestRflags, raw.rflags),
+            (VmcsField::GuestInterruptibility, raw.interruptibility.into()),
+            (VmcsField::GuestPendingDebug, pending),
+        ] {
+            self.values.insert(field, value);
+        }
     }
 }
 
@@ -93,10 +112,22 @@ pub fn raw(reason: u32, qualification: u64, gprs: Gprs) -> RawExit {
     RawExit { reason, qualification, instruction_len: 2, rip: RIP, rflags: 0x202, gprs, ..RawExit::default() }
 }
 
-/// What the VMM answers to an exit.
+/// What the VMM answers to an exit. If the guest can have been in the state that the exit brings, it can be entered after that.
 pub fn answer(guest: &mut Guest<Fields>, raw: RawExit) -> Next {
+    guest.cpu.vmcs.exited(&raw);
     guest.cpu.exited(raw);
-    at_now(guest, &raw)
+    let possible = entry::possible(&guest.cpu);
+    let next = at_now(guest, &raw);
+    let mut cpu = guest.cpu.clone();
+    cpu.follow(next);
+    let goes_on = !matches!(next, Next::Reset(_) | Next::PowerOff);
+    if possible
+        && goes_on
+        && let Err(why) = entry::check(&cpu)
+    {
+        panic!("after {raw:x?} and {next:x?} no processor enters the guest: {why}");
+    }
+    next
 }
 
 /// The same, of an exit that the CPU has taken over.

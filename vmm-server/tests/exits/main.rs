@@ -6,6 +6,8 @@ mod apic;
 mod at_once;
 mod control;
 mod cpu;
+mod entry;
+mod events;
 mod fake;
 mod instructions;
 mod memory;
