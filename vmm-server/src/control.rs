@@ -74,8 +74,10 @@ pub fn apply<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<Next, N
 /// and, if it is CR0, CR3 or CR4, all translations.
 fn change<V: Vmcs>(guest: &mut Guest<V>, old: &Program, new: &Program) -> Result<Next, Next> {
     load_pdptes(guest, new)?;
+    // The guest may have written the identity pages that it runs on without paging, and believes that nothing is cached then.
+    let forgets = old.cr3_exits != new.cr3_exits;
     for ((field, value), (_, there)) in fields(new).into_iter().zip(fields(old)) {
-        if value != there {
+        if value != there || forgets && field == VmcsField::GuestCr3 {
             guest.cpu.vmcs.write(field, value);
         }
     }

@@ -80,10 +80,17 @@ fn bad_combinations_get_a_general_protection_fault() {
 #[test]
 fn features_that_cpuid_hides_cannot_be_enabled() {
     let mut crs = paged();
-    for bit in [6, 12, 13, 14, 16, 17, 18, 21, 22, 23, 31, 40] {
+    for bit in [11, 12, 13, 14, 16, 17, 18, 21, 22, 23, 31, 40] {
         assert_eq!(crs.mov_to(Cr::Cr4, 1 << bit), Err(GP), "bit {bit}");
     }
     assert!(crs.mov_to(Cr::Cr4, SMEP).is_ok());
+}
+
+#[test]
+fn machine_checks_are_enabled_in_the_guests_eyes_only() {
+    let mut crs = paged();
+    let program = crs.mov_to(Cr::Cr4, 0x40).unwrap();
+    assert_eq!((program.real.cr4, program.cr4_shadow, program.cr4_mask & 0x40), (0x2000, 0x40, 0x40));
 }
 
 #[test]
@@ -142,7 +149,7 @@ proptest! {
             prop_assert_eq!(cr0 & 0x8000_0021, 0x8000_0021);
             prop_assert_eq!(cr0 & 0x6000_0000, 0);
             prop_assert_eq!(cr4 & 0x2000, 0x2000);
-            prop_assert_eq!(cr4 & !0x30_2fbf, 0);
+            prop_assert_eq!(cr4 & !0x30_2fbf, 0, "MCE not either");
             // What the guest reads is what it wrote.
             let seen = cr0 & !program.cr0_mask | program.cr0_shadow & program.cr0_mask;
             prop_assert_eq!(seen, crs.read(Cr::Cr0));

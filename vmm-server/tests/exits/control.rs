@@ -103,6 +103,49 @@ fn pae_with_bad_pointers_is_a_protection_fault_and_paging_stays_off() {
     }
 }
 
+/// The kernel drops a guest's cached translations before the next entry when one of these is written.
+fn dropped(guest: &Guest<Fields>) -> [u32; 3] {
+    [VmcsField::GuestCr0, VmcsField::GuestCr3, VmcsField::GuestCr4].map(|field| guest.cpu.vmcs.written(field))
+}
+
+#[test]
+fn translations_are_dropped_where_the_guest_expects_it_and_nowhere_else() {
+    const PSE: u64 = 1 << 4;
+    const PGE: u64 = 1 << 7;
+    const CD: u64 = 1 << 30;
+    let mut guest = guest();
+    assert_eq!(dropped(&guest), [1; 3], "at the start");
+    let mut before = [1; 3];
+    // Register, value, and which fields change: with paging off, on the identity pages; with it; and off again.
+    for (cr, value, changes) in [
+        (CR4, PSE, [0, 0, 0]),
+        (CR3, low::PAGE_DIRECTORY, [0, 0, 0]),
+        (CR0, PROTECTED | PG, [0, 1, 0]),
+        (CR0, PROTECTED | PG | CD, [0, 0, 0]),
+        (CR0, PROTECTED | PG | 1 << 16, [1, 0, 0]),
+        (CR4, PGE, [0, 0, 1]),
+        (CR4, PSE | PGE, [0, 0, 1]),
+        (CR4, PSE, [0, 0, 1]),
+        (CR4, PSE | 1 << 6, [0, 0, 0]),
+        (CR0, PROTECTED, [1, 1, 0]),
+        (CR3, 0x5000, [0, 0, 0]),
+        (CR0, PROTECTED | PG, [0, 1, 0]),
+    ] {
+        assert_eq!(write(&mut guest, cr, value), Next::Skip);
+        let after = dropped(&guest);
+        assert_eq!([0, 1, 2].map(|field| after[field] - before[field]), changes, "CR{cr} {value:#x}");
+        before = after;
+    }
+}
+
+#[test]
+fn a_start_drops_all_translations_whatever_was_there() {
+    let mut guest = guest();
+    let program = guest.control.program();
+    vmm_server::control::apply(&mut guest, &program).unwrap();
+    assert_eq!(dropped(&guest), [2; 3]);
+}
+
 #[test]
 fn clts_and_lmsw_reach_cr0() {
     const CLTS: u64 = 2 << 4;

@@ -51,6 +51,7 @@ pub mod reason {
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     values: BTreeMap<VmcsField, u64>,
+    written: BTreeMap<VmcsField, u32>,
     pub writes: u32,
 }
 
@@ -61,11 +62,17 @@ impl Vmcs for Fields {
 
     fn write(&mut self, field: VmcsField, value: u64) {
         self.values.insert(field, value);
+        *self.written.entry(field).or_default() += 1;
         self.writes += 1;
     }
 }
 
 impl Fields {
+    /// How often the VMM has written `field`.
+    pub fn written(&self, field: VmcsField) -> u32 {
+        self.written.get(&field).copied().unwrap_or(0)
+    }
+
     /// Saves the state as the processor does at an exit (SDM volume 3, "Saving Guest State"). Pending debug exceptions are
     /// clear, unless MOV SS has blocked them and the exit is none of theirs.
     fn exited(&mut self, raw: &RawExit) {
