@@ -21,7 +21,7 @@ impl<V> Guest<V> {
     /// Answers an exit, if nothing else follows from it, and returns where the guest goes on. Otherwise nothing has happened.
     #[inline(always)]
     pub fn at_once(&mut self, exit: &mut impl Words, now: Present) -> Option<u64> {
-        if exit.is_stepped_or_shadowed() {
+        if exit.is_stepped_or_shadowed() || self.debug.armed() {
             return None;
         }
         if exit.reason() == reason::IO {

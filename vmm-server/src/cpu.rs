@@ -8,7 +8,7 @@ use vtx::{
     exit::RawExit,
     gpr::{Gpr, Gprs},
     vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField, access_rights},
-    words::{RFLAGS_TF, Words},
+    words::{RFLAGS_RF, RFLAGS_TF, Words},
 };
 
 use crate::run::Next;
@@ -34,10 +34,12 @@ pub struct Cpu<V> {
     registers_changed: bool,
     /// `exit.rflags` and `exit.interruptibility` are of now; not so after a signal, which does not carry them.
     known: bool,
-    /// The guest steps by single instructions, and has just been stepped past one: its trap comes with the next entry.
+    /// The guest has just been stepped past an instruction that traps, by a single step or a breakpoint: with the next entry.
     stepped: bool,
     /// The vector of an interrupt that the guest has taken, but whose delivery an exception cut short.
     held: Option<u8>,
+    /// Breakpoints that the instruction has hit, as the pending debug exceptions have them.
+    breakpoints: u64,
 }
 
 impl<V: Vmcs> Cpu<V> {
@@ -57,6 +59,7 @@ impl<V: Vmcs> Cpu<V> {
             known: false,
             stepped: false,
             held: None,
+            breakpoints: 0,
         }
     }
 
@@ -66,6 +69,7 @@ impl<V: Vmcs> Cpu<V> {
         self.inject = 0;
         self.known = true;
         self.stepped = false;
+        self.breakpoints = 0;
     }
 
     /// A signal ended the entry: only RIP is known, and what was to be injected, if the guest was not reached.
@@ -100,9 +104,8 @@ impl<V: Vmcs> Cpu<V> {
     /// Goes on where the guest stopped. A shadow that is still there lets no single step's trap through, but an entry wants it
     /// to be pending (SDM volume 3, "Checks on Guest Non-Register State").
     fn retry(&mut self) {
-        if self.is_in_shadow() && self.exit.rflags & RFLAGS_TF != 0 {
-            self.pend_step();
-        }
+        let step = if self.is_in_shadow() { self.step() } else { 0 };
+        self.pend(step);
     }
 
     /// Keeps an interrupt that the guest has taken for as soon as it takes one again.
@@ -175,18 +178,43 @@ impl<V: Vmcs> Cpu<V> {
     /// single-stepped gets its trap, as after any other instruction.
     pub fn skip(&mut self) {
         self.exit.rip = self.exit.after(self.exit.instruction_len);
-        if self.exit.rflags & RFLAGS_TF != 0 {
-            self.pend_step();
-            self.stepped = true;
+        if self.exit.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 || self.breakpoints != 0 {
+            self.trap();
         }
         self.leave_shadow();
     }
 
-    /// Has the trap of a single step come, as soon as no shadow is in its way. In the shadow of MOV SS, breakpoints may be
-    /// pending as well; they come with it.
-    fn pend_step(&mut self) {
-        let others = if self.is_in_shadow() { self.vmcs.read(VmcsField::GuestPendingDebug) } else { 0 };
-        self.vmcs.write(VmcsField::GuestPendingDebug, others | PENDING_STEP);
+    /// What debugging asks for after an instruction.
+    #[cold]
+    fn trap(&mut self) {
+        // It has held for one instruction.
+        self.set_rflags(self.exit.rflags & !RFLAGS_RF);
+        self.stepped = self.pend(self.step());
+    }
+
+    /// The trap of a single step, if the guest steps.
+    const fn step(&self) -> u64 {
+        if self.exit.rflags & RFLAGS_TF != 0 { PENDING_STEP } else { 0 }
+    }
+
+    /// Has the traps of `more` and of breakpoints come, as soon as no shadow is in their way; returns whether there are any. In
+    /// the shadow of MOV SS, others may be pending already.
+    fn pend(&mut self, more: u64) -> bool {
+        let new = more | self.breakpoints;
+        if new != 0 {
+            let others = if self.is_in_shadow() { self.vmcs.read(VmcsField::GuestPendingDebug) } else { 0 };
+            self.vmcs.write(VmcsField::GuestPendingDebug, others | new);
+            self.breakpoints = 0;
+        }
+        new != 0
+    }
+
+    /// Has the trap of breakpoints, B0 to B3, come with the next entry: the instruction that exited has hit them, and is done in
+    /// the processor's place.
+    pub fn pend_breakpoints(&mut self, hits: u64) {
+        /// They are enabled.
+        const ENABLED: u64 = 1 << 12;
+        self.breakpoints |= hits | ENABLED;
     }
 
     /// Whether an interrupt can be injected with the next entry. Not where only an exit would tell, nor where it would

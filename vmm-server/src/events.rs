@@ -16,8 +16,6 @@ use crate::run::{Cause, Guest, Next};
 impl<V: Vmcs> Guest<V> {
     /// Answers the exit of an exception, or of an NMI of the host's. The kernel keeps #NM to itself.
     pub(crate) fn exception(&mut self) -> Next {
-        /// In DR6 and in the exit qualification alike: B0 to B3, BD and BS.
-        const REASONS: u64 = 0x600f;
         const ALIGNMENT_CHECK: u8 = Exception::AlignmentCheck as u8;
         let vmcs = &mut self.cpu.vmcs;
         let Some(exception) = event::exiting(vmcs.read(VmcsField::ExitInterruptionInfo) as u32) else {
@@ -33,8 +31,7 @@ impl<V: Vmcs> Guest<V> {
                 return Next::Reset(Cause::Unsupported("#AC in the delivery of #AC, which comes again for ever"));
             }
             (Exiting::AlignmentCheck, _) => return Next::Raise(Event::Exception(Exception::AlignmentCheck)),
-            // The exit comes before DR6 is written, which is the VMM's.
-            (Exiting::Trap, _) => self.debug[6] |= self.cpu.exit.qualification & REASONS,
+            (Exiting::Trap, _) => self.debug.trapped(self.cpu.exit.qualification),
             (Exiting::Int1, _) => self.cpu.skip(),
         }
         Next::Raise(Event::Exception(Exception::Debug))

@@ -11,6 +11,7 @@ pub mod countdown;
 pub mod cpu;
 pub mod cpuid;
 pub mod deadline;
+pub mod debug;
 mod events;
 pub mod insn;
 pub mod linear;

@@ -13,6 +13,7 @@ use vtx::{
 };
 
 use crate::{
+    debug::Watch,
     insn::Segment,
     paging::{EntrySize, Intent, PageFault, Root, translate},
     run::Guest,
@@ -75,6 +76,12 @@ impl<'a, V: Vmcs> Linear<'a, V> {
         })
     }
 
+    fn watch(&mut self, watch: Watch, linear: u32, width: Width) {
+        if self.guest.debug.armed() {
+            self.guest.watch_memory(watch, linear, width.bytes() as u32);
+        }
+    }
+
     /// An access to a page boundary is one to each byte.
     fn crosses(linear: u32, width: Width) -> bool {
         linear % PAGE > PAGE - width.bytes() as u32
@@ -97,6 +104,7 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
     }
 
     fn read(&mut self, linear: u32, width: Width) -> Result<u32, PageFault> {
+        self.watch(Watch::Read, linear, width);
         if Self::crosses(linear, width) {
             let mut value = 0;
             for byte in 0..width.bytes() as u32 {
@@ -115,6 +123,7 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
     }
 
     fn write(&mut self, linear: u32, width: Width, value: u32) -> Result<(), PageFault> {
+        self.watch(Watch::Write, linear, width);
         if Self::crosses(linear, width) {
             for byte in 0..width.bytes() as u32 {
                 self.write(linear.wrapping_add(byte), Width::Byte, value >> (8 * byte) & 0xff)?;

@@ -6,16 +6,17 @@
 use vtx::{
     cr,
     event::{Event, Exception},
-    exit::{Direction, DrAccess, EntryFailure, Exit, Io},
+    exit::{Direction, EntryFailure, Exit, Io},
     gpr::Gprs,
     msr,
-    vmcs::{Vmcs, VmcsField},
+    vmcs::Vmcs,
 };
 
 use crate::{
     access, control,
     cpu::Cpu,
     cpuid::Leaves,
+    debug::DebugRegisters,
     machine::Machine,
     plain::{self, Moves},
     ram::Ram,
@@ -64,9 +65,6 @@ pub enum Cause {
     Unexpected(Exit),
 }
 
-/// The debug registers after a reset: DR6 and DR7 have bits that are always set (SDM volume 3, "Debug Registers").
-pub const DEBUG_RESET: [u64; 8] = [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400];
-
 /// The guest as an exit finds it.
 pub struct Guest<V> {
     /// Its processor.
@@ -79,8 +77,8 @@ pub struct Guest<V> {
     pub control: cr::ControlRegisters,
     /// What CPUID tells it.
     pub cpuid: Leaves,
-    /// Its debug registers: kept, not in force (see [`Guest::debug_register`]).
-    pub debug: [u64; 8],
+    /// Its debug registers.
+    pub debug: DebugRegisters,
     /// Instructions that it has used on device memory.
     pub moves: Moves,
 }
@@ -93,7 +91,7 @@ impl<V: Vmcs> Guest<V> {
             Exit::Io(io) if !io.string() => self.io(io, now),
             Exit::Cpuid => self.cpuid(),
             Exit::Rdmsr => self.rdmsr(now),
-            Exit::EptViolation(_) if plain::answer(self, now) => Next::Skip,
+            Exit::EptViolation(_) if !self.debug.armed() && plain::answer(self, now) => Next::Skip,
             other => self.answer_rare(other, now),
         }
     }
@@ -109,10 +107,12 @@ impl<V: Vmcs> Guest<V> {
             Exit::Hlt if self.cpu.interrupts_enabled() => Next::Halt,
             Exit::Hlt => Next::PowerOff,
             Exit::InterruptWindow | Exit::PreemptionTimer | Exit::NmiWindow => Next::Retry,
-            // Caches are coherent here, and the guest's TLB entries are its own.
-            Exit::Wbinvd | Exit::Invd | Exit::Pause | Exit::Invlpg(_) => Next::Skip,
+            // The host's caches are coherent, and stay as they are.
+            Exit::Wbinvd | Exit::Invd => Next::Skip,
             // CPUID hides what enables these, so the processor of the guest has no such instruction.
             Exit::Getsec | Exit::VmxInstruction | Exit::Xsetbv | Exit::Monitor | Exit::Mwait => Next::UNDEFINED,
+            // These exit only where a control asks for it, and none does.
+            Exit::Pause | Exit::Invlpg(_) => Next::Skip,
             Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => Next::UNDEFINED,
             Exit::SupervisorXsave | Exit::Pconfig | Exit::UserWait | Exit::LoadIwkey => Next::UNDEFINED,
             Exit::Rdpmc | Exit::Rsm => Next::PROTECTION,
@@ -127,6 +127,9 @@ impl<V: Vmcs> Guest<V> {
     #[inline(always)]
     fn io(&mut self, io: Io, now: Present) -> Next {
         let width = io.width();
+        if self.debug.armed() {
+            self.watch_port(io.port(), width.bytes() as u32);
+        }
         match io.direction() {
             Direction::In => {
                 let value = self.machine.read(io.port(), width, now);
@@ -184,30 +187,5 @@ impl<V: Vmcs> Guest<V> {
             }
             Err(msr::Gp) => Next::PROTECTION,
         }
-    }
-
-    /// Debug registers hold what is written but stop nothing: the real ones would be shared with every other guest.
-    ///
-    /// This exit comes before the checks of privilege and of CR4.DE (SDM volume 3, "Instructions That Cause VM Exits
-    /// Conditionally", MOV DR), so they are made here.
-    fn debug_register(&mut self, access: DrAccess) -> Next {
-        if self.cpu.privilege() != 0 {
-            return Next::PROTECTION;
-        }
-        let aliased = matches!(access.dr, 4 | 5);
-        if aliased && self.cpu.vmcs.read(VmcsField::GuestCr4) & cr::cr4::DE != 0 {
-            return Next::UNDEFINED;
-        }
-        let dr = usize::from(if aliased { access.dr + 2 } else { access.dr & 7 });
-        match access.direction {
-            Direction::Out => {
-                let value = self.cpu.gpr(access.gpr) & 0xffff_ffff;
-                // Those with bits that are always set have no others after a reset.
-                let always = if dr >= 6 { DEBUG_RESET[dr] } else { 0 };
-                self.debug[dr] = value | always;
-            }
-            Direction::In => self.cpu.set_gpr(access.gpr, self.debug[dr]),
-        }
-        Next::Skip
     }
 }

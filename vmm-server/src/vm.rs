@@ -14,12 +14,13 @@ use rt::Endpoint;
 use vmm_server::{
     cpu::Cpu,
     cpuid::Leaves,
+    debug::DebugRegisters,
     deadline::Deadline,
     linux::low,
     machine::Machine,
     plain::Moves,
     ram::Ram,
-    run::{DEBUG_RESET, Guest, Next},
+    run::{Guest, Next},
     time::{Clock, Present},
 };
 use vtx::{
@@ -100,7 +101,7 @@ pub fn run(config: &Vmm) -> ! {
             ram: ram(config),
             control: control_registers(hertz),
             cpuid: Leaves::new(hertz),
-            debug: DEBUG_RESET,
+            debug: DebugRegisters::new(Vcpu::DEBUG_REGISTERS),
             moves: Moves::new(),
         },
         halted: false,

@@ -28,6 +28,7 @@ pub fn all() -> Vec<Test> {
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
         test("single-step", single_step),
+        test("breakpoints", breakpoints),
         test("alignment-check", alignment_check),
         test("halt", halt),
         test("triple-fault", triple_fault),
@@ -63,6 +64,20 @@ impl Report {
 
     fn facts(&self, name: &str) -> &[Vec<u32>] {
         self.facts.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The exits that vmm-server has counted, by the names of their reasons.
+    fn exits(&self) -> BTreeMap<String, u64> {
+        let mut exits = BTreeMap::new();
+        for line in self.console.lines().filter(|line| line.starts_with("vmm-")) {
+            // `vmm-NAME:    COUNT REASON`, where other lines begin with a word.
+            let Some((_, line)) = line.trim_end().split_once(":   ") else { continue };
+            let Some((count, name)) = line.trim_start().split_once(' ') else { continue };
+            if let Ok(count) = count.parse::<u64>() {
+                *exits.entry(name.to_owned()).or_default() += count;
+            }
+        }
+        exits
     }
 
     /// How many lines of vmm-server's log, or of the guest's, contain `text`.
@@ -195,10 +210,29 @@ fn local_apic(context: &Context) -> Result<Outcome> {
     run(context, "apic").and_then(|_| passed())
 }
 
-/// VMX, GETSEC, INVD, XSETBV and the like, from privilege levels 0 and 3.
+/// VMX, GETSEC, INVD, XSETBV and the like, from privilege levels 0 and 3. What is said to exit does, by vmm-server's count.
 fn instructions(context: &Context) -> Result<Outcome> {
+    /// At level 0 and at level 3 where the exit comes before the check of privilege, else once.
+    const EXITS: [(&str, u64); 10] = [
+        ("CPUID", 2),
+        ("HLT", 1),
+        ("INVD", 1),
+        ("MONITOR", 1),
+        ("MWAIT", 1),
+        ("RDMSR", 1),
+        ("RDPMC", 1),
+        ("VMX instruction", 2 * 12),
+        ("WBINVD", 1),
+        ("debug register", 2),
+    ];
     let report = run(context, "instructions")?;
     ensure!(report.facts("instructions").len() == 2, "one level is missing:\n{}", report.console);
+    let mut exits = report.exits();
+    for printing in ["I/O instruction", "preemption timer", "interrupt window"] {
+        exits.remove(printing);
+    }
+    let expected = EXITS.map(|(name, count)| (name.to_owned(), count)).into();
+    ensure!(exits == expected, "these exits: {exits:?}, not {expected:?}");
     passed()
 }
 
@@ -208,6 +242,10 @@ fn control_registers(context: &Context) -> Result<Outcome> {
 
 fn single_step(context: &Context) -> Result<Outcome> {
     run(context, "single-step").and_then(|_| passed())
+}
+
+fn breakpoints(context: &Context) -> Result<Outcome> {
+    run(context, "breakpoints").and_then(|_| passed())
 }
 
 /// #AC exits, is delivered, and loses no interrupt; a guest that has it for ever is reset, and nobody else stops.

@@ -118,6 +118,9 @@ impl Words for Unread<'_> {
 }
 
 impl Vcpu {
+    /// Whether the kernel switches DR0 to DR3 and DR6 with the virtual CPU: whether these are fields that it takes.
+    pub const DEBUG_REGISTERS: bool = sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS;
+
     /// The virtual CPU whose capability is at `cptr`.
     pub const fn new(cptr: u64) -> Self {
         Self(cap::VCpu::from_bits(cptr))

@@ -9,6 +9,8 @@ use crate::{
 
 /// RFLAGS.TF: the guest is being single-stepped.
 pub const RFLAGS_TF: u64 = 1 << 8;
+/// RFLAGS.RF: the instruction hits no breakpoint on itself.
+pub const RFLAGS_RF: u64 = 1 << 16;
 
 /// The words of an exit, as in [`RawExit`].
 pub trait Words {
@@ -41,11 +43,12 @@ pub trait Words {
         Io::of(self.reason(), self.qualification())
     }
 
-    /// Whether stepping past the instruction takes more than to add to RIP: a single step, or a shadow of STI or MOV SS.
+    /// Whether stepping past the instruction takes more than to add to RIP: a single step, RFLAGS.RF, or a shadow of STI or
+    /// MOV SS.
     #[inline(always)]
     fn is_stepped_or_shadowed(&self) -> bool {
         let shadow = self.interruptibility() & Interruptibility::SHADOW.bits();
-        self.rflags() & RFLAGS_TF | u64::from(shadow) != 0
+        self.rflags() & (RFLAGS_TF | RFLAGS_RF) | u64::from(shadow) != 0
     }
 
     /// Where the guest goes on after an instruction of `length` bytes.

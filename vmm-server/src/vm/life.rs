@@ -9,10 +9,14 @@ use vmm_server::{
     boot, control,
     countdown::Countdown,
     cpu::Cpu,
+    debug::DebugRegisters,
     linux::low,
-    run::{Cause, DEBUG_RESET},
+    run::Cause,
 };
-use vtx::start::{self, Start};
+use vtx::{
+    enter::Vcpu,
+    start::{self, Start},
+};
 
 use super::{Vm, control_registers};
 
@@ -30,7 +34,8 @@ impl Vm<'_> {
         let there = start::set(&mut guest.cpu.vmcs, &flat);
         self.deadline.use_countdown(there, self.hertz);
         guest.control = control_registers(self.hertz);
-        guest.debug = DEBUG_RESET;
+        guest.debug = DebugRegisters::new(Vcpu::DEBUG_REGISTERS);
+        guest.debug.load(&mut guest.cpu.vmcs);
         let program = guest.control.program();
         if control::apply(guest, &program).is_err() {
             self.fail("the kernel refuses the control registers that a guest begins with");

@@ -9,11 +9,12 @@ use vmm_server::{
     control,
     cpu::Cpu,
     cpuid::Leaves,
+    debug::DebugRegisters,
     linux::low,
     machine::Machine,
     plain::Moves,
     ram::Ram,
-    run::{DEBUG_RESET, Guest, Next},
+    run::{Guest, Next},
     time::{Clock, Present},
 };
 use vtx::{
@@ -98,11 +99,12 @@ pub fn guest_with(ram: u64) -> Guest<Fields> {
         ram: Ram::flat(Window::leak(vec![0; ram as usize].leak())),
         control: ControlRegisters::new(low::PAGE_DIRECTORY, 0),
         cpuid: Leaves::new(HZ),
-        debug: DEBUG_RESET,
+        debug: DebugRegisters::new(true),
         moves: Moves::new(),
     };
     let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: 1000 };
     start::set(&mut guest.cpu.vmcs, &flat);
+    guest.debug.load(&mut guest.cpu.vmcs);
     let program = guest.control.program();
     control::apply(&mut guest, &program).unwrap();
     guest.cpu.vmcs.writes = 0;

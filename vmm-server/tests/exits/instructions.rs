@@ -2,13 +2,11 @@
 
 use vmm_server::run::{Cause, Next};
 use vtx::{
-    event::{Event, Exception},
-    exit::{EntryFailure, Exit, RawExit},
+    exit::{EntryFailure, Exit},
     gpr::Gprs,
-    vmcs::{Vmcs, VmcsField},
 };
 
-use crate::fake::{RIP, TSC, answer, guest, raw, reason};
+use crate::fake::{TSC, answer, guest, raw, reason};
 
 fn msr(reason: u32, number: u64, high: u64, low: u64) -> (Next, u64, u64) {
     let mut guest = guest();
@@ -108,69 +106,4 @@ fn what_cannot_be_followed_resets_the_guest_and_says_why() {
     ] {
         assert_eq!(answer(&mut guest(), raw(reason, 0, Gprs::default())), Next::Reset(cause));
     }
-}
-
-/// MOV to (bit 4 clear) or from a debug register; EAX is the other operand.
-fn debug(dr: u64, from: bool) -> u64 {
-    dr | u64::from(from) << 4
-}
-
-#[test]
-fn debug_registers_hold_what_is_written_and_their_fixed_bits() {
-    let mut guest = guest();
-    for (dr, start) in [(0, 0), (3, 0), (6, 0xffff_0ff0), (7, 0x400)] {
-        answer(&mut guest, raw(reason::DR, debug(dr, true), Gprs::default()));
-        assert_eq!(guest.cpu.exit.gprs.rax, start, "DR{dr} after a reset");
-    }
-    for (dr, value) in [(0, 0x1234), (3, 0x5678), (6, 0xffff_0ff1), (7, 0x403)] {
-        let written = if dr < 6 { value } else { value & 0xf };
-        let gprs = Gprs { rax: written, ..Gprs::default() };
-        assert_eq!(answer(&mut guest, raw(reason::DR, debug(dr, false), gprs)), Next::Skip);
-        answer(&mut guest, raw(reason::DR, debug(dr, true), Gprs::default()));
-        assert_eq!(guest.cpu.exit.gprs.rax, value, "DR{dr}");
-    }
-}
-
-#[test]
-fn a_user_process_has_no_debug_registers_though_the_exit_comes_first() {
-    let mut guest = guest();
-    // Access rights of a data segment with DPL 3.
-    guest.cpu.vmcs.write(VmcsField::GuestSsAccessRights, 0xc0f3);
-    for dr in 0..8 {
-        let gprs = Gprs { rax: 0x99, ..Gprs::default() };
-        assert_eq!(answer(&mut guest, raw(reason::DR, debug(dr, false), gprs)), Next::PROTECTION);
-        assert_eq!(answer(&mut guest, raw(reason::DR, debug(dr, true), gprs)), Next::PROTECTION);
-    }
-    assert_eq!(guest.debug, vmm_server::run::DEBUG_RESET);
-}
-
-#[test]
-fn dr4_is_dr6_until_cr4_de_takes_it_away() {
-    let mut guest = guest();
-    assert_eq!(answer(&mut guest, raw(reason::DR, debug(4, true), Gprs::default())), Next::Skip);
-    assert_eq!(guest.cpu.exit.gprs.rax, 0xffff_0ff0);
-    guest.cpu.vmcs.write(VmcsField::GuestCr4, 1 << 3);
-    for dr in [4, 5] {
-        assert_eq!(answer(&mut guest, raw(reason::DR, debug(dr, true), Gprs::default())), Next::UNDEFINED);
-    }
-    assert_eq!(answer(&mut guest, raw(reason::DR, debug(6, true), Gprs::default())), Next::Skip);
-}
-
-#[test]
-fn a_single_step_is_noted_in_dr6_and_given_to_the_guest() {
-    const BS: u64 = 1 << 14;
-    let mut guest = guest();
-    guest.cpu.vmcs.write(VmcsField::ExitInterruptionInfo, 0x8000_0301);
-    let next = answer(&mut guest, raw(0, BS, Gprs::default()));
-    assert_eq!(next, Next::Raise(Event::Exception(Exception::Debug)));
-    assert_eq!((guest.debug[6], guest.cpu.exit.rip), (0xffff_4ff0, RIP));
-}
-
-#[test]
-fn int1_is_stepped_past_and_sets_no_bit() {
-    let mut guest = guest();
-    guest.cpu.vmcs.write(VmcsField::ExitInterruptionInfo, 0x8000_0501);
-    let exit = RawExit { instruction_len: 1, ..raw(0, 0, Gprs::default()) };
-    assert_eq!(answer(&mut guest, exit), Next::Raise(Event::Exception(Exception::Debug)));
-    assert_eq!((guest.debug[6], guest.cpu.exit.rip), (0xffff_0ff0, RIP + 1));
 }

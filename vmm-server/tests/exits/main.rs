@@ -6,6 +6,7 @@ mod apic;
 mod at_once;
 mod control;
 mod cpu;
+mod debug;
 mod entry;
 mod events;
 mod fake;
