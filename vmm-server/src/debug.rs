@@ -131,8 +131,7 @@ impl DebugRegisters {
     }
 }
 
-const ADDRESSES: [VmcsField; 4] =
-    [VmcsField::GuestDr0, VmcsField::GuestDr1, VmcsField::GuestDr2, VmcsField::GuestDr3];
+const ADDRESSES: [VmcsField; 4] = [VmcsField::GuestDr0, VmcsField::GuestDr1, VmcsField::GuestDr2, VmcsField::GuestDr3];
 
 impl<V: Vmcs> Guest<V> {
     /// Answers a MOV to or from a debug register. The exit comes before the checks of privilege, of CR4.DE and of DR7.GD (SDM

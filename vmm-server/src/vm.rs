@@ -14,8 +14,8 @@ use rt::Endpoint;
 use vmm_server::{
     cpu::Cpu,
     cpuid::Leaves,
-    debug::DebugRegisters,
     deadline::Deadline,
+    debug::DebugRegisters,
     linux::low,
     machine::Machine,
     plain::Moves,

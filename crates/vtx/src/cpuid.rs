@@ -29,7 +29,8 @@ pub type Feature = (u8, &'static str, Policy);
 
 const NO_XSAVE: Policy = Hide("needs XSAVE; seL4 saves the FXSAVE state only");
 const APIC: Policy = Show("modelled, whatever the host has");
-const NO_BANKS: Policy = Show("machine checks are the host's: no banks, and none comes; without the two, Linux reports an error");
+const NO_BANKS: Policy =
+    Show("machine checks are the host's: no banks, and none comes; without the two, Linux reports an error");
 const NO_MSR: Policy = Hide("works through MSRs that the VMM does not have");
 const NO_LONG_MODE: Policy = Hide("64-bit mode only");
 const NO_CONTROL: Policy = Hide("#UD unless a secondary control allows it, which is off");

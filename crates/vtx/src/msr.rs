@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn unknown_registers_fault() {
-        for number in [0, 0x48, 0x122, 0x140, 0x186, 0xfe, 0x17b, 0x277, 0x400, 0x2ff, 0x4b56_4d01, 0xc000_0103, u32::MAX] {
+        for number in
+            [0, 0x48, 0x122, 0x140, 0x186, 0xfe, 0x17b, 0x277, 0x400, 0x2ff, 0x4b56_4d01, 0xc000_0103, u32::MAX]
+        {
             assert_eq!((read(number, || 7), write(number, 0)), (Err(Gp), Err(Gp)), "{number:#x}");
         }
     }

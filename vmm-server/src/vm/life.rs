@@ -5,14 +5,7 @@ use core::fmt::Display;
 use layout::slot;
 use proto::{serial, supervisor::Notice};
 use rt::Endpoint;
-use vmm_server::{
-    boot, control,
-    countdown::Countdown,
-    cpu::Cpu,
-    debug::DebugRegisters,
-    linux::low,
-    run::Cause,
-};
+use vmm_server::{boot, control, countdown::Countdown, cpu::Cpu, debug::DebugRegisters, linux::low, run::Cause};
 use vtx::{
     enter::Vcpu,
     start::{self, Start},

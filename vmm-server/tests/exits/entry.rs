@@ -75,7 +75,11 @@ fn injection(inject: Inject, primary: PrimaryControls, fields: &mut Fields) -> R
     let pins = fields.read(F::PinControls);
     let window = !primary.contains(PrimaryControls::NMI_WINDOW) || pins & 1 << 5 != 0;
     rule(window, "NMI-window exiting without virtual NMIs", pins)?;
-    rule(pins & 1 << 6 != 0 || fields.read(F::ExitControls) & 1 << 22 == 0, "a timer is saved that does not count", pins)?;
+    rule(
+        pins & 1 << 6 != 0 || fields.read(F::ExitControls) & 1 << 22 == 0,
+        "a timer is saved that does not count",
+        pins,
+    )?;
     if !inject.valid() {
         return Ok(());
     }
