@@ -50,9 +50,7 @@ kernel_config(HAVE_FPU ON)
 kernel_config(FXSAVE ON)
 kernel_config(XSAVE_SIZE 512)
 kernel_config(FPU_MAX_RESTORES_SINCE_SWITCH 64)
-kernel_config(FSGSBASE_INST ON)
 kernel_config(SYSCALL ON)
-kernel_config(HUGE_PAGE ON)
 
 # Interrupts. xAPIC mode works everywhere, x2APIC neither under QEMU 7.2's TCG nor on Bochs' Haswell.
 kernel_config(IRQ_IOAPIC ON)
