@@ -11,7 +11,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use miette::{Context, IntoDiagnostic, Result, miette};
@@ -19,7 +19,7 @@ use rustix::process::Pid;
 
 use crate::console::{Console, report};
 use crate::project::{self, Project};
-use crate::{guest, interrupt, process};
+use crate::{cache, guest, interrupt, process};
 use config::{Board, Devices, Pace, Serial};
 use log::Ending;
 
@@ -32,6 +32,10 @@ pub struct Options {
     pub iso: PathBuf,
     /// The board's memory, in MiB.
     pub memory_mib: u32,
+    /// Its processor, as Bochs calls it (`bochs-bin --help cpu`).
+    pub processor: String,
+    /// Whether the ISO is in the board as a disk, as a USB drive would be, in place of a CD.
+    pub as_disk: bool,
     /// Whether the console takes input. Without it, a run is the same every time.
     pub input: bool,
     /// Whether time passes as on the host's clock or as fast as it can.
@@ -51,6 +55,8 @@ impl Options {
             name: name.to_owned(),
             iso: iso.to_path_buf(),
             memory_mib: 1024,
+            processor: config::HASWELL.to_owned(),
+            as_disk: false,
             input: true,
             pace: Pace::Free,
             devices: Devices::default(),
@@ -91,7 +97,9 @@ impl Machine {
         };
         plug_in(&options.devices, &dir)?;
         let (iso, memory_mib, extra) = (options.iso.clone(), options.memory_mib, options.extra.clone());
-        let board = Board { iso, memory_mib, serial, pace: options.pace, devices: options.devices.clone(), extra };
+        let (processor, devices) = (options.processor.clone(), options.devices.clone());
+        let as_disk = options.as_disk;
+        let board = Board { iso, as_disk, memory_mib, processor, serial, pace: options.pace, devices, extra };
         project::write(&dir.join("bochsrc"), config::bochsrc(&board).as_bytes())?;
         project::write(&dir.join("debugger"), b"c\nq\n")?;
         let mut child = start(&dir, preload.as_deref())?;
@@ -234,36 +242,36 @@ pub fn tftp_file() -> Vec<u8> {
 fn preload(project: &Project) -> Result<PathBuf> {
     const SOURCE: &str = include_str!("bochs/determinism.c");
     let library = project.target.join("determinism.so");
-    let source = project.target.join("determinism.c");
-    if library.is_file() && std::fs::read(&source).is_ok_and(|old| old == SOURCE.as_bytes()) {
-        return Ok(library);
-    }
-    // Two runs may come here at once: compile aside, then put it in place in one step.
-    let scratch = project.target.join(format!("determinism-{}-{:?}", std::process::id(), std::thread::current().id()));
-    let scratch_source = scratch.with_extension("c");
-    project::write(&scratch_source, SOURCE.as_bytes())?;
-    let mut compile = Command::new("gcc");
-    compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(&scratch).arg(&scratch_source);
-    process::output(compile)?;
-    std::fs::rename(&scratch, &library).into_diagnostic()?;
-    std::fs::rename(&scratch_source, &source).into_diagnostic()?;
+    cache::keep(&library, SOURCE, |aside| {
+        let source = aside.with_added_extension("c");
+        project::write(&source, SOURCE.as_bytes())?;
+        let mut compile = process::tool("gcc");
+        compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(aside).arg(&source);
+        process::output(compile)?;
+        std::fs::remove_file(&source).into_diagnostic()
+    })?;
     Ok(library)
 }
 
 fn start(dir: &Path, preload: Option<&Path>) -> Result<Child> {
     let output = File::create(dir.join("bochs.out")).into_diagnostic()?;
     // setpriv (of util-linux, always there): the emulator must not outlive us, however we end.
-    let mut command = Command::new("setpriv");
+    let mut command = process::tool("setpriv");
     command.args(["--pdeathsig", "KILL", "bochs-bin", "-q", "-f", "bochsrc", "-rc", "debugger"]);
     command.current_dir(dir).process_group(0);
     if let Some(library) = preload {
-        command.env("LD_PRELOAD", library);
+        // By a name without a path: the dynamic linker splits the list at spaces and colons.
+        std::os::unix::fs::symlink(library, dir.join(PRELOAD)).into_diagnostic()?;
+        command.env("LD_PRELOAD", format!("./{PRELOAD}"));
     }
     command.stdin(Stdio::null()).stdout(output.try_clone().into_diagnostic()?).stderr(output);
     command.spawn().map_err(|error| {
         miette!(help = "`cargo xtask setup` installs Bochs", "cannot start `{}`: {error}", process::show(&command))
     })
 }
+
+/// The preload's name in a run's directory.
+const PRELOAD: &str = "determinism.so";
 
 /// Waits until the emulator has connected COM1, which it does before the first instruction. It prints to `output`.
 pub(crate) fn accept(listener: &TcpListener, child: &mut Child, emulator: &str, output: &Path) -> Result<TcpStream> {

@@ -1,12 +1,11 @@
 //! `cargo xtask doctor`: what this machine has and lacks, and what therefore runs where. It changes nothing.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use miette::Result;
 
-use crate::packages::{self, Purpose};
-use crate::{process, setup};
+use crate::packages::{self, Package, Purpose};
+use crate::setup;
 
 /// What the processor and the host kernel offer for virtual machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +47,7 @@ fn flags_in(cpuinfo: &str) -> (bool, bool) {
 
 /// The whole report, ready to print.
 pub fn report() -> Result<String> {
-    Ok(describe(&system_name(), &packages::installed()?, Virtualisation::of_this_machine()))
+    Ok(describe(&system_name(), &packages::missing(packages::PACKAGES), Virtualisation::of_this_machine()))
 }
 
 fn system_name() -> String {
@@ -57,39 +56,31 @@ fn system_name() -> String {
     name.map_or_else(|| "an unknown system".into(), |name| name.trim_matches('"').to_owned())
 }
 
-fn describe(system: &str, installed: &BTreeSet<String>, machine: Virtualisation) -> String {
+fn describe(system: &str, missing: &[Package], machine: Virtualisation) -> String {
     let mut text = String::new();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // Writing to a String cannot fail.
     let _ = writeln!(text, "System      {system}, {cores} cores");
-    let install = if rustix::process::geteuid().is_root() { "as root" } else { "with sudo" };
-    let apt = if process::exists("apt-get") { install } else { "no apt-get: by hand" };
-    let _ = writeln!(text, "Packages    installed through apt, {apt}");
+    let _ = writeln!(text, "Packages    installed {}", setup::way());
     for purpose in Purpose::ALL {
-        let wanted = packages::for_purposes(&[purpose]);
-        let missing = packages::missing(&wanted, installed);
-        let verdict = if missing.is_empty() {
-            "all here".into()
-        } else {
-            let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
-            format!("missing: {}", names.join(" "))
-        };
+        let lacking = missing.iter().filter(|package| package.purpose == purpose);
+        let names: Vec<&str> = lacking.map(|package| package.name).collect();
+        let verdict = if names.is_empty() { "all here".into() } else { format!("missing: {}", names.join(" ")) };
         let optional = if purpose.is_optional() { " (optional)" } else { "" };
         let _ = writeln!(text, "  {:24}{verdict}{optional}", purpose.describe());
     }
     let yes_no = |have| if have { "yes" } else { "no" };
     let (kvm, vmx, svm) = (yes_no(machine.kvm), yes_no(machine.vmx), yes_no(machine.svm));
     let _ = writeln!(text, "Processor   VT-x {vmx}, SVM {svm}, /dev/kvm {kvm}");
-    text.push_str(&where_what_runs(installed, machine));
-    let missing = packages::missing(&packages::for_purposes(&Purpose::ALL), installed);
+    text.push_str(&where_what_runs(missing, machine));
     if !missing.is_empty() {
-        let _ = writeln!(text, "To install  cargo xtask setup, or: {}", setup::by_hand(&missing));
+        let _ = writeln!(text, "To install  cargo xtask setup, or: {}", setup::by_hand(missing));
     }
     text
 }
 
-fn where_what_runs(installed: &BTreeSet<String>, machine: Virtualisation) -> String {
-    let complete = |purpose| packages::missing(&packages::for_purposes(&[purpose]), installed).is_empty();
+fn where_what_runs(missing: &[Package], machine: Virtualisation) -> String {
+    let complete = |purpose| missing.iter().all(|package| package.purpose != purpose);
     let bochs = if complete(Purpose::Bochs) { "yes" } else { "after `cargo xtask setup`" };
     let qemu = complete(Purpose::Qemu);
     let kvm = match machine.why_no_nested_vtx() {
@@ -112,22 +103,21 @@ mod tests {
 
     #[test]
     fn a_kvm_without_vtx_is_called_useless() {
-        let text = describe("Debian", &BTreeSet::new(), Virtualisation { kvm: true, ..NOTHING });
+        let text = describe("Debian", &[], Virtualisation { kvm: true, ..NOTHING });
         assert!(text.contains("it cannot nest"), "{text}");
     }
 
     #[test]
     fn an_intel_host_with_kvm_runs_qemu() {
-        let installed = BTreeSet::from(["qemu-system-x86".to_owned()]);
-        let text = describe("Debian", &installed, Virtualisation { kvm: true, vmx: true, svm: false });
+        let text = describe("Debian", &[], Virtualisation { kvm: true, vmx: true, svm: false });
         assert!(text.contains("QEMU with KVM           yes"), "{text}");
     }
 
     #[test]
     fn the_report_fits_one_screen_and_names_what_is_missing() {
-        let text = describe("Debian", &BTreeSet::new(), NOTHING);
+        let text = describe("Debian", packages::PACKAGES, NOTHING);
         assert!(text.contains("missing: bochs bochsbios vgabios"), "{text}");
-        assert!(text.contains("sudo apt-get install"), "{text}");
+        assert!(text.contains("apt-get install"), "{text}");
         assert!(text.lines().count() <= 24, "{text}");
     }
 

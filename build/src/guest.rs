@@ -1,9 +1,10 @@
 //! The guests that need no path: Debian's stock 32-bit kernel, initramfs around Debian's static busybox, a disk.
 //!
-//! `debian` fetches the packages, `bzimage` takes the kernel out of its self-extracting wrapper, `relocation` moves it,
+//! `archive` fetches packages, `debian` unpacks them, `bzimage` takes the kernel out of its self-extracting wrapper, `relocation` moves it,
 //! `cpio` writes archives, `initramfs` says what lies in ours, `modules` which drivers. `disk` makes a disk of the Debian
 //! that `debootstrap` installs, in a file system made by `ext4`. `tiny` compiles the guests of the tests.
 
+pub mod archive;
 pub mod bzimage;
 pub mod cpio;
 pub mod debian;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use miette::{Context, IntoDiagnostic, Result};
 
+use crate::cache;
 use crate::progress::Step;
 use crate::project::{self, Project};
 
@@ -29,14 +31,14 @@ pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
         return Ok(kernel.to_path_buf());
     }
     let key = bzimage::fingerprint(&bytes);
-    let unpacked = project.guest().join("vmlinux").join(key);
-    if unpacked.is_file() {
-        return Ok(unpacked);
-    }
-    let step = Step::start("guest: decompress the kernel");
-    let elf = bzimage::decompress_bzimage(&bytes).wrap_err_with(|| kernel.display().to_string())?;
-    project::write(&unpacked, &elf)?;
-    step.done();
+    let unpacked = project.guest().join("vmlinux").join(&key);
+    cache::keep(&unpacked, &key, |aside| {
+        let step = Step::start("guest: decompress the kernel");
+        let elf = bzimage::decompress_bzimage(&bytes).wrap_err_with(|| kernel.display().to_string())?;
+        project::write(aside, &elf)?;
+        step.done();
+        Ok(())
+    })?;
     Ok(unpacked)
 }
 
@@ -44,18 +46,19 @@ pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
 pub fn loaded_vmlinux(project: &Project, kernel: &Path, at: Option<u64>) -> Result<PathBuf> {
     let bytes = project::read(&vmlinux(project, kernel)?)?;
     let place = at.map_or("loaded".to_owned(), |at| format!("{at:x}"));
-    let path = project.guest().join("vmlinux").join(format!("{}-{place}", bzimage::fingerprint(&bytes)));
-    if path.is_file() {
-        return Ok(path);
-    }
-    let moved = match at {
-        None => bytes,
-        Some(at) => {
-            let at = u32::try_from(at).into_diagnostic()?;
-            relocation::relocate(bytes, at).wrap_err_with(|| kernel.display().to_string())?
-        }
-    };
-    project::write(&path, &relocation::loaded(moved))?;
+    let key = format!("{}-{place}", bzimage::fingerprint(&bytes));
+    let path = project.guest().join("vmlinux").join(&key);
+    // The recipe is also what the tool makes of it: that changes with the tool.
+    cache::keep(&path, &format!("{key} {}", include_str!("guest/relocation.rs")), |aside| {
+        let moved = match at {
+            None => bytes,
+            Some(at) => {
+                let at = u32::try_from(at).into_diagnostic()?;
+                relocation::relocate(bytes, at).wrap_err_with(|| kernel.display().to_string())?
+            }
+        };
+        project::write(aside, &relocation::loaded(moved))
+    })?;
     Ok(path)
 }
 

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use capdl_spec::host::{self, CardModel, Files, Form, Origin, Stock, System};
 use capdl_spec::spec::Spec;
@@ -16,7 +15,7 @@ use miette::{Context, IntoDiagnostic, Result, miette};
 
 use crate::bochs::Options;
 use crate::bochs::config::Devices;
-use crate::kernel::{self, Build, Prefix};
+use crate::kernel::{self, Build, Kernel, Platform, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
 use crate::project::{self, Project};
@@ -52,11 +51,12 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     setup::ensure(&[Purpose::Kernel, Purpose::Image])?;
     let description = project.system(name)?;
     let system = host::load(&description)?;
-    let prefix = kernel::prefix(project, build)?;
+    let platform = Platform::Vtx(system.board().processor);
+    let prefix = kernel::prefix(project, Kernel { build, platform })?;
     let suffix = if build == Build::Release { String::new() } else { format!("-{}", build.name()) };
     let dir = project.images(&format!("{}{suffix}", system.name));
     std::fs::create_dir_all(&dir).into_diagnostic()?;
-    let (root_task, spec) = make_root_task_image(project, &system, &prefix, build, &dir)?;
+    let (root_task, spec) = make_root_task_image(project, &system, &prefix, &dir)?;
     let step = Step::start("image: write the ISO");
     let iso = iso::make(&prefix.kernel(), &root_task, &dir)?;
     let memory_mib = memory_mib(&system);
@@ -72,13 +72,12 @@ pub fn make_root_task_image(
     project: &Project,
     system: &System,
     prefix: &Prefix,
-    build: Build,
     dir: &Path,
 ) -> Result<(PathBuf, Spec)> {
     // Not in one call: the root task has a heap, and cargo would give its features of shared crates to the servers too.
-    let root_task = cargo_build(project, &["root-task"], prefix, build)?;
+    let root_task = cargo_build(project, &["root-task"], prefix)?;
     let root_task = root_task.get("root-task").ok_or_else(|| miette!("cargo built no root-task"))?;
-    let built = cargo_build(project, &system.packages(), prefix, build)?;
+    let built = cargo_build(project, &system.packages(), prefix)?;
     let mut files = Files::default();
     for part in system.parts() {
         let program = system.program(&part);
@@ -94,7 +93,7 @@ pub fn make_root_task_image(
     }
     let bundle = host::compile(system, &files)?;
     let image = dir.join("root-task");
-    let mut strip = Command::new("objcopy");
+    let mut strip = process::tool("objcopy");
     strip.arg("--strip-debug").arg(root_task).arg(&image);
     process::output(strip)?;
     let elf = with_bundle(project::read(&image)?, &bundle.bytes)
@@ -103,27 +102,51 @@ pub fn make_root_task_image(
     Ok((image, bundle.spec))
 }
 
+/// What images are compiled for. Named, so that a `build.target` of the user's does not count, and flags are not the
+/// build scripts' too.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
 /// Builds image packages against a prefix; each one's ELF by package name.
-pub fn cargo_build(
-    project: &Project,
-    packages: &[&str],
-    prefix: &Prefix,
-    build: Build,
-) -> Result<BTreeMap<String, PathBuf>> {
-    let own = std::env::var_os("SEL4_PREFIX").is_some();
-    let target = project.target.join("servers").join(if own { "own-prefix" } else { build.name() });
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(&project.root).env("SEL4_PREFIX", prefix.dir()).env("CARGO_TERM_COLOR", "never");
+pub fn cargo_build(project: &Project, packages: &[&str], prefix: &Prefix) -> Result<BTreeMap<String, PathBuf>> {
+    let mut cargo = process::cargo();
+    cargo.current_dir(&project.root).env("SEL4_PREFIX", prefix.dir());
     // Vector registers cost a trap where the guest uses them too, in every process: what is not asked for stays scalar.
     cargo.env("RUSTFLAGS", "-C no-vectorize-slp -C no-vectorize-loops");
-    cargo.args(["build", "--profile", "image", "--features", "image", "--bins", "--target-dir"]).arg(&target);
+    cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "cc");
+    cargo.args(["build", "--profile", "image", "--features", "image", "--bins", "--target", TARGET]);
+    cargo.args(["--message-format", "json-render-diagnostics", "--target-dir"]);
+    cargo.arg(project.target.join("servers").join(prefix.name()));
     for package in packages {
         cargo.args(["--package", package]);
     }
-    let what = format!("{}: build ({})", packages.join(", "), build.name());
-    process::run(&what, cargo)?;
-    let elf = |package: &&str| ((*package).to_owned(), target.join("image").join(package));
-    Ok(packages.iter().map(elf).collect())
+    let step = Step::start(&format!("{}: build ({})", packages.join(", "), prefix.name()));
+    let mut built = BTreeMap::new();
+    let said = process::capture(cargo, |line| match artifact(line) {
+        Some((name, path)) => drop(built.insert(name, path)),
+        None if line.starts_with('{') => {}
+        None => step.note(line),
+    });
+    said.map_err(without_messages)?;
+    step.done();
+    // Cargo says itself what it has built: a file at the place where one is expected may be an old one.
+    match packages.iter().find(|package| !built.contains_key(**package)) {
+        Some(package) => Err(miette!("cargo built no program of the package {package}")),
+        None => Ok(built),
+    }
+}
+
+/// The program that one of cargo's messages announces (the Cargo book, "JSON messages").
+fn artifact(line: &str) -> Option<(String, PathBuf)> {
+    let message: serde_json::Value = serde_json::from_str(line.strip_prefix('{').map(|_| line)?).ok()?;
+    let path = message.get("executable")?.as_str()?;
+    Some((message.get("target")?.get("name")?.as_str()?.to_owned(), path.into()))
+}
+
+/// An error without the messages for machines among the lines that it quotes.
+fn without_messages(error: miette::Report) -> miette::Report {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("{\"reason\"")).collect();
+    miette!("{}", lines.join("\n"))
 }
 
 /// The file of a guest's image, fetched, made or decompressed as its origin and form say.
@@ -249,6 +272,15 @@ mod tests {
         assert_eq!(image[120 + 32..120 + 40], 6u64.to_le_bytes());
         assert_eq!(image[120 + 40..120 + 48], 6u64.to_le_bytes());
         assert_eq!(image[64 + 32], 16, "the other segment stays");
+    }
+
+    #[test]
+    fn cargo_says_what_it_has_built() {
+        let line = r#"{"reason":"compiler-artifact","target":{"name":"root-task"},"executable":"/t/image/root-task"}"#;
+        assert_eq!(artifact(line), Some(("root-task".to_owned(), "/t/image/root-task".into())));
+        for other in [r#"{"reason":"compiler-artifact","executable":null}"#, "   Compiling x", "{ x"] {
+            assert_eq!(artifact(other), None, "{other}");
+        }
     }
 
     #[test]

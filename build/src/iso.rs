@@ -1,8 +1,9 @@
 //! Writes the bootable ISO: ISOLINUX, which loads the kernel and the root-task image by the multiboot protocol.
 //!
 //! ISOLINUX's mboot.c32 loads 20 MB in a fifth of the emulated instructions that GRUB needs (which copies byte by byte). It
-//! wants the kernel as a 32-bit ELF, so objcopy rewrites the header; the code in it stays 64-bit. The same input makes the
-//! same ISO: all dates are fixed.
+//! wants the kernel as a 32-bit ELF, so objcopy rewrites the header; the code in it stays 64-bit. The same file starts from
+//! a CD and, written to a USB drive, as a disk; by BIOS, not by UEFI, for which another loader is needed. The same input
+//! makes the same ISO: all dates are fixed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,12 +13,20 @@ use miette::{IntoDiagnostic, Result, miette};
 use crate::process;
 use crate::project;
 
-/// The files of the loader, in Debian's packages isolinux and syslinux-common.
+/// What makes the ISO start as a disk too: a boot sector that finds ISOLINUX in it. Debian's package isolinux has it.
+const DISK_BOOT_SECTOR: &str = "/usr/lib/ISOLINUX/isohdpfx.bin";
+
+/// The loader itself, of the same package.
+pub const BOOT_SECTOR: &str = "/usr/lib/ISOLINUX/isolinux.bin";
+/// Its part that loads multiboot kernels, in Debian's package syslinux-common.
+pub const MULTIBOOT: &str = "/usr/lib/syslinux/modules/bios/mboot.c32";
+
+/// The files of the loader.
 const LOADER: [&str; 4] = [
-    "/usr/lib/ISOLINUX/isolinux.bin",
+    BOOT_SECTOR,
     "/usr/lib/syslinux/modules/bios/ldlinux.c32",
     "/usr/lib/syslinux/modules/bios/libcom32.c32",
-    "/usr/lib/syslinux/modules/bios/mboot.c32",
+    MULTIBOOT,
 ];
 
 const MENU: &str = "DEFAULT portcullis\nPROMPT 0\nTIMEOUT 0\nLABEL portcullis\n  KERNEL mboot.c32\n  \
@@ -31,7 +40,7 @@ const DATE: &str = "2000010100000000";
 pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
     let tree = tree_with_loader(dir, MENU)?;
     let kernel32 = dir.join("kernel");
-    let mut rewrite = Command::new("objcopy");
+    let mut rewrite = process::tool("objcopy");
     rewrite.args(["--output-target", "elf32-i386"]).arg(kernel).arg(&kernel32);
     process::output(rewrite)?;
     let image = dir.join("root-task");
@@ -73,17 +82,22 @@ fn tree_with_loader(dir: &Path, menu: &str) -> Result<PathBuf> {
 /// Writes the ISO and removes the directory.
 fn pack(tree: &Path, dir: &Path) -> Result<PathBuf> {
     let iso = dir.join("system.iso");
-    process::output(xorriso(tree, &iso))?;
+    let aside = dir.join("system.iso.part");
+    // xorriso writes into what is there.
+    let _ = std::fs::remove_file(&aside);
+    process::output(xorriso(tree, &aside))?;
+    std::fs::rename(&aside, &iso).into_diagnostic()?;
     let _ = std::fs::remove_dir_all(tree);
     Ok(iso)
 }
 
 fn xorriso(tree: &Path, iso: &Path) -> Command {
-    let mut command = Command::new("xorriso");
+    let mut command = process::tool("xorriso");
     command.env("SOURCE_DATE_EPOCH", "946684800");
     command.args(["-as", "mkisofs", "-quiet", "-rational-rock", "-V", "PORTCULLIS"]);
     command.args(["-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot"]);
-    command.args(["-boot-load-size", "4", "-boot-info-table", "--set_all_file_dates", DATE]);
+    command.args(["-boot-load-size", "4", "-boot-info-table", "-isohybrid-mbr", DISK_BOOT_SECTOR]);
+    command.args(["--set_all_file_dates", DATE]);
     command.arg("-o").arg(iso).arg(tree);
     command
 }

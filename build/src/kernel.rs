@@ -3,56 +3,98 @@
 //! A prefix is what an installed seL4 has: bin/kernel.elf and libsel4/include. Everything above the kernel is built
 //! against one, so the build starts here.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use capdl_spec::host::Processor;
 use miette::{IntoDiagnostic, Result, miette};
-use sha2::{Digest, Sha256};
 
 use crate::project::{self, Project};
-use crate::{packages::Purpose, process, setup};
+use crate::{cache, packages::Purpose, process, setup};
 
-/// The configurations of the kernel.
+/// What of the kernel's own doings can be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
     /// With assertions, a serial console, and the calls by which tests ask what a capability is.
     Debug,
     /// What is measured and shipped.
     Release,
-    /// As `Debug`, for QEMU without KVM: with the IOMMU and without VT-x, so no guest runs on it.
-    Iommu,
 }
 
 impl Build {
-    /// As it appears in paths.
+    /// As CMake's BUILD calls it, and paths do.
     pub fn name(self) -> &'static str {
         match self {
             Self::Debug => "debug",
             Self::Release => "release",
-            Self::Iommu => "iommu",
-        }
-    }
-
-    /// CMake's BUILD and PLATFORM (kernel-config/CMakeLists.txt).
-    fn settings(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Debug => ("debug", "pc99-vtx"),
-            Self::Release => ("release", "pc99-vtx"),
-            Self::Iommu => ("debug", "pc99-iommu-test"),
         }
     }
 }
 
-/// A prefix that was looked at: it has a kernel, and the kernel has VT-x unless it is [`Build::Iommu`].
+/// What the kernel asks of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    /// VT-x, and processors from a generation on.
+    Vtx(Processor),
+    /// QEMU without KVM: with the IOMMU and without VT-x, so no guest runs on it.
+    Iommu,
+}
+
+impl Platform {
+    /// CMake's PLATFORM, a file in kernel-config/settings.
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Vtx(Processor::Haswell) => "pc99-vtx",
+            Self::Vtx(Processor::Nehalem) => "pc99-vtx-nehalem",
+            Self::Iommu => "pc99-iommu-test",
+        }
+    }
+}
+
+/// One of the kernels that can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernel {
+    /// What can be seen of it.
+    pub build: Build,
+    /// What it asks for.
+    pub platform: Platform,
+}
+
+impl Kernel {
+    /// As it appears in paths.
+    pub fn name(self) -> String {
+        let build = self.build.name();
+        match self.platform {
+            Platform::Vtx(Processor::Haswell) => build.to_owned(),
+            Platform::Vtx(Processor::Nehalem) => format!("{build}-nehalem"),
+            Platform::Iommu => format!("{build}-iommu"),
+        }
+    }
+}
+
+/// For the emulated board.
+impl From<Build> for Kernel {
+    fn from(build: Build) -> Self {
+        Self { build, platform: Platform::Vtx(Processor::Haswell) }
+    }
+}
+
+/// A prefix that was looked at: it has a kernel, and the kernel has VT-x unless it is for [`Platform::Iommu`].
 #[derive(Debug, Clone)]
 pub struct Prefix {
     dir: PathBuf,
+    name: String,
 }
 
+/// What stands for a kernel of the user's in paths.
+const OWN: &str = "own-prefix";
+/// The environment variable that names the user's prefix.
+const VARIABLE: &str = "SEL4_PREFIX";
+
 impl Prefix {
-    /// Checks a directory.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let prefix = Self::with_any_kernel(dir)?;
+    /// Checks a directory. `name` stands for the kernel in paths.
+    pub fn open(dir: &Path, name: &str) -> Result<Self> {
+        let prefix = Self::with_any_kernel(dir, name)?;
         let settings = dir.join(CONFIG);
         if !vtx_is_on(&settings)? {
             return Err(miette!(
@@ -64,16 +106,31 @@ impl Prefix {
         Ok(prefix)
     }
 
-    fn with_any_kernel(dir: &Path) -> Result<Self> {
-        let prefix = Self { dir: dir.to_path_buf() };
-        if !prefix.kernel().is_file() {
+    fn with_any_kernel(dir: &Path, name: &str) -> Result<Self> {
+        let prefix = Self { dir: dir.to_path_buf(), name: name.to_owned() };
+        let kernel = prefix.kernel();
+        if !kernel.is_file() {
             return Err(miette!(
                 help = "an seL4 prefix is what `cmake --install` of a configured seL4 leaves: bin/kernel.elf, libsel4/include",
                 "{} is missing",
-                prefix.kernel().display()
+                kernel.display()
+            ));
+        }
+        // ELF (System V ABI, chapter 4): magic and class, 64 bits; e_machine, x86-64.
+        let bytes = project::read(&kernel)?;
+        if !bytes.starts_with(b"\x7fELF\x02") || bytes.get(18..20) != Some(&[62, 0]) {
+            return Err(miette!(
+                help = "configure it with KernelPlatform=pc99 and KernelSel4Arch=x86_64",
+                "{} is no 64-bit kernel for x86",
+                kernel.display()
             ));
         }
         Ok(prefix)
+    }
+
+    /// What stands for the kernel in paths.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The directory: what SEL4_PREFIX is set to.
@@ -102,76 +159,80 @@ fn vtx_is_on(settings: &Path) -> Result<bool> {
     Ok(config["VTX"] == serde_json::Value::Bool(true))
 }
 
+/// Whether the kernel is the user's.
+pub fn is_own() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
 /// The prefix to build against: the user's, or ours, built if it is not there or kernel-config/ has changed.
-pub fn prefix(project: &Project, build: Build) -> Result<Prefix> {
-    match std::env::var_os("SEL4_PREFIX") {
-        Some(dir) => Prefix::open(Path::new(&dir))
-            .map_err(|error| error.context("SEL4_PREFIX in the environment does not name a usable seL4 prefix")),
-        None => make(project, build),
-    }
+pub fn prefix(project: &Project, kernel: Kernel) -> Result<Prefix> {
+    let Some(dir) = std::env::var_os(VARIABLE) else { return make(project, kernel) };
+    let opened = if dir.is_empty() {
+        Err(miette!(help = "unset it, or let it name a directory", "it is empty"))
+    } else {
+        // The servers' build scripts run elsewhere, so it must not be relative.
+        std::path::absolute(dir).into_diagnostic().and_then(|dir| Prefix::open(&dir, OWN))
+    };
+    opened.map_err(|error| error.context(format!("{VARIABLE} in the environment does not name a usable seL4 prefix")))
 }
 
-fn make(project: &Project, build: Build) -> Result<Prefix> {
-    let dir = project.kernel_prefix(build);
-    let stamp = dir.join("made-from.sha256");
+fn make(project: &Project, kernel: Kernel) -> Result<Prefix> {
+    let name = kernel.name();
+    let dir = project.target.join("sel4").join(&name);
     let source = project.root.join("kernel-config");
-    let open = if build == Build::Iommu { Prefix::with_any_kernel } else { Prefix::open };
-    let fingerprint = fingerprint(&source)?;
-    if std::fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == fingerprint) {
-        return open(&dir);
-    }
+    cache::keep(&dir, &cache::fingerprint(&source)?, |aside| build(project, kernel, &source, aside))?;
+    if kernel.platform == Platform::Iommu { Prefix::with_any_kernel(&dir, &name) } else { Prefix::open(&dir, &name) }
+}
+
+/// Configures, compiles, and installs to `into`.
+fn build(project: &Project, kernel: Kernel, source: &Path, into: &Path) -> Result<()> {
     setup::ensure(&[Purpose::Kernel])?;
-    let work = project.target.join("sel4").join(format!("build-{}", build.name()));
-    // Made anew: CMake takes no build tree whose sources were elsewhere, as after the project was moved.
-    if work.exists() {
-        std::fs::remove_dir_all(&work).into_diagnostic()?;
-    }
-    let mut configure = Command::new("cmake");
-    configure.arg("-S").arg(&source).arg("-B").arg(&work);
-    let (kind, platform) = build.settings();
+    let name = kernel.name();
+    let work = Workplace::new(project.target.join("sel4").join(format!("build-{name}")))?;
+    let mut configure = process::tool("cmake");
+    configure.arg("-S").arg(source).arg("-B").arg(&work.dir);
+    let (kind, platform) = (kernel.build.name(), kernel.platform.settings());
     configure.args([format!("-DBUILD={kind}"), format!("-DPLATFORM={platform}")]);
-    configure.arg(format!("-DCMAKE_INSTALL_PREFIX={}", dir.display()));
-    process::run(&format!("kernel: configure ({})", build.name()), configure)?;
-    let mut compile = Command::new("cmake");
-    compile.arg("--build").arg(&work);
-    process::run(&format!("kernel: build ({})", build.name()), compile)?;
-    let mut install = Command::new("cmake");
-    install.arg("--install").arg(&work);
-    process::output(install)?;
-    let prefix = open(&dir)?;
-    project::write(&stamp, fingerprint.as_bytes())?;
-    Ok(prefix)
+    let mut prefix = OsString::from("-DCMAKE_INSTALL_PREFIX=");
+    prefix.push(into);
+    configure.arg(prefix);
+    process::run(&format!("kernel: configure ({name})"), configure)?;
+    let mut compile = process::tool("cmake");
+    compile.arg("--build").arg(&work.dir);
+    process::run(&format!("kernel: build ({name})"), compile)?;
+    let mut install = process::tool("cmake");
+    install.arg("--install").arg(&work.dir);
+    process::output(install).map(|_| ())
 }
 
-/// A hash over the names and contents of all files in a directory.
-pub fn fingerprint(dir: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    for file in files_below(dir)? {
-        let name = file.strip_prefix(dir).unwrap_or(&file).to_string_lossy().into_owned();
-        let bytes = project::read(&file)?;
-        hash.update(format!("{name}\0{}\0", bytes.len()));
-        hash.update(&bytes);
+/// The directory in which the kernel is compiled, made anew: CMake takes no build tree whose sources were elsewhere, as
+/// after the project was moved.
+struct Workplace {
+    dir: PathBuf,
+    /// It lies outside the target directory, and goes when the kernel is made.
+    passing: bool,
+}
+
+impl Workplace {
+    /// At `wanted`. The kernel's makefile splits paths at spaces: where there are any, in /tmp.
+    fn new(wanted: PathBuf) -> Result<Self> {
+        let passing = wanted.to_string_lossy().contains(char::is_whitespace);
+        let name = wanted.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let dir = if passing { format!("/tmp/portcullis-{name}-{}", std::process::id()).into() } else { wanted };
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir).into_diagnostic()?;
+        }
+        std::fs::create_dir_all(&dir).into_diagnostic()?;
+        Ok(Self { dir, passing })
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).map_err(|error| miette!("cannot list {}: {error}", dir.display()))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            // What a tool leaves beside the sources (python's __pycache__, cargo's target) is no source.
-            let skip = path.file_name().is_some_and(|name| name == "target" || name == "__pycache__");
-            if !skip {
-                files.extend(files_below(&path)?);
-            }
-        } else {
-            files.push(path);
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        if self.passing {
+            let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
-    Ok(files)
 }
 
 #[cfg(test)]
@@ -186,7 +247,8 @@ mod tests {
 
     fn fake_prefix(name: &str, config: &str) -> PathBuf {
         let dir = directory(name);
-        project::write(&dir.join("bin/kernel.elf"), b"elf").unwrap();
+        let elf = [b"\x7fELF\x02".as_slice(), &[0; 13], &[62, 0]].concat();
+        project::write(&dir.join("bin/kernel.elf"), &elf).unwrap();
         project::write(&dir.join(CONFIG), config.as_bytes()).unwrap();
         dir
     }
@@ -194,37 +256,48 @@ mod tests {
     #[test]
     fn a_prefix_without_vtx_is_refused() {
         let dir = fake_prefix("off", r#"{ "VTX": false }"#);
-        assert!(Prefix::open(&dir).unwrap_err().to_string().starts_with("VT-x is off in "));
+        assert!(Prefix::open(&dir, OWN).unwrap_err().to_string().starts_with("VT-x is off in "));
         std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
     fn a_prefix_that_does_not_mention_vtx_is_refused() {
         let dir = fake_prefix("silent", "{}");
-        assert!(Prefix::open(&dir).unwrap_err().to_string().starts_with("VT-x is off in "));
+        assert!(Prefix::open(&dir, OWN).unwrap_err().to_string().starts_with("VT-x is off in "));
         std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
     fn a_prefix_with_vtx_is_taken() {
         let dir = fake_prefix("on", r#"{ "VTX": true }"#);
-        assert_eq!(Prefix::open(&dir).unwrap().dir(), dir);
+        assert_eq!(Prefix::open(&dir, OWN).unwrap().dir(), dir);
         std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
     fn an_empty_directory_is_no_prefix_and_the_missing_file_is_named() {
-        let error = Prefix::open(&directory("empty")).unwrap_err().to_string();
+        let error = Prefix::open(&directory("empty"), OWN).unwrap_err().to_string();
         assert!(error.ends_with("bin/kernel.elf is missing"), "{error}");
     }
 
     #[test]
-    fn a_renamed_file_changes_the_fingerprint() {
-        let dir = directory("print");
-        project::write(&dir.join("a"), b"x").unwrap();
-        let before = fingerprint(&dir).unwrap();
-        std::fs::rename(dir.join("a"), dir.join("b")).unwrap();
-        assert_ne!(before, fingerprint(&dir).unwrap());
+    fn a_kernel_for_another_processor_is_refused() {
+        let dir = fake_prefix("arm", r#"{ "VTX": true }"#);
+        project::write(&dir.join("bin/kernel.elf"), b"\x7fELF\x01 of 32 bits").unwrap();
+        let error = Prefix::open(&dir, OWN).unwrap_err().to_string();
+        assert!(error.ends_with("is no 64-bit kernel for x86"), "{error}");
         std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_kernel_is_compiled_where_no_space_is_in_the_path() {
+        let plain = std::env::temp_dir().join(format!("xtask-work-{}", std::process::id()));
+        assert_eq!(Workplace::new(plain.clone()).unwrap().dir, plain);
+        let spaced = Workplace::new(plain.join("my projects/build-release")).unwrap();
+        let dir = spaced.dir.clone();
+        assert!(!dir.to_str().unwrap().contains(' ') && dir.is_dir());
+        drop(spaced);
+        assert!(!dir.exists());
+        std::fs::remove_dir_all(plain).unwrap();
     }
 }

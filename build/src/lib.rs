@@ -1,12 +1,13 @@
 //! The build tool behind `cargo xtask`, from an empty machine to a guest's prompt.
 //!
 //! It sets the host up (`packages`, `setup`, `doctor`), makes what a system consists of (`kernel`, `guest`, `image`,
-//! `iso`), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`) and proves that it works (`test`, `tests`).
+//! `iso`; `cache` keeps it), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`) and proves that it works (`test`, `tests`).
 //! Everything it makes lies in cargo's target directory; nothing is written elsewhere but Debian packages, through apt.
 #![forbid(unsafe_code)]
 
 pub mod bench;
 pub mod bochs;
+pub mod cache;
 pub mod console;
 pub mod doctor;
 pub mod guest;

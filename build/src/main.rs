@@ -118,6 +118,8 @@ enum Import {
 
 fn main() -> ExitCode {
     interrupt::install();
+    // What is made here is read by others: the emulator's, a user namespace's, an installed Debian's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Errors quote the output of commands, whose lines must stay whole.
     let handler = || miette::MietteHandlerOpts::new().wrap_lines(false).build();
     let _ = miette::set_hook(Box::new(move |_| Box::new(handler())));
@@ -155,7 +157,7 @@ fn obey(command: Command) -> Result<ExitCode> {
             import::lspci(&import::Wishes { files, devices, dma, output })?;
         }
         Command::Kernel { debug_kernel } => {
-            println!("{}", kernel::prefix(&project, kernel_for(debug_kernel))?.dir().display());
+            println!("{}", kernel::prefix(&project, kernel_for(debug_kernel).into())?.dir().display());
         }
         Command::Setup => {
             setup::ensure(&Purpose::ALL)?;

@@ -1,13 +1,12 @@
-//! The Debian packages that the build and the emulator need: which, what for, and which of them are here.
+//! The Debian packages that the build and the emulator need: which, what for, and by what it shows that they are here.
 //!
 //! `setup` installs from this list and `doctor` prints it, so they cannot disagree.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::path::Path;
 
-use miette::Result;
-
-use crate::process;
+use crate::bochs::config;
+use crate::{iso, process};
 
 /// What a group of packages is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +44,17 @@ impl Purpose {
     pub const ALL: [Self; 5] = [Self::Kernel, Self::Image, Self::Bochs, Self::Disk, Self::Qemu];
 }
 
+/// By what it shows that a package's contents are here, installed by whatever means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// A program in the search path or in /usr/sbin or /sbin.
+    Program(&'static str),
+    /// A file.
+    File(&'static str),
+    /// A module of Python's.
+    Module(&'static str),
+}
+
 /// One package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Package {
@@ -52,95 +62,130 @@ pub struct Package {
     pub name: &'static str,
     /// What it is needed for.
     pub purpose: Purpose,
+    /// What of it is looked for.
+    pub evidence: Evidence,
     /// What in it is used.
     pub why: &'static str,
 }
 
-const fn package(purpose: Purpose, name: &'static str, why: &'static str) -> Package {
-    Package { name, purpose, why }
+const fn package(purpose: Purpose, name: &'static str, evidence: Evidence, why: &'static str) -> Package {
+    Package { name, purpose, evidence, why }
 }
 
-/// Everything that is needed, on Debian 12 (Debian 13 and Ubuntu use the same names).
-pub const PACKAGES: &[Package] = &[
-    package(Purpose::Kernel, "cmake", "drives the kernel build"),
-    package(Purpose::Kernel, "make", "runs under cmake"),
-    package(Purpose::Kernel, "gcc", "compiles the kernel, and the preload that makes Bochs repeatable"),
-    package(Purpose::Kernel, "libc6-dev", "C headers for that preload, and Rust's linking"),
-    package(Purpose::Kernel, "binutils", "objcopy: the loader wants the kernel as a 32-bit ELF"),
-    package(Purpose::Kernel, "python3", "the kernel's generators are written in it"),
-    package(Purpose::Kernel, "python3-ply", "the bitfield generator's parser"),
-    package(Purpose::Kernel, "python3-six", "used by the generators"),
-    package(Purpose::Kernel, "python3-tempita", "the kernel's templates"),
-    package(Purpose::Kernel, "libxml2-utils", "xmllint checks the interface files"),
-    package(Purpose::Image, "xorriso", "writes ISO 9660"),
-    package(Purpose::Image, "isolinux", "the boot sector of the ISO"),
-    package(Purpose::Image, "syslinux-common", "mboot.c32, which loads multiboot kernels"),
-    package(Purpose::Bochs, "bochs", "the PC emulator with VT-x"),
-    package(Purpose::Bochs, "bochsbios", "its BIOS"),
-    package(Purpose::Bochs, "vgabios", "its VGA BIOS"),
-    package(Purpose::Disk, "mmdebstrap", "installs a small Debian into an archive"),
-    package(Purpose::Disk, "arch-test", "tells mmdebstrap that i386 programs run here"),
-    package(Purpose::Disk, "uidmap", "lets mmdebstrap do so without root"),
-    package(Purpose::Disk, "e2fsprogs", "mke2fs and debugfs make the file system"),
-    package(Purpose::Qemu, "qemu-system-x86", "emulates an IOMMU, which Bochs does not"),
-];
+/// Everything that is needed, by its name on Debian 12 (Debian 13 and Ubuntu use the same names).
+pub const PACKAGES: &[Package] = {
+    use Evidence::{File, Module, Program};
+    use Purpose::{Bochs, Disk, Image, Kernel, Qemu};
+    &[
+        package(Kernel, "cmake", Program("cmake"), "drives the kernel build"),
+        package(Kernel, "make", Program("make"), "runs under cmake"),
+        package(Kernel, "gcc", Program("gcc"), "compiles the kernel, and the preload that makes Bochs repeatable"),
+        package(Kernel, "cpp", Program("cpp"), "preprocesses the kernel's interface files"),
+        package(Kernel, "libc6-dev", File("/usr/include/stdio.h"), "C headers for that preload, and Rust's linking"),
+        package(Kernel, "binutils", Program("objcopy"), "the loader wants the kernel as a 32-bit ELF"),
+        package(Kernel, "patch", Program("patch"), "mends the kernel's source"),
+        package(Kernel, "python3", Program("python3"), "the kernel's generators are written in it"),
+        package(Kernel, "python3-ply", Module("ply"), "the bitfield generator's parser"),
+        package(Kernel, "python3-six", Module("six"), "used by the generators"),
+        package(Kernel, "python3-tempita", Module("tempita"), "the kernel's templates"),
+        package(Kernel, "libxml2-utils", Program("xmllint"), "checks the interface files"),
+        package(Image, "xorriso", Program("xorriso"), "writes ISO 9660"),
+        package(Image, "isolinux", File(iso::BOOT_SECTOR), "the boot sectors of the ISO"),
+        package(Image, "syslinux-common", File(iso::MULTIBOOT), "mboot.c32, which loads multiboot kernels"),
+        package(Bochs, "bochs", Program("bochs-bin"), "the PC emulator with VT-x"),
+        package(Bochs, "bochsbios", File(config::BIOS), "its BIOS"),
+        package(Bochs, "vgabios", File(config::VGA_BIOS), "its VGA BIOS"),
+        package(Disk, "mmdebstrap", Program("mmdebstrap"), "installs a small Debian into an archive"),
+        package(Disk, "arch-test", Program("arch-test"), "tells mmdebstrap that i386 programs run here"),
+        package(Disk, "uidmap", Program("newuidmap"), "lets mmdebstrap do so without root"),
+        package(Disk, "e2fsprogs", Program("mke2fs"), "mke2fs and debugfs make the file system"),
+        package(Qemu, "qemu-system-x86", Program("qemu-system-x86_64"), "emulates an IOMMU, which Bochs does not"),
+    ]
+};
 
 /// The packages for some purposes.
 pub fn for_purposes(purposes: &[Purpose]) -> Vec<Package> {
     PACKAGES.iter().copied().filter(|package| purposes.contains(&package.purpose)).collect()
 }
 
-/// What is installed on this machine, by name; empty where there is no dpkg.
-pub fn installed() -> Result<BTreeSet<String>> {
-    if !process::exists("dpkg-query") {
-        return Ok(BTreeSet::new());
-    }
-    let mut query = Command::new("dpkg-query");
-    query.args(["--show", "--showformat", "${db:Status-Abbrev} ${Package}\n"]);
-    query.args(PACKAGES.iter().map(|package| package.name));
-    // It ends with 1 when any of the names is unknown; what it does know stands on lines of its own.
-    let (_, listing) = process::finish(query, |_| {})?;
-    Ok(parse_listing(&listing))
-}
-
-/// Reads dpkg-query's lines `ii  gcc`: names of which the second letter says "installed".
-fn parse_listing(listing: &str) -> BTreeSet<String> {
-    let lines = listing.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let (status, name, rest) = (words.next()?, words.next()?, words.next());
-        (status.get(1..2) == Some("i") && status.len() <= 3 && rest.is_none()).then(|| name.to_owned())
+/// Those of `wanted` of which this machine lacks the contents. No package manager is asked: it may know nothing of what
+/// somebody built by hand, or there may be none.
+pub fn missing(wanted: &[Package]) -> Vec<Package> {
+    let names = wanted.iter().filter_map(|package| match package.evidence {
+        Evidence::Module(name) => Some(name),
+        _ => None,
     });
-    lines.collect()
+    let names: Vec<&str> = names.collect();
+    let absent = if names.is_empty() { BTreeSet::new() } else { absent_modules(&names) };
+    without(wanted, |evidence| match evidence {
+        Evidence::Program(name) => process::exists(name),
+        Evidence::File(path) => Path::new(path).is_file(),
+        Evidence::Module(name) => !absent.contains(name),
+    })
 }
 
-/// Those of `wanted` that are not in `installed`.
-pub fn missing(wanted: &[Package], installed: &BTreeSet<String>) -> Vec<Package> {
-    wanted.iter().copied().filter(|package| !installed.contains(package.name)).collect()
+fn without(wanted: &[Package], is_here: impl Fn(Evidence) -> bool) -> Vec<Package> {
+    wanted.iter().copied().filter(|package| !is_here(package.evidence)).collect()
 }
+
+/// Which modules neither the python3 of the search path nor the system's has, as kernel-config/cmake/tools.cmake looks for
+/// them. All of them, if there is no Python.
+fn absent_modules(names: &[&str]) -> BTreeSet<String> {
+    let all: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut least = all.clone();
+    for python in ["python3", "/usr/bin/python3"] {
+        let mut ask = process::tool(python);
+        ask.args(["-c", LOOK]).args(names);
+        let Ok((status, said)) = process::finish(ask, |_| {}) else { continue };
+        let absent: BTreeSet<String> = said.split_whitespace().map(str::to_owned).collect();
+        if status.success() && absent.len() < least.len() {
+            least = absent;
+        }
+    }
+    least
+}
+
+/// Prints those of its arguments that are no module.
+const LOOK: &str = "import sys, importlib.util as u; print(*(n for n in sys.argv[1:] if not u.find_spec(n)))";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LISTING: &str = "ii  gcc\nrc  cmake\nun  make\nhi  xorriso\ndpkg-query: no packages found matching bochs\n";
-
     #[test]
-    fn only_what_is_installed_counts() {
-        let names: Vec<String> = parse_listing(LISTING).into_iter().collect();
-        assert_eq!(names, ["gcc", "xorriso"]);
+    fn what_is_here_is_not_missing_whoever_brought_it() {
+        let wanted = for_purposes(&[Purpose::Kernel, Purpose::Bochs]);
+        let names = |here: &[Evidence]| -> Vec<&str> {
+            without(&wanted, |evidence| here.contains(&evidence)).iter().map(|package| package.name).collect()
+        };
+        let found = names(&[Evidence::Program("gcc"), Evidence::File(config::BIOS)]);
+        assert!(found.contains(&"cmake") && found.contains(&"patch") && found.contains(&"bochs"), "{found:?}");
+        assert!(!found.contains(&"gcc") && !found.contains(&"bochsbios"), "{found:?}");
     }
 
     #[test]
-    fn removed_and_unknown_packages_are_missing() {
-        let wanted = for_purposes(&[Purpose::Kernel, Purpose::Bochs]);
-        let names: Vec<&str> = missing(&wanted, &parse_listing(LISTING)).iter().map(|package| package.name).collect();
-        assert!(names.contains(&"cmake") && names.contains(&"make") && names.contains(&"bochs"), "{names:?}");
-        assert!(!names.contains(&"gcc"), "{names:?}");
+    fn modules_are_asked_of_python_itself() {
+        let absent = absent_modules(&["sys", "no_such_module"]);
+        let expected: &[&str] =
+            if process::exists("python3") { &["no_such_module"] } else { &["no_such_module", "sys"] };
+        assert_eq!(absent.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn no_package_is_listed_twice() {
         let names: BTreeSet<&str> = PACKAGES.iter().map(|package| package.name).collect();
         assert_eq!(names.len(), PACKAGES.len());
+    }
+
+    #[test]
+    fn every_program_of_the_kernels_build_is_in_a_package() {
+        let tools = include_str!("../../kernel-config/cmake/tools.cmake");
+        let required = tools.lines().filter_map(|line| line.strip_prefix("require_tool(")?.strip_suffix(')'));
+        for line in required {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            // Essential on Debian.
+            let listed = PACKAGES.iter().any(|package| package.name == words[2]) || words[2] == "bash";
+            assert!(listed, "{line}");
+        }
     }
 }

@@ -2,12 +2,72 @@
 //! said last.
 
 use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
 
 use miette::{IntoDiagnostic, Result};
 
 use crate::progress::Step;
+
+/// What of the user's environment a command sees: where programs, home and toolchains are, and where temporary files go.
+const PASSED: [&str; 11] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TERM",
+    "TMPDIR",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "RUSTUP_AUTO_INSTALL",
+    "NIX_SSL_CERT_FILE",
+];
+/// Also what begins so: how cargo reaches its registries, and whom it trusts.
+const PASSED_PREFIXES: [&str; 6] =
+    ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRY_", "CARGO_REGISTRIES_", "CARGO_CREDENTIAL_", "SSL_CERT_"];
+/// And the proxies, which some programs read in small letters and some in capitals.
+const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"];
+
+/// A command that does the same on every host: nothing of the user's environment reaches it that could change what it
+/// builds (RUSTFLAGS, CFLAGS, MAKEFLAGS, PYTHONPATH, LD_PRELOAD, a locale …), only what `PASSED` lists. Every command of
+/// this tool is made here.
+pub fn tool(program: impl AsRef<OsStr>) -> Command {
+    #[allow(clippy::disallowed_methods)]
+    let mut command = Command::new(program);
+    command.env_clear().envs(passed(std::env::vars_os()));
+    command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
+    command
+}
+
+/// The inner cargo: the one that runs us, if it does. Flags and wrappers are empty rather than absent: so they also
+/// override those of the user's configuration files.
+pub fn cargo() -> Command {
+    let mut cargo = tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.env("CARGO_TERM_COLOR", "never").env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
+    cargo.env("RUSTFLAGS", "");
+    cargo
+}
+
+/// The proxies of the user's environment.
+pub fn proxies(environment: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = (OsString, OsString)> {
+    environment.filter(|(name, _)| name.to_str().is_some_and(is_proxy))
+}
+
+fn is_proxy(name: &str) -> bool {
+    PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
+}
+
+fn passed(environment: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = (OsString, OsString)> {
+    environment.filter(|(name, value)| {
+        let Some(name) = name.to_str() else { return false };
+        // A directory for temporary files that is not there fails half of the tools, each in its own words.
+        let usable = name != "TMPDIR" || std::path::Path::new(value).is_dir();
+        let known = PASSED.contains(&name) || PASSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        usable && (known || is_proxy(name))
+    })
+}
 
 /// How many of a failed command's last lines are shown.
 const TAIL: usize = 25;
@@ -60,10 +120,12 @@ pub fn finish(mut command: Command, mut each: impl FnMut(&str)) -> Result<(ExitS
     Ok((child.wait().into_diagnostic()?, output))
 }
 
-/// Whether a program is in the search path.
+/// Whether a program is in the search path, or where the administrator's programs are: an ordinary user's path may lack
+/// that.
 pub fn exists(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    dirs.into_iter().any(|dir| dir.join(program).is_file())
 }
 
 /// The command as a person would type it.
@@ -91,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_failing_command_is_shown_with_its_code_and_its_last_words() {
-        let mut command = Command::new("sh");
+        let mut command = tool("sh");
         command.args(["-c", "echo first; echo 'last words' >&2; exit 3"]);
         let error = output(command).unwrap_err().to_string();
         assert!(error.contains("exit status: 3"), "{error}");
@@ -100,21 +162,142 @@ mod tests {
 
     #[test]
     fn both_streams_are_captured_in_order() {
-        let mut command = Command::new("sh");
+        let mut command = tool("sh");
         command.args(["-c", "echo one; echo two >&2; echo three"]);
         assert_eq!(output(command).unwrap(), "one\ntwo\nthree\n");
     }
 
     #[test]
     fn a_command_is_shown_so_that_it_can_be_pasted() {
-        let mut command = Command::new("dpkg-query");
+        let mut command = tool("dpkg-query");
         command.args(["-W", "${Package} it's"]);
         assert_eq!(show(&command), r"dpkg-query -W '${Package} it'\''s'");
     }
 
+    /// The environment that a command sees, started from one with `variables` in it.
+    fn seen(variables: &[(&str, &str)]) -> Vec<String> {
+        let all = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        passed(all).map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn nothing_that_could_change_what_is_built_reaches_a_command() {
+        let hostile = [
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_BUILD_TARGET",
+            "CARGO_BUILD_RUSTFLAGS",
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET_DIR",
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+            "CARGO_PROFILE_IMAGE_LTO",
+            "CARGO_PROFILE_RELEASE_STRIP",
+            "CARGO_INCREMENTAL",
+            "RUSTC",
+            "RUSTC_WRAPPER",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTC_BOOTSTRAP",
+            "RUST_TARGET_PATH",
+            "MAKEFLAGS",
+            "MFLAGS",
+            "MAKELEVEL",
+            "MAKEFILES",
+            "GNUMAKEFLAGS",
+            "CC",
+            "CXX",
+            "CPP",
+            "LD",
+            "AR",
+            "AS",
+            "CFLAGS",
+            "CPPFLAGS",
+            "CXXFLAGS",
+            "LDFLAGS",
+            "ASFLAGS",
+            "CPATH",
+            "C_INCLUDE_PATH",
+            "LIBRARY_PATH",
+            "GCC_EXEC_PREFIX",
+            "COMPILER_PATH",
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "LD_AUDIT",
+            "LD_BIND_NOW",
+            "PYTHONPATH",
+            "PYTHONHOME",
+            "PYTHONSTARTUP",
+            "PYTHONOPTIMIZE",
+            "PYTHONWARNINGS",
+            "GREP_OPTIONS",
+            "GREP_COLORS",
+            "LANG",
+            "LC_ALL",
+            "LC_CTYPE",
+            "LANGUAGE",
+            "TZ",
+            "CDPATH",
+            "BASH_ENV",
+            "ENV",
+            "SHELLOPTS",
+            "BASHOPTS",
+            "IFS",
+            "POSIXLY_CORRECT",
+            "CMAKE_GENERATOR",
+            "CMAKE_PREFIX_PATH",
+            "DESTDIR",
+            "CMAKE_BUILD_TYPE",
+            "CMAKE_TOOLCHAIN_FILE",
+            "XML_CATALOG_FILES",
+            "BXSHARE",
+            "LTDL_LIBRARY_PATH",
+            "APT_CONFIG",
+            "SOURCE_DATE_EPOCH",
+            "DPKG_ROOT",
+            "TAR_OPTIONS",
+            "XZ_OPT",
+            "GZIP",
+            "QEMU_AUDIO_DRV",
+            "DISPLAY",
+            "SEL4_PREFIX",
+        ];
+        assert_eq!(seen(&hostile.map(|name| (name, "x"))), [""; 0]);
+    }
+
+    #[test]
+    fn programs_home_toolchain_registries_and_proxies_are_found() {
+        let needed = [
+            "PATH",
+            "HOME",
+            "CARGO_HOME",
+            "RUSTUP_HOME",
+            "RUSTUP_TOOLCHAIN",
+            "CARGO_NET_OFFLINE",
+            "CARGO_HTTP_PROXY",
+            "CARGO_REGISTRIES_MINE_TOKEN",
+            "SSL_CERT_FILE",
+            "http_proxy",
+            "HTTPS_PROXY",
+            "no_proxy",
+        ];
+        assert_eq!(seen(&needed.map(|name| (name, "x"))), needed);
+    }
+
+    #[test]
+    fn a_directory_for_temporary_files_that_is_not_there_is_not_passed_on() {
+        assert_eq!(seen(&[("TMPDIR", "/no/such")]), [""; 0]);
+        assert_eq!(seen(&[("TMPDIR", "/tmp")]), ["TMPDIR"]);
+    }
+
+    #[test]
+    fn every_command_has_one_locale() {
+        let mut command = tool("sh");
+        command.args(["-c", "echo $LC_ALL $TZ $LANG"]);
+        assert_eq!(output(command).unwrap(), "C.UTF-8 UTC\n");
+    }
+
     #[test]
     fn a_missing_program_is_named() {
-        let error = output(Command::new("no-such-program")).unwrap_err().to_string();
+        let error = output(tool("no-such-program")).unwrap_err().to_string();
         assert!(error.contains("no-such-program"), "{error}");
     }
 }

@@ -4,9 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use miette::{Context, IntoDiagnostic, Result};
-
-use crate::kernel::Build;
+use miette::{Context, IntoDiagnostic, Result, miette};
 
 /// The project's directories, all absolute.
 #[derive(Debug, Clone)]
@@ -32,12 +30,9 @@ impl Project {
         std::fs::create_dir_all(&target)
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot create {}", target.display()))?;
+        check_path(&root)?;
+        check_path(&target)?;
         Ok(Self { root, target })
-    }
-
-    /// The seL4 prefix that the build makes from kernel-config/.
-    pub fn kernel_prefix(&self, build: Build) -> PathBuf {
-        self.target.join("sel4").join(build.name())
     }
 
     /// The default guest: its packages, its kernel and its initramfs.
@@ -85,12 +80,33 @@ impl Project {
     }
 }
 
+/// What has a meaning of its own, in a path, to one of the tools that are given it: the shell, make, CMake's lists, the
+/// dynamic linker's, e2fsprogs, QEMU, Bochs' configuration. Spaces and letters of any alphabet have none.
+const SPECIAL: &[char] =
+    &['"', '\'', '`', '$', '\\', ';', ':', '#', '%', '?', '*', '&', '|', '<', '>', '(', ')', ',', '='];
+
+/// Refuses a path that some tool would read as something else.
+fn check_path(path: &Path) -> Result<()> {
+    let special = match path.to_str() {
+        Some(text) => text.chars().find(|c| SPECIAL.contains(c) || c.is_control()).map(|c| format!("{c:?}")),
+        None => Some("what is no UTF-8".to_owned()),
+    };
+    let Some(special) = special else { return Ok(()) };
+    let help = "move the project, or let CARGO_TARGET_DIR name another directory for what is built";
+    Err(miette!(
+        help = help,
+        "{} has {special} in its name, which the tools of the build would misread",
+        path.display()
+    ))
+}
+
 /// Reads a file, naming it in the error.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display()))
 }
 
-/// Writes a file and the directories above it, naming it in the error. An unchanged file keeps its time.
+/// Writes a file and the directories above it, naming it in the error. An unchanged file keeps its time. Nobody finds a
+/// part of a file: it is written aside and renamed.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -100,5 +116,25 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot create {}", parent.display()))?;
     }
-    std::fs::write(path, bytes).into_diagnostic().wrap_err_with(|| format!("cannot write {}", path.display()))
+    // Two of us may write the same file at a time.
+    let aside = path.with_added_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
+    let written = std::fs::write(&aside, bytes).and_then(|()| std::fs::rename(&aside, path));
+    let written = written.inspect_err(|_| drop(std::fs::remove_file(&aside)));
+    written.into_diagnostic().wrap_err_with(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_and_letters_are_fine_in_a_path_and_what_tools_would_misread_is_named() {
+        for good in ["/home/a/portcullis", "/home/Jörg Müller/my projects", "/srv/проект_2+x@y"] {
+            check_path(Path::new(good)).unwrap();
+        }
+        for (bad, named) in [("/a:b", "':'"), ("/a;b", "';'"), ("/a$b", "'$'"), ("/a\nb", "'\\n'"), ("/a,b", "','")] {
+            let error = check_path(Path::new(bad)).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
 }

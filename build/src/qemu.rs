@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use miette::{IntoDiagnostic, Result, miette};
@@ -145,7 +145,7 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
 fn start(dir: &Path, output: &Path, arguments: &[String]) -> Result<Child> {
     let output = File::create(output).into_diagnostic()?;
     // setpriv (of util-linux, always there): the emulator must not outlive us, however we end.
-    let mut command = Command::new("setpriv");
+    let mut command = process::tool("setpriv");
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(arguments);
     command.current_dir(dir).process_group(0);
     command.stdin(Stdio::null()).stdout(output.try_clone().into_diagnostic()?).stderr(output);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use miette::{Result, miette};
 
-use crate::packages::{self, Package, Purpose};
+use crate::packages::{self, Evidence, Package, Purpose};
 use crate::{process, progress};
 
 /// How often apt is asked before it is given up: an archive can be in the middle of an update.
@@ -19,13 +19,12 @@ enum Installer {
     Sudo,
 }
 
-/// Makes sure that everything for `purposes` is installed. Optional packages that cannot be had are only mentioned.
+/// Makes sure that everything for `purposes` is here. Optional packages that cannot be had are only mentioned.
 pub fn ensure(purposes: &[Purpose]) -> Result<()> {
-    let missing = packages::missing(&packages::for_purposes(purposes), &packages::installed()?);
+    let missing = packages::missing(&packages::for_purposes(purposes));
     if missing.is_empty() {
         return Ok(());
     }
-    progress::say(&announce(&missing));
     let optional = missing.iter().all(|package| package.purpose.is_optional());
     match install(&missing) {
         Err(error) if optional => {
@@ -38,9 +37,16 @@ pub fn ensure(purposes: &[Purpose]) -> Result<()> {
 
 /// Installs packages that are known to be missing.
 fn install(missing: &[Package]) -> Result<()> {
-    let Some(installer) = installer() else {
-        return Err(miette!(help = format!("run: {}", by_hand(missing)), "{}", why_not()));
-    };
+    let installer = installer().ok_or_else(|| {
+        let (list, help) = (list(missing), format!("run, as root: {}", by_hand(missing)));
+        if process::exists("apt-get") {
+            miette!(help = help, "this is missing, and this user can install it neither as root nor with sudo:\n{list}")
+        } else {
+            let help = "install what has them; the names are those of Debian's packages";
+            miette!(help = help, "this is missing, and there is no apt-get here that could install it:\n{list}")
+        }
+    })?;
+    progress::say(&format!("Installing Debian packages that are missing:\n{}", list(missing)));
     let mut error = None;
     for attempt in 1..=ATTEMPTS {
         // The lists of a fresh machine are empty or old. A failed update need not matter: the install tells.
@@ -54,23 +60,33 @@ fn install(missing: &[Package]) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_secs(5 * u64::from(attempt)));
     }
     let error = error.map_or_else(String::new, |error| error.to_string());
-    Err(miette!(help = format!("try it by hand: {}", by_hand(missing)), "{error}"))
+    // Packages may be here under other names, or some of them: what counts is whether their contents are.
+    let still = packages::missing(missing);
+    if still.is_empty() {
+        return Ok(());
+    }
+    Err(miette!(help = format!("try it by hand: {}", by_hand(&still)), "{error}"))
 }
 
-/// The list that the user reads before anything is installed.
-fn announce(missing: &[Package]) -> String {
+/// What is missing, as the user reads it: the package, what it is for, and what of it was looked for.
+fn list(missing: &[Package]) -> String {
     let width = missing.iter().map(|package| package.name.len()).max().unwrap_or(0);
     let lines = missing.iter().map(|package| {
-        let why = package.why;
-        format!("  {:width$}  {}: {why}", package.name, package.purpose.describe())
+        let looked_for = match package.evidence {
+            Evidence::Program(name) => format!("program {name}"),
+            Evidence::File(path) => path.to_owned(),
+            Evidence::Module(name) => format!("Python module {name}"),
+        };
+        format!("  {:width$}  {}: {} ({looked_for})", package.name, package.purpose.describe(), package.why)
     });
-    format!("Installing Debian packages that are missing:\n{}", lines.collect::<Vec<_>>().join("\n"))
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The command that a person would type.
 pub fn by_hand(missing: &[Package]) -> String {
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
-    format!("sudo apt-get update && sudo apt-get install --yes --no-install-recommends {}", names.join(" "))
+    let sudo = if process::exists("sudo") && !rustix::process::geteuid().is_root() { "sudo " } else { "" };
+    format!("{sudo}apt-get update && {sudo}apt-get install --yes --no-install-recommends {}", names.join(" "))
 }
 
 fn installer() -> Option<Installer> {
@@ -84,24 +100,33 @@ fn installer() -> Option<Installer> {
         return None;
     }
     // `sudo -v` asks for the password on the terminal, if it must; without one it fails at once.
-    let authorised = Command::new("sudo").arg("--validate").status();
+    let authorised = process::tool("sudo").arg("--validate").status();
     authorised.is_ok_and(|status| status.success()).then_some(Installer::Sudo)
 }
 
-fn why_not() -> &'static str {
-    if process::exists("apt-get") {
-        "packages are missing, and this user can install them neither as root nor with sudo"
-    } else {
-        "packages are missing, and there is no apt-get on this machine (it is not a Debian or Ubuntu)"
+/// How packages would be installed here, for the report: nothing is asked and nothing done.
+pub fn way() -> &'static str {
+    match (process::exists("apt-get"), rustix::process::geteuid().is_root(), process::exists("sudo")) {
+        (false, ..) => "by hand: there is no apt-get",
+        (true, true, _) => "through apt, as root",
+        (true, false, true) => "through apt, with sudo",
+        (true, false, false) => "by root: this user is not, and there is no sudo",
     }
 }
 
 fn apt(installer: Installer, arguments: &[&str]) -> Command {
     let mut command = match installer {
-        Installer::Root => Command::new("env"),
+        Installer::Root => process::tool("env"),
         Installer::Sudo => {
-            let mut sudo = Command::new("sudo");
+            let mut sudo = process::tool("sudo");
             sudo.args(["--non-interactive", "env"]);
+            // sudo keeps the environment to itself, and with it whom to ask for the network.
+            for (name, value) in process::proxies(std::env::vars_os()) {
+                let mut setting = name;
+                setting.push("=");
+                setting.push(value);
+                sudo.arg(setting);
+            }
             sudo
         }
     };
@@ -116,20 +141,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_user_is_told_what_is_installed_and_why() {
-        let text = announce(&packages::for_purposes(&[Purpose::Bochs]));
-        assert!(text.contains("bochsbios  run in Bochs: its BIOS"), "{text}");
+    fn the_user_is_told_what_is_missing_and_why() {
+        let text = list(&packages::for_purposes(&[Purpose::Bochs]));
+        assert!(text.contains("bochsbios  run in Bochs: its BIOS (/usr/share/bochs/BIOS-bochs-latest)"), "{text}");
     }
 
     #[test]
-    fn the_command_for_the_user_names_every_package() {
+    fn the_command_for_the_user_names_every_package_and_sudo_only_where_there_is_one() {
         let text = by_hand(&packages::for_purposes(&[Purpose::Image]));
         assert!(text.ends_with("install --yes --no-install-recommends xorriso isolinux syslinux-common"), "{text}");
+        let needed = process::exists("sudo") && !rustix::process::geteuid().is_root();
+        assert_eq!(text.contains("sudo"), needed, "{text}");
     }
 
     #[test]
     fn apt_is_never_asked_a_question() {
         let text = process::show(&apt(Installer::Sudo, &["install", "--yes", "gcc"]));
-        assert!(text.starts_with("sudo --non-interactive env DEBIAN_FRONTEND=noninteractive apt-get"), "{text}");
+        assert!(text.starts_with("sudo --non-interactive env "), "{text}");
+        assert!(text.contains(" DEBIAN_FRONTEND=noninteractive apt-get "), "{text}");
+    }
+
+    #[test]
+    fn the_proxies_are_those_of_the_user_in_either_spelling() {
+        let all = [("http_proxy", "p"), ("HTTPS_PROXY", "q"), ("LD_PRELOAD", "x")];
+        let all = all.map(|(name, value)| (name.into(), value.into()));
+        let names: Vec<_> = process::proxies(all.into_iter()).map(|(name, _)| name).collect();
+        assert_eq!(names, ["http_proxy", "HTTPS_PROXY"]);
     }
 }

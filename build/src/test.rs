@@ -15,7 +15,7 @@ use miette::{Result, miette};
 
 use crate::bochs::{Machine, Options};
 use crate::image::{self, Image};
-use crate::kernel::{self, Build, Prefix};
+use crate::kernel::{self, Build, Kernel, Prefix};
 use crate::packages::Purpose;
 use crate::project::Project;
 use crate::{progress, setup, tests};
@@ -113,10 +113,10 @@ impl Context {
     }
 
     /// The kernel prefix, built if need be.
-    pub fn prefix(&self, build: Build) -> Result<Prefix> {
+    pub fn prefix(&self, kernel: impl Into<Kernel>) -> Result<Prefix> {
         // Also under the images' lock: two builds of one thing would overwrite each other's files.
         let _building = self.images.lock().unwrap_or_else(PoisonError::into_inner);
-        kernel::prefix(&self.project, build)
+        kernel::prefix(&self.project, kernel.into())
     }
 
     /// A system's image, built once however many tests boot it.

@@ -7,6 +7,15 @@ use layout::config::Intx;
 use serde::{Deserialize, Deserializer, de::Error};
 use toml::Spanned;
 
+/// The oldest generation of processors that a board may have. It decides which kernel a system gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processor {
+    /// VT-x with EPT and VPID, and nothing newer is used.
+    Nehalem,
+    /// Pages of 1 GiB, PCID, INVPCID and FSGSBASE are used too.
+    Haswell,
+}
+
 /// A machine that Portcullis runs on.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Board {
@@ -14,6 +23,8 @@ pub struct Board {
     pub name: &'static str,
     /// In a few words.
     pub about: &'static str,
+    /// What the kernel takes for granted.
+    pub processor: Processor,
     /// The console's 16550.
     pub uart: Device,
     /// The 8254: channels 0 to 2 and the mode register.
@@ -94,6 +105,7 @@ const fn isa(name: &'static str, ports: PortRange, pin: u8) -> Device {
 const PC: Board = Board {
     name: "pc",
     about: "PC with a UART at 0x3f8",
+    processor: Processor::Nehalem,
     uart: isa("uart", ports(0x3f8, 0x3ff), 4),
     // ISA interrupt 0 arrives at input 2 (MPS 1.4, section 5, and the ACPI override of every PC).
     pit: isa("timer", ports(0x40, 0x43), 2),
@@ -122,6 +134,7 @@ pub static BOARDS: [Board; 4] = [
     Board {
         name: "bochs",
         about: "Bochs, i440FX and PIIX3",
+        processor: Processor::Haswell,
         // iodev/unmapped.cc of Bochs: `Shutdown` is a panic with its own text; `D` returns to the debugger, whose script then
         // quits without one.
         power_off: Some(Switch { port: 0x8900, off: b"Shutdown", failed: b"D" }),

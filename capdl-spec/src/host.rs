@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use crate::checks;
 pub use crate::{
+    board::Processor,
     bundle::Bundle,
     compile::{Binaries, CompileError, Files, compile, plan},
     draw,

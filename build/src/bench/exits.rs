@@ -56,7 +56,7 @@ pub fn measure(context: &Context) -> Result<Rows> {
 /// The smallest loop around VMEnter, alone on the machine.
 fn floor(context: &Context) -> Result<String> {
     let prefix = context.prefix(Build::Release)?;
-    let built = image::cargo_build(&context.project, &["kernel-tests"], &prefix, Build::Release)?;
+    let built = image::cargo_build(&context.project, &["kernel-tests"], &prefix)?;
     let built = built.get("kernel-tests").ok_or_else(|| miette!("cargo built no kernel-tests"))?;
     let dir = context.project.images("bench-floor");
     std::fs::create_dir_all(&dir).into_diagnostic()?;

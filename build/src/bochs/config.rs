@@ -1,6 +1,7 @@
 //! The emulated board: writes Bochs's configuration file.
 //!
-//! An i440FX board with one Haswell core (VT-x with EPT), a CD-ROM with our ISO and COM1. Time is counted in emulated
+//! An i440FX board with one core (a Haswell if nothing else is asked for, with VT-x and EPT), a CD-ROM with our ISO and
+//! COM1. Time is counted in emulated
 //! instructions alone. See "bochsrc" in the Bochs user manual, chapter 4.
 
 use std::fmt::Write as _;
@@ -14,6 +15,14 @@ pub const TICKS_PER_SECOND: u64 = 50_000_000;
 
 /// 1 January 2000, 00:00 UTC: where the emulated clock starts when runs are to be the same.
 pub const START_OF_TIME: u64 = 946_684_800;
+
+/// The processor that a board has if nothing else is asked for.
+pub const HASWELL: &str = "corei7_haswell_4770";
+
+/// The board's BIOS, in Debian's package bochsbios.
+pub const BIOS: &str = "/usr/share/bochs/BIOS-bochs-latest";
+/// The BIOS of its graphics card, in Debian's package vgabios.
+pub const VGA_BIOS: &str = "/usr/share/bochs/VGABIOS-lgpl-latest";
 
 /// Where COM1 leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +73,12 @@ pub const VNET: &str = "# vnet config\nhostname = bochs\npktlog = vnet.log\n";
 pub struct Board {
     /// What it boots from.
     pub iso: PathBuf,
+    /// As a disk, not as a CD; then there is no other disk.
+    pub as_disk: bool,
     /// Its memory, in MiB.
     pub memory_mib: u32,
+    /// Its processor, as Bochs calls it.
+    pub processor: String,
     /// COM1.
     pub serial: Serial,
     /// Its clock.
@@ -78,7 +91,12 @@ pub struct Board {
 
 /// The text of the configuration file.
 pub fn bochsrc(board: &Board) -> String {
-    let (memory, iso) = (board.memory_mib, board.iso.display());
+    let (memory, path, processor) = (board.memory_mib, board.iso.display(), &board.processor);
+    let iso = if board.as_disk {
+        format!("ata0-master: type=disk, path=\"{path}\", mode=volatile, translation=auto\nboot: disk")
+    } else {
+        format!("ata1-master: type=cdrom, path=\"{path}\", status=inserted\nboot: cdrom")
+    };
     let com1 = match &board.serial {
         Serial::Socket(address) => format!("mode=socket-client, dev={address}"),
         Serial::File(path) => format!("mode=file, dev={}", path.display()),
@@ -94,17 +112,16 @@ pub fn bochsrc(board: &Board) -> String {
     let mut text = format!(
         "config_interface: textconfig\n\
          display_library: rfb, options=\"timeout=0\"\n\
-         cpu: model=corei7_haswell_4770, count=1, ips={TICKS_PER_SECOND}, reset_on_triple_fault=0, ignore_bad_msrs=1\n\
+         cpu: model={processor}, count=1, ips={TICKS_PER_SECOND}, reset_on_triple_fault=0, ignore_bad_msrs=1\n\
          memory: guest={memory}, host={memory}\n\
-         romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot\n\
-         vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
+         romimage: file={BIOS}, options=fastboot\n\
+         vgaromimage: file={VGA_BIOS}\n\
          vga: extension=vbe, update_freq=5, realtime=0\n\
          pci: enabled=1, chipset=i440fx{slots}\n\
          clock: {clock}\n\
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15\n\
-         ata1-master: type=cdrom, path=\"{iso}\", status=inserted\n\
-         boot: cdrom\n\
+         {iso}\n\
          com1: enabled=1, {com1}\n\
          log: bochs.log\n\
          panic: action=fatal\n\
@@ -148,7 +165,9 @@ mod tests {
     fn board(serial: Serial) -> Board {
         Board {
             iso: "/t/system.iso".into(),
+            as_disk: false,
             memory_mib: 512,
+            processor: HASWELL.to_owned(),
             serial,
             pace: Pace::Free,
             devices: Devices::default(),

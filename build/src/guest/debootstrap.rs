@@ -7,12 +7,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use miette::{Result, miette};
+use miette::Result;
 
-use super::{bzimage, debian};
+use super::archive::{Apt, RELEASE};
+use super::bzimage;
 use crate::packages::Purpose;
 use crate::project::Project;
-use crate::{process, setup};
+use crate::{cache, process, setup};
 
 /// 1 January 2000, 00:00 UTC: no file is newer.
 pub const EPOCH: u64 = 946_684_800;
@@ -53,16 +54,12 @@ const LEFT_OUT: [&str; 4] = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share
 /// The archive; made once, and again when the recipe changes.
 pub fn archive(project: &Project) -> Result<PathBuf> {
     let path = project.guest().join(format!("sysv-{}.tar", key()));
-    if path.is_file() {
-        return Ok(path);
-    }
-    setup::ensure(&[Purpose::Disk])?;
-    let (release, source) = debian::source(project)?;
-    let scratch = path.with_extension("part");
-    std::fs::create_dir_all(project.guest()).map_err(|error| miette!("{}: {error}", project.guest().display()))?;
-    let made = process::run("disk: install a Debian", mmdebstrap(&release, &source, &scratch));
-    made.map_err(|error| error.wrap_err(NOT_MADE))?;
-    std::fs::rename(&scratch, &path).map_err(|error| miette!("{}: {error}", path.display()))?;
+    cache::keep(&path, &key(), |aside| {
+        setup::ensure(&[Purpose::Disk])?;
+        let source = Apt::new(project)?.source()?;
+        let made = process::run("disk: install a Debian", mmdebstrap(&source, aside));
+        made.map(|_| ()).map_err(|error| error.wrap_err(NOT_MADE))
+    })?;
     Ok(path)
 }
 
@@ -72,17 +69,17 @@ const NOT_MADE: &str = "the disk's Debian could not be installed. It needs i386 
 
 /// Stands for everything that the archive depends on, but the packages' versions.
 pub fn key() -> String {
-    bzimage::fingerprint(process::show(&mmdebstrap("", "", Path::new(""))).as_bytes())
+    bzimage::fingerprint(process::show(&mmdebstrap("", Path::new(""))).as_bytes())
 }
 
-fn mmdebstrap(release: &str, source: &str, to: &Path) -> Command {
-    let mut command = Command::new("mmdebstrap");
-    command.env("SOURCE_DATE_EPOCH", EPOCH.to_string()).env("LC_ALL", "C");
+fn mmdebstrap(source: &str, to: &Path) -> Command {
+    let mut command = process::tool("mmdebstrap");
+    command.env("SOURCE_DATE_EPOCH", EPOCH.to_string());
     command.args(["--architectures=i386", "--variant=essential", "--format=tar"]);
     command.arg("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr");
     command.arg(format!("--include={}", PACKAGES.join(",")));
     command.args(LEFT_OUT.map(|path| format!("--dpkgopt=path-exclude={path}")));
     command.arg(format!("--customize-hook=chroot \"$1\" insserv --remove {}", NEEDLESS.join(" ")));
-    command.arg(release).arg(to).arg(source);
+    command.arg(RELEASE).arg(to).arg(source);
     command
 }

@@ -14,6 +14,7 @@ use super::ext4::{self, Kind, Node, Place, Tree};
 use super::{bzimage, debootstrap};
 use crate::progress::Step;
 use crate::project::{self, Project};
+use crate::{cache, process};
 
 /// Whole cylinders of 16 heads and 63 sectors, as emulators count: 256 MiB.
 const SIZE: u64 = 520 * 16 * 63 * SECTOR;
@@ -36,14 +37,14 @@ pub fn image(project: &Project) -> Result<PathBuf> {
     let sources = concat!(include_str!("disk.rs"), include_str!("ext4.rs"));
     let key = bzimage::fingerprint(format!("{} {sources} {FILES:?}", debootstrap::key()).as_bytes());
     let path = project.guest().join(format!("sysv-{key}.img"));
-    if !path.is_file() {
-        let archive = project::read(&debootstrap::archive(project)?)?;
+    let archive = debootstrap::archive(project)?;
+    cache::keep(&path, &format!("{key} {}", cache::fingerprint(&archive)?), |aside| {
+        let archive = project::read(&archive)?;
         let step = Step::start("disk: make the file system");
-        let scratch = path.with_extension("part");
-        make(&archive, &scratch)?;
-        std::fs::rename(&scratch, &path).into_diagnostic()?;
+        make(&archive, aside)?;
         step.done();
-    }
+        Ok(())
+    })?;
     Ok(path)
 }
 
@@ -66,9 +67,9 @@ pub fn partition(disk: &Path) -> Place {
 
 /// Copies a disk for one run. Blocks of zeros become holes.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    let mut copy = std::process::Command::new("cp");
+    let mut copy = process::tool("cp");
     copy.args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to);
-    crate::process::output(copy).map(|_| ())
+    process::output(copy).map(|_| ())
 }
 
 /// Puts our files in, and lets root log in without a password.

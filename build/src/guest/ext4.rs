@@ -150,7 +150,7 @@ fn name(place: &Place) -> String {
 fn tool(program: &str) -> Command {
     // They lie in /sbin, which an ordinary user's search path may not have.
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("env");
+    let mut command = process::tool("env");
     command.arg(format!("PATH={path}:/usr/sbin:/sbin")).arg(format!("E2FSPROGS_FAKE_TIME={EPOCH}")).arg(program);
     command
 }

@@ -89,12 +89,15 @@ fn base(archive: &mut Archive, busybox: &[u8]) -> Result<()> {
 
 /// The names under which busybox works, from the sorted list in the program itself (it need not run on this machine).
 fn applets(busybox: &[u8]) -> Option<BTreeSet<&str>> {
-    const START: &[u8] = b"\0[\0[[\0";
-    let start = busybox.windows(START.len()).position(|window| window == START)? + 1;
-    let names = busybox.get(start..)?.split(|byte| *byte == 0);
-    let names = names.map_while(|name| std::str::from_utf8(name).ok().filter(|name| is_applet(name)));
-    let names: BTreeSet<&str> = names.collect();
-    names.contains("sh").then_some(names)
+    // What lies before it differs from version to version, and need not be a string.
+    const START: &[u8] = b"[\0[[\0";
+    let starts = busybox.windows(START.len()).enumerate().filter(|(_, window)| *window == START);
+    let lists = starts.filter_map(|(start, _)| {
+        let names = busybox.get(start..)?.split(|byte| *byte == 0);
+        let names = names.map_while(|name| std::str::from_utf8(name).ok().filter(|name| is_applet(name)));
+        Some(names.collect::<BTreeSet<&str>>())
+    });
+    lists.into_iter().find(|names| names.contains("sh"))
 }
 
 fn is_applet(name: &str) -> bool {
@@ -105,12 +108,18 @@ fn is_applet(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const BUSYBOX: &[u8] = b"\x7fELF code \0[\0[[\0ash\0init\0sh\0zcat\0\0 data";
+    const BUSYBOX: &[u8] = b"\x7fELF [\0[[\0 code \0[\0[[\0ash\0init\0sh\0zcat\0\0 data";
 
     #[test]
     fn the_applets_are_read_from_the_program() {
         let names: Vec<&str> = applets(BUSYBOX).unwrap().into_iter().collect();
         assert_eq!(names, ["[", "[[", "ash", "init", "sh", "zcat"]);
+    }
+
+    #[test]
+    fn anything_may_lie_before_the_list() {
+        // So it is in busybox 1.37.
+        assert!(applets(b"\x7fELF \xc0\xae [\0[[\0acpid\0sh\0zcat\0\0/bin/sh").unwrap().contains("acpid"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ const AT_1_MIB: &str = "-Wl,-Ttext-segment=0x100000";
 
 /// The compiler of a C file without a library, to the 32-bit program `program`.
 pub fn gcc(source: &Path, program: &Path) -> Command {
-    let mut gcc = Command::new("gcc");
+    let mut gcc = process::tool("gcc");
     gcc.args(FLAGS.split_whitespace()).arg("-o").arg(program).arg(source);
     gcc
 }

@@ -7,6 +7,7 @@ mod disk;
 mod ethernet;
 mod machine;
 mod mediated;
+mod processors;
 mod quiet;
 mod recover;
 mod restart;
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Test> {
         systems::all(),
         restart::all(),
         work::all(),
+        processors::all(),
         quiet::all(),
         time::all(),
         console::all(),

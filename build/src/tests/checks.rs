@@ -33,9 +33,9 @@ fn units(context: &Context) -> Result<Outcome> {
 /// A cargo call on the whole workspace, which needs the interface files of some kernel.
 fn cargo(context: &Context, arguments: &[&str]) -> Result<Command> {
     let prefix = context.prefix(Build::Debug)?;
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = process::cargo();
     command.args(arguments).current_dir(&context.project.root);
-    command.env("SEL4_PREFIX", prefix.dir()).env("CARGO_TERM_COLOR", "never");
+    command.env("SEL4_PREFIX", prefix.dir()).env("CARGO_TARGET_DIR", &context.project.target);
     Ok(command)
 }
 

@@ -1,8 +1,11 @@
 //! The default guest's files, before anything is booted.
 
+use std::path::PathBuf;
+
 use miette::{IntoDiagnostic, Result, ensure};
 
-use crate::guest::{self, bzimage, debootstrap, disk, ext4};
+use crate::guest::{self, bzimage, debian, debootstrap, disk, ext4};
+use crate::kernel::Build;
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
 
@@ -13,6 +16,7 @@ pub fn all() -> Vec<Test> {
         test("initramfs-repeats", initramfs_repeats),
         test("kernel-unpacks", kernel_unpacks),
         test("disk-repeats", disk_repeats),
+        test("a-truncated-file-is-made-again", truncated),
     ]
 }
 
@@ -31,6 +35,28 @@ fn kernel_unpacks(context: &Context) -> Result<Outcome> {
     ensure!(vmlinux.starts_with(b"\x7fELF\x01\x01"), "not a 32-bit ELF");
     ensure!(vmlinux.get(18..20) == Some(&[3, 0]), "not for the i386");
     Ok(Outcome::Passed(format!("{} KiB", vmlinux.len() / 1024)))
+}
+
+/// Whatever is kept from run to run: cut in half, as a full disk or a kill leaves it, it is not believed. (The modules and
+/// the packages are directories, as the kernel's prefix is.)
+fn truncated(context: &Context) -> Result<Outcome> {
+    let project = &context.project;
+    let kernel = || debian::kernel(project, debian::Flavour::Plain);
+    let kept: [&dyn Fn() -> Result<PathBuf>; 6] = [
+        &kernel,
+        &|| debian::busybox(project),
+        &|| guest::vmlinux(project, &kernel()?),
+        &|| guest::loaded_vmlinux(project, &kernel()?, None),
+        &|| guest::loaded_vmlinux(project, &kernel()?, Some(0x200_0000)),
+        &|| Ok(context.prefix(Build::Release)?.kernel()),
+    ];
+    for make in kept {
+        let path = make()?;
+        let whole = project::read(&path)?;
+        std::fs::write(&path, whole.get(..whole.len() / 2).unwrap_or_default()).into_diagnostic()?;
+        ensure!(make()? == path && project::read(&path)? == whole, "{} is believed", path.display());
+    }
+    Ok(Outcome::Passed(format!("{} files", kept.len())))
 }
 
 /// From the packages' archive on: installing them takes a minute, and is mmdebstrap's promise.

@@ -1,15 +1,21 @@
-//! What the build makes on the host: the kernel prefixes, and the doctor's report.
+//! What the build makes on the host: the kernel prefixes, the same in any environment, and the doctor's report.
 
-use miette::{Result, ensure};
+use std::path::Path;
 
-use crate::doctor;
+use miette::{IntoDiagnostic, Result, ensure};
+
 use crate::kernel::Build;
 use crate::test::{Context, Group, Outcome, Test, passed};
+use crate::{doctor, process, project};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Check, name, run);
-    vec![test("kernel-prefixes", kernel_prefixes), test("doctor", doctor_reports)]
+    vec![
+        test("kernel-prefixes", kernel_prefixes),
+        test("a-hostile-environment-changes-nothing", hostile_environment),
+        test("doctor", doctor_reports),
+    ]
 }
 
 fn kernel_prefixes(context: &Context) -> Result<Outcome> {
@@ -18,6 +24,77 @@ fn kernel_prefixes(context: &Context) -> Result<Outcome> {
         ensure!(prefix.kernel().is_file(), "{} is missing", prefix.kernel().display());
     }
     passed()
+}
+
+/// Each of these breaks or changes a build that it reaches. `@` stands for a directory with a space and a letter outside
+/// ASCII in its name, in which a file `six.py` is no Python.
+const HOSTILE: [(&str, &str); 30] = [
+    ("RUSTFLAGS", "--cfg hostile"),
+    ("CARGO_ENCODED_RUSTFLAGS", "--cfg\u{1f}hostile"),
+    ("CARGO_BUILD_TARGET", "i686-unknown-linux-gnu"),
+    ("CARGO_BUILD_RUSTFLAGS", "--cfg hostile"),
+    ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "/bin/false"),
+    ("CARGO_PROFILE_IMAGE_OPT_LEVEL", "0"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
+    ("RUSTC_WRAPPER", "/bin/false"),
+    ("RUSTC_WORKSPACE_WRAPPER", "/bin/false"),
+    ("MAKEFLAGS", "-n"),
+    ("GNUMAKEFLAGS", "-n"),
+    ("MAKEFILES", "/dev/zero/none"),
+    ("CC", "/bin/false"),
+    ("CFLAGS", "-m32"),
+    ("CPPFLAGS", "-DCONFIG_HOSTILE"),
+    ("LDFLAGS", "-r"),
+    ("CPATH", "@"),
+    ("PYTHONPATH", "@"),
+    ("PYTHONHOME", "@"),
+    ("LD_PRELOAD", "/no/such.so"),
+    ("GREP_OPTIONS", "--color=always"),
+    ("LC_ALL", "tr_TR.UTF-8"),
+    ("LANGUAGE", "tr"),
+    ("TZ", "Asia/Kathmandu"),
+    ("CDPATH", "/tmp"),
+    ("BASH_ENV", "/no/such"),
+    ("CMAKE_GENERATOR", "Ninja"),
+    ("DESTDIR", "/no/such"),
+    ("SOURCE_DATE_EPOCH", "1"),
+    ("TMPDIR", "@"),
+];
+
+/// The servers are found as they are, and a kernel made below a path with a space in it has the same bytes.
+fn hostile_environment(context: &Context) -> Result<Outcome> {
+    let place = context.project.target.join("a höstile place");
+    let _ = std::fs::remove_dir_all(&place);
+    project::write(&place.join("six.py"), b"this is no Python")?;
+    let image = context.image("minimal", Build::Release)?;
+    let root_task = image.iso.with_file_name("root-task");
+    let servers = context.project.target.join("servers/release/x86_64-unknown-linux-gnu/image/root-task");
+    let seen = || Ok::<_, miette::Report>((project::read(&root_task)?, written(&servers)?));
+    let before = seen()?;
+    hostile(&["image", "minimal"], &place, &context.project.target)?;
+    ensure!(seen()? == before, "the root task is another, or its servers were built anew");
+    hostile(&["kernel"], &place, &place)?;
+    let kernel = project::read(&place.join("sel4/release/bin/kernel.elf"))?;
+    ensure!(kernel == project::read(&context.prefix(Build::Release)?.kernel())?, "the kernel is another");
+    std::fs::remove_dir_all(&place).into_diagnostic()?;
+    passed()
+}
+
+fn written(path: &Path) -> Result<std::time::SystemTime> {
+    std::fs::metadata(path).and_then(|data| data.modified()).into_diagnostic()
+}
+
+/// Runs this tool once more, with a umask that hides files and with everything of [`HOSTILE`].
+fn hostile(arguments: &[&str], place: &Path, target: &Path) -> Result<()> {
+    let mut shell = process::tool("sh");
+    shell.args(["-c", "umask 077; exec \"$@\"", "sh"]);
+    shell.arg(std::env::current_exe().into_diagnostic()?).args(arguments);
+    for (name, value) in HOSTILE {
+        shell.env(name, value.replace('@', &place.to_string_lossy()));
+    }
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    shell.env("CARGO_MANIFEST_DIR", manifest).env("CARGO_TARGET_DIR", target);
+    process::run(&format!("check: {} in a hostile environment", arguments.join(" ")), shell).map(|_| ())
 }
 
 fn doctor_reports(_: &Context) -> Result<Outcome> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::components::{lines, verdict};
 use crate::bochs::last_lines;
 use crate::image;
-use crate::kernel::Build;
+use crate::kernel::{Build, Kernel, Platform};
 use crate::packages::Purpose;
 use crate::qemu::{Machine, Options};
 use crate::test::{Context, Group, Outcome, Test};
@@ -70,10 +70,10 @@ fn dma(context: &Context) -> Result<Outcome> {
 fn boot(context: &Context) -> Result<Machine> {
     let project = &context.project;
     let system = host::load(&project.root.join("tests/systems/q35-ahci.toml"))?;
-    let prefix = context.prefix(Build::Iommu)?;
+    let prefix = context.prefix(Kernel { build: Build::Debug, platform: Platform::Iommu })?;
     let dir = project.images("q35-ahci-iommu");
     let disk = disk(&dir)?;
-    let (root_task, _) = image::make_root_task_image(project, &system, &prefix, Build::Iommu, &dir)?;
+    let (root_task, _) = image::make_root_task_image(project, &system, &prefix, &dir)?;
     Machine::boot(
         project,
         &Options {

@@ -48,7 +48,7 @@ fn mended_defects(context: &Context, build: Build) -> Result<Outcome> {
 
 fn boot(context: &Context, build: Build) -> Result<Machine> {
     let prefix = context.prefix(build)?;
-    let built = image::cargo_build(&context.project, &["kernel-tests"], &prefix, build)?;
+    let built = image::cargo_build(&context.project, &["kernel-tests"], &prefix)?;
     let root_task = built.get("kernel-tests").ok_or_else(|| miette!("cargo built no kernel-tests"))?;
     let name = format!("kernel-tests-{}", build.name());
     let dir = context.project.images(&name);

@@ -1,12 +1,13 @@
 //! Systems that differ from the minimal one: a kernel that unpacks itself, two guests, kernels that are none. And the
 //! minimal one in QEMU, where there is VT-x.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use miette::{IntoDiagnostic, Result, ensure};
 
 use super::{LIMIT, ask, boot, description, power_off, transcript};
 use crate::kernel::Build;
+use crate::process;
 use crate::test::{Context, Group, Outcome, Test, passed};
 
 pub fn all() -> Vec<Test> {
@@ -45,7 +46,7 @@ fn two_guests(context: &Context) -> Result<Outcome> {
 /// What `cargo xtask image` leaves beside the ISO. It says itself where it cannot run.
 fn simulate(context: &Context) -> Result<Outcome> {
     let image = context.image("minimal", Build::Release)?;
-    let mut run = Command::new("timeout");
+    let mut run = process::tool("timeout");
     run.arg(LIMIT.as_secs().to_string()).arg(image.iso.with_file_name("simulate")).stdin(Stdio::null());
     let output = run.output().into_diagnostic()?;
     let said = String::from_utf8_lossy(&output.stderr);

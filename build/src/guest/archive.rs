@@ -1,0 +1,243 @@
+//! Debian's archive as the guests see it: one release of it, for i386, on every host.
+//!
+//! apt runs with directories and sources of its own, so the host's package lists and architectures stay as they are, no
+//! privilege is needed, and hosts of different releases make the same guest. From the host come its mirror (whatever
+//! `apt-get update` would ask), its proxy, and the keyring of the archive.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, miette};
+
+use super::debian::{KERNELS, PACKAGES_VARIABLE};
+use crate::process;
+use crate::progress::{self, Step};
+use crate::project::{self, Project};
+
+/// The release: the last with a kernel for i386. Without its updates, so it changes only with a point release.
+pub const RELEASE: &str = "bookworm";
+
+/// The keys with which Debian signs its releases (package debian-archive-keyring, which Ubuntu has as well).
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// How often the archive's index is asked for: it can be in the middle of an update.
+const ATTEMPTS: u32 = 4;
+
+/// An apt that has nothing to do with the host's packages.
+pub struct Apt {
+    config: PathBuf,
+}
+
+impl Apt {
+    /// Asks the host's apt for its mirrors.
+    pub fn new(project: &Project) -> Result<Self> {
+        if !process::exists("apt-get") {
+            let help = format!("put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
+            return Err(miette!(
+                help = help,
+                "packages of Debian's i386 archive are needed, and there is no apt-get here"
+            ));
+        }
+        let mut query = process::tool("apt-get");
+        query.args(["update", "--print-uris", "-o", "Debug::NoLocking=true"]);
+        let mirrors = mirrors(&process::finish(query, |_| {})?.1);
+        if mirrors.is_empty() {
+            let help = format!("add one, or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
+            return Err(miette!(help = help, "this machine's apt sources name no mirror of Debian"));
+        }
+        let dir = project.guest().join("apt");
+        for name in ["lists/partial", "cache/archives/partial"] {
+            std::fs::create_dir_all(dir.join(name)).into_diagnostic()?;
+        }
+        let config = dir.join("apt.conf");
+        project::write(&dir.join("status"), b"")?;
+        project::write(&dir.join("sources.list"), sources(&mirrors, Path::new(KEYRING).is_file()).as_bytes())?;
+        project::write(&config, configuration(&dir).as_bytes())?;
+        Ok(Self { config })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = process::tool(program);
+        // A preference of the host's for its own release would be an error here.
+        command.env("APT_CONFIG", &self.config).args(["-o", "APT::Default-Release="]);
+        command
+    }
+
+    /// Downloads a package into a directory. The index of an earlier fetch is used first; it may be too old.
+    pub fn fetch(&self, name: &str, into: &Path) -> Result<()> {
+        let mut error = match self.candidate(name)? {
+            Some(exact) => match self.download(&exact, into) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
+            None => miette!("there is no index yet"),
+        };
+        for attempt in 1..=ATTEMPTS {
+            let said = self.update()?;
+            // One broken index out of several makes the update fail, and need not concern us.
+            error = match self.candidate(name)? {
+                Some(exact) => match self.download(&exact, into) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                None => unavailable(name, &said),
+            };
+            let complete = !said.contains("E: ");
+            if complete || attempt == ATTEMPTS {
+                break;
+            }
+            progress::say("guest: the archive's index is incomplete; trying again");
+            std::thread::sleep(Duration::from_secs(5 * u64::from(attempt)));
+        }
+        Err(error)
+    }
+
+    /// The line `deb URI RELEASE main` of the mirror that answers.
+    pub fn source(&self) -> Result<String> {
+        let ask = || {
+            let mut query = self.command("apt-get");
+            query.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+            Ok::<_, miette::Report>(process::finish(query, |_| {})?.1)
+        };
+        let mut known = ask()?;
+        if known.trim().is_empty() {
+            self.update()?;
+            known = ask()?;
+        }
+        let uri = known.lines().next().filter(|line| line.contains(':'));
+        let uri =
+            uri.ok_or_else(|| miette!("no mirror of Debian that this machine's apt sources name has {RELEASE}"))?;
+        Ok(format!("deb {uri} {RELEASE} main"))
+    }
+
+    fn update(&self) -> Result<String> {
+        let step = Step::start("guest: fetch the i386 package index");
+        let mut update = self.command("apt-get");
+        update.arg("update");
+        let (_, said) = process::finish(update, |line| step.note(line))?;
+        step.done();
+        Ok(said)
+    }
+
+    fn download(&self, name: &str, into: &Path) -> Result<()> {
+        let mut download = self.command("apt-get");
+        download.args(["download", name]).current_dir(into);
+        process::run(&format!("guest: fetch {name}"), download).map(|_| ())
+    }
+
+    /// The exact package to download: the metapackage's dependency for the kernel, the name itself otherwise.
+    fn candidate(&self, name: &str) -> Result<Option<String>> {
+        let mut query = self.command("apt-cache");
+        if name.starts_with(KERNELS) {
+            query.args(["depends", name]);
+            let (_, output) = process::finish(query, |_| {})?;
+            return Ok(dependency(&output));
+        }
+        query.args(["policy", name]);
+        let (_, output) = process::finish(query, |_| {})?;
+        let available = output.lines().any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)"));
+        Ok(available.then(|| name.to_owned()))
+    }
+}
+
+/// The mirrors of Debian in what `apt-get update --print-uris` would fetch: `'URI/dists/SUITE/InRelease' NAME 0`. Somebody
+/// else's archive may be called so too; Debian has not signed it, and so it is not used.
+fn mirrors(uris: &str) -> Vec<String> {
+    let mut mirrors = Vec::new();
+    for line in uris.lines().filter(|line| line.contains("/InRelease'")) {
+        let uri = line.trim_start_matches('\'').split_once("/dists/").map(|(uri, _)| uri.trim_end_matches('/'));
+        let Some((uri, folder)) = uri.and_then(|uri| Some((uri, uri.rsplit_once('/')?.1))) else { continue };
+        let is_debian = folder.starts_with("debian") && !folder.contains("security");
+        if is_debian && !mirrors.iter().any(|known| known == uri) {
+            mirrors.push(uri.to_owned());
+        }
+    }
+    mirrors
+}
+
+fn sources(mirrors: &[String], keyring: bool) -> String {
+    let option = if keyring { format!("[signed-by={KEYRING}] ") } else { String::new() };
+    mirrors.iter().map(|mirror| format!("deb {option}{mirror} {RELEASE} main\n")).collect()
+}
+
+fn unavailable(name: &str, said: &str) -> miette::Report {
+    let is_error = |line: &&str| line.starts_with("E: ") || line.starts_with("Err:") || line.starts_with("W: ");
+    let errors: Vec<&str> = said.lines().filter(is_error).collect();
+    let help = format!("or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
+    let errors = errors.join("\n");
+    miette!(help = help, "the mirror of Debian gives no {name} for i386 of {RELEASE}\n{errors}")
+}
+
+/// The kernel package in the answer of `apt-cache depends`.
+fn dependency(output: &str) -> Option<String> {
+    let names = output.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    let kernel =
+        |name: &&str| name.strip_prefix(KERNELS).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    names.map(str::trim).find(kernel).map(str::to_owned)
+}
+
+fn configuration(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "APT::Architecture \"i386\";\n\
+         #clear APT::Architectures;\n\
+         APT::Architectures {{ \"i386\"; }};\n\
+         APT::Sandbox::User \"\";\n\
+         Acquire::Languages \"none\";\n\
+         Acquire::Retries \"3\";\n\
+         Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
+         Debug::NoLocking \"true\";\n\
+         Dir::State \"{dir}\";\n\
+         Dir::State::lists \"{dir}/lists\";\n\
+         Dir::State::status \"{dir}/status\";\n\
+         Dir::Cache \"{dir}/cache\";\n\
+         Dir::Etc::sourcelist \"{dir}/sources.list\";\n\
+         Dir::Etc::sourceparts \"/dev/null\";\n\
+         Dir::Etc::preferences \"/dev/null\";\n\
+         Dir::Etc::preferencesparts \"/dev/null\";\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metapackage_names_the_kernel() {
+        let output = "linux-image-686\n  Depends: linux-image-6.1.0-50-686\n";
+        assert_eq!(dependency(output).as_deref(), Some("linux-image-6.1.0-50-686"));
+    }
+
+    #[test]
+    fn an_unknown_metapackage_names_nothing() {
+        assert_eq!(dependency("N: Unable to locate package linux-image-686\n"), None);
+    }
+
+    #[test]
+    fn the_mirror_is_the_hosts_whatever_its_release_and_architecture() {
+        let uris = "'http://a/ubuntu/dists/noble/InRelease' a_InRelease 0 \n\
+                    'http://b/debian/dists/trixie/InRelease' b_trixie_InRelease 0 \n\
+                    'http://b/debian/dists/trixie-updates/InRelease' b_trixie-updates_InRelease 0 \n\
+                    'http://b/debian-security/dists/trixie-security/InRelease' b_InRelease 0 \n\
+                    'http://b/debian/dists/trixie/main/binary-amd64/Packages.xz' b_Packages 0 \n\
+                    'mirror+file:/etc/apt/mirrors/debian.list/dists/trixie/InRelease' c_InRelease 0 \n";
+        assert_eq!(mirrors(uris), ["http://b/debian", "mirror+file:/etc/apt/mirrors/debian.list"]);
+        assert_eq!(mirrors("'http://a/ubuntu/dists/noble/InRelease' a 0 \n"), [""; 0]);
+    }
+
+    #[test]
+    fn every_host_gets_the_same_release_with_debians_signature() {
+        let line = format!("deb [signed-by={KEYRING}] http://b/debian bookworm main\n");
+        assert_eq!(sources(&["http://b/debian".into()], true), line);
+        assert_eq!(sources(&["http://b/debian".into()], false), "deb http://b/debian bookworm main\n");
+    }
+
+    #[test]
+    fn apt_keeps_to_its_own_directory() {
+        let text = configuration(Path::new("/t"));
+        for line in ["Dir::State \"/t\";", "APT::Architecture \"i386\";", "Dir::Etc::sourcelist \"/t/sources.list\";"] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}
