@@ -20,7 +20,7 @@ use rustix::process::Pid;
 use crate::console::{Console, report};
 use crate::project::{self, Project};
 use crate::{cache, guest, interrupt, process};
-use config::{Board, Devices, Pace, Serial};
+use config::{Board, Devices, Pace, Serial, Version};
 use log::Ending;
 
 /// What to boot, and how.
@@ -98,8 +98,8 @@ impl Machine {
         plug_in(&options.devices, &dir)?;
         let (iso, memory_mib, extra) = (options.iso.clone(), options.memory_mib, options.extra.clone());
         let (processor, devices) = (options.processor.clone(), options.devices.clone());
-        let as_disk = options.as_disk;
-        let board = Board { iso, as_disk, memory_mib, processor, serial, pace: options.pace, devices, extra };
+        let (as_disk, version) = (options.as_disk, version()?);
+        let board = Board { iso, as_disk, memory_mib, processor, version, serial, pace: options.pace, devices, extra };
         project::write(&dir.join("bochsrc"), config::bochsrc(&board).as_bytes())?;
         project::write(&dir.join("debugger"), b"c\nq\n")?;
         let mut child = start(&dir, preload.as_deref())?;
@@ -236,6 +236,14 @@ pub fn tftp_file() -> Vec<u8> {
         (state >> 56) as u8
     };
     std::iter::repeat_with(next).take(TFTP_FILE.1).collect()
+}
+
+/// Which Bochs is installed.
+fn version() -> Result<Version> {
+    let mut help = process::tool("bochs-bin");
+    help.arg("--help");
+    let (_, said) = process::finish(help, |_| {})?;
+    config::version(&said).ok_or_else(|| miette!("bochs-bin does not say which version it is:\n{said}"))
 }
 
 /// Compiles the preload, once.

@@ -215,7 +215,7 @@ fn write_simulate(path: &Path, memory_mib: u32, devices: &Devices) -> Result<()>
     // Machine "pc" is the board that Bochs emulates: an i440FX with a PIIX3, whose slots begin at device 2.
     let mut plugged = String::new();
     if let Some(disk) = &devices.disk {
-        let _ = write!(plugged, " -drive if=ide,index=0,format=raw,snapshot=on,file={}", disk.display());
+        let _ = write!(plugged, " -drive 'if=ide,index=0,format=raw,snapshot=on,file={}'", disk.display());
     }
     for (index, (slot, model)) in devices.cards.iter().enumerate() {
         let model = match model {

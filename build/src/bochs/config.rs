@@ -68,6 +68,18 @@ pub const NETWORK_LOG: &str = "vnet.log";
 /// What [`NETWORK`] holds.
 pub const VNET: &str = "# vnet config\nhostname = bochs\npktlog = vnet.log\n";
 
+/// A version of Bochs, major and minor number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(pub u32, pub u32);
+
+/// The version in what `bochs-bin --help` prints: `Bochs x86 Emulator 2.7`.
+pub fn version(help: &str) -> Option<Version> {
+    let words = help.lines().find_map(|line| line.trim().strip_prefix("Bochs x86 Emulator "))?;
+    let (major, minor) = words.split_whitespace().next()?.split_once('.')?;
+    let minor = minor.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some(Version(major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// What differs between runs.
 #[derive(Debug, Clone)]
 pub struct Board {
@@ -79,6 +91,8 @@ pub struct Board {
     pub memory_mib: u32,
     /// Its processor, as Bochs calls it.
     pub processor: String,
+    /// Of which Bochs it is.
+    pub version: Version,
     /// COM1.
     pub serial: Serial,
     /// Its clock.
@@ -137,7 +151,7 @@ pub fn bochsrc(board: &Board) -> String {
     if board.devices.disk.is_some() {
         let _ = writeln!(text, "ata0-master: type=disk, path=\"{DISK}\", mode=flat, translation=auto");
     }
-    for line in cards(&board.devices.cards).iter().chain(&board.extra) {
+    for line in cards(&board.devices.cards, board.version).iter().chain(&board.extra) {
         let _ = writeln!(text, "{line}");
     }
     text
@@ -145,14 +159,20 @@ pub fn bochsrc(board: &Board) -> String {
 
 /// A line per card. Cards are counted for each model, and there is but one network: the first card is on it, the others
 /// have no cable.
-fn cards(cards: &[(u8, CardModel)]) -> Vec<String> {
+fn cards(cards: &[(u8, CardModel)], version: Version) -> Vec<String> {
     let line = |(index, (_, model)): (usize, &(u8, CardModel))| {
         let number = cards[..index].iter().filter(|(_, other)| other == model).count();
         let network = match index {
             0 => format!("ethmod=vnet, ethdev=\"{TFTP}\", script=\"{NETWORK}\""),
             _ => "ethmod=null, ethdev=none".to_owned(),
         };
-        let kind = if *model == CardModel::Ne2k { ", type=pci" } else { "" };
+        let kind = match (model, number, version) {
+            (CardModel::E1000, ..) => "",
+            // It counts the names of all but the first one's type from `isa` on, as if that were the first name: this is
+            // its word for "pci" (iodev/network/ne2k.cc, ne2k_init_options).
+            (CardModel::Ne2k, 1.., Version(3, 0)) => ", type=isa",
+            (CardModel::Ne2k, ..) => ", type=pci",
+        };
         format!("{}: card={number}, enabled=1{kind}, mac={}, {network}", model.word(), mac(index))
     };
     cards.iter().enumerate().map(line).collect()
@@ -168,6 +188,7 @@ mod tests {
             as_disk: false,
             memory_mib: 512,
             processor: HASWELL.to_owned(),
+            version: Version(2, 7),
             serial,
             pace: Pace::Free,
             devices: Devices::default(),
@@ -202,6 +223,22 @@ mod tests {
         assert!(text.contains("\ne1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=vnet, "), "{text}");
         assert!(text.contains("\nne2k: card=0, enabled=1, type=pci, mac=52:54:00:12:34:57, ethmod=null, "), "{text}");
         assert!(text.contains("\ne1000: card=1, enabled=1, mac=52:54:00:12:34:58, ethmod=null, "), "{text}");
+    }
+
+    #[test]
+    fn a_second_ne2k_is_on_the_pci_bus_of_either_bochs() {
+        let two = [(1, CardModel::Ne2k), (5, CardModel::Ne2k)];
+        let of = |version| cards(&two, version).join("\n");
+        assert!(of(Version(2, 7)).contains("ne2k: card=1, enabled=1, type=pci,"));
+        assert!(of(Version(3, 0)).contains("ne2k: card=1, enabled=1, type=isa,"));
+        assert!(of(Version(3, 0)).contains("ne2k: card=0, enabled=1, type=pci,"));
+    }
+
+    #[test]
+    fn the_version_is_in_what_bochs_prints() {
+        assert_eq!(version("=====\n            Bochs x86 Emulator 2.7\n   Built"), Some(Version(2, 7)));
+        assert_eq!(version("  Bochs x86 Emulator 3.0.devel\n"), Some(Version(3, 0)));
+        assert_eq!(version("no emulator"), None);
     }
 
     #[test]

@@ -88,7 +88,9 @@ fn written(path: &Path) -> Result<std::time::SystemTime> {
 fn hostile(arguments: &[&str], place: &Path, target: &Path) -> Result<()> {
     let mut shell = process::tool("sh");
     shell.args(["-c", "umask 077; exec \"$@\"", "sh"]);
-    shell.arg(std::env::current_exe().into_diagnostic()?).args(arguments);
+    // The tests of all packages may have built this tool anew, in its old place.
+    let tool = std::env::current_exe().into_diagnostic()?.to_string_lossy().into_owned();
+    shell.arg(tool.trim_end_matches(" (deleted)")).args(arguments);
     for (name, value) in HOSTILE {
         shell.env(name, value.replace('@', &place.to_string_lossy()));
     }
