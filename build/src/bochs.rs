@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod log;
+mod refusal;
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -17,9 +18,9 @@ use std::time::{Duration, Instant};
 use miette::{Context, IntoDiagnostic, Result, miette};
 use rustix::process::Pid;
 
-use crate::console::{Console, report};
+use crate::console::{Console, report, voice::Voice};
 use crate::project::{self, Project};
-use crate::{cache, guest, interrupt, process};
+use crate::{cache, guest, interrupt, process, room};
 use config::{Board, Devices, Pace, Serial, Version};
 use log::Ending;
 
@@ -46,6 +47,8 @@ pub struct Options {
     pub extra: Vec<String>,
     /// Whether the console's output also goes to our standard output.
     pub show: bool,
+    /// Whose shell is talked to.
+    pub voice: Voice,
 }
 
 impl Options {
@@ -62,6 +65,7 @@ impl Options {
             devices: Devices::default(),
             extra: Vec::new(),
             show: false,
+            voice: Voice::default(),
         }
     }
 }
@@ -106,11 +110,14 @@ impl Machine {
         let group = Pid::from_child(&child);
         interrupt::remember_group(group);
         let console = match listener {
-            Some(listener) => accept(&listener, &mut child, "Bochs", &dir.join("bochs.out"))
-                .and_then(|com1| Console::socket(com1, &dir, options.show)),
-            None => Console::file(&dir, options.show),
+            Some(listener) => match accept(&listener, &mut child) {
+                Ok(com1) => Console::socket(com1, &dir, options.show),
+                Err(missing) => Err(refused(&missing, &dir, options)),
+            },
+            None => Console::file(&dir, group, options.show),
         };
-        let console = console.inspect_err(|_| interrupt::kill_group(group))?;
+        let mut console = console.inspect_err(|_| interrupt::kill_group(group))?;
+        console.voice = options.voice.clone();
         Ok(Self { dir, child, group, ended: None, console, _lock: lock })
     }
 
@@ -199,10 +206,11 @@ pub fn last_lines(bytes: &[u8], count: usize) -> String {
 pub(crate) fn free_directory(project: &Project, name: &str) -> Result<(PathBuf, File)> {
     let runs = project.run("");
     std::fs::create_dir_all(&runs).into_diagnostic().wrap_err_with(|| format!("cannot create {}", runs.display()))?;
+    room::keep_newest(&runs, room::MOST);
     for number in 1.. {
         let name = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
         let dir = project.run(&name);
-        let lock = File::create(dir.with_added_extension("lock")).into_diagnostic()?;
+        let lock = room::lock_file(&dir)?;
         if lock.try_lock().is_ok() {
             let _ = std::fs::remove_dir_all(&dir);
             std::fs::create_dir(&dir).into_diagnostic().wrap_err_with(|| format!("cannot create {}", dir.display()))?;
@@ -281,26 +289,49 @@ fn start(dir: &Path, preload: Option<&Path>) -> Result<Child> {
 /// The preload's name in a run's directory.
 const PRELOAD: &str = "determinism.so";
 
-/// Waits until the emulator has connected COM1, which it does before the first instruction. It prints to `output`.
-pub(crate) fn accept(listener: &TcpListener, child: &mut Child, emulator: &str, output: &Path) -> Result<TcpStream> {
-    listener.set_nonblocking(true).into_diagnostic()?;
+/// Why an emulator has not connected.
+#[derive(Debug)]
+pub(crate) enum Missing {
+    /// It ended.
+    Ended,
+    /// It does not come.
+    Silent,
+    /// The host's network failed.
+    Host(std::io::Error),
+}
+
+impl From<std::io::Error> for Missing {
+    fn from(error: std::io::Error) -> Self {
+        Self::Host(error)
+    }
+}
+
+/// The error for a Bochs that has not connected COM1.
+fn refused(missing: &Missing, dir: &Path, options: &Options) -> miette::Report {
+    if let Missing::Host(error) = missing {
+        return miette!("cannot wait for Bochs to connect COM1: {error}");
+    }
+    let read = |name| String::from_utf8_lossy(&std::fs::read(dir.join(name)).unwrap_or_default()).into_owned();
+    let said = read("bochs.out") + &read("bochs.log");
+    let (what, help) = refusal::explain(&said, matches!(missing, Missing::Ended), options);
+    miette!(help = format!("{help}\nthe run's files are in {}", dir.display()), "{what}")
+}
+
+/// Waits until the emulator has connected COM1, which it does before the first instruction.
+pub(crate) fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStream, Missing> {
+    listener.set_nonblocking(true)?;
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Ok((stream, _)) = listener.accept() {
-            stream.set_nonblocking(false).into_diagnostic()?;
-            stream.set_nodelay(true).into_diagnostic()?;
+            stream.set_nonblocking(false)?;
+            stream.set_nodelay(true)?;
             return Ok(stream);
         }
-        let ended = child.try_wait().into_diagnostic()?;
-        if ended.is_some() || Instant::now() > deadline {
-            let output = std::fs::read(output).unwrap_or_default();
-            let what = if ended.is_some() { "ended" } else { "is silent" };
-            let help = format!("`cargo xtask doctor` shows whether {emulator} and its BIOS packages are installed");
-            return Err(miette!(
-                help = help,
-                "{emulator} {what} before the first instruction:\n{}",
-                last_lines(&output, 12)
-            ));
+        if child.try_wait()?.is_some() {
+            return Err(Missing::Ended);
+        }
+        if Instant::now() > deadline {
+            return Err(Missing::Silent);
         }
         std::thread::sleep(Duration::from_millis(10));
     }

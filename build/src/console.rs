@@ -6,16 +6,20 @@
 pub mod report;
 pub mod shell;
 pub mod terminal;
+pub mod voice;
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
 
 use miette::{IntoDiagnostic, Result};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use voice::Voice;
 
 /// Why waiting for a text came to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,12 @@ pub enum Failure {
     Ended,
     /// The system said that something has failed, see [`Console::watch`].
     Reported,
+    /// The guest's kernel panicked, and stands still.
+    Panicked,
+    /// The guest was reset.
+    Reset,
+    /// The guest is off, and others go on.
+    Off,
     /// This console takes no input.
     NoInput,
 }
@@ -36,6 +46,9 @@ impl fmt::Display for Failure {
             Self::TimedOut => "the time was over",
             Self::Ended => "the system ended",
             Self::Reported => "something has failed",
+            Self::Panicked => "the guest's kernel panicked",
+            Self::Reset => "the guest was reset",
+            Self::Off => "the guest went off",
             Self::NoInput => "this console takes no input",
         })
     }
@@ -61,6 +74,8 @@ const PAUSE: Duration = Duration::from_millis(4);
 pub struct Console {
     printed: Shared,
     input: Option<TcpStream>,
+    /// Whose shell is talked to.
+    pub voice: Voice,
     /// Whether waiting ends when the system says that something has failed.
     watch: bool,
     /// Where the next `expect` starts to look.
@@ -80,11 +95,13 @@ impl Console {
     }
 
     /// The console that Bochs writes to serial.txt in `dir`: it cannot be typed at.
-    pub fn file(dir: &Path, show: bool) -> Result<Self> {
+    /// It ends with the process `writer`.
+    pub fn file(dir: &Path, writer: Pid, show: bool) -> Result<Self> {
         let path = dir.join("serial.txt");
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path).into_diagnostic()?;
         let printed = Shared::default();
-        let tail = Tail { file, printed: Arc::downgrade(&printed) };
+        let writer = pidfd_open(writer, PidfdFlags::empty()).into_diagnostic()?;
+        let tail = Tail { file, writer, printed: Arc::downgrade(&printed) };
         let copy = File::create(dir.join("console.txt")).into_diagnostic()?;
         Ok(Self::collect_into(printed, tail, None, vec![Box::new(copy)], show))
     }
@@ -130,7 +147,7 @@ impl Console {
                 }
             }
         });
-        Self { printed, input, watch: false, cursor: 0, commands: 0, prompts: Vec::new() }
+        Self { printed, input, voice: Voice::default(), watch: false, cursor: 0, commands: 0, prompts: Vec::new() }
     }
 
     /// Waits until `text` is printed, and returns what came before it. The next call looks behind it.
@@ -163,6 +180,13 @@ impl Console {
             let waited = self.printed.1.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Waits until more than `length` bytes are printed, or no more can come.
+    fn wait_for_more(&self, length: usize, limit: Duration) {
+        let state = lock(&self.printed);
+        let waiting = |state: &mut Printed| state.bytes.len() <= length && !state.ended;
+        let _ = self.printed.1.wait_timeout_while(state, limit, waiting);
     }
 
     /// From now on, waiting ends when root-task says that something has failed.
@@ -202,11 +226,10 @@ impl Console {
 
     /// Gives the last bytes of an ended emulator time to arrive.
     pub fn wait_for_end(&self, limit: Duration) {
-        if self.input.is_some() {
-            let _ = self.wait_until(limit, |_| None::<()>);
-        } else {
-            // A file has no end that could be seen: one more look of the collecting thread is enough.
-            thread::sleep(2 * LOOK_AGAIN);
+        let deadline = Instant::now() + limit;
+        let mut state = lock(&self.printed);
+        while !state.ended && Instant::now() < deadline {
+            state = self.printed.1.wait_timeout(state, LOOK_AGAIN).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -222,17 +245,28 @@ impl Drop for Console {
 /// How often a growing file is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Reads a file that another process is writing, until nobody wants it any more.
+/// Reads a file that another process is writing, until that ends or nobody wants it any more.
 struct Tail {
     file: File,
+    writer: OwnedFd,
     printed: std::sync::Weak<(Mutex<Printed>, Condvar)>,
+}
+
+impl Tail {
+    fn writer_is_gone(&self) -> bool {
+        // It is left for its starter to wait for. Where that has happened, there is no such child: an error.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        !matches!(waitid(WaitId::PidFd(self.writer.as_fd()), look), Ok(None))
+    }
 }
 
 impl Read for Tail {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
+            // In this order: what it wrote before its end is there now.
+            let gone = self.writer_is_gone();
             let count = self.file.read(buffer)?;
-            if count > 0 || self.printed.strong_count() == 0 {
+            if count > 0 || gone || self.printed.strong_count() == 0 {
                 return Ok(count);
             }
             thread::sleep(LOOK_AGAIN);
@@ -284,6 +318,21 @@ mod tests {
         thread::sleep(Duration::from_millis(20));
         writer.write_all(b"lis").unwrap();
         console.expect("portcullis", SOON).unwrap();
+    }
+
+    #[test]
+    fn a_file_ends_with_the_process_that_writes_it() {
+        let dir = std::env::temp_dir().join(format!("portcullis-tail-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut command = crate::process::tool("sh");
+        command.args(["-c", "printf portcul > serial.txt; sleep 0.2; printf lis >> serial.txt"]).current_dir(&dir);
+        let mut writer = command.spawn().unwrap();
+        let mut console = Console::file(&dir, Pid::from_child(&writer), false).unwrap();
+        console.expect("portcullis", SOON).unwrap();
+        assert_eq!(console.expect("more", SOON), Err(Failure::Ended));
+        writer.wait().unwrap();
+        assert_eq!(console.expect("more", SOON), Err(Failure::Ended));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

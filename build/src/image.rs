@@ -6,20 +6,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use capdl_spec::host::{self, CardModel, Files, Form, Origin, Stock, System};
 use capdl_spec::spec::Spec;
 use miette::{Context, IntoDiagnostic, Result, miette};
 
+use crate::board_memory::Needs;
 use crate::bochs::Options;
-use crate::bochs::config::Devices;
+use crate::bochs::config::{Devices, MOST_MEMORY_MIB};
+use crate::console::voice::Voice;
 use crate::kernel::{self, Build, Kernel, Platform, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
 use crate::project::{self, Project};
-use crate::{bochs, guest, iso, process, setup};
+use crate::{bochs, guest, iso, loads, process, room, setup};
+
+/// The board that is Bochs.
+const BOCHS: &str = "bochs";
 
 /// A system, ready to boot.
 #[derive(Debug, Clone)]
@@ -34,6 +41,10 @@ pub struct Image {
     pub devices: Devices,
     /// What root-task makes.
     pub spec: Spec,
+    /// The VMs' names; the first one has the keyboard.
+    pub vms: Vec<String>,
+    /// Held as long as the image's files are in use.
+    _lock: Arc<File>,
 }
 
 impl Image {
@@ -42,6 +53,8 @@ impl Image {
         let mut options = Options::new(name, &self.iso);
         options.memory_mib = self.memory_mib;
         options.devices = self.devices.clone();
+        let processes = self.spec.processes.iter().map(|process| process.name.clone());
+        options.voice = Voice::new(&self.vms, processes.chain(["root-task".to_owned()]).collect());
         options
     }
 }
@@ -55,15 +68,20 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     let prefix = kernel::prefix(project, Kernel { build, platform })?;
     let suffix = if build == Build::Release { String::new() } else { format!("-{}", build.name()) };
     let dir = project.images(&format!("{}{suffix}", system.name));
+    std::fs::create_dir_all(project.images("")).into_diagnostic()?;
+    let lock = Arc::new(room::share(&dir)?);
     std::fs::create_dir_all(&dir).into_diagnostic()?;
+    room::keep_newest(&project.images(""), room::MOST);
     let (root_task, spec) = make_root_task_image(project, &system, &prefix, &dir)?;
+    let memory_mib =
+        memory_mib(&system, &Needs::of(&spec, std::fs::metadata(&root_task).map_or(0, |data| data.len())))?;
     let step = Step::start("image: write the ISO");
     let iso = iso::make(&prefix.kernel(), &root_task, &dir)?;
-    let memory_mib = memory_mib(&system);
     step.done();
     let devices = devices(project, &system)?;
     write_simulate(&dir.join("simulate"), memory_mib, &devices)?;
-    Ok(Image { system: system.name, iso, memory_mib, devices, spec })
+    let vms = system.vms.iter().map(|vm| vm.name.get_ref().clone()).collect();
+    Ok(Image { system: system.name, iso, memory_mib, devices, spec, vms, _lock: lock })
 }
 
 /// The root task with the bundle in it: specification, every server, every guest image. With its file comes the
@@ -92,6 +110,7 @@ pub fn make_root_task_image(
         files.images.insert(image.name, project::read(&path)?);
     }
     let bundle = host::compile(system, &files)?;
+    loads::check(system, &files)?;
     let image = dir.join("root-task");
     let mut strip = process::tool("objcopy");
     strip.arg("--strip-debug").arg(root_task).arg(&image);
@@ -204,10 +223,18 @@ fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
     Some(elf)
 }
 
-/// The guests' memory and as much again as the kernel, the servers and the images need, in steps of 128 MiB.
-fn memory_mib(system: &System) -> u32 {
-    let guests: u64 = system.vms.iter().map(|vm| vm.memory.get_ref().0 >> 20).sum();
-    u32::try_from((guests + 256).next_multiple_of(128).max(512)).unwrap_or(u32::MAX)
+/// The memory of an emulated board, in MiB; an error if Bochs has no board with as much.
+fn memory_mib(system: &System, needs: &Needs) -> Result<u32> {
+    let mib = needs.mib();
+    if system.board().name == BOCHS && mib > MOST_MEMORY_MIB {
+        let help = "give the VMs less memory, or smaller kernels and initrds";
+        let sum = needs.sum();
+        return Err(miette!(
+            help = help,
+            "the system needs a board with {mib} MiB of memory, and Bochs has at most {MOST_MEMORY_MIB} MiB: {sum}"
+        ));
+    }
+    u32::try_from(mib).into_diagnostic()
 }
 
 /// A script that boots the ISO in QEMU with nested VT-x, or says why the machine that it is started on cannot.

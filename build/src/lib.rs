@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod board_memory;
 pub mod bochs;
 pub mod cache;
 pub mod console;
@@ -16,6 +17,7 @@ pub mod import;
 pub mod interrupt;
 pub mod iso;
 pub mod kernel;
+pub mod loads;
 pub mod map;
 pub mod native;
 pub mod packages;
@@ -23,6 +25,7 @@ pub mod process;
 pub mod progress;
 pub mod project;
 pub mod qemu;
+pub mod room;
 pub mod run;
 pub mod setup;
 pub mod test;

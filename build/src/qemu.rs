@@ -14,7 +14,7 @@ use miette::{IntoDiagnostic, Result, miette};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
-use crate::bochs::{accept, free_directory};
+use crate::bochs::{accept, free_directory, last_lines};
 use crate::console::Console;
 use crate::project::Project;
 use crate::{interrupt, process};
@@ -64,8 +64,13 @@ impl Machine {
         let group = Pid::from_child(&child);
         interrupt::remember_group(group);
         let mut connect = || {
-            let com1 = accept(&com1, &mut child, "QEMU", &output)?;
-            let monitor = accept(&monitor, &mut child, "QEMU", &output)?;
+            let mut accept = |listener| {
+                accept(listener, &mut child).map_err(|_| {
+                    let said = last_lines(&std::fs::read(&output).unwrap_or_default(), 12);
+                    miette!("QEMU did not start:\n{said}")
+                })
+            };
+            let (com1, monitor) = (accept(&com1)?, accept(&monitor)?);
             monitor.set_read_timeout(Some(PATIENCE)).into_diagnostic()?;
             Ok((Console::socket(com1, &dir, false)?, BufReader::new(monitor)))
         };

@@ -145,7 +145,7 @@ struct Ready {
 }
 
 enum System {
-    Vm(Image),
+    Vm(Box<Image>),
     Native(Linux),
 }
 
@@ -159,7 +159,7 @@ impl Ready {
                 if place == Place::Watched {
                     options.extra.push("debug: action=ignore, cpu0=report".to_owned());
                 }
-                (Machine::boot(project, &options)?, Some(image))
+                (Machine::boot(project, &options)?, Some(*image))
             }
             System::Native(linux) => (native::boot(project, name, &linux, |options| options.input = false)?, None),
         };
@@ -194,7 +194,7 @@ fn prepare(context: &Context, job: &Job) -> Result<Ready> {
             let initrd = initrd(project, job, "poweroff -f")?;
             let file = folder(project).join(format!("{}.toml", job.name));
             project::write(&file, description(project, job, &initrd)?.as_bytes())?;
-            System::Vm(context.image(&file.to_string_lossy(), Build::Release)?)
+            System::Vm(Box::new(context.image(&file.to_string_lossy(), Build::Release)?))
         }
     };
     Ok(Ready { job: *job, system })

@@ -24,6 +24,11 @@ pub const BIOS: &str = "/usr/share/bochs/BIOS-bochs-latest";
 /// The BIOS of its graphics card, in Debian's package vgabios.
 pub const VGA_BIOS: &str = "/usr/share/bochs/VGABIOS-lgpl-latest";
 
+/// Most memory of a board, in MiB: the BIOS's tables and PCI devices follow.
+pub const MOST_MEMORY_MIB: u64 = 3072;
+/// Most memory that Bochs holds at a time, in MiB; what is more it keeps in a file.
+const MOST_HOST_MIB: u32 = 2048;
+
 /// Where COM1 leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Serial {
@@ -111,6 +116,7 @@ pub fn bochsrc(board: &Board) -> String {
     } else {
         format!("ata1-master: type=cdrom, path=\"{path}\", status=inserted\nboot: cdrom")
     };
+    let host = memory.min(MOST_HOST_MIB);
     let com1 = match &board.serial {
         Serial::Socket(address) => format!("mode=socket-client, dev={address}"),
         Serial::File(path) => format!("mode=file, dev={}", path.display()),
@@ -127,7 +133,7 @@ pub fn bochsrc(board: &Board) -> String {
         "config_interface: textconfig\n\
          display_library: rfb, options=\"timeout=0\"\n\
          cpu: model={processor}, count=1, ips={TICKS_PER_SECOND}, reset_on_triple_fault=0, ignore_bad_msrs=1\n\
-         memory: guest={memory}, host={memory}\n\
+         memory: guest={memory}, host={host}\n\
          romimage: file={BIOS}, options=fastboot\n\
          vgaromimage: file={VGA_BIOS}\n\
          vga: extension=vbe, update_freq=5, realtime=0\n\
@@ -207,6 +213,14 @@ mod tests {
         let text = bochsrc(&board(Serial::File("serial.txt".into())));
         assert!(text.contains("\nclock: sync=none, time0=946684800\n"), "{text}");
         assert!(text.contains("ips=50000000"), "{text}");
+    }
+
+    #[test]
+    fn a_large_board_is_not_all_in_the_hosts_memory() {
+        let mut board = board(Serial::File("serial.txt".into()));
+        assert!(bochsrc(&board).contains("\nmemory: guest=512, host=512\n"));
+        board.memory_mib = 3072;
+        assert!(bochsrc(&board).contains("\nmemory: guest=3072, host=2048\n"));
     }
 
     #[test]

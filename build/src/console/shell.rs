@@ -1,73 +1,220 @@
 //! Types commands at a guest's shell and reads the answers.
 //!
 //! A command is typed between two echoes of a mark. The typed line spells the mark with quotes in it, so the terminal's
-//! echo of the line is never taken for the mark itself, however the line is wrapped. The second mark carries the exit
-//! status. When the prompt comes back without it, the shell gave the line up (a syntax error) or is another one (after a
-//! reboot).
+//! echo of the line is never taken for the mark itself, however the line is wrapped. The first mark carries the shell's
+//! process number, the second the exit status. When the prompt comes back without the second mark, the shell gave the line
+//! up (a syntax error) or is another one, which its number tells.
+//!
+//! A prompt is looked for at the end of what the VM printed (see `voice`). A message of the kernel may stand behind it; so
+//! where nothing comes for a while, Return is pressed, and the shell prints its prompt again.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Console, Failure, find};
+use super::{Console, Failure, PAUSE, Printed, find, lock, report};
 
 /// What a command answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// What it printed, with plain line ends.
     pub output: String,
-    /// Its exit status; `None` when the shell came back without telling it.
-    pub status: Option<u32>,
+    /// How it ended.
+    pub status: Status,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// With this exit status.
+    Exit(u32),
+    /// The same shell came back without running the line to its end: a syntax error.
+    Refused,
+    /// Another shell came: the command ended the first one, or it was killed.
+    ShellEnded,
 }
 
 /// The longest line that is typed: busybox's line editor takes no more than 1,024 characters.
 pub const LONGEST: usize = 900;
+
+/// Silence after which Return is pressed, where a prompt seems to be hidden and where none was seen at all. A guest that is
+/// not at its shell yet takes it for an empty line later.
+const HIDDEN: Duration = Duration::from_secs(2);
+const NEVER_SEEN: Duration = Duration::from_secs(15);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What Linux prints as it stops for good after a panic.
+const PANICKED: &[u8] = b"---[ end Kernel panic";
+/// What Linux prints when it was asked to power off or to halt.
+const SWITCHED_OFF: [&[u8]; 2] = [b"reboot: Power down", b"reboot: System halted"];
 
 impl Console {
     /// Waits for a shell's prompt: a last line that ends in `# ` or `$ `, or an initramfs's `(initramfs) `. A guest that asks
     /// who logs in is told `root`, once.
     pub fn wait_for_prompt(&mut self, limit: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + limit;
-        let asks = |fresh: &[u8]| last_line(fresh).ends_with(b"login: ");
-        let logged_out = self.wait_until(limit, |fresh| match prompt(fresh) {
+        let asks = |heard: &[u8]| last_line(heard).ends_with(b"login: ");
+        let logged_out = self.hear(limit, silence, |heard| match prompt(heard) {
             Some(_) => Some(false),
-            None => asks(fresh).then_some(true),
+            None => asks(heard).then_some(true),
         })?;
         if !logged_out {
             return Ok(());
         }
         self.skip();
         self.send(b"root\r")?;
-        self.wait_until(deadline.saturating_duration_since(Instant::now()), |fresh| prompt(fresh).map(|_| ()))
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.hear(left, silence, |heard| prompt(heard).map(|_| ()))
     }
 
     /// Waits for the prompt, types a command, and returns its answer.
     pub fn shell(&mut self, command: &str, limit: Duration) -> Result<Answer, Failure> {
-        let prompt = self.wait_until(limit, prompt)?;
+        let prompt = self.hear(limit, silence, prompt)?;
         // Any that was seen before counts: a shell that is started anew is back at its first directory.
         if !self.prompts.contains(&prompt) {
             self.prompts.push(prompt);
         }
         self.skip();
-        self.commands += 1;
-        let mark = format!("mark-{}-", self.commands);
+        let mark = self.next_mark();
         self.send(typed_line(&mark, command).as_bytes())?;
-        let answer = self.wait_until(limit, |fresh| answer(fresh, &mark, &self.prompts))?;
+        let known = self.prompts.clone();
+        let hides = |heard: &[u8]| hides_one_of(heard, &mark, &known).then_some(HIDDEN);
+        let (output, process, status) = self.hear(limit, hides, |heard| answer(heard, &mark, &known))?;
         self.skip_to_prompt();
-        Ok(answer)
+        let status = match status {
+            Some(status) => Status::Exit(status),
+            None if self.process(limit)? == process => Status::Refused,
+            None => Status::ShellEnded,
+        };
+        Ok(Answer { output, status })
     }
 
-    /// Leaves the cursor before the last line, so that a prompt that is there already is seen next time.
+    /// Whether the shell waits with this prompt.
+    pub fn is_at(&self, wanted: &str) -> bool {
+        prompt(&self.heard()).is_some_and(|prompt| prompt == wanted.as_bytes())
+    }
+
+    /// Whether Linux said, since the last command was typed, that it powers off or halts because it was asked to.
+    pub fn switched_off(&self) -> bool {
+        let heard = self.heard();
+        SWITCHED_OFF.iter().any(|text| find(&heard, text).is_some())
+    }
+
+    /// The shell's process number.
+    fn process(&mut self, limit: Duration) -> Result<u32, Failure> {
+        let mark = self.next_mark();
+        self.skip();
+        self.send(format!("echo {}$$\r", spelled(&mark)).as_bytes())?;
+        let number = self.hear(limit, |_| None, |heard| number_after(heard, &mark).map(|(number, _)| number))?;
+        self.skip_to_prompt();
+        Ok(number)
+    }
+
+    fn next_mark(&mut self) -> String {
+        self.commands += 1;
+        format!("mark-{}-", self.commands)
+    }
+
+    /// Waits until `judge`, given what the VM printed behind the cursor, has an answer. `patience` says after how much
+    /// silence to press Return. A guest that stops or starts anew meanwhile has not answered.
+    fn hear<T>(
+        &mut self,
+        limit: Duration,
+        patience: impl Fn(&[u8]) -> Option<Duration>,
+        judge: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let deadline = Instant::now() + limit;
+        let (mut seen, mut since) = (0, Instant::now());
+        loop {
+            let (length, quiet) = {
+                let state = lock(&self.printed);
+                let heard = self.voice.of(&state.bytes, self.cursor);
+                if let Some(answer) = judge(&heard) {
+                    return Ok(answer);
+                }
+                self.trouble(&heard, &state)?;
+                (state.bytes.len(), patience(&heard))
+            };
+            if length != seen {
+                (seen, since) = (length, Instant::now());
+            } else if quiet.is_some_and(|quiet| since.elapsed() >= quiet) {
+                self.send(b"\r")?;
+                since = Instant::now();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Failure::TimedOut);
+            }
+            self.wait_for_more(length, left.min(LOOK));
+            // What arrives byte by byte is judged in larger pieces.
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Why there will be no answer, if that has happened.
+    fn trouble(&self, heard: &[u8], state: &Printed) -> Result<(), Failure> {
+        if find(heard, PANICKED).is_some() {
+            return Err(Failure::Panicked);
+        }
+        if self.voice.was_reset(&state.bytes, self.cursor) {
+            return Err(Failure::Reset);
+        }
+        if self.watch && !report::failures(&state.bytes).is_empty() {
+            return Err(Failure::Reported);
+        }
+        if state.ended {
+            return Err(Failure::Ended);
+        }
+        if self.voice.is_off(&state.bytes, self.cursor) { Err(Failure::Off) } else { Ok(()) }
+    }
+
+    fn heard(&self) -> Vec<u8> {
+        self.voice.of(&self.transcript(), self.cursor)
+    }
+
+    /// Leaves the cursor before the VM's last line, so that a prompt that is there already is seen next time.
     fn skip_to_prompt(&mut self) {
-        let transcript = self.transcript();
-        self.cursor = transcript.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1).max(self.cursor);
+        self.cursor = self.voice.last_line(&self.transcript(), self.cursor);
     }
 }
 
-/// The line to type: `echo mark-"1-"; eval 'COMMAND'; echo mark-"1-"$?` and Return.
+/// The line to type: `echo mark-"1-"$$; eval 'COMMAND'; echo mark-"1-"$?` and Return.
 ///
 /// `eval` keeps a command that ends in `&` or a comment from swallowing the second mark.
 fn typed_line(mark: &str, command: &str) -> String {
-    let spelled = mark.replacen('-', "-\"\"", 1);
-    format!("echo {spelled}; eval '{}'; echo {spelled}$?\r", command.replace('\'', r"'\''"))
+    let spelled = spelled(mark);
+    format!("echo {spelled}$$; eval '{}'; echo {spelled}$?\r", command.replace('\'', r"'\''"))
+}
+
+/// A mark as it is typed.
+fn spelled(mark: &str) -> String {
+    mark.replacen('-', "-\"\"", 1)
+}
+
+/// How long to wait for a prompt at the end, given what was printed.
+fn silence(heard: &[u8]) -> Option<Duration> {
+    let hidden = heard.split(|byte| *byte == b'\n').any(|line| {
+        let line = without_escapes(line);
+        let start = line.get(..60).unwrap_or(&line);
+        [&b"# "[..], b"$ ", b"login: ", b"(initramfs) "].iter().any(|end| find(start, end).is_some())
+    });
+    Some(if hidden { HIDDEN } else { NEVER_SEEN })
+}
+
+/// Whether a known prompt begins a line behind the mark, with something else behind it.
+fn hides_one_of(heard: &[u8], mark: &str, known: &[Vec<u8>]) -> bool {
+    let Some((_, body)) = number_after(heard, mark) else { return false };
+    let mut lines = body.split(|byte| *byte == b'\n').map(without_escapes);
+    lines.any(|line| known.iter().any(|prompt| line.len() > prompt.len() && line.starts_with(prompt)))
+}
+
+/// The number behind a mark, and what follows it. Without a byte behind it, more digits may follow.
+fn number_after<'a>(heard: &'a [u8], mark: &str) -> Option<(u32, &'a [u8])> {
+    let rest = heard.get(find(heard, mark.as_bytes())? + mark.len()..)?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    rest.get(digits)?;
+    let (number, rest) = rest.split_at_checked(digits)?;
+    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
 }
 
 /// The prompt at the end of what was printed, if it is one.
@@ -100,24 +247,20 @@ fn without_escapes(line: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The answer, once it is complete.
-fn answer(printed: &[u8], mark: &str, known_prompts: &[Vec<u8>]) -> Option<Answer> {
-    let first = find(printed, mark.as_bytes())? + mark.len();
-    let rest = printed.get(first..)?;
+/// The answer, once it is complete: what the command printed, the number of the shell that ran it, and its exit status,
+/// or `None` where the prompt came back without one.
+fn answer(heard: &[u8], mark: &str, known_prompts: &[Vec<u8>]) -> Option<(String, u32, Option<u32>)> {
+    let (process, rest) = number_after(heard, mark)?;
     let body_start = rest.iter().position(|byte| *byte == b'\n')? + 1;
     let body = rest.get(body_start..)?;
     if let Some(end) = find(body, mark.as_bytes()) {
-        let after = body.get(end + mark.len()..)?;
-        let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        // Without a byte behind them, more digits may follow.
-        after.get(digits)?;
-        let status = std::str::from_utf8(after.get(..digits)?).ok()?.parse().ok()?;
-        return Some(Answer { output: plain(body.get(..end)?), status: Some(status) });
+        let (status, _) = number_after(body, mark)?;
+        return Some((plain(body.get(..end)?), process, Some(status)));
     }
     let last = last_line(body);
     let is_prompt = known_prompts.contains(&without_escapes(last));
     let before = body.get(..body.len() - last.len()).unwrap_or_default();
-    is_prompt.then(|| Answer { output: plain(before), status: None })
+    is_prompt.then(|| (plain(before), process, None))
 }
 
 fn plain(bytes: &[u8]) -> String {
@@ -138,26 +281,25 @@ mod tests {
     fn the_typed_line_does_not_contain_the_mark() {
         let line = typed_line("mark-1-", "echo 'a b' # c");
         assert!(!line.contains("mark-1-"), "{line}");
-        assert_eq!(line, "echo mark-\"\"1-; eval 'echo '\\''a b'\\'' # c'; echo mark-\"\"1-$?\r");
+        assert_eq!(line, "echo mark-\"\"1-$$; eval 'echo '\\''a b'\\'' # c'; echo mark-\"\"1-$?\r");
     }
 
     #[test]
     fn an_answer_lies_between_the_marks() {
         let printed =
-            b"echo mark-\"\"1-; eval 'uname -rm'; ech\r\r\no mark-\"\"1-$?\r\nmark-1-\r\n6.1.0 i686\r\nmark-1-0\r\n";
-        let wanted = Answer { output: "6.1.0 i686\n".into(), status: Some(0) };
-        assert_eq!(answer(printed, "mark-1-", &prompts()), Some(wanted));
+            b"echo mark-\"\"1-$$; eval 'uname -rm'; ech\r\r\no mark-\"\"1-$?\r\nmark-1-40\r\n6.1.0 i686\r\nmark-1-0\r\n";
+        assert_eq!(answer(printed, "mark-1-", &prompts()), Some(("6.1.0 i686\n".into(), 40, Some(0))));
     }
 
     #[test]
     fn output_without_a_line_end_does_not_hide_the_mark() {
-        let wanted = Answer { output: "abc".into(), status: Some(127) };
-        assert_eq!(answer(b"mark-2-\r\nabcmark-2-127\r\n", "mark-2-", &prompts()), Some(wanted));
+        let printed = b"mark-2-40\r\nabcmark-2-127\r\n";
+        assert_eq!(answer(printed, "mark-2-", &prompts()), Some(("abc".into(), 40, Some(127))));
     }
 
     #[test]
     fn an_answer_that_is_still_arriving_is_not_taken() {
-        let whole = b"mark-1-\r\nx\r\nmark-1-12\r\n";
+        let whole = b"mark-1-40\r\nx\r\nmark-1-12\r\n";
         for length in 0..whole.len() - 1 {
             assert_eq!(answer(&whole[..length], "mark-1-", &prompts()), None, "{length}");
         }
@@ -165,8 +307,8 @@ mod tests {
 
     #[test]
     fn a_shell_that_comes_back_without_the_mark_has_no_status() {
-        let printed = b"mark-1-\r\n-sh: syntax error: unterminated quoted string\r\nportcullis:/# ";
-        assert_eq!(answer(printed, "mark-1-", &prompts()).unwrap().status, None);
+        let printed = b"mark-1-40\r\n-sh: syntax error: unterminated quoted string\r\nportcullis:/# ";
+        assert_eq!(answer(printed, "mark-1-", &prompts()).unwrap().2, None);
     }
 
     #[test]
@@ -180,7 +322,22 @@ mod tests {
     #[test]
     fn what_a_prompt_asks_the_terminal_is_no_part_of_it() {
         assert_eq!(prompt(b"\x1b[1;32mportcullis:/# \x1b[6n").as_deref(), Some(PROMPT));
-        let printed = b"mark-1-\r\n-sh: syntax error\r\nportcullis:/# \x1b[6n";
-        assert_eq!(answer(printed, "mark-1-", &prompts()).unwrap().status, None);
+        let printed = b"mark-1-40\r\n-sh: syntax error\r\nportcullis:/# \x1b[6n";
+        assert_eq!(answer(printed, "mark-1-", &prompts()).unwrap().2, None);
+    }
+
+    #[test]
+    fn return_is_pressed_sooner_where_a_prompt_is_hidden() {
+        assert_eq!(silence(b"Welcome\r\nportcullis:/# [    7.9] a late kernel message\r\n"), Some(HIDDEN));
+        assert_eq!(silence(b"guest login: [    7.9] late\r\n"), Some(HIDDEN));
+        assert_eq!(silence(b"Decompressing Linux... Parsing ELF... done.\r\n"), Some(NEVER_SEEN));
+    }
+
+    #[test]
+    fn a_prompt_may_be_hidden_behind_a_command_that_was_given_up() {
+        let mark = "mark-1-";
+        assert!(hides_one_of(b"mark-1-40\r\nsyntax error\r\nportcullis:/# [ 9.1] late\r\n", mark, &prompts()));
+        assert!(!hides_one_of(b"mark-1-40\r\nsyntax error\r\nportcullis:/# ", mark, &prompts()), "it is there");
+        assert!(!hides_one_of(b"portcullis:/# echo mark-\"\"1-$$\r\nmark-1-40\r\nx\r\n", mark, &prompts()));
     }
 }

@@ -1,19 +1,19 @@
-//! Joins a console to the user's terminal: every key goes to the guest, but one, which leaves.
+//! Joins a console to the user's terminal: every key goes to the guest, but those that leave.
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::interrupt;
 
 /// Ctrl-], as telnet has it: no shell or editor uses it.
 pub const LEAVE: u8 = 0x1d;
 
-/// Its name, for the user.
-pub const LEAVE_NAME: &str = "Ctrl-]";
+/// The ways out, for the user.
+pub const WAYS_OUT: &str = "Ctrl-], or Enter ~ . one after the other, leaves";
 
 /// The terminal in raw mode. Dropped, it is restored (and also when the tool is interrupted).
 pub struct Terminal(());
@@ -34,6 +34,12 @@ impl Terminal {
         tcsetattr(stdin, OptionalActions::Now, &raw).ok()?;
         Some(Self(()))
     }
+
+    /// Its rows and columns, where it knows them.
+    pub fn size() -> Option<(u16, u16)> {
+        let size = tcgetwinsize(rustix::stdio::stdout()).ok()?;
+        (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+    }
 }
 
 impl Drop for Terminal {
@@ -42,32 +48,101 @@ impl Drop for Terminal {
     }
 }
 
-/// Sends what the user types to the guest until the leaving key is pressed, or the input ends. Answers whether that has
-/// happened. The thread ends with the tool.
-pub fn forward_keys(mut keyboard: TcpStream) -> Arc<AtomicBool> {
-    let left = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&left);
+/// Whether keys may be read: from a terminal only if the console is shown there. In `cargo xtask run | less` they are
+/// less's.
+pub fn may_read_keys() -> bool {
+    !std::io::stdin().is_terminal() || std::io::stdout().is_terminal()
+}
+
+/// What has become of the user's keys.
+#[derive(Debug, Default)]
+pub struct Forwarded {
+    left: AtomicBool,
+    typed: AtomicBool,
+}
+
+impl Forwarded {
+    /// Whether the user has left.
+    pub fn left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Whether the user has typed anything.
+    pub fn typed(&self) -> bool {
+        self.typed.load(Ordering::Relaxed)
+    }
+}
+
+/// Sends what the user types to the guest until the user leaves, or the input ends. The thread ends with the tool.
+pub fn forward_keys(mut keyboard: TcpStream) -> Arc<Forwarded> {
+    let forwarded = Arc::new(Forwarded::default());
+    let state = Arc::clone(&forwarded);
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();
         let mut buffer = [0; 256];
+        let mut keys = Keys::default();
         loop {
             let count = stdin.read(&mut buffer).unwrap_or(0);
-            let typed = buffer.get(..count).unwrap_or_default();
-            let (keys, leave) = until_leave(typed);
-            if keyboard.write_all(keys).is_err() || count == 0 || leave {
-                flag.store(leave, Ordering::Relaxed);
+            state.typed.fetch_or(count > 0, Ordering::Relaxed);
+            let (through, leave) = keys.take(buffer.get(..count).unwrap_or_default());
+            if keyboard.write_all(&through).is_err() || count == 0 || leave {
+                state.left.store(leave, Ordering::Relaxed);
                 return;
             }
         }
     });
-    left
+    forwarded
 }
 
-/// The keys before the leaving key, and whether it is among them.
-fn until_leave(typed: &[u8]) -> (&[u8], bool) {
-    match typed.iter().position(|byte| *byte == LEAVE) {
-        Some(at) => (typed.get(..at).unwrap_or_default(), true),
-        None => (typed, false),
+/// Where the user is on the way out by Enter, `~`, `.`, which is ssh's.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Keys {
+    #[default]
+    LineStart,
+    /// A tilde that began a line waits for the next key.
+    Tilde,
+    InLine,
+}
+
+impl Keys {
+    /// The keys that go through, and whether the user leaves after them.
+    fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
+        let mut through = Vec::with_capacity(typed.len() + 1);
+        for (at, &key) in typed.iter().enumerate() {
+            let tilde = *self == Keys::Tilde;
+            if key == LEAVE || is_encoded_leave(typed.get(at..).unwrap_or_default()) || (tilde && key == b'.') {
+                return (through, true);
+            }
+            if tilde && key != b'~' {
+                through.push(b'~');
+            }
+            *self = match key {
+                b'~' if *self == Keys::LineStart => Keys::Tilde,
+                b'\r' | b'\n' => Keys::LineStart,
+                _ => Keys::InLine,
+            };
+            if *self != Keys::Tilde {
+                through.push(key);
+            }
+        }
+        (through, false)
+    }
+}
+
+/// Whether these keys begin with Ctrl-] as terminals send it that encode modified keys: `ESC [ 93 ; 5 u` (CSI u; the 5 has
+/// 64 and 128 more under Caps Lock and Num Lock, and `:1` may follow it), or xterm's `ESC [ 27 ; 5 ; 93 ~`.
+fn is_encoded_leave(keys: &[u8]) -> bool {
+    let Some(sequence) = keys.strip_prefix(b"\x1b[") else { return false };
+    let Some(end) = sequence.iter().position(|byte| (0x40..0x7f).contains(byte)) else { return false };
+    let (parameters, last) = sequence.split_at(end);
+    let parameters = std::str::from_utf8(parameters).unwrap_or_default();
+    let is_control = |modifiers: &str| {
+        let number = modifiers.strip_suffix(":1").unwrap_or(modifiers).parse::<u32>();
+        number.is_ok_and(|number| number > 0 && (number - 1) & !(64 | 128) == 4)
+    };
+    match (parameters.split(';').collect::<Vec<_>>().as_slice(), last.first()) {
+        (["93", modifiers], Some(b'u')) | (["27", modifiers, "93"], Some(b'~')) => is_control(modifiers),
+        _ => false,
     }
 }
 
@@ -75,9 +150,44 @@ fn until_leave(typed: &[u8]) -> (&[u8], bool) {
 mod tests {
     use super::*;
 
+    fn take(typed: &[u8]) -> (Vec<u8>, bool) {
+        Keys::default().take(typed)
+    }
+
     #[test]
     fn keys_before_the_leaving_key_still_go_through() {
-        assert_eq!(until_leave(b"ls\x1d"), (&b"ls"[..], true));
-        assert_eq!(until_leave(b"ls\x03"), (&b"ls\x03"[..], false));
+        assert_eq!(take(b"ls\x1d"), (b"ls".to_vec(), true));
+        assert_eq!(take(b"ls\x03"), (b"ls\x03".to_vec(), false));
+    }
+
+    #[test]
+    fn terminals_that_encode_modified_keys_can_leave() {
+        for sequence in ["\x1b[93;5u", "\x1b[93;69u", "\x1b[93;133:1u", "\x1b[27;5;93~"] {
+            assert_eq!(take(format!("a{sequence}").as_bytes()), (b"a".to_vec(), true), "{sequence:?}");
+        }
+        for sequence in
+            ["\x1b[93;1u", "\x1b[93;7u", "\x1b[93;5:3u", "\x1b[9;5u", "\x1b[93;5", "\x1b[A", "\x1b", "\x1b[;u"]
+        {
+            assert_eq!(take(sequence.as_bytes()), (sequence.as_bytes().to_vec(), false), "{sequence:?}");
+        }
+    }
+
+    #[test]
+    fn a_tilde_and_a_dot_at_a_lines_start_leave() {
+        assert_eq!(take(b"~."), (vec![], true));
+        assert_eq!(take(b"ls\r~.x"), (b"ls\r".to_vec(), true));
+        let mut keys = Keys::default();
+        for (typed, through, leaves) in [("a\r", "a\r", false), ("~", "", false), (".", "", true)] {
+            assert_eq!(keys.take(typed.as_bytes()), (through.as_bytes().to_vec(), leaves), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn any_other_tilde_is_the_guests() {
+        for (typed, through) in
+            [("cd ~.", "cd ~."), ("~/x\r", "~/x\r"), ("~~.", "~."), ("~\r~x", "~\r~x"), ("\r\r~~", "\r\r~")]
+        {
+            assert_eq!(take(typed.as_bytes()), (through.as_bytes().to_vec(), false), "{typed:?}");
+        }
     }
 }

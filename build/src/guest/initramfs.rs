@@ -16,6 +16,9 @@ const INITTAB: &str = include_str!("../../../guests/default/inittab");
 const STARTUP: &str = include_str!("../../../guests/default/startup");
 const PROFILE: &str = include_str!("../../../guests/default/profile");
 
+/// What the shell of the archives that are made here prints when it waits.
+pub const PROMPT: &str = "portcullis:/# ";
+
 /// The line that makes init run a script on the console, to its end, before the first shell.
 const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 

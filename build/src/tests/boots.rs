@@ -22,6 +22,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
 
 use crate::bochs::Machine;
 use crate::bochs::log::Ending;
+use crate::console::shell::Status;
 use crate::kernel::Build;
 use crate::test::{Context, Test};
 
@@ -70,7 +71,7 @@ fn wait_for_shell(machine: &mut Machine) -> Result<()> {
 fn ask(machine: &mut Machine, command: &str) -> Result<String> {
     let answer = machine.console.shell(command, LIMIT);
     let answer = answer.into_diagnostic().wrap_err_with(|| last_lines(machine)).wrap_err_with(|| command.to_owned())?;
-    ensure!(answer.status == Some(0), "`{command}` ended with {:?}:\n{}", answer.status, answer.output);
+    ensure!(answer.status == Status::Exit(0), "`{command}` ended with {:?}:\n{}", answer.status, answer.output);
     Ok(answer.output)
 }
 

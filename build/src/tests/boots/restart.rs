@@ -2,8 +2,9 @@
 
 use miette::{IntoDiagnostic, Result, ensure};
 
-use super::{ask, boot, expect, power_off, wait_for_shell};
+use super::{LIMIT, ask, boot, expect, power_off, wait_for_shell};
 use crate::bochs::Machine;
+use crate::console::Failure;
 use crate::test::{Context, Group, Outcome, Test};
 
 pub fn all() -> Vec<Test> {
@@ -35,8 +36,8 @@ fn reboots(context: &Context) -> Result<Outcome> {
 /// The kernel gives up, and a second later starts again.
 fn panic(machine: &mut Machine) -> Result<()> {
     ask(machine, "echo 1 > /proc/sys/kernel/panic")?;
-    machine.console.skip();
-    machine.console.send(b"echo c > /proc/sysrq-trigger\r").into_diagnostic()?;
+    let crash = machine.console.shell("echo c > /proc/sysrq-trigger", LIMIT);
+    ensure!(crash == Err(Failure::Reset), "the crash was taken for {crash:?}");
     expect(machine, "Kernel panic - not syncing: sysrq triggered crash")?;
     until_it_is_back(machine).map(|_| ())
 }

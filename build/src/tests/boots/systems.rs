@@ -5,6 +5,10 @@ use std::process::Stdio;
 
 use miette::{IntoDiagnostic, Result, ensure};
 
+use crate::bochs::Machine;
+use crate::console::shell::Status;
+use crate::console::{Failure, find};
+
 use super::{LIMIT, ask, boot, description, power_off, transcript};
 use crate::kernel::Build;
 use crate::process;
@@ -40,6 +44,30 @@ fn two_guests(context: &Context) -> Result<Outcome> {
     let console = transcript(&machine);
     let pae = console.lines().any(|line| line.starts_with("second: ") && line.contains("-686-pae "));
     ensure!(pae, "the second guest's kernel is another:\n{console}");
+    machine.console.rewind();
+    answers(&mut machine)
+}
+
+/// The first guest's shell answers beside the second one's, and says what became of each command.
+fn answers(machine: &mut Machine) -> Result<Outcome> {
+    let release = ask(machine, "uname -r")?;
+    ensure!(release.ends_with("-686\n") && release.lines().count() == 1, "uname -r: {release:?}");
+    // As a message of the kernel does, it comes behind the prompt.
+    ask(machine, "(sleep 1; echo; echo a late line > /dev/ttyS0) & :")?;
+    let late = |fresh: &[u8]| find(fresh, b"a late line\r\n");
+    machine.console.wait_until(LIMIT, late).into_diagnostic()?;
+    for (command, status) in [
+        ("echo 'abc", Status::Refused),
+        ("exit 3", Status::ShellEnded),
+        ("kill -9 $$", Status::ShellEnded),
+        ("false", Status::Exit(1)),
+    ] {
+        let answer = machine.console.shell(command, LIMIT);
+        let answer = answer.into_diagnostic().map_err(|error| error.wrap_err(transcript(machine)))?;
+        ensure!(answer.status == status, "`{command}` ended with {:?}", answer.status);
+    }
+    let off = machine.console.shell("poweroff -f", LIMIT);
+    ensure!(off == Err(Failure::Off) && machine.console.switched_off(), "poweroff: {off:?}");
     passed()
 }
 

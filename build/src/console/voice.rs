@@ -1,0 +1,190 @@
+//! Whose lines a shell's answers are made of. One serial line carries the consoles of all VMs and the logs of all processes:
+//! serial-server puts a name before each line of a log, and before each line of a console where there are several. It lets
+//! others into the middle of a line that has been silent (a prompt, say) and ends that line first.
+
+/// The VM that is talked to, and the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Voice {
+    /// The VM's name.
+    own: String,
+    /// Whether its lines begin with its name, since there are other VMs.
+    labelled: bool,
+    /// Processes, whose log lines begin with their name.
+    processes: Vec<String>,
+}
+
+/// What a line is.
+enum Kind<'a> {
+    /// Of the VM: its text, without the name, and how long the name is.
+    Own(&'a [u8], usize),
+    /// Of anybody else.
+    Foreign,
+    /// Too short to tell.
+    Unknown,
+}
+
+impl Voice {
+    /// `vms` are the VMs of the system by their names; the first one has the keyboard. `processes` are those that log.
+    pub fn new(vms: &[String], processes: Vec<String>) -> Self {
+        Self { own: vms.first().cloned().unwrap_or_default(), labelled: vms.len() > 1, processes }
+    }
+
+    /// What the VM printed from position `from` on. Where others broke into a line that has not gone on yet, its end is
+    /// left out.
+    pub fn of(&self, printed: &[u8], from: usize) -> Vec<u8> {
+        let mut heard = Vec::new();
+        // The line end that was printed for the sake of somebody else.
+        let mut withheld = Vec::new();
+        for (start, line) in lines(printed, line_start(printed, from)) {
+            match self.kind(line) {
+                Kind::Own(text, name) => {
+                    heard.append(&mut withheld);
+                    heard.extend_from_slice(text.get(from.saturating_sub(start + name)..).unwrap_or_default());
+                }
+                Kind::Foreign => {
+                    let end = heard.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |at| at + 1);
+                    if withheld.is_empty() {
+                        // One line end at most: an empty line before it is the VM's own.
+                        let keep = end.max(heard.len().saturating_sub(2));
+                        withheld = heard.split_off(keep);
+                    }
+                }
+                Kind::Unknown => {}
+            }
+        }
+        heard
+    }
+
+    /// Where the VM's last line begins, at or behind `from`.
+    pub fn last_line(&self, printed: &[u8], from: usize) -> usize {
+        let own =
+            lines(printed, line_start(printed, from)).filter(|(_, line)| matches!(self.kind(line), Kind::Own(..)));
+        own.last().map_or(from, |(start, _)| start.max(from))
+    }
+
+    /// Whether the VM's process logged a reset of the guest, in a line that begins at `from` or later.
+    pub fn was_reset(&self, printed: &[u8], from: usize) -> bool {
+        self.logged(": reset", printed, from)
+    }
+
+    /// Whether it logged so that the guest is off.
+    pub fn is_off(&self, printed: &[u8], from: usize) -> bool {
+        self.logged(" has powered off", printed, from)
+    }
+
+    /// Whether it logged `what` of its guest.
+    fn logged(&self, what: &str, printed: &[u8], from: usize) -> bool {
+        let log = format!("vmm-{}: ", self.own);
+        let whole = |&(start, line): &(usize, &[u8])| start >= from && line.ends_with(b"\n");
+        let mut lines = lines(printed, line_start(printed, from)).filter(whole);
+        lines.any(|(_, line)| {
+            let said = line.strip_prefix(log.as_bytes()).map(String::from_utf8_lossy);
+            said.is_some_and(|said| said.contains(&format!("{}{what}", self.own)))
+        })
+    }
+
+    fn kind<'a>(&self, line: &'a [u8]) -> Kind<'a> {
+        if self.labelled {
+            return match after_name(line, &self.own) {
+                Some(text) => Kind::Own(text, line.len() - text.len()),
+                None if may_become(line, &self.own) => Kind::Unknown,
+                None => Kind::Foreign,
+            };
+        }
+        if self.processes.iter().any(|name| after_name(line, name).is_some()) {
+            Kind::Foreign
+        } else if self.processes.iter().any(|name| may_become(line, name)) {
+            Kind::Unknown
+        } else {
+            Kind::Own(line, 0)
+        }
+    }
+}
+
+/// What follows `name: `.
+fn after_name<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    line.strip_prefix(name.as_bytes())?.strip_prefix(b": ")
+}
+
+/// Whether a line that is still arriving may turn out to begin with `name: `.
+fn may_become(line: &[u8], name: &str) -> bool {
+    !line.is_empty() && line.len() < name.len() + 2 && format!("{name}: ").as_bytes().starts_with(line)
+}
+
+/// The lines from the one at `start` on, each with its position and its line end.
+fn lines(printed: &[u8], start: usize) -> impl Iterator<Item = (usize, &[u8])> {
+    let rest = printed.get(start..).unwrap_or_default();
+    rest.split_inclusive(|byte| *byte == b'\n').scan(start, |at, line| {
+        let here = *at;
+        *at += line.len();
+        Some((here, line))
+    })
+}
+
+/// Where the line begins in which `at` is.
+fn line_start(printed: &[u8], at: usize) -> usize {
+    printed.get(..at).unwrap_or(printed).iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> Voice {
+        Voice::new(&["first".into(), "second".into()], vec!["irq-server".into(), "vmm-first".into()])
+    }
+
+    fn alone() -> Voice {
+        Voice::new(&["linux".into()], vec!["irq-server".into(), "vmm-linux".into()])
+    }
+
+    fn heard(voice: &Voice, printed: &str, from: usize) -> String {
+        String::from_utf8(voice.of(printed.as_bytes(), from)).unwrap()
+    }
+
+    #[test]
+    fn of_two_vms_the_first_is_heard_without_its_name() {
+        let printed = "second: a\r\nfirst: mark-1-\r\nsecond: mark-1-7\r\nirq-server: x\r\nfirst: mark-1-0\r\n";
+        assert_eq!(heard(&two(), printed, 0), "mark-1-\r\nmark-1-0\r\n");
+    }
+
+    #[test]
+    fn others_that_break_into_a_prompt_do_not_end_it() {
+        assert_eq!(heard(&two(), "first: portcullis:/# \r\nsecond: x\r\n", 0), "portcullis:/# ");
+        assert_eq!(heard(&two(), "first: portcullis:/# \r\nsecond: x\r\nfirst: ls", 0), "portcullis:/# \r\nls");
+        assert_eq!(heard(&alone(), "portcullis:/# \r\nirq-server: 2 lines\r\n", 0), "portcullis:/# ");
+        assert_eq!(heard(&alone(), "portcullis:/# \r\nirq-server: a\r\nirq-server: b\r\n", 0), "portcullis:/# ");
+    }
+
+    #[test]
+    fn a_position_in_the_middle_of_a_line_keeps_what_follows_it() {
+        let printed = "first: portcullis:/# echo\r\nfirst: x\r\n";
+        assert_eq!(heard(&two(), printed, "first: portcullis:/# ".len()), "echo\r\nx\r\n");
+        assert_eq!(heard(&two(), printed, 3), "portcullis:/# echo\r\nx\r\n");
+        assert_eq!(heard(&alone(), "abc\r\ndef\r\n", 1), "bc\r\ndef\r\n");
+    }
+
+    #[test]
+    fn half_a_name_is_not_taken_for_text() {
+        assert_eq!(heard(&two(), "first: a\r\nfirst:", 0), "a\r\n");
+        assert_eq!(heard(&alone(), "a\r\nirq-ser", 0), "a\r\n");
+        assert_eq!(heard(&alone(), "a\r\nirq-serious", 0), "a\r\nirq-serious");
+    }
+
+    #[test]
+    fn the_last_line_is_the_vms_own() {
+        let printed = b"first: a\r\nfirst: portcullis:/# \r\nsecond: x\r\nsecond: y\r\n";
+        assert_eq!(two().last_line(printed, 0), 10);
+        assert_eq!(two().last_line(printed, 12), 12);
+    }
+
+    #[test]
+    fn a_reset_of_the_vm_is_logged_by_its_process() {
+        assert!(two().is_off(b"vmm-first: first has powered off\r\n", 0));
+        assert!(!two().is_off(b"vmm-second: second has powered off\r\n", 0));
+        assert!(two().was_reset(b"first: x\r\nvmm-first: warning: first: reset after a triple fault at 0x0\r\n", 3));
+        assert!(!two().was_reset(b"vmm-first: first: reset by the guest", 0), "still arriving");
+        assert!(!two().was_reset(b"vmm-first: first: reset by the guest\r\n", 22), "before");
+        assert!(!two().was_reset(b"second: vmm-first: first: reset by the guest\r\nvmm-second: second: reset\r\n", 0));
+    }
+}

@@ -1,0 +1,58 @@
+//! Joins the console to the user's terminal, or just shows it, until the system ends or the user leaves.
+
+use std::time::{Duration, Instant};
+
+use miette::Result;
+
+use super::disappointed;
+use crate::bochs::Machine;
+use crate::bochs::log::Ending;
+use crate::console::Failure;
+use crate::console::terminal::{self, Terminal, WAYS_OUT};
+use crate::guest::initramfs::PROMPT;
+use crate::progress::say;
+
+pub(super) fn run(machine: &mut Machine, deadline: Instant) -> Result<()> {
+    let at_terminal = Terminal::is_there();
+    if at_terminal {
+        say(&format!("{WAYS_OUT} the console and ends the emulator."));
+    } else {
+        say(
+            "There is no terminal: the console is shown until the system ends. --until TEXT, --exec CMD and --timeout \
+             SECONDS end a run earlier, and so does Ctrl-C.",
+        );
+    }
+    let keyboard = if terminal::may_read_keys() { machine.console.keyboard() } else { None };
+    let keys = keyboard.map(terminal::forward_keys);
+    let raw = if at_terminal { Terminal::raw() } else { None };
+    let mut size = if at_terminal { Terminal::size() } else { None };
+    let ending = loop {
+        if let Some(ending) = machine.wait(Duration::from_millis(50))? {
+            break Some(ending);
+        }
+        if keys.as_ref().is_some_and(|keys| keys.left()) {
+            break None;
+        }
+        if keys.as_ref().is_some_and(|keys| keys.typed()) {
+            size = None;
+        }
+        if machine.console.is_at(PROMPT)
+            && let Some((rows, columns)) = size.take()
+        {
+            // A serial line does not carry the size of a terminal. This shell is ours, so it is told as a person would.
+            let _ = machine.console.send(format!("stty rows {rows} cols {columns}\r").as_bytes());
+        }
+        if Instant::now() > deadline {
+            drop(raw);
+            return Err(disappointed(machine, Failure::TimedOut, "the system is still running"));
+        }
+    };
+    drop(raw);
+    println!();
+    match ending {
+        None => say("Left the console."),
+        Some(Ending::PowerOff) => say("The system powered off."),
+        Some(other) => return Err(machine.why(&other)),
+    }
+    Ok(())
+}
