@@ -247,7 +247,7 @@ pub fn tftp_file() -> Vec<u8> {
 }
 
 /// Which Bochs is installed.
-fn version() -> Result<Version> {
+pub fn version() -> Result<Version> {
     let mut help = process::tool("bochs-bin");
     help.arg("--help");
     let (_, said) = process::finish(help, |_| {})?;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, Result, ensure, miette};
 
 use super::components::{lines, verdict};
-use crate::bochs::{Machine, last_lines};
+use crate::bochs::config::Version;
+use crate::bochs::{self, Machine, last_lines};
 use crate::guest::tiny;
 use crate::kernel::Build;
 use crate::test::{Context, Group, Outcome, Test};
@@ -81,6 +82,12 @@ fn printed(machine: &Machine) -> String {
 }
 
 fn gate(context: &Context) -> Result<Outcome> {
+    // The guest, the components and this file have the addresses that its BIOS gives to its cards.
+    if bochs::version()? != Version(2, 7) {
+        return Ok(Outcome::Skipped(
+            "the cards are elsewhere than in Bochs 2.7: an e1000 of 3.0 has fewer ports".into(),
+        ));
+    }
     let mut machine = boot(context, "gate", &["gate"])?;
     for text in ["guest has powered off", "`intruder` has stopped", "owner: verdict: ", "`owner` has stopped"] {
         until(&mut machine, text)?;

@@ -1,13 +1,14 @@
-//! The kernel's mended defects: tests/kernel as the root task, on both kernels in Bochs. It judges by itself; what only the
+//! The kernel's mended defects: tests/kernel as the root task, on every kernel in Bochs. It judges by itself; what only the
 //! emulator sees is in its log.
 
 use std::time::Duration;
 
+use capdl_spec::host::Processor;
 use miette::{IntoDiagnostic, Result, ensure, miette};
 
 use crate::bochs::log::Ending;
 use crate::bochs::{Machine, Options, last_lines, log};
-use crate::kernel::Build;
+use crate::kernel::{Build, Kernel, Platform};
 use crate::test::{Context, Group, Outcome, Test};
 use crate::{image, iso};
 
@@ -15,19 +16,23 @@ use crate::{image, iso};
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Components, name, run);
     vec![
-        test("kernel-mended-defects-debug", |context| mended_defects(context, Build::Debug)),
-        test("kernel-mended-defects-release", |context| mended_defects(context, Build::Release)),
+        test("kernel-mended-defects-debug", |context| mended_defects(context, Build::Debug.into())),
+        test("kernel-mended-defects-release", |context| mended_defects(context, Build::Release.into())),
+        test("kernel-mended-defects-nehalem", |context| mended_defects(context, NEHALEM)).long(),
     ]
 }
 
 /// How long all checks may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn mended_defects(context: &Context, build: Build) -> Result<Outcome> {
+/// The kernel for old processors: without PCIDs and large pages, other code of it runs.
+const NEHALEM: Kernel = Kernel { build: Build::Release, platform: Platform::Vtx(Processor::Nehalem) };
+
+fn mended_defects(context: &Context, kernel: Kernel) -> Result<Outcome> {
     if std::env::var_os("SEL4_PREFIX").is_some() {
         return Ok(Outcome::Skipped("SEL4_PREFIX names a kernel that was not made from our patches".into()));
     }
-    let mut machine = boot(context, build)?;
+    let mut machine = boot(context, kernel)?;
     let ending = machine.wait(LIMIT)?;
     let text = String::from_utf8_lossy(&machine.console.transcript()).replace('\r', "");
     let last = last_lines(text.as_bytes(), 12);
@@ -46,11 +51,11 @@ fn mended_defects(context: &Context, build: Build) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{passed} checks")))
 }
 
-fn boot(context: &Context, build: Build) -> Result<Machine> {
-    let prefix = context.prefix(build)?;
+fn boot(context: &Context, kernel: Kernel) -> Result<Machine> {
+    let prefix = context.prefix(kernel)?;
     let built = image::cargo_build(&context.project, &["kernel-tests"], &prefix)?;
     let root_task = built.get("kernel-tests").ok_or_else(|| miette!("cargo built no kernel-tests"))?;
-    let name = format!("kernel-tests-{}", build.name());
+    let name = format!("kernel-tests-{}", kernel.name());
     let dir = context.project.images(&name);
     std::fs::create_dir_all(&dir).into_diagnostic()?;
     let iso = iso::make(&prefix.kernel(), root_task, &dir)?;
