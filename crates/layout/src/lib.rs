@@ -4,10 +4,15 @@
 //!
 //! A process's CSpace has two levels: 256 slots, each of which may hold a second CNode of up to 1024. Only processes that
 //! receive or derive capabilities have such a second level, their *scratch* CNode, and hold no capability to the first.
+//!
+//! Beside that, what both sides have to know of the boards: the real one's ports that mean power over the machine
+//! (`mainboard`), and the ports and interrupts that the guests' one has taken (`guest_board`).
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod guest_board;
+pub mod mainboard;
 
 /// Bits of a CPtr that choose a slot of the first level.
 pub const ROOT_BITS: u8 = 8;

@@ -1,0 +1,57 @@
+//! The board that every guest sees, as far as a description has to know it: which ports and which inputs of its PIC its
+//! devices have. `capdl-spec` refuses what it would take away, vmm-server models it (`machine.rs`).
+
+/// A range of ports, both ends inclusive, and the device that answers there.
+pub type Ports = (u16, u16, &'static str);
+
+/// Ports of the board's devices, in ascending order.
+pub const PORTS: [Ports; 13] = [
+    (0x020, 0x021, "interrupt controller"),
+    (0x022, 0x023, "interrupt mode register"),
+    (0x040, 0x043, "timer"),
+    (0x060, 0x060, "keyboard controller"),
+    (0x061, 0x061, "speaker port"),
+    (0x064, 0x064, "keyboard controller"),
+    (0x070, 0x071, "clock"),
+    (0x080, 0x080, "delay port"),
+    (0x092, 0x092, "system control port"),
+    (0x0a0, 0x0a1, "interrupt controller"),
+    (0x3f8, 0x3ff, "UART"),
+    (0x4d0, 0x4d1, "interrupt controller"),
+    (0xcf8, 0xcff, "PCI configuration"),
+];
+
+/// The device of the board that has one of the ports `first` to `last`.
+pub fn owner_of_ports(first: u16, last: u16) -> Option<&'static Ports> {
+    PORTS.iter().find(|(from, to, _)| *from <= last && first <= *to)
+}
+
+/// Inputs of the pair of 8259s, by their IBM PC numbers.
+pub mod input {
+    /// How many there are.
+    pub const COUNT: u8 = 16;
+    /// Channel 0 of the 8254.
+    pub const TIMER: u8 = 0;
+    /// The keyboard controller.
+    pub const KEYBOARD: u8 = 1;
+    /// The second 8259.
+    pub const CASCADE: u8 = 2;
+    /// COM1.
+    pub const UART: u8 = 4;
+    /// The real-time clock.
+    pub const CLOCK: u8 = 8;
+}
+
+/// The inputs that devices of the board drive, and which.
+pub const WIRED: [(u8, &str); 5] = [
+    (input::TIMER, "timer"),
+    (input::KEYBOARD, "keyboard"),
+    (input::CASCADE, "second PIC"),
+    (input::UART, "UART"),
+    (input::CLOCK, "clock"),
+];
+
+/// The device of the board that drives this input.
+pub fn driver_of_input(number: u8) -> Option<&'static str> {
+    WIRED.iter().find(|(input, _)| *input == number).map(|(_, device)| *device)
+}

@@ -1,0 +1,110 @@
+//! Ports of a PC's mainboard, and who may have them. A port is more than the device behind it where that device can write to
+//! memory, raise a system management interrupt (SMI), switch the machine off or reset it: whoever has such a port has the
+//! machine. `capdl-spec` judges descriptions by this list, and pci-server what it finds on the bus.
+//!
+//! The mainboard has the first 256 of every 1024 ports below 0x1000 (EISA Specification 3.12, I/O address map: ISA system
+//! board, EISA system board); cards that are not on the PCI bus decode ten bits and have 0x100 to 0x3ff. What is where:
+//! 82371AB PIIX4 data sheet (290562), chapter 2; for 0xcd6 the AMD SB700 register reference (43009). A chipset's power
+//! management block, its GPIO and its SMBus are where the firmware puts them, above 0x3ff: no table has them.
+
+/// A range of ports, both ends inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// First port.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
+    /// What has them, or what they do.
+    pub what: &'static str,
+    /// The kernel's own: nobody else's in any case.
+    pub kernel: bool,
+}
+
+/// Ports of cards that are not on the PCI bus.
+pub const CARDS: (u16, u16) = (0x100, 0x3ff);
+
+/// The kernel's own first; the last rows are what is left of the mainboard.
+const FIXED: [Fixed; 19] = [
+    kernel(0x020, 0x023, "the interrupt controllers"),
+    kernel(0x0a0, 0x0a1, "the interrupt controllers"),
+    kernel(0x4d0, 0x4d1, "the interrupt controllers"),
+    fixed(0x000, 0x01f, "the DMA controller, which reaches all of memory"),
+    fixed(0x02e, 0x02f, "the configuration of the super I/O"),
+    fixed(0x060, 0x060, "the keyboard controller, which resets the machine"),
+    fixed(0x062, 0x066, "the keyboard and power management controllers, which reset the machine and switch it off"),
+    fixed(0x080, 0x091, "the DMA controller's page registers"),
+    fixed(0x092, 0x092, "the reset of the processor"),
+    fixed(0x0b2, 0x0b3, "system management interrupts"),
+    fixed(0x0c0, 0x0df, "the DMA controller, which reaches all of memory"),
+    fixed(0x400, 0x40f, "the DMA controllers of EISA"),
+    fixed(0x480, 0x48f, "the DMA controllers of EISA"),
+    fixed(0xcd6, 0xcd7, "power management"),
+    fixed(0xcf8, 0xcff, "PCI configuration space, and the machine's reset"),
+    fixed(0x000, 0x0ff, "the mainboard's devices"),
+    fixed(0x400, 0x4ff, "the mainboard's devices, often power management"),
+    fixed(0x800, 0x8ff, "the mainboard's devices, often power management"),
+    fixed(0xc00, 0xcff, "the mainboard's devices"),
+];
+
+const fn fixed(first: u16, last: u16, what: &'static str) -> Fixed {
+    Fixed { first, last, what, kernel: false }
+}
+
+const fn kernel(first: u16, last: u16, what: &'static str) -> Fixed {
+    Fixed { first, last, what, kernel: true }
+}
+
+impl Fixed {
+    /// Has it one of the ports `first` to `last`?
+    pub fn overlaps(&self, first: u16, last: u16) -> bool {
+        self.first <= last && first <= self.last
+    }
+}
+
+/// What the mainboard has among the ports `first` to `last`: no base address register lies there.
+pub fn among(first: u16, last: u16) -> Option<&'static Fixed> {
+    FIXED.iter().find(|fixed| fixed.overlaps(first, last))
+}
+
+/// Is one of the ports `first` to `last` the kernel's own?
+pub fn is_kernels(first: u16, last: u16) -> bool {
+    among(first, last).is_some_and(|fixed| fixed.kernel)
+}
+
+/// Whether who has the ports `first` to `last`, which belong to no PCI function, may have the machine with them: all but
+/// those of cards.
+pub fn takes_trust(first: u16, last: u16) -> bool {
+    first < CARDS.0 || last > CARDS.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_writes_to_memory_resets_or_switches_off_takes_trust() {
+        // 8237s and their pages, 8042, A20 and reset, SMI, EISA DMA, power management of PIIX4, ICH and AMD.
+        for port in [
+            0, 0xf, 0xc0, 0xdf, 0x81, 0x8f, 0x60, 0x64, 0x92, 0xb2, 0xb3, 0x40b, 0x481, 0x4d6, 0x600, 0xb000, 0xcd6,
+            0xcf9,
+        ] {
+            assert!(takes_trust(port, port), "{port:#x}");
+        }
+        for (first, last) in [(0x100, 0x3ff), (0x1f0, 0x1f7), (0x300, 0x31f)] {
+            assert!(!takes_trust(first, last) && among(first, last).is_none(), "{first:#x}");
+        }
+        for (first, last) in [(0xff, 0x100), (0x3ff, 0x400), (0, 0xffff)] {
+            assert!(takes_trust(first, last) && among(first, last).is_some(), "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_interrupt_controllers_are_nobody_elses() {
+        for port in [0x20, 0x21, 0x22, 0x23, 0xa0, 0xa1, 0x4d0, 0x4d1] {
+            assert!(is_kernels(port, port) && is_kernels(port, 0xffff) && is_kernels(0, port), "{port:#x}");
+        }
+        assert!(
+            !is_kernels(0, 0x1f) && !is_kernels(0x24, 0x9f) && !is_kernels(0xa2, 0x4cf) && !is_kernels(0x4d2, 0xffff)
+        );
+    }
+}
