@@ -8,10 +8,11 @@
 
 use devices::{Device, Nanos, Width, pic::Pic};
 use heapless::Vec;
-use layout::config::VmLine;
+use layout::{
+    config::VmLine,
+    guest_board::{self, input},
+};
 use proto::pci::GrantedLine;
-
-use crate::machine;
 
 /// Most lines of a guest.
 pub const MAX_LINES: usize = 16;
@@ -188,7 +189,9 @@ fn inputs(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Vec<Option<Inpu
             let at = wanted.dest.or(known.and_then(|known| known.isa));
             // One of which nothing is known may be a level: taking an edge for one only delays it.
             let level = known.is_none_or(|known| known.level);
-            let taken = at.is_some_and(|at| at > 15 || machine::is_wired(at) || clashes(&inputs, at, level));
+            let taken = at.is_some_and(|at| {
+                at >= input::COUNT || guest_board::driver_of_input(at).is_some() || clashes(&inputs, at, level)
+            });
             if taken {
                 log::error!("interrupt line {n}: its input of the PIC, {at:?}, is taken");
             }

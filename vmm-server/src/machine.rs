@@ -14,6 +14,7 @@ use devices::{
     rtc::Rtc,
     uart::Uart,
 };
+use layout::guest_board::{self, input};
 
 use crate::passthrough::Passthrough;
 
@@ -21,23 +22,9 @@ mod at_once;
 mod interrupts;
 mod memory;
 
-/// Interrupt lines, by their IBM PC numbers.
-mod line {
-    pub const PIT: u8 = 0;
-    pub const KEYBOARD: u8 = 1;
-    pub const CASCADE: u8 = 2;
-    pub const UART: u8 = 4;
-    pub const RTC: u8 = 8;
-}
-
-/// Whether a device of the board drives interrupt line `irq`, or the PIC itself does.
-pub const fn is_wired(irq: u8) -> bool {
-    matches!(irq, line::PIT | line::KEYBOARD | line::CASCADE | line::UART | line::RTC)
-}
-
 /// Whether a device of the board has one of the ports `first` to `last`.
 pub fn models_port(first: u16, last: u16) -> bool {
-    (first..=last).any(|port| OWNERS.get(usize::from(port)).is_some_and(|&(owner, _)| owner != Owner::Nobody))
+    guest_board::owner_of_ports(first, last).is_some()
 }
 
 /// The devices, as the port table names them.
@@ -63,7 +50,7 @@ enum Owner {
 const RESET_CONTROL: u16 = 0xcf9;
 
 /// First port, last port, owner.
-const PORTS: [(u16, u16, Owner); 13] = [
+const PORTS: [(u16, u16, Owner); guest_board::PORTS.len()] = [
     (0x020, 0x021, Owner::PicPrimary),
     (0x022, 0x023, Owner::Imcr),
     (0x040, 0x043, Owner::Pit),
@@ -88,6 +75,8 @@ static OWNERS: [(Owner, u16); TABLE_LEN] = {
     let mut row = 0;
     while row < PORTS.len() {
         let (first, last, owner) = PORTS[row];
+        let known = guest_board::PORTS[row];
+        assert!(first == known.0 && last == known.1, "descriptions are checked against other ports");
         let mut port = first;
         while port <= last {
             assert!(matches!(table[port as usize].0, Owner::Nobody), "two devices share a port");
@@ -289,20 +278,20 @@ impl Machine {
     fn read_board(&mut self, register: Port, width: Width) -> u32 {
         let value = self.board.read(register, width);
         self.disturbed = true;
-        self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
+        self.pic.set_line(input::KEYBOARD, self.board.keyboard_irq());
         value
     }
 
     fn write_board(&mut self, register: Port, width: Width, value: u32) {
         self.reset = self.board.write(register, width, value).or(self.reset);
         self.disturbed = true;
-        self.pic.set_line(line::KEYBOARD, self.board.keyboard_irq());
+        self.pic.set_line(input::KEYBOARD, self.board.keyboard_irq());
     }
 
     /// Bytes for the guest's serial line have come or gone: its interrupt may have changed.
     pub fn uart_changed(&mut self) {
         self.disturbed = true;
-        self.pic.set_line(line::UART, self.uart.irq());
+        self.pic.set_line(input::UART, self.uart.irq());
     }
 
     /// Takes the passing of time into account: raises the timers' interrupts that are due.
@@ -366,16 +355,16 @@ impl Machine {
     fn rtc_changed(&mut self) {
         self.rtc_due = self.rtc.next_event(Nanos::ZERO);
         self.disturbed = true;
-        self.pic.set_line(line::RTC, self.rtc.irq());
+        self.pic.set_line(input::CLOCK, self.rtc.irq());
         self.timers_changed = true;
     }
 
     /// Gives the guest a timer tick that it is owed, once it has taken the one before: none is lost while the guest
     /// or its VMM was busy elsewhere, which a guest that counts ticks would see as a slow clock.
     fn pay_tick(&mut self) {
-        if self.pit.owed() > 0 && !self.pic.requested(line::PIT) && self.pit.pay() {
-            self.pic.set_line(line::PIT, false);
-            self.pic.set_line(line::PIT, true);
+        if self.pit.owed() > 0 && !self.pic.requested(input::TIMER) && self.pit.pay() {
+            self.pic.set_line(input::TIMER, false);
+            self.pic.set_line(input::TIMER, true);
         }
     }
 }

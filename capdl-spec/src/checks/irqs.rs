@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use layout::guest_board::{self, input};
+
 use super::Found;
 use crate::{
     devices::{Irq, Owner},
@@ -12,8 +14,6 @@ use crate::{
 const INPUTS: u8 = 24;
 /// The first input of the first I/O APIC: the 8259's, which the kernel keeps off.
 const EXTINT: u8 = 0;
-/// Inputs of the guest's PIC that are taken: what has them.
-const MODELLED: [(u8, &str); 4] = [(0, "timer"), (2, "second PIC"), (4, "UART"), (8, "clock")];
 
 fn irqs<'a>(found: &Found<'a>) -> impl Iterator<Item = (Owner<'a>, &'a Irq)> + use<'a> {
     found.system.owners().flat_map(|owner| owner.devices.irqs.iter().map(move |irq| (owner, irq)))
@@ -101,10 +101,10 @@ pub(super) fn dests_are_free_inputs_of_the_guests_pic(found: &mut Found) {
     for (_, irq) in irqs(found) {
         let Some(dest) = &irq.dest else { continue };
         let number = *dest.get_ref();
-        if number > 15 {
+        if number >= input::COUNT {
             let message = format!("a guest has no interrupt {number}");
-            found.add(dest.span(), message, "write 0 to 15, or leave dest out");
-        } else if let Some((_, what)) = MODELLED.iter().find(|(taken, _)| *taken == number) {
+            found.add(dest.span(), message, format!("write 0 to {}, or leave dest out", input::COUNT - 1));
+        } else if let Some(what) = guest_board::driver_of_input(number) {
             let message = format!("interrupt {number} is that of the guest's {what}");
             found.add(dest.span(), message, "choose another, such as 9, 10 or 11, or leave dest out");
         }
