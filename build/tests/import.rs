@@ -222,7 +222,18 @@ fn ports_that_are_no_bar_are_listed_without_the_device() {
     let text = one("\tRegion 0: I/O ports at 3000 [size=32]") + "3000-301f : 0000:00:02.0\n0600-063f : 0000:00:02.0\n";
     let section = of_text(&text).unwrap_or_else(|error| panic!("{error:?}"));
     check(&section);
-    assert!(section.contains("{ start = 0x600, end = 0x640, name = \"Ethernet\" },  # board.txt:5"), "{section}");
+    // Power management is at such places: whether the guest may have that, the description has to say.
+    assert!(section.contains("# { start = 0x600, end = 0x640, name = \"Ethernet\" },  # board.txt:5"), "{section}");
+    let card = of_text(&text.replace("0600-063f", "0300-031f")).unwrap_or_else(|error| panic!("{error:?}"));
+    check(&card);
+    assert!(card.contains("\n    { start = 0x300, end = 0x320, name = \"Ethernet\" },  # board.txt:5"), "{card}");
+}
+
+#[test]
+fn a_bar_on_the_mainboards_ports_is_a_damaged_line() {
+    let (line, message, _) = mistake(&one("\tRegion 0: I/O ports at 00c0 [size=32]"));
+    assert_eq!(line, 3);
+    assert!(message.starts_with("no BAR is at 0xc0: that is the mainboard's, the DMA controller"), "{message}");
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
     if found.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(found.mistakes)) }
 }
 
-const LAWS: [fn(&mut Found); 40] = [
+const LAWS: [fn(&mut Found); 42] = [
     there_is_something_to_run,
     names_are_well_formed,
     names_are_unique,
@@ -59,6 +59,8 @@ const LAWS: [fn(&mut Found); 40] = [
     ports::port_ranges_are_ranges,
     ports::ports_name_a_function_that_is_there,
     ports::no_port_has_two_owners,
+    ports::ports_of_the_mainboard_take_trust,
+    ports::ports_are_not_those_of_the_guests_board,
     pci::functions_have_one_owner,
     pci::memory_is_whole_pages,
     pci::memory_has_one_owner,

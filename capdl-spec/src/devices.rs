@@ -28,6 +28,9 @@ pub struct IoPorts {
     pub pci_device: Option<Spanned<u8>>,
     /// For messages.
     pub name: Spanned<String>,
+    /// May the owner have the machine with them? For ports of the mainboard: those of DMA, of system management, of power
+    /// and reset (`layout::mainboard`).
+    pub trusted: Option<Spanned<Flag>>,
 }
 
 /// An entry of `pci_devices`: a PCI function.
@@ -193,6 +196,13 @@ impl<'a> Devices<'a> {
         let devices = *self;
         let ports = self.ioports.iter().map(Spanned::get_ref);
         ports.filter(move |ports| devices.function_of(ports) == function)
+    }
+}
+
+impl IoPorts {
+    /// Does the description trust the owner with whatever they do?
+    pub fn trusted(&self) -> bool {
+        self.trusted.as_ref().is_some_and(|flag| flag.get_ref().0)
     }
 }
 

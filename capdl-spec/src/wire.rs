@@ -222,7 +222,8 @@ impl Wiring<'_> {
             let client = self.client(Service::Pci, process).unwrap_or_default() as u8;
             for ports in owner.devices.ports_of(None) {
                 let (first, last) = ports.range();
-                let ports = PciPorts { owner: client, name: name(ports.name.get_ref())?, first, last };
+                let (name, trusted) = (name(ports.name.get_ref())?, ports.trusted());
+                let ports = PciPorts { owner: client, name, first, last, trusted };
                 lone.push(ports).map_err(|_| CompileError::TooMany("ranges of ports"))?;
             }
         }

@@ -3,7 +3,10 @@
 
 use core::fmt;
 
-use layout::config::{Pci, PciFunction};
+use layout::{
+    config::{Pci, PciFunction, PciPorts},
+    mainboard,
+};
 use proto::pci::{Address, Bar, BarKind, Function, Header};
 
 /// Why a function is not granted.
@@ -44,8 +47,7 @@ impl fmt::Display for Flaw {
 
 /// What the board has at fixed addresses: memory below 1 MiB; I/O APIC, HPET, TPM, remapping hardware and local APIC.
 const FIXED_MEMORY: [(u64, u64); 2] = [(0, 0xf_ffff), (0xfec0_0000, 0xfeef_ffff)];
-/// The chipset's own devices, and configuration space.
-const FIXED_PORTS: [(u64, u64); 2] = [(0, 0xff), CONFIG_PORTS];
+/// Configuration space: this process's own.
 const CONFIG_PORTS: (u64, u64) = (0xcf8, 0xcff);
 
 /// The function that `config` lists as the `index`th, if nothing is wrong with it.
@@ -94,13 +96,19 @@ pub fn explain(flaw: Flaw, wanted: &PciFunction, functions: &[Function]) {
     log::error!("`{name}`: take the numbers of this machine with `cargo xtask import lspci`, or leave the list out");
 }
 
-/// Whether ports without a function may be given away: not configuration space, nor what a function decodes.
-pub fn are_free(first: u16, last: u16, functions: &[Function]) -> bool {
+/// Why ports without a function are not given away, if there is a reason.
+pub fn why_not(ports: &PciPorts, functions: &[Function]) -> Option<&'static str> {
+    let (first, last) = (ports.first, ports.last);
     let range = (first.into(), last.into());
     let decoded = functions.iter().flat_map(bars).filter(|(_, bar)| bar.kind == BarKind::Io);
-    first <= last
-        && !overlap(range, CONFIG_PORTS)
-        && !decoded.map(|(_, bar)| extent(bar)).any(|bar| overlap(bar, range))
+    if first > last || overlap(range, CONFIG_PORTS) || mainboard::is_kernels(first, last) {
+        return Some("the board's own");
+    }
+    if mainboard::takes_trust(first, last) && !ports.trusted {
+        return Some("the mainboard's, and the description does not trust their owner with the machine");
+    }
+    let is_functions = decoded.map(|(_, bar)| extent(bar)).any(|bar| overlap(bar, range));
+    is_functions.then_some("a function's: list that in pci_devices")
 }
 
 /// Where the description says that a function is.
@@ -115,9 +123,12 @@ fn placed(function: &Function, index: u8, bar: &Bar, functions: &[Function]) -> 
     if bar.base == 0 {
         return Err(Flaw::Unassigned(index));
     }
-    let fixed = if is_io { &FIXED_PORTS } else { &FIXED_MEMORY };
-    let beyond = is_io && range.1 > 0xffff || range.1 < range.0 || range.1 == u64::MAX;
-    if beyond || fixed.iter().any(|&fixed| overlap(fixed, range)) {
+    let reserved = match (is_io, u16::try_from(range.0), u16::try_from(range.1)) {
+        (true, Ok(first), Ok(last)) => mainboard::among(first, last).is_some(),
+        (true, ..) => true,
+        (false, ..) => range.1 == u64::MAX || FIXED_MEMORY.iter().any(|&fixed| overlap(fixed, range)),
+    };
+    if reserved || range.1 < range.0 {
         return Err(Flaw::Reserved(index));
     }
     for other in functions {

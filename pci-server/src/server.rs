@@ -3,7 +3,7 @@
 //! that order.
 
 use heapless::Vec;
-use layout::config::{Dma, MAX_CLIENTS, MAX_PCI_FUNCTIONS, Pci, PciFunction};
+use layout::config::{Dma, MAX_CLIENTS, MAX_PCI_FUNCTIONS, Pci, PciFunction, PciPorts};
 use layout::event;
 use proto::irq;
 use proto::pci::{
@@ -84,11 +84,15 @@ impl<M: Machine> Server<M> {
             }
         }
         for (index, ports) in (0..).zip(&config.ports) {
-            if check::are_free(ports.first, ports.last, &listing.functions) {
-                resources.add_ports(ports.owner, index, ports.first, ports.last);
-            } else {
-                let (first, last) = (ports.first, ports.last);
-                log::error!("ports `{}`, {first:#x}-{last:#x}, are a function's: list that in pci_devices", ports.name);
+            let PciPorts { name, owner, first, last, trusted } = ports;
+            match check::why_not(ports, &listing.functions) {
+                None => resources.add_ports(*owner, index, *first, *last),
+                Some(whose) => log::error!("ports `{name}`, {first:#x}-{last:#x}, are {whose}"),
+            }
+            if *trusted {
+                log::warn!(
+                    "ports `{name}`, {first:#x}-{last:#x}, may mean the whole machine: the description trusts them"
+                );
             }
         }
         let mut had = fit;

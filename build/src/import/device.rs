@@ -3,6 +3,7 @@
 //! PCI Local Bus Specification 3.0, section 6.2.5 (BARs); for IDE controllers in compatibility mode, whose BARs mean
 //! nothing, PCI IDE Controller Specification 1.0. Expansion ROMs are left out: guests need none, and pci-server shows none.
 
+use layout::mainboard;
 use miette::Result;
 
 use super::address::Address;
@@ -169,6 +170,10 @@ impl Needs<'_> {
             let message = format!("ports end at 0xffff, but this BAR is at 0x{base:x}");
             return Err(self.files.mistake(&region.line, message, "the line is damaged: capture again"));
         };
+        if let Some(fixed) = mainboard::among(first, last) {
+            let message = format!("no BAR is at 0x{base:x}: that is the mainboard's, {}", fixed.what);
+            return Err(self.files.mistake(&region.line, message, "the line is damaged: capture again"));
+        }
         self.device.ports.push(Ports { first, last, is_bar: true, origin });
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use layout::mainboard;
 use miette::{Result, miette};
 
 use super::capture::{Capture, Function};
@@ -151,7 +152,12 @@ fn ioports(text: &mut String, devices: &[Named]) {
             // pci-server compares those of a device with its BARs.
             let device = if ports.is_bar { format!("pci_device = 0x{device:x}, ") } else { String::new() };
             let entry = format!("{{ start = 0x{start:x}, end = 0x{end:x}, {device}name = \"{name}\" }}");
-            let _ = writeln!(text, "    {entry},  # {}", ports.origin);
+            let origin = &ports.origin;
+            let _ = match !ports.is_bar && mainboard::takes_trust(ports.first, ports.last) {
+                // Whether that is meant, no capture says.
+                true => writeln!(text, "    # {entry},  # {origin}; left out: who has them may have the machine"),
+                false => writeln!(text, "    {entry},  # {origin}"),
+            };
         }
     }
     text.push_str("]\n");

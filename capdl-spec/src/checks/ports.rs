@@ -2,8 +2,13 @@
 
 use core::ops::Range;
 
+use layout::{
+    guest_board,
+    mainboard::{self, CARDS},
+};
+
 use super::Found;
-use crate::{board::PortRange, devices::IoPorts};
+use crate::{board::PortRange, devices::IoPorts, system::System};
 
 /// Ports there are.
 const PORTS: u32 = 0x1_0000;
@@ -62,6 +67,69 @@ pub(super) fn no_port_has_two_owners(found: &mut Found) {
         }
         owned.push((range, format!("`{owner}`")));
     }
+}
+
+/// What reaches memory, raises SMIs, resets or switches off: not a function's, and of others a matter of trust.
+pub(super) fn ports_of_the_mainboard_take_trust(found: &mut Found) {
+    let system = found.system;
+    for ports in system.owners().flat_map(|owner| owner.devices.ioports) {
+        let (first, last) = ports.get_ref().range();
+        let range = PortRange { first, last };
+        if first > last || is_taken(system, range) {
+            continue;
+        }
+        let (span, of_function) = (ports.span(), ports.get_ref().pci_device.is_some());
+        let (trusted, takes_trust) = (ports.get_ref().trusted(), mainboard::takes_trust(first, last));
+        match mainboard::among(first, last) {
+            Some(fixed) if fixed.kernel => {
+                let message = format!("port {range} is the kernel's own: {}", fixed.what);
+                found.add(span, message, "leave it out: no description gives it away");
+            }
+            Some(fixed) if of_function => {
+                let message = format!("port {range} is the mainboard's, and no PCI function's: {}", fixed.what);
+                found.add(span, message, "take the function's own from `lspci -v`, or leave its ports out");
+            }
+            among if takes_trust && !of_function && !trusted => {
+                let what = among.map_or("a chipset's power management may be there", |fixed| fixed.what);
+                let message = format!("who has port {range} may have the whole machine: {what}");
+                let remedy = format!(
+                    "a card without PCI has its ports in {:#x}-{:#x}; a function's need pci_device; if this is meant, write \
+                     trusted = true in this entry",
+                    CARDS.0, CARDS.1
+                );
+                found.add(span, message, remedy);
+            }
+            _ if trusted && (of_function || !takes_trust) => {
+                let message = format!("port {range} takes no trust");
+                found.add(span, message, "leave trusted out");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A guest would find the modelled device there, never the real one.
+pub(super) fn ports_are_not_those_of_the_guests_board(found: &mut Found) {
+    let system = found.system;
+    for ports in system.owners().filter(|owner| owner.vm).flat_map(|owner| owner.devices.ioports) {
+        let (first, last) = ports.get_ref().range();
+        if first > last || is_taken(system, PortRange { first, last }) || mainboard::is_kernels(first, last) {
+            continue;
+        }
+        if let Some(&(first, last, what)) = guest_board::owner_of_ports(first, last) {
+            let message = format!("port {} is that of the guest's own {what}", PortRange { first, last });
+            found.add(ports.span(), message, "leave it out of the range, or give it to a component");
+        }
+    }
+}
+
+/// A server's, root-task's switch, or given to a guest for debugging: that is another law's mistake.
+fn is_taken(system: &System, range: PortRange) -> bool {
+    let one = |port| PortRange { first: port, last: port };
+    let switch = system.board().power_off.map(|switch| one(switch.port));
+    let debug = system.vms.iter().flat_map(|vm| &vm.direct_ports).map(|port| one(*port.get_ref()));
+    let owned = system.board().owned().into_iter().map(|(owned, _)| owned);
+    owned.chain(switch).chain(debug).any(|taken| range.overlaps(&taken))
 }
 
 /// Every range that the description gives somebody, with where it does, to whom, and whether for debugging.

@@ -25,7 +25,8 @@ pub(super) fn passed_through(map: &Map<'_>, out: &mut String, process: usize) ->
     }
     for ports in owner.devices.ports_of(None) {
         let (first, last) = ports.range();
-        writeln!(out, "    ports {}: {}", PortRange { first, last }, ports.name.get_ref())?;
+        let trusted = if ports.trusted() { "; PORTS OF THE MAINBOARD, trusted by the description" } else { "" };
+        writeln!(out, "    ports {}: {}{trusted}", PortRange { first, last }, ports.name.get_ref())?;
     }
     Ok(())
 }

@@ -216,6 +216,8 @@ pub struct PciPorts {
     pub first: u16,
     /// Last port, inclusive.
     pub last: u16,
+    /// The description trusts the owner with ports of the mainboard ([`crate::mainboard::takes_trust`]).
+    pub trusted: bool,
 }
 
 /// How a board's PCI interrupts arrive.

@@ -43,7 +43,7 @@ impl Gate {
     /// The board with `functions` given away, and with ports of BOB's that belong to none. What the start wrote is forgotten.
     fn of(functions: impl IntoIterator<Item = PciFunction>) -> Self {
         let mut config = config(functions);
-        config.ports.push(loose(BOB, 0x60, 0x64)).unwrap();
+        config.ports.push(entrusted(BOB, 0x60, 0x64)).unwrap();
         let gate = Self::open(board::board(), config);
         gate.board.borrow_mut().news();
         gate
@@ -108,7 +108,12 @@ fn config(functions: impl IntoIterator<Item = PciFunction>) -> Pci {
 }
 
 fn loose(owner: u64, first: u16, last: u16) -> PciPorts {
-    PciPorts { owner: owner as u8, name: name("loose"), first, last }
+    PciPorts { owner: owner as u8, name: name("loose"), first, last, trusted: false }
+}
+
+/// Ports that the description trusts their owner with.
+fn entrusted(owner: u64, first: u16, last: u16) -> PciPorts {
+    PciPorts { trusted: true, ..loose(owner, first, last) }
 }
 
 /// A register of the caller's function `function`.

@@ -6,7 +6,7 @@ use proto::supervisor::Request;
 
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, HOST, IDE, NE2000, SMALL_A, SMALL_B, UHCI, at, board};
 use crate::heard::heard;
-use crate::{ALICE, BOB, CAROL, Gate, LISTER, config, give, loose, mediated, name, register};
+use crate::{ALICE, BOB, CAROL, Gate, LISTER, config, entrusted, give, loose, mediated, name, register};
 
 fn named(function: PciFunction, called: &str) -> PciFunction {
     PciFunction { name: name(called), ..function }
@@ -45,7 +45,7 @@ fn a_client_has_its_functions_in_the_order_of_the_description() {
 #[test]
 fn ports_and_memory_are_asked_for_in_the_order_of_their_addresses() {
     let mut config = config([give(ALICE, E1000), mediated(give(BOB, SMALL_B)), give(ALICE, IDE), give(BOB, SMALL_A)]);
-    config.ports.push(loose(BOB, 0x60, 0x64)).unwrap();
+    config.ports.push(entrusted(BOB, 0x60, 0x64)).unwrap();
     let gate = Gate::open(board(), config);
     let ports = |first, last, slot| Request::Ports { first, last, slot };
     let memory = |paddr, pages, slot, map| Request::Memory { paddr, pages, bits: 12, slot, map };
@@ -168,7 +168,7 @@ fn a_register_in_the_wrong_place_is_not_granted() {
 
 #[test]
 fn ports_of_the_chipset_are_not_granted() {
-    for base in [0x41, 0xce1] {
+    for base in [0x41, 0xce1, 0x401, 0x4c1, 0x881, 0xcc1] {
         let mut machine = board();
         let ne2000 = machine.functions.get_mut(&NE2000).unwrap();
         ne2000.values[4] = base;
@@ -182,12 +182,37 @@ fn ports_without_a_function_are_no_functions_ports() {
     for (first, last) in
         [(0xcf8, 0xcff), (0xcff, 0xd00), (0xc07f, 0xc080), (0x1f7, 0x1f7), (0x300, 0x2ff), (0x60, 0x64)]
     {
-        config.ports.push(loose(ALICE, first, last)).unwrap();
+        config.ports.push(entrusted(ALICE, first, last)).unwrap();
     }
     let gate = Gate::open(board(), config);
     let alice = gate.client(ALICE);
     assert_eq!((alice.ports(0), alice.ports(1)), (Ok(Some((0x60, 0x64))), Ok(None)));
     assert_eq!(gate.client(BOB).ports(0), Ok(None));
+}
+
+#[test]
+fn ports_of_the_mainboard_take_trust_and_the_kernels_are_nobodys() {
+    let granted = |ports| {
+        let mut config = config([]);
+        config.ports.push(ports).unwrap();
+        Gate::open(board(), config).client(ALICE).ports(0).unwrap().is_some()
+    };
+    for (first, last) in [
+        (0, 0xf),
+        (0x81, 0x8f),
+        (0xb2, 0xb3),
+        (0xc0, 0xdf),
+        (0x64, 0x64),
+        (0x92, 0x92),
+        (0x4d6, 0x4d6),
+        (0xb000, 0xb03f),
+    ] {
+        assert!(!granted(loose(ALICE, first, last)) && granted(entrusted(ALICE, first, last)), "{first:#x}");
+    }
+    for (first, last) in [(0x20, 0x21), (0xa0, 0xa1), (0x4d0, 0x4d1), (0, 0xff)] {
+        assert!(!granted(loose(ALICE, first, last)) && !granted(entrusted(ALICE, first, last)), "{first:#x}");
+    }
+    assert!(granted(loose(ALICE, 0x300, 0x31f)));
 }
 
 fn routes(config: Pci) -> (Vec<(u8, Route)>, Vec<GrantedLine>) {
