@@ -1,8 +1,11 @@
 //! Who may have which device memory and ports while the system runs, and who has what already. A process may ask for
 //! what lies in its windows of the specification; nothing is given out twice, but for the same request repeated, as a
 //! process does that was restarted. What is really at an address, the kernel's memory knows (`memory`).
+//!
+//! Whoever may ask may be hostile: what its requests leave behind in root-task's memory and capability space is bounded,
+//! by a number of requests that are tried.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use capdl_spec::spec::{DeviceRange, DeviceWindow, Kind, Spec};
 use layout::window;
@@ -10,6 +13,10 @@ use proto::supervisor::{Refused, Request};
 
 /// Most frames of one request.
 const MOST_PAGES: u16 = 512;
+/// Most requests of one process that are tried, whether they succeed or not; a repeated one is not tried again. pci-server
+/// has 16 functions of 6 registers and 16 ranges of ports without one. A register of memory takes one request for its
+/// first page and one for each 512 others, of which the 1024 slots of a scratch CNode leave two: 16 + 16 * 6 * 2 + 2.
+pub const MOST_TRIED: u16 = 256;
 
 /// See the head of this file.
 pub struct Ledger {
@@ -18,6 +25,8 @@ pub struct Ledger {
     taken: Vec<DeviceRange>,
     /// What was granted, and to which process.
     granted: Vec<(usize, Request)>,
+    /// Requests that were tried, by process.
+    tried: BTreeMap<usize, u16>,
 }
 
 /// What to do about a request.
@@ -36,7 +45,7 @@ impl Ledger {
             Kind::IoPorts { first, last } => Some(DeviceRange::Ports { first, last }),
             _ => None,
         });
-        Self { windows: spec.windows.clone(), taken: ports.collect(), granted: Vec::new() }
+        Self { windows: spec.windows.clone(), taken: ports.collect(), granted: Vec::new(), tried: BTreeMap::new() }
     }
 
     /// Whether a process may have what it asks for.
@@ -53,7 +62,16 @@ impl Ledger {
         if self.taken.iter().copied().chain(granted).any(|other| overlap(other, range)) {
             return Err(Refused::NotThere);
         }
+        if self.tried.get(&process).is_some_and(|&tried| tried >= MOST_TRIED) {
+            return Err(Refused::NoRoom);
+        }
         Ok(Verdict::Grant)
+    }
+
+    /// Notes that a request that may be granted is tried. Even if it fails, it has cut memory into pieces.
+    pub fn begin(&mut self, process: usize) {
+        let tried = self.tried.entry(process).or_default();
+        *tried = tried.saturating_add(1);
     }
 
     /// Notes what was granted.
@@ -113,6 +131,11 @@ fn ends(range: DeviceRange) -> (u64, u64) {
 mod tests {
     use super::*;
     use capdl_spec::spec::Object;
+    use proto::{
+        loopback::Loopback,
+        supervisor::Client,
+        wire::{IpcError, Message},
+    };
 
     const MEMORY: DeviceRange = DeviceRange::Memory { first: 0xc000_0000, last: 0xfebf_ffff };
     const PORTS: DeviceRange = DeviceRange::Ports { first: 0x1f0, last: 0xffff };
@@ -186,6 +209,41 @@ mod tests {
         assert_eq!(ledger.judge(1, whole), Err(Refused::NotThere));
         assert_eq!(ledger.judge(1, memory(0xd000_2000, 1, 12, None)), Err(Refused::NotThere));
         assert_eq!(ledger.judge(1, memory(0xd000_3000, 5, 12, None)), Ok(Verdict::Grant));
+    }
+
+    /// root-task's end of the endpoint of process 1, as far as the ledger is: every other try fails half way.
+    fn serve(ledger: &mut Ledger, message: &mut Message) -> Result<(), IpcError> {
+        message.answer(|request: Request| {
+            if ledger.judge(1, request)? == Verdict::Granted {
+                return Ok(());
+            }
+            ledger.begin(1);
+            if ledger.tried[&1].is_multiple_of(2) {
+                ledger.record_part(1, request, 1);
+                return Err(Refused::NoRoom);
+            }
+            ledger.record(1, request);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_process_that_asks_for_ever_does_not_fill_root_tasks_memory() {
+        let mut ledger = ledger();
+        let root = Client(Loopback::new(|message: &mut Message| serve(&mut ledger, message)));
+        let mut refused = 0;
+        for n in 0..5000 {
+            refused += u32::from(root.request(memory(0xc000_0000 + 0x4000 * n, 4, 12, None)).is_err());
+            refused += u32::from(root.request(ports(0x1000 + n as u16 * 8, 0x1007 + n as u16 * 8)).is_err());
+        }
+        assert!(refused >= 9_000);
+        assert_eq!(root.request(memory(0xc000_0000, 4, 12, None)), Ok(()), "what it has, it has still");
+        assert!(ledger.granted.len() <= usize::from(MOST_TRIED));
+        // Nobody else's account is touched, and who cannot ask has none.
+        for process in 2..1000 {
+            assert_eq!(ledger.judge(process, ports(0x300, 0x307)), Err(Refused::Outside));
+        }
+        assert_eq!(ledger.tried.len(), 1);
     }
 
     #[test]

@@ -42,6 +42,10 @@ impl Untyped {
 /// All of the machine's memory that the kernel left.
 pub struct Pool(Vec<Untyped>);
 
+/// Most untypeds of a pool. To cut one frame out of the middle of an untyped leaves a piece a level, and a process may ask
+/// for frames wherever it likes in its windows: the pool must not outgrow root-task's heap, which is 1 MiB.
+const MOST: usize = 4096;
+
 /// A part of an untyped for `count` objects.
 pub struct Grant {
     /// The untyped to retype.
@@ -115,11 +119,12 @@ impl Pool {
     }
 
     /// The next step towards up to `count` frames of 2^`bits` bytes at `paddr`, a multiple of their size. `None` when no
-    /// untyped has a whole frame there.
+    /// untyped has a whole frame there, or there are too many pieces.
     pub fn step(&mut self, paddr: u64, bits: u8, count: u64) -> Option<Step> {
+        let is_full = self.0.len() >= MOST;
         let untyped = self.0.iter_mut().find(|untyped| untyped.free().contains(&paddr))?;
         let Range { start, end } = untyped.free();
-        if (end - paddr) >> bits == 0 {
+        if (end - paddr) >> bits == 0 || is_full && start < paddr {
             return None;
         }
         let gap = paddr - start;
@@ -252,6 +257,18 @@ mod tests {
         let grant = pool.take(12, 2).unwrap();
         assert_eq!((grant.untyped, grant.count), (100, 2));
         assert!(pool.take(4, 1).is_none());
+    }
+
+    #[test]
+    fn frames_all_over_an_untyped_do_not_cut_it_into_ever_more_pieces() {
+        let mut pool = pool(&[(1 << 40, 40)]);
+        let mut there = 0;
+        for n in 1..1200u64 {
+            // Downwards, so that each is cut out of the pieces before the last.
+            let at = (2 << 40) - n * 0x3_3335 * 0x1000;
+            there += u64::from(frames_at(&mut pool, at & !0xfff, 12, 1).is_some());
+        }
+        assert!(there > 50 && pool.0.len() <= MOST, "{there} frames, {} pieces", pool.0.len());
     }
 
     #[test]
