@@ -6,7 +6,7 @@
 //! the machine alone, so a pci-server that was restarted asks for the same again.
 
 use heapless::Vec;
-use layout::config::MAX_PCI_FUNCTIONS;
+use layout::config::{MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
 use proto::pci::{Access, Bar, BarKind};
 use proto::supervisor::{Refused, Request};
 
@@ -15,7 +15,7 @@ use crate::hardware::Authority;
 /// Base address registers of all owned functions.
 const MAX_BARS: usize = 6 * MAX_PCI_FUNCTIONS;
 /// Ranges of ports: those, and the ones without a function.
-const MAX_PORT_RANGES: usize = MAX_BARS + 16;
+const MAX_PORT_RANGES: usize = MAX_BARS + MAX_PCI_PORTS;
 
 const PAGE: u64 = 1 << SMALL;
 const SMALL: u8 = 12;

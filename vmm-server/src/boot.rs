@@ -63,7 +63,8 @@ impl<T: Transport> Image for ServerFile<'_, T> {
             let whole = self.buffer.whole();
             let len = whole.len.min(u32::try_from(rest.len()).unwrap_or(u32::MAX));
             let span = Span { len, ..whole };
-            let count = self.files.read(self.file, offset + done as u64, span).map_err(|_| Unreadable)?;
+            let at = offset.checked_add(done as u64).ok_or(Unreadable)?;
+            let count = self.files.read(self.file, at, span).map_err(|_| Unreadable)?;
             if count == 0 {
                 break;
             }

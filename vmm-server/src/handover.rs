@@ -181,14 +181,14 @@ impl Takeover {
     }
 
     fn functions(&mut self) {
-        loop {
-            let index = self.board.functions;
-            match SERVER.grant(index) {
-                Ok(Some(grant)) => self.function(index, &grant),
-                Ok(None) => return,
-                Err(error) => return log::error!("pci-server: function {index}: {error:?}"),
+        for grant in SERVER.grants() {
+            match grant {
+                Ok((index, grant)) => {
+                    self.function(index, &grant);
+                    self.board.functions = index + 1;
+                }
+                Err(error) => log::error!("pci-server: functions behind the first {}: {error:?}", self.board.functions),
             }
-            self.board.functions = index.saturating_add(1);
         }
     }
 
@@ -217,15 +217,14 @@ impl Takeover {
     }
 
     fn loose_ports(&mut self) {
-        for index in 0..=u8::MAX {
-            match SERVER.ports(index) {
-                Ok(Some((first, last))) => {
+        for ports in SERVER.all_ports() {
+            match ports {
+                Ok((first, last)) => {
                     if let Err(why) = self.ports(first, last, true) {
                         log::error!("ports {first:#x} to {last:#x} are not the guest's: {why}");
                     }
                 }
-                Ok(None) => return,
-                Err(error) => return log::error!("pci-server: ports {index}: {error:?}"),
+                Err(error) => log::error!("pci-server: ports: {error:?}"),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! More devices than the servers' configurations hold, and names longer than they do.
 
 use layout::{
-    config::{MAX_NAME, MAX_PCI_FUNCTIONS},
+    config::{MAX_NAME, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS},
     event,
 };
 use toml::Spanned;
@@ -15,8 +15,6 @@ const NAME_BYTES: usize = MAX_NAME - 8;
 const LINES: usize = event::TIMER.trailing_zeros() as usize;
 /// Lines of one process.
 const OWN_LINES: usize = 16;
-/// Ranges of ports that belong to no function.
-const LONE_PORTS: usize = 16;
 /// Ranges of one function.
 const FUNCTION_PORTS: usize = 8;
 const FUNCTION_MEMORY: usize = 6;
@@ -60,9 +58,9 @@ pub(super) fn ports_and_lines_are_not_too_many(found: &mut Found) {
     let system = found.system;
     let ports = system.owners().flat_map(|owner| owner.devices.ioports);
     let lone: Vec<_> = ports.filter(|ports| ports.get_ref().pci_device.is_none()).collect();
-    if let Some(ports) = lone.get(LONE_PORTS) {
+    if let Some(ports) = lone.get(MAX_PCI_PORTS) {
         let message = format!("{} ranges of ports without a PCI device are too many", lone.len());
-        found.add(ports.span(), message, format!("pci-server holds {LONE_PORTS}"));
+        found.add(ports.span(), message, format!("pci-server holds {MAX_PCI_PORTS}"));
     }
     let lines = passthrough::lines(system);
     let owner = |process: usize| system.owners().nth(process - passthrough::process(0)).map(|owner| owner.name);

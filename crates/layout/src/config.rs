@@ -144,6 +144,8 @@ pub struct Route {
 
 /// Most functions that are passed through.
 pub const MAX_PCI_FUNCTIONS: usize = 16;
+/// Most ranges of ports that are passed through and belong to no function.
+pub const MAX_PCI_PORTS: usize = 16;
 
 /// pci-server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +157,7 @@ pub struct Pci {
     /// Functions with an owner.
     pub functions: Vec<PciFunction, MAX_PCI_FUNCTIONS>,
     /// Ports with an owner that belong to no function.
-    pub ports: Vec<PciPorts, 16>,
+    pub ports: Vec<PciPorts, MAX_PCI_PORTS>,
     /// Where INTA to INTD arrive.
     pub intx: Intx,
 }

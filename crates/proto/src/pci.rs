@@ -8,6 +8,7 @@ mod mediated;
 use core::fmt;
 
 use heapless::Vec;
+use layout::config::{MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
@@ -279,6 +280,18 @@ impl<T: Transport> Client<T> {
         self.0.call(&GetPorts { index })?
     }
 
+    /// The caller's functions with their numbers, up to the last or to an error. However many the server pretends to have,
+    /// they end: a system has [`MAX_PCI_FUNCTIONS`].
+    pub fn grants(&self) -> impl Iterator<Item = Result<(u8, Grant), Error>> {
+        let grant = |index| self.grant(index).transpose().map(|grant| grant.map(|grant| (index, grant)));
+        up_to_an_error((0..MAX_PCI_FUNCTIONS as u8).map_while(grant))
+    }
+
+    /// The caller's ranges of ports that belong to no function, likewise: a system has [`MAX_PCI_PORTS`].
+    pub fn all_ports(&self) -> impl Iterator<Item = Result<(u16, u16), Error>> {
+        up_to_an_error((0..MAX_PCI_PORTS as u8).map_while(|index| self.ports(index).transpose()))
+    }
+
     /// See [`TakePorts`]. Returns the address of the capability.
     pub fn take_ports(&self, first: u16) -> Result<u64, Error> {
         let (reply, ports) = self.0.call_for_cap(&TakePorts { first })?;
@@ -315,6 +328,11 @@ impl<T: Transport> Client<T> {
         let [how, at, _] = Read { target, width }.words();
         Error::of_answer(self.0.exchange_words(Write::LABEL, [how, at, value.into()])?).map(|_| ())
     }
+}
+
+/// An answer that is an error is the last.
+fn up_to_an_error<T>(answers: impl Iterator<Item = Result<T, Error>>) -> impl Iterator<Item = Result<T, Error>> {
+    answers.scan(true, |goes_on, answer| core::mem::replace(goes_on, answer.is_ok()).then_some(answer))
 }
 
 /// What pci-server implements. Methods that hand over return the address of the capability.
@@ -386,6 +404,47 @@ fn handed_over(taken: Result<u64, Error>) -> (Result<(), Error>, Option<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loopback::Loopback;
+
+    fn function() -> Function {
+        let address = Address { bus: 0, device: 3, function: 0 };
+        Function {
+            address,
+            vendor: 0x8086,
+            device: 0x100e,
+            subsystem: (0, 0),
+            class: [2, 0, 0],
+            revision: 0,
+            header: Header::Device,
+            bars: [None; 6],
+            pin: 1,
+            line: 11,
+            capabilities: Vec::new(),
+        }
+    }
+
+    /// Whatever it is asked for, there is one more.
+    fn endless(message: &mut Message) -> Result<(), IpcError> {
+        match message.label {
+            GetGrant::LABEL => message.answer(|GetGrant { .. }| {
+                Ok(Some(Grant { function: function(), bars: [Access::No; 6], lines: Vec::new() }))
+            }),
+            GetPorts::LABEL => message.answer(|GetPorts { .. }| Ok(Some((0x300, 0x31f)))),
+            _ => Err(IpcError::UnknownLabel),
+        }
+    }
+
+    #[test]
+    fn the_list_of_a_server_that_never_ends_it_ends_all_the_same() {
+        let client = Client(Loopback::new(endless));
+        assert_eq!(client.grants().count(), MAX_PCI_FUNCTIONS);
+        assert!(client.grants().map(|grant| grant.map(|(index, _)| index)).eq((0..MAX_PCI_FUNCTIONS as u8).map(Ok)));
+        assert_eq!(client.all_ports().count(), MAX_PCI_PORTS);
+        // Nor does one go on after an error.
+        let broken = Client(Loopback::new(|_: &mut Message| Err(IpcError::Malformed)));
+        assert_eq!(broken.grants().collect::<std::vec::Vec<_>>(), [Err(IpcError::Malformed.into())]);
+        assert_eq!(broken.all_ports().count(), 1);
+    }
 
     #[test]
     fn the_largest_grant_fits_a_message() {

@@ -94,8 +94,11 @@ impl Vm<'_> {
     /// Parks the thread. root-task gets the last notice when the last line of the log is out, since it may stop the machine
     /// then.
     fn rest(&mut self, last: Notice) -> ! {
+        /// Seconds that serial-server has for that, whatever it answers: the guest's end does not depend on it.
+        const PATIENCE: u64 = 30;
         let serial = serial::Client(Endpoint::at(slot::SERIAL));
-        while serial.flush().is_ok_and(|pending| pending > 0) {
+        let end = rt::tsc().saturating_add(PATIENCE * self.hertz);
+        while serial.flush().is_ok_and(|pending| pending > 0) && rt::tsc() < end {
             let tsc = rt::tsc();
             self.deadline.on_alarm();
             let alarm = self.deadline.alarm_by(self.clock.at(tsc), &self.clock, tsc);
