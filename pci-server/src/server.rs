@@ -248,8 +248,7 @@ impl<M: Machine> Server<M> {
         let position = self.position(from, function)?;
         aligned(offset, width)?;
         let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
-        let patience = self.patience.get_mut(from.index()).ok_or(Error::NotYours)?;
-        if owned.space.write(&mut self.machine, patience, offset, width, value)? == Written::Reset {
+        if owned.space.write(&mut self.machine, offset, width, value)? == Written::Reset {
             self.reset_one(from, position);
         }
         Ok(())

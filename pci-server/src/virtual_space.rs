@@ -1,7 +1,13 @@
-//! A function's configuration space as its owner sees it (PCI Local Bus Specification 3.0, chapter 6). Identity,
-//! addresses and capability list are what was found at the start; what a guest may change reaches the device, and what
-//! would move a resource or reach into memory does not: base addresses are fixed, bus mastering needs leave, message
-//! signalled interrupts are not there.
+//! A function's configuration space as its owner sees it (PCI Local Bus Specification 3.0, chapter 6). Identity and
+//! capability list are what was found at the start; what a guest may change reaches the device, and what would move a
+//! resource, reach into memory or disturb the host does not: base addresses are the guest's own business (the device
+//! stays where it is, and the guest's VMM follows), bus mastering needs leave, message signalled interrupts are not there.
+//!
+//! Whatever is handed over to a guest by capability answers whenever the guest likes. So the real function always decodes
+//! its addresses, stays in D0 and reports no errors: an access that nobody answers would be a master abort or an
+//! unsupported request, and reporting that ends in a non-maskable interrupt or a machine check of the host. What the guest
+//! writes to those bits it reads back. Its power state counts in so far as a function that sleeps is no bus master and does
+//! not interrupt. Advanced error reporting is in the extended space, which configuration mechanism 1 does not reach.
 //!
 //! A driver may write its device's own registers, and a device may do with that what it likes. Base addresses and
 //! command are therefore compared after each such write, and put back.
@@ -13,8 +19,6 @@ use crate::config_space::{ConfigSpace, half};
 use crate::function::{
     BARS, CAPABILITIES, CLASS, COMMAND, DECODES, HAS_CAPABILITIES, HEADER_TYPE, ID, INTERRUPT, SUBSYSTEM,
 };
-use crate::hardware::{Clock, Millis};
-use crate::patience::Patience;
 
 const STATUS: u8 = 0x06;
 const LAST_BAR: u8 = 0x24;
@@ -26,14 +30,20 @@ const ROM_ENABLE: u32 = 1;
 pub const BUS_MASTER: u16 = 1 << 2;
 /// Memory write and invalidate: nothing to one that is no bus master.
 const INVALIDATE: u16 = 1 << 4;
-/// Decoding, parity, SERR#, INTx disable.
-const COMMAND_BITS: u16 = DECODES | 1 << 6 | 1 << 8 | 1 << 10;
+/// Raises no interrupt.
+const NO_INTERRUPT: u16 = 1 << 10;
+/// Responds to parity errors, reports errors by SERR#.
+const ERRORS: u16 = 1 << 6 | 1 << 8;
+/// What a guest may set without leave.
+const COMMAND_BITS: u16 = DECODES | ERRORS | NO_INTERRUPT;
 /// Status bits that are cleared by writing ones.
 const STATUS_BITS: u16 = 0xf900;
 /// Power state, in the power management control register.
 pub const POWER_STATE: u16 = 0b11;
-/// Device control of PCI Express: error reporting, relaxed ordering, no snoop, read request size. The rest is the link's.
-const EXPRESS_BITS: u16 = 0xf | 1 << 4 | 1 << 11 | 0b111 << 12;
+/// Device control of PCI Express: relaxed ordering, no snoop, read request size. The rest is the link's.
+const EXPRESS_BITS: u16 = 1 << 4 | 1 << 11 | 0b111 << 12;
+/// Device control of PCI Express: reports errors of four kinds.
+const EXPRESS_ERRORS: u16 = 0xf;
 /// Device status of PCI Express: what is cleared by writing ones.
 const EXPRESS_STATUS: u16 = 0xf;
 /// Device control of PCI Express: reset this function.
@@ -57,13 +67,23 @@ pub struct VirtualSpace {
     start: [u32; 64],
     bars: [BarRegister; 6],
     may_master: bool,
+    /// What the guest believes of command, power state and error reporting.
+    shown: Shown,
     /// Interrupt line: now, and at the start.
     line: (u8, u8),
     /// The device's own registers that the guest wrote: bit n is register n.
     touched: u64,
 }
 
-/// A base address register that only answers the question for its size.
+/// Bits that the guest reads as it wrote them, whatever the function has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shown {
+    command: u16,
+    power: u16,
+    express_errors: u16,
+}
+
+/// A base address register: where the guest wants the resource, which stays where it is.
 #[derive(Clone, Copy, Debug, Default)]
 struct BarRegister {
     value: u32,
@@ -73,15 +93,17 @@ struct BarRegister {
 }
 
 impl BarRegister {
-    /// Writes the bytes in `lanes`: ones, or the base again.
-    fn write(&mut self, lanes: u32, value: u32) -> Result<(), Error> {
+    /// Writes the bytes in `lanes`.
+    fn write(&mut self, lanes: u32, value: u32) {
         let can_change = lanes & self.mask;
-        if value & can_change != can_change && value & can_change != self.base & can_change {
-            return Err(Error::ReadOnly);
-        }
         self.value = self.value & !can_change | value & can_change;
-        Ok(())
     }
+}
+
+/// The bits that have the function answer at its resources, those of compatibility mode included.
+fn decodes(function: &Function) -> u16 {
+    let bit = |bar: &proto::pci::Bar| if bar.kind == BarKind::Io { 1 << 0 } else { 1 << 1 };
+    function.bars.iter().flatten().fold(0, |bits, bar| bits | bit(bar))
 }
 
 /// The registers that a guest is shown: of what has an address in them. Where the addresses are fixed (IDE in compatibility
@@ -108,7 +130,7 @@ fn bar_registers(function: &Function, start: &[u32; 64]) -> [BarRegister; 6] {
 }
 
 impl VirtualSpace {
-    /// The space of `function`, whose bus mastering and message signalled interrupts end here.
+    /// The space of `function`, whose bus mastering, error reporting and message signalled interrupts end here.
     pub fn new(space: &mut impl ConfigSpace, function: &Function, may_master: bool, line: u8) -> Self {
         let at = function.address;
         let capabilities = Capabilities::read(space, at, function.header);
@@ -118,15 +140,20 @@ impl VirtualSpace {
         }
         let rom = space.read(at, ROM);
         space.write(at, ROM, rom & !ROM_ENABLE);
+        if let Some(control) = capabilities.express().map(|express| express + 8) {
+            let value = half(space.read(at, control), 0) & !EXPRESS_ERRORS;
+            space.write_part(at, control, Width::Word, value.into());
+        }
         let mut start = [0; 64];
         for (offset, register) in (0..=0xfc).step_by(4).zip(&mut start) {
             *register = space.read(at, offset);
         }
-        let command = half(start[1], 0) & !BUS_MASTER;
+        let command = half(start[1], 0) & !(BUS_MASTER | ERRORS) | decodes(function);
         space.write_part(at, COMMAND, Width::Word, command.into());
         start[1] = command.into();
         let bars = bar_registers(function, &start);
-        Self { at, capabilities, start, bars, may_master, line: (line, line), touched: 0 }
+        let shown = Shown { command, ..Shown::default() };
+        Self { at, capabilities, start, bars, may_master, shown, line: (line, line), touched: 0 }
     }
 
     /// The capability list.
@@ -143,8 +170,10 @@ impl VirtualSpace {
         let start = self.start_of(offset);
         match offset {
             ID | CLASS | CARDBUS | SUBSYSTEM => start,
-            COMMAND if self.capabilities.first() == 0 => space.read(self.at, COMMAND) & !HAS_CAPABILITIES,
-            COMMAND => space.read(self.at, COMMAND),
+            COMMAND => {
+                let hidden = if self.capabilities.first() == 0 { HAS_CAPABILITIES } else { 0 };
+                space.read(self.at, COMMAND) & !(hidden | 0xffff) | u32::from(self.shown.command)
+            }
             // No self test, and the only function of its device.
             HEADER_TYPE => space.read(self.at, HEADER_TYPE) & 0x007f_ffff,
             BARS..=LAST_BAR => self.bar(offset).map_or(0, |bar| bar.value | bar.kind),
@@ -154,16 +183,19 @@ impl VirtualSpace {
             _ => match self.capabilities.register(offset) {
                 Register::Hidden => 0,
                 Register::Link(next) => space.read(self.at, offset) & !0xff00 | u32::from(next) << 8,
+                Register::Power => space.read(self.at, offset) & !u32::from(POWER_STATE) | u32::from(self.shown.power),
+                Register::ExpressControl => {
+                    space.read(self.at, offset) & !u32::from(EXPRESS_ERRORS) | u32::from(self.shown.express_errors)
+                }
                 _ => space.read(self.at, offset),
             },
         }
     }
 
     /// Writes; `offset` is a multiple of the width. Registers that hardware would not let change stay, without an error.
-    pub fn write<M: ConfigSpace + Clock>(
+    pub fn write(
         &mut self,
-        machine: &mut M,
-        patience: &mut Patience,
+        machine: &mut impl ConfigSpace,
         offset: u8,
         width: Width,
         value: u32,
@@ -179,8 +211,9 @@ impl VirtualSpace {
                 machine.write_part(self.at, offset, width, value & 0xffff);
             }
             bar @ BARS..=LAST_BAR => {
-                let bar = self.bars.get_mut(usize::from((bar - BARS) / 4));
-                return bar.map_or(Ok(()), |bar| bar.write(lanes, moved)).map(|()| Written::Done);
+                if let Some(bar) = self.bars.get_mut(usize::from((bar - BARS) / 4)) {
+                    bar.write(lanes, moved);
+                }
             }
             INTERRUPT if lanes & 0xff != 0 => self.line.0 = value as u8,
             0..0x40 => {}
@@ -190,7 +223,7 @@ impl VirtualSpace {
                     return self.write_guarded(machine, offset, width, value);
                 }
                 Register::Hidden => return Err(Error::ReadOnly),
-                Register::Power => return self.write_power(machine, patience, register, lanes, moved),
+                Register::Power => self.write_power(machine, lanes, moved),
                 Register::ExpressControl => return Ok(self.write_express(machine, register, lanes, moved)),
                 Register::Fixed | Register::Link(_) => {}
             },
@@ -206,37 +239,26 @@ impl VirtualSpace {
         let lanes = half(lanes, 0);
         let bits = COMMAND_BITS | if self.may_master { BUS_MASTER | INVALIDATE } else { 0 };
         if lanes != 0 {
-            let old = half(space.read(self.at, COMMAND), 0);
-            let new = old & !(lanes & bits) | half(value, 0) & lanes & bits;
-            space.write_part(self.at, COMMAND, Width::Word, new.into());
+            self.shown.command = self.shown.command & !(lanes & bits) | half(value, 0) & lanes & bits;
+            space.write_part(self.at, COMMAND, Width::Word, self.command().into());
         }
         let refused = !self.may_master && half(value, 0) & lanes & BUS_MASTER != 0;
         if refused { Err(Error::NoDma) } else { Ok(Written::Done) }
     }
 
-    /// Only the power state. A function that wakes up has forgotten its header, and needs up to 10 ms.
-    fn write_power<M: ConfigSpace + Clock>(
-        &mut self,
-        machine: &mut M,
-        patience: &mut Patience,
-        at: u8,
-        lanes: u32,
-        value: u32,
-    ) -> Result<Written, Error> {
-        if lanes & 0xff == 0 {
-            return Ok(Written::Done);
+    /// Only the power state, and of that what a function that sleeps does not do.
+    fn write_power(&mut self, space: &mut impl ConfigSpace, lanes: u32, value: u32) {
+        if lanes & 0xff != 0 {
+            self.shown.power = half(value, 0) & POWER_STATE;
+            space.write_part(self.at, COMMAND, Width::Word, self.command().into());
         }
-        let old = half(machine.read(self.at, at), 0);
-        // Without the status bit, which would be cleared by writing what was read.
-        let new = old & 0x7fff & !POWER_STATE | half(value, 0) & POWER_STATE;
-        if patience.is_spent(machine) {
-            return Err(Error::TooOften);
-        }
-        let command = half(machine.read(self.at, COMMAND), 0);
-        machine.write_part(self.at, at, Width::Word, new.into());
-        patience.wait_until(machine, Millis(10), |machine| machine.read(self.at, ID) == self.start_of(ID));
-        self.put_back(machine, command);
-        Ok(Written::Done)
+    }
+
+    /// The real command register: as at the start, but for what the guest has a say in.
+    fn command(&self) -> u16 {
+        const GUESTS: u16 = BUS_MASTER | INVALIDATE | NO_INTERRUPT;
+        let guests = if self.shown.power == 0 { self.shown.command & GUESTS } else { NO_INTERRUPT };
+        half(self.start_of(COMMAND), 0) & !GUESTS | guests
     }
 
     fn write_express(&mut self, space: &mut impl ConfigSpace, at: u8, lanes: u32, value: u32) -> Written {
@@ -246,6 +268,8 @@ impl VirtualSpace {
         }
         let lanes = half(lanes, 0);
         if lanes != 0 {
+            let errors = lanes & EXPRESS_ERRORS;
+            self.shown.express_errors = self.shown.express_errors & !errors | half(value, 0) & errors;
             let old = half(space.read(self.at, at), 0) & !EXPRESS_RESET;
             let new = old & !(lanes & EXPRESS_BITS) | half(value, 0) & lanes & EXPRESS_BITS;
             space.write_part(self.at, at, Width::Word, new.into());
@@ -285,7 +309,8 @@ impl VirtualSpace {
 
     /// Everything as at the start: after a reset, for the next guest.
     pub fn restore(&mut self, space: &mut impl ConfigSpace) {
-        self.put_back(space, half(self.start_of(COMMAND), 0) & !DECODES);
+        self.shown = Shown { command: half(self.start_of(COMMAND), 0), ..Shown::default() };
+        self.put_back(space, self.command() & !DECODES);
         for register in (0x40..=0xfc).step_by(4).filter(|register| self.touched & 1 << (register / 4) != 0) {
             space.write(self.at, register, self.start_of(register));
         }
@@ -296,7 +321,7 @@ impl VirtualSpace {
         }
         space.write_part(self.at, HEADER_TYPE, Width::Word, self.start_of(HEADER_TYPE) & 0xffff);
         space.write_part(self.at, INTERRUPT, Width::Byte, self.start_of(INTERRUPT) & 0xff);
-        self.put_back(space, half(self.start_of(COMMAND), 0));
+        self.put_back(space, self.command());
         for bar in &mut self.bars {
             bar.value = bar.base;
         }

@@ -24,15 +24,20 @@ static volatile u32 *memory(u32 offset) {
 	return (volatile u32 *)(MEMORY + offset);
 }
 
+/* The hardware address of its card, by registers at an address. */
+static void own_card(u32 at) {
+	static const u16 address[] = {0x5452, 0x1200, 0x5734};
+	for (u32 word = 0; word < 3; word++) {
+		*(volatile u32 *)(at + EEPROM_READ) = word << 8 | START;
+		expect("its address", *(volatile u32 *)(at + EEPROM_READ) >> 16, address[word]);
+	}
+}
+
 static void own_device(void) {
 	expect("its ID", config(OWN, ID), 0x100e8086);
 	expect("its memory", config(OWN, BAR0), MEMORY);
 	expect("its ports", config(OWN, BAR1), PORTS | 1);
-	static const u16 address[] = {0x5452, 0x1200, 0x5734};
-	for (u32 word = 0; word < 3; word++) {
-		*memory(EEPROM_READ) = word << 8 | START;
-		expect("its address", *memory(EEPROM_READ) >> 16, address[word]);
-	}
+	own_card(MEMORY);
 }
 
 /* Every other function of bus 0, and all functions of some buses. */
@@ -52,15 +57,30 @@ static void foreign_functions(void) {
 	expect("its function without the enable bit", config(OWN & 0x7fffffff, ID), ONES);
 }
 
-/* Over RAM, over the owner's card, over the local APIC, and bus master. */
+/* To where nothing is, to where the machine has the owner's card, over RAM and over the local APIC; its ports over the
+ * owner's. It finds its own card there, or nothing; and bus master. */
 static void own_function(void) {
-	static const u32 bases[] = {0x100000, 0xc0020000, 0xfee00000};
-	for (u32 i = 0; i < 3; i++) {
+	static const u32 bases[] = {0x40000000, 0xc0020000, 0x100000, 0xfee00000};
+	u32 ram = *(volatile u32 *)0x100000;
+	for (u32 i = 0; i < 4; i++) {
 		set_config(OWN, BAR0, bases[i]);
-		expect("its memory, moved", config(OWN, BAR0), MEMORY);
+		expect("its memory, moved", config(OWN, BAR0), bases[i]);
+		expect("where its memory was", *memory(EEPROM_READ), ONES);
+		if (i < 2) own_card(bases[i]);
 	}
+	expect("RAM under its memory", *(volatile u32 *)0x100000, ram);
+	expect("the local APIC under its memory", *(volatile u32 *)0xfee00030, 0x00050015);
+	set_config(OWN, BAR0, MEMORY);
+	own_card(MEMORY);
 	set_config(OWN, BAR1, 0xc041);
-	expect("its ports, moved", config(OWN, BAR1), PORTS | 1);
+	expect("its ports, moved", config(OWN, BAR1), 0xc041);
+	expect("where its ports were", in32(PORTS), ONES);
+	set_config(OWN, BAR1, PORTS | 1);
+	/* Without decoding nothing is left, on a PC; here it stays, and nothing goes wrong on the real bus. */
+	set_config(OWN, COMMAND, 0);
+	expect("its command, nothing", config(OWN, COMMAND) & 7, 0);
+	own_card(MEMORY);
+	set_config(OWN, COMMAND, 3);
 	set_config(OWN, BAR0, ONES);
 	expect("the size of its memory", config(OWN, BAR0), -MEMORY_SIZE);
 	set_config(OWN, BAR0, MEMORY);

@@ -4,12 +4,9 @@
 //!
 //! Capabilities go to slots of the scratch CNode in the order in which they come, the same at every start.
 
-use core::{iter::Map, ops::Range};
-
 use devices::{Nanos, pic::Pic};
 use heapless::Vec;
 use layout::{
-    Slot,
     config::{VmLine, Vmm},
     slot,
 };
@@ -22,10 +19,15 @@ use vmm_server::{
     lines::{Lines, MAX_LINES},
     machine,
     passthrough::Passthrough,
+    windows::{Space, Window},
 };
-use vtx::{enter::Vcpu, ept::Ept};
+use vtx::enter::Vcpu;
 
-/// Register of configuration space: the input of the PIC that firmware has routed a function's interrupt to.
+use crate::placement::{Placement, ports};
+
+/// Registers of configuration space: the first base address, and the input of the PIC that firmware has routed a function's
+/// interrupt to.
+const BARS: u8 = 0x10;
 const INTERRUPT_LINE: u8 = 0x3c;
 /// First slot of the scratch CNode for ports and frames; those before it are for interrupt handlers.
 const FIRST_SLOT: u16 = 1 + MAX_LINES as u16;
@@ -42,6 +44,7 @@ pub struct Devices {
     /// What the guest's firmware would have written to interrupt line registers: function and input.
     routed: Vec<(u8, u8), MAX_LINES>,
     present: bool,
+    placement: Placement,
 }
 
 impl Devices {
@@ -61,10 +64,15 @@ impl Devices {
         let input = |line: u8| lines.input(config.lines.iter().position(|known| known.line == line)?);
         let routed =
             takeover.lines.iter().filter_map(|(function, line)| Some((*function, input(line.line)?))).collect();
-        let mut devices = Self { handlers, lines, routed, present };
+        let mut devices = Self { handlers, lines, routed, present, placement: takeover.placement };
         devices.lines.reset(pic);
         devices.route();
         (devices, takeover.board)
+    }
+
+    /// The guest has moved registers of its functions.
+    pub fn follow(&mut self, board: &mut Passthrough) {
+        self.placement.follow(board);
     }
 
     /// Takes the lines' interrupts `bits`.
@@ -152,13 +160,9 @@ fn claim(config: &Vmm) -> Vec<Option<Interrupt>, MAX_LINES> {
     all.map(|numbered| is_there(numbered.1.line).then(|| claim(numbered)).flatten()).collect()
 }
 
-/// Addresses of the spare paging structures, slot by slot.
-type Structures = Map<Range<u16>, fn(u16) -> u64>;
-
 /// Taking over, range by range.
 struct Takeover {
-    vcpu: Vcpu,
-    ept: Ept<Structures>,
+    placement: Placement,
     board: Passthrough,
     /// Lines of functions.
     lines: Vec<(u8, GrantedLine), MAX_LINES>,
@@ -167,13 +171,8 @@ struct Takeover {
 
 impl Takeover {
     fn new(config: &Vmm, vcpu: Vcpu) -> Self {
-        let structure: fn(u16) -> u64 = |n| Slot(n).cptr();
-        let directories = slot::PAGING.0;
-        let tables = directories + u16::from(config.directories);
-        let end = tables + u16::from(config.tables);
         Self {
-            vcpu,
-            ept: Ept::new(slot::EPT.cptr(), (directories..tables).map(structure), (tables..end).map(structure)),
+            placement: Placement::new(config, vcpu),
             board: Passthrough::new(&SERVER),
             lines: Vec::new(),
             next_slot: FIRST_SLOT,
@@ -201,26 +200,35 @@ impl Takeover {
             }
         }
         for (register, (bar, access)) in (0..).zip(grant.function.bars.iter().zip(grant.bars)) {
-            let Some(bar) = bar else { continue };
-            let taken = match (bar.kind, access) {
-                (_, Access::No) => Ok(()),
-                (BarKind::Io, access) => self.bar_ports(bar, access),
-                (_, Access::Mediated) => {
-                    self.board.add_memory(bar.base, bar.size).map_err(|_| "there are too many ranges")
-                }
-                (_, Access::Direct { bits, count }) => self.frames(index, register, bar.base, bits, count),
-            };
-            if let Err(why) = taken {
+            let Some(bar) = bar.filter(|_| access != Access::No) else { continue };
+            if let Err(why) = self.register(window(index, register, &bar, access), access) {
                 log::error!("{at}: register {register} at {:#x} is not the guest's: {why}", bar.base);
             }
         }
+    }
+
+    fn register(&mut self, window: Window, access: Access) -> Result<(), &'static str> {
+        if window.space == Space::Ports {
+            let (first, last) = ports(window).ok_or("no processor has such ports")?;
+            free(first, last)?;
+        }
+        match (window.space, access) {
+            (_, Access::No) => return Ok(()),
+            (_, Access::Mediated) => {}
+            (Space::Ports, Access::Direct { .. }) => {
+                let slot = self.receive(|client| client.take_ports(window.base as u16))?;
+                self.placement.hold(window, slot, 0, 1)?;
+            }
+            (Space::Memory { .. }, Access::Direct { bits, count }) => self.frames(window, bits, count)?,
+        }
+        self.board.add(window).map_err(|_| "there are too many ranges")
     }
 
     fn loose_ports(&mut self) {
         for ports in SERVER.all_ports() {
             match ports {
                 Ok((first, last)) => {
-                    if let Err(why) = self.ports(first, last, true) {
+                    if let Err(why) = self.ports(first, last) {
                         log::error!("ports {first:#x} to {last:#x} are not the guest's: {why}");
                     }
                 }
@@ -229,39 +237,23 @@ impl Takeover {
         }
     }
 
-    fn bar_ports(&mut self, bar: &Bar, access: Access) -> Result<(), &'static str> {
-        let last = bar.base.saturating_add(bar.size.saturating_sub(1));
-        let (Ok(first), Ok(last)) = (u16::try_from(bar.base), u16::try_from(last)) else {
-            return Err("no processor has such ports");
-        };
-        self.ports(first, last, access != Access::Mediated)
+    fn ports(&mut self, first: u16, last: u16) -> Result<(), &'static str> {
+        free(first, last)?;
+        let slot = self.receive(|client| client.take_ports(first))?;
+        self.placement.open(slot, first, last)
     }
 
-    fn ports(&mut self, first: u16, last: u16, direct: bool) -> Result<(), &'static str> {
-        if machine::models_port(first, last) {
-            return Err("the board has a device of its own there");
-        }
-        if !direct {
-            return self.board.add_ports(first, last).map_err(|_| "there are too many ranges");
-        }
-        let ports = self.receive(|client| client.take_ports(first))?;
-        self.vcpu.allow_ports(ports, first, last).map_err(|_| "the kernel refuses the ports")
-    }
-
-    fn frames(&mut self, function: u8, bar: u8, base: u64, bits: u8, count: u16) -> Result<(), &'static str> {
+    fn frames(&mut self, window: Window, bits: u8, count: u16) -> Result<(), &'static str> {
+        let Window { function, bar, .. } = window;
+        let first = self.next_slot;
         for page in 0..count {
-            let frame = self.receive(|client| client.take_frame(TakeFrame { function, bar, page }))?;
-            let gpa = base.saturating_add(u64::from(page) << (bits & 63));
-            self.ept.map(frame, bits, gpa).map_err(|error| {
-                log::error!("{gpa:#x}: {error:?}");
-                "it cannot be mapped"
-            })?;
+            self.receive(|client| client.take_frame(TakeFrame { function, bar, page }))?;
         }
-        Ok(())
+        self.placement.hold(window, first, bits, count)
     }
 
-    /// Has pci-server hand something over into the next slot.
-    fn receive(&mut self, take: impl Fn(pci::Client<Endpoint>) -> Result<u64, Error>) -> Result<u64, &'static str> {
+    /// Has pci-server hand something over into the next slot, which it returns.
+    fn receive(&mut self, take: impl Fn(pci::Client<Endpoint>) -> Result<u64, Error>) -> Result<u16, &'static str> {
         let slot = self.next_slot;
         if slot >= SLOTS {
             return Err("there is no slot left");
@@ -272,6 +264,26 @@ impl Takeover {
         take(pci::Client(SERVER.0.receive_into(slot))).map_err(|error| {
             log::error!("pci-server: {error:?}");
             "pci-server does not hand it over"
-        })
+        })?;
+        Ok(slot)
     }
+}
+
+/// What a register stands for. The guest may move it if the register shows where it is.
+fn window(function: u8, bar: u8, what: &Bar, access: Access) -> Window {
+    let space = match what.kind {
+        BarKind::Io => Space::Ports,
+        BarKind::Memory32 { .. } => Space::Memory { wide: false },
+        BarKind::Memory64 { .. } => Space::Memory { wide: true },
+    };
+    let direct = matches!(access, Access::Direct { .. });
+    let (base, size) = (what.base, what.size.max(1));
+    let window = Window { function, bar, space, base, size, direct, movable: false };
+    let shown = SERVER.read(Target::Config { function, offset: BARS + 4 * bar }, Width::Dword);
+    Window { movable: shown.is_ok_and(|shown| window.address(shown.into()) == base & 0xffff_ffff), ..window }
+}
+
+/// Whether the board leaves these ports to devices.
+fn free(first: u16, last: u16) -> Result<(), &'static str> {
+    if machine::models_port(first, last) { Err("the board has a device of its own there") } else { Ok(()) }
 }

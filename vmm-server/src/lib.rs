@@ -25,3 +25,4 @@ pub mod ram;
 pub mod run;
 pub mod string_io;
 pub mod time;
+pub mod windows;

@@ -167,6 +167,7 @@ impl Machine {
         self.pic_watched = false;
         self.uart = Uart::new();
         self.pci = bus(self.passthrough.functions);
+        self.passthrough.reset();
         self.board = Board::new();
         self.reset = None;
         self.timers_changed = true;
@@ -265,7 +266,10 @@ impl Machine {
                 self.reset = self.board.write(Port::ResetControl, width, value).or(self.reset);
             }
             Owner::Pci => match self.pci.elsewhere(offset) {
-                Some(at) => self.passthrough.write_config(at.number, at.register, width, value),
+                Some(at) => {
+                    self.passthrough.write_config(at.number, at.register, width, value);
+                    self.disturbed |= self.passthrough.has_moved();
+                }
                 None => self.pci.write(offset, width, value, TIMELESS),
             },
             Owner::KeyboardData => self.write_board(Port::KeyboardData, width, value),

@@ -5,6 +5,7 @@
 
 mod backend;
 mod handover;
+mod placement;
 mod tally;
 mod vm;
 

@@ -1,5 +1,6 @@
 //! What the board has of passed-through devices: their configuration space, always behind pci-server, and ports and memory
-//! whose accesses pci-server makes one by one. Ports and memory that were handed over cause no exit and are not here.
+//! whose accesses pci-server makes one by one. Ports and memory that were handed over cause no exit where the machine has
+//! them; where the guest moves them, and what is forwarded then, is in `windows`.
 //!
 //! What pci-server refuses reads all ones and swallows writes; the log says so, once for each reason.
 
@@ -10,8 +11,15 @@ use proto::{
     wire::Transport,
 };
 
-/// Most ranges of ports, and of memory.
-const MAX_RANGES: usize = 32;
+use crate::windows::{Forwarded, Full, MAX_WINDOWS, Space, Window, Windows};
+
+/// Registers of configuration space: command; the first and the last base address register.
+const COMMAND: u8 = 0x04;
+const BARS: u8 = 0x10;
+const LAST_BAR: u8 = 0x24;
+/// In the command register: answers to ports, to memory.
+const DECODES_PORTS: u32 = 1 << 0;
+const DECODES_MEMORY: u32 = 1 << 1;
 /// Reasons to refuse an access, at most: `Error` has fewer.
 const MAX_REASONS: usize = 16;
 
@@ -46,24 +54,23 @@ impl Server for Nobody {
     }
 }
 
-/// There are too many ranges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
-
 /// The devices of one guest.
 pub struct Passthrough {
     server: &'static dyn Server,
     /// How many functions there are: pci-server counts them from 0.
     pub functions: u8,
-    /// First and last port.
-    ports: Vec<(u16, u16), MAX_RANGES>,
+    windows: Windows,
+    /// Ports whose accesses pci-server makes.
+    ports: Vec<Forwarded, MAX_WINDOWS>,
     /// First and last port of them all: most accesses to nobody's ports lie outside.
-    span: (u16, u16),
-    /// First and last byte.
-    memory: Vec<(u64, u64), MAX_RANGES>,
+    span: (u64, u64),
+    /// Likewise memory.
+    memory: Vec<Forwarded, MAX_WINDOWS>,
     /// First and last byte of them all.
     memory_span: (u64, u64),
     refused: Vec<Error, MAX_REASONS>,
+    /// How often the guest has moved a register.
+    relocations: u32,
     /// Accesses that pci-server was asked for.
     pub accesses: u64,
 }
@@ -80,28 +87,93 @@ impl Passthrough {
         Self {
             server,
             functions: 0,
+            windows: Windows::new(),
             ports: Vec::new(),
-            span: (u16::MAX, 0),
+            span: NOWHERE,
             memory: Vec::new(),
-            memory_span: (u64::MAX, 0),
+            memory_span: NOWHERE,
             refused: Vec::new(),
+            relocations: 0,
             accesses: 0,
         }
     }
 
-    /// Has accesses to the ports `first` to `last` made by pci-server.
-    pub fn add_ports(&mut self, first: u16, last: u16) -> Result<(), Full> {
-        self.ports.push((first, last)).map_err(|_| Full)?;
-        self.span = (self.span.0.min(first), self.span.1.max(last));
+    /// Adds what a base address register stands for. What is not handed over, pci-server makes the accesses to.
+    pub fn add(&mut self, window: Window) -> Result<(), Full> {
+        self.windows.add(window)?;
+        self.forward();
         Ok(())
     }
 
-    /// Has accesses to `bytes` of memory from guest-physical address `at` made by pci-server.
-    pub fn add_memory(&mut self, at: u64, bytes: u64) -> Result<(), Full> {
-        let last = at.saturating_add(bytes.saturating_sub(1));
-        self.memory.push((at, last)).map_err(|_| Full)?;
-        self.memory_span = (self.memory_span.0.min(at), self.memory_span.1.max(last));
-        Ok(())
+    /// Whether the guest has moved something since [`Self::moved`].
+    #[inline]
+    pub const fn has_moved(&self) -> bool {
+        self.windows.any_moved()
+    }
+
+    /// What was handed over and is to be elsewhere now, or nowhere, with its number for [`Self::lose`].
+    pub fn moves(&self) -> Vec<(usize, Window, Option<u64>), MAX_WINDOWS> {
+        self.windows.moves().collect()
+    }
+
+    /// The moves are carried out.
+    pub fn moved(&mut self) {
+        self.windows.done();
+        self.forward();
+    }
+
+    /// A window could not be had at its new place.
+    pub fn lose(&mut self, number: usize) {
+        self.windows.lose(number);
+    }
+
+    /// The guest has been reset, and with it the base address registers.
+    pub fn reset(&mut self) {
+        if self.windows.home() {
+            self.forward();
+        }
+    }
+
+    /// Looks where the guest has a function's registers after it has written to one that says so.
+    fn follow(&mut self, function: u8) {
+        let mut command = None;
+        for number in 0..self.windows.len() {
+            let Some(window) = self.windows.movable(number, function) else { continue };
+            let mut read = |offset, width| self.read(Target::Config { function, offset }, width);
+            let command = *command.get_or_insert_with(|| read(COMMAND, Width::Word));
+            let decodes = if window.space == Space::Ports { DECODES_PORTS } else { DECODES_MEMORY };
+            if command & decodes == 0 {
+                continue;
+            }
+            let at = BARS + 4 * window.bar;
+            let mut register = u64::from(read(at, Width::Dword));
+            if window.space == (Space::Memory { wide: true }) {
+                register |= u64::from(read(at + 4, Width::Dword)) << 32;
+            }
+            if self.windows.note(number, window.address(register)) {
+                self.relocated(window);
+            }
+        }
+    }
+
+    /// Rare, and worth knowing when a driver does not find its device.
+    #[cold]
+    #[inline(never)]
+    fn relocated(&mut self, window: Window) {
+        /// Lines for the log: a guest may do this as often as it likes.
+        const LINES: u32 = 16;
+        self.relocations = self.relocations.saturating_add(1);
+        if self.relocations <= LINES {
+            let Window { function, bar, base, .. } = window;
+            log::info!("the guest moves register {bar} of function {function}, on the machine at {base:#x}");
+        }
+        self.forward();
+    }
+
+    fn forward(&mut self) {
+        self.ports = self.windows.forwarded(true).collect();
+        self.memory = self.windows.forwarded(false).collect();
+        (self.span, self.memory_span) = (span(&self.ports), span(&self.memory));
     }
 
     /// Reads configuration space as the data port does: bytes behind the double word are nobody's.
@@ -118,59 +190,79 @@ impl Passthrough {
     /// Writes configuration space, likewise.
     pub fn write_config(&mut self, function: u8, register: u8, width: Width, value: u32) {
         if aligned(register, width) {
-            return self.write(Target::Config { function, offset: register }, width, value);
+            self.write(Target::Config { function, offset: register }, width, value);
+        } else {
+            devices::write_bytes(register.into(), width, value, |at, value| {
+                if let Some(offset) = byte_of(register, at) {
+                    self.write(Target::Config { function, offset }, Width::Byte, value.into());
+                }
+            });
         }
-        devices::write_bytes(register.into(), width, value, |at, value| {
-            if let Some(offset) = byte_of(register, at) {
-                self.write(Target::Config { function, offset }, Width::Byte, value.into());
-            }
-        });
+        if matches!(register & !3, COMMAND | BARS..=LAST_BAR) {
+            self.follow(function);
+        }
     }
 
     /// Whether pci-server makes the accesses to `port`.
     #[inline]
     pub fn has_port(&self, port: u16) -> bool {
-        let (first, last) = self.span;
-        (first..=last).contains(&port) && self.ports.iter().any(|(first, last)| (first..=last).contains(&&port))
+        self.port(port).is_some()
     }
 
     /// Reads a port that no device of the board has.
     #[inline]
     pub fn read_port(&mut self, port: u16, width: Width) -> u32 {
-        match self.has_port(port) {
-            true => self.read(Target::Port(port), width),
-            false => width.mask(),
+        match self.port(port) {
+            Some(target) => self.read(target, width),
+            None => width.mask(),
         }
     }
 
     /// Writes such a port.
     #[inline]
     pub fn write_port(&mut self, port: u16, width: Width, value: u32) {
-        if self.has_port(port) {
-            self.write(Target::Port(port), width, value);
+        if let Some(target) = self.port(port) {
+            self.write(target, width, value);
         }
+    }
+
+    #[inline]
+    fn port(&self, port: u16) -> Option<Target> {
+        let (first, last) = self.span;
+        if !(first..=last).contains(&port.into()) {
+            return None;
+        }
+        Some(Target::Port(u16::try_from(on_the_machine(&self.ports, port.into())?).ok()?))
     }
 
     /// Whether pci-server makes the accesses to `gpa`.
     #[inline]
     pub fn has_memory(&self, gpa: u64) -> bool {
-        let (first, last) = self.memory_span;
-        (first..=last).contains(&gpa) && self.memory.iter().any(|(first, last)| (first..=last).contains(&&gpa))
+        self.memory_at(gpa).is_some()
     }
 
     /// Reads where there is no RAM.
     pub fn read_memory(&mut self, gpa: u64, width: Width) -> u32 {
-        match self.has_memory(gpa) {
-            true => self.read(Target::Memory(gpa), width),
-            false => width.mask(),
+        match self.memory_at(gpa) {
+            Some(target) => self.read(target, width),
+            None => width.mask(),
         }
     }
 
     /// Writes there.
     pub fn write_memory(&mut self, gpa: u64, width: Width, value: u32) {
-        if self.has_memory(gpa) {
-            self.write(Target::Memory(gpa), width, value);
+        if let Some(target) = self.memory_at(gpa) {
+            self.write(target, width, value);
         }
+    }
+
+    #[inline]
+    fn memory_at(&self, gpa: u64) -> Option<Target> {
+        let (first, last) = self.memory_span;
+        if !(first..=last).contains(&gpa) {
+            return None;
+        }
+        on_the_machine(&self.memory, gpa).map(Target::Memory)
     }
 
     #[inline(never)]
@@ -199,6 +291,21 @@ impl Passthrough {
             log::warn!("pci-server refuses the guest's access to {target:?}: {error:?}; more like it are not told");
         }
     }
+}
+
+/// Of no range.
+const NOWHERE: (u64, u64) = (u64::MAX, 0);
+
+/// First and last address of all of them.
+fn span(ranges: &[Forwarded]) -> (u64, u64) {
+    ranges.iter().fold(NOWHERE, |(first, last), range| (first.min(range.first), last.max(range.last)))
+}
+
+/// The machine's address of a guest's, if it is in one of the ranges.
+#[inline]
+fn on_the_machine(ranges: &[Forwarded], at: u64) -> Option<u64> {
+    let range = ranges.iter().find(|range| (range.first..=range.last).contains(&at))?;
+    Some(range.to + (at - range.first))
 }
 
 fn aligned(register: u8, width: Width) -> bool {

@@ -289,6 +289,9 @@ impl Vm<'_> {
             self.guest.machine.watch_pic(self.devices.lines.in_flight());
             self.arm_for_lines();
         }
+        if self.guest.machine.passthrough.has_moved() {
+            self.devices.follow(&mut self.guest.machine.passthrough);
+        }
         let machine = &mut self.guest.machine;
         let more = machine.take_at_uart();
         if self.console.is_due(&machine.uart, more) {

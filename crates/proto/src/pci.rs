@@ -244,13 +244,13 @@ pub enum Error {
     Straddles,
     /// The function is bus master of nothing: no I/O address space, and not trusted without.
     NoDma,
-    /// The register is not the guest's to write: a base address, or message signalled interrupts.
+    /// The register is not the guest's to write: message signalled interrupts, or one that moves the function.
     ReadOnly,
     /// root-task or the kernel refused the resource at the start.
     Unavailable,
     /// The answer was yes, but no capability came with it: the receive slot was not free.
     NoCapability,
-    /// It takes a wait for the device, and the caller has had too many of those.
+    /// A reset takes waits for the device, and the caller has had too many of those: in the log.
     TooOften,
 }
 

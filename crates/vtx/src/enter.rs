@@ -150,6 +150,11 @@ impl Vcpu {
     pub fn allow_ports(&self, ports: u64, first: u16, last: u16) -> sel4::Result<()> {
         self.0.vcpu_enable_io_port(cap::IoPort::from_bits(ports), first, last)
     }
+
+    /// Has the guest's accesses to ports exit again.
+    pub fn deny_ports(&self, first: u16, last: u16) -> sel4::Result<()> {
+        self.0.vcpu_disable_io_port(first, last)
+    }
 }
 
 impl Vmcs for Vcpu {

@@ -1,5 +1,5 @@
 //! Device memory in the guest's physical address space: frames that a process was handed are mapped in the guest's EPT,
-//! with paging structures from a stock where some are missing. Both stay for good.
+//! with paging structures from a stock where some are missing. The structures stay for good.
 
 use sel4::{CapRights, Error, VmAttributes, cap};
 
@@ -44,6 +44,16 @@ impl<S: Iterator<Item = u64>> Ept<S> {
         }
     }
 
+    /// Takes a frame out of the guest's memory. One that is not mapped is none there.
+    pub fn unmap(&self, frame: u64, bits: u8) -> Result<(), MapError> {
+        let unmapped = match bits {
+            SMALL => cap::Granule::from_bits(frame).frame_unmap(),
+            LARGE => cap::LargePage::from_bits(frame).frame_unmap(),
+            _ => return Err(MapError::Size),
+        };
+        unmapped.map_err(MapError::Kernel)
+    }
+
     fn try_map(&self, frame: u64, bits: u8, gpa: u64) -> Result<(), MapError> {
         let (rights, attributes) = (CapRights::read_write(), VmAttributes::Uncacheable);
         let mapped = match bits {
@@ -59,13 +69,17 @@ impl<S: Iterator<Item = u64>> Ept<S> {
         if bits != SMALL {
             return self.add_directory(gpa);
         }
-        let table = self.tables.next().ok_or(MapError::Stock)?;
-        match self.add_table(table, gpa) {
-            Err(MapError::Kernel(Error::FailedLookup)) => {
-                self.add_directory(gpa)?;
-                self.add_table(table, gpa)
+        let (mut table, mut directory) = (self.tables.next(), false);
+        loop {
+            match self.add_table(table.ok_or(MapError::Stock)?, gpa) {
+                Err(MapError::Kernel(Error::FailedLookup)) if !directory => {
+                    self.add_directory(gpa)?;
+                    directory = true;
+                }
+                // A former life of the process has mapped it.
+                Err(MapError::Kernel(Error::InvalidCapability)) => table = self.tables.next(),
+                done => return done,
             }
-            done => done,
         }
     }
 
@@ -75,7 +89,12 @@ impl<S: Iterator<Item = u64>> Ept<S> {
     }
 
     fn add_directory(&mut self, gpa: u64) -> Result<(), MapError> {
-        let directory = cap::EptPageDirectory::from_bits(self.directories.next().ok_or(MapError::Stock)?);
-        directory.ept_page_directory_map(self.root, gpa, VmAttributes::DEFAULT).map_err(MapError::Kernel)
+        loop {
+            let directory = cap::EptPageDirectory::from_bits(self.directories.next().ok_or(MapError::Stock)?);
+            match directory.ept_page_directory_map(self.root, gpa, VmAttributes::DEFAULT) {
+                Err(Error::InvalidCapability) => {}
+                done => return done.map_err(MapError::Kernel),
+            }
+        }
     }
 }

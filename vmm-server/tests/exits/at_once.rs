@@ -15,6 +15,7 @@ use vtx::{
     words::Words,
 };
 
+use crate::passthrough::{MEMORY, fixed};
 use crate::{
     anything,
     fake::{self, Fields, answer, guest, guest_with, raw, reason},
@@ -419,7 +420,7 @@ fn the_guest_may_change_its_tables_and_its_code_between_two_exits() {
 #[test]
 fn memory_behind_pci_server_is_for_the_full_way() {
     let (mut guest, exit) = plain(Mode::Bits32, false, false);
-    guest.machine.passthrough.add_memory(0xe000_0000, 0x1000).unwrap();
+    guest.machine.passthrough.add(fixed(MEMORY, 0xe000_0000, 0x1000)).unwrap();
     assert_eq!(at_once(&mut guest, &exit), None);
     assert_eq!(answer(&mut guest, exit), Next::Skip);
 }

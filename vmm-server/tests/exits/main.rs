@@ -12,6 +12,7 @@ mod events;
 mod fake;
 mod instructions;
 mod memory;
+mod moves;
 mod passthrough;
 mod ports;
 mod strings;

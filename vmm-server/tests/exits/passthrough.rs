@@ -9,6 +9,7 @@ use vmm_server::{
     machine::{self, Machine},
     passthrough::{Passthrough, Server},
     run::Next,
+    windows::{Space, Window},
 };
 use vtx::{exit::RawExit, gpr::Gprs};
 
@@ -34,14 +35,21 @@ impl Server for Recorder {
     }
 }
 
+pub const MEMORY: Space = Space::Memory { wide: false };
+
+/// What pci-server makes the accesses to, wherever the guest would have it.
+pub fn fixed(space: Space, base: u64, size: u64) -> Window {
+    Window { function: 0, bar: 0, space, base, size, direct: false, movable: false }
+}
+
 /// Two functions, ports 0x1f0 to 0x1f7 and 0xc000 to 0xc00f, a page at 0xe0000000.
 fn plugged(machine: &mut Machine, answer: Result<u32, Error>) -> &'static Recorder {
     let server: &'static Recorder = Box::leak(Box::new(Recorder { answer, seen: RefCell::default() }));
     let mut devices = Passthrough::new(server);
     devices.functions = 2;
-    devices.add_ports(0x1f0, 0x1f7).unwrap();
-    devices.add_ports(0xc000, 0xc00f).unwrap();
-    devices.add_memory(0xe000_0000, 0x1000).unwrap();
+    devices.add(fixed(Space::Ports, 0x1f0, 8)).unwrap();
+    devices.add(fixed(Space::Ports, 0xc000, 16)).unwrap();
+    devices.add(fixed(MEMORY, 0xe000_0000, 0x1000)).unwrap();
     machine.plug(devices);
     server
 }

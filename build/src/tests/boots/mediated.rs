@@ -1,4 +1,5 @@
-//! The same devices with every access made by pci-server, and what handing them over spares.
+//! The same devices with every access made by pci-server, and what handing them over spares. Both ways the guest takes its
+//! devices off the bus and looks for them again: Linux then gives them other addresses.
 
 use miette::{Result, ensure, miette};
 
@@ -12,6 +13,12 @@ pub fn all() -> Vec<Test> {
 
 const PREPARE: &str = "modprobe sd_mod; until [ -b /dev/sda ]; do usleep 10000; done; ip link set eth0 up; sleep 3";
 const LEASE: &str = "udhcpc -q -n -i eth0 && ping -c 1 192.168.10.1";
+/// The card is gone and comes back, and so does the disk.
+const RESCAN: &str = "for at in 01 02; do echo 1 > /sys/bus/pci/devices/0000:00:$at.0/remove; done; \
+                      [ ! -e /sys/block/sda ] && [ ! -e /sys/class/net/eth0 ] && echo 1 > /sys/bus/pci/rescan && \
+                      until [ -b /dev/sda ]; do usleep 10000; done && ip link set eth0 up && sleep 3";
+/// Where Linux has the card's memory and ports.
+const RESOURCES: &str = "cat /sys/bus/pci/devices/0000:00:02.0/resource";
 const READ: &str = "dd if=/dev/sda bs=64k count=64 skip=1024 2>/dev/null | sha256sum";
 
 fn mediated(context: &Context) -> Result<Outcome> {
@@ -37,6 +44,13 @@ fn use_devices(context: &Context, system: &str) -> Result<Use> {
     ask(&mut machine, PREPARE)?;
     ask(&mut machine, LEASE)?;
     let sum = ask(&mut machine, READ)?;
+    let before = ask(&mut machine, RESOURCES)?;
+    ask(&mut machine, RESCAN)?;
+    let after = ask(&mut machine, RESOURCES)?;
+    ensure!(before != after, "{system}: Linux did not move the card:\n{after}");
+    ask(&mut machine, LEASE)?;
+    let again = ask(&mut machine, READ)?;
+    ensure!(again == sum, "{system}: after a rescan the disk has {again}, and had {sum}");
     power_off(&mut machine)?;
     let transcript = transcript(&machine);
     let tally = |behind: &str| {

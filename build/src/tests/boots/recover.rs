@@ -1,7 +1,7 @@
 //! A vmm-server that faults while its guest's devices are at work, and is started anew.
 //!
-//! No guest can make vmm-server fault, so this one is broken: in the boot image, the code with which it notes that pci-server
-//! refused something is overwritten by an undefined instruction. The guest calls for that by moving a base address.
+//! No guest can make vmm-server fault, so this one is broken: in the boot image, the code with which it notes that the guest
+//! has moved a base address is overwritten by an undefined instruction.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub fn all() -> Vec<Test> {
 
 const SYSTEM: &str = "recover-devices";
 /// What its symbol's name has in it.
-const BROKEN: &str = "Passthrough4note";
+const BROKEN: &str = "Passthrough9relocated";
 const UNDEFINED: [u8; 2] = [0x0f, 0x0b];
 
 /// A disk that is there, and a card with an address.

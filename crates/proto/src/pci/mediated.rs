@@ -40,7 +40,8 @@ impl Width {
 /// Where an access goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Virtual configuration space. The interrupt line register (0x3c) is a byte that pci-server only keeps: it begins as
+    /// Virtual configuration space. Base address registers take any address, and the device stays where it is: whoever has a
+    /// guest follows in the guest's address space. The interrupt line register (0x3c) is a byte that pci-server only keeps: it begins as
     /// the ISA interrupt of the function's first line, or as 0xff where there is none, and does so again after [`Reset`](super::Reset).
     /// Whoever plays the firmware for a guest writes there at which input of the guest's PIC the interrupt arrives.
     Config {
@@ -49,7 +50,7 @@ pub enum Target {
         /// Byte offset, a multiple of the width.
         offset: u8,
     },
-    /// A port of a register's resource or of a range.
+    /// A port of a register's resource or of a range, by its number on the machine.
     Port(u16),
     /// A physical address in a memory register's resource that is [`Access::Mediated`](super::Access::Mediated).
     Memory(u64),
@@ -130,8 +131,8 @@ const REFUSED: u64 = 1 << 32;
 
 impl Error {
     /// What an access can be refused for, by the number that stands for it in the answer.
-    const OF_ACCESS: [Error; 6] =
-        [Error::NotYours, Error::Straddles, Error::NoDma, Error::ReadOnly, Error::Unavailable, Error::TooOften];
+    const OF_ACCESS: [Error; 5] =
+        [Error::NotYours, Error::Straddles, Error::NoDma, Error::ReadOnly, Error::Unavailable];
 
     #[inline]
     pub(super) fn answer(access: Result<u32, Error>) -> u64 {
@@ -187,7 +188,7 @@ mod tests {
         for answer in [Ok(0), Ok(u32::MAX)].into_iter().chain(errors) {
             assert_eq!(Error::of_answer(Error::answer(answer)), answer);
         }
-        for word in [REFUSED | 6, 1 << 33, u64::MAX] {
+        for word in [REFUSED | 5, 1 << 33, u64::MAX] {
             assert_eq!(Error::of_answer(word), Err(Error::Ipc(IpcError::Malformed)));
         }
     }

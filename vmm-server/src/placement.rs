@@ -1,0 +1,122 @@
+//! The ports and memory that were handed over, and where the guest has them: open in its VCPU, mapped in its EPT.
+
+use core::{iter::Map, ops::Range};
+
+use heapless::Vec;
+use layout::{Slot, config::Vmm, scratch_cptr, slot};
+use vmm_server::{
+    passthrough::Passthrough,
+    windows::{MAX_WINDOWS, Space, Window},
+};
+use vtx::{enter::Vcpu, ept::Ept};
+
+/// Lines for the log of what a guest moves to where it cannot be: it may do so as often as it likes.
+const LINES: u32 = 16;
+
+/// Addresses of the spare paging structures, slot by slot.
+type Structures = Map<Range<u16>, fn(u16) -> u64>;
+
+/// What was handed over of a register.
+struct Held {
+    function: u8,
+    bar: u8,
+    /// Slot of the scratch CNode: of the ports, or of the first frame.
+    slot: u16,
+    /// log2 of the size of the frames, and how many.
+    bits: u8,
+    count: u16,
+}
+
+/// See the head of this file.
+pub struct Placement {
+    vcpu: Vcpu,
+    ept: Ept<Structures>,
+    held: Vec<Held, MAX_WINDOWS>,
+    lost: u32,
+}
+
+impl Placement {
+    /// Of a guest that has nothing yet.
+    pub fn new(config: &Vmm, vcpu: Vcpu) -> Self {
+        let structure: fn(u16) -> u64 = |n| Slot(n).cptr();
+        let directories = slot::PAGING.0;
+        let tables = directories + u16::from(config.directories);
+        let end = tables + u16::from(config.tables);
+        let ept = Ept::new(slot::EPT.cptr(), (directories..tables).map(structure), (tables..end).map(structure));
+        Self { vcpu, ept, held: Vec::new(), lost: 0 }
+    }
+
+    /// Opens ports whose capability is in this slot, for good.
+    pub fn open(&self, slot: u16, first: u16, last: u16) -> Result<(), &'static str> {
+        self.vcpu.allow_ports(scratch_cptr(slot), first, last).map_err(|_| "the kernel refuses the ports")
+    }
+
+    /// Puts a window where the machine has it. Its capabilities are in the slots from `slot` on: that of the ports, or
+    /// `count` frames of 2^`bits` bytes.
+    pub fn hold(&mut self, window: Window, slot: u16, bits: u8, count: u16) -> Result<(), &'static str> {
+        let held = Held { function: window.function, bar: window.bar, slot, bits, count };
+        self.held.push(held).map_err(|_| "there are too many ranges")?;
+        self.put(window, window.base)
+    }
+
+    /// Carries out what the guest has moved.
+    #[cold]
+    #[inline(never)]
+    pub fn follow(&mut self, board: &mut Passthrough) {
+        let moves = board.moves();
+        // One may go where another was.
+        for &(_, window, _) in &moves {
+            self.take_away(window);
+        }
+        for (number, window, at) in moves {
+            let Some(at) = at else { continue };
+            if let Err(why) = self.put(window, at) {
+                self.take_away(window);
+                board.lose(number);
+                self.lost = self.lost.saturating_add(1);
+                if self.lost <= LINES {
+                    let Window { function, bar, .. } = window;
+                    log::warn!("register {bar} of function {function} cannot be at {at:#x}: {why}");
+                }
+            }
+        }
+        board.moved();
+    }
+
+    fn put(&mut self, window: Window, at: u64) -> Result<(), &'static str> {
+        let Some(&Held { slot, bits, count, .. }) = self.held(window) else { return Err("it was not handed over") };
+        if window.space == Space::Ports {
+            let (Some((first, last)), true) = (ports(window), at == window.base) else { return Ok(()) };
+            return self.open(slot, first, last);
+        }
+        for page in 0..count {
+            let gpa = at.saturating_add(u64::from(page) << (bits & 63));
+            self.ept.map(scratch_cptr(slot + page), bits, gpa).map_err(|error| {
+                log::debug!("{gpa:#x}: {error:?}");
+                "it cannot be mapped there"
+            })?;
+        }
+        Ok(())
+    }
+
+    fn take_away(&mut self, window: Window) {
+        let Some(&Held { slot, bits, count, .. }) = self.held(window) else { return };
+        let taken = match ports(window) {
+            Some((first, last)) => self.vcpu.deny_ports(first, last).is_ok(),
+            None => (slot..slot + count).all(|slot| self.ept.unmap(scratch_cptr(slot), bits).is_ok()),
+        };
+        if !taken {
+            log::error!("register {} of function {} cannot be taken away", window.bar, window.function);
+        }
+    }
+
+    fn held(&self, window: Window) -> Option<&Held> {
+        self.held.iter().find(|held| (held.function, held.bar) == (window.function, window.bar))
+    }
+}
+
+/// First and last port of a window of ports.
+pub fn ports(window: Window) -> Option<(u16, u16)> {
+    let last = window.base.checked_add(window.size - 1)?;
+    (window.space == Space::Ports).then_some((u16::try_from(window.base).ok()?, u16::try_from(last).ok()?))
+}

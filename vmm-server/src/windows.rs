@@ -1,0 +1,182 @@
+//! Where a guest has the registers of its functions (PCI Local Bus Specification 3.0, section 6.2.5.1). Software may move
+//! what a base address register stands for, and Linux does when it is told to look for a device again. The device itself
+//! stays where the machine has it: the guest's address space follows. Memory that was handed over is mapped elsewhere in
+//! the EPT; ports cannot be, so they are taken back, and pci-server makes the accesses until they are at home again.
+//!
+//! A register is followed when its function decodes addresses of its kind, and not while it holds the ones with which its
+//! size is asked for. A place that cannot be had (over RAM, say) is nowhere: the guest finds nothing there.
+
+use heapless::Vec;
+use layout::config::MAX_PCI_FUNCTIONS;
+
+/// Most windows: six registers a function.
+pub const MAX_WINDOWS: usize = 6 * MAX_PCI_FUNCTIONS;
+/// Guest-physical addresses from here on have no paging structures: the EPT has one page directory pointer table.
+const MEMORY_END: u64 = 1 << 39;
+const PORTS_END: u64 = 1 << 16;
+/// Where a PC has its I/O APIC and its processors' local ones (Intel SDM volume 3, section 11.4.1): they come first there.
+const APICS: (u64, u64) = (0xfec0_0000, 0xfeef_ffff);
+
+/// What a register stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// I/O ports.
+    Ports,
+    /// Memory; a wide register takes two.
+    Memory {
+        /// The address has 64 bits.
+        wide: bool,
+    },
+}
+
+/// The resource of a base address register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The function, by its number at pci-server.
+    pub function: u8,
+    /// The register, 0 to 5.
+    pub bar: u8,
+    /// Of what kind.
+    pub space: Space,
+    /// First port or physical address, on the machine.
+    pub base: u64,
+    /// Ports or bytes, at least one.
+    pub size: u64,
+    /// Handed over; else pci-server makes the accesses.
+    pub direct: bool,
+    /// The register shows the address, so the guest may change it: not so for a disk controller in compatibility mode.
+    pub movable: bool,
+}
+
+/// A window and where it is in the guest.
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    window: Window,
+    at: Option<u64>,
+    moved: bool,
+}
+
+/// Guest addresses, both ends inclusive, whose accesses pci-server makes; `to` is the first one's on the machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forwarded {
+    pub first: u64,
+    pub last: u64,
+    pub to: u64,
+}
+
+/// There are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// All windows of a guest.
+#[derive(Debug, Default)]
+pub(crate) struct Windows {
+    all: Vec<Placed, MAX_WINDOWS>,
+    moved: bool,
+}
+
+impl Windows {
+    pub const fn new() -> Self {
+        Self { all: Vec::new(), moved: false }
+    }
+
+    pub fn add(&mut self, window: Window) -> Result<(), Full> {
+        self.all.push(Placed { window, at: Some(window.base), moved: false }).map_err(|_| Full)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The window of this number, if the guest may move it and it is of this function.
+    pub fn movable(&self, number: usize, function: u8) -> Option<Window> {
+        let window = self.all.get(number)?.window;
+        (window.function == function && window.movable).then_some(window)
+    }
+
+    /// Takes note of the address that a window's register shows. Whether that moves it.
+    pub fn note(&mut self, number: usize, address: u64) -> bool {
+        let Some(Placed { window, at, moved }) = self.all.get_mut(number) else { return false };
+        if window.asks_for_its_size(address) || *at == Some(address) || at.is_none() && !window.fits(address) {
+            return false;
+        }
+        *at = window.fits(address).then_some(address);
+        *moved = true;
+        self.moved = true;
+        true
+    }
+
+    /// Everything is where the machine has it. Whether that moves anything.
+    pub fn home(&mut self) -> bool {
+        for placed in self.all.iter_mut().filter(|placed| placed.at != Some(placed.window.base)) {
+            (placed.at, placed.moved) = (Some(placed.window.base), true);
+            self.moved = true;
+        }
+        self.moved
+    }
+
+    /// Whether there are moves to carry out.
+    pub const fn any_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// What was handed over and has moved, and where to, with its number.
+    pub fn moves(&self) -> impl Iterator<Item = (usize, Window, Option<u64>)> {
+        let moved = self.all.iter().enumerate().filter(|(_, placed)| placed.moved && placed.window.direct);
+        moved.map(|(number, placed)| (number, placed.window, placed.at))
+    }
+
+    /// A window could not be had at its new place.
+    pub fn lose(&mut self, number: usize) {
+        if let Some(placed) = self.all.get_mut(number) {
+            placed.at = None;
+        }
+    }
+
+    /// The moves are carried out.
+    pub fn done(&mut self) {
+        for placed in &mut self.all {
+            placed.moved = false;
+        }
+        self.moved = false;
+    }
+
+    /// Where pci-server makes the accesses: to ports, or else to memory.
+    pub fn forwarded(&self, ports: bool) -> impl Iterator<Item = Forwarded> {
+        let of_kind = self.all.iter().filter(move |placed| (placed.window.space == Space::Ports) == ports);
+        of_kind.filter_map(|Placed { window, at, .. }| {
+            let first = (*at)?;
+            let mediated = !window.direct || window.space == Space::Ports && first != window.base;
+            let last = first.saturating_add(window.size - 1);
+            mediated.then_some(Forwarded { first, last, to: window.base })
+        })
+    }
+}
+
+impl Window {
+    /// The address in a register's value.
+    pub const fn address(self, register: u64) -> u64 {
+        match self.space {
+            Space::Ports => register & !0b11,
+            Space::Memory { .. } => register & !0xf,
+        }
+    }
+
+    /// All bits of the address that can be set are.
+    const fn asks_for_its_size(self, address: u64) -> bool {
+        let all = match self.space {
+            Space::Ports | Space::Memory { wide: false } => u32::MAX as u64,
+            Space::Memory { wide: true } => u64::MAX,
+        };
+        address | (self.size - 1) == all
+    }
+
+    fn fits(self, address: u64) -> bool {
+        let Some(last) = address.checked_add(self.size - 1) else { return false };
+        match self.space {
+            Space::Ports => last < PORTS_END,
+            Space::Memory { .. } => last < MEMORY_END && (last < APICS.0 || APICS.1 < address),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A guest that moves its functions' base address registers: where its accesses go then.
+
+use std::cell::RefCell;
+
+use devices::Width;
+use proptest::prelude::*;
+use proto::pci::{self, Error, Target};
+use vmm_server::{
+    machine::Machine,
+    passthrough::{Passthrough, Server},
+    windows::{Space, Window},
+};
+
+use crate::fake::NOW;
+
+/// pci-server, with the registers of one function that has memory, ports, and memory with a wide address. It keeps what is
+/// written to them, and the last access that was to a device.
+struct Card {
+    registers: RefCell<[u32; 64]>,
+    seen: RefCell<Option<(Target, Option<u32>)>>,
+}
+
+const BASES: [u64; 3] = [0xc000_0000, 0xc040, 0xd_0000_0000];
+const SIZES: [u64; 3] = [0x2_0000, 0x40, 0x100_0000];
+/// Which bits of the six base address registers can be written.
+const MASKS: [u32; 6] = [0xfffe_0000, 0xffff_ffc0, 0xff00_0000, 0xffff_ffff, 0, 0];
+
+impl Server for Card {
+    fn read(&self, target: &Target, _: pci::Width) -> Result<u32, Error> {
+        match *target {
+            Target::Config { offset, .. } => Ok(self.registers.borrow()[usize::from(offset / 4)] >> (offset % 4 * 8)),
+            other => {
+                self.seen.replace(Some((other, None)));
+                Ok(0x5a)
+            }
+        }
+    }
+
+    fn write(&self, target: &Target, _: pci::Width, value: u32) -> Result<(), Error> {
+        match *target {
+            Target::Config { offset, .. } => {
+                let number = usize::from(offset / 4);
+                let mask = number.checked_sub(4).and_then(|bar| MASKS.get(bar)).copied().unwrap_or(u32::MAX);
+                let register = &mut self.registers.borrow_mut()[number];
+                *register = *register & !mask | value & mask;
+            }
+            other => drop(self.seen.replace(Some((other, Some(value))))),
+        }
+        Ok(())
+    }
+}
+
+fn plugged(direct: bool) -> (Machine, &'static Card) {
+    let mut registers = [0; 64];
+    (registers[1], registers[4], registers[5]) = (3, BASES[0] as u32, BASES[1] as u32 | 1);
+    (registers[6], registers[7]) = (BASES[2] as u32 | 0xc, (BASES[2] >> 32) as u32);
+    let card: &'static Card = Box::leak(Box::new(Card { registers: registers.into(), seen: None.into() }));
+    let mut devices = Passthrough::new(card);
+    devices.functions = 1;
+    let spaces = [Space::Memory { wide: false }, Space::Ports, Space::Memory { wide: true }];
+    for (bar, space) in (0..).zip(spaces) {
+        let (base, size) = (BASES[usize::from(bar)], SIZES[usize::from(bar)]);
+        devices.add(Window { function: 0, bar, space, base, size, direct, movable: true }).unwrap();
+    }
+    let mut machine = Machine::new(1 << 20, 0);
+    machine.plug(devices);
+    machine.take_disturbed();
+    (machine, card)
+}
+
+fn set(machine: &mut Machine, register: u32, value: u32) {
+    machine.write(0xcf8, Width::Dword, 0x8000_0800 | register, NOW);
+    machine.write(0xcfc, Width::Dword, value, NOW);
+}
+
+/// The access that a read of this memory becomes.
+fn at_memory(machine: &mut Machine, card: &Card, gpa: u64) -> Option<Target> {
+    machine.passthrough.read_memory(gpa, Width::Byte);
+    card.seen.take().map(|(target, _)| target)
+}
+
+fn at_port(machine: &mut Machine, card: &Card, port: u16) -> Option<Target> {
+    machine.read(port, Width::Byte, NOW);
+    card.seen.take().map(|(target, _)| target)
+}
+
+/// Moves that are for the VMM to carry out: register, and where to.
+fn moves(machine: &Machine) -> Vec<(u8, Option<u64>)> {
+    machine.passthrough.moves().into_iter().map(|(_, window, at)| (window.bar, at)).collect()
+}
+
+#[test]
+fn a_mediated_register_is_followed_and_its_device_stays() {
+    let (mut machine, card) = plugged(false);
+    set(&mut machine, 0x10, 0x1000_0000);
+    set(&mut machine, 0x14, 0x1001);
+    assert!(machine.take_disturbed());
+    assert_eq!(at_memory(&mut machine, card, 0x1000_0008), Some(Target::Memory(BASES[0] + 8)));
+    assert_eq!(at_memory(&mut machine, card, 0x1001_ffff), Some(Target::Memory(BASES[0] + 0x1_ffff)));
+    assert_eq!(at_memory(&mut machine, card, 0x1002_0000), None);
+    assert_eq!(at_memory(&mut machine, card, BASES[0]), None, "nothing is left where it was");
+    assert_eq!(at_port(&mut machine, card, 0x103f), Some(Target::Port(0xc07f)));
+    assert_eq!((at_port(&mut machine, card, 0x1040), at_port(&mut machine, card, 0xc040)), (None, None));
+    assert_eq!(moves(&machine), []);
+    machine.passthrough.moved();
+    machine.write(0x1000, Width::Byte, 7, NOW);
+    assert_eq!(card.seen.take(), Some((Target::Port(0xc040), Some(7))));
+}
+
+#[test]
+fn what_was_handed_over_is_mapped_elsewhere_and_ports_are_forwarded_until_they_are_at_home() {
+    let (mut machine, card) = plugged(true);
+    assert_eq!((at_port(&mut machine, card, 0xc040), at_memory(&mut machine, card, BASES[0])), (None, None));
+    set(&mut machine, 0x10, 0x1000_0000);
+    set(&mut machine, 0x14, 0x1001);
+    assert_eq!(moves(&machine), [(0, Some(0x1000_0000)), (1, Some(0x1000))]);
+    machine.passthrough.moved();
+    assert_eq!(moves(&machine), []);
+    assert_eq!(at_port(&mut machine, card, 0x1008), Some(Target::Port(0xc048)));
+    assert_eq!(at_memory(&mut machine, card, 0x1000_0000), None, "the EPT has it");
+    set(&mut machine, 0x14, 0xc041);
+    assert_eq!(moves(&machine), [(1, Some(0xc040))]);
+    assert_eq!((at_port(&mut machine, card, 0x1008), at_port(&mut machine, card, 0xc048)), (None, None));
+}
+
+#[test]
+fn asking_for_the_size_moves_nothing() {
+    for decodes in [0, 3] {
+        let (mut machine, _) = plugged(true);
+        set(&mut machine, 4, decodes);
+        for register in [0x10, 0x14] {
+            set(&mut machine, register, u32::MAX);
+            set(&mut machine, register, [BASES[0] as u32, BASES[1] as u32 | 1][usize::from(register == 0x14)]);
+        }
+        set(&mut machine, 4, 0);
+        for (register, value) in [(0x18, u32::MAX), (0x1c, u32::MAX), (0x18, BASES[2] as u32), (0x1c, 0xd)] {
+            set(&mut machine, register, value);
+        }
+        set(&mut machine, 4, 3);
+        assert!(!machine.passthrough.has_moved() && moves(&machine).is_empty());
+    }
+}
+
+#[test]
+fn a_register_moves_when_its_function_answers() {
+    let (mut machine, _) = plugged(true);
+    set(&mut machine, 4, 0);
+    set(&mut machine, 0x10, 0x1000_0000);
+    set(&mut machine, 0x18, 0x2000_0000);
+    set(&mut machine, 0x1c, 1);
+    assert_eq!(moves(&machine), []);
+    set(&mut machine, 4, 1);
+    assert_eq!(moves(&machine), [], "only ports answer");
+    set(&mut machine, 4, 2);
+    assert_eq!(moves(&machine), [(0, Some(0x1000_0000)), (2, Some(0x1_2000_0000))]);
+}
+
+#[test]
+fn a_place_that_cannot_be_had_is_nowhere_until_the_next_one() {
+    let (mut machine, card) = plugged(false);
+    // The local APIC, and ports behind the last.
+    set(&mut machine, 0x10, 0xfee0_0000);
+    set(&mut machine, 0x14, 0x1_0001);
+    assert_eq!((at_memory(&mut machine, card, 0xfee0_0000), at_memory(&mut machine, card, BASES[0])), (None, None));
+    assert_eq!((at_port(&mut machine, card, 0xc040), at_port(&mut machine, card, 0)), (None, None));
+    set(&mut machine, 0x10, BASES[0] as u32);
+    assert_eq!(at_memory(&mut machine, card, BASES[0]), Some(Target::Memory(BASES[0])));
+    // And one that the EPT refuses.
+    let (mut machine, _) = plugged(true);
+    set(&mut machine, 0x10, 0x10_0000);
+    let [(number, ..)] = machine.passthrough.moves()[..] else { panic!("one move") };
+    machine.passthrough.lose(number);
+    machine.passthrough.moved();
+    set(&mut machine, 0x10, BASES[0] as u32);
+    assert_eq!(moves(&machine), [(0, Some(BASES[0]))]);
+}
+
+#[test]
+fn a_reset_brings_everything_home() {
+    let (mut machine, card) = plugged(true);
+    set(&mut machine, 0x10, 0x1000_0000);
+    set(&mut machine, 0x14, 0x1001);
+    machine.passthrough.moved();
+    machine.reset();
+    assert_eq!(moves(&machine), [(0, Some(BASES[0])), (1, Some(BASES[1]))]);
+    assert!(machine.take_disturbed());
+    assert_eq!((at_port(&mut machine, card, 0x1008), at_port(&mut machine, card, 0xc048)), (None, None));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    #[test]
+    fn wherever_the_registers_are_an_access_reaches_the_device_or_nothing(
+        writes in prop::collection::vec(
+            (prop_oneof![Just(4u32), Just(0x10), Just(0x14), Just(0x18), Just(0x1c)], any::<u32>(), any::<u64>(), any::<bool>()),
+            0..40,
+        ),
+        direct: bool,
+    ) {
+        let (mut machine, card) = plugged(direct);
+        for (register, value, at, lost) in writes {
+            set(&mut machine, register, value);
+            for (number, window, _) in machine.passthrough.moves() {
+                prop_assert!(window.direct);
+                if lost {
+                    machine.passthrough.lose(number);
+                }
+            }
+            machine.passthrough.moved();
+            for at in [at, u64::from(value & !0xf), u64::from(value & !0xf) + 0x3f] {
+                if let Some(target) = at_memory(&mut machine, card, at) {
+                    let inside = |n: usize| (BASES[n]..BASES[n] + SIZES[n]).contains(&match target { Target::Memory(at) => at, _ => 0 });
+                    prop_assert!(!direct && (inside(0) || inside(2)), "{:?}", target);
+                }
+                if let Some(target) = at_port(&mut machine, card, at as u16) {
+                    prop_assert!(matches!(target, Target::Port(0xc040..=0xc07f)), "{:?}", target);
+                }
+            }
+        }
+    }
+}
