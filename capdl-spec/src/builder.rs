@@ -115,8 +115,7 @@ impl Builder {
     /// A range of ports; one object however often it is asked for.
     pub fn port_object(&mut self, range: PortRange) -> Id {
         let kind = Kind::IoPorts { first: range.first, last: range.last };
-        let known = self.spec.objects.iter().position(|object| object.kind == kind);
-        known.map_or_else(|| self.object(format!("ports.{range}"), kind), |at| Id(at as u32))
+        self.spec.ports(range).unwrap_or_else(|| self.object(format!("ports.{range}"), kind))
     }
 
     /// Gives a process a range of ports, in its next slot for such.
@@ -194,6 +193,18 @@ impl Spec {
         };
         let owner = self.processes.iter().find(|process| process.owns_space(space) || named(process));
         owner.map_or("nobody", |process| process.name.as_str())
+    }
+
+    /// The endpoint of a server.
+    pub fn endpoint_of(&self, server: &str) -> Option<Id> {
+        let name = format!("{server}.service");
+        self.objects.iter().position(|object| object.name == name).map(|at| Id(at as u32))
+    }
+
+    /// The object of a range of ports.
+    pub fn ports(&self, range: PortRange) -> Option<Id> {
+        let kind = Kind::IoPorts { first: range.first, last: range.last };
+        self.objects.iter().position(|object| object.kind == kind).map(|at| Id(at as u32))
     }
 
     /// Is it a device's?

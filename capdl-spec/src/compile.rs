@@ -124,7 +124,7 @@ pub fn compile(system: &System, binaries: &dyn Binaries) -> Result<Bundle, Compi
     if let Some((placed, bundle)) = memory::under_root_task(system, &build) {
         return Err(CompileError::Crowded { at: placed.paddr, bundle });
     }
-    if let Some(breach) = laws::breaches(&build.spec).pop() {
+    if let Some(breach) = laws::first_breach(&build.spec) {
         return Err(CompileError::Unlawful { law: breach.law, by: breach.by });
     }
     Ok(build.blobs.bundle(build.spec)?)
@@ -266,6 +266,8 @@ fn place(number: usize, loaded: &Loaded, build: &mut Builder) -> u64 {
 
 fn process(system: &System, part: &Part, number: usize, build: &Builder, entry: u64, wired: Wired) -> Process {
     let domain = &build.domains[number];
+    let calls = part.calls.iter().filter_map(|service| build.spec.endpoint_of(service.server())).collect();
+    let ports = system.ports_of(part).into_iter().filter_map(|range| build.spec.ports(range)).collect();
     let on_fault = system.policy.on_fault.iter().find(|(name, _)| *name.get_ref() == part.name);
     Process {
         name: part.name.clone(),
@@ -280,6 +282,8 @@ fn process(system: &System, part: &Part, number: usize, build: &Builder, entry: 
         entry,
         stack: window::STACK_TOP,
         priority: part.priority,
+        calls,
+        ports,
         on_fault: on_fault.map(|(_, policy)| *policy).unwrap_or_default(),
         on_stop: wired.on_stop,
     }

@@ -4,7 +4,10 @@
 use layout::{Slot, slot};
 use serde::Deserialize;
 
-use crate::system::{Component, System};
+use crate::{
+    board::PortRange,
+    system::{Component, System},
+};
 
 /// A server that others call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -173,6 +176,22 @@ impl System {
             devices: component.devices().any(),
         });
         servers.chain(vmms).chain(components).collect()
+    }
+
+    /// Ports that a part holds for good: those of the board's devices that it serves, and a guest's debug ports. What belongs
+    /// to functions, or to nobody on the PCI bus, is handed over while the system runs.
+    pub fn ports_of(&self, part: &Part) -> Vec<PortRange> {
+        let board = self.board();
+        match part.role {
+            Role::Server(Service::Timer) => vec![board.pit.ports, board.gate, board.rtc.ports],
+            Role::Server(Service::Serial) => vec![board.uart.ports],
+            Role::Server(Service::Pci) => vec![board.pci],
+            Role::Server(Service::Irq | Service::File) | Role::Component(_) => Vec::new(),
+            Role::Vmm(n) => {
+                let ports = self.vms.get(n).into_iter().flat_map(|vm| &vm.direct_ports).map(|port| *port.get_ref());
+                ports.map(|port| PortRange { first: port, last: port }).collect()
+            }
+        }
     }
 
     /// The package, or for a component the path, that a part's program comes from: a name for [`crate::compile::Binaries`].

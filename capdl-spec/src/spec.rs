@@ -211,7 +211,7 @@ pub struct CapEntry {
     pub cnode: Id,
     /// The slot in it.
     pub slot: u32,
-    /// What it names: never `Frames`, `VSpace`, `Paging`; `Ept` only with `SparePaging` beside it.
+    /// What it names; who may hold what, and where, is a table in `laws/holdings.rs`.
     pub object: Id,
     /// Rights; ignored by the kernel for kinds without.
     pub rights: Rights,
@@ -285,6 +285,10 @@ pub struct Process {
     pub stack: u64,
     /// Priority, also its maximum controlled priority.
     pub priority: u8,
+    /// Endpoints of the servers that it calls, by the description: what its capabilities are judged by.
+    pub calls: Vec<Id>,
+    /// I/O ports that it has, by the board and the description, likewise.
+    pub ports: Vec<Id>,
     /// What root-task does when it faults.
     pub on_fault: OnFault,
     /// Notification and badge to signal when it is stopped, by a fault or because it has finished: for those who hold

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use layout::slot;
+use layout::{mainboard, slot};
 
 use super::{at, held, unless};
+use crate::passthrough::TRUSTED_RAM;
 use crate::spec::{DeviceRange, Fill, Id, Kind, PageSize, Spec};
 
 /// May the process at this position ask root-task for device memory and ports?
@@ -12,7 +13,7 @@ pub(super) fn has_windows(spec: &Spec, process: u64) -> bool {
     spec.windows.iter().any(|window| u64::from(window.process) == process)
 }
 
-/// Windows belong to processes, hold no port that has an object, and do not overlap.
+/// Windows belong to processes, hold no port that has an object or is the kernel's, no RAM, and do not overlap.
 pub(super) fn device_windows_are_apart_from_what_others_own(spec: &Spec) -> Result<(), String> {
     let (mut ports, mut memory) = (Vec::new(), Vec::new());
     for window in &spec.windows {
@@ -24,7 +25,10 @@ pub(super) fn device_windows_are_apart_from_what_others_own(spec: &Spec) -> Resu
         unless(there && ordered, || format!("{window:?}"))?;
         list.push(range);
     }
+    let kernels = |range: &&(u64, u64)| mainboard::is_kernels(range.0 as u16, range.1 as u16);
+    unless(!ports.iter().any(|range| kernels(&range)), || format!("{:#x?}", ports.iter().find(kernels)))?;
     ports.extend(crate::windows::owned(spec).map(|range| (u64::from(range.first), u64::from(range.last))));
+    memory.extend(placed(spec).into_iter().map(|(start, end, _)| (start, end - 1)));
     apart(&mut ports)?;
     apart(&mut memory)
 }
@@ -48,13 +52,25 @@ pub(super) fn an_ept_is_held_with_spare_paging_structures_only(spec: &Spec) -> R
     held(spec, spare).try_for_each(|(cap, _)| unless(holders.insert(cap.object), || at(spec, cap)))
 }
 
+/// RAM at chosen physical addresses: start, end and name.
+fn placed(spec: &Spec) -> Vec<(u64, u64, &str)> {
+    let placed = spec.objects.iter().filter_map(|object| match object.kind {
+        Kind::Frames { size, pages, fill: Fill::Ram { paddr } } if pages > 0 => {
+            Some((paddr, paddr.saturating_add(u64::from(pages) << size.bits()), object.name.as_str()))
+        }
+        _ => None,
+    });
+    placed.collect()
+}
+
+/// Nor does it lie where the kernel and root-task are.
 pub(super) fn ram_at_physical_addresses_does_not_overlap(spec: &Spec) -> Result<(), String> {
-    let mut placed: Vec<(u64, u64, &str)> = Vec::new();
     for object in &spec.objects {
-        let Kind::Frames { size, pages, fill: Fill::Ram { paddr } } = object.kind else { continue };
-        unless(paddr.is_multiple_of(1 << size.bits()), || object.name.clone())?;
-        placed.push((paddr, paddr.saturating_add(u64::from(pages) << size.bits()), &object.name));
+        let Kind::Frames { size, fill: Fill::Ram { paddr }, .. } = object.kind else { continue };
+        let free = paddr >= TRUSTED_RAM && paddr.is_multiple_of(1 << size.bits());
+        unless(free, || object.name.clone())?;
     }
+    let mut placed = placed(spec);
     placed.sort_unstable();
     placed.windows(2).try_for_each(|pair| unless(pair[0].1 <= pair[1].0, || pair[1].2.into()))
 }

@@ -1,0 +1,356 @@
+//! Who may hold what, as one table: the process, the slot, the kind of object and whose it is, the rights, the badge. A
+//! capability that no row allows breaks the law that the last of these stands for. Kinds without a row (threads, address
+//! spaces, frames, I/O address spaces) are in no process's hands.
+
+use layout::{FAULT_BIT, Slot, client_badge, client_of, event, slot};
+
+use crate::{
+    board::PortRange,
+    parts::Service,
+    spec::{CapEntry, Id, Kind, Process, Rights, Spec},
+};
+
+/// Lines that a process may have, and rings of serial-server or lines of irq-server.
+const LINES: usize = 16;
+const RINGS: usize = event::TIMER.trailing_zeros() as usize;
+
+/// A row.
+struct Holding {
+    who: Who,
+    /// First slot, and the one behind the last.
+    slots: (u16, u16),
+    what: What,
+    whose: Whose,
+    rights: Rights,
+    badge: Badge,
+}
+
+/// Who holds it.
+#[derive(Clone, Copy)]
+enum Who {
+    Anyone,
+    Server(Service),
+    /// A process with a guest.
+    Vmm,
+}
+
+/// A kind of object, without its particulars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Endpoint,
+    Notification,
+    CNode,
+    Vcpu,
+    Ept,
+    SparePaging,
+    Ports,
+    IrqControl,
+}
+
+/// Whose object it is.
+#[derive(Clone, Copy)]
+enum Whose {
+    /// The holder's, by its name.
+    Own,
+    /// The holder's guest's.
+    Guests,
+    /// A server's that the holder calls.
+    Called(Service),
+    /// Another process's, which is this server.
+    Server(Service),
+    /// A process's that calls the holder.
+    Callers,
+    /// The same, if it is no server.
+    Users,
+    /// A process's that has a guest.
+    Vmms,
+    /// root-task's endpoint.
+    Supervisor,
+    /// The machine's; the description says who has it.
+    Given,
+    /// The machine's.
+    Machines,
+}
+
+/// The badge.
+#[derive(Clone, Copy)]
+enum Badge {
+    None,
+    /// Of a client.
+    Client,
+    /// One of these bits.
+    Bit(u64),
+    /// The holder's number, with these bits.
+    Number(u64),
+}
+
+const RECEIVE: Rights = Rights::READ;
+/// Who passes capabilities in replies needs the right for that.
+const RECEIVE_AND_GRANT: Rights = Rights { read: true, write: false, grant: true };
+
+const ANYONE: Who = Who::Anyone;
+const IRQ: Service = Service::Irq;
+const TIMER: Service = Service::Timer;
+const SERIAL: Service = Service::Serial;
+const PCI: Service = Service::Pci;
+const FILE: Service = Service::File;
+const SIGNALS: (u16, u16) = (slot::SIGNALS.0, slot::PAGING.0);
+
+#[rustfmt::skip]
+const HOLDINGS: [Holding; 30] = [
+    row(Who::Server(IRQ), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE_AND_GRANT, Badge::None),
+    row(Who::Server(PCI), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE_AND_GRANT, Badge::None),
+    row(Who::Server(TIMER), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE, Badge::None),
+    row(Who::Server(SERIAL), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE, Badge::None),
+    row(Who::Server(FILE), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE, Badge::None),
+    row(ANYONE, at(slot::IRQ), What::Endpoint, Whose::Called(IRQ), Rights::CALL, Badge::Client),
+    row(ANYONE, at(slot::TIMER), What::Endpoint, Whose::Called(TIMER), Rights::CALL, Badge::Client),
+    row(ANYONE, at(slot::SERIAL), What::Endpoint, Whose::Called(SERIAL), Rights::CALL, Badge::Client),
+    row(ANYONE, at(slot::PCI), What::Endpoint, Whose::Called(PCI), Rights::CALL, Badge::Client),
+    row(ANYONE, at(slot::FILE), What::Endpoint, Whose::Called(FILE), Rights::CALL, Badge::Client),
+    // Notices, and of pci-server requests; then what the kernel sends the thread's faults with.
+    row(ANYONE, at(slot::SUPERVISOR), What::Endpoint, Whose::Supervisor, Rights::WRITE, Badge::Number(0)),
+    row(Who::Server(PCI), at(slot::SUPERVISOR), What::Endpoint, Whose::Supervisor, Rights::CALL, Badge::Number(0)),
+    row(ANYONE, at(slot::FAULT), What::Endpoint, Whose::Supervisor, Rights::CALL, Badge::Number(FAULT_BIT)),
+    row(ANYONE, at(slot::EVENTS), What::Notification, Whose::Own, RECEIVE, Badge::None),
+    row(ANYONE, at(slot::LOG), What::Notification, Whose::Server(SERIAL), Rights::WRITE, Badge::Bit(rings())),
+    row(Who::Vmm, at(slot::CONSOLE), What::Notification, Whose::Server(SERIAL), Rights::WRITE, Badge::Bit(rings())),
+    row(Who::Server(TIMER), SIGNALS, What::Notification, Whose::Callers, Rights::WRITE, Badge::Bit(event::TIMER)),
+    row(Who::Server(TIMER), SIGNALS, What::Notification, Whose::Server(IRQ), Rights::WRITE, Badge::Bit(event::TIMER)),
+    row(Who::Server(SERIAL), SIGNALS, What::Notification, Whose::Vmms, Rights::WRITE, Badge::Bit(event::CONSOLE)),
+    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Users, Rights::WRITE, Badge::Bit(lines())),
+    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Own, Rights::WRITE, Badge::Bit(rings())),
+    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Server(SERIAL), Rights::WRITE, Badge::Bit(event::INTERRUPT)),
+    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Server(TIMER), Rights::WRITE, Badge::Bit(event::INTERRUPT)),
+    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Server(TIMER), Rights::WRITE, Badge::Bit(event::ALARM)),
+    row(ANYONE, at(slot::SCRATCH), What::CNode, Whose::Own, Rights::ALL, Badge::None),
+    row(Who::Vmm, at(slot::VCPU), What::Vcpu, Whose::Guests, Rights::ALL, Badge::None),
+    row(Who::Vmm, at(slot::EPT), What::Ept, Whose::Guests, Rights::ALL, Badge::None),
+    row(Who::Vmm, (slot::PAGING.0, 1 << layout::ROOT_BITS), What::SparePaging, Whose::Own, Rights::ALL, Badge::None),
+    row(ANYONE, (slot::PORTS.0, slot::SIGNALS.0), What::Ports, Whose::Given, Rights::ALL, Badge::None),
+    row(Who::Server(IRQ), at(slot::IRQ_CONTROL), What::IrqControl, Whose::Machines, Rights::ALL, Badge::None),
+];
+
+const fn row(who: Who, slots: (u16, u16), what: What, whose: Whose, rights: Rights, badge: Badge) -> Holding {
+    Holding { who, slots, what, whose, rights, badge }
+}
+
+const fn at(slot: Slot) -> (u16, u16) {
+    (slot.0, slot.0 + 1)
+}
+
+const fn rings() -> u64 {
+    event::ring(RINGS) - 1
+}
+
+const fn lines() -> u64 {
+    event::line(LINES) - event::line(0)
+}
+
+impl What {
+    fn of(kind: &Kind) -> Option<Self> {
+        match kind {
+            Kind::Endpoint => Some(What::Endpoint),
+            Kind::Notification => Some(What::Notification),
+            Kind::CNode { bits } if *bits <= layout::SCRATCH_BITS => Some(What::CNode),
+            Kind::Vcpu => Some(What::Vcpu),
+            Kind::Ept => Some(What::Ept),
+            Kind::SparePaging { .. } => Some(What::SparePaging),
+            Kind::IoPorts { .. } => Some(What::Ports),
+            Kind::IrqControl => Some(What::IrqControl),
+            Kind::CNode { .. }
+            | Kind::Tcb
+            | Kind::VSpace
+            | Kind::Paging { .. }
+            | Kind::Frames { .. }
+            | Kind::IoSpace { .. } => None,
+        }
+    }
+}
+
+/// A process's number in root-task's eyes.
+fn number(spec: &Spec, holder: &Process) -> u64 {
+    (1..).zip(&spec.processes).find(|(_, process)| process.cspace == holder.cspace).map_or(0, |(number, _)| number)
+}
+
+/// The process that an object is named after.
+fn named(spec: &Spec, object: Id) -> Option<&Process> {
+    let name = spec.name(object).split('.').next()?;
+    spec.processes.iter().find(|process| process.name == name)
+}
+
+fn is_server(process: &Process) -> bool {
+    Service::ALL.iter().any(|service| process.name == service.server())
+}
+
+impl Holding {
+    fn is_of(&self, holder: &Process, cap: &CapEntry, kind: &Kind) -> bool {
+        let who = match self.who {
+            Who::Anyone => true,
+            Who::Server(service) => holder.name == service.server(),
+            Who::Vmm => holder.guest.is_some(),
+        };
+        let (first, behind) = self.slots;
+        who && (u32::from(first)..u32::from(behind)).contains(&cap.slot) && What::of(kind) == Some(self.what)
+    }
+
+    fn is_whose(&self, spec: &Spec, holder: &Process, object: Id) -> bool {
+        let owner = named(spec, object);
+        let of_server = |service: Service| owner.is_some_and(|owner| owner.name == service.server());
+        let calls = |process: &Process| spec.endpoint_of(&holder.name).is_some_and(|own| process.calls.contains(&own));
+        match self.whose {
+            Whose::Own => owner.is_some_and(|owner| owner.cspace == holder.cspace),
+            Whose::Guests => holder.guest.is_some_and(|(vcpu, ept)| [vcpu, ept].contains(&object)),
+            Whose::Called(service) => of_server(service) && holder.calls.contains(&object),
+            Whose::Server(service) => of_server(service) && holder.name != service.server(),
+            Whose::Callers => owner.is_some_and(calls),
+            Whose::Users => owner.is_some_and(|owner| calls(owner) && !is_server(owner)),
+            Whose::Vmms => owner.is_some_and(|owner| owner.guest.is_some()),
+            Whose::Supervisor => object == spec.supervisor,
+            Whose::Given => holder.ports.contains(&object),
+            Whose::Machines => owner.is_none(),
+        }
+    }
+
+    fn has_badge(&self, spec: &Spec, holder: &Process, badge: u64) -> bool {
+        match self.badge {
+            Badge::None => badge == 0,
+            Badge::Client => {
+                client_of(badge).is_some_and(|client| client_badge(client) == badge && badge < FAULT_BIT << 2)
+            }
+            Badge::Bit(bits) => badge.is_power_of_two() && badge & bits != 0,
+            Badge::Number(with) => badge == number(spec, holder) | with,
+        }
+    }
+}
+
+/// What of a capability no row allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    Kind,
+    Owner,
+    Rights,
+    Badge,
+}
+
+fn judge(spec: &Spec, cap: &CapEntry) -> Result<(), Wrong> {
+    let kind = spec.kind(cap.object).ok_or(Wrong::Kind)?;
+    let Some(holder) = spec.processes.iter().find(|process| process.cspace == cap.cnode) else {
+        return of_scratch(spec, cap, kind);
+    };
+    let holds = |wrong, rows: Vec<&'static Holding>| if rows.is_empty() { Err(wrong) } else { Ok(rows) };
+    let rows = HOLDINGS.iter().filter(|row| row.is_of(holder, cap, kind)).collect();
+    let mut rows = holds(Wrong::Kind, rows)?;
+    rows.retain(|row| row.is_whose(spec, holder, cap.object));
+    let mut rows = holds(Wrong::Owner, rows)?;
+    rows.retain(|row| row.rights == cap.rights);
+    let mut rows = holds(Wrong::Rights, rows)?;
+    rows.retain(|row| row.has_badge(spec, holder, cap.badge));
+    holds(Wrong::Badge, rows).map(|_| ())
+}
+
+/// A scratch CNode holds itself in its first slot, and is otherwise empty when its process starts.
+fn of_scratch(spec: &Spec, cap: &CapEntry, kind: &Kind) -> Result<(), Wrong> {
+    let is_scratch = named(spec, cap.cnode).is_some_and(|process| {
+        spec.caps.iter().any(|entry| {
+            entry.cnode == process.cspace && entry.slot == slot::SCRATCH.0.into() && entry.object == cap.cnode
+        })
+    });
+    match () {
+        () if !is_scratch || cap.slot != 0 || What::of(kind) != Some(What::CNode) => Err(Wrong::Kind),
+        () if cap.object != cap.cnode => Err(Wrong::Owner),
+        () if cap.rights != Rights::ALL => Err(Wrong::Rights),
+        () if cap.badge != 0 => Err(Wrong::Badge),
+        () => Ok(()),
+    }
+}
+
+fn all(spec: &Spec, wrong: Wrong) -> Result<(), String> {
+    spec.caps.iter().try_for_each(|cap| super::unless(judge(spec, cap) != Err(wrong), || super::at(spec, cap)))
+}
+
+pub(super) fn capabilities_are_of_kinds_that_processes_may_hold(spec: &Spec) -> Result<(), String> {
+    all(spec, Wrong::Kind)
+}
+
+pub(super) fn a_process_holds_its_own_and_what_it_was_given(spec: &Spec) -> Result<(), String> {
+    all(spec, Wrong::Owner)
+}
+
+pub(super) fn a_capability_has_the_rights_of_its_use(spec: &Spec) -> Result<(), String> {
+    all(spec, Wrong::Rights)
+}
+
+pub(super) fn a_capability_has_the_badge_of_its_use(spec: &Spec) -> Result<(), String> {
+    all(spec, Wrong::Badge)
+}
+
+/// Clients of a server, its doorbells and lines are numbered from 0 on: a number too many is authority that nobody asked
+/// for, and one that is missing somebody's in the wrong place.
+pub(super) fn numbers_have_no_gaps(spec: &Spec) -> Result<(), String> {
+    let held = |object: Id| {
+        let caps = spec.caps.iter().filter(move |cap| cap.object == object && cap.rights.write);
+        caps.map(|cap| (cap.cnode, cap.badge))
+    };
+    for service in Service::ALL {
+        let Some(endpoint) = spec.endpoint_of(service.server()) else { continue };
+        let clients = spec.processes.iter().filter(|process| process.calls.contains(&endpoint));
+        let wanted = clients.zip(0..).map(|(process, number)| (process.cspace, client_badge(number)));
+        let mut held: Vec<_> = held(endpoint).collect();
+        held.sort_unstable_by_key(|(_, badge)| *badge);
+        super::unless(held.into_iter().eq(wanted), || spec.name(endpoint).into())?;
+    }
+    doorbells_and_lines(spec).map_or(Ok(()), Err)
+}
+
+/// The notification whose numbers are not right.
+fn doorbells_and_lines(spec: &Spec) -> Option<String> {
+    let find = |service: Service| spec.processes.iter().find(|process| process.name == service.server());
+    let (irq, events) = (find(IRQ)?, |service| find(service).and_then(|process| process.events));
+    let said = |to: Id, by: Option<Id>| {
+        let caps = spec.caps.iter().filter(|cap| cap.object == to && cap.rights.write);
+        let caps = caps.filter(|cap| by.is_none_or(|by| cap.cnode == by));
+        caps.fold(0, |bits, cap| bits | cap.badge)
+    };
+    let from_irq = |to: Id| said(to, Some(irq.cspace));
+    let whole = |bits: u64| (bits + 1).is_power_of_two();
+    let wrong = |id: Id| Some(spec.name(id).to_string());
+    // Where there are devices, irq-server listens itself: for shared lines, and for the alarm that it asks for.
+    let alarm = if irq.events.is_some() { event::ALARM } else { 0 };
+    // serial-server is told of its log, besides.
+    for (server, bits, log) in [(TIMER, event::INTERRUPT | alarm, 0), (SERIAL, event::INTERRUPT, rings())] {
+        if let Some(id) = events(server).filter(|id| from_irq(*id) & !log != bits) {
+            return wrong(id);
+        }
+    }
+    if let Some(id) = events(SERIAL).filter(|id| !whole(said(*id, None) & rings())) {
+        return wrong(id);
+    }
+    let mut all_lines = 0;
+    for id in spec.processes.iter().filter(|process| !is_server(process)).filter_map(|process| process.events) {
+        let own = from_irq(id) / event::line(0);
+        all_lines += own.count_ones();
+        if !whole(own) {
+            return wrong(id);
+        }
+    }
+    let expected = (event::ring(all_lines as usize) - 1) * event::ring(SERVERS_LINES);
+    irq.events.filter(|id| from_irq(*id) != expected).and_then(wrong)
+}
+
+/// Lines of the servers' own, which are never shared and come first.
+const SERVERS_LINES: usize = 2;
+
+/// Ports and I/O address spaces are called what they are.
+pub(super) fn resources_of_the_machine_bear_their_numbers(spec: &Spec) -> Result<(), String> {
+    spec.objects.iter().try_for_each(|object| {
+        let right = match object.kind {
+            Kind::IoPorts { first, last } => object.name == format!("ports.{}", PortRange { first, last }),
+            Kind::IoSpace { bus, device, function, .. } => {
+                object.name.ends_with(&format!(".iospace.{bus:02x}:{device:02x}.{function}"))
+            }
+            _ => true,
+        };
+        super::unless(right, || object.name.clone())
+    })
+}
