@@ -29,13 +29,14 @@ macro_rules! objects {
     ($($kind:ident)*) => { $(impl Object for cap_type::$kind { const BLUEPRINT: ObjectBlueprint = ObjectBlueprint::$kind; })* };
 }
 
-objects! { Endpoint Tcb VSpace Pdpt PageDirectory PageTable Granule VCpu EptPml4 EptPdpt EptPageDirectory EptPageTable }
+objects! { Endpoint Tcb VSpace Pdpt PageDirectory PageTable Granule LargePage IoPageTable VCpu EptPml4 EptPdpt EptPageDirectory EptPageTable }
 
 /// Memory, slots, and a place to look into frames.
 pub struct Bench {
     memory: cap::Untyped,
     empty: Range<usize>,
     cnode_bits: u8,
+    vectors: Range<Word>,
     /// For the contents of frames that are not mapped.
     pub scratch: Scratch,
 }
@@ -48,6 +49,7 @@ impl Bench {
             memory: ram.max_by_key(|untyped| untyped.size_bits).expect("there is RAM").cap,
             empty: bootinfo.empty(),
             cnode_bits: bootinfo.init_thread_cnode_size_bits() as u8,
+            vectors: 50..100,
             scratch: Scratch::new(),
         }
     }
@@ -74,6 +76,18 @@ impl Bench {
         let cap = cap::Untyped::from_cptr(self.empty_slot());
         retype(self.memory, ObjectBlueprint::Untyped { size_bits: bits }, cap)?;
         Ok(cap)
+    }
+
+    /// A table of 16 capabilities, all empty.
+    pub fn cnode(&mut self) -> Result<cap::CNode> {
+        let cap = cap::CNode::from_cptr(self.empty_slot());
+        retype(self.memory, ObjectBlueprint::CNode { size_bits: 4 }, cap)?;
+        Ok(cap)
+    }
+
+    /// An interrupt vector that nobody has, as the kernel numbers them.
+    pub fn vector(&mut self) -> Word {
+        self.vectors.next().expect("a vector is left")
     }
 
     /// A second capability to the same object.

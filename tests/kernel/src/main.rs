@@ -2,7 +2,7 @@
 //! after the other, a line for each, a verdict, and the machine is switched off. A check that fails may as well stop the
 //! machine or never come back; then its name is the last thing printed.
 //!
-//! Unsafe code: the SSE register of fpu.rs, which takes an instruction. Memory is read and written through `Scratch`, and
+//! Unsafe code: registers of the processor (fpu.rs, process.rs, host.rs), which take an instruction. Memory is read and written through `Scratch`, and
 //! second threads (thread.rs) use only system calls whose messages are in registers.
 #![no_std]
 #![no_main]
@@ -19,6 +19,7 @@ mod fpu;
 mod ipc;
 mod paging;
 mod ports;
+mod process;
 mod vcpu;
 
 use kernel_tests::{bench, console, guest, say};
@@ -31,8 +32,16 @@ use check::{Check, Seen};
 root_task!(main);
 
 /// Every check. One stands behind those of the patches that it needs, so that a kernel that stops stops at the right name.
-const CHECKS: [&[Check]; 7] =
-    [paging::CHECKS, ipc::CHECKS, vcpu::CHECKS, ept::CHECKS, ports::CHECKS, fpu::CHECKS, debug::CHECKS];
+const CHECKS: [&[Check]; 8] = [
+    paging::CHECKS,
+    ipc::CHECKS,
+    vcpu::CHECKS,
+    ept::CHECKS,
+    ports::CHECKS,
+    fpu::CHECKS,
+    debug::CHECKS,
+    process::CHECKS,
+];
 
 fn main(bootinfo: BootInfoPtr) -> ! {
     let mut bench = Bench::new(bootinfo);
