@@ -153,6 +153,8 @@ pub enum VmcsField {
     GuestDr3 = 0x1_0003,
     /// DR6. An exit for #DB has noted there why it happened; a write sets B0 to B3, BD, BS and BT, and nothing else.
     GuestDr6 = 0x1_0006,
+    /// How often this guest's cached address translations were discarded; read only, and in no VMCS either.
+    TranslationsDiscarded = 0x1_0010,
 }
 
 bitflags! {

@@ -15,6 +15,8 @@ pub mod reason {
     pub const EXCEPTION: u32 = 0;
     /// HLT.
     pub const HLT: u32 = 12;
+    /// MOV to or from a control register.
+    pub const CONTROL_REGISTER: u32 = 28;
     /// An I/O instruction.
     pub const PORT: u32 = 30;
     /// The processor refuses the guest's state.

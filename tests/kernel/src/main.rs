@@ -16,6 +16,7 @@ mod thread;
 mod debug;
 mod ept;
 mod fpu;
+mod host;
 mod ipc;
 mod paging;
 mod ports;
@@ -32,7 +33,7 @@ use check::{Check, Seen};
 root_task!(main);
 
 /// Every check. One stands behind those of the patches that it needs, so that a kernel that stops stops at the right name.
-const CHECKS: [&[Check]; 8] = [
+const CHECKS: [&[Check]; 9] = [
     paging::CHECKS,
     ipc::CHECKS,
     vcpu::CHECKS,
@@ -41,6 +42,7 @@ const CHECKS: [&[Check]; 8] = [
     fpu::CHECKS,
     debug::CHECKS,
     process::CHECKS,
+    host::CHECKS,
 ];
 
 fn main(bootinfo: BootInfoPtr) -> ! {
