@@ -21,6 +21,7 @@ mod ipc;
 mod paging;
 mod ports;
 mod process;
+mod sweep;
 mod vcpu;
 
 use kernel_tests::{bench, console, guest, say};
@@ -33,7 +34,7 @@ use check::{Check, Seen};
 root_task!(main);
 
 /// Every check. One stands behind those of the patches that it needs, so that a kernel that stops stops at the right name.
-const CHECKS: [&[Check]; 9] = [
+const CHECKS: [&[Check]; 10] = [
     paging::CHECKS,
     ipc::CHECKS,
     vcpu::CHECKS,
@@ -42,6 +43,7 @@ const CHECKS: [&[Check]; 9] = [
     fpu::CHECKS,
     debug::CHECKS,
     process::CHECKS,
+    sweep::CHECKS,
     host::CHECKS,
 ];
 
