@@ -63,6 +63,7 @@ fn dma(context: &Context) -> Result<Outcome> {
     ensure!(kept == 3, "the kernel has read {kept} of the firmware's reservations:\n{text}");
     let checks = verdict(&text, "disk")? + verdict(&text, "card")?;
     intact(&mut machine)?;
+    interrupts_are_ignored(&text)?;
     let faults = reported(&text)?;
     Ok(Outcome::Passed(format!("{functions} functions, {checks} checks, {faults} transfers refused and reported")))
 }
@@ -198,6 +199,16 @@ fn report(line: &str) -> Option<(&str, u64)> {
     let (high, rest) = rest.split_once(':')?;
     let (low, _) = rest.split_once(' ')?;
     Some((source, u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?))
+}
+
+/// The kernel has counted interrupt messages that nobody has set up, of the vectors of exceptions and of others, and NMIs.
+fn interrupts_are_ignored(text: &str) -> Result<()> {
+    let strays = text.split("Interrupt with vector ").skip(1);
+    let vectors: Vec<u32> = strays.filter_map(|line| line.split_once(',')?.0.parse().ok()).collect();
+    let of = |range: std::ops::RangeInclusive<u32>| vectors.iter().any(|vector| range.contains(vector));
+    ensure!(of(16..=31) && of(158..=255), "the kernel reports vectors {vectors:?}:\n{text}");
+    ensure!(text.contains("NMI: port 0x61 reads "), "the kernel reports no NMI:\n{text}");
+    Ok(())
 }
 
 /// The canary finds its memory whole after all that, and so does QEMU, at the physical address that was aimed at.
