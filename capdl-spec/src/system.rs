@@ -146,6 +146,13 @@ pub struct Policy {
     /// When the last VM has powered off.
     #[serde(default)]
     pub when_off: WhenOff,
+    /// How often a guest may be reset in a row, before it counts as failed; after a minute, a reset is forgotten.
+    pub resets: Option<u16>,
+}
+
+impl Policy {
+    /// Resets in a row where the description says nothing: enough for somebody at the guest's keyboard.
+    pub const RESETS: u16 = 16;
 }
 
 /// Who decompresses a bzImage's payload.

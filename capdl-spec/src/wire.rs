@@ -20,7 +20,7 @@ use crate::{
     parts::{Part, Role, Service},
     passthrough::{self, Of, lines},
     spec::{Fill, Id, Kind, Rights},
-    system::System,
+    system::{Policy, System},
 };
 
 /// Bytes of the ring from a guest's console.
@@ -307,6 +307,7 @@ impl Wiring<'_> {
             lines: self.lines_of(process)?,
             directories: spare.directories,
             tables: spare.tables,
+            resets: self.system.policy.resets.unwrap_or(Policy::RESETS),
         })
     }
 

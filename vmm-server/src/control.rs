@@ -72,7 +72,7 @@ pub fn apply<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<Next, N
 
 /// Goes from the program `old`, which the VMCS has, to `new`. A field that stays is not written: it would cost a system call,
 /// and, if it is CR0, CR3 or CR4, all translations.
-fn change<V: Vmcs>(guest: &mut Guest<V>, old: &Program, new: &Program) -> Result<Next, Next> {
+pub(crate) fn change<V: Vmcs>(guest: &mut Guest<V>, old: &Program, new: &Program) -> Result<Next, Next> {
     load_pdptes(guest, new)?;
     // The guest may have written the identity pages that it runs on without paging, and believes that nothing is cached then.
     let forgets = old.cr3_exits != new.cr3_exits;

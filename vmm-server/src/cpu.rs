@@ -108,6 +108,13 @@ impl<V: Vmcs> Cpu<V> {
         self.pend(step);
     }
 
+    /// Ends what lasts until an instruction's end: the guest goes on in another task.
+    pub fn leave_instruction(&mut self) {
+        self.leave_shadow();
+        self.vmcs.write(VmcsField::GuestPendingDebug, 0);
+        self.breakpoints = 0;
+    }
+
     /// Keeps an interrupt that the guest has taken for as soon as it takes one again.
     pub fn hold(&mut self, vector: u8) {
         self.held = Some(vector);

@@ -89,6 +89,14 @@ impl DebugRegisters {
         }
     }
 
+    /// A task switch takes breakpoints away that are enabled for the old task only: L0 to L3 and LE.
+    pub(crate) fn leave_task(&mut self, vmcs: &mut impl Vmcs) {
+        const LOCAL: u64 = 0x155;
+        if self.dr7 & LOCAL != 0 {
+            self.write(7, (self.dr7 & !LOCAL) as u32, vmcs);
+        }
+    }
+
     /// Puts all of them into the VCPU, at the start of a guest.
     pub fn load(&self, vmcs: &mut impl Vmcs) {
         if self.in_force {

@@ -42,6 +42,16 @@ impl<'a, V: Vmcs> Linear<'a, V> {
         Self { guest, now, root, user }
     }
 
+    /// The same with the processor's own rights, as for its tables.
+    pub fn system(guest: &'a mut Guest<V>, now: Present<'a>) -> Self {
+        Self { user: false, ..Self::new(guest, now) }
+    }
+
+    /// The word at `linear`, if it is in RAM. Reads no device.
+    pub fn peek(&self, linear: u32) -> Option<u32> {
+        self.guest.ram.read_u32(self.physical(linear, false).ok()?).ok()
+    }
+
     /// The guest whose memory it is.
     pub fn guest(&mut self) -> &mut Guest<V> {
         self.guest

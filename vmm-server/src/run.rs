@@ -20,7 +20,7 @@ use crate::{
     machine::Machine,
     plain::{self, Moves},
     ram::Ram,
-    string_io,
+    string_io, task,
     time::Present,
 };
 
@@ -57,7 +57,7 @@ pub enum Cause {
     RealMode,
     /// A fault while delivering a double fault.
     TripleFault,
-    /// It asked for something that no modelled processor does: a hardware task switch.
+    /// It asked for something that no modelled processor does.
     Unsupported(&'static str),
     /// The processor refused the guest's state.
     EntryFailure(EntryFailure),
@@ -118,7 +118,7 @@ impl<V: Vmcs> Guest<V> {
             Exit::Rdpmc | Exit::Rsm => Next::PROTECTION,
             Exit::ExceptionOrNmi => self.exception(),
             Exit::TripleFault => Next::Reset(Cause::TripleFault),
-            Exit::TaskSwitch { .. } => Next::Reset(Cause::Unsupported("a hardware task switch")),
+            Exit::TaskSwitch { selector, source } => task::answer(self, selector, source, now),
             Exit::EntryFailure(failure) => Next::Reset(Cause::EntryFailure(failure)),
             unexpected => Next::Reset(Cause::Unexpected(unexpected)),
         }

@@ -20,6 +20,7 @@ use vmm_server::{
     machine::Machine,
     plain::Moves,
     ram::Ram,
+    resets::Resets,
     run::{Guest, Next},
     time::{Clock, Present},
 };
@@ -69,6 +70,7 @@ struct Vm<'a> {
     supervisor: supervisor::Client<Endpoint>,
     tally: Tally,
     resets: u32,
+    allowance: Resets,
 }
 
 /// Runs the guest of `config` until it switches itself off, and then rests.
@@ -116,6 +118,7 @@ pub fn run(config: &Vmm) -> ! {
         supervisor: supervisor::Client(Endpoint::at(slot::SUPERVISOR)),
         tally: Tally::new(),
         resets: 0,
+        allowance: Resets::new(config.resets),
     };
     vm.start();
     log::info!("{}: {} MiB of memory, entering the guest at TSC {}", config.name, config.ram >> 20, rt::tsc());

@@ -29,6 +29,8 @@ pub fn all() -> Vec<Test> {
         test("control-registers", control_registers),
         test("single-step", single_step),
         test("breakpoints", breakpoints),
+        test("task-switch", task_switch),
+        test("a-guest-that-crashes-for-ever-has-failed", crash),
         test("alignment-check", alignment_check),
         test("halt", halt),
         test("triple-fault", triple_fault),
@@ -246,6 +248,24 @@ fn single_step(context: &Context) -> Result<Outcome> {
 
 fn breakpoints(context: &Context) -> Result<Outcome> {
     run(context, "breakpoints").and_then(|_| passed())
+}
+
+fn task_switch(context: &Context) -> Result<Outcome> {
+    run(context, "task-switch").and_then(|_| passed())
+}
+
+/// It is given a few more lives, its registers are logged once, and the other guest goes on.
+fn crash(context: &Context) -> Result<Outcome> {
+    let description = tiny::system(&context.project, &["crash", "ticking"])?;
+    let mut machine =
+        context.boot_with(&description.to_string_lossy(), Build::Release, |options| options.input = false)?;
+    let ending = machine.wait(LIMIT)?;
+    let report = Report::of(String::from_utf8_lossy(&machine.console.transcript()).into_owned());
+    let lines =
+        ["reset after a triple fault", "eax 0000c0de", "ticking has powered off"].map(|text| report.lines(text));
+    // The last crash is logged like the first.
+    ensure!(lines == [17, 2, 1], "crashes, their registers, and the other's end: {lines:?}\n{}", report.console);
+    fails(&machine, ending, "the VM `crash` failed: stopped: it was reset more than 16 times in a row")
 }
 
 /// #AC exits, is delivered, and loses no interrupt; a guest that has it for ever is reset, and nobody else stops.

@@ -295,6 +295,8 @@ pub struct Vmm {
     pub directories: u8,
     /// Page tables for the EPT in the slots behind them. With neither, the VM has no passthrough devices.
     pub tables: u8,
+    /// How often the guest may be reset in a row; after a minute, a reset is forgotten.
+    pub resets: u16,
 }
 
 /// An interrupt line of a passthrough device.

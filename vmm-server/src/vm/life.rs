@@ -5,7 +5,9 @@ use core::fmt::Display;
 use layout::slot;
 use proto::{serial, supervisor::Notice};
 use rt::Endpoint;
-use vmm_server::{boot, control, countdown::Countdown, cpu::Cpu, debug::DebugRegisters, linux::low, run::Cause};
+use vmm_server::{
+    boot, control, countdown::Countdown, cpu::Cpu, debug::DebugRegisters, linux::low, run::Cause, time::Present,
+};
 use vtx::{
     enter::Vcpu,
     start::{self, Start},
@@ -48,6 +50,14 @@ impl Vm<'_> {
             Cause::Unsupported(what) => log::warn!("{name}: reset after {what}, at {:#x}", self.guest.cpu.exit.rip),
             Cause::EntryFailure(failure) => log::error!("{name}: reset, the processor refuses the guest: {failure:?}"),
             Cause::Unexpected(exit) => log::error!("{name}: reset after an exit that nothing asked for: {exit:?}"),
+        }
+        let row = self.allowance.take(self.clock.at(rt::tsc()));
+        let crashed = !matches!(cause, Cause::Asked | Cause::RealMode);
+        if crashed && matches!(row, Some(1) | None) {
+            self.guest.state(Present::new(&self.clock, rt::tsc)).log();
+        }
+        if row.is_none() {
+            self.fail(format_args!("stopped: it was reset more than {} times in a row", self.config.resets));
         }
         self.drain();
         self.devices.stop();

@@ -38,6 +38,7 @@ pub const RIP: u64 = 0x1_0000;
 
 /// Exit reasons.
 pub mod reason {
+    pub const TASK_SWITCH: u32 = 9;
     pub const CPUID: u32 = 10;
     pub const HLT: u32 = 12;
     pub const CR: u32 = 28;

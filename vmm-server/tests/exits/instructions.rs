@@ -98,7 +98,6 @@ fn exits_that_no_instruction_caused_go_on_where_they_were() {
 fn what_cannot_be_followed_resets_the_guest_and_says_why() {
     for (reason, cause) in [
         (2, Cause::TripleFault),
-        (9, Cause::Unsupported("a hardware task switch")),
         (33, Cause::EntryFailure(EntryFailure::GuestState)),
         (u32::MAX, Cause::EntryFailure(EntryFailure::Instruction)),
         (49, Cause::Unexpected(Exit::EptMisconfiguration(0))),

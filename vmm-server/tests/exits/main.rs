@@ -16,3 +16,4 @@ mod moves;
 mod passthrough;
 mod ports;
 mod strings;
+mod task;

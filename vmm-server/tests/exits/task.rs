@@ -1,0 +1,162 @@
+//! Hardware task switches. Exit qualifications: the selector, and in bits 31:30 what started it; offsets in a TSS and bits of
+//! descriptors are those of the SDM, volume 3, "Task Management".
+
+use vmm_server::run::{Cause, Guest, Next};
+use vtx::{
+    exit::RawExit,
+    gpr::Gprs,
+    vmcs::{Vmcs, VmcsField},
+};
+
+use crate::fake::{Fields, RIP, answer, guest, raw, reason};
+
+const GDT: u64 = 0x5000;
+/// The TSS that the guest is in, and the one that it goes to.
+const OLD: u64 = 0x6000;
+const NEW: u64 = 0x7000;
+const OLD_SELECTOR: u16 = 0x30;
+const NEW_SELECTOR: u16 = 0x38;
+const CALL: u64 = 0 << 30;
+const IRET: u64 = 1 << 30;
+const JMP: u64 = 2 << 30;
+const GATE: u64 = 3 << 30;
+const NESTED: u32 = 1 << 14;
+
+fn tss(at: u64, busy: bool) -> u64 {
+    0x67 | at << 16 | (if busy { 0x8b } else { 0x89 }) << 40
+}
+
+/// A guest with two tasks and flat segments, in the first.
+fn tasks() -> Guest<Fields> {
+    let mut guest = guest();
+    let data = 0x00cf_9300_0000_ffff;
+    let descriptors = [0, 0, 0x00cf_9b00_0000_ffff, data, 0x00cf_fb00_0000_ffff, 0x00cf_f300_0000_ffff];
+    for (at, value) in (GDT..).step_by(8).zip(descriptors.into_iter().chain([tss(OLD, true), tss(NEW, false)])) {
+        guest.ram.write_u64(at, value).unwrap();
+    }
+    for (field, value) in [
+        (VmcsField::GuestGdtrBase, GDT),
+        (VmcsField::GuestGdtrLimit, 0x3f),
+        (VmcsField::GuestTrSelector, OLD_SELECTOR.into()),
+        (VmcsField::GuestTrBase, OLD),
+        (VmcsField::GuestTrLimit, 0x67),
+        (VmcsField::GuestRsp, 0xdead_0000),
+    ] {
+        guest.cpu.vmcs.write(field, value);
+    }
+    // EIP, EFLAGS, EAX to EDI, then ES, CS, SS, DS, FS, GS; no LDT.
+    let state = [0x9000u32, 0x2, 1, 2, 3, 4, 0x8ff0, 6, 7, 8, 0x18, 0x10, 0x18, 0x18, 0, 0x18, 0];
+    for (at, value) in (NEW + 0x20..).step_by(4).zip(state) {
+        guest.ram.write_u32(at, value).unwrap();
+    }
+    guest
+}
+
+fn switch(guest: &mut Guest<Fields>, source: u64, selector: u16, vectoring: u64) -> Next {
+    guest.cpu.vmcs.write(VmcsField::IdtVectoringInfo, vectoring);
+    let gprs = Gprs { rax: 0x11, rcx: 0x22, rdi: 0x77, ..Gprs::default() };
+    answer(guest, RawExit { rflags: 0x246, ..raw(reason::TASK_SWITCH, source | u64::from(selector), gprs) })
+}
+
+fn word(guest: &Guest<Fields>, at: u64) -> u32 {
+    guest.ram.read_u32(at).unwrap()
+}
+
+/// Whether the descriptor of a selector says that its task is busy.
+fn busy(guest: &Guest<Fields>, selector: u16) -> bool {
+    word(guest, GDT + u64::from(selector) + 4) & 1 << 9 != 0
+}
+
+#[test]
+fn a_double_fault_goes_to_its_task_with_its_error_code() {
+    let mut guest = tasks();
+    guest.cpu.vmcs.write(VmcsField::IdtVectoringErrorCode, 0);
+    guest.ram.write_u32(0x8fec, 0x55).unwrap();
+    assert_eq!(switch(&mut guest, GATE, NEW_SELECTOR, 0x8000_0b08), Next::Retry);
+    // The old one is as it was at the fault.
+    let saved: Vec<u32> = (0..16).map(|n| word(&guest, OLD + 0x20 + 4 * n)).collect();
+    assert_eq!(saved[..2], [RIP as u32, 0x246]);
+    assert_eq!([saved[2], saved[3], saved[6], saved[9]], [0x11, 0x22, 0xdead_0000, 0x77]);
+    assert_eq!([saved[10], saved[11], saved[12]], [0x18, 0x10, 0x18]);
+    // The new one has begun, nested in it.
+    let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp } = guest.cpu.exit.gprs;
+    assert_eq!([rax, rcx, rdx, rbx, rbp, rsi, rdi], [1, 2, 3, 4, 6, 7, 8]);
+    assert_eq!((guest.cpu.exit.rip, guest.cpu.exit.rflags), (0x9000, 0x4002));
+    assert_eq!((guest.cpu.vmcs.read(VmcsField::GuestRsp), word(&guest, 0x8fec)), (0x8fec, 0), "the error code");
+    assert_eq!(word(&guest, NEW) & 0xffff, OLD_SELECTOR.into());
+    assert!(busy(&guest, OLD_SELECTOR) && busy(&guest, NEW_SELECTOR));
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestTrBase), NEW);
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestFsAccessRights), 1 << 16);
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestCr0) & 8, 8, "TS");
+}
+
+#[test]
+fn an_instruction_is_behind_the_old_task_and_an_interrupt_is_not() {
+    for (source, vectoring, eip) in [
+        (CALL, 0, RIP + 2),
+        (JMP, 0, RIP + 2),
+        (GATE, 0x8000_0480, RIP + 2),
+        (GATE, 0x8000_0603, RIP + 2),
+        (GATE, 0x8000_0020, RIP),
+        (GATE, 0x8000_0306, RIP),
+    ] {
+        let mut guest = tasks();
+        assert_eq!(switch(&mut guest, source, NEW_SELECTOR, vectoring), Next::Retry);
+        assert_eq!(u64::from(word(&guest, OLD + 0x20)), eip, "{source:x} {vectoring:x}");
+        assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestRsp), 0x8ff0, "no error code");
+    }
+}
+
+#[test]
+fn a_jump_leaves_the_old_task_and_a_return_ends_the_nested_one() {
+    let mut guest = tasks();
+    assert_eq!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Retry);
+    assert!(!busy(&guest, OLD_SELECTOR) && busy(&guest, NEW_SELECTOR));
+    assert_eq!((guest.cpu.exit.rflags as u32 & NESTED, word(&guest, NEW)), (0, 0));
+
+    let mut guest = tasks();
+    assert_eq!(switch(&mut guest, CALL, NEW_SELECTOR, 0), Next::Retry);
+    assert_eq!(guest.cpu.exit.rflags as u32 & NESTED, NESTED);
+    assert_eq!(switch(&mut guest, IRET, OLD_SELECTOR, 0), Next::Retry);
+    assert!(busy(&guest, OLD_SELECTOR) && !busy(&guest, NEW_SELECTOR));
+    assert_eq!(guest.cpu.exit.rip, RIP + 2);
+    assert_eq!(word(&guest, NEW + 0x24) & NESTED, 0, "it is not nested any more");
+}
+
+#[test]
+fn paging_goes_on_with_the_new_tasks_tables() {
+    let mut guest = tasks();
+    for table in [0x2_0000, 0x3_0000] {
+        guest.ram.write_u32(table, 0x83).unwrap(); // the lowest 4 MiB, to themselves
+    }
+    guest.ram.write_u32(NEW + 0x1c, 0x3_0000).unwrap();
+    guest.cpu.vmcs.write(VmcsField::GuestCr3, 0x2_0000);
+    guest.control.mov_to(vtx::exit::Cr::Cr4, 0x10).unwrap();
+    guest.control.mov_to(vtx::exit::Cr::Cr3, 0x2_0000).unwrap();
+    let program = guest.control.mov_to(vtx::exit::Cr::Cr0, 0x8000_0011).unwrap();
+    vmm_server::control::apply(&mut guest, &program).unwrap();
+    guest.cpu.vmcs.write(VmcsField::IdtVectoringInfo, 0);
+    let exit = raw(reason::TASK_SWITCH, JMP | u64::from(NEW_SELECTOR), Gprs::default());
+    assert_eq!(answer(&mut guest, RawExit { cr3: 0x2_0000, ..exit }), Next::Retry);
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestCr3), 0x3_0000);
+}
+
+#[test]
+fn what_is_no_task_resets_the_guest() {
+    type Spoil = fn(&mut Guest<Fields>);
+    let spoilt: [Spoil; 7] = [
+        |guest| guest.ram.write_u64(GDT + 0x38, 0x67 | NEW << 16 | 0x81 << 40).unwrap(), // 16 bits
+        |guest| guest.ram.write_u64(GDT + 0x38, 0x66 | NEW << 16 | 0x89 << 40).unwrap(), // too short
+        |guest| guest.cpu.vmcs.write(VmcsField::GuestGdtrLimit, 0x3e),
+        |guest| guest.ram.write_u32(NEW + 0x24, 1 << 17).unwrap(), // virtual-8086
+        |guest| guest.ram.write_u32(NEW + 0x4c, 0x18).unwrap(),    // CS is data
+        |guest| guest.ram.write_u32(NEW + 0x50, 0x2b).unwrap(),    // SS of another level
+        |guest| guest.ram.write_u32(NEW + 0x60, 0x18).unwrap(),    // LDT is data
+    ];
+    for (number, spoil) in spoilt.into_iter().enumerate() {
+        let mut guest = tasks();
+        spoil(&mut guest);
+        let next = switch(&mut guest, CALL, NEW_SELECTOR, 0);
+        assert!(matches!(next, Next::Reset(Cause::Unsupported(_))), "{number}: {next:?}");
+    }
+}
