@@ -45,6 +45,7 @@ static void guest(void) {
 	STOPS("a port", 0x80, PORT_1, out8(0x80, 1), 1);
 	STOPS("a port of another device", 0x84, PORT_4, in8(0x71), 0);
 	STOPS("a wide port", 0xcf8, PORT_4, in8(0xcfb), 1);
+	STOPS("a port by OUTSB", 0x80, PORT_1, asm volatile("mov %0, %%esi; outsb" : : "r"(&x), "d"(0x80) : "esi", "memory"), 1);
 	STOPS("general detect", 0, GD, asm volatile("mov %%dr0, %0" : "=r"(value)), 0x2000);
 	expect("general detect is off then", dr7 & GD, 0);
 	asm volatile("mov %%dr7, %0" : "=r"(value));

@@ -3,8 +3,6 @@
 //! as #DB, which exits. What the VMM does in the processor's place it compares with the breakpoints itself: an access to a
 //! port or to memory without RAM is none that the processor has made. On another kernel the registers hold what is written,
 //! and stop nothing: the real ones would be shared with every other guest.
-//!
-//! Left out: breakpoints on what INS and OUTS do to memory.
 
 use vtx::{
     cr::cr4,
@@ -38,6 +36,8 @@ pub struct DebugRegisters {
     dr6: u64,
     dr7: u64,
     in_force: bool,
+    /// They are in force, and some breakpoint is enabled.
+    armed: bool,
 }
 
 /// What a breakpoint waits for, as DR7 encodes it.
@@ -54,13 +54,13 @@ pub enum Watch {
 impl DebugRegisters {
     /// After a reset. `in_force`: the kernel keeps them for each VCPU, so that they may stop something.
     pub const fn new(in_force: bool) -> Self {
-        Self { addresses: [0; 4], dr6: DR6_FIXED, dr7: DR7_FIXED, in_force }
+        Self { addresses: [0; 4], dr6: DR6_FIXED, dr7: DR7_FIXED, in_force, armed: false }
     }
 
     /// Whether what the VMM does in the processor's place is to be compared with breakpoints.
     #[inline(always)]
     pub const fn armed(&self) -> bool {
-        self.in_force && self.dr7 & DR7_ENABLED != 0
+        self.armed
     }
 
     /// B0 to B3 of the breakpoints that an access to `bytes` bytes at `at` hits.
@@ -130,6 +130,7 @@ impl DebugRegisters {
             }
             _ => {
                 self.dr7 = wide & DR7_BITS | DR7_FIXED;
+                self.armed = self.in_force && self.dr7 & DR7_ENABLED != 0;
                 (VmcsField::GuestDr7, self.dr7)
             }
         };

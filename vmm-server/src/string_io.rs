@@ -27,6 +27,9 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     control::refresh(guest);
     let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress) as u32;
     let step = step(io.width(), guest.cpu.exit.rflags);
+    if guest.debug.armed() {
+        guest.watch_port(io.port(), io.width().bytes() as u32);
+    }
     let mut memory = Linear::new(guest, now);
     let mut done = 0;
     let mut outcome = None;
