@@ -6,7 +6,9 @@ use vmm_server::linux::e820;
 
 use super::{ask, boot, description, field, power_off};
 use crate::bochs::Machine;
+use crate::guest::tiny;
 use crate::test::{Context, Group, Outcome, Test};
+use crate::{process, project};
 
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
@@ -23,6 +25,8 @@ fn finds_what_the_description_says(context: &Context) -> Result<Outcome> {
     let memory = has_memory(&mut machine, vm.memory.get_ref().0)?;
     virtual_bus(&mut machine)?;
     interrupts_move(&mut machine)?;
+    machine_checks(&mut machine)?;
+    watchpoint(context, &mut machine)?;
     power_off(&mut machine)?;
     Ok(Outcome::Passed(format!("{}, {memory}", name.trim())))
 }
@@ -82,6 +86,28 @@ fn virtual_bus(machine: &mut Machine) -> Result<()> {
     let seen = ask(machine, list)?;
     ensure!(seen == "0000:00:00.0 0x8086 0x1237 0x060000\n", "/sys/bus/pci/devices:\n{seen}");
     Ok(())
+}
+
+/// A device without banks; without one, Linux reports an error.
+fn machine_checks(machine: &mut Machine) -> Result<()> {
+    let complaints = ask(machine, "dmesg | grep -i 'mce:' || true")?;
+    ensure!(complaints.is_empty(), "{complaints}");
+    Ok(())
+}
+
+/// A debugger's watchpoint stops the process that it debugs.
+fn watchpoint(context: &Context, machine: &mut Machine) -> Result<()> {
+    /// Less than the shell's longest line, at four characters for each.
+    const BYTES: usize = 200;
+    let program = context.project.guest().join("tiny/watchpoint");
+    let mut gcc = tiny::gcc(&context.project.root.join("build/src/tests/boots/watchpoint.c"), &program);
+    gcc.arg("-Wl,--omagic,--strip-all");
+    process::output(gcc)?;
+    for piece in project::read(&program)?.chunks(BYTES) {
+        let bytes: String = piece.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        ask(machine, &format!("printf '{bytes}' >> /tmp/watchpoint"))?;
+    }
+    ask(machine, "chmod +x /tmp/watchpoint; /tmp/watchpoint").map(|_| ())
 }
 
 /// The timer's interrupts are the local APIC's, the 8254's none; the UART's arrive through the 8259 pair.
