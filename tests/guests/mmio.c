@@ -94,10 +94,28 @@ static void strings(void) {
 	expect("lodsw: eax", eax, 0x1234ffff);
 }
 
+/* On memory of nobody and on the local APIC, which is a device. */
+static void flushes(void) {
+	static const u32 at[] = {NOWHERE, 0xfee00020};
+	for (u32 i = 0; i < 2; i++) {
+		u32 zero = 0;
+		expect("clflush", PROBE("clflush (%0)", : : "r"(at[i]) : "memory"), NONE);
+		expect("prefetcht0", PROBE("prefetcht0 (%0)", : : "r"(at[i]) : "memory"), NONE);
+		expect("movnti", PROBE("movnti %1, (%0)", : : "r"(at[i]), "r"(zero) : "memory"), NONE);
+		expect("cmpxchg8b", PROBE("lock cmpxchg8b (%%edi)", : : "D"(at[i]), "a"(0), "b"(0), "c"(0), "d"(0) : "memory"), NONE);
+		expect("movbe", PROBE("movbe (%0), %%eax", : : "r"(at[i]) : "eax", "memory"), NONE);
+	}
+	expect("movups from a device", PROBE("movups 0xfee00020, %%xmm0", NOTHING), UD);
+	expect("fnstcw to a device", PROBE("fnstcw 0xfee00020", NOTHING), UD);
+}
+
 static void guest(void) {
+	asm volatile("mov %%cr0, %%eax\n\tand $~12, %%eax\n\tmov %%eax, %%cr0\n\t"
+		"mov %%cr4, %%eax\n\tor $0x200, %%eax\n\tmov %%eax, %%cr4\n\tfninit" : : : "eax");
 	moves();
 	arithmetic();
 	strings();
+	flushes();
 	expect("movq to an MMX register", PROBE("movq 0xe0000000, %%mm0", NOTHING), UD);
 	expect("fldl", PROBE("fldl 0xe0000000", NOTHING), UD);
 	expect("lgdt", PROBE("lgdt 0xe0000000", NOTHING), UD);

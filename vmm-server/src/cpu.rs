@@ -108,9 +108,10 @@ impl<V: Vmcs> Cpu<V> {
         self.pend(step);
     }
 
-    /// Ends what lasts until an instruction's end: the guest goes on in another task.
+    /// Ends what lasts until an instruction's end: that is left, in whatever way.
     pub fn leave_instruction(&mut self) {
-        self.leave_shadow();
+        self.exit.interruptibility &= !Interruptibility::SHADOW.bits();
+        self.vmcs.write(VmcsField::GuestInterruptibility, self.exit.interruptibility.into());
         self.vmcs.write(VmcsField::GuestPendingDebug, 0);
         self.breakpoints = 0;
     }

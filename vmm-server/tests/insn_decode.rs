@@ -36,6 +36,9 @@ fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
     };
     match operation {
         Operation::Load(_) | Operation::Store(_) => Mnemonic::Mov,
+        Operation::LoadSwapped(_) | Operation::StoreSwapped(_) => Mnemonic::Movbe,
+        Operation::CompareExchangeTwo => Mnemonic::Cmpxchg8b,
+        Operation::Flush => Mnemonic::Clflush,
         Operation::Extend { signed: false, .. } => Mnemonic::Movzx,
         Operation::Extend { signed: true, .. } => Mnemonic::Movsx,
         Operation::AluToMemory(alu, _) | Operation::AluToRegister(alu, _) => match alu {
@@ -70,6 +73,15 @@ fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
     }
 }
 
+/// Their mnemonic, where several do the same here.
+fn kind(theirs: &Iced) -> Mnemonic {
+    match theirs.mnemonic() {
+        Mnemonic::Movnti | Mnemonic::Movdiri => Mnemonic::Mov,
+        Mnemonic::Clflushopt | Mnemonic::Clwb => Mnemonic::Clflush,
+        other => other,
+    }
+}
+
 /// The operand that is not memory, as iced has it.
 fn source(theirs: &Iced) -> Option<Source> {
     (0..theirs.op_count()).rev().find_map(|i| match theirs.op_kind(i) {
@@ -93,8 +105,9 @@ fn check(agree: bool, on: &'static str) -> Verdict {
 
 fn agree(ours: &Instruction, theirs: &Iced) -> Verdict {
     check(usize::from(ours.length) == theirs.len(), "length")?;
-    check(mnemonic(ours.operation, ours.width) == theirs.mnemonic(), "mnemonic")?;
-    check(ours.width.bytes() == theirs.memory_size().size(), "width")?;
+    check(mnemonic(ours.operation, ours.width) == kind(theirs), "mnemonic")?;
+    let operands = if ours.operation == Operation::CompareExchangeTwo { 2 } else { 1 };
+    check(operands * ours.width.bytes() == theirs.memory_size().size(), "width")?;
     match ours.operation {
         Operation::String(string, repeat) => agree_on_string(ours, string, repeat, theirs),
         operation => {
@@ -118,6 +131,7 @@ fn agree_on_string(ours: &Instruction, string: StringOperation, repeat: Repeat, 
 
 fn agree_on_source(operation: Operation, width: Width, theirs: &Iced) -> Verdict {
     let ours = match operation {
+        Operation::LoadSwapped(r) | Operation::StoreSwapped(r) => Some(Source::Register(r)),
         Operation::Load(r) | Operation::AluToRegister(_, r) | Operation::Exchange(r) => Some(Source::Register(r)),
         Operation::CompareExchange(r) | Operation::ExchangeAdd(r) => Some(Source::Register(r)),
         Operation::Extend { to, to_width, .. } => {
@@ -151,8 +165,10 @@ fn is_promised(theirs: &Iced) -> bool {
     let segments = (0..theirs.op_count())
         .any(|i| theirs.op_kind(i) == OpKind::Register && theirs.op_register(i).is_segment_register());
     let known = matches!(
-        theirs.mnemonic(),
-        Mov | Movzx
+        kind(theirs),
+        Mov | Movbe
+            | Clflush
+            | Movzx
             | Movsx
             | Add
             | Or
@@ -197,7 +213,8 @@ fn is_promised(theirs: &Iced) -> bool {
     );
     let vector =
         (0..theirs.op_count()).any(|i| theirs.op_kind(i) == OpKind::Register && theirs.op_register(i).is_xmm());
-    (memory && known && !segments || strings) && !vector && theirs.memory_size().size() <= 4
+    let wide = theirs.mnemonic() == Cmpxchg8b;
+    wide || (memory && known && !segments || strings) && !vector && theirs.memory_size().size() <= 4
 }
 
 fn both_ways(bytes: &[u8], mode: Mode) {

@@ -297,3 +297,36 @@ proptest! {
         prop_assert_eq!(registers.flags & !flags::STATUS, flags & !flags::STATUS);
     }
 }
+
+#[test]
+fn bytes_are_swapped_in_the_operands_width() {
+    assert_eq!(ran(&[0x0f, 0x38, 0xf0, 0x03]).0.general[EAX], 0xefcd_ab89, "movbe eax, [ebx]");
+    assert_eq!(ran(&[0x66, 0x0f, 0x38, 0xf0, 0x03]).0.general[EAX], 0x1122_efcd, "movbe ax, [ebx]");
+    assert_eq!(ran(&[0x0f, 0x38, 0xf1, 0x03]).1.log, [('w', AT, Width::Dword, 0x4433_2211)], "movbe [ebx], eax");
+    assert_eq!(ran(&[0x66, 0x0f, 0x38, 0xf1, 0x03]).1.log, [('w', AT, Width::Word, 0x4433)], "movbe [ebx], ax");
+}
+
+#[test]
+fn stores_past_the_caches_are_stores_and_flushes_are_nothing() {
+    for code in [[0x0f, 0xc3, 0x03].as_slice(), &[0x0f, 0x38, 0xf9, 0x03]] {
+        assert_eq!(ran(code).1.log, [('w', AT, Width::Dword, 0x1122_3344)], "movnti, movdiri [ebx], eax");
+    }
+    for code in [[0x0f, 0xae, 0x3b].as_slice(), &[0x66, 0x0f, 0xae, 0x3b], &[0x66, 0x0f, 0xae, 0x33]] {
+        let (registers, board) = ran(code);
+        assert_eq!((board.log.as_slice(), registers), ([].as_slice(), self::registers()), "clflush, clflushopt, clwb");
+    }
+}
+
+#[test]
+fn cmpxchg8b_compares_and_exchanges_two_words() {
+    const ZF: u32 = 1 << 6;
+    let code = [0xf0, 0x0f, 0xc7, 0x0b]; // lock cmpxchg8b [ebx]
+    let mut board = Board::with(AT, 0x89ab_cdef);
+    board.bytes.extend((AT + 4..).zip(0x0123_4567u32.to_le_bytes()));
+    let mut registers = registers();
+    assert_eq!(run(&code, &mut registers, &mut board), Ok(Progress::Done));
+    assert_eq!((registers.general[EAX], registers.general[2], registers.flags & ZF), (0x89ab_cdef, 0x0123_4567, 0));
+    assert_eq!((board.dword(AT), board.dword(AT + 4)), (0x89ab_cdef, 0x0123_4567), "written as it was");
+    assert_eq!(run(&code, &mut registers, &mut board), Ok(Progress::Done));
+    assert_eq!((board.dword(AT), board.dword(AT + 4), registers.flags & ZF), (AT, 2, ZF), "ecx:ebx");
+}

@@ -47,12 +47,15 @@ struct Prefixes {
     segment: Option<Segment>,
     repeat: Repeat,
     lock: bool,
+    /// 0x66 is there, which is part of some opcodes.
+    size: bool,
 }
 
 impl Prefixes {
     /// Reads prefixes, and the byte after them.
     fn read(cursor: &mut Cursor, mode: Mode) -> Option<(Self, u8)> {
-        let mut p = Prefixes { operand: mode, address: mode, segment: None, repeat: Repeat::Once, lock: false };
+        let mut p =
+            Prefixes { operand: mode, address: mode, segment: None, repeat: Repeat::Once, lock: false, size: false };
         loop {
             match cursor.byte()? {
                 0x26 => p.segment = Some(Segment::Es),
@@ -61,7 +64,7 @@ impl Prefixes {
                 0x3e => p.segment = Some(Segment::Ds),
                 0x64 => p.segment = Some(Segment::Fs),
                 0x65 => p.segment = Some(Segment::Gs),
-                0x66 => p.operand = mode.other(),
+                0x66 => (p.operand, p.size) = (mode.other(), true),
                 0x67 => p.address = mode.other(),
                 0xf0 => p.lock = true,
                 0xf2 => p.repeat = Repeat::WhileNotEqual,
@@ -74,6 +77,11 @@ impl Prefixes {
     /// Byte for an even opcode, word or doubleword for an odd one.
     fn width(&self, opcode: u8) -> Width {
         if opcode & 1 == 0 { Width::Byte } else { self.operand.width() }
+    }
+
+    /// None that could be part of the opcode.
+    fn is_plain(&self) -> bool {
+        !self.size && self.repeat == Repeat::Once
     }
 
     fn modrm(&self, cursor: &mut Cursor) -> Option<ModRm> {
@@ -167,7 +175,10 @@ fn without_modrm(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decode
 fn two_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
     let opcode = cursor.byte()?;
     let modrm = match opcode {
-        0xa3 | 0xab | 0xb0 | 0xb1 | 0xb3 | 0xb6 | 0xb7 | 0xba | 0xbb | 0xbe | 0xbf | 0xc0 | 0xc1 => p.modrm(cursor)?,
+        0x38 => return three_bytes(cursor, p),
+        0xa3 | 0xab | 0xae | 0xb0 | 0xb1 | 0xb3 | 0xb6 | 0xb7 | 0xba | 0xbb | 0xbe..=0xc1 | 0xc3 | 0xc7 => {
+            p.modrm(cursor)?
+        }
         _ => return None,
     };
     let (reg, operand) = (modrm.reg, p.operand.width());
@@ -181,10 +192,29 @@ fn two_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
         0xba => (Operation::Bit(numbered_bit(reg)?, Source::Immediate(cursor.byte()?.into())), operand),
         0xb0 | 0xb1 => (Operation::CompareExchange(reg), p.width(opcode)),
         0xc0 | 0xc1 => (Operation::ExchangeAdd(reg), p.width(opcode)),
+        // CLFLUSH, CLFLUSHOPT, CLWB
+        0xae if p.repeat == Repeat::Once && (reg == 7 || reg == 6 && p.size) => (Operation::Flush, Width::Byte),
+        // MOVNTI
+        0xc3 if p.is_plain() => (Operation::Store(Source::Register(reg)), Width::Dword),
+        0xc7 if reg == 1 => (Operation::CompareExchangeTwo, Width::Dword),
+        0xae | 0xc3 | 0xc7 => return None,
         0xb6 => (extend(false), Width::Byte),
         0xb7 => (extend(false), Width::Word),
         0xbe => (extend(true), Width::Byte),
         _ => (extend(true), Width::Word),
+    };
+    Some((operation, width, modrm.address))
+}
+
+/// MOVBE and MOVDIRI.
+fn three_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
+    let opcode = cursor.byte()?;
+    let modrm = p.modrm(cursor)?;
+    let (operation, width) = match opcode {
+        0xf0 if p.repeat == Repeat::Once => (Operation::LoadSwapped(modrm.reg), p.operand.width()),
+        0xf1 if p.repeat == Repeat::Once => (Operation::StoreSwapped(modrm.reg), p.operand.width()),
+        0xf9 if p.is_plain() => (Operation::Store(Source::Register(modrm.reg)), Width::Dword),
+        _ => return None,
     };
     Some((operation, width, modrm.address))
 }
@@ -204,9 +234,8 @@ fn lockable(operation: &Operation) -> bool {
     match operation {
         Operation::AluToMemory(alu, _) => alu.writes(),
         Operation::Bit(bit, _) => *bit != BitOperation::Test,
-        Operation::Unary(_) | Operation::Exchange(_) | Operation::CompareExchange(_) | Operation::ExchangeAdd(_) => {
-            true
-        }
+        Operation::Unary(_) | Operation::Exchange(_) | Operation::ExchangeAdd(_) => true,
+        Operation::CompareExchange(_) | Operation::CompareExchangeTwo => true,
         _ => false,
     }
 }

@@ -2,6 +2,7 @@
 //! that an access that faults leaves the instruction undone.
 
 use super::address::Segment;
+use super::alu::flags;
 use super::{Alu, BitOperation, Instruction, Operation, Registers, Source, Width};
 
 /// What an instruction acts on beside registers.
@@ -26,6 +27,9 @@ pub enum Progress {
 }
 
 const EAX: u8 = 0;
+const ECX: u8 = 1;
+const EDX: u8 = 2;
+const EBX: u8 = 3;
 const ESP: u8 = 4;
 
 /// What becomes of the operand, a register and the flags.
@@ -45,10 +49,12 @@ impl Instruction {
             }
             Operation::Push => self.push(registers, machine)?,
             Operation::Pop => self.pop(registers, machine)?,
+            Operation::Flush => {}
+            Operation::CompareExchangeTwo => self.compare_exchange_two(registers, machine)?,
             _ => {
                 let linear = self.linear(registers, machine, self.bit_displacement(registers));
                 // A store must not read: reading some device registers has effects.
-                let reads = !matches!(self.operation, Operation::Store(_));
+                let reads = !matches!(self.operation, Operation::Store(_) | Operation::StoreSwapped(_));
                 let old = if reads { machine.read(linear, self.width)? } else { 0 };
                 let effect = self.effect(old, registers);
                 if let Some(value) = effect.memory {
@@ -76,6 +82,8 @@ impl Instruction {
                 let value = if signed { sign_extend(width, old) } else { old };
                 to_register(to, to_width, (value, flags))
             }
+            Operation::LoadSwapped(to) => to_register(to, width, (swap(width, old), flags)),
+            Operation::StoreSwapped(from) => to_memory((swap(width, registers.get(from, width)), flags)),
             Operation::Store(from) => to_memory((self.source(from, registers), flags)),
             Operation::AluToMemory(alu, from) => {
                 let result = alu.apply(width, old, self.source(from, registers), flags);
@@ -108,7 +116,11 @@ impl Instruction {
                     Effect { memory: Some(old), register: Some((EAX, width, old)), flags }
                 }
             }
-            Operation::Push | Operation::Pop | Operation::String(..) => to_flags((0, flags)),
+            Operation::Push
+            | Operation::Pop
+            | Operation::Flush
+            | Operation::CompareExchangeTwo
+            | Operation::String(..) => to_flags((0, flags)),
         }
     }
 
@@ -135,6 +147,24 @@ impl Instruction {
         Ok(())
     }
 
+    fn compare_exchange_two<M: Machine>(&self, registers: &mut Registers, machine: &mut M) -> Result<(), M::Fault> {
+        let at = self.linear(registers, machine, 0);
+        let high_at = at.wrapping_add(4);
+        let old = [machine.read(at, Width::Dword)?, machine.read(high_at, Width::Dword)?];
+        let [eax, edx, ebx, ecx] = [EAX, EDX, EBX, ECX].map(|number| registers.get(number, Width::Dword));
+        let equal = old == [eax, edx];
+        // Memory is written in any case, as the SDM says.
+        let [low, high] = if equal { [ebx, ecx] } else { old };
+        machine.write(at, Width::Dword, low)?;
+        machine.write(high_at, Width::Dword, high)?;
+        registers.flags = registers.flags & !flags::ZF | if equal { flags::ZF } else { 0 };
+        if !equal {
+            registers.set(EAX, Width::Dword, old[0]);
+            registers.set(EDX, Width::Dword, old[1]);
+        }
+        Ok(())
+    }
+
     /// Bytes from the operand's address to the word that is meant: a bit's number in a register reaches beyond the operand.
     fn bit_displacement(&self, registers: &Registers) -> u32 {
         let Operation::Bit(_, Source::Register(number)) = self.operation else {
@@ -158,6 +188,10 @@ impl Instruction {
         let base = machine.segment_base(self.address.segment);
         base.wrapping_add(self.address.offset(registers, extra))
     }
+}
+
+fn swap(width: Width, value: u32) -> u32 {
+    value.swap_bytes() >> (32 - 8 * width.bytes())
 }
 
 fn sign_extend(width: Width, value: u32) -> u32 {

@@ -3,9 +3,9 @@
 //! and executes the instruction against a [`Machine`] that sends each access to RAM or to a device.
 //!
 //! Here are the instructions with a memory operand that drivers use: MOV in all forms, arithmetic, bit tests,
-//! exchanges, string instructions, PUSH and POP; for 32-bit and 16-bit code. All else is `None`, for which a guest gets
-//! #UD: register-only forms (they cannot have faulted), FPU, SSE, shifts, multiplication, far pointers. Left out too: 64-bit
-//! mode, segment limits (the processor has checked the operand that faulted), 16-bit stacks.
+//! exchanges, string instructions, flushes of caches, PUSH and POP; for 32-bit and 16-bit code. All else is `None`, for which
+//! a guest gets #UD: register-only forms (they cannot have faulted), FPU, SSE, shifts, multiplication, far pointers. Left out
+//! too: 64-bit mode, segment limits (the processor has checked the operand that faulted), 16-bit stacks.
 
 mod address;
 mod alu;
@@ -50,8 +50,12 @@ pub struct Instruction {
 pub enum Operation {
     /// MOV from memory to the register with this number.
     Load(u8),
-    /// MOV to memory.
+    /// MOV, MOVNTI or MOVDIRI to memory.
     Store(Source),
+    /// MOVBE from memory.
+    LoadSwapped(u8),
+    /// MOVBE to memory.
+    StoreSwapped(u8),
     /// MOVZX or MOVSX to the register with this number.
     Extend {
         /// Destination.
@@ -73,6 +77,10 @@ pub enum Operation {
     Exchange(u8),
     /// CMPXCHG from a register.
     CompareExchange(u8),
+    /// CMPXCHG8B, with EDX:EAX and ECX:EBX; the operand is two of its width.
+    CompareExchangeTwo,
+    /// CLFLUSH, CLFLUSHOPT or CLWB: nothing is cached here.
+    Flush,
     /// XADD with a register.
     ExchangeAdd(u8),
     /// BT, BTS, BTR or BTC; the bit's number is the source, signed and unbounded if in a register.
@@ -149,6 +157,8 @@ impl Instruction {
             Operation::Push | Operation::Pop => true,
             Operation::Extend { to, .. } => to == RSP,
             Operation::Load(register)
+            | Operation::LoadSwapped(register)
+            | Operation::StoreSwapped(register)
             | Operation::AluToRegister(_, register)
             | Operation::Exchange(register)
             | Operation::CompareExchange(register)
