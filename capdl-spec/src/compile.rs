@@ -66,17 +66,6 @@ pub enum CompileError {
     #[error("the image `{0}` is missing")]
     #[diagnostic(help("fetch or build it first"))]
     NoImage(String),
-    /// Kernel and initrd do not fit in the guest's memory.
-    #[error("the guest `{vm}` has {memory} of memory, but its kernel and initrd need {need} bytes")]
-    #[diagnostic(help("give the VM more memory, or a smaller initrd"))]
-    GuestTooSmall {
-        /// Which.
-        vm: String,
-        /// What the description gives it.
-        memory: crate::system::Bytes,
-        /// What it needs at least.
-        need: u64,
-    },
     /// Guest memory with a place of its own is where root-task would lie.
     #[error("programs and images have {bundle} bytes and reach into the memory at {at:#x} that devices use directly")]
     #[diagnostic(help("make the kernel or the initrd smaller, or put files on the disk"))]
@@ -193,7 +182,6 @@ fn vmm(
 ) -> Result<Wired, CompileError> {
     let files = buffer.unwrap_or(Window { at: 0, len: 0 });
     let config = wiring.vmm(process, vm, files, serial)?;
-    elf::guest_fits(wiring.system, vm, wiring.binaries)?;
     let guest = wiring.guest(process, vm);
     Ok(Wired { config: encode(&config)?, guest: Some(guest), on_stop: None })
 }

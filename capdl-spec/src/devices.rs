@@ -91,7 +91,9 @@ pub struct Irq {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag(pub bool);
 
-/// Where a function is: written `"00:1f.2"`, bus and device in hexadecimal, as `lspci` prints it.
+/// Where a function is: written `"00:1f.2"`, bus and device in hexadecimal, as `lspci` prints it, or `"0000:00:1f.2"`, as
+/// `lspci -D` does. Other domains than 0 are out of reach: configuration mechanism 1 (PCI Local Bus Specification 3.0,
+/// section 3.2.2.3.2) has no field for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     /// Bus.
@@ -264,6 +266,7 @@ impl System {
 
 impl Address {
     fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_prefix("0000:").unwrap_or(text);
         let (bus, rest) = text.split_once(':')?;
         let (device, function) = rest.split_once('.')?;
         let number = |text: &str, digits: usize, most: u8| {
@@ -288,6 +291,14 @@ impl<'de> Deserialize<'de> for Address {
 }
 
 fn malformed<E: Error>(text: &str) -> E {
+    if let Some((domain, rest)) = text.split_once(':')
+        && Address::parse(rest).is_some()
+    {
+        return E::custom(format!(
+            "the function `{rest}` is in domain `{domain}`, and pci-server reaches domain 0 alone\n\
+             pass through a function of domain 0: `lspci -D` shows the domains"
+        ));
+    }
     E::custom(format!(
         "`{text}` is not the address of a PCI function\nwrite bus:device.function as lspci prints it, like \"00:1f.2\""
     ))
@@ -402,7 +413,19 @@ mod tests {
         let address = Address { bus: 5, device: 0x1f, function: 2 };
         assert_eq!(Address::parse("05:1f.2"), Some(address));
         assert_eq!(Address::parse(&address.to_string()), Some(address));
-        for wrong in ["", "1f.2", "00:1f", "00:20.0", "00:1f.8", "100:00.0", "0000:00:1f.2", "00:1f.2 ", "+0:1f.2"] {
+        assert_eq!(Address::parse("0000:05:1f.2"), Some(address), "with its domain");
+        for wrong in [
+            "",
+            "1f.2",
+            "00:1f",
+            "00:20.0",
+            "00:1f.8",
+            "100:00.0",
+            "0001:00:1f.2",
+            "0000:0000:00:1f.2",
+            "00:1f.2 ",
+            "+0:1f.2",
+        ] {
             assert_eq!(Address::parse(wrong), None, "{wrong}");
         }
     }

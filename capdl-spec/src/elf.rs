@@ -4,12 +4,7 @@
 use layout::window;
 use object::{Endianness, elf, read::elf::FileHeader, read::elf::ProgramHeader};
 
-use crate::{
-    bundle::PAGE,
-    compile::{Binaries, CompileError},
-    passthrough,
-    system::System,
-};
+use crate::bundle::PAGE;
 
 /// A loadable segment.
 pub(crate) struct Segment<'a> {
@@ -82,32 +77,4 @@ fn check(segment: &Segment, before: Option<&Segment>) -> Result<(), ElfError> {
         Some(before) if (before.at + before.memory - 1) / PAGE >= page => Err(ElfError::SharedPage(page * PAGE)),
         _ => Ok(()),
     }
-}
-
-/// Do the VM's kernel and initrd fit in its memory? Of a vmlinux, the highest address it loads to or clears counts; a
-/// bzImage says the like in its header, which the vmm-server reads.
-pub(crate) fn guest_fits(system: &System, vm: usize, binaries: &dyn Binaries) -> Result<(), CompileError> {
-    let images = system.images();
-    let mut sizes = system.images_of(vm).into_iter().map(|key| {
-        let image = system.image_index(key.0, key.1).and_then(|n| binaries.image(&images[n].name));
-        image.unwrap_or_default()
-    });
-    let ram_at = passthrough::placed_at(system, vm).unwrap_or(0);
-    let vm = &system.vms[vm];
-    let end = |kernel| vmlinux_end(kernel).map(|end| end.saturating_sub(ram_at)).unwrap_or(kernel.len() as u64);
-    let kernel = sizes.next().map_or(0, end);
-    let need = kernel + sizes.map(|initrd| initrd.len() as u64).sum::<u64>();
-    let memory = *vm.memory.get_ref();
-    if need > memory.0 {
-        return Err(CompileError::GuestTooSmall { vm: vm.name.get_ref().clone(), memory, need });
-    }
-    Ok(())
-}
-
-/// The physical address after a 32-bit ELF's last segment.
-fn vmlinux_end(file: &[u8]) -> Option<u64> {
-    let header = elf::FileHeader32::<Endianness>::parse(file).ok()?;
-    let endian = header.endian().ok()?;
-    let loads = header.program_headers(endian, file).ok()?.iter().filter(|one| one.p_type(endian) == elf::PT_LOAD);
-    loads.map(|one| u64::from(one.p_paddr(endian)) + u64::from(one.p_memsz(endian))).max()
 }

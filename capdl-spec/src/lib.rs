@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `system`, `devices`, `emulator` | what a user writes, typed |
 //! | `board`, `guest` | what the tables know: boards, and images that need no path |
-//! | `checks` | laws that a description may break, each with its remedy (`mistake`) |
+//! | `source`, `form`, `keys` | a description as text; what parsing it refuses, said in words; every key and what it looks like |
+//! | `checks` | laws that a description may break, each with its remedy (`mistake`, `snippet`, `file`) |
 //! | `parts`, `passthrough` | who there is, and whom they call; who has which device and interrupt |
 //! | `compile`, `wire`, `memory`, `windows`, `builder`, `elf`, `bundle` | the parts as kernel objects, capabilities and mappings |
 //! | `laws` | laws that every compiled specification keeps |
@@ -40,9 +41,15 @@ mod elf;
 #[cfg(feature = "host")]
 pub mod emulator;
 #[cfg(feature = "host")]
+mod file;
+#[cfg(feature = "host")]
+mod form;
+#[cfg(feature = "host")]
 pub mod guest;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(feature = "host")]
+mod keys;
 #[cfg(feature = "host")]
 pub mod laws;
 #[cfg(feature = "host")]
@@ -55,6 +62,10 @@ pub mod mistake;
 pub mod parts;
 #[cfg(feature = "host")]
 mod passthrough;
+#[cfg(feature = "host")]
+pub mod snippet;
+#[cfg(feature = "host")]
+pub mod source;
 #[cfg(feature = "host")]
 pub mod system;
 #[cfg(feature = "host")]

@@ -1,11 +1,17 @@
 //! What is wrong with a description: where, what, and what to do about it. A description's mistakes are reported all at
-//! once, except that the first mistake of form (not TOML, an unknown key, a wrong type) hides the rest.
+//! once, except that the first mistake of form (not TOML, an unknown key, a wrong type; see `form`) hides the rest.
 
 use core::{fmt, ops::Range};
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+use miette::{Diagnostic, LabeledSpan, SourceCode};
 
-use crate::system::Source;
+use crate::{
+    snippet::{Snippet, printable, sentence},
+    source::Source,
+};
+
+/// Mistakes that are shown of a description: a screenful.
+const SHOWN: usize = 3;
 
 /// One mistake.
 #[derive(Debug)]
@@ -16,7 +22,8 @@ pub struct Mistake {
     pub span: Range<usize>,
     /// What to do.
     pub remedy: String,
-    file: NamedSource<String>,
+    line: usize,
+    snippet: Snippet,
 }
 
 /// All that is wrong with a description.
@@ -26,42 +33,25 @@ pub struct Mistakes(pub Vec<Mistake>);
 impl Mistake {
     /// A mistake in this file.
     pub fn new(source: &Source, span: Range<usize>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let file = NamedSource::new(source.path.to_string_lossy(), source.text.clone()).with_language("TOML");
-        Mistake { message: message.into(), span, remedy: remedy.into(), file }
+        let file = printable(&source.path.to_string_lossy());
+        let snippet = Snippet::new(&file, &source.text, &span);
+        let line = 1 + source.text.as_bytes().iter().take(span.start).filter(|&&byte| byte == b'\n').count();
+        Mistake { message: sentence(&message.into()), span, remedy: sentence(&remedy.into()), line, snippet }
     }
 
     /// The line it is on, from 1.
     pub fn line(&self) -> usize {
-        let text = self.file.inner().as_bytes();
-        1 + text.iter().take(self.span.start).filter(|&&byte| byte == b'\n').count()
-    }
-
-    /// Turns the parser's message into ours. Messages of this crate carry their remedy on a second line; those about
-    /// unknown words list the known ones in backquotes, and the nearest becomes the remedy.
-    pub(crate) fn of_form(source: &Source, error: &toml::de::Error) -> Self {
-        let span = error.span().unwrap_or(0..0);
-        let text = error.message();
-        if let Some((message, remedy)) = text.split_once('\n') {
-            return Self::new(source, span, message, remedy);
-        }
-        let words: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
-        match words.split_first() {
-            Some((wrong, known)) if text.starts_with("unknown field") => {
-                Self::new(source, span, format!("unknown key `{wrong}`"), nearest(wrong, known))
-            }
-            Some((wrong, known)) if text.starts_with("unknown variant") => {
-                Self::new(source, span, format!("unknown word `{wrong}`"), nearest(wrong, known))
-            }
-            Some((key, _)) if text.starts_with("missing field") => {
-                Self::new(source, span, format!("`{key}` is missing"), example(key))
-            }
-            _ => Self::new(source, span, text, "see systems/minimal.toml for a description that is well formed"),
-        }
+        self.line
     }
 }
 
 /// The word of `known` that `wrong` was meant to be, if one is close enough.
 pub fn close<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
+    // No word is as long; comparing takes time by the product of the lengths.
+    const LONGEST: usize = 64;
+    if wrong.len() > LONGEST {
+        return None;
+    }
     let scores = known.iter().map(|word| (strsim::jaro_winkler(wrong, word), *word));
     let (score, word) = scores.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (score > 0.8).then_some(word)
@@ -73,19 +63,6 @@ pub(crate) fn nearest(wrong: &str, known: &[&str]) -> String {
         Some(word) => format!("did you mean `{word}`?"),
         None => format!("known here: {}", known.join(", ")),
     }
-}
-
-/// The remedy for a key that is missing.
-fn example(key: &str) -> String {
-    let line = match key {
-        "board" => "board = \"bochs\"",
-        "name" => "name = \"linux\"",
-        "memory" => "memory = \"128 MiB\"",
-        "kernel" => "kernel = \"debian-686\"",
-        "image" => "image = \"./component.elf\"",
-        _ => return "add it".to_string(),
-    };
-    format!("add a line such as: {line}")
 }
 
 impl fmt::Display for Mistake {
@@ -102,26 +79,34 @@ impl Diagnostic for Mistake {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&self.file)
+        Some(&self.snippet)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let label = LabeledSpan::new_with_span(Some("here".to_string()), self.span.clone());
+        let label = LabeledSpan::new_with_span(Some("here".to_string()), self.snippet.label());
         Some(Box::new(core::iter::once(label)))
     }
 }
 
 impl Mistakes {
+    /// As an error to be shown: a single mistake needs no heading.
+    pub fn report(mut self) -> miette::Report {
+        if self.0.len() == 1 { self.0.remove(0).into() } else { self.into() }
+    }
+
     /// Plain text, two lines per mistake: `FILE:LINE: MESSAGE` and `  REMEDY`.
     pub fn plain(&self) -> String {
-        let line = |m: &Mistake| format!("{}:{}: {}\n  {}\n", m.file.name(), m.line(), m.message, m.remedy);
+        let line = |m: &Mistake| format!("{}:{}: {}\n  {}\n", m.snippet.file(), m.line(), m.message, m.remedy);
         self.0.iter().map(line).collect()
     }
 }
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the description has {} mistakes", self.0.len())
+        match self.0.len() {
+            count if count > SHOWN => write!(f, "the description has {count} mistakes, of which these are {SHOWN}"),
+            count => write!(f, "the description has {count} mistakes"),
+        }
     }
 }
 
@@ -129,6 +114,6 @@ impl std::error::Error for Mistakes {}
 
 impl Diagnostic for Mistakes {
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        Some(Box::new(self.0.iter().map(|mistake| mistake as &dyn Diagnostic)))
+        Some(Box::new(self.0.iter().take(SHOWN).map(|mistake| mistake as &dyn Diagnostic)))
     }
 }

@@ -22,6 +22,8 @@ pub const COMPONENT_BUS: u64 = 1 << 20;
 /// Lines without a route that a function has when its description names no interrupt: an IDE controller in compatibility
 /// mode has two, and only pci-server can tell.
 const UNROUTED: usize = 2;
+/// Lines of one process.
+pub(crate) const OWN_LINES: usize = 16;
 
 /// An interrupt line of the system. Its number is its position in [`lines`].
 #[derive(Clone, Debug)]
@@ -91,7 +93,9 @@ pub(crate) fn lines(system: &System) -> Vec<Line> {
             let count = if device.irq.is_some() { 0 } else { UNROUTED };
             (0..count).map(move |number| unrouted(process, n, device, number))
         });
-        let numbered = own.chain(found).enumerate().map(|(n, line)| Line { event: event::line(n), ..line });
+        // Lines beyond have no event; `checks` refuses them.
+        let event = |n| if n < OWN_LINES { event::line(n) } else { 0 };
+        let numbered = own.chain(found).enumerate().map(|(n, line)| Line { event: event(n), ..line });
         lines.extend(numbered);
     }
     lines

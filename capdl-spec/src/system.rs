@@ -2,12 +2,12 @@
 //! addresses) follows from it. Parsing refuses what is not of the right form; `checks` refuses what makes no sense.
 //! The fields for passthrough are in `devices`.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
 use toml::Spanned;
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     guest::{Form, Image, Origin},
     parts::Service,
     passthrough,
+    source::Source,
     spec::{OnFault, WhenOff},
 };
 
@@ -51,15 +52,6 @@ pub struct System {
     /// What an emulated board has plugged in.
     #[serde(default)]
     pub emulator: Emulator,
-}
-
-/// Where a description was read from.
-#[derive(Clone, Debug, Default)]
-pub struct Source {
-    /// The file.
-    pub path: PathBuf,
-    /// Its text.
-    pub text: String,
 }
 
 /// A virtual machine.
@@ -192,13 +184,32 @@ impl core::fmt::Display for Bytes {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        Bytes::parse(&text).ok_or_else(|| {
-            D::Error::custom(format!(
-                "`{text}` is not a size\nwrite a whole number and KiB, MiB or GiB, like \"128 MiB\""
-            ))
-        })
+        struct Size;
+        impl Visitor<'_> for Size {
+            type Value = Bytes;
+            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str("a size like \"128 MiB\"")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
+                let remedy = match text.trim().parse() {
+                    Ok(number) => format!("write \"{}\"", meant(number)),
+                    Err(_) => "write a whole number and KiB, MiB or GiB, like \"128 MiB\"".into(),
+                };
+                Bytes::parse(text).ok_or_else(|| E::custom(format!("`{text}` is not a size\n{remedy}")))
+            }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Bytes, E> {
+                let meant = meant(number.unsigned_abs().max(1));
+                Err(E::custom(format!("{number} is not a size, which has a unit\nwrite \"{meant}\"")))
+            }
+        }
+        from.deserialize_any(Size)
     }
+}
+
+/// What a number without a unit is likely to mean: bytes, if it is large; else MiB.
+fn meant(number: u64) -> Bytes {
+    const MIB: u64 = 1 << 20;
+    if number >= MIB { Bytes(number.div_ceil(MIB).saturating_mul(MIB)) } else { Bytes(number * MIB) }
 }
 
 fn default_priority() -> Spanned<u8> {
@@ -250,6 +261,29 @@ impl System {
             images.push(Image { name, origin: origin.within(folder), form });
         }
         images
+    }
+
+    /// The names under which fileserver holds the kernel and the initrd of a VM.
+    pub fn boots(&self, vm: usize) -> (String, Option<String>) {
+        let images = self.images();
+        let keys = self.images_of(vm).into_iter();
+        let mut names = keys.filter_map(|key| Some(images.get(self.image_index(key.0, key.1)?)?.name.clone()));
+        (names.next().unwrap_or_default(), names.next())
+    }
+
+    /// Where a VM's memory begins, guest-physical: not at 0 where devices use it without an IOMMU.
+    pub fn ram_at(&self, vm: usize) -> u64 {
+        passthrough::placed_at(self, vm).unwrap_or(0)
+    }
+
+    /// Where the description first names an image.
+    pub fn names_image(&self, image: &Image) -> Option<Range<usize>> {
+        let folder = self.folder();
+        let kernels = self.vms.iter().map(|vm| &vm.kernel);
+        let initrds = self.vms.iter().flat_map(|vm| &vm.initrd);
+        let files = self.components.iter().flat_map(|component| &component.files);
+        let mut all = kernels.chain(initrds).chain(files);
+        all.find(|origin| origin.get_ref().within(folder) == image.origin).map(Spanned::span)
     }
 
     /// Kernel and initrd of a VM as keys for [`System::image_index`].

@@ -1,7 +1,7 @@
 //! Mistakes in `[emulator]`.
 
 use super::Found;
-use crate::{emulator::SLOTS, guest::Origin};
+use crate::{emulator::SLOTS, file, guest::Origin};
 
 pub(super) fn cards_have_slots_of_their_own(found: &mut Found) {
     let system = found.system;
@@ -31,13 +31,13 @@ pub(super) fn only_emulated_boards_are_plugged_in_to(found: &mut Found) {
     }
 }
 
-pub(super) fn the_disk_exists(found: &mut Found) {
+pub(super) fn the_disk_can_be_read(found: &mut Found) {
     let system = found.system;
     let Some(disk) = &system.emulator.disk else { return };
     if let Origin::File(path) = disk.get_ref()
-        && !system.folder().join(path).is_file()
+        && let Err(why) = file::examine(&system.folder().join(path))
     {
-        let message = format!("the disk `{}` does not exist", path.display());
-        found.add(disk.span(), message, "paths are relative to the description's folder");
+        let message = format!("the disk `{}` {why}", path.display());
+        found.add(disk.span(), message, file::remedy(&why));
     }
 }

@@ -13,8 +13,6 @@ use crate::{memory, passthrough};
 const NAME_BYTES: usize = MAX_NAME - 8;
 /// Lines for which irq-server has a signal to itself: the bits below the deadline's.
 const LINES: usize = event::TIMER.trailing_zeros() as usize;
-/// Lines of one process.
-const OWN_LINES: usize = 16;
 /// Ranges of one function.
 const FUNCTION_PORTS: usize = 8;
 const FUNCTION_MEMORY: usize = 6;
@@ -66,8 +64,8 @@ pub(super) fn ports_and_lines_are_not_too_many(found: &mut Found) {
     let owner = |process: usize| system.owners().nth(process - passthrough::process(0)).map(|owner| owner.name);
     for (process, owner) in passthrough::owners(system) {
         let own = lines.iter().filter(|line| line.process == process).count();
-        if own > OWN_LINES {
-            too_many(found, owner.name, own, OWN_LINES, "one process");
+        if own > passthrough::OWN_LINES {
+            too_many(found, owner.name, own, passthrough::OWN_LINES, "one process");
         }
     }
     if let Some(name) = lines.get(LINES).and_then(|line| owner(line.process)) {

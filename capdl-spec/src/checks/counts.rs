@@ -1,0 +1,42 @@
+//! Lists so long that no server holds what is in them, whatever it is: what each server holds in truth, others check.
+
+use core::ops::Range;
+
+use toml::Spanned;
+
+use super::Found;
+
+/// Entries of the longest list.
+const MOST: usize = 256;
+
+pub(super) fn lists_have_an_end(found: &mut Found) {
+    let system = found.system;
+    let mut check = |what: &str, count: usize, span: Option<Range<usize>>| {
+        if count > MOST {
+            let message = format!("{count} {what} are too many");
+            found.add(span.unwrap_or(0..0), message, format!("no list has more than {MOST} entries"));
+        }
+    };
+    let (vms, components) = (&system.vms, &system.components);
+    check("VMs", vms.len(), vms.get(MOST).map(|vm| vm.name.span()));
+    check("components", components.len(), components.get(MOST).map(|component| component.name.span()));
+    for devices in system.owners().take(MOST).map(|owner| owner.devices) {
+        check("ranges of ports", devices.ioports.len(), devices.ioports.get(MOST).map(Spanned::span));
+        check("PCI functions", devices.pci_devices.len(), devices.pci_devices.get(MOST).map(Spanned::span));
+        check("interrupts", devices.irqs.len(), devices.irqs.get(MOST).map(|irq| irq.name.span()));
+        for memory in devices.pci_devices.iter().take(MOST).filter_map(|device| device.get_ref().memory.as_ref()) {
+            check("ranges of memory", memory.len(), memory.get(MOST).map(Spanned::span));
+        }
+    }
+    for vm in vms.iter().take(MOST) {
+        check("direct ports", vm.direct_ports.len(), vm.direct_ports.get(MOST).map(Spanned::span));
+    }
+    for component in components.iter().take(MOST) {
+        check("services", component.services.len(), component.services.get(MOST).map(Spanned::span));
+        check("files", component.files.len(), component.files.get(MOST).map(Spanned::span));
+    }
+    let faults = &system.policy.on_fault;
+    check("policies", faults.len(), faults.keys().nth(MOST).map(Spanned::span));
+    let cards = &system.emulator.cards;
+    check("cards", cards.len(), cards.get(MOST).map(|card| card.slot.span()));
+}

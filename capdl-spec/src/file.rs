@@ -1,0 +1,85 @@
+//! Files that a description names: whether they can be read at all.
+
+use std::{fs::File, io::ErrorKind, os::unix::fs::FileTypeExt as _, path::Path};
+
+/// Whether a file is there, has something in it, and may be read. The error continues a sentence that begins with the
+/// file. What is no plain file is not opened: to open a FIFO is to wait for its other end.
+pub(crate) fn examine(path: &Path) -> Result<(), String> {
+    let about = match path.metadata() {
+        Ok(about) => about,
+        Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => {
+            return Err("is a link to a file that does not exist".into());
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err("does not exist".into()),
+        Err(error) => return Err(format!("cannot be looked at: {error}")),
+    };
+    let kind = about.file_type();
+    let what = match () {
+        () if kind.is_file() => None,
+        () if kind.is_dir() => Some("a directory"),
+        () if kind.is_fifo() => Some("a FIFO"),
+        () if kind.is_block_device() || kind.is_char_device() => Some("a device"),
+        () => Some("a socket"),
+    };
+    match what {
+        Some(what) => Err(format!("is {what}, not a file")),
+        None if about.len() == 0 => Err("is empty".into()),
+        None => File::open(path).map(|_| ()).map_err(|error| format!("cannot be read: {error}")),
+    }
+}
+
+/// What to do about a file that cannot be used, by what `examine` says.
+pub(crate) fn remedy(why: &str) -> &'static str {
+    match why {
+        "does not exist" => "paths are relative to the description's folder",
+        _ => "name a file that has something in it and that you may read",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_named() {
+        for (path, said) in [
+            ("/", "is a directory, not a file"),
+            ("/dev/null", "is a device, not a file"),
+            ("/no/such/file", "does not exist"),
+            ("a\0b", "cannot be looked at"),
+            ("Cargo.toml/x", "cannot be looked at: Not a directory"),
+        ] {
+            let error = examine(Path::new(path)).expect_err(path);
+            assert!(error.starts_with(said), "{path}: {error}");
+        }
+    }
+
+    /// To open it would wait for ever.
+    #[test]
+    fn a_fifo_is_named_and_not_opened() {
+        let fifo = std::env::temp_dir().join(format!("capdl-spec-fifo-{}", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
+        assert!(made.success());
+        let said = examine(&fifo);
+        std::fs::remove_file(&fifo).expect("is removed");
+        assert_eq!(said.err().as_deref(), Some("is a FIFO, not a file"));
+    }
+
+    #[test]
+    fn links_are_followed_and_loops_are_not() {
+        let folder = std::env::temp_dir().join(format!("capdl-spec-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("is writable");
+        let link = |to: &str, from: &str| std::os::unix::fs::symlink(to, folder.join(from)).expect("is made");
+        link("loop", "loop");
+        link("nothing", "dangling");
+        std::fs::write(folder.join("empty"), "").expect("is writable");
+        std::fs::write(folder.join("full"), "x").expect("is writable");
+        link("full", "link");
+        let said = |name: &str| examine(&folder.join(name)).err();
+        assert!(said("loop").is_some_and(|said| said.starts_with("cannot be looked at: ")));
+        assert_eq!(said("dangling").as_deref(), Some("is a link to a file that does not exist"));
+        assert_eq!(said("empty").as_deref(), Some("is empty"));
+        assert_eq!(said("link"), None);
+        std::fs::remove_dir_all(&folder).expect("is removed");
+    }
+}

@@ -1,0 +1,299 @@
+//! What a description may get wrong in form: it is not TOML, has a key that nobody knows, lacks one, or a value is of
+//! another type. The parser says where; what it says is put in the words of descriptions, with an example.
+
+use core::ops::Range;
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use crate::{
+    keys::{KEYS, Key, Table},
+    mistake::{Mistake, Mistakes, close, nearest},
+    source::Source,
+    system::System,
+};
+
+/// Parses a description.
+pub(crate) fn parse(source: &Source) -> Result<System, Mistakes> {
+    let table = DeTable::parse(&source.text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        Mistakes(vec![Mistake::new(source, span, error.message(), syntax(error.message()))])
+    })?;
+    if let Some(mistake) = list_for_a_table(source, table.get_ref(), &mut Vec::new()) {
+        return Err(Mistakes(vec![mistake]));
+    }
+    toml::from_str(&source.text).map_err(|error| Mistakes(vec![of_form(source, &table, &error)]))
+}
+
+/// A list where a table belongs, which the types' own parser would take for the table's values in their order.
+fn list_for_a_table<'a>(source: &Source, table: &'a DeTable<'a>, path: &mut Vec<&'a str>) -> Option<Mistake> {
+    for (key, value) in table.iter() {
+        path.push(key.get_ref());
+        let one =
+            Table::at(path).is_some_and(|table| matches!(table, Table::Policy | Table::OnFault | Table::Emulator));
+        let mut wrong = (one && value.get_ref().is_array()).then_some((value, false));
+        let mut inner = None;
+        match value.get_ref() {
+            DeValue::Table(table) => inner = list_for_a_table(source, table, path),
+            DeValue::Array(list) => {
+                wrong = wrong.or_else(|| Some((list.iter().find(|element| element.get_ref().is_array())?, true)));
+                let tables = list.iter().filter_map(|element| element.get_ref().as_table());
+                inner = tables.into_iter().find_map(|table| list_for_a_table(source, table, path));
+            }
+            _ => {}
+        }
+        if let Some((value, element)) = wrong {
+            let place = Place { path: path.clone(), value: Some(value.get_ref()), element, ..Place::default() };
+            let (message, remedy) = place.wrong_value()?;
+            return Some(Mistake::new(source, value.span(), message, remedy));
+        }
+        if inner.is_some() {
+            return inner;
+        }
+        path.pop();
+    }
+    None
+}
+
+/// What to do about text that is not TOML.
+fn syntax(message: &str) -> &'static str {
+    if message.contains("duplicate key") {
+        "a key stands once in its table: leave one of the two out"
+    } else if message.contains("control") || message.contains("invalid basic string") {
+        "a text stands in quotes on one line; other characters than printable ones are written as \\uXXXX"
+    } else {
+        "see systems/minimal.toml for a description that is well formed"
+    }
+}
+
+/// Turns the parser's message into ours. Messages of this crate carry their remedy on a second line.
+fn of_form(source: &Source, table: &Spanned<DeTable>, error: &toml::de::Error) -> Mistake {
+    let span = error.span().unwrap_or(0..0);
+    let text = error.message();
+    let say = |message: String, remedy: String| Mistake::new(source, span.clone(), message, remedy);
+    if let Some((message, remedy)) = text.split_once('\n') {
+        return say(message.into(), remedy.into());
+    }
+    let place = Place::of(table, &span);
+    // What a user wrote is the first word in backquotes, and may have some itself: known words have none.
+    let words: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let (message, remedy) = match words.split_first() {
+        Some((wrong, known)) if text.starts_with("unknown field") => {
+            let name = place.key.unwrap_or(wrong);
+            unknown_key(name, Table::at(place.parent()), known)
+        }
+        Some((wrong, known)) if text.starts_with("unknown variant") => {
+            (format!("unknown word `{wrong}`"), nearest(wrong, known))
+        }
+        Some((key, _)) if text.starts_with("missing field") => {
+            let table = Table::at(&place.path).unwrap_or(Table::Top);
+            let known = table.key(key).or_else(|| Table::Top.key(key));
+            let remedy = known.map_or("add it".into(), |key| format!("add a line such as: {}", key.example));
+            (format!("`{key}` is missing"), remedy)
+        }
+        _ => place.wrong_value().unwrap_or_else(|| (text.to_string(), syntax(text).to_string())),
+    };
+    say(message, remedy)
+}
+
+/// A key that its table has not.
+fn unknown_key(name: &str, table: Option<Table>, known: &[&str]) -> (String, String) {
+    let same: Vec<&Key> = KEYS.iter().filter(|key| key.name == name).collect();
+    if let (Some(table), Some(first)) = (table, same.first()) {
+        let tables: Vec<&str> = same.iter().flat_map(|key| key.tables).map(|table| table.written()).collect();
+        let remedy = match first.tables {
+            [Table::Top] if first.is_table() => format!("write {}, a table of its own", first.example),
+            [Table::Top] => "it belongs at the top, above the first table".into(),
+            _ => format!("it belongs in {}", tables.join(", or ")),
+        };
+        return (format!("`{name}` is no key of {}", table.written()), remedy);
+    }
+    let remedy = match close(name, known) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => {
+            let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+            let elsewhere = close(name, &names).and_then(|word| KEYS.iter().find(|key| key.name == word));
+            match elsewhere.and_then(|key| Some((key.name, key.tables.first()?.written()))) {
+                Some((word, table)) => format!("did you mean `{word}`? It belongs in {table}"),
+                None => nearest(name, known),
+            }
+        }
+    };
+    (format!("unknown key `{name}`"), remedy)
+}
+
+/// What is where the parser stopped.
+#[derive(Default)]
+struct Place<'a> {
+    /// The keys that lead there, positions in lists left out.
+    path: Vec<&'a str>,
+    /// The last of them, if it is the key itself that is wrong.
+    key: Option<&'a str>,
+    value: Option<&'a DeValue<'a>>,
+    /// Is it an element of a list?
+    element: bool,
+    width: usize,
+}
+
+impl<'a> Place<'a> {
+    fn of(table: &'a Spanned<DeTable<'a>>, span: &Range<usize>) -> Self {
+        let mut found = Place { width: usize::MAX, ..Place::default() };
+        found.search_table(table.get_ref(), span, &mut Vec::new());
+        found
+    }
+
+    /// The innermost key or value that contains the span. A table's own span may be that of its heading alone.
+    fn search_table(&mut self, table: &'a DeTable<'a>, span: &Range<usize>, path: &mut Vec<&'a str>) {
+        for (key, value) in table.iter() {
+            path.push(key.get_ref());
+            if key.span() == *span {
+                let path = path.clone();
+                *self =
+                    Place { path, key: Some(key.get_ref()), value: Some(value.get_ref()), element: false, width: 0 };
+            }
+            self.search(value, span, path, false);
+            path.pop();
+        }
+    }
+
+    fn search(&mut self, value: &'a Spanned<DeValue<'a>>, span: &Range<usize>, path: &mut Vec<&'a str>, element: bool) {
+        let place = value.span();
+        let contains = place.start <= span.start && span.end <= place.end;
+        if contains && place.len() < self.width {
+            let value = Some(value.get_ref());
+            *self = Place { path: path.clone(), key: None, value, element, width: place.len() };
+        }
+        match value.get_ref() {
+            DeValue::Table(table) => self.search_table(table, span, path),
+            DeValue::Array(list) => list.iter().for_each(|value| self.search(value, span, path, true)),
+            _ => {}
+        }
+    }
+
+    /// The keys that lead to the table that it is in.
+    fn parent(&self) -> &[&'a str] {
+        self.path.split_last().map_or(&[], |(_, parent)| parent)
+    }
+
+    /// A value that is not what its key asks for.
+    fn wrong_value(&self) -> Option<(String, String)> {
+        let (name, parent) = self.path.split_last()?;
+        let value = self.value.map(described)?;
+        let table = Table::at(parent)?;
+        if table == Table::OnFault {
+            let message = format!("what happens to `{name}` is stop, restart or halt, not {value}");
+            return Some((message, format!("write for example: {name} = \"restart\"")));
+        }
+        let key = table.key(name)?;
+        let Key { what, example, .. } = key;
+        let message = match self.element {
+            true => format!("{value} has no place in `{name}`, which is {what}"),
+            false => format!("`{name}` is {what}, not {value}"),
+        };
+        let remedy = match key.is_table() {
+            true => format!("write it as {example}, with its keys on the lines below"),
+            false => format!("write for example: {example}"),
+        };
+        Some((message, remedy))
+    }
+}
+
+fn described(value: &DeValue) -> String {
+    match value {
+        DeValue::String(text) => format!("the text `{text}`"),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(date) => format!("the date {date}"),
+        DeValue::Array(_) => "a list".into(),
+        DeValue::Table(_) => "one table".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistake(text: &str) -> Option<Mistake> {
+        parse(&Source { path: "x.toml".into(), text: text.into() }).err()?.0.pop()
+    }
+
+    const HEADS: [(Table, &str, &str); 11] = [
+        (Table::Top, "", ""),
+        (Table::Vm, "[[vm]]\n", ""),
+        (Table::Component, "[[component]]\n", ""),
+        (Table::Policy, "[policy]\n", ""),
+        (Table::OnFault, "[policy.on_fault]\n", ""),
+        (Table::Emulator, "[emulator]\n", ""),
+        (Table::Card, "[[emulator.cards]]\n", ""),
+        (Table::IoPorts, "[[vm]]\nioports = [{ ", " }]"),
+        (Table::Function, "[[vm]]\npci_devices = [{ ", " }]"),
+        (Table::Memory, "[[vm]]\npci_devices = [{ memory = [{ ", " }] }]"),
+        (Table::Irq, "[[vm]]\nirqs = [{ ", " }]"),
+    ];
+
+    /// The keys that the types have are those of the table: the parser lists them where it meets one that it does not know.
+    #[test]
+    fn the_table_of_keys_is_that_of_the_types() {
+        for (table, head, tail) in HEADS.into_iter().filter(|(table, ..)| *table != Table::OnFault) {
+            let text = format!("{head}xyzzy = 1{tail}");
+            let error = toml::from_str::<System>(&text).expect_err("the key is unknown");
+            let mut known: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+            let mut names = table.names();
+            known.sort_unstable();
+            names.sort_unstable();
+            assert_eq!(names, known, "{table:?}: {}", error.message());
+        }
+    }
+
+    /// Every example is right where it stands: it is not what the parser stops at.
+    #[test]
+    fn examples_parse() {
+        for (table, head, tail) in HEADS {
+            for key in KEYS.iter().filter(|key| key.tables.contains(&table) && !key.example.starts_with('[')) {
+                let text = format!("{head}{}{tail}", key.example);
+                let Some(mistake) = mistake(&text) else { continue };
+                assert!(
+                    mistake.message.ends_with(" is missing") || mistake.message.contains("needs an address"),
+                    "{text}: {mistake}"
+                );
+            }
+        }
+    }
+
+    /// Every key with every type: an error in words of descriptions, never the parser's own.
+    #[test]
+    fn every_key_with_every_type_is_answered_in_words_of_descriptions() {
+        let values = [
+            "1",
+            "-1",
+            "99999999999999",
+            "1.5",
+            "true",
+            "\"x\"",
+            "\"\"",
+            "[]",
+            "[1]",
+            "[\"x\"]",
+            "[[]]",
+            "{}",
+            "{ a = 1 }",
+            "1979-05-27",
+            "nan",
+        ];
+        for (table, head, tail) in HEADS {
+            for key in KEYS.iter().filter(|key| key.tables.contains(&table)) {
+                for value in values {
+                    let text = format!("{head}{} = {value}{tail}", key.name);
+                    let Some(mistake) = mistake(&text) else { continue };
+                    let said = format!("{} / {}", mistake.message, mistake.remedy);
+                    for word in ["invalid", "expected", "sequence", "u8", "u16", "minimal.toml"] {
+                        assert!(!said.contains(word), "{text}\n{said}");
+                    }
+                }
+            }
+        }
+    }
+}

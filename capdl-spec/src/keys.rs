@@ -1,0 +1,161 @@
+//! Every key of a description: the tables that have it, what its value is, and an example. For messages about form: what
+//! is parsed is what the types of `system`, `devices` and `emulator` say, and a test holds the two against each other.
+
+/// A kind of table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    Top,
+    Vm,
+    Component,
+    Policy,
+    OnFault,
+    Emulator,
+    Card,
+    IoPorts,
+    Function,
+    Memory,
+    Irq,
+}
+
+/// A key, or several that look alike.
+pub(crate) struct Key {
+    pub name: &'static str,
+    pub tables: &'static [Table],
+    /// What its value is.
+    pub what: &'static str,
+    pub example: &'static str,
+}
+
+use Table::{Card, Component, Emulator, Function, IoPorts, Irq, Memory, OnFault, Policy, Top, Vm};
+
+const fn key(name: &'static str, tables: &'static [Table], what: &'static str, example: &'static str) -> Key {
+    Key { name, tables, what, example }
+}
+
+const OWNERS: &[Table] = &[Vm, Component];
+const FLAG: &str = "1 or 0, or true or false";
+
+/// All of them. A key that differs from table to table has a line for each.
+pub(crate) const KEYS: &[Key] = &[
+    key("board", &[Top], "the name of a board", "board = \"bochs\""),
+    key("vm", &[Top], "a list of tables", "[[vm]]"),
+    key("component", &[Top], "a list of tables", "[[component]]"),
+    key("policy", &[Top], "a table", "[policy]"),
+    key("emulator", &[Top], "a table", "[emulator]"),
+    key("name", OWNERS, "a name", "name = \"linux\""),
+    key("memory", &[Vm], "a size", "memory = \"128 MiB\""),
+    key("kernel", &[Vm], "a file or the name of a kernel", "kernel = \"debian-686\""),
+    key("initrd", &[Vm], "a file or the name of an initrd", "initrd = \"debian-busybox\""),
+    key("cmdline", &[Vm], "a text", "cmdline = \"console=ttyS0,115200\""),
+    key("decompress", &[Vm], "host or guest", "decompress = \"host\""),
+    key("direct_ports", &[Vm], "a list of ports", "direct_ports = [0xe9]"),
+    key("image", &[Component], "a package or a file", "image = \"./component.elf\""),
+    key("priority", &[Component], "a number from 1 to 253", "priority = 90"),
+    key("services", &[Component], "a list of servers", "services = [\"timer\", \"serial\"]"),
+    key("args", &[Component], "a text", "args = \"verbose\""),
+    key("files", &[Component], "a list of files", "files = [\"./table.bin\"]"),
+    key("dma_memory", &[Component], "a size", "dma_memory = \"64 KiB\""),
+    key("pci_enumerate", OWNERS, "true or false", "pci_enumerate = true"),
+    key(
+        "ioports",
+        OWNERS,
+        "a list of ranges of ports",
+        "ioports = [{ start = 0x3000, end = 0x3020, name = \"card\", pci_device = 3 }]",
+    ),
+    key("pci_devices", OWNERS, "a list of PCI functions", "pci_devices = [\"00:03.0\"]"),
+    key(
+        "irqs",
+        OWNERS,
+        "a list of interrupts",
+        "irqs = [{ name = \"card\", source = 17, level_trig = 1, active_low = 1 }]",
+    ),
+    key("pci_devices_iospace", OWNERS, FLAG, "pci_devices_iospace = 1"),
+    key("on_fault", &[Policy], "a table", "[policy.on_fault]"),
+    key("when_off", &[Policy], "power-off or stay", "when_off = \"stay\""),
+    key("disk", &[Emulator], "a file or the name of a disk", "disk = \"./disk.img\""),
+    key("cards", &[Emulator], "a list of tables", "cards = [{ slot = 2, model = \"e1000\" }]"),
+    key("slot", &[Card], "a number from 1 to 5", "slot = 2"),
+    key("model", &[Card], "the name of a card", "model = \"e1000\""),
+    key("start", &[IoPorts], "the first port", "start = 0x3000"),
+    key("end", &[IoPorts], "the port behind the last", "end = 0x3020"),
+    key("pci_device", &[IoPorts], "the number of a PCI device", "pci_device = 3"),
+    key("name", &[IoPorts, Function, Irq], "a text", "name = \"card\""),
+    key("address", &[Function], "the address of a PCI function", "address = \"00:03.0\""),
+    key("bus", &[Function], "a number from 0 to 255", "bus = 5"),
+    key("dev", &[Function], "a number from 0 to 31", "dev = 0"),
+    key("fun", &[Function], "a number from 0 to 7", "fun = 0"),
+    key("irq", &[Function], "the name of an entry of irqs", "irq = \"card\""),
+    key(
+        "memory",
+        &[Function],
+        "a list of ranges of memory",
+        "memory = [{ paddr = 0xc0500000, size = 0x20000, page_bits = 12 }]",
+    ),
+    key("access", &[Function], "direct or mediated", "access = \"mediated\""),
+    key("dma", &[Function], "the word trusted", "dma = \"trusted\""),
+    key("paddr", &[Memory], "a physical address", "paddr = 0xc0500000"),
+    key("size", &[Memory], "a number of bytes", "size = 0x20000"),
+    key("page_bits", &[Memory], "12, 20 or 21", "page_bits = 12"),
+    key("ioapic", &[Irq], "the number of an I/O APIC, from 0", "ioapic = 0"),
+    key("source", &[Irq], "an input of the I/O APIC, 0 to 23", "source = 17"),
+    key("level_trig", &[Irq], FLAG, "level_trig = 1"),
+    key("active_low", &[Irq], FLAG, "active_low = 1"),
+    key("dest", &[Irq], "an input of the guest's PIC, 0 to 15", "dest = 11"),
+    key("limit", &[Irq], "interrupts per millisecond, 0 to 65535", "limit = 100"),
+];
+
+impl Key {
+    /// Is it written as the heading of a table?
+    pub fn is_table(&self) -> bool {
+        self.example.starts_with('[')
+    }
+}
+
+impl Table {
+    /// The kind of table that a path of keys leads to.
+    pub fn at(path: &[&str]) -> Option<Table> {
+        let table = match path {
+            [] => Top,
+            ["vm"] => Vm,
+            ["component"] => Component,
+            ["policy"] => Policy,
+            ["policy", "on_fault"] => OnFault,
+            ["emulator"] => Emulator,
+            ["emulator", "cards"] => Card,
+            ["vm" | "component", "ioports"] => IoPorts,
+            ["vm" | "component", "pci_devices"] => Function,
+            ["vm" | "component", "irqs"] => Irq,
+            ["vm" | "component", "pci_devices", "memory"] => Memory,
+            _ => return None,
+        };
+        Some(table)
+    }
+
+    /// As a description writes it.
+    pub fn written(self) -> &'static str {
+        match self {
+            Top => "the description itself",
+            Vm => "[[vm]]",
+            Component => "[[component]]",
+            Policy => "[policy]",
+            OnFault => "[policy.on_fault]",
+            Emulator => "[emulator]",
+            Card => "an entry of `cards` in [emulator]",
+            IoPorts => "an entry of `ioports`",
+            Function => "an entry of `pci_devices`",
+            Memory => "an entry of `memory` in one of `pci_devices`",
+            Irq => "an entry of `irqs`",
+        }
+    }
+
+    /// A key of it.
+    pub fn key(self, name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name && key.tables.contains(&self))
+    }
+
+    /// The names of its keys.
+    #[cfg(test)]
+    pub fn names(self) -> Vec<&'static str> {
+        KEYS.iter().filter(|key| key.tables.contains(&self)).map(|key| key.name).collect()
+    }
+}
