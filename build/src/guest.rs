@@ -1,17 +1,20 @@
 //! The guests that need no path: Debian's stock 32-bit kernel, initramfs around Debian's static busybox, a disk.
 //!
-//! `archive` fetches packages, `debian` unpacks them, `bzimage` takes the kernel out of its self-extracting wrapper, `relocation` moves it,
-//! `cpio` writes archives, `initramfs` says what lies in ours, `modules` which drivers. `disk` makes a disk of the Debian
+//! `archive` fetches packages, `debian` unpacks them, `bzimage` takes the kernel out of its self-extracting wrapper or a
+//! compressed file (`compression`), `relocation` moves it, `loader` asks the guest's loader whether it will do, `cpio` writes
+//! archives, `initramfs` says what lies in ours, `modules` which drivers. `disk` makes a disk of the Debian
 //! that `debootstrap` installs, in a file system made by `ext4`. `tiny` compiles the guests of the tests.
 
 pub mod archive;
 pub mod bzimage;
+pub mod compression;
 pub mod cpio;
 pub mod debian;
 pub mod debootstrap;
 pub mod disk;
 pub mod ext4;
 pub mod initramfs;
+pub mod loader;
 pub mod modules;
 pub mod relocation;
 pub mod tiny;
@@ -24,17 +27,18 @@ use crate::cache;
 use crate::progress::Step;
 use crate::project::{self, Project};
 
-/// A kernel as an ELF: a bzImage is decompressed here, once, so that the guest need not do it at every boot.
+/// A kernel with nothing compressed in it: a bzImage is decompressed here, once, so that the guest need not do it at every
+/// boot.
 pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
     let bytes = project::read(kernel)?;
-    if bytes.starts_with(bzimage::ELF) {
+    if !bzimage::is_packed(&bytes).wrap_err_with(|| kernel.display().to_string())? {
         return Ok(kernel.to_path_buf());
     }
     let key = bzimage::fingerprint(&bytes);
     let unpacked = project.guest().join("vmlinux").join(&key);
     cache::keep(&unpacked, &key, |aside| {
         let step = Step::start("guest: decompress the kernel");
-        let elf = bzimage::decompress_bzimage(&bytes).wrap_err_with(|| kernel.display().to_string())?;
+        let elf = bzimage::unpack(&bytes).wrap_err_with(|| kernel.display().to_string())?;
         project::write(aside, &elf)?;
         step.done();
         Ok(())
@@ -42,9 +46,14 @@ pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
     Ok(unpacked)
 }
 
-/// What is loaded of that ELF, moved so that it begins at physical address `at` if there is one.
+/// What is loaded of that ELF, moved so that it begins at physical address `at` if there is one. A bzImage without payload
+/// stays as it is; the guest's loader moves it.
 pub fn loaded_vmlinux(project: &Project, kernel: &Path, at: Option<u64>) -> Result<PathBuf> {
-    let bytes = project::read(&vmlinux(project, kernel)?)?;
+    let vmlinux = vmlinux(project, kernel)?;
+    let bytes = project::read(&vmlinux)?;
+    if !bytes.starts_with(bzimage::ELF) {
+        return Ok(vmlinux);
+    }
     let place = at.map_or("loaded".to_owned(), |at| format!("{at:x}"));
     let key = format!("{}-{place}", bzimage::fingerprint(&bytes));
     let path = project.guest().join("vmlinux").join(&key);

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use capdl_spec::host::{self, CardModel, Files, Form, Origin, Stock, System};
+use capdl_spec::host::{self, CardModel, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, Stock, System};
 use capdl_spec::spec::Spec;
 use miette::{Context, IntoDiagnostic, Result, miette};
 
@@ -92,11 +92,18 @@ pub fn make_root_task_image(
     prefix: &Prefix,
     dir: &Path,
 ) -> Result<(PathBuf, Spec)> {
+    // First what a user may have got wrong, then what takes minutes.
+    let mut files = Files::default();
+    for image in system.images() {
+        let path =
+            guest_image(project, &image.origin, image.form).map_err(|error| at_its_line(system, &image, error))?;
+        files.images.insert(image.name, project::read(&path)?);
+    }
+    guest::loader::check(system, &files).map_err(Mistakes::report)?;
     // Not in one call: the root task has a heap, and cargo would give its features of shared crates to the servers too.
     let root_task = cargo_build(project, &["root-task"], prefix)?;
     let root_task = root_task.get("root-task").ok_or_else(|| miette!("cargo built no root-task"))?;
     let built = cargo_build(project, &system.packages(), prefix)?;
-    let mut files = Files::default();
     for part in system.parts() {
         let program = system.program(&part);
         let path = match built.get(program) {
@@ -104,10 +111,6 @@ pub fn make_root_task_image(
             None => system.source.path.parent().unwrap_or(&project.root).join(program),
         };
         files.elfs.insert(program.to_owned(), project::read(&path)?);
-    }
-    for image in system.images() {
-        let path = guest_image(project, &image.origin, image.form, &system.source.path)?;
-        files.images.insert(image.name, project::read(&path)?);
     }
     let bundle = host::compile(system, &files)?;
     loads::check(system, &files)?;
@@ -168,19 +171,24 @@ fn without_messages(error: miette::Report) -> miette::Report {
     miette!("{}", lines.join("\n"))
 }
 
+/// What is wrong with a kernel, as a mistake of the description that names it.
+fn at_its_line(system: &System, image: &GuestImage, error: miette::Report) -> miette::Report {
+    let (Some(wrong), Some(span)) = (error.downcast_ref::<guest::bzimage::Error>(), system.names_image(image)) else {
+        return error;
+    };
+    let message = format!("the kernel `{}` cannot be used: {wrong}", image.name);
+    Mistake::new(&system.source, span, message, wrong.remedy()).into()
+}
+
 /// The file of a guest's image, fetched, made or decompressed as its origin and form say.
-fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Path) -> Result<PathBuf> {
+fn guest_image(project: &Project, origin: &Origin, form: Form) -> Result<PathBuf> {
     let path = match origin {
         Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project, guest::debian::Flavour::Plain)?,
         Origin::Stock(Stock::DebianPaeKernel) => guest::debian::kernel(project, guest::debian::Flavour::Pae)?,
         Origin::Stock(Stock::DebianBusybox) => guest::initramfs(project, None)?,
         Origin::Stock(Stock::DebianDisk) => guest::disk_initramfs(project)?,
         Origin::Stock(Stock::DebianSysv) => guest::disk::image(project)?,
-        Origin::File(path) if path.is_file() => path.clone(),
-        Origin::File(path) => {
-            let help = "paths in a description are relative to its folder";
-            return Err(miette!(help = help, "{} names {}, which is not there", description.display(), path.display()));
-        }
+        Origin::File(path) => path.clone(),
     };
     match form {
         Form::AsIs => Ok(path),
@@ -193,7 +201,7 @@ fn guest_image(project: &Project, origin: &Origin, form: Form, description: &Pat
 fn devices(project: &Project, system: &System) -> Result<Devices> {
     let disk = system.emulator.disk.as_ref().map(|disk| {
         let origin = disk.get_ref().within(system.folder());
-        guest_image(project, &origin, Form::AsIs, &system.source.path)
+        guest_image(project, &origin, Form::AsIs)
     });
     let cards = system.emulator.cards.iter().map(|card| (*card.slot.get_ref(), card.model)).collect();
     Ok(Devices { disk: disk.transpose()?, cards })

@@ -75,7 +75,7 @@ const BEYOND: u32 = 5 << 20;
 /// A bzImage with the kernel as it is to lie in memory in place of the compressed one.
 pub fn flat(kernel: &[u8]) -> Result<Vec<u8>> {
     let broken = || miette!("the kernel is not a bzImage of a 32-bit Linux");
-    let elf = bzimage::decompress_bzimage(kernel)?;
+    let elf = bzimage::unpack(kernel)?;
     let (base, end, image) = loaded(&elf).ok_or_else(broken)?;
     if image.len() + STUB > base.saturating_sub(LOADED_AT) as usize {
         return Err(miette!("the kernel is too large to be moved from {LOADED_AT:#x} to {base:#x}"));

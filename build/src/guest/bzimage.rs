@@ -1,13 +1,14 @@
-//! Takes the kernel proper, an ELF, out of a bzImage.
+//! Takes the kernel proper, an ELF, out of a bzImage, or out of a file that was compressed.
 //!
 //! The header is that of Linux's Documentation/arch/x86/boot.rst (protocol 2.08 and later name the payload). A payload is
-//! the compressed vmlinux, mostly with its length appended. Read here: gzip, xz (with the x86 filter) and zstd. The
-//! others (bzip2, lzma, lzo, lz4) are named in the error; the guest can still decompress those itself.
+//! the compressed vmlinux, mostly with its length appended (see `compression`). A bzImage without one, as memtest86+ is,
+//! is the program itself and stays as it is.
 
 use std::fmt;
-use std::io::Read;
 
 use sha2::{Digest, Sha256};
+
+use super::compression::Compression;
 
 /// How an ELF begins.
 pub const ELF: &[u8] = b"\x7fELF";
@@ -20,16 +21,14 @@ const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 /// The first protocol version that names the payload.
 const FIRST_WITH_PAYLOAD: u32 = 0x208;
-/// No 32- or 64-bit kernel comes near this; a larger result is a broken file.
-const LARGEST: u64 = 512 << 20;
+/// How often something compressed is in something compressed: vmlinux in bzImage in bzImage.gz.
+const DEEPEST: usize = 2;
 
-/// Why a bzImage cannot be unpacked.
-#[derive(Debug, PartialEq, Eq)]
+/// Why a kernel cannot be unpacked or moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// The magic "HdrS" is missing.
     NotABzImage,
-    /// The boot protocol (given) is older than 2.08.
-    TooOld(u32),
     /// The header points behind the end of the file.
     Truncated,
     /// A compression that is not read here; its name.
@@ -38,6 +37,8 @@ pub enum Error {
     Corrupt(String),
     /// It decompressed to something that is not an ELF.
     NotAnElf,
+    /// It is for 64-bit processors.
+    SixtyFourBit,
     /// It has no relocations.
     NotRelocatable,
     /// A relocation names a virtual address (given) outside the kernel.
@@ -48,13 +49,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotABzImage => write!(f, "it is neither an ELF nor a bzImage (no \"HdrS\" at 0x202)"),
-            Self::TooOld(version) => write!(f, "boot protocol {:#x} is older than 2.08 (Linux 2.6.26)", version),
             Self::Truncated => write!(f, "its header points behind the end of the file"),
-            Self::Compression(name) => {
-                write!(f, "its payload is {name}; gzip, xz and zstd are read here: let the guest decompress it")
-            }
-            Self::Corrupt(reason) => write!(f, "its payload is damaged: {reason}"),
-            Self::NotAnElf => write!(f, "its payload is no ELF"),
+            Self::Compression(name) => write!(f, "it is compressed with {name}, which the build does not read"),
+            Self::Corrupt(reason) => write!(f, "what is compressed in it is damaged: {reason}"),
+            Self::NotAnElf => write!(f, "what is compressed in it is no kernel"),
+            Self::SixtyFourBit => write!(f, "it is a 64-bit kernel; only 32-bit guests run"),
             Self::NotRelocatable => write!(
                 f,
                 "it cannot be moved in memory: it has no relocations (Linux: CONFIG_RELOCATABLE; a bzImage keeps them, a \
@@ -68,34 +67,72 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 impl miette::Diagnostic for Error {}
 
-/// The vmlinux ELF in a bzImage. Relocations may follow the ELF, see [`super::relocation`].
-pub fn decompress_bzimage(image: &[u8]) -> Result<Vec<u8>, Error> {
-    let payload = payload(image)?;
-    let elf = match payload {
-        [0x1f, 0x8b, ..] => drain(flate2::read::GzDecoder::new(payload))?,
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => drain(lzma_rust2::XzReader::new(payload, false))?,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(payload);
-            drain(decoder.map_err(|error| Error::Corrupt(error.to_string()))?)?
+impl Error {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Compression(_) => {
+                "write decompress = \"guest\" in the VM's table, for a bzImage that unpacks itself; or unpack it"
+            }
+            Self::NotABzImage | Self::NotAnElf => "name a bzImage, or a vmlinux, which may be compressed",
+            Self::Truncated | Self::Corrupt(_) => "copy it again: the file is damaged",
+            Self::SixtyFourBit => "build it for the i386, or take the distribution's i386 or i686 kernel",
+            Self::NotRelocatable | Self::BadRelocation(_) => {
+                "devices with dma = \"trusted\" need a kernel that can be moved: CONFIG_RELOCATABLE, in a bzImage"
+            }
         }
-        [b'B', b'Z', b'h', ..] => return Err(Error::Compression("bzip2")),
-        [0x5d, 0, ..] => return Err(Error::Compression("lzma")),
-        [0x89, b'L', b'Z', b'O', ..] => return Err(Error::Compression("lzo")),
-        [0x02, 0x21, 0x4c, 0x18, ..] => return Err(Error::Compression("lz4")),
-        [0x7f, b'E', b'L', b'F', ..] => payload.to_vec(),
-        _ => return Err(Error::Compression("compressed in an unknown way")),
-    };
-    if elf.starts_with(ELF) { Ok(elf) } else { Err(Error::NotAnElf) }
+    }
 }
 
-/// The compressed kernel inside the image.
-fn payload(image: &[u8]) -> Result<&[u8], Error> {
+/// Is there something compressed in a kernel? There is not in an ELF, nor in a bzImage without a payload.
+pub fn is_packed(file: &[u8]) -> Result<bool, Error> {
+    match (file.starts_with(ELF), Compression::of(file)) {
+        (true, _) => elf_of_32_bits(file).map(|()| false),
+        (false, Some(_)) => Ok(true),
+        (false, None) => Ok(payload(file)?.is_some()),
+    }
+}
+
+/// A kernel with nothing compressed left in it: an ELF, behind which relocations may follow (see [`super::relocation`]),
+/// or a bzImage without a payload.
+pub fn unpack(file: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut kernel = file.to_vec();
+    for depth in 0..=DEEPEST {
+        let packed = is_packed(&kernel);
+        // What is no kernel is said of what is in the file, and not of the file.
+        let inside = |error| if error == Error::NotABzImage && depth > 0 { Error::NotAnElf } else { error };
+        if !packed.map_err(inside)? {
+            return Ok(kernel);
+        }
+        let packed = if Compression::of(&kernel).is_some() { Some(kernel.as_slice()) } else { payload(&kernel)? };
+        let packed = packed.unwrap_or_default();
+        kernel = match Compression::of(packed) {
+            Some(compression) => compression.decompress(packed)?,
+            None => packed.to_vec(),
+        };
+    }
+    Err(Error::NotAnElf)
+}
+
+fn elf_of_32_bits(elf: &[u8]) -> Result<(), Error> {
+    // e_ident[EI_CLASS] and e_machine (System V ABI, chapter 4, and its supplement for x86-64).
+    match (elf.get(4), elf.get(18)) {
+        (Some(2), _) | (_, Some(62)) => Err(Error::SixtyFourBit),
+        _ => Ok(()),
+    }
+}
+
+/// The compressed kernel inside the image, if its header names one.
+fn payload(image: &[u8]) -> Result<Option<&[u8]>, Error> {
     if image.get(MAGIC..MAGIC + 4) != Some(b"HdrS") {
         return Err(Error::NotABzImage);
     }
-    let version = field(image, VERSION, 2)?;
-    if version < FIRST_WITH_PAYLOAD {
-        return Err(Error::TooOld(version));
+    let length = match field(image, VERSION, 2)? {
+        FIRST_WITH_PAYLOAD.. => field(image, PAYLOAD_LENGTH, 4)? as usize,
+        _ => 0,
+    };
+    if length == 0 {
+        return Ok(None);
     }
     // For historical reasons 0 means 4.
     let sectors = match field(image, SETUP_SECTS, 1)? {
@@ -103,20 +140,13 @@ fn payload(image: &[u8]) -> Result<&[u8], Error> {
         sectors => sectors as usize,
     };
     let start = (sectors + 1) * 512 + field(image, PAYLOAD_OFFSET, 4)? as usize;
-    let length = field(image, PAYLOAD_LENGTH, 4)? as usize;
-    image.get(start..start + length).ok_or(Error::Truncated)
+    image.get(start..start + length).map(Some).ok_or(Error::Truncated)
 }
 
 /// A little-endian field of the header.
 fn field(image: &[u8], at: usize, width: usize) -> Result<u32, Error> {
     let bytes = image.get(at..at + width).ok_or(Error::Truncated)?;
     Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte)))
-}
-
-fn drain(reader: impl Read) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    reader.take(LARGEST).read_to_end(&mut bytes).map_err(|error| Error::Corrupt(error.to_string()))?;
-    Ok(bytes)
 }
 
 /// A name for some contents, for use in a cache.
@@ -148,9 +178,14 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn unpacked(image: &[u8]) -> Vec<u8> {
+        assert_eq!(is_packed(image), Ok(true));
+        unpack(image).unwrap()
+    }
+
     #[test]
     fn a_gzip_payload_is_unpacked() {
-        assert_eq!(decompress_bzimage(&bzimage(&gzip(b"\x7fELF and so on"))).unwrap(), b"\x7fELF and so on");
+        assert_eq!(unpacked(&bzimage(&gzip(b"\x7fELF and so on"))), b"\x7fELF and so on");
     }
 
     #[test]
@@ -158,7 +193,7 @@ mod tests {
         // `printf '\x7fELF xz' | xz --check=crc32 --x86 --lzma2`, then the length as the kernel's build appends it.
         let mut payload = XZ.to_vec();
         payload.extend_from_slice(&7u32.to_le_bytes());
-        assert_eq!(decompress_bzimage(&bzimage(&payload)).unwrap(), b"\x7fELF xz");
+        assert_eq!(unpacked(&bzimage(&payload)), b"\x7fELF xz");
     }
 
     #[test]
@@ -167,25 +202,54 @@ mod tests {
         let mut payload = vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, 7, 0x39, 0, 0];
         payload.extend_from_slice(b"\x7fELF zs");
         payload.extend_from_slice(&7u32.to_le_bytes());
-        assert_eq!(decompress_bzimage(&bzimage(&payload)).unwrap(), b"\x7fELF zs");
+        assert_eq!(unpacked(&bzimage(&payload)), b"\x7fELF zs");
     }
 
     #[test]
     fn an_unreadable_compression_is_named() {
-        assert_eq!(decompress_bzimage(&bzimage(b"BZh9")), Err(Error::Compression("bzip2")));
+        assert_eq!(unpack(&bzimage(b"BZh9")), Err(Error::Compression("bzip2")));
+        assert!(Error::Compression("bzip2").remedy().contains("decompress = \"guest\""));
     }
 
     #[test]
     fn a_file_that_is_no_kernel_is_named_so() {
-        assert_eq!(decompress_bzimage(b"#!/bin/sh\n"), Err(Error::NotABzImage));
-        assert_eq!(decompress_bzimage(&bzimage(&gzip(b"text"))), Err(Error::NotAnElf));
+        assert_eq!(unpack(b"#!/bin/sh\n"), Err(Error::NotABzImage));
+        assert_eq!(unpack(&bzimage(&gzip(b"text"))), Err(Error::NotAnElf));
+        assert_eq!(unpack(&gzip(b"text")), Err(Error::NotAnElf));
+        assert_eq!(unpack(&gzip(&gzip(&gzip(&gzip(b"\x7fELF"))))), Err(Error::NotAnElf));
+    }
+
+    #[test]
+    fn a_compressed_file_is_unpacked_whatever_is_in_it() {
+        assert_eq!(unpacked(&gzip(b"\x7fELF and so on")), b"\x7fELF and so on");
+        assert_eq!(unpacked(&gzip(&bzimage(&gzip(b"\x7fELF and so on")))), b"\x7fELF and so on");
+        assert_eq!(unpacked(XZ), b"\x7fELF xz");
+    }
+
+    #[test]
+    fn what_holds_nothing_compressed_stays_as_it_is() {
+        assert_eq!(is_packed(b"\x7fELF and so on"), Ok(false));
+        assert_eq!(is_packed(&bzimage(b"")), Ok(false), "a bzImage that is the program itself");
+        assert_eq!(unpack(&bzimage(b"")), Ok(bzimage(b"")));
+        let mut old = bzimage(b"");
+        old[0x206] = 0x07;
+        assert_eq!(is_packed(&old), Ok(false), "of a protocol without payload fields");
+    }
+
+    #[test]
+    fn a_64_bit_kernel_is_refused_in_whatever_it_comes() {
+        let mut elf = b"\x7fELF\x02\x01".to_vec();
+        elf.resize(64, 0);
+        for file in [elf.clone(), gzip(&elf), bzimage(&gzip(&elf))] {
+            assert_eq!(unpack(&file), Err(Error::SixtyFourBit));
+        }
     }
 
     #[test]
     fn a_truncated_file_is_an_error_at_every_length() {
         let image = bzimage(&gzip(b"\x7fELF and so on"));
         for length in 0..image.len() {
-            assert!(decompress_bzimage(&image[..length]).is_err(), "{length}");
+            assert!(unpack(&image[..length]).is_err(), "{length}");
         }
     }
 
@@ -194,14 +258,7 @@ mod tests {
         let mut image = bzimage(&gzip(b"\x7fELF and so on"));
         let last = image.len() - 6;
         image[last] ^= 0xff;
-        assert!(matches!(decompress_bzimage(&image), Err(Error::Corrupt(_))));
-    }
-
-    #[test]
-    fn a_protocol_without_payload_fields_is_refused() {
-        let mut image = bzimage(b"");
-        image[0x206] = 0x07;
-        assert_eq!(decompress_bzimage(&image), Err(Error::TooOld(0x207)));
+        assert!(matches!(unpack(&image), Err(Error::Corrupt(_))));
     }
 
     const XZ: &[u8] = &[

@@ -11,6 +11,8 @@ const OLDEST: u16 = 0x020a;
 /// `xloadflags`: a 64-bit kernel.
 const XLF_KERNEL_64: u16 = 1 << 0;
 const SECTOR: u64 = 512;
+/// Unit of `syssize`.
+const PARAGRAPH: u64 = 16;
 /// boot.rst: zero setup sectors mean four.
 const DEFAULT_SETUP_SECTORS: u8 = 4;
 
@@ -33,7 +35,8 @@ pub(super) fn read(head: &[u8], size: u64, ram_at: u64) -> Result<Kernel, Error>
     };
     let offset = (u64::from(sectors) + 1) * SECTOR;
     let len = size.checked_sub(offset).filter(|&len| len != 0).ok_or(Error::Truncated)?;
-    if len < u64::from(header.u32(header::SYSSIZE)?) * 16 {
+    // The size is rounded up to paragraphs, and the file need not be padded to them: memtest86+'s is not.
+    if len.div_ceil(PARAGRAPH) < header.u32(header::SYSSIZE)?.into() {
         return Err(Error::Truncated);
     }
     let place = Place::of(&header, ram_at)?;

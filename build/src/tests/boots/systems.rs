@@ -11,7 +11,7 @@ use crate::console::{Failure, find};
 
 use super::{LIMIT, ask, boot, description, power_off, transcript};
 use crate::kernel::Build;
-use crate::process;
+use crate::{process, project};
 use crate::test::{Context, Group, Outcome, Test, passed};
 
 pub fn all() -> Vec<Test> {
@@ -86,12 +86,24 @@ fn simulate(context: &Context) -> Result<Outcome> {
     passed()
 }
 
+/// What the build refuses, by the line of the description that names it.
 fn wrong_kernels(context: &Context) -> Result<Outcome> {
-    for (system, file) in [("missing-kernel", "no-such-bzImage"), ("not-a-kernel", "not-a-kernel.toml")] {
-        let built = context.image(&description(context, system).to_string_lossy(), Build::Release);
-        let Err(error) = built else { miette::bail!("{system} was built") };
+    let folder = context.project.guest().join("wrong");
+    // e_ident of a 64-bit ELF (System V ABI, chapter 4), and 64 bytes of nothing.
+    project::write(&folder.join("elf64"), &[b"\x7fELF\x02\x01\x01".as_slice(), &[0; 64]].concat())?;
+    let vm = "board = \"bochs\"\n\n[[vm]]\nname = \"linux\"\nmemory = ";
+    project::write(&folder.join("elf64.toml"), format!("{vm}\"64 MiB\"\nkernel = \"./elf64\"\n").as_bytes())?;
+    project::write(&folder.join("small.toml"), format!("{vm}\"16 MiB\"\nkernel = \"debian-686\"\n").as_bytes())?;
+    for (system, said) in [
+        (description(context, "missing-kernel"), "missing-kernel.toml:7:10"),
+        (description(context, "not-a-kernel"), "not-a-kernel.toml:7:10"),
+        (folder.join("elf64.toml"), "elf64.toml:6:10"),
+        (folder.join("small.toml"), "small.toml:5:10"),
+    ] {
+        let built = context.image(&system.to_string_lossy(), Build::Release);
+        let Err(error) = built else { miette::bail!("{} was built", system.display()) };
         let error = format!("{error:?}");
-        ensure!(error.contains(file), "the error does not name {file}:\n{error}");
+        ensure!(error.contains(said), "the error does not point at {said}:\n{error}");
     }
     passed()
 }
