@@ -1,7 +1,8 @@
 //! The build tool behind `cargo xtask`, from an empty machine to a guest's prompt.
 //!
 //! It sets the host up (`packages`, `setup`, `doctor`), makes what a system consists of (`kernel`, `guest`, `image`,
-//! `iso`; `cache` keeps it), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`) and proves that it works (`test`, `tests`).
+//! `iso`; `cache` keeps it), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`) and proves that it works (`test`,
+//! `tests`; of the documentation, `walkthrough`).
 //! Everything it makes lies in cargo's target directory; nothing is written elsewhere but Debian packages, through apt.
 #![forbid(unsafe_code)]
 
@@ -30,3 +31,4 @@ pub mod run;
 pub mod setup;
 pub mod test;
 pub mod tests;
+pub mod walkthrough;

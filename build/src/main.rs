@@ -12,7 +12,7 @@ use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
 use xtask::test::Form;
-use xtask::{bench, doctor, image, interrupt, map, run, setup, test};
+use xtask::{bench, doctor, image, interrupt, map, progress, run, setup, test};
 
 /// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
 #[derive(Parser)]
@@ -128,7 +128,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{error:?}");
+            progress::say(&format!("{error:?}"));
             ExitCode::FAILURE
         }
     }

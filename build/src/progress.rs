@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use capdl_spec::snippet;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// All spinners of this process, so that two at a time do not overwrite each other.
@@ -68,13 +69,33 @@ impl Drop for Step {
     }
 }
 
-/// Prints a line for the user (on standard error) without disturbing the spinners.
+/// Prints a line for the user (on standard error) without disturbing the spinners. Names of files may be in it, and output
+/// of programs: control characters are written as escapes, colours apart.
 pub fn say(line: &str) {
+    let line = &printable(line);
     if fancy() {
         SPINNERS.suspend(|| eprintln!("{line}"));
     } else {
         eprintln!("{line}");
     }
+}
+
+/// Text as `snippet::printable` has it, in which tabs and the colours of a report (SGR, ECMA-48 section 8.3.117) stay.
+fn printable(text: &str) -> String {
+    let text = text.replace("\r\n", "\n");
+    let mut parts = text.split("\x1b[");
+    let mut shown = visible(parts.next().unwrap_or_default());
+    for part in parts {
+        let digits = part.find(|c: char| !matches!(c, '0'..='9' | ';')).unwrap_or(part.len());
+        let colour = part.get(digits..).is_some_and(|rest| rest.starts_with('m'));
+        shown += if colour { "\x1b[" } else { "\\u{1b}[" };
+        shown += &visible(part);
+    }
+    shown
+}
+
+fn visible(text: &str) -> String {
+    text.split('\t').map(snippet::printable).collect::<Vec<_>>().join("\t")
 }
 
 /// Whether somebody looks at a terminal that can redraw lines.
@@ -88,5 +109,17 @@ pub fn print(line: &str) {
         SPINNERS.suspend(|| println!("{line}"));
     } else {
         println!("{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_seen_and_colours_and_tabs_stay() {
+        assert_eq!(printable("no \x08file\r\n\tx\x07"), "no \\u{8}file\n\tx\\u{7}");
+        assert_eq!(printable("\x1b[31;1m×\x1b[0m fine"), "\x1b[31;1m×\x1b[0m fine");
+        assert_eq!(printable("a\x1b[2Jb\x1b]0;title\x07"), "a\\u{1b}[2Jb\\u{1b}]0;title\\u{7}");
     }
 }

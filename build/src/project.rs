@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use capdl_spec::mistake;
 use miette::{Context, IntoDiagnostic, Result, miette};
 
 /// The project's directories, all absolute.
@@ -57,14 +58,17 @@ impl Project {
         } else {
             self.root.join("systems").join(name).with_extension("toml")
         };
-        if path.is_file() {
+        // What is there and no description is said to be so by whoever reads it.
+        if path.exists() {
             return Ok(path);
         }
-        Err(miette::miette!(
-            help = format!("known systems: {}", self.system_names().join(", ")),
-            "there is no system description {}",
-            path.display()
-        ))
+        let names = self.system_names();
+        let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        let help = match mistake::close(name, &known) {
+            Some(close) => format!("did you mean `{close}`? Known systems: {}", known.join(", ")),
+            None => format!("known systems: {}", known.join(", ")),
+        };
+        Err(miette::miette!(help = help, "there is no system description {}", path.display()))
     }
 
     /// The names of the descriptions in systems/, sorted.

@@ -36,6 +36,8 @@ pub enum Group {
     Guests,
     /// Whole systems with Linux in them.
     Boots,
+    /// Pages of documentation, done as they say.
+    Walkthroughs,
 }
 
 impl Group {
@@ -47,12 +49,14 @@ impl Group {
             Self::Components => "components",
             Self::Guests => "guests",
             Self::Boots => "boots",
+            Self::Walkthroughs => "walkthroughs",
         }
     }
 
-    /// Whether its tests run beside each other. The others use all cores by themselves.
+    /// Whether its tests run beside each other. The first use all cores by themselves; the last build systems that others
+    /// boot.
     fn is_parallel(self) -> bool {
-        self >= Self::Components
+        self >= Self::Components && self < Self::Walkthroughs
     }
 }
 
@@ -191,8 +195,9 @@ pub fn run(project: &Project, filter: &str, form: Form) -> Result<ExitCode> {
     let started = Instant::now();
     let (beside, alone): (Vec<Test>, Vec<Test>) = tests.into_iter().partition(|test| test.group.is_parallel());
     let left = left.iter().map(|test| format!("  {}", test.full_name())).collect();
+    let (before, after): (Vec<Test>, Vec<Test>) = alone.into_iter().partition(|test| test.group < Group::Components);
     let mut results = Results { left, ..Results::default() };
-    for test in alone {
+    for test in before {
         results.add(&test, judge(&test, &context));
     }
     let queue = Mutex::new(VecDeque::from(beside));
@@ -207,7 +212,10 @@ pub fn run(project: &Project, filter: &str, form: Form) -> Result<ExitCode> {
             });
         }
     });
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for test in after {
+        results.add(&test, judge(&test, &context));
+    }
     println!("{}", results.summary(started.elapsed().as_secs()));
     Ok(if results.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

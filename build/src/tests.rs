@@ -2,6 +2,7 @@
 
 mod bench;
 mod boots;
+mod bzimage;
 mod checks;
 mod components;
 mod gate;
@@ -10,6 +11,7 @@ mod guests;
 mod host;
 mod iommu;
 mod kernel;
+mod walkthroughs;
 
 use crate::test::Test;
 
@@ -24,8 +26,10 @@ pub fn all() -> Vec<Test> {
         iommu::all(),
         gate::all(),
         guests::all(),
+        bzimage::all(),
         bench::all(),
         boots::all(),
+        walkthroughs::all(),
     ]
     .concat()
 }

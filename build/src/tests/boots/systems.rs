@@ -11,8 +11,8 @@ use crate::console::{Failure, find};
 
 use super::{LIMIT, ask, boot, description, power_off, transcript};
 use crate::kernel::Build;
-use crate::{process, project};
 use crate::test::{Context, Group, Outcome, Test, passed};
+use crate::{process, project};
 
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);

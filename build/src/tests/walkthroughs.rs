@@ -1,0 +1,275 @@
+//! The pages of docs/walkthroughs and the README, done as they say: commands are run, and their answers compared.
+//!
+//! Each page has a folder to itself, in which the project's folders are seen, so that its own files are nowhere else.
+//! What needs no boot runs always. `add-a-device-model` changes the tree: its edits always have to fit, and in the long
+//! form a copy of the tree is changed, built and tested.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use miette::{Context as _, IntoDiagnostic, Result, bail, ensure};
+
+use crate::bochs::{Machine, last_lines};
+use crate::guest::{self, debian};
+use crate::kernel::Build;
+use crate::process;
+use crate::project::{self, Project};
+use crate::test::{Context, Group, Outcome, Test};
+use crate::walkthrough::{self, Step};
+
+/// The tests of this file.
+pub fn all() -> Vec<Test> {
+    vec![
+        Test::new(Group::Check, "walkthroughs-on-the-host", on_the_host),
+        Test::new(Group::Walkthroughs, "systems-that-boot", booted).long(),
+        Test::new(Group::Walkthroughs, "a-device-model", device_model).long(),
+    ]
+}
+
+/// The page that changes the project.
+const CHANGES: &str = "add-a-device-model";
+/// How the commands begin that boot something, or look at what a boot has left.
+const BOOTS: [&str; 3] = ["cargo xtask run", "cargo xtask test", "debugfs"];
+/// How long a boot and each command of a session may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(420);
+
+/// A page's name, and what it says.
+fn pages(project: &Project) -> Result<Vec<(String, String)>> {
+    let folder = project.root.join("docs/walkthroughs");
+    let mut files = vec![project.root.join("README.md")];
+    for entry in std::fs::read_dir(&folder).into_diagnostic().wrap_err_with(|| folder.display().to_string())? {
+        files.push(entry.into_diagnostic()?.path());
+    }
+    files.sort();
+    let page = |file: &PathBuf| {
+        let text = String::from_utf8_lossy(&project::read(file)?).into_owned();
+        Ok((file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), text))
+    };
+    files.iter().filter(|file| file.extension() == Some(OsStr::new("md"))).map(page).collect()
+}
+
+fn on_the_host(context: &Context) -> Result<Outcome> {
+    let (mut commands, mut edits) = (0, 0);
+    for (name, text) in pages(&context.project)? {
+        let steps = walkthrough::steps(&text);
+        if name == CHANGES {
+            edits += fitting(&context.project.root, &steps).wrap_err(name)?;
+        } else {
+            commands += follow(context, &name, &steps, |command| !boots(command)).wrap_err(name)?;
+        }
+    }
+    ensure!(commands > 0 && edits > 0, "no page has a command, or none an edit");
+    Ok(Outcome::Passed(format!("{commands} commands, {edits} edits")))
+}
+
+fn booted(context: &Context) -> Result<Outcome> {
+    let mut commands = 0;
+    for (name, text) in pages(&context.project)?.iter().filter(|(name, _)| name != CHANGES) {
+        commands += follow(context, name, &walkthrough::steps(text), boots).wrap_err_with(|| name.clone())?;
+    }
+    Ok(Outcome::Passed(format!("{commands} commands")))
+}
+
+fn boots(command: &str) -> bool {
+    BOOTS.iter().any(|begin| command.starts_with(begin))
+}
+
+/// Do all edits of a page fit the files? Returns their number.
+fn fitting(root: &Path, steps: &[Step]) -> Result<usize> {
+    let mut count = 0;
+    for step in steps {
+        if let Step::Edit { path, hunks } = step {
+            edited(&root.join(path), hunks)?;
+            count += hunks.len();
+        }
+    }
+    Ok(count)
+}
+
+/// A file with hunks applied.
+fn edited(path: &Path, hunks: &[String]) -> Result<String> {
+    let text = String::from_utf8_lossy(&project::read(path)?).into_owned();
+    let changed = hunks.iter().try_fold(text, |text, hunk| walkthrough::apply(&text, hunk));
+    changed.wrap_err_with(|| path.display().to_string())
+}
+
+/// Writes a page's files and runs those of its commands that are wanted; returns their number.
+fn follow(context: &Context, page: &str, steps: &[Step], wanted: impl Fn(&str) -> bool) -> Result<usize> {
+    let project = &context.project;
+    let any = steps.iter().any(|step| matches!(step, Step::Command { command, .. } if wanted(command)));
+    if !any {
+        return Ok(0);
+    }
+    let folder = project.target.join("walkthroughs").join(page);
+    prepare(project, &folder)?;
+    let mut count = 0;
+    for step in steps {
+        match step {
+            Step::File { path, text } => add(&folder.join(path), text)?,
+            Step::Edit { path, .. } => bail!("{page} edits {path}, which is the project's"),
+            Step::Command { command, answer } if wanted(command) => {
+                match command.strip_prefix("cargo xtask run ") {
+                    Some(system) if !system.contains(' ') => session(context, system, answer)?,
+                    _ => run(project, &folder, command, answer)?,
+                }
+                count += 1;
+            }
+            Step::Command { .. } => {}
+        }
+    }
+    Ok(count)
+}
+
+/// An empty folder in which the project's own are seen, and a kernel and an initrd of the reader's.
+fn prepare(project: &Project, folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).into_diagnostic()?;
+    }
+    std::fs::create_dir_all(folder).into_diagnostic()?;
+    for name in ["systems", "tests", "build"] {
+        symlink(project.root.join(name), folder.join(name)).into_diagnostic()?;
+    }
+    symlink(&project.target, folder.join("target")).into_diagnostic()?;
+    let kernel = debian::kernel(project, debian::Flavour::Plain)?;
+    std::fs::copy(kernel, folder.join("bzImage")).into_diagnostic()?;
+    std::fs::copy(guest::initramfs(project, None)?, folder.join("initrd")).into_diagnostic()?;
+    Ok(())
+}
+
+fn add(path: &Path, text: &str) -> Result<()> {
+    let before = if path.exists() { project::read(path)? } else { Vec::new() };
+    project::write(path, &[&before, text.as_bytes()].concat())
+}
+
+/// A run that a person attends: what stands behind a prompt in the answer is typed when the prompt appears.
+fn session(context: &Context, system: &str, answer: &str) -> Result<()> {
+    let image = context.image(system, Build::Release)?;
+    let mut machine = Machine::boot(&context.project, &image.options(&image.system))?;
+    let mut last = "";
+    for (prompt, text) in answer.lines().filter_map(typed) {
+        let waited = machine.console.expect(prompt, LIMIT);
+        waited.into_diagnostic().wrap_err_with(|| format!("no `{prompt}` for `{text}`:\n{}", console(&machine)))?;
+        machine.console.send(format!("{text}\r").as_bytes()).into_diagnostic()?;
+        last = if text == "poweroff" { "" } else { prompt };
+    }
+    if last.is_empty() {
+        machine.wait(LIMIT)?;
+    } else {
+        machine.console.expect(last, LIMIT).into_diagnostic()?;
+    }
+    let said = console(&machine);
+    as_the_page_says(&format!("cargo xtask run {system}"), &format!("{answer}\n…"), &said)
+}
+
+/// Prompt and command of a line of a session.
+fn typed(line: &str) -> Option<(&str, &str)> {
+    let ends = ["login: ", "(initramfs) ", "# "];
+    let (end, at) = ends.into_iter().find_map(|end| Some((end, line.find(end)?)))?;
+    let (prompt, text) = line.split_at(at + end.len());
+    (!text.is_empty() && !line[..at].trim_end().contains(' ')).then_some((prompt, text))
+}
+
+/// What a console has printed, without what moves the cursor and sets modes (CSI sequences, ECMA-48 section 5.4).
+fn console(machine: &Machine) -> String {
+    let text = String::from_utf8_lossy(&machine.console.transcript()).replace('\r', "");
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        text + part.split_once(|c: char| ('@'..='~').contains(&c)).map_or("", |(_, rest)| rest)
+    })
+}
+
+/// Runs a command as a reader's shell would, but for `cargo xtask`, which is this program.
+fn run(project: &Project, folder: &Path, command: &str, answer: &str) -> Result<()> {
+    const XTASK: &str =
+        "cargo() { if [ \"$1\" = xtask ]; then shift; \"$XTASK\" \"$@\"; else command cargo \"$@\"; fi; }";
+    let mut shell = shell(folder, &format!("{XTASK}\n{command}"));
+    shell
+        .env("XTASK", std::env::current_exe().into_diagnostic()?)
+        .env("CARGO_MANIFEST_DIR", project.root.join("build"));
+    compare(shell, command, answer)
+}
+
+fn shell(folder: &Path, script: &str) -> Command {
+    let mut shell = process::tool("sh");
+    shell.arg("-c").arg(format!("exec 2>&1\n{script}")).current_dir(folder).stdin(Stdio::null());
+    // As at a terminal that is as wide as these pages.
+    shell.env("CARGO_TERM_COLOR", "never").env("NO_COLOR", "1").env("COLUMNS", "120");
+    shell
+}
+
+fn compare(mut shell: Command, command: &str, answer: &str) -> Result<()> {
+    let output = shell.output().into_diagnostic()?;
+    let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    as_the_page_says(command, answer, &said).wrap_err_with(|| format!("it ended with {}", output.status))
+}
+
+fn as_the_page_says(command: &str, answer: &str, said: &str) -> Result<()> {
+    if walkthrough::matches(answer, said) {
+        return Ok(());
+    }
+    let nowhere = answer.lines().find(|line| !walkthrough::matches(&format!("…\n{line}\n…"), said));
+    let why = nowhere.map_or("its lines are there, but not just they, or in another order".to_owned(), |line| {
+        format!("this line of it is not there:\n{line}")
+    });
+    bail!("`{command}` does not answer as the page says; {why}\nIt ends\n{}", last_lines(said.as_bytes(), 30))
+}
+
+/// Changes a copy of the tree as the page says, and runs its commands there.
+fn device_model(context: &Context) -> Result<Outcome> {
+    let project = &context.project;
+    let folder = project.target.join("walkthroughs").join(CHANGES);
+    let (tree, target) = (folder.join("tree"), folder.join("target"));
+    if tree.exists() {
+        std::fs::remove_dir_all(&tree).into_diagnostic()?;
+    }
+    copy_tree(&project.root, &tree)?;
+    std::fs::create_dir_all(&target).into_diagnostic()?;
+    // What was fetched and what is built without the edited files.
+    for name in ["guest", "sel4"] {
+        let link = target.join(name);
+        if !link.exists() {
+            symlink(project.target.join(name), link).into_diagnostic()?;
+        }
+    }
+    let (_, page) = pages(project)?.into_iter().find(|(name, _)| name == CHANGES).unwrap_or_default();
+    let mut commands = 0;
+    for step in walkthrough::steps(&page) {
+        match step {
+            Step::File { path, text } => add(&tree.join(path), &text)?,
+            Step::Edit { path, hunks } => {
+                let path = tree.join(path);
+                project::write(&path, edited(&path, &hunks)?.as_bytes())?;
+            }
+            Step::Command { command, answer } => {
+                let mut shell = shell(&tree, &command);
+                shell.env("CARGO_TARGET_DIR", &target).env_remove("CARGO_MANIFEST_DIR");
+                compare(shell, &command, &answer)?;
+                commands += 1;
+            }
+        }
+    }
+    ensure!(commands > 0, "the page has no command");
+    Ok(Outcome::Passed(format!("{commands} commands")))
+}
+
+/// Copies the project without what is built and what git keeps.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).into_diagnostic()?;
+    for entry in std::fs::read_dir(from).into_diagnostic()? {
+        let entry = entry.into_diagnostic()?;
+        let (path, there) = (entry.path(), to.join(entry.file_name()));
+        if ["target", ".git"].iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        if entry.file_type().into_diagnostic()?.is_dir() {
+            copy_tree(&path, &there)?;
+        } else {
+            std::fs::copy(&path, &there).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
+}
