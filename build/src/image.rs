@@ -23,7 +23,7 @@ use crate::kernel::{self, Build, Kernel, Platform, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
 use crate::project::{self, Project};
-use crate::{bochs, guest, iso, loads, process, room, setup};
+use crate::{bochs, guest, iso, process, room, setup};
 
 /// The board that is Bochs.
 const BOCHS: &str = "bochs";
@@ -113,7 +113,6 @@ pub fn make_root_task_image(
         files.elfs.insert(program.to_owned(), project::read(&path)?);
     }
     let bundle = host::compile(system, &files)?;
-    loads::check(system, &files)?;
     let image = dir.join("root-task");
     let mut strip = process::tool("objcopy");
     strip.arg("--strip-debug").arg(root_task).arg(&image);

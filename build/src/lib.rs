@@ -18,7 +18,6 @@ pub mod import;
 pub mod interrupt;
 pub mod iso;
 pub mod kernel;
-pub mod loads;
 pub mod map;
 pub mod native;
 pub mod packages;

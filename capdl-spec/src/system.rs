@@ -294,18 +294,6 @@ impl System {
         core::iter::once(kernel).chain(vm.initrd.iter().map(|initrd| (initrd.get_ref(), Form::AsIs))).collect()
     }
 
-    /// The names of a VM's kernel and, if it has one, its initrd, in [`System::images`].
-    pub fn image_names_of(&self, vm: usize) -> Vec<String> {
-        let images = self.images();
-        let index = self.images_of(vm).into_iter().filter_map(|key| self.image_index(key.0, key.1));
-        index.filter_map(|index| images.get(index)).map(|image| image.name.clone()).collect()
-    }
-
-    /// Where a VM's memory is if it has a place of its own.
-    pub fn ram_at(&self, vm: usize) -> Option<u64> {
-        passthrough::placed_at(self, vm)
-    }
-
     /// Position of an image in [`System::images`].
     pub(crate) fn image_index(&self, origin: &Origin, form: Form) -> Option<usize> {
         self.image_keys().iter().position(|key| *key == (origin, form))
