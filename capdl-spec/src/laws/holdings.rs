@@ -1,6 +1,6 @@
-//! Who may hold what, as one table: the process, the slot, the kind of object and whose it is, the rights, the badge. A
-//! capability that no row allows breaks the law that the last of these stands for. Kinds without a row (threads, address
-//! spaces, frames, I/O address spaces) are in no process's hands.
+//! Who may hold what, as one table: the process, the slot and the kind of object; whose the object is; the rights; the
+//! badge. Of a capability that no row allows, the first of these four that does not fit says which law it breaks. Kinds
+//! without a row (threads, address spaces, frames, I/O address spaces) are in no process's hands.
 
 use layout::{FAULT_BIT, Slot, client_badge, client_of, event, slot};
 
