@@ -80,7 +80,6 @@ impl<V: Vmcs> Cpu<V> {
     }
 
     /// Prepares the next entry, as the answer to an exit says.
-    #[inline]
     pub fn follow(&mut self, next: Next) {
         match next {
             Next::Skip | Next::Halt => self.skip(),
@@ -184,6 +183,7 @@ impl<V: Vmcs> Cpu<V> {
 
     /// Steps past the instruction that exited, and out of the shadow of an STI or MOV SS before it. A guest that is being
     /// single-stepped gets its trap, as after any other instruction.
+    #[inline]
     pub fn skip(&mut self) {
         self.exit.rip = self.exit.after(self.exit.instruction_len);
         if self.exit.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 || self.breakpoints != 0 {

@@ -276,6 +276,10 @@ impl Vm<'_> {
     }
 
     fn follow(&mut self, next: Next) {
+        // First what most exits come to.
+        if next == Next::Skip {
+            return self.guest.cpu.skip();
+        }
         self.guest.cpu.follow(next);
         match next {
             Next::Skip | Next::Retry | Next::Raise(_) => {}
