@@ -19,7 +19,7 @@ use std::path::Path;
 use miette::Result;
 
 use crate::packages::Purpose;
-use crate::progress::say;
+use crate::progress::{self, say};
 use crate::project::{self, Project};
 use crate::setup;
 use crate::test::Context;
@@ -41,12 +41,12 @@ pub fn run(project: &Project, json: Option<&Path>, exits_alone: bool) -> Result<
     if !exits_alone {
         rows.0.extend(linux::measure(&context)?.0);
     }
-    print!("{}", table::text(&rows, &baseline()?));
+    progress::print(table::text(&rows, &baseline()?).trim_end());
     let drawing = project.target.join("bench.svg");
     project::write(&drawing, chart::svg(&rows).as_bytes())?;
     say(&format!("drawn in {}", drawing.display()));
     if let Some(file) = json {
-        project::write(file, rows.to_json().as_bytes())?;
+        project::write_named(file, rows.to_json().as_bytes())?;
         say(&format!("written to {}", file.display()));
     }
     Ok(())

@@ -20,7 +20,7 @@ pub use self::address::Address;
 use self::capture::{Capture, Function};
 pub use self::files::Files;
 pub use self::section::Dma;
-use crate::project;
+use crate::{progress, project};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -45,7 +45,11 @@ pub fn lspci(wishes: &Wishes) -> Result<()> {
     };
     let section = section(&files, &capture, &devices, wishes.dma)?;
     match &wishes.output {
-        Some(path) => project::write(path, section.as_bytes()),
+        Some(path) => {
+            project::write_named(path, section.as_bytes())?;
+            progress::say(&format!("written to {}", path.display()));
+            Ok(())
+        }
         None => std::io::stdout().write_all(section.as_bytes()).into_diagnostic(),
     }
 }

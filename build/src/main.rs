@@ -149,21 +149,21 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Bench { json, exits } => bench::run(&project, json.as_deref(), exits)?,
         Command::Image { system, debug_kernel } => {
             let image = image::build(&project, &system, kernel_for(debug_kernel))?;
-            println!("{}", image.iso.display());
+            progress::print(&image.iso.display().to_string());
         }
-        Command::Map { system, svg } => print!("{}", map::map(&project, &system, svg.as_deref())?),
+        Command::Map { system, svg } => progress::print(map::map(&project, &system, svg.as_deref())?.trim_end()),
         Command::Import { from: Import::Lspci { files, devices, trusted, output } } => {
             let dma = if trusted { Dma::Trusted } else { Dma::Domain };
             import::lspci(&import::Wishes { files, devices, dma, output })?;
         }
         Command::Kernel { debug_kernel } => {
-            println!("{}", kernel::prefix(&project, kernel_for(debug_kernel).into())?.dir().display());
+            progress::print(&kernel::prefix(&project, kernel_for(debug_kernel).into())?.dir().display().to_string());
         }
         Command::Setup => {
             setup::ensure(&Purpose::ALL)?;
-            println!("Everything is installed.");
+            progress::print("Everything is installed.");
         }
-        Command::Doctor => print!("{}", doctor::report()?),
+        Command::Doctor => progress::print(doctor::report()?.trim_end()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,7 +18,7 @@ pub fn map(project: &Project, name: &str, svg: Option<&Path>) -> Result<String> 
         if file.extension().is_none_or(|extension| extension != "svg") {
             return Err(miette!("the drawing is an SVG: {} should end in .svg", file.display()));
         }
-        project::write(file, host::draw::svg(&system, &spec).as_bytes())?;
+        project::write_named(file, host::draw::svg(&system, &spec).as_bytes())?;
         progress::say(&format!("drawn in {}", file.display()));
     }
     Ok(host::map::text(&system, &spec))

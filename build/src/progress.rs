@@ -1,11 +1,13 @@
 //! Long steps, shown: a spinner with the time it has taken on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use capdl_spec::snippet;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::interrupt;
 
 /// All spinners of this process, so that two at a time do not overwrite each other.
 static SPINNERS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -103,12 +105,23 @@ fn fancy() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("CI").is_none()
 }
 
-/// Prints a result (on standard output) without disturbing the spinners.
-pub fn print(line: &str) {
-    if fancy() {
-        SPINNERS.suspend(|| println!("{line}"));
-    } else {
-        println!("{line}");
+/// Prints a result, of one line or several, on standard output, without disturbing the spinners.
+///
+/// Where nobody reads it any more, as behind `head`, the program ends, and quietly. Where it cannot be written, it ends with a
+/// failure.
+pub fn print(lines: &str) {
+    let write = || {
+        let mut output = std::io::stdout().lock();
+        writeln!(output, "{lines}").and_then(|()| output.flush())
+    };
+    let written = if fancy() { SPINNERS.suspend(write) } else { write() };
+    if let Err(error) = written {
+        interrupt::clean_up();
+        let quiet = error.kind() == ErrorKind::BrokenPipe;
+        if !quiet {
+            eprintln!("cannot write to standard output: {error}");
+        }
+        std::process::exit(if quiet { 0 } else { 1 });
     }
 }
 

@@ -62,8 +62,13 @@ impl Project {
         if path.exists() {
             return Ok(path);
         }
+        if name.is_empty() {
+            return Err(miette::miette!("the name of the system is empty"));
+        }
         let names = self.system_names();
         let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        // A path to what has a name, its ending left out.
+        let name = Path::new(name).file_stem().and_then(|stem| stem.to_str()).unwrap_or(name);
         let help = match mistake::close(name, &known) {
             Some(close) => format!("did you mean `{close}`? Known systems: {}", known.join(", ")),
             None => format!("known systems: {}", known.join(", ")),
@@ -127,6 +132,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     written.into_diagnostic().wrap_err_with(|| format!("cannot write {}", path.display()))
 }
 
+/// Writes a file that a user has named, into a folder that is there: to make one would hide a mistyped path.
+pub fn write_named(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(miette::miette!("cannot write {}: there is no folder {}", path.display(), missing.display()));
+    }
+    write(path, bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,5 +154,22 @@ mod tests {
             let error = check_path(Path::new(bad)).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_a_user_mistyped_is_not_made() {
+        let missing = std::env::temp_dir().join(format!("portcullis-no-such-folder-{}", std::process::id()));
+        let error = write_named(&missing.join("x.svg"), b"x").unwrap_err().to_string();
+        assert!(error.contains("there is no folder") && !missing.exists(), "{error}");
+    }
+
+    #[test]
+    fn a_path_to_a_system_that_has_a_name_leads_to_the_name() {
+        let project = Project::find().unwrap();
+        for name in ["systems/minimal", "../systems/minimal", "minimal.tml", "minmal"] {
+            let help = project.system(name).unwrap_err().help().map(|help| help.to_string()).unwrap_or_default();
+            assert!(help.starts_with("did you mean `minimal`?"), "{name}: {help}");
+        }
+        assert!(project.system("").unwrap_err().to_string().contains("is empty"));
     }
 }

@@ -6,6 +6,7 @@ mod commands;
 
 use std::time::{Duration, Instant};
 
+use capdl_spec::host;
 use miette::{Result, miette};
 
 use crate::bochs::config::Pace;
@@ -16,7 +17,7 @@ use crate::console::terminal::Terminal;
 use crate::console::{Failure, find};
 use crate::kernel::Build;
 use crate::packages::Purpose;
-use crate::progress::say;
+use crate::progress::{print, say};
 use crate::project::Project;
 use crate::{image, setup};
 
@@ -43,6 +44,7 @@ pub fn run(project: &Project, wishes: &Wishes) -> Result<()> {
     if let Some(long) = wishes.exec.iter().find(|command| command.len() > LONGEST) {
         return Err(miette!("a command of {} characters is too long to type: at most {LONGEST}", long.len()));
     }
+    on_a_board_of_bochs(project, &wishes.system)?;
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
     let image = image::build(project, &wishes.system, wishes.build)?;
     let show = wishes.exec.is_empty();
@@ -71,11 +73,21 @@ pub fn run(project: &Project, wishes: &Wishes) -> Result<()> {
     }
 }
 
+/// Refuses a description for a board that Bochs is not like. What any PC runs, runs there too.
+fn on_a_board_of_bochs(project: &Project, name: &str) -> Result<()> {
+    let board = host::load(&project.system(name)?)?.board().name;
+    if matches!(board, "bochs" | "pc") {
+        return Ok(());
+    }
+    let help = format!("`cargo xtask image {name}` makes an ISO for it");
+    Err(miette!(help = help, "`run` boots in Bochs, and this description is for the board `{board}`"))
+}
+
 /// Waits for a text on the console.
 fn until(machine: &mut Machine, text: &str, deadline: Instant) -> Result<()> {
     match machine.console.expect(text, left(deadline)) {
         Ok(_) => {
-            println!();
+            print("");
             say(&format!("\"{text}\" appeared"));
             Ok(())
         }

@@ -161,7 +161,7 @@ pub enum Form {
 /// Prints the names of the tests that a filter selects.
 pub fn list(filter: &str) -> Result<ExitCode> {
     for test in selected(tests::all(), filter)? {
-        println!("{}{}", test.full_name(), if test.long { "  (--all)" } else { "" });
+        progress::print(&format!("{}{}", test.full_name(), if test.long { "  (--all)" } else { "" }));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -216,7 +216,7 @@ pub fn run(project: &Project, filter: &str, form: Form) -> Result<ExitCode> {
     for test in after {
         results.add(&test, judge(&test, &context));
     }
-    println!("{}", results.summary(started.elapsed().as_secs()));
+    progress::print(&results.summary(started.elapsed().as_secs()));
     Ok(if results.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -106,6 +106,10 @@ fn unknown_key(name: &str, table: Option<Table>, known: &[&str]) -> (String, Str
         let remedy = match first.tables {
             [Table::Top] if first.is_table() => format!("write {}, a table of its own", first.example),
             [Table::Top] => "it belongs at the top, above the first table".into(),
+            // The word that is meant has another form there.
+            _ if name == "trusted" => {
+                "for a PCI function, write dma = \"trusted\"; `trusted` is for entries of `ioports`".into()
+            }
             _ => format!("it belongs in {}", tables.join(", or ")),
         };
         return (format!("`{name}` is no key of {}", table.written()), remedy);

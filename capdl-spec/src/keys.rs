@@ -72,7 +72,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("pci_devices_iospace", OWNERS, FLAG, "pci_devices_iospace = 1"),
     key("on_fault", &[Policy], "a table", "[policy.on_fault]"),
     key("when_off", &[Policy], "power-off or stay", "when_off = \"stay\""),
-    key("resets", &[Policy], "a number of resets in a row, from 1", "resets = 100"),
+    key("resets", &[Policy], "a number of resets in a row, from 1 to 65535", "resets = 100"),
     key("disk", &[Emulator], "a file or the name of a disk", "disk = \"./disk.img\""),
     key("cards", &[Emulator], "a list of tables", "cards = [{ slot = 2, model = \"e1000\" }]"),
     key("slot", &[Card], "a number from 1 to 5", "slot = 2"),

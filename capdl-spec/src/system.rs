@@ -2,7 +2,7 @@
 //! addresses) follows from it. Parsing refuses what is not of the right form; `checks` refuses what makes no sense.
 //! The fields for passthrough are in `devices`.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, num::NonZeroU16, ops::Range, path::Path};
 
 use serde::{
     Deserialize, Deserializer,
@@ -139,7 +139,7 @@ pub struct Policy {
     #[serde(default)]
     pub when_off: WhenOff,
     /// How often a guest may be reset in a row, before it counts as failed; after a minute, a reset is forgotten.
-    pub resets: Option<u16>,
+    pub resets: Option<NonZeroU16>,
 }
 
 impl Policy {

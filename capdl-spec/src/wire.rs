@@ -1,6 +1,8 @@
 //! Wiring: who may call, signal and share memory with whom, and what each process's configuration says of it. One
 //! function per server. Slots and addresses are those of `layout`; sizes of rings and buffers are decided here.
 
+use core::num::NonZeroU16;
+
 use layout::{
     FAULT_BIT, client_badge,
     config::{
@@ -307,7 +309,7 @@ impl Wiring<'_> {
             lines: self.lines_of(process)?,
             directories: spare.directories,
             tables: spare.tables,
-            resets: self.system.policy.resets.unwrap_or(Policy::RESETS),
+            resets: self.system.policy.resets.map_or(Policy::RESETS, NonZeroU16::get),
         })
     }
 

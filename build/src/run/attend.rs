@@ -10,7 +10,7 @@ use crate::bochs::log::Ending;
 use crate::console::Failure;
 use crate::console::terminal::{self, Terminal, WAYS_OUT};
 use crate::guest::initramfs::PROMPT;
-use crate::progress::say;
+use crate::progress::{print, say};
 
 pub(super) fn run(machine: &mut Machine, deadline: Instant) -> Result<()> {
     let at_terminal = Terminal::is_there();
@@ -48,7 +48,7 @@ pub(super) fn run(machine: &mut Machine, deadline: Instant) -> Result<()> {
         }
     };
     drop(raw);
-    println!();
+    print("");
     match ending {
         None => say("Left the console."),
         Some(Ending::PowerOff) => say("The system powered off."),

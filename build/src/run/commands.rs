@@ -1,6 +1,5 @@
 //! `--exec`: types commands at the guest's shell and prints their answers. A run succeeds only if each command did.
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use miette::{Result, miette};
@@ -10,7 +9,7 @@ use crate::bochs::Machine;
 use crate::bochs::log::Ending;
 use crate::console::Failure;
 use crate::console::shell::{Answer, Status};
-use crate::progress::{Step, say};
+use crate::progress::{Step, print, say};
 
 /// How long a system that was told to power off may take.
 const GRACE: Duration = Duration::from_secs(60);
@@ -50,11 +49,9 @@ pub(super) fn run(machine: &mut Machine, commands: &[String], deadline: Instant)
 }
 
 fn print_output(output: &str) {
-    print!("{output}");
-    if !output.is_empty() && !output.ends_with('\n') {
-        println!();
+    if !output.is_empty() {
+        print(output.strip_suffix('\n').unwrap_or(output));
     }
-    let _ = std::io::stdout().flush();
 }
 
 /// What is wrong with a command that ended so.
