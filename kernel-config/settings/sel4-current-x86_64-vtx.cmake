@@ -5,7 +5,7 @@
 #   ninja -C BUILD all && ninja -C BUILD install
 #
 # Earlier releases let a 64-bit guest's VMM (below 16.0.0) or any holder of an Untyped (below 14.0.0) take over the
-# kernel. The values are those of pc99-vtx.cmake, where each has its reason.
+# kernel. The values are those of pc99-vtx.cmake and what it includes, where each has its reason, but for the root CNode's.
 set(KernelPlatform "pc99" CACHE STRING "")
 set(KernelSel4Arch "x86_64" CACHE STRING "")
 set(KernelX86MicroArch "generic" CACHE STRING "")
@@ -24,11 +24,13 @@ set(KernelMaxNumNodes "1" CACHE STRING "")
 set(KernelNumDomains "1" CACHE STRING "")
 set(KernelTimerTickMS "2" CACHE STRING "")
 set(KernelTimeSlice "5" CACHE STRING "")
+# pc99.cmake has 18, for guest memory behind an IOMMU; here there is room for less of it.
 set(KernelRootCNodeSizeBits "17" CACHE STRING "")
 set(KernelMaxNumBootinfoUntypedCaps "230" CACHE STRING "")
 set(KernelRetypeFanOutLimit "256" CACHE STRING "")
 
 set(KernelFPU "FXSAVE" CACHE STRING "")
+# For Haswell and later. pc99-vtx-nehalem.cmake says what older processors lack: there "msr", OFF and OFF.
 set(KernelFSGSBase "inst" CACHE STRING "")
 set(KernelHugePage ON CACHE BOOL "")
 set(KernelSupportPCID ON CACHE BOOL "")
