@@ -289,3 +289,11 @@ fn a_device_that_reaches_another_guest() {
         spec.mappings.push(mapping);
     });
 }
+
+#[test]
+fn no_object_has_the_kernels_ports() {
+    breaks("device windows are apart from what others own", |spec| {
+        let ports = spec.objects.iter_mut().find(|object| matches!(object.kind, Kind::IoPorts { .. })).unwrap();
+        ports.kind = Kind::IoPorts { first: 0x20, last: 0x21 };
+    });
+}

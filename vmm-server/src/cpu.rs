@@ -192,6 +192,11 @@ impl<V: Vmcs> Cpu<V> {
         self.leave_shadow();
     }
 
+    /// Whether the instruction that was stepped past traps with the next entry.
+    pub const fn has_trap(&self) -> bool {
+        self.stepped
+    }
+
     /// What debugging asks for after an instruction.
     #[cold]
     fn trap(&mut self) {

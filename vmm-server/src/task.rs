@@ -42,6 +42,8 @@ const EFLAGS: u32 = 0x003f_7fd5;
 /// Of a descriptor: the type's bit for a busy TSS, and that a code or data segment was accessed.
 const BUSY: u64 = 1 << 41;
 const ACCESSED: u64 = 1 << 40;
+/// Of a selector: its descriptor is in the LDT.
+const LOCAL: u16 = 1 << 2;
 /// Granularity of the limit.
 const PAGES: u64 = 1 << 55;
 
@@ -99,13 +101,13 @@ fn switch<V: Vmcs>(guest: &mut Guest<V>, selector: u16, source: TaskSwitchSource
         return Err(NO_TASK);
     }
     if nests {
-        write(&mut memory, base + tss::LINK, Width::Word, old.into())?;
+        write(&mut memory, base.wrapping_add(tss::LINK), Width::Word, old.into())?;
     }
     if source != TaskSwitchSource::Iret {
         mark_busy(&mut memory, selector, true)?;
     }
-    let values = [selector.into(), base.into(), limit, access_rights::BUSY_TSS.into()];
-    set(&mut guest.cpu.vmcs, TR, values);
+    // An entry wants a limit beyond 20 bits to be in pages, as the descriptor says.
+    set(&mut guest.cpu.vmcs, TR, [selector.into(), base.into(), limit, rights(descriptor | BUSY)]);
     load(guest, base, nests, now)?;
     if let Some(code) = error_code {
         push(guest, code, now)?;
@@ -129,14 +131,15 @@ fn save<V: Vmcs>(guest: &mut Guest<V>, source: TaskSwitchSource, now: Present) -
     let (eip, eflags) = (exit.rip as u32, exit.rflags as u32 & !left);
     let registers = crate::insn::Registers::new(&exit.gprs, rsp, exit.rflags).general;
     let mut memory = Linear::system(guest, now);
+    // The guest chooses the base, and linear addresses wrap around.
     let at = base as u32;
-    write(&mut memory, at + tss::EIP, Width::Dword, eip)?;
-    write(&mut memory, at + tss::EFLAGS, Width::Dword, eflags)?;
-    for (at, value) in (at + tss::EAX..).step_by(4).zip(registers) {
-        write(&mut memory, at, Width::Dword, value)?;
+    write(&mut memory, at.wrapping_add(tss::EIP), Width::Dword, eip)?;
+    write(&mut memory, at.wrapping_add(tss::EFLAGS), Width::Dword, eflags)?;
+    for (offset, value) in (tss::EAX..).step_by(4).zip(registers) {
+        write(&mut memory, at.wrapping_add(offset), Width::Dword, value)?;
     }
-    for (at, value) in (at + tss::ES..).step_by(4).zip(selectors) {
-        write(&mut memory, at, Width::Word, value as u32)?;
+    for (offset, value) in (tss::ES..).step_by(4).zip(selectors) {
+        write(&mut memory, at.wrapping_add(offset), Width::Word, value as u32)?;
     }
     Ok(())
 }
@@ -144,20 +147,20 @@ fn save<V: Vmcs>(guest: &mut Guest<V>, source: TaskSwitchSource, now: Present) -
 /// Takes the new task's state from its TSS at `at`.
 fn load<V: Vmcs>(guest: &mut Guest<V>, at: u32, nests: bool, now: Present) -> Result<(), Next> {
     let mut memory = Linear::system(guest, now);
-    let cr3 = read(&mut memory, at + tss::CR3, Width::Dword)?;
-    let eip = read(&mut memory, at + tss::EIP, Width::Dword)?;
-    let eflags = read(&mut memory, at + tss::EFLAGS, Width::Dword)? & EFLAGS | 2;
+    let cr3 = read(&mut memory, at.wrapping_add(tss::CR3), Width::Dword)?;
+    let eip = read(&mut memory, at.wrapping_add(tss::EIP), Width::Dword)?;
+    let eflags = read(&mut memory, at.wrapping_add(tss::EFLAGS), Width::Dword)? & EFLAGS | 2;
     let eflags = if nests { eflags | NESTED } else { eflags };
     let mut registers = crate::insn::Registers::default();
-    for (at, register) in (at + tss::EAX..).step_by(4).zip(&mut registers.general) {
-        *register = read(&mut memory, at, Width::Dword)?;
+    for (offset, register) in (tss::EAX..).step_by(4).zip(&mut registers.general) {
+        *register = read(&mut memory, at.wrapping_add(offset), Width::Dword)?;
     }
     let mut selectors = [0; SEGMENTS.len()];
-    for (at, selector) in (at + tss::ES..).step_by(4).zip(&mut selectors) {
-        *selector = read(&mut memory, at, Width::Word)? as u16;
+    for (offset, selector) in (tss::ES..).step_by(4).zip(&mut selectors) {
+        *selector = read(&mut memory, at.wrapping_add(offset), Width::Word)? as u16;
     }
-    let ldt = read(&mut memory, at + tss::LDT, Width::Word)? as u16;
-    let traps = read(&mut memory, at + tss::TRAP, Width::Word)? & 1 != 0;
+    let ldt = read(&mut memory, at.wrapping_add(tss::LDT), Width::Word)? as u16;
+    let traps = read(&mut memory, at.wrapping_add(tss::TRAP), Width::Word)? & 1 != 0;
     if eflags & VIRTUAL_8086 != 0 || traps {
         return Err(NO_TASK);
     }
@@ -184,7 +187,8 @@ fn load_ldt<V: Vmcs>(guest: &mut Guest<V>, selector: u16, now: Present) -> Resul
     let mut values = [selector.into(), 0, 0, access_rights::UNUSABLE.into()];
     if selector & !3 != 0 {
         let descriptor = descriptor(&mut Linear::system(guest, now), selector)?;
-        if descriptor >> 40 & 0x9f != 0x82 {
+        // An LDT is described in the GDT.
+        if selector & LOCAL != 0 || descriptor >> 40 & 0x9f != 0x82 {
             return Err(NO_TASK);
         }
         values = [selector.into(), base(descriptor).into(), limit(descriptor), rights(descriptor)];
@@ -241,7 +245,6 @@ fn set(vmcs: &mut impl Vmcs, fields: [VmcsField; 4], values: [u64; 4]) {
 
 /// Where the descriptor of `selector` is.
 fn place<V: Vmcs>(memory: &mut Linear<'_, V>, selector: u16) -> Result<u32, Next> {
-    const LOCAL: u16 = 1 << 2;
     let vmcs = &mut memory.guest().cpu.vmcs;
     let [base, limit] = if selector & LOCAL == 0 {
         [VmcsField::GuestGdtrBase, VmcsField::GuestGdtrLimit]

@@ -283,7 +283,8 @@ impl Vm<'_> {
         self.guest.cpu.follow(next);
         match next {
             Next::Skip | Next::Retry | Next::Raise(_) => {}
-            Next::Halt => self.halted = true,
+            // A trap that is pending ends the halt at once (SDM volume 3, "Interruptibility State").
+            Next::Halt => self.halted = !self.guest.cpu.has_trap(),
             Next::Reset(cause) => self.reset(cause),
             Next::PowerOff => self.power_off(),
         }

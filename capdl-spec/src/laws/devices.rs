@@ -13,7 +13,8 @@ pub(super) fn has_windows(spec: &Spec, process: u64) -> bool {
     spec.windows.iter().any(|window| u64::from(window.process) == process)
 }
 
-/// Windows belong to processes, hold no port that has an object or is the kernel's, no RAM, and do not overlap.
+/// Windows belong to processes, hold no port that has an object, no RAM, and do not overlap. No port, in a window or an object,
+/// is the kernel's.
 pub(super) fn device_windows_are_apart_from_what_others_own(spec: &Spec) -> Result<(), String> {
     let (mut ports, mut memory) = (Vec::new(), Vec::new());
     for window in &spec.windows {
@@ -25,9 +26,9 @@ pub(super) fn device_windows_are_apart_from_what_others_own(spec: &Spec) -> Resu
         unless(there && ordered, || format!("{window:?}"))?;
         list.push(range);
     }
+    ports.extend(crate::windows::owned(spec).map(|range| (u64::from(range.first), u64::from(range.last))));
     let kernels = |range: &&(u64, u64)| mainboard::is_kernels(range.0 as u16, range.1 as u16);
     unless(!ports.iter().any(|range| kernels(&range)), || format!("{:#x?}", ports.iter().find(kernels)))?;
-    ports.extend(crate::windows::owned(spec).map(|range| (u64::from(range.first), u64::from(range.last))));
     memory.extend(placed(spec).into_iter().map(|(start, end, _)| (start, end - 1)));
     apart(&mut ports)?;
     apart(&mut memory)

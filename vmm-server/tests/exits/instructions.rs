@@ -2,7 +2,7 @@
 
 use vmm_server::run::{Cause, Next};
 use vtx::{
-    exit::{EntryFailure, Exit},
+    exit::{EntryFailure, Exit, RawExit},
     gpr::Gprs,
 };
 
@@ -62,6 +62,15 @@ fn a_halt_waits_with_interrupts_on_and_switches_off_without() {
     assert_eq!(answer(&mut guest(), halting), Next::Halt);
     halting.rflags = 2;
     assert_eq!(answer(&mut guest(), halting), Next::PowerOff);
+}
+
+#[test]
+fn a_halt_that_is_single_stepped_ends_at_its_trap() {
+    let mut guest = guest();
+    let next =
+        answer(&mut guest, RawExit { instruction_len: 1, rflags: 0x302, ..raw(reason::HLT, 0, Gprs::default()) });
+    guest.cpu.follow(next);
+    assert_eq!((next, guest.cpu.has_trap()), (Next::Halt, true), "vmm-server waits for nothing then");
 }
 
 #[test]

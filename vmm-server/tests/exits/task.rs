@@ -1,6 +1,7 @@
 //! Hardware task switches. Exit qualifications: the selector, and in bits 31:30 what started it; offsets in a TSS and bits of
 //! descriptors are those of the SDM, volume 3, "Task Management".
 
+use proptest::prelude::*;
 use vmm_server::run::{Cause, Guest, Next};
 use vtx::{
     exit::RawExit,
@@ -158,5 +159,74 @@ fn what_is_no_task_resets_the_guest() {
         spoil(&mut guest);
         let next = switch(&mut guest, CALL, NEW_SELECTOR, 0);
         assert!(matches!(next, Next::Reset(Cause::Unsupported(_))), "{number}: {next:?}");
+    }
+}
+
+#[test]
+fn a_tss_may_wrap_around_the_end_of_addresses() {
+    let top = 0xffff_fff0;
+    let mut guest = tasks();
+    guest.cpu.vmcs.write(VmcsField::GuestTrBase, top);
+    assert!(matches!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Retry | Next::Reset(_)));
+    let mut guest = tasks();
+    guest.ram.write_u64(GDT + 0x38, 0x67 | (top & 0xff_ffff) << 16 | 0x89 << 40 | top >> 24 << 56).unwrap();
+    assert!(matches!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Retry | Next::Reset(_)));
+}
+
+#[test]
+fn a_tss_whose_limit_counts_pages_keeps_its_granularity() {
+    let mut guest = tasks();
+    guest.ram.write_u64(GDT + 0x38, 0x100 | NEW << 16 | 0x89 << 40 | 1 << 55).unwrap();
+    assert_eq!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Retry);
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestTrAccessRights), 0x808b);
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestTrLimit), 0x10_0fff);
+}
+
+#[test]
+fn an_ldt_is_not_described_in_an_ldt() {
+    let mut guest = tasks();
+    guest.cpu.vmcs.write(VmcsField::GuestLdtrBase, 0x8000);
+    guest.cpu.vmcs.write(VmcsField::GuestLdtrLimit, 0xff);
+    guest.ram.write_u64(0x8008, 0xff | 0x8000 << 16 | 0x82 << 40).unwrap();
+    guest.ram.write_u32(NEW + 0x60, 0xc).unwrap();
+    assert!(matches!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Reset(Cause::Unsupported(_))));
+}
+
+/// Addresses at the tables, in RAM, and at the end of everything.
+fn address() -> impl Strategy<Value = u64> {
+    let near = |at: u64| (0..0x80u64).prop_map(move |offset| at + offset);
+    prop_oneof![near(GDT), near(OLD), near(NEW), near(0xffff_ff80), near(0xf_ff80), any::<u32>().prop_map(u64::from)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
+
+    /// `answer` checks that a processor enters what comes of it.
+    #[test]
+    fn whatever_the_tables_hold_a_switch_has_an_answer(
+        fields in prop::collection::vec((0..7usize, address()), 0..3),
+        flips in prop::collection::vec((0..8u64, 0..64u32), 0..3),
+        state in prop::collection::vec((0..26u64, any::<u32>()), 0..3),
+        source in 0..4u64,
+        selector in prop_oneof![3 => Just(NEW_SELECTOR), 1 => 0..0x48u16, 1 => any::<u16>()],
+        vectoring in prop::sample::select(vec![0u64, 0x8000_0b08, 0x8000_0306, 0x8000_0030, 0x8000_0480]),
+    ) {
+        const FIELDS: [VmcsField; 7] = [
+            VmcsField::GuestTrBase, VmcsField::GuestTrLimit, VmcsField::GuestGdtrBase, VmcsField::GuestLdtrBase,
+            VmcsField::GuestLdtrLimit, VmcsField::GuestRsp, VmcsField::GuestSsBase,
+        ];
+        let mut guest = tasks();
+        for (number, bit) in flips {
+            let old = guest.ram.read_u64(GDT + 8 * number).unwrap();
+            guest.ram.write_u64(GDT + 8 * number, old ^ 1 << bit).unwrap();
+        }
+        for (word, value) in state {
+            guest.ram.write_u32(NEW + 4 * word, value).unwrap();
+        }
+        for (field, value) in fields {
+            guest.cpu.vmcs.write(FIELDS[field], value);
+        }
+        let next = switch(&mut guest, source << 30, selector, vectoring);
+        prop_assert!(matches!(next, Next::Retry | Next::Reset(_)), "{:?}", next);
     }
 }
