@@ -4,7 +4,8 @@
 //! the EPT; ports cannot be, so they are taken back, and pci-server makes the accesses until they are at home again.
 //!
 //! A register is followed when its function decodes addresses of its kind, and not while it holds the ones with which its
-//! size is asked for. A place that cannot be had (over RAM, say) is nowhere: the guest finds nothing there.
+//! size is asked for. A place that cannot be had (over RAM, say) is nowhere: the guest finds nothing there. What has found
+//! no place because another window was there tries again whenever something has moved.
 
 use heapless::Vec;
 use layout::config::MAX_PCI_FUNCTIONS;
@@ -52,6 +53,9 @@ pub struct Window {
 #[derive(Clone, Copy, Debug)]
 struct Placed {
     window: Window,
+    /// Where its register says, unless no window like it can be there.
+    wanted: Option<u64>,
+    /// The same, or nowhere.
     at: Option<u64>,
     moved: bool,
 }
@@ -81,7 +85,8 @@ impl Windows {
     }
 
     pub fn add(&mut self, window: Window) -> Result<(), Full> {
-        self.all.push(Placed { window, at: Some(window.base), moved: false }).map_err(|_| Full)
+        let home = Some(window.base);
+        self.all.push(Placed { window, wanted: home, at: home, moved: false }).map_err(|_| Full)
     }
 
     /// How many there are.
@@ -97,22 +102,31 @@ impl Windows {
 
     /// Takes note of the address that a window's register shows. Whether that moves it.
     pub fn note(&mut self, number: usize, address: u64) -> bool {
-        let Some(Placed { window, at, moved }) = self.all.get_mut(number) else { return false };
-        if window.asks_for_its_size(address) || *at == Some(address) || at.is_none() && !window.fits(address) {
+        let Some(Placed { window, wanted, at, moved }) = self.all.get_mut(number) else { return false };
+        let place = window.fits(address).then_some(address);
+        if window.asks_for_its_size(address) || *wanted == place {
             return false;
         }
-        *at = window.fits(address).then_some(address);
-        *moved = true;
+        (*wanted, *at, *moved) = (place, place, true);
         self.moved = true;
+        self.retry();
         true
+    }
+
+    /// What has found no place may find it free now.
+    fn retry(&mut self) {
+        for placed in self.all.iter_mut().filter(|placed| placed.at != placed.wanted) {
+            (placed.at, placed.moved) = (placed.wanted, true);
+        }
     }
 
     /// Everything is where the machine has it. Whether that moves anything.
     pub fn home(&mut self) -> bool {
-        for placed in self.all.iter_mut().filter(|placed| placed.at != Some(placed.window.base)) {
-            (placed.at, placed.moved) = (Some(placed.window.base), true);
-            self.moved = true;
+        for placed in &mut self.all {
+            placed.wanted = Some(placed.window.base);
+            self.moved |= placed.at != placed.wanted;
         }
+        self.retry();
         self.moved
     }
 

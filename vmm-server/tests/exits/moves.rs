@@ -187,6 +187,56 @@ fn a_reset_brings_everything_home() {
     assert_eq!((at_port(&mut machine, card, 0x1008), at_port(&mut machine, card, 0xc048)), (None, None));
 }
 
+/// pci-server, with functions that have one base address register each, of memory.
+struct Cards(RefCell<Vec<u32>>);
+
+impl Server for Cards {
+    fn read(&self, target: &Target, _: pci::Width) -> Result<u32, Error> {
+        match *target {
+            Target::Config { function, offset: 0x10 } => Ok(self.0.borrow()[usize::from(function)]),
+            Target::Config { offset: 4, .. } => Ok(2),
+            _ => Ok(0x5a),
+        }
+    }
+
+    fn write(&self, target: &Target, _: pci::Width, value: u32) -> Result<(), Error> {
+        if let Target::Config { function, offset: 0x10 } = *target {
+            self.0.borrow_mut()[usize::from(function)] = value;
+        }
+        Ok(())
+    }
+}
+
+/// Functions that have this memory, handed over: base and size.
+fn cards(memory: &[(u64, u64)]) -> Passthrough {
+    let registers = memory.iter().map(|&(base, _)| base as u32).collect();
+    let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(registers)))));
+    for (function, &(base, size)) in (0..).zip(memory) {
+        let space = Space::Memory { wide: false };
+        devices.add(Window { function, bar: 0, space, base, size, direct: true, movable: true }).unwrap();
+        devices.functions = function + 1;
+    }
+    devices
+}
+
+/// Writes a function's register. What the VMM has to carry out then: function, and where to.
+fn put(devices: &mut Passthrough, function: u8, at: u32) -> Vec<(u8, Option<u64>)> {
+    devices.write_config(function, 0x10, Width::Dword, at);
+    devices.moves().into_iter().map(|(_, window, at)| (window.function, at)).collect()
+}
+
+#[test]
+fn what_found_no_place_gets_it_when_another_has_gone_from_there() {
+    let mut devices = cards(&[(0xc000_0000, 0x1000), (0xc010_0000, 0x1000)]);
+    assert_eq!(put(&mut devices, 0, 0xc010_0000), [(0, Some(0xc010_0000))]);
+    devices.lose(0);
+    devices.moved();
+    assert_eq!(put(&mut devices, 0, 0xc010_0000), [], "nothing has changed");
+    assert_eq!(put(&mut devices, 1, 0xc020_0000), [(0, Some(0xc010_0000)), (1, Some(0xc020_0000))]);
+    devices.moved();
+    assert_eq!(put(&mut devices, 1, 0xc030_0000), [(1, Some(0xc030_0000))], "the other one has its place");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
