@@ -6,6 +6,9 @@
 //! A register is followed when its function decodes addresses of its kind, and not while it holds the ones with which its
 //! size is asked for. A place that cannot be had (over RAM, say) is nowhere: the guest finds nothing there. What has found
 //! no place because another window was there tries again whenever something has moved.
+//!
+//! Where small frames have been, the EPT keeps a page table, and the kernel maps no large frame over one. So that a large
+//! one can always go home, small ones are nowhere there.
 
 use heapless::Vec;
 use layout::config::MAX_PCI_FUNCTIONS;
@@ -15,6 +18,8 @@ pub const MAX_WINDOWS: usize = 6 * MAX_PCI_FUNCTIONS;
 /// Guest-physical addresses from here on have no paging structures: the EPT has one page directory pointer table.
 const MEMORY_END: u64 = 1 << 39;
 const PORTS_END: u64 = 1 << 16;
+/// log2 of the size of a large frame: pci-server hands memory of at least that size over in such ones.
+const LARGE: u32 = 21;
 /// Where a PC has its I/O APIC and its processors' local ones (Intel SDM volume 3, section 11.4.1): they come first there.
 const APICS: (u64, u64) = (0xfec0_0000, 0xfeef_ffff);
 
@@ -102,15 +107,24 @@ impl Windows {
 
     /// Takes note of the address that a window's register shows. Whether that moves it.
     pub fn note(&mut self, number: usize, address: u64) -> bool {
-        let Some(Placed { window, wanted, at, moved }) = self.all.get_mut(number) else { return false };
-        let place = window.fits(address).then_some(address);
-        if window.asks_for_its_size(address) || *wanted == place {
+        let Some(&Placed { window, wanted, .. }) = self.all.get(number) else { return false };
+        let place = (window.fits(address) && !self.blocks(window, address)).then_some(address);
+        if window.asks_for_its_size(address) || wanted == place {
             return false;
         }
-        (*wanted, *at, *moved) = (place, place, true);
+        self.all[number] = Placed { window, wanted: place, at: place, moved: true };
         self.moved = true;
         self.retry();
         true
+    }
+
+    /// Whether a window would leave page tables where large frames are at home.
+    fn blocks(&self, window: Window, address: u64) -> bool {
+        let overlaps = |home: Window| {
+            address >> LARGE <= home.last_from(home.base) >> LARGE
+                && home.base >> LARGE <= window.last_from(address) >> LARGE
+        };
+        window.in_frames(false) && self.all.iter().any(|other| other.window.in_frames(true) && overlaps(other.window))
     }
 
     /// What has found no place may find it free now.
@@ -162,8 +176,7 @@ impl Windows {
         of_kind.filter_map(|Placed { window, at, .. }| {
             let first = (*at)?;
             let mediated = !window.direct || window.space == Space::Ports && first != window.base;
-            let last = first.saturating_add(window.size - 1);
-            mediated.then_some(Forwarded { first, last, to: window.base })
+            mediated.then_some(Forwarded { first, last: window.last_from(first), to: window.base })
         })
     }
 }
@@ -184,6 +197,16 @@ impl Window {
             Space::Memory { wide: true } => u64::MAX,
         };
         address | (self.size - 1) == all
+    }
+
+    /// The last address when the first is `first`.
+    const fn last_from(self, first: u64) -> u64 {
+        first.saturating_add(self.size - 1)
+    }
+
+    /// It is mapped in the guest in large frames, or in small ones.
+    const fn in_frames(self, large: bool) -> bool {
+        self.direct && matches!(self.space, Space::Memory { .. }) && (self.size >= 1 << LARGE) == large
     }
 
     fn fits(self, address: u64) -> bool {

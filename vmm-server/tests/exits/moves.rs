@@ -237,6 +237,42 @@ fn what_found_no_place_gets_it_when_another_has_gone_from_there() {
     assert_eq!(put(&mut devices, 1, 0xc030_0000), [(1, Some(0xc030_0000))], "the other one has its place");
 }
 
+#[test]
+fn small_frames_never_get_where_large_ones_are_at_home() {
+    let (large, small) = (0xc000_0000, 0xc080_0000);
+    let mut devices = cards(&[(large, 0x40_0000), (small, 0x1000), (0xc0a0_0000, 0x20_0000)]);
+    assert_eq!(put(&mut devices, 0, 0xd000_0000), [(0, Some(0xd000_0000))]);
+    devices.moved();
+    for at in [large as u32, 0xc03f_f000] {
+        assert_eq!(put(&mut devices, 1, at), [(1, None)]);
+        devices.moved();
+        assert_eq!(put(&mut devices, 1, at), [], "nowhere already");
+        // Beside it is room, and another's move gives none there.
+        assert_eq!(put(&mut devices, 1, 0xc040_0000), [(1, Some(0xc040_0000))]);
+        devices.moved();
+    }
+    assert_eq!(put(&mut devices, 1, large as u32), [(1, None)]);
+    devices.moved();
+    // Large frames leave no page table behind.
+    assert_eq!(put(&mut devices, 2, large as u32), [(2, Some(large))]);
+    devices.moved();
+    devices.reset();
+    let home = [(0, Some(large)), (1, Some(small)), (2, Some(0xc0a0_0000))];
+    assert_eq!(devices.moves().into_iter().map(|(_, window, at)| (window.function, at)).collect::<Vec<_>>(), home);
+}
+
+#[test]
+fn what_is_not_mapped_may_be_where_large_frames_are_at_home() {
+    let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(vec![0xc000_0000, 0xc080_0000])))));
+    let space = Space::Memory { wide: false };
+    let large = Window { function: 0, bar: 0, space, base: 0xc000_0000, size: 0x20_0000, direct: true, movable: true };
+    devices.add(large).unwrap();
+    devices.add(Window { function: 1, base: 0xc080_0000, size: 0x1000, direct: false, ..large }).unwrap();
+    put(&mut devices, 0, 0xd000_0000);
+    put(&mut devices, 1, 0xc000_0000);
+    assert!(devices.has_memory(0xc000_0fff) && !devices.has_memory(0xc080_0000));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
