@@ -208,6 +208,7 @@ impl Takeover {
     }
 
     fn register(&mut self, window: Window, access: Access) -> Result<(), &'static str> {
+        window.last().ok_or("it goes on behind the last address")?;
         if window.space == Space::Ports {
             let (first, last) = ports(window).ok_or("no processor has such ports")?;
             free(first, last)?;

@@ -305,7 +305,7 @@ fn span(ranges: &[Forwarded]) -> (u64, u64) {
 #[inline]
 fn on_the_machine(ranges: &[Forwarded], at: u64) -> Option<u64> {
     let range = ranges.iter().find(|range| (range.first..=range.last).contains(&at))?;
-    Some(range.to + (at - range.first))
+    range.to.checked_add(at - range.first)
 }
 
 fn aligned(register: u8, width: Width) -> bool {

@@ -117,6 +117,6 @@ impl Placement {
 
 /// First and last port of a window of ports.
 pub fn ports(window: Window) -> Option<(u16, u16)> {
-    let last = window.base.checked_add(window.size - 1)?;
-    (window.space == Space::Ports).then_some((u16::try_from(window.base).ok()?, u16::try_from(last).ok()?))
+    let ports = (u16::try_from(window.base).ok()?, u16::try_from(window.last()?).ok()?);
+    (window.space == Space::Ports).then_some(ports)
 }

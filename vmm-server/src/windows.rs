@@ -182,6 +182,11 @@ impl Windows {
 }
 
 impl Window {
+    /// Its last port or address on the machine, if there is such a one.
+    pub const fn last(self) -> Option<u64> {
+        self.base.checked_add(self.size - 1)
+    }
+
     /// The address in a register's value.
     pub const fn address(self, register: u64) -> u64 {
         match self.space {

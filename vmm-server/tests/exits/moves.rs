@@ -273,6 +273,19 @@ fn what_is_not_mapped_may_be_where_large_frames_are_at_home() {
     assert!(devices.has_memory(0xc000_0fff) && !devices.has_memory(0xc080_0000));
 }
 
+#[test]
+fn a_window_beyond_the_last_address_reaches_nothing_there() {
+    let space = Space::Memory { wide: false };
+    let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(vec![0])))));
+    let base = u64::MAX - 0xfff;
+    let window = Window { function: 0, bar: 0, space, base, size: 0x1000, direct: false, movable: true };
+    assert_eq!((window.last(), Window { size: 0x1001, ..window }.last()), (Some(u64::MAX), None));
+    devices.add(Window { size: 0x2000, ..window }).unwrap();
+    put(&mut devices, 0, 0xc000_0000);
+    assert_eq!(devices.read_memory(0xc000_0fff, Width::Byte), 0x5a);
+    assert_eq!(devices.read_memory(0xc000_1000, Width::Byte), 0xff);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
