@@ -3,6 +3,8 @@
 
 use sel4::{CapRights, Error, VmAttributes, cap};
 
+use crate::stock::{Stock, Unused};
+
 /// Frame sizes, as log2 of the bytes.
 const SMALL: u8 = 12;
 const LARGE: u8 = 21;
@@ -22,15 +24,15 @@ pub enum MapError {
 #[derive(Clone, Debug)]
 pub struct Ept<S> {
     root: cap::EptPml4,
-    directories: S,
-    tables: S,
+    directories: Stock<S>,
+    tables: Stock<S>,
 }
 
 impl<S: Iterator<Item = u64>> Ept<S> {
     /// The address space whose capability is at `root`; `directories` and `tables` are addresses of capabilities to paging
     /// structures that are not mapped yet.
     pub const fn new(root: u64, directories: S, tables: S) -> Self {
-        Self { root: cap::EptPml4::from_bits(root), directories, tables }
+        Self { root: cap::EptPml4::from_bits(root), directories: Stock::new(directories), tables: Stock::new(tables) }
     }
 
     /// Maps the frame of 2^`bits` bytes whose capability is at `frame` at `gpa`, uncached.
@@ -69,32 +71,40 @@ impl<S: Iterator<Item = u64>> Ept<S> {
         if bits != SMALL {
             return self.add_directory(gpa);
         }
-        let (mut table, mut directory) = (self.tables.next(), false);
-        loop {
-            match self.add_table(table.ok_or(MapError::Stock)?, gpa) {
-                Err(MapError::Kernel(Error::FailedLookup)) if !directory => {
-                    self.add_directory(gpa)?;
-                    directory = true;
-                }
-                // A former life of the process has mapped it.
-                Err(MapError::Kernel(Error::InvalidCapability)) => table = self.tables.next(),
-                done => return done,
+        match self.add_table(gpa) {
+            Err(MapError::Kernel(Error::FailedLookup)) => {
+                self.add_directory(gpa)?;
+                self.add_table(gpa)
             }
+            done => done,
         }
     }
 
-    fn add_table(&self, table: u64, gpa: u64) -> Result<(), MapError> {
-        let table = cap::EptPageTable::from_bits(table);
-        table.ept_page_table_map(self.root, gpa, VmAttributes::DEFAULT).map_err(MapError::Kernel)
+    fn add_table(&mut self, gpa: u64) -> Result<(), MapError> {
+        let root = self.root;
+        let add = |table| cap::EptPageTable::from_bits(table).ept_page_table_map(root, gpa, VmAttributes::DEFAULT);
+        self.tables.spend(add, is_mapped).map_err(MapError::from)
     }
 
     fn add_directory(&mut self, gpa: u64) -> Result<(), MapError> {
-        loop {
-            let directory = cap::EptPageDirectory::from_bits(self.directories.next().ok_or(MapError::Stock)?);
-            match directory.ept_page_directory_map(self.root, gpa, VmAttributes::DEFAULT) {
-                Err(Error::InvalidCapability) => {}
-                done => return done.map_err(MapError::Kernel),
-            }
+        let root = self.root;
+        let add = |directory| {
+            cap::EptPageDirectory::from_bits(directory).ept_page_directory_map(root, gpa, VmAttributes::DEFAULT)
+        };
+        self.directories.spend(add, is_mapped).map_err(MapError::from)
+    }
+}
+
+/// A former life of the process has mapped the structure.
+fn is_mapped(error: &Error) -> bool {
+    *error == Error::InvalidCapability
+}
+
+impl From<Unused<Error>> for MapError {
+    fn from(unused: Unused<Error>) -> Self {
+        match unused {
+            Unused::Empty => Self::Stock,
+            Unused::Failed(error) => Self::Kernel(error),
         }
     }
 }

@@ -18,5 +18,6 @@ pub mod exit;
 pub mod gpr;
 pub mod msr;
 pub mod start;
+pub mod stock;
 pub mod vmcs;
 pub mod words;
