@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_path_to_a_system_that_has_a_name_leads_to_the_name() {
         let project = Project::find().unwrap();
-        for name in ["systems/minimal", "../systems/minimal", "minimal.tml", "minmal"] {
+        for name in ["systems/minimal", "../systems/minimal", "minmal"] {
             let help = project.system(name).unwrap_err().help().map(|help| help.to_string()).unwrap_or_default();
             assert!(help.starts_with("did you mean `minimal`?"), "{name}: {help}");
         }
