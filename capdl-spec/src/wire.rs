@@ -282,12 +282,7 @@ impl Wiring<'_> {
     pub fn vmm(&mut self, process: usize, vm: usize, files: Window, serial: &mut Serial) -> Result<Vmm, CompileError> {
         let (number, vm) = (vm, &self.system.vms[vm]);
         let (console_out, console_in) = self.console(process, vm.name.get_ref(), serial)?;
-        let names: Vec<Name> = {
-            let images = self.system.images();
-            let keys = self.system.images_of(number).into_iter();
-            let index = keys.filter_map(|key| self.system.image_index(key.0, key.1));
-            index.map(|n| name(&images[n].name)).collect::<Result<_, _>>()?
-        };
+        let (kernel, initrd) = self.system.boots(number);
         let mut direct_ports = heapless::Vec::new();
         for port in &vm.direct_ports {
             let port = *port.get_ref();
@@ -298,9 +293,9 @@ impl Wiring<'_> {
         Ok(Vmm {
             name: name(vm.name.get_ref())?,
             ram: vm.memory.get_ref().0,
-            ram_at: passthrough::placed_at(self.system, number).unwrap_or(0),
-            kernel: names.first().cloned().unwrap_or_default(),
-            initrd: names.get(1).cloned(),
+            ram_at: self.system.ram_at(number),
+            kernel: name(&kernel)?,
+            initrd: initrd.as_deref().map(name).transpose()?,
             cmdline: vm.cmdline().try_into().map_err(|_| CompileError::TooLong(vm.cmdline().into()))?,
             files,
             console_out,
