@@ -15,14 +15,6 @@ asm("align:\n"
     "	iret\n");
 
 /* Privilege level 3, reached without a change of stacks. Code that runs there may use ports. */
-extern u8 user_tick[];
-asm("user_tick:\n"
-    "	push %eax\n"
-    "	incl ticks\n"
-    "	mov $0x20, %al\n"
-    "	out %al, $0x20\n"
-    "	pop %eax\n"
-    "	iret\n");
 extern u8 never[];
 asm("never: jmp never\n");
 
@@ -64,7 +56,7 @@ static void guest(void) {
 	expect("the vector of an unaligned access", vector, AC);
 	idt[AC] = gate(align, 0x8e);
 	start_timer();
-	idt[0x20] = user_gate(user_tick);
+	idt[0x20] = user_gate(tick);
 	asm volatile("pushf\n\torl $0x3000, (%%esp)\n\tpopf" : : : "cc");  /* IOPL 3 */
 	in_user_mode(be_interrupted);
 	expect("ticks", ticks, 3);
