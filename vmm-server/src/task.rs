@@ -58,6 +58,8 @@ const SEGMENTS: [[VmcsField; 4]; 6] = [
 ];
 const CS: usize = 1;
 const SS: usize = 2;
+/// Selector: the descriptor is in the LDT.
+const TABLE_INDICATOR: u16 = 1 << 2;
 const LDTR: [VmcsField; 4] = [
     VmcsField::GuestLdtrSelector,
     VmcsField::GuestLdtrBase,
@@ -94,6 +96,10 @@ fn switch<V: Vmcs>(guest: &mut Guest<V>, selector: u16, source: TaskSwitchSource
     let mut memory = Linear::system(guest, now);
     if !nests {
         mark_busy(&mut memory, old, false)?;
+    }
+    // A task is in the GDT (SDM volume 3, "TSS Descriptor").
+    if selector & TABLE_INDICATOR != 0 {
+        return Err(NO_TASK);
     }
     let descriptor = descriptor(&mut memory, selector)?;
     let (base, limit) = (base(descriptor), limit(descriptor));

@@ -192,6 +192,16 @@ fn an_ldt_is_not_described_in_an_ldt() {
     assert!(matches!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Reset(Cause::Unsupported(_))));
 }
 
+#[test]
+fn a_task_is_not_described_in_an_ldt() {
+    let mut guest = tasks();
+    let task = guest.ram.read_u64(GDT + u64::from(NEW_SELECTOR)).unwrap();
+    guest.cpu.vmcs.write(VmcsField::GuestLdtrBase, 0x8000);
+    guest.cpu.vmcs.write(VmcsField::GuestLdtrLimit, 0xff);
+    guest.ram.write_u64(0x8000 + u64::from(NEW_SELECTOR), task).unwrap();
+    assert!(matches!(switch(&mut guest, JMP, NEW_SELECTOR | 4, 0), Next::Reset(Cause::Unsupported(_))));
+}
+
 /// Addresses at the tables, in RAM, and at the end of everything.
 fn address() -> impl Strategy<Value = u64> {
     let near = |at: u64| (0..0x80u64).prop_map(move |offset| at + offset);
