@@ -177,8 +177,8 @@ impl<V: Vmcs> Cpu<V> {
 
     /// Puts the result of an IN into AL, AX or EAX: the narrow ones leave the rest of the register alone.
     pub fn set_accumulator(&mut self, width: Width, value: u32) {
-        let kept = self.exit.gprs.rax as u32 & !width.mask();
-        self.gprs_mut().rax = u64::from(kept | value & width.mask());
+        let kept = self.exit.gprs.rax as u32 & !width.mask32();
+        self.gprs_mut().rax = u64::from(kept | value & width.mask32());
     }
 
     /// Steps past the instruction that exited, and out of the shadow of an STI or MOV SS before it. A guest that is being

@@ -127,7 +127,7 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
         let value = match width {
             Width::Byte => ram.read_u8(gpa).map(u32::from),
             Width::Word => ram.read_u16(gpa).map(u32::from),
-            Width::Dword => ram.read_u32(gpa),
+            Width::Dword | Width::Qword => ram.read_u32(gpa),
         };
         Ok(value.unwrap_or_else(|_| self.guest.machine.read_memory(gpa, width, self.now)))
     }
@@ -145,7 +145,7 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
         let written = match width {
             Width::Byte => ram.write_u8(gpa, value as u8),
             Width::Word => ram.write_u16(gpa, value as u16),
-            Width::Dword => ram.write_u32(gpa, value),
+            Width::Dword | Width::Qword => ram.write_u32(gpa, value),
         };
         if written.is_err() {
             self.guest.machine.write_memory(gpa, width, value, self.now);

@@ -182,11 +182,11 @@ impl Machine {
         match owner {
             Owner::Nobody => self.passthrough.read_port(port, width),
             Owner::PicPrimary => self.pic.primary().read(offset, width, TIMELESS),
-            Owner::Imcr => width.mask(),
+            Owner::Imcr => width.mask32(),
             Owner::PicSecondary => self.pic.secondary().read(offset, width, TIMELESS),
             Owner::Elcr => self.pic.elcr().read(offset, width, TIMELESS),
             Owner::Pit => self.pit.read(offset, width, now.into()),
-            Owner::Port61 => u32::from(self.pit.read_61(now.into())) | width.mask() & !0xff,
+            Owner::Port61 => u32::from(self.pit.read_61(now.into())) | width.mask32() & !0xff,
             Owner::Rtc => {
                 let before = self.rtc.irq();
                 let value = self.rtc.read(offset, width, now.into());

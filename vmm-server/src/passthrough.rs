@@ -214,7 +214,7 @@ impl Passthrough {
     pub fn read_port(&mut self, port: u16, width: Width) -> u32 {
         match self.port(port) {
             Some(target) => self.read(target, width),
-            None => width.mask(),
+            None => width.mask32(),
         }
     }
 
@@ -245,7 +245,7 @@ impl Passthrough {
     pub fn read_memory(&mut self, gpa: u64, width: Width) -> u32 {
         match self.memory_at(gpa) {
             Some(target) => self.read(target, width),
-            None => width.mask(),
+            None => width.mask32(),
         }
     }
 
@@ -269,10 +269,10 @@ impl Passthrough {
     fn read(&mut self, target: Target, width: Width) -> u32 {
         self.accesses += 1;
         match self.server.read(&target, on_the_wire(width)) {
-            Ok(value) => value & width.mask(),
+            Ok(value) => value & width.mask32(),
             Err(error) => {
                 self.note(target, error);
-                width.mask()
+                width.mask32()
             }
         }
     }
@@ -280,7 +280,7 @@ impl Passthrough {
     #[inline(never)]
     fn write(&mut self, target: Target, width: Width, value: u32) {
         self.accesses += 1;
-        if let Err(error) = self.server.write(&target, on_the_wire(width), value & width.mask()) {
+        if let Err(error) = self.server.write(&target, on_the_wire(width), value & width.mask32()) {
             self.note(target, error);
         }
     }
@@ -321,6 +321,6 @@ const fn on_the_wire(width: Width) -> pci::Width {
     match width {
         Width::Byte => pci::Width::Byte,
         Width::Word => pci::Width::Word,
-        Width::Dword => pci::Width::Dword,
+        Width::Dword | Width::Qword => pci::Width::Dword,
     }
 }

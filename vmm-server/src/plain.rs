@@ -210,9 +210,9 @@ fn decode(code: u64) -> Option<Move> {
     Some(Move {
         length: length + 2 + more,
         load,
-        ones: width.mask(),
+        ones: width.mask32(),
         register: Gpr::from_bits(register).place()?,
-        kept: !to_width.mask(),
+        kept: !to_width.mask32(),
         width,
         last: PAGE - width.bytes() as u32,
         base: base.and_then(|base| Gpr::from_bits(base).place()),
@@ -249,10 +249,10 @@ mod tests {
                 prop_assert_eq!((None, short.displacement), (full.address.index, full.address.displacement));
                 match full.operation {
                     Operation::Load(to) => {
-                        prop_assert_eq!((true, number(short.register), !short.kept), (short.load, to, full.width.mask()));
+                        prop_assert_eq!((true, number(short.register), !short.kept), (short.load, to, full.width.mask32()));
                     }
                     Operation::Extend { to, to_width, signed: false } => {
-                        prop_assert_eq!((true, number(short.register), !short.kept), (short.load, to, to_width.mask()));
+                        prop_assert_eq!((true, number(short.register), !short.kept), (short.load, to, to_width.mask32()));
                     }
                     Operation::Store(Source::Register(from)) => {
                         prop_assert_eq!((false, number(short.register)), (short.load, from));

@@ -136,7 +136,7 @@ impl<V: Vmcs> Guest<V> {
                 self.cpu.set_accumulator(width, value);
             }
             Direction::Out => {
-                let value = self.cpu.exit.gprs.rax as u32 & width.mask();
+                let value = self.cpu.exit.gprs.rax as u32 & width.mask32();
                 self.machine.write(io.port(), width, value, now);
                 if self.machine.is_reset() {
                     return Next::Reset(Cause::Asked);

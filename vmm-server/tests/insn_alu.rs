@@ -26,9 +26,9 @@ macro_rules! binary {
             match width {
                 Width::Byte => run!("{a:l}", "{b:l}"),
                 Width::Word => run!("{a:x}", "{b:x}"),
-                Width::Dword => run!("{a:e}", "{b:e}"),
+                Width::Dword | Width::Qword => run!("{a:e}", "{b:e}"),
             }
-            (result & width.mask(), flags as u32)
+            (result & width.mask32(), flags as u32)
         }
     };
 }
@@ -61,9 +61,9 @@ macro_rules! unary {
             match width {
                 Width::Byte => run!("{a:l}"),
                 Width::Word => run!("{a:x}"),
-                Width::Dword => run!("{a:e}"),
+                Width::Dword | Width::Qword => run!("{a:e}"),
             }
-            (result & width.mask(), flags as u32)
+            (result & width.mask32(), flags as u32)
         }
     };
 }

@@ -32,7 +32,7 @@ fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
     let by_width = |b, w, d| match width {
         Width::Byte => b,
         Width::Word => w,
-        Width::Dword => d,
+        Width::Dword | Width::Qword => d,
     };
     match operation {
         Operation::Load(_) | Operation::Store(_) => Mnemonic::Mov,
@@ -142,7 +142,7 @@ fn agree_on_source(operation: Operation, width: Width, theirs: &Iced) -> Verdict
         _ => None,
     };
     let mask = |s| match s {
-        Source::Immediate(value) => Source::Immediate(value & width.mask()),
+        Source::Immediate(value) => Source::Immediate(value & width.mask32()),
         register => register,
     };
     check(ours.map(mask) == source(theirs).map(mask), "other operand")

@@ -34,7 +34,7 @@ impl Machine for Board {
         if self.faults_at == Some(linear) {
             return Err(linear);
         }
-        assert_eq!(value & !width.mask(), 0);
+        assert_eq!(value & !width.mask32(), 0);
         for i in 0..width.bytes() as u32 {
             self.bytes.insert(linear.wrapping_add(i), (value >> (8 * i)) as u8);
         }

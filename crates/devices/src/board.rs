@@ -92,7 +92,7 @@ impl Board {
             Port::KeyboardData => self.keyboard.read_data(),
             Port::KeyboardCommand => self.keyboard.status(),
         };
-        width.mask() & !0xff | value as u32
+        width.mask32() & !0xff | value as u32
     }
 
     /// Takes what is written to `port`; only the first byte reaches it.

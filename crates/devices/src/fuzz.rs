@@ -24,7 +24,7 @@ impl Access {
         if self.write {
             device.write(self.offset, self.width, self.value, now);
         } else {
-            assert_eq!(device.read(self.offset, self.width, now) & !self.width.mask(), 0);
+            assert_eq!(device.read(self.offset, self.width, now) & !self.width.mask32(), 0);
         }
     }
 }
@@ -226,7 +226,7 @@ proptest! {
             if access.write {
                 board.write(port, access.width, access.value);
             } else {
-                prop_assert_eq!(board.read(port, access.width) & !access.width.mask(), 0);
+                prop_assert_eq!(board.read(port, access.width) & !access.width.mask32(), 0);
             }
             board.keyboard_irq();
         }

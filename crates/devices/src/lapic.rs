@@ -114,7 +114,7 @@ impl Lapic {
         }
         self.advance(tsc);
         match Register::at(offset) {
-            Some(register) => self.read_register(register, tsc) >> (8 * within) & width.mask(),
+            Some(register) => self.read_register(register, tsc) >> (8 * within) & width.mask32(),
             None => {
                 self.note(error::ILLEGAL_REGISTER);
                 0

@@ -10,6 +10,7 @@
 extern crate std;
 
 pub mod board;
+mod effect;
 pub mod lapic;
 pub mod pci;
 pub mod pic;
@@ -20,48 +21,9 @@ pub mod uart;
 #[cfg(test)]
 mod fuzz;
 
+pub use arch::Width;
 use core::ops::Add;
-
-/// The size of one port access.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Width {
-    /// One byte.
-    Byte,
-    /// Two bytes.
-    Word,
-    /// Four bytes.
-    Dword,
-}
-
-impl Width {
-    /// The number of bytes: 1, 2 or 4.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::Byte => 1,
-            Self::Word => 2,
-            Self::Dword => 4,
-        }
-    }
-
-    /// All ones in the width: what an access that nobody answers reads.
-    pub const fn mask(self) -> u32 {
-        match self {
-            Self::Byte => 0xff,
-            Self::Word => 0xffff,
-            Self::Dword => 0xffff_ffff,
-        }
-    }
-
-    /// The width of `n` bytes, if the processor has such an access.
-    pub const fn from_bytes(n: u8) -> Option<Self> {
-        match n {
-            1 => Some(Self::Byte),
-            2 => Some(Self::Word),
-            4 => Some(Self::Dword),
-            _ => None,
-        }
-    }
-}
+pub use effect::Effect;
 
 /// Nanoseconds since the guest's start.
 ///
@@ -145,16 +107,6 @@ pub fn write_bytes(offset: u16, width: Width, value: u32, mut byte: impl FnMut(u
 mod tests {
     use super::*;
     use std::vec::Vec;
-
-    #[test]
-    fn a_width_knows_its_size_and_its_ones() {
-        for (n, width, ones) in [(1u8, Width::Byte, 0xff), (2, Width::Word, 0xffff), (4, Width::Dword, 0xffff_ffff)] {
-            assert_eq!(Width::from_bytes(n), Some(width));
-            assert_eq!(width.bytes(), usize::from(n));
-            assert_eq!(width.mask(), ones);
-        }
-        assert_eq!([0, 3, 5, 8].map(Width::from_bytes), [None; 4]);
-    }
 
     #[test]
     fn wide_accesses_split_into_bytes_lowest_first() {

@@ -188,7 +188,7 @@ impl Device for VirtualBus {
         }
         let address = self.address;
         let Some(function) = self.selected() else {
-            return width.mask();
+            return width.mask32();
         };
         read_bytes(offset, width, |offset| register(address, offset).map_or(0xff, |at| function.read(at)))
     }

@@ -3,7 +3,7 @@
 //! What an exit does not carry (interruption information, the linear address, instruction information) stays in the
 //! VMCS; the few exits that need it say so.
 
-pub use devices::Width;
+pub use arch::Width;
 
 use crate::gpr::{Gpr, Gprs};
 

@@ -58,7 +58,7 @@ impl Mode {
     }
 
     pub(super) const fn mask(self) -> u32 {
-        self.width().mask()
+        self.width().mask32()
     }
 
     pub(super) const fn other(self) -> Self {

@@ -52,7 +52,7 @@ impl Alu {
 
     /// `a` op `b`: the result, and EFLAGS after `flags`. Operands count up to `width`.
     pub fn apply(self, width: Width, a: u32, b: u32, flags: u32) -> (u32, u32) {
-        let (a, b, carry) = (a & width.mask(), b & width.mask(), flags & CF);
+        let (a, b, carry) = (a & width.mask32(), b & width.mask32(), flags & CF);
         match self {
             Alu::Add => add(width, a, b, 0, flags),
             Alu::Adc => add(width, a, b, carry, flags),
@@ -72,7 +72,7 @@ impl Unary {
         match self {
             Unary::Inc => keep_carry(Alu::Add.apply(width, a, 1, flags)),
             Unary::Dec => keep_carry(Alu::Sub.apply(width, a, 1, flags)),
-            Unary::Not => (!a & width.mask(), flags),
+            Unary::Not => (!a & width.mask32(), flags),
             Unary::Neg => Alu::Sub.apply(width, 0, a, flags),
         }
     }
@@ -95,14 +95,14 @@ impl BitOperation {
 
 fn add(width: Width, a: u32, b: u32, carry: u32, flags: u32) -> (u32, u32) {
     let sum = u64::from(a) + u64::from(b) + u64::from(carry);
-    let result = sum as u32 & width.mask();
+    let result = sum as u32 & width.mask32();
     let overflow = sign(width, !(a ^ b) & (a ^ result));
-    let carry = if sum > u64::from(width.mask()) { CF } else { 0 };
+    let carry = if sum > u64::from(width.mask32()) { CF } else { 0 };
     (result, status(width, result, flags) | carry | (a ^ b ^ result) & AF | overflow)
 }
 
 fn subtract(width: Width, a: u32, b: u32, borrow: u32, flags: u32) -> (u32, u32) {
-    let result = a.wrapping_sub(b).wrapping_sub(borrow) & width.mask();
+    let result = a.wrapping_sub(b).wrapping_sub(borrow) & width.mask32();
     let overflow = sign(width, (a ^ b) & (a ^ result));
     let carry = if u64::from(a) < u64::from(b) + u64::from(borrow) { CF } else { 0 };
     (result, status(width, result, flags) | carry | (a ^ b ^ result) & AF | overflow)
@@ -118,7 +118,7 @@ fn sign(width: Width, value: u32) -> u32 {
 }
 
 const fn sign_bit(width: Width) -> u32 {
-    width.mask() & !(width.mask() >> 1)
+    width.mask32() & !(width.mask32() >> 1)
 }
 
 /// `flags` with SF, ZF and PF of `result`, and the other status flags clear.

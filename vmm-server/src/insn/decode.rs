@@ -35,7 +35,7 @@ impl Cursor<'_> {
         match width {
             Width::Byte => self.byte().map(|byte| byte as i8 as u32),
             Width::Word => self.word().map(|word| word as i16 as u32),
-            Width::Dword => self.dword(),
+            Width::Dword | Width::Qword => self.dword(),
         }
     }
 }

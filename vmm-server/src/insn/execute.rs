@@ -180,7 +180,7 @@ impl Instruction {
     fn source(&self, source: Source, registers: &Registers) -> u32 {
         match source {
             Source::Register(number) => registers.get(number, self.width),
-            Source::Immediate(value) => value & self.width.mask(),
+            Source::Immediate(value) => value & self.width.mask32(),
         }
     }
 
@@ -198,6 +198,6 @@ fn sign_extend(width: Width, value: u32) -> u32 {
     match width {
         Width::Byte => value as u8 as i8 as u32,
         Width::Word => value as u16 as i16 as u32,
-        Width::Dword => value,
+        Width::Dword | Width::Qword => value,
     }
 }

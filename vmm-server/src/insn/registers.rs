@@ -44,13 +44,13 @@ impl Registers {
     pub const fn get(&self, number: u8, width: Width) -> u32 {
         match (width, number & 7) {
             (Width::Byte, 4..) => self.general[(number & 3) as usize] >> 8 & 0xff,
-            (_, register) => self.general[register as usize] & width.mask(),
+            (_, register) => self.general[register as usize] & width.mask32(),
         }
     }
 
     /// Writes the register that `number` means in this width; what lies beside it stays.
     pub const fn set(&mut self, number: u8, width: Width, value: u32) {
-        let value = value & width.mask();
+        let value = value & width.mask32();
         match (width, number & 7) {
             (Width::Byte, 4..) => {
                 let register = &mut self.general[(number & 3) as usize];
@@ -58,7 +58,7 @@ impl Registers {
             }
             (_, register) => {
                 let register = &mut self.general[register as usize];
-                *register = *register & !width.mask() | value;
+                *register = *register & !width.mask32() | value;
             }
         }
     }

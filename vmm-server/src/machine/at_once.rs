@@ -42,7 +42,7 @@ impl Machine {
         let (port, width) = (io.port(), io.width());
         let register = register(port);
         if register == Register::Nobody && !self.passthrough.has_port(port) {
-            return Some(eax | width.mask());
+            return Some(eax | width.mask32());
         }
         let byte = match (register, width) {
             (Register::PciAddress, Width::Dword) => return Some(self.pci.address().value()),

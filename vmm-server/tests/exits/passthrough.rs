@@ -190,7 +190,7 @@ proptest! {
         for (port, width, value, read) in accesses {
             let width = [Width::Byte, Width::Word, Width::Dword][width];
             if read {
-                prop_assert_eq!(machine.read(port, width, Nanos(0)) & !width.mask(), 0);
+                prop_assert_eq!(machine.read(port, width, Nanos(0)) & !width.mask32(), 0);
             } else {
                 machine.write(port, width, value & 0x8000_ffff, Nanos(0));
             }

@@ -77,7 +77,7 @@ fn ports_that_nobody_owns_read_ones() {
         let owned = OWNED.iter().any(|&(first, last)| (first..=last).contains(&port));
         for width in WIDTHS.into_iter().filter(|_| !owned) {
             machine.write(port, width, 0x55aa_55aa, Nanos(0));
-            assert_eq!(machine.read(port, width, Nanos(0)), width.mask(), "{port:#x}");
+            assert_eq!(machine.read(port, width, Nanos(0)), width.mask32(), "{port:#x}");
         }
     }
 }
@@ -201,7 +201,7 @@ proptest! {
         for (port, width, value, read) in accesses {
             let width = WIDTHS[width];
             if read {
-                prop_assert_eq!(machine.read(port, width, now) & !width.mask(), 0);
+                prop_assert_eq!(machine.read(port, width, now) & !width.mask32(), 0);
             } else {
                 machine.write(port, width, value, now);
             }
@@ -234,7 +234,7 @@ proptest! {
             let instruction = Io::of(30, io(port, width, from)).unwrap();
             let _ = (full.take_disturbed(), full.take_reset());
             let answered = if from {
-                let expected = value & !width.mask() | full.read(port, width, now);
+                let expected = value & !width.mask32() | full.read(port, width, now);
                 let answer = quick.read_at_once(instruction, value, now);
                 match answer {
                     Some(answer) => prop_assert_eq!(answer, expected, "{:#x} {:?}", port, width),
@@ -242,10 +242,10 @@ proptest! {
                 }
                 answer.is_some()
             } else {
-                full.write(port, width, value & width.mask(), now);
+                full.write(port, width, value & width.mask32(), now);
                 let answered = quick.write_at_once(instruction, value, now);
                 if !answered {
-                    quick.write(port, width, value & width.mask(), now);
+                    quick.write(port, width, value & width.mask32(), now);
                 }
                 answered
             };

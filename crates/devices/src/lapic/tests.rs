@@ -349,7 +349,7 @@ proptest! {
             lapic.advance(tsc);
             prop_assert!(lapic.next_event().is_none_or(|due| due > tsc || due == u64::MAX));
             match step {
-                Step::Read(offset, width) => prop_assert_eq!(lapic.read(offset, width, tsc) & !width.mask(), 0),
+                Step::Read(offset, width) => prop_assert_eq!(lapic.read(offset, width, tsc) & !width.mask32(), 0),
                 Step::Write(offset, width, value) => lapic.write(offset, width, value, tsc),
                 Step::Deadline(ahead) => lapic.set_deadline(tsc.saturating_add(ahead), tsc),
                 Step::Acknowledge => {

@@ -98,7 +98,7 @@ fn only_double_words_reach_the_address_register() {
     for (offset, width) in [(0, Width::Byte), (0, Width::Word), (1, Width::Byte), (1, Width::Dword), (2, Width::Word)] {
         bus.write(offset, width, 0xffff_ffff, NOW);
         assert_eq!(bus.address().value(), 0, "{offset} {width:?}");
-        assert_eq!(bus.read(offset, width, NOW), width.mask());
+        assert_eq!(bus.read(offset, width, NOW), width.mask32());
     }
 }
 
