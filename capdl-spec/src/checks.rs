@@ -50,6 +50,8 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
     if found.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(found.mistakes)) }
 }
 
+pub(crate) use pci::MOST_DMA_MEMORY;
+
 const LAWS: [fn(&mut Found); 44] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
