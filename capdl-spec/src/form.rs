@@ -265,7 +265,7 @@ impl<'a> Place<'a> {
         }
         let key = table.key(name)?;
         let Key { what, example, .. } = key;
-        if let Some(said) = amount::wrong_number(key, self.value?) {
+        if let Some(said) = amount::wrong_number(key, self.value?, self.element) {
             return Some(said);
         }
         let message = match self.element {

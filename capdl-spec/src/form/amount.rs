@@ -5,8 +5,11 @@ use toml::de::DeValue;
 use crate::{checks, keys::Key, system::Bytes};
 
 /// What is wrong with a value that is no number, or not one that its key can have.
-pub(super) fn wrong_number(key: &Key, value: &DeValue) -> Option<(String, String)> {
+pub(super) fn wrong_number(key: &Key, value: &DeValue, element: bool) -> Option<(String, String)> {
     let Key { name, what, example, .. } = key;
+    if !element && example.ends_with(']') {
+        return None;
+    }
     let of_numbers = is_number(example_value(example));
     if !of_numbers && example_value(example) != "true" {
         return None;

@@ -59,6 +59,11 @@ const MESSAGES: &[(&[&str], &str, &str)] = &[
         "a key or a heading belongs here",
         "write KEY = VALUE or [[vm]]; a list begins with [ and ends with ], on one line or on several",
     ),
+    (
+        &["cannot extend"],
+        "what is before the last dot has a value already, and is no table",
+        "write the key without a dot, below the heading of its table",
+    ),
     (&["keys cannot be empty"], "there is no key before the =", "write KEY = VALUE, such as memory = \"128 MiB\""),
     (
         &["unexpected key or value"],
