@@ -23,7 +23,7 @@ use crate::kernel::{self, Build, Kernel, Platform, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
 use crate::project::{self, Project};
-use crate::{bochs, guest, iso, process, room, setup};
+use crate::{bochs, guest, iso, process, programs, room, setup};
 
 /// The board that is Bochs.
 const BOCHS: &str = "bochs";
@@ -61,9 +61,11 @@ impl Image {
 
 /// Builds a system, named as on the command line.
 pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
-    setup::ensure(&[Purpose::Kernel, Purpose::Image])?;
+    // What a user may have got wrong comes before whatever takes minutes.
     let description = project.system(name)?;
     let system = host::load(&description)?;
+    programs::check(project, &system)?;
+    setup::ensure(&[Purpose::Kernel, Purpose::Image])?;
     let platform = Platform::Vtx(system.board().processor);
     let prefix = kernel::prefix(project, Kernel { build, platform })?;
     let suffix = if build == Build::Release { String::new() } else { format!("-{}", build.name()) };

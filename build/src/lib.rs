@@ -22,6 +22,7 @@ pub mod map;
 pub mod native;
 pub mod packages;
 pub mod process;
+pub mod programs;
 pub mod progress;
 pub mod project;
 pub mod qemu;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use miette::Result;
 use xtask::import::{self, Address, Dma};
@@ -30,14 +31,14 @@ enum Command {
         #[arg(default_value = "minimal")]
         system: String,
         /// End with success when TEXT appears on the console
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         until: Option<String>,
         /// Type CMD at the guest's shell and print its answer (repeatable)
-        #[arg(long, value_name = "CMD")]
+        #[arg(long, value_name = "CMD", value_parser = NonEmptyStringValueParser::new())]
         exec: Vec<String>,
         /// End with failure after so many seconds of running
-        #[arg(long, value_name = "SECONDS")]
-        timeout: Option<u64>,
+        #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
+        timeout: Option<Duration>,
         /// Use the kernel with assertions and its own messages
         #[arg(long)]
         debug_kernel: bool,
@@ -138,7 +139,6 @@ fn obey(command: Command) -> Result<ExitCode> {
     let project = Project::find()?;
     match command {
         Command::Run { system, until, exec, timeout, debug_kernel } => {
-            let timeout = timeout.map(Duration::from_secs);
             run::run(&project, &run::Wishes { system, build: kernel_for(debug_kernel), until, exec, timeout })?;
         }
         Command::Test { filter, all, list } => {
@@ -168,6 +168,45 @@ fn obey(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Longest time to wait: a year.
+const MOST_SECONDS: u64 = 365 * 24 * 3600;
+
+/// Reads a time.
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let number = text.parse().ok().filter(|seconds| (1..=MOST_SECONDS).contains(seconds));
+    let wanted = || format!("it is a whole number of seconds, 1 to {MOST_SECONDS}, like --timeout 120");
+    number.map(Duration::from_secs).ok_or_else(wanted)
+}
+
 fn kernel_for(debug: bool) -> Build {
     if debug { Build::Debug } else { Build::Release }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(arguments: &[&str]) -> String {
+        let arguments = ["cargo xtask"].iter().chain(arguments);
+        Arguments::try_parse_from(arguments).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_time_is_a_whole_number_of_seconds() {
+        assert_eq!(refused(&["run", "--timeout", "120"]), "");
+        for wrong in ["abc", "", "0", "-5", "1.5", "2m", "0x10", "31536001", "99999999999999999999"] {
+            let said = refused(&["run", "--timeout", wrong]);
+            for part in ["--timeout <SECONDS>", "a whole number of seconds, 1 to ", "like --timeout 120"] {
+                assert!(said.contains(part), "{wrong}: {said}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_or_typed_is_not_empty() {
+        for option in ["--until", "--exec"] {
+            let said = refused(&["run", option, ""]);
+            assert!(said.contains(option) && said.contains("a value is required"), "{said}");
+        }
+    }
 }

@@ -7,6 +7,8 @@ use layout::config::Intx;
 use serde::{Deserialize, Deserializer, de::Error};
 use toml::Spanned;
 
+use crate::parts::Service;
+
 /// The oldest generation of processors that a board may have. It decides which kernel a system gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Processor {
@@ -49,6 +51,8 @@ pub struct Board {
     pub pci_memory: (u64, u64),
     /// Has it an IOMMU, or may it have one?
     pub iommu: bool,
+    /// Has it VT-x, or may it have it?
+    pub vtx: bool,
     /// Can cards be plugged in by a description?
     pub emulated: bool,
 }
@@ -126,6 +130,7 @@ const PC: Board = Board {
     // From the end of RAM below 4 GiB, at its earliest, to the I/O APIC.
     pci_memory: (0x8000_0000, 0xfebf_ffff),
     iommu: true,
+    vtx: true,
     emulated: false,
 };
 
@@ -146,7 +151,8 @@ pub static BOARDS: [Board; 4] = [
         emulated: true,
         ..PC
     },
-    Board { name: "q35", about: "QEMU, Q35 and ICH9", guest_ram: 2 << 30, emulated: true, ..PC },
+    // For IOMMU tests: without KVM QEMU emulates VT-d and no VT-x. With it, `pc` is the board.
+    Board { name: "q35", about: "QEMU, Q35 and ICH9", guest_ram: 2 << 30, vtx: false, emulated: true, ..PC },
     Board { name: "cma34cr", about: "RTD CMA34CR, a single board computer", ..PC },
     PC,
 ];
@@ -154,14 +160,14 @@ pub static BOARDS: [Board; 4] = [
 static NAMES: [&str; 4] = [BOARDS[0].name, BOARDS[1].name, BOARDS[2].name, BOARDS[3].name];
 
 impl Board {
-    /// The devices that servers own.
-    pub fn owned(&self) -> [(PortRange, &'static str); 5] {
+    /// The devices that servers own, each with its server.
+    pub fn owned(&self) -> [(PortRange, &'static str, Service); 5] {
         [
-            (self.uart.ports, "UART"),
-            (self.pit.ports, "8254 timer"),
-            (self.gate, "8254 gate"),
-            (self.rtc.ports, "RTC and CMOS"),
-            (self.pci, "PCI configuration"),
+            (self.uart.ports, "UART", Service::Serial),
+            (self.pit.ports, "8254 timer", Service::Timer),
+            (self.gate, "8254 gate", Service::Timer),
+            (self.rtc.ports, "RTC and CMOS", Service::Timer),
+            (self.pci, "PCI configuration", Service::Pci),
         ]
     }
 

@@ -4,6 +4,7 @@
 mod counts;
 mod irqs;
 mod pci;
+mod places;
 mod plugged;
 mod ports;
 mod room;
@@ -25,7 +26,7 @@ use crate::{
 /// Longest name of a VM or component: `vmm-NAME` stays well within `MAX_NAME`.
 const NAME_BYTES: usize = 24;
 /// Where the guest's PCI windows begin: RAM ends below.
-const RAM_END: u64 = 3 << 30;
+pub(crate) const RAM_END: u64 = 3 << 30;
 /// Linux takes 2047 bytes and a NUL (COMMAND_LINE_SIZE of x86).
 const CMDLINE_BYTES: usize = 2047;
 /// Bytes of `args` that `layout::config::Component` holds.
@@ -49,8 +50,11 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
     if found.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(found.mistakes)) }
 }
 
-const LAWS: [fn(&mut Found); 42] = [
+pub(crate) use pci::MOST_DMA_MEMORY;
+
+const LAWS: [fn(&mut Found); 44] = [
     there_is_something_to_run,
+    guests_have_a_board_with_vt_x,
     names_are_well_formed,
     names_are_unique,
     guest_memory_is_whole_large_pages,
@@ -68,6 +72,7 @@ const LAWS: [fn(&mut Found); 42] = [
     ports::ports_are_not_those_of_the_guests_board,
     pci::functions_have_one_owner,
     pci::memory_is_whole_pages,
+    places::memory_is_where_devices_are,
     pci::memory_has_one_owner,
     pci::dma_is_confined_or_trusted,
     pci::trusted_memory_has_a_place,
@@ -109,6 +114,16 @@ fn there_is_something_to_run(found: &mut Found) {
     if found.system.vms.is_empty() && found.system.components.is_empty() {
         let board = found.system.board.span();
         found.add(board, "the system has no VM and no component".into(), "add a [[vm]], see systems/minimal.toml");
+    }
+}
+
+fn guests_have_a_board_with_vt_x(found: &mut Found) {
+    let board = found.system.board();
+    if !board.vtx && !found.system.vms.is_empty() {
+        let message = format!("no VM runs on the board `{}`, which has no VT-x", board.name);
+        let remedy =
+            "write board = \"bochs\", which `cargo xtask run` emulates with VT-x, or \"pc\" for a machine that has it";
+        found.add(found.system.board.span(), message, remedy);
     }
 }
 
@@ -235,7 +250,7 @@ fn files_can_be_read(found: &mut Found) {
     let mut unusable = |what: &str, path: &std::path::Path, span| {
         if let Err(why) = file::examine(&folder.join(path)) {
             let message = format!("the {what} `{}` {why}", path.display());
-            found.add(span, message, file::remedy(&why));
+            found.add(span, message, file::remedy(path, &why));
         }
     };
     for (what, origin) in files(system) {
@@ -346,7 +361,12 @@ fn fault_policies_name_a_process(found: &mut Found) {
     for name in found.system.policy.on_fault.keys() {
         if !known.contains(&name.get_ref().as_str()) {
             let message = format!("no process is called `{}`", name.get_ref());
-            found.add(name.span(), message, nearest(name.get_ref(), &known));
+            let vmm = format!("vmm-{}", name.get_ref());
+            let remedy = match known.contains(&vmm.as_str()) {
+                true => format!("the process of the VM is called `{vmm}`"),
+                false => nearest(name.get_ref(), &known),
+            };
+            found.add(name.span(), message, remedy);
         }
     }
 }

@@ -299,6 +299,12 @@ fn malformed<E: Error>(text: &str) -> E {
              pass through a function of domain 0: `lspci -D` shows the domains"
         ));
     }
+    let is_id = |id: &str| id.len() == 4 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if text.split_once(':').is_some_and(|(vendor, device)| is_id(vendor) && is_id(device)) {
+        return E::custom(format!(
+            "`{text}` is what a function is, not where\nwrite bus:device.function, as it begins the line of `lspci -d {text}`"
+        ));
+    }
     E::custom(format!(
         "`{text}` is not the address of a PCI function\nwrite bus:device.function as lspci prints it, like \"00:1f.2\""
     ))

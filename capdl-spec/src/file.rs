@@ -29,11 +29,29 @@ pub(crate) fn examine(path: &Path) -> Result<(), String> {
 }
 
 /// What to do about a file that cannot be used, by what `examine` says.
-pub(crate) fn remedy(why: &str) -> &'static str {
-    match why {
-        "does not exist" => "paths are relative to the description's folder",
-        _ => "name a file that has something in it and that you may read",
+/// `path` is as the description has it: what a shell would replace in it stands for itself here.
+pub(crate) fn remedy(path: &Path, why: &str) -> String {
+    let path = path.to_string_lossy();
+    let home = |user: &str, rest: &str| {
+        format!("~ stands for no folder here: write the whole path, like \"/home/{user}/{rest}\"")
+    };
+    match path.strip_prefix('~').map(|home| home.split_once('/').unwrap_or((home, ""))) {
+        Some(("", rest)) => return home("NAME", rest),
+        Some((user, rest)) => return home(user, rest),
+        None => {}
     }
+    let remedy = match () {
+        () if why != "does not exist" => "name a file that has something in it and that you may read",
+        () if path.contains('$') => "variables are not replaced here: write the whole path, like \"/home/NAME/…\"",
+        () if path.contains("://") => "nothing is fetched here: download it, and write the path of the file",
+        () if path.contains(['*', '?']) => "patterns are not replaced here: write the file's whole name",
+        () if path.contains('\\') => "between the folders of a path there is a /",
+        () if path.starts_with('/') => {
+            "this is the whole path: without a / at its beginning it starts at the description's folder"
+        }
+        () => "paths are relative to the description's folder",
+    };
+    remedy.into()
 }
 
 #[cfg(test)]

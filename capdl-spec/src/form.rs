@@ -1,6 +1,10 @@
 //! What a description may get wrong in form: it is not TOML, has a key that nobody knows, lacks one, or a value is of
 //! another type. The parser says where; what it says is put in the words of descriptions, with an example.
 
+mod amount;
+mod meant;
+mod syntax;
+
 use core::ops::Range;
 
 use toml::{
@@ -9,6 +13,7 @@ use toml::{
 };
 
 use crate::{
+    board::BOARDS,
     keys::{KEYS, Key, Table},
     mistake::{Mistake, Mistakes, close, nearest},
     source::Source,
@@ -19,9 +24,11 @@ use crate::{
 pub(crate) fn parse(source: &Source) -> Result<System, Mistakes> {
     let table = DeTable::parse(&source.text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
-        Mistakes(vec![Mistake::new(source, span, error.message(), syntax(error.message()))])
+        let (message, remedy) = syntax::explain(&source.text, &span, error.message());
+        Mistakes(vec![Mistake::new(source, span, message, remedy)])
     })?;
-    if let Some(mistake) = list_for_a_table(source, table.get_ref(), &mut Vec::new()) {
+    let wrong = list_for_a_table(source, table.get_ref(), &mut Vec::new());
+    if let Some(mistake) = wrong.or_else(|| empty_text(source, table.get_ref(), &mut Vec::new())) {
         return Err(Mistakes(vec![mistake]));
     }
     toml::from_str(&source.text).map_err(|error| Mistakes(vec![of_form(source, &table, &error)]))
@@ -57,15 +64,41 @@ fn list_for_a_table<'a>(source: &Source, table: &'a DeTable<'a>, path: &mut Vec<
     None
 }
 
-/// What to do about text that is not TOML.
-fn syntax(message: &str) -> &'static str {
-    if message.contains("duplicate key") {
-        "a key stands once in its table: leave one of the two out"
-    } else if message.contains("control") || message.contains("invalid basic string") {
-        "a text stands in quotes on one line; other characters than printable ones are written as \\uXXXX"
-    } else {
-        "see systems/minimal.toml for a description that is well formed"
+/// A text with nothing in it, which is right for what is handed on as it stands alone.
+fn empty_text<'a>(source: &Source, table: &'a DeTable<'a>, path: &mut Vec<&'a str>) -> Option<Mistake> {
+    for (key, value) in table.iter() {
+        path.push(key.get_ref());
+        let list = value.get_ref().as_array();
+        let inner = match value.get_ref() {
+            DeValue::Table(table) => empty_text(source, table, path),
+            _ => {
+                let tables = list.into_iter().flat_map(|list| list.iter()).filter_map(|one| one.get_ref().as_table());
+                tables.into_iter().find_map(|table| empty_text(source, table, path))
+            }
+        };
+        path.pop();
+        let values = list.map_or_else(|| vec![value], |list| list.iter().collect());
+        let empty = values.into_iter().find(|one| one.get_ref().as_str().is_some_and(|text| text.trim().is_empty()));
+        let (known, wanted) =
+            (Table::at(path).and_then(|table| table.key(key.get_ref())), empty.filter(|_| inner.is_none()));
+        if let (Some(known), Some(empty)) = (known.filter(|known| !matches!(known.name, "cmdline" | "args")), wanted) {
+            let message = match list {
+                Some(_) => format!("an entry of `{}` is empty", known.name),
+                None => format!("`{}` is empty", known.name),
+            };
+            let or_not = if list.is_some() || known.is_optional() { ", or leave it out" } else { "" };
+            return Some(Mistake::new(
+                source,
+                empty.span(),
+                message,
+                format!("write for example: {}{or_not}", known.example),
+            ));
+        }
+        if inner.is_some() {
+            return inner;
+        }
     }
+    None
 }
 
 /// Turns the parser's message into ours. Messages of this crate carry their remedy on a second line.
@@ -73,19 +106,26 @@ fn of_form(source: &Source, table: &Spanned<DeTable>, error: &toml::de::Error) -
     let span = error.span().unwrap_or(0..0);
     let text = error.message();
     let say = |message: String, remedy: String| Mistake::new(source, span.clone(), message, remedy);
-    if let Some((message, remedy)) = text.split_once('\n') {
-        return say(message.into(), remedy.into());
-    }
     let place = Place::of(table, &span);
+    if let Some((message, remedy)) = text.split_once('\n') {
+        let (message, remedy) = place.wrong_size().unwrap_or_else(|| (message.into(), remedy.into()));
+        return say(message, remedy);
+    }
     // What a user wrote is the first word in backquotes, and may have some itself: known words have none.
     let words: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
     let (message, remedy) = match words.split_first() {
         Some((wrong, known)) if text.starts_with("unknown field") => {
             let name = place.key.unwrap_or(wrong);
-            unknown_key(name, Table::at(place.parent()), known)
+            unknown_key(source, name, place.parent(), known)
         }
         Some((wrong, known)) if text.starts_with("unknown variant") => {
-            (format!("unknown word `{wrong}`"), nearest(wrong, known))
+            let name = place.path.last().copied().unwrap_or_default();
+            let said = match Table::at(place.parent()) {
+                Some(Table::OnFault) => format!("what happens to `{name}` is stop, restart or halt, not `{wrong}`"),
+                _ if place.element => format!("`{wrong}` has no place in `{name}`"),
+                _ => format!("`{wrong}` is no value of `{name}`"),
+            };
+            (said, if name == "board" { board(wrong, known) } else { nearest(wrong, known) })
         }
         Some((key, _)) if text.starts_with("missing field") => {
             let table = Table::at(&place.path).unwrap_or(Table::Top);
@@ -93,16 +133,26 @@ fn of_form(source: &Source, table: &Spanned<DeTable>, error: &toml::de::Error) -
             let remedy = known.map_or("add it".into(), |key| format!("add a line such as: {}", key.example));
             (format!("`{key}` is missing"), remedy)
         }
-        _ => place.wrong_value().unwrap_or_else(|| (text.to_string(), syntax(text).to_string())),
+        _ => place.wrong_value().unwrap_or_else(|| (text.to_string(), syntax::fallback(text).to_string())),
     };
     say(message, remedy)
 }
 
+/// What to do about a board that is not there.
+fn board(wrong: &str, known: &[&str]) -> String {
+    let boards: Vec<String> = BOARDS.iter().map(|board| format!("{} ({})", board.name, board.about)).collect();
+    close(wrong, known).map_or(format!("known here: {}", boards.join(", ")), |board| format!("did you mean `{board}`?"))
+}
+
 /// A key that its table has not.
-fn unknown_key(name: &str, table: Option<Table>, known: &[&str]) -> (String, String) {
+fn unknown_key(source: &Source, name: &str, path: &[&str], known: &[&str]) -> (String, String) {
+    let table = Table::at(path);
+    if let Some((table, remedy)) = table.and_then(|table| Some((table, meant::remedy(name, table)?))) {
+        return (format!("`{name}` is no key of {}", table.written()), remedy);
+    }
     let same: Vec<&Key> = KEYS.iter().filter(|key| key.name == name).collect();
     if let (Some(table), Some(first)) = (table, same.first()) {
-        let tables: Vec<&str> = same.iter().flat_map(|key| key.tables).map(|table| table.written()).collect();
+        let tables: Vec<Table> = same.iter().flat_map(|key| key.tables).copied().collect();
         let remedy = match first.tables {
             [Table::Top] if first.is_table() => format!("write {}, a table of its own", first.example),
             [Table::Top] => "it belongs at the top, above the first table".into(),
@@ -110,7 +160,14 @@ fn unknown_key(name: &str, table: Option<Table>, known: &[&str]) -> (String, Str
             _ if name == "trusted" => {
                 "for a PCI function, write dma = \"trusted\"; `trusted` is for entries of `ioports`".into()
             }
-            _ => format!("it belongs in {}", tables.join(", or ")),
+            _ => match above(source, path).filter(|_| tables.contains(&Table::Vm)) {
+                Some(heading) => {
+                    format!("it belongs in [[vm]]: write it above {heading}, which goes on to the next heading")
+                }
+                None => {
+                    format!("it belongs in {}", tables.iter().map(|t| t.written()).collect::<Vec<_>>().join(", or "))
+                }
+            },
         };
         return (format!("`{name}` is no key of {}", table.written()), remedy);
     }
@@ -126,6 +183,16 @@ fn unknown_key(name: &str, table: Option<Table>, known: &[&str]) -> (String, Str
         }
     };
     (format!("unknown key `{name}`"), remedy)
+}
+
+/// The heading of a table below that of a VM, under which a key of the VM was written.
+fn above(source: &Source, path: &[&str]) -> Option<String> {
+    let heading = match path {
+        [] | ["vm"] | ["component"] => return None,
+        ["policy", ..] | ["emulator"] => format!("[{}]", path.join(".")),
+        _ => format!("[[{}]]", path.join(".")),
+    };
+    source.text.lines().any(|line| line.trim_start().starts_with(&heading)).then_some(heading)
 }
 
 /// What is where the parser stopped.
@@ -181,6 +248,12 @@ impl<'a> Place<'a> {
         self.path.split_last().map_or(&[], |(_, parent)| parent)
     }
 
+    /// A text that is not the size that its key asks for.
+    fn wrong_size(&self) -> Option<(String, String)> {
+        let (name, parent) = self.path.split_last()?;
+        amount::wrong_size(Table::at(parent)?.key(name)?, self.value?.as_str()?)
+    }
+
     /// A value that is not what its key asks for.
     fn wrong_value(&self) -> Option<(String, String)> {
         let (name, parent) = self.path.split_last()?;
@@ -192,6 +265,9 @@ impl<'a> Place<'a> {
         }
         let key = table.key(name)?;
         let Key { what, example, .. } = key;
+        if let Some(said) = amount::wrong_number(key, self.value?, self.element) {
+            return Some(said);
+        }
         let message = match self.element {
             true => format!("{value} has no place in `{name}`, which is {what}"),
             false => format!("`{name}` is {what}, not {value}"),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+use crate::mistake;
+
 /// Images that a description may name without a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stock {
@@ -117,6 +119,12 @@ impl<'de> Deserialize<'de> for Origin {
         }
         let stock = Stock::ALL.into_iter().find(|stock| stock.name() == text);
         stock.map(Origin::Stock).ok_or_else(|| {
+            let names = Stock::ALL.map(Stock::name);
+            if let Some(close) = mistake::close(&text, &names) {
+                return D::Error::custom(format!(
+                    "no image is called `{text}`\ndid you mean `{close}`? A file beside the description is written `./{text}`"
+                ));
+            }
             D::Error::custom(format!(
                 "no image is called `{text}`\nthe images that need no path are `debian-686` and `debian-686-pae` (kernels), \
                  `debian-busybox` and `debian-disk` (initrds) and `debian-sysv` (disk); a file beside the description is written `./{text}`"

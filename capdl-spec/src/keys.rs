@@ -48,7 +48,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("initrd", &[Vm], "a file or the name of an initrd", "initrd = \"debian-busybox\""),
     key("cmdline", &[Vm], "a text", "cmdline = \"console=ttyS0,115200\""),
     key("decompress", &[Vm], "host or guest", "decompress = \"host\""),
-    key("direct_ports", &[Vm], "a list of ports", "direct_ports = [0xe9]"),
+    key("direct_ports", &[Vm], "a list of ports, 0 to 0xffff", "direct_ports = [0xe9]"),
     key("image", &[Component], "a package or a file", "image = \"./component.elf\""),
     key("priority", &[Component], "a number from 1 to 253", "priority = 90"),
     key("services", &[Component], "a list of servers", "services = [\"timer\", \"serial\"]"),
@@ -77,9 +77,9 @@ pub(crate) const KEYS: &[Key] = &[
     key("cards", &[Emulator], "a list of tables", "cards = [{ slot = 2, model = \"e1000\" }]"),
     key("slot", &[Card], "a number from 1 to 5", "slot = 2"),
     key("model", &[Card], "the name of a card", "model = \"e1000\""),
-    key("start", &[IoPorts], "the first port", "start = 0x3000"),
-    key("end", &[IoPorts], "the port behind the last", "end = 0x3020"),
-    key("pci_device", &[IoPorts], "the number of a PCI device", "pci_device = 3"),
+    key("start", &[IoPorts], "the first port, 0 to 0xffff", "start = 0x3000"),
+    key("end", &[IoPorts], "the port behind the last, 1 to 0x10000", "end = 0x3020"),
+    key("pci_device", &[IoPorts], "the number of a PCI device, 0 to 31", "pci_device = 3"),
     key("trusted", &[IoPorts], FLAG, "trusted = true"),
     key("name", &[IoPorts, Function, Irq], "a text", "name = \"card\""),
     key("address", &[Function], "the address of a PCI function", "address = \"00:03.0\""),
@@ -95,10 +95,10 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("access", &[Function], "direct or mediated", "access = \"mediated\""),
     key("dma", &[Function], "the word trusted", "dma = \"trusted\""),
-    key("paddr", &[Memory], "a physical address", "paddr = 0xc0500000"),
-    key("size", &[Memory], "a number of bytes", "size = 0x20000"),
+    key("paddr", &[Memory], "a physical address, below 0x800000000000", "paddr = 0xc0500000"),
+    key("size", &[Memory], "a number of bytes, from 1", "size = 0x20000"),
     key("page_bits", &[Memory], "12, 20 or 21", "page_bits = 12"),
-    key("ioapic", &[Irq], "the number of an I/O APIC, from 0", "ioapic = 0"),
+    key("ioapic", &[Irq], "the number of an I/O APIC, 0 to 255", "ioapic = 0"),
     key("source", &[Irq], "an input of the I/O APIC, 0 to 23", "source = 17"),
     key("level_trig", &[Irq], FLAG, "level_trig = 1"),
     key("active_low", &[Irq], FLAG, "active_low = 1"),
@@ -110,6 +110,24 @@ impl Key {
     /// Is it written as the heading of a table?
     pub fn is_table(&self) -> bool {
         self.example.starts_with('[')
+    }
+
+    /// May it be left out?
+    pub fn is_optional(&self) -> bool {
+        !matches!(
+            self.name,
+            "board"
+                | "name"
+                | "memory"
+                | "kernel"
+                | "image"
+                | "slot"
+                | "model"
+                | "start"
+                | "end"
+                | "address"
+                | "source"
+        )
     }
 }
 

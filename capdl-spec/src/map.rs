@@ -141,7 +141,7 @@ impl Map<'_> {
         let known = board.owned();
         let debug =
             board.debug_ports.iter().find(|(port, _)| *port == first).map(|(_, what)| format!("emulator: {what}"));
-        let device = known.iter().find(|(ports, _)| *ports == range).map(|(_, name)| name.to_string());
+        let device = known.iter().find(|(ports, ..)| *ports == range).map(|(_, name, _)| name.to_string());
         device.or(debug).unwrap_or_default()
     }
 

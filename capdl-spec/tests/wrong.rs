@@ -132,6 +132,56 @@ fn damaged_descriptions_are_answered() {
     assert_eq!(shown(Path::new("x.toml"), &[b"\xef\xbb\xbf", &right[..]].concat()), "", "a mark of UTF-8");
 }
 
+/// What a hand slips into a description that is right: every answer is in words of descriptions, not of the parser.
+#[test]
+fn slips_of_the_hand_are_answered_in_words_of_descriptions() {
+    type Slip = (&'static str, fn(&str) -> String);
+    const SLIPS: [Slip; 16] = [
+        ("no quotes", |line| line.replace('"', "")),
+        ("the first quote forgotten", |line| line.replacen('"', "", 1)),
+        ("the last quote forgotten", |line| {
+            line.chars().rev().collect::<String>().replacen('"', "", 1).chars().rev().collect()
+        }),
+        ("curly quotes", |line| line.replace('"', "”")),
+        ("a colon", |line| line.replacen('=', ":", 1)),
+        ("no equals sign", |line| line.replacen('=', "", 1)),
+        ("no value", |line| line.split('=').next().unwrap_or(line).to_string() + "="),
+        ("no comma", |line| line.replace(',', " ")),
+        ("no ]", |line| line.replacen(']', "", 1)),
+        ("no [", |line| line.replacen('[', "", 1)),
+        ("no }", |line| line.replace('}', "")),
+        ("no {", |line| line.replace('{', "")),
+        ("a semicolon", |line| line.to_string() + ";"),
+        ("twice", |line| format!("{line}\n{line}")),
+        ("no 0x", |line| line.replace("0x", "")),
+        ("round brackets", |line| line.replace('[', "(").replace(']', ")")),
+    ];
+    let systems =
+        fs::read_dir(folder().join("../../systems")).expect("is there").map(|file| file.expect("is readable").path());
+    let mut weak = Vec::new();
+    for path in systems.filter(|path| path.extension().is_some_and(|e| e == "toml")) {
+        let text = fs::read_to_string(&path).expect("is readable");
+        let lines: Vec<&str> = text.lines().collect();
+        for (n, (what, slip)) in (0..lines.len()).flat_map(|n| SLIPS.map(|slip| (n, slip))) {
+            let line = lines[n];
+            if line.starts_with('#') || slip(line) == line {
+                continue;
+            }
+            let slipped = [&lines[..n].join("\n"), "\n", &slip(line), "\n", &lines[n + 1..].join("\n")].concat();
+            let Err(mistakes) = Source::of(Path::new("x.toml"), slipped.as_bytes()).and_then(host::parse) else {
+                continue;
+            };
+            let said = mistakes.plain();
+            if ["expected", "invalid", "minimal.toml", "unclosed", "extra"].iter().any(|word| said.contains(word)) {
+                weak.push(format!("{what}: {}\n{said}", slip(line)));
+            }
+        }
+    }
+    weak.sort();
+    weak.dedup();
+    assert!(weak.is_empty(), "{}", weak.join("\n"));
+}
+
 #[test]
 fn there_are_wrong_descriptions() {
     assert!(wrong_descriptions().len() >= 20);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Found, RAM_END};
+use super::{Found, RAM_END, places};
 use crate::{
     bundle::PAGE,
     devices::{Memory, Owner},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Most of a component's memory for its devices: what a window of its address space holds.
-const MOST_DMA_MEMORY: u64 = layout::window::SHARED_STEP;
+pub(crate) const MOST_DMA_MEMORY: u64 = layout::window::SHARED_STEP;
 /// Capabilities to 4 KiB frames that root-task has room for: of the 2^18 slots of its CSpace.
 const FRAME_SLOTS: u64 = 200_000;
 
@@ -63,6 +63,9 @@ pub(super) fn memory_has_one_owner(found: &mut Found) {
         for device in owner.devices.pci_devices {
             for memory in device.get_ref().memory.iter().flatten() {
                 let (first, last) = memory.get_ref().pages();
+                if places::is_misplaced(system.board(), memory.get_ref()) {
+                    continue;
+                }
                 if let Some((.., other)) = taken.iter().find(|(from, to, _)| first <= *to && *from <= last) {
                     let message = format!("`{other}` has pages of this memory already");
                     found.add(memory.span(), message, "list each page once");

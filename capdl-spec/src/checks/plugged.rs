@@ -38,6 +38,6 @@ pub(super) fn the_disk_can_be_read(found: &mut Found) {
         && let Err(why) = file::examine(&system.folder().join(path))
     {
         let message = format!("the disk `{}` {why}", path.display());
-        found.add(disk.span(), message, file::remedy(&why));
+        found.add(disk.span(), message, file::remedy(path, &why));
     }
 }

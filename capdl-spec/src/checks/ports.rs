@@ -49,11 +49,20 @@ pub(super) fn ports_name_a_function_that_is_there(found: &mut Found) {
 
 pub(super) fn no_port_has_two_owners(found: &mut Found) {
     let board = found.system.board();
-    let mut owned: Vec<(PortRange, String)> =
-        board.owned().iter().map(|(range, device)| (*range, format!("the server of the {device}"))).collect();
+    let mut owned: Vec<(PortRange, String)> = Vec::new();
     // A description may give the switch to a guest as a debug port, on purpose.
     let switch = board.power_off.map(|switch| PortRange { first: switch.port, last: switch.port });
     for (range, span, owner, debug) in given(found) {
+        let boards: Vec<_> = board.owned().into_iter().filter(|(own, ..)| range.overlaps(own)).collect();
+        for (own, device, server) in &boards {
+            let common = range.overlap(own);
+            let message = format!("port {common} is that of the board's {device}");
+            let what = if common == range { "it out".to_string() } else { format!("{common} out of the range") };
+            found.add(span.clone(), message, format!("leave {what}: {} has it", server.server()));
+        }
+        if !boards.is_empty() {
+            continue;
+        }
         let taken = owned.iter().find(|(other, _)| range.overlaps(other)).map(|(other, whose)| (*other, whose.clone()));
         if let Some((other, whose)) = taken {
             let message = format!("port {} belongs to {whose} already", range.overlap(&other));
@@ -128,7 +137,7 @@ fn is_taken(system: &System, range: PortRange) -> bool {
     let one = |port| PortRange { first: port, last: port };
     let switch = system.board().power_off.map(|switch| one(switch.port));
     let debug = system.vms.iter().flat_map(|vm| &vm.direct_ports).map(|port| one(*port.get_ref()));
-    let owned = system.board().owned().into_iter().map(|(owned, _)| owned);
+    let owned = system.board().owned().into_iter().map(|(owned, ..)| owned);
     owned.chain(switch).chain(debug).any(|taken| range.overlaps(&taken))
 }
 

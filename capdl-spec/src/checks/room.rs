@@ -6,7 +6,7 @@ use layout::{
 };
 use toml::Spanned;
 
-use super::Found;
+use super::{Found, places};
 use crate::{memory, passthrough};
 
 /// Longest name of a device or interrupt, in bytes: a few more tell the lines of a device apart.
@@ -82,6 +82,10 @@ fn too_many(found: &mut Found, at: &Spanned<String>, count: usize, most: usize, 
 pub(super) fn memory_of_devices_is_not_too_large(found: &mut Found) {
     let system = found.system;
     for vm in &system.vms {
+        let listed = vm.pci_devices.iter().flat_map(|device| device.get_ref().memory.iter().flatten());
+        if listed.into_iter().any(|memory| places::is_misplaced(system.board(), memory.get_ref())) {
+            continue;
+        }
         let tables = memory::tables(&vm.devices());
         if tables > memory::MOST_TABLES {
             let message = format!("the devices of `{}` have too much memory", vm.name.get_ref());
