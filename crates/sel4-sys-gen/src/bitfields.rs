@@ -1,8 +1,8 @@
 //! Packed words, from the preprocessed bitfield descriptions (`*.pbf`).
 //!
 //! A `block` lists its fields from the most significant bit down; the last field of a block is at bit 0 of word 0.
-//! A `tagged_union` names blocks of equal size that share a tag field. For each, the functions of the C headers are
-//! emitted under the C names: `T_new`, `T_get_F`, `T_set_F`, and `U_B_new`, `U_B_get_F`, `U_B_set_F`, `U_get_TAG`.
+//! A `tagged_union` lists blocks of equal size that share a tag field. The generated functions have the names of the C
+//! headers: `T_new`, `T_get_F`, `T_set_F`, and `U_B_new`, `U_B_get_F`, `U_B_set_F`, `U_get_TAG`.
 //! Not supported, as no user-level file needs them: tag masks and fields across a word's edge.
 
 mod emit;

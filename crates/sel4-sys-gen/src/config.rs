@@ -1,4 +1,4 @@
-//! The kernel's configuration (`gen_config.json`), and the conditions that the interface files put on it.
+//! The kernel's configuration (`gen_config.json`), and the conditions on it in the interface files.
 //!
 //! Two notations are in use: an attribute with a C preprocessor expression (`condition="defined(CONFIG_VTX)"`), and
 //! in later releases an element (`<condition><not><config var="CONFIG_KERNEL_MCS"/></not></condition>`).
@@ -29,7 +29,7 @@ pub enum Setting {
 }
 
 impl Config {
-    /// Takes the options of one `gen_config.json`.
+    /// Adds the options of one `gen_config.json`.
     pub fn add_json(&mut self, text: &str) -> Result<()> {
         let json: BTreeMap<String, Value> = serde_json::from_str(text)?;
         for (name, value) in json {
@@ -59,7 +59,7 @@ impl Config {
         !matches!(self.options.get(bare(name)), None | Some(Setting::Switch(false)))
     }
 
-    /// What the option is worth in a preprocessor expression.
+    /// The option's value in a preprocessor expression.
     fn number(&self, name: &str) -> u64 {
         match self.options.get(bare(name)) {
             Some(Setting::Switch(on)) => u64::from(*on),

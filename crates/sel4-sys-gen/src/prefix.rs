@@ -1,4 +1,4 @@
-//! The directory that an installed seL4 has: `bin/kernel.elf` and `libsel4/include/…`.
+//! The directory of an installed seL4: `bin/kernel.elf` and `libsel4/include/…`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -27,7 +27,7 @@ impl Prefix {
         }
     }
 
-    /// The prefix at `root`; refused when its configuration cannot be read.
+    /// The prefix at `root`; fails if its configuration cannot be read.
     pub fn open(root: PathBuf) -> Result<Self> {
         let include = root.join("libsel4/include");
         let mut config = Config::default();
