@@ -1,8 +1,8 @@
 //! Copying, filling and comparing memory.
 //!
-//! In assembly, so that the compiler cannot recognise the body of `memcpy` as a call of `memcpy`. Up to 16 bytes go
-//! through registers. Longer runs use the string instructions eight bytes a step, since an emulator counts steps
-//! (processors since Ivy Bridge do not care), and one overlapping word instead of a tail loop.
+//! In assembly, so that the compiler cannot turn the body of `memcpy` into a call of `memcpy`. Up to 16 bytes are copied
+//! in registers. Longer runs use string instructions with eight bytes per step, since an emulator counts each step as an
+//! instruction (on processors since Ivy Bridge it makes no difference), and one overlapping word instead of a tail loop.
 
 use core::arch::naked_asm;
 
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *m
         "rep movsq",
         "mov [r9], r8",
         "ret",
-        // `to` lies within the source: from the end downwards, and the first word last.
+        // `to` is inside the source: copies downwards from the end, and the first word last.
         "2:",
         "mov r8, [rsi]",
         "lea rsi, [rsi + rdx - 8]",
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, len: usize) -
         "sub rdx, 8",
         "cmp rax, rcx",
         "je 2b",
-        // The first byte in memory decides: make it the most significant.
+        // The first differing byte in memory decides, so the first byte becomes the most significant.
         "bswap rax",
         "bswap rcx",
         "cmp rax, rcx",
