@@ -383,6 +383,7 @@ fn access(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Res
     let reads = message.label == Read::LABEL;
     message.answer_words(|[how, at, value]| {
         let Read { target, width } = Read::of_words(how, at)?;
+        // As strict as for encoded messages: an unused word must be 0.
         match u32::try_from(value) {
             Ok(0) if reads => Ok(Error::answer(server.read(from, Read { target, width }))),
             Ok(value) if !reads => Ok(Error::answer(server.write(from, Write { target, width, value }).map(|()| 0))),

@@ -121,6 +121,7 @@ impl Tokens {
     fn of(text: &str) -> Self {
         let mut tokens = Vec::new();
         for line in text.lines() {
+            // `--` and `#` begin comments.
             let code = line.split("--").next().unwrap_or("").split('#').next().unwrap_or("");
             let spaced = ["{", "}", "(", ")", ","]
                 .iter()
@@ -203,6 +204,7 @@ impl Tokens {
                 fields.push(Field { name, low: below_top, bits, shift, extension });
             }
         }
+        // Fields are listed from the most significant bit, so their positions follow from the block's size.
         for field in &mut fields {
             field.low = below_top - field.low;
             if field.bits == 0 || field.low % WORD + field.bits > WORD {

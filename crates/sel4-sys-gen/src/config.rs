@@ -36,6 +36,7 @@ impl Config {
             let setting = match value {
                 Value::Bool(on) => Setting::Switch(on),
                 Value::Number(number) => Setting::Number(number.as_u64().ok_or("a negative option")?),
+                // Kernels write numbers as strings, too.
                 Value::String(text) => text.parse().map_or(Setting::Text(text), Setting::Number),
                 _ => continue,
             };

@@ -68,6 +68,7 @@ impl Headers {
         let macros = String::from_utf8(cc(prefix, &["-E", "-dM"], INCLUDES)?.output)?;
         let enums = enumerations(&text);
         let mut names: BTreeSet<&str> = enums.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        // Enumerators such as `_enum_pad_…` only force the size of their type.
         names.retain(|name| !name.starts_with('_'));
         names.extend(macro_names(&macros));
 
@@ -153,6 +154,7 @@ impl Headers {
 
 /// The values of C expressions; those that are not constants are left out.
 fn evaluate(prefix: &Prefix, queries: &[(String, String)]) -> Result<Vec<(String, i64)>> {
+    // Of the first expression, after the function's head; compilers count lines from 1.
     let first_line = INCLUDES.lines().count() + 2;
     let mut dropped = BTreeSet::new();
     loop {
@@ -240,6 +242,7 @@ fn enumerations(text: &str) -> Vec<(&str, Vec<&str>)> {
         let Some((body, tail)) = rest.split_once('}') else {
             continue;
         };
+        // Not the definition of an enumeration, but a use of its type before another block.
         if head.contains([';', '(', ')', ',', '=']) {
             continue;
         }
@@ -272,6 +275,7 @@ fn capabilities(text: &str) -> BTreeSet<String> {
         })
         .collect();
     let mut caps: BTreeSet<String> = iter::once("seL4_CPtr".to_string()).collect();
+    // Typedefs of typedefs may be in any order, so this repeats until it finds no more.
     loop {
         let before = caps.len();
         caps.extend(

@@ -49,6 +49,7 @@ pub fn generate(prefix: &Prefix) -> Result<Bindings> {
     let mut types = api.type_names();
     types.extend(api.structs.iter().map(|s| s.name.clone()));
     let headers = headers::Headers::probe(prefix, &types)?;
+    // Only the compiler knows where the configuration cuts a structure short.
     api.trim_structs(|name| headers.sizes.get(name).copied());
 
     let mut source = String::from("// Generated from the installed seL4; not to be edited.\n\n");
@@ -58,6 +59,7 @@ pub fn generate(prefix: &Prefix) -> Result<Bindings> {
     for label in api.labels() {
         writeln!(source, "pub const {}: seL4_Word = {};", label.name, label.number)?;
     }
+    // The headers have the numbers of system calls and labels as well, as enumerators.
     source +=
         &headers.emit(|name| name.starts_with("seL4_Sys") || api.methods.iter().any(|method| method.id == name))?;
     source += &bitfields::emit(&fields)?;

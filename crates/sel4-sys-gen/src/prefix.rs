@@ -31,6 +31,7 @@ impl Prefix {
     pub fn open(root: PathBuf) -> Result<Self> {
         let include = root.join("libsel4/include");
         let mut config = Config::default();
+        // The kernel and libsel4 have a configuration each.
         for name in ["kernel/gen_config.json", "sel4/gen_config.json"] {
             let path = include.join(name);
             if path.exists() {
@@ -80,6 +81,7 @@ impl Prefix {
                 }
             }
         }
+        // Directories are read in any order, but equal prefixes have to give equal bindings.
         found.sort();
         Ok(found)
     }

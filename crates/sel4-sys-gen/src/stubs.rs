@@ -167,6 +167,7 @@ fn emit_method(out: &mut String, method: &Method, types: &Types) -> Result<()> {
     }
     let words: Vec<String> =
         words.iter().map(|parts| if parts.is_empty() { "0".into() } else { parts.join(" | ") }).collect();
+    // The first words are arguments of `invoke`, which passes them in registers.
     for (index, word) in words.iter().enumerate().skip(REGISTERS) {
         writeln!(out, "    set_mr({index}, {word});")?;
     }
