@@ -102,11 +102,12 @@ pub fn why_not(ports: &PciPorts, functions: &[Function]) -> Option<&'static str>
     let range = (first.into(), last.into());
     let decoded = functions.iter().flat_map(bars).filter(|(_, bar)| bar.kind == BarKind::Io);
     if first > last || overlap(range, CONFIG_PORTS) || mainboard::is_kernels(first, last) {
-        return Some("the board's own");
+        return Some("the kernel's or pci-server's");
     }
     if mainboard::takes_trust(first, last) && !ports.trusted {
-        return Some("the mainboard's, and the description does not trust their owner with the machine");
+        return Some("the mainboard's: they need `trusted = true` in the description");
     }
+    // Through another function's ports, their holder would control a device that the description does not give to it.
     let is_functions = decoded.map(|(_, bar)| extent(bar)).any(|bar| overlap(bar, range));
     is_functions.then_some("a function's: list that in pci_devices")
 }
@@ -125,12 +126,15 @@ fn placed(function: &Function, index: u8, bar: &Bar, functions: &[Function]) -> 
     }
     let reserved = match (is_io, u16::try_from(range.0), u16::try_from(range.1)) {
         (true, Ok(first), Ok(last)) => mainboard::among(first, last).is_some(),
+        // IN and OUT reach 65,536 ports only.
         (true, ..) => true,
+        // `extent` saturates, so a BAR that wraps around ends at the last address.
         (false, ..) => range.1 == u64::MAX || FIXED_MEMORY.iter().any(|&fixed| overlap(fixed, range)),
     };
     if reserved || range.1 < range.0 {
         return Err(Flaw::Reserved(index));
     }
+    // Also against functions that are not passed through: two devices would decode the same access.
     for other in functions {
         let same = other.address == function.address;
         let mut others = bars(other).filter(|(n, bar)| !(same && *n == index) && is_io == (bar.kind == BarKind::Io));
