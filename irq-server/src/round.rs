@@ -1,12 +1,12 @@
-//! One interrupt of a shared line, from its delivery until the line is unmasked: which owners were signalled, which have
-//! not answered yet, and whether the line exceeds its rate limit. The kernel masks a line when it delivers the interrupt
-//! (seL4 reference manual, "Interrupts"); acknowledging unmasks it. It leaves out capabilities, names and counts, which
-//! are in `server.rs`.
+//! One interrupt of a shared line, from its delivery until the line is unmasked: which owners were signalled, which
+//! have not answered yet, and whether the line exceeds its rate limit. The kernel masks a line when it delivers the
+//! interrupt (seL4 reference manual, "Interrupts"); acknowledging unmasks it. It leaves out capabilities, names and
+//! counts, which are in `server.rs`.
 
 use crate::LineSet;
 
-/// Timeout of an owner's answer, in ticks of the alarm (1 ms each). The first tick may follow the interrupt at once, so an
-/// owner counts as late at the tick after these: 10 to 11 ms.
+/// Timeout of an owner's answer, in ticks of the alarm (1 ms each). The first tick may follow the interrupt at once, so
+/// an owner counts as late at the tick after these: 10 to 11 ms.
 pub const TIMEOUT_TICKS: u8 = 10;
 
 /// A line's trigger mode.
@@ -45,7 +45,8 @@ pub struct Round {
     claimed: LineSet,
     /// Owners that were signalled; the line stays masked until they answer.
     waiting: LineSet,
-    /// Owners that were signalled and have not answered, but do not keep the line masked: those of an edge, and late ones.
+    /// Owners that were signalled and have not answered, but do not keep the line masked: those of an edge, and late
+    /// ones.
     overdue: LineSet,
     masked: bool,
     /// Ticks since the interrupt.
@@ -59,15 +60,15 @@ pub struct Round {
 }
 
 impl Round {
-    /// Signals the owner of `line` from now on. If it was restarted, its previous instance's outstanding answer is no longer
-    /// expected.
+    /// Signals the owner of `line` from now on. If it was restarted, its previous instance's outstanding answer is no
+    /// longer expected.
     pub fn claim(&mut self, line: u8) {
         self.claimed.insert(line);
         self.answered(line);
     }
 
-    /// Records an interrupt. Throttles the line above `limit` interrupts per tick (0 is no limit), and after each interrupt
-    /// while an owner is late.
+    /// Records an interrupt. Throttles the line above `limit` interrupts per tick (0 is no limit), and after each
+    /// interrupt while an owner is late.
     pub fn raised(&mut self, trigger: Trigger, limit: u32) -> Raised {
         if self.masked {
             return Raised::Spurious;

@@ -168,11 +168,12 @@ impl<C: Controller> Server<C> {
         self.owned(from, number)?;
         let source = self.sources.of_line(number).ok_or(Error::NoRoute)?;
         match source.handler {
-            // A restarted owner claims again. An interrupt that its previous instance did not acknowledge would keep the
-            // line masked.
+            // A restarted owner claims again. An interrupt that its previous instance did not acknowledge would keep
+            // the line masked.
             Some(handler) if !source.shared() => self.controller.acknowledge(handler),
             Some(_) => {}
-            // Each failed attempt is logged, and further attempts fail as well: a client must not fill the log with them.
+            // Each failed attempt is logged, and further attempts fail as well: a client must not fill the log with
+            // them.
             None if source.refused.count() >= MAX_TRIES => return Err(Error::Kernel),
             None => {
                 let handler = attach(&mut self.controller, &self.lines, source, number);

@@ -1,5 +1,5 @@
-//! Inputs of the I/O APIC ("sources"), each with one or several lines of the system connected to it. The description has
-//! most of the routes; pci-server sets the others at run time.
+//! Inputs of the I/O APIC ("sources"), each with one or several lines of the system connected to it. The description
+//! has most of the routes; pci-server sets the others at run time.
 
 use heapless::Vec;
 use layout::config::{Line, MAX_LINES, Route};

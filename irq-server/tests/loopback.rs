@@ -9,7 +9,8 @@ use proto::irq::{Client, Error};
 use proto::loopback::Loopback;
 use proto::wire::{ClientId, IpcError, Message};
 
-/// Line 0 is a server's, lines 1 and 2 share pin 16, lines 3 and 4 have no route yet, line 5 has a pin that does not exist.
+/// Line 0 is a server's, lines 1 and 2 share pin 16, lines 3 and 4 have no route yet, line 5 has a pin that does not
+/// exist.
 fn board() -> Board {
     Board::new([
         line("timer", 0, Some(edge(2))),

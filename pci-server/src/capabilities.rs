@@ -1,8 +1,8 @@
-//! The capability list (PCI Local Bus Specification 3.0, section 6.7) as a guest sees it, and which registers from 0x40 on
-//! it may access. The guest sees power management (PCI Bus Power Management 1.2, section 3.2), vendor specific, PCI Express
-//! (PCI Express Base Specification 2.0, section 7.8) and serial ATA. All others are removed from the list and read as zeros,
-//! above all message signalled interrupts: a guest that sets their address can have the device write anywhere in memory.
-//! It leaves out the extended list of PCI Express, which configuration mechanism 1 cannot access.
+//! The capability list (PCI Local Bus Specification 3.0, section 6.7) as a guest sees it, and which registers from 0x40
+//! on it may access. The guest sees power management (PCI Bus Power Management 1.2, section 3.2), vendor specific, PCI
+//! Express (PCI Express Base Specification 2.0, section 7.8) and serial ATA. All others are removed from the list and
+//! read as zeros, above all message signalled interrupts: a guest that sets their address can have the device write
+//! anywhere in memory. It leaves out the extended list of PCI Express, which configuration mechanism 1 cannot access.
 
 use heapless::Vec;
 use proto::pci::{Address, Header};

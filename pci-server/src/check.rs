@@ -1,5 +1,6 @@
-//! Checks each function that the description passes through: that it exists, that its BARs are those of the description,
-//! and that they overlap nothing else. If a check fails, pci-server logs an error and does not pass the function through.
+//! Checks each function that the description passes through: that it exists, that its BARs are those of the
+//! description, and that they overlap nothing else. If a check fails, pci-server logs an error and does not pass the
+//! function through.
 
 use core::fmt;
 

@@ -1,6 +1,6 @@
-//! Configuration space, 256 bytes of each function, four at a time; and a PC's access to it by configuration mechanism 1
-//! (PCI Local Bus Specification 3.0, section 3.2.2.3.2), an address port and a data port.
-//! It leaves out the memory-mapped mechanism of PCI Express (ECAM).
+//! Configuration space, 256 bytes of each function, four at a time; and a PC's access to it by configuration mechanism
+//! 1 (PCI Local Bus Specification 3.0, section 3.2.2.3.2), an address port and a data port. It leaves out the
+//! memory-mapped mechanism of PCI Express (ECAM).
 
 use mmio::Ports;
 use proto::pci::{Address, Width};
@@ -11,8 +11,8 @@ pub trait ConfigSpace {
     fn read(&mut self, at: Address, offset: u8) -> u32;
     /// Writes four bytes.
     fn write(&mut self, at: Address, offset: u8, value: u32);
-    /// Writes `width` bytes at `offset`, a multiple of `width`, and no others: neighbouring bytes may have bits that are
-    /// cleared by writing ones.
+    /// Writes `width` bytes at `offset`, a multiple of `width`, and no others: neighbouring bytes may have bits that
+    /// are cleared by writing ones.
     fn write_part(&mut self, at: Address, offset: u8, width: Width, value: u32);
 }
 

@@ -1,10 +1,10 @@
 //! Reads a function's header (PCI Local Bus Specification 3.0, chapter 6): identity, base address registers with
 //! their sizes, interrupt, capability list.
 //!
-//! To size a BAR, the code writes ones and reads back which bits are writable. Meanwhile the BAR has a wrong address, so
-//! decoding is off for that time, and no process that could use the function runs yet. BARs of host bridges are not sized:
-//! with their decoding off, memory may be inaccessible. Bus mastering stays on.
-//! It leaves out the expansion ROM and CardBus headers.
+//! To size a BAR, the code writes ones and reads back which bits are writable. Meanwhile the BAR has a wrong address,
+//! so decoding is off for that time, and no process that could use the function runs yet. BARs of host bridges are not
+//! sized: with their decoding off, memory may be inaccessible. Bus mastering stays on. It leaves out the expansion ROM
+//! and CardBus headers.
 
 use heapless::Vec;
 use proto::pci::{Address, Bar, BarKind, Capability, Function, Header};

@@ -63,8 +63,8 @@ pub fn wait(clock: &mut impl Clock, ticks: u64) {
 pub fn wait_until<C: Clock>(clock: &mut C, ticks: u64, mut holds: impl FnMut(&mut C) -> bool) -> bool {
     let start = clock.ticks();
     loop {
-        // Read the clock before the poll: if other processes run between the two until the timeout has passed, the device
-        // may be ready, and is polled once more.
+        // Read the clock before the poll: if other processes run between the two until the timeout has passed, the
+        // device may be ready, and is polled once more.
         let over = clock.ticks().wrapping_sub(start) >= ticks;
         if holds(clock) {
             return true;

@@ -1,5 +1,6 @@
-//! pci-server: the gate to PCI. It owns the configuration ports and the capabilities to BARs. It gives each client access to
-//! its functions, by calls (mediated) or by handing over copies of capabilities (direct), and revokes the copies.
+//! pci-server: the gate to PCI. It owns the configuration ports and the capabilities to BARs. It gives each client
+//! access to its functions, by calls (mediated) or by handing over copies of capabilities (direct), and revokes the
+//! copies.
 #![no_std]
 #![forbid(unsafe_code)]
 

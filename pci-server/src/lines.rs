@@ -50,8 +50,8 @@ fn input(function: &Function, functions: &[Function], intx: Intx) -> Option<u8> 
     }
 }
 
-/// The device on bus 0, and its pin, to which a function's pin is wired: each bridge rotates the pins by the number of the
-/// device behind it (PCI-to-PCI Bridge Architecture Specification 1.2, section 9.1).
+/// The device on bus 0, and its pin, to which a function's pin is wired: each bridge rotates the pins by the number of
+/// the device behind it (PCI-to-PCI Bridge Architecture Specification 1.2, section 9.1).
 fn at_the_root(function: &Function, functions: &[Function]) -> Option<(u8, u8)> {
     let (mut at, mut pin) = (function.address, function.pin);
     // There are at most 256 buses, so a longer path is a loop of wrongly numbered bridges.

@@ -1,10 +1,11 @@
 //! Resets a function and restores its configuration space, by the best method that it has: function level reset (PCI
-//! Express Base Specification 2.0, section 6.6.2; Advanced Capabilities for Conventional PCI, 2006), a transition to D3hot
-//! and back (PCI Bus Power Management 1.2, section 5.4), or a device-specific reset. Turning bus mastering off is not always
-//! enough: emulated cards ignore the bit. So pci-server also stops the DMA engines of known kinds of devices.
+//! Express Base Specification 2.0, section 6.6.2; Advanced Capabilities for Conventional PCI, 2006), a transition to
+//! D3hot and back (PCI Bus Power Management 1.2, section 5.4), or a device-specific reset. Turning bus mastering off is
+//! not always enough: emulated cards ignore the bit. So pci-server also stops the DMA engines of known kinds of
+//! devices.
 //!
-//! Every wait has a timeout, since other clients wait meanwhile. If the client's budget (`wait_budget`) is used up, the reset
-//! omits the steps that need a wait: bus mastering off, engines stopped, configuration space restored.
+//! Every wait has a timeout, since other clients wait meanwhile. If the client's budget (`wait_budget`) is used up, the
+//! reset omits the steps that need a wait: bus mastering off, engines stopped, configuration space restored.
 
 use proto::pci::{Function, Width};
 
@@ -152,14 +153,15 @@ impl<M: Machine> Registers<'_, M> {
         true
     }
 
-    /// PCI IDE Controller Specification 1.0 and Programming Interface for Bus Master IDE Controller 1.0, section 2; ATA/ATAPI-6,
-    /// section 9.2: stop both engines, then reset both channels in software.
+    /// PCI IDE Controller Specification 1.0 and Programming Interface for Bus Master IDE Controller 1.0, section 2;
+    /// ATA/ATAPI-6, section 9.2: stop both engines, then reset both channels in software.
     fn ide(&mut self) {
         /// Bus master status: interrupt and error, cleared by writing ones.
         const CLEAR: u32 = 0b110;
         const SOFT_RESET: u32 = 1 << 2;
         const BUSY: u32 = 1 << 7;
-        /// Command and status of each engine in register 4; the channel's control register and where in it device control is.
+        /// Command and status of each engine in register 4; the channel's control register and where in it device
+        /// control is.
         const CHANNELS: [(u16, u8); 2] = [(0, 1), (8, 3)];
         for (engine, control) in CHANNELS {
             self.port_write(4, engine, 0);
@@ -203,9 +205,9 @@ impl<M: Machine> Registers<'_, M> {
         self.until(|this| this.port_read(4, COMMAND) & RESET == 0);
     }
 
-    /// PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual (317453), sections 13.4.1, 13.4.20 to
-    /// 13.4.33: interrupts, receiver and transmitter off, then reset. Emulated cards only clear the reset bit, so the
-    /// engines have to be stopped separately.
+    /// PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual (317453), sections 13.4.1, 13.4.20
+    /// to 13.4.33: interrupts, receiver and transmitter off, then reset. Emulated cards only clear the reset bit, so
+    /// the engines have to be stopped separately.
     fn intel_gigabit(&mut self) {
         const CONTROL: u64 = 0x0000;
         const CAUSES: u64 = 0x00c0;

@@ -1,6 +1,6 @@
-//! Ports and memory that have an owner: the slots of their capabilities, and who may access them how. A BAR of at least a
-//! page can be handed over; a smaller one may share its page with another function's BAR, so it is mediated. (BARs are
-//! aligned to their size: two that share a page are both smaller than a page.)
+//! Ports and memory that have an owner: the slots of their capabilities, and who may access them how. A BAR of at least
+//! a page can be handed over; a smaller one may share its page with another function's BAR, so it is mediated. (BARs
+//! are aligned to their size: two that share a page are both smaller than a page.)
 //!
 //! Slots and addresses are allocated in the order of ports and physical addresses. They depend on the description and
 //! the machine alone, so a restarted pci-server asks root-task for the same again.
@@ -121,8 +121,8 @@ impl Resources {
         let _ = self.memory.push(range);
     }
 
-    /// Allocates slots and addresses, and asks root-task for the capabilities. Calls `missing` for each refused range, and
-    /// removes it.
+    /// Allocates slots and addresses, and asks root-task for the capabilities. Calls `missing` for each refused range,
+    /// and removes it.
     pub fn obtain(&mut self, authority: &mut impl Authority, mut missing: impl FnMut(Missing)) {
         self.ports.sort_unstable_by_key(|range| range.first);
         self.memory.sort_unstable_by_key(|range| range.first);

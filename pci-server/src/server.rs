@@ -1,5 +1,6 @@
-//! Access control. At the start the server checks, resets and sets up each function that the description passes through;
-//! from then on it serves clients' calls. A client numbers its own granted functions in the order of the configuration.
+//! Access control. At the start the server checks, resets and sets up each function that the description passes
+//! through; from then on it serves clients' calls. A client numbers its own granted functions in the order of the
+//! configuration.
 
 use heapless::Vec;
 use layout::config::{Dma, MAX_CLIENTS, MAX_PCI_FUNCTIONS, Pci, PciFunction, PciPorts};

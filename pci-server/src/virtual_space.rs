@@ -1,16 +1,16 @@
 //! A function's configuration space as its owner sees it (PCI Local Bus Specification 3.0, chapter 6). Identity and
-//! capability list are those read at the start. Writes that would move a BAR, start DMA or disturb the host do not reach the
-//! device: BARs are virtual (the real BAR stays, and the guest's VMM moves the mapping), bus mastering needs permission, and
-//! message signalled interrupts are hidden. Other writes are passed on.
+//! capability list are those read at the start. Writes that would move a BAR, start DMA or disturb the host do not
+//! reach the device: BARs are virtual (the real BAR stays, and the guest's VMM moves the mapping), bus mastering needs
+//! permission, and message signalled interrupts are hidden. Other writes are passed on.
 //!
-//! A guest can access handed-over memory and ports at any time. The real function therefore always decodes its addresses,
-//! stays in D0 and reports no errors: otherwise an access could end in a master abort or an unsupported request, whose
-//! report is a non-maskable interrupt or a machine check of the host. The guest reads these bits back as it wrote them.
-//! While the virtual power state is not D0, bus mastering and interrupts of the real function are off. Advanced error
-//! reporting is in the extended space, which configuration mechanism 1 cannot access.
+//! A guest can access handed-over memory and ports at any time. The real function therefore always decodes its
+//! addresses, stays in D0 and reports no errors: otherwise an access could end in a master abort or an unsupported
+//! request, whose report is a non-maskable interrupt or a machine check of the host. The guest reads these bits back as
+//! it wrote them. While the virtual power state is not D0, bus mastering and interrupts of the real function are off.
+//! Advanced error reporting is in the extended space, which configuration mechanism 1 cannot access.
 //!
-//! A driver may write device-specific registers, and some devices change their BARs or command register by that. Both are
-//! therefore compared after each such write, and restored.
+//! A driver may write device-specific registers, and some devices change their BARs or command register by that. Both
+//! are therefore compared after each such write, and restored.
 
 use proto::pci::{Address, BarKind, Error, Function, Width};
 
@@ -209,8 +209,8 @@ impl VirtualSpace {
         let (lanes, moved) = (width.mask() << shift, value << shift);
         match offset & !3 {
             COMMAND => return self.write_command(machine, lanes, moved),
-            // Cache line size and latency timer. The other two bytes are the header type and BIST, which a guest must not
-            // start: a self test takes the function off the bus.
+            // Cache line size and latency timer. The other two bytes are the header type and BIST, which a guest must
+            // not start: a self test takes the function off the bus.
             HEADER_TYPE if lanes & 0xffff != 0 => {
                 let width = if width == Width::Byte { width } else { Width::Word };
                 machine.write_part(self.at, offset, width, value & 0xffff);
@@ -237,7 +237,8 @@ impl VirtualSpace {
     }
 
     fn write_command(&mut self, space: &mut impl ConfigSpace, lanes: u32, value: u32) -> Result<Written, Error> {
-        // The two halves are written separately: a write of both would clear status bits that the guest did not mean to.
+        // The two halves are written separately: a write of both would clear status bits that the guest did not mean
+        // to.
         let clear = half(value & lanes, 2) & STATUS_BITS;
         if clear != 0 {
             space.write_part(self.at, STATUS, Width::Word, clear.into());
@@ -297,8 +298,8 @@ impl VirtualSpace {
         if self.put_back(space, command) { Err(Error::ReadOnly) } else { Ok(Written::Done) }
     }
 
-    /// Restores BARs that differ from those at the start, and the command register to `command`. Returns whether anything
-    /// differed.
+    /// Restores BARs that differ from those at the start, and the command register to `command`. Returns whether
+    /// anything differed.
     fn put_back(&self, space: &mut impl ConfigSpace, command: u16) -> bool {
         let mut changed = false;
         for offset in (BARS..=LAST_BAR).step_by(4) {

@@ -1,8 +1,8 @@
-//! Limits how long pci-server waits for devices on behalf of a client. While it waits, it serves no other client and uses
-//! time slices of others. Each client therefore has a token bucket of waiting time: [`CAPACITY`], refilled at a tenth of the
-//! real time. When it is empty, pci-server starts no wait for the client: it omits operations that need one, and does the
-//! necessary ones without waiting. A wait that has begun is completed, since a device in the middle of a reset would lose
-//! the configuration that is written to it.
+//! Limits how long pci-server waits for devices on behalf of a client. While it waits, it serves no other client and
+//! uses time slices of others. Each client therefore has a token bucket of waiting time: [`CAPACITY`], refilled at a
+//! tenth of the real time. When it is empty, pci-server starts no wait for the client: it omits operations that need
+//! one, and does the necessary ones without waiting. A wait that has begun is completed, since a device in the middle
+//! of a reset would lose the configuration that is written to it.
 
 use crate::hardware::{Clock, Millis, ticks_of, wait, wait_until};
 use crate::refusals::is_logged;

@@ -1,5 +1,5 @@
-//! The real scan against a simulated machine, whose functions have registers with read-only and writable bits, and against
-//! machines with random registers.
+//! The real scan against a simulated machine, whose functions have registers with read-only and writable bits, and
+//! against machines with random registers.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Merges streams into one. Streams take turns line by line, so that lines do not mix; a console that stopped in the
 //! middle of a line (a prompt) keeps its turn until it has been silent for a while.
 //!
-//! Log lines are printed as `name: line`. Console bytes are printed unchanged; if there are several consoles, their lines
-//! begin with the name as well.
+//! Log lines are printed as `name: line`. Console bytes are printed unchanged; if there are several consoles, their
+//! lines begin with the name as well.
 
 use heapless::{Deque, Vec};
 use layout::config::{Name, RingKind};
@@ -10,7 +10,8 @@ use mmio::Consumer;
 
 /// Most sources: the configuration's, and this server's own log.
 pub const STREAMS: usize = 25;
-/// Maximum length of a log line; longer ones are broken, so that a client that never ends its line does not block others.
+/// Maximum length of a log line; longer ones are broken, so that a client that never ends its line does not block
+/// others.
 const LOG_LINE: u32 = 512;
 /// Bytes that a console may print without an end of line before other streams may interrupt the line.
 const CONSOLE_LINE: u32 = 32 * 1024;

@@ -98,8 +98,8 @@ impl<H: Hardware> Server<H> {
         self.print(self.silence_timeout());
     }
 
-    /// Handles the UART's interrupt. Its line is edge-triggered, and an edge is lost while the line is masked: so the server
-    /// repeats until the UART has no interrupt pending after the acknowledgement.
+    /// Handles the UART's interrupt. Its line is edge-triggered, and an edge is lost while the line is masked: so the
+    /// server repeats until the UART has no interrupt pending after the acknowledgement.
     pub fn on_interrupt(&mut self) {
         self.stats.interrupts += 1;
         for _ in 0..MAX_ROUNDS {
@@ -167,7 +167,8 @@ impl<H: Hardware> Server<H> {
         if silent { SilenceTimeout::Expired } else { SilenceTimeout::Running }
     }
 
-    /// Moves received bytes to the console in focus. When its ring is full, turns reception off, so that the sender waits.
+    /// Moves received bytes to the console in focus. When its ring is full, turns reception off, so that the sender
+    /// waits.
     fn take_input(&mut self) {
         let Some(focus) = self.focus else { return self.drop_input() };
         let Some(Some(input)) = self.inputs.get_mut(focus) else { return };
@@ -202,8 +203,8 @@ impl<H: Hardware> Server<H> {
 }
 
 impl<H: Hardware> Serve for Server<H> {
-    /// Prints what waits for the end of a console's line as well: the caller waits until all is printed, and the console may
-    /// be its own, with no more to come.
+    /// Prints what waits for the end of a console's line as well: the caller waits until all is printed, and the
+    /// console may be its own, with no more to come.
     fn flush(&mut self, _: ClientId, _: Flush) -> u32 {
         self.print(SilenceTimeout::Expired);
         self.mixer.pending() + self.hardware.unsent() as u32

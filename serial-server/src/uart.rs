@@ -54,7 +54,8 @@ pub struct Uart<P> {
 }
 
 impl<P: Ports> Uart<P> {
-    /// Sets up the chip at ports `base` to `base` + 7 for `baud` bits per second, after it has sent what is in its FIFO.
+    /// Sets up the chip at ports `base` to `base` + 7 for `baud` bits per second, after it has sent what is in its
+    /// FIFO.
     pub fn new(mut ports: P, base: u16, baud: u32) -> Self {
         // Resetting the FIFO would drop output of seL4 or root-task that is still in it.
         let _ = (0..MAX_POLLS).find(|_| ports.in8(base + LSR) & LSR_IDLE != 0);

@@ -37,7 +37,8 @@ fn main(config: Timer) -> ! {
             Event::Call(from, message) => return dispatch(&mut server, from, message),
             Event::Signal(bits) => {
                 if bits & event::INTERRUPT != 0 {
-                    // First, since the shot that `on_interrupt` sets is an edge, which is lost while the line is masked.
+                    // First, since the shot that `on_interrupt` sets is an edge, which is lost while the line is
+                    // masked.
                     interrupt.acknowledge();
                     server.on_interrupt();
                 }

@@ -14,8 +14,8 @@ const CHANNEL_2: u16 = 0x42;
 const CONTROL: u16 = 0x43;
 const GATE: u16 = 0x61;
 
-/// Control words: channel, both bytes, mode 0. In this mode the first byte of a new count stops the channel, and the second
-/// restarts it with its output low, so the control word is needed only once.
+/// Control words: channel, both bytes, mode 0. In this mode the first byte of a new count stops the channel, and the
+/// second restarts it with its output low, so the control word is needed only once.
 const ONE_SHOT_0: u8 = 0b0011_0000;
 const ONE_SHOT_2: u8 = 0b1011_0000;
 

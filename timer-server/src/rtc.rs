@@ -1,6 +1,6 @@
-//! Reads the real-time clock: Motorola MC146818 registers through ports 0x70 and 0x71, with the century byte at 0x32 that
-//! PC firmware maintains. Binary or BCD, 12 or 24 hours, according to status register B.
-//! It leaves out alarms, setting the clock, and time zones: the clock is taken to run in UTC.
+//! Reads the real-time clock: Motorola MC146818 registers through ports 0x70 and 0x71, with the century byte at 0x32
+//! that PC firmware maintains. Binary or BCD, 12 or 24 hours, according to status register B. It leaves out alarms,
+//! setting the clock, and time zones: the clock is taken to run in UTC.
 
 use mmio::Ports;
 

@@ -1,5 +1,5 @@
-//! The deadlines of the clients. The server sets one shot of the 8254 for the nearest deadline, or several in a row for a
-//! distant one; at each interrupt it signals the clients whose deadlines have passed and sets the next shot.
+//! The deadlines of the clients. The server sets one shot of the 8254 for the nearest deadline, or several in a row for
+//! a distant one; at each interrupt it signals the clients whose deadlines have passed and sets the next shot.
 
 use heapless::Vec;
 use layout::config::MAX_CLIENTS;
@@ -51,8 +51,8 @@ impl<H: Hardware> Server<H> {
         }
     }
 
-    /// Handles the interrupt of a shot. The caller has to acknowledge the interrupt first: an edge that comes while the line
-    /// is masked is lost.
+    /// Handles the interrupt of a shot. The caller has to acknowledge the interrupt first: an edge that comes while the
+    /// line is masked is lost.
     pub fn on_interrupt(&mut self) {
         self.shot = None;
         self.run();
@@ -81,7 +81,8 @@ impl<H: Hardware> Server<H> {
             }
         }
         let Some(nearest) = nearest else { return };
-        // The interrupt of a shot that should have expired is pending or was lost. In case it was lost, a new one is set.
+        // The interrupt of a shot that should have expired is pending or was lost. In case it was lost, a new one is
+        // set.
         self.shot = self.shot.filter(|&shot| shot > now);
         // A pending shot that is early enough is kept: an early interrupt costs less than port writes at every call.
         if self.shot.is_none_or(|shot| shot > nearest) {

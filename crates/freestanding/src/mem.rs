@@ -1,8 +1,9 @@
 //! Copying, filling and comparing memory.
 //!
-//! In assembly, so that the compiler cannot turn the body of `memcpy` into a call of `memcpy`. Up to 16 bytes are copied
-//! in registers. Longer runs use string instructions with eight bytes per step, since an emulator counts each step as an
-//! instruction (on processors since Ivy Bridge it makes no difference), and one overlapping word instead of a tail loop.
+//! In assembly, so that the compiler cannot turn the body of `memcpy` into a call of `memcpy`. Up to 16 bytes are
+//! copied in registers. Longer runs use string instructions with eight bytes per step, since an emulator counts each
+//! step as an instruction (on processors since Ivy Bridge it makes no difference), and one overlapping word instead of
+//! a tail loop.
 
 use core::arch::naked_asm;
 

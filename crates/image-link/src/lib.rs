@@ -1,6 +1,6 @@
-//! Linker arguments for images: static ELF executables at 4 MiB without a C library, for the same target triple
-//! as the host's tools. A build script calls [`image`] or [`root_task`]. They affect only binaries, and only if the package
-//! is built with its feature `image`.
+//! Linker arguments for images: static ELF executables at 4 MiB without a C library, for the same target triple as the
+//! host's tools. A build script calls [`image`] or [`root_task`]. They affect only binaries, and only if the package is
+//! built with its feature `image`.
 
 #![forbid(unsafe_code)]
 

@@ -10,8 +10,9 @@
 //! | 8 | consumer sets, producer clears | the consumer has parked: signal it when there are bytes |
 //! | 12 | producer sets, consumer clears | the producer has parked: signal it when there is room |
 //!
-//! The peer may be hostile. Each side keeps a private copy of its own offset and takes the other's modulo the size: whatever
-//! the header contains, every access stays in the window and every call ends. A hostile peer garbles its own stream only.
+//! The peer may be hostile. Each side keeps a private copy of its own offset and takes the other's modulo the size:
+//! whatever the header contains, every access stays in the window and every call ends. A hostile peer garbles its own
+//! stream only.
 
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -53,7 +54,8 @@ impl Ring {
         self.size - 1
     }
 
-    /// The producer. It continues at the last producer's `tail`, so a restarted process neither repeats nor skips bytes.
+    /// The producer. It continues at the last producer's `tail`, so a restarted process neither repeats nor skips
+    /// bytes.
     pub fn producer(self) -> Producer {
         Producer { tail: self.offset(TAIL), ring: self }
     }
@@ -84,14 +86,15 @@ impl Ring {
     /// Marks the caller as parked.
     fn set_parked(&self, flag: u64) {
         self.field(flag).store(1, Ordering::Relaxed);
-        // The caller reads the peer's offset next. x86 may reorder that load before the store of the mark, and then both
-        // sides could miss each other: the peer sees no mark, and the caller sees no new bytes.
+        // The caller reads the peer's offset next. x86 may reorder that load before the store of the mark, and then
+        // both sides could miss each other: the peer sees no mark, and the caller sees no new bytes.
         fence(Ordering::SeqCst);
     }
 
     /// Whether the peer has parked. Clears the mark, since one signal wakes the peer.
     fn take_parked(&self, flag: u64) -> bool {
-        // The counterpart of the fence in `set_parked`: orders the store of the caller's offset before the load of the mark.
+        // The counterpart of the fence in `set_parked`: orders the store of the caller's offset before the load of the
+        // mark.
         fence(Ordering::SeqCst);
         // The load avoids a locked instruction at each push while the peer is awake.
         self.field(flag).load(Ordering::Relaxed) != 0 && self.field(flag).swap(0, Ordering::AcqRel) != 0

@@ -1,9 +1,9 @@
 //! A window of memory that another domain (a guest, a client, a server) may change at any time.
 //!
-//! Every access is an `asm!` block, which the compiler cannot split, repeat or omit: it can neither read a byte twice nor
-//! assume that a byte still has its last value. An aligned scalar access is one MOV, so it is atomic (Intel SDM
-//! volume 3, section 9.1.1); copies are REP MOVSQ, the fastest copy with that guarantee, and are not atomic.
-//! It leaves out ordering beyond x86's own: a caller that needs a store-load fence adds one.
+//! Every access is an `asm!` block, which the compiler cannot split, repeat or omit: it can neither read a byte twice
+//! nor assume that a byte still has its last value. An aligned scalar access is one MOV, so it is atomic (Intel SDM
+//! volume 3, section 9.1.1); copies are REP MOVSQ, the fastest copy with that guarantee, and are not atomic. It leaves
+//! out ordering beyond x86's own: a caller that needs a store-load fence adds one.
 
 use core::arch::asm;
 use core::ptr;
@@ -110,8 +110,8 @@ impl Window {
         Ok(())
     }
 
-    /// Copies `len` bytes from offset `at` to offset `to` of `other`, without an intermediate copy. If the two overlap, the
-    /// result is that of a copy from low to high addresses.
+    /// Copies `len` bytes from offset `at` to offset `to` of `other`, without an intermediate copy. If the two overlap,
+    /// the result is that of a copy from low to high addresses.
     pub fn copy_to(&self, at: u64, other: &Window, to: u64, len: u64) -> Result<(), OutOfRange> {
         let from = self.range(at, len)?;
         let into = other.range(to, len)?;

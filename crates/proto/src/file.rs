@@ -26,8 +26,8 @@ pub struct File {
     pub size: u64,
 }
 
-/// Copies bytes of an image to the shared buffer. Returns their number: fewer than requested at the end of the image, none
-/// beyond it.
+/// Copies bytes of an image to the shared buffer. Returns their number: fewer than requested at the end of the image,
+/// none beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
     /// [`File::id`].

@@ -1,6 +1,6 @@
-//! irq-server. A line with one owner is handed over once: the reply has the handler capability, and from then on the kernel
-//! signals the owner directly and the owner acknowledges by itself. irq-server keeps the handler of a line with several
-//! owners, signals them all and waits for their [`Done`]. Lines are numbered by their position in
+//! irq-server. A line with one owner is handed over once: the reply has the handler capability, and from then on the
+//! kernel signals the owner directly and the owner acknowledges by itself. irq-server keeps the handler of a line with
+//! several owners, signals them all and waits for their [`Done`]. Lines are numbered by their position in
 //! `layout::config::Irq::lines`.
 
 use layout::config::Route;
@@ -28,8 +28,8 @@ pub enum Sharing {
     Shared,
 }
 
-/// Returns the lines that the caller may claim: bit n is line n. Lines without a route are omitted: a description reserves
-/// two for each function, and most functions have one.
+/// Returns the lines that the caller may claim: bit n is line n. Lines without a route are omitted: a description
+/// reserves two for each function, and most functions have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lines;
 impl Call for Lines {
@@ -88,7 +88,8 @@ impl From<IpcError> for Error {
     }
 }
 
-/// A client of irq-server. To claim, its transport must have a free slot for the capability (`rt::Endpoint::receive_into`).
+/// A client of irq-server. To claim, its transport must have a free slot for the capability
+/// (`rt::Endpoint::receive_into`).
 #[derive(Clone, Copy, Debug)]
 pub struct Client<T>(pub T);
 

@@ -1,5 +1,5 @@
-//! The protocols between processes: `wire` encodes requests and replies in the message registers, and each interface has
-//! one file with its requests, its client, the trait that its server implements, and the dispatcher between them.
+//! The protocols between processes: `wire` encodes requests and replies in the message registers, and each interface
+//! has one file with its requests, its client, the trait that its server implements, and the dispatcher between them.
 //! This crate does not depend on seL4: a [`wire::Transport`] is an endpoint in an image (`rt::Endpoint`) and a call in
 //! tests ([`loopback::Loopback`]).
 #![no_std]

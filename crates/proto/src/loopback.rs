@@ -1,5 +1,5 @@
-//! The transport of the tests: calls the server's dispatcher in place of an endpoint. As in `rt::serve`, errors become error
-//! replies.
+//! The transport of the tests: calls the server's dispatcher in place of an endpoint. As in `rt::serve`, errors become
+//! error replies.
 
 use core::cell::RefCell;
 

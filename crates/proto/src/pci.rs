@@ -1,6 +1,7 @@
-//! pci-server: the list of the machine's functions (PCI Local Bus Specification 3.0, chapter 6), and a client's access to
-//! its own. A client numbers its own functions from 0, and accesses them by one call per access (mediated), or by port and
-//! frame capabilities that pci-server hands over once (direct). Configuration space is always mediated, and virtual.
+//! pci-server: the list of the machine's functions (PCI Local Bus Specification 3.0, chapter 6), and a client's access
+//! to its own. A client numbers its own functions from 0, and accesses them by one call per access (mediated), or by
+//! port and frame capabilities that pci-server hands over once (direct). Configuration space is always mediated, and
+//! virtual.
 
 mod mediated;
 
@@ -277,8 +278,8 @@ impl<T: Transport> Client<T> {
         self.0.call(&GetPorts { index })?
     }
 
-    /// The caller's functions with their numbers, up to the last or to an error; at most [`MAX_PCI_FUNCTIONS`], even if a
-    /// hostile server reports more.
+    /// The caller's functions with their numbers, up to the last or to an error; at most [`MAX_PCI_FUNCTIONS`], even if
+    /// a hostile server reports more.
     pub fn grants(&self) -> impl Iterator<Item = Result<(u8, Grant), Error>> {
         let grant = |index| self.grant(index).transpose().map(|grant| grant.map(|grant| (index, grant)));
         up_to_an_error((0..MAX_PCI_FUNCTIONS as u8).map_while(grant))

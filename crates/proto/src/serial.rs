@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
 
-/// Returns how many bytes are not sent yet: those in all rings and in the UART. The server never waits for a slow line, so
-/// a client that has to wait repeats the call until it returns 0.
+/// Returns how many bytes are not sent yet: those in all rings and in the UART. The server never waits for a slow line,
+/// so a client that has to wait repeats the call until it returns 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flush;
 impl Call for Flush {

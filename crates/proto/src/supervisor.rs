@@ -1,7 +1,7 @@
-//! root-task's interface: notices of a vmm-server about its guest, and of any process about itself. Notices have no reply;
-//! the badge identifies the sender. Their labels differ from those of fault messages, which are small numbers and arrive at
-//! the same endpoint. There is one call: a process with device windows in the specification (pci-server) asks for frames
-//! and ports in them.
+//! root-task's interface: notices of a vmm-server about its guest, and of any process about itself. Notices have no
+//! reply; the badge identifies the sender. Their labels differ from those of fault messages, which are small numbers
+//! and arrive at the same endpoint. There is one call: a process with device windows in the specification (pci-server)
+//! asks for frames and ports in them.
 
 use core::fmt::{self, Display, Write};
 
@@ -24,8 +24,8 @@ pub type Reason = String<MAX_REASON>;
 pub enum Notice {
     /// It powered off and will not run again.
     PoweredOff,
-    /// It could not be started, or cannot continue, and will not run again. If a guest has failed, the run of the machine
-    /// counts as failed.
+    /// It could not be started, or cannot continue, and will not run again. If a guest has failed, the run of the
+    /// machine counts as failed.
     Failed {
         /// Why.
         reason: Reason,
@@ -40,8 +40,8 @@ pub enum Notice {
 }
 
 /// Asks for device memory or ports inside the windows that the specification lists for the caller. root-task moves the
-/// capabilities to the caller's scratch CNode; they are the originals, so the caller can revoke the copies that it derives.
-/// A repeated request for the same range and slots succeeds without effect.
+/// capabilities to the caller's scratch CNode; they are the originals, so the caller can revoke the copies that it
+/// derives. A repeated request for the same range and slots succeeds without effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Frames of 2^`bits` bytes (12 or 21).

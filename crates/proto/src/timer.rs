@@ -1,6 +1,6 @@
-//! timer-server. The TSC is the clock: a client reads it by itself, asks once for its rate, and has one deadline at a time.
-//! When the deadline passes, timer-server signals `layout::event::TIMER`. All requests but the date's are frequent, and
-//! therefore plain words in registers: see `Transport::exchange_words`. Unused words are 0.
+//! timer-server. The TSC is the clock: a client reads it by itself, asks once for its rate, and has one deadline at a
+//! time. When the deadline passes, timer-server signals `layout::event::TIMER`. All requests but the date's are
+//! frequent, and therefore plain words in registers: see `Transport::exchange_words`. Unused words are 0.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,8 @@ impl Frequency {
     pub const LABEL: u64 = 0x201;
 }
 
-/// Sets the caller's deadline: timer-server signals it when the TSC has reached `at`, at once if it has already. Replaces
-/// the last deadline. Returns [`ARMED`] or [`NO_SIGNAL`].
+/// Sets the caller's deadline: timer-server signals it when the TSC has reached `at`, at once if it has already.
+/// Replaces the last deadline. Returns [`ARMED`] or [`NO_SIGNAL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arm {
     /// TSC value: the first word.

@@ -164,8 +164,8 @@ pub trait Transport {
     /// Sends the message without waiting for a reply.
     fn send(&self, message: &Message);
 
-    /// A call of three plain words with one word as reply, for frequent calls: all are transferred in machine registers,
-    /// without encoding.
+    /// A call of three plain words with one word as reply, for frequent calls: all are transferred in machine
+    /// registers, without encoding.
     fn exchange_words(&self, label: u64, words: [u64; 3]) -> Result<u64, IpcError> {
         let mut message = Message::EMPTY;
         message.receive(label, words.len()).copy_from_slice(&words);

@@ -23,8 +23,8 @@ pub fn config<C: DeserializeOwned>() -> C {
     }
 }
 
-/// The memory of a window of the configuration, or device registers that root-task mapped. Access device registers by the
-/// scalar methods only: each is one MOV of its width, which the compiler neither repeats nor omits.
+/// The memory of a window of the configuration, or device registers that root-task mapped. Access device registers by
+/// the scalar methods only: each is one MOV of its width, which the compiler neither repeats nor omits.
 ///
 /// Panics if the window would be the image, the stack or the IPC buffer: those belong to Rust and to the kernel.
 pub fn shared(window: config::Window) -> Window {

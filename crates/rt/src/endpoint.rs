@@ -12,21 +12,21 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The server at `slot`, for example `layout::slot::TIMER`. If the description does not give the process this service,
-    /// the slot is empty, and a call returns `IpcError::Malformed`.
+    /// The server at `slot`, for example `layout::slot::TIMER`. If the description does not give the process this
+    /// service, the slot is empty, and a call returns `IpcError::Malformed`.
     pub const fn at(slot: Slot) -> Self {
         Self { endpoint: cap::Endpoint::from_bits(slot.cptr()), receive: None }
     }
 
-    /// The same, able to receive a capability with the reply, in slot `index` (from 1 on) of the scratch CNode. The slot
-    /// must be empty.
+    /// The same, able to receive a capability with the reply, in slot `index` (from 1 on) of the scratch CNode. The
+    /// slot must be empty.
     pub const fn receive_into(self, index: u16) -> Self {
         Self { receive: Some(index), ..self }
     }
 }
 
-/// The slot `index` of the scratch CNode: to delete or revoke its capability, or as an argument of other invocations. The
-/// capability itself has the CPtr `layout::scratch_cptr(index)`.
+/// The slot `index` of the scratch CNode: to delete or revoke its capability, or as an argument of other invocations.
+/// The capability itself has the CPtr `layout::scratch_cptr(index)`.
 pub fn scratch(index: u16) -> AbsoluteCPtr {
     let path = CPtrWithDepth::from_bits_with_depth(index.into(), layout::SCRATCH_BITS);
     cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path)
@@ -45,7 +45,8 @@ pub(crate) fn put(message: &Message) -> (MessageInfo, [u64; IN_REGISTERS]) {
     (MessageInfo::new(message.label, 0, message.cap.is_some().into(), message.words().len()), message.head())
 }
 
-/// Reads a message from the IPC buffer; its first words are `head`. If it has a capability, the kernel put it into `receive`.
+/// Reads a message from the IPC buffer; its first words are `head`. If it has a capability, the kernel put it into
+/// `receive`.
 #[inline]
 pub(crate) fn take(message: &mut Message, info: MessageInfo, head: [u64; IN_REGISTERS], receive: Option<u16>) {
     let tail = message.receive_in_registers(info.label(), info.length(), head);

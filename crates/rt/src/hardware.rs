@@ -37,8 +37,8 @@ pub enum Interrupt {
 }
 
 impl Interrupt {
-    /// Claims line `line` from irq-server, and with it the line's signals. If this process is the only owner, the handler
-    /// goes to slot `index` of the scratch CNode.
+    /// Claims line `line` from irq-server, and with it the line's signals. If this process is the only owner, the
+    /// handler goes to slot `index` of the scratch CNode.
     pub fn claim(line: u8, index: u16) -> Result<Self, irq::Error> {
         // In a restarted process, the slot has the handler that it claimed before. Deleting an empty slot is no error.
         let _ = scratch(index).delete();

@@ -1,7 +1,7 @@
 //! The run-time of the processes that root-task starts. [`main!`] declares the process's main function, which gets the
-//! configuration that capdl-spec wrote for it and never returns (at its end it calls [`finish`]). The IPC buffer and the log
-//! are set up before. The other modules turn the slots and addresses of `layout` into endpoints, windows, ports, interrupts
-//! and a server loop. Nothing allocates, and a process has one thread.
+//! configuration that capdl-spec wrote for it and never returns (at its end it calls [`finish`]). The IPC buffer and
+//! the log are set up before. The other modules turn the slots and addresses of `layout` into endpoints, windows,
+//! ports, interrupts and a server loop. Nothing allocates, and a process has one thread.
 #![no_std]
 
 pub mod logger;

@@ -1,5 +1,5 @@
-//! There is no heap. Some crates link `alloc` for features that are not used here, and `alloc` needs an allocator; this one
-//! always fails. An allocation would be a bug, and panics.
+//! There is no heap. Some crates link `alloc` for features that are not used here, and `alloc` needs an allocator; this
+//! one always fails. An allocation would be a bug, and panics.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;

@@ -6,8 +6,8 @@ use core::panic::PanicInfo;
 
 use crate::logger;
 
-/// Timeout, in TSC ticks, for serial-server to take the last line from the ring, so that root-task's report of the fault
-/// does not split it: longer than a line takes at 115,200 baud, on any machine up to 3 GHz.
+/// Timeout, in TSC ticks, for serial-server to take the last line from the ring, so that root-task's report of the
+/// fault does not split it: longer than a line takes at 115,200 baud, on any machine up to 3 GHz.
 const DRAIN_TIMEOUT: u64 = 1 << 25;
 
 #[panic_handler]

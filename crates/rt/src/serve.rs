@@ -1,5 +1,5 @@
-//! The main loop of a server, and the end of a process. In the loop, one system call replies to the last client and waits
-//! for the next call or signal.
+//! The main loop of a server, and the end of a process. In the loop, one system call replies to the last client and
+//! waits for the next call or signal.
 
 use layout::{client_of, slot};
 use proto::supervisor::{self, Notice};
@@ -18,8 +18,8 @@ pub enum Event<'a> {
     Signal(u64),
 }
 
-/// Runs the main loop. An error of the handler becomes an error reply, and the server continues. Handling a signal must not
-/// fail, as a signal has no reply.
+/// Runs the main loop. An error of the handler becomes an error reply, and the server continues. Handling a signal must
+/// not fail, as a signal has no reply.
 pub fn serve(mut handle: impl FnMut(Event<'_>) -> Result<(), IpcError>) -> ! {
     let endpoint = cap::Endpoint::from_bits(slot::SERVICE.cptr());
     let mut message = Message::EMPTY;

@@ -34,8 +34,8 @@ pub fn bundle_frames(bootinfo: BootInfoPtr) -> Range<usize> {
 
 /// The bundle: whole pages, padded with zeros. One page of zeros if the image tool has not appended a bundle.
 ///
-/// No size is stored: the kernel maps one contiguous range of frames for the image, and the bundle is its last part, so it
-/// ends with the frames.
+/// No size is stored: the kernel maps one contiguous range of frames for the image, and the bundle is its last part, so
+/// it ends with the frames.
 pub fn bundle(bootinfo: BootInfoPtr) -> &'static [u8] {
     let len = bundle_frames(bootinfo).len() * GRANULE_SIZE;
     // SAFETY: the kernel mapped these frames from this address on, by the linker script, and nothing writes to them.

@@ -20,7 +20,8 @@ fn to_kernel(text: &str) {
     let _ = DebugConsole.write_str(text);
 }
 
-/// Sends the log and panic messages to `sink` from now on. A release kernel has no console, so earlier output is lost there.
+/// Sends the log and panic messages to `sink` from now on. A release kernel has no console, so earlier output is lost
+/// there.
 pub fn set_sink(sink: Sink) {
     CONSOLE.0.set(sink);
 }

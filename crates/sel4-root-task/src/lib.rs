@@ -1,8 +1,8 @@
 //! The run-time of the root task.
 //!
-//! [`root_task!`] declares its main function, which gets the boot information and never returns. The run-time sets up the
-//! stack, the IPC buffer and the log before, and a heap of fixed size. Everything is static, since the root task would first
-//! have to retype and map memory.
+//! [`root_task!`] declares its main function, which gets the boot information and never returns. The run-time sets up
+//! the stack, the IPC buffer and the log before, and a heap of fixed size. Everything is static, since the root task
+//! would first have to retype and map memory.
 
 #![no_std]
 

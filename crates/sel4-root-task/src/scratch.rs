@@ -1,5 +1,5 @@
-//! Copies to and from frames that are not mapped in the root task: maps each temporarily at a reserved address. Nothing else
-//! in the root task refers to that address, so no reference to the memory ever exists.
+//! Copies to and from frames that are not mapped in the root task: maps each temporarily at a reserved address. Nothing
+//! else in the root task refers to that address, so no reference to the memory ever exists.
 
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -18,8 +18,8 @@ unsafe impl Sync for Page {}
 
 static PAGE: Page = Page(UnsafeCell::new([0; GRANULE_SIZE]));
 
-/// The address for large frames: the end of the first GiB. The image's page directory covers it, and the image, with its
-/// bundle, must end below.
+/// The address for large frames: the end of the first GiB. The image's page directory covers it, and the image, with
+/// its bundle, must end below.
 const LARGE: usize = (1 << 30) - (1 << LARGE_PAGE_BITS);
 
 /// The reserved address for small frames.

@@ -1,5 +1,5 @@
-//! A polled console on a 16550 (National Semiconductor PC16550D, section 8), through an I/O-port capability, for the log: a
-//! release kernel has no console of its own.
+//! A polled console on a 16550 (National Semiconductor PC16550D, section 8), through an I/O-port capability, for the
+//! log: a release kernel has no console of its own.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -46,8 +46,8 @@ extern "C" fn _start() -> ! {
 extern "C" fn entry(bootinfo: *const u8) -> ! {
     // SAFETY: the kernel passes its address and maps it permanently.
     let bootinfo = unsafe { BootInfoPtr::new(bootinfo) };
-    // SAFETY: the kernel has set the thread's IPC buffer to this address and mapped it permanently, and the root task has
-    // one thread.
+    // SAFETY: the kernel has set the thread's IPC buffer to this address and mapped it permanently, and the root task
+    // has one thread.
     unsafe { sel4::set_ipc_buffer(bootinfo.ipc_buffer()) };
     sel4::debug_name_thread(init_thread::slot::TCB.cap(), "root-task");
     console::start_log();

@@ -1,8 +1,9 @@
 //! Constants, sizes and offsets, as the C compiler that builds the kernel sees them.
 //!
-//! A generated C file has one `asm` statement per expression; the generator reads the values from the assembly that `cc -S`
-//! writes, without running a program. An expression that is not an integer constant in this kernel (a macro that builds a
-//! structure, a member that only another release has) fails to compile: its line is dropped, and the rest compiled again.
+//! A generated C file has one `asm` statement per expression; the generator reads the values from the assembly that `cc
+//! -S` writes, without running a program. An expression that is not an integer constant in this kernel (a macro that
+//! builds a structure, a member that only another release has) fails to compile: its line is dropped, and the rest
+//! compiled again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -195,8 +196,8 @@ struct Run {
     failed_lines: Vec<usize>,
 }
 
-/// Compiles `source` against the prefix's headers, with the compiler in `CC`. Returns the lines of `source` that failed; if
-/// compilation failed for another reason, the error has the compiler's output.
+/// Compiles `source` against the prefix's headers, with the compiler in `CC`. Returns the lines of `source` that
+/// failed; if compilation failed for another reason, the error has the compiler's output.
 fn cc(prefix: &Prefix, arguments: &[&str], source: &str) -> Result<Run> {
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
     let mut child = Command::new(&compiler)

@@ -35,9 +35,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Bindings {
     /// The Rust source.
     pub source: String,
-    /// The kernel's features, from which dependent crates derive `cfg`s where kernels differ: the name of every system call,
-    /// `Interface_Method(parameter:type,…)` for every method, `Type_new(field,…)` for every packed word, `Type(member,…)`
-    /// for every union of them.
+    /// The kernel's features, from which dependent crates derive `cfg`s where kernels differ: the name of every system
+    /// call, `Interface_Method(parameter:type,…)` for every method, `Type_new(field,…)` for every packed word,
+    /// `Type(member,…)` for every union of them.
     pub facts: Vec<String>,
 }
 

@@ -1,8 +1,8 @@
 //! One Rust function per method, which encodes its parameters in a message.
 //!
-//! Capabilities become, in order, the message's extra capabilities. All other inputs are packed into message
-//! words: each at the next multiple of its own size, booleans in one bit, structures word by word. Outputs are packed the
-//! same way. This is the kernel's convention (`syscall_stub_gen.py` in its sources). The first four words are passed in
+//! Capabilities become, in order, the message's extra capabilities. All other inputs are packed into message words:
+//! each at the next multiple of its own size, booleans in one bit, structures word by word. Outputs are packed the same
+//! way. This is the kernel's convention (`syscall_stub_gen.py` in its sources). The first four words are passed in
 //! registers; the others go through the IPC buffer.
 
 use std::collections::BTreeSet;

@@ -88,8 +88,8 @@ static IPC_BUFFER: Address = Address(Cell::new(UNSET.0.get().cast()));
 /// Sets the address of the thread's IPC buffer.
 ///
 /// # Safety
-/// `buffer` is the address of this thread's IPC buffer as the kernel has it; it stays mapped and writable; nothing else in
-/// the program refers to it; the process has no other thread.
+/// `buffer` is the address of this thread's IPC buffer as the kernel has it; it stays mapped and writable; nothing else
+/// in the program refers to it; the process has no other thread.
 pub unsafe fn set_ipc_buffer(buffer: *mut u8) {
     IPC_BUFFER.0.set(buffer);
 }
@@ -106,8 +106,8 @@ fn word(offset: usize) -> *mut seL4_Word {
     ipc_buffer().wrapping_add(offset).cast()
 }
 
-// Volatile accesses prevent the compiler from merging words into vector registers, which the kernel switches lazily, by a
-// trap.
+// Volatile accesses prevent the compiler from merging words into vector registers, which the kernel switches lazily, by
+// a trap.
 
 /// Message word `index`; zero if `index` is out of range.
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! Messages and signals (seL4 manual, chapters 4 and 5).
 //!
-//! The functions whose names end in `_with_mrs` pass the first four message words in registers and do not change those in
-//! the IPC buffer; the others use the IPC buffer for the whole message.
+//! The functions whose names end in `_with_mrs` pass the first four message words in registers and do not change those
+//! in the IPC buffer; the others use the IPC buffer for the whole message.
 
 use crate::{Badge, MessageInfo, Word, cap, ipc_buffer, sys};
 use sys::syscall::{Received, call};

@@ -12,8 +12,8 @@
 //! | [`bootinfo`], [`init_thread`] | the root task's boot information and initial capabilities |
 //! | [`debug`] | the debug kernel's console and inspection |
 //!
-//! Kernels differ (see `build.rs`); this interface does not. An invocation of an empty slot, or of a capability of another
-//! type than its Rust type, returns an [`Error`] and has no other effect.
+//! Kernels differ (see `build.rs`); this interface does not. An invocation of an empty slot, or of a capability of
+//! another type than its Rust type, returns an [`Error`] and has no other effect.
 //!
 //! # Safety
 //! No function takes a pointer. One kind of invocation could still violate Rust's memory model: mapping a frame

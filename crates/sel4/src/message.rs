@@ -4,7 +4,8 @@ use core::fmt;
 
 use crate::{AbsoluteCPtr, CPtr, Word, sys};
 
-/// The badge of a capability, which the receiver of a message gets. At most 28 bits on the pinned kernel, 64 on later ones.
+/// The badge of a capability, which the receiver of a message gets. At most 28 bits on the pinned kernel, 64 on later
+/// ones.
 pub type Badge = Word;
 
 /// Label, length and capability count of a message.
@@ -74,8 +75,8 @@ pub const fn ipc_buffer() -> IpcBuffer {
     IpcBuffer(())
 }
 
-/// The IPC buffer: the words of a message and its capabilities. Any invocation and any message overwrites it. It is read and
-/// written by value, so that no reference exists across a system call.
+/// The IPC buffer: the words of a message and its capabilities. Any invocation and any message overwrites it. It is
+/// read and written by value, so that no reference exists across a system call.
 #[derive(Clone, Copy, Debug)]
 pub struct IpcBuffer(());
 

@@ -94,7 +94,8 @@ impl VmFault {
     }
 }
 
-/// The message word of a register. Modulo 8, so that every index is inside the message without a check; 7 is not a register.
+/// The message word of a register. Modulo 8, so that every index is inside the message without a check; 7 is not a
+/// register.
 #[cfg(vtx)]
 #[inline(always)]
 const fn register_index(place: usize) -> usize {
@@ -147,8 +148,8 @@ impl cap::VCpu {
         return without_vtx(field);
     }
 
-    /// Writes a field of the VMCS. The kernel allows only some fields. Returns the value written, which includes the bits that
-    /// the kernel requires.
+    /// Writes a field of the VMCS. The kernel allows only some fields. Returns the value written, which includes the
+    /// bits that the kernel requires.
     #[inline]
     pub fn vcpu_write_vmcs(self, field: u32, value: Word) -> Result<Word> {
         #[cfg(vtx)]

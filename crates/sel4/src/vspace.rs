@@ -143,8 +143,8 @@ impl<T: FrameType> Cap<T> {
     /// Maps the frame at `vaddr` in the caller's own address space, `vspace`.
     ///
     /// # Safety
-    /// `vaddr` is not used by the program, and no Rust reference to the frame's memory exists while another mapping may change
-    /// it.
+    /// `vaddr` is not used by the program, and no Rust reference to the frame's memory exists while another mapping may
+    /// change it.
     pub unsafe fn frame_map_here(
         self,
         vspace: cap::VSpace,
@@ -237,8 +237,8 @@ ept_tables! {
     EptPageTable: ept_page_table_map = seL4_X86_EPTPT_Map, ept_page_table_unmap = seL4_X86_EPTPT_Unmap;
 }
 
-/// Creates a capability to the I/O address space of the PCI function `address` (bus, device, function) in `slot`. Only the
-/// root task can call it: it uses the initial thread's capability to all I/O spaces, which exists with an IOMMU.
+/// Creates a capability to the I/O address space of the PCI function `address` (bus, device, function) in `slot`. Only
+/// the root task can call it: it uses the initial thread's capability to all I/O spaces, which exists with an IOMMU.
 pub fn io_space_issue(domain: u16, address: (u8, u8, u8), slot: &AbsoluteCPtr) -> Result<()> {
     let (bus, device, function) = address;
     let requester = Word::from(bus) << 8 | Word::from(device) << 3 | Word::from(function);

@@ -1,5 +1,5 @@
-//! A simulated machine that records every write, every request to root-task, and every revocation. It allows accesses only
-//! through capabilities that the server obtained, and panics at any other.
+//! A simulated machine that records every write, every request to root-task, and every revocation. It allows accesses
+//! only through capabilities that the server obtained, and panics at any other.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -40,7 +40,8 @@ impl Gate {
         Self { server: Rc::new(RefCell::new(Server::new(hold, listing, config))), board }
     }
 
-    /// The board with `functions` granted, and with ports of BOB's without a function. Discards the writes of the start.
+    /// The board with `functions` granted, and with ports of BOB's without a function. Discards the writes of the
+    /// start.
     fn of(functions: impl IntoIterator<Item = PciFunction>) -> Self {
         let mut config = config(functions);
         config.ports.push(entrusted(BOB, 0x60, 0x64)).unwrap();

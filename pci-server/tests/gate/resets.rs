@@ -6,8 +6,8 @@ use proto::pci::Width::{Byte, Dword, Word};
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, IDE, NE2000, UHCI, Wrote, board};
 use crate::{ALICE, Gate, config, give, register, trusted};
 
-/// A server with one function that the guest made bus master, and the writes of its reset, without writes of configuration
-/// space that change nothing.
+/// A server with one function that the guest made bus master, and the writes of its reset, without writes of
+/// configuration space that change nothing.
 fn reset(board: Board, at: Address, prepare: impl FnOnce(&mut Board)) -> (Gate, Vec<Wrote>) {
     let gate = Gate::open(board, config([trusted(give(ALICE, at))]));
     let alice = gate.client(ALICE);

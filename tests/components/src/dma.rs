@@ -1,6 +1,6 @@
-//! DMA behind an IOMMU: a disk's owner reaches its own memory through it and nothing else, whatever address it gives the
-//! device. Another component watches the memory that the first one targets; a third has a card without
-//! permission for bus mastering. build/src/tests/iommu.rs compares their output with the emulator's state.
+//! DMA behind an IOMMU: a disk's owner reaches its own memory through it and nothing else, whatever address it gives
+//! the device. Another component watches the memory that the first one targets; a third has a card without permission
+//! for bus mastering. build/src/tests/iommu.rs compares their output with the emulator's state.
 
 use layout::config::Component;
 use layout::{event, slot};
@@ -164,9 +164,9 @@ fn beyond(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64), 
 }
 
 /// Interrupt messages, which no domain blocks: a sector read to an address two above a multiple of four makes the disk
-/// write `n << 16 | sector` to each double word from there on, of which the lower half is what the local APIC takes. So the
-/// sector is vector and delivery mode: the vectors of exceptions, those beyond the kernel's interrupts, and an NMI (VT-d
-/// specification, section 3.14; Intel SDM volume 3, "Message Signalled Interrupts").
+/// write `n << 16 | sector` to each double word from there on, of which the lower half is what the local APIC takes. So
+/// the sector is vector and delivery mode: the vectors of exceptions, those beyond the kernel's interrupts, and an NMI
+/// (VT-d specification, section 3.14; Intel SDM volume 3, "Message Signalled Interrupts").
 fn interrupts(verdict: &mut Verdict, disk: &mut Disk) -> Result<(), Fault> {
     /// To every processor.
     const ALL: u64 = 0xfeef_f000;

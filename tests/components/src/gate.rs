@@ -1,5 +1,5 @@
-//! Attempts to access another client's resources (tests/systems/gate.toml): an intruder in a VMM's place asks pci-server,
-//! irq-server and root-task for everything that it must not get, while an owner uses its own devices.
+//! Attempts to access another client's resources (tests/systems/gate.toml): an intruder in a VMM's place asks
+//! pci-server, irq-server and root-task for everything that it must not get, while an owner uses its own devices.
 //!
 //! The addresses are those that the Bochs BIOS gives to the cards of the description, in the order of their slots.
 

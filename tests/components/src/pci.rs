@@ -1,5 +1,5 @@
-//! pci-server: the list of functions equals the emulated board's (Intel 82440FX and 82371SB/AB data sheets; the addresses are
-//! those that the Bochs BIOS assigns), and only clients with `pci_enumerate` get it.
+//! pci-server: the list of functions equals the emulated board's (Intel 82440FX and 82371SB/AB data sheets; the
+//! addresses are those that the Bochs BIOS assigns), and only clients with `pci_enumerate` get it.
 
 use layout::slot;
 use proto::pci::{Address, Bar, BarKind, Client, Error};

@@ -31,7 +31,8 @@ pub fn all(verdict: &mut Verdict) {
     verdict.equal("everything is printed", server().flush(), Ok(0));
 }
 
-/// Prints the lines, waiting after each `batch`. Without waiting, lines are dropped, and the next that fits has their count.
+/// Prints the lines, waiting after each `batch`. Without waiting, lines are dropped, and the next that fits has their
+/// count.
 fn burst(name: &str, batch: Option<u32>) {
     for line in 0..LINES {
         if batch.is_some_and(|batch| line % batch == 0) {

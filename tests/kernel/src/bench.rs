@@ -1,5 +1,5 @@
-//! The test bench: memory, slots, and the objects that checks create. Memory and slots are not reused, except objects that
-//! a check deletes itself: there is enough for all.
+//! The test bench: memory, slots, and the objects that checks create. Memory and slots are not reused, except objects
+//! that a check deletes itself: there is enough for all.
 
 use core::array;
 use core::ops::Range;

@@ -169,7 +169,8 @@ fn general_detect(bench: &mut Bench) -> Outcome {
     expect("reason of the next exit", guest.enter(0).reason, reason::HLT)
 }
 
-/// 0029: a breakpoint on a word of the root task, which it writes after an exit. It would fault, without a fault handler.
+/// 0029: a breakpoint on a word of the root task, which it writes after an exit. It would fault, without a fault
+/// handler.
 fn not_the_hosts(bench: &mut Bench) -> Outcome {
     use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
     static WORD: AtomicU64 = AtomicU64::new(0);

@@ -1,5 +1,5 @@
-//! Guest-physical address spaces. An invalid INVEPT of the kernel (patch 0005) would show in the emulator's log, which the
-//! host checks; Bochs flushes translations at every exit, so the checks of 0006 test the tables, not the flush.
+//! Guest-physical address spaces. An invalid INVEPT of the kernel (patch 0005) would show in the emulator's log, which
+//! the host checks; Bochs flushes translations at every exit, so the checks of 0006 test the tables, not the flush.
 
 use sel4::cap::{self, cap_type};
 use sel4::{EptAttributes, Error, Word, init_thread, ipc_buffer};

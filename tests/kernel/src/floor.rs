@@ -1,6 +1,6 @@
 //! The minimum cost of a VM exit: a root task with the smallest possible loop around VMEnter, and nothing else on the
-//! machine. Its guest reads the TSC before and after a CPUID, as the rows of tests/guests/bench.c do, and the loop handles
-//! that without and with WriteRegisters. Instructions beyond this are the VMM's own.
+//! machine. Its guest reads the TSC before and after a CPUID, as the rows of tests/guests/bench.c do, and the loop
+//! handles that without and with WriteRegisters. Instructions beyond this are the VMM's own.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -20,7 +20,8 @@ root_task!(main);
 /// Exits per row.
 const ROUNDS: usize = 2000;
 
-/// `rdtsc; mov esi, eax; cpuid; rdtsc; sub eax, esi; out 0xe0, al; jmp` to the start: EAX at the OUT is what the CPUID took.
+/// `rdtsc; mov esi, eax; cpuid; rdtsc; sub eax, esi; out 0xe0, al; jmp` to the start: EAX at the OUT is what the CPUID
+/// took.
 const TWO_EXITS: [u8; 14] = [0x0f, 0x31, 0x89, 0xc6, 0x0f, 0xa2, 0x0f, 0x31, 0x29, 0xf0, 0xe6, 0xe0, 0xeb, 0xf2];
 
 fn main(bootinfo: BootInfoPtr) -> ! {

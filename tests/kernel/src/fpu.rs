@@ -28,8 +28,8 @@ fn a_clean_start(bench: &mut Bench) -> Outcome {
     expect("MXCSR", u32::from_le_bytes(mxcsr), 0x1f80)
 }
 
-/// 0009: the guest's registers are not saved into the retyped memory of its VCPU. (They would be when this thread uses its
-/// own, so this code must not use any before the frames exist; the system calls use integer registers only.)
+/// 0009: the guest's registers are not saved into the retyped memory of its VCPU. (They would be when this thread uses
+/// its own, so this code must not use any before the frames exist; the system calls use integer registers only.)
 fn former_vcpu(bench: &mut Bench) -> Outcome {
     let memory = bench.memory(VCPU_BITS)?;
     let vcpu = bench.make_of(memory)?;

@@ -162,8 +162,8 @@ fn translations(bench: &mut Bench) -> Outcome {
 /// 0039: controls that make the processor write to an address which user level cannot set.
 fn controls(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &HALT)?;
-    // Posted interrupts. TPR shadow, tertiary controls. APIC accesses, x2APIC mode, APIC registers, interrupt delivery, VM functions,
-    // VMCS shadowing, page-modification log, #VE, sub-page permissions, processor trace.
+    // Posted interrupts. TPR shadow, tertiary controls. APIC accesses, x2APIC mode, APIC registers, interrupt delivery,
+    // VM functions, VMCS shadowing, page-modification log, #VE, sub-page permissions, processor trace.
     for (field, refused) in [
         (F::PinControls, 1 << 7),
         (F::PrimaryControls, 1 << 17 | 1 << 21),

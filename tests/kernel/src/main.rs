@@ -2,8 +2,8 @@
 //! after the other, prints a line for each and a verdict, and powers the machine off. A failing check may also stop the
 //! machine or hang; then its name is the last line.
 //!
-//! Unsafe code: instructions that access processor registers (fpu.rs, process.rs, host.rs). `Scratch` accesses memory, and
-//! second threads (thread.rs) use only system calls whose messages are in registers.
+//! Unsafe code: instructions that access processor registers (fpu.rs, process.rs, host.rs). `Scratch` accesses memory,
+//! and second threads (thread.rs) use only system calls whose messages are in registers.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]

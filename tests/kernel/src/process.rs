@@ -1,5 +1,5 @@
-//! Processor state that processes change and the kernel must handle: flags, SYSENTER, descriptors, segment bases (Intel SDM
-//! volume 3, chapters "Protection" and "Interrupt and Exception Handling").
+//! Processor state that processes change and the kernel must handle: flags, SYSENTER, descriptors, segment bases (Intel
+//! SDM volume 3, chapters "Protection" and "Interrupt and Exception Handling").
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -37,8 +37,8 @@ mod flag {
 /// Sets flags.
 #[allow(unsafe_code, reason = "there is no other way to a flag")]
 fn set_flags(flags: u64) {
-    // SAFETY: pushes and pops one word. Of the flags used here, NT and IOPL mean nothing in user mode, and AC nothing while
-    // CR0.AM is clear.
+    // SAFETY: pushes and pops one word. Of the flags used here, NT and IOPL mean nothing in user mode, and AC nothing
+    // while CR0.AM is clear.
     unsafe { asm!("pushfq", "or [rsp], {}", "popfq", in(reg) flags) };
 }
 

@@ -1,5 +1,5 @@
-//! Every invocation of every type of capability, with messages that are too short, too large, or have hostile values. The
-//! kernel has to reply; a kernel with assertions stops where one without silently misbehaves.
+//! Every invocation of every type of capability, with messages that are too short, too large, or have hostile values.
+//! The kernel has to reply; a kernel with assertions stops where one without silently misbehaves.
 
 use alloc::format;
 use alloc::vec::Vec;

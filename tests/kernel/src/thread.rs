@@ -52,7 +52,8 @@ impl Thread {
         let memory = bench.memory(GRANULE_BITS)?;
         let thread = Self { tcb: bench.make_of(memory)?, memory };
         let (cspace, guard) = bench.cspace();
-        // VMEnter requires an IPC buffer. The kernel accesses it by its frame, so it need not be mapped at this address.
+        // VMEnter requires an IPC buffer. The kernel accesses it by its frame, so it need not be mapped at this
+        // address.
         let buffer = bench.make()?;
         thread.tcb.tcb_configure(handler, cspace, guard, slot::VSPACE.cap(), 0x1000, buffer)?;
         thread.tcb.tcb_set_priority(slot::TCB.cap(), priority)?;

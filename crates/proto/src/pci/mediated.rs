@@ -1,5 +1,5 @@
-//! Mediated accesses: reads and writes by calls to pci-server, as plain words of the message. pci-server checks the access;
-//! the reply has the value or the number of an error.
+//! Mediated accesses: reads and writes by calls to pci-server, as plain words of the message. pci-server checks the
+//! access; the reply has the value or the number of an error.
 
 use core::fmt;
 
@@ -40,10 +40,10 @@ impl Width {
 /// The target of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Virtual configuration space. BARs accept any address, and the real BAR stays: a VMM moves the mapping in its guest's
-    /// address space. The interrupt line register (0x3c) has no effect. Initially, and after [`Reset`](super::Reset), it has
-    /// the ISA interrupt of the function's first line, or 0xff without one. A VMM, in place of the firmware, writes the input
-    /// of the guest's PIC there.
+    /// Virtual configuration space. BARs accept any address, and the real BAR stays: a VMM moves the mapping in its
+    /// guest's address space. The interrupt line register (0x3c) has no effect. Initially, and after
+    /// [`Reset`](super::Reset), it has the ISA interrupt of the function's first line, or 0xff without one. A VMM, in
+    /// place of the firmware, writes the input of the guest's PIC there.
     Config {
         /// The function, among the caller's own.
         function: u8,
@@ -66,9 +66,9 @@ impl fmt::Display for Target {
     }
 }
 
-/// Reads. This call and [`Write`] are frequent, so their words are not encoded by postcard. First word: kind of target in
-/// bits 15:8, bytes in bits 7:0. Second word: port, address, or function in bits 15:8 and offset in bits 7:0. Third word:
-/// the value to write. The reply is the value, or bit 32 with the error's number.
+/// Reads. This call and [`Write`] are frequent, so their words are not encoded by postcard. First word: kind of target
+/// in bits 15:8, bytes in bits 7:0. Second word: port, address, or function in bits 15:8 and offset in bits 7:0. Third
+/// word: the value to write. The reply is the value, or bit 32 with the error's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
     /// The target.

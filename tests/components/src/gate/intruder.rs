@@ -1,6 +1,6 @@
-//! The intruder: owner of two cards, and a client of pci-server and irq-server like any vmm-server. It requests everything
-//! that belongs to others, and operations that no client may perform; then it never serves a shared interrupt line; and at
-//! last it executes an I/O instruction without a capability to the port.
+//! The intruder: owner of two cards, and a client of pci-server and irq-server like any vmm-server. It requests
+//! everything that belongs to others, and operations that no client may perform; then it never serves a shared
+//! interrupt line; and at last it executes an I/O instruction without a capability to the port.
 //!
 //! pci-server logs each of the first sixteen refusals; build/src/tests/gate.rs lists the expected lines.
 
@@ -25,8 +25,8 @@ use crate::verdict::{Verdict, flush};
 const PORTS: u16 = 1;
 const HANDLER: u16 = 2;
 const LOOT: u16 = 3;
-/// Lines of the system: two of the servers', and two for each of the five cards. Its own lines, and those of them with a
-/// route: a card has one interrupt.
+/// Lines of the system: two of the servers', and two for each of the five cards. Its own lines, and those of them with
+/// a route: a card has one interrupt.
 const LINES: u8 = 12;
 const OWN_LINES: u32 = 0b1111 << 8;
 const OWN_INTERRUPTS: u32 = 0b0101 << 8;
@@ -213,7 +213,8 @@ fn foreign_lines(verdict: &mut Verdict, own: [Option<u8>; 2]) -> Option<Interrup
     claimed.ok()
 }
 
-/// root-task grants ports to pci-server alone. The component sends the request as a notice, without waiting for a reply.
+/// root-task grants ports to pci-server alone. The component sends the request as a notice, without waiting for a
+/// reply.
 fn ask_root_task(verdict: &mut Verdict) {
     let request = Request::Ports { first: OWNERS_CARD, last: OWNERS_CARD + 31, slot: LOOT };
     let mut message = Message::EMPTY;

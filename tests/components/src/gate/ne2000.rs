@@ -1,5 +1,5 @@
-//! An NE2000: its memory by remote DMA, and sending (National Semiconductor DP8390D, sections 7 to 11; Realtek RTL8029AS,
-//! section 6). It leaves out receiving.
+//! An NE2000: its memory by remote DMA, and sending (National Semiconductor DP8390D, sections 7 to 11; Realtek
+//! RTL8029AS, section 6). It leaves out receiving.
 
 use mmio::Ports;
 use rt::IoPorts;

@@ -1,6 +1,6 @@
 //! The owner of two cards: in each round it checks its memory and registers, changes them, and sends a frame, which
-//! interrupts. It continues while the intruder is active: until the intruder's card has interrupted for a while on the line
-//! that they share, and has stopped.
+//! interrupts. It continues while the intruder is active: until the intruder's card has interrupted for a while on the
+//! line that they share, and has stopped.
 
 use layout::config::Component;
 use layout::{event, slot};
@@ -18,13 +18,13 @@ const HANDLER: u16 = 2;
 /// Time between two rounds.
 const PAUSE: u64 = HZ / 200;
 /// Timeout for an interrupt: longer than the ten milliseconds that other owners of the line have.
-const PATIENCE: u64 = HZ / 10;
+const INTERRUPT_TIMEOUT: u64 = HZ / 10;
 /// Timeout for the intruder.
-const LIMIT: u64 = 60 * HZ;
+const INTRUDER_TIMEOUT: u64 = 60 * HZ;
 /// Interrupts of the other card after which the owner has seen enough.
 const FOREIGN: u32 = 100;
-/// Interrupts that may be missing: the emulated I/O APIC keeps only the last level that was set on a line, so it drops the one
-/// card's interrupt when the other card deasserts its own, which happens when the intruder's card is reset.
+/// Interrupts that may be missing: the emulated I/O APIC keeps only the last level that was set on a line, so it drops
+/// the one card's interrupt when the other card deasserts its own, which happens when the intruder's card is reset.
 const LOST: u32 = 2;
 /// Minimum number of rounds before, while and after the other card interrupts.
 const ROUNDS: [u32; 3] = [20, 50, 20];
@@ -85,7 +85,7 @@ impl Owner {
         let (start, mut longest) = (tsc(), 0);
         let mut counts = [0; 3];
         let mut phase = 0;
-        while phase < counts.len() && tsc() - start < LIMIT {
+        while phase < counts.len() && tsc() - start < INTRUDER_TIMEOUT {
             let (foreign, begun) = (self.foreign, tsc());
             self.round(verdict);
             longest = longest.max(tsc() - begun);
@@ -119,7 +119,7 @@ impl Owner {
         self.card.read_memory(MEMORY, &mut read);
         verdict.equal("the card's memory", read, written);
         self.card.send();
-        if !self.until(tsc() + PATIENCE, Ne2000::take_sent) {
+        if !self.until(tsc() + INTERRUPT_TIMEOUT, Ne2000::take_sent) {
             verdict.holds("a frame is sent", self.card.take_sent());
             self.lost += 1;
         }
