@@ -53,7 +53,7 @@ pub(crate) fn take(message: &mut Message, info: MessageInfo, head: [u64; IN_REGI
     for (index, word) in (IN_REGISTERS..).zip(tail) {
         *word = ipc_buffer().word(index);
     }
-    // An unwrapped capability is one to an endpoint of this process: the kernel transferred its badge only.
+    // An unwrapped capability is one to the endpoint used: the kernel transferred its badge only.
     let came = info.extra_caps() == 1 && info.caps_unwrapped() == 0;
     message.cap = if came { receive.map(scratch_cptr) } else { None };
 }

@@ -27,7 +27,7 @@ pub fn serve(mut handle: impl FnMut(Event<'_>) -> Result<(), IpcError>) -> ! {
     loop {
         came = match client_of(came.badge) {
             Some(client) => {
-                // Servers receive no capabilities, so a client cannot fill their slots.
+                // Servers accept no capabilities from clients.
                 take(&mut message, came.info, came.mrs, None);
                 let answer = handle(Event::Call(ClientId(client), &mut message));
                 message.finish(answer);
