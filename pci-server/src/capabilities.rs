@@ -142,9 +142,12 @@ impl Capabilities {
             // Bit 7: 64-bit address; bit 8: mask and pending bits.
             MSI => 12 + if entry.upper & 1 << 7 != 0 { 4 } else { 0 } + if entry.upper & 1 << 8 != 0 { 8 } else { 0 },
             MSI_X => 12,
+            // Version 0 has no registers for ECC.
             PCI_X if entry.upper & 0x3000 == 0 => 8,
             PCI_X => 24,
+            // Its third byte is the length. Less than 4 would leave its first register to the guest.
             VENDOR => (entry.upper as u8).max(4),
+            // Version 1 has the registers of an endpoint only.
             EXPRESS if entry.upper & 0xf == 1 => 0x14,
             EXPRESS => 0x3c,
             _ => {

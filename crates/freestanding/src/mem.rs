@@ -15,6 +15,8 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mu
         "mov rax, rdi",
         "cmp rdx, 16",
         "jbe {short}",
+        // The last word covers the bytes that do not fill a word. Its addresses are needed before MOVSQ advances rsi and
+        // rdi.
         "mov r8, [rsi + rdx - 8]",
         "lea r9, [rdi + rdx - 8]",
         "mov rcx, rdx",
@@ -38,8 +40,10 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *m
         "shr rcx, 3",
         "mov r10, rdi",
         "sub r10, rsi",
+        // Unsigned: also above `len` if `to` is below `from`, where copying upwards is right.
         "cmp r10, rdx",
         "jb 2f",
+        // Loaded first, since the copy may overwrite it.
         "mov r8, [rsi + rdx - 8]",
         "lea r9, [rdi + rdx - 8]",
         "rep movsq",
@@ -97,6 +101,7 @@ unsafe extern "C" fn copy_short() {
 pub unsafe extern "C" fn memset(to: *mut u8, value: i32, len: usize) -> *mut u8 {
     naked_asm!(
         "mov r9, rdi",
+        // Eight copies of the byte.
         "movzx eax, sil",
         "mov rcx, 0x0101010101010101",
         "imul rax, rcx",
@@ -134,6 +139,7 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, len: usize) -
         "bswap rax",
         "bswap rcx",
         "cmp rax, rcx",
+        // -1 or 1, by the borrow of an unsigned comparison.
         "sbb eax, eax",
         "or eax, 1",
         "ret",
