@@ -1,4 +1,4 @@
-//! Writes one constant per option of the seL4 that `SEL4_PREFIX` names.
+//! Writes one constant per option of the seL4 in `SEL4_PREFIX`.
 
 use std::fmt::Write;
 use std::{env, fs, path::Path};
@@ -6,7 +6,7 @@ use std::{env, fs, path::Path};
 use sel4_sys_gen::config::Setting;
 use sel4_sys_gen::{Prefix, Result};
 
-/// Options that the project's crates ask for. A kernel that never heard of one has it switched off.
+/// Options that the project's crates use. In a kernel that does not have an option, it counts as off.
 const ALWAYS: [&str; 9] = [
     "DEBUG_BUILD",
     "PRINTING",

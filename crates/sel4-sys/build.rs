@@ -1,4 +1,4 @@
-//! Writes `bindings.rs` for the seL4 that `SEL4_PREFIX` names.
+//! Writes `bindings.rs` for the seL4 in `SEL4_PREFIX`.
 
 use std::{env, fs, path::Path};
 

@@ -1,8 +1,8 @@
-//! Turns what differs between kernels into `cfg`s. `sel4-sys` says what the installed kernel has.
+//! Turns differences between kernels into `cfg`s, from the features of the installed kernel that `sel4-sys` reports.
 
 use std::env;
 
-/// A `cfg`, how the fact that sets it starts, and what else is in that fact.
+/// A `cfg`, the beginning of the reported feature that sets it, and another part of that feature.
 const DIFFERENCES: [(&str, &str, &str); 8] = [
     ("capdata_union", "seL4_CapData(", ""),
     ("grant_reply", "seL4_CapRights_new(", "capAllowGrantReply"),

@@ -1,5 +1,5 @@
-//! fileserver: read-only images by name. The images were put in its address space before it started; a client gets
-//! bytes of those it may open, copied into the buffer it shares with the server.
+//! fileserver: read-only images by name. root-task maps the images in its address space before it starts; the server
+//! copies bytes of the images that a client may open into the buffer that it shares with the client.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Who may read what: images, clients, and for each client the images it may open and the buffer that reads fill.
-//! It keeps no open files: an open one is a number, and every use of it is checked anew.
+//! The images, the clients, and for each client the images that it may open and the buffer for its reads.
+//! The server has no table of open files: a file's ID is the image's number, and each read checks the grant again.
 
 use heapless::Vec;
 use layout::config::{self, MAX_CLIENTS, Name};
@@ -30,7 +30,7 @@ impl Client {
 }
 
 impl Server {
-    /// The server that `config` describes; `map` gives the memory behind one of its windows.
+    /// The server that `config` describes; `map` returns the memory of one of its windows.
     pub fn new(config: &config::File, map: impl Fn(config::Window) -> Window) -> Self {
         let image = |entry: &config::FileEntry| Image { name: entry.name.clone(), bytes: map(entry.data) };
         let client = |client: &config::FileClient| Client {
@@ -40,12 +40,12 @@ impl Server {
         Self { images: config.files.iter().map(image).collect(), clients: config.clients.iter().map(client).collect() }
     }
 
-    /// Images, and their bytes in all.
+    /// The number of images, and their total size in bytes.
     pub fn totals(&self) -> (usize, u64) {
         (self.images.len(), self.images.iter().map(|image| image.bytes.len()).sum())
     }
 
-    /// A caller that the configuration does not list may open nothing.
+    /// The client with this badge. A badge that the configuration does not list gets the same error as an unknown name.
     fn client(&self, from: ClientId) -> Result<&Client, Error> {
         self.clients.get(from.index()).ok_or(Error::NotFound)
     }
@@ -55,6 +55,7 @@ impl Serve for Server {
     fn open(&mut self, from: ClientId, call: Open) -> Result<File, Error> {
         let client = self.client(from)?;
         let id = self.images.iter().position(|image| image.name == call.name).ok_or(Error::NotFound)?;
+        // The same error as for an unknown name, so that a client cannot find out which other images there are.
         let granted = if client.may_open(id) { self.images.get(id) } else { None };
         let image = granted.ok_or(Error::NotFound)?;
         Ok(File { id: u8::try_from(id).map_err(|_| Error::NotFound)?, size: image.bytes.len() })
@@ -62,12 +63,13 @@ impl Serve for Server {
 
     fn read(&mut self, from: ClientId, call: Read) -> Result<u32, Error> {
         let client = self.client(from)?;
+        // The client may send any ID, so the grant is checked here as well.
         let id = usize::from(call.id);
         let granted = if client.may_open(id) { self.images.get(id) } else { None };
         let image = granted.ok_or(Error::NotFound)?.bytes;
         let into = client.buffer.window(call.into)?;
         let count = image.len().saturating_sub(call.offset).min(into.len());
-        // Behind the end there is nothing to copy, and `offset` would be refused.
+        // An `offset` beyond the end reads 0 bytes, as usual for files; `copy_to` would refuse it.
         if count > 0 {
             image.copy_to(call.offset, &into, 0, count)?;
         }

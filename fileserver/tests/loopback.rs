@@ -11,7 +11,7 @@ const KERNEL: &[u8] = b"a kernel, somewhat longer than the buffer that it has to
 const SECRET: &[u8] = b"another guest's disk";
 const BUFFER: u64 = 16;
 
-/// Positions in the memory of the test, in place of addresses.
+/// Offsets in the test's memory, in place of addresses.
 struct Board {
     memory: [Window; 3],
     server: fileserver::Server,
@@ -61,7 +61,7 @@ fn an_unknown_name_and_one_not_granted_look_the_same() {
 }
 
 #[test]
-fn a_number_of_a_file_not_granted_opens_nothing() {
+fn a_read_of_a_file_not_granted_is_refused() {
     let mut board = Board::new();
     let client = board.client(0);
     for id in [1, 2, 63, 64, 255] {
@@ -98,7 +98,7 @@ fn a_stranger_gets_nothing() {
 
 proptest! {
     #[test]
-    fn any_message_is_answered_and_no_secret_comes_out(
+    fn any_message_is_answered_and_no_other_image_is_revealed(
         label in prop_oneof![Just(0x401u64), Just(0x402), any::<u64>()],
         words in prop::collection::vec(any::<u64>(), 0..=120),
     ) {

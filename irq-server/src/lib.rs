@@ -1,7 +1,7 @@
 //! irq-server: the only holder of the kernel's IRQControl. The system description names the owner of each line. A line
-//! with one owner is handed over: the owner gets the handler and talks to the kernel by itself from then on, so an
-//! interrupt costs no IPC. Lines that arrive at the same input stay here, and all their owners are told.
-//! It leaves out the limits of lines that were handed over, which their owners keep, and message signalled interrupts.
+//! with one owner is handed over: the owner gets the handler and acknowledges interrupts to the kernel by itself, so an
+//! interrupt costs no IPC. irq-server keeps the handler of lines that share an input, and signals all their owners.
+//! It leaves out rate limits of handed-over lines, which their owners enforce, and message signalled interrupts.
 #![no_std]
 #![forbid(unsafe_code)]
 

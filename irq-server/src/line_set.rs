@@ -1,4 +1,4 @@
-//! Lines of the system, bit by bit: line n is bit n.
+//! A bit set of lines: line n is bit n.
 
 /// A set of lines 0 to 31.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,7 +12,7 @@ impl LineSet {
         set
     }
 
-    /// The lines whose bits are set, as messages carry them.
+    /// The set as it is sent in messages: bit n is line n.
     pub fn bits(self) -> u32 {
         self.0
     }
@@ -32,25 +32,25 @@ impl LineSet {
         self.0.count_ones()
     }
 
-    /// Puts `line` in.
+    /// Adds `line`.
     pub fn insert(&mut self, line: u8) {
         self.0 |= bit(line);
     }
 
-    /// Takes `line` out; was it in?
+    /// Removes `line`; returns whether it was in the set.
     pub fn remove(&mut self, line: u8) -> bool {
         let was_in = self.contains(line);
         self.0 &= !bit(line);
         was_in
     }
 
-    /// With the lines of `other`.
+    /// The union with `other`.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Without the lines of `other`.
+    /// The difference: the lines that are not in `other`.
     #[must_use]
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -62,7 +62,7 @@ impl LineSet {
     }
 }
 
-/// A number beyond 31 is no line and has no bit.
+/// The bit of a line; none for a number above 31, which is no line.
 fn bit(line: u8) -> u32 {
     1u32.checked_shl(line.into()).unwrap_or(0)
 }

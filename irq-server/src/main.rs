@@ -25,7 +25,7 @@ fn main(config: Irq) -> ! {
     })
 }
 
-/// The kernel's interrupt control. The handler of line n is made in slot n + 1 of the scratch CNode.
+/// The kernel's interrupt control. The handler of line n is in slot n + 1 of the scratch CNode.
 struct Kernel;
 
 impl Controller for Kernel {
@@ -38,7 +38,8 @@ impl Controller for Kernel {
         let control = cap::IrqControl::from_bits(slot::IRQ_CONTROL.cptr());
         let (ioapic, pin, vector) = (route.ioapic.into(), route.pin.into(), line.vector.into());
         match control.irq_control_get_ioapic(&target, ioapic, pin, trigger, polarity, vector) {
-            // The handler of a former life, if this process was restarted; if it is none, the next call says so.
+            // If this process was restarted, the slot has the handler that it created before. If the slot has another
+            // capability, setting the notification fails.
             Ok(()) | Err(Error::DeleteFirst | Error::RevokeFirst) => {}
             Err(error) => return Err(refused(error)),
         }
@@ -47,7 +48,7 @@ impl Controller for Kernel {
             .irq_handler_set_notification(cap::Notification::from_bits(notified.cptr()))
             .and_then(|()| handler.irq_handler_ack());
         if signalled.is_err() {
-            // Back to how it was, so that the next claim can try again.
+            // Empties the slot, so that the next claim can try again.
             let _ = target.delete();
         }
         signalled.map_err(refused)?;

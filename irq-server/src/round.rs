@@ -1,14 +1,15 @@
-//! One interrupt of a shared line, from the moment it comes until the line is open again: who was told, who still has
-//! to answer, and whether the line comes too often. The kernel masks a line when it delivers it (seL4 reference manual,
-//! "Interrupts"); acknowledging opens it. It leaves out capabilities, names and counts, which are the server's.
+//! One interrupt of a shared line, from its delivery until the line is unmasked: which owners were signalled, which
+//! have not answered yet, and whether the line exceeds its rate limit. The kernel masks a line when it delivers the
+//! interrupt (seL4 reference manual, "Interrupts"); acknowledging unmasks it. It leaves out capabilities, names and
+//! counts, which are in `server.rs`.
 
 use crate::LineSet;
 
-/// Ticks of the alarm (1 ms each) that an owner may take. The first tick may come at once, so one more passes before an
-/// owner counts as late: 10 to 11 ms.
-pub const PATIENCE: u8 = 10;
+/// Timeout of an owner's answer, in ticks of the alarm (1 ms each). The first tick may follow the interrupt at once, so
+/// an owner counts as late at the tick after these: 10 to 11 ms.
+pub const TIMEOUT_TICKS: u8 = 10;
 
-/// How a line arrives, as far as it matters here.
+/// A line's trigger mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// Stays asserted until the device is served, so it must stay masked until then.
@@ -17,55 +18,57 @@ pub enum Trigger {
     Edge,
 }
 
-/// What an owner's answer was.
+/// Whether an owner's answer belongs to an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To an interrupt.
+    /// The owner was signalled and had not answered.
     Expected,
-    /// To nothing.
+    /// The owner was not signalled, or has answered already.
     Spurious,
 }
 
-/// What an interrupt was.
+/// What to do about an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Raised {
-    /// One to tell all listeners of.
+    /// Signal all listeners.
     Regular,
-    /// The same, with which the line begins to storm.
+    /// Signal all listeners, and log that a storm begins.
     Storm,
-    /// None: the line is masked.
+    /// Ignore it: the line is masked.
     Spurious,
 }
 
 /// The state of a shared line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Round {
-    /// Whose owners listen.
+    /// Lines whose owners are signalled.
     claimed: LineSet,
-    /// Told, and waited for.
+    /// Owners that were signalled; the line stays masked until they answer.
     waiting: LineSet,
-    /// Told, and not waited for.
-    owing: LineSet,
+    /// Owners that were signalled and have not answered, but do not keep the line masked: those of an edge, and late
+    /// ones.
+    overdue: LineSet,
     masked: bool,
-    /// Since the interrupt that is waited for.
+    /// Ticks since the interrupt.
     ticks: u8,
     /// Interrupts since the last tick.
     count: u32,
-    /// Came too often, or somebody is late: masked until the next tick, whatever the owners say.
+    /// Over the limit, or an owner is late: masked until the next tick, even if all owners answer.
     throttled: bool,
     /// Was throttled in this tick or the one before.
     storming: bool,
 }
 
 impl Round {
-    /// The owner of `line` listens from now on. What its former life was told is void.
+    /// Signals the owner of `line` from now on. If it was restarted, its previous instance's outstanding answer is no
+    /// longer expected.
     pub fn claim(&mut self, line: u8) {
         self.claimed.insert(line);
         self.answered(line);
     }
 
-    /// The interrupt came. Above `limit` in one tick (0 is no limit) the line is throttled, and above one while an owner is
-    /// late.
+    /// Records an interrupt. Throttles the line above `limit` interrupts per tick (0 is no limit), and after each
+    /// interrupt while an owner is late.
     pub fn raised(&mut self, trigger: Trigger, limit: u32) -> Raised {
         if self.masked {
             return Raised::Spurious;
@@ -74,53 +77,56 @@ impl Round {
         self.ticks = 0;
         self.count += 1;
         match trigger {
-            Trigger::Level => self.waiting = self.claimed.without(self.owing),
-            Trigger::Edge => self.owing = self.claimed,
+            Trigger::Level => self.waiting = self.claimed.without(self.overdue),
+            // An edge that comes while the line is masked is lost, so no owner may keep it masked.
+            Trigger::Edge => self.overdue = self.claimed,
         }
-        // The device that nobody serves may be the one that holds the line: then it comes again as soon as it is open, and
-        // a guest that has to look each time would do nothing else. One in a tick leaves it time.
-        let late = trigger == Trigger::Level && !self.owing.is_empty();
+        // A late owner's device may be the one that asserts the line. The line then interrupts again as soon as it is
+        // unmasked, and a guest that has to check its device each time would do nothing else. One interrupt per tick
+        // leaves it time.
+        let late = trigger == Trigger::Level && !self.overdue.is_empty();
         let over = limit != 0 && self.count > limit;
         self.throttled = late || over;
+        // A storm that spans several ticks is logged once.
         let begins = over && !self.storming;
         self.storming |= self.throttled;
         if begins { Raised::Storm } else { Raised::Regular }
     }
 
-    /// The lines whose owners are to be told of an interrupt.
+    /// The lines whose owners have to be signalled at an interrupt.
     pub fn listeners(&self) -> LineSet {
         self.claimed
     }
 
-    /// The owner of `line` has served its device.
+    /// Records that the owner of `line` has served its device.
     pub fn answered(&mut self, line: u8) -> Answer {
-        let expected = self.waiting.remove(line) | self.owing.remove(line);
+        let expected = self.waiting.remove(line) | self.overdue.remove(line);
         if expected { Answer::Expected } else { Answer::Spurious }
     }
 
-    /// A millisecond has passed. Returns the lines whose owners are late with this; they are waited for no longer.
+    /// Counts a millisecond. Returns the lines whose owners became late; they no longer keep the line masked.
     pub fn tick(&mut self) -> LineSet {
         self.storming = self.throttled;
         self.throttled = false;
         self.count = 0;
         self.ticks = self.ticks.saturating_add(1);
-        if self.ticks <= PATIENCE {
+        if self.ticks <= TIMEOUT_TICKS {
             return LineSet::default();
         }
         let late = core::mem::take(&mut self.waiting);
-        self.owing = self.owing.with(late);
+        self.overdue = self.overdue.with(late);
         late
     }
 
-    /// Whether the line is to be acknowledged now, which the caller then does.
+    /// Marks the line unmasked if nothing keeps it masked. If it returns `true`, the caller must acknowledge the line.
     #[must_use]
-    pub fn opens(&mut self) -> bool {
-        let opens = self.masked && self.waiting.is_empty() && !self.throttled;
-        self.masked &= !opens;
-        opens
+    pub fn unmask(&mut self) -> bool {
+        let unmask = self.masked && self.waiting.is_empty() && !self.throttled;
+        self.masked &= !unmask;
+        unmask
     }
 
-    /// Whether a tick has something to do here.
+    /// Whether this line needs another tick.
     pub fn needs_tick(&self) -> bool {
         self.masked || self.count > 0 || self.storming
     }
@@ -138,60 +144,60 @@ mod tests {
     }
 
     #[test]
-    fn a_level_line_opens_when_the_last_owner_has_answered() {
+    fn a_level_line_is_unmasked_when_the_last_owner_has_answered() {
         let mut round = claimed();
         assert_eq!(round.raised(Trigger::Level, 0), Raised::Regular);
-        assert!(!round.opens());
+        assert!(!round.unmask());
         assert_eq!(round.answered(1), Answer::Expected);
-        assert!(!round.opens());
+        assert!(!round.unmask());
         assert_eq!(round.answered(0), Answer::Expected);
-        assert!(round.opens());
-        assert!(!round.opens(), "once");
+        assert!(round.unmask());
+        assert!(!round.unmask(), "once");
     }
 
     #[test]
-    fn an_edge_line_opens_at_once_and_an_answer_is_no_surprise() {
+    fn an_edge_line_is_unmasked_at_once_and_each_owner_may_answer_once() {
         let mut round = claimed();
         assert_eq!(round.raised(Trigger::Edge, 0), Raised::Regular);
-        assert!(round.opens());
+        assert!(round.unmask());
         assert_eq!(round.answered(0), Answer::Expected);
         assert_eq!(round.answered(0), Answer::Spurious);
     }
 
     #[test]
-    fn an_owner_is_late_after_ten_full_ticks_and_not_waited_for_until_it_answers() {
+    fn an_owner_is_late_after_ten_full_ticks_and_does_not_keep_the_line_masked_until_it_answers() {
         let mut round = claimed();
         round.raised(Trigger::Level, 0);
         round.answered(0);
         for _ in 0..10 {
             assert!(round.tick().is_empty());
-            assert!(!round.opens());
+            assert!(!round.unmask());
         }
         assert_eq!(round.tick(), LineSet::of([1]));
-        assert!(round.opens());
+        assert!(round.unmask());
         assert_eq!(round.raised(Trigger::Level, 0), Raised::Regular);
-        assert_eq!(round.listeners(), LineSet::of([0, 1]), "it is still told");
+        assert_eq!(round.listeners(), LineSet::of([0, 1]), "it is still signalled");
         round.answered(0);
         round.tick();
-        assert!(round.opens());
+        assert!(round.unmask());
         assert_eq!(round.answered(1), Answer::Expected);
         round.raised(Trigger::Level, 0);
         round.answered(0);
-        assert!(!round.opens(), "and waited for again");
+        assert!(!round.unmask(), "and waited for again");
     }
 
     #[test]
-    fn more_than_the_limit_stays_masked_until_the_tick_and_is_one_storm() {
+    fn a_line_over_its_limit_stays_masked_until_the_tick_and_is_one_storm() {
         let mut round = claimed();
         let mut storms = 0;
         for _ in 0..5 {
             for n in 1..=4 {
                 storms += usize::from(matches!(round.raised(Trigger::Edge, 3), Raised::Storm));
-                assert_eq!(round.opens(), n < 4);
+                assert_eq!(round.unmask(), n < 4);
             }
             assert_eq!(round.raised(Trigger::Edge, 3), Raised::Spurious);
             round.tick();
-            assert!(round.opens());
+            assert!(round.unmask());
         }
         assert_eq!(storms, 1);
         assert!(round.needs_tick());
@@ -200,28 +206,28 @@ mod tests {
     }
 
     #[test]
-    fn a_level_line_with_a_late_owner_opens_once_a_tick_and_is_no_storm() {
+    fn a_level_line_with_a_late_owner_is_unmasked_once_a_tick_and_is_no_storm() {
         let mut round = claimed();
         round.raised(Trigger::Level, 0);
-        for _ in 0..=PATIENCE {
+        for _ in 0..=TIMEOUT_TICKS {
             round.tick();
         }
-        assert!(round.opens());
+        assert!(round.unmask());
         for _ in 0..3 {
             assert_eq!(round.raised(Trigger::Level, 0), Raised::Regular);
             round.answered(0);
-            assert!(!round.opens());
+            assert!(!round.unmask());
             assert!(round.tick().is_empty());
-            assert!(round.opens());
+            assert!(round.unmask());
         }
         round.raised(Trigger::Level, 0);
         round.answered(0);
         round.answered(1);
         round.tick();
-        assert!(round.opens());
+        assert!(round.unmask());
         round.raised(Trigger::Level, 0);
         round.answered(0);
         round.answered(1);
-        assert!(round.opens(), "nobody is late any more");
+        assert!(round.unmask(), "nobody is late any more");
     }
 }

@@ -1,5 +1,5 @@
-//! Who may have which line, and what becomes of the lines that several have. A line's handler is made when its first
-//! owner claims it and kept, so that an owner that was restarted can claim it again.
+//! Decides which client gets which line, and multiplexes lines with several owners. The server creates a line's handler
+//! when its first owner claims it, and keeps it, so that a restarted owner can claim it again.
 
 use core::fmt;
 
@@ -12,34 +12,34 @@ use proto::wire::ClientId;
 use crate::LineSet;
 use crate::round::{Answer, Raised};
 use crate::source::{Source, Sources};
-use crate::tally::{Tally, Worth};
+use crate::tally::{Report, Tally};
 
-/// How often the kernel is asked for a handler.
-const MOST_TRIES: u32 = 4;
+/// Attempts to create a handler.
+const MAX_TRIES: u32 = 4;
 
-/// The kernel would not give the line out.
+/// The kernel refused to create the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
 /// The kernel's side of interrupts.
 pub trait Controller {
-    /// Makes the handler of `line`, the system's `index`th, which arrives at `route`, sets it to signal `notified` and
-    /// opens the line; returns the capability's address.
+    /// Creates the handler of `line`, the system's `index`th, at the input of `route`, sets it to signal `notified` and
+    /// unmasks the line; returns the capability's address.
     fn attach(&mut self, index: u8, line: &Line, route: Route, notified: Slot) -> Result<u64, Refused>;
-    /// Opens the line of a handler again.
+    /// Acknowledges the interrupt of a handler, which unmasks its line.
     fn acknowledge(&mut self, handler: u64);
     /// Signals a notification.
     fn signal(&mut self, slot: Slot);
 }
 
-/// What a client has done that it should not have.
+/// A client's errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Calls that were refused.
     pub refused: Tally,
-    /// Interrupts that it took too long to serve.
+    /// Interrupts for which it missed the timeout.
     pub late: Tally,
-    /// Interrupts that it says it served and that were none.
+    /// `Done` without an interrupt.
     pub spurious: Tally,
 }
 
@@ -50,23 +50,23 @@ pub struct Server<C> {
     sources: Sources,
     router: Option<u64>,
     alarm: Alarm,
-    /// By client; the last one is of all badges that no client has.
+    /// By client; the last one is for all unknown badges.
     records: [Record; MAX_CLIENTS + 1],
-    /// Signals of no interrupt.
+    /// Signals without an interrupt.
     spurious: Tally,
 }
 
-/// timer-server's signal in a millisecond.
+/// The request to timer-server for a signal in a millisecond. `Slot` has the notification that requests it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Alarm {
-    /// The system has none: nobody is late, and nothing is throttled.
+    /// The system has no timer-server: no owner becomes late, and no line is throttled.
     None,
     Idle(Slot),
     Set(Slot),
 }
 
 impl<C: Controller> Server<C> {
-    /// The server of the lines in `config`; no handler exists yet.
+    /// The server of the lines in `config`; creates no handlers yet.
     pub fn new(config: config::Irq, controller: C) -> Self {
         Self {
             controller,
@@ -90,7 +90,7 @@ impl<C: Controller> Server<C> {
         }
     }
 
-    /// What is on record of a client.
+    /// A client's error counts.
     pub fn record(&self, client: ClientId) -> Record {
         self.records.get(client.index()).or(self.records.last()).copied().unwrap_or_default()
     }
@@ -101,12 +101,13 @@ impl<C: Controller> Server<C> {
     }
 
     fn on_interrupt(&mut self, line: u8) {
-        let known = self.sources.behind(line).filter(|source| source.shared() && source.handler.is_some());
-        let Some(source) = known else { return self.stray(line) };
+        let known = self.sources.of_line(line).filter(|source| source.shared() && source.handler.is_some());
+        let Some(source) = known else { return self.count_spurious(line) };
+        // Only a tick unmasks a throttled line, so without ticks there is no limit.
         let limit = if self.alarm == Alarm::None { 0 } else { limit(&self.lines, source.lines) };
         match source.round.raised(source.trigger(), limit) {
-            Raised::Spurious => return self.stray(line),
-            Raised::Storm if source.storms.add() == Worth::ALine => {
+            Raised::Spurious => return self.count_spurious(line),
+            Raised::Storm if source.storms.add() == Report::Log => {
                 let (names, storms) = (Names(&self.lines, source.lines), source.storms.count());
                 log::warn!("{names}: throttled, more than {limit} interrupts in a millisecond; storm {storms}");
             }
@@ -115,14 +116,14 @@ impl<C: Controller> Server<C> {
         for owner in source.round.listeners().iter().filter_map(|line| self.lines.get(usize::from(line))) {
             self.controller.signal(owner.signal);
         }
-        settle(&mut self.controller, source);
+        unmask_if_done(&mut self.controller, source);
         self.alarm = set(self.alarm, &mut self.controller);
     }
 
-    /// A signal that came for no interrupt.
-    fn stray(&mut self, line: u8) {
-        if self.spurious.add() == Worth::ALine {
-            log::warn!("a signal for line {line}, which is not to interrupt; {} so far", self.spurious.count());
+    /// Counts a signal without an interrupt.
+    fn count_spurious(&mut self, line: u8) {
+        if self.spurious.add() == Report::Log {
+            log::warn!("spurious signal for line {line}; {} so far", self.spurious.count());
         }
     }
 
@@ -134,11 +135,12 @@ impl<C: Controller> Server<C> {
         for source in self.sources.iter_mut() {
             for line in source.round.tick().iter().filter_map(|line| self.lines.get(usize::from(line))) {
                 let late = &mut record(&mut self.records, ClientId(line.owner)).late;
-                if late.add() == Worth::ALine {
-                    log::warn!("`{}` goes on without client {}, late {} times", line.name, line.owner, late.count());
+                if late.add() == Report::Log {
+                    let (name, owner, count) = (&line.name, line.owner, late.count());
+                    log::warn!("`{name}`: client {owner} missed the timeout, is not waited for; {count} so far");
                 }
             }
-            settle(&mut self.controller, source);
+            unmask_if_done(&mut self.controller, source);
             again |= source.round.needs_tick();
         }
         if again {
@@ -146,10 +148,10 @@ impl<C: Controller> Server<C> {
         }
     }
 
-    /// Counts a refusal and logs it, unless the client has been refused too often for that.
+    /// Counts a refusal and logs it, rate-limited per client.
     fn refuse(&mut self, from: ClientId, line: u8, what: &str, error: Error) -> Error {
         let refused = &mut record(&mut self.records, from).refused;
-        if refused.add() == Worth::ALine {
+        if refused.add() == Report::Log {
             let (name, count) = (self.lines.get(usize::from(line)).map_or("?", |line| &line.name), refused.count());
             log::warn!("client {} may not {what} line {line} (`{name}`): {error:?}; refusal {count}", from.0);
         }
@@ -161,16 +163,18 @@ impl<C: Controller> Server<C> {
         if line.owner == from.0 { Ok(line) } else { Err(Error::NotOwner) }
     }
 
-    /// Whoever may claim `number` gets the handler, or has it kept for all that share it.
+    /// The handler of line `number` for its owner; none if the line is shared, as irq-server then keeps the handler.
     fn try_claim(&mut self, from: ClientId, number: u8) -> Result<Option<u64>, Error> {
         self.owned(from, number)?;
-        let source = self.sources.behind(number).ok_or(Error::NoRoute)?;
+        let source = self.sources.of_line(number).ok_or(Error::NoRoute)?;
         match source.handler {
-            // What the claimant's former life has not acknowledged would stay masked.
+            // A restarted owner claims again. An interrupt that its previous instance did not acknowledge would keep
+            // the line masked.
             Some(handler) if !source.shared() => self.controller.acknowledge(handler),
             Some(_) => {}
-            // Each try is told in the log, and the kernel does not change its mind.
-            None if source.refused.count() >= MOST_TRIES => return Err(Error::Kernel),
+            // Each failed attempt is logged, and further attempts fail as well: a client must not fill the log with
+            // them.
+            None if source.refused.count() >= MAX_TRIES => return Err(Error::Kernel),
             None => {
                 let handler = attach(&mut self.controller, &self.lines, source, number);
                 source.handler = Some(handler.inspect_err(|_| {
@@ -182,7 +186,8 @@ impl<C: Controller> Server<C> {
             return Ok(source.handler);
         }
         source.round.claim(number);
-        settle(&mut self.controller, source);
+        // A restarted owner no longer owes an answer, which may have been the last one missing.
+        unmask_if_done(&mut self.controller, source);
         Ok(None)
     }
 
@@ -199,7 +204,7 @@ impl<C: Controller> Server<C> {
 
 impl<C: Controller> Serve for Server<C> {
     fn claim(&mut self, from: ClientId, call: Claim) -> Result<Option<u64>, Error> {
-        // It may be timer-server that claims again, with the alarm forgotten.
+        // The claim may be that of a restarted timer-server, which has lost the alarm.
         if let Alarm::Set(slot) = self.alarm {
             self.controller.signal(slot);
         }
@@ -209,16 +214,16 @@ impl<C: Controller> Serve for Server<C> {
     fn done(&mut self, from: ClientId, call: Done) -> Result<(), Error> {
         let owned = self.owned(from, call.line).map(|_| ());
         owned.map_err(|error| self.refuse(from, call.line, "finish", error))?;
-        let source = self.sources.behind(call.line);
+        let source = self.sources.of_line(call.line);
         let answer = source.map_or(Answer::Spurious, |source| {
             let answer = source.round.answered(call.line);
-            settle(&mut self.controller, source);
+            unmask_if_done(&mut self.controller, source);
             answer
         });
         let spurious = &mut record(&mut self.records, from).spurious;
-        if answer == Answer::Spurious && spurious.add() == Worth::ALine {
+        if answer == Answer::Spurious && spurious.add() == Report::Log {
             let count = spurious.count();
-            log::warn!("client {} has served line {}, which did not interrupt; {count} so far", from.0, call.line);
+            log::warn!("client {} sent Done for line {}, which had not interrupted; {count} so far", from.0, call.line);
         }
         Ok(())
     }
@@ -229,15 +234,17 @@ impl<C: Controller> Serve for Server<C> {
 
     fn lines(&mut self, from: ClientId, _: Lines) -> u32 {
         let Self { lines, sources, .. } = self;
-        let owned = (0..).zip(lines).filter(|(number, line)| line.owner == from.0 && sources.behind(*number).is_some());
+        let owned =
+            (0..).zip(lines).filter(|(number, line)| line.owner == from.0 && sources.of_line(*number).is_some());
         LineSet::of(owned.map(|(number, _)| number)).bits()
     }
 }
 
-/// Makes the handler of `source`, claimed by the owner of `number`.
+/// Creates the handler of `source`, claimed by the owner of `number`.
 fn attach(c: &mut impl Controller, lines: &[Line], source: &Source, number: u8) -> Result<u64, Error> {
     let line = lines.get(usize::from(number)).ok_or(Error::NoSuchLine)?;
     let Route { ioapic, pin, level, .. } = source.route;
+    // A shared line signals irq-server, which signals the owners; any other line signals its owner directly.
     let notified = if source.shared() { line.own.ok_or(Error::Kernel)? } else { line.signal };
     let handler = c.attach(number, line, source.route, notified).map_err(|Refused| {
         log::error!("the kernel refuses `{}`: I/O APIC {ioapic} pin {pin}", line.name);
@@ -249,21 +256,21 @@ fn attach(c: &mut impl Controller, lines: &[Line], source: &Source, number: u8) 
     Ok(handler)
 }
 
-/// Opens the line if nothing is waited for.
-fn settle(controller: &mut impl Controller, source: &mut Source) {
-    if let (true, Some(handler)) = (source.round.opens(), source.handler) {
+/// Unmasks the line unless it has to wait for an owner or a tick.
+fn unmask_if_done(controller: &mut impl Controller, source: &mut Source) {
+    if let (true, Some(handler)) = (source.round.unmask(), source.handler) {
         controller.acknowledge(handler);
     }
 }
 
-/// Asks for a tick, if none is on its way.
+/// Requests a tick, unless one is pending.
 fn set(alarm: Alarm, controller: &mut impl Controller) -> Alarm {
     let Alarm::Idle(slot) = alarm else { return alarm };
     controller.signal(slot);
     Alarm::Set(slot)
 }
 
-/// Interrupts per millisecond that the lines of a source may have together; 0 is no limit, and so is one without.
+/// The sum of the limits of a source's lines, in interrupts per millisecond; 0, no limit, if any line has none.
 fn limit(lines: &[Line], shared: LineSet) -> u32 {
     let limits = shared.iter().filter_map(|line| lines.get(usize::from(line))).map(|line| u32::from(line.limit));
     limits.reduce(|sum, limit| if sum == 0 || limit == 0 { 0 } else { sum + limit }).unwrap_or(0)

@@ -1,5 +1,5 @@
-//! Where lines arrive: an input of an I/O APIC is a source, with one line of the system behind it or several. The
-//! description gives most of them; the rest come one by one when pci-server has found out.
+//! Inputs of the I/O APIC ("sources"), each with one or several lines of the system connected to it. The description
+//! has most of the routes; pci-server sets the others at run time.
 
 use heapless::Vec;
 use layout::config::{Line, MAX_LINES, Route};
@@ -9,20 +9,20 @@ use crate::LineSet;
 use crate::round::{Round, Trigger};
 use crate::tally::Tally;
 
-/// An input that lines arrive at.
+/// An input of an I/O APIC.
 #[derive(Debug)]
 pub struct Source {
-    /// Where it is, and how it interrupts.
+    /// Its pin, trigger mode and polarity.
     pub route: Route,
-    /// The lines behind it.
+    /// The lines connected to it.
     pub lines: LineSet,
-    /// Its handler, made when the first owner claimed its line.
+    /// Its handler, created when the first owner claimed its line.
     pub handler: Option<u64>,
     /// The interrupt in progress: for shared lines.
     pub round: Round,
-    /// How often it stormed.
+    /// Interrupt storms.
     pub storms: Tally,
-    /// How often the kernel refused the handler.
+    /// Attempts at which the kernel refused to create the handler.
     pub refused: Tally,
 }
 
@@ -37,7 +37,7 @@ impl Source {
         self.lines.len() > 1
     }
 
-    /// How it arrives.
+    /// Its trigger mode.
     pub fn trigger(&self) -> Trigger {
         if self.route.level { Trigger::Level } else { Trigger::Edge }
     }
@@ -46,10 +46,12 @@ impl Source {
         (self.route.ioapic, self.route.pin) == (route.ioapic, route.pin)
     }
 
-    /// Whether the line `joining` may join, which is `route`d here.
+    /// Whether the line `joining`, which is `route`d here, may share this input.
     fn admits(&self, joining: u8, route: Route, lines: &[Line]) -> Result<(), Error> {
+        // The kernel signals a handed-over line to its owner alone, and the owner acknowledges it without irq-server.
         let handed_over = self.handler.is_some() && !self.shared();
         let together = self.lines.with(LineSet::of([joining]));
+        // Without a notification of irq-server's own (`own`), the line is a server's and cannot be shared.
         let alone = (0..).zip(lines).any(|(number, line)| together.contains(number) && line.own.is_none());
         if handed_over || alone {
             return Err(Error::RouteTaken);
@@ -63,7 +65,7 @@ impl Source {
 pub struct Sources(Vec<Source, MAX_LINES>);
 
 impl Sources {
-    /// Those that the description knows. A line that cannot join those before it stays without a route.
+    /// The sources of the description's routes. A line that cannot share the input of an earlier one gets no route.
     pub fn of(lines: &[Line]) -> Self {
         let mut sources = Self::default();
         for (number, route) in (0..).zip(lines.iter().map(|line| line.route)) {
@@ -74,9 +76,10 @@ impl Sources {
         sources
     }
 
-    /// Sends `line` to `route` for good. `lines` are all lines of the system.
+    /// Connects `line` to the input of `route`, permanently. `lines` are all lines of the system.
     pub fn connect(&mut self, line: u8, route: Route, lines: &[Line]) -> Result<(), Error> {
-        if let Some(source) = self.behind(line) {
+        // A restarted pci-server sets the same routes again.
+        if let Some(source) = self.of_line(line) {
             return if source.route == route { Ok(()) } else { Err(Error::RouteTaken) };
         }
         if let Some(source) = self.0.iter().find(|source| source.at(route)) {
@@ -93,12 +96,12 @@ impl Sources {
         }
         let mut source = Source::new(route);
         source.lines.insert(line);
-        // There is room: each source has a line, and there are no more than `MAX_LINES` of those.
+        // There is room: each source has at least one line, and there are at most `MAX_LINES` lines.
         let _ = self.0.push(source);
     }
 
-    /// The source of a line that has one.
-    pub fn behind(&mut self, line: u8) -> Option<&mut Source> {
+    /// The source that a line is connected to.
+    pub fn of_line(&mut self, line: u8) -> Option<&mut Source> {
         self.0.iter_mut().find(|source| source.lines.contains(line))
     }
 

@@ -1,29 +1,29 @@
-//! Counts of what should not happen, and how often to speak of it: whoever causes it must not fill the log.
+//! Counters of errors, and which occurrences are logged: a client that causes errors must not fill the log.
 
-/// How often each is worth a line at first.
+/// Occurrences that are all logged.
 const FIRST: u32 = 8;
 
-/// A count.
+/// A counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally(u32);
 
-/// Whether an occurrence is worth a line in the log.
+/// Whether to log an occurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worth {
-    /// It is one of the first eight, or makes the count a power of two.
-    ALine,
-    /// It is not.
-    Silence,
+pub enum Report {
+    /// Log it: it is one of the first eight, or makes the count a power of two.
+    Log,
+    /// Only count it.
+    Suppress,
 }
 
 impl Tally {
-    /// Once more.
-    pub fn add(&mut self) -> Worth {
+    /// Counts an occurrence.
+    pub fn add(&mut self) -> Report {
         self.0 = self.0.saturating_add(1);
-        if self.0 <= FIRST || self.0.is_power_of_two() { Worth::ALine } else { Worth::Silence }
+        if self.0 <= FIRST || self.0.is_power_of_two() { Report::Log } else { Report::Suppress }
     }
 
-    /// How often it happened; `u32::MAX` is that often or more.
+    /// The count; it saturates at `u32::MAX`.
     pub fn count(self) -> u32 {
         self.0
     }
@@ -34,11 +34,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_million_occurrences_are_worth_a_screenful() {
+    fn of_a_million_occurrences_24_are_logged() {
         let mut tally = Tally::default();
-        let lines = (0..1_000_000).filter(|_| tally.add() == Worth::ALine).count();
+        let lines = (0..1_000_000).filter(|_| tally.add() == Report::Log).count();
         assert_eq!((tally.count(), lines), (1_000_000, 24));
         let mut full = Tally(u32::MAX);
-        assert_eq!(full.add(), Worth::Silence);
+        assert_eq!(full.add(), Report::Suppress);
     }
 }

@@ -1,4 +1,4 @@
-//! The real client against the real server, through messages, on a kernel made of maps.
+//! The real client against the real server, through messages, with a simulated kernel.
 
 mod board;
 
@@ -9,7 +9,8 @@ use proto::irq::{Client, Error};
 use proto::loopback::Loopback;
 use proto::wire::{ClientId, IpcError, Message};
 
-/// Line 0 is a server's, lines 1 and 2 share pin 16, lines 3 and 4 have no route yet, line 5 is on a pin that is none.
+/// Line 0 is a server's, lines 1 and 2 share pin 16, lines 3 and 4 have no route yet, line 5 has a pin that does not
+/// exist.
 fn board() -> Board {
     Board::new([
         line("timer", 0, Some(edge(2))),
@@ -21,7 +22,7 @@ fn board() -> Board {
     ])
 }
 
-/// The same with the owners of the shared lines listening.
+/// The same, after the owners of the shared lines have claimed them.
 fn running() -> Board {
     let mut board = board();
     assert_eq!(board.client(1).claim(1), Ok(None));
@@ -37,7 +38,7 @@ fn the_only_owner_gets_the_handler_and_the_same_one_again() {
     assert_eq!(board.signals(), [Slot(32)], "the kernel signals the owner");
     assert!(board.masked(2));
     assert_eq!(board.client(0).claim(0), Ok(Some(0x1000)));
-    assert!(!board.masked(2), "what the former life did not acknowledge");
+    assert!(!board.masked(2), "a claim acknowledges what the previous instance had not");
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn anyone_else_is_refused_with_the_reason_and_counted() {
 }
 
 #[test]
-fn the_kernel_is_not_asked_for_ever_for_what_it_refuses() {
+fn a_refused_handler_is_tried_four_times() {
     let mut board = board();
     for _ in 0..1000 {
         assert_eq!(board.client(1).claim(5), Err(Error::Kernel));
@@ -72,7 +73,7 @@ fn a_client_learns_its_own_lines_only() {
 }
 
 #[test]
-fn a_shared_line_signals_all_owners_and_opens_when_all_are_done() {
+fn a_shared_line_signals_all_owners_and_is_unmasked_when_all_are_done() {
     let mut board = running();
     for _ in 0..100 {
         board.raise(16);
@@ -86,7 +87,7 @@ fn a_shared_line_signals_all_owners_and_opens_when_all_are_done() {
 }
 
 #[test]
-fn an_owner_that_has_not_claimed_is_neither_told_nor_waited_for() {
+fn an_owner_that_has_not_claimed_is_neither_signalled_nor_waited_for() {
     let mut board = board();
     board.client(1).claim(1).unwrap();
     board.raise(16);
@@ -106,9 +107,9 @@ fn a_dead_owner_delays_one_interrupt_and_no_more_than_a_tick_the_others() {
     board.signals();
     for _ in 0..100 {
         board.raise(16);
-        assert_eq!(board.signals(), [Slot(33), Slot(34)], "it is still told");
+        assert_eq!(board.signals(), [Slot(33), Slot(34)], "it is still signalled");
         board.client(1).done(1).unwrap();
-        assert!(board.masked(16), "it may hold the line");
+        assert!(board.masked(16), "the late owner's device may assert the line");
         board.pass(1);
         assert!(!board.masked(16));
     }
@@ -130,7 +131,7 @@ fn a_restarted_owner_claims_again_and_owes_nothing() {
 }
 
 #[test]
-fn done_without_an_interrupt_is_counted_and_opens_nothing() {
+fn done_without_an_interrupt_is_counted_and_unmasks_nothing() {
     let mut board = running();
     board.client(1).done(1).unwrap();
     board.raise(16);
@@ -260,7 +261,7 @@ fn without_an_alarm_nothing_is_throttled() {
 }
 
 #[test]
-fn a_yes_without_the_capability_is_an_error() {
+fn a_granted_claim_without_the_capability_is_an_error() {
     let forgetful = Loopback::new(|m: &mut Message| m.encode(0, &Ok::<_, Error>(proto::irq::Sharing::Alone)));
     assert_eq!(Client(forgetful).claim(0), Err(Error::NoCapability));
     let deaf = Loopback::new(|_: &mut Message| Err(IpcError::UnknownLabel));
@@ -291,7 +292,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Plays `steps`. No capability goes to anyone but a line's only owner.
+/// Performs `steps`; checks that only the sole owner of a line gets its handler.
 fn play(steps: Vec<Step>, limit: u16) -> Board {
     let mut lines = board().lines;
     lines.iter_mut().for_each(|line| line.limit = limit);

@@ -1,7 +1,7 @@
-//! Which functions the machine has: bus 0, and every bus that a PCI-to-PCI bridge leads to (PCI-to-PCI Bridge
-//! Architecture Specification 1.2, chapter 3). The firmware has numbered the buses; a bridge leads upwards in numbers
-//! only, so one pass from bus 0 on finds all and ends, whatever the bridges say.
-//! It leaves out further host bridges, whose buses nothing on bus 0 leads to.
+//! Enumerates the machine's functions: on bus 0, and on every bus behind a PCI-to-PCI bridge (PCI-to-PCI Bridge
+//! Architecture Specification 1.2, chapter 3). The firmware has numbered the buses. The scan follows bridges to higher
+//! numbers only, so one pass from bus 0 on finds all functions and ends, whatever numbers the bridges have.
+//! It leaves out further host bridges, whose buses are not behind a bridge on bus 0.
 
 use heapless::Vec;
 use proto::pci::{Address, Function, Header};
@@ -12,11 +12,11 @@ use crate::function::describe;
 /// Most functions listed.
 pub const MAX_FUNCTIONS: usize = 64;
 
-/// What a scan found.
+/// The result of a scan.
 pub struct Listing {
     /// The functions, in the order of their addresses.
     pub functions: Vec<Function, MAX_FUNCTIONS>,
-    /// Functions that found no place in the list.
+    /// Functions for which the list had no room.
     pub left_out: u32,
 }
 
@@ -32,6 +32,7 @@ pub fn scan(space: &mut impl ConfigSpace) -> Listing {
         for device in 0..32 {
             for function in functions(space, Address { bus, device, function: 0 }) {
                 let function = describe(space, function);
+                // Only to higher numbers: a broken bridge that leads back must not make the scan endless.
                 if let Header::Bridge { secondary, .. } = function.header
                     && secondary > bus
                 {
@@ -44,11 +45,12 @@ pub fn scan(space: &mut impl ConfigSpace) -> Listing {
     listing
 }
 
-/// The functions of a device: none without function 0, and only that unless it says that there are more.
+/// The functions of a device: none without function 0, and only that unless its multi-function bit is set.
 fn functions(space: &mut impl ConfigSpace, first: Address) -> Vec<Address, 8> {
     if !is_there(space, first) {
         return Vec::new();
     }
+    // Single-function devices may decode accesses to functions 1 to 7 as well, and would be listed eight times.
     let count = if byte(space.read(first, 0x0c), 0x0e) & 0x80 != 0 { 8 } else { 1 };
     let all = (0..count).map(|function| Address { function, ..first });
     all.filter(|&at| at.function == 0 || is_there(space, at)).collect()

@@ -1,8 +1,8 @@
-//! The capability list (PCI Local Bus Specification 3.0, section 6.7) as a guest sees it, and whose each register from
-//! 0x40 on is. Shown are power management (PCI Bus Power Management 1.2, section 3.2), vendor specific, PCI Express (PCI
-//! Express Base Specification 2.0, section 7.8) and serial ATA. All others are taken out of the list and read as zeros:
-//! message signalled interrupts first of all, since whoever writes their address writes anywhere in memory.
-//! It leaves out the extended list of PCI Express, which configuration mechanism 1 does not reach.
+//! The capability list (PCI Local Bus Specification 3.0, section 6.7) as a guest sees it, and which registers from 0x40
+//! on it may access. The guest sees power management (PCI Bus Power Management 1.2, section 3.2), vendor specific, PCI
+//! Express (PCI Express Base Specification 2.0, section 7.8) and serial ATA. All others are removed from the list and
+//! read as zeros, above all message signalled interrupts: a guest that sets their address can have the device write
+//! anywhere in memory. It leaves out the extended list of PCI Express, which configuration mechanism 1 cannot access.
 
 use heapless::Vec;
 use proto::pci::{Address, Header};
@@ -19,22 +19,22 @@ const MSI_X: u8 = 0x11;
 const SATA: u8 = 0x12;
 const ADVANCED: u8 = 0x13;
 
-/// First byte behind the header.
+/// First byte after the header.
 const FIRST: u8 = 0x40;
 /// Registers of four bytes from there on.
 const REGISTERS: usize = 48;
 const POINTER: u8 = 0x34;
 
-/// What a register from 0x40 on is to a guest.
+/// A guest's view of a register from 0x40 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Register {
-    /// The device's own: the guest's to read and write.
+    /// Device-specific: the guest may read and write it.
     Device,
-    /// Read, not written.
+    /// Read-only.
     Fixed,
-    /// As `Fixed`, and the first of a capability that is shown; the next one is there, 0 at the end.
+    /// Read-only: the first register of a visible capability, with the offset of the next one, 0 at the end.
     Link(u8),
-    /// Not there.
+    /// Reads as zero; writes are refused.
     Hidden,
     /// Power management control and status.
     Power,
@@ -42,7 +42,7 @@ pub enum Register {
     ExpressControl,
 }
 
-/// The list, sorted out.
+/// The capability list, and the view of each register.
 #[derive(Clone, Debug)]
 pub struct Capabilities {
     registers: [Register; REGISTERS],
@@ -54,16 +54,16 @@ pub struct Capabilities {
 struct Entry {
     at: u8,
     id: u8,
-    /// What follows ID and pointer.
+    /// The two bytes after ID and pointer.
     upper: u16,
 }
 
 impl Capabilities {
-    /// Reads the list. It need not be sound: an entry is taken once, wherever it stands.
+    /// Reads the list. It may loop or overlap: each offset is read once.
     pub fn read(space: &mut impl ConfigSpace, at: Address, header: Header) -> Self {
         let found = walk(space, at, header);
         let mut this = Self { registers: [Register::Device; REGISTERS], first: 0, found };
-        // Hidden ones first: where entries overlap, hidden wins.
+        // Hidden capabilities first: where entries overlap, the guest must not reach a hidden register.
         for entry in this.found.clone().iter().filter(|entry| !entry.is_shown()) {
             this.mark(entry.at, this.length(entry), |_| Register::Hidden);
         }
@@ -85,13 +85,13 @@ impl Capabilities {
         this
     }
 
-    /// What the register at `offset` is; the header is nobody's.
+    /// The view of the register at `offset`; `Fixed` for the header.
     pub fn register(&self, offset: u8) -> Register {
         let place = offset.checked_sub(FIRST).map(|offset| usize::from(offset / 4));
         place.and_then(|place| self.registers.get(place)).copied().unwrap_or(Register::Fixed)
     }
 
-    /// Offset of the first capability that is shown; 0 is none.
+    /// Offset of the first visible capability; 0 is none.
     pub fn first(&self) -> u8 {
         self.first
     }
@@ -124,7 +124,7 @@ impl Capabilities {
         self.found.iter().find(|entry| entry.id == id).map(|entry| entry.at)
     }
 
-    /// Does not make anything visible again that is hidden.
+    /// Sets the view of an entry's registers, except of those that are hidden already.
     fn mark(&mut self, at: u8, length: u8, kind: impl Fn(u8) -> Register) {
         let first = usize::from(at.saturating_sub(FIRST) / 4);
         let places = self.registers.iter_mut().skip(first).take(usize::from(length.div_ceil(4)));
@@ -135,16 +135,19 @@ impl Capabilities {
         }
     }
 
-    /// How long an entry is, in bytes. An unknown one is taken to reach to the next, or to the end.
+    /// An entry's length in bytes. An unknown one is assumed to end at the next, or at the end of the space.
     fn length(&self, entry: &Entry) -> u8 {
         match entry.id {
             POWER | SATA | ADVANCED => 8,
             // Bit 7: 64-bit address; bit 8: mask and pending bits.
             MSI => 12 + if entry.upper & 1 << 7 != 0 { 4 } else { 0 } + if entry.upper & 1 << 8 != 0 { 8 } else { 0 },
             MSI_X => 12,
+            // Version 0 has no registers for ECC.
             PCI_X if entry.upper & 0x3000 == 0 => 8,
             PCI_X => 24,
+            // Its third byte is the length. Less than 4 would leave its first register to the guest.
             VENDOR => (entry.upper as u8).max(4),
+            // Version 1 has the registers of an endpoint only.
             EXPRESS if entry.upper & 0xf == 1 => 0x14,
             EXPRESS => 0x3c,
             _ => {

@@ -1,5 +1,6 @@
-//! Is what the description gives away there, is it what the description says, and does it stand alone? Each answer that
-//! is no is an error in the log, and the function stays nobody's.
+//! Checks each function that the description passes through: that it exists, that its BARs are those of the
+//! description, and that they overlap nothing else. If a check fails, pci-server logs an error and does not pass the
+//! function through.
 
 use core::fmt;
 
@@ -9,24 +10,24 @@ use layout::{
 };
 use proto::pci::{Address, Bar, BarKind, Function, Header};
 
-/// Why a function is not granted.
+/// Why a function is not passed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// No function answers there.
+    /// No function has this address.
     Absent,
-    /// It is a bridge: it decides over other functions.
+    /// It is a bridge, which controls the functions behind it.
     Bridge,
     /// The description has it twice.
     Twice,
-    /// The firmware gave a register no address.
+    /// The firmware assigned no address to a BAR.
     Unassigned(u8),
-    /// A register lies where the board has something else.
+    /// A BAR overlaps fixed memory or ports of the board.
     Reserved(u8),
-    /// A register lies over another function's.
+    /// A BAR overlaps another function's.
     Overlaps(u8, Address),
-    /// The ports are not those of the description.
+    /// The ports differ from the description's.
     Ports,
-    /// The memory is not that of the description.
+    /// The memory differs from the description's.
     Memory,
 }
 
@@ -36,21 +37,21 @@ impl fmt::Display for Flaw {
             Flaw::Absent => write!(f, "no such function on this machine"),
             Flaw::Bridge => write!(f, "a bridge, which cannot be passed through"),
             Flaw::Twice => write!(f, "passed through twice"),
-            Flaw::Unassigned(bar) => write!(f, "the firmware gave register {bar} no address"),
-            Flaw::Reserved(bar) => write!(f, "register {bar} lies over memory or ports of the board"),
-            Flaw::Overlaps(bar, other) => write!(f, "register {bar} lies over one of {other}"),
+            Flaw::Unassigned(bar) => write!(f, "the firmware assigned no address to BAR {bar}"),
+            Flaw::Reserved(bar) => write!(f, "BAR {bar} overlaps memory or ports of the board"),
+            Flaw::Overlaps(bar, other) => write!(f, "BAR {bar} overlaps one of {other}"),
             Flaw::Ports => write!(f, "other ports than the description lists"),
             Flaw::Memory => write!(f, "other memory than the description lists"),
         }
     }
 }
 
-/// What the board has at fixed addresses: memory below 1 MiB; I/O APIC, HPET, TPM, remapping hardware and local APIC.
+/// Fixed memory of the board: below 1 MiB; I/O APIC, HPET, TPM, VT-d units and local APIC.
 const FIXED_MEMORY: [(u64, u64); 2] = [(0, 0xf_ffff), (0xfec0_0000, 0xfeef_ffff)];
-/// Configuration space: this process's own.
+/// Configuration mechanism 1, which only this process may use.
 const CONFIG_PORTS: (u64, u64) = (0xcf8, 0xcff);
 
-/// The function that `config` lists as the `index`th, if nothing is wrong with it.
+/// The function that `config` lists as the `index`th, if all checks succeed.
 pub fn find<'a>(functions: &'a [Function], config: &Pci, index: usize) -> Result<&'a Function, Flaw> {
     let wanted = config.functions.get(index).ok_or(Flaw::Absent)?;
     let address = address(wanted);
@@ -73,7 +74,7 @@ pub fn find<'a>(functions: &'a [Function], config: &Pci, index: usize) -> Result
     Ok(function)
 }
 
-/// Says what is wrong: what the description has, what the machine has, and what to do.
+/// Logs a failed check: what the description has, what the machine has, and what to do.
 pub fn explain(flaw: Flaw, wanted: &PciFunction, functions: &[Function]) {
     let address = address(wanted);
     log::error!("`{}` ({address}) is not passed through: {flaw}", wanted.name);
@@ -96,27 +97,28 @@ pub fn explain(flaw: Flaw, wanted: &PciFunction, functions: &[Function]) {
     log::error!("`{name}`: take the numbers of this machine with `cargo xtask import lspci`, or leave the list out");
 }
 
-/// Why ports without a function are not given away, if there is a reason.
+/// Why ports without a function are not passed through, if there is a reason.
 pub fn why_not(ports: &PciPorts, functions: &[Function]) -> Option<&'static str> {
     let (first, last) = (ports.first, ports.last);
     let range = (first.into(), last.into());
     let decoded = functions.iter().flat_map(bars).filter(|(_, bar)| bar.kind == BarKind::Io);
     if first > last || overlap(range, CONFIG_PORTS) || mainboard::is_kernels(first, last) {
-        return Some("the board's own");
+        return Some("the kernel's or pci-server's");
     }
     if mainboard::takes_trust(first, last) && !ports.trusted {
-        return Some("the mainboard's, and the description does not trust their owner with the machine");
+        return Some("the mainboard's: they need `trusted = true` in the description");
     }
+    // Through another function's ports, their holder would control a device that the description does not give to it.
     let is_functions = decoded.map(|(_, bar)| extent(bar)).any(|bar| overlap(bar, range));
     is_functions.then_some("a function's: list that in pci_devices")
 }
 
-/// Where the description says that a function is.
+/// The address of a function in the description.
 pub fn address(wanted: &PciFunction) -> Address {
     Address { bus: wanted.bus, device: wanted.device, function: wanted.function }
 }
 
-/// Checks a register's address.
+/// Checks a BAR's address.
 fn placed(function: &Function, index: u8, bar: &Bar, functions: &[Function]) -> Result<(), Flaw> {
     let is_io = bar.kind == BarKind::Io;
     let range = extent(bar);
@@ -125,12 +127,15 @@ fn placed(function: &Function, index: u8, bar: &Bar, functions: &[Function]) -> 
     }
     let reserved = match (is_io, u16::try_from(range.0), u16::try_from(range.1)) {
         (true, Ok(first), Ok(last)) => mainboard::among(first, last).is_some(),
+        // IN and OUT reach 65,536 ports only.
         (true, ..) => true,
+        // `extent` saturates, so a BAR that wraps around ends at the last address.
         (false, ..) => range.1 == u64::MAX || FIXED_MEMORY.iter().any(|&fixed| overlap(fixed, range)),
     };
     if reserved || range.1 < range.0 {
         return Err(Flaw::Reserved(index));
     }
+    // Also against functions that are not passed through: two devices would decode the same access.
     for other in functions {
         let same = other.address == function.address;
         let mut others = bars(other).filter(|(n, bar)| !(same && *n == index) && is_io == (bar.kind == BarKind::Io));
@@ -141,7 +146,7 @@ fn placed(function: &Function, index: u8, bar: &Bar, functions: &[Function]) -> 
     Ok(())
 }
 
-/// A function's registers that stand for something, with their positions.
+/// A function's BARs, with their indices.
 pub fn bars(function: &Function) -> impl Iterator<Item = (u8, &Bar)> + Clone {
     (0..).zip(&function.bars).filter_map(|(index, bar)| bar.as_ref().map(|bar| (index, bar)))
 }
@@ -167,13 +172,13 @@ fn memory(function: &Function) -> impl Iterator<Item = (u64, u64)> + Clone {
     bars(function).filter(|(_, bar)| bar.kind != BarKind::Io).map(|(_, bar)| (bar.base, bar.size))
 }
 
-/// Whether the list, if there is one, has just what was found, in any order.
+/// Whether the list, if there is one, equals what was found, in any order.
 fn listed<T: PartialEq + Copy>(list: Option<&[T]>, found: impl Iterator<Item = T> + Clone) -> bool {
     let Some(list) = list else { return true };
     found.clone().count() == list.len() && list.iter().all(|entry| found.clone().any(|found| found == *entry))
 }
 
-/// Ranges as a line of the log shows them.
+/// Ranges, formatted for the log.
 struct Ranges<F>(F);
 
 impl<I: Iterator<Item = (u64, u64)>, F: Fn() -> I> fmt::Display for Ranges<F> {

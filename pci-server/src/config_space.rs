@@ -1,27 +1,27 @@
-//! Configuration space, 256 bytes of each function, four at a time; and how a PC reaches it: configuration mechanism 1
-//! (PCI Local Bus Specification 3.0, section 3.2.2.3.2), an address port and a data port.
-//! It leaves out the memory-mapped kind of PCI Express.
+//! Configuration space, 256 bytes of each function, four at a time; and a PC's access to it by configuration mechanism
+//! 1 (PCI Local Bus Specification 3.0, section 3.2.2.3.2), an address port and a data port. It leaves out the
+//! memory-mapped mechanism of PCI Express (ECAM).
 
 use mmio::Ports;
 use proto::pci::{Address, Width};
 
-/// Configuration space of all functions. What is not there reads as all ones.
+/// Configuration space of all functions. Functions that do not exist read as all ones.
 pub trait ConfigSpace {
     /// The four bytes at `offset`, which is a multiple of 4.
     fn read(&mut self, at: Address, offset: u8) -> u32;
     /// Writes four bytes.
     fn write(&mut self, at: Address, offset: u8, value: u32);
-    /// Writes as many bytes as `width` says at `offset`, a multiple of that, and no others: what is beside them may have
-    /// bits that are cleared by writing ones.
+    /// Writes `width` bytes at `offset`, a multiple of `width`, and no others: neighbouring bytes may have bits that
+    /// are cleared by writing ones.
     fn write_part(&mut self, at: Address, offset: u8, width: Width, value: u32);
 }
 
-/// One or two bytes out of the four in which they are.
+/// The byte at `offset` (modulo 4) of a register's four.
 pub fn byte(word: u32, offset: u8) -> u8 {
     (word >> (8 * u32::from(offset % 4))) as u8
 }
 
-/// See [`byte`]; `offset` is even.
+/// The two bytes at `offset`, which is even, of a register's four.
 pub fn half(word: u32, offset: u8) -> u16 {
     (word >> (8 * u32::from(offset % 4 / 2 * 2))) as u16
 }
@@ -39,7 +39,7 @@ impl<P: Ports> Mechanism1<P> {
         Self(ports)
     }
 
-    /// Whether the machine has it: the address port keeps what is written.
+    /// Whether the machine has it: the address port reads back the written value.
     pub fn is_there(&mut self) -> bool {
         self.0.out32(ADDRESS, ENABLE);
         let there = self.0.in32(ADDRESS) == ENABLE;

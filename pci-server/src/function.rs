@@ -1,10 +1,10 @@
-//! What a function is and has (PCI Local Bus Specification 3.0, chapter 6): identity, base address registers with
+//! Reads a function's header (PCI Local Bus Specification 3.0, chapter 6): identity, base address registers with
 //! their sizes, interrupt, capability list.
 //!
-//! A register's size is found by writing ones and looking which stick. Meanwhile the function answers at a wrong
-//! address, so its decoding is off for that time, and nothing that could use it runs yet. Host bridges are left as
-//! they are: with their decoding off, memory itself may be gone. A bus master that is at work keeps working.
-//! It leaves out the expansion ROM and CardBus headers.
+//! To size a BAR, the code writes ones and reads back which bits are writable. Meanwhile the BAR has a wrong address,
+//! so decoding is off for that time, and no process that could use the function runs yet. BARs of host bridges are not
+//! sized: with their decoding off, memory may be inaccessible. Bus mastering stays on. It leaves out the expansion ROM
+//! and CardBus headers.
 
 use heapless::Vec;
 use proto::pci::{Address, Bar, BarKind, Capability, Function, Header};
@@ -26,8 +26,8 @@ pub const DECODES: u16 = 0b11;
 /// Status, in the upper half: there is a capability list.
 pub const HAS_CAPABILITIES: u32 = 1 << (16 + 4);
 
-/// Where IDE controllers in compatibility mode are, whatever their first four registers say (PCI IDE Controller
-/// Specification 1.0, section 2.0): ports and sizes, and the bit of the programming interface that says "native".
+/// The ports of IDE controllers in compatibility mode, which ignore their first four BARs (PCI IDE Controller
+/// Specification 1.0, section 2.0): ports and sizes, and the bit of the programming interface for native mode.
 const IDE_LEGACY: [(u64, u64, u8); 4] =
     [(0x1f0, 8, 1 << 0), (0x3f6, 1, 1 << 0), (0x170, 8, 1 << 2), (0x376, 1, 1 << 2)];
 
@@ -62,6 +62,7 @@ pub fn describe(space: &mut impl ConfigSpace, at: Address) -> Function {
 fn bars(space: &mut impl ConfigSpace, at: Address, header: Header, class: [u8; 3]) -> [Option<Bar>; 6] {
     let mut bars = [None; 6];
     let count = match (header, class) {
+        // With a host bridge's decoding off, memory may be inaccessible.
         (_, [0x06, 0x00, _]) | (Header::Other(_), _) => return bars,
         (Header::Bridge { .. }, _) => 2,
         (Header::Device, _) => 6,
@@ -97,7 +98,7 @@ fn bar(space: &mut impl ConfigSpace, at: Address, index: u8, count: u8) -> Optio
         return None;
     }
     if value & 1 != 0 {
-        // Some functions implement 16 bits only.
+        // Some functions implement only the lower 16 bits of an I/O BAR.
         let mask = if mask >> 16 == 0 { mask | 0xffff_0000 } else { mask };
         return Some(Bar { kind: BarKind::Io, base: (value & !0b11).into(), size: size((mask & !0b11).into(), 32)? });
     }
@@ -126,7 +127,7 @@ fn size(mask: u64, bits: u32) -> Option<u64> {
     (lowest < bits).then(|| 1 << lowest)
 }
 
-/// The list is bounded by the space that it is in: 48 entries of four bytes.
+/// Walks the capability list. A list that loops ends after 48 entries of four bytes, which fill the space.
 fn capabilities<const N: usize>(space: &mut impl ConfigSpace, at: Address, header: Header) -> Vec<Capability, N> {
     let mut list = Vec::new();
     if matches!(header, Header::Other(_)) || space.read(at, COMMAND) & HAS_CAPABILITIES == 0 {

@@ -1,5 +1,5 @@
-//! What the server's core needs beyond configuration space: device registers, time, and authority over both. The image's
-//! implementation is capabilities (`main.rs`); the tests' is a machine made of tables.
+//! What the server's core needs beyond configuration space: device registers, time, and capabilities to both. `main.rs`
+//! implements it with capabilities; the tests with a simulated machine.
 
 use layout::config::Route;
 use proto::irq;
@@ -24,19 +24,19 @@ pub trait Devices {
 pub trait Clock {
     /// Time stamp counter.
     fn ticks(&mut self) -> u64;
-    /// How much of it is a millisecond.
+    /// Ticks per millisecond.
     fn ticks_per_millisecond(&self) -> u64;
 }
 
 /// Authority.
 pub trait Authority {
-    /// Asks root-task for device memory or ports. An address to map at counts from the start of the window.
+    /// Asks root-task for device memory or ports. `map` in the request is relative to the start of the window.
     fn obtain(&mut self, request: Request) -> Result<(), Refused>;
     /// Revokes every copy of the capability in slot `slot` of the scratch CNode.
     fn revoke(&mut self, slot: u16);
-    /// The address of the capability in slot `slot`, to hand a copy over.
+    /// The CPtr of the capability in slot `slot`, to hand over a copy.
     fn capability(&self, slot: u16) -> u64;
-    /// Tells irq-server where a line arrives.
+    /// Sets a line's route at irq-server.
     fn route(&mut self, line: u8, route: Route) -> Result<(), irq::Error>;
 }
 
@@ -48,22 +48,23 @@ impl<T: ConfigSpace + Devices + Clock + Authority> Machine for T {}
 #[derive(Clone, Copy, Debug)]
 pub struct Millis(pub u64);
 
-/// In ticks.
+/// Milliseconds in ticks.
 pub fn ticks_of(clock: &impl Clock, Millis(time): Millis) -> u64 {
     clock.ticks_per_millisecond().saturating_mul(time)
 }
 
-/// Waits, at least that many ticks.
+/// Busy-waits for at least that many ticks.
 pub fn wait(clock: &mut impl Clock, ticks: u64) {
     let start = clock.ticks();
     while clock.ticks().wrapping_sub(start) < ticks {}
 }
 
-/// Waits until something holds, but no longer than that. Whether it did.
+/// Polls `holds` with a timeout; returns whether it became true.
 pub fn wait_until<C: Clock>(clock: &mut C, ticks: u64, mut holds: impl FnMut(&mut C) -> bool) -> bool {
     let start = clock.ticks();
     loop {
-        // Looked at first: others may run in between, and the time be over when this process goes on.
+        // Read the clock before the poll: if other processes run between the two until the timeout has passed, the
+        // device may be ready, and is polled once more.
         let over = clock.ticks().wrapping_sub(start) >= ticks;
         if holds(clock) {
             return true;

@@ -1,5 +1,6 @@
-//! pci-server: the gate to PCI. It is the only process that reaches configuration space, base address registers and device
-//! ports; it gives to each client what the description says, by calls or by handing capabilities over, and takes it back.
+//! pci-server: the gate to PCI. It owns the configuration ports and the capabilities to BARs. It gives each client
+//! access to its functions, by calls (mediated) or by handing over copies of capabilities (direct), and revokes the
+//! copies.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -10,12 +11,12 @@ pub mod config_space;
 mod function;
 pub mod hardware;
 mod lines;
-mod patience;
 mod refusals;
 mod reset;
 mod resources;
 mod server;
 mod virtual_space;
+mod wait_budget;
 
 pub use bus::scan;
 pub use function::describe;

@@ -1,6 +1,6 @@
-//! Where a function's interrupts arrive. An IDE controller in compatibility mode has the ISA interrupts 14 and 15 (PCI IDE
-//! Controller Specification 1.0, section 2.0), edge triggered. All others share INTA to INTD: level triggered, active
-//! low (PCI Local Bus Specification 3.0, section 2.2.6), at the inputs that the board's description tells.
+//! Interrupt routing of functions. An IDE controller in compatibility mode has the ISA interrupts 14 and 15 (PCI IDE
+//! Controller Specification 1.0, section 2.0), edge-triggered. All others share INTA to INTD: level-triggered, active
+//! low (PCI Local Bus Specification 3.0, section 2.2.6), at the inputs that the board's description has.
 
 use heapless::Vec;
 use layout::config::{Intx, Route};
@@ -9,7 +9,7 @@ use proto::pci::{Function, Header};
 /// An interrupt of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Where; `None` if only the description can know.
+    /// The input of the I/O APIC; `None` if only the description can have it.
     pub route: Option<Route>,
     /// The ISA interrupt that drivers expect.
     pub isa: Option<u8>,
@@ -19,7 +19,7 @@ pub struct Arrival {
 pub fn arrivals(function: &Function, functions: &[Function], intx: Intx) -> Vec<Arrival, 2> {
     let mut all = Vec::new();
     let mut add = |arrival| {
-        // Two channels, at most one of which is replaced by INTx.
+        // Two channels, at most one of which uses INTx instead: the list never has more than two.
         let _ = all.push(arrival);
     };
     let compatible = match function.class {
@@ -37,9 +37,10 @@ pub fn arrivals(function: &Function, functions: &[Function], intx: Intx) -> Vec<
     all
 }
 
-/// The input of the I/O APIC at which a function's pin arrives; `None` where nobody knows.
+/// The input of the I/O APIC that a function's pin is wired to; `None` if unknown.
 fn input(function: &Function, functions: &[Function], intx: Intx) -> Option<u8> {
     match intx {
+        // 0 is the timer's input, and firmware writes 255 if the pin is not connected.
         Intx::FirmwareLine => (1..=23).contains(&function.line).then_some(function.line),
         Intx::Swizzle { base, add } => {
             let (device, pin) = at_the_root(function, functions)?;
@@ -49,11 +50,11 @@ fn input(function: &Function, functions: &[Function], intx: Intx) -> Option<u8> 
     }
 }
 
-/// The device on bus 0 and its pin at which a function's pin comes out: each bridge turns the pins by the number of the
-/// device (PCI-to-PCI Bridge Architecture Specification 1.2, section 9.1).
+/// The device on bus 0, and its pin, to which a function's pin is wired: each bridge rotates the pins by the number of
+/// the device behind it (PCI-to-PCI Bridge Architecture Specification 1.2, section 9.1).
 fn at_the_root(function: &Function, functions: &[Function]) -> Option<(u8, u8)> {
     let (mut at, mut pin) = (function.address, function.pin);
-    // Buses are numbered downwards, so a way up is no longer than there are buses.
+    // There are at most 256 buses, so a longer path is a loop of wrongly numbered bridges.
     for _ in 0..=u8::MAX {
         if at.bus == 0 {
             return Some((at.device, pin));

@@ -14,7 +14,8 @@ use proto::supervisor::{self, Refused, Request};
 use proto::{irq, timer};
 use rt::{Endpoint, Event, IoPorts};
 
-/// TSC ticks of a millisecond on the fastest machine that is thought of, 4 GHz: slower ones wait longer than they must.
+/// TSC ticks per millisecond at 4 GHz, for when timer-server's rate is not available. On slower machines waits are
+/// longer than necessary.
 const FASTEST: u64 = 4_000_000;
 
 rt::main!(main);
@@ -41,7 +42,8 @@ fn main(config: Pci) -> ! {
     })
 }
 
-/// As timer-server measured them: it is there for pci-server where anybody has devices.
+/// The TSC's rate as timer-server measured it. pci-server has a capability to timer-server if any function has an
+/// owner.
 fn ticks_per_millisecond() -> u64 {
     let hertz = timer::Client(Endpoint::at(slot::TIMER)).frequency();
     hertz.map_or(FASTEST, |hertz| hertz.div_ceil(1000))

@@ -1,5 +1,5 @@
-//! What was refused: counted by client, and told in the log, but not more often than a log can bear. A client can be
-//! refused as often as it likes; its line appears the first 16 times, and then whenever the count is a power of two.
+//! Refused calls, counted by client and logged with a rate limit: the first 16 of a client, then each whose count is a
+//! power of two, so that no client can fill the log.
 
 use core::fmt;
 
@@ -8,12 +8,12 @@ use layout::config::{MAX_CLIENTS, Name, PciClient};
 use proto::pci::Error;
 use proto::wire::ClientId;
 
-/// Lines before it gets rarer.
-const OFTEN: u32 = 16;
+/// Occurrences that are all logged.
+const FIRST: u32 = 16;
 
-/// Whether the log is to have a line of what happens for the `count`th time.
-pub fn worth_a_line(count: u32) -> bool {
-    count <= OFTEN || count.is_power_of_two()
+/// Whether to log the `count`th occurrence.
+pub fn is_logged(count: u32) -> bool {
+    count <= FIRST || count.is_power_of_two()
 }
 
 /// The counts.
@@ -22,17 +22,17 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Nothing refused so far.
+    /// All counts zero.
     pub fn new(clients: &[PciClient]) -> Self {
         Self { clients: clients.iter().map(|client| (client.name.clone(), 0)).collect() }
     }
 
-    /// Refuses `what` to `client`.
+    /// Counts and logs that `client` was refused `what`.
     pub fn add(&mut self, client: ClientId, what: impl fmt::Display, why: Error) {
-        // A badge without a name is nobody's that the description knows.
+        // A badge that no client of the description has is not counted.
         let Some((name, count)) = self.clients.get_mut(client.index()) else { return };
         *count = count.saturating_add(1);
-        if worth_a_line(*count) {
+        if is_logged(*count) {
             log::warn!("`{name}`: {what} refused: {why:?} ({count} so far)");
         }
     }

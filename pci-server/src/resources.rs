@@ -1,9 +1,9 @@
-//! Ports and memory that have an owner: where the capabilities to them are, and who may use them how. What can be handed
-//! over whole pages of is; a register that is smaller than a page may share it with another function's, so it is
-//! mediated. (Registers are as aligned as they are large: two that share a page are both smaller than it.)
+//! Ports and memory that have an owner: the slots of their capabilities, and who may access them how. A BAR of at least
+//! a page can be handed over; a smaller one may share its page with another function's BAR, so it is mediated. (BARs
+//! are aligned to their size: two that share a page are both smaller than a page.)
 //!
-//! Slots and addresses are given out in the order of ports and physical addresses. They follow from the description and
-//! the machine alone, so a pci-server that was restarted asks for the same again.
+//! Slots and addresses are allocated in the order of ports and physical addresses. They depend on the description and
+//! the machine alone, so a restarted pci-server asks root-task for the same again.
 
 use heapless::Vec;
 use layout::config::{MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
@@ -12,9 +12,9 @@ use proto::supervisor::{Refused, Request};
 
 use crate::hardware::Authority;
 
-/// Base address registers of all owned functions.
+/// BARs of all owned functions.
 const MAX_BARS: usize = 6 * MAX_PCI_FUNCTIONS;
-/// Ranges of ports: those, and the ones without a function.
+/// Ranges of ports: I/O BARs, and ranges without a function.
 const MAX_PORT_RANGES: usize = MAX_BARS + MAX_PCI_PORTS;
 
 const PAGE: u64 = 1 << SMALL;
@@ -27,7 +27,7 @@ pub const WINDOW: u64 = 4 << 20;
 /// Most pages of one request.
 const AT_ONCE: u16 = 512;
 
-/// What a range belongs to: a position in the configuration, of a function or of a range without one.
+/// The entry of the configuration that a range belongs to: a function, or a range without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
     /// A base address register of a function.
@@ -54,7 +54,7 @@ pub struct PortRange {
     pub last: u16,
     /// The capability may be handed over.
     pub direct: bool,
-    /// Where the capability is.
+    /// Slot of the capability in the scratch CNode.
     pub slot: u16,
 }
 
@@ -73,20 +73,20 @@ pub struct MemoryRange {
     pub direct: bool,
     /// log2 of the size of its frames.
     pub bits: u8,
-    /// How many.
+    /// Number of frames.
     pub frames: u16,
-    /// Where the capability to the first is.
+    /// Slot of the first frame's capability; the others follow.
     pub slot: u16,
-    /// Where in the window the first page, or all of mediated memory, is mapped.
+    /// Offset in the window at which the first page, or all of mediated memory, is mapped.
     pub mapped: Option<u64>,
 }
 
-/// Something could not be had.
+/// A range that root-task refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// What it belongs to.
     pub whose: Whose,
-    /// Why.
+    /// root-task's reason.
     pub why: Refused,
 }
 
@@ -101,11 +101,11 @@ impl Resources {
     /// Adds a range of ports without a function.
     pub fn add_ports(&mut self, owner: u8, index: u8, first: u16, last: u16) {
         let range = PortRange { owner, whose: Whose::Ports(index), first, last, direct: true, slot: 0 };
-        // As many fit as the configuration has.
+        // There is room for all ranges of the configuration.
         let _ = self.ports.push(range);
     }
 
-    /// Adds what a register stands for.
+    /// Adds the range of a BAR.
     pub fn add_bar(&mut self, owner: u8, function: u8, bar: u8, what: &Bar, direct: bool) {
         let whose = Whose::Bar { function, bar };
         let last = what.base.saturating_add(what.size - 1);
@@ -121,7 +121,8 @@ impl Resources {
         let _ = self.memory.push(range);
     }
 
-    /// Gives out slots and addresses, and asks root-task for all of it. What cannot be had is told and forgotten.
+    /// Allocates slots and addresses, and asks root-task for the capabilities. Calls `missing` for each refused range,
+    /// and removes it.
     pub fn obtain(&mut self, authority: &mut impl Authority, mut missing: impl FnMut(Missing)) {
         self.ports.sort_unstable_by_key(|range| range.first);
         self.memory.sort_unstable_by_key(|range| range.first);
@@ -136,7 +137,7 @@ impl Resources {
         });
     }
 
-    /// Forgets what belongs to a function that is not granted after all.
+    /// Removes the ranges of a function that is not passed through after all.
     pub fn forget(&mut self, gone: u8) {
         let stays = |whose| !matches!(whose, Whose::Bar { function, .. } if function == gone);
         self.ports.retain(|range| stays(range.whose));
@@ -155,12 +156,12 @@ impl Resources {
         self.memory.get(behind.checked_sub(1)?).filter(|range| at <= range.last)
     }
 
-    /// The memory of a register.
+    /// The memory of a BAR.
     pub fn memory_of(&self, function: u8, bar: u8) -> Option<&MemoryRange> {
         self.memory.iter().find(|range| range.whose == Whose::Bar { function, bar })
     }
 
-    /// How the owner gets at a register's resource.
+    /// How the owner accesses a BAR.
     pub fn access(&self, function: u8, bar: u8) -> Access {
         let whose = Whose::Bar { function, bar };
         let ports = self.ports.iter().find(|range| range.whose == whose);
@@ -187,11 +188,11 @@ impl Resources {
     }
 }
 
-/// What is free.
+/// The next free slot and offset of the window.
 struct Next {
     slot: u16,
     mapped: u64,
-    /// The page mapped last: another small register may be in it.
+    /// The page mapped last (address, slot, offset in the window): the next small BAR may be in the same page.
     page: Option<(u64, u16, u64)>,
 }
 
@@ -208,10 +209,11 @@ impl Next {
         Ok(Request::Ports { first: range.first, last: range.last, slot: range.slot })
     }
 
-    /// Whether it is new, and not in a page that is there already.
+    /// Assigns slots and window; returns whether the memory has to be obtained, i.e. is not in the page mapped last.
     fn memory(&mut self, range: &mut MemoryRange) -> Result<bool, Refused> {
         let page = range.first & !(PAGE - 1);
         let within = range.first - page;
+        // The kernel makes only one frame of a page of device memory, so BARs in one page share its capability.
         if let Some((known, slot, mapped)) = self.page
             && known == page
         {
@@ -220,6 +222,7 @@ impl Next {
         }
         range.slot = self.slots(range.frames)?;
         let bytes = match (range.direct, range.bits) {
+            // A frame of 2 MiB would take half of the window, so it is not mapped: a reset cannot use registers there.
             (true, LARGE) => return Ok(true),
             (true, _) => PAGE,
             (false, _) => u64::from(range.frames) * PAGE,
@@ -234,7 +237,7 @@ impl Next {
     }
 }
 
-/// Asks for the frames of a range. Of a direct one the first is mapped too: that is where a device is reset.
+/// Asks for the frames of a range. The first frame of a direct range is mapped too: it has the registers for a reset.
 fn obtain(authority: &mut impl Authority, range: &MemoryRange) -> Result<(), Refused> {
     let mut done = 0;
     while done < range.frames {

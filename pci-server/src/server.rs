@@ -1,6 +1,6 @@
-//! Who may do what. At the start every function that the description gives away is checked, quieted and set up; from then
-//! on clients come, one call at a time. A client's own functions are those of the configuration that were granted, in
-//! that order.
+//! Access control. At the start the server checks, resets and sets up each function that the description passes
+//! through; from then on it serves clients' calls. A client numbers its own granted functions in the order of the
+//! configuration.
 
 use heapless::Vec;
 use layout::config::{Dma, MAX_CLIENTS, MAX_PCI_FUNCTIONS, Pci, PciFunction, PciPorts};
@@ -16,13 +16,13 @@ use crate::bus::Listing;
 use crate::check;
 use crate::hardware::Machine;
 use crate::lines::arrivals;
-use crate::patience::Patience;
 use crate::refusals::Refusals;
 use crate::reset::{Reset, reset};
 use crate::resources::{Missing, Resources, Whose};
 use crate::virtual_space::{VirtualSpace, Written};
+use crate::wait_budget::WaitBudget;
 
-/// The interrupt line register of a function that has no ISA interrupt: none is connected.
+/// The interrupt line register of a function without an ISA interrupt: "not connected".
 const NO_LINE: u8 = 0xff;
 
 /// The server.
@@ -34,13 +34,13 @@ pub struct Server<M> {
     resources: Resources,
     refusals: Refusals,
     /// By client.
-    patience: [Patience; MAX_CLIENTS],
+    budgets: [WaitBudget; MAX_CLIENTS],
 }
 
-/// A function that somebody has.
+/// A function with an owner.
 struct Owned {
     owner: u8,
-    /// Position in the configuration.
+    /// Index in the configuration.
     index: u8,
     function: Function,
     space: VirtualSpace,
@@ -52,32 +52,32 @@ impl<M: Machine> Server<M> {
     pub fn new(machine: M, listing: Listing, config: Pci) -> Self {
         let refusals = Refusals::new(&config.clients);
         let (functions, resources) = (Vec::new(), Resources::default());
-        let patience = Default::default();
-        let mut server = Self { machine, listing, config, functions, resources, refusals, patience };
-        let fit = server.fit();
-        let had = server.obtain(fit);
-        for index in (0..).take(server.config.functions.len()).filter(|index| had & 1 << index != 0) {
+        let budgets = Default::default();
+        let mut server = Self { machine, listing, config, functions, resources, refusals, budgets };
+        let valid = server.check();
+        let obtained = server.obtain(valid);
+        for index in (0..).take(server.config.functions.len()).filter(|index| obtained & 1 << index != 0) {
             server.grant(index);
         }
         server
     }
 
-    /// The functions of the configuration with which nothing is wrong: bit n is the `n`th.
-    fn fit(&self) -> u16 {
-        let mut fit = 0;
+    /// Checks the functions of the configuration. Returns a bit set: bit n is set if the `n`th is valid.
+    fn check(&self) -> u16 {
+        let mut valid = 0;
         for (index, wanted) in self.config.functions.iter().enumerate() {
             match check::find(&self.listing.functions, &self.config, index) {
-                Ok(_) => fit |= 1 << index,
+                Ok(_) => valid |= 1 << index,
                 Err(flaw) => check::explain(flaw, wanted, &self.listing.functions),
             }
         }
-        fit
+        valid
     }
 
-    /// Asks for the ports and memory of all that fit. Returns those that got everything.
-    fn obtain(&mut self, fit: u16) -> u16 {
+    /// Asks root-task for the ports and memory of all `valid` functions. Returns those for which it got everything.
+    fn obtain(&mut self, valid: u16) -> u16 {
         let Self { machine, listing, config, resources, .. } = self;
-        for (index, wanted) in (0..).zip(&config.functions).filter(|(index, _)| fit & 1 << index != 0) {
+        for (index, wanted) in (0..).zip(&config.functions).filter(|(index, _)| valid & 1 << index != 0) {
             let found = listing.functions.iter().find(|found| found.address == check::address(wanted));
             for (bar, what) in found.into_iter().flat_map(check::bars) {
                 resources.add_bar(wanted.owner, index, bar, what, wanted.direct);
@@ -91,42 +91,42 @@ impl<M: Machine> Server<M> {
             }
             if *trusted {
                 log::warn!(
-                    "ports `{name}`, {first:#x}-{last:#x}, may mean the whole machine: the description trusts them"
+                    "ports `{name}`, {first:#x}-{last:#x}, may control the whole machine: the description trusts them"
                 );
             }
         }
-        let mut had = fit;
+        let mut obtained = valid;
         resources.obtain(machine, |Missing { whose, why }| match whose {
             Whose::Bar { function, bar } => {
-                had &= !(1 << function);
+                obtained &= !(1 << function);
                 let name = config.functions.get(usize::from(function)).map_or("", |wanted| &wanted.name);
-                log::error!("`{name}` is not passed through: root-task refuses register {bar}: {why:?}");
+                log::error!("`{name}` is not passed through: root-task refuses BAR {bar}: {why:?}");
             }
             Whose::Ports(index) => {
                 let name = config.ports.get(usize::from(index)).map_or("", |ports| &ports.name);
                 log::error!("ports `{name}` are not passed through: {why:?}");
             }
         });
-        for index in (0..16).filter(|index| (fit & !had) & 1 << index != 0) {
+        for index in (0..16).filter(|index| (valid & !obtained) & 1 << index != 0) {
             resources.forget(index);
         }
-        had
+        obtained
     }
 
-    /// Quiets a function and gives it to its owner.
+    /// Routes a function's interrupts, resets it and grants it to its owner.
     fn grant(&mut self, index: u8) {
         let Some(wanted) = self.config.functions.get(usize::from(index)) else { return };
         let all = &self.listing.functions;
         let Some(function) = all.iter().find(|found| found.address == check::address(wanted)) else { return };
         let arrivals = arrivals(function, all, self.config.intx);
         let mut lines = Vec::new();
-        // A description that names no interrupt has as many lines as any function needs: the rest stay unused.
+        // If the description names no interrupt, the function has two lines, as many as any needs; it may not use all.
         for (&line, arrival) in wanted.lines.iter().zip(&arrivals) {
             match arrival.route.map(|route| self.machine.route(line, route)) {
-                // Whoever wrote the description knows better.
+                // A route in the description takes precedence over the one found here.
                 Some(Ok(()) | Err(irq::Error::RouteTaken)) => {}
                 Some(Err(error)) => log::error!("`{}`: irq-server refuses line {line}: {error:?}", wanted.name),
-                None => log::warn!("`{}`: only the description can say where line {line} arrives", wanted.name),
+                None => log::warn!("`{}`: line {line} has no route: give its `source` in the description", wanted.name),
             }
             let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.isa.is_none() });
         }
@@ -134,27 +134,28 @@ impl<M: Machine> Server<M> {
         let may_master = wanted.dma != Dma::No;
         let space = VirtualSpace::new(&mut self.machine, function, may_master, isa);
         let mut owned = Owned { owner: wanted.owner, index, function: function.clone(), space, lines };
-        owned.reset(&mut self.machine, &mut Patience::default(), &self.resources);
+        // The firmware, or the guest before a restart of pci-server, may have left DMA running.
+        owned.reset(&mut self.machine, &mut WaitBudget::default(), &self.resources);
         announce(wanted, &owned.function);
-        // As many fit as the configuration has.
+        // There is room for all functions of the configuration.
         let _ = self.functions.push(owned);
     }
 
-    /// Signals: clients that were stopped.
+    /// Handles root-task's signals that clients were stopped.
     pub fn on_signal(&mut self, bits: u64) {
         for client in (0..self.config.clients.len()).filter(|&client| bits & event::client(client) != 0) {
             if let Some(stopped) = self.config.clients.get(client) {
                 log::info!("`{}` has stopped", stopped.name);
             }
             self.revoke(client);
-            // Not at the client's wish, and not more often than root-task restarts it.
+            // With a full budget: the client did not request this reset, and root-task limits restarts.
             for owned in self.functions.iter_mut().filter(|owned| usize::from(owned.owner) == client) {
-                owned.reset(&mut self.machine, &mut Patience::default(), &self.resources);
+                owned.reset(&mut self.machine, &mut WaitBudget::default(), &self.resources);
             }
         }
     }
 
-    /// How often a client was refused something.
+    /// How many calls of a client were refused.
     pub fn refused(&self, client: ClientId) -> u32 {
         self.refusals.count(client)
     }
@@ -173,32 +174,33 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Resets a function in the name of its owner.
+    /// Resets a function at its owner's request, and within the owner's budget.
     fn reset_one(&mut self, from: ClientId, position: usize) {
-        let patience = self.patience.get_mut(from.index());
-        let (Some(owned), Some(patience)) = (self.functions.get_mut(position), patience) else { return };
-        if owned.reset(&mut self.machine, patience, &self.resources) == Reset::Hurried {
+        let budget = self.budgets.get_mut(from.index());
+        let (Some(owned), Some(budget)) = (self.functions.get_mut(position), budget) else { return };
+        if owned.reset(&mut self.machine, budget, &self.resources) == Reset::Hurried {
             let at = owned.function.address;
-            self.refusals.add(from, format_args!("time for the reset of {at}"), Error::TooOften);
+            self.refusals.add(from, format_args!("a full reset of {at}"), Error::TooOften);
         }
     }
 
-    /// Position in `functions` of the client's `n`th.
+    /// Position in `functions` of the client's `n`th function.
     fn position(&self, from: ClientId, n: u8) -> Result<usize, Error> {
         let own = self.functions.iter().enumerate().filter(|(_, owned)| usize::from(owned.owner) == from.index());
         own.map(|(position, _)| position).nth(n.into()).ok_or(Error::NotYours)
     }
 
-    /// The slot of the capability to the port that an access begins at.
+    /// The slot of the port capability for an access.
     fn port(&self, from: ClientId, port: u16, width: Width) -> Result<u16, Error> {
         let range = self.resources.port(port).filter(|range| usize::from(range.owner) == from.index());
         let range = range.ok_or(Error::NotYours)?;
         let bytes = u16::from(width.bytes());
+        // The ports beyond the range may be another client's.
         let fits = port.is_multiple_of(bytes) && range.last - port >= bytes - 1;
         fits.then_some(range.slot).ok_or(Error::Straddles)
     }
 
-    /// Where in the window the memory is that an access begins at.
+    /// The offset in the window of the memory for an access.
     fn memory(&self, from: ClientId, at: u64, width: Width) -> Result<u64, Error> {
         let range = self.resources.memory(at).filter(|range| usize::from(range.owner) == from.index() && !range.direct);
         let range = range.ok_or(Error::NotYours)?;
@@ -217,6 +219,7 @@ impl<M: Machine> Server<M> {
         }
     }
 
+    // Not inlined: accesses to ports and memory are frequent, and should not save registers for this rare case.
     #[inline(never)]
     fn read_config(&mut self, from: ClientId, function: u8, offset: u8, width: Width) -> Result<u32, Error> {
         let position = self.position(from, function)?;
@@ -274,8 +277,8 @@ impl<M: Machine> Server<M> {
 }
 
 impl Owned {
-    fn reset(&mut self, machine: &mut impl Machine, patience: &mut Patience, resources: &Resources) -> Reset {
-        reset(machine, patience, &self.function, &mut self.space, resources, self.index)
+    fn reset(&mut self, machine: &mut impl Machine, budget: &mut WaitBudget, resources: &Resources) -> Reset {
+        reset(machine, budget, &self.function, &mut self.space, resources, self.index)
     }
 }
 

@@ -1,16 +1,16 @@
 //! A function's configuration space as its owner sees it (PCI Local Bus Specification 3.0, chapter 6). Identity and
-//! capability list are what was found at the start; what a guest may change reaches the device, and what would move a
-//! resource, reach into memory or disturb the host does not: base addresses are the guest's own business (the device
-//! stays where it is, and the guest's VMM follows), bus mastering needs leave, message signalled interrupts are not there.
+//! capability list are those read at the start. Writes that would move a BAR, start DMA or disturb the host do not
+//! reach the device: BARs are virtual (the real BAR stays, and the guest's VMM moves the mapping), bus mastering needs
+//! permission, and message signalled interrupts are hidden. Other writes are passed on.
 //!
-//! Whatever is handed over to a guest by capability answers whenever the guest likes. So the real function always decodes
-//! its addresses, stays in D0 and reports no errors: an access that nobody answers would be a master abort or an
-//! unsupported request, and reporting that ends in a non-maskable interrupt or a machine check of the host. What the guest
-//! writes to those bits it reads back. Its power state counts in so far as a function that sleeps is no bus master and does
-//! not interrupt. Advanced error reporting is in the extended space, which configuration mechanism 1 does not reach.
+//! A guest can access handed-over memory and ports at any time. The real function therefore always decodes its
+//! addresses, stays in D0 and reports no errors: otherwise an access could end in a master abort or an unsupported
+//! request, whose report is a non-maskable interrupt or a machine check of the host. The guest reads these bits back as
+//! it wrote them. While the virtual power state is not D0, bus mastering and interrupts of the real function are off.
+//! Advanced error reporting is in the extended space, which configuration mechanism 1 cannot access.
 //!
-//! A driver may write its device's own registers, and a device may do with that what it likes. Base addresses and
-//! command are therefore compared after each such write, and put back.
+//! A driver may write device-specific registers, and some devices change their BARs or command register by that. Both
+//! are therefore compared after each such write, and restored.
 
 use proto::pci::{Address, BarKind, Error, Function, Width};
 
@@ -28,25 +28,25 @@ const ROM_ENABLE: u32 = 1;
 
 /// Command bits.
 pub const BUS_MASTER: u16 = 1 << 2;
-/// Memory write and invalidate: nothing to one that is no bus master.
+/// Memory write and invalidate: has an effect on bus masters only.
 const INVALIDATE: u16 = 1 << 4;
-/// Raises no interrupt.
+/// INTx disable.
 const NO_INTERRUPT: u16 = 1 << 10;
-/// Responds to parity errors, reports errors by SERR#.
+/// Parity error response, SERR# enable.
 const ERRORS: u16 = 1 << 6 | 1 << 8;
-/// What a guest may set without leave.
+/// Bits that a guest may always set.
 const COMMAND_BITS: u16 = DECODES | ERRORS | NO_INTERRUPT;
 /// Status bits that are cleared by writing ones.
 const STATUS_BITS: u16 = 0xf900;
 /// Power state, in the power management control register.
 pub const POWER_STATE: u16 = 0b11;
-/// Device control of PCI Express: relaxed ordering, no snoop, read request size. The rest is the link's.
+/// Device control of PCI Express: relaxed ordering, no snoop, read request size. Other bits depend on the link.
 const EXPRESS_BITS: u16 = 1 << 4 | 1 << 11 | 0b111 << 12;
-/// Device control of PCI Express: reports errors of four kinds.
+/// Device control of PCI Express: error reporting of four kinds.
 const EXPRESS_ERRORS: u16 = 0xf;
-/// Device status of PCI Express: what is cleared by writing ones.
+/// Device status of PCI Express: bits that are cleared by writing ones.
 const EXPRESS_STATUS: u16 = 0xf;
-/// Device control of PCI Express: reset this function.
+/// Device control of PCI Express: initiate function level reset.
 pub const EXPRESS_RESET: u16 = 1 << 15;
 
 /// How a write ended.
@@ -54,7 +54,7 @@ pub const EXPRESS_RESET: u16 = 1 << 15;
 pub enum Written {
     /// Done.
     Done,
-    /// The guest wants the function to be reset.
+    /// The guest requested a function level reset.
     Reset,
 }
 
@@ -63,19 +63,19 @@ pub enum Written {
 pub struct VirtualSpace {
     at: Address,
     capabilities: Capabilities,
-    /// The real registers at the start, bus mastering off.
+    /// The real registers at the start, with bus mastering off.
     start: [u32; 64],
     bars: [BarRegister; 6],
     may_master: bool,
-    /// What the guest believes of command, power state and error reporting.
+    /// Virtual command register, power state and error reporting.
     shown: Shown,
-    /// Interrupt line: now, and at the start.
+    /// Interrupt line register: now, and at the start.
     line: (u8, u8),
-    /// The device's own registers that the guest wrote: bit n is register n.
+    /// Device-specific registers that the guest wrote: bit n is register n.
     touched: u64,
 }
 
-/// Bits that the guest reads as it wrote them, whatever the function has.
+/// Virtual bits, which the guest reads as it wrote them, independent of the real function's.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shown {
     command: u16,
@@ -83,7 +83,7 @@ struct Shown {
     express_errors: u16,
 }
 
-/// A base address register: where the guest wants the resource, which stays where it is.
+/// A virtual BAR: the address that the guest wrote. The real BAR stays.
 #[derive(Clone, Copy, Debug, Default)]
 struct BarRegister {
     value: u32,
@@ -100,14 +100,13 @@ impl BarRegister {
     }
 }
 
-/// The bits that have the function answer at its resources, those of compatibility mode included.
+/// The command bits that enable decoding of a function's BARs, including the fixed ports of compatibility mode.
 fn decodes(function: &Function) -> u16 {
     let bit = |bar: &proto::pci::Bar| if bar.kind == BarKind::Io { 1 << 0 } else { 1 << 1 };
     function.bars.iter().flatten().fold(0, |bits, bar| bits | bit(bar))
 }
 
-/// The registers that a guest is shown: of what has an address in them. Where the addresses are fixed (IDE in compatibility
-/// mode) there is none.
+/// The virtual BARs. Resources with fixed addresses (IDE in compatibility mode) have none.
 fn bar_registers(function: &Function, start: &[u32; 64]) -> [BarRegister; 6] {
     let mut registers = [BarRegister::default(); 6];
     for (index, bar) in function.bars.iter().enumerate() {
@@ -115,6 +114,7 @@ fn bar_registers(function: &Function, start: &[u32; 64]) -> [BarRegister; 6] {
         let mask = !(bar.size - 1);
         let kind = if bar.kind == BarKind::Io { raw & 0b11 } else { raw & 0xf };
         let keep = if bar.kind == BarKind::Io { !0b11 } else { !0xf };
+        // The register does not contain the address, so the resource has a fixed one.
         if u64::from(raw & keep) != bar.base & 0xffff_ffff {
             continue;
         }
@@ -130,20 +130,23 @@ fn bar_registers(function: &Function, start: &[u32; 64]) -> [BarRegister; 6] {
 }
 
 impl VirtualSpace {
-    /// The space of `function`, whose bus mastering, error reporting and message signalled interrupts end here.
+    /// The space of `function`. Turns bus mastering, error reporting, message signalled interrupts and the ROM off.
     pub fn new(space: &mut impl ConfigSpace, function: &Function, may_master: bool, line: u8) -> Self {
         let at = function.address;
         let capabilities = Capabilities::read(space, at, function.header);
+        // The firmware may have enabled MSI. While it is on, a function raises no INTx.
         for (control, enable) in capabilities.message_signalled() {
             let value = half(space.read(at, control & !3), control);
             space.write_part(at, control, Width::Word, (value & !enable).into());
         }
+        // The ROM may share its address decoder with a BAR, and the guest sees no ROM.
         let rom = space.read(at, ROM);
         space.write(at, ROM, rom & !ROM_ENABLE);
         if let Some(control) = capabilities.express().map(|express| express + 8) {
             let value = half(space.read(at, control), 0) & !EXPRESS_ERRORS;
             space.write_part(at, control, Width::Word, value.into());
         }
+        // Read after these changes, so that a restore after a reset does not undo them.
         let mut start = [0; 64];
         for (offset, register) in (0..=0xfc).step_by(4).zip(&mut start) {
             *register = space.read(at, offset);
@@ -171,10 +174,11 @@ impl VirtualSpace {
         match offset {
             ID | CLASS | CARDBUS | SUBSYSTEM => start,
             COMMAND => {
+                // The bit must not announce an empty list.
                 let hidden = if self.capabilities.first() == 0 { HAS_CAPABILITIES } else { 0 };
                 space.read(self.at, COMMAND) & !(hidden | 0xffff) | u32::from(self.shown.command)
             }
-            // No self test, and the only function of its device.
+            // No BIST, and not multi-function: the guest sees the function as the only one of its device.
             HEADER_TYPE => space.read(self.at, HEADER_TYPE) & 0x007f_ffff,
             BARS..=LAST_BAR => self.bar(offset).map_or(0, |bar| bar.value | bar.kind),
             CAPABILITIES => self.capabilities.first().into(),
@@ -192,7 +196,7 @@ impl VirtualSpace {
         }
     }
 
-    /// Writes; `offset` is a multiple of the width. Registers that hardware would not let change stay, without an error.
+    /// Writes; `offset` is a multiple of the width. Writes to read-only registers are ignored, as in hardware.
     pub fn write(
         &mut self,
         machine: &mut impl ConfigSpace,
@@ -205,7 +209,8 @@ impl VirtualSpace {
         let (lanes, moved) = (width.mask() << shift, value << shift);
         match offset & !3 {
             COMMAND => return self.write_command(machine, lanes, moved),
-            // Cache line size and latency timer.
+            // Cache line size and latency timer. The other two bytes are the header type and BIST, which a guest must
+            // not start: a self test takes the function off the bus.
             HEADER_TYPE if lanes & 0xffff != 0 => {
                 let width = if width == Width::Byte { width } else { Width::Word };
                 machine.write_part(self.at, offset, width, value & 0xffff);
@@ -232,6 +237,8 @@ impl VirtualSpace {
     }
 
     fn write_command(&mut self, space: &mut impl ConfigSpace, lanes: u32, value: u32) -> Result<Written, Error> {
+        // The two halves are written separately: a write of both would clear status bits that the guest did not mean
+        // to.
         let clear = half(value & lanes, 2) & STATUS_BITS;
         if clear != 0 {
             space.write_part(self.at, STATUS, Width::Word, clear.into());
@@ -246,7 +253,7 @@ impl VirtualSpace {
         if refused { Err(Error::NoDma) } else { Ok(Written::Done) }
     }
 
-    /// Only the power state, and of that what a function that sleeps does not do.
+    /// Changes the virtual power state only, and with it bus mastering and interrupts of the real function.
     fn write_power(&mut self, space: &mut impl ConfigSpace, lanes: u32, value: u32) {
         if lanes & 0xff != 0 {
             self.shown.power = half(value, 0) & POWER_STATE;
@@ -254,9 +261,10 @@ impl VirtualSpace {
         }
     }
 
-    /// The real command register: as at the start, but for what the guest has a say in.
+    /// The value for the real command register: as at the start, except for the bits that the guest controls.
     fn command(&self) -> u16 {
         const GUESTS: u16 = BUS_MASTER | INVALIDATE | NO_INTERRUPT;
+        // As in hardware: a function that is not in D0 does no DMA and raises no INTx.
         let guests = if self.shown.power == 0 { self.shown.command & GUESTS } else { NO_INTERRUPT };
         half(self.start_of(COMMAND), 0) & !GUESTS | guests
     }
@@ -274,6 +282,7 @@ impl VirtualSpace {
             let new = old & !(lanes & EXPRESS_BITS) | half(value, 0) & lanes & EXPRESS_BITS;
             space.write_part(self.at, at, Width::Word, new.into());
         }
+        // The server performs the reset: it also waits for the function and restores its configuration space.
         if half(value, 0) & lanes & EXPRESS_RESET != 0 { Written::Reset } else { Written::Done }
     }
 
@@ -289,12 +298,13 @@ impl VirtualSpace {
         if self.put_back(space, command) { Err(Error::ReadOnly) } else { Ok(Written::Done) }
     }
 
-    /// Base addresses as at the start, command as given, wherever they are not. Whether one was not.
+    /// Restores BARs that differ from those at the start, and the command register to `command`. Returns whether
+    /// anything differed.
     fn put_back(&self, space: &mut impl ConfigSpace, command: u16) -> bool {
         let mut changed = false;
         for offset in (BARS..=LAST_BAR).step_by(4) {
             if space.read(self.at, offset) != self.start_of(offset) {
-                // Not while it answers there.
+                // A BAR must not change while the function decodes it.
                 space.write_part(self.at, COMMAND, Width::Word, (command & !DECODES).into());
                 space.write(self.at, offset, self.start_of(offset));
                 changed = true;
@@ -307,9 +317,10 @@ impl VirtualSpace {
         changed
     }
 
-    /// Everything as at the start: after a reset, for the next guest.
+    /// Restores all registers to their values at the start: after a reset, for the next guest.
     pub fn restore(&mut self, space: &mut impl ConfigSpace) {
         self.shown = Shown { command: half(self.start_of(COMMAND), 0), ..Shown::default() };
+        // Decoding stays off until all registers are restored.
         self.put_back(space, self.command() & !DECODES);
         for register in (0x40..=0xfc).step_by(4).filter(|register| self.touched & 1 << (register / 4) != 0) {
             space.write(self.at, register, self.start_of(register));

@@ -1,5 +1,5 @@
-//! A machine made of tables: functions with registers of which some bits can be written. The real scan against it, and
-//! against machines that lie.
+//! The real scan against a simulated machine, whose functions have registers with read-only and writable bits, and
+//! against machines with random registers.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use pci_server::{describe, scan};
 use proptest::prelude::*;
 use proto::pci::{Address, Bar, BarKind, Capability, Header, Width};
 
-/// 64 registers and, of each, the bits that can be written.
+/// 64 registers, and the writable bits of each.
 #[derive(Clone)]
 struct Registers {
     values: [u32; 64],
@@ -93,7 +93,7 @@ fn a_function_is_described() {
 }
 
 #[test]
-fn sizing_leaves_everything_as_it_was_and_happens_with_decoding_off() {
+fn sizing_restores_all_registers_and_happens_with_decoding_off() {
     let mut machine = machine([(at(0, 3, 0), e1000())]);
     let before = machine.functions[&at(0, 3, 0)].values;
     scan(&mut machine);
@@ -112,7 +112,7 @@ fn a_host_bridge_is_not_touched() {
 }
 
 #[test]
-fn a_64_bit_register_takes_two() {
+fn a_64_bit_bar_takes_two_registers() {
     let mut r = device(0x1234_8086, 0x01_08_02);
     (r.values[4], r.writable[4]) = (0x0000_400c, 0xffff_c000);
     (r.values[5], r.writable[5]) = (0x0000_0008, 0xffff_ffff);
@@ -123,7 +123,7 @@ fn a_64_bit_register_takes_two() {
 }
 
 #[test]
-fn an_ide_controller_in_compatibility_mode_has_the_old_ports() {
+fn an_ide_controller_in_compatibility_mode_has_the_isa_ports() {
     let mut r = device(0x7010_8086, 0x01_01_80);
     (r.values[8], r.writable[8]) = (0xc001, 0xffff_fff0);
     let bars = describe(&mut machine([(at(0, 1, 1), r)]), at(0, 1, 1)).bars;
@@ -145,7 +145,7 @@ fn buses_behind_bridges_are_found_in_order() {
         (at(3, 0, 0), device(4, 0)),
     ]);
     let found: Vec<_> = scan(&mut machine).functions.iter().map(|f| f.address).collect();
-    // Function 3 without a function 0, and a bus that no bridge leads to, are not there.
+    // Function 3 without a function 0, and a bus without a bridge to it, are not found.
     assert_eq!(found, [at(0, 0, 0), at(0, 30, 0), at(1, 0, 0), at(2, 4, 0), at(2, 4, 5)]);
 }
 
@@ -156,7 +156,7 @@ fn a_bridge_that_leads_back_is_not_followed() {
 }
 
 #[test]
-fn a_capability_list_that_bites_its_tail_ends() {
+fn a_looping_capability_list_ends() {
     let mut r = e1000();
     r.values[0xe4 / 4] = 0x0000_dc07;
     let f = describe(&mut machine([(at(0, 3, 0), r)]), at(0, 3, 0));
@@ -174,7 +174,7 @@ fn more_functions_than_the_list_holds_are_counted() {
     assert_eq!((listing.functions.len(), listing.left_out), (64, 192));
 }
 
-/// All registers from a hash: nothing in them makes sense.
+/// All registers have pseudo-random contents.
 struct Noise(u32);
 
 impl ConfigSpace for Noise {

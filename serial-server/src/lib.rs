@@ -1,6 +1,6 @@
-//! serial-server: one UART for everyone who prints. Each log and each guest console is a ring of bytes; here they are
-//! merged to one stream that a person can read, and what is typed goes to the console in focus.
-//! It leaves out changing the focus: that is the first console of the description.
+//! serial-server: shares one UART among all logs and guest consoles. Each is a ring of bytes; the server merges them to
+//! one readable stream, and sends keyboard input to the console in focus. It leaves out changing the focus, which is
+//! always the first console of the description.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -13,7 +13,7 @@ use serial_server::{Hardware, Reception, Server, Stream};
 
 rt::main!(main, log: own);
 
-/// Where the interrupt's capability goes.
+/// Scratch slot that receives the interrupt's handler.
 const SCRATCH: u16 = 1;
 
 fn main(config: Serial) -> ! {
@@ -32,6 +32,7 @@ fn main(config: Serial) -> ! {
     let streams = config.rings.iter().map(stream).chain([own]);
     let mut server = Server::new(Machine { uart, interrupt, clients }, streams);
     log::info!("{} baud at {:#x}, {} streams", config.baud, config.uart.first, config.rings.len());
+    // The UART may have raised its edge before the line was claimed; serving it once clears that.
     server.on_interrupt();
     rt::serve(|event| {
         match event {
@@ -43,6 +44,7 @@ fn main(config: Serial) -> ! {
                 if bits & event::INTERRUPT != 0 {
                     server.on_interrupt();
                 } else {
+                    // An interrupt also polls all rings, so a doorbell at the same time is served already.
                     server.on_doorbell();
                 }
             }
@@ -106,7 +108,7 @@ impl Hardware for Machine {
         rt::tsc()
     }
     fn alarm(&mut self, at: u64) {
-        // Without an alarm, what waits is printed at the next event.
+        // If timer-server fails, the bytes are printed at the next event.
         let armed = timer::Client(Endpoint::at(slot::TIMER)).arm(at);
         debug_assert!(armed.is_ok());
     }

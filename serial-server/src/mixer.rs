@@ -1,8 +1,8 @@
-//! Which byte goes out next. Streams take turns line by line, so that no line is torn; a console that stopped in the
-//! middle of one (a prompt) keeps its turn until it has been silent for a while.
+//! Merges streams into one. Streams take turns line by line, so that lines do not mix; a console that stopped in the
+//! middle of a line (a prompt) keeps its turn until it has been silent for a while.
 //!
-//! A log's line is printed as `name: line`. Consoles pass byte for byte; where there is more than one, their lines
-//! begin with the name as well.
+//! Log lines are printed as `name: line`. Console bytes are printed unchanged; if there are several consoles, their
+//! lines begin with the name as well.
 
 use heapless::{Deque, Vec};
 use layout::config::{Name, RingKind};
@@ -10,23 +10,24 @@ use mmio::Consumer;
 
 /// Most sources: the configuration's, and this server's own log.
 pub const STREAMS: usize = 25;
-/// Longest line of a log: a client that never ends its line gets it ended.
+/// Maximum length of a log line; longer ones are broken, so that a client that never ends its line does not block
+/// others.
 const LOG_LINE: u32 = 512;
-/// A console that prints this much without an end of line makes room for the others in the middle of it.
+/// Bytes that a console may print without an end of line before other streams may interrupt the line.
 const CONSOLE_LINE: u32 = 32 * 1024;
 
-/// Whether the console whose turn it is has been silent long enough to be interrupted in the middle of a line.
+/// The timeout after which other streams may interrupt the unfinished line of a silent console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// It may go on any moment.
-    Wait,
-    /// It has been silent.
-    Over,
+pub enum SilenceTimeout {
+    /// The console printed recently, and may continue its line.
+    Running,
+    /// The console has been silent.
+    Expired,
 }
 
 /// One source of bytes.
 pub struct Source {
-    /// What its lines begin with.
+    /// Prefix of its lines.
     pub name: Name,
     /// Log or console.
     pub kind: RingKind,
@@ -34,16 +35,16 @@ pub struct Source {
     pub bytes: Consumer,
 }
 
-/// All sources, and whose turn it is.
+/// All sources, and which one prints.
 pub struct Mixer {
     sources: Vec<Source, STREAMS>,
-    /// Who is in the middle of a line.
+    /// The source that is in the middle of a line.
     turn: Option<usize>,
     /// Bytes of that line so far.
     column: u32,
-    /// Whom to ask first at the next line.
+    /// The source to poll first for the next line (round robin).
     next: usize,
-    /// Bytes that go out before any other: line ends and names.
+    /// Bytes to print before all others: line ends and names.
     staged: Deque<u8, 64>,
 }
 
@@ -58,7 +59,7 @@ impl Mixer {
         &mut self.sources
     }
 
-    /// Bytes that wait.
+    /// Bytes that have not been printed.
     pub fn pending(&self) -> u32 {
         let rings: u32 = self.sources.iter().map(|source| source.bytes.available()).sum();
         rings + self.staged.len() as u32
@@ -70,7 +71,7 @@ impl Mixer {
     }
 
     /// The next byte, if one may go out now.
-    pub fn next(&mut self, patience: Patience) -> Option<u8> {
+    pub fn next(&mut self, timeout: SilenceTimeout) -> Option<u8> {
         if let Some(byte) = self.staged.pop_front() {
             return Some(byte);
         }
@@ -78,13 +79,13 @@ impl Mixer {
             if let Some(byte) = self.go_on() {
                 return Some(byte);
             }
-            if self.console_in_line() && patience == Patience::Wait {
+            if self.console_in_line() && timeout == SilenceTimeout::Running {
                 return None;
             }
         }
         let next = self.choose()?;
         if self.turn == Some(next) && self.console_in_line() {
-            // Nobody else wants the line.
+            // No other source has bytes, so the console continues its line, with a new share.
             self.column = 0;
         } else {
             if self.turn.is_some() {
@@ -95,12 +96,12 @@ impl Mixer {
         self.staged.pop_front().or_else(|| self.go_on())
     }
 
-    /// Whether the line that is being printed has had its share.
+    /// Whether the current line has used up its share.
     fn overlong(&self) -> bool {
         self.column >= if self.console_in_line() { CONSOLE_LINE } else { LOG_LINE }
     }
 
-    /// The next byte of the line that is being printed.
+    /// The next byte of the current line.
     fn go_on(&mut self) -> Option<u8> {
         let source = self.sources.get_mut(self.turn?)?;
         let byte = source.bytes.pop_byte()?;
@@ -115,13 +116,13 @@ impl Mixer {
                 self.stage(b"\n");
                 Some(b'\r')
             }
-            // A log is text: it cannot move the cursor or ring the bell.
+            // Logs are plain text: escape sequences could move the cursor and overwrite other processes' lines.
             (0..=0x1f | 0x7f, RingKind::Log) => Some(b'.'),
             _ => Some(byte),
         }
     }
 
-    /// Who has bytes, starting after who was last.
+    /// The next source with bytes, round robin.
     fn choose(&mut self) -> Option<usize> {
         let count = self.sources.len();
         let order = (0..count).map(|n| (self.next + n) % count);
@@ -142,7 +143,7 @@ impl Mixer {
         }
     }
 
-    /// Two line ends and the longest name fit.
+    /// Queues bytes to print before all others. Two line ends and the longest name fit.
     fn stage(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             let _ = self.staged.push_back(byte);
@@ -173,9 +174,9 @@ mod tests {
         (producers, Mixer::new(all))
     }
 
-    fn drain(mixer: &mut Mixer, patience: Patience) -> String {
+    fn drain(mixer: &mut Mixer, timeout: SilenceTimeout) -> String {
         let mut out = StdVec::new();
-        while let Some(byte) = mixer.next(patience) {
+        while let Some(byte) = mixer.next(timeout) {
             out.push(byte);
         }
         String::from_utf8(out).unwrap()
@@ -186,29 +187,29 @@ mod tests {
         let ([mut log, mut console], mut mixer) = mixer([("irq", RingKind::Log), ("vm0", RingKind::Console)]);
         log.push(b"two lines\nof text\n");
         console.push(b"Linux\r\n");
-        assert_eq!(drain(&mut mixer, Patience::Wait), "irq: two lines\r\nLinux\r\nirq: of text\r\n");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "irq: two lines\r\nLinux\r\nirq: of text\r\n");
     }
 
     #[test]
     fn a_log_waits_for_the_end_of_the_consoles_line() {
         let ([mut log, mut console], mut mixer) = mixer([("irq", RingKind::Log), ("vm0", RingKind::Console)]);
         console.push(b"[    0.0");
-        assert_eq!(drain(&mut mixer, Patience::Wait), "[    0.0");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "[    0.0");
         log.push(b"hello\n");
-        assert_eq!(drain(&mut mixer, Patience::Wait), "");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "");
         console.push(b"00] Linux\r\n");
-        assert_eq!(drain(&mut mixer, Patience::Wait), "00] Linux\r\nirq: hello\r\n");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "00] Linux\r\nirq: hello\r\n");
     }
 
     #[test]
-    fn a_silent_prompt_is_moved_over() {
+    fn a_log_line_interrupts_a_silent_prompt() {
         let ([mut log, mut console], mut mixer) = mixer([("irq", RingKind::Log), ("vm0", RingKind::Console)]);
         console.push(b"/ # ");
-        drain(&mut mixer, Patience::Wait);
+        drain(&mut mixer, SilenceTimeout::Running);
         log.push(b"hello\n");
-        assert_eq!(drain(&mut mixer, Patience::Over), "\r\nirq: hello\r\n");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Expired), "\r\nirq: hello\r\n");
         console.push(b"ls");
-        assert_eq!(drain(&mut mixer, Patience::Over), "ls");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Expired), "ls");
     }
 
     #[test]
@@ -216,25 +217,25 @@ mod tests {
         let ([mut a, mut b], mut mixer) = mixer([("a", RingKind::Console), ("b", RingKind::Console)]);
         a.push(b"1\n2\n");
         b.push(b"x\ny");
-        assert_eq!(drain(&mut mixer, Patience::Wait), "a: 1\nb: x\na: 2\nb: y");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "a: 1\nb: x\na: 2\nb: y");
     }
 
     #[test]
     fn a_log_cannot_move_the_cursor() {
         let ([mut log], mut mixer) = mixer([("irq", RingKind::Log)]);
         log.push(b"\x1b[2Jgone\r\n");
-        assert_eq!(drain(&mut mixer, Patience::Wait), "irq: .[2Jgone.\r\n");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "irq: .[2Jgone.\r\n");
     }
 
     #[test]
     fn an_endless_console_line_does_not_silence_the_logs() {
         let ([mut log, mut console], mut mixer) = mixer([("irq", RingKind::Log), ("vm0", RingKind::Console)]);
         console.push(b"x");
-        drain(&mut mixer, Patience::Wait);
+        drain(&mut mixer, SilenceTimeout::Running);
         mixer.column = CONSOLE_LINE - 1;
         console.push(b"yz");
         log.push(b"here\n");
-        assert_eq!(drain(&mut mixer, Patience::Wait), "y\r\nirq: here\r\nz");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "y\r\nirq: here\r\nz");
     }
 
     #[test]
@@ -243,9 +244,9 @@ mod tests {
         log.push(&[b'x'; 600]);
         console.push(b"ok\n");
         let cut = format!("irq: {}\r\nok\nirq: {}", "x".repeat(512), "x".repeat(88));
-        assert_eq!(drain(&mut mixer, Patience::Wait), cut);
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), cut);
         console.push(b"ok\n");
-        assert_eq!(drain(&mut mixer, Patience::Wait), "\r\nok\n", "an unfinished log line is not waited for");
+        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "\r\nok\n", "an unfinished log line is not waited for");
     }
 
     proptest! {
@@ -254,14 +255,14 @@ mod tests {
             pieces in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..40), any::<bool>()), 0..20),
         ) {
             let ([mut console], mut mixer) = mixer([("vm0", RingKind::Console)]);
-            // As if it had printed nearly all of its share.
+            // The console has used up nearly all of its share.
             mixer.column = CONSOLE_LINE - 10;
             let (mut sent, mut got) = (StdVec::new(), StdVec::new());
             for (piece, over) in pieces {
                 console.push(&piece);
                 sent.extend(piece);
-                let patience = if over { Patience::Over } else { Patience::Wait };
-                while let Some(byte) = mixer.next(patience) {
+                let timeout = if over { SilenceTimeout::Expired } else { SilenceTimeout::Running };
+                while let Some(byte) = mixer.next(timeout) {
                     got.push(byte);
                 }
             }

@@ -1,5 +1,5 @@
-//! Moves bytes: from the clients' rings to the UART as it empties, from the UART to the console in focus. Bytes wait
-//! in the rings, never here, so nothing is lost when the line is slow: a full ring holds its producer back.
+//! Moves bytes: from the clients' rings to the UART as it empties, from the UART to the console in focus. The server
+//! buffers nothing itself, so no byte is lost when the line is slow: a full ring blocks its producer.
 
 use heapless::Vec;
 use layout::config::{Name, RingKind};
@@ -7,15 +7,15 @@ use mmio::{Consumer, Producer};
 use proto::serial::{Flush, GetStats, Serve, Stats};
 use proto::wire::ClientId;
 
-use crate::mixer::{Mixer, Patience, STREAMS, Source};
+use crate::mixer::{Mixer, STREAMS, SilenceTimeout, Source};
 use crate::uart::{FIFO, Reception};
 
 /// TSC ticks after which a console in the middle of a line counts as silent: 40 ms at 50 MHz, half a millisecond at
 /// 4 GHz, in any case longer than a guest takes from one byte of a line to the next.
 const SILENCE: u64 = 2_000_000;
-/// Most rounds of one interrupt; a chip that always wants one more is broken.
+/// Rounds of service per interrupt, so that a broken chip that always asks for another cannot hang the server.
 const MAX_ROUNDS: u32 = 64;
-/// Most bytes received in one go.
+/// Bytes received per round, for the same reason.
 const MAX_RECEIVED: u32 = 256;
 
 /// The machine, as far as this server uses it.
@@ -28,29 +28,29 @@ pub trait Hardware {
     fn send(&mut self, bytes: &[u8]);
     /// Bytes sent that have not left the UART.
     fn unsent(&mut self) -> usize;
-    /// Receives, or asks the other side to wait.
+    /// Enables reception, or disables it and drops RTS, so that the sender waits.
     fn accept(&mut self, reception: Reception);
-    /// Acknowledges the interrupt; returns whether the UART wants another by now.
+    /// Acknowledges the interrupt; returns whether the UART has another one pending.
     fn acknowledge(&mut self) -> bool;
-    /// Times that received bytes found no place in the UART.
+    /// Receive FIFO overruns.
     fn overruns(&self) -> u64;
     /// The TSC.
     fn now(&self) -> u64;
-    /// Has [`Server::on_alarm`] called when the TSC has reached `at`.
+    /// Arranges a call of [`Server::on_alarm`] when the TSC has reached `at`.
     fn alarm(&mut self, at: u64);
-    /// Signals the client of a stream: it has bytes, or room.
+    /// Signals the client of a stream that it has bytes, or room.
     fn signal(&mut self, stream: usize);
 }
 
-/// A client's stream, with our ends of its rings.
+/// A client's stream, with the server's ends of its rings.
 pub struct Stream {
-    /// What its lines begin with.
+    /// Prefix of its lines.
     pub name: Name,
     /// Log or console.
     pub kind: RingKind,
-    /// What it prints.
+    /// The client's output.
     pub output: Consumer,
-    /// What is typed to it: consoles only.
+    /// Keyboard input for the client: consoles only.
     pub input: Option<Producer>,
 }
 
@@ -60,7 +60,7 @@ pub struct Server<H> {
     mixer: Mixer,
     /// By stream.
     inputs: Vec<Option<Producer>, STREAMS>,
-    /// The stream that is typed at.
+    /// The stream that gets keyboard input.
     focus: Option<usize>,
     reception: Reception,
     /// When a console's byte was last sent.
@@ -83,52 +83,57 @@ impl<H: Hardware> Server<H> {
         Self { hardware, mixer, inputs, focus, reception: Reception::On, last_console: 0, alarm: false, stats }
     }
 
-    /// A client rang: it has bytes, or it took some.
+    /// Handles a client's doorbell: the client has written bytes, or has read some.
     pub fn on_doorbell(&mut self) {
+        // Reception is off because the console's ring was full. The client may have made room.
         if self.reception == Reception::Off {
             self.take_input();
         }
-        self.print(self.patience());
+        self.print(self.silence_timeout());
     }
 
-    /// The alarm: whoever was in the middle of a line may have been silent for long enough.
+    /// Handles the alarm: the console in the middle of a line may have been silent for long enough.
     pub fn on_alarm(&mut self) {
         self.alarm = false;
-        self.print(self.patience());
+        self.print(self.silence_timeout());
     }
 
-    /// The UART's interrupt. Its line is edge triggered: it must be seen quiet after the acknowledgement.
+    /// Handles the UART's interrupt. Its line is edge-triggered, and an edge is lost while the line is masked: so the
+    /// server repeats until the UART has no interrupt pending after the acknowledgement.
     pub fn on_interrupt(&mut self) {
         self.stats.interrupts += 1;
         for _ in 0..MAX_ROUNDS {
             self.take_input();
-            self.print(self.patience());
+            self.print(self.silence_timeout());
             if !self.hardware.acknowledge() {
                 break;
             }
         }
     }
 
-    /// Fills the UART as long as it has room and someone has bytes for it.
-    fn print(&mut self, patience: Patience) {
+    /// Fills the UART as long as it has room and a stream has bytes for it.
+    fn print(&mut self, timeout: SilenceTimeout) {
         let mut parked = false;
         while self.hardware.room() > 0 {
-            let bytes = self.batch(patience);
+            let bytes = self.batch(timeout);
             if !bytes.is_empty() {
                 self.hardware.send(&bytes);
                 self.stats.sent += bytes.len() as u64;
             } else if parked {
                 break;
             } else {
-                // Asleep only after another look: a byte may have come before the mark was seen.
+                // Poll once more after parking: a client may have written a byte before it could see the mark, and has
+                // then not rung the doorbell.
                 for source in self.mixer.sources() {
                     source.bytes.park();
                 }
                 parked = true;
             }
         }
-        // What still waits is held back by a line that somebody has begun. Nothing else may happen before it is printed.
-        if patience == Patience::Wait && !self.alarm && self.hardware.room() > 0 && self.mixer.pending() > 0 {
+        // If bytes are left although the UART has room, a console's unfinished line holds them back. No other event may
+        // follow, so only the alarm ensures that they are printed.
+        let held_back = timeout == SilenceTimeout::Running && self.hardware.room() > 0 && self.mixer.pending() > 0;
+        if held_back && !self.alarm {
             self.alarm = true;
             self.hardware.alarm(self.last_console + SILENCE + 1);
         }
@@ -136,10 +141,10 @@ impl<H: Hardware> Server<H> {
     }
 
     /// The next bytes for the UART.
-    fn batch(&mut self, patience: Patience) -> Vec<u8, FIFO> {
+    fn batch(&mut self, timeout: SilenceTimeout) -> Vec<u8, FIFO> {
         let mut bytes = Vec::new();
         while !bytes.is_full() {
-            let Some(byte) = self.mixer.next(patience) else { break };
+            let Some(byte) = self.mixer.next(timeout) else { break };
             let _ = bytes.push(byte);
         }
         if !bytes.is_empty() && self.mixer.console_in_line() {
@@ -148,7 +153,7 @@ impl<H: Hardware> Server<H> {
         bytes
     }
 
-    /// Signals the consoles that wait for room. A log does not: what finds no room is counted by its writer.
+    /// Signals the consoles that wait for room. Logs do not wait: their writers drop and count what does not fit.
     fn wake_producers(&mut self) {
         for (stream, source) in self.mixer.sources().iter_mut().enumerate() {
             if source.bytes.must_signal() && source.kind == RingKind::Console {
@@ -157,17 +162,19 @@ impl<H: Hardware> Server<H> {
         }
     }
 
-    fn patience(&self) -> Patience {
+    fn silence_timeout(&self) -> SilenceTimeout {
         let silent = self.hardware.now().saturating_sub(self.last_console) > SILENCE;
-        if silent { Patience::Over } else { Patience::Wait }
+        if silent { SilenceTimeout::Expired } else { SilenceTimeout::Running }
     }
 
-    /// Hands received bytes to the console in focus, as long as it has room; then the other side is asked to wait.
+    /// Moves received bytes to the console in focus. When its ring is full, turns reception off, so that the sender
+    /// waits.
     fn take_input(&mut self) {
         let Some(focus) = self.focus else { return self.drop_input() };
         let Some(Some(input)) = self.inputs.get_mut(focus) else { return };
         let mut reception = Reception::On;
         for _ in 0..MAX_RECEIVED {
+            // The byte stays in the chip's FIFO until the ring has room: a byte that was read would have to be dropped.
             if input.room() == 0 && !input.park() {
                 reception = Reception::Off;
                 break;
@@ -185,7 +192,7 @@ impl<H: Hardware> Server<H> {
         }
     }
 
-    /// Nobody listens.
+    /// Drops input, as no console exists. Unread bytes would keep the UART's interrupt asserted.
     fn drop_input(&mut self) {
         for _ in 0..MAX_RECEIVED {
             let Some(_) = self.hardware.receive() else { break };
@@ -196,9 +203,10 @@ impl<H: Hardware> Server<H> {
 }
 
 impl<H: Hardware> Serve for Server<H> {
-    /// Whoever asks has printed its last for now, so lines that wait for the end of another's need not wait longer.
+    /// Prints what waits for the end of a console's line as well: the caller waits until all is printed, and the
+    /// console may be its own, with no more to come.
     fn flush(&mut self, _: ClientId, _: Flush) -> u32 {
-        self.print(Patience::Over);
+        self.print(SilenceTimeout::Expired);
         self.mixer.pending() + self.hardware.unsent() as u32
     }
 

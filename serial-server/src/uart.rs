@@ -1,5 +1,5 @@
-//! The UART: a 16550A with its FIFOs on (National Semiconductor PC16550D data sheet), 8 data bits, no parity.
-//! RTS falls while nobody can take what is received. It leaves out modem status and the 8250 without FIFOs.
+//! The UART: a 16550A with its FIFOs enabled (National Semiconductor PC16550D data sheet), 8 data bits, no parity.
+//! RTS is low while the console's ring is full. It leaves out modem status and the 8250 without FIFOs.
 
 use mmio::Ports;
 
@@ -17,7 +17,7 @@ const LSR: u16 = 5;
 const IER_RECEIVED: u8 = 1 << 0;
 const IER_THR_EMPTY: u8 = 1 << 1;
 const IIR_NONE_PENDING: u8 = 1 << 0;
-/// FIFOs on and emptied; an interrupt at 8 received bytes, or when fewer have waited for four character times.
+/// FIFOs enabled and reset; an interrupt at 8 received bytes, or when fewer have waited for four character times.
 const FCR_ON: u8 = 0b1000_0111;
 const LCR_8_BITS: u8 = 0b0000_0011;
 const LCR_DLAB: u8 = 1 << 7;
@@ -32,15 +32,15 @@ const LSR_IDLE: u8 = 1 << 6;
 
 /// Input clock by 16, in Hz: the rate at divisor 1.
 const CLOCK: u32 = 115_200;
-/// What is left of an earlier user's output has gone out after as many looks, on any machine.
+/// Polls that take longer than the output of a full FIFO, on any machine.
 const MAX_POLLS: u32 = 100_000;
 
 /// Whether the UART receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reception {
-    /// It does.
+    /// It receives.
     On,
-    /// The other side is asked to wait.
+    /// RTS is low: the sender has to wait.
     Off,
 }
 
@@ -54,8 +54,10 @@ pub struct Uart<P> {
 }
 
 impl<P: Ports> Uart<P> {
-    /// Sets up the chip at ports `base` to `base` + 7 for `baud` bits per second, when it has sent what it holds.
+    /// Sets up the chip at ports `base` to `base` + 7 for `baud` bits per second, after it has sent what is in its
+    /// FIFO.
     pub fn new(mut ports: P, base: u16, baud: u32) -> Self {
+        // Resetting the FIFO would drop output of seL4 or root-task that is still in it.
         let _ = (0..MAX_POLLS).find(|_| ports.in8(base + LSR) & LSR_IDLE != 0);
         let divisor = u16::try_from(CLOCK / baud.clamp(2, CLOCK)).unwrap_or(1);
         let [low, high] = divisor.to_le_bytes();
@@ -80,8 +82,9 @@ impl<P: Ports> Uart<P> {
         (status & LSR_READY != 0).then(|| self.ports.in8(self.base + RBR_THR_DLL))
     }
 
-    /// How many bytes may be sent now: all that the FIFO holds, or none.
+    /// How many bytes may be sent now: a whole FIFO, or none.
     pub fn room(&mut self) -> usize {
+        // The 16550A only reports that the FIFO is empty, not how full it is.
         if self.status() & LSR_THR_EMPTY != 0 {
             self.filled = 0;
             FIFO
@@ -90,7 +93,7 @@ impl<P: Ports> Uart<P> {
         }
     }
 
-    /// Sends `bytes`, for which [`Self::room`] was found.
+    /// Sends `bytes`, at most as many as [`Self::room`] returned.
     pub fn send(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.ports.out8(self.base + RBR_THR_DLL, byte);
@@ -98,13 +101,14 @@ impl<P: Ports> Uart<P> {
         self.filled += bytes.len();
     }
 
-    /// Bytes sent that may still be inside.
+    /// Bytes sent that may still be in the chip.
     pub fn unsent(&mut self) -> usize {
         let idle = self.status() & LSR_IDLE != 0;
+        // With the FIFO empty and the chip not idle, the last byte is in the shift register.
         if idle { 0 } else { self.filled.max(1) }
     }
 
-    /// Receives (RTS raised, an interrupt for what comes), or asks the other side to wait.
+    /// Enables reception (RTS high, receive interrupt on), or disables it, so that the sender waits.
     pub fn accept(&mut self, reception: Reception) {
         let (ier, mcr) = match reception {
             Reception::On => (IER_RECEIVED, MCR_RTS),
@@ -114,17 +118,17 @@ impl<P: Ports> Uart<P> {
         self.ports.out8(self.base + IER_DLM, IER_THR_EMPTY | ier);
     }
 
-    /// Whether the chip asks for an interrupt. Reading it takes back one for the empty transmitter.
+    /// Whether the chip has an interrupt pending. Reading IIR clears the one for the empty transmitter.
     pub fn interrupting(&mut self) -> bool {
         self.ports.in8(self.base + IIR_FCR) & IIR_NONE_PENDING == 0
     }
 
-    /// Times that received bytes found no place in the FIFO.
+    /// Receive FIFO overruns.
     pub fn overruns(&self) -> u64 {
         self.overruns
     }
 
-    /// The overrun bit is gone once read, so every look at the line status counts it.
+    /// Reads the line status. A read clears the overrun bit, so every read has to count it.
     fn status(&mut self) -> u8 {
         let status = self.ports.in8(self.base + LSR);
         self.overruns += u64::from(status & LSR_OVERRUN != 0);
@@ -138,7 +142,7 @@ mod tests {
     use super::*;
     use std::{cell::RefCell, rc::Rc, vec, vec::Vec};
 
-    /// Register contents to read, and everything written.
+    /// Register contents to read, and all writes.
     type State = ([u8; 8], Vec<(u16, u8)>);
 
     #[derive(Clone, Default)]
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn refusing_drops_rts_and_the_interrupt() {
+    fn disabling_reception_drops_rts_and_the_interrupt() {
         let (chip, mut uart) = uart(115_200);
         written(&chip);
         uart.accept(Reception::Off);

@@ -1,4 +1,4 @@
-//! The real client and real rings against the real server, on a UART made of queues.
+//! The real client and real rings against the real server, on a simulated UART.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use proto::serial::{Client, dispatch};
 use proto::wire::{ClientId, Message, Transport};
 use serial_server::{Hardware, Reception, Server, Stream};
 
-/// The transmitter holds 16 bytes until `step` lets them out; the receiver loses what its 16 bytes cannot hold.
+/// The transmitter holds 16 bytes until `step` sends them; the receiver drops bytes when its 16 are full.
 #[derive(Default)]
 struct Line {
     fifo: Vec<u8>,
@@ -91,7 +91,7 @@ impl Board {
         Self { machine, server, log: log.producer(), console: console.producer(), typed: typed.consumer() }
     }
 
-    /// One FIFO's worth of time: the transmitter empties, the interrupt comes.
+    /// Lets the time of a FIFO pass: the transmitter empties and interrupts.
     fn step(&mut self) {
         let mut line = self.machine.0.borrow_mut();
         let sent = std::mem::take(&mut line.fifo);
@@ -118,7 +118,7 @@ impl Board {
 }
 
 #[test]
-fn a_sleeping_server_is_rung_once_and_prints() {
+fn a_parked_server_is_signalled_once_and_prints() {
     let mut board = Board::new(64);
     board.log.push(b"hello\n");
     assert!(board.log.must_signal());
@@ -132,7 +132,7 @@ fn a_sleeping_server_is_rung_once_and_prints() {
 }
 
 #[test]
-fn more_than_the_ring_holds_arrives_whole_and_the_console_is_woken() {
+fn output_larger_than_the_ring_arrives_whole_and_the_console_is_signalled() {
     let mut board = Board::new(64);
     let text: Vec<u8> = (0..10_000).map(|n| b'a' + (n % 26) as u8).collect();
     let mut rest = &text[..];
@@ -159,7 +159,7 @@ fn typed_bytes_reach_the_console_and_none_is_lost_when_it_is_slow() {
     let (mut left, mut got) = (&text[..], Vec::<u8>::new());
     assert!(!board.typed.park());
     while got.len() < text.len() {
-        // The other side minds RTS.
+        // The sender obeys RTS.
         if !board.machine.0.borrow().refused && !left.is_empty() {
             let (now, later) = left.split_at(left.len().min(16));
             board.machine.0.borrow_mut().typed.extend(now);
@@ -193,7 +193,7 @@ fn a_log_comes_between_lines_or_after_silence() {
 }
 
 #[test]
-fn a_line_that_waits_for_silence_needs_no_other_event() {
+fn a_line_that_waits_for_silence_is_printed_by_the_alarm() {
     let mut board = Board::new(64);
     board.console.push(b"guest# ");
     board.server.on_doorbell();
@@ -211,7 +211,7 @@ fn a_line_that_waits_for_silence_needs_no_other_event() {
 }
 
 #[test]
-fn flush_counts_down_to_nothing() {
+fn flush_counts_down_to_zero() {
     let mut board = Board::new(64);
     board.console.push(b"0123456789012345678901234567890123456789");
     board.log.push(b"bye\n");
@@ -229,7 +229,7 @@ fn flush_counts_down_to_nothing() {
 }
 
 #[test]
-fn an_interrupt_is_served_until_the_line_is_quiet() {
+fn an_interrupt_is_served_until_none_is_pending() {
     let mut board = Board::new(64);
     board.machine.0.borrow_mut().more = 3;
     board.server.on_interrupt();
@@ -239,7 +239,7 @@ fn an_interrupt_is_served_until_the_line_is_quiet() {
 }
 
 #[test]
-fn without_a_console_typed_bytes_are_dropped_and_counted() {
+fn without_a_console_input_is_dropped_and_counted() {
     let machine = Machine::default();
     let mut server = Server::new(machine.clone(), []);
     machine.0.borrow_mut().typed.extend(b"abc");

@@ -1,5 +1,5 @@
-//! timer-server: one deadline per client, kept by the 8254 in one-shot mode; the rate of the TSC, measured once; and
-//! the date from the real-time clock. Where no deadline is armed, there is no interrupt: no periodic tick exists.
+//! timer-server: one deadline per client, by the 8254 in one-shot mode; the rate of the TSC, measured once; and the
+//! date from the real-time clock. There is no periodic tick: without an armed deadline, no interrupts occur.
 #![no_std]
 #![forbid(unsafe_code)]
 

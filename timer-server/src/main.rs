@@ -13,12 +13,12 @@ use timer_server::{ALARM, Hardware, Server};
 
 rt::main!(main);
 
-/// Where the interrupt's capability goes.
+/// Scratch slot that receives the interrupt's handler.
 const SCRATCH: u16 = 1;
 
 fn main(config: Timer) -> ! {
     let mut pit = Pit::new(IoPorts::new(&config.pit), IoPorts::new(&config.gate));
-    // The firmware left the channel ticking for good; one last shot ends that.
+    // The firmware left channel 0 in a periodic mode, which would interrupt 18 times a second; a one-shot ends it.
     pit.one_shot(MAX_COUNT);
     let tsc_hz = match pit.measure(rt::tsc) {
         Ok(hz) => hz,
@@ -37,6 +37,8 @@ fn main(config: Timer) -> ! {
             Event::Call(from, message) => return dispatch(&mut server, from, message),
             Event::Signal(bits) => {
                 if bits & event::INTERRUPT != 0 {
+                    // First, since the shot that `on_interrupt` sets is an edge, which is lost while the line is
+                    // masked.
                     interrupt.acknowledge();
                     server.on_interrupt();
                 }

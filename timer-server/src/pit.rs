@@ -1,6 +1,6 @@
-//! The Intel 8254 (data sheet 231164): channel 0 counts down once to an interrupt, channel 2 measures the TSC at the
+//! The Intel 8254 (data sheet 231164): channel 0 raises one-shot interrupts, channel 2 calibrates the TSC at the
 //! start. Mode 0, "interrupt on terminal count", binary, low byte first.
-//! It leaves out reading counts back: the TSC says what time it is.
+//! It leaves out reading counts back: the TSC is the clock.
 
 use mmio::Ports;
 
@@ -14,19 +14,19 @@ const CHANNEL_2: u16 = 0x42;
 const CONTROL: u16 = 0x43;
 const GATE: u16 = 0x61;
 
-/// Control words: channel, both bytes, mode 0. In this mode the first byte of another count stops the channel, the second
-/// starts it anew, and its output is low again: the word is needed once.
+/// Control words: channel, both bytes, mode 0. In this mode the first byte of a new count stops the channel, and the
+/// second restarts it with its output low, so the control word is needed only once.
 const ONE_SHOT_0: u8 = 0b0011_0000;
 const ONE_SHOT_2: u8 = 0b1011_0000;
 
-/// Port 0x61: lets channel 2 count.
+/// Port 0x61: the gate of channel 2.
 const GATE_2: u8 = 1 << 0;
 /// Port 0x61: connects channel 2 to the speaker.
 const SPEAKER: u8 = 1 << 1;
 /// Port 0x61: the output of channel 2.
 const OUT_2: u8 = 1 << 5;
 
-/// Most looks at port 0x61 before the chip counts as dead: 50 ms are passed long before on any machine.
+/// Polls of port 0x61 before the chip counts as dead; they take far longer than 50 ms on any machine.
 const MAX_POLLS: u32 = 10_000_000;
 
 /// The channel does not count.
@@ -37,7 +37,7 @@ pub struct Dead;
 pub struct Pit<P, G> {
     ports: P,
     gate: G,
-    /// Channel 0 has its mode.
+    /// The control word of channel 0 was written.
     programmed: bool,
 }
 
@@ -47,7 +47,7 @@ impl<P: Ports, G: Ports> Pit<P, G> {
         Self { ports, gate, programmed: false }
     }
 
-    /// Raises the interrupt once, `count` + 1 clocks from now, in place of any shot still to come.
+    /// Raises the interrupt once, `count` + 1 clocks from now. Replaces a pending shot.
     pub fn one_shot(&mut self, count: u16) {
         if !core::mem::replace(&mut self.programmed, true) {
             self.ports.out8(CONTROL, ONE_SHOT_0);
@@ -59,6 +59,7 @@ impl<P: Ports, G: Ports> Pit<P, G> {
     pub fn measure(&mut self, mut tsc: impl FnMut() -> u64) -> Result<u64, Dead> {
         let quiet = self.gate.in8(GATE) & !(GATE_2 | SPEAKER);
         self.gate.out8(GATE, quiet);
+        // With the gate low the channel holds its count, so that counting starts at the write to port 0x61 below.
         self.ports.out8(CONTROL, ONE_SHOT_2);
         self.load(CHANNEL_2, MAX_COUNT);
         let before = tsc();
@@ -70,7 +71,7 @@ impl<P: Ports, G: Ports> Pit<P, G> {
             let now = tsc();
             if done {
                 self.gate.out8(GATE, quiet);
-                // The output rose at some moment between the last look and this one.
+                // The output rose between the last poll and this one; the middle halves the error.
                 return Ok(rate(middle(last, now).saturating_sub(start), MAX_COUNT));
             }
             last = now;
@@ -89,18 +90,18 @@ fn middle(a: u64, b: u64) -> u64 {
     a + b.saturating_sub(a) / 2
 }
 
-/// Hz of a counter that went on by `ticks` in the `count` + 1 clocks of a mode 0 shot, rounded to the nearest.
+/// The rate in Hz, rounded, of a counter that advanced by `ticks` in the `count` + 1 clocks of a mode 0 shot.
 fn rate(ticks: u64, count: u16) -> u64 {
     let clocks = u128::from(count) + 1;
     let hz = (u128::from(ticks) * u128::from(HZ) + clocks / 2) / clocks;
     u64::try_from(hz).unwrap_or(u64::MAX)
 }
 
-/// The count of a shot that comes `ticks` of a counter of `hz` from now, not earlier; at most [`MAX_COUNT`], so that a
+/// The count of a shot that expires `ticks` of a counter of `hz` from now, and not earlier; at most [`MAX_COUNT`], so a
 /// long wait takes several shots.
 pub fn count_for(ticks: u64, hz: u64) -> u16 {
     let clocks = (u128::from(ticks) * u128::from(HZ)).div_ceil(u128::from(hz.max(1)));
-    // The shot takes a clock more than its count.
+    // In mode 0 the output rises `count` + 1 clocks after the count is written.
     u16::try_from(clocks.saturating_sub(1)).unwrap_or(u16::MAX).clamp(1, MAX_COUNT)
 }
 
@@ -111,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
     use std::{cell::RefCell, rc::Rc, vec::Vec};
 
-    /// Channel 2 and its gate, in a world where the TSC goes on by 700 at every access.
+    /// Channel 2 and its gate; the TSC advances by 700 at every access.
     #[derive(Default)]
     struct Board {
         tsc: u64,

@@ -1,6 +1,6 @@
-//! The real-time clock as a reader sees it: Motorola MC146818 registers through ports 0x70 and 0x71, with the century
-//! byte at 0x32 that PC firmware keeps. Binary or BCD, 12 or 24 hours, as status register B says.
-//! It leaves out alarms, setting the clock, and time zones: the clock is taken to run in UTC.
+//! Reads the real-time clock: Motorola MC146818 registers through ports 0x70 and 0x71, with the century byte at 0x32
+//! that PC firmware maintains. Binary or BCD, 12 or 24 hours, according to status register B. It leaves out alarms,
+//! setting the clock, and time zones: the clock is taken to run in UTC.
 
 use mmio::Ports;
 
@@ -18,10 +18,10 @@ const BINARY: u8 = 1 << 2;
 /// Status B: hours go to 23; else bit 7 of the hours says PM.
 const HOURS_24: u8 = 1 << 1;
 
-/// An update takes 2 ms at most (data sheet, "update cycle"); this many looks take longer on any machine.
+/// An update takes 2 ms at most (data sheet, "update cycle"); this many polls take longer on any machine.
 const MAX_POLLS: u32 = 100_000;
 
-/// The registers of the date, as they stand: seconds, minutes, hours, day, month, year, century.
+/// The raw registers of the date: seconds, minutes, hours, day, month, year, century.
 type Raw = [u8; 7];
 const REGISTERS: Raw = [0x00, 0x02, 0x04, 0x07, 0x08, 0x09, CENTURY];
 
@@ -34,10 +34,10 @@ impl<P: Ports> Rtc<P> {
         Self(ports)
     }
 
-    /// Seconds since 1970-01-01 00:00:00, or nothing if the chip does not answer or shows no date.
+    /// Seconds since 1970-01-01 00:00:00; `None` if the chip does not answer or its registers are not a date.
     pub fn unix_time(&mut self) -> Option<u64> {
         let status = self.register(STATUS_B);
-        // Twice the same, since an update may begin after the look at status A.
+        // An update may begin right after status A was read, so the registers count only if two readings agree.
         let mut last = self.settled()?;
         for _ in 0..4 {
             let now = self.settled()?;
@@ -54,7 +54,7 @@ impl<P: Ports> Rtc<P> {
         Some(REGISTERS.map(|index| self.register(index)))
     }
 
-    /// Bit 7 of the index port masks NMIs and stays 0.
+    /// Reads a register. Bit 7 of the index port masks NMIs and stays 0.
     fn register(&mut self, index: u8) -> u8 {
         self.0.out8(INDEX, index);
         self.0.in8(DATA)
@@ -66,9 +66,10 @@ fn unix_time(raw: Raw, status: u8) -> Option<u64> {
     let [second, minute, hour, day, month, year, century] = raw;
     let afternoon = status & HOURS_24 == 0 && hour & 0x80 != 0;
     let hour = value(if status & HOURS_24 == 0 { hour & 0x7f } else { hour })?;
+    // In 12-hour mode, 12 is the hour after midnight or noon.
     let hour = if status & HOURS_24 == 0 { hour % 12 + if afternoon { 12 } else { 0 } } else { hour };
     let (second, minute, day, month, year) = (value(second)?, value(minute)?, value(day)?, value(month)?, value(year)?);
-    // A chip without the century byte shows something that is no century there. Two digits below 70 are 20xx.
+    // Not every chip has the century byte, and other values may be there. Without it, years below 70 are 20xx.
     let century = match value(century) {
         Some(century @ 19..=29) => century,
         _ if year < 70 => 20,
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Registers by index; status A shows an update for the first `busy` looks.
+    /// Registers by index; status A shows an update for the first `busy` reads.
     struct Chip {
         index: u8,
         cells: [u8; 128],
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_date_is_refused() {
+    fn registers_that_are_no_date_are_refused() {
         assert_eq!(read([0xff; 7], 0xff), None, "no chip at all");
         assert_eq!(read([0x61, 0, 0, 1, 1, 0, 0x20], 2), None);
         assert_eq!(read([0, 0, 0, 1, 0x13, 0, 0x20], 2), None);

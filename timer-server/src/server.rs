@@ -1,5 +1,5 @@
-//! Whose deadline is next. One shot of the alarm is set for the nearest deadline, or for part of the way there; when
-//! it comes, whoever is due is signalled and the next shot is set.
+//! The deadlines of the clients. The server sets one shot of the 8254 for the nearest deadline, or several in a row for
+//! a distant one; at each interrupt it signals the clients whose deadlines have passed and sets the next shot.
 
 use heapless::Vec;
 use layout::config::MAX_CLIENTS;
@@ -12,15 +12,15 @@ use crate::pit;
 pub trait Hardware {
     /// The TSC.
     fn now(&self) -> u64;
-    /// Raises the interrupt once, `count` + 1 PIT clocks from now, in place of any earlier shot.
+    /// Raises the interrupt once, `count` + 1 PIT clocks from now. Replaces a pending shot.
     fn one_shot(&mut self, count: u16);
     /// The date, in seconds since 1970.
     fn unix_time(&mut self) -> Option<u64>;
-    /// Signals the client, or whoever [`ALARM`] is.
+    /// Signals the client, or irq-server for [`ALARM`].
     fn signal(&mut self, client: usize);
 }
 
-/// The client that asks by signal instead of by call: irq-server, which timer-server itself calls.
+/// The client that sends signals instead of calls: irq-server. It must not call timer-server, which calls irq-server.
 pub const ALARM: usize = MAX_CLIENTS;
 
 /// The server.
@@ -31,9 +31,9 @@ pub struct Server<H> {
     longest_shot: u64,
     /// By client.
     deadlines: Vec<Option<u64>, MAX_CLIENTS>,
-    /// Of [`ALARM`].
+    /// The deadline of [`ALARM`].
     alarm: Option<u64>,
-    /// When the shot that is set will come, at the latest.
+    /// TSC at which the pending shot expires, at the latest.
     shot: Option<u64>,
 }
 
@@ -51,21 +51,21 @@ impl<H: Hardware> Server<H> {
         }
     }
 
-    /// The shot came. Call it after the interrupt was acknowledged: an edge during the work would be lost otherwise.
+    /// Handles the interrupt of a shot. The caller has to acknowledge the interrupt first: an edge that comes while the
+    /// line is masked is lost.
     pub fn on_interrupt(&mut self) {
         self.shot = None;
         self.run();
     }
 
-    /// Signals [`ALARM`] in a millisecond. Asked again before, it keeps the moment that it has: whoever asks all the time
-    /// is to be signalled nevertheless.
+    /// Signals [`ALARM`] in a millisecond. Further requests before that do not postpone the signal.
     pub fn on_alarm(&mut self) {
         let at = self.hardware.now().saturating_add(self.tsc_hz / 1000);
         self.alarm.get_or_insert(at);
         self.run();
     }
 
-    /// Signals who is due and sets the next shot.
+    /// Signals all clients whose deadlines have passed, and sets the next shot.
     fn run(&mut self) {
         let now = self.hardware.now();
         let mut nearest = None;
@@ -81,9 +81,10 @@ impl<H: Hardware> Server<H> {
             }
         }
         let Some(nearest) = nearest else { return };
-        // A shot whose time has passed is on its way or was lost, so it cannot be waited for.
+        // The interrupt of a shot that should have expired is pending or was lost. In case it was lost, a new one is
+        // set.
         self.shot = self.shot.filter(|&shot| shot > now);
-        // A shot that comes too early costs one interrupt; setting it anew at every call would cost three port writes.
+        // A pending shot that is early enough is kept: an early interrupt costs less than port writes at every call.
         if self.shot.is_none_or(|shot| shot > nearest) {
             let count = pit::count_for(nearest - now, self.tsc_hz);
             self.hardware.one_shot(count);
@@ -91,6 +92,7 @@ impl<H: Hardware> Server<H> {
         }
     }
 
+    /// The deadline of a client; none for a badge that the configuration does not list, which has no notification.
     fn deadline(&mut self, from: ClientId) -> Option<&mut Option<u64>> {
         self.deadlines.get_mut(from.index())
     }
@@ -108,6 +110,7 @@ impl<H: Hardware> Serve for Server<H> {
     }
 
     fn cancel(&mut self, from: ClientId, _: Cancel) {
+        // The shot stays set: its interrupt finds nothing due, which costs less than reprogramming the 8254.
         if let Some(deadline) = self.deadline(from) {
             *deadline = None;
         }

@@ -1,4 +1,4 @@
-//! The real client against the real server on a machine made of numbers: the TSC moves when the test says so.
+//! The real client against the real server on a simulated machine, whose TSC the test advances.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ const HZ: u64 = 50_000_000;
 struct State {
     now: u64,
     shots: Vec<u16>,
-    /// When the shot that is set will come.
+    /// When the pending shot expires.
     due: Option<u64>,
     signalled: Vec<usize>,
     unix: Option<u64>,
@@ -56,7 +56,7 @@ impl Board {
         Client(Loopback::new(move |m: &mut Message| dispatch(&mut self.server, ClientId(id), m)))
     }
 
-    /// Lets time pass up to `until`, with the interrupts that come on the way. Returns how many.
+    /// Lets time pass up to `until`, and delivers the interrupts of shots. Returns their number.
     fn run(&mut self, until: u64) -> usize {
         let mut interrupts = 0;
         loop {
@@ -107,7 +107,7 @@ fn a_long_wait_takes_shots_of_at_most_50_ms() {
 }
 
 #[test]
-fn a_nearer_deadline_overtakes_and_a_farther_one_keeps_the_shot() {
+fn a_nearer_deadline_resets_the_shot_and_a_farther_one_does_not() {
     let mut board = Board::new();
     board.client(0).arm(200_000).unwrap();
     board.client(1).arm(300_000).unwrap();
@@ -119,7 +119,7 @@ fn a_nearer_deadline_overtakes_and_a_farther_one_keeps_the_shot() {
 }
 
 #[test]
-fn arming_again_replaces_and_cancelling_forgets() {
+fn arming_again_replaces_the_deadline_and_cancelling_removes_it() {
     let mut board = Board::new();
     board.client(0).arm(1000).unwrap();
     board.client(0).arm(500_000).unwrap();
@@ -132,7 +132,7 @@ fn arming_again_replaces_and_cancelling_forgets() {
 }
 
 #[test]
-fn a_lost_interrupt_is_made_good_by_the_next_call() {
+fn after_a_lost_interrupt_the_next_call_signals_the_deadline() {
     let mut board = Board::new();
     board.client(0).arm(100_000).unwrap();
     board.machine.0.borrow_mut().due = None;
@@ -158,7 +158,7 @@ fn the_alarm_comes_a_millisecond_after_the_first_signal() {
 }
 
 #[test]
-fn the_alarm_takes_its_place_among_the_clients() {
+fn the_alarm_is_a_deadline_like_the_clients() {
     let mut board = Board::new();
     board.client(0).arm(30_000).unwrap();
     board.client(1).arm(70_000).unwrap();
@@ -169,7 +169,7 @@ fn the_alarm_takes_its_place_among_the_clients() {
 }
 
 #[test]
-fn rate_and_date_are_told() {
+fn rate_and_date_are_returned() {
     let mut board = Board::new();
     board.machine.0.borrow_mut().now = 77;
     assert_eq!(board.client(0).frequency(), Ok(HZ));
@@ -187,7 +187,7 @@ fn a_stranger_cannot_arm() {
 }
 
 #[test]
-fn words_that_mean_nothing_are_zero_and_there_are_three() {
+fn a_call_has_three_words_and_unused_ones_are_zero() {
     let mut board = Board::new();
     let labels = [Frequency::LABEL, Arm::LABEL, Cancel::LABEL];
     for (label, words) in labels.into_iter().flat_map(|label| [[1, 0, 1], [1, 1, 0]].map(|words| (label, words))) {
@@ -219,7 +219,7 @@ proptest! {
                 let at = armed[client].take();
                 prop_assert!(at.is_some_and(|at| at <= until), "early, or twice");
             }
-            // A PIT clock is 42 ticks; a shot is at most two of them late.
+            // A PIT clock is 42 ticks, and a shot is at most two clocks late.
             prop_assert!(armed.iter().flatten().all(|&at| at + 100 > until), "late");
         }
     }

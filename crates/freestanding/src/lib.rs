@@ -1,8 +1,8 @@
-//! The symbols that compiled Rust code expects of a C library, for images that have none: `memcpy` and its kin,
-//! and the two unwinder entry points that the prebuilt `core` and `alloc` name.
+//! The symbols that compiled Rust code needs from a C library, for images that have none: `memcpy` and related
+//! functions, and the two unwinder entry points that the prebuilt `core` and `alloc` refer to.
 //!
-//! An image refers to this crate once (`use freestanding as _;`) and the linker finds the rest. Nothing here is
-//! exported under test, where the C library's functions are in use by the test itself.
+//! An image refers to this crate once (`use freestanding as _;`), so that the linker resolves the symbols. The crate
+//! exports nothing under test, where the test itself uses the C library's functions.
 
 #![cfg_attr(not(test), no_std)]
 

@@ -1,8 +1,9 @@
 //! Copying, filling and comparing memory.
 //!
-//! In assembly, so that the compiler cannot recognise the body of `memcpy` as a call of `memcpy`. Up to 16 bytes go
-//! through registers. Longer runs use the string instructions eight bytes a step, since an emulator counts steps
-//! (processors since Ivy Bridge do not care), and one overlapping word instead of a tail loop.
+//! In assembly, so that the compiler cannot turn the body of `memcpy` into a call of `memcpy`. Up to 16 bytes are
+//! copied in registers. Longer runs use string instructions with eight bytes per step, since an emulator counts each
+//! step as an instruction (on processors since Ivy Bridge it makes no difference), and one overlapping word instead of
+//! a tail loop.
 
 use core::arch::naked_asm;
 
@@ -14,6 +15,8 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mu
         "mov rax, rdi",
         "cmp rdx, 16",
         "jbe {short}",
+        // The last word covers the bytes that do not fill a word. Its addresses are needed before MOVSQ advances rsi and
+        // rdi.
         "mov r8, [rsi + rdx - 8]",
         "lea r9, [rdi + rdx - 8]",
         "mov rcx, rdx",
@@ -37,14 +40,16 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *m
         "shr rcx, 3",
         "mov r10, rdi",
         "sub r10, rsi",
+        // Unsigned: also above `len` if `to` is below `from`, where copying upwards is right.
         "cmp r10, rdx",
         "jb 2f",
+        // Loaded first, since the copy may overwrite it.
         "mov r8, [rsi + rdx - 8]",
         "lea r9, [rdi + rdx - 8]",
         "rep movsq",
         "mov [r9], r8",
         "ret",
-        // `to` lies within the source: from the end downwards, and the first word last.
+        // `to` is inside the source: copies downwards from the end, and the first word last.
         "2:",
         "mov r8, [rsi]",
         "lea rsi, [rsi + rdx - 8]",
@@ -96,6 +101,7 @@ unsafe extern "C" fn copy_short() {
 pub unsafe extern "C" fn memset(to: *mut u8, value: i32, len: usize) -> *mut u8 {
     naked_asm!(
         "mov r9, rdi",
+        // Eight copies of the byte.
         "movzx eax, sil",
         "mov rcx, 0x0101010101010101",
         "imul rax, rcx",
@@ -129,10 +135,11 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, len: usize) -
         "sub rdx, 8",
         "cmp rax, rcx",
         "je 2b",
-        // The first byte in memory decides: make it the most significant.
+        // The first differing byte in memory decides, so the first byte becomes the most significant.
         "bswap rax",
         "bswap rcx",
         "cmp rax, rcx",
+        // -1 or 1, by the borrow of an unsigned comparison.
         "sbb eax, eax",
         "or eax, 1",
         "ret",

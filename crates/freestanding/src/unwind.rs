@@ -1,5 +1,5 @@
-//! The prebuilt `core` and `alloc` are compiled to unwind. Images abort on panic, so nobody ever calls these two;
-//! they only have to exist for builds that do not optimise across crates.
+//! The prebuilt `core` and `alloc` are compiled with unwinding. Images abort on panic, so these two functions are never
+//! called; they only have to exist for builds without optimisation across crates.
 
 use core::arch::naked_asm;
 

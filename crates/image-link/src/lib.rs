@@ -1,6 +1,6 @@
-//! Linker arguments for images: static ELF executables at 4 MiB without a C library, from the same target triple
-//! as the host's tools. A build script calls [`image`] or [`root_task`]; nothing happens unless the package is
-//! built with its feature `image`, and then only its binaries are concerned.
+//! Linker arguments for images: static ELF executables at 4 MiB without a C library, for the same target triple as the
+//! host's tools. A build script calls [`image`] or [`root_task`]. They affect only binaries, and only if the package is
+//! built with its feature `image`.
 
 #![forbid(unsafe_code)]
 
@@ -11,8 +11,7 @@ pub fn image() {
     link("server.ld");
 }
 
-/// Links the root task: like [`image`], with an empty segment behind everything else for the bundle (see
-/// `root-task.ld`).
+/// Links the root task: like [`image`], with an additional last segment for the bundle (see `root-task.ld`).
 pub fn root_task() {
     link("root-task.ld");
 }
@@ -27,12 +26,12 @@ fn link(script: &str) {
         println!("cargo::rerun-if-changed={folder}/{file}");
     }
     let arguments = [
-        // To the compiler driver. Its default is a position-independent program with C start-up files.
+        // For the compiler driver, whose default is a position-independent program with C start-up files.
         "-static".to_string(),
         "-no-pie".to_string(),
         "-nostartfiles".to_string(),
         "-nostdlib".to_string(),
-        // To the linker. An unexpected section is an error: nothing is placed by accident.
+        // For the linker. An unexpected section is an error: its place in the image would be arbitrary.
         "-Wl,--build-id=none,--gc-sections,--orphan-handling=error,--fatal-warnings,--no-undefined".to_string(),
         "-Wl,-z,max-page-size=0x1000,-z,norelro".to_string(),
         format!("-Wl,-L,{folder},-T,{folder}/{script}"),

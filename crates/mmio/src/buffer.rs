@@ -1,11 +1,11 @@
-//! A buffer shared by a client and a server, and the `Span` with which a message names a part of it.
-//! Both sides treat the other as hostile: a span that does not fit is refused, and data is copied before it is looked at.
+//! A buffer shared by a client and a server, and the `Span` by which a message refers to a part of it.
+//! Each side treats the other as hostile: a span that does not fit is refused, and data is copied before it is checked.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{OutOfRange, Window};
 
-/// A part of a shared buffer, as it travels in messages.
+/// A part of a shared buffer, as sent in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Offset of the first byte from the start of the buffer.
@@ -24,17 +24,17 @@ impl SharedBuffer {
         Self(window)
     }
 
-    /// All of the buffer, or as much of it as a span can name.
+    /// The whole buffer, or its first 4 GiB - 1, the longest span.
     pub fn whole(&self) -> Span {
         Span { start: 0, len: u32::try_from(self.0.len()).unwrap_or(u32::MAX) }
     }
 
-    /// The window behind `span`.
+    /// The window of `span`.
     pub fn window(&self, span: Span) -> Result<Window, OutOfRange> {
         self.0.part(span.start.into(), span.len.into())
     }
 
-    /// Copies what `span` names to `local` and returns the part of `local` that it filled.
+    /// Copies the bytes of `span` to `local` and returns the part of `local` that they fill.
     pub fn copy_in<'a>(&self, span: Span, local: &'a mut [u8]) -> Result<&'a [u8], OutOfRange> {
         let into = local.get_mut(..span.len as usize).ok_or(OutOfRange)?;
         self.0.read(span.start.into(), into)?;

@@ -1,7 +1,7 @@
-//! Memory that another protection domain may change at any moment: a [`Window`], and what servers build on it, a
-//! [`SharedBuffer`] for bulk data and a [`Ring`] for byte streams. Nothing here ever lends a reference to such
-//! memory: bytes are copied first and judged afterwards, so they cannot change between the check and the use.
-//! [`Ports`] is the I/O-port side of the same idea: hardware behind a trait, so that drivers run in host tests.
+//! Memory that another protection domain may change at any moment: a [`Window`], and on top of it a [`SharedBuffer`]
+//! for bulk data and a [`Ring`] for byte streams. No function returns a reference to such memory: callers copy bytes
+//! first and check the copy, so the bytes cannot change between check and use. [`Ports`] does the same for I/O ports:
+//! hardware behind a trait, so that drivers run in host tests.
 #![no_std]
 
 #[cfg(test)]

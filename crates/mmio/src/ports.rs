@@ -1,6 +1,6 @@
-//! I/O ports as drivers see them: plain numbers and values (Intel SDM volume 1, chapter 19). The image's
-//! implementation invokes an I/O-port capability (`rt::IoPorts`); the tests' are register models.
-//! It leaves out the string forms.
+//! I/O ports as drivers see them: plain numbers and values (Intel SDM volume 1, chapter 19). In an image, `rt::IoPorts`
+//! implements them with an I/O-port capability; in tests, register models do.
+//! It leaves out string instructions.
 
 /// A range of I/O ports.
 pub trait Ports {

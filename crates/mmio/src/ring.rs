@@ -1,17 +1,18 @@
 //! A byte stream from one domain to another through shared memory, with one producer and one consumer.
 //!
-//! Geometry: 64 bytes of header, then the data; the capacity is what is left of the window, less one byte, so that a
-//! full ring differs from an empty one. `head` and `tail` are offsets in the data, 0 to capacity.
+//! Layout: 64 bytes of header, then the data; the capacity is the size of the data less one byte, so that a full ring
+//! differs from an empty one. `head` and `tail` are offsets in the data, 0 to capacity.
 //!
 //! | offset | written by | field |
 //! |---|---|---|
-//! | 0 | consumer | `head`: the next byte to take |
-//! | 4 | producer | `tail`: where the next byte goes |
-//! | 8 | consumer sets, producer clears | the consumer sleeps: signal it when there are bytes |
-//! | 12 | producer sets, consumer clears | the producer sleeps: signal it when there is room |
+//! | 0 | consumer | `head`: the next byte to read |
+//! | 4 | producer | `tail`: the next byte to write |
+//! | 8 | consumer sets, producer clears | the consumer has parked: signal it when there are bytes |
+//! | 12 | producer sets, consumer clears | the producer has parked: signal it when there is room |
 //!
-//! The peer may be hostile. Each side keeps its own offset to itself and takes the other's modulo the size: whatever
-//! the header says, every access stays in the window and every call ends. A liar garbles its own stream, no more.
+//! The peer may be hostile. Each side keeps a private copy of its own offset and takes the other's modulo the size:
+//! whatever the header contains, every access stays in the window and every call ends. A hostile peer garbles its own
+//! stream only.
 
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -19,8 +20,8 @@ use crate::Window;
 
 const HEAD: u64 = 0;
 const TAIL: u64 = 4;
-const CONSUMER_SLEEPS: u64 = 8;
-const PRODUCER_SLEEPS: u64 = 12;
+const CONSUMER_PARKED: u64 = 8;
+const PRODUCER_PARKED: u64 = 12;
 const HEADER: u64 = 64;
 
 /// The window is too small, too large or not aligned for a ring.
@@ -31,12 +32,12 @@ pub struct NotARing;
 #[derive(Clone, Copy, Debug)]
 pub struct Ring {
     window: Window,
-    /// Bytes of data, one more than fit.
+    /// Bytes of data, one more than the capacity.
     size: u32,
 }
 
 impl Ring {
-    /// Lays a ring over `window`, which must be aligned to 4 bytes and hold the header and at least 2 bytes.
+    /// A ring in `window`, which must be aligned to 4 bytes and have room for the header and at least 2 bytes.
     pub fn new(window: Window) -> Result<Self, NotARing> {
         let data = window.len().checked_sub(HEADER).ok_or(NotARing)?;
         let size = u32::try_from(data).map_err(|_| NotARing)?;
@@ -48,52 +49,59 @@ impl Ring {
         Ok(Self { window, size })
     }
 
-    /// Bytes that fit.
+    /// The most bytes that the ring holds.
     pub fn capacity(&self) -> u32 {
         self.size - 1
     }
 
-    /// The sending end. It goes on where the last one stopped, so that a restarted producer tears no byte.
+    /// The producer. It continues at the last producer's `tail`, so a restarted process neither repeats nor skips
+    /// bytes.
     pub fn producer(self) -> Producer {
         Producer { tail: self.offset(TAIL), ring: self }
     }
 
-    /// The receiving end; it goes on where the last one stopped.
+    /// The consumer. It continues at the last consumer's `head`.
     pub fn consumer(self) -> Consumer {
         Consumer { head: self.offset(HEAD), ring: self }
     }
 
     /// A field of the header.
     fn field(&self, at: u64) -> &AtomicU32 {
-        // SAFETY: `new` checked that the header is inside the window and aligned, all fields are multiples of 4, and
-        // an atomic may be shared with whoever changes it.
+        // SAFETY: `new` checked that the header is inside the window and aligned, all offsets are multiples of 4, and
+        // another process may change an atomic.
         unsafe { AtomicU32::from_ptr(self.window.base().wrapping_add(at as usize).cast()) }
     }
 
-    /// An offset from the header, made harmless.
+    /// An offset from the header, reduced to the size of the data: a hostile peer may have written any value.
     fn offset(&self, at: u64) -> u32 {
+        // Acquire pairs with the release of the peer's store: the bytes that the offset covers are visible.
         self.field(at).load(Ordering::Acquire) % self.size
     }
 
-    /// Bytes from `from` up to `to`, going round.
+    /// Bytes from `from` up to `to`, wrapping around.
     fn distance(&self, from: u32, to: u32) -> u32 {
         (to + self.size - from) % self.size
     }
 
-    /// Marks the caller as asleep; the fence orders the mark before the look at the other's offset.
-    fn sleep(&self, flag: u64) {
+    /// Marks the caller as parked.
+    fn set_parked(&self, flag: u64) {
         self.field(flag).store(1, Ordering::Relaxed);
+        // The caller reads the peer's offset next. x86 may reorder that load before the store of the mark, and then
+        // both sides could miss each other: the peer sees no mark, and the caller sees no new bytes.
         fence(Ordering::SeqCst);
     }
 
-    /// Whether the peer sleeps, in which case the mark is taken away: one signal wakes it.
-    fn take_sleeper(&self, flag: u64) -> bool {
+    /// Whether the peer has parked. Clears the mark, since one signal wakes the peer.
+    fn take_parked(&self, flag: u64) -> bool {
+        // The counterpart of the fence in `set_parked`: orders the store of the caller's offset before the load of the
+        // mark.
         fence(Ordering::SeqCst);
+        // The load avoids a locked instruction at each push while the peer is awake.
         self.field(flag).load(Ordering::Relaxed) != 0 && self.field(flag).swap(0, Ordering::AcqRel) != 0
     }
 }
 
-/// The sending end of a ring.
+/// The producer of a ring.
 #[derive(Debug)]
 pub struct Producer {
     ring: Ring,
@@ -106,12 +114,12 @@ impl Producer {
         self.ring.capacity() - self.ring.distance(self.ring.offset(HEAD), self.tail)
     }
 
-    /// Bytes pushed that the consumer has not taken yet.
+    /// Bytes pushed that the consumer has not read yet.
     pub fn pending(&self) -> u32 {
         self.ring.capacity() - self.room()
     }
 
-    /// Puts in as many of `bytes` as there is room for and returns how many. Follow it with [`Self::must_signal`].
+    /// Writes as many of `bytes` as there is room for and returns how many. Call [`Self::must_signal`] afterwards.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room() as usize);
         let until_end = (self.ring.size - self.tail) as usize;
@@ -125,23 +133,24 @@ impl Producer {
         count
     }
 
-    /// Whether the consumer sleeps and must be signalled. Asking takes the duty: the next answer is no.
+    /// Whether the consumer has parked. If `true`, the caller must signal it; the next call returns `false`.
     pub fn must_signal(&mut self) -> bool {
-        self.ring.take_sleeper(CONSUMER_SLEEPS)
+        self.ring.take_parked(CONSUMER_PARKED)
     }
 
-    /// Asks to be signalled when there is room. Returns whether there is room after all, and then no signal comes.
+    /// Parks: the consumer signals when there is room. If there is room already, does not park and returns `true`.
     pub fn park(&mut self) -> bool {
-        self.ring.sleep(PRODUCER_SLEEPS);
+        self.ring.set_parked(PRODUCER_PARKED);
+        // The consumer may have made room before it could see the mark, and then does not signal.
         let room = self.room() > 0;
         if room {
-            self.ring.field(PRODUCER_SLEEPS).store(0, Ordering::Relaxed);
+            self.ring.field(PRODUCER_PARKED).store(0, Ordering::Relaxed);
         }
         room
     }
 }
 
-/// The receiving end of a ring.
+/// The consumer of a ring.
 #[derive(Debug)]
 pub struct Consumer {
     ring: Ring,
@@ -149,12 +158,12 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Bytes that can be taken now.
+    /// Bytes that can be read now.
     pub fn available(&self) -> u32 {
         self.ring.distance(self.head, self.ring.offset(TAIL))
     }
 
-    /// Takes as many bytes as there are and `into` holds; returns how many.
+    /// Reads as many bytes as are available and fit `into`; returns how many.
     pub fn pop(&mut self, into: &mut [u8]) -> usize {
         let count = into.len().min(self.available() as usize);
         let until_end = (self.ring.size - self.head) as usize;
@@ -167,25 +176,26 @@ impl Consumer {
         count
     }
 
-    /// Takes one byte.
+    /// Reads one byte.
     pub fn pop_byte(&mut self) -> Option<u8> {
         let mut byte = [0];
         (self.pop(&mut byte) == 1).then_some(byte[0])
     }
 
-    /// Asks to be signalled when there are bytes. Returns whether there are some after all, and then no signal comes.
+    /// Parks: the producer signals when there are bytes. If there are some already, does not park and returns `true`.
     pub fn park(&mut self) -> bool {
-        self.ring.sleep(CONSUMER_SLEEPS);
+        self.ring.set_parked(CONSUMER_PARKED);
+        // The producer may have written bytes before it could see the mark, and then does not signal.
         let bytes = self.available() > 0;
         if bytes {
-            self.ring.field(CONSUMER_SLEEPS).store(0, Ordering::Relaxed);
+            self.ring.field(CONSUMER_PARKED).store(0, Ordering::Relaxed);
         }
         bytes
     }
 
-    /// Whether the producer waits for room and must be signalled. Asking takes the duty: the next answer is no.
+    /// Whether the producer has parked. If `true`, the caller must signal it; the next call returns `false`.
     pub fn must_signal(&mut self) -> bool {
-        self.ring.take_sleeper(PRODUCER_SLEEPS)
+        self.ring.take_parked(PRODUCER_PARKED)
     }
 }
 
@@ -195,7 +205,7 @@ mod tests {
     use proptest::prelude::*;
     use std::{vec, vec::Vec};
 
-    /// `u64`s, so that the window is aligned.
+    /// A window of zeros; made of `u64`s, so that it is aligned.
     fn window(len: u64) -> Window {
         let words: &'static mut [u64] = vec![0u64; (len as usize).div_ceil(8)].leak();
         Window::leak(zeroed_bytes(words)).part(0, len).unwrap()
@@ -227,11 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn the_consumer_is_signalled_only_when_it_sleeps() {
+    fn the_consumer_is_signalled_only_when_it_has_parked() {
         let (mut p, mut c, _) = ring(8);
         p.push(b"a");
-        assert!(!p.must_signal(), "it has not gone to sleep");
-        assert!(c.park(), "there is a byte, so it stays up");
+        assert!(!p.must_signal(), "it has not parked");
+        assert!(c.park(), "there is a byte, so it does not park");
         assert!(!p.must_signal());
         assert_eq!(c.pop_byte(), Some(b'a'));
         assert!(!c.park());
@@ -252,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_end_goes_on_where_the_last_stopped() {
+    fn a_restarted_end_continues_where_the_last_stopped() {
         let (mut p, mut c, window) = ring(8);
         p.push(b"abc");
         c.pop_byte();

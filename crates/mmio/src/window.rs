@@ -1,9 +1,9 @@
 //! A window of memory that another domain (a guest, a client, a server) may change at any time.
 //!
-//! Every access is an `asm!` block. The compiler must take it as it stands: it can neither read a byte twice nor
-//! assume that a byte still has the value it had. An aligned scalar access is one MOV, so it is atomic (Intel SDM
-//! volume 3, section 9.1.1); copies are REP MOVSQ, the fastest copy that gives that guarantee, and are not atomic.
-//! It leaves out ordering beyond x86's own: who needs a store-load fence writes one.
+//! Every access is an `asm!` block, which the compiler cannot split, repeat or omit: it can neither read a byte twice
+//! nor assume that a byte still has its last value. An aligned scalar access is one MOV, so it is atomic (Intel SDM
+//! volume 3, section 9.1.1); copies are REP MOVSQ, the fastest copy with that guarantee, and are not atomic. It leaves
+//! out ordering beyond x86's own: a caller that needs a store-load fence adds one.
 
 use core::arch::asm;
 use core::ptr;
@@ -12,16 +12,16 @@ use core::ptr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange;
 
-/// Memory shared with another domain. A copy of a `Window` names the same memory.
+/// Memory shared with another domain. A copy of a `Window` refers to the same memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     base: *mut u8,
     len: u64,
-    /// Offsets below this one have eight bytes: scalars are looked up with one comparison.
+    /// Below this offset at least eight bytes are inside the window, so one comparison checks a scalar access.
     inner: u64,
 }
 
-// SAFETY: the memory may change under any access anyhow, so it makes no difference which thread accesses it.
+// SAFETY: the memory may change during any access in any case, so it makes no difference which thread accesses it.
 unsafe impl Send for Window {}
 
 /// Scalar accesses of one width, at any alignment.
@@ -51,16 +51,16 @@ impl Window {
     /// The `len` bytes at `base`.
     ///
     /// # Safety
-    /// The bytes stay mapped for reading and for whatever this process writes through the window, and no Rust
-    /// reference to any of them exists while a copy of the window does.
+    /// The bytes stay mapped, writable if the process writes through the window, and no Rust reference to any of them
+    /// exists while a copy of the window does.
     pub const unsafe fn new(base: *mut u8, len: u64) -> Self {
         Self { base, len, inner: len.saturating_sub(7) }
     }
 
-    /// Memory given away for good; in host tests: `Window::leak(vec![0; 4096].leak())`.
+    /// A window over leaked memory; in host tests: `Window::leak(vec![0; 4096].leak())`.
     pub const fn leak(bytes: &'static mut [u8]) -> Self {
         let len = bytes.len() as u64;
-        // SAFETY: the exclusive borrow is static and ends here, so nobody else can reach the bytes again.
+        // SAFETY: the exclusive borrow is static and ends here, so no other code can access the bytes again.
         unsafe { Self::new(bytes.as_mut_ptr(), len) }
     }
 
@@ -77,7 +77,7 @@ impl Window {
     /// The part of the window from `at`, `len` bytes long.
     pub fn part(&self, at: u64, len: u64) -> Result<Window, OutOfRange> {
         let base = self.range(at, len)?;
-        // SAFETY: a part of this window, so what holds for the whole holds for it.
+        // SAFETY: a part of this window, so the conditions that hold for the whole hold for it.
         Ok(unsafe { Window::new(base, len) })
     }
 
@@ -110,8 +110,8 @@ impl Window {
         Ok(())
     }
 
-    /// Copies `len` bytes from offset `at` to offset `to` of `other`, with no copy between. Where the two overlap
-    /// the bytes are those of an upward copy.
+    /// Copies `len` bytes from offset `at` to offset `to` of `other`, without an intermediate copy. If the two overlap,
+    /// the result is that of a copy from low to high addresses.
     pub fn copy_to(&self, at: u64, other: &Window, to: u64, len: u64) -> Result<(), OutOfRange> {
         let from = self.range(at, len)?;
         let into = other.range(to, len)?;
@@ -126,6 +126,7 @@ impl Window {
     scalar!(read_u64, write_u64, u64, "mov {0}, [{1}]", "mov [{0}], {1}", reg);
 
     /// The address of offset `at`, if `len` bytes from there are inside.
+    // Not inlined: the callers are frequent, and this is their slow path.
     #[inline(never)]
     fn range(&self, at: u64, len: u64) -> Result<*mut u8, OutOfRange> {
         match at.checked_add(len) {
@@ -140,7 +141,7 @@ impl Window {
         if at < self.inner { Ok(self.base.wrapping_add(at as usize)) } else { self.range(at, len) }
     }
 
-    /// Address of the first byte, for what needs its alignment.
+    /// Address of the first byte, for callers that depend on its alignment.
     pub(crate) fn base(&self) -> *mut u8 {
         self.base
     }

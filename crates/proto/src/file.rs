@@ -1,4 +1,4 @@
-//! fileserver: read-only images by name. A read lands in the buffer that client and server share, never in the message.
+//! fileserver: read-only images by name. A read fills the buffer that client and server share; messages carry no data.
 
 use layout::config::Name;
 use mmio::{OutOfRange, SharedBuffer, Span, Window};
@@ -17,17 +17,17 @@ impl Call for Open {
     type Reply = Result<File, Error>;
 }
 
-/// An image that is open. There is nothing to close: it is a number and a length.
+/// An open image. It needs no close: the server has no state for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
-    /// The server's number for it, good in any later call.
+    /// The server's number for it, valid in any later call.
     pub id: u8,
     /// Length in bytes.
     pub size: u64,
 }
 
-/// Copies bytes of an image to the shared buffer. The reply counts them: fewer than asked for at the end of the image,
-/// none behind it.
+/// Copies bytes of an image to the shared buffer. Returns their number: fewer than requested at the end of the image,
+/// none beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
     /// [`File::id`].
@@ -45,13 +45,13 @@ impl Call for Read {
 /// Why fileserver refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
-    /// The message did not get through.
+    /// The message was malformed or unknown.
     Ipc(IpcError),
-    /// No such image, or none that this client may open: the answer does not tell which.
+    /// No such image, or this client may not open it: the reply does not tell which.
     NotFound,
-    /// The span does not lie in the client's buffer.
+    /// The span is not inside the client's buffer.
     OutOfRange,
-    /// The image is shorter than what was asked of it.
+    /// The image is shorter than the requested range.
     Short,
 }
 
@@ -74,7 +74,7 @@ pub struct Client<T>(pub T);
 impl<T: Transport> Client<T> {
     /// See [`Open`].
     pub fn open(&self, name: &str) -> Result<File, Error> {
-        // A name that is too long for the field names nothing.
+        // No image has a name that is longer than the field.
         let name = Name::try_from(name).map_err(|_| Error::NotFound)?;
         self.0.call(&Open { name })?
     }
@@ -84,7 +84,7 @@ impl<T: Transport> Client<T> {
         self.0.call(&Read { id: file.id, offset, into })?
     }
 
-    /// Copies `len` bytes of the image from `offset` on to offset `to` of `target`, by way of the shared buffer.
+    /// Copies `len` bytes of the image from `offset` on to offset `to` of `target`, through the shared buffer.
     pub fn copy(
         &self,
         file: File,
@@ -104,6 +104,7 @@ impl<T: Transport> Client<T> {
                 0 => return Err(Error::Short),
                 count => u64::from(count),
             };
+            // A count larger than the span, from a hostile server, is refused by the bounds of the span's window.
             buffer.window(span)?.copy_to(0, &target, done, count)?;
             done += count;
         }
@@ -119,7 +120,7 @@ pub trait Serve {
     fn read(&mut self, from: ClientId, call: Read) -> Result<u32, Error>;
 }
 
-/// Answers one message.
+/// Handles one message.
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
         Open::LABEL => message.answer(|call| server.open(from, call)),

@@ -1,6 +1,6 @@
-//! irq-server. A line with one owner is handed over once: the handler capability comes with the reply, and from then
-//! on the kernel signals the owner directly and the owner acknowledges by itself. A line of several owners stays with
-//! irq-server, which signals them all and waits for their [`Done`]. A line is named by its position in
+//! irq-server. A line with one owner is handed over once: the reply has the handler capability, and from then on the
+//! kernel signals the owner directly and the owner acknowledges by itself. irq-server keeps the handler of a line with
+//! several owners, signals them all and waits for their [`Done`]. Lines are numbered by their position in
 //! `layout::config::Irq::lines`.
 
 use layout::config::Route;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
 
-/// Hands over the handler of a line; asked again, hands it over again.
+/// Hands over the handler of a line; a repeated claim hands it over again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The line.
@@ -22,14 +22,14 @@ impl Call for Claim {
 /// Whether a line has other owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sharing {
-    /// No: the handler comes with the reply.
+    /// No: the reply has the handler.
     Alone,
     /// Yes: after each signal irq-server waits for [`Done`].
     Shared,
 }
 
-/// The lines that the caller may claim: bit n is line n. Those that arrive nowhere are not among them: a description keeps
-/// two for each function, and most functions have one.
+/// Returns the lines that the caller may claim: bit n is line n. Lines without a route are omitted: a description
+/// reserves two for each function, and most functions have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lines;
 impl Call for Lines {
@@ -37,7 +37,7 @@ impl Call for Lines {
     type Reply = u32;
 }
 
-/// The caller has served its device on a shared line; the line may interrupt again when all owners have said so.
+/// The caller has served its device on a shared line. irq-server unmasks the line when all owners have sent this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// The line.
@@ -48,12 +48,12 @@ impl Call for Done {
     type Reply = Result<(), Error>;
 }
 
-/// pci-server only: where a line without a route arrives.
+/// Sets the route of a line that has none. Only pci-server may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetRoute {
     /// The line.
     pub line: u8,
-    /// Where.
+    /// The input, its trigger mode and polarity.
     pub route: Route,
 }
 impl Call for SetRoute {
@@ -64,7 +64,7 @@ impl Call for SetRoute {
 /// Why irq-server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
-    /// The message did not get through.
+    /// The message was malformed or unknown.
     Ipc(IpcError),
     /// The system has no line of this number.
     NoSuchLine,
@@ -72,14 +72,13 @@ pub enum Error {
     NotOwner,
     /// The line has no route yet.
     NoRoute,
-    /// The line has another route already; or who arrives there does not share it: a server, or an owner that was handed
-    /// the line.
+    /// The line has another route already; or the input cannot be shared, since it is a server's or was handed over.
     RouteTaken,
     /// The kernel refused the line: an I/O APIC or pin that the machine lacks, or a vector in use.
     Kernel,
-    /// Another line arrives there with another trigger or polarity.
+    /// Another line at this input has another trigger mode or polarity.
     Conflict,
-    /// The answer was yes, but no capability came with it: the receive slot was not free.
+    /// The claim was granted, but the reply has no capability: the receive slot was not free.
     NoCapability,
 }
 
@@ -89,12 +88,13 @@ impl From<IpcError> for Error {
     }
 }
 
-/// A client of irq-server. Its transport must have a free slot for the capability (`rt::Endpoint::receive_into`).
+/// A client of irq-server. To claim, its transport must have a free slot for the capability
+/// (`rt::Endpoint::receive_into`).
 #[derive(Clone, Copy, Debug)]
 pub struct Client<T>(pub T);
 
 impl<T: Transport> Client<T> {
-    /// See [`Claim`]. Returns the address of the handler's capability, or `None` for a shared line.
+    /// See [`Claim`]. Returns the CPtr of the handler, or `None` for a shared line.
     pub fn claim(&self, line: u8) -> Result<Option<u64>, Error> {
         match self.0.call_for_cap(&Claim { line })? {
             (Ok(Sharing::Shared), _) => Ok(None),
@@ -121,7 +121,7 @@ impl<T: Transport> Client<T> {
 
 /// What irq-server implements.
 pub trait Serve {
-    /// See [`Claim`]. Returns the address of the handler's capability, or `None` for a shared line.
+    /// See [`Claim`]. Returns the CPtr of the handler, or `None` for a shared line.
     fn claim(&mut self, from: ClientId, call: Claim) -> Result<Option<u64>, Error>;
     /// See [`Done`].
     fn done(&mut self, from: ClientId, call: Done) -> Result<(), Error>;
@@ -131,7 +131,7 @@ pub trait Serve {
     fn lines(&mut self, from: ClientId, call: Lines) -> u32;
 }
 
-/// Answers one message.
+/// Handles one message.
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
         Claim::LABEL => message.answer_with_cap(|call| match server.claim(from, call) {

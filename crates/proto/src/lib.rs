@@ -1,6 +1,6 @@
-//! How the processes talk: `wire` carries any request and its reply in the message registers, and each interface has
-//! one file with its requests, its client, the trait that its server implements, and the dispatcher between them.
-//! Nothing here knows seL4: a [`wire::Transport`] is an endpoint in an image (`rt::Endpoint`) and a function call in
+//! The protocols between processes: `wire` encodes requests and replies in the message registers, and each interface
+//! has one file with its requests, its client, the trait that its server implements, and the dispatcher between them.
+//! This crate does not depend on seL4: a [`wire::Transport`] is an endpoint in an image (`rt::Endpoint`) and a call in
 //! tests ([`loopback::Loopback`]).
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,15 +1,15 @@
-//! The transport of the tests: the server's dispatcher, called where an endpoint would be.
-//! It leaves out nothing that a server can see; errors become error replies as in `rt::serve`.
+//! The transport of the tests: calls the server's dispatcher in place of an endpoint. As in `rt::serve`, errors become
+//! error replies.
 
 use core::cell::RefCell;
 
 use crate::wire::{IpcError, Message, Transport};
 
-/// A server in this very process.
+/// A server in the same process.
 pub struct Loopback<F>(RefCell<F>);
 
 impl<F: FnMut(&mut Message) -> Result<(), IpcError>> Loopback<F> {
-    /// The server whose calls `dispatch` answers.
+    /// The server with the dispatcher `dispatch`.
     pub fn new(dispatch: F) -> Self {
         Self(RefCell::new(dispatch))
     }

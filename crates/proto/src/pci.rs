@@ -1,7 +1,7 @@
-//! pci-server: the listing of the machine's functions (PCI Local Bus Specification 3.0, chapter 6), and what a client
-//! may do with its own ones. A client names a function by its position among its own, and gets at it in two ways: by
-//! calls, one an access (mediated), or by port and frame capabilities, once (direct). Configuration space is by calls only,
-//! and virtual.
+//! pci-server: the list of the machine's functions (PCI Local Bus Specification 3.0, chapter 6), and a client's access
+//! to its own. A client numbers its own functions from 0, and accesses them by one call per access (mediated), or by
+//! port and frame capabilities that pci-server hands over once (direct). Configuration space is always mediated, and
+//! virtual.
 
 mod mediated;
 
@@ -18,7 +18,7 @@ pub use mediated::{Read, Target, Width, Write};
 /// Most capabilities listed of one function.
 pub const MAX_CAPABILITIES: usize = 16;
 
-/// Asks for a function of the machine by its position in the listing; none behind the last.
+/// Returns a function of the machine by its position in the list; none after the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetFunction {
     /// 0 is the first, in the order of bus, device and function.
@@ -29,7 +29,7 @@ impl Call for GetFunction {
     type Reply = Result<Option<Function>, Error>;
 }
 
-/// Where a function is on the bus.
+/// The address of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Address {
     /// Bus.
@@ -49,7 +49,7 @@ impl fmt::Display for Address {
 /// One function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
     /// Vendor ID.
     pub vendor: u16,
@@ -63,13 +63,13 @@ pub struct Function {
     pub revision: u8,
     /// Layout of the header, and what is behind a bridge.
     pub header: Header,
-    /// Resources by base address register. The second half of a 64-bit one is `None`.
+    /// BARs, by index. The entry of the upper half of a 64-bit BAR is `None`.
     pub bars: [Option<Bar>; 6],
     /// Interrupt pin, 1 to 4 for INTA to INTD; 0 is none.
     pub pin: u8,
     /// Interrupt line, as the firmware wrote it.
     pub line: u8,
-    /// Capability list, as far as it is sound and [`MAX_CAPABILITIES`] go.
+    /// Capability list, up to its first invalid entry and at most [`MAX_CAPABILITIES`].
     pub capabilities: Vec<Capability, MAX_CAPABILITIES>,
 }
 
@@ -80,7 +80,7 @@ pub enum Header {
     Device,
     /// Type 1: PCI-to-PCI bridge.
     Bridge {
-        /// The bus right behind it.
+        /// The bus directly behind it.
         secondary: u8,
         /// The last bus behind it.
         subordinate: u8,
@@ -89,7 +89,7 @@ pub enum Header {
     Other(u8),
 }
 
-/// What a base address register asks for.
+/// A base address register (BAR).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bar {
     /// Ports or memory.
@@ -100,7 +100,7 @@ pub struct Bar {
     pub size: u64,
 }
 
-/// Kinds of base address registers.
+/// Kinds of BARs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BarKind {
     /// I/O ports.
@@ -126,7 +126,7 @@ pub struct Capability {
     pub at: u8,
 }
 
-/// A function of the caller's own by its position; none behind the last.
+/// Returns one of the caller's functions by its number; none after the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetGrant {
     /// 0 is the first.
@@ -137,21 +137,21 @@ impl Call for GetGrant {
     type Reply = Result<Option<Grant>, Error>;
 }
 
-/// What a client may do with a function of its own.
+/// A client's access to one of its functions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// The function, with its resources as they are on the machine.
+    /// The function, with its real BARs.
     pub function: Function,
-    /// How to get at each base address register's resource.
+    /// How to access each BAR.
     pub bars: [Access; 6],
     /// Its interrupt lines.
     pub lines: Vec<GrantedLine, 2>,
 }
 
-/// How to get at a resource.
+/// How to access a BAR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
-    /// Not at all: there is none, or the firmware assigned no address.
+    /// Not at all: the BAR does not exist, or the firmware assigned no address.
     No,
     /// By calls.
     Mediated,
@@ -171,11 +171,11 @@ pub struct GrantedLine {
     pub line: u8,
     /// The ISA interrupt that drivers expect it to be, for devices at ISA addresses (IDE: 14 and 15).
     pub isa: Option<u8>,
-    /// Level triggered; else edge.
+    /// Level-triggered; else edge-triggered.
     pub level: bool,
 }
 
-/// A range of ports of the caller's own that belongs to no function; none behind the last.
+/// Returns a range of the caller's ports that belongs to no function, by its number; none after the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetPorts {
     /// 0 is the first.
@@ -186,8 +186,7 @@ impl Call for GetPorts {
     type Reply = Result<Option<(u16, u16)>, Error>;
 }
 
-/// Hands over the port capability of a range: a register's resource, or a range of [`GetPorts`]. With the reply comes the
-/// capability.
+/// Hands over the port capability of a range: of an I/O BAR, or of [`GetPorts`]. The reply has the capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakePorts {
     /// The first port of the range.
@@ -198,7 +197,7 @@ impl Call for TakePorts {
     type Reply = Result<(), Error>;
 }
 
-/// Hands over a frame of a memory register's resource.
+/// Hands over a frame of a memory BAR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakeFrame {
     /// The function, among the caller's own.
@@ -213,9 +212,8 @@ impl Call for TakeFrame {
     type Reply = Result<(), Error>;
 }
 
-/// The guest was reset: bus mastering off, functions reset as far as they can be, configuration as at the start. One who
-/// asks for this again and again gets the part of it that needs no wait.
-/// What was handed over stays with the caller.
+/// The guest was reset: turns bus mastering off, resets the functions and restores their configuration space. If the
+/// client's budget of waits is used up, omits the steps that need a wait. The caller keeps its capabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reset;
 impl Call for Reset {
@@ -223,7 +221,7 @@ impl Call for Reset {
     type Reply = Result<(), Error>;
 }
 
-/// The guest has stopped: as [`Reset`], and everything that was handed over is revoked.
+/// The guest has stopped: as [`Reset`], and revokes everything that was handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release;
 impl Call for Release {
@@ -234,23 +232,23 @@ impl Call for Release {
 /// Why pci-server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
-    /// The message did not get through.
+    /// The message was malformed or unknown.
     Ipc(IpcError),
-    /// The system description does not let this client list the bus.
+    /// The description does not allow this client to list the bus.
     NotAllowed,
     /// The caller has no such function, register, frame or range.
     NotYours,
-    /// The access leaves the range in which it begins, or is not aligned.
+    /// The access crosses the end of its range, or is not aligned.
     Straddles,
-    /// The function is bus master of nothing: no I/O address space, and not trusted without.
+    /// The function must not be bus master: it has no I/O address space and is not trusted.
     NoDma,
-    /// The register is not the guest's to write: message signalled interrupts, or one that moves the function.
+    /// The guest may not write the register: message signalled interrupts, or one that changed a BAR.
     ReadOnly,
     /// root-task or the kernel refused the resource at the start.
     Unavailable,
-    /// The answer was yes, but no capability came with it: the receive slot was not free.
+    /// The request was granted, but the reply has no capability: the receive slot was not free.
     NoCapability,
-    /// A reset takes waits for the device, and the caller has had too many of those: in the log.
+    /// A reset was hurried, since the caller's budget of waits is used up. Only logged, never returned.
     TooOften,
 }
 
@@ -280,26 +278,26 @@ impl<T: Transport> Client<T> {
         self.0.call(&GetPorts { index })?
     }
 
-    /// The caller's functions with their numbers, up to the last or to an error. However many the server pretends to have,
-    /// they end: a system has [`MAX_PCI_FUNCTIONS`].
+    /// The caller's functions with their numbers, up to the last or to an error; at most [`MAX_PCI_FUNCTIONS`], even if
+    /// a hostile server reports more.
     pub fn grants(&self) -> impl Iterator<Item = Result<(u8, Grant), Error>> {
         let grant = |index| self.grant(index).transpose().map(|grant| grant.map(|grant| (index, grant)));
         up_to_an_error((0..MAX_PCI_FUNCTIONS as u8).map_while(grant))
     }
 
-    /// The caller's ranges of ports that belong to no function, likewise: a system has [`MAX_PCI_PORTS`].
+    /// The caller's ranges of ports that belong to no function, likewise; at most [`MAX_PCI_PORTS`].
     pub fn all_ports(&self) -> impl Iterator<Item = Result<(u16, u16), Error>> {
         up_to_an_error((0..MAX_PCI_PORTS as u8).map_while(|index| self.ports(index).transpose()))
     }
 
-    /// See [`TakePorts`]. Returns the address of the capability.
+    /// See [`TakePorts`]. Returns the CPtr of the capability.
     pub fn take_ports(&self, first: u16) -> Result<u64, Error> {
         let (reply, ports) = self.0.call_for_cap(&TakePorts { first })?;
         reply?;
         ports.ok_or(Error::NoCapability)
     }
 
-    /// See [`TakeFrame`]. Returns the address of the capability.
+    /// See [`TakeFrame`]. Returns the CPtr of the capability.
     pub fn take_frame(&self, call: TakeFrame) -> Result<u64, Error> {
         let (reply, frame) = self.0.call_for_cap(&call)?;
         reply?;
@@ -330,12 +328,12 @@ impl<T: Transport> Client<T> {
     }
 }
 
-/// An answer that is an error is the last.
+/// Ends the list after the first error.
 fn up_to_an_error<T>(answers: impl Iterator<Item = Result<T, Error>>) -> impl Iterator<Item = Result<T, Error>> {
     answers.scan(true, |goes_on, answer| core::mem::replace(goes_on, answer.is_ok()).then_some(answer))
 }
 
-/// What pci-server implements. Methods that hand over return the address of the capability.
+/// What pci-server implements. Methods that hand over a capability return its CPtr.
 pub trait Serve {
     /// See [`GetFunction`].
     fn function(&mut self, from: ClientId, call: GetFunction) -> Result<Option<Function>, Error>;
@@ -357,18 +355,18 @@ pub trait Serve {
     fn write(&mut self, from: ClientId, call: Write) -> Result<(), Error>;
 }
 
-/// Answers one message.
+/// Handles one message.
 #[inline]
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
         Read::LABEL | Write::LABEL => access(server, from, message),
-        _ => seldom(server, from, message),
+        _ => infrequent(server, from, message),
     }
 }
 
-/// Apart from the accesses, which would have to make room for what this keeps on the stack.
+/// Handles the infrequent calls. Not inlined: the accesses would have to reserve its large stack frame.
 #[inline(never)]
-fn seldom(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
+fn infrequent(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
         GetFunction::LABEL => message.answer(|call| server.function(from, call)),
         GetGrant::LABEL => message.answer(|call| server.grant(from, call)),
@@ -386,6 +384,7 @@ fn access(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Res
     let reads = message.label == Read::LABEL;
     message.answer_words(|[how, at, value]| {
         let Read { target, width } = Read::of_words(how, at)?;
+        // As strict as for encoded messages: an unused word must be 0.
         match u32::try_from(value) {
             Ok(0) if reads => Ok(Error::answer(server.read(from, Read { target, width }))),
             Ok(value) if !reads => Ok(Error::answer(server.write(from, Write { target, width, value }).map(|()| 0))),
@@ -423,7 +422,7 @@ mod tests {
         }
     }
 
-    /// Whatever it is asked for, there is one more.
+    /// A server whose lists never end.
     fn endless(message: &mut Message) -> Result<(), IpcError> {
         match message.label {
             GetGrant::LABEL => message.answer(|GetGrant { .. }| {
@@ -435,12 +434,12 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_a_server_that_never_ends_it_ends_all_the_same() {
+    fn the_list_of_a_server_that_never_ends_it_is_bounded() {
         let client = Client(Loopback::new(endless));
         assert_eq!(client.grants().count(), MAX_PCI_FUNCTIONS);
         assert!(client.grants().map(|grant| grant.map(|(index, _)| index)).eq((0..MAX_PCI_FUNCTIONS as u8).map(Ok)));
         assert_eq!(client.all_ports().count(), MAX_PCI_PORTS);
-        // Nor does one go on after an error.
+        // A list also ends after an error.
         let broken = Client(Loopback::new(|_: &mut Message| Err(IpcError::Malformed)));
         assert_eq!(broken.grants().collect::<std::vec::Vec<_>>(), [Err(IpcError::Malformed.into())]);
         assert_eq!(broken.all_ports().count(), 1);

@@ -1,12 +1,12 @@
-//! serial-server. Bytes travel in rings (`mmio::Ring`), with no call at all; the calls are for what rings cannot say.
-//! A ring's doorbell tells serial-server both that it has bytes to print and that the client took typed ones out.
+//! serial-server. Bytes are transferred by rings (`mmio::Ring`), without calls; the calls are for everything else.
+//! A client rings the doorbell when it has written bytes to print, and when it has read keyboard input.
 
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
 
-/// How many printed bytes have not left the machine yet: those in all rings and in the UART. The server never waits
-/// for a slow line, so a client that must know asks again until the answer is 0.
+/// Returns how many bytes are not sent yet: those in all rings and in the UART. The server never waits for a slow line,
+/// so a client that has to wait repeats the call until it returns 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flush;
 impl Call for Flush {
@@ -14,7 +14,7 @@ impl Call for Flush {
     type Reply = u32;
 }
 
-/// What went over the line since the start.
+/// Returns the counts since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetStats;
 impl Call for GetStats {
@@ -27,9 +27,9 @@ impl Call for GetStats {
 pub struct Stats {
     /// Bytes given to the UART.
     pub sent: u64,
-    /// Bytes received, whoever they were for.
+    /// Bytes received.
     pub received: u64,
-    /// Bytes that were lost because the UART's FIFO ran over, or that nobody was there to take.
+    /// Overruns of the UART's FIFO, and received bytes that were dropped because there is no console.
     pub lost: u64,
     /// Interrupts.
     pub interrupts: u64,
@@ -59,7 +59,7 @@ pub trait Serve {
     fn stats(&mut self, from: ClientId, call: GetStats) -> Stats;
 }
 
-/// Answers one message.
+/// Handles one message.
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
         Flush::LABEL => message.answer(|call| server.flush(from, call)),

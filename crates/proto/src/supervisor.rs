@@ -1,6 +1,7 @@
-//! root-task's ear: what a vmm-server has to say about its guest, and any process about itself. Notices are one-way: no reply is awaited,
-//! and root-task knows by the badge who it was. Labels cannot be mistaken for those of fault messages, which are small.
-//! One call is answered: a process for which the specification lists device windows (pci-server) asks for what lies in them.
+//! root-task's interface: notices of a vmm-server about its guest, and of any process about itself. Notices have no
+//! reply; the badge identifies the sender. Their labels differ from those of fault messages, which are small numbers
+//! and arrive at the same endpoint. There is one call: a process with device windows in the specification (pci-server)
+//! asks for frames and ports in them.
 
 use core::fmt::{self, Display, Write};
 
@@ -15,17 +16,16 @@ pub const LABEL: u64 = 0x601;
 /// Longest [`Reason`], in bytes; it fits a message.
 pub const MAX_REASON: usize = 160;
 
-/// Why a guest does not run, in words for people. It comes from a process that may be hostile: print it by
-/// [`printable`].
+/// Why a guest does not run, for humans. The sender may be hostile: print the text with [`printable`].
 pub type Reason = String<MAX_REASON>;
 
 /// What happened to the guest, or to the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
-    /// It switched itself off and will not run again.
+    /// It powered off and will not run again.
     PoweredOff,
-    /// It could not be started, or cannot go on, and will not run again. A machine on which a guest has failed ends with
-    /// a failure.
+    /// It could not be started, or cannot continue, and will not run again. If a guest has failed, the run of the
+    /// machine counts as failed.
     Failed {
         /// Why.
         reason: Reason,
@@ -35,13 +35,13 @@ pub enum Notice {
         /// Resets since the vmm-server started.
         count: u32,
     },
-    /// The process has done its work and wants to be stopped.
+    /// The process has done its work; root-task suspends it.
     Finished,
 }
 
-/// Asks for device memory or ports inside the windows that the specification lists for the caller. The capabilities
-/// arrive in the caller's scratch CNode; they are the originals, so the caller can revoke what it derives from them.
-/// Asked for again, the same range in the same slots is granted again without effect.
+/// Asks for device memory or ports inside the windows that the specification lists for the caller. root-task moves the
+/// capabilities to the caller's scratch CNode; they are the originals, so the caller can revoke the copies that it
+/// derives. A repeated request for the same range and slots succeeds without effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Frames of 2^`bits` bytes (12 or 21).
@@ -54,7 +54,7 @@ pub enum Request {
         bits: u8,
         /// Slot of the scratch CNode for the first, the others follow.
         slot: u16,
-        /// Where in the caller's address space they are mapped too, uncached.
+        /// Address in the caller's address space to map them at, uncached; `None` for no mapping.
         map: Option<u64>,
     },
     /// A range of I/O ports.
@@ -75,11 +75,11 @@ impl Call for Request {
 /// Why root-task refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refused {
-    /// The message did not get through.
+    /// The message was malformed or unknown.
     Ipc(IpcError),
     /// Outside the windows of the caller.
     Outside,
-    /// No device memory there: RAM, the kernel's own device, or granted before in another way.
+    /// The range is not free device memory: it is RAM, a device of the kernel, or was granted before in another way.
     NotThere,
     /// Out of memory or slots, or a slot that is not free.
     NoRoom,
@@ -92,10 +92,10 @@ impl From<IpcError> for Refused {
 }
 
 impl Notice {
-    /// The guest has failed. What is too long is cut.
+    /// The guest has failed. Truncates a `reason` that is too long.
     pub fn failed(reason: impl Display) -> Self {
         let mut cut = Cut(Reason::new());
-        // It says no when it is full, and then there is nothing more to write.
+        // An error means that the text is full: the rest is dropped.
         let _ = write!(cut, "{reason}");
         Notice::Failed { reason: cut.0 }
     }
@@ -106,7 +106,7 @@ impl Notice {
     }
 }
 
-/// Takes what fits.
+/// A writer that truncates.
 struct Cut(Reason);
 
 impl Write for Cut {
@@ -115,7 +115,7 @@ impl Write for Cut {
     }
 }
 
-/// Text of another process, on one line and without control over a terminal.
+/// Text of another process, with its control characters replaced: on one line, and without escape sequences.
 pub fn printable(text: &str) -> impl Display {
     fmt::from_fn(move |f| text.chars().try_for_each(|c| f.write_char(if c.is_control() { '.' } else { c })))
 }
@@ -125,7 +125,7 @@ pub fn printable(text: &str) -> impl Display {
 pub struct Client<T>(pub T);
 
 impl<T: Transport> Client<T> {
-    /// Tells root-task.
+    /// Sends a notice.
     pub fn notify(&self, notice: Notice) -> Result<(), IpcError> {
         let mut message = Message::EMPTY;
         message.encode(LABEL, &notice)?;
@@ -146,13 +146,13 @@ mod tests {
 
     #[test]
     fn a_notice_arrives_as_it_was_sent() {
-        let mut heard = None;
+        let mut received = None;
         let root = Loopback::new(|m: &mut Message| {
-            heard = Some(Notice::decode(m));
+            received = Some(Notice::decode(m));
             Ok(())
         });
         Client(root).notify(Notice::Rebooted { count: 3 }).unwrap();
-        assert_eq!(heard, Some(Ok(Notice::Rebooted { count: 3 })));
+        assert_eq!(received, Some(Ok(Notice::Rebooted { count: 3 })));
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! timer-server. Time is the TSC: a client reads it by itself, asks once for its rate, and has one deadline at a time,
-//! whose passing is signalled with `layout::event::TIMER`. What is asked often, all but the date, is plain words: see
-//! `Transport::exchange_words`. Those that mean nothing are 0.
+//! timer-server. The TSC is the clock: a client reads it by itself, asks once for its rate, and has one deadline at a
+//! time. When the deadline passes, timer-server signals `layout::event::TIMER`. All requests but the date's are
+//! frequent, and therefore plain words in registers: see `Transport::exchange_words`. Unused words are 0.
 
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
 
-/// The rate of the TSC, in Hz, is the answer.
+/// Returns the rate of the TSC in Hz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frequency;
 
@@ -15,8 +15,8 @@ impl Frequency {
     pub const LABEL: u64 = 0x201;
 }
 
-/// Signal the caller when the TSC has reached `at`, at once if it has already. Replaces the caller's last deadline. The
-/// answer is [`ARMED`] or [`NO_SIGNAL`].
+/// Sets the caller's deadline: timer-server signals it when the TSC has reached `at`, at once if it has already.
+/// Replaces the last deadline. Returns [`ARMED`] or [`NO_SIGNAL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arm {
     /// TSC value: the first word.
@@ -28,12 +28,12 @@ impl Arm {
     pub const LABEL: u64 = 0x202;
 }
 
-/// Answer to [`Arm`]: done.
+/// Reply to [`Arm`]: done.
 const ARMED: u64 = 0;
-/// Answer to [`Arm`]: [`Error::NoSignal`].
+/// Reply to [`Arm`]: [`Error::NoSignal`].
 const NO_SIGNAL: u64 = 1;
 
-/// Forget the caller's deadline. A signal may be on its way already. The answer is 0.
+/// Cancels the caller's deadline. A signal may be pending already. Returns 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancel;
 
@@ -42,7 +42,7 @@ impl Cancel {
     pub const LABEL: u64 = 0x203;
 }
 
-/// The real-time clock.
+/// Reads the real-time clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadWallClock;
 impl Call for ReadWallClock {
@@ -50,10 +50,10 @@ impl Call for ReadWallClock {
     type Reply = Result<WallClock, Error>;
 }
 
-/// A date and the moment when it was read.
+/// A date and the time at which it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WallClock {
-    /// Seconds since 1970-01-01 00:00:00 UTC, in whole ones: up to a second behind.
+    /// Seconds since 1970-01-01 00:00:00 UTC, rounded down: up to a second behind.
     pub unix: u64,
     /// The TSC when it was read.
     pub at: u64,
@@ -62,11 +62,11 @@ pub struct WallClock {
 /// Why timer-server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
-    /// The message did not get through.
+    /// The message was malformed or unknown.
     Ipc(IpcError),
     /// The caller has no notification that could be signalled.
     NoSignal,
-    /// The real-time clock does not answer, or shows no date.
+    /// The real-time clock does not respond, or has no valid date.
     NoClock,
 }
 
@@ -121,7 +121,7 @@ pub trait Serve {
     fn wall_clock(&mut self, from: ClientId, call: ReadWallClock) -> Result<WallClock, Error>;
 }
 
-/// Answers one message.
+/// Handles one message.
 pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
     match message.label {
         Frequency::LABEL => message.answer_words(|words| match words {
@@ -129,7 +129,7 @@ pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) 
             _ => Err(IpcError::Malformed),
         }),
         Arm::LABEL => message.answer_words(|words| match words {
-            // It fails for nothing else.
+            // `NoSignal` is the only error of `arm`.
             [at, 0, 0] => Ok(server.arm(from, Arm { at }).map_or(NO_SIGNAL, |()| ARMED)),
             _ => Err(IpcError::Malformed),
         }),

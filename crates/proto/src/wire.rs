@@ -1,6 +1,6 @@
-//! Requests and replies as seL4 messages: the label says which call it is, the message registers hold the postcard
-//! encoding (postcard wire format 1.0), filled up with zeros to a whole word. In a reply the label is 0, or an
-//! [`IpcError`]. Decoding is exact: a word too many, or padding that is not zero, is an error.
+//! Requests and replies as seL4 messages: the label identifies the call, the message registers have the postcard
+//! encoding (postcard wire format 1.0), padded with zeros to a whole word. In a reply the label is 0, or an
+//! [`IpcError`]. Decoding is strict: a word too many, or padding that is not zero, is an error.
 //! It leaves out versions: client and server come from one build.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -8,12 +8,12 @@ use zerocopy::IntoBytes;
 
 /// Message registers of seL4 (`seL4_MsgMaxLength`).
 pub const MAX_WORDS: usize = 120;
-/// Those that travel in machine registers (`n_msgRegisters` on x86_64).
+/// Message words that the kernel transfers in machine registers (`n_msgRegisters` on x86_64).
 pub const IN_REGISTERS: usize = 4;
 /// Label of a reply that is not an error.
 const ANSWERED: u64 = 0;
 
-/// Who calls: the number in the badge of the endpoint capability, never a field of the request.
+/// The caller, identified by the badge of its endpoint capability, never by a field of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
@@ -24,28 +24,28 @@ impl ClientId {
     }
 }
 
-/// A request. It names its reply, so that there is no wrong reply to handle.
+/// A request. It determines the type of its reply, so a client never gets a reply of the wrong type.
 pub trait Call: Serialize + DeserializeOwned {
-    /// Unique among all interfaces: a request that reaches the wrong server is unknown there.
+    /// Unique among all interfaces: a server refuses requests of another interface as unknown.
     const LABEL: u64;
-    /// What the server answers.
+    /// The server's reply.
     type Reply: Serialize + DeserializeOwned;
 }
 
-/// What is wrong with a message, as opposed to what it asks for.
+/// An error of the message itself, as opposed to an error of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u64)]
 pub enum IpcError {
     /// The server has no such call.
     UnknownLabel = 1,
-    /// Too short, too long, or no value of the type.
+    /// Too short, too long, or not an encoding of the type.
     Malformed = 2,
     /// The value does not fit the message registers.
     TooLong = 3,
 }
 
 impl IpcError {
-    /// The error that a reply's label stands for; an unknown one is malformed.
+    /// The error for a reply's label; unknown labels are `Malformed`.
     fn of_label(label: u64) -> Self {
         match label {
             1 => IpcError::UnknownLabel,
@@ -55,12 +55,12 @@ impl IpcError {
     }
 }
 
-/// A message on its way in or out.
+/// A message to send, or received.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Which call it is, or how it was answered.
+    /// The call, or the result of a reply.
     pub label: u64,
-    /// Going out: a capability of this process to pass along, by its address. Come in: the slot where one arrived.
+    /// The CPtr of a capability: to be sent with the message, or received with it.
     pub cap: Option<u64>,
     words: [u64; MAX_WORDS],
     len: usize,
@@ -75,7 +75,7 @@ impl Message {
         self.words.get(..self.len).unwrap_or(&self.words)
     }
 
-    /// The words that travel in registers. Those behind the message's end mean nothing, and no transport carries them.
+    /// The words that the kernel transfers in registers. Words beyond the message's length are undefined and not sent.
     pub fn head(&self) -> [u64; IN_REGISTERS] {
         let [a, b, c, d, ..] = self.words;
         [a, b, c, d]
@@ -86,7 +86,7 @@ impl Message {
         self.words.get(IN_REGISTERS..self.len).unwrap_or_default()
     }
 
-    /// As [`Self::receive`], of a message that begins with `head`: room for the other words.
+    /// As [`Self::receive`], of a message that begins with `head`; returns the space for the other words.
     #[inline]
     pub fn receive_in_registers(&mut self, label: u64, len: usize, head: [u64; IN_REGISTERS]) -> &mut [u64] {
         self.receive(label, len);
@@ -95,7 +95,7 @@ impl Message {
         rest.get_mut(..self.len.saturating_sub(IN_REGISTERS)).unwrap_or_default()
     }
 
-    /// Room for `len` incoming words (at most [`MAX_WORDS`]), for a transport to fill.
+    /// The space for `len` incoming words (at most [`MAX_WORDS`]), which a transport fills.
     pub fn receive(&mut self, label: u64, len: usize) -> &mut [u64] {
         self.label = label;
         self.cap = None;
@@ -103,30 +103,31 @@ impl Message {
         &mut self.words[..self.len]
     }
 
-    /// Puts `value` in, under `label`.
+    /// Encodes `value`, with label `label`.
     pub fn encode<T: Serialize>(&mut self, label: u64, value: &T) -> Result<(), IpcError> {
         let used = postcard::to_slice(value, self.words.as_mut_bytes()).map_err(|_| IpcError::TooLong)?.len();
         self.len = used.div_ceil(8);
+        // The buffer may have bytes of an earlier message, possibly another client's.
         self.words.as_mut_bytes()[used..self.len * 8].fill(0);
         self.label = label;
         self.cap = None;
         Ok(())
     }
 
-    /// Takes a value out: exactly the bytes of the message.
+    /// Decodes a value, which must take up all words of the message.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, IpcError> {
         let (value, padding) = postcard::take_from_bytes(self.words().as_bytes()).map_err(|_| IpcError::Malformed)?;
         let exact = padding.len() < 8 && padding.iter().all(|&byte| byte == 0);
         exact.then_some(value).ok_or(IpcError::Malformed)
     }
 
-    /// Server: decodes the request and puts the reply in its place.
+    /// Server: decodes the request and replaces it by the reply.
     pub fn answer<C: Call>(&mut self, serve: impl FnOnce(C) -> C::Reply) -> Result<(), IpcError> {
         let reply = serve(self.decode()?);
         self.encode(ANSWERED, &reply)
     }
 
-    /// As [`Self::answer`], with a capability of the server's to pass along.
+    /// As [`Self::answer`], with a capability of the server to send along.
     pub fn answer_with_cap<C: Call>(
         &mut self,
         serve: impl FnOnce(C) -> (C::Reply, Option<u64>),
@@ -137,7 +138,7 @@ impl Message {
         Ok(())
     }
 
-    /// Server: answers a call of [`Transport::exchange_words`].
+    /// Server: replies to a call of [`Transport::exchange_words`].
     #[inline]
     pub fn answer_words(&mut self, serve: impl FnOnce([u64; 3]) -> Result<u64, IpcError>) -> Result<(), IpcError> {
         let &[a, b, c] = self.words() else { return Err(IpcError::Malformed) };
@@ -146,7 +147,7 @@ impl Message {
         Ok(())
     }
 
-    /// Server: makes the message the reply to send, whatever dispatching came to.
+    /// Server: makes the message an error reply if dispatching failed.
     #[inline]
     pub fn finish(&mut self, dispatched: Result<(), IpcError>) {
         if let Err(error) = dispatched {
@@ -155,16 +156,16 @@ impl Message {
     }
 }
 
-/// The way to a server: an endpoint, or a function call in tests.
+/// The connection to a server: an endpoint, or a function call in tests.
 pub trait Transport {
-    /// Sends the message and waits for the answer, which takes its place.
+    /// Sends the message, waits for the reply, and replaces the message by it.
     fn exchange(&self, message: &mut Message);
 
-    /// Sends the message and waits for no answer.
+    /// Sends the message without waiting for a reply.
     fn send(&self, message: &Message);
 
-    /// A call of plain words that is answered with one: for what happens often. Three words and their answer stay in
-    /// machine registers, and nothing is encoded.
+    /// A call of three plain words with one word as reply, for frequent calls: all are transferred in machine
+    /// registers, without encoding.
     fn exchange_words(&self, label: u64, words: [u64; 3]) -> Result<u64, IpcError> {
         let mut message = Message::EMPTY;
         message.receive(label, words.len()).copy_from_slice(&words);
@@ -177,7 +178,7 @@ pub trait Transport {
         self.call_for_cap(call).map(|(reply, _)| reply)
     }
 
-    /// Makes a call whose reply may bring a capability; returns the slot where it is.
+    /// Makes a call whose reply may have a capability; returns its CPtr.
     fn call_for_cap<C: Call>(&self, call: &C) -> Result<(C::Reply, Option<u64>), IpcError> {
         let mut message = Message::EMPTY;
         message.encode(C::LABEL, call)?;
@@ -189,7 +190,7 @@ pub trait Transport {
     }
 }
 
-/// The one word of an answer to [`Transport::exchange_words`].
+/// The word of a reply to [`Transport::exchange_words`].
 #[inline]
 pub fn word_of_answer(label: u64, words: &[u64]) -> Result<u64, IpcError> {
     match (label, words) {

@@ -1,4 +1,4 @@
-//! What capdl-spec left for this process: its configuration, and memory shared with other processes.
+//! The process's configuration, which capdl-spec wrote, and memory shared with other processes.
 
 use core::slice;
 
@@ -9,13 +9,13 @@ use serde::de::DeserializeOwned;
 /// Most bytes of a configuration: up to the next window.
 const MAX_LEN: usize = (window::LOG - window::CONFIG) as usize - size_of::<u32>();
 
-/// The configuration. A process whose configuration does not decode was put together wrongly and cannot run.
+/// The configuration. Panics if it does not decode: then image and process do not belong together.
 pub fn config<C: DeserializeOwned>() -> C {
     let page = window::CONFIG as *const u8;
     // SAFETY: root-task maps the configuration here before the process starts; the page is aligned.
     let len = unsafe { page.cast::<u32>().read() } as usize;
     assert!(len <= MAX_LEN, "the configuration is too long");
-    // SAFETY: that many bytes follow; they are mapped read-only, here alone, and nobody changes them.
+    // SAFETY: that many bytes follow; they are mapped read-only, in this process alone, and never change.
     let bytes = unsafe { slice::from_raw_parts(page.add(size_of::<u32>()), len) };
     match postcard::from_bytes(bytes) {
         Ok(config) => config,
@@ -23,13 +23,13 @@ pub fn config<C: DeserializeOwned>() -> C {
     }
 }
 
-/// The memory behind a window of the configuration, or of device registers that root-task mapped. Of the latter use the
-/// scalar accesses only: each is one MOV of its width, which the compiler neither repeats nor leaves out.
+/// The memory of a window of the configuration, or device registers that root-task mapped. Access device registers by
+/// the scalar methods only: each is one MOV of its width, which the compiler neither repeats nor omits.
 ///
-/// Panics if that would be the image, the stack or the IPC buffer: those belong to Rust and to the kernel.
+/// Panics if the window would be the image, the stack or the IPC buffer: those belong to Rust and to the kernel.
 pub fn shared(window: config::Window) -> Window {
     assert!(window.at >= window::LOG && window.at.checked_add(window.len).is_some(), "not shared memory");
-    // SAFETY: from the log on there are only windows, and no Rust object is ever put there. root-task mapped what the
-    // configuration lists; a window that it does not list would be a page fault, which is no undefined behaviour.
+    // SAFETY: from the log on there are only windows, and no Rust objects. root-task mapped the windows of the
+    // configuration; an access to any other would be a page fault, which is not undefined behaviour.
     unsafe { Window::new(window.at as *mut u8, window.len) }
 }

@@ -1,4 +1,4 @@
-//! The transport of the images: an endpoint capability at the slot where `layout` puts it.
+//! The transport of the images: an endpoint capability at a slot of `layout`.
 
 use layout::{Slot, scratch_cptr};
 use proto::wire::{IN_REGISTERS, IpcError, Message, Transport, word_of_answer};
@@ -12,27 +12,27 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The server behind `slot`, for example `layout::slot::TIMER`. Where the description gave no
-    /// such service the slot is empty, and the kernel's answer to a call counts as `IpcError::Malformed`.
+    /// The server at `slot`, for example `layout::slot::TIMER`. If the description does not give the process this
+    /// service, the slot is empty, and a call returns `IpcError::Malformed`.
     pub const fn at(slot: Slot) -> Self {
         Self { endpoint: cap::Endpoint::from_bits(slot.cptr()), receive: None }
     }
 
-    /// The same, ready for a capability in the reply, which goes to slot `index` (from 1 on) of the scratch CNode. The
-    /// slot must be empty by then.
+    /// The same, able to receive a capability with the reply, in slot `index` (from 1 on) of the scratch CNode. The
+    /// slot must be empty.
     pub const fn receive_into(self, index: u16) -> Self {
         Self { receive: Some(index), ..self }
     }
 }
 
-/// The slot `index` of the scratch CNode: to delete or revoke what is there, or as an argument of other invocations. The
-/// capability itself is at `layout::scratch_cptr(index)`.
+/// The slot `index` of the scratch CNode: to delete or revoke its capability, or as an argument of other invocations.
+/// The capability itself has the CPtr `layout::scratch_cptr(index)`.
 pub fn scratch(index: u16) -> AbsoluteCPtr {
     let path = CPtrWithDepth::from_bits_with_depth(index.into(), layout::SCRATCH_BITS);
     cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path)
 }
 
-/// Puts a message into the IPC buffer, but for the words that travel in registers.
+/// Writes a message to the IPC buffer, except for the words that the kernel transfers in registers.
 #[inline]
 pub(crate) fn put(message: &Message) -> (MessageInfo, [u64; IN_REGISTERS]) {
     let buffer = ipc_buffer();
@@ -45,13 +45,15 @@ pub(crate) fn put(message: &Message) -> (MessageInfo, [u64; IN_REGISTERS]) {
     (MessageInfo::new(message.label, 0, message.cap.is_some().into(), message.words().len()), message.head())
 }
 
-/// Takes a message whose first words are `head` out of the IPC buffer. A capability went to `receive`, if it came.
+/// Reads a message from the IPC buffer; its first words are `head`. If it has a capability, the kernel put it into
+/// `receive`.
 #[inline]
 pub(crate) fn take(message: &mut Message, info: MessageInfo, head: [u64; IN_REGISTERS], receive: Option<u16>) {
     let tail = message.receive_in_registers(info.label(), info.length(), head);
     for (index, word) in (IN_REGISTERS..).zip(tail) {
         *word = ipc_buffer().word(index);
     }
+    // An unwrapped capability is one to the endpoint used: the kernel transferred its badge only.
     let came = info.extra_caps() == 1 && info.caps_unwrapped() == 0;
     message.cap = if came { receive.map(scratch_cptr) } else { None };
 }

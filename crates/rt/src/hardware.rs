@@ -12,16 +12,17 @@ use crate::endpoint::scratch;
 
 /// The time stamp counter.
 pub fn tsc() -> u64 {
-    // SAFETY: reads a register; seL4 leaves CR4.TSD clear, so user space may.
+    // SAFETY: reads a register; seL4 leaves CR4.TSD clear, so RDTSC is allowed at user level.
     unsafe { _rdtsc() }
 }
 
-/// Signals whoever the notification capability at `slot` belongs to.
+/// Signals the notification at `slot`.
 pub fn signal(slot: Slot) {
     cap::Notification::from_bits(slot.cptr()).signal();
 }
 
-/// Waits for signals of this process's notification and takes all of them. For processes that do not [`serve`](crate::serve()).
+/// Waits for signals of this process's notification; returns and clears all of them. For processes that do not
+/// [`serve`](crate::serve()).
 pub fn wait() -> u64 {
     cap::Notification::from_bits(slot::EVENTS.cptr()).wait()
 }
@@ -29,23 +30,23 @@ pub fn wait() -> u64 {
 /// An interrupt line of this process's device.
 #[derive(Clone, Copy, Debug)]
 pub enum Interrupt {
-    /// No other process has the line: the kernel signals this one directly.
+    /// This process is the only owner: the kernel signals it directly.
     Alone(cap::IrqHandler),
-    /// Line of this number at irq-server, which signals all owners and waits for all of them.
+    /// A line with several owners, by its number at irq-server, which signals all owners and waits for their answers.
     Shared(u8),
 }
 
 impl Interrupt {
-    /// Claims line `line` from irq-server; its handler, if this process is the only owner, goes to slot `index` of the
-    /// scratch CNode. From then on the line's signals come.
+    /// Claims line `line` from irq-server, and with it the line's signals. If this process is the only owner, the
+    /// handler goes to slot `index` of the scratch CNode.
     pub fn claim(line: u8, index: u16) -> Result<Self, irq::Error> {
-        // A process that was restarted has the handler of its former life there. To empty an empty slot is no error.
+        // In a restarted process, the slot has the handler that it claimed before. Deleting an empty slot is no error.
         let _ = scratch(index).delete();
         let handler = irq::Client(Endpoint::at(slot::IRQ).receive_into(index)).claim(line)?;
         Ok(handler.map_or(Self::Shared(line), |handler| Self::Alone(cap::IrqHandler::from_bits(handler))))
     }
 
-    /// Lets the line interrupt again. An edge that came before is lost: look at the device afterwards.
+    /// Unmasks the line. An edge that came before is lost: poll the device afterwards.
     pub fn acknowledge(&self) {
         match self {
             Self::Alone(handler) => {
@@ -53,7 +54,7 @@ impl Interrupt {
                 debug_assert!(acknowledged.is_ok());
             }
             Self::Shared(line) => {
-                // irq-server gives up waiting after a while, so that a lost word delays the line and does not stop it.
+                // irq-server has a timeout, so a failed call only delays the line.
                 let _ = irq::Client(Endpoint::at(slot::IRQ)).done(*line);
             }
         }
@@ -70,7 +71,7 @@ impl IoPorts {
         Self::at(ports.slot.cptr())
     }
 
-    /// The ports of the capability at the address `cptr`, for example one that came with a reply.
+    /// The ports of the capability at `cptr`, for example one that was received with a reply.
     pub const fn at(cptr: u64) -> Self {
         Self(cap::IoPort::from_bits(cptr))
     }
@@ -81,7 +82,7 @@ impl IoPorts {
     }
 }
 
-/// A port outside the capability is a bug of this process, and a panic.
+/// Panics on a port outside the capability, which is a bug of this process.
 impl Ports for IoPorts {
     #[inline]
     fn in8(&mut self, port: u16) -> u8 {

@@ -1,7 +1,7 @@
-//! The run-time of the processes that root-task starts. [`main!`] names the process's main function, which gets the
-//! configuration that capdl-spec wrote for it and never returns (one that is done calls [`finish`]); by then the IPC
-//! buffer and the log are there. The rest turns what `layout` agreed on into things to use: endpoints to call, windows,
-//! ports, interrupts, a loop that serves. Nothing allocates, and a process has one thread.
+//! The run-time of the processes that root-task starts. [`main!`] declares the process's main function, which gets the
+//! configuration that capdl-spec wrote for it and never returns (at its end it calls [`finish`]). The IPC buffer and
+//! the log are set up before. The other modules turn the slots and addresses of `layout` into endpoints, windows,
+//! ports, interrupts and a server loop. Nothing allocates, and a process has one thread.
 #![no_std]
 
 pub mod logger;
@@ -22,8 +22,8 @@ pub use endpoint::{Endpoint, scratch};
 pub use hardware::{Interrupt, IoPorts, signal, tsc, wait};
 pub use serve::{Event, finish, serve};
 
-/// Names the main function: `fn(C) -> !`, where `C` is the process's type in `layout::config`. With `log: own` the log
-/// goes to the process itself, see [`logger::own`].
+/// Declares the main function: `fn(C) -> !`, where `C` is the process's type in `layout::config`. With `log: own` the
+/// process reads its own log, see [`logger::own`].
 ///
 /// The file that uses it cannot forbid unsafe code, only deny it: the exported symbol counts as unsafe.
 #[macro_export]

@@ -1,5 +1,5 @@
-//! The log: whole lines, put into the ring that serial-server prints from. It never waits: a line that finds no room
-//! is counted, and the next one that does says how many are missing.
+//! The log: whole lines in a ring from which serial-server prints. Logging never blocks: if the ring is full, lines are
+//! dropped and counted, and the next line that fits is preceded by the count.
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
@@ -24,13 +24,13 @@ pub fn start_own() {
     start(own(), None);
 }
 
-/// The ring of a process that prints its own log: serial-server takes the other end.
+/// The ring of a process that reads its own log: serial-server, which is also the ring's consumer.
 pub fn own() -> Window {
     // SAFETY: the static is reached through windows only.
     unsafe { Window::new(OWN.0.get().cast(), window::LOG_BYTES) }
 }
 
-/// Waits until serial-server has taken all lines, or for that many TSC ticks: serial-server may be unable to run.
+/// Waits until serial-server has taken all lines, with a timeout in TSC ticks: serial-server may be unable to run.
 #[cfg_attr(not(feature = "image"), expect(dead_code, reason = "called by the panic handler"))]
 pub(crate) fn drain(ticks: u64) {
     let start = crate::tsc();
@@ -64,12 +64,12 @@ static LOGGER: Logger = Logger(UnsafeCell::new(None));
 struct State {
     ring: Producer,
     bell: Option<Slot>,
-    /// Lines that found no room since the last that did.
+    /// Lines dropped since the last one that fit.
     lost: u32,
 }
 
 impl Logger {
-    /// Not to be nested: what `use_state` does is no logging.
+    /// Calls `use_state` with the state. Calls must not nest, so `use_state` must not log.
     fn with(&self, use_state: impl FnOnce(&mut Option<State>)) {
         // SAFETY: one thread, and the callers below neither log nor call back, so this is the only reference.
         use_state(unsafe { &mut *self.0.get() });
@@ -82,7 +82,7 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record) {
-        // Formatted before the state is taken, since a `Display` may log as well.
+        // Formatted before the state is borrowed, since a `Display` may log as well.
         let mut line = Line(String::new());
         let word = match record.level() {
             Level::Error => "error: ",
@@ -106,6 +106,7 @@ impl State {
         if self.lost > 0 {
             let _ = writeln!(note, "({} lines lost)", self.lost);
         }
+        // A line that fills the buffer loses its last character to the end of line.
         if line.push('\n').is_err() {
             line.pop();
             let _ = line.push('\n');
@@ -125,7 +126,7 @@ impl State {
     }
 }
 
-/// One line: what is too long is dropped, an end of line within becomes a space.
+/// One line: text beyond the maximum length is dropped, and an end of line inside it becomes a space.
 struct Line(String<MAX_LINE>);
 
 impl Write for Line {

@@ -1,12 +1,12 @@
-//! There is no heap. Some crates link `alloc` for what they offer beyond what is used here, and `alloc` wants an
-//! allocator to exist; this one has nothing to give. An allocation would be a bug, and ends in a panic.
+//! There is no heap. Some crates link `alloc` for features that are not used here, and `alloc` needs an allocator; this
+//! one always fails. An allocation would be a bug, and panics.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 
 struct NoHeap;
 
-// SAFETY: a null pointer says that an allocation failed, which is always allowed.
+// SAFETY: a null pointer means that the allocation failed, which is always allowed.
 unsafe impl GlobalAlloc for NoHeap {
     unsafe fn alloc(&self, _: Layout) -> *mut u8 {
         ptr::null_mut()

@@ -1,4 +1,5 @@
-//! How a process spends its time: the loop of a server, and the end of what has finished. In the loop, one system call answers the last client and waits for the next, or for a signal.
+//! The main loop of a server, and the end of a process. In the loop, one system call replies to the last client and
+//! waits for the next call or signal.
 
 use layout::{client_of, slot};
 use proto::supervisor::{self, Notice};
@@ -8,7 +9,7 @@ use sel4::cap;
 use crate::Endpoint;
 use crate::endpoint::{put, take};
 
-/// What a server wakes up for.
+/// An event of the server's main loop.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A client's call. The message becomes the reply, see `Message::answer`.
@@ -17,8 +18,8 @@ pub enum Event<'a> {
     Signal(u64),
 }
 
-/// Serves for good. An error of the handler becomes an error reply, and the server lives on; for a signal there is
-/// nobody to tell, so that must not fail.
+/// Runs the main loop. An error of the handler becomes an error reply, and the server continues. Handling a signal must
+/// not fail, as a signal has no reply.
 pub fn serve(mut handle: impl FnMut(Event<'_>) -> Result<(), IpcError>) -> ! {
     let endpoint = cap::Endpoint::from_bits(slot::SERVICE.cptr());
     let mut message = Message::EMPTY;
@@ -26,10 +27,12 @@ pub fn serve(mut handle: impl FnMut(Event<'_>) -> Result<(), IpcError>) -> ! {
     loop {
         came = match client_of(came.badge) {
             Some(client) => {
+                // Servers accept no capabilities from clients.
                 take(&mut message, came.info, came.mrs, None);
                 let answer = handle(Event::Call(ClientId(client), &mut message));
                 message.finish(answer);
                 let (info, head) = put(&message);
+                // One system call for both, and the kernel has a fastpath for it.
                 endpoint.reply_recv_with_mrs(info, head)
             }
             None => {
@@ -41,12 +44,11 @@ pub fn serve(mut handle: impl FnMut(Event<'_>) -> Result<(), IpcError>) -> ! {
     }
 }
 
-/// The end of a process that has done its work: root-task stops its thread, which costs nothing from then on. What it
-/// logged is still printed.
+/// Ends a process that has done its work: root-task suspends its thread. Lines that it logged before are still printed.
 pub fn finish() -> ! {
     let root_task = supervisor::Client(Endpoint::at(slot::SUPERVISOR));
     loop {
-        // The notice always fits a message.
+        // The notice always fits a message. root-task suspends the thread before the call returns, or soon after.
         let _ = root_task.notify(Notice::Finished);
     }
 }

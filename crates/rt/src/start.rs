@@ -15,13 +15,14 @@ unsafe extern "Rust" {
 #[unsafe(naked)]
 #[unsafe(link_section = ".text._start")]
 extern "C" fn _start() -> ! {
-    // The call leaves the stack aligned as the System V ABI (section 3.2.2) wants it at a function's entry.
+    // The call aligns the stack as the System V ABI (section 3.2.2) requires at a function's entry. A zero RBP ends
+    // chains of frame pointers (section 3.4.1).
     naked_asm!("xor ebp, ebp", "call {entry}", "ud2", entry = sym entry)
 }
 
 extern "C" fn entry() -> ! {
-    // SAFETY: root-task has told the kernel that the thread's IPC buffer is this page, and mapped it for good; nothing
-    // else refers to it, and the process has one thread.
+    // SAFETY: root-task has set this page as the thread's IPC buffer, and mapped it permanently; nothing else refers to
+    // it, and the process has one thread.
     unsafe { sel4::set_ipc_buffer(window::IPC_BUFFER as *mut u8) };
     __rt_main()
 }

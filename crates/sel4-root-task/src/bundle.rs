@@ -1,4 +1,4 @@
-//! The root task's own image: its frames, and the bundle that the image tool puts behind it.
+//! The root task's own image: its frames, and the bundle that the image tool appends to it.
 
 use core::ops::Range;
 use core::slice;
@@ -10,7 +10,7 @@ use sel4::{BootInfoPtr, GRANULE_SIZE};
 unsafe extern "C" {
     /// The first byte of the image; from the linker script.
     static __image_start: u8;
-    /// Where the bundle goes; from the linker script.
+    /// The start of the bundle; from the linker script.
     static __bundle_start: u8;
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn address_of<T>(it: *const T) -> usize {
     it as usize
 }
 
-/// The slot of the frame that `address`, within the image, lies in.
+/// The slot of the frame that contains `address`, which must be inside the image.
 pub fn image_slot(bootinfo: BootInfoPtr, address: usize) -> Slot<cap_type::Granule> {
     let page = (address - address_of(&raw const __image_start)) / GRANULE_SIZE;
     Slot::from_index(bootinfo.user_image_frames().start + page)
@@ -32,12 +32,12 @@ pub fn bundle_frames(bootinfo: BootInfoPtr) -> Range<usize> {
     first.min(frames.end)..frames.end
 }
 
-/// The bundle: whole pages, with zeros behind its last byte. One page of zeros when the image tool has put none in.
+/// The bundle: whole pages, padded with zeros. One page of zeros if the image tool has not appended a bundle.
 ///
-/// The bundle has no size of its own here. The kernel loads one contiguous range of frames for the image, and the
-/// bundle is the last part of it, so it reaches as far as the frames do.
+/// No size is stored: the kernel maps one contiguous range of frames for the image, and the bundle is its last part, so
+/// it ends with the frames.
 pub fn bundle(bootinfo: BootInfoPtr) -> &'static [u8] {
     let len = bundle_frames(bootinfo).len() * GRANULE_SIZE;
-    // SAFETY: these frames are mapped from here on, as the linker script has it, and nothing writes to them.
+    // SAFETY: the kernel mapped these frames from this address on, by the linker script, and nothing writes to them.
     unsafe { slice::from_raw_parts(&raw const __bundle_start, len) }
 }

@@ -1,4 +1,4 @@
-//! The log, and where it goes: to the kernel's console at first, to whatever the root task says later.
+//! The log. It goes to the kernel's console at first, and to the root task's own sink after [`set_sink`].
 
 use core::cell::Cell;
 use core::fmt::{self, Write};
@@ -6,7 +6,7 @@ use core::fmt::{self, Write};
 use log::{LevelFilter, Log, Metadata, Record};
 use sel4::debug::DebugConsole;
 
-/// Takes text.
+/// Prints text.
 pub type Sink = fn(&str);
 
 struct Console(Cell<Sink>);
@@ -16,12 +16,12 @@ unsafe impl Sync for Console {}
 static CONSOLE: Console = Console(Cell::new(to_kernel));
 
 fn to_kernel(text: &str) {
-    // The kernel's console takes everything.
+    // The kernel's console never fails.
     let _ = DebugConsole.write_str(text);
 }
 
-/// Sends the log, and a panic's last words, to `sink` from now on. A release kernel has no console, so until then
-/// nothing is heard.
+/// Sends the log and panic messages to `sink` from now on. A release kernel has no console, so earlier output is lost
+/// there.
 pub fn set_sink(sink: Sink) {
     CONSOLE.0.set(sink);
 }

@@ -16,7 +16,7 @@ unsafe impl Sync for Area {}
 
 static AREA: Area = Area(UnsafeCell::new([0; SIZE]));
 
-/// The root task has one thread, so a lock that is taken is a bug; it hangs, and visibly so.
+/// The root task has one thread, so a contended lock is a bug; it hangs.
 struct OneThread(AtomicBool);
 
 // SAFETY: `try_lock` succeeds for one holder at a time.
@@ -38,6 +38,6 @@ unsafe impl RawMutex for OneThread {
     }
 }
 
-// SAFETY: the area is the allocator's alone, for good.
+// SAFETY: only the allocator uses the area.
 #[global_allocator]
 static HEAP: TalcLock<OneThread, Claim> = TalcLock::new(unsafe { Claim::array(AREA.0.get()) });

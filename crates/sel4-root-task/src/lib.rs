@@ -1,8 +1,8 @@
 //! The run-time of the root task.
 //!
-//! [`root_task!`] names its main function, which gets the boot information and never returns. Before that the
-//! stack, the IPC buffer and the log are there, and with `alloc` a heap of fixed size. Everything is static: the
-//! root task has no capability to memory when it starts.
+//! [`root_task!`] declares its main function, which gets the boot information and never returns. The run-time sets up
+//! the stack, the IPC buffer and the log before, and a heap of fixed size. Everything is static, since the root task
+//! would first have to retype and map memory.
 
 #![no_std]
 
@@ -22,7 +22,7 @@ mod start;
 pub use console::set_sink;
 pub use scratch::Scratch;
 
-/// Names the main function: `fn(sel4::BootInfoPtr) -> !`.
+/// Declares the main function: `fn(sel4::BootInfoPtr) -> !`.
 ///
 /// The file that uses it cannot forbid unsafe code, only deny it: the exported symbol counts as unsafe.
 #[macro_export]

@@ -1,4 +1,4 @@
-//! A panic of the root task: one line, and the machine ends.
+//! A panic of the root task: prints one line and powers the machine off.
 
 use core::fmt::Write;
 use core::panic::PanicInfo;

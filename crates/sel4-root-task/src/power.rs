@@ -1,5 +1,5 @@
-//! The end of the machine: a switch by which the board goes off, where it has one, and which shows whoever switched it on
-//! whether all went well. A panic of the root task ends the machine too.
+//! Powers the machine off, by a port of the board, if it has one. On emulators the bytes written also report success or
+//! failure. A panic of the root task powers off too.
 
 use core::cell::Cell;
 
@@ -7,7 +7,7 @@ use sel4::{cap, init_thread};
 
 use crate::serial;
 
-/// How the board is switched off.
+/// How to power the board off.
 #[derive(Clone, Copy, Debug)]
 pub struct Switch {
     /// A capability to the port.
@@ -16,16 +16,16 @@ pub struct Switch {
     pub port: u16,
     /// Bytes to write to it, one by one.
     pub off: &'static [u8],
-    /// Bytes to write in their place when something has failed.
+    /// Bytes to write instead after a failure.
     pub failed: &'static [u8],
 }
 
-/// How the machine ends.
+/// The result that powering off reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Everybody has done their work.
+    /// No VM and no process has failed.
     Off,
-    /// Something has failed.
+    /// A VM or a process has failed.
     Failed,
 }
 
@@ -35,13 +35,14 @@ unsafe impl Sync for Installed {}
 
 static SWITCH: Installed = Installed(Cell::new(None));
 
-/// Has [`end`], and a panic, use this switch from now on.
+/// Sets the switch for [`end`], and for panics.
 pub fn set_switch(switch: Switch) {
     SWITCH.0.set(Some(switch));
 }
 
-/// Switches the board off, after the last word has been printed. Without a switch, the root task stops.
+/// Powers the board off. Without a switch, suspends the root task.
 pub fn end(how: End) -> ! {
+    // Powering off would cut off output that is still in the UART.
     if serial::is_open() {
         serial::drain();
     }
@@ -51,12 +52,12 @@ pub fn end(how: End) -> ! {
             End::Failed => switch.failed,
         };
         for &byte in bytes {
-            // A refusal means that the board stays on.
+            // If the kernel refuses, the board stays on, and the root task is suspended below.
             let _ = switch.ports.ioport_out8(switch.port, byte);
         }
     }
     loop {
-        // The kernel refuses only what is no thread.
+        // The kernel suspends the calling thread without an error.
         let _ = init_thread::slot::TCB.cap().tcb_suspend();
     }
 }

@@ -1,5 +1,5 @@
-//! Copying to and from frames that are not mapped in the root task: each is mapped for the moment, at an address set
-//! aside. Nothing else in the root task refers to such memory, so no reference to it ever exists.
+//! Copies to and from frames that are not mapped in the root task: maps each temporarily at a reserved address. Nothing
+//! else in the root task refers to that address, so no reference to the memory ever exists.
 
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -10,7 +10,7 @@ use sel4::{CapRights, Error, GRANULE_SIZE, LARGE_PAGE_BITS, Result, VmAttributes
 
 use crate::bundle::address_of;
 
-/// A page of the image whose own frame is unmapped at the start: its page table is there already.
+/// A page of the image whose own frame is unmapped at the start, so its page table exists already.
 #[repr(C, align(4096))]
 struct Page(UnsafeCell<[u8; GRANULE_SIZE]>);
 // SAFETY: never touched as a static.
@@ -18,18 +18,18 @@ unsafe impl Sync for Page {}
 
 static PAGE: Page = Page(UnsafeCell::new([0; GRANULE_SIZE]));
 
-/// Where a large frame goes: the end of the first GiB. The image's page directory covers it, and the image, with its
-/// bundle, must stay below.
+/// The address for large frames: the end of the first GiB. The image's page directory covers it, and the image, with
+/// its bundle, must end below.
 const LARGE: usize = (1 << 30) - (1 << LARGE_PAGE_BITS);
 
-/// The address set aside for small frames.
+/// The reserved address for small frames.
 pub(crate) fn page() -> usize {
     address_of(&PAGE)
 }
 
-/// The sizes of frames that there is a place for.
+/// Frame sizes with a reserved address.
 pub trait Place: FrameType {
-    /// Where they are mapped.
+    /// The reserved address.
     fn address() -> usize;
 }
 
@@ -45,12 +45,13 @@ impl Place for cap_type::LargePage {
     }
 }
 
-/// The place. There is one for each size, so there should be one `Scratch`: two at once get errors, not memory.
+/// Access to the reserved addresses, one for each size. There should be one `Scratch`: with two in use at once, mapping
+/// fails.
 #[derive(Debug, Default)]
 pub struct Scratch(());
 
 impl Scratch {
-    /// The place.
+    /// Access to the reserved addresses.
     pub const fn new() -> Self {
         Self(())
     }
@@ -58,12 +59,12 @@ impl Scratch {
     /// Copies `bytes` into `frame`, `offset` bytes from its start. The capability must not be mapped anywhere.
     pub fn write<T: Place>(&mut self, frame: Cap<T>, offset: usize, bytes: &[u8]) -> Result<()> {
         self.with_mapped(frame, offset, bytes.len(), |memory| {
-            // SAFETY: `with_mapped` has checked the range, and `bytes` cannot lie in memory set aside.
+            // SAFETY: `with_mapped` has checked the range, and `bytes` cannot be at a reserved address.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), memory, bytes.len()) }
         })
     }
 
-    /// Copies out of `frame` into `bytes`, from `offset` bytes behind its start. As for [`write`](Self::write).
+    /// Copies from `frame`, `offset` bytes from its start, into `bytes`. As for [`write`](Self::write).
     pub fn read<T: Place>(&mut self, frame: Cap<T>, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let (to, len) = (bytes.as_mut_ptr(), bytes.len());
         self.with_mapped(frame, offset, len, |memory| {
@@ -84,7 +85,7 @@ impl Scratch {
         }
         let vspace = init_thread::slot::VSPACE.cap();
         let address = T::address();
-        // SAFETY: the address is set aside for this; no reference into it is ever made.
+        // SAFETY: the address is reserved for this; no reference to it is ever created.
         unsafe { frame.frame_map_here(vspace, address as Word, CapRights::read_write(), VmAttributes::DEFAULT)? };
         copy((address + offset) as *mut u8);
         frame.frame_unmap()

@@ -44,13 +44,14 @@ extern "C" fn _start() -> ! {
 }
 
 extern "C" fn entry(bootinfo: *const u8) -> ! {
-    // SAFETY: the kernel passes its address and maps it for good.
+    // SAFETY: the kernel passes its address and maps it permanently.
     let bootinfo = unsafe { BootInfoPtr::new(bootinfo) };
-    // SAFETY: the kernel has told the thread's IPC buffer to be there; it is mapped for good, and the root task has
-    // one thread.
+    // SAFETY: the kernel has set the thread's IPC buffer to this address and mapped it permanently, and the root task
+    // has one thread.
     unsafe { sel4::set_ipc_buffer(bootinfo.ipc_buffer()) };
     sel4::debug_name_thread(init_thread::slot::TCB.cap(), "root-task");
     console::start_log();
+    // The guard page turns a stack overflow into a fault; frames of other processes are mapped at the scratch page.
     for page in [address_of(&STACK.guard), scratch::page()] {
         let frame = image_slot(bootinfo, page).cap();
         if frame.frame_unmap().is_err() {

@@ -1,8 +1,8 @@
 //! Packed words, from the preprocessed bitfield descriptions (`*.pbf`).
 //!
 //! A `block` lists its fields from the most significant bit down; the last field of a block is at bit 0 of word 0.
-//! A `tagged_union` names blocks of equal size that share a tag field. For each, the functions of the C headers are
-//! emitted under the C names: `T_new`, `T_get_F`, `T_set_F`, and `U_B_new`, `U_B_get_F`, `U_B_set_F`, `U_get_TAG`.
+//! A `tagged_union` lists blocks of equal size that share a tag field. The generated functions have the names of the C
+//! headers: `T_new`, `T_get_F`, `T_set_F`, and `U_B_new`, `U_B_get_F`, `U_B_set_F`, `U_get_TAG`.
 //! Not supported, as no user-level file needs them: tag masks and fields across a word's edge.
 
 mod emit;
@@ -121,6 +121,7 @@ impl Tokens {
     fn of(text: &str) -> Self {
         let mut tokens = Vec::new();
         for line in text.lines() {
+            // `--` and `#` begin comments.
             let code = line.split("--").next().unwrap_or("").split('#').next().unwrap_or("");
             let spaced = ["{", "}", "(", ")", ","]
                 .iter()
@@ -203,6 +204,7 @@ impl Tokens {
                 fields.push(Field { name, low: below_top, bits, shift, extension });
             }
         }
+        // Fields are listed from the most significant bit, so their positions follow from the block's size.
         for field in &mut fields {
             field.low = below_top - field.low;
             if field.bits == 0 || field.low % WORD + field.bits > WORD {

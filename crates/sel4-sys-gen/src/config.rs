@@ -1,4 +1,4 @@
-//! The kernel's configuration (`gen_config.json`), and the conditions that the interface files put on it.
+//! The kernel's configuration (`gen_config.json`), and the conditions on it in the interface files.
 //!
 //! Two notations are in use: an attribute with a C preprocessor expression (`condition="defined(CONFIG_VTX)"`), and
 //! in later releases an element (`<condition><not><config var="CONFIG_KERNEL_MCS"/></not></condition>`).
@@ -29,13 +29,14 @@ pub enum Setting {
 }
 
 impl Config {
-    /// Takes the options of one `gen_config.json`.
+    /// Adds the options of one `gen_config.json`.
     pub fn add_json(&mut self, text: &str) -> Result<()> {
         let json: BTreeMap<String, Value> = serde_json::from_str(text)?;
         for (name, value) in json {
             let setting = match value {
                 Value::Bool(on) => Setting::Switch(on),
                 Value::Number(number) => Setting::Number(number.as_u64().ok_or("a negative option")?),
+                // Kernels write numbers as strings, too.
                 Value::String(text) => text.parse().map_or(Setting::Text(text), Setting::Number),
                 _ => continue,
             };
@@ -59,7 +60,7 @@ impl Config {
         !matches!(self.options.get(bare(name)), None | Some(Setting::Switch(false)))
     }
 
-    /// What the option is worth in a preprocessor expression.
+    /// The option's value in a preprocessor expression.
     fn number(&self, name: &str) -> u64 {
         match self.options.get(bare(name)) {
             Some(Setting::Switch(on)) => u64::from(*on),

@@ -1,8 +1,9 @@
 //! Constants, sizes and offsets, as the C compiler that builds the kernel sees them.
 //!
-//! A C file names each expression in an `asm` statement; its value is read back from the assembly that `cc -S`
-//! writes. An expression that is no integer constant in this kernel (a macro that builds a structure, a member
-//! that another release has) fails to compile: its line is dropped, and the rest is compiled again.
+//! A generated C file has one `asm` statement per expression; the generator reads the values from the assembly that `cc
+//! -S` writes, without running a program. An expression that is not an integer constant in this kernel (a macro that
+//! builds a structure, a member that only another release has) fails to compile: its line is dropped, and the rest
+//! compiled again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,7 +13,7 @@ use std::{env, iter};
 
 use crate::{Prefix, Result};
 
-/// Later releases of `bootinfo_types.h` leave it to others to include `stdint.h`.
+/// In later releases, `bootinfo_types.h` needs `stdint.h` but does not include it.
 const INCLUDES: &str = "#include <stdint.h>
 #include <sel4/sel4.h>
 #include <sel4/arch/vmenter.h>
@@ -47,7 +48,7 @@ const MEMBERS: [(&str, &[&str]); 5] = [
     ("seL4_BootInfoHeader", &["id", "len"]),
 ];
 
-/// What the headers say.
+/// Values from the headers.
 pub struct Headers {
     /// Integer constants: enumerators and macros.
     pub constants: BTreeMap<String, i64>,
@@ -55,26 +56,27 @@ pub struct Headers {
     pub sizes: BTreeMap<String, usize>,
     /// Offsets of members, in bytes, by `structure_member`.
     pub offsets: BTreeMap<String, usize>,
-    /// Names that are `seL4_CPtr` by another name.
+    /// Typedefs of `seL4_CPtr`.
     pub caps: BTreeSet<String>,
     /// The enumerators of `seL4_Error`, in order.
     errors: Vec<String>,
 }
 
 impl Headers {
-    /// Asks the compiler. `types` are those whose size is wanted.
+    /// Has the compiler evaluate all constants, the sizes of `types`, and the offsets of [`MEMBERS`].
     pub fn probe(prefix: &Prefix, types: &BTreeSet<String>) -> Result<Self> {
         let text = String::from_utf8(cc(prefix, &["-E", "-P"], INCLUDES)?.output)?;
         let macros = String::from_utf8(cc(prefix, &["-E", "-dM"], INCLUDES)?.output)?;
         let enums = enumerations(&text);
         let mut names: BTreeSet<&str> = enums.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        // Enumerators such as `_enum_pad_…` only force the size of their type.
         names.retain(|name| !name.starts_with('_'));
         names.extend(macro_names(&macros));
 
-        let mut questions: Vec<(String, String)> = Vec::new();
-        questions.extend(names.iter().map(|name| (format!("constant {name}"), name.to_string())));
+        let mut queries: Vec<(String, String)> = Vec::new();
+        queries.extend(names.iter().map(|name| (format!("constant {name}"), name.to_string())));
         let structures = MEMBERS.iter().map(|(name, _)| *name);
-        questions.extend(
+        queries.extend(
             types
                 .iter()
                 .map(String::as_str)
@@ -82,7 +84,7 @@ impl Headers {
                 .map(|name| (format!("size {name}"), format!("sizeof({name})"))),
         );
         for (structure, members) in MEMBERS {
-            questions.extend(members.iter().map(|member| {
+            queries.extend(members.iter().map(|member| {
                 (format!("offset {structure}_{member}"), format!("__builtin_offsetof({structure}, {member})"))
             }));
         }
@@ -94,8 +96,8 @@ impl Headers {
             caps: capabilities(&text),
             errors: errors.1.iter().map(|name| name.to_string()).collect(),
         };
-        for (question, value) in ask(prefix, &questions)? {
-            let (kind, name) = question.split_once(' ').ok_or("a question without a name")?;
+        for (query, value) in evaluate(prefix, &queries)? {
+            let (kind, name) = query.split_once(' ').ok_or("a query without a name")?;
             match kind {
                 "constant" => {
                     headers.constants.insert(name.to_string(), value);
@@ -111,7 +113,7 @@ impl Headers {
         Ok(headers)
     }
 
-    /// Rust constants for all of it, but for those that `elsewhere` claims, and the error type.
+    /// Rust constants for all values except those for which `elsewhere` is true, and the error type.
     pub fn emit(&self, elsewhere: impl Fn(&str) -> bool) -> Result<String> {
         let mut out = String::new();
         for (name, value) in self.constants.iter().filter(|(name, _)| !elsewhere(name)) {
@@ -152,23 +154,27 @@ impl Headers {
 }
 
 /// The values of C expressions; those that are not constants are left out.
-fn ask(prefix: &Prefix, questions: &[(String, String)]) -> Result<Vec<(String, i64)>> {
+fn evaluate(prefix: &Prefix, queries: &[(String, String)]) -> Result<Vec<(String, i64)>> {
+    // Of the first expression, after the function's head; compilers count lines from 1.
     let first_line = INCLUDES.lines().count() + 2;
     let mut dropped = BTreeSet::new();
     loop {
-        let mut source = format!("{INCLUDES}void questions(void) {{\n");
-        for (index, (question, expression)) in questions.iter().enumerate() {
+        let mut source = format!("{INCLUDES}void queries(void) {{\n");
+        for (index, (query, expression)) in queries.iter().enumerate() {
+            // A dropped expression leaves an empty line, so that line numbers in diagnostics stay those of `queries`.
             if dropped.contains(&index) {
                 source.push('\n');
             } else {
-                writeln!(source, "asm volatile(\"\\n->{question} %c0\" :: \"i\"((long)({expression})));")?;
+                writeln!(source, "asm volatile(\"\\n->{query} %c0\" :: \"i\"((long)({expression})));")?;
             }
         }
         source.push_str("}\n");
+        // No limit of errors, so that one run finds all expressions to drop.
         let run = cc(prefix, &["-S", "-O1", "-fmax-errors=0"], &source)?;
         if run.failed_lines.is_empty() {
-            return answers(&String::from_utf8(run.output)?);
+            return values(&String::from_utf8(run.output)?);
         }
+        // An error outside the expressions would repeat for ever.
         let before = dropped.len();
         dropped.extend(run.failed_lines.iter().filter_map(|line| line.checked_sub(first_line)));
         if dropped.len() == before {
@@ -177,11 +183,11 @@ fn ask(prefix: &Prefix, questions: &[(String, String)]) -> Result<Vec<(String, i
     }
 }
 
-fn answers(assembly: &str) -> Result<Vec<(String, i64)>> {
+fn values(assembly: &str) -> Result<Vec<(String, i64)>> {
     assembly
         .lines()
         .filter_map(|line| line.strip_prefix("->")?.rsplit_once(' '))
-        .map(|(question, value)| Ok((question.to_string(), value.parse()?)))
+        .map(|(query, value)| Ok((query.to_string(), value.parse()?)))
         .collect()
 }
 
@@ -190,8 +196,8 @@ struct Run {
     failed_lines: Vec<usize>,
 }
 
-/// Compiles `source` against the prefix's headers, with the compiler that `CC` names. Standard error is taken
-/// apart when compilation fails on lines of `source`, and is the error otherwise.
+/// Compiles `source` against the prefix's headers, with the compiler in `CC`. Returns the lines of `source` that
+/// failed; if compilation failed for another reason, the error has the compiler's output.
 fn cc(prefix: &Prefix, arguments: &[&str], source: &str) -> Result<Run> {
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
     let mut child = Command::new(&compiler)
@@ -207,23 +213,23 @@ fn cc(prefix: &Prefix, arguments: &[&str], source: &str) -> Result<Run> {
         .map_err(|why| format!("cannot run the C compiler {compiler}: {why}"))?;
     child.stdin.take().ok_or("no pipe to the compiler")?.write_all(source.as_bytes())?;
     let done = child.wait_with_output()?;
-    let complaint = String::from_utf8_lossy(&done.stderr);
-    let failed_lines: Vec<usize> = complaint.lines().filter_map(failed_line).collect();
+    let diagnostics = String::from_utf8_lossy(&done.stderr);
+    let failed_lines: Vec<usize> = diagnostics.lines().filter_map(failed_line).collect();
     if !done.status.success() && failed_lines.is_empty() {
-        return Err(format!("{compiler} refused the headers of {}:\n{complaint}", prefix.root().display()).into());
+        return Err(format!("{compiler} refused the headers of {}:\n{diagnostics}", prefix.root().display()).into());
     }
     Ok(Run { output: done.stdout, failed_lines })
 }
 
 /// The line of `<stdin>:12:5: error: …`.
-fn failed_line(complaint: &str) -> Option<usize> {
-    if !complaint.contains("error:") {
+fn failed_line(diagnostics: &str) -> Option<usize> {
+    if !diagnostics.contains("error:") {
         return None;
     }
-    complaint.strip_prefix("<stdin>:")?.split(':').next()?.parse().ok()
+    diagnostics.strip_prefix("<stdin>:")?.split(':').next()?.parse().ok()
 }
 
-/// Every enumeration of preprocessed C: its typedef or its tag, and its enumerators.
+/// Every enumeration of preprocessed C: the name of its typedef or tag, and its enumerators.
 fn enumerations(text: &str) -> Vec<(&str, Vec<&str>)> {
     let mut found = Vec::new();
     for (at, word) in text.match_indices("enum") {
@@ -237,6 +243,7 @@ fn enumerations(text: &str) -> Vec<(&str, Vec<&str>)> {
         let Some((body, tail)) = rest.split_once('}') else {
             continue;
         };
+        // Not the definition of an enumeration, but a use of its type before another block.
         if head.contains([';', '(', ')', ',', '=']) {
             continue;
         }
@@ -269,6 +276,7 @@ fn capabilities(text: &str) -> BTreeSet<String> {
         })
         .collect();
     let mut caps: BTreeSet<String> = iter::once("seL4_CPtr".to_string()).collect();
+    // Typedefs of typedefs may be in any order, so this repeats until it finds no more.
     loop {
         let before = caps.len();
         caps.extend(

@@ -46,7 +46,7 @@ pub struct Param {
 pub struct Struct {
     /// Its C name.
     pub name: String,
-    /// The members in the order in which they travel.
+    /// The members, in the order of the message.
     pub members: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub struct Struct {
 pub struct Label<'a> {
     /// As the C headers call it.
     pub name: &'a str,
-    /// What goes into the message's label.
+    /// The message's label.
     pub number: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Rust bindings for one installed seL4, made from the files it installs and from nothing else.
+//! Rust bindings for one installed seL4, generated from its installed files only.
 //!
 //! | from | module | what |
 //! |---|---|---|
@@ -8,7 +8,7 @@
 //! | `*.pbf` | [`bitfields`] | packed words: message tags, rights, cap data, faults |
 //! | the C headers | [`headers`] | constants, object types, errors, sizes and offsets, as the C compiler sees them |
 //!
-//! Kernel releases differ in all of these, so no number and no name of the kernel's is written down here.
+//! Kernel releases differ in all of these, so the generator contains no numbers and names of the kernel.
 //! Only x86_64 without the mixed-criticality API is generated.
 
 #![forbid(unsafe_code)]
@@ -26,17 +26,18 @@ use std::fmt::Write;
 pub use config::Config;
 pub use prefix::Prefix;
 
-/// Why bindings could not be made: a sentence for whoever reads the build's output.
+/// Why bindings could not be generated, as a sentence for the build's output.
 pub type Error = Box<dyn std::error::Error>;
 /// The result of every step of the generator.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What `sel4-sys` is compiled from.
+/// The generated bindings.
 pub struct Bindings {
     /// The Rust source.
     pub source: String,
-    /// What the crates above ask where kernels differ: the name of every system call, `Interface_Method(parameter:type,…)`
-    /// for every method, `Type_new(field,…)` for every packed word, `Type(member,…)` for every union of them.
+    /// The kernel's features, from which dependent crates derive `cfg`s where kernels differ: the name of every system
+    /// call, `Interface_Method(parameter:type,…)` for every method, `Type_new(field,…)` for every packed word,
+    /// `Type(member,…)` for every union of them.
     pub facts: Vec<String>,
 }
 
@@ -48,6 +49,7 @@ pub fn generate(prefix: &Prefix) -> Result<Bindings> {
     let mut types = api.type_names();
     types.extend(api.structs.iter().map(|s| s.name.clone()));
     let headers = headers::Headers::probe(prefix, &types)?;
+    // Only the compiler knows where the configuration cuts a structure short.
     api.trim_structs(|name| headers.sizes.get(name).copied());
 
     let mut source = String::from("// Generated from the installed seL4; not to be edited.\n\n");
@@ -57,6 +59,7 @@ pub fn generate(prefix: &Prefix) -> Result<Bindings> {
     for label in api.labels() {
         writeln!(source, "pub const {}: seL4_Word = {};", label.name, label.number)?;
     }
+    // The headers have the numbers of system calls and labels as well, as enumerators.
     source +=
         &headers.emit(|name| name.starts_with("seL4_Sys") || api.methods.iter().any(|method| method.id == name))?;
     source += &bitfields::emit(&fields)?;

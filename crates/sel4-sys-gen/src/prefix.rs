@@ -1,4 +1,4 @@
-//! The directory that an installed seL4 has: `bin/kernel.elf` and `libsel4/include/…`.
+//! The directory of an installed seL4: `bin/kernel.elf` and `libsel4/include/…`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -27,10 +27,11 @@ impl Prefix {
         }
     }
 
-    /// The prefix at `root`; refused when its configuration cannot be read.
+    /// The prefix at `root`; fails if its configuration cannot be read.
     pub fn open(root: PathBuf) -> Result<Self> {
         let include = root.join("libsel4/include");
         let mut config = Config::default();
+        // The kernel and libsel4 have a configuration each.
         for name in ["kernel/gen_config.json", "sel4/gen_config.json"] {
             let path = include.join(name);
             if path.exists() {
@@ -80,6 +81,7 @@ impl Prefix {
                 }
             }
         }
+        // Directories are read in any order, but equal prefixes have to give equal bindings.
         found.sort();
         Ok(found)
     }

@@ -1,9 +1,9 @@
-//! One Rust function per method: how its parameters travel in a message.
+//! One Rust function per method, which encodes its parameters in a message.
 //!
-//! Capabilities go, in order, into the message's extra capabilities. All other inputs are packed into message
-//! words: each at the next multiple of its own size, booleans in one bit, structures word by word. Outputs come
-//! back packed the same way. This is the kernel's convention (`syscall_stub_gen.py` in its sources states it in
-//! code). The first four words stay in registers; the rest goes through the IPC buffer.
+//! Capabilities become, in order, the message's extra capabilities. All other inputs are packed into message words:
+//! each at the next multiple of its own size, booleans in one bit, structures word by word. Outputs are packed the same
+//! way. This is the kernel's convention (`syscall_stub_gen.py` in its sources). The first four words are passed in
+//! registers; the others go through the IPC buffer.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -14,10 +14,10 @@ use crate::interfaces::{Api, Method, Param, Struct};
 use crate::{Error, Result};
 
 const WORD: usize = 64;
-/// Message words that the system call itself carries on x86_64.
+/// Message words that the system call passes in registers on x86_64.
 const REGISTERS: usize = 4;
 
-/// How a C type travels.
+/// How a C type is encoded in a message.
 #[derive(Clone, Copy)]
 enum Kind<'a> {
     Cap,
@@ -118,7 +118,7 @@ impl Types<'_> {
         }
     }
 
-    /// Places parameters in a message; returns its length in words too.
+    /// Assigns parameters to the bits of a message; also returns its length in words.
     fn place<'a>(&'a self, params: impl Iterator<Item = &'a Param>) -> Result<(Vec<Placed<'a>>, usize)> {
         let mut end = 0_usize;
         let mut placed = Vec::new();
@@ -167,6 +167,7 @@ fn emit_method(out: &mut String, method: &Method, types: &Types) -> Result<()> {
     }
     let words: Vec<String> =
         words.iter().map(|parts| if parts.is_empty() { "0".into() } else { parts.join(" | ") }).collect();
+    // The first words are arguments of `invoke`, which passes them in registers.
     for (index, word) in words.iter().enumerate().skip(REGISTERS) {
         writeln!(out, "    set_mr({index}, {word});")?;
     }

@@ -24,6 +24,7 @@ pub fn parse(text: &str, config: &Config) -> Result<Vec<Syscall>> {
     for group in sections.flat_map(|section| section.children()).filter(|node| node.has_tag_name("config")) {
         let enabled = config.enables(group)?;
         for call in group.children().filter(|node| node.has_tag_name("syscall")) {
+            // The kernel's generator numbers all calls of the file, including disabled ones.
             number -= 1;
             if enabled {
                 let name = call.attribute("name").ok_or("a system call without a name")?.to_string();

@@ -1,4 +1,4 @@
-//! Generated: see the manual of the kernel for what the names mean.
+//! Generated bindings; the seL4 manual documents the names.
 
 #![allow(missing_docs, non_camel_case_types, non_snake_case, non_upper_case_globals, reason = "the C headers' names")]
 #![allow(clippy::all, unused_parens, reason = "generated")]

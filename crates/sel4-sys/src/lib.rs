@@ -1,8 +1,8 @@
 //! Raw bindings of the installed seL4, under the C names of its manual and headers.
 //!
-//! [`syscall`] is the system call instruction and the IPC buffer, written by hand after the x86_64 calling
+//! [`syscall`] is the system call instruction and the IPC buffer, written by hand for the x86_64 calling
 //! convention; everything else is generated at build time (see `sel4-sys-gen`). The functions neither take nor
-//! return pointers. Use the crate `sel4`; this one is for what that does not offer.
+//! return pointers. Use the crate `sel4`; this one is for functions that `sel4` does not have.
 
 #![no_std]
 

@@ -1,10 +1,10 @@
 //! The system call instruction and the IPC buffer on x86_64.
 //!
 //! Convention (libsel4, `sel4_arch/syscalls_syscall.h`): number in rdx, capability in rdi, message tag in rsi, message
-//! words 0 to 3 in r10, r8, r9 and r15. Badge and tag come back in rdi and rsi. `syscall` itself overwrites rcx
-//! and r11, and the kernel does not keep the stack pointer: it waits in r14.
+//! words 0 to 3 in r10, r8, r9 and r15. Badge and tag are returned in rdi and rsi. `syscall` itself overwrites rcx
+//! and r11, and the kernel does not preserve the stack pointer, so it is saved in r14.
 //!
-//! A process has one thread and one IPC buffer, so its address is a plain static, set once by the run-time.
+//! A process has one thread and one IPC buffer, so the buffer's address is a plain static, set once by the run-time.
 
 use core::arch::asm;
 use core::cell::{Cell, UnsafeCell};
@@ -16,24 +16,24 @@ use crate::bindings::{
 };
 use crate::{seL4_CPtr, seL4_Word};
 
-/// What a receiving system call brings back.
+/// The result of a receiving system call.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
     /// The sender's badge; for some calls another result.
     pub badge: seL4_Word,
     /// The message's tag; for some calls another result.
     pub info: seL4_Word,
-    /// The message words that travel in registers.
+    /// The message words in registers.
     pub mrs: [seL4_Word; 4],
 }
 
-/// Any system call: sends what is given and takes what comes back.
+/// Makes any system call.
 #[inline(always)]
 pub fn call(number: seL4_Word, dest: seL4_CPtr, info: seL4_Word, mrs: [seL4_Word; 4]) -> Received {
     let [mut mr0, mut mr1, mut mr2, mut mr3] = mrs;
     let (badge, tag);
-    // SAFETY: the kernel changes the registers named here, and of this process's memory only the IPC buffer, which
-    // is reached through a raw pointer. The stack pointer is put back before anything uses it.
+    // SAFETY: the kernel changes the registers listed here, and of this process's memory only the IPC buffer, which
+    // is accessed through a raw pointer. The stack pointer is restored before anything uses it.
     unsafe {
         asm!(
             "mov r14, rsp",
@@ -55,7 +55,7 @@ pub fn call(number: seL4_Word, dest: seL4_CPtr, info: seL4_Word, mrs: [seL4_Word
     Received { badge, info: tag, mrs: [mr0, mr1, mr2, mr3] }
 }
 
-/// Calls a kernel object. On an error, the first message words, which may hold details, go to the IPC buffer.
+/// Invokes a kernel object. On an error, stores the first message words, which may have details, in the IPC buffer.
 #[inline(always)]
 pub fn invoke(service: seL4_CPtr, info: seL4_MessageInfo_t, mrs: [seL4_Word; 4]) -> Result<[seL4_Word; 4], Error> {
     let answer = call(seL4_SysCall, service, info.words[0], mrs);
@@ -71,25 +71,25 @@ pub fn invoke(service: seL4_CPtr, info: seL4_MessageInfo_t, mrs: [seL4_Word; 4])
     }
 }
 
-/// Stands in for the IPC buffer until the run-time has set the real one, so that nothing here can fault.
+/// A placeholder for the IPC buffer until the run-time has set the real one, so that accesses cannot fault.
 #[repr(C, align(8))]
 struct Unset(UnsafeCell<[u8; sizeof_seL4_IPCBuffer]>);
-// SAFETY: reached by one thread only, like the IPC buffer that it stands in for.
+// SAFETY: accessed by one thread only, like the IPC buffer.
 unsafe impl Sync for Unset {}
 
-/// Where the IPC buffer is. Not an atomic: the compiler may read it once for several words.
+/// The address of the IPC buffer. Not an atomic, so that the compiler may read it once for several words.
 struct Address(Cell<*mut u8>);
-// SAFETY: written once, before there is anything else to run, by the process's only thread.
+// SAFETY: written once, before any other code runs, by the process's only thread.
 unsafe impl Sync for Address {}
 
 static UNSET: Unset = Unset(UnsafeCell::new([0; sizeof_seL4_IPCBuffer]));
 static IPC_BUFFER: Address = Address(Cell::new(UNSET.0.get().cast()));
 
-/// Names the thread's IPC buffer.
+/// Sets the address of the thread's IPC buffer.
 ///
 /// # Safety
-/// `buffer` is the address at which the kernel was told to find this thread's IPC buffer; it stays mapped and
-/// writable; nothing else in the program refers to it; the process has no other thread.
+/// `buffer` is the address of this thread's IPC buffer as the kernel has it; it stays mapped and writable; nothing else
+/// in the program refers to it; the process has no other thread.
 pub unsafe fn set_ipc_buffer(buffer: *mut u8) {
     IPC_BUFFER.0.set(buffer);
 }
@@ -106,10 +106,10 @@ fn word(offset: usize) -> *mut seL4_Word {
     ipc_buffer().wrapping_add(offset).cast()
 }
 
-// Volatile accesses keep words apart: joined, they would go through vector registers, which the kernel switches lazily, by a
-// trap.
+// Volatile accesses prevent the compiler from merging words into vector registers, which the kernel switches lazily, by
+// a trap.
 
-/// Message word `index`; zero for an index that no message has.
+/// Message word `index`; zero if `index` is out of range.
 #[inline(always)]
 pub fn get_mr(index: usize) -> seL4_Word {
     if index >= seL4_MsgMaxLength as usize {
@@ -119,7 +119,7 @@ pub fn get_mr(index: usize) -> seL4_Word {
     unsafe { word(offsetof_seL4_IPCBuffer_msg + 8 * index).read_volatile() }
 }
 
-/// Sets message word `index`; without effect for an index that no message has.
+/// Sets message word `index`; no effect if `index` is out of range.
 #[inline(always)]
 pub fn set_mr(index: usize, value: seL4_Word) {
     if index < seL4_MsgMaxLength as usize {
@@ -128,7 +128,7 @@ pub fn set_mr(index: usize, value: seL4_Word) {
     }
 }
 
-/// Extra capability (or its badge, once received) `index`; zero for an index that no message has.
+/// Extra capability `index`, or the badge of a received one; zero if `index` is out of range.
 #[inline(always)]
 pub fn get_cap(index: usize) -> seL4_CPtr {
     if index >= seL4_MsgMaxExtraCaps as usize {
@@ -138,7 +138,7 @@ pub fn get_cap(index: usize) -> seL4_CPtr {
     unsafe { word(offsetof_seL4_IPCBuffer_caps_or_badges + 8 * index).read() }
 }
 
-/// Sets extra capability `index`; without effect for an index that no message has.
+/// Sets extra capability `index`; no effect if `index` is out of range.
 #[inline(always)]
 pub fn set_cap(index: usize, cap: seL4_CPtr) {
     if index < seL4_MsgMaxExtraCaps as usize {
@@ -147,8 +147,7 @@ pub fn set_cap(index: usize, cap: seL4_CPtr) {
     }
 }
 
-/// Names the slot that takes a capability which arrives with a message: `depth` bits of `index`, looked up in the
-/// CNode `root`.
+/// Sets the slot for a received capability: `depth` bits of `index`, looked up in the CNode `root`.
 #[inline]
 pub fn set_receive_path(root: seL4_CPtr, index: seL4_CPtr, depth: seL4_Word) {
     // SAFETY: as for `get_mr`.
@@ -159,7 +158,7 @@ pub fn set_receive_path(root: seL4_CPtr, index: seL4_CPtr, depth: seL4_Word) {
     }
 }
 
-/// Copies `bytes` into the message from word `first` on, as far as they fit; returns how many did.
+/// Copies as many of `bytes` as fit into the message from word `first` on; returns how many.
 #[inline]
 pub fn write_message(first: usize, bytes: &[u8]) -> usize {
     let len = bytes.len().min(room(first));
@@ -168,7 +167,7 @@ pub fn write_message(first: usize, bytes: &[u8]) -> usize {
     len
 }
 
-/// Copies the message from word `first` on into `bytes`, as far as it goes; returns how many bytes it gave.
+/// Copies the message from word `first` on into `bytes`, up to the end of either; returns how many bytes.
 #[inline]
 pub fn read_message(first: usize, bytes: &mut [u8]) -> usize {
     let len = bytes.len().min(room(first));
@@ -179,7 +178,7 @@ pub fn read_message(first: usize, bytes: &mut [u8]) -> usize {
     len
 }
 
-/// Bytes of the longest message behind its first words.
+/// Bytes of the longest message from word `first` on.
 fn room(first: usize) -> usize {
     8 * (seL4_MsgMaxLength as usize).saturating_sub(first)
 }

@@ -1,6 +1,6 @@
-//! What the kernel tells the root task at its start (seL4 manual, table 9.2).
+//! The boot information that the kernel passes to the root task (seL4 manual, table 9.2).
 //!
-//! The layout changes with the kernel, so members are read at the offsets that the C compiler found.
+//! Its layout depends on the kernel, so members are read at the offsets that the C compiler computed.
 
 use core::ops::Range;
 use core::slice;
@@ -11,7 +11,7 @@ use crate::{GRANULE_SIZE, Word, cap, init_thread::Slot, sys};
 #[derive(Clone, Copy)]
 pub struct BootInfoPtr(*const u8);
 
-// SAFETY: nobody writes to the boot information.
+// SAFETY: the boot information never changes.
 unsafe impl Send for BootInfoPtr {}
 // SAFETY: as above.
 unsafe impl Sync for BootInfoPtr {}
@@ -25,14 +25,14 @@ pub struct UntypedDesc {
     pub paddr: Word,
     /// log2 of its bytes.
     pub size_bits: usize,
-    /// Whether it is not RAM: objects other than frames and untyped memory cannot be made from it.
+    /// Whether it is device memory, which can be retyped to frames and untyped memory only.
     pub is_device: bool,
 }
 
 /// A further piece of boot information.
 #[derive(Clone, Copy, Debug)]
 pub struct BootInfoExtra {
-    /// What it is (`SEL4_BOOTINFO_HEADER_…`).
+    /// Its type (`SEL4_BOOTINFO_HEADER_…`).
     pub id: Word,
     /// Its contents, without the header.
     pub content: &'static [u8],
@@ -59,7 +59,7 @@ impl BootInfoPtr {
         start as usize..end as usize
     }
 
-    /// Where the IPC buffer is.
+    /// The address of the IPC buffer.
     pub fn ipc_buffer(self) -> *mut u8 {
         self.read::<usize>(sys::offsetof_seL4_BootInfo_ipcBuffer) as *mut u8
     }
@@ -84,7 +84,7 @@ impl BootInfoPtr {
         self.region(sys::offsetof_seL4_BootInfo_untyped)
     }
 
-    /// All untyped memory: what is left of RAM, and everything else in the physical address space.
+    /// All untyped memory: the remaining RAM, and the rest of the physical address space as device memory.
     pub fn untyped_list(self) -> impl ExactSizeIterator<Item = UntypedDesc> {
         let first = self.untyped().start;
         (0..self.untyped().len()).map(move |index| {
@@ -108,7 +108,7 @@ impl BootInfoPtr {
         self.read::<Word>(sys::offsetof_seL4_BootInfo_numIOPTLevels) as usize
     }
 
-    /// Further boot information: a page behind the structure, piece after piece.
+    /// Extra boot information: a sequence of pieces, one page after the start of the structure.
     pub fn extra(self) -> impl Iterator<Item = BootInfoExtra> {
         let end = GRANULE_SIZE + self.read::<Word>(sys::offsetof_seL4_BootInfo_extraLen) as usize;
         let header = sys::sizeof_seL4_BootInfoHeader;
@@ -122,7 +122,7 @@ impl BootInfoPtr {
             if len < header || len > end - at {
                 return None;
             }
-            // SAFETY: the piece lies within the extra region, which is mapped behind the structure and never changes.
+            // SAFETY: the piece is inside the extra region, which is mapped after the structure and never changes.
             let content = unsafe { slice::from_raw_parts(self.0.add(at + header), len - header) };
             at += len;
             Some(BootInfoExtra { id, content })

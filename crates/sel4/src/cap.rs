@@ -1,4 +1,4 @@
-//! Typed capabilities: an address in the caller's CSpace, and what the caller believes is there.
+//! Typed capabilities: a CPtr in the caller's CSpace, and the type that the caller expects there.
 
 use core::fmt;
 use core::hash::{Hash, Hasher};
@@ -18,22 +18,22 @@ impl<T> Cap<T> {
         Self { cptr, kind: PhantomData }
     }
 
-    /// The capability at the address `bits`.
+    /// The capability at the CPtr `bits`.
     pub const fn from_bits(bits: Word) -> Self {
         Self::from_cptr(CPtr::from_bits(bits))
     }
 
-    /// Its address.
+    /// Its CPtr.
     pub const fn cptr(self) -> CPtr {
         self.cptr
     }
 
-    /// Its address, as a word.
+    /// Its CPtr, as a word.
     pub const fn bits(self) -> Word {
         self.cptr.bits()
     }
 
-    /// The same capability, taken for one of another type.
+    /// The same capability with another expected type.
     pub const fn cast<U>(self) -> Cap<U> {
         Cap::from_cptr(self.cptr)
     }
@@ -65,7 +65,7 @@ impl<T> fmt::Debug for Cap<T> {
 
 macro_rules! types {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What a capability can be to.
+        /// Object types of capabilities.
         pub mod cap_type {
             $($(#[$doc])* #[derive(Clone, Copy, Debug, PartialEq, Eq)] pub enum $name {})*
         }
@@ -74,11 +74,11 @@ macro_rules! types {
 }
 
 types! {
-    /// Nothing in particular: the type of an empty slot.
+    /// Any type; also that of an empty slot.
     Unspecified,
-    /// Memory to make objects from.
+    /// Memory to retype into objects.
     Untyped,
-    /// A place where threads meet to exchange messages.
+    /// An IPC endpoint.
     Endpoint,
     /// A word of bits that can be signalled and waited for.
     Notification,
@@ -100,21 +100,21 @@ types! {
     LargePage,
     /// A 1 GiB frame.
     HugePage,
-    /// The right to make ASID pools.
+    /// The authority to create ASID pools.
     AsidControl,
     /// A set of address space identifiers.
     AsidPool,
-    /// The right to make interrupt handlers.
+    /// The authority to create interrupt handlers.
     IrqControl,
     /// One interrupt.
     IrqHandler,
-    /// The right to make I/O-port capabilities.
+    /// The authority to create I/O-port capabilities.
     IoPortControl,
     /// A range of I/O ports.
     IoPort,
-    /// An IOMMU domain's device.
+    /// The I/O address space of a PCI function.
     IoSpace,
-    /// A table of the IOMMU.
+    /// An I/O page table.
     IoPageTable,
     /// A virtual processor.
     VCpu,
@@ -126,6 +126,6 @@ types! {
     EptPageDirectory,
     /// A page table of a guest-physical address space.
     EptPageTable,
-    /// The right to assign threads to scheduling domains.
+    /// The authority to assign threads to scheduling domains.
     DomainSet,
 }

@@ -1,4 +1,4 @@
-//! Where capabilities are: addresses, paths to slots, and the operations on slots (seL4 manual, chapter 3).
+//! CPtrs, paths to slots, and the operations on slots (seL4 manual, chapter 3).
 
 use crate::{Badge, CapRights, Result, WORD_BITS, Word, cap, sys};
 
@@ -7,12 +7,12 @@ use crate::{Badge, CapRights, Result, WORD_BITS, Word, cap, sys};
 pub struct CPtr(Word);
 
 impl CPtr {
-    /// The address `bits`.
+    /// The CPtr `bits`.
     pub const fn from_bits(bits: Word) -> Self {
         Self(bits)
     }
 
-    /// As a word.
+    /// The CPtr as a word.
     pub const fn bits(self) -> Word {
         self.0
     }
@@ -34,12 +34,12 @@ impl CPtrWithDepth {
         Self { bits, depth }
     }
 
-    /// The address looked up.
+    /// The address to look up.
     pub const fn bits(self) -> Word {
         self.bits
     }
 
-    /// How many of its bits.
+    /// How many of its bits are looked up.
     pub const fn depth(self) -> u8 {
         self.depth
     }
@@ -59,7 +59,7 @@ impl<T> From<cap::Cap<T>> for CPtrWithDepth {
 }
 
 impl cap::CNode {
-    /// The slot that `path` names below this CNode.
+    /// The slot at `path` in this CNode.
     pub fn absolute_cptr(self, path: impl Into<CPtrWithDepth>) -> AbsoluteCPtr {
         AbsoluteCPtr { root: self, path: path.into() }
     }
@@ -73,17 +73,17 @@ pub struct AbsoluteCPtr {
 }
 
 impl AbsoluteCPtr {
-    /// The CNode where the look-up starts.
+    /// The CNode in which the look-up starts.
     pub const fn root(&self) -> cap::CNode {
         self.root
     }
 
-    /// What is looked up.
+    /// The path to look up.
     pub const fn path(&self) -> CPtrWithDepth {
         self.path
     }
 
-    /// Puts a copy of `source`, with at most `rights`, here.
+    /// Copies the capability at `source` to this slot, with at most `rights`.
     pub fn copy(&self, source: &Self, rights: CapRights) -> Result<()> {
         let (to, from) = (self.path, source.path);
         sys::seL4_CNode_Copy(
@@ -97,12 +97,12 @@ impl AbsoluteCPtr {
         )
     }
 
-    /// Puts a copy of `source`, with at most `rights` and with `badge`, here.
+    /// Mints the capability at `source` to this slot, with at most `rights` and with `badge`.
     pub fn mint(&self, source: &Self, rights: CapRights, badge: Badge) -> Result<()> {
         self.mint_word(source, rights, badge)
     }
 
-    /// Puts a copy of the CNode at `source` here, with a guard.
+    /// Mints the CNode capability at `source` to this slot, with a guard.
     pub fn mint_cnode(&self, source: &Self, rights: CapRights, guard: CNodeCapData) -> Result<()> {
         self.mint_word(source, rights, guard.into_word())
     }
@@ -121,13 +121,13 @@ impl AbsoluteCPtr {
         )
     }
 
-    /// Moves the capability at `source` here.
+    /// Moves the capability at `source` to this slot.
     pub fn move_from(&self, source: &Self) -> Result<()> {
         let (to, from) = (self.path, source.path);
         sys::seL4_CNode_Move(self.root.bits(), to.bits, to.depth, source.root.bits(), from.bits, from.depth)
     }
 
-    /// Moves the capability at `source` here and gives it `badge`.
+    /// Moves the capability at `source` to this slot and sets its `badge`.
     pub fn mutate_from(&self, source: &Self, badge: Badge) -> Result<()> {
         let (to, from) = (self.path, source.path);
         sys::seL4_CNode_Mutate(
@@ -141,23 +141,23 @@ impl AbsoluteCPtr {
         )
     }
 
-    /// Empties the slot. The last capability to an object takes the object with it.
+    /// Deletes the capability in this slot, and its object if it is the last capability to it.
     pub fn delete(&self) -> Result<()> {
         sys::seL4_CNode_Delete(self.root.bits(), self.path.bits, self.path.depth)
     }
 
-    /// Deletes every capability derived from the one here.
+    /// Deletes every capability derived from the one in this slot.
     pub fn revoke(&self) -> Result<()> {
         sys::seL4_CNode_Revoke(self.root.bits(), self.path.bits, self.path.depth)
     }
 
-    /// Keeps the right to answer the last caller here, for later.
+    /// Saves the reply capability of the last caller in this slot.
     pub fn save_caller(&self) -> Result<()> {
         sys::seL4_CNode_SaveCaller(self.root.bits(), self.path.bits, self.path.depth)
     }
 }
 
-/// The guard of a CNode: bits of an address that are skipped on the way to the slot.
+/// The guard of a CNode: bits of a CPtr that must match before the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CNodeCapData {
     guard: Word,
@@ -165,17 +165,17 @@ pub struct CNodeCapData {
 }
 
 impl CNodeCapData {
-    /// A guard `bits` wide, which an address must match.
+    /// A guard of `bits` bits.
     pub const fn new(guard: Word, bits: u8) -> Self {
         Self { guard, bits }
     }
 
-    /// For a CNode of 2^`radix` slots that is to be addressed by small numbers: a guard of zeros above the index.
+    /// The guard with which a CNode of 2^`radix` slots is addressed by small numbers: zeros above the index.
     pub const fn skip_high_bits(radix: u8) -> Self {
         Self { guard: 0, bits: (WORD_BITS as u8).saturating_sub(radix) }
     }
 
-    /// As the kernel takes it.
+    /// The encoding for the kernel.
     pub const fn into_word(self) -> Word {
         #[cfg(capdata_union)]
         return sys::seL4_CapData_Guard_new(self.guard, self.bits as Word).words[0];
@@ -184,13 +184,13 @@ impl CNodeCapData {
     }
 }
 
-/// Badge or guard, as this kernel's invocations take it.
+/// A badge or guard in the type that this kernel's invocations have.
 #[cfg(capdata_union)]
 pub(crate) fn cap_data(word: Word) -> sys::seL4_CapData_t {
     sys::seL4_CapData_t { words: [word] }
 }
 
-/// Badge or guard, as this kernel's invocations take it.
+/// A badge or guard in the type that this kernel's invocations have.
 #[cfg(not(capdata_union))]
 pub(crate) fn cap_data(word: Word) -> Word {
     word

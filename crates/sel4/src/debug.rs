@@ -1,4 +1,4 @@
-//! What a debug kernel offers; without effect on a release kernel.
+//! System calls of the debug kernel; no effect on a release kernel.
 
 use core::fmt;
 
@@ -31,7 +31,7 @@ pub fn debug_name_thread(tcb: cap::Tcb, name: &str) {
     #[cfg(debug_build)]
     {
         let kept = crate::ipc_buffer().write_bytes(0, &name.as_bytes()[..name.len().min(63)]);
-        // The kernel reads up to a zero byte.
+        // The kernel reads the name up to a zero byte.
         let last = kept / 8;
         let mut tail = [0; 8];
         tail[..kept % 8].copy_from_slice(&name.as_bytes()[last * 8..kept]);

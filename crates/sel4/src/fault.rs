@@ -1,40 +1,40 @@
-//! What the handler of a thread's faults receives (seL4 manual, section 6.2).
+//! Fault messages (seL4 manual, section 6.2).
 
 use crate::{MessageInfo, Word, ipc_buffer, sys};
 
 /// A fault, from the tag and the words of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Memory that is not mapped, or not for this kind of access.
+    /// A page fault.
     Vm {
-        /// The instruction.
+        /// The instruction pointer.
         ip: Word,
-        /// What it touched.
+        /// The faulting address.
         address: Word,
-        /// Whether it was the instruction itself that could not be fetched.
+        /// Whether the fault is of an instruction fetch.
         instruction: bool,
         /// The page-fault error code (Intel SDM volume 3, section 4.7).
         error_code: Word,
     },
-    /// A capability that is not there.
+    /// A failed look-up of a capability.
     Cap {
-        /// The instruction.
+        /// The instruction pointer.
         ip: Word,
-        /// The address of the capability.
+        /// The CPtr.
         cptr: Word,
-        /// Whether it was to be received from.
+        /// Whether the look-up was in the receive phase.
         receiving: bool,
     },
-    /// A system call number that the kernel does not know.
+    /// An unknown system call number.
     UnknownSyscall {
-        /// The instruction.
+        /// The instruction pointer.
         ip: Word,
         /// The number.
         number: Word,
     },
     /// Any other processor exception.
     User {
-        /// The instruction.
+        /// The instruction pointer.
         ip: Word,
         /// The stack pointer.
         sp: Word,
@@ -43,7 +43,7 @@ pub enum Fault {
         /// Its error code.
         code: Word,
     },
-    /// A fault that this interface has no name for.
+    /// A fault of another type.
     Other {
         /// The label of its message.
         label: Word,
@@ -51,7 +51,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The fault in the IPC buffer: right after the message has been received, and before anything else is.
+    /// The fault in the IPC buffer. Call it right after receiving the message: any other message overwrites the buffer.
     pub fn from_ipc_buffer(info: MessageInfo) -> Self {
         let word = |index: Word| ipc_buffer().word(index as usize);
         match info.label() {

@@ -1,10 +1,10 @@
-//! Where the kernel puts the initial thread's capabilities (seL4 manual, table 9.1).
+//! The slots of the initial thread's capabilities (seL4 manual, table 9.1).
 
 use core::marker::PhantomData;
 
 use crate::{CPtr, Word, cap::Cap};
 
-/// A slot of the initial thread's CNode, which holds a capability of type `T`.
+/// A slot of the initial thread's CNode, with a capability of type `T`.
 pub struct Slot<T> {
     index: Word,
     kind: PhantomData<T>,
@@ -28,12 +28,12 @@ impl<T> Slot<T> {
         self.index as usize
     }
 
-    /// The address of what is in it: the same number, in the CSpace that the initial thread starts with.
+    /// The CPtr of its capability: the same number, in the initial thread's CSpace.
     pub const fn cptr(self) -> CPtr {
         CPtr::from_bits(self.index)
     }
 
-    /// What is in it.
+    /// Its capability.
     pub const fn cap(self) -> Cap<T> {
         Cap::from_cptr(self.cptr())
     }
@@ -59,7 +59,7 @@ pub mod slot {
     /// All I/O ports.
     #[cfg(not(ioport_control))]
     pub const IO_PORT: Slot<cap_type::IoPort> = Slot::from_index(sys::seL4_CapIOPort as usize);
-    /// The right to make I/O-port capabilities.
+    /// The authority to create I/O-port capabilities.
     #[cfg(ioport_control)]
     pub const IO_PORT_CONTROL: Slot<cap_type::IoPortControl> = Slot::from_index(sys::seL4_CapIOPortControl as usize);
     /// All devices behind the IOMMU; empty without one.

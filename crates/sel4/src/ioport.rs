@@ -2,8 +2,8 @@
 
 use crate::{AbsoluteCPtr, Result, init_thread, sys};
 
-/// Puts a capability to the ports `first` to `last`, both included, into `slot`. Only the root task can: it uses the
-/// authority over all ports that the initial thread is given.
+/// Creates a capability to the ports `first` to `last`, inclusive, in `slot`. Only the root task can call it: it uses
+/// the initial thread's capability to all ports.
 pub fn ioport_issue(first: u16, last: u16, slot: &AbsoluteCPtr) -> Result<()> {
     #[cfg(ioport_control)]
     return sys::seL4_X86_IOPortControl_Issue(
@@ -14,8 +14,8 @@ pub fn ioport_issue(first: u16, last: u16, slot: &AbsoluteCPtr) -> Result<()> {
         slot.path().bits(),
         slot.path().depth(),
     );
-    // Before version 10 there is one capability to all ports, and its copies can be narrowed: the badge has the
-    // first port in bits 31:16 and the last in bits 15:0 (the kernel's `io_port_capdata`, which is not installed).
+    // Before version 10 there is one capability to all ports, and minting narrows a copy: the badge has the first port
+    // in bits 31:16 and the last in bits 15:0 (the kernel's `io_port_capdata`, which is not installed).
     #[cfg(not(ioport_control))]
     {
         let all = init_thread::slot::CNODE.cap().absolute_cptr(init_thread::slot::IO_PORT.cap());

@@ -1,20 +1,20 @@
 //! Messages and signals (seL4 manual, chapters 4 and 5).
 //!
-//! The functions whose names end in `_with_mrs` keep the first four message words in registers and leave those of the
-//! IPC buffer alone; the others have the whole message there.
+//! The functions whose names end in `_with_mrs` pass the first four message words in registers and do not change those
+//! in the IPC buffer; the others use the IPC buffer for the whole message.
 
 use crate::{Badge, MessageInfo, Word, cap, ipc_buffer, sys};
 use sys::syscall::{Received, call};
 
-/// The message words that travel in registers.
+/// The message words in registers.
 pub type Mrs = [Word; 4];
 
-/// A message that arrived.
+/// A received message.
 #[derive(Clone, Copy, Debug)]
 pub struct RecvWithMrs {
     /// Its tag.
     pub info: MessageInfo,
-    /// What it came through: the badge of the sender's capability, or the bits of a bound notification.
+    /// The badge of the sender's capability, or the bits of a bound notification.
     pub badge: Badge,
     /// Its first four words.
     pub mrs: Mrs,
@@ -43,19 +43,19 @@ fn buffered() -> Mrs {
 }
 
 impl cap::Endpoint {
-    /// Sends, and waits until somebody takes it.
+    /// Sends a message; blocks until a thread receives it.
     #[inline]
     pub fn send(self, info: MessageInfo) {
         self.send_with_mrs(info, buffered());
     }
 
-    /// As [`send`](Self::send), with the first words given.
+    /// As [`send`](Self::send), with the first words as an argument.
     #[inline]
     pub fn send_with_mrs(self, info: MessageInfo, mrs: Mrs) {
         call(sys::seL4_SysSend, self.bits(), info.into_word(), mrs);
     }
 
-    /// Sends if somebody is waiting; otherwise the message is lost.
+    /// Sends if a thread is waiting; otherwise the message is dropped.
     #[inline]
     pub fn nb_send(self, info: MessageInfo) {
         call(sys::seL4_SysNBSend, self.bits(), info.into_word(), buffered());
@@ -73,39 +73,39 @@ impl cap::Endpoint {
         call(sys::seL4_SysRecv, self.bits(), 0, [0; 4]).into()
     }
 
-    /// Takes a message if there is one; otherwise the badge is zero.
+    /// Receives a message if one is pending; otherwise the badge is zero.
     #[inline]
     pub fn nb_recv(self) -> (MessageInfo, Badge) {
         RecvWithMrs::from(call(sys::seL4_SysNBRecv, self.bits(), 0, [0; 4])).into_buffer()
     }
 
-    /// Sends and waits for the answer.
+    /// Sends a message and waits for the reply.
     #[inline]
     pub fn call(self, info: MessageInfo) -> MessageInfo {
         RecvWithMrs::from(call(sys::seL4_SysCall, self.bits(), info.into_word(), buffered())).into_buffer().0
     }
 
-    /// As [`call`](Self::call), with the first words given and returned.
+    /// As [`call`](Self::call), with the first words as argument and result.
     #[inline]
     pub fn call_with_mrs(self, info: MessageInfo, mrs: Mrs) -> (MessageInfo, Mrs) {
         let answer = RecvWithMrs::from(call(sys::seL4_SysCall, self.bits(), info.into_word(), mrs));
         (answer.info, answer.mrs)
     }
 
-    /// Answers the last caller and waits for the next.
+    /// Replies to the last caller and waits for the next message.
     #[inline]
     pub fn reply_recv(self, info: MessageInfo) -> (MessageInfo, Badge) {
         self.reply_recv_with_mrs(info, buffered()).into_buffer()
     }
 
-    /// As [`reply_recv`](Self::reply_recv), with the first words given and returned.
+    /// As [`reply_recv`](Self::reply_recv), with the first words as argument and result.
     #[inline]
     pub fn reply_recv_with_mrs(self, info: MessageInfo, mrs: Mrs) -> RecvWithMrs {
         call(sys::seL4_SysReplyRecv, self.bits(), info.into_word(), mrs).into()
     }
 }
 
-/// Answers the last caller.
+/// Replies to the last caller.
 #[inline]
 pub fn reply(info: MessageInfo) {
     call(sys::seL4_SysReply, 0, info.into_word(), buffered());
@@ -118,20 +118,20 @@ impl cap::Notification {
         call(sys::seL4_SysSend, self.bits(), MessageInfo::new(0, 0, 0, 0).into_word(), [0; 4]);
     }
 
-    /// Waits until a bit is set; takes all.
+    /// Waits until a bit is set; returns and clears all bits.
     #[inline]
     pub fn wait(self) -> Badge {
         call(sys::seL4_SysRecv, self.bits(), 0, [0; 4]).badge
     }
 
-    /// Takes the bits that are set, if any.
+    /// Returns and clears the bits that are set, if any.
     #[inline]
     pub fn poll(self) -> Badge {
         call(sys::seL4_SysNBRecv, self.bits(), 0, [0; 4]).badge
     }
 }
 
-/// Gives the processor to other threads of the same priority.
+/// Yields to other threads of the same priority.
 #[inline]
 pub fn yield_now() {
     call(sys::seL4_SysYield, 0, 0, [0; 4]);

@@ -2,16 +2,16 @@
 
 use crate::{AbsoluteCPtr, Result, Word, cap, sys};
 
-/// How a line of an I/O APIC asks (Intel 82093AA data sheet, redirection table bit 15).
+/// Trigger mode of an I/O APIC's input (Intel 82093AA data sheet, redirection table bit 15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// By a change.
+    /// Edge-triggered.
     Edge,
-    /// For as long as it is asserted.
+    /// Level-triggered.
     Level,
 }
 
-/// Which level of an I/O APIC's line asserts it (redirection table bit 13).
+/// Polarity of an I/O APIC's input (redirection table bit 13).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polarity {
     /// High.
@@ -20,7 +20,7 @@ pub enum Polarity {
     ActiveLow,
 }
 
-/// Where a message-signalled interrupt comes from.
+/// The source of a message-signalled interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsiSource {
     /// PCI bus.
@@ -29,13 +29,13 @@ pub struct MsiSource {
     pub device: u8,
     /// PCI function, below 8.
     pub function: u8,
-    /// Tells apart the vectors of one function.
+    /// Distinguishes the vectors of one function.
     pub handle: u32,
 }
 
 impl cap::IrqControl {
-    /// Puts a handler for `pin` of I/O APIC `ioapic` into `slot`. `vector`, below 108, must not be in use; among
-    /// pending interrupts, the higher is served first.
+    /// Creates a handler for `pin` of I/O APIC `ioapic` in `slot`. `vector`, below 108, must not be in use; of several
+    /// pending interrupts, the highest vector is delivered first.
     pub fn irq_control_get_ioapic(
         self,
         slot: &AbsoluteCPtr,
@@ -58,7 +58,7 @@ impl cap::IrqControl {
         )
     }
 
-    /// Puts a handler for a message-signalled interrupt into `slot`. `vector` as for
+    /// Creates a handler for a message-signalled interrupt in `slot`. `vector` as for
     /// [`irq_control_get_ioapic`](Self::irq_control_get_ioapic).
     pub fn irq_control_get_msi(self, slot: &AbsoluteCPtr, source: MsiSource, vector: Word) -> Result<()> {
         sys::seL4_IRQControl_GetMSI(
@@ -76,18 +76,18 @@ impl cap::IrqControl {
 }
 
 impl cap::IrqHandler {
-    /// Lets the interrupt come again.
+    /// Acknowledges the interrupt, which unmasks it.
     #[inline]
     pub fn irq_handler_ack(self) -> Result<()> {
         sys::seL4_IRQHandler_Ack(self.bits())
     }
 
-    /// Has the interrupt signal `notification`.
+    /// Sets the notification that the interrupt signals.
     pub fn irq_handler_set_notification(self, notification: cap::Notification) -> Result<()> {
         sys::seL4_IRQHandler_SetNotification(self.bits(), notification.bits())
     }
 
-    /// Has the interrupt signal nobody.
+    /// Removes the interrupt's notification.
     pub fn irq_handler_clear(self) -> Result<()> {
         sys::seL4_IRQHandler_Clear(self.bits())
     }

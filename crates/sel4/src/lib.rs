@@ -1,4 +1,4 @@
-//! Capabilities and system calls of seL4, with the names of the seL4 Foundation's `rust-sel4` where that has them.
+//! Capabilities and system calls of seL4, with the names of the seL4 Foundation's `rust-sel4` where it has them.
 //!
 //! | module | what |
 //! |---|---|
@@ -9,14 +9,14 @@
 //! | [`vspace`] | frames, page tables, extended page tables, ASIDs |
 //! | [`vcpu`] | VMEnter and the VMCS |
 //! | [`irq`], [`ioport`] | interrupts and I/O ports |
-//! | [`bootinfo`], [`init_thread`] | what the kernel tells the root task |
+//! | [`bootinfo`], [`init_thread`] | the root task's boot information and initial capabilities |
 //! | [`debug`] | the debug kernel's console and inspection |
 //!
-//! Kernels differ (see `build.rs`); this interface does not. A capability that is not there, or is of another type
-//! than its Rust type says, costs an [`Error`], never more.
+//! Kernels differ (see `build.rs`); this interface does not. An invocation of an empty slot, or of a capability of
+//! another type than its Rust type, returns an [`Error`] and has no other effect.
 //!
 //! # Safety
-//! No function here takes a pointer. One kind of invocation could still reach under Rust's feet: mapping a frame
+//! No function takes a pointer. One kind of invocation could still violate Rust's memory model: mapping a frame
 //! into the caller's own address space, over memory in use or a second time. So [`vspace`] has a safe function for
 //! other address spaces and an unsafe one for the caller's.
 
@@ -64,5 +64,5 @@ pub const GRANULE_BITS: usize = sys::seL4_PageBits as usize;
 pub const GRANULE_SIZE: usize = 1 << GRANULE_BITS;
 /// log2 of the size of a 2 MiB frame.
 pub const LARGE_PAGE_BITS: usize = sys::seL4_LargePageBits as usize;
-/// Bits in a capability's address.
+/// Bits in a CPtr.
 pub const WORD_BITS: usize = sys::seL4_WordBits as usize;

@@ -4,8 +4,8 @@ use core::fmt;
 
 use crate::{AbsoluteCPtr, CPtr, Word, sys};
 
-/// What the receiver of a message learns about the capability it was sent through. At most 28 bits on the pinned
-/// kernel, 64 on later ones.
+/// The badge of a capability, which the receiver of a message gets. At most 28 bits on the pinned kernel, 64 on later
+/// ones.
 pub type Badge = Word;
 
 /// Label, length and capability count of a message.
@@ -22,37 +22,37 @@ impl MessageInfo {
         Self(sys::seL4_MessageInfo_new(label, caps_unwrapped as Word, extra_caps as Word, length as Word))
     }
 
-    /// A tag as the kernel gives it.
+    /// A tag from the kernel's encoding.
     #[inline]
     pub const fn from_word(word: Word) -> Self {
         Self(sys::seL4_MessageInfo_t { words: [word] })
     }
 
-    /// As the kernel takes it.
+    /// The kernel's encoding.
     #[inline]
     pub const fn into_word(self) -> Word {
         self.0.words[0]
     }
 
-    /// What the sender wants, or how it went.
+    /// The label: the request, or the result of a reply.
     #[inline]
     pub const fn label(self) -> Word {
         sys::seL4_MessageInfo_get_label(self.0)
     }
 
-    /// Words of the message.
+    /// Length of the message in words.
     #[inline]
     pub const fn length(self) -> usize {
         sys::seL4_MessageInfo_get_length(self.0) as usize
     }
 
-    /// Capabilities sent, or received.
+    /// Number of capabilities sent, or received.
     #[inline]
     pub const fn extra_caps(self) -> usize {
         sys::seL4_MessageInfo_get_extraCaps(self.0) as usize
     }
 
-    /// One bit per received capability that was replaced by its badge, as it belongs to the endpoint used.
+    /// One bit per received capability that was unwrapped, i.e. replaced by its badge, as it is to the endpoint used.
     #[inline]
     pub const fn caps_unwrapped(self) -> usize {
         sys::seL4_MessageInfo_get_capsUnwrapped(self.0) as usize
@@ -75,13 +75,13 @@ pub const fn ipc_buffer() -> IpcBuffer {
     IpcBuffer(())
 }
 
-/// The IPC buffer: the words of a message and the capabilities that go with it. Any invocation and any message
-/// overwrites it. It is read and written by value, so that nothing can hold a reference across a system call.
+/// The IPC buffer: the words of a message and its capabilities. Any invocation and any message overwrites it. It is
+/// read and written by value, so that no reference exists across a system call.
 #[derive(Clone, Copy, Debug)]
 pub struct IpcBuffer(());
 
 impl IpcBuffer {
-    /// Word `index` of the message; zero behind the longest message.
+    /// Word `index` of the message; zero beyond the longest message.
     #[inline]
     pub fn word(self, index: usize) -> Word {
         sys::get_mr(index)
@@ -93,31 +93,31 @@ impl IpcBuffer {
         sys::set_mr(index, value);
     }
 
-    /// Copies `bytes` into the message from word `first` on. Returns how many there was room for.
+    /// Copies `bytes` into the message from word `first` on. Returns how many fit.
     #[inline]
     pub fn write_bytes(self, first: usize, bytes: &[u8]) -> usize {
         sys::write_message(first, bytes)
     }
 
-    /// Copies the message from word `first` on into `bytes`. Returns how many bytes that gave.
+    /// Copies the message from word `first` on into `bytes`. Returns how many bytes.
     #[inline]
     pub fn read_bytes(self, first: usize, bytes: &mut [u8]) -> usize {
         sys::read_message(first, bytes)
     }
 
-    /// Names a capability to send. `index` is 0 to 2.
+    /// Sets a capability to send. `index` is 0 to 2.
     #[inline]
     pub fn set_cap(self, index: usize, cap: CPtr) {
         sys::set_cap(index, cap.bits());
     }
 
-    /// The badge of received capability `index`, where the message says that it was unwrapped.
+    /// The badge of received capability `index`, if it was unwrapped.
     #[inline]
     pub fn cap_badge(self, index: usize) -> Badge {
         sys::get_cap(index)
     }
 
-    /// Names the slot for a received capability. It must be empty when the message arrives.
+    /// Sets the slot for a received capability. It must be empty when the message arrives.
     #[inline]
     pub fn set_recv_slot(self, slot: &AbsoluteCPtr) {
         sys::set_receive_path(slot.root().bits(), slot.path().bits(), Word::from(slot.path().depth()));

@@ -1,8 +1,8 @@
-//! Making objects from untyped memory (seL4 manual, section 2.4).
+//! Retyping untyped memory into objects (seL4 manual, section 2.4).
 
 use crate::{AbsoluteCPtr, Result, Word, cap, sys};
 
-/// A kind of object to make. Sizes are log2.
+/// An object to create. Sizes are log2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectBlueprint {
     /// Smaller untyped memory, of 2^`size_bits` bytes.
@@ -33,7 +33,7 @@ pub enum ObjectBlueprint {
     Granule,
     /// A 2 MiB frame.
     LargePage,
-    /// A table of the IOMMU.
+    /// An I/O page table.
     IoPageTable,
     /// A virtual processor.
     VCpu,
@@ -48,7 +48,7 @@ pub enum ObjectBlueprint {
 }
 
 impl ObjectBlueprint {
-    /// The kernel's number for it.
+    /// The kernel's number of the type.
     pub const fn ty(self) -> Word {
         match self {
             Self::Untyped { .. } => sys::seL4_UntypedObject,
@@ -71,7 +71,7 @@ impl ObjectBlueprint {
         }
     }
 
-    /// log2 of the memory that one takes.
+    /// log2 of the object's size in bytes.
     pub const fn physical_size_bits(self) -> usize {
         let bits = match self {
             Self::Untyped { size_bits } => return size_bits,
@@ -95,7 +95,7 @@ impl ObjectBlueprint {
         bits as usize
     }
 
-    /// The size argument of the invocation: for the kinds that come in any size.
+    /// The size argument of the invocation, for types of variable size.
     const fn api_size_bits(self) -> usize {
         match self {
             Self::Untyped { size_bits } | Self::CNode { size_bits } => size_bits,
@@ -105,8 +105,7 @@ impl ObjectBlueprint {
 }
 
 impl cap::Untyped {
-    /// Makes `count` objects from this memory, and puts their capabilities into the CNode at `cnode`, from slot
-    /// `first` on.
+    /// Retypes this memory into `count` objects, with their capabilities in the CNode at `cnode`, from slot `first` on.
     pub fn untyped_retype(
         self,
         what: &ObjectBlueprint,

@@ -7,7 +7,7 @@ use crate::{CNodeCapData, CPtr, Result, Word, cap, cptr::cap_data, sys};
 pub struct UserContext(sys::seL4_UserContext);
 
 impl UserContext {
-    /// How many there are.
+    /// The number of registers.
     const COUNT: Word = (sys::sizeof_seL4_UserContext / 8) as Word;
 
     /// The registers by name.
@@ -30,7 +30,7 @@ impl UserContext {
         &mut self.0.rsp
     }
 
-    /// The register of argument `index` of a C function. `None` from 6 on: those are on the stack.
+    /// The register of argument `index` of a C function. `None` from 6 on, which are on the stack.
     pub fn c_param_mut(&mut self, index: usize) -> Option<&mut Word> {
         let registers = &mut self.0;
         Some(match index {
@@ -107,32 +107,32 @@ impl cap::Tcb {
         }
     }
 
-    /// Reads the registers of another thread, and stops it first if asked.
+    /// Reads the registers of another thread, after suspending it if `suspend` is set.
     pub fn tcb_read_all_registers(self, suspend: bool) -> Result<UserContext> {
         sys::seL4_TCB_ReadRegisters(self.bits(), suspend, 0, UserContext::COUNT).map(UserContext)
     }
 
-    /// Sets the registers of another thread, and starts it afterwards if asked. The kernel refuses the caller's own.
+    /// Sets the registers of another thread, and resumes it if `resume` is set. The kernel refuses the caller's own.
     pub fn tcb_write_all_registers(self, resume: bool, registers: &UserContext) -> Result<()> {
         sys::seL4_TCB_WriteRegisters(self.bits(), resume, 0, UserContext::COUNT, &registers.0)
     }
 
-    /// Starts the thread.
+    /// Resumes the thread.
     pub fn tcb_resume(self) -> Result<()> {
         sys::seL4_TCB_Resume(self.bits())
     }
 
-    /// Stops the thread.
+    /// Suspends the thread.
     pub fn tcb_suspend(self) -> Result<()> {
         sys::seL4_TCB_Suspend(self.bits())
     }
 
-    /// Lets signals of `notification` end the thread's waits for messages and its VM entries.
+    /// Binds `notification` to the thread: its signals end the thread's waits for messages and its VM entries.
     pub fn tcb_bind_notification(self, notification: cap::Notification) -> Result<()> {
         sys::seL4_TCB_BindNotification(self.bits(), notification.bits())
     }
 
-    /// Undoes [`tcb_bind_notification`](Self::tcb_bind_notification).
+    /// Unbinds the notification.
     pub fn tcb_unbind_notification(self) -> Result<()> {
         sys::seL4_TCB_UnbindNotification(self.bits())
     }

@@ -1,44 +1,44 @@
 //! Virtual processors (seL4 manual, section 7.3; Intel SDM volume 3, chapters 24 to 27).
 //!
-//! [`vm_enter`](cap::VCpu::vm_enter) is the hot path: one system call, four words each way in registers. What else an
-//! exit tells stays in the IPC buffer until it is asked for.
+//! [`vm_enter`](cap::VCpu::vm_enter) is the hot path: one system call, with four words each way in registers. The other
+//! words of an exit stay in the IPC buffer until a method reads them.
 
 #[cfg(not(vtx))]
 use crate::vspace::without_vtx;
 use crate::{Badge, Result, Word, cap, sys};
 
-/// The guest's general registers, but for the stack pointer: r8 to r15 only where the kernel supports 64-bit guests.
+/// The guest's general registers, without the stack pointer; r8 to r15 only if the kernel supports 64-bit guests.
 pub type VCpuContext = sys::seL4_VCPUContext;
 
-/// What a VM entry loads.
+/// The arguments of a VM entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmEnter {
     /// The guest's instruction pointer.
     pub rip: Word,
-    /// Primary processor-based controls (SDM table 24-6); the kernel adds what it needs.
+    /// Primary processor-based controls (SDM table 24-6); the kernel sets further bits that it requires.
     pub primary_controls: Word,
-    /// VM-entry interruption information (SDM table 24-16): an event to deliver, or zero.
+    /// VM-entry interruption information (SDM table 24-16): an event to inject, or zero.
     pub entry_info: Word,
 }
 
-/// Why a VM entry came back.
+/// Why VMEnter returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VmEnterResult {
     /// The notification bound to the thread was signalled.
     Signal {
         /// Its bits.
         badge: Badge,
-        /// The guest as it was interrupted, to enter again.
+        /// The guest's state, for the next entry.
         guest: VmEnter,
     },
     /// The guest exited.
     Fault(VmFault),
 }
 
-/// A VM exit. The methods read the IPC buffer, so they are to be called before the next invocation or message.
+/// A VM exit. The methods read the IPC buffer, so call them before the next invocation or message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmFault {
-    /// The guest as it exited. `entry_info` is an event whose delivery the exit cut short.
+    /// The guest's state at the exit. `entry_info` is an event whose delivery the exit interrupted.
     pub guest: VmEnter,
     /// The exit reason (SDM appendix C).
     pub reason: Word,
@@ -61,7 +61,7 @@ macro_rules! fault_words {
 fault_words! {
     /// The exit qualification (SDM section 27.2.1).
     qualification = SEL4_VMENTER_FAULT_QUALIFICATION_MR;
-    /// The length of the instruction, where the exit is due to one.
+    /// The length of the instruction that caused the exit, if one did.
     instruction_length = SEL4_VMENTER_FAULT_INSTRUCTION_LEN_MR;
     /// The guest-physical address of an EPT violation.
     guest_physical = SEL4_VMENTER_FAULT_GUEST_PHYSICAL_MR;
@@ -81,7 +81,7 @@ impl VmFault {
         sys::get_mr(register_index(place))
     }
 
-    /// Changes what [`Self::register`] and [`Self::registers`] give.
+    /// Changes the register in the message, and thus the results of [`Self::register`] and [`Self::registers`].
     #[inline(always)]
     pub fn set_register(&mut self, place: usize, value: Word) {
         sys::set_mr(register_index(place), value);
@@ -94,14 +94,15 @@ impl VmFault {
     }
 }
 
-/// Places count modulo 8, the last of which means nothing, so that all of them are words of the message.
+/// The message word of a register. Modulo 8, so that every index is inside the message without a check; 7 is not a
+/// register.
 #[cfg(vtx)]
 #[inline(always)]
 const fn register_index(place: usize) -> usize {
     sys::SEL4_VMENTER_FAULT_EAX as usize + place % 8
 }
 
-// The words that `vm_enter` takes from registers are where it expects them.
+// `vm_enter` relies on these positions of the message words.
 #[cfg(vtx)]
 const _: () = assert!(
     sys::SEL4_VMENTER_CALL_EIP_MR == 0
@@ -109,12 +110,12 @@ const _: () = assert!(
         && sys::SEL4_VMENTER_CALL_CONTROL_ENTRY_MR == 2
         && sys::SEL4_VMENTER_FAULT_REASON_MR == 3
 );
-// The registers of an exit have the order of the structure, whose last 32-bit one is ebp.
+// The registers of an exit have the order of the structure, whose last 32-bit register is ebp.
 #[cfg(vtx)]
 const _: () = assert!(sys::SEL4_VMENTER_FAULT_EBP == sys::SEL4_VMENTER_FAULT_EAX + 6);
 
 impl cap::VCpu {
-    /// Runs the guest of this virtual processor, which must belong to the calling thread, until it exits or the
+    /// Runs the guest of this virtual processor, which must be bound to the calling thread, until it exits or the
     /// thread's bound notification is signalled.
     #[inline]
     #[cfg(vtx)]
@@ -130,7 +131,7 @@ impl cap::VCpu {
         }
     }
 
-    /// Gives the virtual processor to a thread.
+    /// Binds the virtual processor to a thread.
     pub fn vcpu_set_tcb(self, tcb: cap::Tcb) -> Result<()> {
         #[cfg(vtx)]
         return sys::seL4_X86_VCPU_SetTCB(self.bits(), tcb.bits());
@@ -138,7 +139,7 @@ impl cap::VCpu {
         return without_vtx(tcb);
     }
 
-    /// Reads a field of the VMCS (SDM appendix B); the kernel allows some.
+    /// Reads a field of the VMCS (SDM appendix B). The kernel allows only some fields.
     #[inline]
     pub fn vcpu_read_vmcs(self, field: u32) -> Result<Word> {
         #[cfg(vtx)]
@@ -147,7 +148,8 @@ impl cap::VCpu {
         return without_vtx(field);
     }
 
-    /// Writes a field of the VMCS; the kernel allows some. Returns what it wrote, with the bits that it insists on.
+    /// Writes a field of the VMCS. The kernel allows only some fields. Returns the value written, which includes the
+    /// bits that the kernel requires.
     #[inline]
     pub fn vcpu_write_vmcs(self, field: u32, value: Word) -> Result<Word> {
         #[cfg(vtx)]
@@ -163,7 +165,7 @@ impl cap::VCpu {
         sys::seL4_X86_VCPU_WriteRegisters(self.bits(), registers)
     }
 
-    /// Lets the guest use the ports `first` to `last` of `ports` without an exit.
+    /// Clears the I/O bitmap for the ports `first` to `last` of `ports`: the guest accesses them without an exit.
     pub fn vcpu_enable_io_port(self, ports: cap::IoPort, first: u16, last: u16) -> Result<()> {
         #[cfg(vtx)]
         return sys::seL4_X86_VCPU_EnableIOPort(self.bits(), ports.bits(), first.into(), last.into());
@@ -171,7 +173,7 @@ impl cap::VCpu {
         return without_vtx((ports, first, last));
     }
 
-    /// Has the guest exit at the ports `first` to `last` again.
+    /// Sets the I/O bitmap for the ports `first` to `last`: accesses exit.
     pub fn vcpu_disable_io_port(self, first: u16, last: u16) -> Result<()> {
         #[cfg(vtx)]
         return sys::seL4_X86_VCPU_DisableIOPort(self.bits(), first.into(), last.into());
@@ -181,7 +183,7 @@ impl cap::VCpu {
 }
 
 impl cap::Tcb {
-    /// Has the thread's VM entries run in the guest-physical address space `ept`.
+    /// Sets the EPT root for the thread's VM entries.
     pub fn tcb_set_ept_root(self, ept: cap::EptPml4) -> Result<()> {
         #[cfg(vtx)]
         return sys::seL4_TCB_SetEPTRoot(self.bits(), ept.bits());

@@ -1,10 +1,10 @@
-//! Address spaces: frames, the tables above them, those of guests, ASIDs (seL4 manual, chapter 7).
+//! Address spaces: frames, paging structures, EPT, I/O address spaces, ASIDs (seL4 manual, chapter 7).
 
 use crate::{
     AbsoluteCPtr, Error, GRANULE_BITS, LARGE_PAGE_BITS, Result, Word, cap, cap::Cap, cap::cap_type, init_thread, sys,
 };
 
-/// What a capability allows.
+/// The rights of a capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CapRights {
     write: bool,
@@ -39,12 +39,12 @@ impl CapRights {
         Self { write: true, ..Self::none() }
     }
 
-    /// Also sending capabilities. Calling needs it on kernels that have no grant-reply right.
+    /// With the right to send capabilities. Calling needs it on kernels that have no grant-reply right.
     pub const fn with_grant(self) -> Self {
         Self { grant: true, ..self }
     }
 
-    /// Also being called. Implied by grant, and by write on kernels without this right.
+    /// With the right to call. Implied by grant, and by write on kernels without this right.
     pub const fn with_grant_reply(self) -> Self {
         Self { grant_reply: true, ..self }
     }
@@ -62,21 +62,21 @@ impl CapRights {
     }
 }
 
-/// How the caches treat a mapping.
+/// The memory type of a mapping (Intel SDM volume 3, section 11.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VmAttributes {
-    /// Cached.
+    /// Write-back.
     WriteBack,
-    /// Cached; writes go through.
+    /// Write-through.
     WriteThrough,
-    /// Not cached: for registers of devices.
+    /// Uncacheable: for device registers.
     Uncacheable,
-    /// Not cached; writes are gathered: for frame buffers.
+    /// Write-combining: for frame buffers.
     WriteCombining,
 }
 
 impl VmAttributes {
-    /// Cached.
+    /// Write-back.
     pub const DEFAULT: Self = Self::WriteBack;
 
     const fn into_sys(self) -> Word {
@@ -89,7 +89,7 @@ impl VmAttributes {
     }
 }
 
-/// How the caches treat a guest's memory.
+/// The memory type of a guest's memory.
 pub type EptAttributes = VmAttributes;
 
 #[cfg(all(vtx, ept_attributes))]
@@ -125,7 +125,7 @@ impl<T: FrameType> Cap<T> {
     /// log2 of the bytes.
     pub const FRAME_BITS: usize = T::FRAME_BITS;
 
-    /// Maps the frame at `vaddr` into another process's address space. The initial thread's own is refused: see
+    /// Maps the frame at `vaddr` in another process's address space. Refuses the initial thread's own: see
     /// [`frame_map_here`](Self::frame_map_here).
     pub fn frame_map(
         self,
@@ -140,11 +140,11 @@ impl<T: FrameType> Cap<T> {
         sys::seL4_X86_Page_Map(self.bits(), vspace.bits(), vaddr, rights.into_sys(), attributes.into_sys())
     }
 
-    /// Maps the frame at `vaddr` into the caller's own address space, `vspace`.
+    /// Maps the frame at `vaddr` in the caller's own address space, `vspace`.
     ///
     /// # Safety
-    /// Nothing of the program is at `vaddr`, and whoever is handed a reference to the frame's memory is told that
-    /// others may have it mapped, too.
+    /// `vaddr` is not used by the program, and no Rust reference to the frame's memory exists while another mapping may
+    /// change it.
     pub unsafe fn frame_map_here(
         self,
         vspace: cap::VSpace,
@@ -155,7 +155,7 @@ impl<T: FrameType> Cap<T> {
         sys::seL4_X86_Page_Map(self.bits(), vspace.bits(), vaddr, rights.into_sys(), attributes.into_sys())
     }
 
-    /// Unmaps the frame, wherever this capability mapped it. Touching memory that is gone is a fault.
+    /// Unmaps the frame from where this capability mapped it. Later accesses there fault.
     pub fn frame_unmap(self) -> Result<()> {
         sys::seL4_X86_Page_Unmap(self.bits())
     }
@@ -179,22 +179,22 @@ impl<T: FrameType> Cap<T> {
         return without_vtx((ept, gpa, rights, attributes));
     }
 
-    /// Maps the frame at `ioaddr`, an address as the devices of `iospace` see it.
+    /// Maps the frame at `ioaddr` in the I/O address space `iospace`.
     pub fn frame_map_io(self, iospace: cap::IoSpace, rights: CapRights, ioaddr: Word) -> Result<()> {
         sys::seL4_X86_Page_MapIO(self.bits(), iospace.bits(), rights.into_sys(), ioaddr)
     }
 }
 
-/// The tables of an address space: each covers the range around an address.
+/// Paging structures: each is mapped for the range that contains an address.
 macro_rules! tables {
     ($($table:ident: $map:ident = $sys_map:ident, $unmap:ident = $sys_unmap:ident;)*) => {$(
         impl cap::$table {
-            /// Makes this the table for the range around `vaddr`.
+            /// Maps this table for the range that contains `vaddr`.
             pub fn $map(self, vspace: cap::VSpace, vaddr: Word, attributes: VmAttributes) -> Result<()> {
                 sys::$sys_map(self.bits(), vspace.bits(), vaddr, attributes.into_sys())
             }
 
-            /// Takes the table, with all that is mapped through it, out of its address space.
+            /// Unmaps the table, with everything mapped through it.
             pub fn $unmap(self) -> Result<()> {
                 sys::$sys_unmap(self.bits())
             }
@@ -208,11 +208,11 @@ tables! {
     PageTable: page_table_map = seL4_X86_PageTable_Map, page_table_unmap = seL4_X86_PageTable_Unmap;
 }
 
-/// The same for guest-physical address spaces.
+/// EPT paging structures, likewise.
 macro_rules! ept_tables {
     ($($table:ident: $map:ident = $sys_map:ident, $unmap:ident = $sys_unmap:ident;)*) => {$(
         impl cap::$table {
-            /// Makes this the table for the range around guest-physical address `gpa`.
+            /// Maps this table for the range that contains the guest-physical address `gpa`.
             pub fn $map(self, ept: cap::EptPml4, gpa: Word, attributes: EptAttributes) -> Result<()> {
                 #[cfg(vtx)]
                 return sys::$sys_map(self.bits(), ept.bits(), gpa, ept_attributes(attributes));
@@ -220,7 +220,7 @@ macro_rules! ept_tables {
                 return without_vtx((ept, gpa, attributes));
             }
 
-            /// Takes the table, with all that is mapped through it, out of its address space.
+            /// Unmaps the table, with everything mapped through it.
             pub fn $unmap(self) -> Result<()> {
                 #[cfg(vtx)]
                 return sys::$sys_unmap(self.bits());
@@ -237,8 +237,8 @@ ept_tables! {
     EptPageTable: ept_page_table_map = seL4_X86_EPTPT_Map, ept_page_table_unmap = seL4_X86_EPTPT_Unmap;
 }
 
-/// Puts a capability to the I/O address space of the PCI function `address` (bus, device, function) into `slot`. Only the
-/// root task can: it uses the authority over all of them that the initial thread is given where there is an IOMMU.
+/// Creates a capability to the I/O address space of the PCI function `address` (bus, device, function) in `slot`. Only
+/// the root task can call it: it uses the initial thread's capability to all I/O spaces, which exists with an IOMMU.
 pub fn io_space_issue(domain: u16, address: (u8, u8, u8), slot: &AbsoluteCPtr) -> Result<()> {
     let (bus, device, function) = address;
     let requester = Word::from(bus) << 8 | Word::from(device) << 3 | Word::from(function);
@@ -248,31 +248,31 @@ pub fn io_space_issue(domain: u16, address: (u8, u8, u8), slot: &AbsoluteCPtr) -
 }
 
 impl cap::IoPageTable {
-    /// Makes this the IOMMU's next table for the range around `ioaddr`.
+    /// Maps this table as the next level for the range that contains `ioaddr`.
     pub fn io_page_table_map(self, iospace: cap::IoSpace, ioaddr: Word) -> Result<()> {
         sys::seL4_X86_IOPageTable_Map(self.bits(), iospace.bits(), ioaddr)
     }
 
-    /// Takes the table out.
+    /// Unmaps the table.
     pub fn io_page_table_unmap(self) -> Result<()> {
         sys::seL4_X86_IOPageTable_Unmap(self.bits())
     }
 }
 
-/// Roots of address spaces, which need an ASID before anything is mapped.
+/// Roots of address spaces, which need an ASID before frames can be mapped.
 pub trait VSpaceRoot {}
 impl VSpaceRoot for cap_type::VSpace {}
 impl VSpaceRoot for cap_type::EptPml4 {}
 
 impl cap::AsidPool {
-    /// Gives an address space, or a guest's, an ASID.
+    /// Assigns an ASID to an address space or EPT.
     pub fn asid_pool_assign<T: VSpaceRoot>(self, root: Cap<T>) -> Result<()> {
         sys::seL4_X86_ASIDPool_Assign(self.bits(), root.bits())
     }
 }
 
 impl cap::AsidControl {
-    /// Makes an ASID pool from 4 KiB of untyped memory, and puts its capability into `slot`.
+    /// Creates an ASID pool from 4 KiB of untyped memory, with its capability in `slot`.
     pub fn asid_control_make_pool(self, untyped: cap::Untyped, slot: &AbsoluteCPtr) -> Result<()> {
         sys::seL4_X86_ASIDControl_MakePool(
             self.bits(),
@@ -284,7 +284,7 @@ impl cap::AsidControl {
     }
 }
 
-/// What a kernel without VT-x answers.
+/// The result of VT-x invocations on a kernel without VT-x.
 #[cfg(not(vtx))]
 pub(crate) fn without_vtx<A, T>(_unused: A) -> Result<T> {
     Err(Error::IllegalOperation)

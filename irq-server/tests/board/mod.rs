@@ -1,5 +1,5 @@
-//! The kernel's side as the server sees it: pins that are masked when they are delivered and opened when acknowledged,
-//! and a list of who was signalled.
+//! The kernel as the server sees it: pins that are masked at delivery and unmasked when acknowledged, and a list of the
+//! signals sent.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub fn own(n: u8) -> Slot {
     Slot(100 + u16::from(n))
 }
 
-/// A line that is nobody else's for ever.
+/// A line that cannot be shared.
 pub fn line(name: &str, owner: u64, route: Option<Route>) -> Line {
     let name = name.try_into().unwrap();
     Line { name, owner, route, vector: 0, signal: Slot(32), own: None, limit: 0 }
@@ -119,7 +119,7 @@ impl Board {
         self.client(from.0).0.exchange(message);
     }
 
-    /// The device asserts its pin: the kernel masks it and signals, if it has a handler and is open.
+    /// The device asserts its pin: the kernel masks it and signals, if the pin has a handler and is unmasked.
     pub fn raise(&mut self, pin: u8) {
         let notified = match self.kernel.0.borrow_mut().pins.get_mut(&pin).filter(|pin| !pin.masked) {
             None => return,
@@ -139,7 +139,7 @@ impl Board {
         self.server.on_signal(bits);
     }
 
-    /// Lets that many milliseconds pass; says in how many of them timer-server had something to do.
+    /// Lets that many milliseconds pass; returns in how many of them timer-server was asked for a tick.
     pub fn pass(&mut self, milliseconds: usize) -> usize {
         let mut ticks = 0;
         for _ in 0..milliseconds {
@@ -156,7 +156,7 @@ impl Board {
         std::mem::take(&mut self.kernel.0.borrow_mut().alarm)
     }
 
-    /// Who was signalled, by the kernel or the server, since the last look.
+    /// The notifications signalled by the kernel or the server since the last call.
     pub fn signals(&self) -> Vec<Slot> {
         std::mem::take(&mut self.kernel.0.borrow_mut().signals)
     }
@@ -165,7 +165,7 @@ impl Board {
         self.kernel.0.borrow().pins[&pin].masked
     }
 
-    /// How many times a handler was made for the pin.
+    /// How many times a handler was created for the pin.
     pub fn attached(&self, pin: u8) -> u32 {
         self.kernel.0.borrow().pins[&pin].made
     }
@@ -175,7 +175,7 @@ impl Board {
         self.kernel.0.borrow().refused
     }
 
-    /// Whom the kernel signals for a handler.
+    /// The notification that the kernel signals for a handler.
     pub fn notified(&self, handler: u64) -> Slot {
         self.kernel.0.borrow().pins.values().find(|pin| pin.handler == handler).unwrap().notified
     }

@@ -26,7 +26,7 @@ fn an_access_reaches_the_device_in_its_width() {
     alice.write(Target::Memory(0xc004_00fc), Dword, 7).unwrap();
     alice.write(Target::Memory(0xc004_0001), Byte, 9).unwrap();
     assert_eq!(
-        gate.board.borrow_mut().news(),
+        gate.board.borrow_mut().take_writes(),
         [
             Wrote::Port(0x1f0, Word, 0x1234),
             Wrote::Port(0xc004, Dword, 0x0010_0000),
@@ -43,15 +43,15 @@ fn two_functions_in_one_page_stay_apart() {
     let gate = open();
     let (alice, bob) = (gate.client(ALICE), gate.client(BOB));
     bob.write(Target::Memory(0xc004_0100), Dword, 1).unwrap();
-    assert_eq!(gate.board.borrow_mut().news(), [Wrote::Memory(0xc004_0100, Dword, 1)]);
+    assert_eq!(gate.board.borrow_mut().take_writes(), [Wrote::Memory(0xc004_0100, Dword, 1)]);
     assert_eq!(alice.write(Target::Memory(0xc004_0100), Byte, 0), Err(Error::NotYours));
     assert_eq!(bob.read(Target::Memory(0xc004_00ff), Byte), Err(Error::NotYours));
-    // Nobody's, in the same page.
+    // An unowned register in the same page.
     assert_eq!(bob.read(Target::Memory(0xc004_0200), Byte), Err(Error::NotYours));
 }
 
 #[test]
-fn an_access_over_the_end_or_out_of_step_is_refused() {
+fn an_access_across_the_end_or_misaligned_is_refused() {
     let gate = open();
     let alice = gate.client(ALICE);
     for (target, width) in [
@@ -67,11 +67,11 @@ fn an_access_over_the_end_or_out_of_step_is_refused() {
         assert_eq!(alice.write(target, width, 0), Err(Error::Straddles), "{target}");
     }
     assert_eq!(gate.refused(ALICE), 14);
-    assert_eq!(gate.board.borrow_mut().news(), []);
+    assert_eq!(gate.board.borrow_mut().take_writes(), []);
 }
 
 #[test]
-fn what_is_not_the_callers_is_refused_and_counted() {
+fn an_access_to_anothers_range_is_refused_and_counted() {
     let gate = open();
     let bob = gate.client(BOB);
     let foreign = [
@@ -95,7 +95,7 @@ fn what_is_not_the_callers_is_refused_and_counted() {
         assert_eq!(gate.client(id).read(register(0, 0), Byte), Err(Error::NotYours));
         assert_eq!(gate.client(id).read(Target::Port(0x1f0), Byte), Err(Error::NotYours));
     }
-    assert_eq!(gate.board.borrow_mut().news(), []);
+    assert_eq!(gate.board.borrow_mut().take_writes(), []);
 }
 
 #[test]
@@ -123,12 +123,12 @@ fn a_direct_range_is_handed_over_and_a_mediated_one_is_not() {
 fn memory_that_is_handed_over_is_not_reached_by_calls() {
     let gate = open();
     assert_eq!(gate.client(BOB).read(Target::Memory(0xc000_0000), Dword), Err(Error::NotYours));
-    // Ports are, in either mode.
+    // Ports are accessible by calls in either mode.
     assert_eq!(gate.client(BOB).read(Target::Port(0xc040), Dword), Ok(0));
 }
 
 #[test]
-fn a_release_takes_everything_back_and_a_reset_nothing() {
+fn a_release_revokes_everything_and_a_reset_nothing() {
     let gate = open();
     let bob = gate.client(BOB);
     bob.take_ports(0x60).unwrap();
@@ -137,12 +137,12 @@ fn a_release_takes_everything_back_and_a_reset_nothing() {
     bob.release().unwrap();
     let all: Vec<u16> = [1, 7].into_iter().chain(9..41).collect();
     assert_eq!(gate.board.borrow().revoked, all);
-    // The next life takes it again.
+    // The restarted client takes it again.
     assert_eq!(bob.take_ports(0x60), Ok(0x1_0001));
 }
 
 #[test]
-fn a_stopped_client_is_cleared_up_after_and_the_others_go_on() {
+fn a_stopped_clients_functions_are_reset_and_revoked_and_others_continue() {
     let gate = open();
     let (alice, bob) = (gate.client(ALICE), gate.client(BOB));
     bob.write(register(1, 4), Word, 7).unwrap();
@@ -158,7 +158,7 @@ fn a_stopped_client_is_cleared_up_after_and_the_others_go_on() {
 }
 
 #[test]
-fn nobodys_function_is_nobodys() {
+fn an_unowned_function_is_not_accessible() {
     let gate = open();
     let before = gate.board.borrow().functions[&UHCI].values;
     gate.stop(ALICE);

@@ -1,5 +1,5 @@
-//! A machine made of tables that keeps a record: of every write, every request to root-task, every revocation. It answers
-//! accesses only through capabilities that were asked for, and panics at any other.
+//! A simulated machine that records every write, every request to root-task, and every revocation. It allows accesses
+//! only through capabilities that the server obtained, and panics at any other.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub struct Board {
     pub functions: BTreeMap<Address, Registers>,
     pub ports: BTreeMap<u16, u32>,
     pub memory: BTreeMap<u64, u32>,
-    /// Bits of a port or address that the device clears by itself when they were read twice.
+    /// Bits of a port or address that the device clears by itself after two reads.
     pub self_clearing: BTreeMap<u64, u32>,
     /// A register whose write moves the function's first base address and sets its bus master bit.
     pub treacherous: Option<(Address, u8)>,
@@ -46,13 +46,13 @@ pub struct Board {
     /// Lines with a route of their own.
     pub routed: Vec<u8>,
     pub time: u64,
-    /// How often something that clears itself was read.
+    /// Reads of each self-clearing register.
     pub reads: BTreeMap<u64, u32>,
 }
 
 impl Board {
-    /// What was written since the last time.
-    pub fn news(&mut self) -> Vec<Wrote> {
+    /// The writes since the last call.
+    pub fn take_writes(&mut self) -> Vec<Wrote> {
         std::mem::take(&mut self.wrote)
     }
 
@@ -89,7 +89,7 @@ impl Board {
     }
 }
 
-/// The board, for the server; the test keeps another hold of it.
+/// The board, shared by the server and the test.
 #[derive(Clone)]
 pub struct Hold(pub Rc<RefCell<Board>>);
 
@@ -239,7 +239,7 @@ fn with_capabilities<const N: usize>(mut f: Registers, list: [(u8, u32, u32); N]
 
 const NONE: (u32, u32) = (0, 0);
 
-/// The emulated board, and some more.
+/// The functions of the emulated board, and a few more.
 pub fn board() -> Board {
     let ide = function(0x7010_8086, 0x01_01_80, [NONE, NONE, NONE, NONE, (0xc001, 0xffff_fff0), NONE], 0);
     let uhci = function(0x7020_8086, 0x0c_03_00, [NONE, NONE, NONE, NONE, (0xc021, 0xffff_ffe0), NONE], 4);

@@ -18,7 +18,7 @@ fn open(board: Board) -> Gate {
             give(BOB, AHCI),
         ]),
     );
-    gate.board.borrow_mut().news();
+    gate.board.borrow_mut().take_writes();
     gate
 }
 
@@ -46,7 +46,7 @@ fn identity_is_the_machines_and_the_multi_function_bit_is_gone() {
 }
 
 #[test]
-fn a_base_address_is_sized_in_every_width_and_the_machine_does_not_notice() {
+fn a_bar_is_sized_in_every_width_and_the_real_one_stays() {
     let gate = open(board());
     let alice = gate.client(ALICE);
     assert_eq!(alice.read(register(1, 0x10), Dword), Ok(0xc000_0000));
@@ -67,11 +67,11 @@ fn a_base_address_is_sized_in_every_width_and_the_machine_does_not_notice() {
     assert_eq!(alice.read(register(1, 0x14), Dword), Ok(0xffff_ffc1));
     alice.write(register(1, 0x14), Dword, 0xc041).unwrap();
     assert_eq!(alice.read(register(1, 0x14), Dword), Ok(0xc041));
-    assert_eq!(gate.board.borrow_mut().news(), []);
+    assert_eq!(gate.board.borrow_mut().take_writes(), []);
 }
 
 #[test]
-fn a_64_bit_base_address_is_sized() {
+fn a_64_bit_bar_is_sized() {
     let gate = open(board());
     let alice = gate.client(ALICE);
     assert_eq!(alice.read(register(2, 0x10), Dword), Ok(0x0000_000c));
@@ -86,7 +86,7 @@ fn a_64_bit_base_address_is_sized() {
 }
 
 #[test]
-fn a_base_address_that_moves_is_shown_where_the_guest_wants_it_and_the_device_stays() {
+fn a_moved_bar_reads_as_written_and_the_real_one_stays() {
     let gate = open(board());
     let alice = gate.client(ALICE);
     for (at, width, value, shown) in [
@@ -99,20 +99,20 @@ fn a_base_address_that_moves_is_shown_where_the_guest_wants_it_and_the_device_st
         alice.write(register(1, at), width, value).unwrap();
         assert_eq!(alice.read(register(1, at & !3), Dword), Ok(shown), "{value:#x}");
     }
-    // Accesses go by the machine's addresses, whatever the registers show.
+    // Accesses use the real addresses, whatever the virtual BARs contain.
     assert!(alice.read(Target::Port(0xc041), Byte).is_ok());
     assert_eq!(alice.read(Target::Port(0x1c1), Byte), Err(Error::NotYours));
-    assert_eq!(gate.board.borrow_mut().news(), []);
+    assert_eq!(gate.board.borrow_mut().take_writes(), []);
     assert_eq!((gate.real(E1000, 0x10), gate.real(E1000, 0x14)), (0xc000_0000, 0xc041));
     alice.reset().unwrap();
     assert_eq!(alice.read(register(1, 0x10), Dword), Ok(0xc000_0000));
 }
 
 #[test]
-fn registers_that_stand_for_nothing_read_as_zero() {
+fn unimplemented_bars_read_as_zero() {
     let gate = open(board());
     let alice = gate.client(ALICE);
-    // IDE in compatibility mode: its first four are fixed elsewhere. The ROM is nobody's.
+    // IDE in compatibility mode: the resources of its first four BARs are fixed. The ROM is hidden.
     for at in [0x10, 0x14, 0x18, 0x1c, 0x24, 0x30] {
         alice.write(register(0, at), Dword, u32::MAX).unwrap();
         assert_eq!(alice.read(register(0, at), Dword), Ok(0), "{at:#x}");
@@ -122,12 +122,12 @@ fn registers_that_stand_for_nothing_read_as_zero() {
 }
 
 #[test]
-fn a_bus_master_needs_leave() {
+fn bus_mastering_needs_permission() {
     let gate = open(board());
     let alice = gate.client(ALICE);
     assert_eq!((gate.real(IDE, 4) & 7, gate.real(E1000, 4) & 7), (3, 3));
     assert_eq!(alice.write(register(1, 4), Word, 0x0006), Err(Error::NoDma));
-    // The other bits are as asked for, in the guest's eyes.
+    // The guest reads back the other bits as written.
     assert_eq!((alice.read(register(1, 4), Word), gate.real(E1000, 4) & 0xffff), (Ok(0x0002), 0x0003));
     assert_eq!(alice.write(register(1, 4), Byte, 0x04), Err(Error::NoDma));
     assert_eq!(gate.refused(ALICE), 2);
@@ -137,9 +137,9 @@ fn a_bus_master_needs_leave() {
 }
 
 #[test]
-fn whatever_the_guest_writes_its_functions_answer_and_report_no_errors() {
+fn whatever_the_guest_writes_its_functions_decode_and_report_no_errors() {
     let mut machine = board();
-    // As firmware may leave it: no decoding, errors reported.
+    // Firmware may leave decoding off, and error reporting on.
     machine.functions.get_mut(&E1000).unwrap().values[1] = 0x0140;
     machine.functions.get_mut(&EXPRESS).unwrap().values[1] |= 0x0140;
     machine.functions.get_mut(&EXPRESS).unwrap().values[0x58 / 4] = 0x000f;
@@ -156,30 +156,30 @@ fn whatever_the_guest_writes_its_functions_answer_and_report_no_errors() {
         assert_eq!(alice.read(register(1, 4), Word), Ok(command & 0x0543));
         assert_eq!(bob.read(register(0, 0x58), Word).unwrap() & 0xf, 0xf);
     }
-    // Nor does a reset let anything of it through.
+    // A reset does not change that.
     bob.reset().unwrap();
     assert_eq!((gate.real(EXPRESS, 4) & 0x0147, gate.real(EXPRESS, 0x58) & 0xf), (3, 0));
     assert_eq!(bob.read(register(0, 0x58), Word).unwrap() & 0xf, 0);
 }
 
 #[test]
-fn a_function_that_sleeps_is_awake_but_no_bus_master_and_silent() {
+fn a_function_in_virtual_d3_stays_in_d0_without_dma_and_interrupts() {
     let gate = Gate::open(board(), config([trusted(give(ALICE, E1000))]));
     let alice = gate.client(ALICE);
     alice.write(register(0, 4), Word, 0x0007).unwrap();
     for state in [1, 2, 3] {
-        gate.board.borrow_mut().news();
+        gate.board.borrow_mut().take_writes();
         alice.write(register(0, 0xe0), Word, state).unwrap();
         assert_eq!(alice.read(register(0, 0xe0), Word).unwrap() & 3, state);
         assert_eq!((gate.real(E1000, 0xe0) & 3, gate.real(E1000, 4) & 0x0407), (0, 0x0403));
         assert_eq!(alice.read(register(0, 4), Word), Ok(0x0007));
-        // Not even for a moment.
+        // Not even temporarily.
         let slept = |wrote: &Wrote| matches!(wrote, Wrote::Config(_, 0xe0, ..));
-        assert!(!gate.board.borrow_mut().news().iter().any(slept));
+        assert!(!gate.board.borrow_mut().take_writes().iter().any(slept));
         alice.write(register(0, 0xe0), Word, 0).unwrap();
         assert_eq!(gate.real(E1000, 4) & 0x0407, 7, "awake again");
     }
-    // To set bus mastering while it sleeps waits for it to wake.
+    // Bus mastering that is set in D3 takes effect in D0.
     alice.write(register(0, 0xe0), Byte, 3).unwrap();
     alice.write(register(0, 4), Word, 0x0003).unwrap();
     alice.write(register(0, 4), Word, 0x0007).unwrap();
@@ -189,7 +189,7 @@ fn a_function_that_sleeps_is_awake_but_no_bus_master_and_silent() {
 }
 
 #[test]
-fn status_bits_are_cleared_by_ones_and_by_nothing_else() {
+fn status_bits_are_cleared_only_by_writing_ones() {
     let gate = open(board());
     let alice = gate.client(ALICE);
     alice.write(register(0, 4), Word, 0x0003).unwrap();
@@ -201,10 +201,10 @@ fn status_bits_are_cleared_by_ones_and_by_nothing_else() {
 }
 
 #[test]
-fn message_signalled_interrupts_are_not_there_and_cannot_be_written() {
+fn message_signalled_interrupts_are_hidden_and_cannot_be_written() {
     let gate = open(board());
     let (alice, bob) = (gate.client(ALICE), gate.client(BOB));
-    // Enabled by the firmware: off since the start.
+    // The firmware enabled it; the server disabled it at the start.
     assert_eq!((gate.real(E1000, 0xf0) >> 16 & 1, gate.real(EXPRESS, 0xa0) >> 31), (0, 0));
     assert_eq!(list(&alice, 1), [0x01]);
     assert_eq!(list(&bob, 0), [0x01, 0x10]);
@@ -217,12 +217,12 @@ fn message_signalled_interrupts_are_not_there_and_cannot_be_written() {
     // Vital product data, and something unknown, to its end.
     assert_eq!(bob.write(register(0, 0xb2), Word, 0x8000), Err(Error::ReadOnly));
     assert_eq!(bob.write(register(0, 0xfc), Byte, 1), Err(Error::ReadOnly));
-    assert_eq!(gate.board.borrow_mut().news(), []);
+    assert_eq!(gate.board.borrow_mut().take_writes(), []);
     assert_eq!((gate.refused(ALICE), gate.refused(BOB)), (4, 3));
 }
 
 #[test]
-fn without_a_capability_that_is_shown_the_status_says_so() {
+fn without_a_visible_capability_the_status_has_no_capability_list() {
     let mut machine = board();
     machine.functions.get_mut(&E1000).unwrap().values[13] = 0xf0;
     let gate = open(machine);
@@ -232,7 +232,7 @@ fn without_a_capability_that_is_shown_the_status_says_so() {
 }
 
 #[test]
-fn a_capability_list_in_a_circle_ends() {
+fn a_looping_capability_list_ends() {
     let mut machine = board();
     machine.functions.get_mut(&E1000).unwrap().values[0xf0 / 4] |= 0xdc00;
     let gate = open(machine);
@@ -240,7 +240,7 @@ fn a_capability_list_in_a_circle_ends() {
 }
 
 #[test]
-fn where_capabilities_overlap_the_hidden_one_wins() {
+fn where_capabilities_overlap_the_registers_are_hidden() {
     let mut machine = board();
     let e1000 = machine.functions.get_mut(&E1000).unwrap();
     // A vendor specific entry over message signalled interrupts.
@@ -262,7 +262,7 @@ fn only_the_power_state_can_be_written_in_power_management() {
 }
 
 #[test]
-fn express_has_its_harmless_bits() {
+fn only_harmless_bits_of_express_can_be_written() {
     let gate = open(board());
     let bob = gate.client(BOB);
     gate.board.borrow_mut().functions.get_mut(&EXPRESS).unwrap().values[0x58 / 4] = 0x000f_0020;
@@ -275,20 +275,20 @@ fn express_has_its_harmless_bits() {
 }
 
 #[test]
-fn a_drivers_own_registers_pass_in_their_width() {
+fn device_specific_registers_are_passed_on_in_their_width() {
     let gate = open(board());
     let alice = gate.client(ALICE);
     alice.write(register(0, 0x41), Byte, 0x80).unwrap();
     alice.write(register(0, 0x42), Word, 0xa307).unwrap();
     assert_eq!(alice.read(register(0, 0x40), Dword), Ok(0xa307_8000));
     assert_eq!(
-        gate.board.borrow_mut().news(),
+        gate.board.borrow_mut().take_writes(),
         [Wrote::Config(IDE, 0x41, Byte, 0x80), Wrote::Config(IDE, 0x42, Word, 0xa307)]
     );
 }
 
 #[test]
-fn a_register_that_moves_the_function_is_put_back() {
+fn a_bar_that_a_device_specific_register_moved_is_restored() {
     let gate = open(Board { treacherous: Some((E1000, 0x50)), ..board() });
     let alice = gate.client(ALICE);
     assert_eq!(alice.write(register(1, 0x50), Dword, 1), Err(Error::ReadOnly));
@@ -296,7 +296,7 @@ fn a_register_that_moves_the_function_is_put_back() {
 }
 
 #[test]
-fn the_interrupt_line_is_kept_and_never_reaches_the_machine() {
+fn the_interrupt_line_is_virtual() {
     let gate = open(board());
     let alice = gate.client(ALICE);
     assert_eq!(alice.read(register(0, 0x3c), Byte), Ok(14));
@@ -304,16 +304,16 @@ fn the_interrupt_line_is_kept_and_never_reaches_the_machine() {
     alice.write(register(1, 0x3c), Byte, 11).unwrap();
     alice.write(register(1, 0x3d), Byte, 4).unwrap();
     assert_eq!(alice.read(register(1, 0x3c), Word), Ok(0x010b));
-    assert_eq!(gate.board.borrow_mut().news(), []);
+    assert_eq!(gate.board.borrow_mut().take_writes(), []);
     alice.reset().unwrap();
     assert_eq!(alice.read(register(1, 0x3c), Byte), Ok(0xff));
 }
 
 #[test]
-fn cache_line_and_latency_pass_and_the_self_test_does_not() {
+fn cache_line_and_latency_are_passed_on_and_the_self_test_is_not() {
     let gate = open(board());
     gate.client(ALICE).write(register(0, 0x0c), Dword, 0x4080_2008).unwrap();
-    assert_eq!(gate.board.borrow_mut().news(), [Wrote::Config(IDE, 0x0c, Word, 0x2008)]);
+    assert_eq!(gate.board.borrow_mut().take_writes(), [Wrote::Config(IDE, 0x0c, Word, 0x2008)]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whatever a client sends: no panic, an answer, and no write outside of what is its own.
+//! Hostile clients: whatever they send, the server does not panic, replies, and writes only to their own functions.
 
 use pci_server::hardware::Clock;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proto::pci::{Address, Target, Width};
 use proto::wire::{Message, Transport};
 
 use crate::board::{AHCI, DISPLAY, E1000, EXPRESS, Hold, IDE, SMALL_A, SMALL_B, UHCI, Wrote, board};
-use crate::heard::heard;
+use crate::logged::logged;
 use crate::{ALICE, BOB, CAROL, Gate, config, give, mediated, register, trusted};
 
 fn open() -> Gate {
@@ -80,7 +80,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_client_writes_to_its_own_and_to_nothing_else(
+    fn a_client_can_write_only_to_its_own_functions(
         accesses in prop::collection::vec((ALICE..=CAROL, target(), width(), any::<u32>()), 1..60),
     ) {
         let gate = open();
@@ -88,11 +88,11 @@ proptest! {
             let client = gate.client(id);
             let _ = client.write(target, width, value);
             let _ = client.read(target, width);
-            for wrote in gate.board.borrow_mut().news() {
+            for wrote in gate.board.borrow_mut().take_writes() {
                 prop_assert!(is_own(id, &wrote), "client {} reached {:x?} by {}", id, wrote, target);
             }
         }
-        // Not one has moved, nor reaches into memory without leave.
+        // No real BAR has moved, and no function without permission is bus master.
         let board = gate.board.borrow();
         for at in [IDE, SMALL_A, EXPRESS, SMALL_B, E1000, AHCI, UHCI] {
             let fresh = crate::board::board().functions[&at].values;
@@ -132,7 +132,7 @@ fn no_call_takes_longer_than_a_second() {
 /// The parts of the time that the server spent in 20 s of a client that does nothing else, and how often it did that.
 fn share(gate: &Gate, mut again: impl FnMut()) -> (u64, u32) {
     const SECOND: u64 = 4_000_000_000;
-    /// Ticks between two calls: what a call itself takes, which is nobody's wait, does not matter then.
+    /// Ticks between two calls, long enough that the time of a call itself does not matter.
     const CALL: u64 = 2_000_000;
     let clock = || Hold(gate.board.clone()).ticks();
     let (start, mut busy, mut calls) = (clock(), 0, 0);
@@ -147,7 +147,7 @@ fn share(gate: &Gate, mut again: impl FnMut()) -> (u64, u32) {
 }
 
 #[test]
-fn a_client_that_resets_for_ever_does_not_take_the_time_of_others() {
+fn a_client_that_resets_in_a_loop_takes_a_bounded_share_of_time() {
     for at in [EXPRESS, E1000, DISPLAY] {
         let mut machine = board();
         let display = machine.functions.get_mut(&DISPLAY).unwrap();
@@ -162,7 +162,7 @@ fn a_client_that_resets_for_ever_does_not_take_the_time_of_others() {
 }
 
 #[test]
-fn a_guest_that_puts_a_dead_device_to_sleep_for_ever_costs_no_wait() {
+fn a_guest_that_changes_a_dead_devices_power_state_in_a_loop_costs_no_wait() {
     let mut machine = board();
     machine.functions.get_mut(&EXPRESS).unwrap().values[0x44 / 4] = 0;
     let gate = Gate::open(machine, config([give(ALICE, EXPRESS)]));
@@ -177,7 +177,7 @@ fn a_guest_that_puts_a_dead_device_to_sleep_for_ever_costs_no_wait() {
 }
 
 #[test]
-fn a_reset_in_a_hurry_is_still_one() {
+fn a_hurried_reset_still_stops_the_engines() {
     let gate = Gate::open(board(), config([trusted(give(ALICE, E1000)), trusted(give(ALICE, EXPRESS))]));
     let alice = gate.client(ALICE);
     while gate.refused(ALICE) < 4 {
@@ -187,22 +187,22 @@ fn a_reset_in_a_hurry_is_still_one() {
         alice.write(register(function, 4), Width::Word, 7).unwrap();
         alice.write(register(function, 0x0c), Width::Word, 0x1234).unwrap();
     }
-    gate.board.borrow_mut().news();
+    gate.board.borrow_mut().take_writes();
     alice.release().unwrap();
     assert_eq!((gate.real(E1000, 4) & 7, gate.real(EXPRESS, 4) & 7), (3, 3));
     assert_eq!((gate.real(E1000, 0x0c) & 0xffff, gate.real(EXPRESS, 0x0c) & 0xffff), (0x4010, 0x4010));
-    let news = gate.board.borrow_mut().news();
-    assert!(news.contains(&Wrote::Memory(0xc000_0100, Width::Dword, 0)), "the receiver is off");
-    assert!(!news.contains(&Wrote::Config(EXPRESS, 0x58, Width::Word, 0x8000)), "what needs a wait is left out");
-    // Others have time of their own, and so has whoever comes after a stop.
+    let writes = gate.board.borrow_mut().take_writes();
+    assert!(writes.contains(&Wrote::Memory(0xc000_0100, Width::Dword, 0)), "the receiver is off");
+    assert!(!writes.contains(&Wrote::Config(EXPRESS, 0x58, Width::Word, 0x8000)), "what needs a wait is left out");
+    // Other clients have budgets of their own, and a reset after a stop has a full one.
     gate.stop(ALICE);
-    assert!(gate.board.borrow_mut().news().contains(&Wrote::Config(EXPRESS, 0x58, Width::Word, 0x8000)));
+    assert!(gate.board.borrow_mut().take_writes().contains(&Wrote::Config(EXPRESS, 0x58, Width::Word, 0x8000)));
 }
 
 #[test]
-fn the_log_bears_a_client_that_is_refused_again_and_again() {
+fn refusals_in_the_log_are_rate_limited() {
     let gate = open();
-    let log = heard("port 0xbeef", || {
+    let log = logged("port 0xbeef", || {
         for _ in 0..1000 {
             assert!(gate.client(CAROL).read(Target::Port(0xbeef), Width::Byte).is_err());
         }

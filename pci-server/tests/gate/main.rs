@@ -1,10 +1,10 @@
-//! The gate, from its clients' side: the real client against the real server, on a machine made of tables.
+//! The real client against the real server, on a simulated machine.
 
 mod access;
 mod board;
 mod configuration;
-mod heard;
 mod hostile;
+mod logged;
 mod resets;
 mod start;
 
@@ -19,7 +19,7 @@ use proto::wire::{ClientId, Message, Transport};
 
 use board::{Board, Hold};
 
-/// Who lists the bus; two guests; a guest without devices.
+/// A client that may list the bus; two guests; a guest without devices.
 const LISTER: u64 = 0;
 const ALICE: u64 = 1;
 const BOB: u64 = 2;
@@ -35,17 +35,18 @@ impl Gate {
     fn open(board: Board, config: Pci) -> Self {
         let mut hold = Hold(Rc::new(RefCell::new(board)));
         let listing = scan(&mut hold);
-        hold.0.borrow_mut().news();
+        hold.0.borrow_mut().take_writes();
         let board = Rc::clone(&hold.0);
         Self { server: Rc::new(RefCell::new(Server::new(hold, listing, config))), board }
     }
 
-    /// The board with `functions` given away, and with ports of BOB's that belong to none. What the start wrote is forgotten.
+    /// The board with `functions` granted, and with ports of BOB's without a function. Discards the writes of the
+    /// start.
     fn of(functions: impl IntoIterator<Item = PciFunction>) -> Self {
         let mut config = config(functions);
         config.ports.push(entrusted(BOB, 0x60, 0x64)).unwrap();
         let gate = Self::open(board::board(), config);
-        gate.board.borrow_mut().news();
+        gate.board.borrow_mut().take_writes();
         gate
     }
 

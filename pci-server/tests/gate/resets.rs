@@ -6,23 +6,23 @@ use proto::pci::Width::{Byte, Dword, Word};
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, IDE, NE2000, UHCI, Wrote, board};
 use crate::{ALICE, Gate, config, give, register, trusted};
 
-/// The gate of one function that the guest made bus master, and what its reset writes. Writes of configuration space that
-/// change nothing are left out.
+/// A server with one function that the guest made bus master, and the writes of its reset, without writes of
+/// configuration space that change nothing.
 fn reset(board: Board, at: Address, prepare: impl FnOnce(&mut Board)) -> (Gate, Vec<Wrote>) {
     let gate = Gate::open(board, config([trusted(give(ALICE, at))]));
     let alice = gate.client(ALICE);
     alice.write(register(0, 4), Word, 7).unwrap();
-    gate.board.borrow_mut().news();
+    gate.board.borrow_mut().take_writes();
     prepare(&mut gate.board.borrow_mut());
     alice.reset().unwrap();
-    let news = gate.board.borrow_mut().news();
+    let writes = gate.board.borrow_mut().take_writes();
     drop(alice);
-    (gate, news)
+    (gate, writes)
 }
 
-/// What reached the device's own registers.
-fn to_the_device(news: &[Wrote]) -> Vec<Wrote> {
-    news.iter().filter(|wrote| !matches!(wrote, Wrote::Config(..))).copied().collect()
+/// The writes to device registers.
+fn to_the_device(writes: &[Wrote]) -> Vec<Wrote> {
+    writes.iter().filter(|wrote| !matches!(wrote, Wrote::Config(..))).copied().collect()
 }
 
 fn port(port: u16, value: u32) -> Wrote {
@@ -31,13 +31,13 @@ fn port(port: u16, value: u32) -> Wrote {
 
 #[test]
 fn a_disk_controllers_engines_stop_before_its_channels_are_reset() {
-    let (gate, news) = reset(board(), IDE, |board| {
+    let (gate, writes) = reset(board(), IDE, |board| {
         board.ports.extend([(0xc000, 9), (0xc002, 0x65), (0xc008, 1), (0xc00a, 0x20)]);
         board.ports.insert(0x376, 0xff);
     });
-    assert_eq!(news[0], Wrote::Config(IDE, 4, Word, 3), "bus mastering goes first");
+    assert_eq!(writes[0], Wrote::Config(IDE, 4, Word, 3), "bus mastering goes first");
     assert_eq!(
-        to_the_device(&news),
+        to_the_device(&writes),
         [
             port(0xc000, 0),
             port(0xc002, 0x67),
@@ -53,7 +53,7 @@ fn a_disk_controllers_engines_stop_before_its_channels_are_reset() {
 }
 
 #[test]
-fn a_disk_that_stays_busy_is_not_waited_for_for_good() {
+fn a_disk_that_stays_busy_times_out() {
     let mut board = board();
     board.ports.insert(0x3f6, 0x80);
     // As long as the test reads it: this device never clears the bit by itself.
@@ -63,25 +63,25 @@ fn a_disk_that_stays_busy_is_not_waited_for_for_good() {
 
 #[test]
 fn an_ahci_controller_is_reset_as_a_whole() {
-    let (_, news) = reset(board(), AHCI, |_| {});
+    let (_, writes) = reset(board(), AHCI, |_| {});
     let ghc = |value| Wrote::Memory(0xc003_0004, Dword, value);
-    assert_eq!(to_the_device(&news), [ghc(1 << 31), ghc(1 << 31 | 1)]);
+    assert_eq!(to_the_device(&writes), [ghc(1 << 31), ghc(1 << 31 | 1)]);
 }
 
 #[test]
 fn a_usb_controller_stops_and_is_reset() {
-    let (_, news) = reset(board(), UHCI, |_| {});
-    assert_eq!(to_the_device(&news), [port(0xc020, 0), port(0xc024, 0), port(0xc020, 2)]);
+    let (_, writes) = reset(board(), UHCI, |_| {});
+    assert_eq!(to_the_device(&writes), [port(0xc020, 0), port(0xc024, 0), port(0xc020, 2)]);
 }
 
 #[test]
 fn a_network_card_stops_receiving_and_sending_before_it_is_reset() {
-    let (gate, news) = reset(board(), E1000, |board| {
+    let (gate, writes) = reset(board(), E1000, |board| {
         board.memory.insert(0xc000_0000, 0x0000_0241);
     });
     let memory = |at: u64, value| Wrote::Memory(0xc000_0000 + at, Dword, value);
     assert_eq!(
-        to_the_device(&news),
+        to_the_device(&writes),
         [memory(0xd8, u32::MAX), memory(0x100, 0), memory(0x400, 0), memory(0, 0x0400_0241), memory(0xd8, u32::MAX),]
     );
     assert_eq!(gate.real(E1000, 4) & 7, 3);
@@ -89,20 +89,20 @@ fn a_network_card_stops_receiving_and_sending_before_it_is_reset() {
 
 #[test]
 fn a_network_card_without_dma_stops() {
-    let (_, news) = reset(board(), NE2000, |_| {});
-    assert_eq!(to_the_device(&news), [port(0xc080, 0x21), port(0xc08f, 0), port(0xc087, 0xff)]);
+    let (_, writes) = reset(board(), NE2000, |_| {});
+    assert_eq!(to_the_device(&writes), [port(0xc080, 0x21), port(0xc08f, 0), port(0xc087, 0xff)]);
 }
 
 #[test]
 fn a_function_level_reset_is_used_where_there_is_one() {
-    let (gate, news) = reset(board(), EXPRESS, |_| {});
-    let at = news.iter().position(|wrote| *wrote == Wrote::Config(EXPRESS, 0x58, Word, 0x8000)).unwrap();
-    assert!(at > 0 && news[0] == Wrote::Config(EXPRESS, 4, Word, 3));
+    let (gate, writes) = reset(board(), EXPRESS, |_| {});
+    let at = writes.iter().position(|wrote| *wrote == Wrote::Config(EXPRESS, 0x58, Word, 0x8000)).unwrap();
+    assert!(at > 0 && writes[0] == Wrote::Config(EXPRESS, 4, Word, 3));
     assert_eq!(gate.real(EXPRESS, 0x58) & 0x8000, 0);
 }
 
 #[test]
-fn a_guests_function_level_reset_is_the_gates_own() {
+fn a_guests_function_level_reset_is_performed_by_the_server() {
     let gate = Gate::open(board(), config([trusted(give(ALICE, EXPRESS))]));
     let alice = gate.client(ALICE);
     alice.write(register(0, 4), Word, 7).unwrap();
@@ -118,38 +118,38 @@ fn advanced_features_reset_a_function() {
     display.values[1] |= 1 << 20;
     display.values[13] = 0x40;
     display.values[0x10] = 0x0306_0013;
-    let (_, news) = reset(machine, DISPLAY, |_| {});
-    assert!(news.contains(&Wrote::Config(DISPLAY, 0x44, Byte, 1)));
+    let (_, writes) = reset(machine, DISPLAY, |_| {});
+    assert!(writes.contains(&Wrote::Config(DISPLAY, 0x44, Byte, 1)));
 }
 
 #[test]
-fn a_function_with_nothing_else_goes_through_d3() {
+fn a_function_without_other_resets_goes_through_d3() {
     let mut machine = board();
     let display = machine.functions.get_mut(&DISPLAY).unwrap();
     display.values[1] |= 1 << 20;
     display.values[13] = 0x40;
     display.values[0x10] = 0x0002_0001;
     display.values[0x11] = 0x0000_8100;
-    let (_, news) = reset(machine, DISPLAY, |_| {});
-    let power: Vec<_> = news.iter().filter(|w| matches!(w, Wrote::Config(_, 0x44, ..))).collect();
+    let (_, writes) = reset(machine, DISPLAY, |_| {});
+    let power: Vec<_> = writes.iter().filter(|w| matches!(w, Wrote::Config(_, 0x44, ..))).collect();
     assert_eq!(power, [&Wrote::Config(DISPLAY, 0x44, Word, 0x103), &Wrote::Config(DISPLAY, 0x44, Word, 0x100)]);
 }
 
 #[test]
-fn a_function_that_sleeps_is_woken_first() {
-    let (gate, news) = reset(board(), E1000, |board| {
+fn a_function_in_d3_is_set_to_d0_first() {
+    let (gate, writes) = reset(board(), E1000, |board| {
         let e1000 = board.functions.get_mut(&E1000).unwrap();
         e1000.values[0xe0 / 4] = 3;
         e1000.values[4] = 0;
     });
-    let woken = news.iter().position(|wrote| *wrote == Wrote::Config(E1000, 0xe0, Word, 0)).unwrap();
-    let first = news.iter().position(|wrote| matches!(wrote, Wrote::Memory(..))).unwrap();
+    let woken = writes.iter().position(|wrote| *wrote == Wrote::Config(E1000, 0xe0, Word, 0)).unwrap();
+    let first = writes.iter().position(|wrote| matches!(wrote, Wrote::Memory(..))).unwrap();
     assert!(woken < first);
     assert_eq!(gate.real(E1000, 0x10), 0xc000_0000);
 }
 
 #[test]
-fn what_the_guest_changed_is_as_at_the_start() {
+fn a_reset_restores_what_the_guest_changed() {
     let gate = Gate::open(board(), config([trusted(give(ALICE, IDE))]));
     let alice = gate.client(ALICE);
     let before = gate.board.borrow().functions[&IDE].values;

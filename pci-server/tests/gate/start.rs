@@ -1,11 +1,11 @@
-//! The start: what is asked for, what is compared, what is refused.
+//! The server's start: requests to root-task, comparison with the description, refusals.
 
 use layout::config::{Intx, Pci, PciFunction, Route};
 use proto::pci::{Access, Error, GrantedLine, Width};
 use proto::supervisor::Request;
 
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, HOST, IDE, NE2000, SMALL_A, SMALL_B, UHCI, at, board};
-use crate::heard::heard;
+use crate::logged::logged;
 use crate::{ALICE, BOB, CAROL, Gate, LISTER, config, entrusted, give, loose, mediated, name, register};
 
 fn named(function: PciFunction, called: &str) -> PciFunction {
@@ -19,7 +19,7 @@ fn is_granted(board: Board, function: PciFunction) -> bool {
 }
 
 #[test]
-fn who_may_enumerate_sees_all_functions_and_nobody_else_any() {
+fn only_a_client_with_pci_enumerate_sees_the_functions() {
     let gate = Gate::open(board(), config([]));
     let lister = gate.client(LISTER);
     assert_eq!(lister.function(0).unwrap().unwrap().address, HOST);
@@ -59,7 +59,7 @@ fn ports_and_memory_are_asked_for_in_the_order_of_their_addresses() {
             ports(0x3f6, 0x3f6, 5),
             ports(0xc000, 0xc00f, 6),
             ports(0xc040, 0xc07f, 7),
-            // The first page is where the card is reset.
+            // The first page has the registers for the card's reset.
             memory(0xc000_0000, 1, 8, Some(0)),
             memory(0xc000_1000, 31, 9, None),
             // Two functions in one page.
@@ -69,7 +69,7 @@ fn ports_and_memory_are_asked_for_in_the_order_of_their_addresses() {
 }
 
 #[test]
-fn a_restart_asks_for_the_same() {
+fn a_restarted_server_asks_for_the_same() {
     let config = || config([give(ALICE, EXPRESS), give(BOB, AHCI), give(ALICE, DISPLAY), mediated(give(BOB, E1000))]);
     let first = Gate::open(board(), config());
     let asked = first.board.borrow().requests.clone();
@@ -80,7 +80,7 @@ fn a_restart_asks_for_the_same() {
 }
 
 #[test]
-fn large_memory_comes_in_large_frames() {
+fn large_memory_is_obtained_in_large_frames() {
     let gate = Gate::open(board(), config([give(ALICE, DISPLAY)]));
     let request = Request::Memory { paddr: 0x8_0000_0000, pages: 8, bits: 21, slot: 1, map: None };
     assert_eq!(gate.board.borrow().requests, [request]);
@@ -89,7 +89,7 @@ fn large_memory_comes_in_large_frames() {
 }
 
 #[test]
-fn less_than_a_page_is_mediated_even_in_direct_mode() {
+fn a_bar_smaller_than_a_page_is_mediated_even_in_direct_mode() {
     let gate = Gate::open(board(), config([give(ALICE, SMALL_A), mediated(give(ALICE, E1000)), give(ALICE, E1000)]));
     let bars = |n| gate.client(ALICE).grant(n).unwrap().unwrap().bars;
     assert_eq!(bars(0)[0], Access::Mediated);
@@ -98,7 +98,7 @@ fn less_than_a_page_is_mediated_even_in_direct_mode() {
 }
 
 #[test]
-fn a_window_too_small_for_all_memory_refuses_what_is_behind() {
+fn memory_beyond_the_windows_size_is_refused() {
     assert!(!is_granted(board(), mediated(give(ALICE, DISPLAY))));
 }
 
@@ -115,7 +115,7 @@ fn what_the_description_lists_is_compared_with_the_machine() {
     assert!(!is_granted(board(), listing(&ide, &[(0xc000_0000, 0x1000)])));
     let mut other = ide;
     other[4] = (0xc000, 0xc01f);
-    let log = heard("`Disk`", || assert!(!is_granted(board(), named(listing(&other, &[]), "Disk"))));
+    let log = logged("`Disk`", || assert!(!is_granted(board(), named(listing(&other, &[]), "Disk"))));
     assert_eq!(
         log,
         [
@@ -130,19 +130,19 @@ fn what_the_description_lists_is_compared_with_the_machine() {
 #[test]
 fn memory_that_differs_is_shown() {
     let wrong = PciFunction { memory: Some([(0xc002_0000, 0x2_0000)].into_iter().collect()), ..give(ALICE, E1000) };
-    let log = heard("`Net`", || assert!(!is_granted(board(), named(wrong, "Net"))));
+    let log = logged("`Net`", || assert!(!is_granted(board(), named(wrong, "Net"))));
     assert_eq!(log[1..3], ["`Net`: listed 0xc0020000-0xc003ffff", "`Net`: found 0xc0000000-0xc001ffff"]);
 }
 
 #[test]
-fn what_is_not_there_or_is_a_bridge_is_not_granted() {
+fn an_absent_function_or_a_bridge_is_not_granted() {
     for address in [HOST, at(1, 0), at(9, 0), at(1, 7)] {
         assert!(!is_granted(board(), give(ALICE, address)), "{address}");
     }
 }
 
 #[test]
-fn a_register_in_the_wrong_place_is_not_granted() {
+fn a_function_with_a_misplaced_bar_is_not_granted() {
     let moved = |value: u32| {
         let mut machine = board();
         machine.functions.get_mut(&E1000).unwrap().values[4] = value;
@@ -158,7 +158,7 @@ fn a_register_in_the_wrong_place_is_not_granted() {
     ] {
         assert!(!moved(base), "{what}");
     }
-    // Memory is root-task's to know.
+    // Only root-task knows which addresses are RAM.
     let mut machine = Board { not_there: vec![0x0200_0000], ..board() };
     machine.functions.get_mut(&E1000).unwrap().values[4] = 0x0200_0000;
     let gate = Gate::open(machine, config([give(ALICE, E1000), give(ALICE, IDE)]));
@@ -177,7 +177,7 @@ fn ports_of_the_chipset_are_not_granted() {
 }
 
 #[test]
-fn ports_without_a_function_are_no_functions_ports() {
+fn ports_without_a_function_must_not_overlap_a_functions() {
     let mut config = config([]);
     for (first, last) in
         [(0xcf8, 0xcff), (0xcff, 0xd00), (0xc07f, 0xc080), (0x1f7, 0x1f7), (0x300, 0x2ff), (0x60, 0x64)]
@@ -191,7 +191,7 @@ fn ports_without_a_function_are_no_functions_ports() {
 }
 
 #[test]
-fn ports_of_the_mainboard_take_trust_and_the_kernels_are_nobodys() {
+fn ports_of_the_mainboard_need_trust_and_the_kernels_are_never_granted() {
     let granted = |ports| {
         let mut config = config([]);
         config.ports.push(ports).unwrap();

@@ -1,6 +1,6 @@
-//! The smallest driver of an AHCI disk (Serial ATA AHCI Specification 1.3.1): one port, one command at a time, in the
-//! component's memory for devices. Registers are reached by calls of pci-server. The place that a command's data goes to is
-//! any address on the bus, as a driver with bad intent would have it. Left out: everything about errors and power.
+//! A minimal driver of an AHCI disk (Serial ATA AHCI Specification 1.3.1): one port, one command at a time, in the
+//! component's DMA memory. Registers are accessed by calls to pci-server. The address for a command's data may be
+//! any address on the bus, as for a hostile driver. It leaves out error recovery and power management.
 
 use layout::event;
 use layout::slot;
@@ -31,7 +31,7 @@ const TASK_FILE: u64 = 0x20;
 const SATA_STATUS: u64 = 0x28;
 const SATA_ERROR: u64 = 0x30;
 const ISSUE: u64 = 0x38;
-/// Bits of the port's command register: start, receive FIS, and that these are in effect.
+/// Bits of the port's command register: start, FIS receive enable, and their running bits.
 const START: u32 = 1 << 0;
 const RECEIVE: u32 = 1 << 4;
 const RUNNING: u32 = 1 << 14 | 1 << 15;
@@ -42,11 +42,11 @@ const BUSY: u32 = 1 << 7 | 1 << 3;
 /// A device is there and its link is up.
 const PRESENT: u32 = 3;
 
-/// Where in the memory the controller's structures are.
+/// Offsets of the controller's structures in the memory.
 const LIST_AT: u64 = 0;
 const RECEIVED_AT: u64 = 0x400;
 const TABLE_AT: u64 = 0x800;
-/// Within a command table: where the data goes.
+/// Offset of the PRDT in a command table.
 const REGIONS: u64 = 0x80;
 /// First byte of the memory that the driver does not need.
 pub const FREE: u64 = 0x1000;
@@ -68,14 +68,14 @@ pub enum Ata {
     Write(u32),
 }
 
-/// What is wrong with the disk.
+/// Errors of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// pci-server refuses a register.
     Refused(Error),
-    /// The controller does not come to rest, or has no disk.
+    /// The controller does not become idle, or has no disk.
     Silent,
-    /// The memory for devices is too small.
+    /// The DMA memory is too small.
     NoMemory,
     /// No interrupt within a second.
     NoInterrupt,
@@ -97,10 +97,10 @@ impl From<mmio::OutOfRange> for Fault {
 pub struct Disk {
     /// Physical address of the controller's registers.
     registers: u64,
-    /// That of its port's.
+    /// Physical address of the port's registers.
     port: u64,
     memory: Window,
-    /// Where on the bus the memory is.
+    /// Bus address of the memory.
     bus: u64,
     interrupt: Interrupt,
     hz: u64,
@@ -116,7 +116,7 @@ fn store(at: u64, value: u32) -> Result<(), Fault> {
     Ok(Client(Endpoint::at(slot::PCI)).write(Target::Memory(at), Width::Dword, value)?)
 }
 
-/// Waits for bits of a register to be as they should.
+/// Polls bits of a register for a value, with a timeout.
 fn until(at: u64, mask: u32, value: u32) -> Result<(), Fault> {
     for _ in 0..100_000 {
         if load(at)? & mask == value {
@@ -147,7 +147,7 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Stops the port and starts it again: at the start, and after a command that did not end.
+    /// Stops the port and starts it again: at the start, and after a command that timed out.
     pub fn start_port(&self) -> Result<(), Fault> {
         let port = self.port;
         store(port + COMMAND, load(port + COMMAND)? & !(START | RECEIVE))?;
@@ -167,7 +167,7 @@ impl Disk {
         store(self.registers + CONTROL, AHCI | INTERRUPTS)
     }
 
-    /// Carries a command out. Its 512 bytes go to the address `to` on the bus, or come from there.
+    /// Executes a command. Its 512 bytes are transferred to or from the bus address `to`.
     pub fn command(&mut self, command: Ata, to: u64) -> Result<(), Fault> {
         let (code, sector, count, write) = match command {
             Ata::Identify => (0xec, 0, 0, 0),

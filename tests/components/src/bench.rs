@@ -1,4 +1,4 @@
-//! What a call to a server and its reply cost: the time that timer-server takes to tell the TSC's rate, which it knows.
+//! The cost of a call to a server and its reply: timer-server's call for the TSC's rate, which needs no work.
 
 use layout::slot;
 use proto::timer::Client;
@@ -13,7 +13,7 @@ const ROUNDS: usize = 2000;
 pub fn calls() {
     let server = Client(Endpoint::at(slot::TIMER));
     let mut samples = [0; ROUNDS];
-    // The console's interrupts would fall among the calls.
+    // The console's interrupts would disturb the measurement.
     flush();
     for sample in &mut samples {
         let start = tsc();

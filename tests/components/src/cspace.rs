@@ -1,10 +1,10 @@
-//! What is in the process's own CSpace, as a debug kernel tells it: a line for every slot that is not empty, with the
+//! The contents of the process's own CSpace, by a debug kernel: a line for every slot that is not empty, with the
 //! kernel's number for the type of the capability.
 
 use layout::{ROOT_BITS, SCRATCH_BITS, Slot, scratch_cptr, slot};
 use sel4::{CPtr, debug_cap_identify};
 
-/// Tries every address that could hold a capability, and some that could not.
+/// Identifies every CPtr that may have a capability, and some that cannot.
 pub fn list() {
     for number in 0..1 << ROOT_BITS {
         let kind = at(Slot(number).cptr());

@@ -1,6 +1,6 @@
-//! DMA behind an IOMMU: a disk's owner reaches its own memory through it and nothing else, wherever it points the
-//! device. Another component keeps watch over memory that lies where the first one aims at; a third has a card and no
-//! leave to make it bus master. build/src/tests/iommu.rs compares what they print with what the emulator knows.
+//! DMA behind an IOMMU: a disk's owner reaches its own memory through it and nothing else, whatever address it gives
+//! the device. Another component watches the memory that the first one targets; a third has a card without permission
+//! for bus mastering. build/src/tests/iommu.rs compares their output with the emulator's state.
 
 use layout::config::Component;
 use layout::{event, slot};
@@ -15,20 +15,20 @@ use crate::verdict::{Verdict, flush};
 /// The command register, and in it bus mastering.
 const COMMAND: u8 = 0x04;
 const BUS_MASTER: u32 = 1 << 2;
-/// The register that has AHCI's memory.
+/// The BAR of AHCI's registers.
 const AHCI_BAR: usize = 5;
-/// Where a handler goes.
+/// Scratch slot for the interrupt handler.
 const HANDLER: u16 = 1;
-/// Bytes of a sector, and in [`Ata::Identify`]'s answer: where the model's name is, and how many sectors the disk has.
+/// Bytes of a sector; offsets in the data of [`Ata::Identify`]: the model's name, and the number of sectors.
 const SECTOR: u64 = 512;
 const MODEL: u64 = 2 * 27;
 const MODEL_LENGTH: usize = 40;
 const SECTORS: u64 = 2 * 100;
-/// What memory holds that nothing has come to.
+/// The pattern of memory without DMA.
 const UNTOUCHED: u64 = 0x7070_7070_7070_7070;
-/// What the watched memory is full of.
+/// The pattern of the watched memory.
 const CANARY: u64 = 0x6361_6e61_7279_2121;
-/// Sectors that are read, and one that is written.
+/// Sectors to read, and one to write.
 const READ: u32 = 5;
 const WRITTEN: u32 = 9;
 
@@ -63,7 +63,7 @@ pub fn list() {
     flush();
 }
 
-/// A disk's owner. `outside` is an address of somebody else's memory.
+/// A disk's owner. `outside` is an address of another component's memory.
 pub fn owner(verdict: &mut Verdict, config: &Component, outside: u64) {
     list();
     let Some((memory, bus)) = config.dma.map(|(window, bus)| (rt::shared(window), bus)) else {
@@ -82,7 +82,7 @@ pub fn owner(verdict: &mut Verdict, config: &Component, outside: u64) {
     }
 }
 
-/// Takes the disk over: bus master first.
+/// Sets up the disk, after enabling bus mastering.
 fn disk(verdict: &mut Verdict, config: &Component, memory: (Window, u64)) -> Result<Disk, Fault> {
     let grant = pci().grant(0)?.ok_or(Error::NotYours)?;
     verdict.equal("registers are mediated", grant.bars[AHCI_BAR], Access::Mediated);
@@ -99,17 +99,17 @@ fn disk(verdict: &mut Verdict, config: &Component, memory: (Window, u64)) -> Res
     Disk::start(registers, memory, interrupt.map_err(|_| Fault::NoInterrupt)?)
 }
 
-/// Everything that is not the driver's holds [`UNTOUCHED`] again.
+/// Fills all memory that the driver does not use with [`UNTOUCHED`].
 fn blank(memory: Window) -> Result<(), Fault> {
     Ok(memory.fill(FREE, memory.len() - FREE, UNTOUCHED as u8)?)
 }
 
-/// Whether the bytes from `at` to the end hold what `blank` left there.
+/// Whether the bytes from `at` to the end still have the pattern of `blank`.
 fn untouched(memory: Window, at: u64) -> bool {
     (at..memory.len()).step_by(8).all(|at| memory.read_u64(at) == Ok(UNTOUCHED))
 }
 
-/// What is asked of the disk within the domain arrives.
+/// DMA inside the domain succeeds.
 fn inside(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64)) -> Result<(), Fault> {
     identify(verdict, disk, (memory, bus))?;
     blank(memory)?;
@@ -128,7 +128,7 @@ fn identify(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64)
     disk.command(Ata::Identify, bus + FREE)?;
     let mut model = [0; MODEL_LENGTH];
     memory.read(FREE + MODEL, &mut model)?;
-    // Two characters a word, the first in its upper half.
+    // Two characters per word, the first in its upper half.
     model.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.swap(0, 1));
     let model = core::str::from_utf8(&model).unwrap_or("?");
     log::info!("disk `{}`, {} sectors", model.trim_end(), memory.read_u64(FREE + SECTORS)?);
@@ -137,8 +137,8 @@ fn identify(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64)
     Ok(())
 }
 
-/// What is asked of the disk beyond the domain does not arrive: at memory that is somebody else's; right behind the
-/// domain, right before it, and across its end; at the last page below 4 GiB.
+/// DMA outside the domain is blocked: to another component's memory; directly after the
+/// domain, directly before it, and across its end; to the last page below 4 GiB.
 fn beyond(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64), outside: u64) -> Result<(), Fault> {
     let end = bus + memory.len();
     for (command, to) in [
@@ -154,7 +154,7 @@ fn beyond(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64), 
         let crosses = (bus..end).contains(&to);
         verdict.holds("nothing arrives", crosses || untouched(memory, FREE));
     }
-    // The other way: what the disk was given is not what is there.
+    // Reads by the device: the disk does not get the contents of the memory.
     aim(verdict, disk, Ata::Write(WRITTEN), outside)?;
     blank(memory)?;
     disk.command(Ata::Read(WRITTEN), bus + FREE)?;
@@ -163,10 +163,10 @@ fn beyond(verdict: &mut Verdict, disk: &mut Disk, (memory, bus): (Window, u64), 
     Ok(())
 }
 
-/// Interrupt messages, which no domain holds back: a sector that is read to two bytes behind a multiple of four makes the disk
-/// write `n << 16 | sector` to each double word from there on, of which the lower half is what the local APIC takes. So the
-/// sector is vector and delivery mode: the vectors of exceptions, those beyond the kernel's interrupts, and an NMI (VT-d
-/// specification, section 3.14; Intel SDM volume 3, "Message Signalled Interrupts").
+/// Interrupt messages, which no domain blocks: a sector read to an address two above a multiple of four makes the disk
+/// write `n << 16 | sector` to each double word from there on, of which the lower half is what the local APIC takes. So
+/// the sector is vector and delivery mode: the vectors of exceptions, those beyond the kernel's interrupts, and an NMI
+/// (VT-d specification, section 3.14; Intel SDM volume 3, "Message Signalled Interrupts").
 fn interrupts(verdict: &mut Verdict, disk: &mut Disk) -> Result<(), Fault> {
     /// To every processor.
     const ALL: u64 = 0xfeef_f000;
@@ -180,7 +180,7 @@ fn interrupts(verdict: &mut Verdict, disk: &mut Disk) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Lets the kernel print its report between two lines of this process. That the command does not end is no mistake.
+/// Separates the kernel's report by two lines of this process. The command may time out.
 fn aim(verdict: &mut Verdict, disk: &mut Disk, command: Ata, to: u64) -> Result<(), Fault> {
     log::info!("aims at {to:#x}");
     flush();
@@ -191,11 +191,11 @@ fn aim(verdict: &mut Verdict, disk: &mut Disk, command: Ata, to: u64) -> Result<
     if ended.is_ok() { Ok(()) } else { disk.start_port() }
 }
 
-/// Lets the network card of a trusting description read what it is to send at `at` (8254x manual, section 3.3).
+/// Has the trusted network card read a frame to send at `at` (8254x manual, section 3.3).
 fn fetch(at: u64) -> Result<(), Error> {
     const CONTROL: u64 = 0x400;
     const ENABLE: u32 = 1 << 1;
-    /// Descriptors: address, bytes, the first and the one behind the last.
+    /// Descriptors: address, bytes, head and tail.
     const DESCRIPTORS: u64 = 0x3800;
     const BYTES: u64 = 0x3808;
     const FIRST: u64 = 0x3810;
@@ -219,8 +219,8 @@ fn fetch(at: u64) -> Result<(), Error> {
     pci().write(command, Width::Word, off)
 }
 
-/// Keeps watch over its memory for ever, which is where it is on the bus in RAM too. Its card is trusted with all of
-/// memory, and with an IOMMU that is worth nothing.
+/// Watches its memory, whose bus address equals its physical one, for ever. Its card is trusted with all of
+/// memory, but with an IOMMU it reaches nothing.
 pub fn canary(config: &Component) -> ! {
     let Some((memory, at)) = config.dma.map(|(window, at)| (rt::shared(window), at)) else {
         panic!("no memory to watch");
@@ -243,7 +243,7 @@ pub fn canary(config: &Component) -> ! {
     panic!("the rounds are over")
 }
 
-/// Owns a function that may not use memory at all.
+/// The owner of a function that must not do DMA.
 pub fn confined(verdict: &mut Verdict) {
     let command = Target::Config { function: 0, offset: COMMAND };
     let off = pci().read(command, Width::Word);

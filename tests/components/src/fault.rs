@@ -1,4 +1,4 @@
-//! Mistakes that end a process, made on purpose, one a process. Before each the registers are as follows, so that the
+//! Deliberate faults, one per process. Before each the registers are as follows, so that the
 //! report can be compared: r14 is 0x1122334455667788, r15 is 0x99aabbccddeeff00.
 #![allow(unsafe_code, reason = "mistakes")]
 
@@ -15,14 +15,14 @@ use sel4::{MessageInfo, cap};
 
 use crate::verdict::flush;
 
-/// A slot that nobody's description fills.
+/// A slot that is always empty.
 const EMPTY: Slot = Slot(200);
 /// Times that `phoenix` faults.
 const LIVES: u64 = 3;
 
 macro_rules! with_registers {
     ($($mistake:literal),*) => {
-        // SAFETY: faults or does nothing; root-task does not let the process go on, so nothing is left that could
+        // SAFETY: faults or has no effect; root-task does not resume the process, so nothing is left that could
         // be unsound. The registers are clobbers.
         unsafe {
             asm!("mov r14, 0x1122334455667788", "mov r15, 0x99aabbccddeeff00", $($mistake),*,
@@ -48,7 +48,7 @@ pub fn fault(kind: &str) {
         }
         "capability" => drop(cap::Endpoint::from_bits(EMPTY.cptr()).recv()),
         "panic" => panic!("on purpose"),
-        // No fault, but what the kernel would say of one. Nobody is told twice.
+        // No fault, but messages like those that the kernel sends for one; root-task must report the process once only.
         "forged" => {
             for _ in 0..1000 {
                 cap::Endpoint::from_bits(slot::FAULT.cptr()).send(MessageInfo::new(0, 0, 0, 0));
@@ -59,18 +59,18 @@ pub fn fault(kind: &str) {
     log::error!("still there after {kind}");
 }
 
-/// Takes stack until there is none.
+/// Overflows the stack.
 #[allow(unconditional_recursion, reason = "that is the mistake")]
 fn deeper(depth: u64) -> u64 {
     let here = black_box([depth; 64]);
     deeper(here[0] + 1) + here[1]
 }
 
-/// In this process's own memory: a restart makes it zero.
+/// In this process's private memory: a restart resets it to zero.
 static STARTS: AtomicU64 = AtomicU64::new(0);
 
-/// Faults as often as it has lives. It counts them in the buffer that it shares with fileserver: a restart leaves
-/// that alone.
+/// Faults a fixed number of times. It counts them in the buffer that it shares with fileserver, which a restart does
+/// not change.
 pub fn phoenix(config: &Component) {
     let Some(buffer) = config.files.map(|window| SharedBuffer::new(rt::shared(window))) else { return };
     let span = mmio::Span { start: 0, len: 8 };

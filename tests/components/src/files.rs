@@ -1,4 +1,4 @@
-//! fileserver: an image read through it is the file; nothing else can be opened, no other memory be written.
+//! fileserver: an image read through it equals the file; no other image can be opened, and no other memory written.
 
 use layout::{config::Component, slot};
 use mmio::{OutOfRange, SharedBuffer, Span};
@@ -12,9 +12,9 @@ use crate::verdict::Verdict;
 const GRANTED: &str = "Cargo.lock";
 const OTHERS: &str = "LICENSE";
 
-/// Bytes read at a time: no divisor of anything.
+/// Bytes per read: divides neither the buffer's nor the images' size.
 const CHUNK: u32 = 4093;
-/// Where in the buffer.
+/// Offset in the buffer.
 const START: u32 = 11;
 
 fn server() -> Client<Endpoint> {
@@ -25,7 +25,7 @@ fn buffer(config: &Component) -> Option<SharedBuffer> {
     Some(SharedBuffer::new(rt::shared(config.files?)))
 }
 
-/// Reads what was granted, and tries what was not.
+/// Reads the granted image, and tries to open the others.
 pub fn granted(verdict: &mut Verdict, config: &Component) {
     let Some(buffer) = buffer(config) else { return verdict.holds("a buffer to read into", false) };
     let file = match server().open(GRANTED) {
@@ -47,7 +47,7 @@ pub fn granted(verdict: &mut Verdict, config: &Component) {
     ranges(verdict, file, &buffer);
 }
 
-/// Tries what the other client was granted.
+/// Tries to open the image that the other client was granted.
 pub fn not_granted(verdict: &mut Verdict, config: &Component) {
     let Some(buffer) = buffer(config) else { return verdict.holds("a buffer to read into", false) };
     verdict.equal("an image of another's", server().open(GRANTED), Err(Error::NotFound));
@@ -57,7 +57,7 @@ pub fn not_granted(verdict: &mut Verdict, config: &Component) {
     }
 }
 
-/// Spans outside the buffer, and offsets at and behind the end of the image.
+/// Spans outside the buffer, and offsets at and beyond the end of the image.
 fn ranges(verdict: &mut Verdict, file: File, buffer: &SharedBuffer) {
     let whole = buffer.whole();
     let beyond = [

@@ -1,5 +1,5 @@
-//! Whoever reaches for what is another's (tests/systems/gate.toml): an intruder in a VMM's place asks pci-server,
-//! irq-server and root-task for all that it should not get, and an owner uses its own devices meanwhile.
+//! Attempts to access another client's resources (tests/systems/gate.toml): an intruder in a VMM's place asks
+//! pci-server, irq-server and root-task for everything that it must not get, while an owner uses its own devices.
 //!
 //! The addresses are those that the Bochs BIOS gives to the cards of the description, in the order of their slots.
 
@@ -31,7 +31,7 @@ const INTRUDERS_CARD: u16 = 0xc140;
 /// Rate of the emulated TSC, in Hz (build/src/bochs/config.rs).
 const HZ: u64 = 50_000_000;
 
-/// Plays the part of `config` that is called `part`.
+/// Runs the part `part`.
 pub fn play(part: &str, config: &Component) {
     match part {
         "intruder" => intruder::intrude(),
@@ -44,7 +44,7 @@ fn pci() -> Client<Endpoint> {
     Client(Endpoint::at(slot::PCI))
 }
 
-/// The grant of an own function, whose first registers are to be at the given places.
+/// The grant of an own function; checks the addresses of its first BARs.
 fn grant(verdict: &mut Verdict, index: u8, memory: Option<u64>, ports: u16) -> Option<Grant> {
     let Ok(Some(grant)) = pci().grant(index) else {
         verdict.holds("a function of its own", false);

@@ -1,4 +1,4 @@
-//! irq-server: lines that belong to servers are not a component's to have.
+//! irq-server: a component cannot claim lines that belong to servers.
 
 use layout::config::Route;
 use layout::{scratch_cptr, slot};
@@ -10,10 +10,10 @@ use crate::verdict::Verdict;
 
 /// Lines of the system: the timer's and the UART's.
 const LINES: u8 = 2;
-/// Where a handler would go.
+/// Scratch slot for a handler.
 const SCRATCH: u16 = 1;
 
-/// Claims all lines and has none; answers an interrupt that is not its own; moves a line.
+/// Tries to claim all lines, to answer another owner's interrupt, and to change a route.
 pub fn foreign(verdict: &mut Verdict) {
     let server = Client(Endpoint::at(slot::IRQ).receive_into(SCRATCH));
     verdict.equal("lines of its own", server.lines(), Ok(0));

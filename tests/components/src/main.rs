@@ -1,6 +1,6 @@
 //! A test client, and an example of a user's own component: a process beside the VMs, with the servers that its
-//! description in tests/systems names. The first of its `args` says which part it plays. What it finds goes to the
-//! log as lines that build/src/tests/components.rs reads; the last one is the verdict.
+//! description in tests/systems lists. The first of its `args` selects its part. It logs its results
+//! as lines that build/src/tests/components.rs reads; the last one is the verdict.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -46,7 +46,7 @@ fn main(config: Component) -> ! {
     rt::finish()
 }
 
-/// May use all servers, and does.
+/// A client that may use all servers, and does.
 fn client(config: &Component) {
     let mut verdict = Verdict::default();
     files::granted(&mut verdict, config);
@@ -58,25 +58,25 @@ fn client(config: &Component) {
     verdict.close();
 }
 
-/// May use fewer, and tries more.
+/// A client that may use fewer servers, and tries the others.
 fn outsider(config: &Component) {
     let mut verdict = Verdict::default();
     files::not_granted(&mut verdict, config);
     pci::not_granted(&mut verdict);
-    // root-task prints what it thinks of notices, at once.
+    // root-task logs its reaction to notices at once.
     verdict::flush();
     malformed::notices(&mut verdict);
     verdict.close();
 }
 
-/// Finds all servers answering when others have faulted.
+/// Checks that all servers still respond after other processes have faulted.
 fn witness() {
     let mut verdict = Verdict::default();
     malformed::servers_answer(&mut verdict);
     verdict.close();
 }
 
-/// Owns a disk behind an IOMMU, and aims it at an address that is not its own.
+/// The owner of a disk behind an IOMMU, which starts DMA to an address that is not its own.
 fn disk(config: &Component, outside: &str) {
     let mut verdict = Verdict::default();
     let outside = outside.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
@@ -84,7 +84,7 @@ fn disk(config: &Component, outside: &str) {
     verdict.close();
 }
 
-/// Owns a network card that may not use memory, neither for frames nor for interrupts.
+/// The owner of a network card that must not do DMA, neither for frames nor for interrupts.
 fn card() {
     let mut verdict = Verdict::default();
     dma::confined(&mut verdict);

@@ -1,4 +1,4 @@
-//! Message signalled interrupts are not there for an owner: they would be writes to memory that no driver may choose.
+//! Message signalled interrupts are hidden from owners: they are memory writes, whose address a driver must not choose.
 //! (PCI Local Bus Specification 3.0, sections 6.8.1 and 6.8.2.)
 
 use layout::slot;
@@ -10,14 +10,14 @@ use crate::verdict::Verdict;
 /// Capability IDs.
 const MSI: u8 = 0x05;
 const MSI_X: u8 = 0x11;
-/// Configuration space: where the list begins.
+/// Configuration space: the capability pointer.
 const POINTER: u8 = 0x34;
-/// Address and data that would make an interrupt: the local APIC, vector 0x80.
+/// Address and data of a message signalled interrupt: the local APIC, vector 0x80.
 const ADDRESS: u32 = 0xfee0_0000;
 const DATA: u32 = 0x80;
 const ENABLE: [u32; 2] = [1 << 16, 1 << 31];
 
-/// Looks at the first `functions` of the caller's own. Returns how many capabilities are hidden.
+/// Checks the first `functions` of the caller's own. Returns the number of hidden capabilities.
 pub fn hidden(verdict: &mut Verdict, functions: u8) -> u32 {
     (0..functions).map(|function| in_function(verdict, function)).sum()
 }
@@ -39,7 +39,7 @@ fn in_function(verdict: &mut Verdict, function: u8) -> u32 {
         let control = pci.write(at(capability.at.wrapping_add(2)), Width::Word, 0x8001);
         verdict.equal("a raw write of the control word", control, Err(Error::ReadOnly));
     }
-    // As many steps as the list can have.
+    // The list has at most this many entries.
     let mut next = pci.read(at(POINTER), Width::Byte).unwrap_or(0);
     for _ in 0..48 {
         let Ok(place) = u8::try_from(next & 0xfc) else { break };

@@ -1,5 +1,5 @@
-//! pci-server: the listing is the emulated board's (Intel 82440FX and 82371SB/AB data sheets; the addresses are those
-//! that the Bochs BIOS assigns), for those who may have it.
+//! pci-server: the list of functions equals the emulated board's (Intel 82440FX and 82371SB/AB data sheets; the
+//! addresses are those that the Bochs BIOS assigns), and only clients with `pci_enumerate` get it.
 
 use layout::slot;
 use proto::pci::{Address, Bar, BarKind, Client, Error};
@@ -46,7 +46,7 @@ pub fn granted(verdict: &mut Verdict) {
     }
 }
 
-/// Tries to.
+/// Tries to list the bus without permission.
 pub fn not_granted(verdict: &mut Verdict) {
     for index in [0, 1, u16::MAX] {
         verdict.equal("a listing without leave", server().function(index), Err(Error::NotAllowed));

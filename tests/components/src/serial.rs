@@ -1,4 +1,4 @@
-//! serial-server: lines arrive whole and in order, what found no room is counted, and the counts are right.
+//! serial-server: lines arrive whole and in order, dropped lines are counted, and the statistics are right.
 
 use layout::slot;
 use proto::serial::Client;
@@ -8,16 +8,16 @@ use crate::verdict::{Verdict, flush};
 
 /// Lines of each burst: 20 KB and more.
 const LINES: u32 = 400;
-/// As many fit the log's ring.
+/// Lines that fit the log's ring.
 const BATCH: u32 = 40;
-/// Ends every line, so that a hole shows.
+/// The end of every line, so that a gap shows.
 const TAIL: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEF";
 
 fn server() -> Client<Endpoint> {
     Client(Endpoint::at(slot::SERIAL))
 }
 
-/// Everything.
+/// Runs all checks.
 pub fn all(verdict: &mut Verdict) {
     flush();
     let before = server().stats().unwrap_or_default();
@@ -31,7 +31,8 @@ pub fn all(verdict: &mut Verdict) {
     verdict.equal("everything is printed", server().flush(), Ok(0));
 }
 
-/// Prints the lines, waiting after each `batch`, or not at all: then some are lost, and counted by the next that fits.
+/// Prints the lines, waiting after each `batch`. Without waiting, lines are dropped, and the next that fits has their
+/// count.
 fn burst(name: &str, batch: Option<u32>) {
     for line in 0..LINES {
         if batch.is_some_and(|batch| line % batch == 0) {

@@ -1,4 +1,4 @@
-//! timer-server: its rate is the emulated processor's, deadlines are kept, the date goes on with the TSC.
+//! timer-server: its rate is the emulated processor's, deadlines are met, and the date advances with the TSC.
 
 use layout::{event, slot};
 use proto::timer::Client;
@@ -31,7 +31,7 @@ fn wait(ticks: u64) -> Option<u64> {
     if bits == event::TIMER { now.checked_sub(at) } else { None }
 }
 
-/// Everything.
+/// Runs all checks.
 pub fn all(verdict: &mut Verdict) {
     // The console's interrupts would delay what is measured here.
     flush();

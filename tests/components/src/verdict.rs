@@ -1,4 +1,4 @@
-//! What was found. Checks that hold are counted, those that do not are told in full.
+//! The results of checks: counts those that hold, and logs those that fail.
 
 use core::fmt::Debug;
 
@@ -14,7 +14,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Something is to be true.
+    /// Checks that a condition holds.
     pub fn holds(&mut self, what: &str, holds: bool) {
         if holds {
             self.passed += 1;
@@ -25,7 +25,7 @@ impl Verdict {
         }
     }
 
-    /// Something is to be equal to something.
+    /// Checks that two values are equal.
     pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) {
         let holds = found == expected;
         self.holds(what, holds);
@@ -35,7 +35,7 @@ impl Verdict {
         }
     }
 
-    /// The last line.
+    /// Logs the last line, with the counts.
     pub fn close(self) {
         log::info!("verdict: {} passed, {} failed", self.passed, self.failed);
         flush();

@@ -1,5 +1,5 @@
-//! The workbench: memory, slots, and the objects that checks make of them. Nothing is handed back but what a check deletes
-//! itself: there is enough for all.
+//! The test bench: memory, slots, and the objects that checks create. Memory and slots are not reused, except objects
+//! that a check deletes itself: there is enough for all.
 
 use core::array;
 use core::ops::Range;
@@ -16,12 +16,12 @@ use sel4_root_task::Scratch;
 pub const VCPU_BITS: usize = ObjectBlueprint::VCpu.physical_size_bits();
 const VCPU_FRAMES: usize = 1 << (VCPU_BITS - GRANULE_BITS);
 
-/// Our own thread.
+/// The calling thread.
 pub const SELF: cap::Tcb = slot::TCB.cap();
 
 /// Types of capabilities whose objects are made of memory, and always of the same amount.
 pub trait Object {
-    /// What to ask the kernel for.
+    /// The blueprint for the kernel.
     const BLUEPRINT: ObjectBlueprint;
 }
 
@@ -31,7 +31,7 @@ macro_rules! objects {
 
 objects! { Endpoint Tcb VSpace Pdpt PageDirectory PageTable Granule LargePage IoPageTable VCpu EptPml4 EptPdpt EptPageDirectory EptPageTable }
 
-/// Memory, slots, and a place to look into frames.
+/// Memory, slots, and access to the contents of frames.
 pub struct Bench {
     memory: cap::Untyped,
     empty: Range<usize>,
@@ -42,7 +42,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// With the largest piece of RAM there is.
+    /// With the largest untyped memory in RAM.
     pub fn new(bootinfo: BootInfoPtr) -> Self {
         let ram = bootinfo.untyped_list().filter(|untyped| !untyped.is_device);
         Self {
@@ -54,7 +54,7 @@ impl Bench {
         }
     }
 
-    /// The address of an empty slot.
+    /// The CPtr of an empty slot.
     pub fn empty_slot(&mut self) -> CPtr {
         CPtr::from_bits(self.empty.next().expect("a slot is left") as Word)
     }
@@ -64,7 +64,7 @@ impl Bench {
         self.make_of(self.memory)
     }
 
-    /// A new object, of this memory.
+    /// A new object from this memory.
     pub fn make_of<T: Object>(&mut self, memory: cap::Untyped) -> Result<Cap<T>> {
         let cap = Cap::from_cptr(self.empty_slot());
         remake(cap, memory)?;
@@ -85,7 +85,7 @@ impl Bench {
         Ok(cap)
     }
 
-    /// An interrupt vector that nobody has, as the kernel numbers them.
+    /// An unused interrupt vector, as the kernel numbers them.
     pub fn vector(&mut self) -> Word {
         self.vectors.next().expect("a vector is left")
     }
@@ -104,14 +104,14 @@ impl Bench {
         Ok(ports)
     }
 
-    /// Makes frames of all of this memory, which a VCPU has filled.
+    /// Retypes all of this memory, which was a VCPU, into frames.
     pub fn frames_of(&mut self, memory: cap::Untyped) -> Result<[cap::Granule; VCPU_FRAMES]> {
         let frames = array::from_fn(|_| cap::Granule::from_cptr(self.empty_slot()));
         frames.into_iter().try_for_each(|frame| remake(frame, memory))?;
         Ok(frames)
     }
 
-    /// How many bytes of these frames are not zero.
+    /// The number of non-zero bytes in these frames.
     pub fn used_bytes(&mut self, frames: &[cap::Granule]) -> Result<usize> {
         let mut page = [0; GRANULE_SIZE];
         let mut used = 0;
@@ -132,13 +132,13 @@ impl Bench {
         Ok(space)
     }
 
-    /// Our own CSpace, for another thread.
+    /// The root task's CSpace, for another thread.
     pub fn cspace(&self) -> (cap::CNode, CNodeCapData) {
         (slot::CNODE.cap(), CNodeCapData::skip_high_bits(self.cnode_bits))
     }
 }
 
-/// Makes an object of memory into an empty slot of our choice.
+/// Retypes memory into an object in a given empty slot.
 pub fn remake<T: Object>(cap: Cap<T>, memory: cap::Untyped) -> Result<()> {
     retype(memory, T::BLUEPRINT, cap)
 }
@@ -148,17 +148,17 @@ fn retype<T>(memory: cap::Untyped, blueprint: ObjectBlueprint, to: Cap<T>) -> Re
     memory.untyped_retype(&blueprint, &cnode, to.bits() as usize, 1)
 }
 
-/// Where a capability is.
+/// The slot of a capability.
 pub fn slot_of<T>(cap: Cap<T>) -> AbsoluteCPtr {
     slot::CNODE.cap().absolute_cptr(cap)
 }
 
-/// Empties its slot. That of a deleted capability stays empty.
+/// Deletes the capability; its slot stays empty.
 pub fn delete<T>(cap: Cap<T>) -> Result<()> {
     slot_of(cap).delete()
 }
 
-/// Deletes what was made of it: its copies too.
+/// Deletes all capabilities derived from it, including copies.
 pub fn revoke<T>(cap: Cap<T>) -> Result<()> {
     slot_of(cap).revoke()
 }

@@ -1,24 +1,24 @@
-//! What a check is, and what it says when it fails.
+//! A check, and its report when it fails.
 
 use alloc::{format, string::String};
 use core::fmt::Debug;
 
 use crate::bench::Bench;
 
-/// A check: something that a kernel without the patch gets wrong.
+/// A check of behaviour that is wrong in a kernel without the patch.
 pub struct Check {
     /// The number of the patch.
     pub patch: &'static str,
-    /// What is so, if it passes.
+    /// The behaviour that it checks.
     pub name: &'static str,
     /// The check itself.
     pub run: fn(&mut Bench) -> Outcome,
 }
 
-/// What was seen instead.
+/// The observed wrong behaviour.
 pub struct Seen(pub String);
 
-/// How a check ended.
+/// The result of a check.
 pub type Outcome = Result<(), Seen>;
 
 impl From<sel4::Error> for Seen {
@@ -27,7 +27,7 @@ impl From<sel4::Error> for Seen {
     }
 }
 
-/// Fails with what was seen, unless that was expected.
+/// Fails with the observed value unless it equals the expected one.
 pub fn expect<T: PartialEq + Debug>(what: &str, seen: T, expected: T) -> Outcome {
     if seen == expected { Ok(()) } else { Err(Seen(format!("{what}: {seen:x?}, not {expected:x?}"))) }
 }

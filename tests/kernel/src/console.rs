@@ -1,4 +1,4 @@
-//! COM1, and the emulated board's switch.
+//! COM1, and the emulated board's power-off port.
 
 use core::fmt::{self, Write};
 
@@ -18,7 +18,7 @@ pub struct Console {
     switch: cap::IoPort,
 }
 
-/// Sends what is said, and a panic's last words, to COM1.
+/// Sends output, including panic messages, to COM1.
 pub fn open(bench: &mut Bench) -> Console {
     serial::open(bench.ports(COM1, COM1 + 7).expect("the root task has all ports"), COM1);
     Console { switch: bench.ports(SWITCH.0, SWITCH.0).expect("the root task has all ports") }
@@ -44,7 +44,7 @@ pub fn line(arguments: fmt::Arguments) {
             Ok(())
         }
     }
-    // The console takes everything.
+    // The console never fails.
     let _ = writeln!(Out, "{arguments}");
 }
 

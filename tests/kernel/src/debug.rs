@@ -80,7 +80,7 @@ fn kept_apart(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-/// 0029: whatever its memory was before.
+/// 0029: even if its memory had other contents before.
 fn as_after_a_reset(bench: &mut Bench) -> Outcome {
     let memory = bench.memory(VCPU_BITS)?;
     let vcpu = bench.make_of(memory)?;
@@ -97,7 +97,7 @@ fn as_after_a_reset(bench: &mut Bench) -> Outcome {
     expect("DR7", guest.vcpu.vcpu_read_vmcs(F::GuestDr7 as u32)?, DR7_RESET)
 }
 
-/// 0029: also while another VCPU's are in the processor; and bits that do not exist are not set.
+/// 0029: also while the processor has those of another VCPU; and reserved bits are not set.
 fn set_by_user_level(bench: &mut Bench) -> Outcome {
     let one = Guest::new(bench, &[get(3).as_slice(), &HALT, &get(6), &HALT].concat())?;
     let other = Guest::new(bench, &HALT)?;
@@ -142,7 +142,7 @@ fn breakpoint(bench: &mut Bench) -> Outcome {
     // mov [0x800], eax; hlt
     let guest = Guest::new(bench, &[0xa3, 0x00, 0x08, 0x00, 0x00, 0xf4])?;
     guest.vcpu.vcpu_write_vmcs(DR[1], 0x800)?;
-    // As another breakpoint has left it, and a single step.
+    // With the bits of another breakpoint and of a single step set before.
     guest.vcpu.vcpu_write_vmcs(DR6, 0x4008)?;
     guest.vcpu.vcpu_write_vmcs(F::GuestDr7 as u32, DR7_RESET | 0x00d0_0004)?;
     expect("vector, and the instruction behind", exception(&guest, 0)?, (1, 5))?;
@@ -159,7 +159,7 @@ fn single_step(bench: &mut Bench) -> Outcome {
     expect("DR6", guest.vcpu.vcpu_read_vmcs(DR6)?, DR6_RESET | 0x4000)
 }
 
-/// 0029: BD; and the handler of the exception may use the registers.
+/// 0029: BD; GD is cleared, so that the exception's handler can access the registers.
 fn general_detect(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &[get(0).as_slice(), &HALT].concat())?;
     guest.vcpu.vcpu_write_vmcs(F::GuestDr7 as u32, DR7_RESET | 0x2000)?;
@@ -169,7 +169,8 @@ fn general_detect(bench: &mut Bench) -> Outcome {
     expect("reason of the next exit", guest.enter(0).reason, reason::HLT)
 }
 
-/// 0029: a breakpoint on a word of ours, which we write after an exit. It would be a fault, and nobody handles ours.
+/// 0029: a breakpoint on a word of the root task, which it writes after an exit. It would fault, without a fault
+/// handler.
 fn not_the_hosts(bench: &mut Bench) -> Outcome {
     use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
     static WORD: AtomicU64 = AtomicU64::new(0);
@@ -218,12 +219,12 @@ fn in_ring_3(bench: &mut Bench, code: &[u8], vector: u8, rflags: Word) -> Result
     ] {
         guest.vcpu.vcpu_write_vmcs(field as u32, value)?;
     }
-    // Asks for no exception to exit.
+    // Requests no exits for exceptions.
     guest.vcpu.vcpu_write_vmcs(F::ExceptionBitmap as u32, 0)?;
     Ok(guest)
 }
 
-/// 0030: without the exit, neither the guest nor the machine goes on.
+/// 0030: without the exit, guest and machine would hang.
 fn alignment_check(bench: &mut Bench) -> Outcome {
     // mov eax, [0x801]
     let guest = in_ring_3(bench, &[0xa1, 0x01, 0x08, 0, 0, 0xf4], 17, 0x4_0202)?;

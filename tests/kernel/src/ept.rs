@@ -1,5 +1,5 @@
-//! Address spaces of guests. That the kernel's INVEPT is a valid one (patch 0005) is seen in the emulator's log, which the
-//! host reads; Bochs drops translations at every exit, so the checks of 0006 show the tables, not the flush.
+//! Guest-physical address spaces. An invalid INVEPT of the kernel (patch 0005) would show in the emulator's log, which
+//! the host checks; Bochs flushes translations at every exit, so the checks of 0006 test the tables, not the flush.
 
 use sel4::cap::{self, cap_type};
 use sel4::{EptAttributes, Error, Word, init_thread, ipc_buffer};
@@ -21,7 +21,7 @@ const READ: [u8; 9] = [0xa1, 0x00, 0x20, 0x00, 0x00, 0xe6, 0x80, 0xeb, 0xf7];
 /// The page that it reads.
 const PAGE: Word = 0x2000;
 
-/// A guest reads a page, which is then taken from it, by the frame's original capability or by the copy that mapped it.
+/// A guest reads a page, which is then unmapped by `take`, through the original capability or the copy that mapped it.
 fn read_before_and_after(bench: &mut Bench, take: fn(cap::Granule, cap::Granule) -> sel4::Result<()>) -> Outcome {
     let guest = Guest::new(bench, &READ)?;
     let frame: cap::Granule = bench.make()?;
@@ -49,7 +49,7 @@ fn deleted(bench: &mut Bench) -> Outcome {
     read_before_and_after(bench, |_, copy| delete(copy))
 }
 
-/// 0012: as a server takes back what it lent.
+/// 0012: as a server revokes a frame that it handed over.
 fn revoked(bench: &mut Bench) -> Outcome {
     read_before_and_after(bench, |original, _| revoke(original))
 }

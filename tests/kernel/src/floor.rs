@@ -1,6 +1,6 @@
-//! What a VM exit costs at the least: a root task whose loop around VMEnter is as small as can be, with nothing else on the
-//! machine. Its guest takes the TSC before and after a CPUID, as the rows of tests/guests/bench.c do, and the loop answers
-//! that without and with WriteRegisters. What a VMM takes beyond this is its own.
+//! The minimum cost of a VM exit: a root task with the smallest possible loop around VMEnter, and nothing else on the
+//! machine. Its guest reads the TSC before and after a CPUID, as the rows of tests/guests/bench.c do, and the loop
+//! handles that without and with WriteRegisters. Instructions beyond this are the VMM's own.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -20,7 +20,8 @@ root_task!(main);
 /// Exits per row.
 const ROUNDS: usize = 2000;
 
-/// `rdtsc; mov esi, eax; cpuid; rdtsc; sub eax, esi; out 0xe0, al; jmp` to the start: EAX at the OUT is what the CPUID took.
+/// `rdtsc; mov esi, eax; cpuid; rdtsc; sub eax, esi; out 0xe0, al; jmp` to the start: EAX at the OUT is what the CPUID
+/// took.
 const TWO_EXITS: [u8; 14] = [0x0f, 0x31, 0x89, 0xc6, 0x0f, 0xa2, 0x0f, 0x31, 0x29, 0xf0, 0xe6, 0xe0, 0xeb, 0xf2];
 
 fn main(bootinfo: BootInfoPtr) -> ! {
@@ -29,13 +30,13 @@ fn main(bootinfo: BootInfoPtr) -> ! {
     let guest = Guest::new(&mut bench, &TWO_EXITS).expect("there is room for a guest");
     row("floor", &guest, |_, _| {});
     row("floor_write", &guest, |guest, exit| {
-        // A refusal would show as a row that is too fast.
+        // If the kernel refused, the row would be too fast.
         let _ = guest.vcpu.vcpu_write_registers(&exit.registers());
     });
     console.power_off()
 }
 
-/// Runs the guest with `answer` between its exits, and prints what the CPUIDs took.
+/// Runs the guest with `answer` between its exits, and prints the cost of the CPUIDs.
 fn row(name: &str, guest: &Guest, answer: impl Fn(&Guest, &VmFault)) {
     let mut samples = Vec::with_capacity(ROUNDS);
     let mut entry = Guest::entry(0);

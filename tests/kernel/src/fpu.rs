@@ -1,4 +1,4 @@
-//! The registers of the FPU and of SSE, which the kernel switches when they are next used.
+//! The FPU and SSE registers, which the kernel switches lazily.
 
 use core::arch::asm;
 
@@ -28,8 +28,8 @@ fn a_clean_start(bench: &mut Bench) -> Outcome {
     expect("MXCSR", u32::from_le_bytes(mxcsr), 0x1f80)
 }
 
-/// 0009: the guest's registers are not saved into what has become of its VCPU. (They would be when we use ours, so
-/// nothing here may before the frames are made; the system calls are integers in registers.)
+/// 0009: the guest's registers are not saved into the retyped memory of its VCPU. (They would be when this thread uses
+/// its own, so this code must not use any before the frames exist; the system calls use integer registers only.)
 fn former_vcpu(bench: &mut Bench) -> Outcome {
     let memory = bench.memory(VCPU_BITS)?;
     let vcpu = bench.make_of(memory)?;
@@ -42,15 +42,16 @@ fn former_vcpu(bench: &mut Bench) -> Outcome {
     expect("bytes written to frames that were a VCPU", bench.used_bytes(&frames)?, 0)
 }
 
-/// 0025: an exit used to enable the FPU if it was so when the VCPU was made, also when its registers were nobody's. Then
-/// threads overwrite each other's without the kernel's notice.
+/// 0025: an exit used to enable the FPU if it was enabled when the VCPU was created, even if another thread owns the
+/// registers. Then threads overwrite each other's registers without a trap.
 fn registers_are_kept(bench: &mut Bench) -> Outcome {
     const OURS: Word = 0x1234;
     let thread = Thread::new(bench, overwrite, 0x7777, EQUAL)?;
     set_xmm15(0);
     let guest = Guest::new(bench, &HALT)?;
     set_xmm15(OURS);
-    // The kernel takes the registers away from a thread that is switched to 64 times (FPU_MAX_RESTORES_SINCE_SWITCH).
+    // After 64 switches to a thread that does not use the FPU, the kernel saves its registers
+    // (FPU_MAX_RESTORES_SINCE_SWITCH).
     for _ in 0..200 {
         yield_now();
     }

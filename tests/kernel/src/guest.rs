@@ -1,4 +1,4 @@
-//! A guest of a few bytes: 32-bit code at guest-physical address 0, flat segments, the first 4 MiB mapped to themselves.
+//! A guest of a few bytes: 32-bit code at guest-physical address 0, flat segments, the first 4 MiB identity-mapped.
 //! Its page directory is the next page, and there is no other memory.
 
 use sel4::cap::{self, cap_type};
@@ -23,7 +23,7 @@ pub mod reason {
     pub const BAD_GUEST_STATE: u32 = 33;
     /// An access that the EPT does not allow.
     pub const EPT_VIOLATION: u32 = 48;
-    /// What the kernel says when an entry came to nothing.
+    /// The kernel's value for an entry that failed.
     pub const NOT_ENTERED: u32 = u32::MAX;
 }
 
@@ -37,13 +37,13 @@ const DIRECTORY: Word = 0x1000;
 /// An entry of it: a page of 4 MiB at 0, present and writable.
 const LARGE_PAGE: [u8; 4] = [0x83, 0, 0, 0];
 
-/// A guest. Dropped, its VCPU is deleted.
+/// A guest. Dropping it deletes its VCPU.
 pub struct Guest {
     /// Its processor.
     pub vcpu: cap::VCpu,
     /// Its address space.
     pub ept: cap::EptPml4,
-    /// The page with its code. This capability is not mapped, so `Scratch` can look.
+    /// The page with its code. This capability is not mapped, so that `Scratch` can map it.
     pub code: cap::Granule,
 }
 
@@ -58,7 +58,7 @@ pub struct Exit {
 }
 
 impl Guest {
-    /// A guest for our own thread.
+    /// A guest for the calling thread.
     pub fn new(bench: &mut Bench, code: &[u8]) -> Result<Self> {
         Self::of_thread(bench, SELF, code)
     }
@@ -86,12 +86,12 @@ impl Guest {
         Ok(guest)
     }
 
-    /// Gives it memory.
+    /// Maps its memory.
     pub fn map(&self, frame: cap::Granule, gpa: Word) -> Result<()> {
         frame.frame_map_ept(self.ept, gpa, CapRights::read_write(), EptAttributes::DEFAULT)
     }
 
-    /// Gives it to a thread.
+    /// Binds it to a thread.
     pub fn bind(&self, tcb: cap::Tcb) -> Result<()> {
         tcb.tcb_set_ept_root(self.ept)?;
         self.vcpu.vcpu_set_tcb(tcb)
@@ -102,7 +102,7 @@ impl Guest {
         let mut fields = Fields { vcpu: self.vcpu, refused: None };
         start::set(&mut fields, &Start { code: 0x08, data: 0x10, gdt: (0, 0xffff), preemption: u32::MAX });
         fields.write(F::GuestTrSelector, 0x18);
-        // With IF set: Bochs holds interrupts back from a guest that enters without, also where they are to exit.
+        // With IF set: in Bochs, host interrupts do not exit from a guest that was entered with IF clear.
         fields.write(F::GuestRflags, 0x202);
         fields.write(F::GuestCr0, cr0::PG | cr0::NE | cr0::ET | cr0::PE);
         fields.write(F::GuestCr3, DIRECTORY);
@@ -110,12 +110,12 @@ impl Guest {
         fields.refused.map_or(Ok(()), Err)
     }
 
-    /// What to enter it with: at `rip`, with HLT exiting.
+    /// The arguments of an entry at `rip`, with HLT exiting.
     pub fn entry(rip: Word) -> VmEnter {
         VmEnter { rip, primary_controls: PrimaryControls::HLT.bits().into(), entry_info: 0 }
     }
 
-    /// Runs it in our own thread, from `rip` on, until it exits.
+    /// Runs it in the calling thread, from `rip` on, until it exits.
     pub fn enter(&self, rip: Word) -> Exit {
         match self.vcpu.vm_enter(&Self::entry(rip)) {
             VmEnterResult::Fault(exit) => Exit {
@@ -132,7 +132,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // Empty, if the check has deleted it.
+        // The slot is empty if the check has deleted the VCPU.
         let _ = delete(self.vcpu);
     }
 }

@@ -1,4 +1,4 @@
-//! The host is as before, whatever a guest did and whatever its VCPU's holder wrote into the VMCS (Intel SDM volume 3, chapters
+//! Neither a guest nor its VCPU's holder can change the host's state (Intel SDM volume 3, chapters
 //! "VM Entries" and "VM Exits").
 
 use core::arch::asm;
@@ -25,7 +25,7 @@ pub const CHECKS: &[Check] = &[
     Check { patch: "0039", name: "the host is as before after hostile fields", run: hostile_fields },
 ];
 
-/// What ring 3 sees of the processor's state.
+/// The processor's state as far as ring 3 can read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Host {
     gdtr: [u8; 10],
@@ -54,12 +54,12 @@ impl Host {
             asm!("mov {0:x}, ds", "mov {1:x}, es", out(reg) ds, out(reg) es);
             asm!("mov {0:x}, fs", "mov {1:x}, gs", out(reg) fs, out(reg) gs);
         }
-        // CR0.TS is the kernel's, for switching the FPU.
+        // The kernel changes CR0.TS to switch the FPU.
         let cr0 = cr0 & !(1 << 3);
         Self { gdtr, idtr, ldtr, tr, cr0, selectors: [ds, es, fs, gs], bases: [fs_base, gs_base] }
     }
 
-    /// Whether it still is as it was.
+    /// Checks that it is unchanged.
     fn expect_unchanged(&self) -> Outcome {
         expect("what the host was before", Self::now(), *self)
     }
@@ -80,7 +80,7 @@ fn after_an_exit(bench: &mut Bench) -> Outcome {
     before.expect_unchanged()
 }
 
-/// 0033: for the guest's state, and for the controls, which leaves the processor as it was.
+/// 0033: entries that fail in the checks of guest state (VM-entry failure), and of the controls (VMfail).
 fn after_a_failed_entry(bench: &mut Bench) -> Outcome {
     let before = Host::now();
     let guest = Guest::new(bench, &HALT)?;
@@ -98,7 +98,7 @@ fn after_a_failed_entry(bench: &mut Bench) -> Outcome {
     before.expect_unchanged()
 }
 
-/// 0034: in the other states, interrupts do not exit.
+/// 0034: in the other activity states, interrupts do not exit.
 fn activity(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &HALT)?;
     for state in [2, 3, 4, Word::MAX] {
@@ -111,7 +111,7 @@ fn activity(bench: &mut Bench) -> Outcome {
     expect("reason of the exit", guest.enter(0).reason, reason::HLT)
 }
 
-/// 0035: the write exits, though nobody has asked for that.
+/// 0035: the write exits, although the VMM did not request it.
 fn caches(bench: &mut Bench) -> Outcome {
     const CD_AND_NW: Word = 0x6000_0000;
     let before = Host::now();
@@ -125,10 +125,10 @@ fn caches(bench: &mut Bench) -> Outcome {
     expect("reason of the exit", exit, reason::CONTROL_REGISTER)
 }
 
-/// How often a VCPU's translations were discarded.
+/// How often a VCPU's translations were flushed.
 const DISCARDED: u32 = F::TranslationsDiscarded as u32;
 
-/// 0036: at its start, and when a field was written that says how addresses are translated; not by an entry.
+/// 0036: flushes occur at its start and at writes of fields that affect address translation, but not at an entry.
 fn translations(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &HALT)?;
     let count = || guest.vcpu.vcpu_read_vmcs(DISCARDED);
@@ -159,11 +159,11 @@ fn translations(bench: &mut Bench) -> Outcome {
     expect("discarded by a reset", count()? > before, true)
 }
 
-/// 0039: those that make the processor write to an address which user level cannot set.
+/// 0039: controls that make the processor write to an address which user level cannot set.
 fn controls(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &HALT)?;
-    // Posted interrupts. TPR shadow, tertiary controls. APIC accesses, x2APIC mode, APIC registers, interrupt delivery, VM functions,
-    // VMCS shadowing, page-modification log, #VE, sub-page permissions, processor trace.
+    // Posted interrupts. TPR shadow, tertiary controls. APIC accesses, x2APIC mode, APIC registers, interrupt delivery,
+    // VM functions, VMCS shadowing, page-modification log, #VE, sub-page permissions, processor trace.
     for (field, refused) in [
         (F::PinControls, 1 << 7),
         (F::PrimaryControls, 1 << 17 | 1 << 21),
@@ -178,7 +178,7 @@ fn controls(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-/// 0042: its VMEnter is not repeated, for the guest would begin anew where it was last entered.
+/// 0042: its VMEnter is not repeated, which would set the guest back to its last entry.
 fn suspended(bench: &mut Bench) -> Outcome {
     // inc dword [0x800]; jmp to itself
     const COUNT_AND_SPIN: [u8; 8] = [0xff, 0x05, 0x00, 0x08, 0x00, 0x00, 0xeb, 0xfe];
@@ -196,7 +196,7 @@ fn suspended(bench: &mut Bench) -> Outcome {
     expect("entries of the guest", u32::from_le_bytes(count), 1)
 }
 
-/// All that `VCPU_WriteVMCS` takes, in ranges of every second number, and the registers that no VMCS has.
+/// All fields of `VCPU_WriteVMCS`, in ranges of every second number, and the registers that are not in the VMCS.
 const WRITABLE: [(u32, u32); 8] = [
     (0x0800, 0x080e),
     (0x2802, 0x2810),
@@ -239,7 +239,7 @@ fn hostile_fields(bench: &mut Bench) -> Outcome {
     expect("reason of the last exit", guest.enter(0).reason, reason::HLT)
 }
 
-/// Enters a guest which may do anything, and leaves it after some thousand instructions.
+/// Enters a guest in any state, and ends the run after some thousand instructions.
 fn enter_for_a_moment(guest: &Guest, field: u32, value: Word) -> Outcome {
     let timer = Word::from(PinControls::PREEMPTION_TIMER.bits());
     let write = |name: F, value: Word| {

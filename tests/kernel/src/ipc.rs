@@ -26,7 +26,7 @@ fn first_fault(bench: &mut Bench, rip: Word) -> Result<Fault, Seen> {
     Ok(Fault::from_ipc_buffer(message))
 }
 
-/// 0008: a system call like any other that does not exist.
+/// 0008: it is handled as an unknown system call.
 fn vmenter_without_vcpu(bench: &mut Bench) -> Outcome {
     match first_fault(bench, run_guest as *const () as usize as Word)? {
         Fault::UnknownSyscall { number, .. } => expect("number of the system call", number, sys::seL4_SysVMEnter),
@@ -34,7 +34,7 @@ fn vmenter_without_vcpu(bench: &mut Bench) -> Outcome {
     }
 }
 
-/// 0020: the thread begins where nothing is.
+/// 0020: the thread starts at an unmapped address.
 fn fault_address(bench: &mut Bench) -> Outcome {
     const NOWHERE: Word = 0x1234_5678_9000;
     match first_fault(bench, NOWHERE)? {
@@ -43,7 +43,7 @@ fn fault_address(bench: &mut Bench) -> Outcome {
     }
 }
 
-/// Calls again and again: the number of the call, and the label of the last answer.
+/// Calls in a loop, with the number of the call and the label of the last reply.
 extern "C" fn count_calls(endpoint: Word) -> ! {
     let mut label = 0;
     for number in 0.. {
@@ -53,8 +53,8 @@ extern "C" fn count_calls(endpoint: Word) -> ! {
     rest()
 }
 
-/// 0026: a thread that has its answer, but has not run since, is suspended and resumed. Its registers have the answer now,
-/// so a repeated call would go to where the answer's badge points, and bring an error.
+/// 0026: a thread that has its reply, but has not run since, is suspended and resumed. Its registers contain the reply,
+/// so a repeated call would use the reply's badge as CPtr, and return an error.
 fn resumes_behind_its_call(bench: &mut Bench) -> Outcome {
     const ANSWER: Word = 77;
     let calls: cap::Endpoint = bench.make()?;
@@ -69,7 +69,7 @@ fn resumes_behind_its_call(bench: &mut Bench) -> Outcome {
     expect("answer to the first", answer, ANSWER)
 }
 
-/// 0026: without its answer, it has to repeat the call: that must stay so.
+/// 0026: without its reply, it still has to repeat the call.
 fn calls_again(bench: &mut Bench) -> Outcome {
     let calls: cap::Endpoint = bench.make()?;
     let caller = Thread::new(bench, count_calls, calls.bits(), LOWER)?;

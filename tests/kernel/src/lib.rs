@@ -1,4 +1,4 @@
-//! What root tasks that try the kernel have in common: objects, a guest of a few bytes, a console.
+//! Shared by the root tasks that test the kernel: objects, a guest of a few bytes, a console.
 #![cfg_attr(feature = "image", no_std)]
 #![cfg(feature = "image")]
 #![forbid(unsafe_code)]

@@ -1,9 +1,9 @@
-//! A root task that shows, on the kernel itself, that the defects which kernel-config/patches mends are gone: one check
-//! after the other, a line for each, a verdict, and the machine is switched off. A check that fails may as well stop the
-//! machine or never come back; then its name is the last thing printed.
+//! A root task that tests the fixes of kernel-config/patches on the kernel itself: runs one check
+//! after the other, prints a line for each and a verdict, and powers the machine off. A failing check may also stop the
+//! machine or hang; then its name is the last line.
 //!
-//! Unsafe code: registers of the processor (fpu.rs, process.rs, host.rs), which take an instruction. Memory is read and written through `Scratch`, and
-//! second threads (thread.rs) use only system calls whose messages are in registers.
+//! Unsafe code: instructions that access processor registers (fpu.rs, process.rs, host.rs). `Scratch` accesses memory,
+//! and second threads (thread.rs) use only system calls whose messages are in registers.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -33,7 +33,7 @@ use check::{Check, Seen};
 
 root_task!(main);
 
-/// Every check. One stands behind those of the patches that it needs, so that a kernel that stops stops at the right name.
+/// Every check, after those of the patches that it depends on, so that a kernel that stops does so at the right name.
 const CHECKS: [&[Check]; 10] = [
     paging::CHECKS,
     ipc::CHECKS,

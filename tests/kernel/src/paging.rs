@@ -15,14 +15,14 @@ pub const CHECKS: &[Check] = &[
     Check { patch: "0023", name: "a dead address space takes no tables", run: a_dead_space_takes_no_tables },
 ];
 
-/// Anywhere.
+/// An arbitrary address.
 const ADDRESS: Word = 0x4000_0000;
 
 fn map(frame: cap::Granule, space: cap::VSpace, address: Word) -> sel4::Result<()> {
     frame.frame_map(space, address, CapRights::read_write(), VmAttributes::DEFAULT)
 }
 
-/// 0012: a mapping goes with the capability that made it. While it is there, another frame is refused.
+/// 0012: deleting the capability that mapped a frame unmaps it. While it is mapped, another frame is refused.
 fn deleting_a_copy_unmaps_it(bench: &mut Bench) -> Outcome {
     let space = bench.space(ADDRESS)?;
     let (frame, other) = (bench.make()?, bench.make()?);
@@ -33,7 +33,7 @@ fn deleting_a_copy_unmaps_it(bench: &mut Bench) -> Outcome {
     expect("another frame at the same address", map(other, space, ADDRESS), Ok(()))
 }
 
-/// 0012: also if the copy goes because the original is revoked.
+/// 0012: also if the copy is deleted by revoking the original.
 fn revoking_unmaps_copies(bench: &mut Bench) -> Outcome {
     let space = bench.space(ADDRESS)?;
     let (frame, other) = (bench.make::<cap_type::Granule>()?, bench.make()?);
@@ -42,7 +42,7 @@ fn revoking_unmaps_copies(bench: &mut Bench) -> Outcome {
     expect("another frame at the same address", map(other, space, ADDRESS), Ok(()))
 }
 
-/// 0013: copying is possible at all, and the table stays when the copy goes.
+/// 0013: copying works, and deleting the copy does not unmap the table.
 fn a_pdpt_can_be_copied(bench: &mut Bench) -> Outcome {
     let space = bench.make()?;
     init_thread::slot::ASID_POOL.cap().asid_pool_assign(space)?;
@@ -64,7 +64,7 @@ fn nothing_at_the_edge(bench: &mut Bench) -> Outcome {
     expect("the page below", map(frame, space, LAST - 0x1000), Ok(()))
 }
 
-/// 0023: once its ASID pool is deleted, nobody would find what is mapped in an address space.
+/// 0023: once its ASID pool is deleted, unmapping would not find tables that are mapped in an address space.
 fn a_dead_space_takes_no_tables(bench: &mut Bench) -> Outcome {
     let memory = bench.memory(12)?;
     let pool = cap::AsidPool::from_cptr(bench.empty_slot());

@@ -22,11 +22,11 @@ pub const CHECKS: &[Check] = &[
     Check { patch: "0028", name: "the same ports given out twice are apart", run: given_out_twice },
 ];
 
-/// `out 0x80, al; hlt`. Nothing listens at this port.
+/// `out 0x80, al; hlt`. No device uses this port.
 const OUT: [u8; 3] = [0xe6, 0x80, 0xf4];
 const PORT: u16 = 0x80;
 
-/// 0010: the kernel would count for ever.
+/// 0010: the kernel would loop for ever.
 fn a_range_may_end_at_ffff(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &HALT)?;
     expect("the end of all ports", guest.vcpu.vcpu_disable_io_port(0xfff0, 0xffff), Ok(()))?;
@@ -34,7 +34,7 @@ fn a_range_may_end_at_ffff(bench: &mut Bench) -> Outcome {
     expect("reason of the exit", guest.enter(0).reason, reason::HLT)
 }
 
-/// 0011: what the others are compared with.
+/// 0011: the reference for the other checks.
 fn an_enabled_port_is_open(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &OUT)?;
     let port = bench.ports(PORT, PORT)?;
@@ -42,7 +42,7 @@ fn an_enabled_port_is_open(bench: &mut Bench) -> Outcome {
     expect("reason of the exit", guest.enter(0).reason, reason::HLT)
 }
 
-/// 0011: the kernel closes ports by a number that a VCPU used to get at its first entry.
+/// 0011: the kernel closes ports by the VPID, which a VCPU used to get only at its first entry.
 fn deleted_before_the_first_entry(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &OUT)?;
     let port = bench.ports(PORT, PORT)?;
@@ -61,7 +61,7 @@ fn deleted_later(bench: &mut Bench) -> Outcome {
     expect("reason of the exit without", guest.enter(0).reason, reason::PORT)
 }
 
-/// 0009: a port's capability remembers the VCPU by its number, which must not lead to what has become of its memory.
+/// 0009: a port's capability refers to the VCPU by its VPID, which must not lead to the VCPU's retyped memory.
 fn former_vcpu(bench: &mut Bench) -> Outcome {
     let memory = bench.memory(VCPU_BITS)?;
     let vcpu = bench.make_of(memory)?;
@@ -75,7 +75,7 @@ fn former_vcpu(bench: &mut Bench) -> Outcome {
     expect("bytes written to frames that were a VCPU", bench.used_bytes(&frames)?, 0)
 }
 
-/// 0028: a copy dies with the revocation of what it was made of, which itself stays.
+/// 0028: revoking a capability deletes its copies, but not itself.
 fn lent_ports(bench: &mut Bench) -> Outcome {
     let ports = bench.ports(PORT, PORT + 7)?;
     let copy = bench.copy(ports)?;
@@ -95,7 +95,7 @@ fn lent_to_a_guest(bench: &mut Bench) -> Outcome {
     expect("reason of the exit without", guest.enter(0).reason, reason::PORT)
 }
 
-/// 0028: the later one is in front of the earlier one in the kernel's list, where its children would be.
+/// 0028: in the kernel's derivation list the later one precedes the earlier one, as a child would.
 fn given_out_twice(bench: &mut Bench) -> Outcome {
     let earlier = bench.ports(PORT, PORT)?;
     let later = bench.ports(PORT, PORT)?;

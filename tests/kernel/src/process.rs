@@ -1,5 +1,5 @@
-//! What a process does to the processor's state, and what becomes of it: flags, SYSENTER, descriptors, segment bases (Intel SDM
-//! volume 3, chapters "Protection" and "Interrupt and Exception Handling").
+//! Processor state that processes change and the kernel must handle: flags, SYSENTER, descriptors, segment bases (Intel
+//! SDM volume 3, chapters "Protection" and "Interrupt and Exception Handling").
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -37,8 +37,8 @@ mod flag {
 /// Sets flags.
 #[allow(unsafe_code, reason = "there is no other way to a flag")]
 fn set_flags(flags: u64) {
-    // SAFETY: pushes and pops one word. Of the flags used here, NT and IOPL mean nothing in user mode, and AC nothing while
-    // CR0.AM is clear.
+    // SAFETY: pushes and pops one word. Of the flags used here, NT and IOPL mean nothing in user mode, and AC nothing
+    // while CR0.AM is clear.
     unsafe { asm!("pushfq", "or [rsp], {}", "popfq", in(reg) flags) };
 }
 
@@ -58,7 +58,7 @@ extern "C" fn count(_: Word) -> ! {
     }
 }
 
-/// Yields with a flag set, to a thread that computes and was preempted by the timer: the kernel goes back to it by IRETQ.
+/// Yields with a flag set, to a thread that was preempted by the timer: the kernel returns to it by IRETQ.
 fn yield_with(bench: &mut Bench, flags: u64) -> Outcome {
     let thread = Thread::new(bench, count, 0, EQUAL)?;
     thread.start()?;
@@ -122,7 +122,7 @@ extern "C" fn enter_kernel() -> ! {
     core::arch::naked_asm!("mov rcx, rsp", "push r11", "popfq", "sysenter", "ud2")
 }
 
-/// What a thread gets for SYSENTER, after an exit: it loads the registers that say where SYSENTER leads.
+/// The fault of a thread that executes SYSENTER after an exit, which loads the SYSENTER MSRs.
 fn sysenter_with(bench: &mut Bench, back: Word, flags: u64) -> Outcome {
     let guest = Guest::new(bench, &HALT)?;
     expect("reason of the exit", guest.enter(0).reason, reason::HLT)?;
@@ -187,7 +187,7 @@ fn fs_base() -> u64 {
     base
 }
 
-/// Changes the bases under its own feet, and lets the others run.
+/// Changes its own segment bases, and yields.
 #[allow(unsafe_code, reason = "there is no other way to a base")]
 extern "C" fn change_bases(base: Word) -> ! {
     // SAFETY: neither this function nor what it calls uses FS or GS.
@@ -203,6 +203,6 @@ fn segment_bases(bench: &mut Bench) -> Outcome {
     thread.start()?;
     expect("the thread runs", reaches(1), true)?;
     expect("our base of FS", fs_base(), ours)?;
-    // Only a thread that begins with our base shows anything.
+    // Only a thread that begins with this thread's base shows the defect.
     expect("the base of FS that a thread begins with", ours, 0)
 }

@@ -1,5 +1,5 @@
-//! Every invocation of every type of capability, with messages that are too short, too large, or of hostile values. What
-//! counts is that the kernel answers; a kernel with assertions stops at what one without merely does wrong.
+//! Every invocation of every type of capability, with messages that are too short, too large, or have hostile values.
+//! The kernel has to reply; a kernel with assertions stops where one without silently misbehaves.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -28,7 +28,7 @@ pub const CHECKS: &[Check] = &[
 /// Labels that no type of capability knows; the last one is the largest that a message can have.
 const FOREIGN: [Word; 3] = [0, 1000, 0xf_ffff];
 
-/// Labels of answers that are errors.
+/// Labels of error replies.
 const ERRORS: RangeInclusive<Word> = 1..=sys::seL4_NumErrors - 1;
 
 /// A type of capability.
@@ -98,7 +98,7 @@ fn tables(
     Ok(())
 }
 
-/// Calls a capability, whatever it is. Returns the label of the answer: 0, or an error.
+/// Invokes a capability of any type. Returns the label of the reply: 0, or an error.
 fn invoke(cap: CPtr, label: Word, caps: &[CPtr], length: usize) -> Word {
     for (index, cap) in caps.iter().enumerate() {
         ipc_buffer().set_cap(index, *cap);
@@ -106,14 +106,14 @@ fn invoke(cap: CPtr, label: Word, caps: &[CPtr], length: usize) -> Word {
     cap::Endpoint::from_bits(cap.bits()).call(MessageInfo::new(label, 0, caps.len(), length)).label()
 }
 
-/// 0037: an EPT's root is a capability like any other.
+/// 0037: the root of an EPT can be invoked without crashing the kernel.
 fn ept_root(bench: &mut Bench) -> Outcome {
     let root: cap::EptPml4 = bench.make()?;
     let answer = invoke(root.cptr(), sys::X86EPTPDPTMap, &[], 0);
     expect("answer", Error::check(answer), Err(Error::IllegalOperation))
 }
 
-/// 0037: an error for each label, but for those that are complete so.
+/// 0037: an error for each label, except those that need no arguments.
 fn empty_messages(bench: &mut Bench) -> Outcome {
     for subject in subjects(bench)? {
         for label in subject.labels.chain(FOREIGN) {
@@ -127,7 +127,7 @@ fn empty_messages(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-/// 0037: addresses at the edges, sizes and numbers out of all range, and capabilities of a type that is right somewhere.
+/// 0037: addresses at the edges, sizes and numbers out of range, and capabilities of types that other arguments need.
 fn hostile_values(bench: &mut Bench) -> Outcome {
     const VALUES: [Word; 5] = [Word::MAX, 1 << 63, 0xffff_ffff_ffe0_0000, 0x8000_0000_0000, 0x1234_0000_0000_5000];
     let space: cap::VSpace = bench.make()?;
@@ -172,7 +172,7 @@ fn guest_addresses(bench: &mut Bench) -> Outcome {
     expect("a PDPT at the end of the 48 bits", last, Ok(()))
 }
 
-/// 0037: the last large page of the address space is in a page directory of the kernel's, which all address spaces share.
+/// 0037: the last large page of the address space is in a page directory of the kernel, shared by all address spaces.
 fn wrapped_addresses(bench: &mut Bench) -> Outcome {
     let space = bench.space(0)?;
     let (rights, attributes) = (sel4::CapRights::read_write(), sel4::VmAttributes::DEFAULT);
@@ -196,7 +196,7 @@ fn ipc_buffer_address(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-/// 0037: what does not fit the kernel's record of the interrupt is refused.
+/// 0037: values that do not fit the kernel's record of the interrupt are refused.
 fn msi_handle(bench: &mut Bench) -> Outcome {
     let place = bench.empty_slot();
     for (index, word) in [place.bits(), 64, 0, 31, 7, 1 << 32, 101].into_iter().enumerate() {
@@ -206,7 +206,7 @@ fn msi_handle(bench: &mut Bench) -> Outcome {
     expect("answer", Error::check(answer), Err(Error::RangeError))
 }
 
-/// 0037: there is nothing to do, and that is not an error.
+/// 0037: it has no effect, and returns no error.
 fn unmap_twice(bench: &mut Bench) -> Outcome {
     let page: cap::Granule = bench.make()?;
     expect("unmapping", page.frame_unmap(), Ok(()))

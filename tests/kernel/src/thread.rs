@@ -1,5 +1,5 @@
-//! A second thread, one at a time. It shares everything with the first, also the run-time's idea of where the IPC buffer
-//! is, so it may only use system calls whose messages are in registers: VMEnter, Yield, and short calls.
+//! A second thread, one at a time. It shares everything with the first, including the run-time's address of the IPC
+//! buffer, so it may only use system calls whose messages are in registers: VMEnter, Yield, and short calls.
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -10,27 +10,27 @@ use sel4::{CPtr, GRANULE_BITS, Result, UserContext, VmEnterResult, Word, yield_n
 use crate::bench::{Bench, delete};
 use crate::guest::Guest;
 
-/// Our own priority, the highest there is.
+/// The root task's priority, the highest.
 pub const EQUAL: u8 = 255;
-/// A priority below it: such a thread runs only while we wait.
+/// A lower priority: such a thread runs only while the root task waits.
 pub const LOWER: u8 = 100;
 
-/// What a thread begins with, and gets one word for.
+/// A thread's entry point, with one argument.
 pub type Entry = extern "C" fn(Word) -> !;
 
-/// The stack. Atomics, since a static of these takes no unsafe code; only the stack pointer refers to them.
+/// The stack. Of atomics, so that the static needs no unsafe code; only the stack pointer refers to it.
 static STACK: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
-/// How far the thread has come.
+/// The stage that the thread has reached.
 pub static STAGE: AtomicU64 = AtomicU64::new(0);
 /// Why [`run_guest`]'s guest exited.
 pub static REASON: AtomicU64 = AtomicU64::new(0);
 
-/// The thread. Dropped, it is deleted.
+/// The thread. Dropping it deletes it.
 pub struct Thread {
     /// Its TCB.
     pub tcb: cap::Tcb,
-    /// What that is made of: a page of memory.
+    /// The untyped memory of the TCB: a page.
     pub memory: cap::Untyped,
 }
 
@@ -52,11 +52,12 @@ impl Thread {
         let memory = bench.memory(GRANULE_BITS)?;
         let thread = Self { tcb: bench.make_of(memory)?, memory };
         let (cspace, guard) = bench.cspace();
-        // VMEnter insists on an IPC buffer. The kernel finds it by its frame, so it need not be mapped at this address.
+        // VMEnter requires an IPC buffer. The kernel accesses it by its frame, so it need not be mapped at this
+        // address.
         let buffer = bench.make()?;
         thread.tcb.tcb_configure(handler, cspace, guard, slot::VSPACE.cap(), 0x1000, buffer)?;
         thread.tcb.tcb_set_priority(slot::TCB.cap(), priority)?;
-        // As after a call: 8 bytes off the alignment.
+        // As after a call, which pushes 8 bytes to an aligned stack.
         *registers.sp_mut() = ((STACK.as_ptr_range().end as usize as Word) & !15) - 8;
         thread.tcb.tcb_write_all_registers(false, &registers)?;
         STAGE.store(0, SeqCst);
@@ -76,7 +77,7 @@ impl Drop for Thread {
     }
 }
 
-/// Lets a thread of our priority run until it has come to a stage. The answer is whether it did, within 20 time slices.
+/// Lets a thread of the same priority run until it reaches a stage; returns whether it did within 20 time slices.
 pub fn reaches(stage: u64) -> bool {
     let mut patience = 0..20;
     patience.any(|_| {
@@ -85,7 +86,7 @@ pub fn reaches(stage: u64) -> bool {
     })
 }
 
-/// Tells the others how far this thread has come.
+/// Publishes the stage that this thread has reached.
 pub fn stage(number: u64) {
     STAGE.store(number, SeqCst);
 }
@@ -100,7 +101,7 @@ pub extern "C" fn run_guest(vcpu: Word) -> ! {
     rest()
 }
 
-/// Nothing more to do.
+/// Yields for ever.
 pub fn rest() -> ! {
     loop {
         yield_now();

@@ -26,7 +26,7 @@ pub const CHECKS: &[Check] = &[
     Check { patch: "0027", name: "a guest keeps its page-fault address", run: page_fault_address },
 ];
 
-/// 0003: one VCPU fills this memory, until it is deleted.
+/// 0003: one VCPU takes up all of this memory, until it is deleted.
 fn memory_is_taken(bench: &mut Bench) -> Outcome {
     let memory = bench.memory(VCPU_BITS)?;
     let vcpu: cap::VCpu = bench.make_of(memory)?;
@@ -36,7 +36,7 @@ fn memory_is_taken(bench: &mut Bench) -> Outcome {
     expect("a VCPU in the memory of a former one", remake(vcpu, memory), Ok(()))
 }
 
-/// A thread of our own priority, about to run a guest that never exits.
+/// A thread of the same priority, about to run a guest that never exits.
 fn spinning(bench: &mut Bench) -> sel4::Result<(Guest, Thread)> {
     let vcpu = bench.make()?;
     let thread = Thread::new(bench, run_guest, vcpu.bits(), EQUAL)?;
@@ -45,14 +45,14 @@ fn spinning(bench: &mut Bench) -> sel4::Result<(Guest, Thread)> {
     Ok((guest, thread))
 }
 
-/// 0007: we would wait for ever, at the second yield if not at the first.
+/// 0007: this thread would never run again, at the second yield if not at the first.
 fn a_busy_guest(bench: &mut Bench) -> Outcome {
     let (_guest, _thread) = spinning(bench)?;
     expect("the thread enters its guest", reaches(1), true)?;
     expect("the guest exits by itself", reaches(2), false)
 }
 
-/// 0009: its VMEnter ends as one that came to nothing.
+/// 0009: its VMEnter returns as after a failed entry.
 fn deleted_while_it_runs(bench: &mut Bench) -> Outcome {
     let (guest, _thread) = spinning(bench)?;
     expect("the thread enters its guest", reaches(1), true)?;
@@ -79,7 +79,7 @@ fn thread_deleted_while_it_runs(bench: &mut Bench) -> Outcome {
     expect("reason of the exit in another thread", guest.enter(0).reason, reason::HLT)
 }
 
-/// 0009: more than there are tags (VPIDs) to give, so that each is used again.
+/// 0009: more VCPUs than there are VPIDs, so that each VPID is reused.
 fn one_after_the_other(bench: &mut Bench) -> Outcome {
     let memory = bench.memory(VCPU_BITS)?;
     let vcpu = bench.make_of(memory)?;
@@ -94,7 +94,7 @@ fn one_after_the_other(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-/// 0016: error code and instruction length of an event to inject, and the controls that can be written anyway.
+/// 0016: error code and instruction length of an event to inject, and the controls, which were writable before.
 fn injection(bench: &mut Bench) -> Outcome {
     const ERROR_CODE: u32 = 0x4018;
     const INSTRUCTION_LENGTH: u32 = 0x401a;
@@ -108,7 +108,7 @@ fn injection(bench: &mut Bench) -> Outcome {
     expect("EPT in the secondary controls", controls & ept, ept)
 }
 
-/// 0016: the data by which a VMM injects once more what an exit cut short.
+/// 0016: the IDT-vectoring information, by which a VMM re-injects an event whose delivery an exit interrupted.
 fn interrupted_event(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &HALT)?;
     for field in [
@@ -124,7 +124,7 @@ fn interrupted_event(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-/// 0017: a code segment of privilege level 3 is no start; the entry that is refused must not count as a launch.
+/// 0017: a code segment of privilege level 3 is an invalid guest state; the failed entry must not count as a launch.
 fn corrected_state(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &HALT)?;
     guest.vcpu.vcpu_write_vmcs(F::GuestCsSelector as u32, 0x08 | 3)?;
@@ -133,7 +133,7 @@ fn corrected_state(bench: &mut Bench) -> Outcome {
     expect("reason with a right one", guest.enter(0).reason, reason::HLT)
 }
 
-/// 0019: an entry leaves these bits of CR0 as the kernel has them.
+/// 0019: an entry does not change these bits of CR0.
 fn caches(bench: &mut Bench) -> Outcome {
     // mov eax, cr0; hlt
     let guest = Guest::new(bench, &[0x0f, 0x20, 0xc0, 0xf4])?;

@@ -1,12 +1,12 @@
-//! Mediated accesses: what a client of pci-server reads and writes call by call, as plain words of the message.
-//! Who may do so is for pci-server; what is refused comes back as a number.
+//! Mediated accesses: reads and writes by calls to pci-server, as plain words of the message. pci-server checks the
+//! access; the reply has the value or the number of an error.
 
 use core::fmt;
 
 use super::Error;
 use crate::wire::IpcError;
 
-/// Widths of an access, in bytes.
+/// Width of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     /// 1.
@@ -37,22 +37,22 @@ impl Width {
     }
 }
 
-/// Where an access goes.
+/// The target of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Virtual configuration space. Base address registers take any address, and the device stays where it is: whoever has a
-    /// guest follows in the guest's address space. The interrupt line register (0x3c) is a byte that pci-server only keeps: it begins as
-    /// the ISA interrupt of the function's first line, or as 0xff where there is none, and does so again after [`Reset`](super::Reset).
-    /// Whoever plays the firmware for a guest writes there at which input of the guest's PIC the interrupt arrives.
+    /// Virtual configuration space. BARs accept any address, and the real BAR stays: a VMM moves the mapping in its
+    /// guest's address space. The interrupt line register (0x3c) has no effect. Initially, and after
+    /// [`Reset`](super::Reset), it has the ISA interrupt of the function's first line, or 0xff without one. A VMM, in
+    /// place of the firmware, writes the input of the guest's PIC there.
     Config {
         /// The function, among the caller's own.
         function: u8,
         /// Byte offset, a multiple of the width.
         offset: u8,
     },
-    /// A port of a register's resource or of a range, by its number on the machine.
+    /// A port of an I/O BAR or of a range, by its number on the machine.
     Port(u16),
-    /// A physical address in a memory register's resource that is [`Access::Mediated`](super::Access::Mediated).
+    /// A physical address in a memory BAR that is [`Access::Mediated`](super::Access::Mediated).
     Memory(u64),
 }
 
@@ -66,26 +66,25 @@ impl fmt::Display for Target {
     }
 }
 
-/// Reads. Like [`Write`], it is the call behind every mediated access, so its words are laid out by hand: kind of target in
-/// bits 15:8 and bytes in bits 7:0 of the first; port, address, or function in bits 15:8 and offset in bits 7:0 in the
-/// second; the value written in the third. The answer is the value, or
-/// bit 32 with the error's number.
+/// Reads. This call and [`Write`] are frequent, so their words are not encoded by postcard. First word: kind of target
+/// in bits 15:8, bytes in bits 7:0. Second word: port, address, or function in bits 15:8 and offset in bits 7:0. Third
+/// word: the value to write. The reply is the value, or bit 32 with the error's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
-    /// Where.
+    /// The target.
     pub target: Target,
-    /// How much.
+    /// The width.
     pub width: Width,
 }
 
-/// Writes, see [`Read`] for how.
+/// Writes; see [`Read`] for the encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// Where.
+    /// The target.
     pub target: Target,
-    /// How much.
+    /// The width.
     pub width: Width,
-    /// What; bits beyond the width are ignored.
+    /// The value; bits beyond the width are ignored.
     pub value: u32,
 }
 
@@ -126,11 +125,11 @@ impl Write {
     pub const LABEL: u64 = 0x509;
 }
 
-/// In the answer to a [`Read`] or [`Write`]: refused, and the lower half says why.
+/// In the reply to a [`Read`] or [`Write`]: refused; the lower half is the error's number.
 const REFUSED: u64 = 1 << 32;
 
 impl Error {
-    /// What an access can be refused for, by the number that stands for it in the answer.
+    /// The errors of an access, by their numbers in the reply.
     const OF_ACCESS: [Error; 5] =
         [Error::NotYours, Error::Straddles, Error::NoDma, Error::ReadOnly, Error::Unavailable];
 
@@ -144,7 +143,7 @@ impl Error {
 
     #[cold]
     fn number(self) -> u64 {
-        // An error that is not in the list is nothing that an access can come to.
+        // An access returns no other errors.
         REFUSED | Self::OF_ACCESS.iter().position(|&e| e == self).unwrap_or(0) as u64
     }
 

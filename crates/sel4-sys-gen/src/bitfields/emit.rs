@@ -77,6 +77,7 @@ fn emit_get(out: &mut String, name: &str, stem: &str, field: &Field) -> Result<(
     match field.extension {
         0 => writeln!(out, "    {value}\n}}")?,
         bits => {
+            // The field does not store the upper bits of a canonical address, which equal its sign bit.
             let sign = bits.trailing_zeros() - 1;
             writeln!(out, "    let value = {value};")?;
             writeln!(out, "    if value >> {sign} & 1 == 1 {{ value | {bits:#x} }} else {{ value }}\n}}")?;

@@ -1,8 +1,8 @@
-//! The intruder: owner of two cards, and a client of pci-server and irq-server like any vmm-server. It asks for all that
-//! belongs to others, and for what nobody may do; then it shares an interrupt line as badly as it can; and at last
-//! it executes an instruction that nobody gave it the ports for.
+//! The intruder: owner of two cards, and a client of pci-server and irq-server like any vmm-server. It requests
+//! everything that belongs to others, and operations that no client may perform; then it never serves a shared
+//! interrupt line; and at last it executes an I/O instruction without a capability to the port.
 //!
-//! The first sixteen refusals are a line each in pci-server's log, which build/src/tests/gate.rs has again.
+//! pci-server logs each of the first sixteen refusals; build/src/tests/gate.rs lists the expected lines.
 
 use layout::config::Route;
 use layout::slot;
@@ -21,21 +21,21 @@ use super::{
 use crate::fault;
 use crate::verdict::{Verdict, flush};
 
-/// Slots of the scratch CNode: what it has a right to, and what it has not.
+/// Slots of the scratch CNode: for capabilities that it may receive, and for those that it must not.
 const PORTS: u16 = 1;
 const HANDLER: u16 = 2;
 const LOOT: u16 = 3;
-/// Lines of the system: two of the servers', and two for each of the five cards. Its own ones, and those of them that arrive
-/// somewhere: a card has one interrupt.
+/// Lines of the system: two of the servers', and two for each of the five cards. Its own lines, and those of them with
+/// a route: a card has one interrupt.
 const LINES: u8 = 12;
 const OWN_LINES: u32 = 0b1111 << 8;
 const OWN_INTERRUPTS: u32 = 0b0101 << 8;
-/// How often it is refused something in all: a power of two, for which there is a line in the log.
+/// Number of its refused requests: a power of two, so that the last one is logged.
 const REFUSALS: u32 = 1024;
-/// How long its card interrupts without being served.
+/// Time for which its card interrupts without being served.
 const NEGLECT: u64 = 3 * HZ;
 
-/// Something that pci-server is to refuse.
+/// A request that pci-server has to refuse.
 #[derive(Clone, Copy, Debug)]
 enum Attempt {
     List,
@@ -56,7 +56,7 @@ const BAR: u8 = 0x10;
 const COMMAND: u8 = 0x04;
 const DECODE_AND_MASTER: u32 = 0b111;
 
-/// All attempts, and why they fail. Its own functions' registers show the owner's memory and ports meanwhile.
+/// All attempts, with the expected errors. Meanwhile, its own virtual BARs have the owner's addresses.
 const ATTEMPTS: [(Attempt, Error); 37] = [
     // One of each kind.
     (List, Error::NotAllowed),
@@ -73,7 +73,7 @@ const ATTEMPTS: [(Attempt, Error); 37] = [
     (Write(config(0, COMMAND), Width::Word, DECODE_AND_MASTER), Error::NoDma),
     (Read(Target::Port(INTRUDERS_CARD + 31), Width::Word), Error::Straddles),
     (Read(Target::Memory(INTRUDERS_MEMORY + 0x1_ffff), Width::Word), Error::Straddles),
-    // More of them.
+    // Variants.
     (Write(config(2, COMMAND), Width::Word, DECODE_AND_MASTER), Error::NotYours),
     (Write(config(0xff, BAR), Width::Dword, 0), Error::NotYours),
     (Write(Target::Port(OWNERS_CARD + 31), Width::Byte, 0), Error::NotYours),
@@ -99,7 +99,7 @@ const ATTEMPTS: [(Attempt, Error); 37] = [
     (Write(Target::Memory(INTRUDERS_MEMORY + 0x1_fffe), Width::Dword, 0), Error::Straddles),
 ];
 
-/// Does it all.
+/// Runs the intruder.
 pub fn intrude() {
     let mut verdict = Verdict::default();
     let own =
@@ -132,7 +132,7 @@ pub fn intrude() {
     fault::fault("configuration");
 }
 
-/// Gives the others a moment, so that each attempt falls between two rounds of theirs.
+/// Waits, so that each attempt falls between two rounds of the owner.
 fn pause() {
     sleep(HZ / 200);
 }
@@ -144,7 +144,7 @@ fn sleep(ticks: u64) {
     }
 }
 
-/// Why an attempt failed, if it did.
+/// The error of an attempt, if it failed.
 fn refused(attempt: Attempt) -> Option<Error> {
     let taking = Client(Endpoint::at(slot::PCI).receive_into(LOOT));
     match attempt {
@@ -156,7 +156,7 @@ fn refused(attempt: Attempt) -> Option<Error> {
     }
 }
 
-/// Has the base address registers of its functions show another place.
+/// Writes other addresses to the BARs of its functions.
 fn set_bases(verdict: &mut Verdict, memory: u32, ports: u16) {
     for (function, base) in [(0, memory), (1, u32::from(ports) | 1)] {
         verdict.equal("moving a base address", pci().write(config(function, BAR), Width::Dword, base), Ok(()));
@@ -164,7 +164,7 @@ fn set_bases(verdict: &mut Verdict, memory: u32, ports: u16) {
     }
 }
 
-/// Whatever its registers show, its devices are where they were; what it could not change is as it was.
+/// Checks that its real BARs have not moved, and that registers that it must not change are unchanged.
 fn unmoved(verdict: &mut Verdict) {
     verdict.holds("its own memory", pci().read(Target::Memory(INTRUDERS_MEMORY), Width::Dword).is_ok());
     verdict.holds("its own ports", pci().read(Target::Port(INTRUDERS_CARD), Width::Byte).is_ok());
@@ -175,7 +175,7 @@ fn unmoved(verdict: &mut Verdict) {
     }
 }
 
-/// A port capability of its own works until it is given back, and cannot be kept; then it is taken again.
+/// A handed-over port capability works until it is released, even if the client keeps it; then it takes it again.
 fn revoked(verdict: &mut Verdict) -> Option<Ne2000> {
     let take = || Client(Endpoint::at(slot::PCI).receive_into(PORTS)).take_ports(INTRUDERS_CARD);
     let ports = IoPorts::at(take().ok()?);
@@ -189,7 +189,7 @@ fn revoked(verdict: &mut Verdict) -> Option<Ne2000> {
     Some(Ne2000::start(IoPorts::at(again.ok()?), INTRUDERS_CARD))
 }
 
-/// Lines of others. Returns its card's own one, claimed.
+/// Tries to claim lines of others. Returns its card's own line, claimed.
 fn foreign_lines(verdict: &mut Verdict, own: [Option<u8>; 2]) -> Option<Interrupt> {
     let server = irq::Client(Endpoint::at(slot::IRQ).receive_into(LOOT));
     verdict.equal("lines of its own", server.lines(), Ok(OWN_INTERRUPTS));
@@ -213,7 +213,8 @@ fn foreign_lines(verdict: &mut Verdict, own: [Option<u8>; 2]) -> Option<Interrup
     claimed.ok()
 }
 
-/// root-task gives ports to pci-server alone. A notice's way there is one way, so no answer is awaited.
+/// root-task grants ports to pci-server alone. The component sends the request as a notice, without waiting for a
+/// reply.
 fn ask_root_task(verdict: &mut Verdict) {
     let request = Request::Ports { first: OWNERS_CARD, last: OWNERS_CARD + 31, slot: LOOT };
     let mut message = Message::EMPTY;
@@ -221,8 +222,8 @@ fn ask_root_task(verdict: &mut Verdict) {
     Endpoint::at(slot::SUPERVISOR).send(&message);
 }
 
-/// Has its card interrupt, and neither serves it nor says that it has. It sends again and again, since the emulated line
-/// forgets that the card holds it (see `owner`).
+/// Has its card interrupt, and neither serves it nor sends `Done`. It transmits in a loop, since the emulated line
+/// loses the card's level (see `owner`).
 fn neglect(mut card: Ne2000) {
     let end = tsc() + NEGLECT;
     while tsc() < end {

@@ -1,5 +1,5 @@
-//! An NE2000: its memory by remote DMA, and sending (National Semiconductor DP8390D, sections 7 to 11; Realtek RTL8029AS,
-//! section 6). It leaves out receiving.
+//! An NE2000: its memory by remote DMA, and sending (National Semiconductor DP8390D, sections 7 to 11; Realtek
+//! RTL8029AS, section 6). It leaves out receiving.
 
 use mmio::Ports;
 use rt::IoPorts;
@@ -18,7 +18,7 @@ const RECEIVE: u16 = 0x0c;
 const TRANSMIT: u16 = 0x0d;
 const DATA_CONFIGURATION: u16 = 0x0e;
 const MASK: u16 = 0x0f;
-/// Data of a remote DMA.
+/// Data port of a remote DMA.
 const DATA: u16 = 0x10;
 
 /// Commands of page 0: stopped; started and no remote DMA, a remote read or write, or transmit.
@@ -27,7 +27,7 @@ const START: u8 = 0x22;
 const REMOTE_READ: u8 = 0x0a;
 const REMOTE_WRITE: u8 = 0x12;
 const SEND: u8 = 0x26;
-/// Status: a packet is sent.
+/// Status: a packet was transmitted.
 const SENT: u8 = 1 << 1;
 
 /// The card's memory: 16 KiB from here on.
@@ -60,7 +60,7 @@ impl Ne2000 {
         card
     }
 
-    /// The address in its PROM, where each byte stands twice.
+    /// The address in its PROM, which has each byte twice.
     pub fn station_address(&mut self) -> [u8; 6] {
         let mut doubled = [0; 12];
         self.read_memory(0, &mut doubled);
@@ -83,14 +83,14 @@ impl Ne2000 {
         }
     }
 
-    /// Sends what is at the beginning of its memory.
+    /// Sends the frame at the beginning of its memory.
     pub fn send(&mut self) {
         self.write(TRANSMIT_PAGE, (MEMORY >> 8) as u8);
         self.write_pair(TRANSMIT_COUNT, FRAME.into());
         self.write(COMMAND, SEND);
     }
 
-    /// Whether a frame was sent since this was asked last. It interrupts until this is asked.
+    /// Whether a frame was sent since the last call. The card asserts its interrupt until this is called.
     pub fn take_sent(&mut self) -> bool {
         let sent = self.ports.in8(self.base + STATUS) & SENT;
         self.write(STATUS, sent);

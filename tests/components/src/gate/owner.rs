@@ -1,6 +1,6 @@
-//! The owner of two cards: round by round it looks at all that is its own, changes it and sends a frame, which
-//! interrupts. It goes on through what the intruder does: until that one's card has interrupted for a while at the line
-//! that they share, and then no longer does.
+//! The owner of two cards: in each round it checks its memory and registers, changes them, and sends a frame, which
+//! interrupts. It continues while the intruder is active: until the intruder's card has interrupted for a while on the
+//! line that they share, and has stopped.
 
 use layout::config::Component;
 use layout::{event, slot};
@@ -15,18 +15,18 @@ use crate::verdict::{Verdict, flush};
 /// Slots of the scratch CNode: the port capability, the interrupt handler.
 const PORTS: u16 = 1;
 const HANDLER: u16 = 2;
-/// Between two rounds.
+/// Time between two rounds.
 const PAUSE: u64 = HZ / 200;
-/// An interrupt may take this long: others who share the line have ten milliseconds.
-const PATIENCE: u64 = HZ / 10;
-/// The intruder is given up after this.
-const LIMIT: u64 = 60 * HZ;
-/// Interrupts of the other card, while it does, that are enough.
+/// Timeout for an interrupt: longer than the ten milliseconds that other owners of the line have.
+const INTERRUPT_TIMEOUT: u64 = HZ / 10;
+/// Timeout for the intruder.
+const INTRUDER_TIMEOUT: u64 = 60 * HZ;
+/// Interrupts of the other card after which the owner has seen enough.
 const FOREIGN: u32 = 100;
-/// Interrupts that may be missing: the emulated I/O APIC knows only what a line was set to last, so that it takes away the one
-/// card's interrupt when the other's is quieted. That is when the intruder's card is reset.
+/// Interrupts that may be missing: the emulated I/O APIC keeps only the last level that was set on a line, so it drops
+/// the one card's interrupt when the other card deasserts its own, which happens when the intruder's card is reset.
 const LOST: u32 = 2;
-/// Rounds before, while and after the other card interrupts, at least.
+/// Minimum number of rounds before, while and after the other card interrupts.
 const ROUNDS: [u32; 3] = [20, 50, 20];
 
 /// The hardware addresses of the first and the third card (build/src/bochs/config.rs).
@@ -43,7 +43,7 @@ const ID: u8 = 0;
 const COMMAND: u8 = 4;
 const BAR: u8 = 0x10;
 
-/// Works.
+/// Runs the owner.
 pub fn work(config: &Component) {
     let mut verdict = Verdict::default();
     if let Some(mut owner) = Owner::new(&mut verdict, config) {
@@ -59,9 +59,9 @@ struct Owner {
     event: u64,
     /// Command register of the other card.
     command: u32,
-    /// Interrupts that were not its card's.
+    /// Interrupts of other cards.
     foreign: u32,
-    /// Interrupts of its card that did not come.
+    /// Missing interrupts of its card.
     lost: u32,
     round: u32,
 }
@@ -85,7 +85,7 @@ impl Owner {
         let (start, mut longest) = (tsc(), 0);
         let mut counts = [0; 3];
         let mut phase = 0;
-        while phase < counts.len() && tsc() - start < LIMIT {
+        while phase < counts.len() && tsc() - start < INTRUDER_TIMEOUT {
             let (foreign, begun) = (self.foreign, tsc());
             self.round(verdict);
             longest = longest.max(tsc() - begun);
@@ -119,14 +119,14 @@ impl Owner {
         self.card.read_memory(MEMORY, &mut read);
         verdict.equal("the card's memory", read, written);
         self.card.send();
-        if !self.until(tsc() + PATIENCE, Ne2000::take_sent) {
+        if !self.until(tsc() + INTERRUPT_TIMEOUT, Ne2000::take_sent) {
             verdict.holds("a frame is sent", self.card.take_sent());
             self.lost += 1;
         }
         self.other_card(verdict);
     }
 
-    /// The card whose accesses pci-server makes.
+    /// The mediated card.
     fn other_card(&self, verdict: &mut Verdict) {
         let register = |at| Target::Memory(OWNERS_MEMORY + at);
         for (word, expected) in (0..).zip(OTHER_ADDRESS) {
@@ -148,7 +148,7 @@ impl Owner {
         verdict.equal("a write", written, Ok(()));
     }
 
-    /// Waits for an interrupt of the card after which `done` says so. Whether that was before `deadline`.
+    /// Waits for an interrupt after which `done` is true; returns whether it came before `deadline`.
     fn until(&mut self, deadline: u64, done: impl Fn(&mut Ne2000) -> bool) -> bool {
         let timer = timer::Client(Endpoint::at(slot::TIMER));
         while tsc() < deadline && timer.arm(deadline).is_ok() {

@@ -1,4 +1,4 @@
-//! What the server logs. Tests run side by side and share the log, so each looks for a word that only it causes.
+//! The server's log. Tests run in parallel and share the log, so each searches for a word that only it causes.
 
 use std::sync::{Mutex, Once};
 
@@ -18,8 +18,8 @@ impl Log for Listener {
     fn flush(&self) {}
 }
 
-/// The lines that `test` causes and that have `word` in them.
-pub fn heard(word: &str, test: impl FnOnce()) -> Vec<String> {
+/// The logged lines that contain `word`, after running `test`.
+pub fn logged(word: &str, test: impl FnOnce()) -> Vec<String> {
     static START: Once = Once::new();
     START.call_once(|| log::set_logger(&Listener).unwrap());
     log::set_max_level(LevelFilter::Info);
