@@ -10,7 +10,7 @@ mod room;
 
 use core::ops::Range;
 
-use layout::config::{MAX_CLIENTS, MAX_NAME};
+use layout::limits::{MAX_ARGS, MAX_CLIENTS, MAX_CMDLINE, MAX_IMAGES, MAX_NAME, MAX_STREAMS};
 use toml::Spanned;
 
 use crate::{
@@ -26,15 +26,8 @@ use crate::{
 const NAME_BYTES: usize = 24;
 /// Where the guest's PCI windows begin: RAM ends below.
 const RAM_END: u64 = 3 << 30;
-/// Linux takes 2047 bytes and a NUL (COMMAND_LINE_SIZE of x86).
-const CMDLINE_BYTES: usize = 2047;
-/// Bytes of `args` that `layout::config::Component` holds.
-const ARGS_BYTES: usize = 512;
-/// Streams that serial-server prints, and how many of them the servers take.
-const STREAMS: usize = 24;
-const SERVER_STREAMS: usize = 4;
-/// Images that fileserver holds.
-const IMAGES: usize = 64;
+/// Logs that serial-server prints of other servers.
+const SERVER_STREAMS: usize = Service::ALL.len() - 1;
 
 /// Checks a description; `Ok` means that it compiles.
 pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
@@ -261,9 +254,9 @@ fn file_names_fit(found: &mut Found) {
 fn command_lines_fit_and_are_one_line(found: &mut Found) {
     for line in found.system.vms.iter().flat_map(|vm| &vm.cmdline) {
         let text = line.get_ref();
-        if text.len() > CMDLINE_BYTES {
+        if text.len() > MAX_CMDLINE {
             let message = format!("the command line has {} bytes", text.len());
-            found.add(line.span(), message, format!("Linux takes {CMDLINE_BYTES} at most"));
+            found.add(line.span(), message, format!("Linux takes {MAX_CMDLINE} at most"));
         }
         if let Some(wrong) = text.chars().find(|c| !matches!(c, ' '..='~')) {
             let message = format!("the command line holds the character {wrong:?}");
@@ -334,8 +327,8 @@ fn options_have_their_service(found: &mut Found) {
 fn arguments_fit(found: &mut Found) {
     for args in found.system.components.iter().flat_map(|component| &component.args) {
         let bytes = args.get_ref().len();
-        if bytes > ARGS_BYTES {
-            found.add(args.span(), format!("the args have {bytes} bytes"), format!("{ARGS_BYTES} at most"));
+        if bytes > MAX_ARGS {
+            found.add(args.span(), format!("the args have {bytes} bytes"), format!("{MAX_ARGS} at most"));
         }
     }
 }
@@ -355,13 +348,13 @@ fn the_servers_can_serve_them_all(found: &mut Found) {
     let (vms, components) = (found.system.vms.len(), found.system.components.len());
     let streams = SERVER_STREAMS + 2 * vms + components;
     let Some(last) = names(found.system).last().map(Spanned::span) else { return };
-    if streams > STREAMS || vms + components > MAX_CLIENTS {
+    if streams > MAX_STREAMS || vms + components > MAX_CLIENTS {
         let message = format!("{vms} VMs and {components} components are too many");
-        let remedy = format!("twice the VMs plus the components may be {} at most", STREAMS - SERVER_STREAMS);
+        let remedy = format!("twice the VMs plus the components may be {} at most", MAX_STREAMS - SERVER_STREAMS);
         found.add(last.clone(), message, remedy);
     }
     let images = found.system.images().len();
-    if images > IMAGES {
-        found.add(last, format!("{images} images are too many"), format!("fileserver holds {IMAGES}"));
+    if images > MAX_IMAGES {
+        found.add(last, format!("{images} images are too many"), format!("fileserver holds {MAX_IMAGES}"));
     }
 }

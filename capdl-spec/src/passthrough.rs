@@ -4,6 +4,7 @@
 use layout::{
     config::{Dma, Route, VmLine},
     event,
+    limits::{MAX_FUNCTION_LINES, MAX_OWN_LINES},
 };
 
 use crate::{
@@ -21,9 +22,7 @@ pub const RAM_ALIGN: u64 = 16 << 20;
 pub const COMPONENT_BUS: u64 = 1 << 20;
 /// Lines without a route that a function has when its description names no interrupt: an IDE controller in compatibility
 /// mode has two, and only pci-server can tell.
-const UNROUTED: usize = 2;
-/// Lines of one process.
-pub(crate) const OWN_LINES: usize = 16;
+const UNROUTED: usize = MAX_FUNCTION_LINES;
 
 /// An interrupt line of the system. Its number is its position in [`lines`].
 #[derive(Clone, Debug)]
@@ -94,7 +93,7 @@ pub(crate) fn lines(system: &System) -> Vec<Line> {
             (0..count).map(move |number| unrouted(process, n, device, number))
         });
         // Lines beyond have no event; `checks` refuses them.
-        let event = |n| if n < OWN_LINES { event::line(n) } else { 0 };
+        let event = |n| if n < MAX_OWN_LINES { event::line(n) } else { 0 };
         let numbered = own.chain(found).enumerate().map(|(n, line)| Line { event: event(n), ..line });
         lines.extend(numbered);
     }

@@ -2,14 +2,17 @@
 //! It keeps no open files: an open one is a number, and every use of it is checked anew.
 
 use heapless::Vec;
-use layout::config::{self, MAX_CLIENTS, Name};
+use layout::{
+    config::{self, Name},
+    limits::{MAX_CLIENTS, MAX_IMAGES},
+};
 use mmio::{SharedBuffer, Window};
 use proto::file::{Error, File, Open, Read, Serve};
 use proto::wire::ClientId;
 
 /// The server.
 pub struct Server {
-    images: Vec<Image, 64>,
+    images: Vec<Image, MAX_IMAGES>,
     clients: Vec<Client, MAX_CLIENTS>,
 }
 
@@ -25,7 +28,7 @@ struct Client {
 
 impl Client {
     fn may_open(&self, image: usize) -> bool {
-        image < 64 && self.may_open & (1 << image) != 0
+        image < MAX_IMAGES && self.may_open & (1 << image) != 0
     }
 }
 

@@ -4,8 +4,11 @@
 use core::fmt;
 
 use heapless::Vec;
-use layout::config::{self, Line, MAX_CLIENTS, MAX_LINES, Route};
 use layout::{Slot, event};
+use layout::{
+    config::{self, Line, Route},
+    limits::{MAX_CLIENTS, MAX_LINES},
+};
 use proto::irq::{Claim, Done, Error, Lines, Serve, SetRoute};
 use proto::wire::ClientId;
 

@@ -2,7 +2,10 @@
 //! description gives most of them; the rest come one by one when pci-server has found out.
 
 use heapless::Vec;
-use layout::config::{Line, MAX_LINES, Route};
+use layout::{
+    config::{Line, Route},
+    limits::MAX_LINES,
+};
 use proto::irq::Error;
 
 use crate::LineSet;

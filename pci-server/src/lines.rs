@@ -3,7 +3,10 @@
 //! low (PCI Local Bus Specification 3.0, section 2.2.6), at the inputs that the board's description tells.
 
 use heapless::Vec;
-use layout::config::{Intx, Route};
+use layout::{
+    config::{Intx, Route},
+    limits::MAX_FUNCTION_LINES,
+};
 use proto::pci::{Function, Header};
 
 /// An interrupt of a function.
@@ -16,7 +19,7 @@ pub struct Arrival {
 }
 
 /// The interrupts of `function`, one of the machine's `functions`.
-pub fn arrivals(function: &Function, functions: &[Function], intx: Intx) -> Vec<Arrival, 2> {
+pub fn arrivals(function: &Function, functions: &[Function], intx: Intx) -> Vec<Arrival, MAX_FUNCTION_LINES> {
     let mut all = Vec::new();
     let mut add = |arrival| {
         // Two channels, at most one of which is replaced by INTx.

@@ -4,7 +4,10 @@
 use core::fmt;
 
 use heapless::Vec;
-use layout::config::{MAX_CLIENTS, Name, PciClient};
+use layout::{
+    config::{Name, PciClient},
+    limits::MAX_CLIENTS,
+};
 use proto::pci::Error;
 use proto::wire::ClientId;
 

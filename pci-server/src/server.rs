@@ -3,8 +3,11 @@
 //! that order.
 
 use heapless::Vec;
-use layout::config::{Dma, MAX_CLIENTS, MAX_PCI_FUNCTIONS, Pci, PciFunction, PciPorts};
 use layout::event;
+use layout::{
+    config::{Dma, Pci, PciFunction, PciPorts},
+    limits::{MAX_CLIENTS, MAX_FUNCTION_LINES, MAX_PCI_FUNCTIONS},
+};
 use proto::irq;
 use proto::pci::{
     Access, Error, Function, GetFunction, GetGrant, GetPorts, Grant, GrantedLine, Read, Serve, TakeFrame, TakePorts,
@@ -44,7 +47,7 @@ struct Owned {
     index: u8,
     function: Function,
     space: VirtualSpace,
-    lines: Vec<GrantedLine, 2>,
+    lines: Vec<GrantedLine, MAX_FUNCTION_LINES>,
 }
 
 impl<M: Machine> Server<M> {

@@ -4,7 +4,7 @@
 #![deny(unsafe_code)]
 
 use layout::config::{RingKind, Serial, SerialRing};
-use layout::{Slot, event, slot};
+use layout::{Slot, event, limits::MAX_STREAMS, slot};
 use mmio::{Ring, Window};
 use proto::{serial::dispatch, timer};
 use rt::{Endpoint, Event, Interrupt, IoPorts};
@@ -76,7 +76,7 @@ struct Machine {
     uart: Uart<IoPorts>,
     interrupt: Interrupt,
     /// By stream: how to signal its client.
-    clients: heapless::Vec<Option<Slot>, 24>,
+    clients: heapless::Vec<Option<Slot>, MAX_STREAMS>,
 }
 
 impl Hardware for Machine {

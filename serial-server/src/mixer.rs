@@ -5,11 +5,14 @@
 //! begin with the name as well.
 
 use heapless::{Deque, Vec};
-use layout::config::{Name, RingKind};
+use layout::{
+    config::{Name, RingKind},
+    limits::MAX_STREAMS,
+};
 use mmio::Consumer;
 
 /// Most sources: the configuration's, and this server's own log.
-pub const STREAMS: usize = 25;
+pub const MAX_SOURCES: usize = MAX_STREAMS + 1;
 /// Longest line of a log: a client that never ends its line gets it ended.
 const LOG_LINE: u32 = 512;
 /// A console that prints this much without an end of line makes room for the others in the middle of it.
@@ -36,7 +39,7 @@ pub struct Source {
 
 /// All sources, and whose turn it is.
 pub struct Mixer {
-    sources: Vec<Source, STREAMS>,
+    sources: Vec<Source, MAX_SOURCES>,
     /// Who is in the middle of a line.
     turn: Option<usize>,
     /// Bytes of that line so far.
@@ -49,7 +52,7 @@ pub struct Mixer {
 
 impl Mixer {
     /// Nothing printed yet.
-    pub fn new(sources: Vec<Source, STREAMS>) -> Self {
+    pub fn new(sources: Vec<Source, MAX_SOURCES>) -> Self {
         Self { sources, turn: None, column: 0, next: 0, staged: Deque::new() }
     }
 

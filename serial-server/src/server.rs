@@ -7,7 +7,7 @@ use mmio::{Consumer, Producer};
 use proto::serial::{Flush, GetStats, Serve, Stats};
 use proto::wire::ClientId;
 
-use crate::mixer::{Mixer, Patience, STREAMS, Source};
+use crate::mixer::{MAX_SOURCES, Mixer, Patience, Source};
 use crate::uart::{FIFO, Reception};
 
 /// TSC ticks after which a console in the middle of a line counts as silent: 40 ms at 50 MHz, half a millisecond at
@@ -59,7 +59,7 @@ pub struct Server<H> {
     hardware: H,
     mixer: Mixer,
     /// By stream.
-    inputs: Vec<Option<Producer>, STREAMS>,
+    inputs: Vec<Option<Producer>, MAX_SOURCES>,
     /// The stream that is typed at.
     focus: Option<usize>,
     reception: Reception,

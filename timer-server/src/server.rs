@@ -2,7 +2,7 @@
 //! it comes, whoever is due is signalled and the next shot is set.
 
 use heapless::Vec;
-use layout::config::MAX_CLIENTS;
+use layout::limits::MAX_CLIENTS;
 use proto::timer::{Arm, Cancel, Error, Frequency, ReadWallClock, Serve, WallClock};
 use proto::wire::ClientId;
 

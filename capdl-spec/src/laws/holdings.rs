@@ -10,10 +10,6 @@ use crate::{
     spec::{CapEntry, Id, Kind, Process, Rights, Spec},
 };
 
-/// Lines that a process may have, and rings of serial-server or lines of irq-server.
-const LINES: usize = 16;
-const RINGS: usize = event::TIMER.trailing_zeros() as usize;
-
 /// A row.
 struct Holding {
     who: Who,
@@ -140,11 +136,11 @@ const fn at(slot: Slot) -> (u16, u16) {
 }
 
 const fn rings() -> u64 {
-    event::ring(RINGS) - 1
+    event::ring(event::RINGS) - 1
 }
 
 const fn lines() -> u64 {
-    event::line(LINES) - event::line(0)
+    event::line(event::LINES) - event::line(0)
 }
 
 impl What {

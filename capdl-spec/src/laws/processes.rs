@@ -1,6 +1,6 @@
 //! What root-task sets a thread up with, and keeps for itself.
 
-use layout::{FAULT_BIT, client_of, event, slot, window};
+use layout::{FAULT_BIT, client_of, event, limits::MAX_CLIENTS, slot, window};
 
 use super::unless;
 use crate::{
@@ -67,7 +67,7 @@ pub(super) fn a_stop_is_told_to_pci_server(spec: &Spec) -> Result<(), String> {
         let Some((events, badge)) = process.on_stop else { return Ok(()) };
         let cap = spec.caps.iter().find(|cap| cap.cnode == process.cspace && cap.slot == slot::PCI.0.into());
         let number = cap.and_then(|cap| client_of(cap.badge)).and_then(|number| usize::try_from(number).ok());
-        let own = number.is_some_and(|number| number < 24 && event::client(number) == badge);
+        let own = number.is_some_and(|number| number < MAX_CLIENTS && event::client(number) == badge);
         let heard = pci.is_some_and(|pci| pci.events == Some(events));
         unless(own && heard && badge < FAULT_BIT, || process.name.clone())
     })

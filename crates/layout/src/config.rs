@@ -4,12 +4,14 @@
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
-use crate::Slot;
-
-/// Most clients that a server serves.
-pub const MAX_CLIENTS: usize = 16;
-/// Longest name of a process, image or device, in bytes.
-pub const MAX_NAME: usize = 48;
+use crate::{
+    Slot,
+    limits::{
+        MAX_ARGS, MAX_CLIENTS, MAX_CMDLINE, MAX_DIRECT_PORTS, MAX_FUNCTION_LINES, MAX_FUNCTION_MEMORY,
+        MAX_FUNCTION_PORTS, MAX_IMAGES, MAX_LINES, MAX_NAME, MAX_OWN_LINES, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS,
+        MAX_STREAMS,
+    },
+};
 
 /// A name out of the system description.
 pub type Name = String<MAX_NAME>;
@@ -44,7 +46,7 @@ pub struct Serial {
     /// The UART's line at irq-server.
     pub line: u8,
     /// Who prints, and who is typed at. The position is the client's doorbell bit, `event::ring(n)`.
-    pub rings: Vec<SerialRing, 24>,
+    pub rings: Vec<SerialRing, MAX_STREAMS>,
 }
 
 /// One stream of bytes to the console.
@@ -96,9 +98,6 @@ pub struct Signal {
     pub slot: Slot,
 }
 
-/// Most interrupt lines of a system: irq-server's notification has an `event::ring` for each.
-pub const MAX_LINES: usize = 24;
-
 /// irq-server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Irq {
@@ -142,11 +141,6 @@ pub struct Route {
     pub active_low: bool,
 }
 
-/// Most functions that are passed through.
-pub const MAX_PCI_FUNCTIONS: usize = 16;
-/// Most ranges of ports that are passed through and belong to no function.
-pub const MAX_PCI_PORTS: usize = 16;
-
 /// pci-server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pci {
@@ -189,11 +183,11 @@ pub struct PciFunction {
     /// May it become bus master?
     pub dma: Dma,
     /// Its lines at irq-server. Those without a route there get one from pci-server.
-    pub lines: Vec<u8, 2>,
+    pub lines: Vec<u8, MAX_FUNCTION_LINES>,
     /// The ports that the description lists, first and last; `None` if it lists none, and what is found holds.
-    pub ports: Option<Vec<(u16, u16), 8>>,
+    pub ports: Option<Vec<(u16, u16), MAX_FUNCTION_PORTS>>,
     /// The memory that the description lists, physical address and bytes; `None` as above.
-    pub memory: Option<Vec<(u64, u64), 6>>,
+    pub memory: Option<Vec<(u64, u64), MAX_FUNCTION_MEMORY>>,
 }
 
 /// What a function may do to memory.
@@ -240,7 +234,7 @@ pub enum Intx {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// The images.
-    pub files: Vec<FileEntry, 64>,
+    pub files: Vec<FileEntry, MAX_IMAGES>,
     /// Clients; the endpoint's badge is the position.
     pub clients: Vec<FileClient, MAX_CLIENTS>,
 }
@@ -280,7 +274,7 @@ pub struct Vmm {
     /// Image of the initial RAM disk.
     pub initrd: Option<Name>,
     /// Kernel command line.
-    pub cmdline: String<2048>,
+    pub cmdline: String<MAX_CMDLINE>,
     /// Buffer shared with fileserver.
     pub files: Window,
     /// Console rings shared with serial-server: to it, and from it.
@@ -288,9 +282,9 @@ pub struct Vmm {
     /// See `console_out`.
     pub console_in: Window,
     /// Ports of the emulated board that the guest may use directly (debugging aids), enabled in the VCPU.
-    pub direct_ports: Vec<Ports, 8>,
+    pub direct_ports: Vec<Ports, MAX_DIRECT_PORTS>,
     /// Lines of passthrough devices; line n raises `event::line(n)`.
-    pub lines: Vec<VmLine, 16>,
+    pub lines: Vec<VmLine, MAX_OWN_LINES>,
     /// Page directories for the EPT in the slots from `slot::PAGING` on.
     pub directories: u8,
     /// Page tables for the EPT in the slots behind them. With neither, the VM has no passthrough devices.
@@ -318,9 +312,9 @@ pub struct Component {
     /// Buffer shared with fileserver, if it uses that.
     pub files: Option<Window>,
     /// Words from the description's `args`, as they stand.
-    pub args: String<512>,
+    pub args: String<MAX_ARGS>,
     /// Lines of its devices; line n raises `event::line(n)`.
-    pub lines: Vec<VmLine, 16>,
+    pub lines: Vec<VmLine, MAX_OWN_LINES>,
     /// Memory for its devices to use, and its address on the bus.
     pub dma: Option<(Window, u64)>,
 }

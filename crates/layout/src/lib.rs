@@ -12,6 +12,7 @@
 
 pub mod config;
 pub mod guest_board;
+pub mod limits;
 pub mod mainboard;
 
 /// Bits of a CPtr that choose a slot of the first level.
@@ -148,7 +149,9 @@ pub mod event {
     /// serial-server: the UART's interrupt. timer-server: the PIT's.
     pub const INTERRUPT: u64 = 1 << 25;
 
-    /// serial-server: ring `n` has bytes to print (0 to 23).
+    /// How many [`ring`]s there are: the bits below [`TIMER`].
+    pub const RINGS: usize = TIMER.trailing_zeros() as usize;
+    /// serial-server: ring `n` has bytes to print. irq-server: line `n`, which is shared, was raised.
     pub const fn ring(n: usize) -> u64 {
         1 << n
     }
@@ -158,7 +161,9 @@ pub mod event {
     }
     /// timer-server: irq-server wants to be woken in a millisecond.
     pub const ALARM: u64 = 1 << 0;
-    /// A process with passed-through interrupts: its line `n` (0 to 15) was raised.
+    /// How many [`line`]s there are: the bits from 8 on, below [`TIMER`].
+    pub const LINES: usize = RINGS - 8;
+    /// A process with passed-through interrupts: its line `n` was raised.
     pub const fn line(n: usize) -> u64 {
         1 << (8 + n)
     }

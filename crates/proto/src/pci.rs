@@ -8,7 +8,7 @@ mod mediated;
 use core::fmt;
 
 use heapless::Vec;
-use layout::config::{MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
+use layout::limits::{MAX_FUNCTION_LINES, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
@@ -145,7 +145,7 @@ pub struct Grant {
     /// How to get at each base address register's resource.
     pub bars: [Access; 6],
     /// Its interrupt lines.
-    pub lines: Vec<GrantedLine, 2>,
+    pub lines: Vec<GrantedLine, MAX_FUNCTION_LINES>,
 }
 
 /// How to get at a resource.
