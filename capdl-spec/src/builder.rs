@@ -11,7 +11,7 @@ use layout::{
 use crate::{
     board::PortRange,
     bundle::{Blobs, PAGE},
-    parts::Part,
+    part::Part,
     spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Object, PageSize, Process, Rights, Spec},
 };
 
@@ -68,8 +68,8 @@ impl Builder {
         self.map(vspace, ipc_buffer, window::IPC_BUFFER, Rights::READ_WRITE);
         let stack = self.frames(format!("{name}.stack"), window::STACK_BYTES, Fill::Zero);
         self.map(vspace, stack, window::STACK_TOP - window::STACK_BYTES, Rights::READ_WRITE);
-        let events = part.is_signalled().then(|| self.object(format!("{name}.events"), Kind::Notification));
-        let scratch = part.scratch_bits().map(|bits| self.object(format!("{name}.scratch"), Kind::CNode { bits }));
+        let events = part.is_signalled.then(|| self.object(format!("{name}.events"), Kind::Notification));
+        let scratch = part.scratch_bits.map(|bits| self.object(format!("{name}.scratch"), Kind::CNode { bits }));
         self.domains.push(Domain { name, tcb, cspace, vspace, ipc_buffer, events, windows: 0, signals: 0, ports: 0 });
         if let Some(events) = events {
             self.cap(number, slot::EVENTS, events, Rights::READ, 0);
@@ -97,19 +97,11 @@ impl Builder {
         Window { at, len }
     }
 
-    /// Lets a server raise an event of a client, if that has a notification.
-    pub fn signal(&mut self, server: usize, client: usize, event: u64) -> Slot {
-        let slot = slot::SIGNALS.plus(self.domains[server].signals);
-        self.domains[server].signals += 1;
-        self.doorbell(server, slot, client, event);
+    /// The process's next slot for signalling others.
+    pub fn next_signal(&mut self, process: usize) -> Slot {
+        let slot = slot::SIGNALS.plus(self.domains[process].signals);
+        self.domains[process].signals += 1;
         slot
-    }
-
-    /// As `signal`, from a slot of its own.
-    pub fn doorbell(&mut self, from: usize, slot: Slot, to: usize, event: u64) {
-        if let Some(events) = self.domains[to].events {
-            self.cap(from, slot, events, Rights::WRITE, event);
-        }
     }
 
     /// A range of ports; one object however often it is asked for.

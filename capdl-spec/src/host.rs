@@ -5,13 +5,14 @@ use std::path::Path;
 pub use crate::{
     board::Processor,
     bundle::Bundle,
-    compile::{Binaries, CompileError, Files, compile, plan},
+    compile::{Binaries, Files, compile, plan},
     draw,
     emulator::{Card, CardModel, Emulator},
+    error::CompileError,
     guest::{Form, Image, Origin, Stock},
     map,
     mistake::{Mistake, Mistakes},
-    parts::{Part, Role, Service},
+    part::{Part, Role},
     source::Source,
     system::System,
 };

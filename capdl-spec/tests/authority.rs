@@ -13,6 +13,7 @@ use capdl_spec::{
 };
 use fixture::{object, system};
 use layout::{FAULT_BIT, client_badge, event, slot, window};
+use proto::{file, irq, pci, serial, timer};
 
 /// Two guests with functions, one of them behind an IOMMU, a driver, a process that reads files.
 const DEVICES: &str = "board = \"pc\"\n\
@@ -67,8 +68,12 @@ fn ways(spec: &Spec, object: Id) -> Vec<(u32, Rights, u64)> {
     let plain = |slots: &[layout::Slot]| slots.iter().map(|slot| (*slot, Rights::ALL, 0)).collect();
     let ways: Vec<(layout::Slot, Rights, u64)> = match spec.kind(object).expect("it is there") {
         Kind::Endpoint => {
-            let clients = [slot::PCI, slot::IRQ, slot::SERIAL, slot::TIMER, slot::FILE, slot::SERVICE];
-            let clients = clients.into_iter().flat_map(|slot| [0, next].map(|badge| (slot, Rights::CALL, badge)));
+            let clients = [pci::SERVICE, irq::SERVICE, serial::SERVICE, timer::SERVICE, file::SERVICE]
+                .map(|service| service.slot);
+            let clients = clients
+                .into_iter()
+                .chain([slot::SERVICE])
+                .flat_map(|slot| [0, next].map(|badge| (slot, Rights::CALL, badge)));
             let servers = [Rights::READ, receive_and_grant, Rights::ALL].map(|rights| (slot::SERVICE, rights, 0));
             let roots = [(slot::SUPERVISOR, Rights::WRITE, 1), (slot::FAULT, Rights::CALL, 1 | FAULT_BIT)];
             clients.chain(servers).chain(roots).collect()

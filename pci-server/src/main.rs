@@ -43,7 +43,7 @@ fn main(config: Pci) -> ! {
 
 /// As timer-server measured them: it is there for pci-server where anybody has devices.
 fn ticks_per_millisecond() -> u64 {
-    let hertz = timer::Client(Endpoint::at(slot::TIMER)).frequency();
+    let hertz = timer::Client(Endpoint::at(timer::SERVICE.slot)).frequency();
     hertz.map_or(FASTEST, |hertz| hertz.div_ceil(1000))
 }
 
@@ -140,6 +140,6 @@ impl Authority for Board {
     }
 
     fn route(&mut self, line: u8, route: Route) -> Result<(), irq::Error> {
-        irq::Client(Endpoint::at(slot::IRQ)).set_route(line, route)
+        irq::Client(Endpoint::at(irq::SERVICE.slot)).set_route(line, route)
     }
 }

@@ -4,7 +4,7 @@
 #![deny(unsafe_code)]
 
 use layout::config::{RingKind, Serial, SerialRing};
-use layout::{Slot, event, limits::MAX_STREAMS, slot};
+use layout::{Slot, event, limits::MAX_STREAMS};
 use mmio::{Ring, Window};
 use proto::{serial::dispatch, timer};
 use rt::{Endpoint, Event, Interrupt, IoPorts};
@@ -107,7 +107,7 @@ impl Hardware for Machine {
     }
     fn alarm(&mut self, at: u64) {
         // Without an alarm, what waits is printed at the next event.
-        let armed = timer::Client(Endpoint::at(slot::TIMER)).arm(at);
+        let armed = timer::Client(Endpoint::at(timer::SERVICE.slot)).arm(at);
         debug_assert!(armed.is_ok());
     }
     fn signal(&mut self, stream: usize) {

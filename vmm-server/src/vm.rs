@@ -75,7 +75,7 @@ struct Vm<'a> {
 
 /// Runs the guest of `config` until it switches itself off, and then rests.
 pub fn run(config: &Vmm) -> ! {
-    let time = timer::Client(Endpoint::at(slot::TIMER));
+    let time = timer::Client(Endpoint::at(timer::SERVICE.slot));
     let hertz = match time.frequency() {
         Ok(hertz) => hertz,
         Err(error) => panic!("timer-server: {error:?}"),
@@ -113,7 +113,7 @@ pub fn run(config: &Vmm) -> ! {
         time,
         devices,
         console: Console::new(config),
-        files: file::Client(Endpoint::at(slot::FILE)),
+        files: file::Client(Endpoint::at(file::SERVICE.slot)),
         buffer: SharedBuffer::new(rt::shared(config.files)),
         supervisor: supervisor::Client(Endpoint::at(slot::SUPERVISOR)),
         tally: Tally::new(),

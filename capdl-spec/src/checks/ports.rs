@@ -8,7 +8,7 @@ use layout::{
 };
 
 use super::Found;
-use crate::{board::PortRange, devices::IoPorts, system::System};
+use crate::{board::PortRange, devices::IoPorts, owners::Owner, system::System};
 
 /// Ports there are.
 const PORTS: u32 = 0x1_0000;
@@ -111,7 +111,7 @@ pub(super) fn ports_of_the_mainboard_take_trust(found: &mut Found) {
 /// A guest would find the modelled device there, never the real one.
 pub(super) fn ports_are_not_those_of_the_guests_board(found: &mut Found) {
     let system = found.system;
-    for ports in system.owners().filter(|owner| owner.vm).flat_map(|owner| owner.devices.ioports) {
+    for ports in system.owners().filter(Owner::is_vm).flat_map(|owner| owner.devices.ioports) {
         let (first, last) = ports.get_ref().range();
         if first > last || is_taken(system, PortRange { first, last }) || mainboard::is_kernels(first, last) {
             continue;

@@ -6,7 +6,7 @@ use layout::limits::{
 use toml::Spanned;
 
 use super::Found;
-use crate::{memory, passthrough};
+use crate::{lines::lines, memory, owners::Owner, passthrough};
 
 /// Longest name of a device or interrupt, in bytes: a few more tell the lines of a device apart.
 const NAME_BYTES: usize = MAX_NAME - 8;
@@ -54,16 +54,16 @@ pub(super) fn ports_and_lines_are_not_too_many(found: &mut Found) {
         let message = format!("{} ranges of ports without a PCI device are too many", lone.len());
         found.add(ports.span(), message, format!("pci-server holds {MAX_PCI_PORTS}"));
     }
-    let lines = passthrough::lines(system);
-    let owner = |process: usize| system.owners().nth(process - passthrough::process(0)).map(|owner| owner.name);
-    for (process, owner) in passthrough::owners(system) {
-        let own = lines.iter().filter(|line| line.process == process).count();
+    let lines = lines(system, &system.parts());
+    for owner in passthrough::owners(system) {
+        let own = lines.iter().filter(|line| line.owner == owner.role).count();
         if own > MAX_OWN_LINES {
             too_many(found, owner.name, own, MAX_OWN_LINES, "one process");
         }
     }
-    if let Some(name) = lines.get(MAX_LINES).and_then(|line| owner(line.process)) {
-        too_many(found, name, lines.len(), MAX_LINES, "the system, with its own two,");
+    let of_line = |owner: &Owner| lines.get(MAX_LINES).is_some_and(|line| line.owner == owner.role);
+    if let Some(owner) = system.owners().find(of_line) {
+        too_many(found, owner.name, lines.len(), MAX_LINES, "the system, with its own two,");
     }
 }
 

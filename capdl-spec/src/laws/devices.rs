@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use layout::{mainboard, slot};
 
 use super::{at, held, unless};
-use crate::passthrough::TRUSTED_RAM;
+use crate::placement::TRUSTED_RAM;
 use crate::spec::{DeviceRange, Fill, Id, Kind, PageSize, Spec};
 
 /// May the process at this position ask root-task for device memory and ports?

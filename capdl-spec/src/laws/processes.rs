@@ -1,10 +1,12 @@
 //! What root-task sets a thread up with, and keeps for itself.
 
 use layout::{FAULT_BIT, client_of, event, limits::MAX_CLIENTS, slot, window};
+use proto::pci;
 
 use super::unless;
 use crate::{
-    parts::{ROOT_PRIORITY, Service},
+    part::ROOT_PRIORITY,
+    services::ALL,
     spec::{Id, Kind, PageSize, Process, Spec},
 };
 
@@ -50,7 +52,7 @@ pub(super) fn what_is_given_is_there_once(spec: &Spec) -> Result<(), String> {
         ids
     };
     let once = |ids: &[Id]| ids.windows(2).all(|pair| pair[0] != pair[1]);
-    let servers: Vec<Id> = Service::ALL.iter().filter_map(|service| spec.endpoint_of(service.server())).collect();
+    let servers: Vec<Id> = ALL.iter().filter_map(|server| spec.endpoint_of(server.service.server)).collect();
     spec.processes.iter().try_for_each(|process| {
         let own = spec.caps.iter().filter(|cap| cap.cnode == process.cspace).map(|cap| cap.object);
         let held = sorted(&mut own.filter(|id| matches!(spec.kind(*id), Some(Kind::IoPorts { .. }))));
@@ -62,10 +64,10 @@ pub(super) fn what_is_given_is_there_once(spec: &Spec) -> Result<(), String> {
 
 /// Who holds devices in a process's name is pci-server, and knows the process by its number there.
 pub(super) fn a_stop_is_told_to_pci_server(spec: &Spec) -> Result<(), String> {
-    let pci = spec.processes.iter().find(|process| process.name == Service::Pci.server());
+    let pci = spec.processes.iter().find(|process| process.name == pci::SERVICE.server);
     spec.processes.iter().try_for_each(|process| {
         let Some((events, badge)) = process.on_stop else { return Ok(()) };
-        let cap = spec.caps.iter().find(|cap| cap.cnode == process.cspace && cap.slot == slot::PCI.0.into());
+        let cap = spec.caps.iter().find(|cap| cap.cnode == process.cspace && cap.slot == pci::SERVICE.slot.0.into());
         let number = cap.and_then(|cap| client_of(cap.badge)).and_then(|number| usize::try_from(number).ok());
         let own = number.is_some_and(|number| number < MAX_CLIENTS && event::client(number) == badge);
         let heard = pci.is_some_and(|pci| pci.events == Some(events));
@@ -92,7 +94,7 @@ pub(super) fn root_task_keeps_its_own(spec: &Spec) -> Result<(), String> {
 pub(super) fn device_windows_are_pci_servers(spec: &Spec) -> Result<(), String> {
     spec.windows.iter().try_for_each(|window| {
         let process = spec.processes.get(window.process as usize);
-        let right = process.is_some_and(|process| process.name == Service::Pci.server());
+        let right = process.is_some_and(|process| process.name == pci::SERVICE.server);
         unless(right, || format!("{window:?}"))
     })
 }

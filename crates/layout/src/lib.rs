@@ -44,6 +44,17 @@ pub const fn scratch_cptr(index: u16) -> u64 {
     slot::SCRATCH.cptr() | index as u64
 }
 
+/// A server as its clients know it. The protocols in `proto` have one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    /// As descriptions name it: `timer`.
+    pub word: &'static str,
+    /// Name of the server's process, and of its package: `timer-server`.
+    pub server: &'static str,
+    /// Where a client holds the server's endpoint, badged with the client's identity: one of [`slot::SERVERS`].
+    pub slot: Slot,
+}
+
 /// Slots with the same meaning in every process; empty where a process has no use for them.
 pub mod slot {
     use super::Slot;
@@ -62,16 +73,9 @@ pub mod slot {
     /// root-task's endpoint again, for the kernel to send the thread's faults to: badge with [`super::FAULT_BIT`].
     pub const FAULT: Slot = Slot(6);
 
-    /// Endpoint of pci-server, badged with the client's identity; likewise the next four.
-    pub const PCI: Slot = Slot(8);
-    /// Endpoint of irq-server.
-    pub const IRQ: Slot = Slot(9);
-    /// Endpoint of serial-server.
-    pub const SERIAL: Slot = Slot(10);
-    /// Endpoint of timer-server.
-    pub const TIMER: Slot = Slot(11);
-    /// Endpoint of fileserver.
-    pub const FILE: Slot = Slot(12);
+    /// Endpoints of the servers that a process calls; which one is where, is in the servers' protocols, see
+    /// [`Service`](super::Service).
+    pub const SERVERS: core::ops::Range<u16> = 8..13;
 
     /// vmm-server: signals serial-server that the console ring has bytes.
     pub const CONSOLE: Slot = Slot(13);

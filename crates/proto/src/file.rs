@@ -1,10 +1,14 @@
 //! fileserver: read-only images by name. A read lands in the buffer that client and server share, never in the message.
 
 use layout::config::Name;
+use layout::{Service, Slot};
 use mmio::{OutOfRange, SharedBuffer, Span, Window};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "file", server: "fileserver", slot: Slot(12) };
 
 /// Finds an image by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

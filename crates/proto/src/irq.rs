@@ -4,9 +4,13 @@
 //! `layout::config::Irq::lines`.
 
 use layout::config::Route;
+use layout::{Service, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "irq", server: "irq-server", slot: Slot(9) };
 
 /// Hands over the handler of a line; asked again, hands it over again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,11 +9,15 @@ use core::fmt;
 
 use heapless::Vec;
 use layout::limits::{MAX_FUNCTION_LINES, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
+use layout::{Service, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
 
 pub use mediated::{Read, Target, Width, Write};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "pci", server: "pci-server", slot: Slot(8) };
 
 /// Most capabilities listed of one function.
 pub const MAX_CAPABILITIES: usize = 16;

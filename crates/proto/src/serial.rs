@@ -1,9 +1,13 @@
 //! serial-server. Bytes travel in rings (`mmio::Ring`), with no call at all; the calls are for what rings cannot say.
 //! A ring's doorbell tells serial-server both that it has bytes to print and that the client took typed ones out.
 
+use layout::{Service, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "serial", server: "serial-server", slot: Slot(10) };
 
 /// How many printed bytes have not left the machine yet: those in all rings and in the UART. The server never waits
 /// for a slow line, so a client that must know asks again until the answer is 0.

@@ -2,9 +2,13 @@
 //! whose passing is signalled with `layout::event::TIMER`. What is asked often, all but the date, is plain words: see
 //! `Transport::exchange_words`. Those that mean nothing are 0.
 
+use layout::{Service, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "timer", server: "timer-server", slot: Slot(11) };
 
 /// The rate of the TSC, in Hz, is the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The server behind `slot`, for example `layout::slot::TIMER`. Where the description gave no
+    /// The server behind `slot`, for example `proto::timer::SERVICE.slot`. Where the description gave no
     /// such service the slot is empty, and the kernel's answer to a call counts as `IpcError::Malformed`.
     pub const fn at(slot: Slot) -> Self {
         Self { endpoint: cap::Endpoint::from_bits(slot.cptr()), receive: None }

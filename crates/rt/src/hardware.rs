@@ -41,7 +41,7 @@ impl Interrupt {
     pub fn claim(line: u8, index: u16) -> Result<Self, irq::Error> {
         // A process that was restarted has the handler of its former life there. To empty an empty slot is no error.
         let _ = scratch(index).delete();
-        let handler = irq::Client(Endpoint::at(slot::IRQ).receive_into(index)).claim(line)?;
+        let handler = irq::Client(Endpoint::at(irq::SERVICE.slot).receive_into(index)).claim(line)?;
         Ok(handler.map_or(Self::Shared(line), |handler| Self::Alone(cap::IrqHandler::from_bits(handler))))
     }
 
@@ -54,7 +54,7 @@ impl Interrupt {
             }
             Self::Shared(line) => {
                 // irq-server gives up waiting after a while, so that a lost word delays the line and does not stop it.
-                let _ = irq::Client(Endpoint::at(slot::IRQ)).done(*line);
+                let _ = irq::Client(Endpoint::at(irq::SERVICE.slot)).done(*line);
             }
         }
     }

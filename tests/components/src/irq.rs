@@ -1,7 +1,7 @@
 //! irq-server: lines that belong to servers are not a component's to have.
 
 use layout::config::Route;
-use layout::{scratch_cptr, slot};
+use layout::scratch_cptr;
 use proto::irq::{Client, Error};
 use rt::Endpoint;
 use sel4::{CPtr, debug_cap_identify};
@@ -15,7 +15,7 @@ const SCRATCH: u16 = 1;
 
 /// Claims all lines and has none; answers an interrupt that is not its own; moves a line.
 pub fn foreign(verdict: &mut Verdict) {
-    let server = Client(Endpoint::at(slot::IRQ).receive_into(SCRATCH));
+    let server = Client(Endpoint::at(proto::irq::SERVICE.slot).receive_into(SCRATCH));
     verdict.equal("lines of its own", server.lines(), Ok(0));
     for line in 0..=u8::MAX {
         let expected = if line < LINES { Error::NotOwner } else { Error::NoSuchLine };

@@ -139,14 +139,14 @@ fn pause() {
 
 fn sleep(ticks: u64) {
     let deadline = tsc() + ticks;
-    while tsc() < deadline && timer::Client(Endpoint::at(slot::TIMER)).arm(deadline).is_ok() {
+    while tsc() < deadline && timer::Client(Endpoint::at(timer::SERVICE.slot)).arm(deadline).is_ok() {
         rt::wait();
     }
 }
 
 /// Why an attempt failed, if it did.
 fn refused(attempt: Attempt) -> Option<Error> {
-    let taking = Client(Endpoint::at(slot::PCI).receive_into(LOOT));
+    let taking = Client(Endpoint::at(proto::pci::SERVICE.slot).receive_into(LOOT));
     match attempt {
         List => pci().function(0).err(),
         Read(target, width) => pci().read(target, width).err(),
@@ -177,7 +177,7 @@ fn unmoved(verdict: &mut Verdict) {
 
 /// A port capability of its own works until it is given back, and cannot be kept; then it is taken again.
 fn revoked(verdict: &mut Verdict) -> Option<Ne2000> {
-    let take = || Client(Endpoint::at(slot::PCI).receive_into(PORTS)).take_ports(INTRUDERS_CARD);
+    let take = || Client(Endpoint::at(proto::pci::SERVICE.slot).receive_into(PORTS)).take_ports(INTRUDERS_CARD);
     let ports = IoPorts::at(take().ok()?);
     verdict.holds("its own ports", ports.cap().ioport_in8(INTRUDERS_CARD).is_ok());
     verdict.holds("the port behind them", ports.cap().ioport_in8(INTRUDERS_CARD + 32).is_err());
@@ -191,7 +191,7 @@ fn revoked(verdict: &mut Verdict) -> Option<Ne2000> {
 
 /// Lines of others. Returns its card's own one, claimed.
 fn foreign_lines(verdict: &mut Verdict, own: [Option<u8>; 2]) -> Option<Interrupt> {
-    let server = irq::Client(Endpoint::at(slot::IRQ).receive_into(LOOT));
+    let server = irq::Client(Endpoint::at(irq::SERVICE.slot).receive_into(LOOT));
     verdict.equal("lines of its own", server.lines(), Ok(OWN_INTERRUPTS));
     let route = Route { ioapic: 0, pin: 17, level: true, active_low: true };
     for line in (0..=LINES).rev().filter(|line| OWN_LINES & 1 << line == 0) {
@@ -209,7 +209,7 @@ fn foreign_lines(verdict: &mut Verdict, own: [Option<u8>; 2]) -> Option<Interrup
     verdict.holds("a line of its own alone", matches!(claimed, Ok(Interrupt::Alone(_))));
     let claimed = Interrupt::claim(shared, HANDLER + 2);
     verdict.holds("a shared line", matches!(claimed, Ok(Interrupt::Shared(_))));
-    verdict.equal("an answer to nothing", irq::Client(Endpoint::at(slot::IRQ)).done(shared), Ok(()));
+    verdict.equal("an answer to nothing", irq::Client(Endpoint::at(irq::SERVICE.slot)).done(shared), Ok(()));
     claimed.ok()
 }
 
