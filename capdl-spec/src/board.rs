@@ -3,7 +3,7 @@
 //! manual (ports 0x402, 0xe9 and 0x8900). What lies on the PCI bus is for pci-server to find out, not for a table; just
 //! where firmware may have put it, and how its interrupts are wired, is here.
 
-use layout::config::Intx;
+use proto::pci::Intx;
 use serde::{Deserialize, Deserializer, de::Error};
 use toml::Spanned;
 

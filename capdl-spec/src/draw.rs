@@ -5,9 +5,12 @@
 mod pins;
 mod rails;
 
-use layout::config::Dma;
 use pins::{Pin, natural_width, place, server_width};
-use proto::{file, irq, pci, serial, timer};
+use proto::{
+    file, irq,
+    pci::{self, Dma},
+    serial, timer,
+};
 
 use crate::{
     board::PortRange,

@@ -1,10 +1,11 @@
 //! The interrupt lines of a system, each with its number at irq-server and at its owner.
 
 use layout::{
-    config::{Route, VmLine},
+    config::VmLine,
     event,
     limits::{MAX_FUNCTION_LINES, MAX_OWN_LINES},
 };
+use proto::irq::Route;
 
 use crate::{
     devices::{DEFAULT_LIMIT, Irq, PciDevice},

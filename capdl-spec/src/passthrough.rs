@@ -1,6 +1,6 @@
 //! What follows from a description's devices: who has which function, with which ports and interrupts.
 
-use layout::config::{Dma, Route};
+use proto::{irq::Route, pci::Dma};
 
 use crate::{
     devices::{Access, Irq, PciDevice},

@@ -7,7 +7,7 @@ use layout::{
     limits::{MAX_CLIENTS, MAX_IMAGES},
 };
 use mmio::{SharedBuffer, Window};
-use proto::file::{Error, File, Open, Read, Serve};
+use proto::file::{Config, Error, File, FileClient, FileEntry, Open, Read, Serve};
 use proto::wire::ClientId;
 
 /// The server.
@@ -34,12 +34,10 @@ impl Client {
 
 impl Server {
     /// The server that `config` describes; `map` gives the memory behind one of its windows.
-    pub fn new(config: &config::File, map: impl Fn(config::Window) -> Window) -> Self {
-        let image = |entry: &config::FileEntry| Image { name: entry.name.clone(), bytes: map(entry.data) };
-        let client = |client: &config::FileClient| Client {
-            buffer: SharedBuffer::new(map(client.buffer)),
-            may_open: client.may_open,
-        };
+    pub fn new(config: &Config, map: impl Fn(config::Window) -> Window) -> Self {
+        let image = |entry: &FileEntry| Image { name: entry.name.clone(), bytes: map(entry.data) };
+        let client =
+            |client: &FileClient| Client { buffer: SharedBuffer::new(map(client.buffer)), may_open: client.may_open };
         Self { images: config.files.iter().map(image).collect(), clients: config.clients.iter().map(client).collect() }
     }
 

@@ -4,12 +4,11 @@
 use core::fmt;
 
 use heapless::Vec;
-use layout::{Slot, event};
 use layout::{
-    config::{self, Line, Route},
+    Slot, event,
     limits::{MAX_CLIENTS, MAX_LINES},
 };
-use proto::irq::{Claim, Done, Error, Lines, Serve, SetRoute};
+use proto::irq::{Claim, Config, Done, Error, Line, Lines, Route, Serve, SetRoute};
 use proto::wire::ClientId;
 
 use crate::LineSet;
@@ -70,7 +69,7 @@ enum Alarm {
 
 impl<C: Controller> Server<C> {
     /// The server of the lines in `config`; no handler exists yet.
-    pub fn new(config: config::Irq, controller: C) -> Self {
+    pub fn new(config: Config, controller: C) -> Self {
         Self {
             controller,
             sources: Sources::of(&config.lines),

@@ -2,11 +2,8 @@
 //! description gives most of them; the rest come one by one when pci-server has found out.
 
 use heapless::Vec;
-use layout::{
-    config::{Line, Route},
-    limits::MAX_LINES,
-};
-use proto::irq::Error;
+use layout::limits::MAX_LINES;
+use proto::irq::{Error, Line, Route};
 
 use crate::LineSet;
 use crate::round::{Round, Trigger};

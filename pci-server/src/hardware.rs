@@ -1,8 +1,8 @@
 //! What the server's core needs beyond configuration space: device registers, time, and authority over both. The image's
 //! implementation is capabilities (`main.rs`); the tests' is a machine made of tables.
 
-use layout::config::Route;
 use proto::irq;
+use proto::irq::Route;
 use proto::pci::Width;
 use proto::supervisor::{Refused, Request};
 

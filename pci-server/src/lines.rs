@@ -3,11 +3,9 @@
 //! low (PCI Local Bus Specification 3.0, section 2.2.6), at the inputs that the board's description tells.
 
 use heapless::Vec;
-use layout::{
-    config::{Intx, Route},
-    limits::MAX_FUNCTION_LINES,
-};
-use proto::pci::{Function, Header};
+use layout::limits::MAX_FUNCTION_LINES;
+use proto::irq::Route;
+use proto::pci::{Function, Header, Intx};
 
 /// An interrupt of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,15 +3,17 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use layout::config::{self, Pci, Route};
-use layout::{scratch_cptr, slot, window};
+use layout::{config, scratch_cptr, slot, window};
 use mmio::{Ports, Window};
 use pci_server::config_space::{ConfigSpace, Mechanism1};
 use pci_server::hardware::{Authority, Clock, Devices};
 use pci_server::{Server, WINDOW, scan};
-use proto::pci::{Address, Width, dispatch};
+use proto::pci::{Address, Config, Width, dispatch};
 use proto::supervisor::{self, Refused, Request};
-use proto::{irq, timer};
+use proto::{
+    irq::{self, Route},
+    timer,
+};
 use rt::{Endpoint, Event, IoPorts};
 
 /// TSC ticks of a millisecond on the fastest machine that is thought of, 4 GHz: slower ones wait longer than they must.
@@ -19,7 +21,7 @@ const FASTEST: u64 = 4_000_000;
 
 rt::main!(main);
 
-fn main(config: Pci) -> ! {
+fn main(config: Config) -> ! {
     let mut space = Mechanism1::new(IoPorts::new(&config.config));
     if !space.is_there() {
         log::error!("no PCI configuration mechanism 1: the machine looks empty");

@@ -4,11 +4,8 @@
 use core::fmt;
 
 use heapless::Vec;
-use layout::{
-    config::{Name, PciClient},
-    limits::MAX_CLIENTS,
-};
-use proto::pci::Error;
+use layout::{config::Name, limits::MAX_CLIENTS};
+use proto::pci::{Error, PciClient};
 use proto::wire::ClientId;
 
 /// Lines before it gets rarer.

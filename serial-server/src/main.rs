@@ -3,10 +3,12 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use layout::config::{RingKind, Serial, SerialRing};
 use layout::{Slot, event, limits::MAX_STREAMS};
 use mmio::{Ring, Window};
-use proto::{serial::dispatch, timer};
+use proto::{
+    serial::{Config, RingKind, SerialRing, dispatch},
+    timer,
+};
 use rt::{Endpoint, Event, Interrupt, IoPorts};
 use serial_server::uart::Uart;
 use serial_server::{Hardware, Reception, Server, Stream};
@@ -16,7 +18,7 @@ rt::main!(main, log: own);
 /// Where the interrupt's capability goes.
 const SCRATCH: u16 = 1;
 
-fn main(config: Serial) -> ! {
+fn main(config: Config) -> ! {
     let uart = Uart::new(IoPorts::new(&config.uart), config.uart.first, config.baud);
     let interrupt = match Interrupt::claim(config.line, SCRATCH) {
         Ok(interrupt) => interrupt,

@@ -5,11 +5,9 @@
 //! begin with the name as well.
 
 use heapless::{Deque, Vec};
-use layout::{
-    config::{Name, RingKind},
-    limits::MAX_STREAMS,
-};
+use layout::{config::Name, limits::MAX_STREAMS};
 use mmio::Consumer;
+use proto::serial::RingKind;
 
 /// Most sources: the configuration's, and this server's own log.
 pub const MAX_SOURCES: usize = MAX_STREAMS + 1;

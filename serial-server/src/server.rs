@@ -2,9 +2,9 @@
 //! in the rings, never here, so nothing is lost when the line is slow: a full ring holds its producer back.
 
 use heapless::Vec;
-use layout::config::{Name, RingKind};
+use layout::config::Name;
 use mmio::{Consumer, Producer};
-use proto::serial::{Flush, GetStats, Serve, Stats};
+use proto::serial::{Flush, GetStats, RingKind, Serve, Stats};
 use proto::wire::ClientId;
 
 use crate::mixer::{MAX_SOURCES, Mixer, Patience, Source};

@@ -6,10 +6,7 @@
 
 use devices::{Nanos, pic::Pic};
 use heapless::Vec;
-use layout::{
-    config::{VmLine, Vmm},
-    slot,
-};
+use layout::config::{VmLine, Vmm};
 use proto::{
     irq,
     pci::{self, Access, Bar, BarKind, Error, Grant, GrantedLine, TakeFrame, Target, Width},

@@ -3,7 +3,7 @@
 
 use core::fmt::{self, Write};
 
-use layout::config::Dma;
+use proto::pci::Dma;
 
 use super::Map;
 use crate::{

@@ -1,11 +1,7 @@
 //! fileserver: the images, in the bundle's own pages, and a buffer with each client.
 
-use layout::{
-    config::{self, FileClient, FileEntry, Window},
-    limits::MAX_IMAGES,
-    window,
-};
-use proto::file::SERVICE;
+use layout::{config::Window, limits::MAX_IMAGES, window};
+use proto::file::{Config, FileClient, FileEntry, SERVICE};
 
 use super::{Look, OwnMemory, Server, component};
 use crate::{
@@ -60,7 +56,7 @@ fn images_are_not_too_many(found: &mut Found) {
 
 fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     let server = wiring.server(SERVICE)?;
-    let mut file = config::File { files: heapless::Vec::new(), clients: heapless::Vec::new() };
+    let mut file = Config { files: heapless::Vec::new(), clients: heapless::Vec::new() };
     let mut at = window::FILES;
     for image in wiring.system.images() {
         let data = wiring.binaries.image(&image.name).ok_or_else(|| CompileError::NoImage(image.name.clone()))?;

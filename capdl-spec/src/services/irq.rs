@@ -1,12 +1,9 @@
 //! irq-server: IRQControl, and a signal to the owner of each interrupt line.
 
-use layout::{
-    config::{Irq, Line},
-    event, slot,
-};
+use layout::{event, slot};
 use proto::{
-    irq::SERVICE,
-    {pci, timer},
+    irq::{Config, Line, SERVICE},
+    pci, timer,
 };
 
 use super::{Look, Server};
@@ -68,5 +65,5 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         router = Some(wiring.client(SERVICE, wiring.server(pci::SERVICE)?)? as u64);
         alarm = Some(wiring.signal(server, wiring.server(timer::SERVICE)?, event::ALARM)?);
     }
-    encode(&Irq { lines, router, alarm })
+    encode(&Config { lines, router, alarm })
 }

@@ -1,12 +1,15 @@
 //! pci-server: PCI configuration space, and every function, port and line of it that somebody has.
 
 use layout::{
-    config::{Pci, PciClient, PciFunction, PciPorts},
     event,
     limits::{MAX_PCI_FUNCTIONS, MAX_PCI_PORTS},
     slot,
 };
-use proto::{irq, pci::SERVICE, timer};
+use proto::{
+    irq,
+    pci::{Config, PciClient, PciFunction, PciPorts, SERVICE},
+    timer,
+};
 
 use super::{Look, Server, vmm};
 use crate::{
@@ -60,7 +63,7 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         let client = PciClient { name, enumerate: enumerates(wiring, wiring.part(process)?.role) };
         clients.push(client).map_err(|_| CompileError::TooMany("clients of pci-server"))?;
     }
-    encode(&Pci { config, clients, functions: functions(wiring)?, ports: lone_ports(wiring)?, intx: board.intx })
+    encode(&Config { config, clients, functions: functions(wiring)?, ports: lone_ports(wiring)?, intx: board.intx })
 }
 
 /// May it list all functions of the machine?

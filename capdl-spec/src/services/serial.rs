@@ -1,10 +1,11 @@
 //! serial-server: the UART, the rings of all logs and of the guests' consoles, and their doorbells.
 
-use layout::{
-    config::{RingKind, Serial, SerialRing, Window},
-    event, slot, window,
+use layout::{config::Window, event, slot, window};
+use proto::{
+    irq,
+    serial::{Config, RingKind, SERVICE, SerialRing},
+    timer,
 };
-use proto::{irq, serial::SERVICE, timer};
 
 use super::{Look, Server};
 use crate::{
@@ -72,7 +73,7 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         rings.push(console(wiring, process, server, described.name.get_ref())?);
     }
     let rings = crate::wire::bounded(rings, "streams to the console")?;
-    encode(&Serial { uart, baud: BAUD, line: wiring.line_of(SERVICE)?, rings })
+    encode(&Config { uart, baud: BAUD, line: wiring.line_of(SERVICE)?, rings })
 }
 
 /// A process's log, which is at one place in all of them.

@@ -1,10 +1,10 @@
 //! timer-server: the 8254, its gate and the clock, and a deadline for each client.
 
-use layout::{
-    config::{Signal, Timer},
-    event,
+use layout::event;
+use proto::{
+    irq,
+    timer::{Config, SERVICE, Signal},
 };
-use proto::{irq, timer::SERVICE};
 
 use super::{Look, Server};
 use crate::{
@@ -43,5 +43,5 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         true => Some(wiring.signal(server, wiring.server(irq::SERVICE)?, event::TIMER)?),
         false => None,
     };
-    encode(&Timer { pit, gate, rtc, line: wiring.line_of(SERVICE)?, clients, alarm })
+    encode(&Config { pit, gate, rtc, line: wiring.line_of(SERVICE)?, clients, alarm })
 }

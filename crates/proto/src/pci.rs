@@ -3,6 +3,7 @@
 //! calls, one an access (mediated), or by port and frame capabilities, once (direct). Configuration space is by calls only,
 //! and virtual.
 
+mod config;
 mod mediated;
 
 use core::fmt;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
 
+pub use config::{Config, Dma, Intx, PciClient, PciFunction, PciPorts};
 pub use mediated::{Read, Target, Width, Write};
 
 /// The server.

@@ -1,8 +1,7 @@
 //! irq-server: lines that belong to servers are not a component's to have.
 
-use layout::config::Route;
 use layout::scratch_cptr;
-use proto::irq::{Client, Error};
+use proto::irq::{Client, Error, Route};
 use rt::Endpoint;
 use sel4::{CPtr, debug_cap_identify};
 

@@ -4,9 +4,8 @@
 //!
 //! The first sixteen refusals are a line each in pci-server's log, which build/src/tests/gate.rs has again.
 
-use layout::config::Route;
 use layout::slot;
-use proto::irq;
+use proto::irq::{self, Route};
 use proto::pci::{Client, Error, TakeFrame, Target, Width};
 use proto::supervisor::Request;
 use proto::timer;
