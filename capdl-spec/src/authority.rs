@@ -77,7 +77,7 @@ pub(crate) enum Badge {
 }
 
 /// The slots of a server's signals to its clients.
-pub(crate) const SIGNALS: (u16, u16) = (slot::SIGNALS.0, slot::PAGING.0);
+pub(crate) const SIGNALS: (u16, u16) = (slot::SIGNALS.0, slot::CONSOLE.0);
 /// All of a notification's `event::ring`s.
 pub(crate) const RINGS: u64 = event::ring(event::RINGS) - 1;
 /// All of a notification's `event::line`s.

@@ -17,7 +17,7 @@ use crate::{
     found::{Check, Found},
     guest::{Origin, Stock, Use},
     mistake::{Mistakes, nearest},
-    services::{self, component},
+    services::{self, component, vmm},
     spec::PageSize,
     system::{Bytes, System},
 };
@@ -36,7 +36,8 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
     // The laws compare everything with everything, which takes long where there is no end of it.
     let laws = if found.mistakes.is_empty() { LAWS.as_slice() } else { &[] };
     let of_servers = if found.mistakes.is_empty() { services::ALL.as_slice() } else { &[] };
-    for law in laws.iter().chain(of_servers.iter().flat_map(|server| server.checks)) {
+    let of_vms = if found.mistakes.is_empty() { vmm::CHECKS.as_slice() } else { &[] };
+    for law in laws.iter().chain(of_vms).chain(of_servers.iter().flat_map(|server| server.checks)) {
         law(&mut found);
     }
     found.mistakes.sort_by_key(|mistake| mistake.span.start);

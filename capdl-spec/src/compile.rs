@@ -13,7 +13,10 @@ use crate::{
     error::CompileError,
     laws, memory,
     part::{Part, Role},
-    services::{self, component, pci, vmm},
+    services::{
+        self, component, pci,
+        vmm::{self, Guest},
+    },
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
     system::System,
     windows,
@@ -88,7 +91,7 @@ pub fn plan(system: &System) -> Result<Spec, CompileError> {
 /// What a process still lacks after wiring: its configuration, encoded, its guest, and who hears that it was stopped.
 struct Wired {
     config: Vec<u8>,
-    guest: Option<(Id, Id)>,
+    guest: Option<Guest>,
     on_stop: Option<(Id, u64)>,
 }
 
@@ -194,19 +197,20 @@ fn process(
     let calls = part.calls.iter().map(|service| endpoint(service.server)).collect::<Result<_, _>>()?;
     let object = |range| build.spec.ports(range).ok_or_else(|| unwired(format!("object for the ports {range}")));
     let ports = part.ports.iter().map(|range| object(*range)).collect::<Result<_, _>>()?;
+    let mut threads = domain.threads.clone();
+    let ept = wired.guest.map(|guest| {
+        threads.iter_mut().zip(guest.vcpus).for_each(|(thread, vcpu)| thread.vcpu = Some(vcpu));
+        guest.ept
+    });
     let on_fault = system.policy.on_fault.iter().find(|(name, _)| *name.get_ref() == part.name);
     Ok(Process {
         name: part.name.clone(),
-        tcb: domain.tcb,
+        threads,
         cspace: domain.cspace,
         guard_bits: layout::GUARD_BITS,
         vspace: domain.vspace,
-        ipc_buffer: domain.ipc_buffer,
-        ipc_buffer_at: window::IPC_BUFFER,
-        events: domain.events,
-        guest: wired.guest,
+        ept,
         entry,
-        stack: window::STACK_TOP,
         priority: part.priority,
         calls,
         ports,
@@ -313,5 +317,36 @@ mod tests {
         let server = |name| spec.processes.iter().find(|process| process.name == name).expect("it is there");
         let control = spec.caps.iter().find(|cap| spec.kind(cap.object) == Some(&crate::spec::Kind::IrqControl));
         assert_eq!(control.map(|cap| cap.cnode), Some(server("irq-server").cspace));
+    }
+
+    /// No description gets here with two; everything behind the check takes them.
+    #[test]
+    fn a_virtual_cpu_more_is_a_thread_more() {
+        let mut system = system();
+        system.vms[1].cpus = Some(toml::Spanned::new(0..0, 3));
+        let spec = compile_parts(&system, &system.parts(), &Nothing).expect("it compiles").spec;
+        let process = spec.processes.iter().find(|process| process.name == "vmm-a").expect("it is there");
+        let names = |ids: &dyn Fn(&crate::spec::Thread) -> Option<Id>| {
+            process.threads.iter().map(|thread| spec.name(ids(thread).expect("it has one"))).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&|thread| Some(thread.tcb)), ["vmm-a.tcb", "vmm-a.tcb1", "vmm-a.tcb2"]);
+        assert_eq!(names(&|thread| thread.vcpu), ["vmm-a.vcpu", "vmm-a.vcpu1", "vmm-a.vcpu2"]);
+        assert_eq!(names(&|thread| thread.events), ["vmm-a.events", "vmm-a.events1", "vmm-a.events2"]);
+        let slot_of = |object: Id| {
+            let cap = spec.caps.iter().find(|cap| cap.cnode == process.cspace && cap.object == object);
+            cap.map(|cap| cap.slot)
+        };
+        for (n, thread) in process.threads.iter().enumerate() {
+            let slots = [thread.vcpu, thread.events].map(|object| object.and_then(slot_of));
+            assert_eq!(slots, [layout::slot::vcpu(n), layout::slot::events(n)].map(|slot| Some(u32::from(slot.0))));
+        }
+        // And the laws know of a thread that is missing, or lacks its virtual CPU.
+        const CHANGES: [fn(&mut Process); 2] =
+            [|process| process.threads.truncate(2), |process| process.threads[2].vcpu = None];
+        for change in CHANGES {
+            let mut broken = spec.clone();
+            broken.processes.iter_mut().filter(|process| process.name == "vmm-a").for_each(change);
+            assert!(laws::first_breach(&broken).is_some());
+        }
     }
 }

@@ -119,7 +119,7 @@ impl Map<'_> {
 
     /// What a signal tells its receiver.
     fn event(&self, cap: &CapEntry) -> String {
-        let receiver = self.spec.processes.iter().position(|process| process.events == Some(cap.object));
+        let receiver = self.spec.processes.iter().position(|process| process.events() == Some(cap.object));
         let server = match receiver.and_then(|number| self.parts.get(number)).map(|part| part.role) {
             Some(Role::Server(service)) => services::server(service),
             _ => None,
@@ -161,7 +161,7 @@ impl Map<'_> {
         for window in windows {
             writeln!(out, "    {:#012x} {}", window.at, window.line)?;
         }
-        let Some((_, ept)) = process.guest else { return Ok(()) };
+        let Some(ept) = process.ept else { return Ok(()) };
         writeln!(out, "  guest-physical memory")?;
         for window in self.windows(ept, &process.name) {
             writeln!(out, "    {:#012x} {}", window.at, window.line)?;

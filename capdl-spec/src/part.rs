@@ -39,7 +39,9 @@ pub struct Part {
     pub ports: Vec<PortRange>,
     /// The device of the board whose interrupt is its own.
     pub line: Option<Device>,
-    /// Does anyone signal it, so that its thread needs a notification?
+    /// How many threads it has.
+    pub threads: usize,
+    /// Does anyone signal it, so that its threads need a notification?
     pub is_signalled: bool,
     /// Does it derive or receive capabilities, so that it needs a scratch CNode? log2 of its slots: those of devices are
     /// many, one a page of memory.

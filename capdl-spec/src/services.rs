@@ -133,6 +133,7 @@ impl Server {
             devices,
             ports: (self.ports)(board),
             line: self.line.map(|line| line(board)),
+            threads: 1,
             is_signalled: (self.is_signalled)(devices) || are_signalled(&calls),
             scratch_bits: (self.scratch_bits)(devices),
             asks_root_task: (self.asks_root_task)(devices),

@@ -60,6 +60,8 @@ pub struct Vm {
     pub name: Spanned<String>,
     /// Guest RAM: a multiple of 2 MiB.
     pub memory: Spanned<Bytes>,
+    /// Virtual CPUs, one when left out.
+    pub cpus: Option<Spanned<u8>>,
     /// bzImage or vmlinux.
     pub kernel: Spanned<Origin>,
     /// Initial RAM disk.
@@ -215,6 +217,11 @@ fn default_priority() -> Spanned<u8> {
 }
 
 impl Vm {
+    /// How many virtual CPUs it has.
+    pub fn cpus(&self) -> usize {
+        self.cpus.as_ref().map_or(1, |cpus| usize::from(*cpus.get_ref()))
+    }
+
     /// The guest's command line.
     pub fn cmdline(&self) -> &str {
         self.cmdline.as_ref().map_or(DEFAULT_CMDLINE, |line| line.get_ref())

@@ -153,7 +153,11 @@ impl<'a> Wiring<'a> {
     /// A process's notification.
     pub fn events(&self, process: usize) -> Result<Id, CompileError> {
         let domain = self.domain(process)?;
-        domain.events.ok_or_else(|| CompileError::unwired("notification", &domain.name))
+        domain
+            .threads
+            .first()
+            .and_then(|thread| thread.events)
+            .ok_or_else(|| CompileError::unwired("notification", &domain.name))
     }
 
     /// Memory that a client shares with a server, in the next window of each. Gives the server's; the client's is found

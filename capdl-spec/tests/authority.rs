@@ -81,17 +81,17 @@ fn ways(spec: &Spec, object: Id) -> Vec<(u32, Rights, u64)> {
         Kind::Notification => {
             let bits =
                 [event::TIMER, event::CONSOLE, event::INTERRUPT, event::line(0), event::line(15), event::ring(23)];
-            let slots = [slot::LOG, slot::CONSOLE, slot::SIGNALS, slot::SIGNALS.plus(90)];
+            let slots = [slot::LOG, slot::CONSOLE, slot::SIGNALS, slot::SIGNALS.plus(60)];
             let signals = slots.into_iter().flat_map(|slot| bits.map(|bit| (slot, Rights::WRITE, bit)));
-            signals.chain([(slot::EVENTS, Rights::READ, 0), (slot::SIGNALS.plus(91), Rights::READ, 0)]).collect()
+            signals.chain([(slot::EVENTS, Rights::READ, 0), (slot::SIGNALS.plus(61), Rights::READ, 0)]).collect()
         }
         Kind::CNode { .. } => plain(&[slot::SCRATCH]),
-        Kind::Vcpu => plain(&[slot::VCPU]),
+        Kind::Vcpu => plain(&[slot::vcpu(0)]),
         Kind::Ept => plain(&[slot::EPT]),
         Kind::SparePaging { .. } => plain(&[slot::PAGING, slot::PAGING.plus(127)]),
         Kind::IoPorts { .. } => plain(&[slot::PORTS, slot::PORTS.plus(14)]),
         Kind::IrqControl => plain(&[slot::IRQ_CONTROL]),
-        _ => plain(&[slot::VCPU]),
+        _ => plain(&[slot::vcpu(0)]),
     };
     let meant = ways.into_iter().map(|(slot, rights, badge)| (u32::from(slot.0), rights, badge));
     meant.chain([0, 7].map(|slot| (slot, Rights::ALL, 0))).collect()
@@ -227,25 +227,27 @@ fn paged(mut spec: Spec) -> Spec {
 fn no_process_can_be_made_of_anothers_parts() {
     type Set = fn(&mut Process, Id);
     const FIELDS: [Set; 10] = [
-        |process, id| process.tcb = id,
+        |process, id| process.threads[0].tcb = id,
         |process, id| process.cspace = id,
         |process, id| process.vspace = id,
-        |process, id| process.ipc_buffer = id,
-        |process, id| process.events = Some(id),
-        |process, id| process.guest = Some((id, process.guest.map_or(id, |(_, ept)| ept))),
-        |process, id| process.guest = Some((process.guest.map_or(id, |(vcpu, _)| vcpu), id)),
+        |process, id| process.threads[0].ipc_buffer = id,
+        |process, id| process.threads[0].events = Some(id),
+        |process, id| process.threads[0].vcpu = Some(id),
+        |process, id| process.ept = Some(id),
         |process, id| process.on_stop = Some((id, process.on_stop.map_or(1, |(_, badge)| badge))),
         |process, id| process.calls.push(id),
         |process, id| process.ports.push(id),
     ];
-    const NUMBERS: [fn(&mut Process); 8] = [
+    const NUMBERS: [fn(&mut Process); 10] = [
+        |process| process.threads.push(process.threads[0].clone()),
+        |process| process.threads.clear(),
         |process| process.guard_bits += 1,
-        |process| process.ipc_buffer_at += 4096,
+        |process| process.threads[0].ipc_buffer_at += 4096,
         |process| process.entry = window::STACK_TOP,
-        |process| process.stack += 4096,
+        |process| process.threads[0].stack += 4096,
         |process| process.priority = 255,
         |process| process.priority = 0,
-        |process| process.events = None,
+        |process| process.threads[0].events = None,
         |process| process.on_stop = process.on_stop.map(|(events, badge)| (events, badge << 1)),
     ];
     for spec in [lawful(PLAIN), lawful(DEVICES)] {

@@ -85,7 +85,7 @@ pub fn run(config: &Vmm) -> ! {
         log::warn!("{}: no date ({error:?}), so it begins in 1970", config.name);
         timer::WallClock { unix: 0, at: rt::tsc() }
     });
-    let vcpu = Vcpu::new(slot::VCPU.cptr());
+    let vcpu = Vcpu::new(slot::vcpu(0).cptr());
     for ports in &config.direct_ports {
         if let Err(error) = vcpu.allow_ports(ports.slot.cptr(), ports.first, ports.last) {
             log::error!("{}: ports {:#x} to {:#x}: {error:?}", config.name, ports.first, ports.last);

@@ -77,7 +77,7 @@ impl Drawing<'_> {
             return (Vec::new(), Vec::new());
         };
         let signals = |from: usize, to: usize| {
-            let Some(events) = self.spec.processes.get(to).and_then(|process| process.events) else { return false };
+            let Some(events) = self.spec.processes.get(to).and_then(|process| process.events()) else { return false };
             let cspace = self.spec.processes[from].cspace;
             let log = u32::from(slot::LOG.0);
             let mut caps = self.spec.caps.iter().filter(|cap| cap.cnode == cspace && cap.object == events);

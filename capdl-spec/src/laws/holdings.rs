@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use layout::{FAULT_BIT, Service, client_badge, client_of, event, slot};
+use layout::{FAULT_BIT, Service, client_badge, client_of, event, limits::MAX_VCPUS, slot};
 use proto::{irq, serial, timer};
 
 use crate::{
@@ -21,11 +21,12 @@ const RECEIVE_AND_GRANT: Rights = Rights { read: true, write: false, grant: true
 
 /// What any process may hold.
 #[rustfmt::skip]
-static COMMON: [Holding; 5] = [
+static COMMON: [Holding; 6] = [
     // Notices; then what the kernel sends the thread's faults with.
     holding(ANYONE, at(slot::SUPERVISOR), What::Endpoint, Whose::Supervisor, Rights::WRITE, Badge::Number(0)),
     holding(ANYONE, at(slot::FAULT), What::Endpoint, Whose::Supervisor, Rights::CALL, Badge::Number(FAULT_BIT)),
     holding(ANYONE, at(slot::EVENTS), What::Notification, Whose::Own, RECEIVE, Badge::None),
+    holding(ANYONE, (slot::events(1).0, slot::events(MAX_VCPUS).0), What::Notification, Whose::Own, RECEIVE, Badge::None),
     holding(ANYONE, at(slot::SCRATCH), What::CNode, Whose::Own, Rights::ALL, Badge::None),
     holding(ANYONE, (slot::PORTS.0, slot::SIGNALS.0), What::Ports, Whose::Given, Rights::ALL, Badge::None),
 ];
@@ -70,7 +71,7 @@ impl Holding {
         let who = match self.who {
             Who::Anyone => true,
             Who::Server(service) => holder.name == service.server,
-            Who::Vmm => holder.guest.is_some(),
+            Who::Vmm => holder.ept.is_some(),
         };
         let (first, behind) = self.slots;
         who && (u32::from(first)..u32::from(behind)).contains(&cap.slot) && What::of(kind) == Some(self.what)
@@ -82,12 +83,14 @@ impl Holding {
         let calls = |process: &Process| spec.endpoint_of(&holder.name).is_some_and(|own| process.calls.contains(&own));
         match self.whose {
             Whose::Own => owner.is_some_and(|owner| owner.cspace == holder.cspace),
-            Whose::Guests => holder.guest.is_some_and(|(vcpu, ept)| [vcpu, ept].contains(&object)),
+            Whose::Guests => {
+                holder.ept == Some(object) || holder.threads.iter().any(|thread| thread.vcpu == Some(object))
+            }
             Whose::Called(service) => of_server(service) && holder.calls.contains(&object),
             Whose::Server(service) => of_server(service) && holder.name != service.server,
             Whose::Callers => owner.is_some_and(calls),
             Whose::Users => owner.is_some_and(|owner| calls(owner) && !is_server(owner)),
-            Whose::Vmms => owner.is_some_and(|owner| owner.guest.is_some()),
+            Whose::Vmms => owner.is_some_and(|owner| owner.ept.is_some()),
             Whose::Supervisor => object == spec.supervisor,
             Whose::Given => holder.ports.contains(&object),
             Whose::Machines => owner.is_none(),
@@ -188,7 +191,7 @@ pub(super) fn numbers_have_no_gaps(spec: &Spec) -> Result<(), String> {
 /// The notification whose numbers are not right.
 fn doorbells_and_lines(spec: &Spec) -> Option<String> {
     let find = |service: Service| spec.processes.iter().find(|process| process.name == service.server);
-    let (irq, events) = (find(irq::SERVICE)?, |service| find(service).and_then(|process| process.events));
+    let (irq, events) = (find(irq::SERVICE)?, |service| find(service).and_then(|process| process.events()));
     let said = |to: Id, by: Option<Id>| {
         let caps = spec.caps.iter().filter(|cap| cap.object == to && cap.rights.write);
         let caps = caps.filter(|cap| by.is_none_or(|by| cap.cnode == by));
@@ -201,7 +204,7 @@ fn doorbells_and_lines(spec: &Spec) -> Option<String> {
         ALL.iter().filter(|server| server.line.is_some()).map(|server| server.service).collect();
     for &service in &servers_lines {
         // Where there are devices, irq-server listens itself: for shared lines, and for the alarm that it asks for.
-        let alarm = if service == timer::SERVICE && irq.events.is_some() { event::ALARM } else { 0 };
+        let alarm = if service == timer::SERVICE && irq.events().is_some() { event::ALARM } else { 0 };
         // serial-server is told of its log, besides.
         let log = if service == serial::SERVICE { RINGS } else { 0 };
         if let Some(id) = events(service).filter(|id| from_irq(*id) & !log != event::INTERRUPT | alarm) {
@@ -212,7 +215,7 @@ fn doorbells_and_lines(spec: &Spec) -> Option<String> {
         return wrong(id);
     }
     let mut all_lines = 0;
-    for id in spec.processes.iter().filter(|process| !is_server(process)).filter_map(|process| process.events) {
+    for id in spec.processes.iter().filter(|process| !is_server(process)).filter_map(|process| process.events()) {
         let own = from_irq(id) / event::line(0);
         all_lines += own.count_ones();
         if !whole(own) {
@@ -221,7 +224,7 @@ fn doorbells_and_lines(spec: &Spec) -> Option<String> {
     }
     // Lines of the servers' own are never shared and come first.
     let expected = (event::ring(all_lines as usize) - 1) * event::ring(servers_lines.len());
-    irq.events.filter(|id| from_irq(*id) != expected).and_then(wrong)
+    irq.events().filter(|id| from_irq(*id) != expected).and_then(wrong)
 }
 
 /// Ports and I/O address spaces are called what they are.

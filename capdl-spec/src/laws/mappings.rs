@@ -5,24 +5,21 @@
 
 use std::collections::BTreeSet;
 
-use layout::window;
+use layout::{limits::MAX_VCPUS, window};
 
 use crate::{
     authority::{Contents, FrameUse, Space, frames},
-    bundle::PAGE,
     services::{ALL, component, vmm},
     spec::{Fill, Kind, Mapping, Rights, Spec},
 };
 
-const STACK: u64 = window::STACK_TOP - window::STACK_BYTES;
-
 /// Of any process. That of its program is its own, whether it may write there or not.
 #[rustfmt::skip]
 static COMMON: [FrameUse; 5] = [
-    frames("segment", Space::Process, (window::IMAGE, STACK), Rights::READ, Contents::Copied),
-    frames("segment", Space::Process, (window::IMAGE, STACK), Rights::READ_WRITE, Contents::Copied),
-    frames("stack", Space::Process, (STACK, window::STACK_TOP), Rights::READ_WRITE, Contents::Zeros),
-    frames("ipc-buffer", Space::Process, (window::IPC_BUFFER, window::IPC_BUFFER + PAGE), Rights::READ_WRITE, Contents::Zeros),
+    frames("segment", Space::Process, (window::IMAGE, window::STACKS), Rights::READ, Contents::Copied),
+    frames("segment", Space::Process, (window::IMAGE, window::STACKS), Rights::READ_WRITE, Contents::Copied),
+    frames("stack", Space::Process, (window::STACKS, window::STACK_TOP), Rights::READ_WRITE, Contents::Zeros),
+    frames("ipc-buffer", Space::Process, (window::IPC_BUFFER, window::ipc_buffer(MAX_VCPUS)), Rights::READ_WRITE, Contents::Zeros),
     frames("config", Space::Process, (window::CONFIG, window::LOG), Rights::READ, Contents::Copied),
 ];
 
@@ -37,7 +34,8 @@ impl FrameUse {
         let Some((_, what)) = name.split_once('.') else { return false };
         match what.strip_prefix(self.name) {
             Some("") => true,
-            Some(number) if matches!(self.contents, Contents::Copied) => {
+            // Of segments and of further threads.
+            Some(number) if matches!(self.name, "segment" | "stack" | "ipc-buffer") => {
                 number.bytes().all(|byte| byte.is_ascii_digit())
             }
             Some(_) => matches!(self.contents, Contents::Bundle),

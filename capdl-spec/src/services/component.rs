@@ -57,6 +57,7 @@ pub(super) fn part(number: usize, component: &Component) -> Part {
         devices,
         ports: Vec::new(),
         line: None,
+        threads: 1,
         is_signalled: false,
         scratch_bits: calls.contains(&irq::SERVICE).then_some(scratch_bits),
         asks_root_task: false,

@@ -38,6 +38,8 @@ pub struct Ports {
 pub struct Vmm {
     /// Name of the VM.
     pub name: Name,
+    /// Virtual CPUs: the first is that of the process's first thread, and so on, see `slot::vcpu`.
+    pub vcpus: u8,
     /// Bytes of guest RAM from `ram_at` on, mapped in the EPT there and at `window::GUEST_RAM + ram_at`.
     pub ram: u64,
     /// Guest-physical address of the RAM: 0, or the RAM's physical address where a device without an IOMMU uses it. Then

@@ -57,7 +57,7 @@ pub struct Service {
 
 /// Slots with the same meaning in every process; empty where a process has no use for them.
 pub mod slot {
-    use super::Slot;
+    use super::{Slot, limits::MAX_VCPUS};
 
     /// Endpoint on which a server receives calls.
     pub const SERVICE: Slot = Slot(1);
@@ -75,22 +75,31 @@ pub mod slot {
 
     /// Endpoints of the servers that a process calls; which one is where, is in the servers' protocols, see
     /// [`Service`](super::Service).
-    pub const SERVERS: core::ops::Range<u16> = 8..13;
-
-    /// vmm-server: signals serial-server that the console ring has bytes.
-    pub const CONSOLE: Slot = Slot(13);
-    /// vmm-server: the guest's virtual CPU.
-    pub const VCPU: Slot = Slot(14);
-    /// vmm-server with passthrough devices: the guest's EPT, to map device memory in.
-    pub const EPT: Slot = Slot(15);
+    pub const SERVERS: core::ops::Range<u16> = 8..16;
 
     /// irq-server: IRQControl.
     pub const IRQ_CONTROL: Slot = Slot(16);
     /// First of the server's I/O port capabilities, in the order that its `config` documents.
     pub const PORTS: Slot = Slot(17);
 
-    /// First of the badged notification capabilities with which a server signals its clients.
+    /// First of the badged notification capabilities with which a server signals its clients; the last is before
+    /// [`CONSOLE`].
     pub const SIGNALS: Slot = Slot(32);
+
+    /// vmm-server: signals serial-server that the console ring has bytes.
+    pub const CONSOLE: Slot = Slot(96);
+    /// vmm-server with passthrough devices: the guest's EPT, to map device memory in.
+    pub const EPT: Slot = Slot(97);
+    /// vmm-server: the guest's virtual CPU `n`, which is thread `n`'s.
+    pub const fn vcpu(n: usize) -> Slot {
+        Slot(98 + n as u16)
+    }
+    /// The notification bound to thread `n` (receive right): of the first, that of the process.
+    pub const fn events(n: usize) -> Slot {
+        if n == 0 { EVENTS } else { Slot(vcpu(MAX_VCPUS).0 + n as u16) }
+    }
+    const _: () =
+        assert!(events(MAX_VCPUS).0 <= PAGING.0, "slots of virtual CPUs end before those of paging structures");
 
     /// vmm-server with passthrough devices: first of the EPT's paging structures that are not yet mapped, page directories
     /// before page tables.
@@ -118,14 +127,28 @@ pub const FAULT_BIT: u64 = 1 << 26;
 
 /// Virtual addresses in a server's VSpace. The pages between the windows are not mapped.
 pub mod window {
+    use super::limits::MAX_VCPUS;
+
     /// First page of the image, as `image-link` links it.
     pub const IMAGE: u64 = 0x40_0000;
-    /// End (exclusive) of the stack; the page below the stack stays unmapped, so an overflow faults.
+    /// End (exclusive) of the first thread's stack; the page below the stack stays unmapped, so an overflow faults.
     pub const STACK_TOP: u64 = 0x2000_0000;
     /// Bytes of stack.
     pub const STACK_BYTES: u64 = 256 * 1024;
-    /// The IPC buffer, one page.
+    /// End (exclusive) of thread `n`'s stack: below the page below its predecessor's.
+    pub const fn stack_top(n: usize) -> u64 {
+        STACK_TOP - n as u64 * (STACK_BYTES + PAGE)
+    }
+    /// The lowest address of a stack.
+    pub const STACKS: u64 = stack_top(MAX_VCPUS - 1) - STACK_BYTES;
+    /// The first thread's IPC buffer, one page.
     pub const IPC_BUFFER: u64 = 0x2100_0000;
+    /// Thread `n`'s IPC buffer; the pages between them stay unmapped.
+    pub const fn ipc_buffer(n: usize) -> u64 {
+        IPC_BUFFER + n as u64 * 2 * PAGE
+    }
+    /// Bytes of a page.
+    const PAGE: u64 = 4096;
     /// The start-up configuration, read-only: a `u32` length, then that many bytes of postcard.
     pub const CONFIG: u64 = 0x2200_0000;
     /// The ring to serial-server's log, see `mmio::Ring`.
