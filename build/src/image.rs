@@ -174,7 +174,7 @@ fn without_messages(error: miette::Report) -> miette::Report {
 
 /// What is wrong with a kernel, as a mistake of the description that names it.
 fn at_its_line(system: &System, image: &GuestImage, error: miette::Report) -> miette::Report {
-    let (Some(wrong), Some(span)) = (error.downcast_ref::<guest::bzimage::Error>(), system.names_image(image)) else {
+    let (Some(wrong), Some(span)) = (error.downcast_ref::<guest::error::Error>(), system.names_image(image)) else {
         return error;
     };
     let message = format!("the kernel `{}` cannot be used: {wrong}", image.name);

@@ -12,7 +12,7 @@ use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
 use xtask::test::Form;
-use xtask::{bench, doctor, image, interrupt, map, progress, run, setup, test};
+use xtask::{bench, doctor, image, interrupt, map, progress, run, setup, test, tests};
 
 /// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
 #[derive(Parser)]
@@ -144,7 +144,11 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Test { filter, all, list } => {
             let filter = filter.unwrap_or_default();
             let form = if all { Form::Long } else { Form::Short };
-            return if list { test::list(&filter) } else { test::run(&project, &filter, form) };
+            return if list {
+                test::list(tests::all(), &filter)
+            } else {
+                test::run(&project, tests::all(), &filter, form)
+            };
         }
         Command::Bench { json, exits } => bench::run(&project, json.as_deref(), exits)?,
         Command::Image { system, debug_kernel } => {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use layout::window;
 
 use crate::{
+    binaries::Binaries,
     board::PortRange,
     builder::Builder,
     bundle::{Bundle, PAGE},
@@ -22,32 +23,6 @@ use crate::{
     windows,
     wire::Wiring,
 };
-
-/// What the build made or fetched.
-pub trait Binaries {
-    /// The ELF of a program: a package's name, or a component's path as its description has it.
-    fn elf(&self, program: &str) -> Option<&[u8]>;
-    /// The image of this name, see [`System::images`].
-    fn image(&self, name: &str) -> Option<&[u8]>;
-}
-
-/// Binaries by name.
-#[derive(Clone, Debug, Default)]
-pub struct Files {
-    /// ELFs by package or path.
-    pub elfs: BTreeMap<String, Vec<u8>>,
-    /// Images by name.
-    pub images: BTreeMap<String, Vec<u8>>,
-}
-
-impl Binaries for Files {
-    fn elf(&self, program: &str) -> Option<&[u8]> {
-        self.elfs.get(program).map(Vec::as_slice)
-    }
-    fn image(&self, name: &str) -> Option<&[u8]> {
-        self.images.get(name).map(Vec::as_slice)
-    }
-}
 
 /// Compiles a system with its programs and images.
 pub fn compile(system: &System, binaries: &dyn Binaries) -> Result<Bundle, CompileError> {
@@ -236,7 +211,7 @@ mod tests {
     use proto::{file, irq, pci};
 
     use super::*;
-    use crate::{host, source::Source};
+    use crate::{host, text::Source};
 
     struct Nothing;
     impl Binaries for Nothing {

@@ -11,8 +11,8 @@ use toml::{
 use crate::{
     keys::{KEYS, Key, Table},
     mistake::{Mistake, Mistakes, close, nearest},
-    source::Source,
     system::System,
+    text::Source,
 };
 
 /// Parses a description.

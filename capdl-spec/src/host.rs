@@ -3,9 +3,10 @@
 use std::path::Path;
 
 pub use crate::{
+    binaries::{Binaries, Files},
     board::Processor,
     bundle::Bundle,
-    compile::{Binaries, Files, compile, plan},
+    compile::{compile, plan},
     draw,
     emulator::{Card, CardModel, Emulator},
     error::CompileError,
@@ -13,8 +14,8 @@ pub use crate::{
     map,
     mistake::{Mistake, Mistakes},
     part::{Part, Role},
-    source::Source,
     system::System,
+    text::Source,
 };
 use crate::{checks, form};
 

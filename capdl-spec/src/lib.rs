@@ -23,6 +23,8 @@ pub mod spec;
 #[cfg(feature = "host")]
 mod authority;
 #[cfg(feature = "host")]
+pub mod binaries;
+#[cfg(feature = "host")]
 pub mod board;
 #[cfg(feature = "host")]
 mod builder;
@@ -83,9 +85,11 @@ mod services;
 #[cfg(feature = "host")]
 pub mod snippet;
 #[cfg(feature = "host")]
-pub mod source;
+mod source;
 #[cfg(feature = "host")]
 pub mod system;
+#[cfg(feature = "host")]
+pub mod text;
 #[cfg(feature = "host")]
 mod windows;
 #[cfg(feature = "host")]

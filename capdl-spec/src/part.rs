@@ -26,7 +26,7 @@ pub struct Part {
     pub name: String,
     /// What it is.
     pub role: Role,
-    /// The package, or for a component the path, that its program comes from: a name for [`crate::compile::Binaries`].
+    /// The package, or for a component the path, that its program comes from: a name for [`crate::binaries::Binaries`].
     pub program: String,
     /// Its priority, 1 to 253.
     pub priority: u8,

@@ -15,8 +15,8 @@ use crate::{
     devices::{Flag, IoPorts, Irq, PciDevice},
     emulator::Emulator,
     guest::Origin,
-    source::Source,
     spec::{OnFault, WhenOff},
+    text::Source,
 };
 
 /// The command line of a guest whose description has none. Near the CAmkES VM's; `acpi=off` spares the guest a search for

@@ -8,8 +8,8 @@ use layout::{FAULT_BIT, Service, Slot, client_badge, config::Name, config::Windo
 use serde::Serialize;
 
 use crate::{
+    binaries::Binaries,
     builder::{Builder, Domain},
-    compile::Binaries,
     error::CompileError,
     lines::{Line, lines},
     part::{Part, Role},
