@@ -55,12 +55,6 @@ impl cap::Endpoint {
         call(sys::seL4_SysSend, self.bits(), info.into_word(), mrs);
     }
 
-    /// Sends if somebody is waiting; otherwise the message is lost.
-    #[inline]
-    pub fn nb_send(self, info: MessageInfo) {
-        call(sys::seL4_SysNBSend, self.bits(), info.into_word(), buffered());
-    }
-
     /// Waits for a message, or for a signal of the bound notification.
     #[inline]
     pub fn recv(self) -> (MessageInfo, Badge) {
@@ -71,12 +65,6 @@ impl cap::Endpoint {
     #[inline]
     pub fn recv_with_mrs(self) -> RecvWithMrs {
         call(sys::seL4_SysRecv, self.bits(), 0, [0; 4]).into()
-    }
-
-    /// Takes a message if there is one; otherwise the badge is zero.
-    #[inline]
-    pub fn nb_recv(self) -> (MessageInfo, Badge) {
-        RecvWithMrs::from(call(sys::seL4_SysNBRecv, self.bits(), 0, [0; 4])).into_buffer()
     }
 
     /// Sends and waits for the answer.
@@ -92,13 +80,7 @@ impl cap::Endpoint {
         (answer.info, answer.mrs)
     }
 
-    /// Answers the last caller and waits for the next.
-    #[inline]
-    pub fn reply_recv(self, info: MessageInfo) -> (MessageInfo, Badge) {
-        self.reply_recv_with_mrs(info, buffered()).into_buffer()
-    }
-
-    /// As [`reply_recv`](Self::reply_recv), with the first words given and returned.
+    /// Answers the last caller and waits for the next, with the first words given and returned.
     #[inline]
     pub fn reply_recv_with_mrs(self, info: MessageInfo, mrs: Mrs) -> RecvWithMrs {
         call(sys::seL4_SysReplyRecv, self.bits(), info.into_word(), mrs).into()
