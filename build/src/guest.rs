@@ -12,6 +12,7 @@ pub mod cpio;
 pub mod debian;
 pub mod debootstrap;
 pub mod disk;
+pub mod error;
 pub mod ext4;
 pub mod initramfs;
 pub mod loader;

@@ -105,14 +105,16 @@ pub fn make_root_task_image(
     // Not in one call: the root task has a heap, and cargo would give its features of shared crates to the servers too.
     let root_task = cargo_build(project, &["root-task"], prefix)?;
     let root_task = root_task.get("root-task").ok_or_else(|| miette!("cargo built no root-task"))?;
-    let built = cargo_build(project, &system.packages(), prefix)?;
+    let packages = system.packages();
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    let built = cargo_build(project, &packages, prefix)?;
     for part in system.parts() {
-        let program = system.program(&part);
-        let path = match built.get(program) {
+        let program = part.program;
+        let path = match built.get(&program) {
             Some(path) => path.clone(),
-            None => system.source.path.parent().unwrap_or(&project.root).join(program),
+            None => system.source.path.parent().unwrap_or(&project.root).join(&program),
         };
-        files.elfs.insert(program.to_owned(), project::read(&path)?);
+        files.elfs.insert(program, project::read(&path)?);
     }
     let bundle = host::compile(system, &files)?;
     let image = dir.join("root-task");
@@ -174,7 +176,7 @@ fn without_messages(error: miette::Report) -> miette::Report {
 
 /// What is wrong with a kernel, as a mistake of the description that names it.
 fn at_its_line(system: &System, image: &GuestImage, error: miette::Report) -> miette::Report {
-    let (Some(wrong), Some(span)) = (error.downcast_ref::<guest::bzimage::Error>(), system.names_image(image)) else {
+    let (Some(wrong), Some(span)) = (error.downcast_ref::<guest::error::Error>(), system.names_image(image)) else {
         return error;
     };
     let message = format!("the kernel `{}` cannot be used: {wrong}", image.name);

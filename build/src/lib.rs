@@ -19,6 +19,7 @@ pub mod interrupt;
 pub mod iso;
 pub mod kernel;
 pub mod map;
+pub mod modules;
 pub mod native;
 pub mod packages;
 pub mod process;

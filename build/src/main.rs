@@ -144,7 +144,11 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Test { filter, all, list } => {
             let filter = filter.unwrap_or_default();
             let form = if all { Form::Long } else { Form::Short };
-            return if list { test::list(&filter) } else { test::run(&project, &filter, form) };
+            return if list {
+                test::list(xtask::tests::all(), &filter)
+            } else {
+                test::run(&project, xtask::tests::all(), &filter, form)
+            };
         }
         Command::Bench { json, exits } => bench::run(&project, json.as_deref(), exits)?,
         Command::Image { system, debug_kernel } => {

@@ -11,6 +11,7 @@ mod guests;
 mod host;
 mod iommu;
 mod kernel;
+mod modules;
 mod walkthroughs;
 
 use crate::test::Test;
@@ -19,6 +20,7 @@ use crate::test::Test;
 pub fn all() -> Vec<Test> {
     [
         checks::all(),
+        modules::all(),
         host::all(),
         guest::all(),
         components::all(),
@@ -32,4 +34,18 @@ pub fn all() -> Vec<Test> {
         walkthroughs::all(),
     ]
     .concat()
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn no_two_tests_have_one_name() {
+        let mut names: Vec<String> = all().iter().map(Test::full_name).collect();
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
 }

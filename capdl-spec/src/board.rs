@@ -3,11 +3,14 @@
 //! manual (ports 0x402, 0xe9 and 0x8900). What lies on the PCI bus is for pci-server to find out, not for a table; just
 //! where firmware may have put it, and how its interrupts are wired, is here.
 
-use layout::config::Intx;
+use proto::{
+    pci::{self, Intx},
+    serial, timer,
+};
 use serde::{Deserialize, Deserializer, de::Error};
 use toml::Spanned;
 
-use crate::parts::Service;
+use layout::Service;
 
 /// The oldest generation of processors that a board may have. It decides which kernel a system gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,11 +166,11 @@ impl Board {
     /// The devices that servers own, each with its server.
     pub fn owned(&self) -> [(PortRange, &'static str, Service); 5] {
         [
-            (self.uart.ports, "UART", Service::Serial),
-            (self.pit.ports, "8254 timer", Service::Timer),
-            (self.gate, "8254 gate", Service::Timer),
-            (self.rtc.ports, "RTC and CMOS", Service::Timer),
-            (self.pci, "PCI configuration", Service::Pci),
+            (self.uart.ports, "UART", serial::SERVICE),
+            (self.pit.ports, "8254 timer", timer::SERVICE),
+            (self.gate, "8254 gate", timer::SERVICE),
+            (self.rtc.ports, "RTC and CMOS", timer::SERVICE),
+            (self.pci, "PCI configuration", pci::SERVICE),
         ]
     }
 

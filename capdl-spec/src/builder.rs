@@ -11,18 +11,21 @@ use layout::{
 use crate::{
     board::PortRange,
     bundle::{Blobs, PAGE},
-    parts::Part,
-    spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Object, PageSize, Process, Rights, Spec},
+    part::Part,
+    spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Object, PageSize, Process, Rights, Spec, Thread},
 };
+
+/// The name of what thread `thread` of a process has: `vmm-linux.tcb`, of its second thread `vmm-linux.tcb1`.
+pub(crate) fn of_thread(process: &str, what: &str, thread: usize) -> String {
+    if thread == 0 { format!("{process}.{what}") } else { format!("{process}.{what}{thread}") }
+}
 
 /// What every process has, and what is given out next in it.
 pub(crate) struct Domain {
     pub name: String,
-    pub tcb: Id,
+    pub threads: Vec<Thread>,
     pub cspace: Id,
     pub vspace: Id,
-    pub ipc_buffer: Id,
-    pub events: Option<Id>,
     windows: u64,
     signals: u16,
     ports: u16,
@@ -57,27 +60,37 @@ impl Builder {
         self.object(name, Kind::Frames { size: PageSize::Small, pages: bytes.div_ceil(PAGE) as u32, fill })
     }
 
-    /// The next process, without a program: thread, CSpace, VSpace, stack, IPC buffer; and what its part asks for.
+    /// The next process, without a program: CSpace, VSpace, threads; and what its part asks for.
     pub fn process(&mut self, part: &Part) {
         let name = part.name.clone();
         let number = self.domains.len();
-        let tcb = self.object(format!("{name}.tcb"), Kind::Tcb);
         let cspace = self.object(format!("{name}.cspace"), Kind::CNode { bits: layout::ROOT_BITS });
         let vspace = self.object(format!("{name}.vspace"), Kind::VSpace);
-        let ipc_buffer = self.frames(format!("{name}.ipc-buffer"), PAGE, Fill::Zero);
-        self.map(vspace, ipc_buffer, window::IPC_BUFFER, Rights::READ_WRITE);
-        let stack = self.frames(format!("{name}.stack"), window::STACK_BYTES, Fill::Zero);
-        self.map(vspace, stack, window::STACK_TOP - window::STACK_BYTES, Rights::READ_WRITE);
-        let events = part.is_signalled().then(|| self.object(format!("{name}.events"), Kind::Notification));
-        let scratch = part.scratch_bits().map(|bits| self.object(format!("{name}.scratch"), Kind::CNode { bits }));
-        self.domains.push(Domain { name, tcb, cspace, vspace, ipc_buffer, events, windows: 0, signals: 0, ports: 0 });
-        if let Some(events) = events {
-            self.cap(number, slot::EVENTS, events, Rights::READ, 0);
+        let threads: Vec<Thread> = (0..part.threads).map(|thread| self.thread(part, vspace, thread)).collect();
+        let scratch = part.scratch_bits.map(|bits| self.object(format!("{name}.scratch"), Kind::CNode { bits }));
+        let events: Vec<Option<Id>> = threads.iter().map(|thread| thread.events).collect();
+        self.domains.push(Domain { name, threads, cspace, vspace, windows: 0, signals: 0, ports: 0 });
+        for (thread, events) in events.into_iter().enumerate() {
+            let Some(events) = events else { continue };
+            self.cap(number, slot::events(thread), events, Rights::READ, 0);
         }
         if let Some(cnode) = scratch {
             self.cap(number, slot::SCRATCH, cnode, Rights::ALL, 0);
             self.spec.caps.push(CapEntry { cnode, slot: 0, object: cnode, rights: Rights::ALL, badge: 0 });
         }
+    }
+
+    /// A thread with its stack and IPC buffer, and its notification if anyone signals the process.
+    fn thread(&mut self, part: &Part, vspace: Id, thread: usize) -> Thread {
+        let name = |what| of_thread(&part.name, what, thread);
+        let tcb = self.object(name("tcb"), Kind::Tcb);
+        let (ipc_buffer_at, stack) = (window::ipc_buffer(thread), window::stack_top(thread));
+        let ipc_buffer = self.frames(name("ipc-buffer"), PAGE, Fill::Zero);
+        self.map(vspace, ipc_buffer, ipc_buffer_at, Rights::READ_WRITE);
+        let stack_frames = self.frames(name("stack"), window::STACK_BYTES, Fill::Zero);
+        self.map(vspace, stack_frames, stack - window::STACK_BYTES, Rights::READ_WRITE);
+        let events = part.is_signalled.then(|| self.object(name("events"), Kind::Notification));
+        Thread { tcb, ipc_buffer, ipc_buffer_at, stack, events, vcpu: None }
     }
 
     /// Memory that two processes share, named after both.
@@ -97,19 +110,11 @@ impl Builder {
         Window { at, len }
     }
 
-    /// Lets a server raise an event of a client, if that has a notification.
-    pub fn signal(&mut self, server: usize, client: usize, event: u64) -> Slot {
-        let slot = slot::SIGNALS.plus(self.domains[server].signals);
-        self.domains[server].signals += 1;
-        self.doorbell(server, slot, client, event);
+    /// The process's next slot for signalling others.
+    pub fn next_signal(&mut self, process: usize) -> Slot {
+        let slot = slot::SIGNALS.plus(self.domains[process].signals);
+        self.domains[process].signals += 1;
         slot
-    }
-
-    /// As `signal`, from a slot of its own.
-    pub fn doorbell(&mut self, from: usize, slot: Slot, to: usize, event: u64) {
-        if let Some(events) = self.domains[to].events {
-            self.cap(from, slot, events, Rights::WRITE, event);
-        }
     }
 
     /// A range of ports; one object however often it is asked for.
@@ -228,6 +233,6 @@ impl Spec {
 impl Process {
     /// Is this its VSpace, or the EPT of its guest?
     pub fn owns_space(&self, space: Id) -> bool {
-        self.vspace == space || self.guest.is_some_and(|(_, ept)| ept == space)
+        self.vspace == space || self.ept == Some(space)
     }
 }

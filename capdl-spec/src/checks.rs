@@ -9,16 +9,16 @@ mod plugged;
 mod ports;
 mod room;
 
-use core::ops::Range;
-
-use layout::config::{MAX_CLIENTS, MAX_NAME};
+use layout::limits::{MAX_ARGS, MAX_CLIENTS, MAX_CMDLINE, MAX_NAME, MAX_STREAMS};
+use proto::serial;
 use toml::Spanned;
 
 use crate::{
     file,
+    found::{Check, Found},
     guest::{Origin, Stock, Use},
-    mistake::{Mistake, Mistakes, nearest},
-    parts::Service,
+    mistake::{Mistakes, nearest},
+    services::{self, component, vmm},
     spec::PageSize,
     system::{Bytes, System},
 };
@@ -27,15 +27,8 @@ use crate::{
 const NAME_BYTES: usize = 24;
 /// Where the guest's PCI windows begin: RAM ends below.
 pub(crate) const RAM_END: u64 = 3 << 30;
-/// Linux takes 2047 bytes and a NUL (COMMAND_LINE_SIZE of x86).
-const CMDLINE_BYTES: usize = 2047;
-/// Bytes of `args` that `layout::config::Component` holds.
-const ARGS_BYTES: usize = 512;
-/// Streams that serial-server prints, and how many of them the servers take.
-const STREAMS: usize = 24;
-const SERVER_STREAMS: usize = 4;
-/// Images that fileserver holds.
-const IMAGES: usize = 64;
+/// Logs that serial-server prints of other servers.
+const SERVER_STREAMS: usize = services::ALL.len() - 1;
 
 /// Checks a description; `Ok` means that it compiles.
 pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
@@ -43,7 +36,9 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
     counts::lists_have_an_end(&mut found);
     // The laws compare everything with everything, which takes long where there is no end of it.
     let laws = if found.mistakes.is_empty() { LAWS.as_slice() } else { &[] };
-    for law in laws {
+    let of_servers = if found.mistakes.is_empty() { services::ALL.as_slice() } else { &[] };
+    let of_vms = if found.mistakes.is_empty() { vmm::CHECKS.as_slice() } else { &[] };
+    for law in laws.iter().chain(of_vms).chain(of_servers.iter().flat_map(|server| server.checks)) {
         law(&mut found);
     }
     found.mistakes.sort_by_key(|mistake| mistake.span.start);
@@ -52,7 +47,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [fn(&mut Found); 44] = [
+const LAWS: [Check; 44] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -92,23 +87,12 @@ const LAWS: [fn(&mut Found); 44] = [
     plugged::only_emulated_boards_are_plugged_in_to,
     plugged::the_disk_can_be_read,
     servers_outrank_components,
+    services_are_known,
     services_are_listed_once,
-    options_have_their_service,
     arguments_fit,
     fault_policies_name_a_process,
     the_servers_can_serve_them_all,
 ];
-
-struct Found<'a> {
-    system: &'a System,
-    mistakes: Vec<Mistake>,
-}
-
-impl Found<'_> {
-    fn add(&mut self, span: Range<usize>, message: String, remedy: impl Into<String>) {
-        self.mistakes.push(Mistake::new(&self.system.source, span, message, remedy));
-    }
-}
 
 fn there_is_something_to_run(found: &mut Found) {
     if found.system.vms.is_empty() && found.system.components.is_empty() {
@@ -144,7 +128,7 @@ fn names_are_well_formed(found: &mut Found) {
 }
 
 fn names_are_unique(found: &mut Found) {
-    let mut taken: Vec<String> = Service::ALL.map(|service| service.server().to_string()).to_vec();
+    let mut taken: Vec<String> = services::ALL.map(|server| server.service.server.to_string()).to_vec();
     taken.push("root-task".into());
     let vmms = found.system.vms.iter().map(|vm| format!("vmm-{}", vm.name.get_ref()));
     taken.extend(vmms);
@@ -276,9 +260,9 @@ fn file_names_fit(found: &mut Found) {
 fn command_lines_fit_and_are_one_line(found: &mut Found) {
     for line in found.system.vms.iter().flat_map(|vm| &vm.cmdline) {
         let text = line.get_ref();
-        if text.len() > CMDLINE_BYTES {
+        if text.len() > MAX_CMDLINE {
             let message = format!("the command line has {} bytes", text.len());
-            found.add(line.span(), message, format!("Linux takes {CMDLINE_BYTES} at most"));
+            found.add(line.span(), message, format!("Linux takes {MAX_CMDLINE} at most"));
         }
         if let Some(wrong) = text.chars().find(|c| !matches!(c, ' '..='~')) {
             let message = format!("the command line holds the character {wrong:?}");
@@ -307,14 +291,24 @@ fn servers_outrank_components(found: &mut Found) {
     for component in &found.system.components {
         let priority = *component.priority.get_ref();
         // Every process prints through serial-server.
-        let called = component.calls().into_iter().chain([Service::Serial]);
-        let Some(lowest) = called.min_by_key(|service| service.priority()) else { continue };
-        if priority == 0 || priority >= lowest.priority() {
+        let called = component::calls(component).into_iter().chain([serial::SERVICE]).filter_map(services::server);
+        let Some(lowest) = called.min_by_key(|server| server.priority) else { continue };
+        if priority == 0 || priority >= lowest.priority {
             let message =
                 format!("the priority {priority} of `{}` is not below its servers'", component.name.get_ref());
-            let top = lowest.priority() - 1;
-            let remedy = format!("choose 1 to {top}: {} has {}", lowest.server(), lowest.priority());
+            let top = lowest.priority - 1;
+            let remedy = format!("choose 1 to {top}: {} has {}", lowest.service.server, lowest.priority);
             found.add(component.priority.span(), message, remedy);
+        }
+    }
+}
+
+fn services_are_known(found: &mut Found) {
+    let known = services::ALL.map(|server| server.service.word);
+    for word in found.system.components.iter().flat_map(|component| &component.services) {
+        let text = word.get_ref();
+        if !known.contains(&text.as_str()) {
+            found.add(word.span(), format!("`{text}` has no place in `services`"), nearest(text, &known));
         }
     }
 }
@@ -323,25 +317,11 @@ fn services_are_listed_once(found: &mut Found) {
     for component in &found.system.components {
         let mut seen = Vec::new();
         for service in &component.services {
-            if seen.contains(service.get_ref()) {
-                let message = format!("`{}` is listed twice", service.get_ref().word());
+            if seen.contains(&service.get_ref()) {
+                let message = format!("`{}` is listed twice", service.get_ref());
                 found.add(service.span(), message, "list each service once");
             }
-            seen.push(*service.get_ref());
-        }
-    }
-}
-
-fn options_have_their_service(found: &mut Found) {
-    for component in &found.system.components {
-        let has = |wanted| component.calls().contains(&wanted);
-        if let Some(file) = component.files.first().filter(|_| !has(Service::File)) {
-            let message = format!("`{}` has files but not the service to read them", component.name.get_ref());
-            found.add(file.span(), message, "add \"file\" to its services");
-        }
-        if component.pci_enumerate && !has(Service::Pci) {
-            let message = format!("`{}` may list PCI functions but not call pci-server", component.name.get_ref());
-            found.add(component.name.span(), message, "add \"pci\" to its services");
+            seen.push(service.get_ref());
         }
     }
 }
@@ -349,8 +329,8 @@ fn options_have_their_service(found: &mut Found) {
 fn arguments_fit(found: &mut Found) {
     for args in found.system.components.iter().flat_map(|component| &component.args) {
         let bytes = args.get_ref().len();
-        if bytes > ARGS_BYTES {
-            found.add(args.span(), format!("the args have {bytes} bytes"), format!("{ARGS_BYTES} at most"));
+        if bytes > MAX_ARGS {
+            found.add(args.span(), format!("the args have {bytes} bytes"), format!("{MAX_ARGS} at most"));
         }
     }
 }
@@ -375,13 +355,9 @@ fn the_servers_can_serve_them_all(found: &mut Found) {
     let (vms, components) = (found.system.vms.len(), found.system.components.len());
     let streams = SERVER_STREAMS + 2 * vms + components;
     let Some(last) = names(found.system).last().map(Spanned::span) else { return };
-    if streams > STREAMS || vms + components > MAX_CLIENTS {
+    if streams > MAX_STREAMS || vms + components > MAX_CLIENTS {
         let message = format!("{vms} VMs and {components} components are too many");
-        let remedy = format!("twice the VMs plus the components may be {} at most", STREAMS - SERVER_STREAMS);
-        found.add(last.clone(), message, remedy);
-    }
-    let images = found.system.images().len();
-    if images > IMAGES {
-        found.add(last, format!("{images} images are too many"), format!("fileserver holds {IMAGES}"));
+        let remedy = format!("twice the VMs plus the components may be {} at most", MAX_STREAMS - SERVER_STREAMS);
+        found.add(last, message, remedy);
     }
 }

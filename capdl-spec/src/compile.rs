@@ -3,112 +3,42 @@
 
 use std::collections::BTreeMap;
 
-use layout::{config::Serial, config::Window, window};
-use miette::Diagnostic;
-use serde::Serialize;
+use layout::window;
 
 use crate::{
+    binaries::Binaries,
     board::PortRange,
     builder::Builder,
     bundle::{Bundle, PAGE},
-    elf::{self, ElfError},
+    elf,
+    error::CompileError,
     laws, memory,
-    parts::{Part, Role, Service},
+    part::{Part, Role},
+    services::{
+        self, component, pci,
+        vmm::{self, Guest},
+    },
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
     system::System,
     windows,
     wire::Wiring,
 };
 
-/// What the build made or fetched.
-pub trait Binaries {
-    /// The ELF of a program: a package's name, or a component's path as its description has it.
-    fn elf(&self, program: &str) -> Option<&[u8]>;
-    /// The image of this name, see [`System::images`].
-    fn image(&self, name: &str) -> Option<&[u8]>;
-}
-
-/// Binaries by name.
-#[derive(Clone, Debug, Default)]
-pub struct Files {
-    /// ELFs by package or path.
-    pub elfs: BTreeMap<String, Vec<u8>>,
-    /// Images by name.
-    pub images: BTreeMap<String, Vec<u8>>,
-}
-
-impl Binaries for Files {
-    fn elf(&self, program: &str) -> Option<&[u8]> {
-        self.elfs.get(program).map(Vec::as_slice)
-    }
-    fn image(&self, name: &str) -> Option<&[u8]> {
-        self.images.get(name).map(Vec::as_slice)
-    }
-}
-
-/// Why a description that is right in itself does not become a bundle.
-#[derive(Debug, thiserror::Error, Diagnostic)]
-pub enum CompileError {
-    /// The build has not made it.
-    #[error("the program `{0}` is missing")]
-    #[diagnostic(help("build the package, or name an ELF that exists"))]
-    NoProgram(String),
-    /// It cannot be loaded.
-    #[error("the program `{program}` cannot be loaded: {error}")]
-    #[diagnostic(help("link it as the project's images are, see crates/image-link"))]
-    Program {
-        /// Which.
-        program: String,
-        /// Why.
-        error: ElfError,
-    },
-    /// The build has not fetched it.
-    #[error("the image `{0}` is missing")]
-    #[diagnostic(help("fetch or build it first"))]
-    NoImage(String),
-    /// Guest memory with a place of its own is where root-task would lie.
-    #[error("programs and images have {bundle} bytes and reach into the memory at {at:#x} that devices use directly")]
-    #[diagnostic(help("make the kernel or the initrd smaller, or put files on the disk"))]
-    Crowded {
-        /// Where the memory begins.
-        at: u64,
-        /// Bytes that root-task carries.
-        bundle: u64,
-    },
-    /// `checks` refuses these in descriptions.
-    #[error("`{0}` is too long")]
-    TooLong(String),
-    /// `checks` refuses these in descriptions.
-    #[error("too many {0}")]
-    TooMany(&'static str),
-    /// This crate is wrong: the specification breaks a law of [`crate::laws`].
-    #[error("the compiled system breaks the law \"{law}\": {by}")]
-    #[diagnostic(help("this is a defect of capdl-spec, not of the description"))]
-    Unlawful {
-        /// Which law.
-        law: &'static str,
-        /// Who breaks it.
-        by: String,
-    },
-    /// A configuration or the specification cannot be encoded.
-    #[error("encoding failed: {0}")]
-    Encode(#[from] postcard::Error),
-}
-
 /// Compiles a system with its programs and images.
 pub fn compile(system: &System, binaries: &dyn Binaries) -> Result<Bundle, CompileError> {
-    let parts = system.parts();
-    let mut wiring = Wiring { system, parts: &parts, binaries, build: Builder::default() };
+    compile_parts(system, &system.parts(), binaries)
+}
+
+/// The same, of these parts.
+fn compile_parts(system: &System, parts: &[Part], binaries: &dyn Binaries) -> Result<Bundle, CompileError> {
+    let mut wiring = Wiring::new(system, parts, binaries);
     wiring.build.spec.name = system.name.clone();
     wiring.build.spec.when_off = system.policy.when_off;
-    for part in &parts {
-        wiring.build.process(part);
-    }
     let processes = wire(&mut wiring)?;
     let mut build = wiring.build;
-    load(system, &parts, binaries, &mut build, processes)?;
+    load(system, parts, binaries, &mut build, processes)?;
     board(system, &mut build);
-    build.spec.windows = windows::windows(system, &build.spec);
+    build.spec.windows = windows::windows(system, parts, &build.spec);
     build.paging();
     if let Some((placed, bundle)) = memory::under_root_task(system, &build) {
         return Err(CompileError::Crowded { at: placed.paddr, bundle });
@@ -136,62 +66,36 @@ pub fn plan(system: &System) -> Result<Spec, CompileError> {
 /// What a process still lacks after wiring: its configuration, encoded, its guest, and who hears that it was stopped.
 struct Wired {
     config: Vec<u8>,
-    guest: Option<(Id, Id)>,
+    guest: Option<Guest>,
     on_stop: Option<(Id, u64)>,
 }
 
 fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
     wiring.supervisor();
-    for service in Service::ALL {
-        wiring.service(service);
+    for server in services::ALL {
+        wiring.service(server.service, server.grants)?;
     }
-    let (irq, timer, pci) = (wiring.irq()?, wiring.timer()?, wiring.pci()?);
-    let (file, buffers) = wiring.file()?;
-    let mut serial = wiring.serial()?;
-    let buffer = |process| buffers.iter().find(|(n, _)| *n == process).map(|(_, window)| *window);
+    let mut configs = BTreeMap::new();
+    // The last one first: what is started last shares its memory first, which is where maps show it.
+    for server in services::ALL.into_iter().rev() {
+        configs.insert(wiring.server(server.service)?, (server.configure)(wiring)?);
+    }
     let mut wired = Vec::new();
-    for (number, part) in wiring.parts.iter().enumerate() {
-        wired.push(match part.role {
-            Role::Server(Service::Irq) => plain(&irq)?,
-            Role::Server(Service::Timer) => plain(&timer)?,
-            Role::Server(Service::Serial) => plain(&())?,
-            Role::Server(Service::Pci) => plain(&pci)?,
-            Role::Server(Service::File) => plain(&file)?,
-            Role::Component(n) => plain(&wiring.component(number, n, buffer(number))?)?,
-            Role::Vmm(n) => vmm(wiring, number, n, buffer(number), &mut serial)?,
-        });
+    for (process, part) in wiring.parts.iter().enumerate() {
+        let (config, guest) = match part.role {
+            Role::Server(service) => {
+                let config = configs.remove(&process);
+                (config.ok_or_else(|| CompileError::unwired("configuration", service.server))?, None)
+            }
+            Role::Component(number) => (component::configure(wiring, number)?, None),
+            Role::Vmm(number) => {
+                let (config, guest) = vmm::configure(wiring, number)?;
+                (config, Some(guest))
+            }
+        };
+        wired.push(Wired { config, guest, on_stop: pci::on_stop(wiring, process)? });
     }
-    for (number, one) in wired.iter_mut().enumerate() {
-        one.on_stop = wiring.on_stop(number);
-    }
-    // Last, because every VM adds its console to it.
-    wired[Service::Serial as usize].config = encode(&serial)?;
     Ok(wired)
-}
-
-fn plain(config: &impl Serialize) -> Result<Wired, CompileError> {
-    Ok(Wired { config: encode(config)?, guest: None, on_stop: None })
-}
-
-fn vmm(
-    wiring: &mut Wiring,
-    process: usize,
-    vm: usize,
-    buffer: Option<Window>,
-    serial: &mut Serial,
-) -> Result<Wired, CompileError> {
-    let files = buffer.unwrap_or(Window { at: 0, len: 0 });
-    let config = wiring.vmm(process, vm, files, serial)?;
-    let guest = wiring.guest(process, vm);
-    Ok(Wired { config: encode(&config)?, guest: Some(guest), on_stop: None })
-}
-
-/// A configuration as its process finds it: length, then postcard.
-fn encode(config: &impl Serialize) -> Result<Vec<u8>, CompileError> {
-    let body = postcard::to_allocvec(config)?;
-    let mut page = (body.len() as u32).to_le_bytes().to_vec();
-    page.extend(body);
-    Ok(page)
 }
 
 /// Where a program's segments ended up.
@@ -210,16 +114,19 @@ fn load(
 ) -> Result<(), CompileError> {
     let mut programs: BTreeMap<&str, Loaded> = BTreeMap::new();
     for (number, (part, wired)) in parts.iter().zip(wired).enumerate() {
-        let name = system.program(part);
-        if !programs.contains_key(name) {
-            programs.insert(name, program(name, binaries, build)?);
-        }
-        let entry = programs.get(name).map_or(0, |loaded| place(number, loaded, build));
+        let name = part.program.as_str();
+        let loaded = match programs.remove(name) {
+            Some(loaded) => loaded,
+            None => program(name, binaries, build)?,
+        };
+        place(number, &loaded, build);
+        let entry = loaded.entry;
+        programs.insert(name, loaded);
         let len = wired.config.len() as u64;
         let fill = Fill::Copy { offset: build.blobs.add(&wired.config), len, skip: 0 };
         let config = build.frames(format!("{}.config", part.name), len, fill);
         build.map(build.domains[number].vspace, config, window::CONFIG, Rights::READ);
-        let process = process(system, part, number, build, entry, wired);
+        let process = process(system, part, number, build, entry, wired)?;
         build.spec.processes.push(process);
     }
     Ok(())
@@ -242,39 +149,49 @@ fn program(name: &str, binaries: &dyn Binaries, build: &mut Builder) -> Result<L
     Ok(Loaded { entry: program.entry, segments: segments.collect() })
 }
 
-/// Maps a program's segments into a process and gives its entry.
-fn place(number: usize, loaded: &Loaded, build: &mut Builder) -> u64 {
+/// Maps a program's segments into a process.
+fn place(number: usize, loaded: &Loaded, build: &mut Builder) {
     let (vspace, name) = (build.domains[number].vspace, build.domains[number].name.clone());
     for (index, &(at, bytes, writable, fill)) in loaded.segments.iter().enumerate() {
         let frames = build.frames(format!("{name}.segment{index}"), bytes, fill);
         build.map(vspace, frames, at, if writable { Rights::READ_WRITE } else { Rights::READ });
     }
-    loaded.entry
 }
 
-fn process(system: &System, part: &Part, number: usize, build: &Builder, entry: u64, wired: Wired) -> Process {
+fn process(
+    system: &System,
+    part: &Part,
+    number: usize,
+    build: &Builder,
+    entry: u64,
+    wired: Wired,
+) -> Result<Process, CompileError> {
     let domain = &build.domains[number];
-    let calls = part.calls.iter().filter_map(|service| build.spec.endpoint_of(service.server())).collect();
-    let ports = system.ports_of(part).into_iter().filter_map(|range| build.spec.ports(range)).collect();
+    let unwired = |what: String| CompileError::unwired(what, &part.name);
+    let endpoint = |server| build.spec.endpoint_of(server).ok_or_else(|| unwired(format!("endpoint of {server}")));
+    let calls = part.calls.iter().map(|service| endpoint(service.server)).collect::<Result<_, _>>()?;
+    let object = |range| build.spec.ports(range).ok_or_else(|| unwired(format!("object for the ports {range}")));
+    let ports = part.ports.iter().map(|range| object(*range)).collect::<Result<_, _>>()?;
+    let mut threads = domain.threads.clone();
+    let ept = wired.guest.map(|guest| {
+        threads.iter_mut().zip(guest.vcpus).for_each(|(thread, vcpu)| thread.vcpu = Some(vcpu));
+        guest.ept
+    });
     let on_fault = system.policy.on_fault.iter().find(|(name, _)| *name.get_ref() == part.name);
-    Process {
+    Ok(Process {
         name: part.name.clone(),
-        tcb: domain.tcb,
+        threads,
         cspace: domain.cspace,
         guard_bits: layout::GUARD_BITS,
         vspace: domain.vspace,
-        ipc_buffer: domain.ipc_buffer,
-        ipc_buffer_at: window::IPC_BUFFER,
-        events: domain.events,
-        guest: wired.guest,
+        ept,
         entry,
-        stack: window::STACK_TOP,
         priority: part.priority,
         calls,
         ports,
         on_fault: on_fault.map(|(_, policy)| *policy).unwrap_or_default(),
         on_stop: wired.on_stop,
-    }
+    })
 }
 
 /// What root-task itself keeps of the board: the console for its own words, and the switch.
@@ -286,4 +203,125 @@ fn board(system: &System, build: &mut Builder) {
         let ports = build.port_object(PortRange { first: switch.port, last: switch.port });
         PowerOff { ports, port: switch.port, bytes: switch.off.to_vec(), failed: switch.failed.to_vec() }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use layout::Service;
+    use proto::{file, irq, pci};
+
+    use super::*;
+    use crate::{host, text::Source};
+
+    struct Nothing;
+    impl Binaries for Nothing {
+        fn elf(&self, _: &str) -> Option<&[u8]> {
+            Some(&[])
+        }
+        fn image(&self, _: &str) -> Option<&[u8]> {
+            Some(&[])
+        }
+    }
+
+    /// A VM and a component with a function each, after a VM without.
+    fn system() -> System {
+        let text = "board = \"pc\"\n[[vm]]\nname = \"plain\"\nmemory = \"2 MiB\"\nkernel = \"debian-686\"\n\
+                    [[vm]]\nname = \"a\"\nmemory = \"2 MiB\"\nkernel = \"debian-686\"\npci_devices = [\"00:1f.2\"]\n\
+                    [[component]]\nname = \"driver\"\nimage = \"components\"\nservices = [\"file\"]\n\
+                    pci_devices = [\"00:03.0\"]\n";
+        host::parse(Source { path: "made-up.toml".into(), text: text.into() }).expect("it is right")
+    }
+
+    /// What is said of the system when its parts have a hole.
+    fn with_a_hole(make: impl FnOnce(&mut Vec<Part>)) -> String {
+        let (system, mut parts) = (system(), system().parts());
+        assert!(compile_parts(&system, &parts, &Nothing).is_ok());
+        make(&mut parts);
+        compile_parts(&system, &parts, &Nothing).map_or_else(|error| error.to_string(), |_| "nothing".into())
+    }
+
+    fn without_call(of: &str, service: Service) -> String {
+        with_a_hole(|parts| {
+            let part = parts.iter_mut().find(|part| part.name == of).expect("there is such a part");
+            part.calls.retain(|called| *called != service);
+        })
+    }
+
+    #[test]
+    fn whoever_is_no_client_gets_no_other_clients_authority() {
+        let hole = "the wiring has no number at";
+        assert_eq!(without_call("vmm-a", irq::SERVICE), format!("{hole} irq-server of `vmm-a`"));
+        assert_eq!(without_call("driver", irq::SERVICE), format!("{hole} irq-server of `driver`"));
+        assert_eq!(without_call("vmm-a", pci::SERVICE), format!("{hole} pci-server of `vmm-a`"));
+        assert_eq!(without_call("driver", pci::SERVICE), format!("{hole} pci-server of `driver`"));
+        assert_eq!(without_call("timer-server", irq::SERVICE), format!("{hole} irq-server of `timer-server`"));
+        assert_eq!(without_call("pci-server", irq::SERVICE), format!("{hole} irq-server of `pci-server`"));
+        assert_eq!(without_call("vmm-plain", file::SERVICE), "the wiring has no window `files` of `vmm-plain`");
+    }
+
+    #[test]
+    fn a_process_or_line_that_is_not_there_stops_the_build() {
+        for server in services::ALL {
+            let name = server.service.server;
+            let said = with_a_hole(|parts| parts.retain(|part| part.name != name));
+            assert!(said.starts_with("the wiring has no process of `Server"), "{name}: {said}");
+            if server.line.is_some() {
+                let line = |part: &mut Part| part.line = part.line.filter(|_| part.name != name);
+                let said = with_a_hole(|parts| parts.iter_mut().for_each(line));
+                assert_eq!(said, format!("the wiring has no interrupt line of `{name}`"));
+            }
+        }
+        let said = with_a_hole(|parts| parts.retain(|part| part.name != "vmm-a"));
+        assert_eq!(said, "the wiring has no process of `Vmm(1)`");
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_signalled_is_signalled_by_nobody() {
+        for name in ["timer-server", "serial-server", "irq-server", "vmm-plain", "driver"] {
+            let deaf = |part: &mut Part| part.is_signalled &= part.name != name;
+            let said = with_a_hole(|parts| parts.iter_mut().for_each(deaf));
+            assert_eq!(said, format!("the wiring has no notification of `{name}`"));
+        }
+    }
+
+    #[test]
+    fn the_order_of_parts_is_no_servers_number() {
+        let (system, mut parts) = (system(), system().parts());
+        parts.swap(0, 4);
+        let spec = compile_parts(&system, &parts, &Nothing).expect("it compiles").spec;
+        let server = |name| spec.processes.iter().find(|process| process.name == name).expect("it is there");
+        let control = spec.caps.iter().find(|cap| spec.kind(cap.object) == Some(&crate::spec::Kind::IrqControl));
+        assert_eq!(control.map(|cap| cap.cnode), Some(server("irq-server").cspace));
+    }
+
+    /// No description gets here with two; everything behind the check takes them.
+    #[test]
+    fn a_virtual_cpu_more_is_a_thread_more() {
+        let mut system = system();
+        system.vms[1].cpus = Some(toml::Spanned::new(0..0, 3));
+        let spec = compile_parts(&system, &system.parts(), &Nothing).expect("it compiles").spec;
+        let process = spec.processes.iter().find(|process| process.name == "vmm-a").expect("it is there");
+        let names = |ids: &dyn Fn(&crate::spec::Thread) -> Option<Id>| {
+            process.threads.iter().map(|thread| spec.name(ids(thread).expect("it has one"))).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&|thread| Some(thread.tcb)), ["vmm-a.tcb", "vmm-a.tcb1", "vmm-a.tcb2"]);
+        assert_eq!(names(&|thread| thread.vcpu), ["vmm-a.vcpu", "vmm-a.vcpu1", "vmm-a.vcpu2"]);
+        assert_eq!(names(&|thread| thread.events), ["vmm-a.events", "vmm-a.events1", "vmm-a.events2"]);
+        let slot_of = |object: Id| {
+            let cap = spec.caps.iter().find(|cap| cap.cnode == process.cspace && cap.object == object);
+            cap.map(|cap| cap.slot)
+        };
+        for (n, thread) in process.threads.iter().enumerate() {
+            let slots = [thread.vcpu, thread.events].map(|object| object.and_then(slot_of));
+            assert_eq!(slots, [layout::slot::vcpu(n), layout::slot::events(n)].map(|slot| Some(u32::from(slot.0))));
+        }
+        // And the laws know of a thread that is missing, or lacks its virtual CPU.
+        const CHANGES: [fn(&mut Process); 2] =
+            [|process| process.threads.truncate(2), |process| process.threads[2].vcpu = None];
+        for change in CHANGES {
+            let mut broken = spec.clone();
+            broken.processes.iter_mut().filter(|process| process.name == "vmm-a").for_each(change);
+            assert!(laws::first_breach(&broken).is_some());
+        }
+    }
 }

@@ -10,8 +10,6 @@ use serde::{
 };
 use toml::Spanned;
 
-use crate::system::{Bytes, Component, System, Vm};
-
 /// Interrupts per millisecond at which a line counts as storming, when its entry of `irqs` has no `limit`.
 pub const DEFAULT_LIMIT: u16 = 100;
 
@@ -123,32 +121,6 @@ pub enum Trust {
     Trusted,
 }
 
-/// What one VM or component has passed through.
-#[derive(Clone, Copy, Debug)]
-pub struct Devices<'a> {
-    /// See [`Vm::ioports`].
-    pub ioports: &'a [Spanned<IoPorts>],
-    /// See [`Vm::pci_devices`].
-    pub pci_devices: &'a [Spanned<PciDevice>],
-    /// See [`Vm::irqs`].
-    pub irqs: &'a [Irq],
-    /// See [`Vm::pci_devices_iospace`].
-    pub iospace: bool,
-}
-
-/// A VM or component, by what it has passed through.
-#[derive(Clone, Copy, Debug)]
-pub struct Owner<'a> {
-    /// Its name.
-    pub name: &'a Spanned<String>,
-    /// Its devices.
-    pub devices: Devices<'a>,
-    /// Memory for devices of its own: of a VM all of its RAM.
-    pub memory: Option<&'a Spanned<Bytes>>,
-    /// A VM, else a component.
-    pub vm: bool,
-}
-
 const fn small_pages() -> u8 {
     12
 }
@@ -160,44 +132,6 @@ const fn default_limit() -> u16 {
 impl Default for Flag {
     fn default() -> Self {
         Flag(true)
-    }
-}
-
-impl<'a> Devices<'a> {
-    /// Is there any?
-    pub fn any(&self) -> bool {
-        !self.ioports.is_empty() || !self.pci_devices.is_empty() || !self.irqs.is_empty()
-    }
-
-    /// Is there a function that uses memory without an IOMMU?
-    pub fn trusted(&self) -> bool {
-        self.pci_devices.iter().any(|device| device.get_ref().dma.is_some())
-    }
-
-    /// Is there a function behind an IOMMU?
-    pub fn confined(&self) -> bool {
-        self.iospace && !self.pci_devices.is_empty()
-    }
-
-    /// The function that a range of ports names, by its position; none if it names none, or one that is not there.
-    pub fn function_of(&self, ports: &IoPorts) -> Option<usize> {
-        let number = *ports.pci_device.as_ref()?.get_ref();
-        let at = |n: usize| self.pci_devices[n].get_ref();
-        let mut there: Vec<usize> = (0..self.pci_devices.len()).filter(|&n| at(n).address.device == number).collect();
-        if there.len() > 1 {
-            there.retain(|&n| at(n).name.as_ref().is_some_and(|name| name.get_ref() == ports.name.get_ref()));
-        }
-        match there[..] {
-            [one] => Some(one),
-            _ => None,
-        }
-    }
-
-    /// The ranges of ports that the description lists of a function, or of none.
-    pub fn ports_of(&self, function: Option<usize>) -> impl Iterator<Item = &'a IoPorts> {
-        let devices = *self;
-        let ports = self.ioports.iter().map(Spanned::get_ref);
-        ports.filter(move |ports| devices.function_of(ports) == function)
     }
 }
 
@@ -226,41 +160,6 @@ impl Memory {
     /// First and last byte of the pages it lies in.
     pub fn pages(&self) -> (u64, u64) {
         (self.paddr & !0xfff, (self.paddr.saturating_add(self.size.max(1)) - 1) | 0xfff)
-    }
-}
-
-impl Vm {
-    /// What is passed through to it.
-    pub fn devices(&self) -> Devices<'_> {
-        let iospace = self.pci_devices_iospace.as_ref().is_some_and(|flag| flag.get_ref().0);
-        Devices { ioports: &self.ioports, pci_devices: &self.pci_devices, irqs: &self.irqs, iospace }
-    }
-}
-
-impl Component {
-    /// What is passed through to it.
-    pub fn devices(&self) -> Devices<'_> {
-        let iospace = self.pci_devices_iospace.as_ref().is_some_and(|flag| flag.get_ref().0);
-        Devices { ioports: &self.ioports, pci_devices: &self.pci_devices, irqs: &self.irqs, iospace }
-    }
-}
-
-impl System {
-    /// VMs, then components, each with its devices.
-    pub fn owners(&self) -> impl Iterator<Item = Owner<'_>> {
-        let vms = self.vms.iter().map(|vm| Owner {
-            name: &vm.name,
-            devices: vm.devices(),
-            memory: Some(&vm.memory),
-            vm: true,
-        });
-        let components = self.components.iter().map(|component| Owner {
-            name: &component.name,
-            devices: component.devices(),
-            memory: component.dma_memory.as_ref(),
-            vm: false,
-        });
-        vms.chain(components)
     }
 }
 

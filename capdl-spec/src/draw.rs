@@ -5,16 +5,22 @@
 mod pins;
 mod rails;
 
-use layout::config::Dma;
-use pins::{Pin, place, server_width};
+use pins::{Pin, natural_width, place, server_width};
+use proto::{
+    file, irq,
+    pci::{self, Dma},
+    serial, timer,
+};
 
 use crate::{
     board::PortRange,
     canvas::{Anchor, Area, Canvas, Font, Heads, Stroke},
+    lines::lines,
     map::plural,
-    parts::{Part, ROOT_PRIORITY, Role, Service},
+    part::{Part, ROOT_PRIORITY, Role},
     passthrough::{self, functions},
-    spec::{Id, Kind, Spec},
+    services::{ALL, Server, server},
+    spec::{Id, Kind, Process, Spec},
     system::System,
 };
 
@@ -35,23 +41,20 @@ const PLAIN: Font = Font { size: 12.0, bold: false, fill: "#334155" };
 const SMALL: Font = Font { size: 11.0, bold: false, fill: "#64748b" };
 const LIGHT: Font = Font { size: 12.0, bold: false, fill: "#e2e8f0" };
 
-/// Line and fill of a server.
-const fn colours(service: Service) -> (&'static str, &'static str) {
-    match service {
-        Service::File => ("#0f766e", "#e6f5f3"),
-        Service::Pci => ("#7c3aed", "#f1ebfe"),
-        Service::Serial => ("#1d4ed8", "#e8effd"),
-        Service::Timer => ("#b45309", "#fdf3e2"),
-        Service::Irq => ("#be123c", "#fdebef"),
-    }
-}
 const ROOT: (&str, &str) = ("#334155", "#e8edf3");
 const GUEST: (&str, &str) = ("#15803d", "#e9f8ee");
 const VMM: (&str, &str) = ("#475569", "#f8fafc");
 const CHIP: (&str, &str) = ("#57534e", "#f5f5f4");
 
-/// The servers from left to right; irq-server stands lower, right of them.
-const ROW: [Service; 4] = [Service::File, Service::Pci, Service::Serial, Service::Timer];
+/// The servers of the row, from left to right.
+fn row() -> impl DoubleEndedIterator<Item = &'static Server> {
+    ALL.into_iter().rev().filter(|server| !server.look.aside)
+}
+
+/// Those beside it.
+fn aside() -> impl Iterator<Item = &'static Server> {
+    ALL.into_iter().filter(|server| server.look.aside)
+}
 
 struct Drawing<'a> {
     system: &'a System,
@@ -87,7 +90,7 @@ pub fn svg(system: &System, spec: &Spec) -> String {
 impl<'a> Drawing<'a> {
     fn new(system: &'a System, spec: &'a Spec) -> Self {
         let parts = system.parts();
-        let clients: Vec<usize> = (Service::ALL.len()..parts.len()).collect();
+        let clients: Vec<usize> = (0..parts.len()).filter(|&n| !parts[n].is_server()).collect();
         let none = Area { x: 0.0, y: 0.0, w: 0.0, h: 0.0 };
         let canvas = Canvas::default();
         let mut drawing = Drawing {
@@ -109,27 +112,32 @@ impl<'a> Drawing<'a> {
     /// Puts the servers side by side, each as wide as its pins need, and the clients above them.
     fn lay_out(&mut self) {
         let left = MARGIN + ROOT_WIDTH + GAP;
-        let mut pins: Vec<Pin> =
-            ROW.into_iter().chain([Service::Irq]).flat_map(|service| self.pins_of(service)).collect();
-        let natural: f64 = ROW.map(|service| server_width(&pins, service)).iter().sum::<f64>() + GAP * 3.0;
+        let mut pins: Vec<Pin> = row().chain(aside()).flat_map(|server| self.pins_of(server)).collect();
+        let natural = natural_width(&pins);
         let clients = self.clients.len().max(1) as f64;
         let width = natural.max(clients * CLIENT_WIDTH + (clients - 1.0) * GAP);
         let stretch = width / natural;
         let y = CLIENT_Y + BOX_H + 96.0 + if clients > 1.0 { RAIL_STEP * pins.len() as f64 } else { 0.0 };
         self.row = Area { x: left, y, w: width, h: BOX_H };
         let mut x = left;
-        for service in ROW {
-            let w = server_width(&pins, service) * stretch;
-            place(&mut pins, service, x, w);
+        for server in row() {
+            let w = server_width(&pins, server) * stretch;
+            place(&mut pins, server.service, x, w);
             x += w + GAP * stretch;
         }
-        let devices = self.parts[Service::Pci as usize].devices;
-        self.irq =
-            Area { x: self.row.right() + GAP, y: y + BOX_H + 52.0, w: 190.0, h: if devices { 130.0 } else { 112.0 } };
-        place(&mut pins, Service::Irq, self.irq.x, self.irq.w);
+        let h = if self.devices_are_passed_through() { 130.0 } else { 112.0 };
+        self.irq = Area { x: self.row.right() + GAP, y: y + BOX_H + 52.0, w: 190.0, h };
+        for server in aside() {
+            place(&mut pins, server.service, self.irq.x, self.irq.w);
+        }
         self.pin_count = pins.len();
         self.pins = pins;
         self.width = self.irq.right() + MARGIN;
+    }
+
+    /// Are devices passed through to anybody?
+    fn devices_are_passed_through(&self) -> bool {
+        self.parts.iter().any(|part| part.devices)
     }
 
     fn title(&mut self) {
@@ -192,12 +200,13 @@ impl<'a> Drawing<'a> {
     fn reach(&self, client: usize) -> String {
         let ports = self.ports_of(self.spec.processes[client].cspace);
         let mut reach: Vec<String> = ports.iter().map(|range| format!("direct port {range}")).collect();
-        let owner = passthrough::owners(self.system).find(|(process, _)| *process == client);
-        for ports in owner.iter().flat_map(|(_, owner)| owner.devices.ports_of(None)) {
+        let role = self.parts[client].role;
+        let owner = passthrough::owners(self.system).find(|owner| owner.role == role);
+        for ports in owner.iter().flat_map(|owner| owner.devices.ports_of(None)) {
             let (first, last) = ports.range();
             reach.push(format!("port {}", PortRange { first, last }));
         }
-        reach.extend(functions(self.system).filter(|function| function.process == client).map(|function| {
+        reach.extend(functions(self.system).filter(|function| function.owner.role == role).map(|function| {
             let dma = match function.dma() {
                 Dma::No => "no DMA",
                 Dma::Trusted => "DMA trusted",
@@ -208,38 +217,39 @@ impl<'a> Drawing<'a> {
         reach.join(", ")
     }
 
-    fn server_area(&self, service: Service) -> Area {
-        if service == Service::Irq {
+    fn server_area(&self, server: &Server) -> Area {
+        if server.look.aside {
             return self.irq;
         }
-        let natural: f64 = ROW.map(|one| server_width(&self.pins, one)).iter().sum::<f64>() + GAP * 3.0;
-        let stretch = self.row.w / natural;
-        let before = ROW.iter().take_while(|one| **one != service);
-        let x = before.map(|one| (server_width(&self.pins, *one) + GAP) * stretch).sum::<f64>() + self.row.x;
-        Area { x, w: server_width(&self.pins, service) * stretch, ..self.row }
+        let stretch = self.row.w / natural_width(&self.pins);
+        let before = row().take_while(|one| one.service != server.service);
+        let x = before.map(|one| (server_width(&self.pins, one) + GAP) * stretch).sum::<f64>() + self.row.x;
+        Area { x, w: server_width(&self.pins, server) * stretch, ..self.row }
     }
 
     fn servers(&mut self) {
-        for service in Service::ALL {
-            let (area, (line, fill)) = (self.server_area(service), colours(service));
-            self.canvas.rect(area, 9.0, fill, line);
+        for server in ALL {
+            let (area, look) = (self.server_area(server), &server.look);
+            self.canvas.rect(area, 9.0, look.fill, look.line);
             let y = area.y + area.h / 2.0;
-            self.canvas.text(area.middle(), y - 4.0, Anchor::Middle, NAME, service.server());
-            let about = format!("priority {}", service.priority());
+            self.canvas.text(area.middle(), y - 4.0, Anchor::Middle, NAME, server.service.server);
+            let about = format!("priority {}", server.priority);
             self.canvas.text(area.middle(), y + 16.0, Anchor::Middle, SMALL, &about);
         }
-        let area = self.server_area(Service::File);
+        let Some(file) = server(file::SERVICE) else { return };
+        let area = self.server_area(file);
         let images: Vec<String> = self.system.images().into_iter().map(|image| shorten(&image.name, 24)).collect();
         for (line, name) in images.iter().take(5).enumerate() {
             let y = area.bottom() + 22.0 + 16.0 * line as f64;
-            self.canvas.text(area.middle(), y, Anchor::Middle, Font { fill: colours(Service::File).0, ..SMALL }, name);
+            self.canvas.text(area.middle(), y, Anchor::Middle, Font { fill: file.look.line, ..SMALL }, name);
         }
     }
 
     /// Claims of interrupt lines at irq-server, and the interrupts that come from it.
     fn irq_lines(&mut self) {
-        let (colour, _) = colours(Service::Irq);
-        for (n, owner) in [Service::Timer, Service::Serial].into_iter().enumerate() {
+        let Some(irq) = server(irq::SERVICE) else { return };
+        let colour = irq.look.line;
+        for (n, owner) in ALL.into_iter().filter(|server| server.line.is_some()).enumerate() {
             let (area, place) = (self.server_area(owner), self.irq.y + 22.0 + 48.0 * n as f64);
             for (k, (stroke, heads)) in
                 [(Stroke::Call, Heads::END), (Stroke::Signal, Heads::START)].into_iter().enumerate()
@@ -248,22 +258,26 @@ impl<'a> Drawing<'a> {
                 self.canvas.path(&[(x, area.bottom()), (x, y), (self.irq.x, y)], stroke, heads, colour);
             }
         }
-        if self.parts[Service::Pci as usize].devices {
-            let (pci, y) = (self.server_area(Service::Pci), self.irq.bottom() - 10.0);
+        if let Some(pci) = server(pci::SERVICE).filter(|_| self.devices_are_passed_through()) {
+            let (pci, y) = (self.server_area(pci), self.irq.bottom() - 10.0);
             let x = pci.right() - 22.0;
             self.canvas.path(&[(x, pci.bottom()), (x, y), (self.irq.x, y)], Stroke::Call, Heads::END, colour);
         }
-        let (x, y, font) =
-            (self.server_area(Service::Serial).right() + 14.0, self.irq.y + 70.0, Font { fill: colour, ..SMALL });
-        self.canvas.text(x, y - 6.0, Anchor::Start, font, "calls");
-        self.canvas.text(x - 46.0, y + 39.0, Anchor::Start, font, "interrupts");
+        // Beside serial-server's there is room for words.
+        if let Some(serial) = server(serial::SERVICE) {
+            let (x, y) = (self.server_area(serial).right() + 14.0, self.irq.y + 70.0);
+            let font = Font { fill: colour, ..SMALL };
+            self.canvas.text(x, y - 6.0, Anchor::Start, font, "calls");
+            self.canvas.text(x - 46.0, y + 39.0, Anchor::Start, font, "interrupts");
+        }
     }
 
     /// serial-server's deadlines at timer-server, its neighbour: the call to the right, the signal to the left.
     fn serial_deadlines(&mut self) {
-        let (serial, timer) = (self.server_area(Service::Serial), self.server_area(Service::Timer));
-        let (left, right, colour) = (serial.right(), timer.x, colours(Service::Timer).0);
-        let [call, signal] = [serial.y + 20.0, serial.bottom() - 20.0];
+        let (Some(serial), Some(timer)) = (server(serial::SERVICE), server(timer::SERVICE)) else { return };
+        let (from, colour) = (self.server_area(serial), timer.look.line);
+        let (left, right) = (from.right(), self.server_area(timer).x);
+        let [call, signal] = [from.y + 20.0, from.bottom() - 20.0];
         self.canvas.path(&[(left, call), (right, call)], Stroke::Call, Heads::END, colour);
         self.canvas.path(&[(left, signal), (right, signal)], Stroke::Signal, Heads::START, colour);
     }
@@ -289,15 +303,18 @@ impl<'a> Drawing<'a> {
         self.canvas.text(band.x + 20.0, band.y + 29.0, Anchor::Start, font, "seL4");
         let about = format!("{} capabilities in {}", self.spec.caps.len(), plural(self.parts.len(), "CSpace"));
         self.canvas.text(self.row.x, band.y + 28.0, Anchor::Start, LIGHT, &about);
-        for service in Service::ALL {
-            self.devices(service, chips);
+        for server in ALL {
+            self.devices(server, chips);
         }
         self.root_devices(chips);
         let apic = Area { x: self.irq.x, y: chips, w: self.irq.w, h: 74.0 };
-        let (x, colour) = (apic.middle(), colours(Service::Irq).0);
-        self.canvas.path(&[(x, self.irq.bottom()), (x, apic.y)], Stroke::Wire, Heads::START, colour);
+        let x = apic.middle();
+        for server in aside() {
+            let line = [(x, self.irq.bottom()), (x, apic.y)];
+            self.canvas.path(&line, Stroke::Wire, Heads::START, server.look.line);
+        }
         let mut pins: Vec<String> = Vec::new();
-        for line in passthrough::lines(self.system) {
+        for line in lines(self.system, &self.parts) {
             let pin = line.route.map(|route| format!("{} pin {}", line.name, route.pin));
             pins.extend(pin.filter(|pin| !pins.contains(pin)));
         }
@@ -306,21 +323,22 @@ impl<'a> Drawing<'a> {
     }
 
     /// The devices whose ports a server holds, side by side below it.
-    fn devices(&mut self, service: Service, y: f64) {
-        let ranges = self.ports_of(self.spec.processes[service as usize].cspace);
-        let (area, (colour, _)) = (self.server_area(service), colours(service));
+    fn devices(&mut self, server: &Server, y: f64) {
+        let Some(process) = self.process(server) else { return };
+        let ranges = self.ports_of(process.cspace);
+        let (area, colour) = (self.server_area(server), server.look.line);
         let count = ranges.len() as f64;
         let w = (area.w - 10.0 * (count - 1.0)) / count;
         for (n, range) in ranges.into_iter().enumerate() {
             let chip = Area { x: area.x + n as f64 * (w + 10.0), y, w, h: 74.0 };
-            let x =
-                if service == Service::Timer || service == Service::Serial { chip.x + w / 4.0 } else { chip.middle() };
+            // Interrupt lines leave on the right.
+            let x = if server.line.is_some() { chip.x + w / 4.0 } else { chip.middle() };
             self.canvas.path(&[(x, area.bottom()), (x, y)], Stroke::Wire, Heads::END, colour);
             let name = self.device_name(range);
             self.chip(chip, name, &range.to_string());
         }
         let functions = functions(self.system).count();
-        if service == Service::Pci && functions > 0 {
+        if server.service == pci::SERVICE && functions > 0 {
             let text = format!("and {} on the bus", plural(functions, "function"));
             self.canvas.text(area.middle(), y + 92.0, Anchor::Middle, SMALL, &text);
         }
@@ -340,6 +358,11 @@ impl<'a> Drawing<'a> {
         let font = Font { size: 13.0, ..NAME };
         self.canvas.text(area.middle(), area.y + 31.0, Anchor::Middle, font, name);
         self.canvas.text(area.middle(), area.y + 51.0, Anchor::Middle, SMALL, detail);
+    }
+
+    /// A server's process.
+    fn process(&self, server: &Server) -> Option<&'a Process> {
+        self.spec.processes.iter().find(|process| process.name == server.service.server)
     }
 
     fn ports_of(&self, cspace: Id) -> Vec<PortRange> {
@@ -382,7 +405,7 @@ impl<'a> Drawing<'a> {
         let all = "Not drawn, because every process has it: an endpoint of root-task for faults and notices; and a 4 KiB log \
                    ring with a doorbell, shared with serial-server.";
         let alarms = " Nor the alarms of irq-server at timer-server, and what pci-server hears of root-task.";
-        let all = format!("{all}{}", if self.parts[Service::Pci as usize].devices { alarms } else { "" });
+        let all = format!("{all}{}", if self.devices_are_passed_through() { alarms } else { "" });
         self.canvas.text(MARGIN, y + 40.0, Anchor::Start, SMALL, &all);
         y + 66.0
     }

@@ -36,8 +36,8 @@ pub enum ElfError {
     SharedPage(u64),
 }
 
-/// Where programs must end: a page below the stack, so that an overflow of it faults.
-const IMAGE_END: u64 = window::STACK_TOP - window::STACK_BYTES - PAGE;
+/// Where programs must end: a page below the stacks, so that an overflow of one faults.
+const IMAGE_END: u64 = window::STACKS - PAGE;
 
 pub(crate) fn parse(file: &[u8]) -> Result<Program<'_>, ElfError> {
     let header = elf::FileHeader64::<Endianness>::parse(file).map_err(|_| ElfError::Malformed)?;

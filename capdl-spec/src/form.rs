@@ -16,8 +16,8 @@ use crate::{
     board::BOARDS,
     keys::{KEYS, Key, Table},
     mistake::{Mistake, Mistakes, close, nearest},
-    source::Source,
     system::System,
+    text::Source,
 };
 
 /// Parses a description.

@@ -3,17 +3,19 @@
 use std::path::Path;
 
 pub use crate::{
+    binaries::{Binaries, Files},
     board::Processor,
     bundle::Bundle,
-    compile::{Binaries, CompileError, Files, compile, plan},
+    compile::{compile, plan},
     draw,
     emulator::{Card, CardModel, Emulator},
+    error::CompileError,
     guest::{Form, Image, Origin, Stock},
     map,
     mistake::{Mistake, Mistakes},
-    parts::{Part, Role, Service},
-    source::Source,
+    part::{Part, Role},
     system::System,
+    text::Source,
 };
 use crate::{checks, form};
 

@@ -44,6 +44,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("emulator", &[Top], "a table", "[emulator]"),
     key("name", OWNERS, "a name", "name = \"linux\""),
     key("memory", &[Vm], "a size", "memory = \"128 MiB\""),
+    key("cpus", &[Vm], "a number", "cpus = 1"),
     key("kernel", &[Vm], "a file or the name of a kernel", "kernel = \"debian-686\""),
     key("initrd", &[Vm], "a file or the name of an initrd", "initrd = \"debian-busybox\""),
     key("cmdline", &[Vm], "a text", "cmdline = \"console=ttyS0,115200\""),

@@ -128,9 +128,10 @@ fn every_id_names_an_object(spec: &Spec) -> Result<(), String> {
 }
 
 fn process_ids(process: &Process) -> Vec<Id> {
-    let mut ids = vec![process.tcb, process.cspace, process.vspace, process.ipc_buffer];
-    ids.extend(process.events);
-    ids.extend(process.guest.into_iter().flat_map(|(vcpu, ept)| [vcpu, ept]));
+    let mut ids = vec![process.cspace, process.vspace];
+    ids.extend(process.threads.iter().flat_map(|thread| [thread.tcb, thread.ipc_buffer]));
+    ids.extend(process.threads.iter().flat_map(|thread| thread.events.into_iter().chain(thread.vcpu)));
+    ids.extend(process.ept);
     ids
 }
 
@@ -213,7 +214,11 @@ fn events_are_single_bits(spec: &Spec) -> Result<(), String> {
     held(spec, |kind| *kind == Kind::Notification).try_for_each(|(cap, holder)| {
         let fine = match cap.rights.write {
             true => cap.badge.is_power_of_two() && cap.badge < FAULT_BIT && seen.insert((cap.object, cap.badge)),
-            false => cap.rights.read && cap.badge == 0 && holder.events == Some(cap.object),
+            false => {
+                cap.rights.read
+                    && cap.badge == 0
+                    && holder.threads.iter().any(|thread| thread.events == Some(cap.object))
+            }
         };
         unless(fine, || at(spec, cap))
     })

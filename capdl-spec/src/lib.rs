@@ -21,6 +21,10 @@ extern crate alloc;
 pub mod spec;
 
 #[cfg(feature = "host")]
+mod authority;
+#[cfg(feature = "host")]
+pub mod binaries;
+#[cfg(feature = "host")]
 pub mod board;
 #[cfg(feature = "host")]
 mod builder;
@@ -41,17 +45,27 @@ mod elf;
 #[cfg(feature = "host")]
 pub mod emulator;
 #[cfg(feature = "host")]
+pub mod error;
+#[cfg(feature = "host")]
 mod file;
 #[cfg(feature = "host")]
 mod form;
 #[cfg(feature = "host")]
+mod found;
+#[cfg(feature = "host")]
 pub mod guest;
 #[cfg(feature = "host")]
+mod guest_memory;
+#[cfg(feature = "host")]
 pub mod host;
+#[cfg(feature = "host")]
+mod images;
 #[cfg(feature = "host")]
 mod keys;
 #[cfg(feature = "host")]
 pub mod laws;
+#[cfg(feature = "host")]
+mod lines;
 #[cfg(feature = "host")]
 pub mod map;
 #[cfg(feature = "host")]
@@ -59,15 +73,23 @@ mod memory;
 #[cfg(feature = "host")]
 pub mod mistake;
 #[cfg(feature = "host")]
-pub mod parts;
+pub mod owners;
+#[cfg(feature = "host")]
+pub mod part;
 #[cfg(feature = "host")]
 mod passthrough;
 #[cfg(feature = "host")]
+mod placement;
+#[cfg(feature = "host")]
+mod services;
+#[cfg(feature = "host")]
 pub mod snippet;
 #[cfg(feature = "host")]
-pub mod source;
+mod source;
 #[cfg(feature = "host")]
 pub mod system;
+#[cfg(feature = "host")]
+pub mod text;
 #[cfg(feature = "host")]
 mod windows;
 #[cfg(feature = "host")]

@@ -10,7 +10,8 @@ use layout::{FAULT_BIT, client_of, event, window};
 use crate::{
     board::PortRange,
     guest::Form,
-    parts::{Part, ROOT_PRIORITY, Role, Service},
+    part::{Part, ROOT_PRIORITY, Role},
+    services,
     spec::{CapEntry, Id, Kind, Mapping, OnFault, Process, Rights, Spec, WhenOff},
     system::{Bytes, System},
 };
@@ -45,8 +46,8 @@ impl Map<'_> {
             self.capabilities(out, process)?;
             self.memory(out, process, part)?;
             devices::io_spaces(self, out, process)?;
-            devices::passed_through(self, out, number)?;
-            devices::interrupts(self, out, number)?;
+            devices::passed_through(self, out, part.role)?;
+            devices::interrupts(self, out, part.role)?;
             devices::at_root_task(self, out, number, process)?;
         }
         self.root_task(out)?;
@@ -118,15 +119,16 @@ impl Map<'_> {
 
     /// What a signal tells its receiver.
     fn event(&self, cap: &CapEntry) -> String {
-        let receiver = self.spec.processes.iter().position(|process| process.events == Some(cap.object));
-        let is = |service: Service| receiver == Some(service as usize);
+        let receiver = self.spec.processes.iter().position(|process| process.events() == Some(cap.object));
+        let server = match receiver.and_then(|number| self.parts.get(number)).map(|part| part.role) {
+            Some(Role::Server(service)) => services::server(service),
+            _ => None,
+        };
         let bit = cap.badge.trailing_zeros();
         match cap.badge {
             event::INTERRUPT => "interrupt".into(),
             event::TIMER => "deadline".into(),
-            event::ALARM if is(Service::Timer) => "alarm".into(),
-            _ if is(Service::Serial) => format!("ring {bit}"),
-            _ if is(Service::Irq) => format!("shared line {bit}"),
+            badge if let Some(word) = server.and_then(|server| (server.event)(badge)) => word,
             event::CONSOLE => "console input".into(),
             line if line >= event::line(0) => format!("interrupt, its line {}", bit - event::line(0).trailing_zeros()),
             _ => format!("bit {bit}"),
@@ -148,17 +150,18 @@ impl Map<'_> {
     fn memory(&self, out: &mut String, process: &Process, part: &Part) -> fmt::Result {
         writeln!(out, "  memory")?;
         let mut windows: Vec<Window> = self.windows(process.vspace, &process.name).collect();
-        let program = format!("           program {}, as its ELF says", self.system.program(part));
+        let program = format!("           program {}, as its ELF says", part.program);
         windows.push(Window { at: window::IMAGE, line: program });
-        if part.role == Role::Server(Service::File) {
-            let images: Vec<String> = self.system.images().into_iter().map(|image| image.name).collect();
-            windows.push(Window { at: window::FILES, line: format!("           r   images {}", images.join(", ")) });
+        if let Role::Server(service) = part.role
+            && let Some(own) = services::server(service).and_then(|server| server.own_memory.as_ref())
+        {
+            windows.push(Window { at: own.at, line: format!("           {}", (own.what)(self.system)) });
         }
         windows.sort_by_key(|window| window.at);
         for window in windows {
             writeln!(out, "    {:#012x} {}", window.at, window.line)?;
         }
-        let Some((_, ept)) = process.guest else { return Ok(()) };
+        let Some(ept) = process.ept else { return Ok(()) };
         writeln!(out, "  guest-physical memory")?;
         for window in self.windows(ept, &process.name) {
             writeln!(out, "    {:#012x} {}", window.at, window.line)?;
@@ -182,7 +185,7 @@ impl Map<'_> {
     /// Do these frames follow from the description alone?
     fn is_planned(&self, frames: Id) -> bool {
         let name = self.spec.name(frames);
-        !name.contains(".segment") && !name.starts_with("fileserver.image.")
+        !name.contains(".segment") && !name.contains(".image.")
     }
 
     fn bytes(&self, mapping: &Mapping) -> u64 {
@@ -211,7 +214,7 @@ impl Map<'_> {
     fn summary(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "\nwho may call whom")?;
         for part in self.parts.iter().filter(|part| !part.calls.is_empty()) {
-            let servers: Vec<&str> = part.calls.iter().map(|service| service.server()).collect();
+            let servers: Vec<&str> = part.calls.iter().map(|service| service.server).collect();
             writeln!(out, "  {:<16} {}", part.name, servers.join(", "))?;
         }
         writeln!(out, "\nwho shares memory with whom")?;

@@ -7,7 +7,7 @@ use miette::{Diagnostic, LabeledSpan, SourceCode};
 
 use crate::{
     snippet::{Snippet, printable, sentence},
-    source::Source,
+    text::Source,
 };
 
 /// Mistakes that are shown of a description: a screenful.

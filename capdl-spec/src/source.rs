@@ -1,28 +1,16 @@
 //! A description as text: what is read from a file, and what is wrong with files that hold none.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, io::Read, path::Path};
 
 use crate::{
     file,
     mistake::{Mistake, Mistakes},
     snippet::printable,
+    text::Source,
 };
 
 /// Bytes of the longest description. The systems of this project have a thousand or two.
 const LONGEST: usize = 1 << 20;
-
-/// Where a description was read from.
-#[derive(Clone, Debug, Default)]
-pub struct Source {
-    /// The file.
-    pub path: PathBuf,
-    /// Its text.
-    pub text: String,
-}
 
 /// A description cannot be read at all.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

@@ -258,31 +258,23 @@ pub struct Mapping {
     pub cached: bool,
 }
 
-/// A process: one thread in a CSpace and a VSpace of its own.
+/// A process: threads in a CSpace and a VSpace of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Its name.
     pub name: String,
-    /// The thread.
-    pub tcb: Id,
+    /// Its threads: of a vmm-server one for each virtual CPU of its guest, of all others one. All begin at `entry`.
+    pub threads: Vec<Thread>,
     /// First-level CNode.
     pub cspace: Id,
     /// Guard bits of the CSpace root.
     pub guard_bits: u8,
     /// VSpace.
     pub vspace: Id,
-    /// The frame of the IPC buffer, one page, mapped at `ipc_buffer_at`.
-    pub ipc_buffer: Id,
-    /// See `ipc_buffer`.
-    pub ipc_buffer_at: u64,
-    /// Notification bound to the thread.
-    pub events: Option<Id>,
-    /// For a vmm-server: the VCPU and the EPT of its guest.
-    pub guest: Option<(Id, Id)>,
+    /// For a vmm-server: the EPT of its guest.
+    pub ept: Option<Id>,
     /// First instruction.
     pub entry: u64,
-    /// Initial stack pointer.
-    pub stack: u64,
     /// Priority, also its maximum controlled priority.
     pub priority: u8,
     /// Endpoints of the servers that it calls, by the description: what its capabilities are judged by.
@@ -294,6 +286,30 @@ pub struct Process {
     /// Notification and badge to signal when it is stopped, by a fault or because it has finished: for those who hold
     /// something in its name.
     pub on_stop: Option<(Id, u64)>,
+}
+
+/// A thread of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// The thread.
+    pub tcb: Id,
+    /// The frame of the IPC buffer, one page, mapped at `ipc_buffer_at`.
+    pub ipc_buffer: Id,
+    /// See `ipc_buffer`.
+    pub ipc_buffer_at: u64,
+    /// Initial stack pointer.
+    pub stack: u64,
+    /// Notification bound to the thread.
+    pub events: Option<Id>,
+    /// The virtual CPU that it runs.
+    pub vcpu: Option<Id>,
+}
+
+impl Process {
+    /// The notification of its first thread: the one that others signal.
+    pub fn events(&self) -> Option<Id> {
+        self.threads.first()?.events
+    }
 }
 
 /// What happens when a process faults. Words of the description in lower case.

@@ -2,7 +2,7 @@
 //! addresses) follows from it. Parsing refuses what is not of the right form; `checks` refuses what makes no sense.
 //! The fields for passthrough are in `devices`.
 
-use std::{collections::BTreeMap, num::NonZeroU16, ops::Range, path::Path};
+use std::{collections::BTreeMap, num::NonZeroU16, path::Path};
 
 use serde::{
     Deserialize, Deserializer,
@@ -14,11 +14,9 @@ use crate::{
     board::{self, Board},
     devices::{Flag, IoPorts, Irq, PciDevice},
     emulator::Emulator,
-    guest::{Form, Image, Origin},
-    parts::Service,
-    passthrough,
-    source::Source,
+    guest::Origin,
     spec::{OnFault, WhenOff},
+    text::Source,
 };
 
 /// The command line of a guest whose description has none. Near the CAmkES VM's; `acpi=off` spares the guest a search for
@@ -62,6 +60,8 @@ pub struct Vm {
     pub name: Spanned<String>,
     /// Guest RAM: a multiple of 2 MiB.
     pub memory: Spanned<Bytes>,
+    /// Virtual CPUs, one when left out.
+    pub cpus: Option<Spanned<u8>>,
     /// bzImage or vmlinux.
     pub kernel: Spanned<Origin>,
     /// Initial RAM disk.
@@ -101,9 +101,9 @@ pub struct Component {
     /// Below that of every server it uses.
     #[serde(default = "default_priority")]
     pub priority: Spanned<u8>,
-    /// Servers that it may call.
+    /// Servers that it may call, by their words.
     #[serde(default)]
-    pub services: Vec<Spanned<Service>>,
+    pub services: Vec<Spanned<String>>,
     /// Handed to it as they stand.
     #[serde(default)]
     pub args: Option<Spanned<String>>,
@@ -217,18 +217,14 @@ fn default_priority() -> Spanned<u8> {
 }
 
 impl Vm {
+    /// How many virtual CPUs it has.
+    pub fn cpus(&self) -> usize {
+        self.cpus.as_ref().map_or(1, |cpus| usize::from(*cpus.get_ref()))
+    }
+
     /// The guest's command line.
     pub fn cmdline(&self) -> &str {
         self.cmdline.as_ref().map_or(DEFAULT_CMDLINE, |line| line.get_ref())
-    }
-
-    /// How the kernel goes into the bundle, where the RAM has a place of its own and where it has not.
-    fn kernel_form(&self, ram_at: Option<u64>) -> Form {
-        match (self.decompress, ram_at) {
-            (Decompress::Host, None) => Form::Decompressed,
-            (Decompress::Host, Some(at)) => Form::Relocated { at },
-            (Decompress::Guest, _) => Form::AsIs,
-        }
     }
 }
 
@@ -248,67 +244,6 @@ impl System {
     /// The folder that paths in the description start from.
     pub fn folder(&self) -> &Path {
         self.source.path.parent().unwrap_or(Path::new(""))
-    }
-
-    /// Every image the system needs, each once, in the order in which fileserver lists them.
-    pub fn images(&self) -> Vec<Image> {
-        let folder = self.folder();
-        let mut images: Vec<Image> = Vec::new();
-        for (origin, form) in self.image_keys() {
-            let name = origin.base_name();
-            let taken = images.iter().filter(|image| image.origin.base_name() == name).count();
-            let name = if taken == 0 { name } else { format!("{name}-{}", taken + 1) };
-            images.push(Image { name, origin: origin.within(folder), form });
-        }
-        images
-    }
-
-    /// The names under which fileserver holds the kernel and the initrd of a VM.
-    pub fn boots(&self, vm: usize) -> (String, Option<String>) {
-        let images = self.images();
-        let keys = self.images_of(vm).into_iter();
-        let mut names = keys.filter_map(|key| Some(images.get(self.image_index(key.0, key.1)?)?.name.clone()));
-        (names.next().unwrap_or_default(), names.next())
-    }
-
-    /// Where a VM's memory begins, guest-physical: not at 0 where devices use it without an IOMMU.
-    pub fn ram_at(&self, vm: usize) -> u64 {
-        passthrough::placed_at(self, vm).unwrap_or(0)
-    }
-
-    /// Where the description first names an image.
-    pub fn names_image(&self, image: &Image) -> Option<Range<usize>> {
-        let folder = self.folder();
-        let kernels = self.vms.iter().map(|vm| &vm.kernel);
-        let initrds = self.vms.iter().flat_map(|vm| &vm.initrd);
-        let files = self.components.iter().flat_map(|component| &component.files);
-        let mut all = kernels.chain(initrds).chain(files);
-        all.find(|origin| origin.get_ref().within(folder) == image.origin).map(Spanned::span)
-    }
-
-    /// Kernel and initrd of a VM as keys for [`System::image_index`].
-    pub(crate) fn images_of(&self, vm: usize) -> Vec<(&Origin, Form)> {
-        let ram_at = passthrough::placed_at(self, vm);
-        let vm = &self.vms[vm];
-        let kernel = (vm.kernel.get_ref(), vm.kernel_form(ram_at));
-        core::iter::once(kernel).chain(vm.initrd.iter().map(|initrd| (initrd.get_ref(), Form::AsIs))).collect()
-    }
-
-    /// Position of an image in [`System::images`].
-    pub(crate) fn image_index(&self, origin: &Origin, form: Form) -> Option<usize> {
-        self.image_keys().iter().position(|key| *key == (origin, form))
-    }
-
-    fn image_keys(&self) -> Vec<(&Origin, Form)> {
-        let of_vms = (0..self.vms.len()).flat_map(|vm| self.images_of(vm));
-        let of_components = self.components.iter().flat_map(|c| &c.files).map(|file| (file.get_ref(), Form::AsIs));
-        let mut keys = Vec::new();
-        for key in of_vms.chain(of_components) {
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
-        }
-        keys
     }
 }
 

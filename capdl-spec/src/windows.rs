@@ -3,22 +3,23 @@
 
 use crate::{
     board::PortRange,
-    parts::Service,
+    part::Part,
     passthrough::{functions, owners},
     spec::{DeviceRange, DeviceWindow, Kind, Spec},
     system::System,
 };
 
 /// The windows of a system whose port objects are all in `spec`. In ascending order, ports first; none touch.
-pub(crate) fn windows(system: &System, spec: &Spec) -> Vec<DeviceWindow> {
+pub(crate) fn windows(system: &System, parts: &[Part], spec: &Spec) -> Vec<DeviceWindow> {
+    let Some(process) = parts.iter().position(|part| part.asks_root_task) else { return Vec::new() };
     let ports = joined(ports(system)).into_iter().flat_map(|range| without_owned(range, spec));
     let ports = ports.map(|(first, last)| DeviceRange::Ports { first: first as u16, last: last as u16 });
     let memory = joined(memory(system)).into_iter().map(|(first, last)| DeviceRange::Memory { first, last });
-    ports.chain(memory).map(|range| DeviceWindow { process: Service::Pci as u32, range }).collect()
+    ports.chain(memory).map(|range| DeviceWindow { process: process as u32, range }).collect()
 }
 
 fn ports(system: &System) -> Vec<(u64, u64)> {
-    let listed = owners(system).flat_map(|(_, owner)| owner.devices.ioports);
+    let listed = owners(system).flat_map(|owner| owner.devices.ioports);
     let mut ranges: Vec<_> = listed.map(|ports| wide(ports.get_ref().range())).collect();
     if functions(system).any(|function| function.ports().is_none()) {
         ranges.extend(system.board().pci_ports.iter().map(|range| wide((range.first, range.last))));

@@ -13,6 +13,7 @@ use capdl_spec::{
 };
 use fixture::{object, system};
 use layout::{FAULT_BIT, client_badge, event, slot, window};
+use proto::{file, irq, pci, serial, timer};
 
 /// Two guests with functions, one of them behind an IOMMU, a driver, a process that reads files.
 const DEVICES: &str = "board = \"pc\"\n\
@@ -67,8 +68,12 @@ fn ways(spec: &Spec, object: Id) -> Vec<(u32, Rights, u64)> {
     let plain = |slots: &[layout::Slot]| slots.iter().map(|slot| (*slot, Rights::ALL, 0)).collect();
     let ways: Vec<(layout::Slot, Rights, u64)> = match spec.kind(object).expect("it is there") {
         Kind::Endpoint => {
-            let clients = [slot::PCI, slot::IRQ, slot::SERIAL, slot::TIMER, slot::FILE, slot::SERVICE];
-            let clients = clients.into_iter().flat_map(|slot| [0, next].map(|badge| (slot, Rights::CALL, badge)));
+            let clients = [pci::SERVICE, irq::SERVICE, serial::SERVICE, timer::SERVICE, file::SERVICE]
+                .map(|service| service.slot);
+            let clients = clients
+                .into_iter()
+                .chain([slot::SERVICE])
+                .flat_map(|slot| [0, next].map(|badge| (slot, Rights::CALL, badge)));
             let servers = [Rights::READ, receive_and_grant, Rights::ALL].map(|rights| (slot::SERVICE, rights, 0));
             let roots = [(slot::SUPERVISOR, Rights::WRITE, 1), (slot::FAULT, Rights::CALL, 1 | FAULT_BIT)];
             clients.chain(servers).chain(roots).collect()
@@ -76,17 +81,17 @@ fn ways(spec: &Spec, object: Id) -> Vec<(u32, Rights, u64)> {
         Kind::Notification => {
             let bits =
                 [event::TIMER, event::CONSOLE, event::INTERRUPT, event::line(0), event::line(15), event::ring(23)];
-            let slots = [slot::LOG, slot::CONSOLE, slot::SIGNALS, slot::SIGNALS.plus(90)];
+            let slots = [slot::LOG, slot::CONSOLE, slot::SIGNALS, slot::SIGNALS.plus(60)];
             let signals = slots.into_iter().flat_map(|slot| bits.map(|bit| (slot, Rights::WRITE, bit)));
-            signals.chain([(slot::EVENTS, Rights::READ, 0), (slot::SIGNALS.plus(91), Rights::READ, 0)]).collect()
+            signals.chain([(slot::EVENTS, Rights::READ, 0), (slot::SIGNALS.plus(61), Rights::READ, 0)]).collect()
         }
         Kind::CNode { .. } => plain(&[slot::SCRATCH]),
-        Kind::Vcpu => plain(&[slot::VCPU]),
+        Kind::Vcpu => plain(&[slot::vcpu(0)]),
         Kind::Ept => plain(&[slot::EPT]),
         Kind::SparePaging { .. } => plain(&[slot::PAGING, slot::PAGING.plus(127)]),
         Kind::IoPorts { .. } => plain(&[slot::PORTS, slot::PORTS.plus(14)]),
         Kind::IrqControl => plain(&[slot::IRQ_CONTROL]),
-        _ => plain(&[slot::VCPU]),
+        _ => plain(&[slot::vcpu(0)]),
     };
     let meant = ways.into_iter().map(|(slot, rights, badge)| (u32::from(slot.0), rights, badge));
     meant.chain([0, 7].map(|slot| (slot, Rights::ALL, 0))).collect()
@@ -222,25 +227,27 @@ fn paged(mut spec: Spec) -> Spec {
 fn no_process_can_be_made_of_anothers_parts() {
     type Set = fn(&mut Process, Id);
     const FIELDS: [Set; 10] = [
-        |process, id| process.tcb = id,
+        |process, id| process.threads[0].tcb = id,
         |process, id| process.cspace = id,
         |process, id| process.vspace = id,
-        |process, id| process.ipc_buffer = id,
-        |process, id| process.events = Some(id),
-        |process, id| process.guest = Some((id, process.guest.map_or(id, |(_, ept)| ept))),
-        |process, id| process.guest = Some((process.guest.map_or(id, |(vcpu, _)| vcpu), id)),
+        |process, id| process.threads[0].ipc_buffer = id,
+        |process, id| process.threads[0].events = Some(id),
+        |process, id| process.threads[0].vcpu = Some(id),
+        |process, id| process.ept = Some(id),
         |process, id| process.on_stop = Some((id, process.on_stop.map_or(1, |(_, badge)| badge))),
         |process, id| process.calls.push(id),
         |process, id| process.ports.push(id),
     ];
-    const NUMBERS: [fn(&mut Process); 8] = [
+    const NUMBERS: [fn(&mut Process); 10] = [
+        |process| process.threads.push(process.threads[0].clone()),
+        |process| process.threads.clear(),
         |process| process.guard_bits += 1,
-        |process| process.ipc_buffer_at += 4096,
+        |process| process.threads[0].ipc_buffer_at += 4096,
         |process| process.entry = window::STACK_TOP,
-        |process| process.stack += 4096,
+        |process| process.threads[0].stack += 4096,
         |process| process.priority = 255,
         |process| process.priority = 0,
-        |process| process.events = None,
+        |process| process.threads[0].events = None,
         |process| process.on_stop = process.on_stop.map(|(events, badge)| (events, badge << 1)),
     ];
     for spec in [lawful(PLAIN), lawful(DEVICES)] {

@@ -13,6 +13,7 @@ use capdl_spec::{
 use fixture::{ENTRY, SEGMENTS, config, files, object, system};
 use layout::config;
 use proptest::prelude::*;
+use proto::{file, irq, serial, timer};
 
 const MINIMAL: &str = "board = \"bochs\"\n[[vm]]\nname = \"linux\"\nmemory = \"128 MiB\"\nkernel = \"debian-686\"\n\
                        initrd = \"debian-busybox\"\n";
@@ -74,7 +75,7 @@ fn segments_become_pages_with_their_bytes_in_place() {
 fn images_are_mapped_where_fileserver_is_told_and_hold_the_file() {
     let system = system(MINIMAL);
     let (bundle, files) = (compile(&system), files(&system));
-    let config: config::File = config(&bundle, "fileserver");
+    let config: file::Config = config(&bundle, "fileserver");
     assert_eq!(
         config.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
         ["debian-686", "debian-busybox"]
@@ -97,7 +98,7 @@ fn images_are_mapped_where_fileserver_is_told_and_hold_the_file() {
 fn two_vms_with_one_kernel_share_its_image_and_nothing_else() {
     let two = format!("{MINIMAL}[[vm]]\nname = \"other\"\nmemory = \"64 MiB\"\nkernel = \"debian-686\"\n");
     let bundle = compile(&system(&two));
-    let config: config::File = config(&bundle, "fileserver");
+    let config: file::Config = config(&bundle, "fileserver");
     assert_eq!(config.files.len(), 2);
     assert_eq!(config.clients.iter().map(|client| client.may_open).collect::<Vec<_>>(), [0b11, 0b01]);
     for object in bundle.spec.objects.iter().filter(|object| object.name.contains('+')) {
@@ -117,7 +118,7 @@ fn the_vmm_server_is_told_of_its_guest() {
 #[test]
 fn rings_are_where_both_sides_are_told() {
     let bundle = compile(&system(MINIMAL));
-    let (serial, vmm): (config::Serial, config::Vmm) = (config(&bundle, "serial-server"), config(&bundle, "vmm-linux"));
+    let (serial, vmm): (serial::Config, config::Vmm) = (config(&bundle, "serial-server"), config(&bundle, "vmm-linux"));
     let console = serial.rings.last().expect("there is one");
     let (input, _) = console.input.expect("it is a console");
     for (what, here, there) in [("console-out", vmm.console_out, console.output), ("console-in", vmm.console_in, input)]
@@ -132,11 +133,11 @@ fn rings_are_where_both_sides_are_told() {
 #[test]
 fn lines_belong_to_the_clients_that_irq_server_knows_them_by() {
     let bundle = compile(&system(MINIMAL));
-    let irq: config::Irq = config(&bundle, "irq-server");
+    let irq: irq::Config = config(&bundle, "irq-server");
     let lines: Vec<_> = irq.lines.iter().map(|line| (line.name.as_str(), line.owner, line.route)).collect();
-    let edge = |pin| Some(config::Route { ioapic: 0, pin, level: false, active_low: false });
+    let edge = |pin| Some(irq::Route { ioapic: 0, pin, level: false, active_low: false });
     assert_eq!(lines, [("timer", 0, edge(2)), ("uart", 1, edge(4))]);
-    let (timer, serial): (config::Timer, config::Serial) =
+    let (timer, serial): (timer::Config, serial::Config) =
         (config(&bundle, "timer-server"), config(&bundle, "serial-server"));
     assert_eq!((timer.line, serial.line), (0, 1));
 }

@@ -11,10 +11,15 @@ use capdl_spec::{
 };
 use fixture::{config, files, object, system};
 use layout::{
-    config::{Component, Dma, Intx, Irq, Pci, Timer, VmLine, Vmm},
+    config::{Component, VmLine, Vmm},
     event, slot, window,
 };
 use proptest::prelude::*;
+use proto::{
+    irq::Config as Irq,
+    pci::{Config as Pci, Dma, Intx},
+    timer::Config as Timer,
+};
 
 const MIB: u64 = 1 << 20;
 

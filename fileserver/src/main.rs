@@ -4,12 +4,12 @@
 #![deny(unsafe_code)]
 
 use fileserver::Server;
-use proto::file::dispatch;
+use proto::file::{Config, dispatch};
 use rt::Event;
 
 rt::main!(main);
 
-fn main(config: layout::config::File) -> ! {
+fn main(config: Config) -> ! {
     let mut server = Server::new(&config, rt::shared);
     let (images, bytes) = server.totals();
     log::info!("{images} images, {} KiB, for {} clients", bytes.div_ceil(1024), config.clients.len());

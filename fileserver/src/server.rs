@@ -2,14 +2,17 @@
 //! The server has no table of open files: a file's ID is the image's number, and each read checks the grant again.
 
 use heapless::Vec;
-use layout::config::{self, MAX_CLIENTS, Name};
+use layout::{
+    config::{self, Name},
+    limits::{MAX_CLIENTS, MAX_IMAGES},
+};
 use mmio::{SharedBuffer, Window};
-use proto::file::{Error, File, Open, Read, Serve};
+use proto::file::{Config, Error, File, FileClient, FileEntry, Open, Read, Serve};
 use proto::wire::ClientId;
 
 /// The server.
 pub struct Server {
-    images: Vec<Image, 64>,
+    images: Vec<Image, MAX_IMAGES>,
     clients: Vec<Client, MAX_CLIENTS>,
 }
 
@@ -25,18 +28,16 @@ struct Client {
 
 impl Client {
     fn may_open(&self, image: usize) -> bool {
-        image < 64 && self.may_open & (1 << image) != 0
+        image < MAX_IMAGES && self.may_open & (1 << image) != 0
     }
 }
 
 impl Server {
     /// The server that `config` describes; `map` returns the memory of one of its windows.
-    pub fn new(config: &config::File, map: impl Fn(config::Window) -> Window) -> Self {
-        let image = |entry: &config::FileEntry| Image { name: entry.name.clone(), bytes: map(entry.data) };
-        let client = |client: &config::FileClient| Client {
-            buffer: SharedBuffer::new(map(client.buffer)),
-            may_open: client.may_open,
-        };
+    pub fn new(config: &Config, map: impl Fn(config::Window) -> Window) -> Self {
+        let image = |entry: &FileEntry| Image { name: entry.name.clone(), bytes: map(entry.data) };
+        let client =
+            |client: &FileClient| Client { buffer: SharedBuffer::new(map(client.buffer)), may_open: client.may_open };
         Self { images: config.files.iter().map(image).collect(), clients: config.clients.iter().map(client).collect() }
     }
 

@@ -3,7 +3,7 @@
 use layout::config::{self, Name};
 use mmio::{SharedBuffer, Span, Window};
 use proptest::prelude::*;
-use proto::file::{Client, Error, File, dispatch};
+use proto::file::{Client, Config, Error, File, FileClient, FileEntry, dispatch};
 use proto::loopback::Loopback;
 use proto::wire::{ClientId, Message, Transport};
 
@@ -22,9 +22,9 @@ impl Board {
     fn new() -> Self {
         let memory = [KERNEL.to_vec(), SECRET.to_vec(), vec![0; BUFFER as usize]].map(|m| Window::leak(m.leak()));
         let window = |at: usize| config::Window { at: at as u64, len: memory[at].len() };
-        let entry = |name: &str, at| config::FileEntry { name: name.try_into().unwrap(), data: window(at) };
-        let client = config::FileClient { name: Name::new(), buffer: window(2), may_open: 0b01 };
-        let config = config::File {
+        let entry = |name: &str, at| FileEntry { name: name.try_into().unwrap(), data: window(at) };
+        let client = FileClient { name: Name::new(), buffer: window(2), may_open: 0b01 };
+        let config = Config {
             files: [entry("kernel", 0), entry("secret", 1)].into_iter().collect(),
             clients: [client].into_iter().collect(),
         };

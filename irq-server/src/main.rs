@@ -4,16 +4,15 @@
 #![deny(unsafe_code)]
 
 use irq_server::{Controller, Refused, Server};
-use layout::config::{Irq, Line, Route};
 use layout::{SCRATCH_BITS, Slot, scratch_cptr, slot};
-use proto::irq::dispatch;
+use proto::irq::{Config, Line, Route, dispatch};
 use rt::Event;
 use sel4::irq::{Polarity, Trigger};
 use sel4::{CPtrWithDepth, Error, cap};
 
 rt::main!(main);
 
-fn main(config: Irq) -> ! {
+fn main(config: Config) -> ! {
     log::info!("{} lines", config.lines.len());
     let mut server = Server::new(config, Kernel);
     rt::serve(|event| match event {

@@ -4,9 +4,11 @@
 use core::fmt;
 
 use heapless::Vec;
-use layout::config::{self, Line, MAX_CLIENTS, MAX_LINES, Route};
-use layout::{Slot, event};
-use proto::irq::{Claim, Done, Error, Lines, Serve, SetRoute};
+use layout::{
+    Slot, event,
+    limits::{MAX_CLIENTS, MAX_LINES},
+};
+use proto::irq::{Claim, Config, Done, Error, Line, Lines, Route, Serve, SetRoute};
 use proto::wire::ClientId;
 
 use crate::LineSet;
@@ -67,7 +69,7 @@ enum Alarm {
 
 impl<C: Controller> Server<C> {
     /// The server of the lines in `config`; creates no handlers yet.
-    pub fn new(config: config::Irq, controller: C) -> Self {
+    pub fn new(config: Config, controller: C) -> Self {
         Self {
             controller,
             sources: Sources::of(&config.lines),

@@ -2,8 +2,8 @@
 //! has most of the routes; pci-server sets the others at run time.
 
 use heapless::Vec;
-use layout::config::{Line, MAX_LINES, Route};
-use proto::irq::Error;
+use layout::limits::MAX_LINES;
+use proto::irq::{Error, Line, Route};
 
 use crate::LineSet;
 use crate::round::{Round, Trigger};

@@ -200,7 +200,7 @@ fn a_route_to_a_servers_line_is_refused() {
 fn a_route_with_another_trigger_or_polarity_is_refused() {
     let mut board = board();
     assert_eq!(board.client(ROUTER).set_route(3, edge(16)), Err(Error::Conflict));
-    let high = layout::config::Route { active_low: false, ..level(16) };
+    let high = proto::irq::Route { active_low: false, ..level(16) };
     assert_eq!(board.client(ROUTER).set_route(3, high), Err(Error::Conflict));
     assert_eq!(board.client(ROUTER).set_route(3, level(16)), Ok(()));
 }

@@ -4,11 +4,8 @@
 
 use core::fmt;
 
-use layout::{
-    config::{Pci, PciFunction, PciPorts},
-    mainboard,
-};
-use proto::pci::{Address, Bar, BarKind, Function, Header};
+use layout::mainboard;
+use proto::pci::{Address, Bar, BarKind, Config, Function, Header, PciFunction, PciPorts};
 
 /// Why a function is not passed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +49,7 @@ const FIXED_MEMORY: [(u64, u64); 2] = [(0, 0xf_ffff), (0xfec0_0000, 0xfeef_ffff)
 const CONFIG_PORTS: (u64, u64) = (0xcf8, 0xcff);
 
 /// The function that `config` lists as the `index`th, if all checks succeed.
-pub fn find<'a>(functions: &'a [Function], config: &Pci, index: usize) -> Result<&'a Function, Flaw> {
+pub fn find<'a>(functions: &'a [Function], config: &Config, index: usize) -> Result<&'a Function, Flaw> {
     let wanted = config.functions.get(index).ok_or(Flaw::Absent)?;
     let address = address(wanted);
     if config.functions.iter().take(index).any(|other| self::address(other) == address) {

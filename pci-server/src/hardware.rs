@@ -1,8 +1,8 @@
 //! What the server's core needs beyond configuration space: device registers, time, and capabilities to both. `main.rs`
 //! implements it with capabilities; the tests with a simulated machine.
 
-use layout::config::Route;
 use proto::irq;
+use proto::irq::Route;
 use proto::pci::Width;
 use proto::supervisor::{Refused, Request};
 

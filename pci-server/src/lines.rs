@@ -3,8 +3,9 @@
 //! low (PCI Local Bus Specification 3.0, section 2.2.6), at the inputs that the board's description has.
 
 use heapless::Vec;
-use layout::config::{Intx, Route};
-use proto::pci::{Function, Header};
+use layout::limits::MAX_FUNCTION_LINES;
+use proto::irq::Route;
+use proto::pci::{Function, Header, Intx};
 
 /// An interrupt of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct Arrival {
 }
 
 /// The interrupts of `function`, one of the machine's `functions`.
-pub fn arrivals(function: &Function, functions: &[Function], intx: Intx) -> Vec<Arrival, 2> {
+pub fn arrivals(function: &Function, functions: &[Function], intx: Intx) -> Vec<Arrival, MAX_FUNCTION_LINES> {
     let mut all = Vec::new();
     let mut add = |arrival| {
         // Two channels, at most one of which uses INTx instead: the list never has more than two.

@@ -3,15 +3,17 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use layout::config::{self, Pci, Route};
-use layout::{scratch_cptr, slot, window};
+use layout::{config, scratch_cptr, slot, window};
 use mmio::{Ports, Window};
 use pci_server::config_space::{ConfigSpace, Mechanism1};
 use pci_server::hardware::{Authority, Clock, Devices};
 use pci_server::{Server, WINDOW, scan};
-use proto::pci::{Address, Width, dispatch};
+use proto::pci::{Address, Config, Width, dispatch};
 use proto::supervisor::{self, Refused, Request};
-use proto::{irq, timer};
+use proto::{
+    irq::{self, Route},
+    timer,
+};
 use rt::{Endpoint, Event, IoPorts};
 
 /// TSC ticks per millisecond at 4 GHz, for when timer-server's rate is not available. On slower machines waits are
@@ -20,7 +22,7 @@ const FASTEST: u64 = 4_000_000;
 
 rt::main!(main);
 
-fn main(config: Pci) -> ! {
+fn main(config: Config) -> ! {
     let mut space = Mechanism1::new(IoPorts::new(&config.config));
     if !space.is_there() {
         log::error!("no PCI configuration mechanism 1: the machine looks empty");
@@ -45,7 +47,7 @@ fn main(config: Pci) -> ! {
 /// The TSC's rate as timer-server measured it. pci-server has a capability to timer-server if any function has an
 /// owner.
 fn ticks_per_millisecond() -> u64 {
-    let hertz = timer::Client(Endpoint::at(slot::TIMER)).frequency();
+    let hertz = timer::Client(Endpoint::at(timer::SERVICE.slot)).frequency();
     hertz.map_or(FASTEST, |hertz| hertz.div_ceil(1000))
 }
 
@@ -142,6 +144,6 @@ impl Authority for Board {
     }
 
     fn route(&mut self, line: u8, route: Route) -> Result<(), irq::Error> {
-        irq::Client(Endpoint::at(slot::IRQ)).set_route(line, route)
+        irq::Client(Endpoint::at(irq::SERVICE.slot)).set_route(line, route)
     }
 }

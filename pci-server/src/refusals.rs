@@ -4,8 +4,8 @@
 use core::fmt;
 
 use heapless::Vec;
-use layout::config::{MAX_CLIENTS, Name, PciClient};
-use proto::pci::Error;
+use layout::{config::Name, limits::MAX_CLIENTS};
+use proto::pci::{Error, PciClient};
 use proto::wire::ClientId;
 
 /// Occurrences that are all logged.

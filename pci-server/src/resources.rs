@@ -6,7 +6,7 @@
 //! the machine alone, so a restarted pci-server asks root-task for the same again.
 
 use heapless::Vec;
-use layout::config::{MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
+use layout::limits::{MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
 use proto::pci::{Access, Bar, BarKind};
 use proto::supervisor::{Refused, Request};
 

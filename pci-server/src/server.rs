@@ -3,12 +3,14 @@
 //! configuration.
 
 use heapless::Vec;
-use layout::config::{Dma, MAX_CLIENTS, MAX_PCI_FUNCTIONS, Pci, PciFunction, PciPorts};
-use layout::event;
+use layout::{
+    event,
+    limits::{MAX_CLIENTS, MAX_FUNCTION_LINES, MAX_PCI_FUNCTIONS},
+};
 use proto::irq;
 use proto::pci::{
-    Access, Error, Function, GetFunction, GetGrant, GetPorts, Grant, GrantedLine, Read, Serve, TakeFrame, TakePorts,
-    Target, Width, Write,
+    Access, Config, Dma, Error, Function, GetFunction, GetGrant, GetPorts, Grant, GrantedLine, PciFunction, PciPorts,
+    Read, Serve, TakeFrame, TakePorts, Target, Width, Write,
 };
 use proto::wire::ClientId;
 
@@ -29,7 +31,7 @@ const NO_LINE: u8 = 0xff;
 pub struct Server<M> {
     machine: M,
     listing: Listing,
-    config: Pci,
+    config: Config,
     functions: Vec<Owned, MAX_PCI_FUNCTIONS>,
     resources: Resources,
     refusals: Refusals,
@@ -44,12 +46,12 @@ struct Owned {
     index: u8,
     function: Function,
     space: VirtualSpace,
-    lines: Vec<GrantedLine, 2>,
+    lines: Vec<GrantedLine, MAX_FUNCTION_LINES>,
 }
 
 impl<M: Machine> Server<M> {
     /// The server of the functions in `listing`, with the rights in `config`.
-    pub fn new(machine: M, listing: Listing, config: Pci) -> Self {
+    pub fn new(machine: M, listing: Listing, config: Config) -> Self {
         let refusals = Refusals::new(&config.clients);
         let (functions, resources) = (Vec::new(), Resources::default());
         let budgets = Default::default();

@@ -4,7 +4,7 @@
 use alloc::{format, vec, vec::Vec};
 use core::fmt;
 
-use capdl_spec::spec::{OnFault, Process, Spec, WhenOff};
+use capdl_spec::spec::{OnFault, Process, Spec, Thread, WhenOff};
 use layout::FAULT_BIT;
 use proto::supervisor::{self, Notice, Refused, Request, printable};
 use proto::wire::{Call, IpcError, Message};
@@ -75,7 +75,7 @@ impl<'a> System<'a> {
         scratch: Scratch,
         stop_signals: Vec<Option<cap::Notification>>,
     ) -> Self {
-        let guests = Guests::new(spec.processes.iter().map(|process| process.guest.is_some()));
+        let guests = Guests::new(spec.processes.iter().map(|process| process.ept.is_some()));
         let grants = Grants::new(spec);
         let (warned, restarts) = (vec![false; spec.processes.len()], vec![0; spec.processes.len()]);
         Self { objects, spec, bundle, scratch, guests, end: End::Off, grants, stop_signals, warned, restarts }
@@ -103,7 +103,7 @@ impl<'a> System<'a> {
     /// a message itself, as often as it likes if it went on after that. What says that it has faulted is stopped.
     fn fault(&mut self, number: usize, process: &Process, info: MessageInfo) {
         let name = &process.name;
-        let _ = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_suspend();
+        program::stop(&self.objects, process);
         console::fresh_line();
         match Fault::from_ipc_buffer(info) {
             Fault::Vm { ip, address, instruction, error_code } => {
@@ -137,8 +137,13 @@ impl<'a> System<'a> {
         }
     }
 
+    /// Of all its threads: a fault does not say whose it is.
     fn print_registers(&self, process: &Process) {
-        let Ok(context) = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_read_all_registers(false) else {
+        process.threads.iter().for_each(|thread| self.print_registers_of(thread));
+    }
+
+    fn print_registers_of(&self, thread: &Thread) {
+        let Ok(context) = self.objects.cap::<cap_type::Tcb>(thread.tcb).tcb_read_all_registers(false) else {
             log::error!("  its registers cannot be read");
             return;
         };
@@ -242,7 +247,7 @@ impl<'a> System<'a> {
             Notice::Rebooted { .. } => {}
             // The thread waits in the very call that brought the notice; it does not come out of it.
             Notice::Finished => {
-                let _ = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_suspend();
+                program::stop(&self.objects, process);
                 self.signal_stop(number);
             }
         }
@@ -266,8 +271,7 @@ impl<'a> System<'a> {
     /// Stops everything, and switches the board off where that is possible.
     fn halt(&mut self) -> ! {
         for process in &self.spec.processes {
-            // A thread that cannot be stopped is none.
-            let _ = self.objects.cap::<cap_type::Tcb>(process.tcb).tcb_suspend();
+            program::stop(&self.objects, process);
         }
         console::fresh_line();
         log::info!("the machine stops");

@@ -3,10 +3,12 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use layout::config::{RingKind, Serial, SerialRing};
-use layout::{Slot, event, slot};
+use layout::{Slot, event, limits::MAX_STREAMS};
 use mmio::{Ring, Window};
-use proto::{serial::dispatch, timer};
+use proto::{
+    serial::{Config, RingKind, SerialRing, dispatch},
+    timer,
+};
 use rt::{Endpoint, Event, Interrupt, IoPorts};
 use serial_server::uart::Uart;
 use serial_server::{Hardware, Reception, Server, Stream};
@@ -16,7 +18,7 @@ rt::main!(main, log: own);
 /// Scratch slot that receives the interrupt's handler.
 const SCRATCH: u16 = 1;
 
-fn main(config: Serial) -> ! {
+fn main(config: Config) -> ! {
     let uart = Uart::new(IoPorts::new(&config.uart), config.uart.first, config.baud);
     let interrupt = match Interrupt::claim(config.line, SCRATCH) {
         Ok(interrupt) => interrupt,
@@ -78,7 +80,7 @@ struct Machine {
     uart: Uart<IoPorts>,
     interrupt: Interrupt,
     /// By stream: how to signal its client.
-    clients: heapless::Vec<Option<Slot>, 24>,
+    clients: heapless::Vec<Option<Slot>, MAX_STREAMS>,
 }
 
 impl Hardware for Machine {
@@ -109,7 +111,7 @@ impl Hardware for Machine {
     }
     fn alarm(&mut self, at: u64) {
         // If timer-server fails, the bytes are printed at the next event.
-        let armed = timer::Client(Endpoint::at(slot::TIMER)).arm(at);
+        let armed = timer::Client(Endpoint::at(timer::SERVICE.slot)).arm(at);
         debug_assert!(armed.is_ok());
     }
     fn signal(&mut self, stream: usize) {

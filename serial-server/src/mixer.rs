@@ -5,11 +5,12 @@
 //! lines begin with the name as well.
 
 use heapless::{Deque, Vec};
-use layout::config::{Name, RingKind};
+use layout::{config::Name, limits::MAX_STREAMS};
 use mmio::Consumer;
+use proto::serial::RingKind;
 
 /// Most sources: the configuration's, and this server's own log.
-pub const STREAMS: usize = 25;
+pub const MAX_SOURCES: usize = MAX_STREAMS + 1;
 /// Maximum length of a log line; longer ones are broken, so that a client that never ends its line does not block
 /// others.
 const LOG_LINE: u32 = 512;
@@ -37,7 +38,7 @@ pub struct Source {
 
 /// All sources, and which one prints.
 pub struct Mixer {
-    sources: Vec<Source, STREAMS>,
+    sources: Vec<Source, MAX_SOURCES>,
     /// The source that is in the middle of a line.
     turn: Option<usize>,
     /// Bytes of that line so far.
@@ -50,7 +51,7 @@ pub struct Mixer {
 
 impl Mixer {
     /// Nothing printed yet.
-    pub fn new(sources: Vec<Source, STREAMS>) -> Self {
+    pub fn new(sources: Vec<Source, MAX_SOURCES>) -> Self {
         Self { sources, turn: None, column: 0, next: 0, staged: Deque::new() }
     }
 

@@ -2,12 +2,12 @@
 //! buffers nothing itself, so no byte is lost when the line is slow: a full ring blocks its producer.
 
 use heapless::Vec;
-use layout::config::{Name, RingKind};
+use layout::config::Name;
 use mmio::{Consumer, Producer};
-use proto::serial::{Flush, GetStats, Serve, Stats};
+use proto::serial::{Flush, GetStats, RingKind, Serve, Stats};
 use proto::wire::ClientId;
 
-use crate::mixer::{Mixer, STREAMS, SilenceTimeout, Source};
+use crate::mixer::{MAX_SOURCES, Mixer, SilenceTimeout, Source};
 use crate::uart::{FIFO, Reception};
 
 /// TSC ticks after which a console in the middle of a line counts as silent: 40 ms at 50 MHz, half a millisecond at
@@ -59,7 +59,7 @@ pub struct Server<H> {
     hardware: H,
     mixer: Mixer,
     /// By stream.
-    inputs: Vec<Option<Producer>, STREAMS>,
+    inputs: Vec<Option<Producer>, MAX_SOURCES>,
     /// The stream that gets keyboard input.
     focus: Option<usize>,
     reception: Reception,

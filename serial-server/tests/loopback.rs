@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use layout::config::RingKind;
 use mmio::{Consumer, Producer, Ring, Window};
 use proptest::prelude::*;
 use proto::loopback::Loopback;
-use proto::serial::{Client, dispatch};
+use proto::serial::{Client, RingKind, dispatch};
 use proto::wire::{ClientId, Message, Transport};
 use serial_server::{Hardware, Reception, Server, Stream};
 

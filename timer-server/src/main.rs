@@ -3,9 +3,8 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use layout::config::{Signal, Timer};
 use layout::{Slot, event};
-use proto::timer::dispatch;
+use proto::timer::{Config, Signal, dispatch};
 use rt::{Event, Interrupt, IoPorts};
 use timer_server::pit::{MAX_COUNT, Pit};
 use timer_server::rtc::Rtc;
@@ -16,7 +15,7 @@ rt::main!(main);
 /// Scratch slot that receives the interrupt's handler.
 const SCRATCH: u16 = 1;
 
-fn main(config: Timer) -> ! {
+fn main(config: Config) -> ! {
     let mut pit = Pit::new(IoPorts::new(&config.pit), IoPorts::new(&config.gate));
     // The firmware left channel 0 in a periodic mode, which would interrupt 18 times a second; a one-shot ends it.
     pit.one_shot(MAX_COUNT);

@@ -2,7 +2,7 @@
 //! a distant one; at each interrupt it signals the clients whose deadlines have passed and sets the next shot.
 
 use heapless::Vec;
-use layout::config::MAX_CLIENTS;
+use layout::limits::MAX_CLIENTS;
 use proto::timer::{Arm, Cancel, Error, Frequency, ReadWallClock, Serve, WallClock};
 use proto::wire::ClientId;
 

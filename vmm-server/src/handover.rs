@@ -6,10 +6,7 @@
 
 use devices::{Nanos, pic::Pic};
 use heapless::Vec;
-use layout::{
-    config::{VmLine, Vmm},
-    slot,
-};
+use layout::config::{VmLine, Vmm};
 use proto::{
     irq,
     pci::{self, Access, Bar, BarKind, Error, Grant, GrantedLine, TakeFrame, Target, Width},
@@ -34,7 +31,7 @@ const FIRST_SLOT: u16 = 1 + MAX_LINES as u16;
 /// The end of the scratch CNode.
 const SLOTS: u16 = 1 << layout::SCRATCH_BITS;
 
-static SERVER: pci::Client<Endpoint> = pci::Client(Endpoint::at(slot::PCI));
+static SERVER: pci::Client<Endpoint> = pci::Client(Endpoint::at(pci::SERVICE.slot));
 
 /// The guest's devices, apart from what the board forwards.
 pub struct Devices {
@@ -141,7 +138,7 @@ fn claim(config: &Vmm) -> Vec<Option<Interrupt>, MAX_LINES> {
     if config.lines.is_empty() {
         return Vec::new();
     }
-    let there = irq::Client(Endpoint::at(slot::IRQ)).lines().unwrap_or_else(|error| {
+    let there = irq::Client(Endpoint::at(irq::SERVICE.slot)).lines().unwrap_or_else(|error| {
         log::error!("irq-server tells no lines: {error:?}");
         0
     });

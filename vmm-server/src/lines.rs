@@ -15,7 +15,7 @@ use layout::{
 use proto::pci::GrantedLine;
 
 /// Most lines of a guest.
-pub const MAX_LINES: usize = 16;
+pub const MAX_LINES: usize = layout::limits::MAX_OWN_LINES;
 
 /// Where lines go that neither the description nor the device's kind sends anywhere: inputs that PCI cards get on a PC,
 /// then those of devices that this board lacks.

@@ -75,7 +75,7 @@ struct Vm<'a> {
 
 /// Runs the guest of `config` until it switches itself off, and then rests.
 pub fn run(config: &Vmm) -> ! {
-    let time = timer::Client(Endpoint::at(slot::TIMER));
+    let time = timer::Client(Endpoint::at(timer::SERVICE.slot));
     let hertz = match time.frequency() {
         Ok(hertz) => hertz,
         Err(error) => panic!("timer-server: {error:?}"),
@@ -85,7 +85,7 @@ pub fn run(config: &Vmm) -> ! {
         log::warn!("{}: no date ({error:?}), so it begins in 1970", config.name);
         timer::WallClock { unix: 0, at: rt::tsc() }
     });
-    let vcpu = Vcpu::new(slot::VCPU.cptr());
+    let vcpu = Vcpu::new(slot::vcpu(0).cptr());
     for ports in &config.direct_ports {
         if let Err(error) = vcpu.allow_ports(ports.slot.cptr(), ports.first, ports.last) {
             log::error!("{}: ports {:#x} to {:#x}: {error:?}", config.name, ports.first, ports.last);
@@ -113,7 +113,7 @@ pub fn run(config: &Vmm) -> ! {
         time,
         devices,
         console: Console::new(config),
-        files: file::Client(Endpoint::at(slot::FILE)),
+        files: file::Client(Endpoint::at(file::SERVICE.slot)),
         buffer: SharedBuffer::new(rt::shared(config.files)),
         supervisor: supervisor::Client(Endpoint::at(slot::SUPERVISOR)),
         tally: Tally::new(),

@@ -11,7 +11,7 @@
 //! one can always go home, small ones are nowhere there.
 
 use heapless::Vec;
-use layout::config::MAX_PCI_FUNCTIONS;
+use layout::limits::MAX_PCI_FUNCTIONS;
 
 /// Most windows: six registers a function.
 pub const MAX_WINDOWS: usize = 6 * MAX_PCI_FUNCTIONS;

@@ -10,13 +10,18 @@ use std::time::Duration;
 
 use miette::{IntoDiagnostic, Result, miette};
 
-use super::debian::{KERNELS, PACKAGES_VARIABLE};
 use crate::process;
 use crate::progress::{self, Step};
 use crate::project::{self, Project};
 
 /// The release: the last with a kernel for i386. Without its updates, so it changes only with a point release.
 pub const RELEASE: &str = "bookworm";
+
+/// The environment variable that names a directory of packages.
+pub(super) const PACKAGES_VARIABLE: &str = "PORTCULLIS_GUEST_PACKAGES";
+
+/// How kernels' packages, and the metapackages that depend on them, are called.
+pub(super) const KERNELS: &str = "linux-image-";
 
 /// The keys with which Debian signs its releases (package debian-archive-keyring, which Ubuntu has as well).
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";

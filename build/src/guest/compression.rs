@@ -6,7 +6,7 @@
 
 use std::io::Read;
 
-use super::bzimage::Error;
+use super::error::Error;
 
 /// No 32- or 64-bit kernel comes near this; a larger result is a broken file.
 const LARGEST: u64 = 512 << 20;

@@ -8,17 +8,11 @@ use std::path::{Path, PathBuf};
 
 use miette::{IntoDiagnostic, Result, miette};
 
-use super::archive::{Apt, RELEASE};
+use super::archive::{Apt, KERNELS, PACKAGES_VARIABLE, RELEASE};
 use super::bzimage;
 use super::modules::{self, Modules};
 use crate::project::{self, Project};
 use crate::{cache, process};
-
-/// The environment variable that names a directory of packages.
-pub(super) const PACKAGES_VARIABLE: &str = "PORTCULLIS_GUEST_PACKAGES";
-
-/// How kernels' packages, and the metapackages that depend on them, are called.
-pub(super) const KERNELS: &str = "linux-image-";
 
 /// Debian's kernels for i386.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

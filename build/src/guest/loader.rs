@@ -17,7 +17,7 @@ pub fn check(system: &System, files: &Files) -> Result<(), Mistakes> {
 
 fn refused(system: &System, files: &Files, number: usize) -> Option<Mistake> {
     let vm = system.vms.get(number)?;
-    let (kernel, initrd) = system.boots(number);
+    let (kernel, initrd) = system.boots(number)?;
     let mut kernel = files.images.get(&kernel)?.as_slice();
     let initrd = initrd.map_or(0, |name| files.images.get(&name).map_or(0, |bytes| bytes.len() as u64));
     let (ram, ram_at) = (vm.memory.get_ref().0, system.ram_at(number));

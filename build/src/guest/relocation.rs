@@ -5,7 +5,7 @@
 //! payload there is a table of all words that hold one: little-endian 32-bit words, each the virtual address of such a
 //! word, to be read from the end of the file backwards as far as a zero. Left out: 64-bit kernels, which have more tables.
 
-use super::bzimage::Error;
+use super::error::Error;
 
 /// Fields of the ELF header and of a program header (System V ABI, chapters 4 and 5).
 const E_ENTRY: usize = 24;

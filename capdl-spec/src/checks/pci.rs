@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Found, RAM_END, places};
 use crate::{
     bundle::PAGE,
-    devices::{Memory, Owner},
-    passthrough::{placed, placed_at},
+    devices::Memory,
+    placement::{placed, placed_at},
     system::{Bytes, Decompress},
 };
 
@@ -55,9 +55,9 @@ pub(super) fn memory_is_whole_pages(found: &mut Found) {
 pub(super) fn memory_has_one_owner(found: &mut Found) {
     let mut taken: Vec<(u64, u64, String)> = Vec::new();
     let system = found.system;
-    for (number, owner) in system.owners().enumerate() {
-        let ram = owner.memory.filter(|_| owner.vm).map(|ram| {
-            let at = placed_at(system, number).unwrap_or(0);
+    for owner in system.owners() {
+        let ram = owner.memory.filter(|_| owner.is_vm()).map(|ram| {
+            let at = placed_at(system, owner.role).unwrap_or(0);
             (at, at.saturating_add(ram.get_ref().0))
         });
         for device in owner.devices.pci_devices {
@@ -105,9 +105,11 @@ pub(super) fn dma_is_confined_or_trusted(found: &mut Found) {
 pub(super) fn trusted_memory_has_a_place(found: &mut Found) {
     let system = found.system;
     let end = system.board().guest_ram.min(RAM_END);
-    let owners: Vec<Owner<'_>> = system.owners().collect();
     for placed in placed(system) {
-        let Some(memory) = owners.get(placed.owner).and_then(|owner| owner.memory) else { continue };
+        let mut owners = system.owners();
+        let Some(memory) = owners.find(|owner| owner.role == placed.owner).and_then(|owner| owner.memory) else {
+            continue;
+        };
         if placed.paddr.saturating_add(placed.bytes) > end {
             let message = format!("with its place in RAM, at {:#x}, this memory ends too high", placed.paddr);
             let remedy =

@@ -8,7 +8,7 @@ use layout::{
 };
 
 use super::Found;
-use crate::{board::PortRange, devices::IoPorts, system::System};
+use crate::{board::PortRange, devices::IoPorts, owners::Owner, system::System};
 
 /// Ports there are.
 const PORTS: u32 = 0x1_0000;
@@ -58,7 +58,7 @@ pub(super) fn no_port_has_two_owners(found: &mut Found) {
             let common = range.overlap(own);
             let message = format!("port {common} is that of the board's {device}");
             let what = if common == range { "it out".to_string() } else { format!("{common} out of the range") };
-            found.add(span.clone(), message, format!("leave {what}: {} has it", server.server()));
+            found.add(span.clone(), message, format!("leave {what}: {} has it", server.server));
         }
         if !boards.is_empty() {
             continue;
@@ -120,7 +120,7 @@ pub(super) fn ports_of_the_mainboard_take_trust(found: &mut Found) {
 /// A guest would find the modelled device there, never the real one.
 pub(super) fn ports_are_not_those_of_the_guests_board(found: &mut Found) {
     let system = found.system;
-    for ports in system.owners().filter(|owner| owner.vm).flat_map(|owner| owner.devices.ioports) {
+    for ports in system.owners().filter(Owner::is_vm).flat_map(|owner| owner.devices.ioports) {
         let (first, last) = ports.get_ref().range();
         if first > last || is_taken(system, PortRange { first, last }) || mainboard::is_kernels(first, last) {
             continue;

@@ -1,21 +1,15 @@
 //! More devices than the servers' configurations hold, and names longer than they do.
 
-use layout::{
-    config::{MAX_NAME, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS},
-    event,
+use layout::limits::{
+    MAX_FUNCTION_MEMORY, MAX_FUNCTION_PORTS, MAX_LINES, MAX_NAME, MAX_OWN_LINES, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS,
 };
 use toml::Spanned;
 
 use super::{Found, places};
-use crate::{memory, passthrough};
+use crate::{lines::lines, memory, owners::Owner, passthrough};
 
 /// Longest name of a device or interrupt, in bytes: a few more tell the lines of a device apart.
 const NAME_BYTES: usize = MAX_NAME - 8;
-/// Lines for which irq-server has a signal to itself: the bits below the deadline's.
-const LINES: usize = event::TIMER.trailing_zeros() as usize;
-/// Ranges of one function.
-const FUNCTION_PORTS: usize = 8;
-const FUNCTION_MEMORY: usize = 6;
 
 pub(super) fn device_names_fit(found: &mut Found) {
     let system = found.system;
@@ -39,9 +33,9 @@ pub(super) fn functions_list_what_pci_server_holds(found: &mut Found) {
         let device = &function.owner.devices.pci_devices[function.index];
         let ports = function.owner.devices.ports_of(Some(function.index)).count();
         let memory = device.get_ref().memory.iter().flatten().count();
-        if ports > FUNCTION_PORTS || memory > FUNCTION_MEMORY {
+        if ports > MAX_FUNCTION_PORTS || memory > MAX_FUNCTION_MEMORY {
             let message = format!("{ports} ranges of ports and {memory} of memory are too many for a function");
-            let remedy = format!("a function has {FUNCTION_PORTS} and {FUNCTION_MEMORY} at most");
+            let remedy = format!("a function has {MAX_FUNCTION_PORTS} and {MAX_FUNCTION_MEMORY} at most");
             found.add(device.span(), message, remedy);
         }
     }
@@ -60,16 +54,16 @@ pub(super) fn ports_and_lines_are_not_too_many(found: &mut Found) {
         let message = format!("{} ranges of ports without a PCI device are too many", lone.len());
         found.add(ports.span(), message, format!("pci-server holds {MAX_PCI_PORTS}"));
     }
-    let lines = passthrough::lines(system);
-    let owner = |process: usize| system.owners().nth(process - passthrough::process(0)).map(|owner| owner.name);
-    for (process, owner) in passthrough::owners(system) {
-        let own = lines.iter().filter(|line| line.process == process).count();
-        if own > passthrough::OWN_LINES {
-            too_many(found, owner.name, own, passthrough::OWN_LINES, "one process");
+    let lines = lines(system, &system.parts());
+    for owner in passthrough::owners(system) {
+        let own = lines.iter().filter(|line| line.owner == owner.role).count();
+        if own > MAX_OWN_LINES {
+            too_many(found, owner.name, own, MAX_OWN_LINES, "one process");
         }
     }
-    if let Some(name) = lines.get(LINES).and_then(|line| owner(line.process)) {
-        too_many(found, name, lines.len(), LINES, "the system, with its own two,");
+    let of_line = |owner: &Owner| lines.get(MAX_LINES).is_some_and(|line| line.owner == owner.role);
+    if let Some(owner) = system.owners().find(of_line) {
+        too_many(found, owner.name, lines.len(), MAX_LINES, "the system, with its own two,");
     }
 }
 

@@ -1,13 +1,17 @@
 //! What connects clients with servers, read from the specification: the lines of the drawing, before they have a place.
 
-use layout::slot;
+use layout::{Service, slot};
 
-use super::Drawing;
-use crate::{canvas::Stroke, map::shared, parts::Service, system::Bytes};
+use super::{Drawing, GAP, row};
+use crate::{canvas::Stroke, map::shared, services::Server, system::Bytes};
 
 /// A connection that clients have with a server: where its line meets the server, and what is written there.
 pub(super) struct Pin {
     pub service: Service,
+    /// Is the server below the row, on the right?
+    pub aside: bool,
+    /// The server's colour.
+    pub colour: &'static str,
     pub stroke: Stroke,
     pub x: f64,
     pub up: bool,
@@ -18,9 +22,20 @@ pub(super) struct Pin {
 
 impl Drawing<'_> {
     /// How a server's clients are connected to it: by calls, by shared memory, by signals.
-    pub(super) fn pins_of(&self, service: Service) -> Vec<Pin> {
+    pub(super) fn pins_of(&self, server: &Server) -> Vec<Pin> {
+        let (service, aside, colour) = (server.service, server.look.aside, server.look.line);
         let clients: Vec<usize> = self.clients.iter().copied().filter(|&n| self.parts[n].calls(service)).collect();
-        let pin = |stroke, label, (up, down), clients| Pin { service, stroke, x: 0.0, up, down, label, clients };
+        let pin = |stroke, label, (up, down), clients| Pin {
+            service,
+            aside,
+            colour,
+            stroke,
+            x: 0.0,
+            up,
+            down,
+            label,
+            clients,
+        };
         let mut pins = Vec::new();
         if !clients.is_empty() {
             pins.push(pin(Stroke::Call, vec!["calls".into()], (false, true), clients));
@@ -29,16 +44,11 @@ impl Drawing<'_> {
         if !users.is_empty() {
             pins.push(pin(Stroke::Memory, label, (false, false), users));
         }
-        let (up, down) = self.signals_with(service);
+        let (up, down) = self.signals_with(server);
         if !up.is_empty() || !down.is_empty() {
-            let label = match service {
-                Service::Timer => "deadlines",
-                Service::Irq => "interrupts",
-                _ => "doorbells",
-            };
             let heads = (!up.is_empty(), !down.is_empty());
             let users = if up.is_empty() { down } else { up };
-            pins.push(pin(Stroke::Signal, vec![label.into()], heads, users));
+            pins.push(pin(Stroke::Signal, vec![server.look.signals.into()], heads, users));
         }
         pins
     }
@@ -48,7 +58,7 @@ impl Drawing<'_> {
         let (mut label, mut users) = (Vec::new(), Vec::new());
         for (partners, what, bytes) in shared(self.spec) {
             let user = self.clients.iter().copied().find(|&n| partners.contains(&self.parts[n].name.as_str()));
-            let (Some(user), true) = (user, partners.contains(&service.server()) && what != "log") else { continue };
+            let (Some(user), true) = (user, partners.contains(&service.server) && what != "log") else { continue };
             let line = format!("{what} {}", Bytes(bytes));
             if !label.contains(&line) {
                 label.push(line);
@@ -61,10 +71,13 @@ impl Drawing<'_> {
     }
 
     /// Clients that a server signals, and clients that signal it, logs left out.
-    fn signals_with(&self, service: Service) -> (Vec<usize>, Vec<usize>) {
-        let server = service as usize;
+    fn signals_with(&self, server: &Server) -> (Vec<usize>, Vec<usize>) {
+        let mut processes = self.spec.processes.iter();
+        let Some(server) = processes.position(|process| process.name == server.service.server) else {
+            return (Vec::new(), Vec::new());
+        };
         let signals = |from: usize, to: usize| {
-            let Some(events) = self.spec.processes.get(to).and_then(|process| process.events) else { return false };
+            let Some(events) = self.spec.processes.get(to).and_then(|process| process.events()) else { return false };
             let cspace = self.spec.processes[from].cspace;
             let log = u32::from(slot::LOG.0);
             let mut caps = self.spec.caps.iter().filter(|cap| cap.cnode == cspace && cap.object == events);
@@ -77,9 +90,15 @@ impl Drawing<'_> {
 }
 
 /// A server is as wide as its pins' labels need.
-pub(super) fn server_width(pins: &[Pin], service: Service) -> f64 {
-    let own = pins.iter().filter(|pin| pin.service == service);
-    own.map(pin_width).sum::<f64>().max(if service == Service::Timer { 260.0 } else { 140.0 })
+pub(super) fn server_width(pins: &[Pin], server: &Server) -> f64 {
+    let own = pins.iter().filter(|pin| pin.service == server.service);
+    own.map(pin_width).sum::<f64>().max(server.look.width)
+}
+
+/// How wide the row of servers is at least.
+pub(super) fn natural_width(pins: &[Pin]) -> f64 {
+    let widths: Vec<f64> = row().map(|server| server_width(pins, server)).collect();
+    widths.iter().sum::<f64>() + GAP * (widths.len() as f64 - 1.0)
 }
 
 fn pin_width(pin: &Pin) -> f64 {

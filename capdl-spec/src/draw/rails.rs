@@ -1,10 +1,7 @@
 //! The lines between clients and servers: down from the clients to the connection's rail, along it, and on to the server.
 
-use super::{BOX_H, CLIENT_Y, Drawing, Font, RAIL_STEP, SMALL, colours, pins::Pin};
-use crate::{
-    canvas::{Anchor, Heads, Stroke},
-    parts::Service,
-};
+use super::{BOX_H, CLIENT_Y, Drawing, Font, RAIL_STEP, SMALL, pins::Pin};
+use crate::canvas::{Anchor, Heads, Stroke};
 
 impl Drawing<'_> {
     /// Where a client's end of a connection is.
@@ -17,9 +14,9 @@ impl Drawing<'_> {
     pub(super) fn connections(&mut self) {
         let pins = core::mem::take(&mut self.pins);
         for (number, pin) in pins.iter().enumerate() {
-            let top = if pin.service == Service::Irq { self.irq.y } else { self.row.y };
+            let top = if pin.aside { self.irq.y } else { self.row.y };
             let (rail, starts) = self.rail(number, pin);
-            let colour = colours(pin.service).0;
+            let colour = pin.colour;
             self.canvas.paths(&lines(pin, &starts, rail, top), pin.stroke, colour);
             if starts.len() > 1 && pin.stroke != Stroke::Memory {
                 starts.iter().for_each(|&x| self.canvas.dot(x, rail, colour));
@@ -32,7 +29,7 @@ impl Drawing<'_> {
     /// Where a connection runs sideways, and where it leaves its clients. One client's lines run straight, but for those to
     /// irq-server, which stands beside the row: they leave on the right, the outer one higher.
     fn rail(&self, number: usize, pin: &Pin) -> (f64, Vec<f64>) {
-        if let ([client], Service::Irq) = (&self.clients[..], pin.service) {
+        if let ([client], true) = (&self.clients[..], pin.aside) {
             let (right, inner) = (self.client_area(*client).right(), pin.stroke == Stroke::Call);
             return if inner {
                 (CLIENT_Y + BOX_H + 38.0, vec![right - 38.0])
@@ -46,14 +43,14 @@ impl Drawing<'_> {
 
     /// What a connection is for, at the server's end; the client's number, at the client's.
     fn labels(&mut self, pin: &Pin, top: f64, starts: &[f64]) {
-        let font = Font { fill: colours(pin.service).0, ..SMALL };
+        let font = Font { fill: pin.colour, ..SMALL };
         let first = top - 14.0 - 13.0 * (pin.label.len() as f64 - 1.0);
         for (line, text) in pin.label.iter().enumerate() {
             self.canvas.text(pin.x + 9.0, first + 13.0 * line as f64, Anchor::Start, font, text);
         }
         if pin.stroke == Stroke::Call {
             // irq-server's first clients are servers.
-            let before = self.parts.iter().take(Service::ALL.len()).filter(|part| part.calls(pin.service)).count();
+            let before = self.parts.iter().filter(|part| part.is_server() && part.calls(pin.service)).count();
             for (number, x) in (before..).zip(starts) {
                 self.canvas.text(x + 6.0, CLIENT_Y + BOX_H + 16.0, Anchor::Start, font, &number.to_string());
             }

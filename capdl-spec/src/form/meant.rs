@@ -61,11 +61,7 @@ const ROWS: &[Row] = &[
         Key("kernel"),
     ),
     (&[Vm], &["initramfs", "initrd_image", "ramdisk", "rootfs", "initrd_path"], Key("initrd")),
-    (
-        &[Vm],
-        &["cpus", "vcpus", "cpu", "vcpu", "smp", "cores", "vcpu_count"],
-        Say("leave it out: a VM has one processor"),
-    ),
+    (&[Vm], &["vcpus", "cpu", "vcpu", "smp", "cores", "vcpu_count"], Key("cpus")),
     (&[Vm], &["priority", "prio"], Say("leave it out: all VMs have the same priority")),
     (&[Vm], &["services", "servers"], Say("leave it out: a VM may call the servers that it needs")),
     (&[Component], &["program", "binary", "elf", "package", "executable", "exe", "path", "kernel"], Key("image")),

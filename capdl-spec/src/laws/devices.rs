@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use layout::{mainboard, slot};
 
 use super::{at, held, unless};
-use crate::passthrough::TRUSTED_RAM;
+use crate::placement::TRUSTED_RAM;
 use crate::spec::{DeviceRange, Fill, Id, Kind, PageSize, Spec};
 
 /// May the process at this position ask root-task for device memory and ports?
@@ -41,12 +41,12 @@ fn apart(ranges: &mut [(u64, u64)]) -> Result<(), String> {
 
 /// Who holds an EPT holds that of its own guest, and has the structures to map with; nobody else has such.
 pub(super) fn an_ept_is_held_with_spare_paging_structures_only(spec: &Spec) -> Result<(), String> {
-    let with_ept: BTreeSet<Id> = held(spec, |kind| *kind == Kind::Ept).map(|(_, process)| process.tcb).collect();
+    let with_ept: BTreeSet<Id> = held(spec, |kind| *kind == Kind::Ept).map(|(_, process)| process.cspace).collect();
     let spare = |kind: &Kind| matches!(kind, Kind::SparePaging { .. });
-    let with_spare: BTreeSet<Id> = held(spec, spare).map(|(_, process)| process.tcb).collect();
+    let with_spare: BTreeSet<Id> = held(spec, spare).map(|(_, process)| process.cspace).collect();
     unless(with_ept == with_spare, || format!("{:?}", with_ept.symmetric_difference(&with_spare).next()))?;
     held(spec, |kind| *kind == Kind::Ept).try_for_each(|(cap, process)| {
-        let own = process.guest.is_some_and(|(_, ept)| ept == cap.object);
+        let own = process.ept == Some(cap.object);
         unless(own && cap.slot == u32::from(slot::EPT.0), || at(spec, cap))
     })?;
     let mut holders = BTreeSet::new();

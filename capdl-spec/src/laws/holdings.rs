@@ -2,170 +2,53 @@
 //! badge. Of a capability that no row allows, the first of these four that does not fit says which law it breaks. Kinds
 //! without a row (threads, address spaces, frames, I/O address spaces) are in no process's hands.
 
-use layout::{FAULT_BIT, Slot, client_badge, client_of, event, slot};
+use std::sync::LazyLock;
+
+use layout::{FAULT_BIT, Service, client_badge, client_of, event, limits::MAX_VCPUS, slot};
+use proto::{irq, serial, timer};
 
 use crate::{
+    authority::{Badge, Holding, RINGS, What, Who, Whose, at, holding, signals},
     board::PortRange,
-    parts::Service,
+    services::{ALL, Server, vmm},
     spec::{CapEntry, Id, Kind, Process, Rights, Spec},
 };
 
-/// Lines that a process may have, and rings of serial-server or lines of irq-server.
-const LINES: usize = 16;
-const RINGS: usize = event::TIMER.trailing_zeros() as usize;
-
-/// A row.
-struct Holding {
-    who: Who,
-    /// First slot, and the one behind the last.
-    slots: (u16, u16),
-    what: What,
-    whose: Whose,
-    rights: Rights,
-    badge: Badge,
-}
-
-/// Who holds it.
-#[derive(Clone, Copy)]
-enum Who {
-    Anyone,
-    Server(Service),
-    /// A process with a guest.
-    Vmm,
-}
-
-/// A kind of object, without its particulars.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Endpoint,
-    Notification,
-    CNode,
-    Vcpu,
-    Ept,
-    SparePaging,
-    Ports,
-    IrqControl,
-}
-
-/// Whose object it is.
-#[derive(Clone, Copy)]
-enum Whose {
-    /// The holder's, by its name.
-    Own,
-    /// The holder's guest's.
-    Guests,
-    /// A server's that the holder calls.
-    Called(Service),
-    /// Another process's, which is this server.
-    Server(Service),
-    /// A process's that calls the holder.
-    Callers,
-    /// The same, if it is no server.
-    Users,
-    /// A process's that has a guest.
-    Vmms,
-    /// root-task's endpoint.
-    Supervisor,
-    /// The machine's; the description says who has it.
-    Given,
-    /// The machine's.
-    Machines,
-}
-
-/// The badge.
-#[derive(Clone, Copy)]
-enum Badge {
-    None,
-    /// Of a client.
-    Client,
-    /// One of these bits.
-    Bit(u64),
-    /// The holder's number, with these bits.
-    Number(u64),
-}
-
+const ANYONE: Who = Who::Anyone;
 const RECEIVE: Rights = Rights::READ;
 /// Who passes capabilities in replies needs the right for that.
 const RECEIVE_AND_GRANT: Rights = Rights { read: true, write: false, grant: true };
 
-const ANYONE: Who = Who::Anyone;
-const IRQ: Service = Service::Irq;
-const TIMER: Service = Service::Timer;
-const SERIAL: Service = Service::Serial;
-const PCI: Service = Service::Pci;
-const FILE: Service = Service::File;
-const SIGNALS: (u16, u16) = (slot::SIGNALS.0, slot::PAGING.0);
-
+/// What any process may hold.
 #[rustfmt::skip]
-const HOLDINGS: [Holding; 30] = [
-    row(Who::Server(IRQ), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE_AND_GRANT, Badge::None),
-    row(Who::Server(PCI), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE_AND_GRANT, Badge::None),
-    row(Who::Server(TIMER), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE, Badge::None),
-    row(Who::Server(SERIAL), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE, Badge::None),
-    row(Who::Server(FILE), at(slot::SERVICE), What::Endpoint, Whose::Own, RECEIVE, Badge::None),
-    row(ANYONE, at(slot::IRQ), What::Endpoint, Whose::Called(IRQ), Rights::CALL, Badge::Client),
-    row(ANYONE, at(slot::TIMER), What::Endpoint, Whose::Called(TIMER), Rights::CALL, Badge::Client),
-    row(ANYONE, at(slot::SERIAL), What::Endpoint, Whose::Called(SERIAL), Rights::CALL, Badge::Client),
-    row(ANYONE, at(slot::PCI), What::Endpoint, Whose::Called(PCI), Rights::CALL, Badge::Client),
-    row(ANYONE, at(slot::FILE), What::Endpoint, Whose::Called(FILE), Rights::CALL, Badge::Client),
-    // Notices, and of pci-server requests; then what the kernel sends the thread's faults with.
-    row(ANYONE, at(slot::SUPERVISOR), What::Endpoint, Whose::Supervisor, Rights::WRITE, Badge::Number(0)),
-    row(Who::Server(PCI), at(slot::SUPERVISOR), What::Endpoint, Whose::Supervisor, Rights::CALL, Badge::Number(0)),
-    row(ANYONE, at(slot::FAULT), What::Endpoint, Whose::Supervisor, Rights::CALL, Badge::Number(FAULT_BIT)),
-    row(ANYONE, at(slot::EVENTS), What::Notification, Whose::Own, RECEIVE, Badge::None),
-    row(ANYONE, at(slot::LOG), What::Notification, Whose::Server(SERIAL), Rights::WRITE, Badge::Bit(rings())),
-    row(Who::Vmm, at(slot::CONSOLE), What::Notification, Whose::Server(SERIAL), Rights::WRITE, Badge::Bit(rings())),
-    row(Who::Server(TIMER), SIGNALS, What::Notification, Whose::Callers, Rights::WRITE, Badge::Bit(event::TIMER)),
-    row(Who::Server(TIMER), SIGNALS, What::Notification, Whose::Server(IRQ), Rights::WRITE, Badge::Bit(event::TIMER)),
-    row(Who::Server(SERIAL), SIGNALS, What::Notification, Whose::Vmms, Rights::WRITE, Badge::Bit(event::CONSOLE)),
-    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Users, Rights::WRITE, Badge::Bit(lines())),
-    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Own, Rights::WRITE, Badge::Bit(rings())),
-    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Server(SERIAL), Rights::WRITE, Badge::Bit(event::INTERRUPT)),
-    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Server(TIMER), Rights::WRITE, Badge::Bit(event::INTERRUPT)),
-    row(Who::Server(IRQ), SIGNALS, What::Notification, Whose::Server(TIMER), Rights::WRITE, Badge::Bit(event::ALARM)),
-    row(ANYONE, at(slot::SCRATCH), What::CNode, Whose::Own, Rights::ALL, Badge::None),
-    row(Who::Vmm, at(slot::VCPU), What::Vcpu, Whose::Guests, Rights::ALL, Badge::None),
-    row(Who::Vmm, at(slot::EPT), What::Ept, Whose::Guests, Rights::ALL, Badge::None),
-    row(Who::Vmm, (slot::PAGING.0, 1 << layout::ROOT_BITS), What::SparePaging, Whose::Own, Rights::ALL, Badge::None),
-    row(ANYONE, (slot::PORTS.0, slot::SIGNALS.0), What::Ports, Whose::Given, Rights::ALL, Badge::None),
-    row(Who::Server(IRQ), at(slot::IRQ_CONTROL), What::IrqControl, Whose::Machines, Rights::ALL, Badge::None),
+static COMMON: [Holding; 6] = [
+    // Notices; then what the kernel sends the thread's faults with.
+    holding(ANYONE, at(slot::SUPERVISOR), What::Endpoint, Whose::Supervisor, Rights::WRITE, Badge::Number(0)),
+    holding(ANYONE, at(slot::FAULT), What::Endpoint, Whose::Supervisor, Rights::CALL, Badge::Number(FAULT_BIT)),
+    holding(ANYONE, at(slot::EVENTS), What::Notification, Whose::Own, RECEIVE, Badge::None),
+    holding(ANYONE, (slot::events(1).0, slot::events(MAX_VCPUS).0), What::Notification, Whose::Own, RECEIVE, Badge::None),
+    holding(ANYONE, at(slot::SCRATCH), What::CNode, Whose::Own, Rights::ALL, Badge::None),
+    holding(ANYONE, (slot::PORTS.0, slot::SIGNALS.0), What::Ports, Whose::Given, Rights::ALL, Badge::None),
 ];
 
-const fn row(who: Who, slots: (u16, u16), what: What, whose: Whose, rights: Rights, badge: Badge) -> Holding {
-    Holding { who, slots, what, whose, rights, badge }
-}
+/// What each server is there for: its endpoint, its clients' capabilities to it, and its interrupt.
+static OF_SERVERS: LazyLock<Vec<Holding>> = LazyLock::new(|| {
+    let rows = |server: &'static Server| {
+        let (service, rights) = (server.service, if server.grants { RECEIVE_AND_GRANT } else { RECEIVE });
+        let own = Who::Server(service);
+        let endpoint = holding(own, at(slot::SERVICE), What::Endpoint, Whose::Own, rights, Badge::None);
+        let called = Whose::Called(service);
+        let clients = holding(ANYONE, at(service.slot), What::Endpoint, called, Rights::CALL, Badge::Client);
+        let interrupt = server.line.map(|_| signals(irq::SERVICE, Whose::Server(service), event::INTERRUPT));
+        [endpoint, clients].into_iter().chain(interrupt)
+    };
+    ALL.into_iter().flat_map(rows).collect()
+});
 
-const fn at(slot: Slot) -> (u16, u16) {
-    (slot.0, slot.0 + 1)
-}
-
-const fn rings() -> u64 {
-    event::ring(RINGS) - 1
-}
-
-const fn lines() -> u64 {
-    event::line(LINES) - event::line(0)
-}
-
-impl What {
-    fn of(kind: &Kind) -> Option<Self> {
-        match kind {
-            Kind::Endpoint => Some(What::Endpoint),
-            Kind::Notification => Some(What::Notification),
-            Kind::CNode { bits } if *bits <= layout::SCRATCH_BITS => Some(What::CNode),
-            Kind::Vcpu => Some(What::Vcpu),
-            Kind::Ept => Some(What::Ept),
-            Kind::SparePaging { .. } => Some(What::SparePaging),
-            Kind::IoPorts { .. } => Some(What::Ports),
-            Kind::IrqControl => Some(What::IrqControl),
-            Kind::CNode { .. }
-            | Kind::Tcb
-            | Kind::VSpace
-            | Kind::Paging { .. }
-            | Kind::Frames { .. }
-            | Kind::IoSpace { .. } => None,
-        }
-    }
+/// All rows.
+fn holdings() -> impl Iterator<Item = &'static Holding> {
+    let own = ALL.into_iter().flat_map(|server| server.holdings);
+    COMMON.iter().chain(OF_SERVERS.iter()).chain(own).chain(&vmm::HOLDINGS)
 }
 
 /// A process's number in root-task's eyes.
@@ -180,15 +63,15 @@ fn named(spec: &Spec, object: Id) -> Option<&Process> {
 }
 
 fn is_server(process: &Process) -> bool {
-    Service::ALL.iter().any(|service| process.name == service.server())
+    ALL.iter().any(|server| process.name == server.service.server)
 }
 
 impl Holding {
     fn is_of(&self, holder: &Process, cap: &CapEntry, kind: &Kind) -> bool {
         let who = match self.who {
             Who::Anyone => true,
-            Who::Server(service) => holder.name == service.server(),
-            Who::Vmm => holder.guest.is_some(),
+            Who::Server(service) => holder.name == service.server,
+            Who::Vmm => holder.ept.is_some(),
         };
         let (first, behind) = self.slots;
         who && (u32::from(first)..u32::from(behind)).contains(&cap.slot) && What::of(kind) == Some(self.what)
@@ -196,16 +79,18 @@ impl Holding {
 
     fn is_whose(&self, spec: &Spec, holder: &Process, object: Id) -> bool {
         let owner = named(spec, object);
-        let of_server = |service: Service| owner.is_some_and(|owner| owner.name == service.server());
+        let of_server = |service: Service| owner.is_some_and(|owner| owner.name == service.server);
         let calls = |process: &Process| spec.endpoint_of(&holder.name).is_some_and(|own| process.calls.contains(&own));
         match self.whose {
             Whose::Own => owner.is_some_and(|owner| owner.cspace == holder.cspace),
-            Whose::Guests => holder.guest.is_some_and(|(vcpu, ept)| [vcpu, ept].contains(&object)),
+            Whose::Guests => {
+                holder.ept == Some(object) || holder.threads.iter().any(|thread| thread.vcpu == Some(object))
+            }
             Whose::Called(service) => of_server(service) && holder.calls.contains(&object),
-            Whose::Server(service) => of_server(service) && holder.name != service.server(),
+            Whose::Server(service) => of_server(service) && holder.name != service.server,
             Whose::Callers => owner.is_some_and(calls),
             Whose::Users => owner.is_some_and(|owner| calls(owner) && !is_server(owner)),
-            Whose::Vmms => owner.is_some_and(|owner| owner.guest.is_some()),
+            Whose::Vmms => owner.is_some_and(|owner| owner.ept.is_some()),
             Whose::Supervisor => object == spec.supervisor,
             Whose::Given => holder.ports.contains(&object),
             Whose::Machines => owner.is_none(),
@@ -239,7 +124,7 @@ fn judge(spec: &Spec, cap: &CapEntry) -> Result<(), Wrong> {
         return of_scratch(spec, cap, kind);
     };
     let holds = |wrong, rows: Vec<&'static Holding>| if rows.is_empty() { Err(wrong) } else { Ok(rows) };
-    let rows = HOLDINGS.iter().filter(|row| row.is_of(holder, cap, kind)).collect();
+    let rows = holdings().filter(|row| row.is_of(holder, cap, kind)).collect();
     let mut rows = holds(Wrong::Kind, rows)?;
     rows.retain(|row| row.is_whose(spec, holder, cap.object));
     let mut rows = holds(Wrong::Owner, rows)?;
@@ -292,8 +177,8 @@ pub(super) fn numbers_have_no_gaps(spec: &Spec) -> Result<(), String> {
         let caps = spec.caps.iter().filter(move |cap| cap.object == object && cap.rights.write);
         caps.map(|cap| (cap.cnode, cap.badge))
     };
-    for service in Service::ALL {
-        let Some(endpoint) = spec.endpoint_of(service.server()) else { continue };
+    for server in ALL {
+        let Some(endpoint) = spec.endpoint_of(server.service.server) else { continue };
         let clients = spec.processes.iter().filter(|process| process.calls.contains(&endpoint));
         let wanted = clients.zip(0..).map(|(process, number)| (process.cspace, client_badge(number)));
         let mut held: Vec<_> = held(endpoint).collect();
@@ -305,8 +190,8 @@ pub(super) fn numbers_have_no_gaps(spec: &Spec) -> Result<(), String> {
 
 /// The notification whose numbers are not right.
 fn doorbells_and_lines(spec: &Spec) -> Option<String> {
-    let find = |service: Service| spec.processes.iter().find(|process| process.name == service.server());
-    let (irq, events) = (find(IRQ)?, |service| find(service).and_then(|process| process.events));
+    let find = |service: Service| spec.processes.iter().find(|process| process.name == service.server);
+    let (irq, events) = (find(irq::SERVICE)?, |service| find(service).and_then(|process| process.events()));
     let said = |to: Id, by: Option<Id>| {
         let caps = spec.caps.iter().filter(|cap| cap.object == to && cap.rights.write);
         let caps = caps.filter(|cap| by.is_none_or(|by| cap.cnode == by));
@@ -315,31 +200,32 @@ fn doorbells_and_lines(spec: &Spec) -> Option<String> {
     let from_irq = |to: Id| said(to, Some(irq.cspace));
     let whole = |bits: u64| (bits + 1).is_power_of_two();
     let wrong = |id: Id| Some(spec.name(id).to_string());
-    // Where there are devices, irq-server listens itself: for shared lines, and for the alarm that it asks for.
-    let alarm = if irq.events.is_some() { event::ALARM } else { 0 };
-    // serial-server is told of its log, besides.
-    for (server, bits, log) in [(TIMER, event::INTERRUPT | alarm, 0), (SERIAL, event::INTERRUPT, rings())] {
-        if let Some(id) = events(server).filter(|id| from_irq(*id) & !log != bits) {
+    let servers_lines: Vec<Service> =
+        ALL.iter().filter(|server| server.line.is_some()).map(|server| server.service).collect();
+    for &service in &servers_lines {
+        // Where there are devices, irq-server listens itself: for shared lines, and for the alarm that it asks for.
+        let alarm = if service == timer::SERVICE && irq.events().is_some() { event::ALARM } else { 0 };
+        // serial-server is told of its log, besides.
+        let log = if service == serial::SERVICE { RINGS } else { 0 };
+        if let Some(id) = events(service).filter(|id| from_irq(*id) & !log != event::INTERRUPT | alarm) {
             return wrong(id);
         }
     }
-    if let Some(id) = events(SERIAL).filter(|id| !whole(said(*id, None) & rings())) {
+    if let Some(id) = events(serial::SERVICE).filter(|id| !whole(said(*id, None) & RINGS)) {
         return wrong(id);
     }
     let mut all_lines = 0;
-    for id in spec.processes.iter().filter(|process| !is_server(process)).filter_map(|process| process.events) {
+    for id in spec.processes.iter().filter(|process| !is_server(process)).filter_map(|process| process.events()) {
         let own = from_irq(id) / event::line(0);
         all_lines += own.count_ones();
         if !whole(own) {
             return wrong(id);
         }
     }
-    let expected = (event::ring(all_lines as usize) - 1) * event::ring(SERVERS_LINES);
-    irq.events.filter(|id| from_irq(*id) != expected).and_then(wrong)
+    // Lines of the servers' own are never shared and come first.
+    let expected = (event::ring(all_lines as usize) - 1) * event::ring(servers_lines.len());
+    irq.events().filter(|id| from_irq(*id) != expected).and_then(wrong)
 }
-
-/// Lines of the servers' own, which are never shared and come first.
-const SERVERS_LINES: usize = 2;
 
 /// Ports and I/O address spaces are called what they are.
 pub(super) fn resources_of_the_machine_bear_their_numbers(spec: &Spec) -> Result<(), String> {

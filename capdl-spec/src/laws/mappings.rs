@@ -5,128 +5,76 @@
 
 use std::collections::BTreeSet;
 
-use layout::window;
+use layout::{limits::MAX_VCPUS, window};
 
 use crate::{
-    bundle::PAGE,
-    parts::Service,
-    passthrough::COMPONENT_BUS,
+    authority::{Contents, FrameUse, Space, frames},
+    services::{ALL, component, vmm},
     spec::{Fill, Kind, Mapping, Rights, Spec},
 };
 
-struct Use {
-    /// The name, or its beginning where more follows.
-    name: &'static str,
-    space: Space,
-    /// First address, and the one behind the last.
-    at: (u64, u64),
-    rights: Rights,
-    contents: Contents,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Space {
-    /// A process's.
-    Process,
-    /// serial-server's, which has the other end of all logs.
-    SerialServer,
-    /// A guest's.
-    Guest,
-    /// A device's.
-    Device,
-}
-
-#[derive(Clone, Copy)]
-enum Contents {
-    Zeros,
-    /// Zeros, in RAM wherever or at a chosen place.
-    Memory,
-    /// A copy, or zeros where a program's file has nothing.
-    Copied,
-    /// The bundle's own pages.
-    Bundle,
-}
-
-use Contents::{Bundle, Copied, Memory, Zeros};
-use Space::{Device, Guest, Process, SerialServer};
-
-const STACK: u64 = window::STACK_TOP - window::STACK_BYTES;
-const EVERYWHERE: (u64, u64) = (0, u64::MAX);
-const SHARED: (u64, u64) = (window::SHARED, window::DEVICES);
-/// Low memory of a guest whose RAM is elsewhere: one large page.
-const LOW: u64 = 2 << 20;
-
+/// Of any process. That of its program is its own, whether it may write there or not.
 #[rustfmt::skip]
-const USES: [Use; 18] = [
-    // Of a program: a process's own, whether it may write there or not.
-    row("segment", Process, (window::IMAGE, STACK), Rights::READ, Copied),
-    row("segment", Process, (window::IMAGE, STACK), Rights::READ_WRITE, Copied),
-    row("stack", Process, (STACK, window::STACK_TOP), Rights::READ_WRITE, Zeros),
-    row("ipc-buffer", Process, (window::IPC_BUFFER, window::IPC_BUFFER + PAGE), Rights::READ_WRITE, Zeros),
-    row("config", Process, (window::CONFIG, window::LOG), Rights::READ, Copied),
-    row("log", Process, (window::LOG, window::LOG + window::LOG_BYTES), Rights::READ_WRITE, Zeros),
-    row("log", SerialServer, SHARED, Rights::READ_WRITE, Zeros),
-    row("console-out", Process, SHARED, Rights::READ_WRITE, Zeros),
-    row("console-in", Process, SHARED, Rights::READ_WRITE, Zeros),
-    row("files", Process, SHARED, Rights::READ_WRITE, Zeros),
-    row("image.", Process, (window::FILES, window::GUEST_RAM), Rights::READ, Bundle),
-    row("dma-memory", Process, SHARED, Rights::READ_WRITE, Memory),
-    row("dma-memory", Device, (COMPONENT_BUS, COMPONENT_BUS + window::SHARED_STEP), Rights::READ_WRITE, Memory),
-    row("guest-ram", Process, (window::GUEST_RAM, u64::MAX), Rights::READ_WRITE, Memory),
-    row("guest-ram", Guest, EVERYWHERE, Rights::ALL, Memory),
-    row("guest-ram", Device, EVERYWHERE, Rights::READ_WRITE, Memory),
-    row("guest-low", Process, (window::GUEST_RAM, window::GUEST_RAM + LOW), Rights::READ_WRITE, Zeros),
-    row("guest-low", Guest, (0, LOW), Rights::ALL, Zeros),
+static COMMON: [FrameUse; 5] = [
+    frames("segment", Space::Process, (window::IMAGE, window::STACKS), Rights::READ, Contents::Copied),
+    frames("segment", Space::Process, (window::IMAGE, window::STACKS), Rights::READ_WRITE, Contents::Copied),
+    frames("stack", Space::Process, (window::STACKS, window::STACK_TOP), Rights::READ_WRITE, Contents::Zeros),
+    frames("ipc-buffer", Space::Process, (window::IPC_BUFFER, window::ipc_buffer(MAX_VCPUS)), Rights::READ_WRITE, Contents::Zeros),
+    frames("config", Space::Process, (window::CONFIG, window::LOG), Rights::READ, Contents::Copied),
 ];
 
-const fn row(name: &'static str, space: Space, at: (u64, u64), rights: Rights, contents: Contents) -> Use {
-    Use { name, space, at, rights, contents }
+/// All rows.
+fn frame_uses() -> impl Iterator<Item = &'static FrameUse> {
+    let of_servers = ALL.into_iter().flat_map(|server| server.frames);
+    COMMON.iter().chain(of_servers).chain(&component::FRAMES).chain(&vmm::FRAMES)
 }
 
-impl Use {
+impl FrameUse {
     fn is_called(&self, name: &str) -> bool {
         let Some((_, what)) = name.split_once('.') else { return false };
         match what.strip_prefix(self.name) {
             Some("") => true,
-            Some(number) if matches!(self.contents, Copied) => number.bytes().all(|byte| byte.is_ascii_digit()),
-            Some(_) => matches!(self.contents, Bundle),
+            // Of segments and of further threads.
+            Some(number) if matches!(self.name, "segment" | "stack" | "ipc-buffer") => {
+                number.bytes().all(|byte| byte.is_ascii_digit())
+            }
+            Some(_) => matches!(self.contents, Contents::Bundle),
             None => false,
         }
     }
 
     fn is_filled(&self, fill: Fill) -> bool {
         match self.contents {
-            Zeros => fill == Fill::Zero,
-            Memory => matches!(fill, Fill::Zero | Fill::Ram { .. }),
-            Copied => matches!(fill, Fill::Zero | Fill::Copy { .. }),
-            Bundle => matches!(fill, Fill::Bundle { .. }),
+            Contents::Zeros => fill == Fill::Zero,
+            Contents::Memory => matches!(fill, Fill::Zero | Fill::Ram { .. }),
+            Contents::Copied => matches!(fill, Fill::Zero | Fill::Copy { .. }),
+            Contents::Bundle => matches!(fill, Fill::Bundle { .. }),
         }
     }
 }
 
 fn space(spec: &Spec, mapping: &Mapping) -> Option<Space> {
     match spec.kind(mapping.space)? {
-        Kind::VSpace => Some(Process),
-        Kind::Ept => Some(Guest),
-        Kind::IoSpace { .. } => Some(Device),
+        Kind::VSpace => Some(Space::Process),
+        Kind::Ept => Some(Space::Guest),
+        Kind::IoSpace { .. } => Some(Space::Device),
         _ => None,
     }
 }
 
 /// The rows for a mapping in its space.
-fn uses<'a>(spec: &'a Spec, mapping: &'a Mapping) -> impl Iterator<Item = &'static Use> + 'a {
+fn uses<'a>(spec: &'a Spec, mapping: &'a Mapping) -> impl Iterator<Item = &'static FrameUse> + 'a {
     let (start, end) = super::extent(spec, mapping);
     let space = space(spec, mapping);
     let inside = move |(first, behind): (u64, u64)| first <= start && end <= behind && start < end;
     let name = spec.name(mapping.frames);
-    let serial = space == Some(Process) && spec.owner_of(mapping.space) == Service::Serial.server();
-    let is_there = move |row: &Use| match row.space {
-        SerialServer => serial,
-        // Of its own it has none: it prints by itself.
-        Process if row.name == "log" => space == Some(Process) && !serial,
+    let owner = spec.owner_of(mapping.space);
+    let is_there = move |row: &FrameUse| match row.space {
+        Space::Server(service) => space == Some(Space::Process) && owner == service.server,
+        Space::AllBut(service) => space == Some(Space::Process) && owner != service.server,
         other => space == Some(other),
     };
-    USES.iter().filter(move |row| row.is_called(name) && is_there(row) && inside(row.at))
+    frame_uses().filter(move |row| row.is_called(name) && is_there(row) && inside(row.at))
 }
 
 fn each(spec: &Spec, holds: impl Fn(&Mapping) -> bool) -> Result<(), String> {
@@ -148,7 +96,7 @@ pub(super) fn frames_are_mapped_where_their_use_is(spec: &Spec) -> Result<(), St
 /// A guest, its devices and its VMM see its memory at the same guest-physical address.
 pub(super) fn a_guests_memory_is_where_its_vmm_has_it(spec: &Spec) -> Result<(), String> {
     let gpa = |mapping: &Mapping| match space(spec, mapping) {
-        Some(Process) => mapping.at.checked_sub(window::GUEST_RAM),
+        Some(Space::Process) => mapping.at.checked_sub(window::GUEST_RAM),
         _ => Some(mapping.at),
     };
     each(spec, |mapping| {
@@ -167,7 +115,7 @@ pub(super) fn mappings_have_the_rights_of_their_use(spec: &Spec) -> Result<(), S
 pub(super) fn frames_hold_what_their_use_takes(spec: &Spec) -> Result<(), String> {
     spec.objects.iter().try_for_each(|object| {
         let Kind::Frames { fill, .. } = object.kind else { return Ok(()) };
-        let right = USES.iter().any(|row| row.is_called(&object.name) && row.is_filled(fill));
+        let right = frame_uses().any(|row| row.is_called(&object.name) && row.is_filled(fill));
         super::unless(right, || object.name.clone())
     })
 }

@@ -1,44 +1,69 @@
 //! What root-task sets a thread up with, and keeps for itself.
 
-use layout::{FAULT_BIT, client_of, event, slot, window};
+use layout::{
+    FAULT_BIT, client_of, event,
+    limits::{MAX_CLIENTS, MAX_VCPUS},
+    slot, window,
+};
+use proto::pci;
 
 use super::unless;
 use crate::{
-    parts::{ROOT_PRIORITY, Service},
-    spec::{Id, Kind, PageSize, Process, Spec},
+    builder::of_thread,
+    part::ROOT_PRIORITY,
+    services::ALL,
+    spec::{Id, Kind, PageSize, Process, Spec, Thread},
 };
 
-/// Thread, spaces and guest of a process are its own, of the right kind, and where `layout` has them.
+/// Threads, spaces and guest of a process are its own, of the right kind, and where `layout` has them.
 pub(super) fn a_process_is_made_of_its_parts(spec: &Spec) -> Result<(), String> {
-    spec.processes.iter().try_for_each(|process| unless(is_whole(spec, process), || process.name.clone()))
+    spec.processes.iter().try_for_each(|process| {
+        let mut threads = process.threads.iter().enumerate();
+        let whole =
+            is_whole(spec, process) && threads.all(|(number, thread)| is_threads(spec, process, number, thread));
+        unless(whole, || process.name.clone())
+    })
+}
+
+fn is(spec: &Spec, id: Id, name: &str, right: fn(&Kind) -> bool) -> bool {
+    spec.kind(id).is_some_and(right) && spec.name(id) == name
 }
 
 fn is_whole(spec: &Spec, process: &Process) -> bool {
-    let is = |id: Id, what: &str, right: fn(&Kind) -> bool| {
-        spec.kind(id).is_some_and(right) && spec.name(id) == format!("{}.{what}", process.name)
-    };
+    let own = |id: Id, what: &str, right: fn(&Kind) -> bool| is(spec, id, &format!("{}.{what}", process.name), right);
     let root = |kind: &Kind| matches!(kind, Kind::CNode { bits } if *bits == layout::ROOT_BITS);
-    let page = |kind: &Kind| matches!(kind, Kind::Frames { size: PageSize::Small, pages: 1, .. });
-    let buffer = spec.mappings.iter().any(|mapping| {
-        (mapping.space, mapping.frames, mapping.at) == (process.vspace, process.ipc_buffer, window::IPC_BUFFER)
-    });
-    let listens = spec.caps.iter().any(|cap| {
-        cap.cnode == process.cspace && cap.slot == slot::EVENTS.0.into() && process.events == Some(cap.object)
-    });
-    is(process.tcb, "tcb", |kind| *kind == Kind::Tcb)
-        && is(process.cspace, "cspace", root)
-        && is(process.vspace, "vspace", |kind| *kind == Kind::VSpace)
-        && is(process.ipc_buffer, "ipc-buffer", page)
-        && buffer
-        && process.events.is_none_or(|id| listens && is(id, "events", |kind| *kind == Kind::Notification))
-        && process.guest.is_none_or(|(vcpu, ept)| {
-            is(vcpu, "vcpu", |kind| *kind == Kind::Vcpu) && is(ept, "ept", |kind| *kind == Kind::Ept)
-        })
+    own(process.cspace, "cspace", root)
+        && own(process.vspace, "vspace", |kind| *kind == Kind::VSpace)
+        && process.ept.is_none_or(|ept| own(ept, "ept", |kind| *kind == Kind::Ept))
+        && (1..=MAX_VCPUS).contains(&process.threads.len())
+        // Who has no guest has one thread.
+        && (process.ept.is_some() || process.threads.len() == 1)
         && process.guard_bits == layout::GUARD_BITS
-        && process.ipc_buffer_at == window::IPC_BUFFER
-        && process.stack == window::STACK_TOP
-        && (window::IMAGE..window::STACK_TOP - window::STACK_BYTES).contains(&process.entry)
+        && (window::IMAGE..window::STACKS).contains(&process.entry)
         && (1..ROOT_PRIORITY).contains(&process.priority)
+}
+
+/// All of a guest's virtual CPUs have a thread, and nobody else's have one.
+fn is_threads(spec: &Spec, process: &Process, number: usize, thread: &Thread) -> bool {
+    let name = |what| of_thread(&process.name, what, number);
+    let own = |id: Id, what, right: fn(&Kind) -> bool| is(spec, id, &name(what), right);
+    let page = |kind: &Kind| matches!(kind, Kind::Frames { size: PageSize::Small, pages: 1, .. });
+    let mapped = |frames: &str, at: u64| {
+        let mut own = spec.mappings.iter().filter(|mapping| mapping.space == process.vspace && mapping.at == at);
+        own.any(|mapping| spec.name(mapping.frames) == frames)
+    };
+    let listens = spec.caps.iter().any(|cap| {
+        cap.cnode == process.cspace && cap.slot == slot::events(number).0.into() && thread.events == Some(cap.object)
+    });
+    own(thread.tcb, "tcb", |kind| *kind == Kind::Tcb)
+        && own(thread.ipc_buffer, "ipc-buffer", page)
+        && mapped(&name("ipc-buffer"), window::ipc_buffer(number))
+        && thread.ipc_buffer_at == window::ipc_buffer(number)
+        && mapped(&name("stack"), window::stack_top(number) - window::STACK_BYTES)
+        && thread.stack == window::stack_top(number)
+        && thread.events.is_none_or(|id| listens && own(id, "events", |kind| *kind == Kind::Notification))
+        && thread.vcpu.is_some() == process.ept.is_some()
+        && thread.vcpu.is_none_or(|id| own(id, "vcpu", |kind| *kind == Kind::Vcpu))
 }
 
 /// What the description gives a process is what its capabilities are judged by: servers' endpoints, and the ports that it
@@ -50,7 +75,7 @@ pub(super) fn what_is_given_is_there_once(spec: &Spec) -> Result<(), String> {
         ids
     };
     let once = |ids: &[Id]| ids.windows(2).all(|pair| pair[0] != pair[1]);
-    let servers: Vec<Id> = Service::ALL.iter().filter_map(|service| spec.endpoint_of(service.server())).collect();
+    let servers: Vec<Id> = ALL.iter().filter_map(|server| spec.endpoint_of(server.service.server)).collect();
     spec.processes.iter().try_for_each(|process| {
         let own = spec.caps.iter().filter(|cap| cap.cnode == process.cspace).map(|cap| cap.object);
         let held = sorted(&mut own.filter(|id| matches!(spec.kind(*id), Some(Kind::IoPorts { .. }))));
@@ -62,13 +87,13 @@ pub(super) fn what_is_given_is_there_once(spec: &Spec) -> Result<(), String> {
 
 /// Who holds devices in a process's name is pci-server, and knows the process by its number there.
 pub(super) fn a_stop_is_told_to_pci_server(spec: &Spec) -> Result<(), String> {
-    let pci = spec.processes.iter().find(|process| process.name == Service::Pci.server());
+    let pci = spec.processes.iter().find(|process| process.name == pci::SERVICE.server);
     spec.processes.iter().try_for_each(|process| {
         let Some((events, badge)) = process.on_stop else { return Ok(()) };
-        let cap = spec.caps.iter().find(|cap| cap.cnode == process.cspace && cap.slot == slot::PCI.0.into());
+        let cap = spec.caps.iter().find(|cap| cap.cnode == process.cspace && cap.slot == pci::SERVICE.slot.0.into());
         let number = cap.and_then(|cap| client_of(cap.badge)).and_then(|number| usize::try_from(number).ok());
-        let own = number.is_some_and(|number| number < 24 && event::client(number) == badge);
-        let heard = pci.is_some_and(|pci| pci.events == Some(events));
+        let own = number.is_some_and(|number| number < MAX_CLIENTS && event::client(number) == badge);
+        let heard = pci.is_some_and(|pci| pci.events() == Some(events));
         unless(own && heard && badge < FAULT_BIT, || process.name.clone())
     })
 }
@@ -92,7 +117,7 @@ pub(super) fn root_task_keeps_its_own(spec: &Spec) -> Result<(), String> {
 pub(super) fn device_windows_are_pci_servers(spec: &Spec) -> Result<(), String> {
     spec.windows.iter().try_for_each(|window| {
         let process = spec.processes.get(window.process as usize);
-        let right = process.is_some_and(|process| process.name == Service::Pci.server());
+        let right = process.is_some_and(|process| process.name == pci::SERVICE.server);
         unless(right, || format!("{window:?}"))
     })
 }

@@ -3,24 +3,26 @@
 
 use core::fmt::{self, Write};
 
-use layout::config::Dma;
+use proto::pci::Dma;
 
 use super::Map;
 use crate::{
     board::PortRange,
-    passthrough::{self, Function, Line, Of, functions, lines},
+    lines::{Line, Of, lines},
+    part::Role,
+    passthrough::{self, Function, functions},
     spec::{DeviceRange, Kind, Process},
     system::Bytes,
 };
 
 /// Functions, and ports without one, of a process.
-pub(super) fn passed_through(map: &Map<'_>, out: &mut String, process: usize) -> fmt::Result {
-    let Some((_, owner)) = passthrough::owners(map.system).find(|(number, _)| *number == process) else {
+pub(super) fn passed_through(map: &Map<'_>, out: &mut String, role: Role) -> fmt::Result {
+    let Some(owner) = passthrough::owners(map.system).find(|owner| owner.role == role) else {
         return Ok(());
     };
     writeln!(out, "  devices")?;
-    let all = lines(map.system);
-    for function in functions(map.system).filter(|function| function.process == process) {
+    let all = lines(map.system, &map.parts);
+    for function in functions(map.system).filter(|function| function.owner.role == role) {
         self::function(map, out, &function, &all)?;
     }
     for ports in owner.devices.ports_of(None) {
@@ -67,9 +69,9 @@ fn dma(map: &Map<'_>, function: &Function<'_>) -> String {
 }
 
 /// The interrupt lines of a process.
-pub(super) fn interrupts(map: &Map<'_>, out: &mut String, process: usize) -> fmt::Result {
-    let all = lines(map.system);
-    let own: Vec<(usize, &Line)> = all.iter().enumerate().filter(|(_, line)| line.process == process).collect();
+pub(super) fn interrupts(map: &Map<'_>, out: &mut String, role: Role) -> fmt::Result {
+    let all = lines(map.system, &map.parts);
+    let own: Vec<(usize, &Line)> = all.iter().enumerate().filter(|(_, line)| line.owner == role).collect();
     if !own.is_empty() {
         writeln!(out, "  interrupts")?;
     }
@@ -88,7 +90,7 @@ pub(super) fn interrupts(map: &Map<'_>, out: &mut String, process: usize) -> fmt
         let shared = if sharers > 1 { ", shared" } else { "" };
         let dest = line.dest.map_or(String::new(), |dest| format!("; the guest's {dest}"));
         let limit = match (line.of, line.limit) {
-            (Of::Server(_), _) => String::new(),
+            (Of::Server, _) => String::new(),
             (_, 0) => "; no limit".into(),
             (_, limit) => format!("; at most {limit} a millisecond"),
         };

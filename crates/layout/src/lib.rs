@@ -12,6 +12,7 @@
 
 pub mod config;
 pub mod guest_board;
+pub mod limits;
 pub mod mainboard;
 
 /// Bits of a CPtr that choose a slot of the first level.
@@ -43,9 +44,20 @@ pub const fn scratch_cptr(index: u16) -> u64 {
     slot::SCRATCH.cptr() | index as u64
 }
 
+/// A server as its clients know it. The protocols in `proto` have one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    /// As descriptions name it: `timer`.
+    pub word: &'static str,
+    /// Name of the server's process, and of its package: `timer-server`.
+    pub server: &'static str,
+    /// Where a client holds the server's endpoint, badged with the client's identity: one of [`slot::SERVERS`].
+    pub slot: Slot,
+}
+
 /// Slots with the same meaning in every process; empty where a process has no use for them.
 pub mod slot {
-    use super::Slot;
+    use super::{Slot, limits::MAX_VCPUS};
 
     /// Endpoint on which a server receives calls.
     pub const SERVICE: Slot = Slot(1);
@@ -61,31 +73,33 @@ pub mod slot {
     /// root-task's endpoint again, for the kernel to send the thread's faults to: badge with [`super::FAULT_BIT`].
     pub const FAULT: Slot = Slot(6);
 
-    /// Endpoint of pci-server, badged with the client's identity; likewise the next four.
-    pub const PCI: Slot = Slot(8);
-    /// Endpoint of irq-server.
-    pub const IRQ: Slot = Slot(9);
-    /// Endpoint of serial-server.
-    pub const SERIAL: Slot = Slot(10);
-    /// Endpoint of timer-server.
-    pub const TIMER: Slot = Slot(11);
-    /// Endpoint of fileserver.
-    pub const FILE: Slot = Slot(12);
-
-    /// vmm-server: signals serial-server that the console ring has bytes.
-    pub const CONSOLE: Slot = Slot(13);
-    /// vmm-server: the guest's virtual CPU.
-    pub const VCPU: Slot = Slot(14);
-    /// vmm-server with passthrough devices: the guest's EPT, to map device memory in.
-    pub const EPT: Slot = Slot(15);
+    /// Endpoints of the servers that a process calls; which one is where, is in the servers' protocols, see
+    /// [`Service`](super::Service).
+    pub const SERVERS: core::ops::Range<u16> = 8..16;
 
     /// irq-server: IRQControl.
     pub const IRQ_CONTROL: Slot = Slot(16);
     /// First of the server's I/O port capabilities, in the order that its `config` documents.
     pub const PORTS: Slot = Slot(17);
 
-    /// First of the badged notification capabilities with which a server signals its clients.
+    /// First of the badged notification capabilities with which a server signals its clients; the last is before
+    /// [`CONSOLE`].
     pub const SIGNALS: Slot = Slot(32);
+
+    /// vmm-server: signals serial-server that the console ring has bytes.
+    pub const CONSOLE: Slot = Slot(96);
+    /// vmm-server with passthrough devices: the guest's EPT, to map device memory in.
+    pub const EPT: Slot = Slot(97);
+    /// vmm-server: the guest's virtual CPU `n`, which is thread `n`'s.
+    pub const fn vcpu(n: usize) -> Slot {
+        Slot(98 + n as u16)
+    }
+    /// The notification bound to thread `n` (receive right): of the first, that of the process.
+    pub const fn events(n: usize) -> Slot {
+        if n == 0 { EVENTS } else { Slot(vcpu(MAX_VCPUS).0 + n as u16) }
+    }
+    const _: () =
+        assert!(events(MAX_VCPUS).0 <= PAGING.0, "slots of virtual CPUs end before those of paging structures");
 
     /// vmm-server with passthrough devices: first of the EPT's paging structures that are not yet mapped, page directories
     /// before page tables.
@@ -113,14 +127,28 @@ pub const FAULT_BIT: u64 = 1 << 26;
 
 /// Virtual addresses in a server's VSpace. The pages between the windows are not mapped.
 pub mod window {
+    use super::limits::MAX_VCPUS;
+
     /// First page of the image, as `image-link` links it.
     pub const IMAGE: u64 = 0x40_0000;
-    /// End (exclusive) of the stack; the page below the stack stays unmapped, so an overflow faults.
+    /// End (exclusive) of the first thread's stack; the page below the stack stays unmapped, so an overflow faults.
     pub const STACK_TOP: u64 = 0x2000_0000;
     /// Bytes of stack.
     pub const STACK_BYTES: u64 = 256 * 1024;
-    /// The IPC buffer, one page.
+    /// End (exclusive) of thread `n`'s stack: below the page below its predecessor's.
+    pub const fn stack_top(n: usize) -> u64 {
+        STACK_TOP - n as u64 * (STACK_BYTES + PAGE)
+    }
+    /// The lowest address of a stack.
+    pub const STACKS: u64 = stack_top(MAX_VCPUS - 1) - STACK_BYTES;
+    /// The first thread's IPC buffer, one page.
     pub const IPC_BUFFER: u64 = 0x2100_0000;
+    /// Thread `n`'s IPC buffer; the pages between them stay unmapped.
+    pub const fn ipc_buffer(n: usize) -> u64 {
+        IPC_BUFFER + n as u64 * 2 * PAGE
+    }
+    /// Bytes of a page.
+    const PAGE: u64 = 4096;
     /// The start-up configuration, read-only: a `u32` length, then that many bytes of postcard.
     pub const CONFIG: u64 = 0x2200_0000;
     /// The ring to serial-server's log, see `mmio::Ring`.
@@ -148,7 +176,9 @@ pub mod event {
     /// serial-server: the UART's interrupt. timer-server: the PIT's.
     pub const INTERRUPT: u64 = 1 << 25;
 
-    /// serial-server: ring `n` has bytes to print (0 to 23).
+    /// How many [`ring`]s there are: the bits below [`TIMER`].
+    pub const RINGS: usize = TIMER.trailing_zeros() as usize;
+    /// serial-server: ring `n` has bytes to print. irq-server: line `n`, which is shared, was raised.
     pub const fn ring(n: usize) -> u64 {
         1 << n
     }
@@ -158,7 +188,9 @@ pub mod event {
     }
     /// timer-server: irq-server wants to be woken in a millisecond.
     pub const ALARM: u64 = 1 << 0;
-    /// A process with passed-through interrupts: its line `n` (0 to 15) was raised.
+    /// How many [`line`]s there are: the bits from 8 on, below [`TIMER`].
+    pub const LINES: usize = RINGS - 8;
+    /// A process with passed-through interrupts: its line `n` was raised.
     pub const fn line(n: usize) -> u64 {
         1 << (8 + n)
     }

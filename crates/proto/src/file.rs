@@ -1,10 +1,47 @@
 //! fileserver: read-only images by name. A read fills the buffer that client and server share; messages carry no data.
 
-use layout::config::Name;
+use heapless::Vec;
+use layout::{
+    Service, Slot,
+    config::{self, Name},
+    limits::{MAX_CLIENTS, MAX_IMAGES},
+};
 use mmio::{OutOfRange, SharedBuffer, Span, Window};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "file", server: "fileserver", slot: Slot(12) };
+
+/// What fileserver finds at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The images.
+    pub files: Vec<FileEntry, MAX_IMAGES>,
+    /// Clients; the endpoint's badge is the position.
+    pub clients: Vec<FileClient, MAX_CLIENTS>,
+}
+
+/// One image of fileserver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// The name that clients open.
+    pub name: Name,
+    /// Where it is mapped; `len` is the file's exact length.
+    pub data: config::Window,
+}
+
+/// A client of fileserver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileClient {
+    /// The client's name, for the log.
+    pub name: Name,
+    /// Buffer shared with the client: reads land here.
+    pub buffer: config::Window,
+    /// Images (positions in `files`) that it may open, bit by bit.
+    pub may_open: u64,
+}
 
 /// Finds an image by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

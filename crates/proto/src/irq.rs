@@ -1,12 +1,59 @@
 //! irq-server. A line with one owner is handed over once: the reply has the handler capability, and from then on the
 //! kernel signals the owner directly and the owner acknowledges by itself. irq-server keeps the handler of a line with
 //! several owners, signals them all and waits for their [`Done`]. Lines are numbered by their position in
-//! `layout::config::Irq::lines`.
+//! [`Config::lines`].
 
-use layout::config::Route;
+use heapless::Vec;
+use layout::{Service, Slot, config::Name, limits::MAX_LINES};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "irq", server: "irq-server", slot: Slot(9) };
+
+/// What irq-server finds at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// All lines of the system. A client names a line by its position here.
+    pub lines: Vec<Line, MAX_LINES>,
+    /// Badge of the client that says where lines without a route arrive: pci-server.
+    pub router: Option<u64>,
+    /// Asks timer-server for a signal (`event::TIMER`) in a millisecond.
+    pub alarm: Option<Slot>,
+}
+
+/// One interrupt line as one client knows it. Lines with the same route are one line of the machine, shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Name in the description: `timer`, `uart`, `SATA` …
+    pub name: Name,
+    /// Badge (client identity) that may claim it.
+    pub owner: u64,
+    /// Where it arrives; `None` until the router says so.
+    pub route: Option<Route>,
+    /// The kernel's interrupt vector, unique in the system, counted from the first that user space may use.
+    pub vector: u8,
+    /// The owner's notification, badged with the event bit of this line.
+    pub signal: Slot,
+    /// irq-server's own notification, badged `event::ring(n)` for line n: for lines that are shared.
+    pub own: Option<Slot>,
+    /// Interrupts per millisecond above which the line counts as storming; 0 is no limit.
+    pub limit: u16,
+}
+
+/// Where an interrupt arrives, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// I/O APIC; 0 is the first.
+    pub ioapic: u8,
+    /// Its input.
+    pub pin: u8,
+    /// Level triggered; else edge.
+    pub level: bool,
+    /// Active low; else high.
+    pub active_low: bool,
+}
 
 /// Hands over the handler of a line; a repeated claim hands it over again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,17 +3,23 @@
 //! port and frame capabilities that pci-server hands over once (direct). Configuration space is always mediated, and
 //! virtual.
 
+mod config;
 mod mediated;
 
 use core::fmt;
 
 use heapless::Vec;
-use layout::config::{MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
+use layout::limits::{MAX_FUNCTION_LINES, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
+use layout::{Service, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
 
+pub use config::{Config, Dma, Intx, PciClient, PciFunction, PciPorts};
 pub use mediated::{Read, Target, Width, Write};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "pci", server: "pci-server", slot: Slot(8) };
 
 /// Most capabilities listed of one function.
 pub const MAX_CAPABILITIES: usize = 16;
@@ -145,7 +151,7 @@ pub struct Grant {
     /// How to access each BAR.
     pub bars: [Access; 6],
     /// Its interrupt lines.
-    pub lines: Vec<GrantedLine, 2>,
+    pub lines: Vec<GrantedLine, MAX_FUNCTION_LINES>,
 }
 
 /// How to access a BAR.

@@ -1,9 +1,53 @@
 //! serial-server. Bytes are transferred by rings (`mmio::Ring`), without calls; the calls are for everything else.
 //! A client rings the doorbell when it has written bytes to print, and when it has read keyboard input.
 
+use heapless::Vec;
+use layout::{
+    Service, Slot,
+    config::{Name, Ports, Window},
+    limits::MAX_STREAMS,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "serial", server: "serial-server", slot: Slot(10) };
+
+/// What serial-server finds at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The UART's eight ports.
+    pub uart: Ports,
+    /// Line speed in bits per second.
+    pub baud: u32,
+    /// The UART's line at irq-server.
+    pub line: u8,
+    /// Who prints, and who is typed at. The position is the client's doorbell bit, `event::ring(n)`.
+    pub rings: Vec<SerialRing, MAX_STREAMS>,
+}
+
+/// One stream of bytes to the console.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SerialRing {
+    /// What lines of this stream begin with, when there is more than one console.
+    pub name: Name,
+    /// Log lines or a guest's console.
+    pub kind: RingKind,
+    /// Ring from the client.
+    pub output: Window,
+    /// Ring to the client, and the notification that says it has bytes: consoles only.
+    pub input: Option<(Window, Slot)>,
+}
+
+/// What a stream to the console carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RingKind {
+    /// Whole lines of a server's log, printed as `name: line`.
+    Log,
+    /// A guest's console, passed through byte for byte.
+    Console,
+}
 
 /// Returns how many bytes are not sent yet: those in all rings and in the UART. The server never waits for a slow line,
 /// so a client that has to wait repeats the call until it returns 0.

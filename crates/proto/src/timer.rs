@@ -2,9 +2,45 @@
 //! time. When the deadline passes, timer-server signals `layout::event::TIMER`. All requests but the date's are
 //! frequent, and therefore plain words in registers: see `Transport::exchange_words`. Unused words are 0.
 
+use heapless::Vec;
+use layout::{
+    Service, Slot,
+    config::{Name, Ports},
+    limits::MAX_CLIENTS,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+
+/// The server.
+pub const SERVICE: Service = Service { word: "timer", server: "timer-server", slot: Slot(11) };
+
+/// What timer-server finds at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The 8254's ports 0x40 to 0x43.
+    pub pit: Ports,
+    /// Port 0x61, the gate of channel 2.
+    pub gate: Ports,
+    /// The RTC's ports 0x70 and 0x71.
+    pub rtc: Ports,
+    /// The PIT's line at irq-server.
+    pub line: u8,
+    /// Clients; the endpoint's badge is the position. Each one's signal carries `event::TIMER`.
+    pub clients: Vec<Signal, MAX_CLIENTS>,
+    /// Who is signalled a millisecond after `event::ALARM`: irq-server, which timer-server calls and which therefore cannot
+    /// call it.
+    pub alarm: Option<Slot>,
+}
+
+/// A client and how to signal it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// The client's name, for the log.
+    pub name: Name,
+    /// Badged notification capability of the client.
+    pub slot: Slot,
+}
 
 /// Returns the rate of the TSC in Hz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

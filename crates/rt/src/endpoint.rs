@@ -12,7 +12,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The server at `slot`, for example `layout::slot::TIMER`. If the description does not give the process this
+    /// The server at `slot`, for example `proto::timer::SERVICE.slot`. If the description does not give the process this
     /// service, the slot is empty, and a call returns `IpcError::Malformed`.
     pub const fn at(slot: Slot) -> Self {
         Self { endpoint: cap::Endpoint::from_bits(slot.cptr()), receive: None }

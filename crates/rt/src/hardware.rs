@@ -42,7 +42,7 @@ impl Interrupt {
     pub fn claim(line: u8, index: u16) -> Result<Self, irq::Error> {
         // In a restarted process, the slot has the handler that it claimed before. Deleting an empty slot is no error.
         let _ = scratch(index).delete();
-        let handler = irq::Client(Endpoint::at(slot::IRQ).receive_into(index)).claim(line)?;
+        let handler = irq::Client(Endpoint::at(irq::SERVICE.slot).receive_into(index)).claim(line)?;
         Ok(handler.map_or(Self::Shared(line), |handler| Self::Alone(cap::IrqHandler::from_bits(handler))))
     }
 
@@ -55,7 +55,7 @@ impl Interrupt {
             }
             Self::Shared(line) => {
                 // irq-server has a timeout, so a failed call only delays the line.
-                let _ = irq::Client(Endpoint::at(slot::IRQ)).done(*line);
+                let _ = irq::Client(Endpoint::at(irq::SERVICE.slot)).done(*line);
             }
         }
     }

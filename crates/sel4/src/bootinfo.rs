@@ -74,11 +74,6 @@ impl BootInfoPtr {
         self.region(sys::offsetof_seL4_BootInfo_userImageFrames)
     }
 
-    /// The slots of the tables of the root task's address space, from the top level down.
-    pub fn user_image_paging(self) -> Range<usize> {
-        self.region(sys::offsetof_seL4_BootInfo_userImagePaging)
-    }
-
     /// The slots of untyped memory.
     pub fn untyped(self) -> Range<usize> {
         self.region(sys::offsetof_seL4_BootInfo_untyped)

@@ -127,20 +127,6 @@ impl AbsoluteCPtr {
         sys::seL4_CNode_Move(self.root.bits(), to.bits, to.depth, source.root.bits(), from.bits, from.depth)
     }
 
-    /// Moves the capability at `source` to this slot and sets its `badge`.
-    pub fn mutate_from(&self, source: &Self, badge: Badge) -> Result<()> {
-        let (to, from) = (self.path, source.path);
-        sys::seL4_CNode_Mutate(
-            self.root.bits(),
-            to.bits,
-            to.depth,
-            source.root.bits(),
-            from.bits,
-            from.depth,
-            cap_data(badge),
-        )
-    }
-
     /// Deletes the capability in this slot, and its object if it is the last capability to it.
     pub fn delete(&self) -> Result<()> {
         sys::seL4_CNode_Delete(self.root.bits(), self.path.bits, self.path.depth)
@@ -149,11 +135,6 @@ impl AbsoluteCPtr {
     /// Deletes every capability derived from the one in this slot.
     pub fn revoke(&self) -> Result<()> {
         sys::seL4_CNode_Revoke(self.root.bits(), self.path.bits, self.path.depth)
-    }
-
-    /// Saves the reply capability of the last caller in this slot.
-    pub fn save_caller(&self) -> Result<()> {
-        sys::seL4_CNode_SaveCaller(self.root.bits(), self.path.bits, self.path.depth)
     }
 }
 

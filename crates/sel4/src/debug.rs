@@ -43,12 +43,6 @@ pub fn debug_name_thread(tcb: cap::Tcb, name: &str) {
     let _ = (tcb, name);
 }
 
-/// Stops the machine.
-pub fn debug_halt() {
-    #[cfg(debug_build)]
-    call(sys::seL4_SysDebugHalt, 0, 0, [0; 4]);
-}
-
 /// The kernel's console, for `write!`.
 pub struct DebugConsole;
 

@@ -64,8 +64,6 @@ pub mod slot {
     pub const IO_PORT_CONTROL: Slot<cap_type::IoPortControl> = Slot::from_index(sys::seL4_CapIOPortControl as usize);
     /// All devices behind the IOMMU; empty without one.
     pub const IO_SPACE: Slot<cap_type::IoSpace> = Slot::from_index(sys::seL4_CapIOSpace as usize);
-    /// The frame of the boot information.
-    pub const BOOT_INFO_FRAME: Slot<cap_type::Granule> = Slot::from_index(sys::seL4_CapBootInfoFrame as usize);
     /// The frame of its IPC buffer.
     pub const IPC_BUFFER: Slot<cap_type::Granule> = Slot::from_index(sys::seL4_CapInitThreadIPCBuffer as usize);
     /// The scheduling domains.

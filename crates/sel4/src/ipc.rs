@@ -55,12 +55,6 @@ impl cap::Endpoint {
         call(sys::seL4_SysSend, self.bits(), info.into_word(), mrs);
     }
 
-    /// Sends if a thread is waiting; otherwise the message is dropped.
-    #[inline]
-    pub fn nb_send(self, info: MessageInfo) {
-        call(sys::seL4_SysNBSend, self.bits(), info.into_word(), buffered());
-    }
-
     /// Waits for a message, or for a signal of the bound notification.
     #[inline]
     pub fn recv(self) -> (MessageInfo, Badge) {
@@ -71,12 +65,6 @@ impl cap::Endpoint {
     #[inline]
     pub fn recv_with_mrs(self) -> RecvWithMrs {
         call(sys::seL4_SysRecv, self.bits(), 0, [0; 4]).into()
-    }
-
-    /// Receives a message if one is pending; otherwise the badge is zero.
-    #[inline]
-    pub fn nb_recv(self) -> (MessageInfo, Badge) {
-        RecvWithMrs::from(call(sys::seL4_SysNBRecv, self.bits(), 0, [0; 4])).into_buffer()
     }
 
     /// Sends a message and waits for the reply.
@@ -90,12 +78,6 @@ impl cap::Endpoint {
     pub fn call_with_mrs(self, info: MessageInfo, mrs: Mrs) -> (MessageInfo, Mrs) {
         let answer = RecvWithMrs::from(call(sys::seL4_SysCall, self.bits(), info.into_word(), mrs));
         (answer.info, answer.mrs)
-    }
-
-    /// Replies to the last caller and waits for the next message.
-    #[inline]
-    pub fn reply_recv(self, info: MessageInfo) -> (MessageInfo, Badge) {
-        self.reply_recv_with_mrs(info, buffered()).into_buffer()
     }
 
     /// As [`reply_recv`](Self::reply_recv), with the first words as argument and result.

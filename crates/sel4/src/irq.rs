@@ -86,9 +86,4 @@ impl cap::IrqHandler {
     pub fn irq_handler_set_notification(self, notification: cap::Notification) -> Result<()> {
         sys::seL4_IRQHandler_SetNotification(self.bits(), notification.bits())
     }
-
-    /// Removes the interrupt's notification.
-    pub fn irq_handler_clear(self) -> Result<()> {
-        sys::seL4_IRQHandler_Clear(self.bits())
-    }
 }

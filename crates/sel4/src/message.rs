@@ -111,12 +111,6 @@ impl IpcBuffer {
         sys::set_cap(index, cap.bits());
     }
 
-    /// The badge of received capability `index`, if it was unwrapped.
-    #[inline]
-    pub fn cap_badge(self, index: usize) -> Badge {
-        sys::get_cap(index)
-    }
-
     /// Sets the slot for a received capability. It must be empty when the message arrives.
     #[inline]
     pub fn set_recv_slot(self, slot: &AbsoluteCPtr) {

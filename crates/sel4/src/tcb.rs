@@ -29,20 +29,6 @@ impl UserContext {
     pub fn sp_mut(&mut self) -> &mut Word {
         &mut self.0.rsp
     }
-
-    /// The register of argument `index` of a C function. `None` from 6 on, which are on the stack.
-    pub fn c_param_mut(&mut self, index: usize) -> Option<&mut Word> {
-        let registers = &mut self.0;
-        Some(match index {
-            0 => &mut registers.rdi,
-            1 => &mut registers.rsi,
-            2 => &mut registers.rdx,
-            3 => &mut registers.rcx,
-            4 => &mut registers.r8,
-            5 => &mut registers.r9,
-            _ => return None,
-        })
-    }
 }
 
 impl cap::Tcb {
@@ -130,10 +116,5 @@ impl cap::Tcb {
     /// Binds `notification` to the thread: its signals end the thread's waits for messages and its VM entries.
     pub fn tcb_bind_notification(self, notification: cap::Notification) -> Result<()> {
         sys::seL4_TCB_BindNotification(self.bits(), notification.bits())
-    }
-
-    /// Unbinds the notification.
-    pub fn tcb_unbind_notification(self) -> Result<()> {
-        sys::seL4_TCB_UnbindNotification(self.bits())
     }
 }

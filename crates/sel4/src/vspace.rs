@@ -160,11 +160,6 @@ impl<T: FrameType> Cap<T> {
         sys::seL4_X86_Page_Unmap(self.bits())
     }
 
-    /// The physical address of the frame.
-    pub fn frame_get_address(self) -> Result<Word> {
-        sys::seL4_X86_Page_GetAddress(self.bits())
-    }
-
     /// Maps the frame at guest-physical address `gpa`.
     pub fn frame_map_ept(
         self,
@@ -251,11 +246,6 @@ impl cap::IoPageTable {
     /// Maps this table as the next level for the range that contains `ioaddr`.
     pub fn io_page_table_map(self, iospace: cap::IoSpace, ioaddr: Word) -> Result<()> {
         sys::seL4_X86_IOPageTable_Map(self.bits(), iospace.bits(), ioaddr)
-    }
-
-    /// Unmaps the table.
-    pub fn io_page_table_unmap(self) -> Result<()> {
-        sys::seL4_X86_IOPageTable_Unmap(self.bits())
     }
 }
 

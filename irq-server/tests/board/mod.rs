@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use irq_server::{Controller, Record, Refused, Server};
-use layout::config::{Irq, Line, Route};
 use layout::{Slot, event};
-use proto::irq::{Client, dispatch};
+use proto::irq::{Client, Config, Line, Route, dispatch};
 use proto::loopback::Loopback;
 use proto::wire::{ClientId, Message, Transport};
 
@@ -107,7 +106,7 @@ impl Board {
 
     fn with(lines: Vec<Line>, alarm: Option<Slot>) -> Self {
         let kernel = Kernel::default();
-        let config = Irq { lines: lines.iter().cloned().collect(), router: Some(ROUTER), alarm };
+        let config = Config { lines: lines.iter().cloned().collect(), router: Some(ROUTER), alarm };
         Self { server: Server::new(config, kernel.clone()), kernel, lines }
     }
 

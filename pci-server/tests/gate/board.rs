@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use layout::config::Route;
 use pci_server::config_space::ConfigSpace;
 use pci_server::hardware::{Authority, Clock, Devices};
 use proto::irq;
+use proto::irq::Route;
 use proto::pci::{Address, Width};
 use proto::supervisor::{Refused, Request};
 

@@ -11,10 +11,10 @@ mod start;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use layout::config::{Dma, Intx, Name, Pci, PciClient, PciFunction, PciPorts, Ports};
+use layout::config::{Name, Ports};
 use pci_server::{Server, scan};
 use proto::loopback::Loopback;
-use proto::pci::{Address, Client, Target, dispatch};
+use proto::pci::{Address, Client, Config, Dma, Intx, PciClient, PciFunction, PciPorts, Target, dispatch};
 use proto::wire::{ClientId, Message, Transport};
 
 use board::{Board, Hold};
@@ -32,7 +32,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn open(board: Board, config: Pci) -> Self {
+    fn open(board: Board, config: Config) -> Self {
         let mut hold = Hold(Rc::new(RefCell::new(board)));
         let listing = scan(&mut hold);
         hold.0.borrow_mut().take_writes();
@@ -97,9 +97,9 @@ fn trusted(function: PciFunction) -> PciFunction {
     PciFunction { dma: Dma::Trusted, ..function }
 }
 
-fn config(functions: impl IntoIterator<Item = PciFunction>) -> Pci {
+fn config(functions: impl IntoIterator<Item = PciFunction>) -> Config {
     let client = |(n, name_of): (usize, &str)| PciClient { name: name(name_of), enumerate: n == 0 };
-    Pci {
+    Config {
         config: Ports { slot: layout::slot::PORTS, first: 0xcf8, last: 0xcff },
         clients: ["lister", "alice", "bob", "carol"].into_iter().enumerate().map(client).collect(),
         functions: functions.into_iter().collect(),

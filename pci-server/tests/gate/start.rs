@@ -1,7 +1,8 @@
 //! The server's start: requests to root-task, comparison with the description, refusals.
 
-use layout::config::{Intx, Pci, PciFunction, Route};
+use proto::irq::Route;
 use proto::pci::{Access, Error, GrantedLine, Width};
+use proto::pci::{Config, Intx, PciFunction};
 use proto::supervisor::Request;
 
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, HOST, IDE, NE2000, SMALL_A, SMALL_B, UHCI, at, board};
@@ -215,7 +216,7 @@ fn ports_of_the_mainboard_need_trust_and_the_kernels_are_never_granted() {
     assert!(granted(loose(ALICE, 0x300, 0x31f)));
 }
 
-fn routes(config: Pci) -> (Vec<(u8, Route)>, Vec<GrantedLine>) {
+fn routes(config: Config) -> (Vec<(u8, Route)>, Vec<GrantedLine>) {
     let gate = Gate::open(Board { routed: vec![9], ..board() }, config);
     let lines = gate.client(ALICE).grant(0).unwrap().unwrap().lines;
     let routes = gate.board.borrow().routes.clone();
@@ -240,14 +241,14 @@ fn other_functions_arrive_where_the_board_says() {
     let level = |pin| Route { ioapic: 0, pin, level: true, active_low: true };
     // Device 2, INTA, as on the emulated board; and as the firmware wrote it.
     let swizzled = config([on_lines(give(ALICE, E1000), &[3])]);
-    let firmware = Pci { intx: Intx::FirmwareLine, ..swizzled.clone() };
+    let firmware = Config { intx: Intx::FirmwareLine, ..swizzled.clone() };
     assert_eq!(routes(swizzled).0, [(3, level(17))]);
     assert_eq!(routes(firmware).0, [(3, level(10))]);
     // A line with a route of its own keeps it.
     let (found, lines) = routes(config([on_lines(give(ALICE, E1000), &[9])]));
     assert_eq!((found, lines), (vec![], vec![GrantedLine { line: 9, isa: None, level: true }]));
     // Nor is one lost that only the description knows about.
-    let mut unknown = Pci { intx: Intx::FirmwareLine, ..config([on_lines(give(ALICE, E1000), &[3])]) };
+    let mut unknown = Config { intx: Intx::FirmwareLine, ..config([on_lines(give(ALICE, E1000), &[3])]) };
     unknown.functions[0].name = name("Mystery");
     let mut machine = board();
     machine.functions.get_mut(&E1000).unwrap().values[15] |= 0xff;

@@ -3,7 +3,6 @@
 //! any address on the bus, as for a hostile driver. It leaves out error recovery and power management.
 
 use layout::event;
-use layout::slot;
 use mmio::Window;
 use proto::pci::{Client, Error, Target, Width};
 use proto::timer;
@@ -109,11 +108,11 @@ pub struct Disk {
 }
 
 fn load(at: u64) -> Result<u32, Fault> {
-    Ok(Client(Endpoint::at(slot::PCI)).read(Target::Memory(at), Width::Dword)?)
+    Ok(Client(Endpoint::at(proto::pci::SERVICE.slot)).read(Target::Memory(at), Width::Dword)?)
 }
 
 fn store(at: u64, value: u32) -> Result<(), Fault> {
-    Ok(Client(Endpoint::at(slot::PCI)).write(Target::Memory(at), Width::Dword, value)?)
+    Ok(Client(Endpoint::at(proto::pci::SERVICE.slot)).write(Target::Memory(at), Width::Dword, value)?)
 }
 
 /// Polls bits of a register for a value, with a timeout.
@@ -141,7 +140,7 @@ impl Disk {
             }
         }
         let port = found.ok_or(Fault::Silent)?;
-        let hz = timer::Client(Endpoint::at(slot::TIMER)).frequency().map_err(|_| Fault::Silent)?;
+        let hz = timer::Client(Endpoint::at(timer::SERVICE.slot)).frequency().map_err(|_| Fault::Silent)?;
         let disk = Self { registers, port, memory, bus, interrupt, hz, interrupts: 0 };
         disk.start_port()?;
         Ok(disk)
@@ -199,7 +198,7 @@ impl Disk {
 
     /// Waits for the disk's line.
     fn wait(&mut self, deadline: u64) -> Result<(), Fault> {
-        let timer = timer::Client(Endpoint::at(slot::TIMER));
+        let timer = timer::Client(Endpoint::at(timer::SERVICE.slot));
         timer.arm(deadline).map_err(|_| Fault::Silent)?;
         loop {
             let bits = rt::wait();

@@ -1,6 +1,5 @@
 //! The cost of a call to a server and its reply: timer-server's call for the TSC's rate, which needs no work.
 
-use layout::slot;
 use proto::timer::Client;
 use rt::{Endpoint, tsc};
 
@@ -11,7 +10,7 @@ const ROUNDS: usize = 2000;
 
 /// Measures, and logs a row like those of tests/guests/bench.c.
 pub fn calls() {
-    let server = Client(Endpoint::at(slot::TIMER));
+    let server = Client(Endpoint::at(proto::timer::SERVICE.slot));
     let mut samples = [0; ROUNDS];
     // The console's interrupts would disturb the measurement.
     flush();

@@ -3,7 +3,7 @@
 //! for bus mastering. build/src/tests/iommu.rs compares their output with the emulator's state.
 
 use layout::config::Component;
-use layout::{event, slot};
+use layout::event;
 use mmio::Window;
 use proto::pci::{Access, Bar, BarKind, Client, Error, Function, Target, Width};
 use proto::timer;
@@ -33,7 +33,7 @@ const READ: u32 = 5;
 const WRITTEN: u32 = 9;
 
 fn pci() -> Client<Endpoint> {
-    Client(Endpoint::at(slot::PCI))
+    Client(Endpoint::at(proto::pci::SERVICE.slot))
 }
 
 /// Lists the machine.
@@ -228,7 +228,7 @@ pub fn canary(config: &Component) -> ! {
     let mut fine = (0..memory.len()).step_by(8).all(|at| memory.write_u64(at, CANARY).is_ok());
     log::info!("the card reads: {:?}", fetch(at));
     flush();
-    let timer = timer::Client(Endpoint::at(slot::TIMER));
+    let timer = timer::Client(Endpoint::at(timer::SERVICE.slot));
     let hz = timer.frequency().unwrap_or(1);
     for round in 0u64.. {
         fine &= (0..memory.len()).step_by(8).all(|at| memory.read_u64(at) == Ok(CANARY));

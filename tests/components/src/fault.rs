@@ -83,7 +83,7 @@ pub fn phoenix(config: &Component) {
     if lives <= LIVES {
         fault("ud2");
     }
-    let stats = serial::Client(Endpoint::at(slot::SERIAL)).stats();
+    let stats = serial::Client(Endpoint::at(serial::SERVICE.slot)).stats();
     log::info!("lives on: {}", if stats.is_ok() { "served" } else { "not served" });
     flush();
 }

@@ -1,6 +1,6 @@
 //! fileserver: an image read through it equals the file; no other image can be opened, and no other memory written.
 
-use layout::{config::Component, slot};
+use layout::config::Component;
 use mmio::{OutOfRange, SharedBuffer, Span};
 use proto::file::{Client, Error, File};
 use rt::Endpoint;
@@ -18,7 +18,7 @@ const CHUNK: u32 = 4093;
 const START: u32 = 11;
 
 fn server() -> Client<Endpoint> {
-    Client(Endpoint::at(slot::FILE))
+    Client(Endpoint::at(proto::file::SERVICE.slot))
 }
 
 fn buffer(config: &Component) -> Option<SharedBuffer> {

@@ -8,7 +8,6 @@ mod ne2000;
 mod owner;
 
 use layout::config::Component;
-use layout::slot;
 use proto::pci::{Bar, BarKind, Client, Grant};
 use rt::Endpoint;
 
@@ -41,7 +40,7 @@ pub fn play(part: &str, config: &Component) {
 }
 
 fn pci() -> Client<Endpoint> {
-    Client(Endpoint::at(slot::PCI))
+    Client(Endpoint::at(proto::pci::SERVICE.slot))
 }
 
 /// The grant of an own function; checks the addresses of its first BARs.

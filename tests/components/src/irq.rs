@@ -1,8 +1,7 @@
 //! irq-server: a component cannot claim lines that belong to servers.
 
-use layout::config::Route;
-use layout::{scratch_cptr, slot};
-use proto::irq::{Client, Error};
+use layout::scratch_cptr;
+use proto::irq::{Client, Error, Route};
 use rt::Endpoint;
 use sel4::{CPtr, debug_cap_identify};
 
@@ -15,7 +14,7 @@ const SCRATCH: u16 = 1;
 
 /// Tries to claim all lines, to answer another owner's interrupt, and to change a route.
 pub fn foreign(verdict: &mut Verdict) {
-    let server = Client(Endpoint::at(slot::IRQ).receive_into(SCRATCH));
+    let server = Client(Endpoint::at(proto::irq::SERVICE.slot).receive_into(SCRATCH));
     verdict.equal("lines of its own", server.lines(), Ok(0));
     for line in 0..=u8::MAX {
         let expected = if line < LINES { Error::NotOwner } else { Error::NoSuchLine };

@@ -11,11 +11,11 @@ use crate::verdict::Verdict;
 
 /// The servers, with the labels of their first and last call.
 const SERVERS: [(&str, Slot, u64, u64); 5] = [
-    ("serial-server", slot::SERIAL, serial::Flush::LABEL, serial::GetStats::LABEL),
-    ("timer-server", slot::TIMER, timer::Frequency::LABEL, timer::ReadWallClock::LABEL),
-    ("irq-server", slot::IRQ, irq::Claim::LABEL, irq::SetRoute::LABEL),
-    ("fileserver", slot::FILE, file::Open::LABEL, file::Read::LABEL),
-    ("pci-server", slot::PCI, pci::GetFunction::LABEL, pci::Write::LABEL),
+    ("serial-server", serial::SERVICE.slot, serial::Flush::LABEL, serial::GetStats::LABEL),
+    ("timer-server", timer::SERVICE.slot, timer::Frequency::LABEL, timer::ReadWallClock::LABEL),
+    ("irq-server", irq::SERVICE.slot, irq::Claim::LABEL, irq::SetRoute::LABEL),
+    ("fileserver", file::SERVICE.slot, file::Open::LABEL, file::Read::LABEL),
+    ("pci-server", pci::SERVICE.slot, pci::GetFunction::LABEL, pci::Write::LABEL),
 ];
 /// The kernel keeps 20 bits of a label.
 const LARGEST_LABEL: u64 = (1 << 20) - 1;
@@ -41,20 +41,20 @@ pub fn all(verdict: &mut Verdict) {
         servers_answer(verdict);
     }
     // Random words may have armed a deadline.
-    let _ = timer::Client(Endpoint::at(slot::TIMER)).cancel();
+    let _ = timer::Client(Endpoint::at(timer::SERVICE.slot)).cancel();
 }
 
 /// Each server does what it is there for.
 pub fn servers_answer(verdict: &mut Verdict) {
-    let serial = serial::Client(Endpoint::at(slot::SERIAL));
+    let serial = serial::Client(Endpoint::at(serial::SERVICE.slot));
     verdict.holds("serial-server answers", serial.stats().is_ok_and(|stats| stats.sent > 0));
-    let timer = timer::Client(Endpoint::at(slot::TIMER));
+    let timer = timer::Client(Endpoint::at(timer::SERVICE.slot));
     verdict.holds("timer-server answers", timer.frequency().is_ok_and(|hz| hz > 0));
-    let irq = irq::Client(Endpoint::at(slot::IRQ));
+    let irq = irq::Client(Endpoint::at(irq::SERVICE.slot));
     verdict.equal("irq-server answers", irq.claim(0), Err(irq::Error::NotOwner));
-    let file = file::Client(Endpoint::at(slot::FILE));
+    let file = file::Client(Endpoint::at(file::SERVICE.slot));
     verdict.equal("fileserver answers", file.open("nothing"), Err(file::Error::NotFound));
-    let pci = pci::Client(Endpoint::at(slot::PCI));
+    let pci = pci::Client(Endpoint::at(pci::SERVICE.slot));
     verdict.holds("pci-server answers", matches!(pci.function(0), Ok(Some(_)) | Err(pci::Error::NotAllowed)));
 }
 

@@ -1,7 +1,6 @@
 //! Message signalled interrupts are hidden from owners: they are memory writes, whose address a driver must not choose.
 //! (PCI Local Bus Specification 3.0, sections 6.8.1 and 6.8.2.)
 
-use layout::slot;
 use proto::pci::{Client, Error, Target, Width};
 use rt::Endpoint;
 
@@ -23,7 +22,7 @@ pub fn hidden(verdict: &mut Verdict, functions: u8) -> u32 {
 }
 
 fn in_function(verdict: &mut Verdict, function: u8) -> u32 {
-    let pci = Client(Endpoint::at(slot::PCI));
+    let pci = Client(Endpoint::at(proto::pci::SERVICE.slot));
     let Ok(Some(grant)) = pci.grant(function) else { return 0 };
     let at = |offset| Target::Config { function, offset };
     let signalled = grant.function.capabilities.iter().filter(|known| [MSI, MSI_X].contains(&known.id));

@@ -1,7 +1,6 @@
 //! pci-server: the list of functions equals the emulated board's (Intel 82440FX and 82371SB/AB data sheets; the
 //! addresses are those that the Bochs BIOS assigns), and only clients with `pci_enumerate` get it.
 
-use layout::slot;
 use proto::pci::{Address, Bar, BarKind, Client, Error};
 use rt::Endpoint;
 
@@ -25,7 +24,7 @@ const BOARD: [Row; 5] = [
 ];
 
 fn server() -> Client<Endpoint> {
-    Client(Endpoint::at(slot::PCI))
+    Client(Endpoint::at(proto::pci::SERVICE.slot))
 }
 
 /// Lists the bus.

@@ -1,6 +1,5 @@
 //! serial-server: lines arrive whole and in order, dropped lines are counted, and the statistics are right.
 
-use layout::slot;
 use proto::serial::Client;
 use rt::Endpoint;
 
@@ -14,7 +13,7 @@ const BATCH: u32 = 40;
 const TAIL: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEF";
 
 fn server() -> Client<Endpoint> {
-    Client(Endpoint::at(slot::SERIAL))
+    Client(Endpoint::at(proto::serial::SERVICE.slot))
 }
 
 /// Runs all checks.

@@ -15,7 +15,7 @@ const LATEST: u64 = HZ / 5_000;
 const ROW: u32 = 1_000;
 
 fn server() -> Client<Endpoint> {
-    Client(Endpoint::at(slot::TIMER))
+    Client(Endpoint::at(proto::timer::SERVICE.slot))
 }
 
 fn poll() -> u64 {

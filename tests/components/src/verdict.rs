@@ -2,7 +2,6 @@
 
 use core::fmt::Debug;
 
-use layout::slot;
 use proto::serial::Client;
 use rt::Endpoint;
 
@@ -44,5 +43,5 @@ impl Verdict {
 
 /// Waits until everything is printed. Only for components with the service "serial".
 pub fn flush() {
-    while Client(Endpoint::at(slot::SERIAL)).flush() != Ok(0) {}
+    while Client(Endpoint::at(proto::serial::SERVICE.slot)).flush() != Ok(0) {}
 }

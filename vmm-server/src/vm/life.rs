@@ -2,7 +2,6 @@
 
 use core::fmt::Display;
 
-use layout::slot;
 use proto::{serial, supervisor::Notice};
 use rt::Endpoint;
 use vmm_server::{
@@ -106,7 +105,7 @@ impl Vm<'_> {
     fn rest(&mut self, last: Notice) -> ! {
         /// Seconds that serial-server has for that, whatever it answers: the guest's end does not depend on it.
         const PATIENCE: u64 = 30;
-        let serial = serial::Client(Endpoint::at(slot::SERIAL));
+        let serial = serial::Client(Endpoint::at(serial::SERVICE.slot));
         let end = rt::tsc().saturating_add(PATIENCE * self.hertz);
         while serial.flush().is_ok_and(|pending| pending > 0) && rt::tsc() < end {
             let tsc = rt::tsc();

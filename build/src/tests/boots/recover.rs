@@ -73,7 +73,9 @@ fn broken(context: &Context) -> Result<PathBuf> {
     let mut iso = project::read(&image.iso)?;
     // The same call as the image's, which therefore builds nothing anew.
     let system = host::load(&description(context, SYSTEM))?;
-    let built = image::cargo_build(&context.project, &system.packages(), &context.prefix(Build::Release)?)?;
+    let packages = system.packages();
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    let built = image::cargo_build(&context.project, &packages, &context.prefix(Build::Release)?)?;
     let server = built.get("vmm-server").ok_or_else(|| miette!("cargo built no vmm-server"))?;
     let code = code(&project::read(server)?)?;
     let places: Vec<usize> = (0..iso.len()).filter(|&at| iso[at..].starts_with(&code)).collect();

@@ -4,9 +4,8 @@
 //!
 //! pci-server logs each of the first sixteen refusals; build/src/tests/gate.rs lists the expected lines.
 
-use layout::config::Route;
 use layout::slot;
-use proto::irq;
+use proto::irq::{self, Route};
 use proto::pci::{Client, Error, TakeFrame, Target, Width};
 use proto::supervisor::Request;
 use proto::timer;
@@ -139,14 +138,14 @@ fn pause() {
 
 fn sleep(ticks: u64) {
     let deadline = tsc() + ticks;
-    while tsc() < deadline && timer::Client(Endpoint::at(slot::TIMER)).arm(deadline).is_ok() {
+    while tsc() < deadline && timer::Client(Endpoint::at(timer::SERVICE.slot)).arm(deadline).is_ok() {
         rt::wait();
     }
 }
 
 /// The error of an attempt, if it failed.
 fn refused(attempt: Attempt) -> Option<Error> {
-    let taking = Client(Endpoint::at(slot::PCI).receive_into(LOOT));
+    let taking = Client(Endpoint::at(proto::pci::SERVICE.slot).receive_into(LOOT));
     match attempt {
         List => pci().function(0).err(),
         Read(target, width) => pci().read(target, width).err(),
@@ -177,7 +176,7 @@ fn unmoved(verdict: &mut Verdict) {
 
 /// A handed-over port capability works until it is released, even if the client keeps it; then it takes it again.
 fn revoked(verdict: &mut Verdict) -> Option<Ne2000> {
-    let take = || Client(Endpoint::at(slot::PCI).receive_into(PORTS)).take_ports(INTRUDERS_CARD);
+    let take = || Client(Endpoint::at(proto::pci::SERVICE.slot).receive_into(PORTS)).take_ports(INTRUDERS_CARD);
     let ports = IoPorts::at(take().ok()?);
     verdict.holds("its own ports", ports.cap().ioport_in8(INTRUDERS_CARD).is_ok());
     verdict.holds("the port behind them", ports.cap().ioport_in8(INTRUDERS_CARD + 32).is_err());
@@ -191,7 +190,7 @@ fn revoked(verdict: &mut Verdict) -> Option<Ne2000> {
 
 /// Tries to claim lines of others. Returns its card's own line, claimed.
 fn foreign_lines(verdict: &mut Verdict, own: [Option<u8>; 2]) -> Option<Interrupt> {
-    let server = irq::Client(Endpoint::at(slot::IRQ).receive_into(LOOT));
+    let server = irq::Client(Endpoint::at(irq::SERVICE.slot).receive_into(LOOT));
     verdict.equal("lines of its own", server.lines(), Ok(OWN_INTERRUPTS));
     let route = Route { ioapic: 0, pin: 17, level: true, active_low: true };
     for line in (0..=LINES).rev().filter(|line| OWN_LINES & 1 << line == 0) {
@@ -209,7 +208,7 @@ fn foreign_lines(verdict: &mut Verdict, own: [Option<u8>; 2]) -> Option<Interrup
     verdict.holds("a line of its own alone", matches!(claimed, Ok(Interrupt::Alone(_))));
     let claimed = Interrupt::claim(shared, HANDLER + 2);
     verdict.holds("a shared line", matches!(claimed, Ok(Interrupt::Shared(_))));
-    verdict.equal("an answer to nothing", irq::Client(Endpoint::at(slot::IRQ)).done(shared), Ok(()));
+    verdict.equal("an answer to nothing", irq::Client(Endpoint::at(irq::SERVICE.slot)).done(shared), Ok(()));
     claimed.ok()
 }
 

@@ -3,7 +3,7 @@
 //! line that they share, and has stopped.
 
 use layout::config::Component;
-use layout::{event, slot};
+use layout::event;
 use proto::pci::{Target, Width};
 use proto::timer;
 use rt::{Endpoint, Interrupt, IoPorts, tsc};
@@ -72,7 +72,8 @@ impl Owner {
         grant(verdict, 1, Some(OWNERS_MEMORY), OWNERS_PORTS)?;
         let line = card.lines.first()?.line;
         let position = config.lines.iter().position(|known| known.line == line)?;
-        let ports = proto::pci::Client(Endpoint::at(slot::PCI).receive_into(PORTS)).take_ports(OWNERS_CARD);
+        let ports =
+            proto::pci::Client(Endpoint::at(proto::pci::SERVICE.slot).receive_into(PORTS)).take_ports(OWNERS_CARD);
         verdict.holds("its ports", ports.is_ok());
         let interrupt = Interrupt::claim(line, HANDLER);
         verdict.holds("its line is shared", matches!(interrupt, Ok(Interrupt::Shared(_))));
@@ -150,7 +151,7 @@ impl Owner {
 
     /// Waits for an interrupt after which `done` is true; returns whether it came before `deadline`.
     fn until(&mut self, deadline: u64, done: impl Fn(&mut Ne2000) -> bool) -> bool {
-        let timer = timer::Client(Endpoint::at(slot::TIMER));
+        let timer = timer::Client(Endpoint::at(timer::SERVICE.slot));
         while tsc() < deadline && timer.arm(deadline).is_ok() {
             if rt::wait() & self.event == 0 {
                 continue;

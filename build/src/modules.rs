@@ -1,0 +1,283 @@
+//! Which file of a crate uses which, as its `use` lines and its paths from `crate` or `super` say: so that a circle between
+//! files is found. A module's folder is part of it: what is declared there is used there, and a file in the folder may use
+//! what stands above it, which counts as no use. Tests are left out.
+//!
+//! This reads Rust as this project writes it: a `use` begins a line, and unit tests are the last thing in a file.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+
+use miette::{IntoDiagnostic, Result};
+
+use crate::project;
+
+/// A module's path in its crate; the crate itself is empty.
+type Module = Vec<String>;
+
+/// The files of a crate, and what each uses.
+#[derive(Debug, Default)]
+pub struct Modules(BTreeMap<Module, BTreeSet<Module>>);
+
+impl Modules {
+    /// The modules below a crate's `src`.
+    pub fn read(src: &Path) -> Result<Self> {
+        let mut files = BTreeMap::new();
+        collect(src, &mut Vec::new(), &mut files)?;
+        Ok(Self::of(&files))
+    }
+
+    fn of(files: &BTreeMap<Module, String>) -> Self {
+        let uses = files.iter().map(|(module, text)| (module.clone(), uses(module, text, files)));
+        Self(uses.collect())
+    }
+
+    /// For each set of files that use each other, a shortest circle: `a → b → a`.
+    pub fn circles(&self) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        let mut circles = Vec::new();
+        for module in self.0.keys() {
+            if seen.contains(module) {
+                continue;
+            }
+            if let Some(circle) = self.shortest(module) {
+                let names: Vec<String> = circle.iter().map(|module| module.join("/")).collect();
+                circles.push(names.join(" → "));
+                let reached = self.reached(module);
+                seen.extend(reached.into_iter().filter(|other| self.reached(other).contains(module)));
+            }
+        }
+        circles
+    }
+
+    /// A shortest way from a module back to itself.
+    fn shortest(&self, module: &Module) -> Option<Vec<Module>> {
+        let mut ways = VecDeque::from([vec![module.clone()]]);
+        let mut seen = BTreeSet::new();
+        while let Some(way) = ways.pop_front() {
+            for next in way.last().and_then(|last| self.0.get(last)).into_iter().flatten() {
+                let longer = [way.as_slice(), std::slice::from_ref(next)].concat();
+                if next == module {
+                    return Some(longer);
+                }
+                if seen.insert(next) {
+                    ways.push_back(longer);
+                }
+            }
+        }
+        None
+    }
+
+    /// What a module uses, and what that uses, and so on.
+    fn reached(&self, module: &Module) -> BTreeSet<Module> {
+        let mut reached = BTreeSet::new();
+        let mut left = vec![module.clone()];
+        while let Some(next) = left.pop() {
+            for used in self.0.get(&next).into_iter().flatten() {
+                if reached.insert(used.clone()) {
+                    left.push(used.clone());
+                }
+            }
+        }
+        reached
+    }
+}
+
+fn collect(folder: &Path, path: &mut Module, files: &mut BTreeMap<Module, String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).into_diagnostic()? {
+        let file = entry.into_diagnostic()?.path();
+        let Some(stem) = file.file_stem().and_then(|stem| stem.to_str()) else { continue };
+        path.push(stem.to_owned());
+        if file.is_dir() {
+            collect(&file, path, files)?;
+        } else if file.extension().is_some_and(|extension| extension == "rs") {
+            // The root has no name, and a binary beside a library is a crate of its own.
+            let name = match stem {
+                "lib" if path.len() == 1 => Vec::new(),
+                "mod" => path[..path.len() - 1].to_vec(),
+                _ => path.clone(),
+            };
+            files.insert(name, String::from_utf8_lossy(&project::read(&file)?).into_owned());
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+/// What a file uses of the crate's others.
+fn uses(module: &Module, text: &str, files: &BTreeMap<Module, String>) -> BTreeSet<Module> {
+    let code = without_tests(text);
+    let mut paths: Vec<Vec<&str>> = Vec::new();
+    for statement in code.split(';') {
+        if let Some(child) = statement.lines().last().and_then(declared) {
+            paths.push(vec!["self", child]);
+        }
+        if let Some(at) = start_of_use(statement) {
+            expand(&[], &statement[at..], &mut paths);
+        }
+    }
+    paths.extend(mentioned(&code));
+    let targets = paths.into_iter().filter_map(|path| target(module, &path, files));
+    // What stands above in its own folder is no use.
+    targets.filter(|target| !module.starts_with(target)).collect()
+}
+
+/// The code of a file: without comments, and without modules for tests.
+fn without_tests(text: &str) -> String {
+    let mut code = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.trim() == "#[cfg(test)]"
+            && let Some(next) = lines.next_if(|next| next.trim_start().starts_with("mod "))
+        {
+            if next.trim_end().ends_with(';') {
+                continue;
+            }
+            break;
+        }
+        code.push_str(line.split("//").next().unwrap_or_default());
+        code.push('\n');
+    }
+    code
+}
+
+/// The module that `pub mod NAME` declares.
+fn declared(line: &str) -> Option<&str> {
+    let (before, name) = line.rsplit_once("mod ")?;
+    let before = before.trim();
+    let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    (is_name && (before.is_empty() || before.starts_with("pub"))).then_some(name)
+}
+
+/// Where the path of a `use` begins.
+fn start_of_use(statement: &str) -> Option<usize> {
+    let mut at = 0;
+    for line in statement.split_inclusive('\n') {
+        let start = line.trim_start();
+        let rest = match start.strip_prefix("pub") {
+            Some(rest) => rest.trim_start_matches("(crate)").trim_start_matches("(super)").trim_start(),
+            None => start,
+        };
+        if let Some(path) = rest.strip_prefix("use ") {
+            return Some(at + line.len() - path.len());
+        }
+        at += line.len();
+    }
+    None
+}
+
+/// The paths of a `use`, braces written out.
+fn expand<'a>(before: &[&'a str], tree: &'a str, paths: &mut Vec<Vec<&'a str>>) {
+    let (head, inner) = match tree.split_once('{') {
+        Some((head, rest)) => (head, Some(rest.rsplit_once('}').map_or(rest, |(inner, _)| inner))),
+        None => (tree.split(" as ").next().unwrap_or(tree), None),
+    };
+    let path = before.iter().copied().chain(head.split("::").map(str::trim).filter(|name| !name.is_empty()));
+    let path: Vec<&str> = path.collect();
+    let Some(inner) = inner else { return paths.push(path) };
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !inner[start..at].trim().is_empty() {
+                    expand(&path, &inner[start..at], paths);
+                }
+                start = (at + 1).min(inner.len());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Paths from `crate` or `super` anywhere in the code.
+fn mentioned(code: &str) -> Vec<Vec<&str>> {
+    let is_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let words = code.split(|c: char| !is_of_path(c) && c != '$');
+    words
+        .filter(|word| word.starts_with("crate::") || word.starts_with("super::"))
+        .map(|w| w.split("::").collect())
+        .collect()
+}
+
+/// The file that a path leads to: the innermost module on it that is one.
+fn target(from: &Module, path: &[&str], files: &BTreeMap<Module, String>) -> Option<Module> {
+    let (first, rest) = path.split_first()?;
+    let mut target: Module = match *first {
+        "crate" => Vec::new(),
+        "self" => from.clone(),
+        "super" => from[..from.len().saturating_sub(1)].to_vec(),
+        // A child of its own, or another crate.
+        name => [from.as_slice(), &[name.to_owned()]].concat(),
+    };
+    if !matches!(*first, "crate" | "self" | "super") && !files.contains_key(&target) {
+        return None;
+    }
+    for name in rest {
+        match *name {
+            "super" => drop(target.pop()),
+            name => target.push(name.to_owned()),
+        }
+    }
+    while !files.contains_key(&target) {
+        target.pop()?;
+    }
+    Some(target)
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    fn circles(files: &[(&str, &str)]) -> Vec<String> {
+        let module = |name: &str| name.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let files = files.iter().map(|(name, text)| (module(name), (*text).to_owned())).collect();
+        Modules::of(&files).circles()
+    }
+
+    #[test]
+    fn two_files_that_use_each_other_are_a_circle_however_they_say_it() {
+        for there in
+            ["use crate::b::B;", "use super::b;", "pub(crate) use crate::{\n    c,\n    b::{self, B as X},\n};"]
+        {
+            for back in ["use crate::a;", "fn f() -> crate::a::A {}", "use crate::{a::A};", "fn f() { super::a::f(); }"]
+            {
+                assert_eq!(circles(&[("a", there), ("b", back)]), ["a → b → a"], "{there} {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_circle_is_reported_once_and_at_its_shortest() {
+        let files = [("a", "use crate::b;"), ("b", "use crate::c;\nuse crate::a;"), ("c", "use crate::a;")];
+        assert_eq!(circles(&files), ["a → b → a"]);
+    }
+
+    #[test]
+    fn files_in_a_row_are_no_circle() {
+        let files = [
+            ("", "mod a;\nmod b;\npub use a::A;"),
+            ("a", "use crate::b::B;\nuse crate::Error;"),
+            ("b", "use std::fmt;"),
+        ];
+        assert_eq!(circles(&files), <[String; 0]>::default());
+    }
+
+    #[test]
+    fn a_module_and_its_folder_are_one_and_what_is_above_in_it_is_free() {
+        let own = [("a", "mod b;\nuse b::f;"), ("a/b", "use super::A;\nuse crate::a::C;")];
+        assert_eq!(circles(&own), <[String; 0]>::default());
+        let through = [("a", "mod b;"), ("a/b", "use crate::c;"), ("c", "use crate::a::A;")];
+        assert_eq!(circles(&through), ["a → a/b → c → a"]);
+    }
+
+    #[test]
+    fn tests_and_comments_count_for_nothing() {
+        let files = [
+            ("a", "use crate::b;\n#[cfg(test)]\nmod tests;"),
+            ("a/tests", "use super::*;"),
+            ("b", "// use crate::a;\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n"),
+        ];
+        assert_eq!(circles(&files), <[String; 0]>::default());
+    }
+}

@@ -1,0 +1,185 @@
+//! The vocabulary of two tables: who may hold which capability (`laws/holdings.rs` judges by it), and where which frames may
+//! be mapped (`laws/mappings.rs`). Their rows stand with the processes that they are about, in `services`.
+
+use layout::{Service, Slot, event, slot, window};
+
+use crate::spec::{Kind, Rights};
+
+/// A capability that may be held: by whom, in which slots, to what kind of object; whose the object is; with which rights
+/// and which badge.
+pub(crate) struct Holding {
+    pub who: Who,
+    /// First slot, and the one behind the last.
+    pub slots: (u16, u16),
+    pub what: What,
+    pub whose: Whose,
+    pub rights: Rights,
+    pub badge: Badge,
+}
+
+/// Who holds it.
+#[derive(Clone, Copy)]
+pub(crate) enum Who {
+    Anyone,
+    Server(Service),
+    /// A process with a guest.
+    Vmm,
+}
+
+/// A kind of object, without its particulars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Endpoint,
+    Notification,
+    CNode,
+    Vcpu,
+    Ept,
+    SparePaging,
+    Ports,
+    IrqControl,
+}
+
+/// Whose object it is.
+#[derive(Clone, Copy)]
+pub(crate) enum Whose {
+    /// The holder's, by its name.
+    Own,
+    /// The holder's guest's.
+    Guests,
+    /// A server's that the holder calls.
+    Called(Service),
+    /// Another process's, which is this server.
+    Server(Service),
+    /// A process's that calls the holder.
+    Callers,
+    /// The same, if it is no server.
+    Users,
+    /// A process's that has a guest.
+    Vmms,
+    /// root-task's endpoint.
+    Supervisor,
+    /// The machine's; the description says who has it.
+    Given,
+    /// The machine's.
+    Machines,
+}
+
+/// The badge.
+#[derive(Clone, Copy)]
+pub(crate) enum Badge {
+    None,
+    /// Of a client.
+    Client,
+    /// One of these bits.
+    Bit(u64),
+    /// The holder's number, with these bits.
+    Number(u64),
+}
+
+/// The slots of a server's signals to its clients.
+pub(crate) const SIGNALS: (u16, u16) = (slot::SIGNALS.0, slot::CONSOLE.0);
+/// All of a notification's `event::ring`s.
+pub(crate) const RINGS: u64 = event::ring(event::RINGS) - 1;
+/// All of a notification's `event::line`s.
+pub(crate) const LINES: u64 = event::line(event::LINES) - event::line(0);
+
+/// A row.
+pub(crate) const fn holding(
+    who: Who,
+    slots: (u16, u16),
+    what: What,
+    whose: Whose,
+    rights: Rights,
+    badge: Badge,
+) -> Holding {
+    Holding { who, slots, what, whose, rights, badge }
+}
+
+/// A row about signals: `who`, from its slots for such, to `whose` notification.
+pub(crate) const fn signals(who: Service, whose: Whose, bits: u64) -> Holding {
+    holding(Who::Server(who), SIGNALS, What::Notification, whose, Rights::WRITE, Badge::Bit(bits))
+}
+
+/// One slot, as a range of slots.
+pub(crate) const fn at(slot: Slot) -> (u16, u16) {
+    (slot.0, slot.0 + 1)
+}
+
+impl What {
+    /// What a process may hold of this kind; of threads, address spaces and frames it may hold none.
+    pub fn of(kind: &Kind) -> Option<Self> {
+        match kind {
+            Kind::Endpoint => Some(What::Endpoint),
+            Kind::Notification => Some(What::Notification),
+            Kind::CNode { bits } if *bits <= layout::SCRATCH_BITS => Some(What::CNode),
+            Kind::Vcpu => Some(What::Vcpu),
+            Kind::Ept => Some(What::Ept),
+            Kind::SparePaging { .. } => Some(What::SparePaging),
+            Kind::IoPorts { .. } => Some(What::Ports),
+            Kind::IrqControl => Some(What::IrqControl),
+            Kind::CNode { .. }
+            | Kind::Tcb
+            | Kind::VSpace
+            | Kind::Paging { .. }
+            | Kind::Frames { .. }
+            | Kind::IoSpace { .. } => None,
+        }
+    }
+}
+
+/// What frames are for: where they may be mapped, with which rights, and where their contents come from.
+pub(crate) struct FrameUse {
+    /// The frames' name behind those of the processes that share them, or its beginning where more follows.
+    pub name: &'static str,
+    pub space: Space,
+    /// First address, and the one behind the last.
+    pub at: (u64, u64),
+    pub rights: Rights,
+    pub contents: Contents,
+}
+
+/// Whose address space it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// A process's.
+    Process,
+    /// This server's.
+    Server(Service),
+    /// A process's, but not this server's.
+    AllBut(Service),
+    /// A guest's.
+    Guest,
+    /// A device's.
+    Device,
+}
+
+/// What is in the frames.
+#[derive(Clone, Copy)]
+pub(crate) enum Contents {
+    Zeros,
+    /// Zeros, in RAM wherever or at a chosen place.
+    Memory,
+    /// A copy, or zeros where a program's file has nothing.
+    Copied,
+    /// The bundle's own pages.
+    Bundle,
+}
+
+/// Where processes have the windows that they share.
+pub(crate) const SHARED: (u64, u64) = (window::SHARED, window::DEVICES);
+
+/// A row.
+pub(crate) const fn frames(
+    name: &'static str,
+    space: Space,
+    at: (u64, u64),
+    rights: Rights,
+    contents: Contents,
+) -> FrameUse {
+    FrameUse { name, space, at, rights, contents }
+}
+
+/// A row of memory that a process shares with a server, in both their windows for such.
+pub(crate) const fn shared(name: &'static str) -> FrameUse {
+    frames(name, Space::Process, SHARED, Rights::READ_WRITE, Contents::Zeros)
+}

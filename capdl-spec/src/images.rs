@@ -1,0 +1,89 @@
+//! The images that a system needs: which, how each goes into the bundle, and the names under which fileserver holds them.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use crate::{
+    guest::{Form, Image, Origin},
+    part::Role,
+    placement,
+    system::{Decompress, System, Vm},
+};
+
+impl Vm {
+    /// How the kernel goes into the bundle, where the RAM has a place of its own and where it has not.
+    fn kernel_form(&self, ram_at: Option<u64>) -> Form {
+        match (self.decompress, ram_at) {
+            (Decompress::Host, None) => Form::Decompressed,
+            (Decompress::Host, Some(at)) => Form::Relocated { at },
+            (Decompress::Guest, _) => Form::AsIs,
+        }
+    }
+}
+
+impl System {
+    /// Every image the system needs, each once, in the order in which fileserver lists them.
+    pub fn images(&self) -> Vec<Image> {
+        let folder = self.folder();
+        let mut images: Vec<Image> = Vec::new();
+        for (origin, form) in self.image_keys() {
+            let name = origin.base_name();
+            let taken = images.iter().filter(|image| image.origin.base_name() == name).count();
+            let name = if taken == 0 { name } else { format!("{name}-{}", taken + 1) };
+            images.push(Image { name, origin: origin.within(folder), form });
+        }
+        images
+    }
+
+    /// The names under which fileserver holds the kernel and the initrd of a VM, if there is such a VM.
+    pub fn boots(&self, vm: usize) -> Option<(String, Option<String>)> {
+        let images = self.images();
+        let name = |(origin, form): &(&Origin, Form)| Some(images.get(self.image_index(origin, *form)?)?.name.clone());
+        match self.images_of(vm).as_slice() {
+            [kernel] => Some((name(kernel)?, None)),
+            [kernel, initrd] => Some((name(kernel)?, Some(name(initrd)?))),
+            _ => None,
+        }
+    }
+
+    /// Where a VM's memory begins, guest-physical: not at 0 where devices use it without an IOMMU.
+    pub fn ram_at(&self, vm: usize) -> u64 {
+        placement::placed_at(self, Role::Vmm(vm)).unwrap_or(0)
+    }
+
+    /// Where the description first names an image.
+    pub fn names_image(&self, image: &Image) -> Option<Range<usize>> {
+        let folder = self.folder();
+        let kernels = self.vms.iter().map(|vm| &vm.kernel);
+        let initrds = self.vms.iter().flat_map(|vm| &vm.initrd);
+        let files = self.components.iter().flat_map(|component| &component.files);
+        let mut all = kernels.chain(initrds).chain(files);
+        all.find(|origin| origin.get_ref().within(folder) == image.origin).map(Spanned::span)
+    }
+
+    /// Kernel and initrd of a VM, if it has one, as keys for [`System::image_index`].
+    pub(crate) fn images_of(&self, vm: usize) -> Vec<(&Origin, Form)> {
+        let ram_at = placement::placed_at(self, Role::Vmm(vm));
+        let Some(vm) = self.vms.get(vm) else { return Vec::new() };
+        let kernel = (vm.kernel.get_ref(), vm.kernel_form(ram_at));
+        core::iter::once(kernel).chain(vm.initrd.iter().map(|initrd| (initrd.get_ref(), Form::AsIs))).collect()
+    }
+
+    /// Position of an image in [`System::images`].
+    pub(crate) fn image_index(&self, origin: &Origin, form: Form) -> Option<usize> {
+        self.image_keys().iter().position(|key| *key == (origin, form))
+    }
+
+    fn image_keys(&self) -> Vec<(&Origin, Form)> {
+        let of_vms = (0..self.vms.len()).flat_map(|vm| self.images_of(vm));
+        let of_components = self.components.iter().flat_map(|c| &c.files).map(|file| (file.get_ref(), Form::AsIs));
+        let mut keys = Vec::new();
+        for key in of_vms.chain(of_components) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+}

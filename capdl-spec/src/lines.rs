@@ -1,0 +1,117 @@
+//! The interrupt lines of a system, each with its number at irq-server and at its owner.
+
+use layout::{
+    config::VmLine,
+    event,
+    limits::{MAX_FUNCTION_LINES, MAX_OWN_LINES},
+};
+use proto::irq::Route;
+
+use crate::{
+    devices::{DEFAULT_LIMIT, Irq, PciDevice},
+    part::{Part, Role},
+    passthrough::{Function, owners},
+    system::System,
+};
+
+/// Lines without a route that a function has when its description names no interrupt: an IDE controller in compatibility
+/// mode has two, and only pci-server can tell.
+const UNROUTED: usize = MAX_FUNCTION_LINES;
+
+/// An interrupt line of the system. Its number is its position in [`lines`].
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub name: String,
+    /// Who has it.
+    pub owner: Role,
+    /// Where it arrives; `None` leaves it to pci-server.
+    pub route: Option<Route>,
+    /// The event that it raises.
+    pub event: u64,
+    pub limit: u16,
+    /// Input of the guest's PIC.
+    pub dest: Option<u8>,
+    /// For what: the entry of `irqs`, or the function.
+    pub of: Of,
+}
+
+/// What a line belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// A device of a server's own.
+    Server,
+    /// An entry of the owner's `irqs`.
+    Irq(usize),
+    /// A function without such an entry.
+    Function(usize),
+}
+
+/// All lines; the servers' own come first.
+pub(crate) fn lines(system: &System, parts: &[Part]) -> Vec<Line> {
+    let of_servers = parts.iter().filter_map(|part| Some((part.line?, part.role)));
+    let mut lines: Vec<Line> = of_servers
+        .map(|(device, owner)| Line {
+            name: device.name.to_string(),
+            owner,
+            route: Some(Route { ioapic: device.line.ioapic, pin: device.line.pin, level: false, active_low: false }),
+            event: event::INTERRUPT,
+            limit: 0,
+            dest: None,
+            of: Of::Server,
+        })
+        .collect();
+    for owner in owners(system) {
+        let own = owner.devices.irqs.iter().enumerate().map(|(n, irq)| listed(owner.role, n, irq));
+        let found = owner.devices.pci_devices.iter().enumerate().flat_map(|(n, device)| {
+            let device = device.get_ref();
+            let count = if device.irq.is_some() { 0 } else { UNROUTED };
+            (0..count).map(move |number| unrouted(owner.role, n, device, number))
+        });
+        // Lines beyond have no event; `checks` refuses them.
+        let event = |n| if n < MAX_OWN_LINES { event::line(n) } else { 0 };
+        let numbered = own.chain(found).enumerate().map(|(n, line)| Line { event: event(n), ..line });
+        lines.extend(numbered);
+    }
+    lines
+}
+
+fn listed(owner: Role, index: usize, irq: &Irq) -> Line {
+    Line {
+        name: irq.name.get_ref().clone(),
+        owner,
+        route: Some(irq.route()),
+        event: 0,
+        limit: irq.limit,
+        dest: irq.dest.as_ref().map(|dest| *dest.get_ref()),
+        of: Of::Irq(index),
+    }
+}
+
+fn unrouted(owner: Role, index: usize, device: &PciDevice, number: usize) -> Line {
+    let label = device.label();
+    let name = if number == 0 { label } else { format!("{label}/{}", number + 1) };
+    Line { name, owner, route: None, event: 0, limit: DEFAULT_LIMIT, dest: None, of: Of::Function(index) }
+}
+
+/// A process's lines as its configuration has them.
+pub(crate) fn lines_of(system: &System, parts: &[Part], owner: Role) -> impl Iterator<Item = VmLine> {
+    let own = (0..).zip(lines(system, parts)).filter(move |(_, line)| line.owner == owner);
+    own.map(|(line, Line { dest, limit, .. })| VmLine { line, dest, limit })
+}
+
+impl Function<'_> {
+    /// The numbers of its lines.
+    pub fn lines(&self, all: &[Line]) -> Vec<u8> {
+        let named = |index: usize| {
+            let name = self.owner.devices.irqs.get(index).map(|irq| irq.name.get_ref());
+            name.is_some() && name == self.device.irq.as_ref().map(|irq| irq.get_ref())
+        };
+        let of = |line: &Line| match line.of {
+            Of::Irq(index) => named(index),
+            Of::Function(index) => index == self.index,
+            Of::Server => false,
+        };
+        let own = (0..).zip(all).filter(|(_, line)| line.owner == self.owner.role && of(line));
+        own.map(|(number, _)| number).collect()
+    }
+}

@@ -1,0 +1,112 @@
+//! Components: processes of the user's own beside the VMs. What one may call is in its description.
+
+use layout::{
+    Service,
+    config::{Component as Config, Window},
+    window,
+};
+use proto::{file, irq, pci};
+
+use super::by_word;
+use crate::{
+    authority::{Contents, FrameUse, SHARED, Space, frames},
+    error::CompileError,
+    guest_memory::io_spaces,
+    lines::lines_of,
+    part::{Part, Role},
+    passthrough::COMPONENT_BUS,
+    placement,
+    spec::{Fill, Rights},
+    system::Component,
+    wire::{Wiring, bounded, encode, name},
+};
+
+pub(crate) static FRAMES: [FrameUse; 2] = [
+    frames("dma-memory", Space::Process, SHARED, Rights::READ_WRITE, Contents::Memory),
+    frames(
+        "dma-memory",
+        Space::Device,
+        (COMPONENT_BUS, COMPONENT_BUS + window::SHARED_STEP),
+        Rights::READ_WRITE,
+        Contents::Memory,
+    ),
+];
+
+/// Servers that it calls: those of its description, and those that it has its devices from. A word that no server has is
+/// none; `checks` refuses it.
+pub(crate) fn calls(component: &Component) -> Vec<Service> {
+    let described = component.services.iter().filter_map(|word| by_word(word.get_ref()));
+    let mut calls: Vec<Service> = described.map(|server| server.service).collect();
+    let of_devices = if component.devices().any() { [irq::SERVICE, pci::SERVICE].as_slice() } else { &[] };
+    for service in of_devices {
+        if !calls.contains(service) {
+            calls.push(*service);
+        }
+    }
+    calls
+}
+
+pub(super) fn part(number: usize, component: &Component) -> Part {
+    let (calls, devices) = (calls(component), component.devices().any());
+    let scratch_bits = if devices { layout::SCRATCH_BITS } else { layout::ROOT_BITS };
+    Part {
+        name: component.name.get_ref().clone(),
+        role: Role::Component(number),
+        program: component.image.get_ref().clone(),
+        priority: *component.priority.get_ref(),
+        devices,
+        ports: Vec::new(),
+        line: None,
+        threads: 1,
+        is_signalled: false,
+        scratch_bits: calls.contains(&irq::SERVICE).then_some(scratch_bits),
+        asks_root_task: false,
+        calls,
+    }
+}
+
+/// Its memory for devices, and its configuration.
+pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, CompileError> {
+    let role = Role::Component(number);
+    let process = wiring.process(role)?;
+    let component = wiring.system.components.get(number);
+    let component = component.ok_or_else(|| CompileError::unwired("description", format!("component {number}")))?;
+    let dma = dma_memory(wiring, process, role, component)?;
+    let files = match wiring.part(process)?.calls(file::SERVICE) {
+        true => Some(wiring.window(process, "files")?),
+        false => None,
+    };
+    let args = component.args.as_ref().map_or("", |args| args.get_ref());
+    encode(&Config {
+        name: name(component.name.get_ref())?,
+        files,
+        args: args.try_into().map_err(|_| CompileError::TooLong(args.into()))?,
+        lines: bounded(lines_of(wiring.system, wiring.parts, role).collect(), "interrupt lines of a process")?,
+        dma,
+    })
+}
+
+/// A component's memory for its devices: where it is mapped, and its address on the bus.
+fn dma_memory(
+    wiring: &mut Wiring,
+    process: usize,
+    role: Role,
+    component: &Component,
+) -> Result<Option<(Window, u64)>, CompileError> {
+    let Some(memory) = &component.dma_memory else { return Ok(None) };
+    let placed = placement::placed_at(wiring.system, role);
+    let (bus, fill) = match placed {
+        Some(paddr) => (paddr, Fill::Ram { paddr }),
+        None => (COMPONENT_BUS, Fill::Zero),
+    };
+    let len = memory.get_ref().0;
+    let here = wiring.build.window(process, len);
+    let domain = wiring.domain(process)?;
+    let (name, vspace) = (format!("{}.dma-memory", domain.name), domain.vspace);
+    let frames = wiring.build.frames(name, len, fill);
+    wiring.build.map(vspace, frames, here.at, Rights::READ_WRITE);
+    if placed.is_none() {
+        io_spaces(wiring, process, frames, bus)?;
+    }
+    Ok(Some((here, bus)))
+}

@@ -1,0 +1,40 @@
+//! How much a system may have of everything that some process keeps in a table of fixed size. capdl-spec refuses more, with
+//! the line of the description; the servers and their configurations have room for as much.
+
+use crate::event;
+
+/// Bytes of the longest name of a process, image or device.
+pub const MAX_NAME: usize = 48;
+/// Clients of one server.
+pub const MAX_CLIENTS: usize = 16;
+/// Virtual CPUs of one VM, hence threads of one vmm-server.
+pub const MAX_VCPUS: usize = 8;
+
+/// Streams to the console, serial-server's own log apart: each has an [`event::ring`].
+pub const MAX_STREAMS: usize = event::RINGS;
+
+/// Interrupt lines of a system: irq-server has an [`event::ring`] for each.
+pub const MAX_LINES: usize = event::RINGS;
+/// Interrupt lines of one process, each with an [`event::line`].
+pub const MAX_OWN_LINES: usize = event::LINES;
+
+/// Functions that are passed through.
+pub const MAX_PCI_FUNCTIONS: usize = 16;
+/// Ranges of ports that are passed through and belong to no function.
+pub const MAX_PCI_PORTS: usize = 16;
+/// Ranges of ports that a description lists of one function.
+pub const MAX_FUNCTION_PORTS: usize = 8;
+/// Ranges of memory that a description lists of one function: as many as it has base address registers.
+pub const MAX_FUNCTION_MEMORY: usize = 6;
+/// Interrupt lines of one function: an IDE controller in compatibility mode has two.
+pub const MAX_FUNCTION_LINES: usize = 2;
+
+/// Images of fileserver: the bits of a client's `may_open`.
+pub const MAX_IMAGES: usize = u64::BITS as usize;
+
+/// Bytes of a guest's command line: Linux has room for 2048 with a NUL (COMMAND_LINE_SIZE of x86).
+pub const MAX_CMDLINE: usize = 2047;
+/// Debug ports that a guest may use directly.
+pub const MAX_DIRECT_PORTS: usize = 8;
+/// Bytes of a component's `args`.
+pub const MAX_ARGS: usize = 512;
