@@ -18,6 +18,7 @@ pub const CHECKS: &[Check] = &[
     Check { patch: "0031", name: "a system call with AC set", run: alignment_check },
     Check { patch: "0031", name: "a system call with IOPL asked for", run: io_privilege },
     Check { patch: "0031", name: "a system call with DF set", run: direction },
+    Check { patch: "0031", name: "an interrupt with AC set", run: interrupted },
     Check { patch: "0032", name: "SYSENTER is a fault", run: sysenter },
     Check { patch: "0032", name: "SYSENTER with a return address that is not canonical is a fault", run: sysenter_far },
     Check { patch: "0032", name: "SYSENTER with TF set is a fault", run: sysenter_traced },
@@ -104,6 +105,19 @@ fn direction(bench: &mut Bench) -> Outcome {
     let mut mxcsr = [0; 4];
     bench.scratch.read(guest.code, 0x800, &mut mxcsr)?;
     expect("MXCSR of the guest", u32::from_le_bytes(mxcsr), 0x1f80)
+}
+
+/// 0031: the timer interrupts us, and a kernel with assertions looks at the flags that it runs with.
+fn interrupted(bench: &mut Bench) -> Outcome {
+    let thread = Thread::new(bench, count, 0, EQUAL)?;
+    thread.start()?;
+    expect("the thread runs", reaches(1), true)?;
+    let before = COUNT.load(SeqCst);
+    set_flags(flag::AC);
+    // Some hundred time slices.
+    let switched = (0..20_000_000).any(|_| COUNT.load(SeqCst) != before);
+    clear_flags(flag::AC);
+    expect("the thread runs while we do not yield", switched, true)
 }
 
 #[allow(unsafe_code, reason = "there is no other way to the flags")]
