@@ -7,7 +7,7 @@ use sel4_sys_gen::config::Setting;
 use sel4_sys_gen::{Prefix, Result};
 
 /// Options that the project's crates use. In a kernel that does not have an option, it counts as off.
-const ALWAYS: [&str; 9] = [
+const ALWAYS: [&str; 10] = [
     "DEBUG_BUILD",
     "PRINTING",
     "VTX",
@@ -17,6 +17,7 @@ const ALWAYS: [&str; 9] = [
     "KERNEL_MCS",
     "HUGE_PAGE",
     "ENABLE_BENCHMARKS",
+    "FSGSBASE_INST",
 ];
 
 fn main() {

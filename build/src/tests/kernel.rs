@@ -23,7 +23,7 @@ pub fn all() -> Vec<Test> {
 }
 
 /// How long all checks may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// The kernel for old processors: without PCIDs and large pages, other code of it runs.
 const NEHALEM: Kernel = Kernel { build: Build::Release, platform: Platform::Vtx(Processor::Nehalem) };
@@ -46,9 +46,12 @@ fn mended_defects(context: &Context, kernel: Kernel) -> Result<Outcome> {
     let verdict = text.lines().find_map(|line| line.strip_prefix("verdict: "));
     let verdict = verdict.ok_or_else(|| miette!("no verdict; the last lines:\n{last}"))?;
     let passed = text.lines().filter(|line| line.starts_with("ok   ")).count();
-    ensure!(passed > 0 && verdict == format!("{passed} passed, 0 failed"), "{passed} lines of success, but: {verdict}");
+    let left: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("left ")).collect();
+    let counted = format!("{passed} passed, 0 failed, {} left out", left.len());
+    ensure!(passed > 0 && verdict == counted, "the lines say {counted}, but the verdict is {verdict}");
     no_invalid_invept(&machine)?;
-    Ok(Outcome::Passed(format!("{passed} checks")))
+    let checks = format!("{passed} checks");
+    Ok(Outcome::Passed([&[checks.as_str()], left.as_slice()].concat().join("; left out: ")))
 }
 
 fn boot(context: &Context, kernel: Kernel) -> Result<Machine> {

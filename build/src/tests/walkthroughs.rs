@@ -172,9 +172,10 @@ fn typed(line: &str) -> Option<(&str, &str)> {
     (!text.is_empty() && !line[..at].trim_end().contains(' ')).then_some((prompt, text))
 }
 
-/// What a console has printed, without what moves the cursor and sets modes (CSI sequences, ECMA-48 section 5.4).
+/// What a terminal shows of what a console has printed: not what moves the cursor and sets modes (CSI sequences, ECMA-48
+/// section 5.4), nor NUL, which has no effect.
 fn console(machine: &Machine) -> String {
-    let text = String::from_utf8_lossy(&machine.console.transcript()).replace('\r', "");
+    let text = String::from_utf8_lossy(&machine.console.transcript()).replace(['\r', '\0'], "");
     let mut parts = text.split("\x1b[");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| {
@@ -212,9 +213,11 @@ fn as_the_page_says(command: &str, answer: &str, said: &str) -> Result<()> {
     if walkthrough::matches(answer, said) {
         return Ok(());
     }
-    let nowhere = answer.lines().find(|line| !walkthrough::matches(&format!("…\n{line}\n…"), said));
-    let why = nowhere.map_or("its lines are there, but not just they, or in another order".to_owned(), |line| {
-        format!("this line of it is not there:\n{line}")
+    let lines: Vec<&str> = answer.lines().collect();
+    let begins = |count: &usize| walkthrough::matches(&format!("{}\n…", lines[..*count].join("\n")), said);
+    let first = (1..=lines.len()).find(|count| !begins(count));
+    let why = first.map_or("there is more behind its last line".to_owned(), |count| {
+        format!("behind the lines before it, this one of the page's is not there:\n{}", lines[count - 1])
     });
     bail!("`{command}` does not answer as the page says; {why}\nIt ends\n{}", last_lines(said.as_bytes(), 30))
 }

@@ -37,6 +37,8 @@ pub struct Bench {
     empty: Range<usize>,
     cnode_bits: u8,
     vectors: Range<Word>,
+    /// Where our IPC buffer is.
+    pub ipc_buffer: Word,
     /// For the contents of frames that are not mapped.
     pub scratch: Scratch,
 }
@@ -50,6 +52,7 @@ impl Bench {
             empty: bootinfo.empty(),
             cnode_bits: bootinfo.init_thread_cnode_size_bits() as u8,
             vectors: 50..100,
+            ipc_buffer: bootinfo.ipc_buffer() as Word,
             scratch: Scratch::new(),
         }
     }

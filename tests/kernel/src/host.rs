@@ -8,6 +8,7 @@ use alloc::format;
 use sel4::{Error, Word};
 use vtx::vmcs::{PinControls, PrimaryControls, VmcsField as F};
 
+use crate::bases::Bases;
 use crate::bench::Bench;
 use crate::check::{Check, Outcome, Seen, expect};
 use crate::guest::{Guest, HALT, reason};
@@ -35,14 +36,14 @@ struct Host {
     cr0: u64,
     /// Of DS, ES, FS and GS. Those of CS and SS say whether the kernel returned by SYSRET or by IRETQ.
     selectors: [u16; 4],
-    bases: [u64; 2],
+    bases: Bases,
 }
 
 impl Host {
     #[allow(unsafe_code, reason = "there is no other way to these registers")]
     fn now() -> Self {
         let (mut gdtr, mut idtr) = ([0; 10], [0; 10]);
-        let (ldtr, tr, fs_base, gs_base);
+        let (ldtr, tr);
         let cr0: u64;
         let (ds, es, fs, gs);
         // SAFETY: each instruction writes what is given to it, and nothing else.
@@ -50,13 +51,12 @@ impl Host {
             asm!("sgdt [{}]", in(reg) gdtr.as_mut_ptr(), options(nostack, preserves_flags));
             asm!("sidt [{}]", in(reg) idtr.as_mut_ptr(), options(nostack, preserves_flags));
             asm!("sldt {0:x}", "str {1:x}", "smsw {2:r}", out(reg) ldtr, out(reg) tr, out(reg) cr0);
-            asm!("rdfsbase {}", "rdgsbase {}", out(reg) fs_base, out(reg) gs_base);
             asm!("mov {0:x}, ds", "mov {1:x}, es", out(reg) ds, out(reg) es);
             asm!("mov {0:x}, fs", "mov {1:x}, gs", out(reg) fs, out(reg) gs);
         }
         // The kernel changes CR0.TS to switch the FPU.
         let cr0 = cr0 & !(1 << 3);
-        Self { gdtr, idtr, ldtr, tr, cr0, selectors: [ds, es, fs, gs], bases: [fs_base, gs_base] }
+        Self { gdtr, idtr, ldtr, tr, cr0, selectors: [ds, es, fs, gs], bases: Bases::ours() }
     }
 
     /// Checks that it is unchanged.

@@ -1,8 +1,10 @@
 //! I/O ports that a guest may use without an exit.
 
-use sel4::Error;
+use alloc::vec::Vec;
 
-use crate::bench::{Bench, SELF, VCPU_BITS, delete, revoke};
+use sel4::{Error, cap};
+
+use crate::bench::{Bench, SELF, VCPU_BITS, delete, remake, revoke};
 use crate::check::{Check, Outcome, expect};
 use crate::guest::{Guest, HALT, reason};
 
@@ -17,6 +19,7 @@ pub const CHECKS: &[Check] = &[
     },
     Check { patch: "0011", name: "a port deleted later is closed", run: deleted_later },
     Check { patch: "0009", name: "deleting a port leaves a former VCPU's memory alone", run: former_vcpu },
+    Check { patch: "0044", name: "deleting ports of former VCPUs leaves another's open", run: former_vcpus },
     Check { patch: "0028", name: "ports that were lent can be taken back", run: lent_ports },
     Check { patch: "0028", name: "ports that were lent are closed for a guest, too", run: lent_to_a_guest },
     Check { patch: "0028", name: "the same ports given out twice are apart", run: given_out_twice },
@@ -73,6 +76,27 @@ fn former_vcpu(bench: &mut Bench) -> Outcome {
     let frames = bench.frames_of(memory)?;
     delete(ports)?;
     expect("bytes written to frames that were a VCPU", bench.used_bytes(&frames)?, 0)
+}
+
+/// 0044: of so many former VCPUs that one of them had the number that the last one has.
+fn former_vcpus(bench: &mut Bench) -> Outcome {
+    let memory = bench.memory(VCPU_BITS)?;
+    let vcpu = cap::VCpu::from_cptr(bench.empty_slot());
+    let mut former = Vec::new();
+    for _ in 0..sel4_config::MAX_VPIDS {
+        remake(vcpu, memory)?;
+        let port = bench.ports(PORT, PORT)?;
+        vcpu.vcpu_enable_io_port(port, PORT, PORT)?;
+        delete(vcpu)?;
+        former.push(port);
+    }
+    let guest = Guest::new(bench, &OUT)?;
+    let port = bench.ports(PORT, PORT)?;
+    guest.vcpu.vcpu_enable_io_port(port, PORT, PORT)?;
+    former.into_iter().try_for_each(delete)?;
+    expect("reason of the exit", guest.enter(0).reason, reason::HLT)?;
+    delete(port)?;
+    expect("reason of the exit without the capability", guest.enter(0).reason, reason::PORT)
 }
 
 /// 0028: revoking a capability deletes its copies, but not itself.

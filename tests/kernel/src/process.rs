@@ -1,5 +1,5 @@
-//! Processor state that processes change and the kernel must handle: flags, SYSENTER, descriptors, segment bases (Intel
-//! SDM volume 3, chapters "Protection" and "Interrupt and Exception Handling").
+//! Processor state that processes change and the kernel must handle: flags, SYSENTER, descriptors (Intel SDM volume 3,
+//! chapters "Protection" and "Interrupt and Exception Handling").
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -10,7 +10,7 @@ use sel4::{Fault, UserContext, Word, yield_now};
 use crate::bench::{Bench, SELF, VCPU_BITS, remake};
 use crate::check::{Check, Outcome, Seen, expect};
 use crate::guest::{Guest, HALT, reason};
-use crate::thread::{EQUAL, Thread, reaches, rest, stage};
+use crate::thread::{EQUAL, Thread, reaches, stage};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
@@ -18,11 +18,11 @@ pub const CHECKS: &[Check] = &[
     Check { patch: "0031", name: "a system call with AC set", run: alignment_check },
     Check { patch: "0031", name: "a system call with IOPL asked for", run: io_privilege },
     Check { patch: "0031", name: "a system call with DF set", run: direction },
+    Check { patch: "0031", name: "an interrupt with AC set", run: interrupted },
     Check { patch: "0032", name: "SYSENTER is a fault", run: sysenter },
     Check { patch: "0032", name: "SYSENTER with a return address that is not canonical is a fault", run: sysenter_far },
     Check { patch: "0032", name: "SYSENTER with TF set is a fault", run: sysenter_traced },
     Check { patch: "0033", name: "no descriptor lies behind the GDT", run: behind_the_gdt },
-    Check { patch: "0038", name: "threads keep their bases of FS and GS", run: segment_bases },
 ];
 
 /// RFLAGS.
@@ -107,6 +107,19 @@ fn direction(bench: &mut Bench) -> Outcome {
     expect("MXCSR of the guest", u32::from_le_bytes(mxcsr), 0x1f80)
 }
 
+/// 0031: the timer interrupts us, and a kernel with assertions looks at the flags that it runs with.
+fn interrupted(bench: &mut Bench) -> Outcome {
+    let thread = Thread::new(bench, count, 0, EQUAL)?;
+    thread.start()?;
+    expect("the thread runs", reaches(1), true)?;
+    let before = COUNT.load(SeqCst);
+    set_flags(flag::AC);
+    // Some hundred time slices.
+    let switched = (0..20_000_000).any(|_| COUNT.load(SeqCst) != before);
+    clear_flags(flag::AC);
+    expect("the thread runs while we do not yield", switched, true)
+}
+
 #[allow(unsafe_code, reason = "there is no other way to the flags")]
 fn flags() -> u64 {
     let flags;
@@ -177,32 +190,4 @@ fn behind_the_gdt(bench: &mut Bench) -> Outcome {
         expect("descriptors behind the GDT's last", found, 0)?;
     }
     Ok(())
-}
-
-#[allow(unsafe_code, reason = "there is no other way to a base")]
-fn fs_base() -> u64 {
-    let base;
-    // SAFETY: reads a register. The kernel has enabled the instruction.
-    unsafe { asm!("rdfsbase {}", out(reg) base) };
-    base
-}
-
-/// Changes its own segment bases, and yields.
-#[allow(unsafe_code, reason = "there is no other way to a base")]
-extern "C" fn change_bases(base: Word) -> ! {
-    // SAFETY: neither this function nor what it calls uses FS or GS.
-    unsafe { asm!("wrfsbase {0}", "wrgsbase {0}", in(reg) base) };
-    stage(1);
-    rest()
-}
-
-/// 0038: a thread with the same base as ours, 0, which the kernel remembers to have written.
-fn segment_bases(bench: &mut Bench) -> Outcome {
-    let ours = fs_base();
-    let thread = Thread::new(bench, change_bases, 0x1234_5000, EQUAL)?;
-    thread.start()?;
-    expect("the thread runs", reaches(1), true)?;
-    expect("our base of FS", fs_base(), ours)?;
-    // Only a thread that begins with this thread's base shows the defect.
-    expect("the base of FS that a thread begins with", ours, 0)
 }
