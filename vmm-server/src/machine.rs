@@ -5,10 +5,10 @@
 //! reads all ones and swallows writes, as on an ISA bus.
 
 use devices::{
-    Device, Nanos, Width,
+    Device, Nanos, NoMemory, Width,
     board::{Board, Port, Reset},
     lapic::Lapic,
-    pci::{self, Place, VirtualBus},
+    pci::{self, ConfigSpace, Place, VirtualBus},
     pic::Pic,
     pit::Pit,
     rtc::Rtc,
@@ -109,7 +109,7 @@ pub struct Machine {
     /// COM1.
     pub uart: Uart,
     /// The virtual PCI bus.
-    pub pci: VirtualBus,
+    pub pci: VirtualBus<ConfigSpace>,
     /// Passed-through devices.
     pub passthrough: Passthrough,
     /// Reset and delay ports.
@@ -206,7 +206,7 @@ impl Machine {
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => self.board.read(Port::ResetControl, width),
             Owner::Pci => match self.pci.elsewhere(offset) {
                 Some(at) => self.passthrough.read_config(at.number, at.register, width),
-                None => self.pci.read(offset, width, TIMELESS),
+                None => self.read_pci(offset, width),
             },
             Owner::KeyboardData => self.read_board(Port::KeyboardData, width),
             Owner::KeyboardCommand => self.read_board(Port::KeyboardCommand, width),
@@ -270,13 +270,19 @@ impl Machine {
                     self.passthrough.write_config(at.number, at.register, width, value);
                     self.disturbed |= self.passthrough.has_moved();
                 }
-                None => self.pci.write(offset, width, value, TIMELESS),
+                None => self.disturbed |= !self.pci.write(offset, width, value, &NoMemory).is_quiet(),
             },
             Owner::KeyboardData => self.write_board(Port::KeyboardData, width, value),
             Owner::KeyboardCommand => self.write_board(Port::KeyboardCommand, width, value),
             Owner::Delay => self.write_board(Port::Delay, width, value),
             Owner::ControlA => self.write_board(Port::ControlA, width, value),
         }
+    }
+
+    fn read_pci(&mut self, offset: u16, width: Width) -> u32 {
+        let (value, effect) = self.pci.read(offset, width, &NoMemory);
+        self.disturbed |= !effect.is_quiet();
+        value
     }
 
     fn read_board(&mut self, register: Port, width: Width) -> u32 {
@@ -374,7 +380,7 @@ impl Machine {
 }
 
 /// The virtual PCI bus: a host bridge, and `functions` of pci-server's.
-fn bus(functions: u8) -> VirtualBus {
+fn bus(functions: u8) -> VirtualBus<ConfigSpace> {
     let mut bus = VirtualBus::new();
     // An empty bus has room at 00:00.0.
     let _ = bus.insert(Place { device: 0, function: 0 }, pci::host_bridge());

@@ -12,6 +12,7 @@ extern crate std;
 pub mod board;
 mod effect;
 pub mod lapic;
+mod memory;
 pub mod pci;
 pub mod pic;
 pub mod pit;
@@ -24,6 +25,7 @@ mod fuzz;
 pub use arch::Width;
 use core::ops::Add;
 pub use effect::Effect;
+pub use memory::{GuestMemory, NoMemory, NotRam};
 
 /// Nanoseconds since the guest's start.
 ///
