@@ -16,6 +16,7 @@ mod memory;
 pub mod pci;
 pub mod pic;
 pub mod pit;
+mod router;
 pub mod rtc;
 pub mod uart;
 
@@ -26,6 +27,7 @@ pub use arch::Width;
 use core::ops::Add;
 pub use effect::Effect;
 pub use memory::{GuestMemory, NoMemory, NotRam};
+pub use router::{Pin, Router};
 
 /// Nanoseconds since the guest's start.
 ///
