@@ -19,6 +19,7 @@ pub mod pit;
 mod router;
 pub mod rtc;
 pub mod uart;
+pub mod virtio;
 
 #[cfg(test)]
 mod fuzz;
