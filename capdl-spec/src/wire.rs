@@ -305,6 +305,7 @@ impl Wiring<'_> {
             directories: spare.directories,
             tables: spare.tables,
             resets: self.system.policy.resets.map_or(Policy::RESETS, NonZeroU16::get),
+            rng: vm.rng,
         })
     }
 

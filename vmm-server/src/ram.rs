@@ -32,6 +32,11 @@ macro_rules! scalar {
 }
 
 impl Ram {
+    /// No memory at all.
+    pub const fn none() -> Self {
+        Self::flat(Window::leak(&mut []))
+    }
+
     /// All memory from address 0 on.
     pub const fn flat(memory: Window) -> Self {
         Self { main: memory, at: 0, low: Window::leak(&mut []) }

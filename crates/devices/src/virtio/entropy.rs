@@ -15,6 +15,12 @@ pub trait Source {
     fn fill(&mut self, into: &mut [u8]) -> usize;
 }
 
+impl<F: FnMut(&mut [u8]) -> usize> Source for F {
+    fn fill(&mut self, into: &mut [u8]) -> usize {
+        self(into)
+    }
+}
+
 /// The device.
 #[derive(Clone, Debug)]
 pub struct Entropy<S> {
