@@ -5,7 +5,7 @@
 //! Nothing here makes a system call while an exit is answered. What a back end has to do waits for [`Functions::serve`].
 
 use devices::{
-    Effect, GuestMemory, NotRam, Pin, Router, Width, lapic,
+    Effect, GuestMemory, Pin, Router, Width, lapic,
     pci::{self, ConfigSpace, Function, Hit, Place, Range, Regions, VirtualBus},
     pic::Pic,
     virtio::{Fault, Virtio, entropy::Entropy},
@@ -276,35 +276,4 @@ impl Functions {
         self.waiting |= effect.contains(Effect::OUTPUT);
         effect - Effect::REGIONS
     }
-}
-
-/// Accesses of one width, atomic as the guest sees them.
-macro_rules! scalar {
-    ($read:ident, $write:ident, $int:ty) => {
-        fn $read(&self, gpa: u64) -> Result<$int, NotRam> {
-            Ram::$read(self, gpa).map_err(|_| NotRam)
-        }
-
-        fn $write(&self, gpa: u64, value: $int) -> Result<(), NotRam> {
-            Ram::$write(self, gpa, value).map_err(|_| NotRam)
-        }
-    };
-}
-
-impl GuestMemory for Ram {
-    fn has(&self, gpa: u64, len: u64) -> bool {
-        len == 0 || self.part(gpa, len).is_ok()
-    }
-
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), NotRam> {
-        Ram::read(self, gpa, into).map_err(|_| NotRam)
-    }
-
-    fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), NotRam> {
-        Ram::write(self, gpa, bytes).map_err(|_| NotRam)
-    }
-
-    scalar!(read_u16, write_u16, u16);
-    scalar!(read_u32, write_u32, u32);
-    scalar!(read_u64, write_u64, u64);
 }
