@@ -3,12 +3,13 @@
 //! A command is a line of a code block that begins with `$ `, and goes on behind a backslash; what follows is its answer, in
 //! which `…` stands for any text, and alone on a line for any lines. A line `$ X` behind a command that holds `X` is part of
 //! the answer. A fenced block with a path behind its language is a file to write, or to add to if it is there. In the language
-//! `diff` it is an edit: hunks between lines of `@@`, each of lines that stay (` `), go (`-`) and come (`+`).
+//! `diff` it is an edit: hunks between lines of `@@`, each of lines that stay (` `), go (`-`) and come (`+`). Where all stay, it
+//! quotes.
 
 mod edit;
 mod pattern;
 
-pub use edit::apply;
+pub use edit::{apply, quotes};
 pub use pattern::matches;
 
 /// One thing to do.

@@ -74,6 +74,9 @@ pub struct Vm {
     /// Debug ports of an emulated board that the guest reaches without an exit.
     #[serde(default)]
     pub direct_ports: Vec<Spanned<u16>>,
+    /// Has the guest an entropy device?
+    #[serde(default)]
+    pub rng: bool,
     /// May the VM's process list the machine's PCI functions?
     #[serde(default)]
     pub pci_enumerate: bool,

@@ -40,6 +40,15 @@ fn the_bundle_begins_with_its_specification() {
 }
 
 #[test]
+fn a_guest_has_an_entropy_device_if_its_description_says_so() {
+    for (line, rng) in [("", false), ("rng = false\n", false), ("rng = true\n", true)] {
+        let bundle = compile(&system(&format!("{MINIMAL}{line}")));
+        let vmm: config::Vmm = config(&bundle, "vmm-linux");
+        assert_eq!(vmm.rng, rng, "{line}");
+    }
+}
+
+#[test]
 fn equal_descriptions_give_equal_bytes() {
     assert_eq!(compile(&system(MINIMAL)), compile(&system(MINIMAL)));
 }

@@ -7,7 +7,7 @@
 
 use core::arch::x86_64::CpuidResult;
 
-use devices::lapic::Lapic;
+use devices::{Width, lapic::Lapic};
 use vtx::{
     exit::{Direction, reason},
     gpr::Place,
@@ -83,7 +83,7 @@ impl<V> Guest<V> {
     #[inline(always)]
     fn memory_at_once(&mut self, exit: &mut impl Words) -> Option<u64> {
         let gpa = exit.guest_physical();
-        if self.machine.passthrough.has_memory(gpa) {
+        if self.machine.passthrough.has_memory(gpa) || self.machine.functions.memory(gpa, Width::Byte).is_some() {
             return None;
         }
         let access = self.moves.find(exit, self.control.paging(), &self.ram)?;

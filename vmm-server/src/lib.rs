@@ -14,6 +14,7 @@ pub mod crash;
 pub mod deadline;
 pub mod debug;
 mod events;
+pub mod functions;
 pub mod insn;
 pub mod linear;
 pub mod lines;

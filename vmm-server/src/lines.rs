@@ -78,6 +78,11 @@ impl Lines {
         Some(self.lines.get(n)?.as_ref()?.input)
     }
 
+    /// An input that no line has: for the functions that are modelled.
+    pub fn free_input(&self) -> Option<u8> {
+        FREE.into_iter().find(|&at| self.lines.iter().flatten().all(|line| line.input != at))
+    }
+
     /// Sets the inputs of level lines to level, as the firmware of a PC would: at the start, and after a reset of the PIC.
     /// Lines that the guest has not served by then are to be acknowledged: it will not do it any more.
     pub fn reset(&mut self, pic: &mut Pic) -> u16 {

@@ -8,7 +8,6 @@ use devices::{
     Device, Nanos, Width,
     board::{Board, Port, Reset},
     lapic::Lapic,
-    pci::{self, Place, VirtualBus},
     pic::Pic,
     pit::Pit,
     rtc::Rtc,
@@ -16,9 +15,10 @@ use devices::{
 };
 use layout::guest_board::{self, input};
 
-use crate::passthrough::Passthrough;
+use crate::{functions::Functions, passthrough::Passthrough};
 
 mod at_once;
+mod functions;
 mod interrupts;
 mod memory;
 
@@ -108,8 +108,8 @@ pub struct Machine {
     pub rtc: Rtc,
     /// COM1.
     pub uart: Uart,
-    /// The virtual PCI bus.
-    pub pci: VirtualBus,
+    /// The PCI bus, and the modelled functions on it.
+    pub functions: Functions,
     /// Passed-through devices.
     pub passthrough: Passthrough,
     /// Reset and delay ports.
@@ -139,7 +139,7 @@ impl Machine {
             pit: Pit::new(),
             rtc,
             uart: Uart::new(),
-            pci: bus(0),
+            functions: Functions::new(0),
             passthrough: Passthrough::default(),
             board: Board::new(),
             reset: None,
@@ -151,9 +151,9 @@ impl Machine {
         }
     }
 
-    /// Plugs devices in: one function each, from device 1 of the PCI bus on.
+    /// Plugs passed-through devices in: one function each, from device 1 of the PCI bus on. Those that are modelled come later.
     pub fn plug(&mut self, devices: Passthrough) {
-        self.pci = bus(devices.functions);
+        self.functions = Functions::new(devices.functions);
         self.passthrough = devices;
     }
 
@@ -166,7 +166,7 @@ impl Machine {
         self.rtc_due = None;
         self.pic_watched = false;
         self.uart = Uart::new();
-        self.pci = bus(self.passthrough.functions);
+        self.functions.reset(&mut self.pic);
         self.passthrough.reset();
         self.board = Board::new();
         self.reset = None;
@@ -180,7 +180,10 @@ impl Machine {
         let (owner, first) = owner(port);
         let offset = port.wrapping_sub(first);
         match owner {
-            Owner::Nobody => self.passthrough.read_port(port, width),
+            Owner::Nobody => match self.functions.port(port, width) {
+                Some(hit) => self.read_function(hit, width),
+                None => self.passthrough.read_port(port, width),
+            },
             Owner::PicPrimary => self.pic.primary().read(offset, width, TIMELESS),
             Owner::Imcr => width.mask32(),
             Owner::PicSecondary => self.pic.secondary().read(offset, width, TIMELESS),
@@ -204,9 +207,13 @@ impl Machine {
                 value
             }
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => self.board.read(Port::ResetControl, width),
-            Owner::Pci => match self.pci.elsewhere(offset) {
+            Owner::Pci => match self.functions.elsewhere(offset) {
                 Some(at) => self.passthrough.read_config(at.number, at.register, width),
-                None => self.pci.read(offset, width, TIMELESS),
+                None => {
+                    let (value, effect) = self.functions.read_config(offset, width, &mut self.pic);
+                    self.note(effect);
+                    value
+                }
             },
             Owner::KeyboardData => self.read_board(Port::KeyboardData, width),
             Owner::KeyboardCommand => self.read_board(Port::KeyboardCommand, width),
@@ -221,7 +228,10 @@ impl Machine {
         let (owner, first) = owner(port);
         let offset = port.wrapping_sub(first);
         match owner {
-            Owner::Nobody => self.passthrough.write_port(port, width, value),
+            Owner::Nobody => match self.functions.port(port, width) {
+                Some(hit) => self.write_function(hit, width, value),
+                None => self.passthrough.write_port(port, width, value),
+            },
             Owner::PicPrimary => {
                 self.disturbed |= !self.keeps_pic_quiet(offset, width, value);
                 self.pic.primary().write(offset, width, value, TIMELESS);
@@ -265,12 +275,15 @@ impl Machine {
             Owner::Pci if port == RESET_CONTROL && width == Width::Byte => {
                 self.reset = self.board.write(Port::ResetControl, width, value).or(self.reset);
             }
-            Owner::Pci => match self.pci.elsewhere(offset) {
+            Owner::Pci => match self.functions.elsewhere(offset) {
                 Some(at) => {
                     self.passthrough.write_config(at.number, at.register, width, value);
                     self.disturbed |= self.passthrough.has_moved();
                 }
-                None => self.pci.write(offset, width, value, TIMELESS),
+                None => {
+                    let effect = self.functions.write_config(offset, width, value, &mut self.pic);
+                    self.note(effect);
+                }
             },
             Owner::KeyboardData => self.write_board(Port::KeyboardData, width, value),
             Owner::KeyboardCommand => self.write_board(Port::KeyboardCommand, width, value),
@@ -371,16 +384,4 @@ impl Machine {
             self.pic.set_line(input::TIMER, true);
         }
     }
-}
-
-/// The virtual PCI bus: a host bridge, and `functions` of pci-server's.
-fn bus(functions: u8) -> VirtualBus {
-    let mut bus = VirtualBus::new();
-    // An empty bus has room at 00:00.0.
-    let _ = bus.insert(Place { device: 0, function: 0 }, pci::host_bridge());
-    for (number, device) in (0..functions).zip(1..) {
-        // Those that the bus has no room for are not there.
-        let _ = bus.insert_elsewhere(device, number);
-    }
-    bus
 }

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod backend;
+mod entropy;
 mod handover;
 mod placement;
 mod tally;

@@ -2,6 +2,7 @@
 //! IOMMU uses the memory as well, one at its physical address and a page of low memory at 0. What lies between is not
 //! there, for the VMM as for the guest.
 
+use devices::{GuestMemory, NotRam};
 use mmio::{OutOfRange, Window};
 
 /// The memory of one guest.
@@ -32,6 +33,11 @@ macro_rules! scalar {
 }
 
 impl Ram {
+    /// No memory at all.
+    pub const fn none() -> Self {
+        Self::flat(Window::leak(&mut []))
+    }
+
     /// All memory from address 0 on.
     pub const fn flat(memory: Window) -> Self {
         Self { main: memory, at: 0, low: Window::leak(&mut []) }
@@ -77,6 +83,37 @@ impl Ram {
     }
 }
 
+/// Accesses of one width, atomic as the guest sees them.
+macro_rules! shared {
+    ($read:ident, $write:ident, $int:ty) => {
+        fn $read(&self, gpa: u64) -> Result<$int, NotRam> {
+            Ram::$read(self, gpa).map_err(|_| NotRam)
+        }
+
+        fn $write(&self, gpa: u64, value: $int) -> Result<(), NotRam> {
+            Ram::$write(self, gpa, value).map_err(|_| NotRam)
+        }
+    };
+}
+
+impl GuestMemory for Ram {
+    fn has(&self, gpa: u64, len: u64) -> bool {
+        len == 0 || self.part(gpa, len).is_ok()
+    }
+
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), NotRam> {
+        Ram::read(self, gpa, into).map_err(|_| NotRam)
+    }
+
+    fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), NotRam> {
+        Ram::write(self, gpa, bytes).map_err(|_| NotRam)
+    }
+
+    shared!(read_u16, write_u16, u16);
+    shared!(read_u32, write_u32, u32);
+    shared!(read_u64, write_u64, u64);
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -109,5 +146,18 @@ mod tests {
             assert_eq!(ram.write(gpa, &[0; 4]), Err(OutOfRange), "{gpa:#x}");
         }
         assert_eq!(ram.fill(0, AT + 1, 0), Err(OutOfRange), "across the gap");
+    }
+
+    #[test]
+    fn devices_reach_what_the_vmm_reaches() {
+        let ram = split();
+        let memory: &dyn GuestMemory = &ram;
+        for (gpa, len, has) in [(0xff0, 16, true), (0xff0, 17, false), (AT, 0x2000, true), (AT - 1, 1, false)] {
+            assert_eq!(memory.has(gpa, len), has, "{gpa:#x}");
+        }
+        assert!(memory.has(u64::MAX, 0) && !memory.has(u64::MAX, 1) && !memory.has(0, u64::MAX));
+        memory.write_u16(AT + 2, 0x0403).unwrap();
+        assert_eq!(memory.read_u32(AT), Ok(0x0403_0000));
+        assert_eq!(memory.write_u64(AT + 0x1ff9, 0), Err(NotRam));
     }
 }

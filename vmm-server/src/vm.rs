@@ -32,7 +32,7 @@ use vtx::{
     words::Words,
 };
 
-use crate::{backend::Console, handover::Devices, tally::Tally};
+use crate::{backend::Console, entropy, handover::Devices, tally::Tally};
 
 mod life;
 
@@ -94,13 +94,18 @@ pub fn run(config: &Vmm) -> ! {
     let mut machine = Machine::new(config.ram, date.unix);
     let (devices, forwarded) = Devices::take(config, vcpu, &mut machine.pic);
     machine.plug(forwarded);
+    let ram = ram(config);
+    machine.functions.use_memory(ram);
+    if config.rng {
+        entropy::plug(&config.name, &devices.lines, &mut machine);
+    }
     let mut vm = Vm {
         config,
         vcpu,
         guest: Guest {
             cpu: Cpu::new(vcpu),
             machine,
-            ram: ram(config),
+            ram,
             control: control_registers(hertz),
             cpuid: Leaves::new(hertz),
             debug: DebugRegisters::new(Vcpu::DEBUG_REGISTERS),
@@ -296,6 +301,9 @@ impl Vm<'_> {
             self.devices.settle(&mut self.guest.machine.pic);
             self.guest.machine.watch_pic(self.devices.lines.in_flight());
             self.arm_for_lines();
+        }
+        if self.guest.machine.functions.is_waiting() {
+            self.guest.machine.serve_functions();
         }
         if self.guest.machine.passthrough.has_moved() {
             self.devices.follow(&mut self.guest.machine.passthrough);

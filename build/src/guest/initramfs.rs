@@ -23,8 +23,10 @@ pub const PROMPT: &str = "portcullis:/# ";
 const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 
 /// Drivers for what emulated boards have: IDE, the disk behind it, its file system, two Ethernet cards. ext4 asks the
-/// kernel for crc32c by its algorithm's name, so nothing says that it depends on the module.
-pub const MODULES: [&str; 6] = ["ata_piix", "sd_mod", "ext4", "crc32c_generic", "e1000", "ne2k-pci"];
+/// kernel for crc32c by its algorithm's name, so nothing says that it depends on the module. And for what VMs have: virtio's
+/// transport, and the entropy device.
+pub const MODULES: [&str; 8] =
+    ["ata_piix", "sd_mod", "ext4", "crc32c_generic", "e1000", "ne2k-pci", "virtio_pci", "virtio-rng"];
 
 /// The default archive, uncompressed: decompressing would cost the guest more than reading.
 pub fn archive(busybox: &[u8], script: Option<&str>) -> Result<Vec<u8>> {

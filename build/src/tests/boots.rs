@@ -4,6 +4,7 @@
 mod console;
 mod devices;
 mod disk;
+mod entropy;
 mod ethernet;
 mod machine;
 mod mediated;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Test> {
         work::all(),
         processors::all(),
         quiet::all(),
+        entropy::all(),
         time::all(),
         console::all(),
         machine::all(),

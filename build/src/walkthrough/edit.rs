@@ -28,9 +28,21 @@ pub fn apply(text: &str, hunk: &str) -> Result<String> {
     }
 }
 
+/// Whether a hunk changes nothing, and so is a quotation.
+pub fn quotes(hunk: &str) -> bool {
+    hunk.lines().all(|line| !line.starts_with(['-', '+']))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::apply;
+    use super::{apply, quotes};
+
+    #[test]
+    fn a_hunk_of_lines_that_stay_is_a_quotation() {
+        assert!(quotes(" a\n -b\n\n"));
+        assert!(!quotes(" a\n-b\n") && !quotes(" a\n+b\n"));
+        assert_eq!(apply("a\nb\n", " b\n").unwrap(), "a\nb\n");
+    }
 
     #[test]
     fn lines_stay_go_and_come() {

@@ -121,6 +121,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, 
         directories: spare.directories,
         tables: spare.tables,
         resets: wiring.system.policy.resets.map_or(Policy::RESETS, NonZeroU16::get),
+        rng: vm.rng,
     })?;
     Ok((config, guest(wiring, process, number, vm)?))
 }

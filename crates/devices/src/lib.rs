@@ -12,11 +12,14 @@ extern crate std;
 pub mod board;
 mod effect;
 pub mod lapic;
+mod memory;
 pub mod pci;
 pub mod pic;
 pub mod pit;
+mod router;
 pub mod rtc;
 pub mod uart;
+pub mod virtio;
 
 #[cfg(test)]
 mod fuzz;
@@ -24,6 +27,8 @@ mod fuzz;
 pub use arch::Width;
 use core::ops::Add;
 pub use effect::Effect;
+pub use memory::{GuestMemory, NoMemory, NotRam};
+pub use router::{Pin, Router};
 
 /// Nanoseconds since the guest's start.
 ///

@@ -4,15 +4,21 @@
 //! Left out: bridges to further buses, mechanism 2, and the host bridge's memory controller registers (they read 0).
 //! The one-byte port 0xcf9 in the middle is the board's reset register ([`crate::board::Port::ResetControl`]).
 
+mod bar;
+mod config_space;
 mod function;
+mod regions;
 #[cfg(test)]
 mod tests;
 
-use crate::{Device, Nanos, Width, read_bytes, write_bytes};
-pub use function::{Function, Identity, Window, WindowError};
+use crate::{Effect, GuestMemory, Width, read_bytes, write_bytes};
+pub use bar::{Bar, Region, Space};
+pub use config_space::{BARS, Command, ConfigError, ConfigSpace, Identity};
+pub use function::Function;
 use heapless::Vec;
+pub use regions::{Hit, REGIONS, Range, Regions};
 
-/// The functions a bus holds at most.
+/// The functions that a bus holds unless it says otherwise.
 pub const FUNCTIONS: usize = 32;
 
 /// The first of the eight ports.
@@ -24,6 +30,10 @@ const ENABLE: u32 = 1 << 31;
 const ADDRESS_WRITABLE: u32 = 0x80ff_fffc;
 /// Offset of CONFIG_DATA from CONFIG_ADDRESS.
 const DATA: u16 = 4;
+
+/// The double word of configuration space with the header type, and the bit in it that says: this device has several functions.
+const HEADER_TYPE: u8 = 0x0c;
+const MULTI_FUNCTION: u32 = 0x80 << 16;
 
 /// Where a function sits on bus 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,15 +49,17 @@ pub struct Place {
 pub enum PlaceError {
     /// There is no such device or function number.
     Range,
-    /// Another function is there.
+    /// Another function is there, or the whole device is served elsewhere.
     Taken,
+    /// A device has a function 0 before it has others: software looks for no others without it.
+    NoFunction0,
     /// The table is full.
     Full,
 }
 
 /// The host bridge of the 440FX, as every PC emulator has it at 00:00.0.
-pub fn host_bridge() -> Function {
-    Function::new(Identity { vendor: 0x8086, device: 0x1237, class: 0x0600, interface: 0, revision: 0x02 })
+pub fn host_bridge() -> ConfigSpace {
+    ConfigSpace::new(Identity { vendor: 0x8086, device: 0x1237, class: 0x0600, revision: 0x02, ..Identity::default() })
 }
 
 /// The CONFIG_ADDRESS register.
@@ -90,34 +102,48 @@ pub struct Elsewhere {
     pub register: u8,
 }
 
-/// Bus 0 behind its configuration ports; as a device, its first port is [`CONFIG_ADDRESS`].
-#[derive(Clone, Debug, Default)]
-pub struct VirtualBus {
+/// Bus 0 behind its configuration ports, the first of which is [`CONFIG_ADDRESS`], with up to `N` functions.
+#[derive(Clone, Debug)]
+pub struct VirtualBus<F, const N: usize = FUNCTIONS> {
     address: ConfigAddress,
-    functions: Vec<(Place, Function), FUNCTIONS>,
+    functions: Vec<(Place, F), N>,
     /// By device number: its function 0 is served elsewhere.
     elsewhere: [Option<u8>; 32],
+    /// Devices with more than one function, bit by bit.
+    multi: u32,
 }
 
-impl VirtualBus {
+impl<F: Function, const N: usize> Default for VirtualBus<F, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F: Function, const N: usize> VirtualBus<F, N> {
     /// A bus with nothing on it.
     pub const fn new() -> Self {
-        Self { address: ConfigAddress(0), functions: Vec::new(), elsewhere: [None; 32] }
+        Self { address: ConfigAddress(0), functions: Vec::new(), elsewhere: [None; 32], multi: 0 }
     }
 
-    /// Puts a function on the bus.
-    pub fn insert(&mut self, place: Place, function: Function) -> Result<(), PlaceError> {
-        if place.device > 31 || place.function > 7 {
+    /// Puts a function on the bus, function 0 of a device before its others.
+    pub fn insert(&mut self, place: Place, function: F) -> Result<(), PlaceError> {
+        let Place { device, function: number } = place;
+        if device > 31 || number > 7 {
             return Err(PlaceError::Range);
         }
         if self.is_taken(place) {
             return Err(PlaceError::Taken);
         }
-        self.functions.push((place, function)).map_err(|_| PlaceError::Full)
+        if number != 0 && self.function(Place { device, function: 0 }).is_none() {
+            return Err(PlaceError::NoFunction0);
+        }
+        self.functions.push((place, function)).map_err(|_| PlaceError::Full)?;
+        self.multi |= u32::from(number != 0) << device;
+        Ok(())
     }
 
-    /// Puts a function on the bus, as function 0 of `device`, that somebody else serves and knows by `number`: whoever has
-    /// the bus looks at [`elsewhere`](Self::elsewhere) first. As a device, the bus has nothing there.
+    /// Puts a function on the bus, as the one function of `device`, that somebody else serves and knows by `number`: whoever
+    /// has the bus looks at [`elsewhere`](Self::elsewhere) first. The bus itself has nothing there.
     pub fn insert_elsewhere(&mut self, device: u8, number: u8) -> Result<(), PlaceError> {
         if self.is_taken(Place { device, function: 0 }) {
             return Err(PlaceError::Taken);
@@ -134,13 +160,21 @@ impl VirtualBus {
         (self.address.bus() == Some(0) && function == 0).then_some(Elsewhere { number, register })
     }
 
-    /// What a double word's access to the data port reads, if the function is here.
+    /// What a double word's access to the data port reads, if the function is here and has to do nothing for it.
     #[inline]
     pub fn data(&self) -> Option<u32> {
         if self.address.bus() != Some(0) {
             return None;
         }
-        Some(self.function(self.address.place())?.read_double_word(self.address.register()))
+        let (place, register) = (self.address.place(), self.address.register());
+        let value = self.function(place)?.config().quiet(register)?;
+        Some(value | self.several(place, register))
+    }
+
+    /// What the header type of a device with several functions has beside the function's own bits, in the double word with
+    /// `register`.
+    const fn several(&self, place: Place, register: u8) -> u32 {
+        if register & !3 == HEADER_TYPE && self.multi >> (place.device & 31) & 1 != 0 { MULTI_FUNCTION } else { 0 }
     }
 
     /// Writes the address register.
@@ -151,17 +185,27 @@ impl VirtualBus {
 
     fn is_taken(&self, place: Place) -> bool {
         let elsewhere = self.elsewhere.get(usize::from(place.device)).copied().flatten();
-        self.function(place).is_some() || elsewhere.is_some() && place.function == 0
+        self.function(place).is_some() || elsewhere.is_some()
     }
 
     /// The function at `place`.
-    pub fn function(&self, place: Place) -> Option<&Function> {
+    pub fn function(&self, place: Place) -> Option<&F> {
         self.functions.iter().find(|(at, _)| *at == place).map(|(_, function)| function)
     }
 
     /// The function at `place`, to be changed.
-    pub fn function_mut(&mut self, place: Place) -> Option<&mut Function> {
+    pub fn function_mut(&mut self, place: Place) -> Option<&mut F> {
         self.functions.iter_mut().find(|(at, _)| *at == place).map(|(_, function)| function)
+    }
+
+    /// All functions with their numbers, as a [`Hit`] has them.
+    pub fn functions(&self) -> impl Iterator<Item = (u8, &F)> {
+        (0..).zip(self.functions.iter().map(|(_, function)| function))
+    }
+
+    /// All functions with their numbers, to be changed.
+    pub fn functions_mut(&mut self) -> impl Iterator<Item = (u8, &mut F)> {
+        (0..).zip(self.functions.iter_mut().map(|(_, function)| function))
     }
 
     /// The CONFIG_ADDRESS register.
@@ -170,42 +214,94 @@ impl VirtualBus {
     }
 
     /// The function that the address register selects.
-    fn selected(&mut self) -> Option<&mut Function> {
+    fn selected(&mut self) -> Option<(Place, &mut F)> {
         self.address.bus().filter(|&bus| bus == 0)?;
-        self.function_mut(self.address.place())
+        let place = self.address.place();
+        Some((place, self.function_mut(place)?))
     }
+
+    /// What an IN of `width` reads, `offset` ports behind [`CONFIG_ADDRESS`].
+    pub fn read(&mut self, offset: u16, width: Width, memory: &impl GuestMemory) -> (u32, Effect) {
+        if (offset, width) == (0, Width::Dword) {
+            return (self.address.value(), Effect::QUIET);
+        }
+        let mut effect = Effect::QUIET;
+        let mut part = |offset, width| {
+            let (value, more) = self.read_data(offset, width, memory);
+            effect |= more;
+            value
+        };
+        let value = match is_within_data(offset, width) {
+            true => part(offset, width),
+            false => read_bytes(offset, width, |offset| part(offset, Width::Byte) as u8),
+        };
+        (value & width.mask32(), effect)
+    }
+
+    fn read_data(&mut self, offset: u16, width: Width, memory: &impl GuestMemory) -> (u32, Effect) {
+        let address = self.address;
+        let Some((at, (place, function))) = register(address, offset).zip(self.selected()) else {
+            return (width.mask32(), Effect::QUIET);
+        };
+        let (value, effect) = function.read_config(at, width, memory);
+        (value | self.several(place, at) >> (8 * (at % 4)), effect)
+    }
+
+    /// Takes what an OUT of `width` writes there. Only a double word reaches CONFIG_ADDRESS; anything smaller passes it by.
+    pub fn write(&mut self, offset: u16, width: Width, value: u32, memory: &impl GuestMemory) -> Effect {
+        if (offset, width) == (0, Width::Dword) {
+            self.set_address(value);
+            return Effect::QUIET;
+        }
+        if is_within_data(offset, width) {
+            return self.write_data(offset, width, value, memory);
+        }
+        let mut effect = Effect::QUIET;
+        write_bytes(offset, width, value, |offset, byte| {
+            effect |= self.write_data(offset, Width::Byte, byte.into(), memory);
+        });
+        effect
+    }
+
+    fn write_data(&mut self, offset: u16, width: Width, value: u32, memory: &impl GuestMemory) -> Effect {
+        let address = self.address;
+        match register(address, offset).zip(self.selected()) {
+            Some((at, (_, function))) => function.write_config(at, width, value, memory),
+            None => Effect::QUIET,
+        }
+    }
+
+    /// What an access to a BAR reads.
+    pub fn read_bar(&mut self, hit: Hit, width: Width, memory: &impl GuestMemory) -> (u64, Effect) {
+        match self.functions.get_mut(usize::from(hit.function)) {
+            Some((_, function)) => function.read(hit.bar, hit.offset, width, memory),
+            None => (width.mask(), Effect::QUIET),
+        }
+    }
+
+    /// Takes an access to a BAR that writes.
+    pub fn write_bar(&mut self, hit: Hit, width: Width, value: u64, memory: &impl GuestMemory) -> Effect {
+        match self.functions.get_mut(usize::from(hit.function)) {
+            Some((_, function)) => function.write(hit.bar, hit.offset, width, value, memory),
+            None => Effect::QUIET,
+        }
+    }
+
+    /// Resets the bus and every function on it. What is served elsewhere is not the bus's to reset.
+    pub fn reset(&mut self) {
+        self.address = ConfigAddress::default();
+        for (_, function) in &mut self.functions {
+            function.reset();
+        }
+    }
+}
+
+/// Whether all bytes of an access are CONFIG_DATA's.
+const fn is_within_data(offset: u16, width: Width) -> bool {
+    offset >= DATA && offset as usize + width.bytes() <= 2 * DATA as usize
 }
 
 /// The byte of configuration space behind `offset`, if that is one of CONFIG_DATA's ports.
 const fn register(address: ConfigAddress, offset: u16) -> Option<u8> {
     if offset >= DATA && offset < 2 * DATA { Some(address.register() | (offset - DATA) as u8) } else { None }
-}
-
-impl Device for VirtualBus {
-    fn read(&mut self, offset: u16, width: Width, _now: Nanos) -> u32 {
-        if (offset, width) == (0, Width::Dword) {
-            return self.address.value();
-        }
-        let address = self.address;
-        let Some(function) = self.selected() else {
-            return width.mask32();
-        };
-        read_bytes(offset, width, |offset| register(address, offset).map_or(0xff, |at| function.read(at)))
-    }
-
-    /// Only a double word reaches CONFIG_ADDRESS; anything smaller passes it by.
-    fn write(&mut self, offset: u16, width: Width, value: u32, _now: Nanos) {
-        if (offset, width) == (0, Width::Dword) {
-            return self.set_address(value);
-        }
-        let address = self.address;
-        let Some(function) = self.selected() else {
-            return;
-        };
-        write_bytes(offset, width, value, |offset, value| {
-            if let Some(at) = register(address, offset) {
-                function.write(at, value);
-            }
-        });
-    }
 }

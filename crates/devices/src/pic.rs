@@ -119,6 +119,18 @@ impl Pic {
         Ports { pic: self, bank: Bank::Elcr }
     }
 
+    /// Sets input `irq` to level in the edge/level registers, as firmware does for PCI. Inputs that the board wires as edges
+    /// stay that.
+    pub fn set_level_triggered(&mut self, irq: u8) {
+        let Some(bit) = 1u16.checked_shl(irq.into()) else { return };
+        let [first, second] = bit.to_le_bytes();
+        let mut elcr = self.elcr();
+        for (offset, bit) in [(0, first), (1, second)] {
+            let before = elcr.read_byte(offset);
+            elcr.write_byte(offset, before | bit);
+        }
+    }
+
     const fn bit(first: u8, second: u8, irq: u8) -> bool {
         irq < 16 && (first as u16 | (second as u16) << 8) & 1 << irq != 0
     }

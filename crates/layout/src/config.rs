@@ -67,6 +67,8 @@ pub struct Vmm {
     pub tables: u8,
     /// How often the guest may be reset in a row; after a minute, a reset is forgotten.
     pub resets: u16,
+    /// The guest has an entropy device.
+    pub rng: bool,
 }
 
 /// An interrupt line of a passthrough device.

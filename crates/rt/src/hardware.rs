@@ -1,6 +1,6 @@
 //! Ports, interrupts, signals and the TSC.
 
-use core::arch::x86_64::_rdtsc;
+use core::arch::x86_64::{__cpuid, __cpuid_count, _rdrand64_step, _rdseed64_step, _rdtsc};
 
 use layout::{Slot, config, slot};
 use mmio::Ports;
@@ -14,6 +14,41 @@ use crate::endpoint::scratch;
 pub fn tsc() -> u64 {
     // SAFETY: reads a register; seL4 leaves CR4.TSD clear, so RDTSC is allowed at user level.
     unsafe { _rdtsc() }
+}
+
+/// What fills in bytes of the processor's random number generator, and returns how many: RDSEED, or RDRAND on an older
+/// processor. `None` if this one has neither.
+///
+/// Both fail now and then, when more is asked for than comes. After some attempts there are no more bytes for now (SDM volume
+/// 1, "Random Number Generator Instructions").
+pub fn random() -> Option<fn(&mut [u8]) -> usize> {
+    const LEAF_1_ECX_RDRAND: u32 = 1 << 30;
+    const LEAF_7_EBX_RDSEED: u32 = 1 << 18;
+    if __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & LEAF_7_EBX_RDSEED != 0 {
+        // SAFETY: CPUID has just said that the processor has the instruction, which needs nothing else.
+        return Some(|into| fill(into, |word| unsafe { _rdseed64_step(word) }));
+    }
+    if __cpuid(1).ecx & LEAF_1_ECX_RDRAND != 0 {
+        // SAFETY: likewise.
+        return Some(|into| fill(into, |word| unsafe { _rdrand64_step(word) }));
+    }
+    None
+}
+
+/// Fills in what `step` gives, eight bytes at a time; 0 is its word for a failure.
+fn fill(into: &mut [u8], step: impl Fn(&mut u64) -> i32) -> usize {
+    /// For each word.
+    const ATTEMPTS: usize = 10;
+    let mut done = 0;
+    for bytes in into.chunks_mut(8) {
+        let mut word = 0;
+        if (0..ATTEMPTS).all(|_| step(&mut word) == 0) {
+            break;
+        }
+        bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
+        done += bytes.len();
+    }
+    done
 }
 
 /// Signals the notification at `slot`.

@@ -19,7 +19,7 @@ mod start;
 
 pub use config::{config, shared};
 pub use endpoint::{Endpoint, scratch};
-pub use hardware::{Interrupt, IoPorts, signal, tsc, wait};
+pub use hardware::{Interrupt, IoPorts, random, signal, tsc, wait};
 pub use serve::{Event, finish, serve};
 
 /// Declares the main function: `fn(C) -> !`, where `C` is the process's type in `layout::config`. With `log: own` the

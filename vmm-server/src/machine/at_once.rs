@@ -15,9 +15,9 @@ impl Machine {
     pub fn write_at_once(&mut self, io: Io, eax: u32, now: impl Into<Nanos>) -> bool {
         let port = io.port();
         match register(port) {
-            Register::Nobody => !self.passthrough.has_port(port),
+            Register::Nobody => self.is_nobodys(port, io.width()),
             Register::PciAddress if io.width() == Width::Dword => {
-                self.pci.set_address(eax);
+                self.functions.set_config_address(eax);
                 true
             }
             Register::PicPrimaryCommand | Register::PicPrimaryMask
@@ -41,12 +41,12 @@ impl Machine {
     pub fn read_at_once(&mut self, io: Io, eax: u32, now: impl Into<Nanos>) -> Option<u32> {
         let (port, width) = (io.port(), io.width());
         let register = register(port);
-        if register == Register::Nobody && !self.passthrough.has_port(port) {
+        if register == Register::Nobody && self.is_nobodys(port, width) {
             return Some(eax | width.mask32());
         }
         let byte = match (register, width) {
-            (Register::PciAddress, Width::Dword) => return Some(self.pci.address().value()),
-            (Register::PciData, Width::Dword) => return self.pci.data(),
+            (Register::PciAddress, Width::Dword) => return Some(self.functions.config_address()),
+            (Register::PciData, Width::Dword) => return self.functions.config_data(),
             (Register::PicPrimaryMask, Width::Byte) => self.pic.masks()[0],
             (Register::PicSecondaryMask, Width::Byte) => self.pic.masks()[1],
             (Register::Pit, Width::Byte) => Some(self.pit.count(port % 4, now)),
@@ -55,6 +55,12 @@ impl Machine {
             _ => None,
         };
         byte.map(|byte| eax & !0xff | u32::from(byte))
+    }
+
+    /// Whether no PCI function has a port that no device of the board has.
+    #[inline(always)]
+    fn is_nobodys(&self, port: u16, width: Width) -> bool {
+        !self.passthrough.has_port(port) && self.functions.port(port, width).is_none()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Memory without RAM: the local APIC's registers, and what passed-through devices have. All other reads all ones, and
+//! Memory without RAM: the local APIC's registers, and what PCI functions have, modelled or passed through. All other reads all ones, and
 //! swallows writes.
 
 use devices::{
@@ -13,7 +13,10 @@ impl Machine {
     /// Reads where there is no RAM.
     pub fn read_memory(&mut self, gpa: u64, width: Width, now: Present) -> u32 {
         if !Lapic::has(gpa) {
-            return self.passthrough.read_memory(gpa, width);
+            return match self.functions.memory(gpa, width) {
+                Some(hit) => self.read_function(hit, width),
+                None => self.passthrough.read_memory(gpa, width),
+            };
         }
         // A register that is not there is an error, which may interrupt.
         self.disturbed = true;
@@ -23,7 +26,10 @@ impl Machine {
     /// Writes there.
     pub fn write_memory(&mut self, gpa: u64, width: Width, value: u32, now: Present) {
         if !Lapic::has(gpa) {
-            return self.passthrough.write_memory(gpa, width, value);
+            return match self.functions.memory(gpa, width) {
+                Some(hit) => self.write_function(hit, width, value),
+                None => self.passthrough.write_memory(gpa, width, value),
+            };
         }
         if self.end_quietly(gpa, width) {
             return;

@@ -1,5 +1,6 @@
 //! Processors: old ones, on which the kernel for `pc` and `cma34cr` runs, and those that lack something, which the kernel
-//! names in one sentence. And the ISO as a disk.
+//! names in one sentence. The first of them with RDRAND is an Ivy Bridge, so there is no entropy device before. And the ISO as
+//! a disk.
 
 use std::time::Duration;
 
@@ -20,21 +21,27 @@ pub fn all() -> Vec<Test> {
 }
 
 fn ivy_bridge(context: &Context) -> Result<Outcome> {
-    reaches_the_shell(context, "corei7_ivy_bridge_3770k")
+    reaches_the_shell(context, "corei7_ivy_bridge_3770k", true)
 }
 
 /// The first with EPT.
 fn nehalem(context: &Context) -> Result<Outcome> {
-    reaches_the_shell(context, "corei5_lynnfield_750")
+    reaches_the_shell(context, "corei5_lynnfield_750", false)
 }
 
-fn reaches_the_shell(context: &Context, processor: &str) -> Result<Outcome> {
+/// What the log says where the guest is to have an entropy device, and the processor cannot give it one.
+const NO_ENTROPY: &str = "no entropy device, since this processor has neither RDSEED nor RDRAND";
+
+fn reaches_the_shell(context: &Context, processor: &str, entropy: bool) -> Result<Outcome> {
     let system = description(context, "pc");
     let mut machine = context.boot_with(&system.to_string_lossy(), Build::Release, |options| {
         options.processor = processor.to_owned();
     })?;
     wait_for_shell(&mut machine)?;
     let cpu = ask(&mut machine, "grep -m1 'model name' /proc/cpuinfo")?;
+    let devices = ask(&mut machine, "cat /sys/bus/pci/devices/*/device")?;
+    ensure!(devices.contains("0x1005\n") == entropy, "functions of the guest's bus:\n{devices}");
+    ensure!(super::transcript(&machine).contains(NO_ENTROPY) != entropy, "the log:\n{}", last_lines(&machine));
     // The board has no switch that software could throw.
     machine.stop();
     Ok(Outcome::Passed(cpu.split_once(": ").map_or(cpu.as_str(), |(_, name)| name).trim().to_owned()))

@@ -1,0 +1,279 @@
+//! The PCI bus that the guest sees, and the functions on it that are modelled: who of them answers for a port or an address,
+//! where their interrupts go, and what they ask for. Those that are passed through have their places on the bus, and are in
+//! `passthrough`.
+//!
+//! Nothing here makes a system call while an exit is answered. What a back end has to do waits for [`Functions::serve`].
+
+use devices::{
+    Effect, GuestMemory, Pin, Router, Width, lapic,
+    pci::{self, ConfigSpace, Function, Hit, Place, Range, Regions, VirtualBus},
+    pic::Pic,
+    virtio::{Fault, Virtio, entropy::Entropy},
+};
+use heapless::Vec;
+use layout::{guest_board, limits::MAX_PCI_FUNCTIONS};
+
+use crate::ram::Ram;
+
+/// Functions that are modelled, the host bridge among them.
+const MOST: usize = 8;
+/// Device number of the first one beside the bridge: those below are for functions that are passed through.
+const FIRST_DEVICE: u8 = 1 + MAX_PCI_FUNCTIONS as u8;
+/// Lines for the log of queues that a driver has broken: a guest may do so as often as it likes.
+const LINES: u32 = 16;
+
+/// Ports of the board's own devices: no BAR is there.
+const PORTS: [Range; guest_board::PORTS.len()] = {
+    let mut ports = [(0, 0); guest_board::PORTS.len()];
+    let mut row = 0;
+    while row < ports.len() {
+        let (first, last, _) = guest_board::PORTS[row];
+        ports[row] = (first as u64, last as u64);
+        row += 1;
+    }
+    ports
+};
+/// Likewise memory.
+const MEMORY: [Range; 1] = [(lapic::BASE, lapic::BASE + lapic::SIZE - 1)];
+
+/// Fills in random bytes; returns how many.
+pub type Random = fn(&mut [u8]) -> usize;
+
+/// A modelled function.
+#[expect(clippy::large_enum_variant, reason = "nothing allocates, and there are few of them")]
+enum Resident {
+    HostBridge(ConfigSpace),
+    Entropy(Virtio<Entropy<Random>>),
+}
+
+/// The same for each kind.
+macro_rules! each {
+    ($self:expr, $function:ident => $what:expr) => {
+        match $self {
+            Resident::HostBridge($function) => $what,
+            Resident::Entropy($function) => $what,
+        }
+    };
+}
+
+impl Function for Resident {
+    fn config(&self) -> &ConfigSpace {
+        each!(self, function => function.config())
+    }
+
+    fn read_config(&mut self, register: u8, width: Width, memory: &impl GuestMemory) -> (u32, Effect) {
+        each!(self, function => function.read_config(register, width, memory))
+    }
+
+    fn write_config(&mut self, register: u8, width: Width, value: u32, memory: &impl GuestMemory) -> Effect {
+        each!(self, function => function.write_config(register, width, value, memory))
+    }
+
+    fn read(&mut self, bar: u8, offset: u64, width: Width, memory: &impl GuestMemory) -> (u64, Effect) {
+        each!(self, function => Function::read(function, bar, offset, width, memory))
+    }
+
+    fn write(&mut self, bar: u8, offset: u64, width: Width, value: u64, memory: &impl GuestMemory) -> Effect {
+        each!(self, function => Function::write(function, bar, offset, width, value, memory))
+    }
+
+    fn irq(&self) -> bool {
+        each!(self, function => function.irq())
+    }
+
+    fn reset(&mut self) {
+        each!(self, function => Function::reset(function))
+    }
+}
+
+impl Resident {
+    /// Does what waits for the function's back end.
+    fn serve(&mut self, memory: &impl GuestMemory) -> (Effect, Option<Fault>) {
+        match self {
+            Self::HostBridge(_) => (Effect::QUIET, None),
+            Self::Entropy(function) => (function.poll(memory), function.take_fault()),
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::HostBridge(_) => "host bridge",
+            Self::Entropy(_) => "entropy device",
+        }
+    }
+}
+
+/// Why a function is not on the bus.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absent {
+    /// The bus has no place for it.
+    Bus,
+    /// The board's wiring has no pin for it.
+    Router,
+}
+
+/// See the head of this file.
+pub struct Functions {
+    /// The bus.
+    bus: VirtualBus<Resident, MOST>,
+    regions: Regions,
+    router: Router,
+    /// Functions with a pin, by their numbers on the bus.
+    pins: Vec<(u8, Pin), MOST>,
+    ram: Ram,
+    /// Something waits for [`serve`](Self::serve).
+    waiting: bool,
+    /// Queues that drivers have broken.
+    broken: u32,
+}
+
+impl Functions {
+    /// A bus with a host bridge, and `elsewhere` functions from device 1 on that somebody else serves and counts from 0.
+    pub fn new(elsewhere: u8) -> Self {
+        let mut bus = VirtualBus::new();
+        // An empty bus has room at 00:00.0.
+        let _ = bus.insert(Place { device: 0, function: 0 }, Resident::HostBridge(pci::host_bridge()));
+        for (number, device) in (0..elsewhere).zip(1..) {
+            // Those that the bus has no room for are not there.
+            let _ = bus.insert_elsewhere(device, number);
+        }
+        let regions = Regions::new(&PORTS, &MEMORY);
+        Self { bus, regions, router: Router::new(), pins: Vec::new(), ram: Ram::none(), waiting: false, broken: 0 }
+    }
+
+    /// Has the functions reach this memory, where they are bus masters.
+    pub const fn use_memory(&mut self, ram: Ram) {
+        self.ram = ram;
+    }
+
+    /// Adds an entropy device with the bytes of `random`, which interrupts at `input` of the PIC.
+    pub fn add_entropy(&mut self, random: Random, input: u8, pic: &mut Pic) -> Result<(), Absent> {
+        let function = Virtio::new(Entropy::new(random), input).map_err(|_| Absent::Bus)?;
+        self.add(Resident::Entropy(function), input, pic)
+    }
+
+    fn add(&mut self, function: Resident, input: u8, pic: &mut Pic) -> Result<(), Absent> {
+        let number = self.bus.functions().count() as u8;
+        let pin = self.router.connect(input).ok_or(Absent::Router)?;
+        let place = Place { device: FIRST_DEVICE + self.pins.len() as u8, function: 0 };
+        self.bus.insert(place, function).map_err(|_| Absent::Bus)?;
+        self.pins.push((number, pin)).map_err(|_| Absent::Bus)?;
+        self.router.reset(pic);
+        Ok(())
+    }
+
+    /// The guest has been reset, and with it `pic`.
+    pub fn reset(&mut self, pic: &mut Pic) {
+        self.bus.reset();
+        self.regions.update(&self.bus);
+        self.router.reset(pic);
+        self.waiting = false;
+    }
+
+    /// The bus, for accesses that have no effect.
+    #[inline(always)]
+    pub const fn config_address(&self) -> u32 {
+        self.bus.address().value()
+    }
+
+    /// Writes the address register of configuration space.
+    #[inline(always)]
+    pub fn set_config_address(&mut self, value: u32) {
+        self.bus.set_address(value);
+    }
+
+    /// What a double word of the data port reads, if there is nothing to do for it.
+    #[inline(always)]
+    pub fn config_data(&self) -> Option<u32> {
+        self.bus.data()
+    }
+
+    /// What an access to the configuration ports is for, if somebody else serves that.
+    #[inline]
+    pub fn elsewhere(&self, offset: u16) -> Option<pci::Elsewhere> {
+        self.bus.elsewhere(offset)
+    }
+
+    /// Reads the configuration ports, from CONFIG_ADDRESS on.
+    pub fn read_config(&mut self, offset: u16, width: Width, pic: &mut Pic) -> (u32, Effect) {
+        let (value, effect) = self.bus.read(offset, width, &self.ram);
+        (value, self.follow(effect, pic))
+    }
+
+    /// Writes them.
+    pub fn write_config(&mut self, offset: u16, width: Width, value: u32, pic: &mut Pic) -> Effect {
+        let effect = self.bus.write(offset, width, value, &self.ram);
+        self.follow(effect, pic)
+    }
+
+    /// The BAR that has a port, if a modelled function has it.
+    #[inline(always)]
+    pub fn port(&self, port: u16, width: Width) -> Option<Hit> {
+        self.regions.port(port, width)
+    }
+
+    /// The BAR that has an address.
+    #[inline(always)]
+    pub fn memory(&self, gpa: u64, width: Width) -> Option<Hit> {
+        self.regions.memory(gpa, width)
+    }
+
+    /// Reads there.
+    #[inline(never)]
+    pub fn read(&mut self, hit: Hit, width: Width, pic: &mut Pic) -> (u64, Effect) {
+        let (value, effect) = self.bus.read_bar(hit, width, &self.ram);
+        (value, self.follow(effect, pic))
+    }
+
+    /// Writes there.
+    #[inline(never)]
+    pub fn write(&mut self, hit: Hit, width: Width, value: u64, pic: &mut Pic) -> Effect {
+        let effect = self.bus.write_bar(hit, width, value, &self.ram);
+        self.follow(effect, pic)
+    }
+
+    /// Whether something waits for [`serve`](Self::serve).
+    #[inline(always)]
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    /// Does what waits for back ends, and tells the log of queues that a driver has broken.
+    #[cold]
+    #[inline(never)]
+    pub fn serve(&mut self, pic: &mut Pic) -> Effect {
+        self.waiting = false;
+        let mut effect = Effect::QUIET;
+        for (_, function) in self.bus.functions_mut() {
+            let (more, fault) = function.serve(&self.ram);
+            effect |= more;
+            let Some(Fault { queue, broken }) = fault else { continue };
+            self.broken = self.broken.saturating_add(1);
+            if self.broken <= LINES {
+                log::warn!("{}: the driver breaks queue {queue}: {broken:?}", function.name());
+            }
+        }
+        self.follow(effect, pic)
+    }
+
+    /// Does what an access asks for, as far as it is to be done here. What is left is the board's.
+    #[inline(always)]
+    fn follow(&mut self, effect: Effect, pic: &mut Pic) -> Effect {
+        if effect.is_quiet() { effect } else { self.settle(effect, pic) }
+    }
+
+    fn settle(&mut self, effect: Effect, pic: &mut Pic) -> Effect {
+        if effect.contains(Effect::REGIONS) {
+            self.regions.update(&self.bus);
+        }
+        if effect.contains(Effect::LINES) {
+            for (number, function) in self.bus.functions() {
+                if let Some(&(_, pin)) = self.pins.iter().find(|(at, _)| *at == number) {
+                    self.router.drive(pin, function.irq(), pic);
+                }
+            }
+        }
+        self.waiting |= effect.contains(Effect::OUTPUT);
+        effect - Effect::REGIONS
+    }
+}
