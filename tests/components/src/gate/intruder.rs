@@ -13,10 +13,7 @@ use proto::wire::{Call, Message, Transport};
 use rt::{Endpoint, Interrupt, IoPorts, tsc};
 
 use super::ne2000::Ne2000;
-use super::{
-    GUESTS_MEMORY, GUESTS_PORTS, HZ, INTRUDERS_CARD, INTRUDERS_MEMORY, INTRUDERS_PORTS, OWNERS_CARD, OWNERS_MEMORY,
-    OWNERS_PORTS, grant, pci,
-};
+use super::{GUESTS_MEMORY, HZ, INTRUDERS_MEMORY, OWNERS_MEMORY, Places, grant, pci};
 use crate::fault;
 use crate::verdict::{Verdict, flush};
 
@@ -55,59 +52,73 @@ const BAR: u8 = 0x10;
 const COMMAND: u8 = 0x04;
 const DECODE_AND_MASTER: u32 = 0b111;
 
-/// All attempts, with the expected errors. Meanwhile, its own virtual BARs have the owner's addresses.
-const ATTEMPTS: [(Attempt, Error); 37] = [
-    // One of each kind.
-    (List, Error::NotAllowed),
-    (Read(config(2, 0), Width::Dword), Error::NotYours),
-    (Read(Target::Port(OWNERS_CARD), Width::Byte), Error::NotYours),
-    (Write(Target::Port(GUESTS_PORTS), Width::Dword, 0), Error::NotYours),
-    (Ports(OWNERS_CARD), Error::NotYours),
-    (Ports(0x1f0), Error::NotYours),
-    (Read(Target::Port(0xcf8), Width::Dword), Error::NotYours),
-    (Ports(0xcf8), Error::NotYours),
-    (Read(Target::Memory(OWNERS_MEMORY), Width::Dword), Error::NotYours),
-    (Write(Target::Memory(GUESTS_MEMORY), Width::Dword, 0), Error::NotYours),
-    (Frame(OWN_FRAME), Error::NotYours),
-    (Write(config(0, COMMAND), Width::Word, DECODE_AND_MASTER), Error::NoDma),
-    (Read(Target::Port(INTRUDERS_CARD + 31), Width::Word), Error::Straddles),
-    (Read(Target::Memory(INTRUDERS_MEMORY + 0x1_ffff), Width::Word), Error::Straddles),
-    // Variants.
-    (Write(config(2, COMMAND), Width::Word, DECODE_AND_MASTER), Error::NotYours),
-    (Write(config(0xff, BAR), Width::Dword, 0), Error::NotYours),
-    (Write(Target::Port(OWNERS_CARD + 31), Width::Byte, 0), Error::NotYours),
-    (Read(Target::Port(OWNERS_PORTS + 63), Width::Byte), Error::NotYours),
-    (Write(Target::Port(0x1f7), Width::Byte, 0xe7), Error::NotYours),
-    (Write(Target::Port(0xcf8), Width::Dword, 0x8000_1010), Error::NotYours),
-    (Write(Target::Port(0x8900), Width::Byte, 0x53), Error::NotYours),
-    (Read(Target::Port(0x3f8), Width::Byte), Error::NotYours),
-    (Ports(GUESTS_PORTS), Error::NotYours),
-    (Ports(0x8900), Error::NotYours),
-    (Ports(0x20), Error::NotYours),
-    (Ports(INTRUDERS_CARD + 1), Error::NotYours),
-    (Ports(INTRUDERS_PORTS), Error::NotYours),
-    (Write(Target::Memory(OWNERS_MEMORY + 0x1_fffc), Width::Dword, 0), Error::NotYours),
-    (Read(Target::Memory(0x10_0000), Width::Dword), Error::NotYours),
-    (Read(Target::Memory(0xfec0_0000), Width::Dword), Error::NotYours),
-    (Read(Target::Memory(u64::MAX), Width::Byte), Error::NotYours),
-    (Frame(TakeFrame { function: 1, ..OWN_FRAME }), Error::NotYours),
-    (Frame(TakeFrame { function: 2, ..OWN_FRAME }), Error::NotYours),
-    (Frame(TakeFrame { page: 32, ..OWN_FRAME }), Error::NotYours),
-    (Write(config(1, COMMAND), Width::Byte, DECODE_AND_MASTER), Error::NoDma),
-    (Read(config(0, 0xfe), Width::Dword), Error::Straddles),
-    (Write(Target::Memory(INTRUDERS_MEMORY + 0x1_fffe), Width::Dword, 0), Error::Straddles),
-];
+/// All attempts, and why they fail. Its own functions' registers show the owner's memory and ports meanwhile.
+fn attempts(places: Places) -> [(Attempt, Error); 37] {
+    let (owners_card, intruders_card) = (places.owners_card, places.intruders_card());
+    [
+        // One of each kind.
+        (List, Error::NotAllowed),
+        (Read(config(2, 0), Width::Dword), Error::NotYours),
+        (Read(Target::Port(owners_card), Width::Byte), Error::NotYours),
+        (Write(Target::Port(places.guests()), Width::Dword, 0), Error::NotYours),
+        (Ports(owners_card), Error::NotYours),
+        (Ports(0x1f0), Error::NotYours),
+        (Read(Target::Port(0xcf8), Width::Dword), Error::NotYours),
+        (Ports(0xcf8), Error::NotYours),
+        (Read(Target::Memory(OWNERS_MEMORY), Width::Dword), Error::NotYours),
+        (Write(Target::Memory(GUESTS_MEMORY), Width::Dword, 0), Error::NotYours),
+        (Frame(OWN_FRAME), Error::NotYours),
+        (Write(config(0, COMMAND), Width::Word, DECODE_AND_MASTER), Error::NoDma),
+        (Read(Target::Port(intruders_card + 31), Width::Word), Error::Straddles),
+        (Read(Target::Memory(INTRUDERS_MEMORY + 0x1_ffff), Width::Word), Error::Straddles),
+        // More of them.
+        (Write(config(2, COMMAND), Width::Word, DECODE_AND_MASTER), Error::NotYours),
+        (Write(config(0xff, BAR), Width::Dword, 0), Error::NotYours),
+        (Write(Target::Port(owners_card + 31), Width::Byte, 0), Error::NotYours),
+        (Read(Target::Port(places.owners() + places.each - 1), Width::Byte), Error::NotYours),
+        (Write(Target::Port(0x1f7), Width::Byte, 0xe7), Error::NotYours),
+        (Write(Target::Port(0xcf8), Width::Dword, 0x8000_1010), Error::NotYours),
+        (Write(Target::Port(0x8900), Width::Byte, 0x53), Error::NotYours),
+        (Read(Target::Port(0x3f8), Width::Byte), Error::NotYours),
+        (Ports(places.guests()), Error::NotYours),
+        (Ports(0x8900), Error::NotYours),
+        (Ports(0x20), Error::NotYours),
+        (Ports(intruders_card + 1), Error::NotYours),
+        (Ports(places.intruders()), Error::NotYours),
+        (Write(Target::Memory(OWNERS_MEMORY + 0x1_fffc), Width::Dword, 0), Error::NotYours),
+        (Read(Target::Memory(0x10_0000), Width::Dword), Error::NotYours),
+        (Read(Target::Memory(0xfec0_0000), Width::Dword), Error::NotYours),
+        (Read(Target::Memory(u64::MAX), Width::Byte), Error::NotYours),
+        (Frame(TakeFrame { function: 1, ..OWN_FRAME }), Error::NotYours),
+        (Frame(TakeFrame { function: 2, ..OWN_FRAME }), Error::NotYours),
+        (Frame(TakeFrame { page: 32, ..OWN_FRAME }), Error::NotYours),
+        (Write(config(1, COMMAND), Width::Byte, DECODE_AND_MASTER), Error::NoDma),
+        (Read(config(0, 0xfe), Width::Dword), Error::Straddles),
+        (Write(Target::Memory(INTRUDERS_MEMORY + 0x1_fffe), Width::Dword, 0), Error::Straddles),
+    ]
+}
 
 /// Runs the intruder.
 pub fn intrude() {
     let mut verdict = Verdict::default();
-    let own =
-        [grant(&mut verdict, 0, Some(INTRUDERS_MEMORY), INTRUDERS_PORTS), grant(&mut verdict, 1, None, INTRUDERS_CARD)];
+    match Places::find(&mut verdict, 0, 3) {
+        Some(places) => intrude_at(places, verdict),
+        None => verdict.close(),
+    }
+}
+
+fn intrude_at(places: Places, mut verdict: Verdict) {
+    let own = [
+        grant(&mut verdict, 0, Some(INTRUDERS_MEMORY), places.intruders()),
+        grant(&mut verdict, 1, None, places.intruders_card()),
+    ];
+    log::info!("ports {:#x}, {:#x}", places.intruders(), places.intruders_card());
     let lines = own.map(|grant| Some(grant?.lines.first()?.line));
     log::info!("begins");
     verdict.equal("functions behind its own", pci().grant(2), Ok(None));
-    set_bases(&mut verdict, OWNERS_MEMORY as u32, OWNERS_CARD);
-    for (attempt, error) in ATTEMPTS {
+    set_bases(&mut verdict, OWNERS_MEMORY as u32, places.owners_card);
+    let attempts = attempts(places);
+    for (attempt, error) in attempts {
         let refused = refused(attempt);
         if refused != Some(error) {
             log::error!("{attempt:x?}");
@@ -115,14 +126,14 @@ pub fn intrude() {
         verdict.equal("an attempt", refused, Some(error));
         pause();
     }
-    unmoved(&mut verdict);
-    for _ in ATTEMPTS.len() as u32..REFUSALS {
-        verdict.equal("one more", refused(Ports(OWNERS_CARD)), Some(Error::NotYours));
+    unmoved(&mut verdict, places.intruders_card());
+    for _ in attempts.len() as u32..REFUSALS {
+        verdict.equal("one more", refused(Ports(places.owners_card)), Some(Error::NotYours));
     }
-    let card = revoked(&mut verdict);
+    let card = revoked(&mut verdict, places.intruders_card());
     let line = foreign_lines(&mut verdict, lines);
     flush();
-    ask_root_task(&mut verdict);
+    ask_root_task(&mut verdict, places.owners_card);
     log::info!("verdict follows; the card is neglected from here on");
     verdict.close();
     if let (Some(card), Some(_)) = (card, line) {
@@ -163,29 +174,29 @@ fn set_bases(verdict: &mut Verdict, memory: u32, ports: u16) {
     }
 }
 
-/// Checks that its real BARs have not moved, and that registers that it must not change are unchanged.
-fn unmoved(verdict: &mut Verdict) {
+/// Whatever its registers show, its devices are where they were; what it could not change is as it was.
+fn unmoved(verdict: &mut Verdict, base: u16) {
     verdict.holds("its own memory", pci().read(Target::Memory(INTRUDERS_MEMORY), Width::Dword).is_ok());
-    verdict.holds("its own ports", pci().read(Target::Port(INTRUDERS_CARD), Width::Byte).is_ok());
-    set_bases(verdict, INTRUDERS_MEMORY as u32, INTRUDERS_CARD);
+    verdict.holds("its own ports", pci().read(Target::Port(base), Width::Byte).is_ok());
+    set_bases(verdict, INTRUDERS_MEMORY as u32, base);
     for function in 0..2 {
         let command = pci().read(config(function, COMMAND), Width::Word);
         verdict.equal("bus master", command.map(|command| command & 0b100), Ok(0));
     }
 }
 
-/// A handed-over port capability works until it is released, even if the client keeps it; then it takes it again.
-fn revoked(verdict: &mut Verdict) -> Option<Ne2000> {
-    let take = || Client(Endpoint::at(proto::pci::SERVICE.slot).receive_into(PORTS)).take_ports(INTRUDERS_CARD);
+/// A port capability of its own works until it is given back, and cannot be kept; then it is taken again.
+fn revoked(verdict: &mut Verdict, base: u16) -> Option<Ne2000> {
+    let take = || Client(Endpoint::at(slot::PCI).receive_into(PORTS)).take_ports(base);
     let ports = IoPorts::at(take().ok()?);
-    verdict.holds("its own ports", ports.cap().ioport_in8(INTRUDERS_CARD).is_ok());
-    verdict.holds("the port behind them", ports.cap().ioport_in8(INTRUDERS_CARD + 32).is_err());
-    verdict.holds("two ports at their end", ports.cap().ioport_in16(INTRUDERS_CARD + 31).is_err());
+    verdict.holds("its own ports", ports.cap().ioport_in8(base).is_ok());
+    verdict.holds("the port behind them", ports.cap().ioport_in8(base + 32).is_err());
+    verdict.holds("two ports at their end", ports.cap().ioport_in16(base + 31).is_err());
     verdict.equal("giving back", pci().release(), Ok(()));
-    verdict.holds("its ports when given back", ports.cap().ioport_in8(INTRUDERS_CARD).is_err());
+    verdict.holds("its ports when given back", ports.cap().ioport_in8(base).is_err());
     let again = take();
     verdict.holds("its ports again", again.is_ok());
-    Some(Ne2000::start(IoPorts::at(again.ok()?), INTRUDERS_CARD))
+    Some(Ne2000::start(IoPorts::at(again.ok()?), base))
 }
 
 /// Tries to claim lines of others. Returns its card's own line, claimed.
@@ -212,10 +223,9 @@ fn foreign_lines(verdict: &mut Verdict, own: [Option<u8>; 2]) -> Option<Interrup
     claimed.ok()
 }
 
-/// root-task grants ports to pci-server alone. The component sends the request as a notice, without waiting for a
-/// reply.
-fn ask_root_task(verdict: &mut Verdict) {
-    let request = Request::Ports { first: OWNERS_CARD, last: OWNERS_CARD + 31, slot: LOOT };
+/// root-task gives ports to pci-server alone. A notice's way there is one way, so no answer is awaited.
+fn ask_root_task(verdict: &mut Verdict, owners_card: u16) {
+    let request = Request::Ports { first: owners_card, last: owners_card + 31, slot: LOOT };
     let mut message = Message::EMPTY;
     verdict.equal("a message", message.encode(Request::LABEL, &request), Ok(()));
     Endpoint::at(slot::SUPERVISOR).send(&message);

@@ -9,7 +9,7 @@ use proto::timer;
 use rt::{Endpoint, Interrupt, IoPorts, tsc};
 
 use super::ne2000::{MEMORY, Ne2000};
-use super::{HZ, OWNERS_CARD, OWNERS_MEMORY, OWNERS_PORTS, grant, pci};
+use super::{HZ, OWNERS_MEMORY, Places, grant, pci};
 use crate::verdict::{Verdict, flush};
 
 /// Slots of the scratch CNode: the port capability, the interrupt handler.
@@ -68,17 +68,19 @@ struct Owner {
 
 impl Owner {
     fn new(verdict: &mut Verdict, config: &Component) -> Option<Self> {
-        let card = grant(verdict, 0, None, OWNERS_CARD)?;
-        grant(verdict, 1, Some(OWNERS_MEMORY), OWNERS_PORTS)?;
+        let places = Places::find(verdict, 1, 2)?;
+        let base = places.owners_card;
+        let card = grant(verdict, 0, None, base)?;
+        grant(verdict, 1, Some(OWNERS_MEMORY), places.owners())?;
+        log::info!("ports {base:#x}, {:#x}", places.owners());
         let line = card.lines.first()?.line;
         let position = config.lines.iter().position(|known| known.line == line)?;
-        let ports =
-            proto::pci::Client(Endpoint::at(proto::pci::SERVICE.slot).receive_into(PORTS)).take_ports(OWNERS_CARD);
+        let ports = proto::pci::Client(Endpoint::at(slot::PCI).receive_into(PORTS)).take_ports(base);
         verdict.holds("its ports", ports.is_ok());
         let interrupt = Interrupt::claim(line, HANDLER);
         verdict.holds("its line is shared", matches!(interrupt, Ok(Interrupt::Shared(_))));
         let command = pci().read(Target::Config { function: 1, offset: COMMAND }, Width::Word).ok()?;
-        let card = Ne2000::start(IoPorts::at(ports.ok()?), OWNERS_CARD);
+        let card = Ne2000::start(IoPorts::at(ports.ok()?), base);
         Some(Self { card, line: interrupt.ok()?, event: event::line(position), command, foreign: 0, lost: 0, round: 0 })
     }
 
