@@ -35,15 +35,15 @@ pub fn compile(project: &Project, name: &str, dir: &Path) -> Result<()> {
     process::output(gcc).map(|_| ())
 }
 
-/// Compiles the guests `names` and describes a system of one VM for each; returns the description. The system has the
-/// name of the first.
-pub fn system(project: &Project, names: &[&str]) -> Result<PathBuf> {
+/// Compiles the guests `names` and describes a system of one VM for each, with further lines `keys`; returns the description.
+/// The system has the name of the first.
+pub fn system(project: &Project, names: &[&str], keys: &str) -> Result<PathBuf> {
     let name = format!("tiny-{}", names.join("-"));
     let dir = project.guest().join("tiny").join(&name);
     let mut description = "board = \"bochs\"\n".to_owned();
     for guest in names {
         compile(project, guest, &dir)?;
-        let _ = write!(description, "\n[[vm]]\nname = \"{guest}\"\nmemory = \"4 MiB\"\nkernel = \"./{guest}\"\n");
+        let _ = write!(description, "\n[[vm]]\nname = \"{guest}\"\nmemory = \"4 MiB\"\nkernel = \"./{guest}\"\n{keys}");
     }
     let path = dir.join(name).with_extension("toml");
     project::write(&path, description.as_bytes())?;

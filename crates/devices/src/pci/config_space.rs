@@ -138,12 +138,6 @@ impl ConfigSpace {
         self
     }
 
-    /// Says which input of the interrupt controller firmware has routed its pin to.
-    pub const fn route(&mut self, line: u8) {
-        self.bytes[INTERRUPT_LINE] = line;
-        self.line = line;
-    }
-
     /// Appends a capability to the list and returns its offset. `body` is what follows the identifier and the offset of the
     /// next one; `writable` has the bits of it that software changes, and may be shorter.
     pub fn add_capability(&mut self, id: u8, body: &[u8], writable: &[u8]) -> Result<u8, ConfigError> {
