@@ -22,7 +22,7 @@ pub use endpoint::{Endpoint, scratch};
 pub use hardware::{Interrupt, IoPorts, signal, tsc, wait};
 pub use serve::{Event, finish, serve};
 
-/// Names the main function: `fn(C) -> !`, where `C` is the process's type in `layout::config`. With `log: own` the log
+/// Names the main function: `fn(C) -> !`, where `C` is the process's configuration: a server's is in its protocol, the others' in `layout::config`. With `log: own` the log
 /// goes to the process itself, see [`logger::own`].
 ///
 /// The file that uses it cannot forbid unsafe code, only deny it: the exported symbol counts as unsafe.
