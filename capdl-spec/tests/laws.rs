@@ -7,6 +7,7 @@ use capdl_spec::{
     spec::{CapEntry, DeviceRange, Fill, Id, Kind, Object, Process, Rights, Spec},
 };
 use fixture::{files, object, system};
+use layout::Bdf;
 
 fn lawful() -> Spec {
     let two = "board = \"bochs\"\n[[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n\
@@ -286,7 +287,7 @@ fn two_address_spaces_of_a_function() {
 #[test]
 fn a_domain_of_two_functions() {
     breaks_with_devices("a function has one I/O address space", |spec| {
-        let kind = Kind::IoSpace { domain: 1, bus: 0, device: 0x19, function: 0 };
+        let kind = Kind::IoSpace { domain: 1, function: Bdf { bus: 0, device: 0x19, function: 0 } };
         spec.objects.push(Object { name: "vmm-b.iospace.00:19.0".into(), kind });
     });
 }

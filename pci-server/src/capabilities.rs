@@ -5,7 +5,8 @@
 //! It leaves out the extended list of PCI Express, which configuration mechanism 1 does not reach.
 
 use heapless::Vec;
-use proto::pci::{Address, Header};
+use layout::Bdf;
+use proto::pci::Header;
 
 use crate::config_space::{ConfigSpace, byte, half};
 use crate::function::{COMMAND, HAS_CAPABILITIES};
@@ -60,7 +61,7 @@ struct Entry {
 
 impl Capabilities {
     /// Reads the list. It need not be sound: an entry is taken once, wherever it stands.
-    pub fn read(space: &mut impl ConfigSpace, at: Address, header: Header) -> Self {
+    pub fn read(space: &mut impl ConfigSpace, at: Bdf, header: Header) -> Self {
         let found = walk(space, at, header);
         let mut this = Self { registers: [Register::Device; REGISTERS], first: 0, found };
         // Hidden ones first: where entries overlap, hidden wins.
@@ -161,7 +162,7 @@ impl Entry {
     }
 }
 
-fn walk(space: &mut impl ConfigSpace, at: Address, header: Header) -> Vec<Entry, REGISTERS> {
+fn walk(space: &mut impl ConfigSpace, at: Bdf, header: Header) -> Vec<Entry, REGISTERS> {
     let mut found = Vec::<Entry, REGISTERS>::new();
     if header != Header::Device || space.read(at, COMMAND) & HAS_CAPABILITIES == 0 {
         return found;

@@ -2,9 +2,10 @@
 //! is no is an error in the log, and the function stays nobody's.
 
 use core::fmt;
+use layout::Bdf;
 
 use layout::mainboard;
-use proto::pci::{Address, Bar, BarKind, Config, Function, Header, PciFunction, PciPorts};
+use proto::pci::{Bar, BarKind, Config, Function, Header, PciFunction, PciPorts};
 
 /// Why a function is not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Flaw {
     /// A register lies where the board has something else.
     Reserved(u8),
     /// A register lies over another function's.
-    Overlaps(u8, Address),
+    Overlaps(u8, Bdf),
     /// The ports are not those of the description.
     Ports,
     /// The memory is not that of the description.
@@ -50,8 +51,8 @@ const CONFIG_PORTS: (u64, u64) = (0xcf8, 0xcff);
 /// The function that `config` lists as the `index`th, if nothing is wrong with it.
 pub fn find<'a>(functions: &'a [Function], config: &Config, index: usize) -> Result<&'a Function, Flaw> {
     let wanted = config.functions.get(index).ok_or(Flaw::Absent)?;
-    let address = address(wanted);
-    if config.functions.iter().take(index).any(|other| self::address(other) == address) {
+    let address = wanted.at;
+    if config.functions.iter().take(index).any(|other| other.at == address) {
         return Err(Flaw::Twice);
     }
     let function = functions.iter().find(|function| function.address == address).ok_or(Flaw::Absent)?;
@@ -72,7 +73,7 @@ pub fn find<'a>(functions: &'a [Function], config: &Config, index: usize) -> Res
 
 /// Says what is wrong: what the description has, what the machine has, and what to do.
 pub fn explain(flaw: Flaw, wanted: &PciFunction, functions: &[Function]) {
-    let address = address(wanted);
+    let address = wanted.at;
     log::error!("`{}` ({address}) is not passed through: {flaw}", wanted.name);
     let Some(found) = functions.iter().find(|function| function.address == address) else { return };
     let name = &wanted.name;
@@ -106,11 +107,6 @@ pub fn why_not(ports: &PciPorts, functions: &[Function]) -> Option<&'static str>
     }
     let is_functions = decoded.map(|(_, bar)| extent(bar)).any(|bar| overlap(bar, range));
     is_functions.then_some("a function's: list that in pci_devices")
-}
-
-/// Where the description says that a function is.
-pub fn address(wanted: &PciFunction) -> Address {
-    Address { bus: wanted.bus, device: wanted.device, function: wanted.function }
 }
 
 /// Checks a register's address.

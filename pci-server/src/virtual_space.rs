@@ -12,7 +12,8 @@
 //! A driver may write its device's own registers, and a device may do with that what it likes. Base addresses and
 //! command are therefore compared after each such write, and put back.
 
-use proto::pci::{Address, BarKind, Error, Function, Width};
+use layout::Bdf;
+use proto::pci::{BarKind, Error, Function, Width};
 
 use crate::capabilities::{Capabilities, Register};
 use crate::config_space::{ConfigSpace, half};
@@ -61,7 +62,7 @@ pub enum Written {
 /// The space of one function.
 #[derive(Clone, Debug)]
 pub struct VirtualSpace {
-    at: Address,
+    at: Bdf,
     capabilities: Capabilities,
     /// The real registers at the start, bus mastering off.
     start: [u32; 64],
