@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use layout::Bdf;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -35,7 +36,7 @@ pub struct IoPorts {
 #[derive(Debug)]
 pub struct PciDevice {
     /// Where it is.
-    pub address: Address,
+    pub address: Bdf,
     /// For messages; the address when left out.
     pub name: Option<Spanned<String>>,
     /// Name of its interrupt in `irqs`. Left out, pci-server finds where it arrives.
@@ -88,19 +89,6 @@ pub struct Irq {
 /// Yes or no, written `1` and `0` or `true` and `false`. What is left out is yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag(pub bool);
-
-/// Where a function is: written `"00:1f.2"`, bus and device in hexadecimal, as `lspci` prints it, or `"0000:00:1f.2"`, as
-/// `lspci -D` does. Other domains than 0 are out of reach: configuration mechanism 1 (PCI Local Bus Specification 3.0,
-/// section 3.2.2.3.2) has no field for one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
-    /// Bus.
-    pub bus: u8,
-    /// Device, 0 to 31.
-    pub device: u8,
-    /// Function, 0 to 7.
-    pub function: u8,
-}
 
 /// How an owner gets at a function's ports and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -163,35 +151,33 @@ impl Memory {
     }
 }
 
-impl Address {
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.strip_prefix("0000:").unwrap_or(text);
-        let (bus, rest) = text.split_once(':')?;
-        let (device, function) = rest.split_once('.')?;
-        let number = |text: &str, digits: usize, most: u8| {
-            let fine = (1..=digits).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
-            u8::from_str_radix(text, 16).ok().filter(|number| fine && *number <= most)
-        };
-        Some(Self { bus: number(bus, 2, 255)?, device: number(device, 2, 31)?, function: number(function, 1, 7)? })
-    }
+/// Reads where a function is: written `"00:1f.2"`, bus and device in hexadecimal, as `lspci` prints it, or `"0000:00:1f.2"`, as
+/// `lspci -D` does. Other domains than 0 are out of reach: configuration mechanism 1 (PCI Local Bus Specification 3.0,
+/// section 3.2.2.3.2) has no field for one.
+fn address(text: &str) -> Option<Bdf> {
+    let text = text.strip_prefix("0000:").unwrap_or(text);
+    let (bus, rest) = text.split_once(':')?;
+    let (device, function) = rest.split_once('.')?;
+    let number = |text: &str, digits: usize, most: u8| {
+        let fine = (1..=digits).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        u8::from_str_radix(text, 16).ok().filter(|number| fine && *number <= most)
+    };
+    Some(Bdf { bus: number(bus, 2, 255)?, device: number(device, 2, 31)?, function: number(function, 1, 7)? })
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02x}:{:02x}.{}", self.bus, self.device, self.function)
-    }
-}
+/// An address as a table has it.
+struct Written(Bdf);
 
-impl<'de> Deserialize<'de> for Address {
+impl<'de> Deserialize<'de> for Written {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        Address::parse(&text).ok_or_else(|| malformed(&text))
+        address(&text).map(Written).ok_or_else(|| malformed(&text))
     }
 }
 
 fn malformed<E: Error>(text: &str) -> E {
     if let Some((domain, rest)) = text.split_once(':')
-        && Address::parse(rest).is_some()
+        && address(rest).is_some()
     {
         return E::custom(format!(
             "the function `{rest}` is in domain `{domain}`, and pci-server reaches domain 0 alone\n\
@@ -235,7 +221,7 @@ impl<'de> Deserialize<'de> for Flag {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
-    address: Option<Address>,
+    address: Option<Written>,
     bus: Option<u8>,
     dev: Option<Device>,
     fun: Option<Function>,
@@ -273,11 +259,11 @@ impl TryFrom<u8> for Function {
 }
 
 impl Table {
-    fn address(&self) -> Option<Address> {
-        match (self.address, self.bus, &self.dev, &self.fun) {
-            (Some(address), None, None, None) => Some(address),
+    fn place(&self) -> Option<Bdf> {
+        match (&self.address, self.bus, &self.dev, &self.fun) {
+            (Some(Written(address)), None, None, None) => Some(*address),
             (None, Some(bus), Some(device), Some(function)) => {
-                Some(Address { bus, device: device.0, function: function.0 })
+                Some(Bdf { bus, device: device.0, function: function.0 })
             }
             _ => None,
         }
@@ -293,14 +279,14 @@ impl<'de> Deserialize<'de> for PciDevice {
                 f.write_str("an address like \"00:1f.2\", or a table")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<PciDevice, E> {
-                let address = Address::parse(text).ok_or_else(|| malformed(text))?;
+                let address = address(text).ok_or_else(|| malformed(text))?;
                 Ok(PciDevice { address, name: None, irq: None, memory: None, access: Access::Direct, dma: None })
             }
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<PciDevice, M::Error> {
                 let table = Table::deserialize(MapAccessDeserializer::new(map))?;
                 let wrong =
                     "a PCI function needs an address, once\nwrite address = \"00:1f.2\", or all of bus, dev and fun";
-                let address = table.address().ok_or_else(|| M::Error::custom(wrong))?;
+                let address = table.place().ok_or_else(|| M::Error::custom(wrong))?;
                 let Table { name, irq, memory, access, dma, .. } = table;
                 Ok(PciDevice { address, name, irq, memory, access, dma })
             }
@@ -315,10 +301,10 @@ mod tests {
 
     #[test]
     fn addresses_are_as_lspci_prints_them() {
-        let address = Address { bus: 5, device: 0x1f, function: 2 };
-        assert_eq!(Address::parse("05:1f.2"), Some(address));
-        assert_eq!(Address::parse(&address.to_string()), Some(address));
-        assert_eq!(Address::parse("0000:05:1f.2"), Some(address), "with its domain");
+        let bdf = Bdf { bus: 5, device: 0x1f, function: 2 };
+        assert_eq!(address("05:1f.2"), Some(bdf));
+        assert_eq!(address(&bdf.to_string()), Some(bdf));
+        assert_eq!(address("0000:05:1f.2"), Some(bdf), "with its domain");
         for wrong in [
             "",
             "1f.2",
@@ -331,7 +317,7 @@ mod tests {
             "00:1f.2 ",
             "+0:1f.2",
         ] {
-            assert_eq!(Address::parse(wrong), None, "{wrong}");
+            assert_eq!(address(wrong), None, "{wrong}");
         }
     }
 }

@@ -80,10 +80,8 @@ pub(crate) fn io_spaces(wiring: &mut Wiring, process: usize, frames: Id, at: u64
     let (owner, role) = (wiring.domain(process)?.name.clone(), wiring.part(process)?.role);
     for function in functions(wiring.system).filter(|function| function.owner.role == role) {
         let Some(domain) = function.domain(wiring.system) else { continue };
-        let address = function.device.address;
-        let (bus, device, function) = (address.bus, address.device, address.function);
-        let kind = Kind::IoSpace { domain, bus, device, function };
-        let space = wiring.build.object(format!("{owner}.iospace.{address}"), kind);
+        let function = function.device.address;
+        let space = wiring.build.object(format!("{owner}.iospace.{function}"), Kind::IoSpace { domain, function });
         wiring.build.map(space, frames, at, Rights::READ_WRITE);
     }
     Ok(())

@@ -5,13 +5,15 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `system`, `devices`, `emulator` | what a user writes, typed |
+//! | `system`, `devices`, `emulator`, `owners`, `images` | what a user writes, typed, and what follows from it alone |
 //! | `board`, `guest` | what the tables know: boards, and images that need no path |
-//! | `source`, `form`, `keys` | a description as text; what parsing it refuses, said in words; every key and what it looks like |
-//! | `checks` | laws that a description may break, each with its remedy (`mistake`, `snippet`, `file`) |
-//! | `parts`, `passthrough` | who there is, and whom they call; who has which device and interrupt |
-//! | `compile`, `wire`, `memory`, `windows`, `builder`, `elf`, `bundle` | the parts as kernel objects, capabilities and mappings |
-//! | `laws` | laws that every compiled specification keeps |
+//! | `text`, `source`, `form`, `keys` | a description as text; what parsing it refuses, said in words; every key and what it looks like |
+//! | `checks` | laws that a description may break, each with its remedy (`found`, `mistake`, `snippet`, `file`) |
+//! | `services` | the list of the servers, and one file for each kind of process: all that is particular to it |
+//! | `part`, `passthrough`, `lines`, `placement` | a process as a table; who has which function and interrupt, and memory where |
+//! | `wire`, `guest_memory`, `memory`, `windows` | capabilities, shared memory and mappings, as `services` asks for them |
+//! | `compile`, `builder`, `binaries`, `elf`, `bundle`, `error` | the parts as kernel objects, with their programs |
+//! | `laws`, `authority` | laws that every compiled specification keeps; the vocabulary of who may hold what |
 //! | `map`, `draw` | the specification for people: as text, as a picture |
 #![cfg_attr(not(feature = "host"), no_std)]
 #![forbid(unsafe_code)]

@@ -24,7 +24,15 @@ use crate::{
 
 /// The servers, in the order in which they are started: a server starts before its clients. The drawing has them from right
 /// to left.
-pub(crate) static ALL: [&Server; 5] = [&irq::SERVER, &timer::SERVER, &serial::SERVER, &pci::SERVER, &file::SERVER];
+pub(crate) static ALL: [&Server; 5] = [
+    // Those that other servers call.
+    &irq::SERVER,
+    &timer::SERVER,
+    // And the others.
+    &serial::SERVER,
+    &pci::SERVER,
+    &file::SERVER,
+];
 
 /// A server: what its own file says of it.
 pub(crate) struct Server {

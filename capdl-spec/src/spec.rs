@@ -4,6 +4,7 @@
 //! Ids are positions in `Spec::objects`; root-task creates the objects in that order and never any other.
 
 use alloc::{string::String, vec::Vec};
+use layout::Bdf;
 use serde::{Deserialize, Serialize};
 
 /// First bytes of a bundle.
@@ -125,12 +126,8 @@ pub enum Kind {
     IoSpace {
         /// The domain, unique in the system.
         domain: u16,
-        /// Bus.
-        bus: u8,
-        /// Device.
-        device: u8,
-        /// Function.
-        function: u8,
+        /// Where the function is.
+        function: Bdf,
     },
     /// I/O ports `first..=last`.
     IoPorts {

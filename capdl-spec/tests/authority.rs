@@ -12,7 +12,7 @@ use capdl_spec::{
     spec::{CapEntry, DeviceRange, Fill, Id, Kind, Mapping, Object, PageSize, Process, Rights, Spec},
 };
 use fixture::{object, system};
-use layout::{FAULT_BIT, client_badge, event, slot, window};
+use layout::{Bdf, FAULT_BIT, client_badge, event, slot, window};
 use proto::{file, irq, pci, serial, timer};
 
 /// Two guests with functions, one of them behind an IOMMU, a driver, a process that reads files.
@@ -287,7 +287,7 @@ fn no_object_can_be_of_another_kind_or_hold_something_else() {
             Kind::IoPorts { first: 0xcf8, last: 0xcff },
             Kind::IoPorts { first: 0, last: 0xffff },
             Kind::IrqControl,
-            Kind::IoSpace { domain: 9, bus: 0, device: 2, function: 0 },
+            Kind::IoSpace { domain: 9, function: Bdf { bus: 0, device: 2, function: 0 } },
             frames(Fill::Device { paddr: 0xfee0_0000 }),
             frames(Fill::Ram { paddr: 0x10_0000 }),
         ];

@@ -11,6 +11,7 @@ use capdl_spec::{
 };
 use fixture::{config, files, object, system};
 use layout::{
+    Bdf,
     config::{Component, VmLine, Vmm},
     event, slot, window,
 };
@@ -51,7 +52,7 @@ fn a_function_by_its_address_alone_is_found_and_routed_by_pci_server() {
     let bundle = compile(&system(&vm("bochs", "linux", "pci_devices = [\"00:03.0\"]")));
     let (pci, irq): (Pci, Irq) = (config(&bundle, "pci-server"), config(&bundle, "irq-server"));
     let function = &pci.functions[0];
-    assert_eq!((function.name.as_str(), function.bus, function.device, function.function), ("00:03.0", 0, 3, 0));
+    assert_eq!((function.name.as_str(), function.at), ("00:03.0", Bdf { bus: 0, device: 3, function: 0 }));
     assert_eq!((function.owner, function.direct, function.dma), (0, true, Dma::No));
     assert_eq!((&function.lines[..], &function.ports, &function.memory), (&[2u8, 3][..], &None, &None));
     let lines: Vec<_> = irq.lines[2..].iter().map(|line| (line.name.as_str(), line.owner, line.route)).collect();
@@ -71,7 +72,7 @@ fn listed_devices_are_told_as_they_are_listed() {
     let ports =
         [(0x4080, 0x408f), (0x4090, 0x409f), (0x40b0, 0x40b7), (0x40b8, 0x40bf), (0x40c8, 0x40cb), (0x40cc, 0x40cf)];
     assert_eq!((disk.ports.as_deref(), disk.memory.as_deref()), (Some(&ports[..]), Some(&[][..])));
-    assert_eq!((card.bus, card.device, card.function, card.dma), (5, 0, 0, Dma::Domain));
+    assert_eq!((card.at, card.dma), (Bdf { bus: 5, device: 0, function: 0 }, Dma::Domain));
     assert_eq!(card.ports.as_deref(), Some(&[(0x3000, 0x301f)][..]));
     assert_eq!(card.memory.as_deref(), Some(&[(0xc050_0000, 0x2_0000), (0xc052_0000, 0x4000)][..]));
     assert_eq!((&disk.lines[..], &card.lines[..]), (&[2u8][..], &[3u8][..]));
@@ -226,10 +227,8 @@ fn functions_behind_an_iommu_see_their_owners_memory_and_no_other() {
     let spec = &bundle.spec;
     for (name, address, domain, bus) in [("vmm-one", "00:1f.2", 1, 0), ("vmm-two", "05:00.0", 2, 5)] {
         let (space, ram) = (format!("{name}.iospace.{address}"), format!("{name}.guest-ram"));
-        let Some(Kind::IoSpace { domain: of, bus: on, .. }) = spec.kind(object(spec, &space)) else {
-            panic!("no space")
-        };
-        assert_eq!((*of, *on), (domain, bus));
+        let Some(Kind::IoSpace { domain: of, function }) = spec.kind(object(spec, &space)) else { panic!("no space") };
+        assert_eq!((*of, function.to_string().as_str(), function.bus), (domain, address, bus));
         assert_eq!(mapped(spec, &space, &ram), [0]);
         let frames = Kind::Frames { size: PageSize::Small, pages: 32 << 8, fill: Fill::Zero };
         assert_eq!(spec.kind(object(spec, &ram)), Some(&frames));

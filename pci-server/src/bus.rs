@@ -4,7 +4,8 @@
 //! It leaves out further host bridges, whose buses are not behind a bridge on bus 0.
 
 use heapless::Vec;
-use proto::pci::{Address, Function, Header};
+use layout::Bdf;
+use proto::pci::{Function, Header};
 
 use crate::config_space::{ConfigSpace, byte, half};
 use crate::function::describe;
@@ -30,7 +31,7 @@ pub fn scan(space: &mut impl ConfigSpace) -> Listing {
             continue;
         }
         for device in 0..32 {
-            for function in functions(space, Address { bus, device, function: 0 }) {
+            for function in functions(space, Bdf { bus, device, function: 0 }) {
                 let function = describe(space, function);
                 // Only to higher numbers: a broken bridge that leads back must not make the scan endless.
                 if let Header::Bridge { secondary, .. } = function.header
@@ -46,17 +47,17 @@ pub fn scan(space: &mut impl ConfigSpace) -> Listing {
 }
 
 /// The functions of a device: none without function 0, and only that unless its multi-function bit is set.
-fn functions(space: &mut impl ConfigSpace, first: Address) -> Vec<Address, 8> {
+fn functions(space: &mut impl ConfigSpace, first: Bdf) -> Vec<Bdf, 8> {
     if !is_there(space, first) {
         return Vec::new();
     }
     // Single-function devices may decode accesses to functions 1 to 7 as well, and would be listed eight times.
     let count = if byte(space.read(first, 0x0c), 0x0e) & 0x80 != 0 { 8 } else { 1 };
-    let all = (0..count).map(|function| Address { function, ..first });
+    let all = (0..count).map(|function| Bdf { function, ..first });
     all.filter(|&at| at.function == 0 || is_there(space, at)).collect()
 }
 
-fn is_there(space: &mut impl ConfigSpace, at: Address) -> bool {
+fn is_there(space: &mut impl ConfigSpace, at: Bdf) -> bool {
     half(space.read(at, 0), 0) != 0xffff
 }
 

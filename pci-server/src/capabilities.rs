@@ -5,7 +5,8 @@
 //! anywhere in memory. It leaves out the extended list of PCI Express, which configuration mechanism 1 cannot access.
 
 use heapless::Vec;
-use proto::pci::{Address, Header};
+use layout::Bdf;
+use proto::pci::Header;
 
 use crate::config_space::{ConfigSpace, byte, half};
 use crate::function::{COMMAND, HAS_CAPABILITIES};
@@ -60,7 +61,7 @@ struct Entry {
 
 impl Capabilities {
     /// Reads the list. It may loop or overlap: each offset is read once.
-    pub fn read(space: &mut impl ConfigSpace, at: Address, header: Header) -> Self {
+    pub fn read(space: &mut impl ConfigSpace, at: Bdf, header: Header) -> Self {
         let found = walk(space, at, header);
         let mut this = Self { registers: [Register::Device; REGISTERS], first: 0, found };
         // Hidden capabilities first: where entries overlap, the guest must not reach a hidden register.
@@ -164,7 +165,7 @@ impl Entry {
     }
 }
 
-fn walk(space: &mut impl ConfigSpace, at: Address, header: Header) -> Vec<Entry, REGISTERS> {
+fn walk(space: &mut impl ConfigSpace, at: Bdf, header: Header) -> Vec<Entry, REGISTERS> {
     let mut found = Vec::<Entry, REGISTERS>::new();
     if header != Header::Device || space.read(at, COMMAND) & HAS_CAPABILITIES == 0 {
         return found;

@@ -3,9 +3,10 @@
 //! function through.
 
 use core::fmt;
+use layout::Bdf;
 
 use layout::mainboard;
-use proto::pci::{Address, Bar, BarKind, Config, Function, Header, PciFunction, PciPorts};
+use proto::pci::{Bar, BarKind, Config, Function, Header, PciFunction, PciPorts};
 
 /// Why a function is not passed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Flaw {
     /// A BAR overlaps fixed memory or ports of the board.
     Reserved(u8),
     /// A BAR overlaps another function's.
-    Overlaps(u8, Address),
+    Overlaps(u8, Bdf),
     /// The ports differ from the description's.
     Ports,
     /// The memory differs from the description's.
@@ -51,8 +52,8 @@ const CONFIG_PORTS: (u64, u64) = (0xcf8, 0xcff);
 /// The function that `config` lists as the `index`th, if all checks succeed.
 pub fn find<'a>(functions: &'a [Function], config: &Config, index: usize) -> Result<&'a Function, Flaw> {
     let wanted = config.functions.get(index).ok_or(Flaw::Absent)?;
-    let address = address(wanted);
-    if config.functions.iter().take(index).any(|other| self::address(other) == address) {
+    let address = wanted.at;
+    if config.functions.iter().take(index).any(|other| other.at == address) {
         return Err(Flaw::Twice);
     }
     let function = functions.iter().find(|function| function.address == address).ok_or(Flaw::Absent)?;
@@ -73,7 +74,7 @@ pub fn find<'a>(functions: &'a [Function], config: &Config, index: usize) -> Res
 
 /// Logs a failed check: what the description has, what the machine has, and what to do.
 pub fn explain(flaw: Flaw, wanted: &PciFunction, functions: &[Function]) {
-    let address = address(wanted);
+    let address = wanted.at;
     log::error!("`{}` ({address}) is not passed through: {flaw}", wanted.name);
     let Some(found) = functions.iter().find(|function| function.address == address) else { return };
     let name = &wanted.name;
@@ -110,12 +111,7 @@ pub fn why_not(ports: &PciPorts, functions: &[Function]) -> Option<&'static str>
     is_functions.then_some("a function's: list that in pci_devices")
 }
 
-/// The address of a function in the description.
-pub fn address(wanted: &PciFunction) -> Address {
-    Address { bus: wanted.bus, device: wanted.device, function: wanted.function }
-}
-
-/// Checks a BAR's address.
+/// Checks a register's address.
 fn placed(function: &Function, index: u8, bar: &Bar, functions: &[Function]) -> Result<(), Flaw> {
     let is_io = bar.kind == BarKind::Io;
     let range = extent(bar);

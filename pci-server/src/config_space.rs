@@ -2,18 +2,19 @@
 //! 1 (PCI Local Bus Specification 3.0, section 3.2.2.3.2), an address port and a data port. It leaves out the
 //! memory-mapped mechanism of PCI Express (ECAM).
 
+use layout::Bdf;
 use mmio::Ports;
-use proto::pci::{Address, Width};
+use proto::pci::Width;
 
 /// Configuration space of all functions. Functions that do not exist read as all ones.
 pub trait ConfigSpace {
     /// The four bytes at `offset`, which is a multiple of 4.
-    fn read(&mut self, at: Address, offset: u8) -> u32;
+    fn read(&mut self, at: Bdf, offset: u8) -> u32;
     /// Writes four bytes.
-    fn write(&mut self, at: Address, offset: u8, value: u32);
+    fn write(&mut self, at: Bdf, offset: u8, value: u32);
     /// Writes `width` bytes at `offset`, a multiple of `width`, and no others: neighbouring bytes may have bits that
     /// are cleared by writing ones.
-    fn write_part(&mut self, at: Address, offset: u8, width: Width, value: u32);
+    fn write_part(&mut self, at: Bdf, offset: u8, width: Width, value: u32);
 }
 
 /// The byte at `offset` (modulo 4) of a register's four.
@@ -47,24 +48,24 @@ impl<P: Ports> Mechanism1<P> {
         there
     }
 
-    fn select(&mut self, at: Address, offset: u8) {
+    fn select(&mut self, at: Bdf, offset: u8) {
         let device = u32::from(at.device & 0x1f) << 3 | u32::from(at.function & 7);
         self.0.out32(ADDRESS, ENABLE | u32::from(at.bus) << 16 | device << 8 | u32::from(offset & 0xfc));
     }
 }
 
 impl<P: Ports> ConfigSpace for Mechanism1<P> {
-    fn read(&mut self, at: Address, offset: u8) -> u32 {
+    fn read(&mut self, at: Bdf, offset: u8) -> u32 {
         self.select(at, offset);
         self.0.in32(DATA)
     }
 
-    fn write(&mut self, at: Address, offset: u8, value: u32) {
+    fn write(&mut self, at: Bdf, offset: u8, value: u32) {
         self.select(at, offset);
         self.0.out32(DATA, value);
     }
 
-    fn write_part(&mut self, at: Address, offset: u8, width: Width, value: u32) {
+    fn write_part(&mut self, at: Bdf, offset: u8, width: Width, value: u32) {
         self.select(at, offset);
         match width {
             Width::Byte => self.0.out8(DATA + u16::from(offset & 3), value as u8),
@@ -116,7 +117,7 @@ mod tests {
         let mut bridge = Bridge::default();
         let mut space = Mechanism1::new(&mut bridge);
         assert!(space.is_there());
-        let at = Address { bus: 0x12, device: 0x1f, function: 2 };
+        let at = Bdf { bus: 0x12, device: 0x1f, function: 2 };
         assert_eq!(space.read(at, 0x10), !0x8012_fa10);
         space.write(at, 0x3c, 7);
         assert_eq!(bridge.written, [(0x8012_fa3c, 7)]);
@@ -126,7 +127,7 @@ mod tests {
     fn a_part_of_a_register_is_written_alone() {
         let mut bridge = Bridge::default();
         let mut space = Mechanism1::new(&mut bridge);
-        let at = Address { bus: 0, device: 1, function: 1 };
+        let at = Bdf { bus: 0, device: 1, function: 1 };
         space.write_part(at, 0x41, Width::Byte, 0xabcd);
         space.write_part(at, 0x06, Width::Word, 0xf900);
         space.write_part(at, 0x10, Width::Dword, 1);

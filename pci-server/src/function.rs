@@ -7,7 +7,8 @@
 //! and CardBus headers.
 
 use heapless::Vec;
-use proto::pci::{Address, Bar, BarKind, Capability, Function, Header};
+use layout::Bdf;
+use proto::pci::{Bar, BarKind, Capability, Function, Header};
 
 use crate::config_space::{ConfigSpace, byte, half};
 
@@ -32,7 +33,7 @@ const IDE_LEGACY: [(u64, u64, u8); 4] =
     [(0x1f0, 8, 1 << 0), (0x3f6, 1, 1 << 0), (0x170, 8, 1 << 2), (0x376, 1, 1 << 2)];
 
 /// Reads a function's description.
-pub fn describe(space: &mut impl ConfigSpace, at: Address) -> Function {
+pub fn describe(space: &mut impl ConfigSpace, at: Bdf) -> Function {
     let id = space.read(at, ID);
     let [revision, interface, subclass, base] = space.read(at, CLASS).to_le_bytes();
     let class = [base, subclass, interface];
@@ -59,7 +60,7 @@ pub fn describe(space: &mut impl ConfigSpace, at: Address) -> Function {
     }
 }
 
-fn bars(space: &mut impl ConfigSpace, at: Address, header: Header, class: [u8; 3]) -> [Option<Bar>; 6] {
+fn bars(space: &mut impl ConfigSpace, at: Bdf, header: Header, class: [u8; 3]) -> [Option<Bar>; 6] {
     let mut bars = [None; 6];
     let count = match (header, class) {
         // With a host bridge's decoding off, memory may be inaccessible.
@@ -91,7 +92,7 @@ fn bars(space: &mut impl ConfigSpace, at: Address, header: Header, class: [u8; 3
 }
 
 /// Register `index` of `count`, with decoding off.
-fn bar(space: &mut impl ConfigSpace, at: Address, index: u8, count: u8) -> Option<Bar> {
+fn bar(space: &mut impl ConfigSpace, at: Bdf, index: u8, count: u8) -> Option<Bar> {
     let offset = BARS + 4 * index;
     let (value, mask) = probe(space, at, offset);
     if mask == 0 {
@@ -113,7 +114,7 @@ fn bar(space: &mut impl ConfigSpace, at: Address, index: u8, count: u8) -> Optio
 }
 
 /// A register's value, and what it reads after ones were written.
-fn probe(space: &mut impl ConfigSpace, at: Address, offset: u8) -> (u32, u32) {
+fn probe(space: &mut impl ConfigSpace, at: Bdf, offset: u8) -> (u32, u32) {
     let value = space.read(at, offset);
     space.write(at, offset, u32::MAX);
     let mask = space.read(at, offset);
@@ -128,7 +129,7 @@ fn size(mask: u64, bits: u32) -> Option<u64> {
 }
 
 /// Walks the capability list. A list that loops ends after 48 entries of four bytes, which fill the space.
-fn capabilities<const N: usize>(space: &mut impl ConfigSpace, at: Address, header: Header) -> Vec<Capability, N> {
+fn capabilities<const N: usize>(space: &mut impl ConfigSpace, at: Bdf, header: Header) -> Vec<Capability, N> {
     let mut list = Vec::new();
     if matches!(header, Header::Other(_)) || space.read(at, COMMAND) & HAS_CAPABILITIES == 0 {
         return list;

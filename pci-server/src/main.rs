@@ -3,12 +3,13 @@
 #![no_main]
 #![deny(unsafe_code)]
 
+use layout::Bdf;
 use layout::{config, scratch_cptr, slot, window};
 use mmio::{Ports, Window};
 use pci_server::config_space::{ConfigSpace, Mechanism1};
 use pci_server::hardware::{Authority, Clock, Devices};
 use pci_server::{Server, WINDOW, scan};
-use proto::pci::{Address, Config, Width, dispatch};
+use proto::pci::{Config, Width, dispatch};
 use proto::supervisor::{self, Refused, Request};
 use proto::{
     irq::{self, Route},
@@ -60,15 +61,15 @@ struct Board {
 }
 
 impl ConfigSpace for Board {
-    fn read(&mut self, at: Address, offset: u8) -> u32 {
+    fn read(&mut self, at: Bdf, offset: u8) -> u32 {
         self.space.read(at, offset)
     }
 
-    fn write(&mut self, at: Address, offset: u8, value: u32) {
+    fn write(&mut self, at: Bdf, offset: u8, value: u32) {
         self.space.write(at, offset, value);
     }
 
-    fn write_part(&mut self, at: Address, offset: u8, width: Width, value: u32) {
+    fn write_part(&mut self, at: Bdf, offset: u8, width: Width, value: u32) {
         self.space.write_part(at, offset, width, value);
     }
 }

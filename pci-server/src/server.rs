@@ -80,7 +80,7 @@ impl<M: Machine> Server<M> {
     fn obtain(&mut self, valid: u16) -> u16 {
         let Self { machine, listing, config, resources, .. } = self;
         for (index, wanted) in (0..).zip(&config.functions).filter(|(index, _)| valid & 1 << index != 0) {
-            let found = listing.functions.iter().find(|found| found.address == check::address(wanted));
+            let found = listing.functions.iter().find(|found| found.address == wanted.at);
             for (bar, what) in found.into_iter().flat_map(check::bars) {
                 resources.add_bar(wanted.owner, index, bar, what, wanted.direct);
             }
@@ -119,7 +119,7 @@ impl<M: Machine> Server<M> {
     fn grant(&mut self, index: u8) {
         let Some(wanted) = self.config.functions.get(usize::from(index)) else { return };
         let all = &self.listing.functions;
-        let Some(function) = all.iter().find(|found| found.address == check::address(wanted)) else { return };
+        let Some(function) = all.iter().find(|found| found.address == wanted.at) else { return };
         let arrivals = arrivals(function, all, self.config.intx);
         let mut lines = Vec::new();
         // If the description names no interrupt, the function has two lines, as many as any needs; it may not use all.

@@ -12,7 +12,8 @@
 //! A driver may write device-specific registers, and some devices change their BARs or command register by that. Both
 //! are therefore compared after each such write, and restored.
 
-use proto::pci::{Address, BarKind, Error, Function, Width};
+use layout::Bdf;
+use proto::pci::{BarKind, Error, Function, Width};
 
 use crate::capabilities::{Capabilities, Register};
 use crate::config_space::{ConfigSpace, half};
@@ -61,7 +62,7 @@ pub enum Written {
 /// The space of one function.
 #[derive(Clone, Debug)]
 pub struct VirtualSpace {
-    at: Address,
+    at: Bdf,
     capabilities: Capabilities,
     /// The real registers at the start, with bus mastering off.
     start: [u32; 64],

@@ -1,12 +1,13 @@
 //! The real scan against a simulated machine, whose functions have registers with read-only and writable bits, and
 //! against machines with random registers.
 
+use layout::Bdf;
 use std::collections::BTreeMap;
 
 use pci_server::config_space::ConfigSpace;
 use pci_server::{describe, scan};
 use proptest::prelude::*;
-use proto::pci::{Address, Bar, BarKind, Capability, Header, Width};
+use proto::pci::{Bar, BarKind, Capability, Header, Width};
 
 /// 64 registers, and the writable bits of each.
 #[derive(Clone)]
@@ -17,17 +18,17 @@ struct Registers {
 
 #[derive(Default)]
 struct Machine {
-    functions: BTreeMap<Address, Registers>,
+    functions: BTreeMap<Bdf, Registers>,
     /// Writes to a base address register while the function decoded its addresses.
     careless: u32,
 }
 
 impl ConfigSpace for Machine {
-    fn read(&mut self, at: Address, offset: u8) -> u32 {
+    fn read(&mut self, at: Bdf, offset: u8) -> u32 {
         self.functions.get(&at).map_or(u32::MAX, |f| f.values[usize::from(offset / 4)])
     }
 
-    fn write(&mut self, at: Address, offset: u8, value: u32) {
+    fn write(&mut self, at: Bdf, offset: u8, value: u32) {
         let Some(f) = self.functions.get_mut(&at) else { return };
         let n = usize::from(offset / 4);
         if (4..10).contains(&n) && f.values[1] & 0b11 != 0 {
@@ -36,13 +37,13 @@ impl ConfigSpace for Machine {
         f.values[n] = f.values[n] & !f.writable[n] | value & f.writable[n];
     }
 
-    fn write_part(&mut self, _: Address, _: u8, _: Width, _: u32) {
+    fn write_part(&mut self, _: Bdf, _: u8, _: Width, _: u32) {
         unreachable!("a scan writes whole registers");
     }
 }
 
-fn at(bus: u8, device: u8, function: u8) -> Address {
-    Address { bus, device, function }
+fn at(bus: u8, device: u8, function: u8) -> Bdf {
+    Bdf { bus, device, function }
 }
 
 /// A type 0 function with memory and I/O decoding on.
@@ -76,7 +77,7 @@ fn e1000() -> Registers {
     r
 }
 
-fn machine(functions: impl IntoIterator<Item = (Address, Registers)>) -> Machine {
+fn machine(functions: impl IntoIterator<Item = (Bdf, Registers)>) -> Machine {
     Machine { functions: functions.into_iter().collect(), careless: 0 }
 }
 
@@ -178,13 +179,13 @@ fn more_functions_than_the_list_holds_are_counted() {
 struct Noise(u32);
 
 impl ConfigSpace for Noise {
-    fn read(&mut self, at: Address, offset: u8) -> u32 {
+    fn read(&mut self, at: Bdf, offset: u8) -> u32 {
         let key =
             u32::from(at.bus) << 16 | u32::from(at.device) << 11 | u32::from(at.function) << 8 | u32::from(offset);
         (key ^ self.0).wrapping_mul(0x9e37_79b1).rotate_left(15).wrapping_mul(0x85eb_ca6b)
     }
-    fn write(&mut self, _: Address, _: u8, _: u32) {}
-    fn write_part(&mut self, _: Address, _: u8, _: Width, _: u32) {}
+    fn write(&mut self, _: Bdf, _: u8, _: u32) {}
+    fn write_part(&mut self, _: Bdf, _: u8, _: Width, _: u32) {}
 }
 
 proptest! {

@@ -5,6 +5,7 @@ use alloc::{string::String, vec, vec::Vec};
 use core::ops::Range;
 
 use capdl_spec::spec::{CapEntry, Fill, Id, Kind, Level, PageSize, Rights, Spec};
+use layout::Bdf;
 use root_task::memory::{Pool, Step, Untyped, What};
 use sel4::{
     AbsoluteCPtr, BootInfoPtr, CNodeCapData, CPtr, CPtrWithDepth, CapRights, Error, ObjectBlueprint,
@@ -102,13 +103,13 @@ impl Objects {
                 sel4::ioport::ioport_issue(first, last, &own(slots.start)).map_err(Why::Kernel)?;
                 Ok(slots)
             }
-            Kind::IoSpace { domain, bus, device, function } => {
+            Kind::IoSpace { domain, function } => {
                 if !self.iommu {
                     let mistake = "the description asks for an I/O address space, but this machine has no IOMMU";
                     return Err(Why::BadSpec(mistake));
                 }
                 let slots = self.take_slots(1)?;
-                self.issue_io_space(domain, (bus, device, function), &own(slots.start)).map_err(Why::Kernel)?;
+                self.issue_io_space(domain, function, &own(slots.start)).map_err(Why::Kernel)?;
                 Ok(slots)
             }
             Kind::Frames { pages, fill: Fill::Bundle { offset }, .. } => {
@@ -132,7 +133,8 @@ impl Objects {
     /// Where the firmware reserves memory for a function (RMRR: VT-d specification, section 8.4), the kernel has mapped that,
     /// in a domain of its own. How many domains that took it does not say. Whose last capability is deleted, that space is
     /// taken down with all that is mapped; the next one is empty.
-    fn issue_io_space(&mut self, domain: u16, function: (u8, u8, u8), slot: &AbsoluteCPtr) -> sel4::Result<()> {
+    fn issue_io_space(&mut self, domain: u16, function: Bdf, slot: &AbsoluteCPtr) -> sel4::Result<()> {
+        let function = (function.bus, function.device, function.function);
         while let Err(error) = sel4::vspace::io_space_issue(domain + self.kept_domains, function, slot) {
             if error != Error::IllegalOperation || self.kept_domains == MOST_KEPT_DOMAINS {
                 return Err(error);

@@ -1,8 +1,8 @@
 //! The pages of docs/walkthroughs and the README, done as they say: commands are run, and their answers compared.
 //!
 //! Each page has a folder to itself, in which the project's folders are seen, so that its own files are nowhere else.
-//! What needs no boot runs always, and what is quoted from the tree has to be there. `add-a-device-model` changes the tree: its
-//! edits always have to fit, and in the long form a copy of the tree is changed, built and tested.
+//! What needs no boot runs always, and what is quoted from the tree has to be there. `add-a-device-model` and `add-a-server`
+//! change the tree: their edits always have to fit, and in the long form a copy of the tree is changed, built and tested.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
@@ -25,12 +25,14 @@ pub fn all() -> Vec<Test> {
     vec![
         Test::new(Group::Check, "walkthroughs-on-the-host", on_the_host),
         Test::new(Group::Walkthroughs, "systems-that-boot", booted).long(),
-        Test::new(Group::Walkthroughs, "a-device-model", device_model).long(),
+        Test::new(Group::Walkthroughs, "a-device-model", |context| changed(context, DEVICE_MODEL)).long(),
+        Test::new(Group::Walkthroughs, "a-server", |context| changed(context, SERVER)).long(),
     ]
 }
 
-/// The page that changes the project.
-const CHANGES: &str = "add-a-device-model";
+/// The pages that change the project.
+const DEVICE_MODEL: &str = "add-a-device-model";
+const SERVER: &str = "add-a-server";
 /// How the commands begin that boot something, or look at what a boot has left.
 const BOOTS: [&str; 3] = ["cargo xtask run", "cargo xtask test", "debugfs"];
 /// How long a boot and each command of a session may take on a busy machine.
@@ -57,7 +59,7 @@ fn on_the_host(context: &Context) -> Result<Outcome> {
         let steps = walkthrough::steps(&text);
         // Edits that only quote are on any page.
         edits += fitting(&context.project.root, &steps).wrap_err_with(|| name.clone())?;
-        if name != CHANGES {
+        if !changes(&name) {
             commands += follow(context, &name, &steps, |command| !boots(command)).wrap_err(name)?;
         }
     }
@@ -67,10 +69,14 @@ fn on_the_host(context: &Context) -> Result<Outcome> {
 
 fn booted(context: &Context) -> Result<Outcome> {
     let mut commands = 0;
-    for (name, text) in pages(&context.project)?.iter().filter(|(name, _)| name != CHANGES) {
+    for (name, text) in pages(&context.project)?.iter().filter(|(name, _)| !changes(name)) {
         commands += follow(context, name, &walkthrough::steps(text), boots).wrap_err_with(|| name.clone())?;
     }
     Ok(Outcome::Passed(format!("{commands} commands")))
+}
+
+fn changes(page: &str) -> bool {
+    [DEVICE_MODEL, SERVER].contains(&page)
 }
 
 fn boots(command: &str) -> bool {
@@ -223,10 +229,10 @@ fn as_the_page_says(command: &str, answer: &str, said: &str) -> Result<()> {
     bail!("`{command}` does not answer as the page says; {why}\nIt ends\n{}", last_lines(said.as_bytes(), 30))
 }
 
-/// Changes a copy of the tree as the page says, and runs its commands there.
-fn device_model(context: &Context) -> Result<Outcome> {
+/// Changes a copy of the tree as a page says, and runs its commands there.
+fn changed(context: &Context, page: &str) -> Result<Outcome> {
     let project = &context.project;
-    let folder = project.target.join("walkthroughs").join(CHANGES);
+    let folder = project.target.join("walkthroughs").join(page);
     let (tree, target) = (folder.join("tree"), folder.join("target"));
     if tree.exists() {
         std::fs::remove_dir_all(&tree).into_diagnostic()?;
@@ -240,9 +246,9 @@ fn device_model(context: &Context) -> Result<Outcome> {
             symlink(project.target.join(name), link).into_diagnostic()?;
         }
     }
-    let (_, page) = pages(project)?.into_iter().find(|(name, _)| name == CHANGES).unwrap_or_default();
+    let (_, text) = pages(project)?.into_iter().find(|(name, _)| name == page).unwrap_or_default();
     let mut commands = 0;
-    for step in walkthrough::steps(&page) {
+    for step in walkthrough::steps(&text) {
         match step {
             Step::File { path, text } => add(&tree.join(path), &text)?,
             Step::Edit { path, hunks } => {

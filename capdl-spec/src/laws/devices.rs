@@ -80,9 +80,9 @@ pub(super) fn ram_at_physical_addresses_does_not_overlap(spec: &Spec) -> Result<
 pub(super) fn a_function_has_one_io_address_space(spec: &Spec) -> Result<(), String> {
     let (mut seen, mut domains) = (BTreeSet::new(), BTreeSet::new());
     for object in &spec.objects {
-        let Kind::IoSpace { domain, bus, device, function } = object.kind else { continue };
+        let Kind::IoSpace { domain, function } = object.kind else { continue };
         let alone = domain != 0 && domains.insert(domain);
-        unless(alone && seen.insert((bus, device, function)), || object.name.clone())?;
+        unless(alone && seen.insert(function), || object.name.clone())?;
     }
     Ok(())
 }

@@ -232,9 +232,7 @@ pub(super) fn resources_of_the_machine_bear_their_numbers(spec: &Spec) -> Result
     spec.objects.iter().try_for_each(|object| {
         let right = match object.kind {
             Kind::IoPorts { first, last } => object.name == format!("ports.{}", PortRange { first, last }),
-            Kind::IoSpace { bus, device, function, .. } => {
-                object.name.ends_with(&format!(".iospace.{bus:02x}:{device:02x}.{function}"))
-            }
+            Kind::IoSpace { function, .. } => object.name.ends_with(&format!(".iospace.{function}")),
             _ => true,
         };
         super::unless(right, || object.name.clone())

@@ -102,11 +102,11 @@ pub(super) fn interrupts(map: &Map<'_>, out: &mut String, role: Role) -> fmt::Re
 /// The I/O address spaces of a process's functions.
 pub(super) fn io_spaces(map: &Map<'_>, out: &mut String, process: &Process) -> fmt::Result {
     for (object, id) in map.spec.objects.iter().zip(0..).map(|(object, id)| (object, crate::spec::Id(id))) {
-        let Kind::IoSpace { domain, bus, device, function } = object.kind else { continue };
+        let Kind::IoSpace { domain, function } = object.kind else { continue };
         if map.spec.owner_of(id) != process.name {
             continue;
         }
-        writeln!(out, "  memory that {bus:02x}:{device:02x}.{function} may use, domain {domain}")?;
+        writeln!(out, "  memory that {function} may use, domain {domain}")?;
         for window in map.windows(id, &process.name) {
             writeln!(out, "    {:#012x} {}", window.at, window.line)?;
         }

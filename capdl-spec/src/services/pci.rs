@@ -80,7 +80,6 @@ fn functions(wiring: &Wiring) -> Result<heapless::Vec<PciFunction, MAX_PCI_FUNCT
     let lines = wiring.lines();
     let mut functions = heapless::Vec::new();
     for function in passthrough::functions(wiring.system) {
-        let address = function.device.address;
         let memory =
             function.device.memory.as_ref().map(|all| {
                 all.iter().map(|memory| (memory.get_ref().paddr, memory.get_ref().size)).collect::<Vec<_>>()
@@ -89,9 +88,7 @@ fn functions(wiring: &Wiring) -> Result<heapless::Vec<PciFunction, MAX_PCI_FUNCT
         let function = PciFunction {
             owner: owner as u8,
             name: name(&function.device.label())?,
-            bus: address.bus,
-            device: address.device,
-            function: address.function,
+            at: function.device.address,
             direct: function.direct(),
             dma: function.dma(),
             lines: bounded(function.lines(&lines), "interrupt lines of a function")?,

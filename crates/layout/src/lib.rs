@@ -10,10 +10,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod bdf;
 pub mod config;
 pub mod guest_board;
 pub mod limits;
 pub mod mainboard;
+
+pub use bdf::Bdf;
 
 /// Bits of a CPtr that choose a slot of the first level.
 pub const ROOT_BITS: u8 = 8;

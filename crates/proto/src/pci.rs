@@ -6,11 +6,9 @@
 mod config;
 mod mediated;
 
-use core::fmt;
-
 use heapless::Vec;
 use layout::limits::{MAX_FUNCTION_LINES, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS};
-use layout::{Service, Slot};
+use layout::{Bdf, Service, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
@@ -35,28 +33,11 @@ impl Call for GetFunction {
     type Reply = Result<Option<Function>, Error>;
 }
 
-/// The address of a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Address {
-    /// Bus.
-    pub bus: u8,
-    /// Device, 0 to 31.
-    pub device: u8,
-    /// Function, 0 to 7.
-    pub function: u8,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02x}:{:02x}.{}", self.bus, self.device, self.function)
-    }
-}
-
 /// One function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
-    /// Its address.
-    pub address: Address,
+    /// Where it is.
+    pub address: Bdf,
     /// Vendor ID.
     pub vendor: u16,
     /// Device ID.
@@ -412,7 +393,7 @@ mod tests {
     use crate::loopback::Loopback;
 
     fn function() -> Function {
-        let address = Address { bus: 0, device: 3, function: 0 };
+        let address = Bdf { bus: 0, device: 3, function: 0 };
         Function {
             address,
             vendor: 0x8086,
@@ -457,7 +438,7 @@ mod tests {
         let mut capabilities = Vec::new();
         while capabilities.push(Capability { id: 0xff, at: 0xff }).is_ok() {}
         let largest = Function {
-            address: Address { bus: 0xff, device: 31, function: 7 },
+            address: Bdf { bus: 0xff, device: 31, function: 7 },
             vendor: 0xffff,
             device: 0xffff,
             subsystem: (0xffff, 0xffff),

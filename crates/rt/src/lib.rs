@@ -22,8 +22,8 @@ pub use endpoint::{Endpoint, scratch};
 pub use hardware::{Interrupt, IoPorts, random, signal, tsc, wait};
 pub use serve::{Event, finish, serve};
 
-/// Declares the main function: `fn(C) -> !`, where `C` is the process's type in `layout::config`. With `log: own` the
-/// process reads its own log, see [`logger::own`].
+/// Declares the main function: `fn(C) -> !`, where `C` is the process's configuration: a server's is in its protocol, the
+/// others' in `layout::config`. With `log: own` the process reads its own log, see [`logger::own`].
 ///
 /// The file that uses it cannot forbid unsafe code, only deny it: the exported symbol counts as unsafe.
 #[macro_export]

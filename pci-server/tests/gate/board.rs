@@ -1,6 +1,7 @@
 //! A simulated machine that records every write, every request to root-task, and every revocation. It allows accesses
 //! only through capabilities that the server obtained, and panics at any other.
 
+use layout::Bdf;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use pci_server::config_space::ConfigSpace;
 use pci_server::hardware::{Authority, Clock, Devices};
 use proto::irq;
 use proto::irq::Route;
-use proto::pci::{Address, Width};
+use proto::pci::Width;
 use proto::supervisor::{Refused, Request};
 
 /// Configuration registers: values, the bits that can be written, and those that are cleared by writing ones.
@@ -23,20 +24,20 @@ pub struct Registers {
 /// A write that reached the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrote {
-    Config(Address, u8, Width, u32),
+    Config(Bdf, u8, Width, u32),
     Port(u16, Width, u32),
     Memory(u64, Width, u32),
 }
 
 #[derive(Default)]
 pub struct Board {
-    pub functions: BTreeMap<Address, Registers>,
+    pub functions: BTreeMap<Bdf, Registers>,
     pub ports: BTreeMap<u16, u32>,
     pub memory: BTreeMap<u64, u32>,
     /// Bits of a port or address that the device clears by itself after two reads.
     pub self_clearing: BTreeMap<u64, u32>,
     /// A register whose write moves the function's first base address and sets its bus master bit.
-    pub treacherous: Option<(Address, u8)>,
+    pub treacherous: Option<(Bdf, u8)>,
     pub wrote: Vec<Wrote>,
     pub requests: Vec<Request>,
     /// Physical addresses that root-task refuses.
@@ -56,7 +57,7 @@ impl Board {
         std::mem::take(&mut self.wrote)
     }
 
-    pub fn config(&self, at: Address, offset: u8) -> u32 {
+    pub fn config(&self, at: Bdf, offset: u8) -> u32 {
         self.functions[&at].values[usize::from(offset / 4)]
     }
 
@@ -94,17 +95,17 @@ impl Board {
 pub struct Hold(pub Rc<RefCell<Board>>);
 
 impl ConfigSpace for Hold {
-    fn read(&mut self, at: Address, offset: u8) -> u32 {
+    fn read(&mut self, at: Bdf, offset: u8) -> u32 {
         assert_eq!(offset % 4, 0);
         let board = self.0.borrow();
         board.functions.get(&at).map_or(u32::MAX, |f| f.values[usize::from(offset / 4)])
     }
 
-    fn write(&mut self, at: Address, offset: u8, value: u32) {
+    fn write(&mut self, at: Bdf, offset: u8, value: u32) {
         self.write_part(at, offset, Width::Dword, value);
     }
 
-    fn write_part(&mut self, at: Address, offset: u8, width: Width, value: u32) {
+    fn write_part(&mut self, at: Bdf, offset: u8, width: Width, value: u32) {
         assert_eq!(offset % width.bytes(), 0);
         let board = &mut *self.0.borrow_mut();
         board.wrote.push(Wrote::Config(at, offset, width, value));
@@ -195,20 +196,20 @@ impl Authority for Hold {
     }
 }
 
-pub fn at(device: u8, function: u8) -> Address {
-    Address { bus: 0, device, function }
+pub fn at(device: u8, function: u8) -> Bdf {
+    Bdf { bus: 0, device, function }
 }
 
-pub const HOST: Address = Address { bus: 0, device: 0, function: 0 };
-pub const IDE: Address = Address { bus: 0, device: 1, function: 1 };
-pub const UHCI: Address = Address { bus: 0, device: 1, function: 2 };
-pub const E1000: Address = Address { bus: 0, device: 2, function: 0 };
-pub const NE2000: Address = Address { bus: 0, device: 3, function: 0 };
-pub const DISPLAY: Address = Address { bus: 0, device: 4, function: 0 };
-pub const SMALL_A: Address = Address { bus: 0, device: 5, function: 0 };
-pub const SMALL_B: Address = Address { bus: 0, device: 6, function: 0 };
-pub const EXPRESS: Address = Address { bus: 0, device: 7, function: 0 };
-pub const AHCI: Address = Address { bus: 0, device: 31, function: 0 };
+pub const HOST: Bdf = Bdf { bus: 0, device: 0, function: 0 };
+pub const IDE: Bdf = Bdf { bus: 0, device: 1, function: 1 };
+pub const UHCI: Bdf = Bdf { bus: 0, device: 1, function: 2 };
+pub const E1000: Bdf = Bdf { bus: 0, device: 2, function: 0 };
+pub const NE2000: Bdf = Bdf { bus: 0, device: 3, function: 0 };
+pub const DISPLAY: Bdf = Bdf { bus: 0, device: 4, function: 0 };
+pub const SMALL_A: Bdf = Bdf { bus: 0, device: 5, function: 0 };
+pub const SMALL_B: Bdf = Bdf { bus: 0, device: 6, function: 0 };
+pub const EXPRESS: Bdf = Bdf { bus: 0, device: 7, function: 0 };
+pub const AHCI: Bdf = Bdf { bus: 0, device: 31, function: 0 };
 
 /// A type 0 function, decoding, bus master, with two status bits set that clear when ones are written.
 fn function(id: u32, class: u32, bars: [(u32, u32); 6], pin: u32) -> Registers {

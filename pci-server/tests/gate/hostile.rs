@@ -1,8 +1,9 @@
 //! Hostile clients: whatever they send, the server does not panic, replies, and writes only to their own functions.
 
+use layout::Bdf;
 use pci_server::hardware::Clock;
 use proptest::prelude::*;
-use proto::pci::{Address, Target, Width};
+use proto::pci::{Target, Width};
 use proto::wire::{Message, Transport};
 
 use crate::board::{AHCI, DISPLAY, E1000, EXPRESS, Hold, IDE, SMALL_A, SMALL_B, UHCI, Wrote, board};
@@ -22,7 +23,7 @@ fn open() -> Gate {
 
 /// What each client may write to.
 fn is_own(id: u64, wrote: &Wrote) -> bool {
-    let functions: &[Address] = match id {
+    let functions: &[Bdf] = match id {
         ALICE => &[IDE, SMALL_A, EXPRESS],
         BOB => &[SMALL_B, E1000, AHCI],
         _ => &[],

@@ -8,13 +8,14 @@ mod logged;
 mod resets;
 mod start;
 
+use layout::Bdf;
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use layout::config::{Name, Ports};
 use pci_server::{Server, scan};
 use proto::loopback::Loopback;
-use proto::pci::{Address, Client, Config, Dma, Intx, PciClient, PciFunction, PciPorts, Target, dispatch};
+use proto::pci::{Client, Config, Dma, Intx, PciClient, PciFunction, PciPorts, Target, dispatch};
 use proto::wire::{ClientId, Message, Transport};
 
 use board::{Board, Hold};
@@ -64,7 +65,7 @@ impl Gate {
     }
 
     /// The real register.
-    fn real(&self, at: Address, offset: u8) -> u32 {
+    fn real(&self, at: Bdf, offset: u8) -> u32 {
         self.board.borrow().config(at, offset)
     }
 }
@@ -74,13 +75,11 @@ fn name(name: &str) -> Name {
 }
 
 /// A function in direct mode that may not become bus master.
-fn give(owner: u64, at: Address) -> PciFunction {
+fn give(owner: u64, at: Bdf) -> PciFunction {
     PciFunction {
         owner: owner as u8,
         name: name(&at.to_string()),
-        bus: at.bus,
-        device: at.device,
-        function: at.function,
+        at,
         direct: true,
         dma: Dma::No,
         lines: Default::default(),

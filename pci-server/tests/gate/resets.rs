@@ -1,6 +1,6 @@
 //! Resets, register by register.
 
-use proto::pci::Address;
+use layout::Bdf;
 use proto::pci::Width::{Byte, Dword, Word};
 
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, IDE, NE2000, UHCI, Wrote, board};
@@ -8,7 +8,7 @@ use crate::{ALICE, Gate, config, give, register, trusted};
 
 /// A server with one function that the guest made bus master, and the writes of its reset, without writes of
 /// configuration space that change nothing.
-fn reset(board: Board, at: Address, prepare: impl FnOnce(&mut Board)) -> (Gate, Vec<Wrote>) {
+fn reset(board: Board, at: Bdf, prepare: impl FnOnce(&mut Board)) -> (Gate, Vec<Wrote>) {
     let gate = Gate::open(board, config([trusted(give(ALICE, at))]));
     let alice = gate.client(ALICE);
     alice.write(register(0, 4), Word, 7).unwrap();

@@ -267,7 +267,7 @@ fn a_bridge_turns_the_pins_of_what_is_behind() {
     machine.functions.insert(at(30, 0), bridge);
     let mut behind = machine.functions[&SMALL_A].clone();
     behind.values[4] = 0xd000_0000;
-    let there = proto::pci::Address { bus: 1, device: 5, function: 0 };
+    let there = layout::Bdf { bus: 1, device: 5, function: 0 };
     machine.functions.insert(there, behind);
     let gate = Gate::open(machine, config([on_lines(give(ALICE, there), &[0])]));
     // INTA of device 5 is the bridge's INTB: 16 + (30 + 2 + 2) % 4.

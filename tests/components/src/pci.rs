@@ -1,7 +1,8 @@
 //! pci-server: the list of functions equals the emulated board's (Intel 82440FX and 82371SB/AB data sheets; the
 //! addresses are those that the Bochs BIOS assigns), and only clients with `pci_enumerate` get it.
 
-use proto::pci::{Address, Bar, BarKind, Client, Error};
+use layout::Bdf;
+use proto::pci::{Bar, BarKind, Client, Error};
 use rt::Endpoint;
 
 use crate::verdict::Verdict;
@@ -34,7 +35,7 @@ pub fn granted(verdict: &mut Verdict) {
             verdict.holds("as many functions as the board has", false);
             return;
         };
-        verdict.equal("address", found.address, Address { bus: 0, device, function });
+        verdict.equal("address", found.address, Bdf { bus: 0, device, function });
         verdict.equal("vendor and device", (found.vendor, found.device), id);
         verdict.equal("class", found.class, class);
         let bars = ports.map(|ports| ports.map(|(base, size)| Bar { kind: BarKind::Io, base, size }));

@@ -2,6 +2,7 @@
 
 use heapless::Vec;
 use layout::{
+    Bdf,
     config::{Name, Ports},
     limits::{
         MAX_CLIENTS, MAX_FUNCTION_LINES, MAX_FUNCTION_MEMORY, MAX_FUNCTION_PORTS, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS,
@@ -40,12 +41,8 @@ pub struct PciFunction {
     pub owner: u8,
     /// Its name in the description, or its address.
     pub name: Name,
-    /// Bus.
-    pub bus: u8,
-    /// Device, 0 to 31.
-    pub device: u8,
-    /// Function, 0 to 7.
-    pub function: u8,
+    /// Where it is.
+    pub at: Bdf,
     /// Ports and memory are handed over; else each access is a call.
     pub direct: bool,
     /// May it become bus master?

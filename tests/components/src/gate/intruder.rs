@@ -187,7 +187,7 @@ fn unmoved(verdict: &mut Verdict, base: u16) {
 
 /// A port capability of its own works until it is given back, and cannot be kept; then it is taken again.
 fn revoked(verdict: &mut Verdict, base: u16) -> Option<Ne2000> {
-    let take = || Client(Endpoint::at(slot::PCI).receive_into(PORTS)).take_ports(base);
+    let take = || Client(Endpoint::at(proto::pci::SERVICE.slot).receive_into(PORTS)).take_ports(base);
     let ports = IoPorts::at(take().ok()?);
     verdict.holds("its own ports", ports.cap().ioport_in8(base).is_ok());
     verdict.holds("the port behind them", ports.cap().ioport_in8(base + 32).is_err());

@@ -75,7 +75,7 @@ impl Owner {
         log::info!("ports {base:#x}, {:#x}", places.owners());
         let line = card.lines.first()?.line;
         let position = config.lines.iter().position(|known| known.line == line)?;
-        let ports = proto::pci::Client(Endpoint::at(slot::PCI).receive_into(PORTS)).take_ports(base);
+        let ports = proto::pci::Client(Endpoint::at(proto::pci::SERVICE.slot).receive_into(PORTS)).take_ports(base);
         verdict.holds("its ports", ports.is_ok());
         let interrupt = Interrupt::claim(line, HANDLER);
         verdict.holds("its line is shared", matches!(interrupt, Ok(Interrupt::Shared(_))));
