@@ -135,7 +135,7 @@ impl VirtualBus {
     }
 
     /// What a double word's access to the data port reads, if the function is here.
-    #[inline]
+    #[inline(always)]
     pub fn data(&self) -> Option<u32> {
         if self.address.bus() != Some(0) {
             return None;
