@@ -7,10 +7,11 @@ use vtx::{
 };
 
 use crate::{
+    answer::{Cause, Next},
     control,
+    guest::Guest,
     insn::{Instruction, MAX_LENGTH, Machine, Mode, Progress, Registers, Segment},
     linear::Linear,
-    run::{Cause, Guest, Next},
     time::Present,
 };
 
@@ -21,9 +22,9 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Prese
     if guest.cpu.vmcs.read(VmcsField::IdtVectoringInfo) & IDT_VECTORING_VALID != 0 {
         return Next::Reset(Cause::Unsupported("an interrupt delivered through memory that is not there"));
     }
-    match violation.target {
+    match violation.target() {
         // All ones is no instruction.
-        EptTarget::Operand if violation.exec => Next::UNDEFINED,
+        EptTarget::Operand if violation.exec() => Next::UNDEFINED,
         EptTarget::Operand => execute(guest, now),
         EptTarget::PageWalk | EptTarget::NoLinear => {
             Next::Reset(Cause::Unsupported("page tables in memory that is not there"))

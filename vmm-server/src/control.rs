@@ -7,7 +7,10 @@ use vtx::{
     vmcs::{PrimaryControls, Vmcs, VmcsField},
 };
 
-use crate::run::{Cause, Guest, Next};
+use crate::{
+    answer::{Cause, Next},
+    guest::Guest,
+};
 
 /// Width of a guest-physical address here: no guest reaches beyond 4 GiB.
 const ADDRESS_BITS: u32 = 36;
@@ -15,28 +18,28 @@ const ADDRESS_BITS: u32 = 36;
 /// Answers a MOV to or from a control register, CLTS or LMSW.
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess) -> Next {
     refresh(guest);
-    let before = guest.control;
+    let before = guest.cpu.control;
     let result = match access {
         CrAccess::MovFrom { cr, gpr } => {
-            let value = guest.control.read(cr);
+            let value = guest.cpu.control.read(cr);
             guest.cpu.set_gpr(gpr, value);
             return Next::Skip;
         }
         CrAccess::MovTo { cr, gpr } => {
             let value = guest.cpu.gpr(gpr) & 0xffff_ffff;
-            if cr == Cr::Cr3 && guest.control.paging() == vtx::cr::Paging::Off {
+            if cr == Cr::Cr3 && guest.cpu.control.paging() == vtx::cr::Paging::Off {
                 // Only remembered: nothing changes for the processor.
-                return guest.control.mov_to(cr, value).map_or_else(refused, |_| Next::Skip);
+                return guest.cpu.control.mov_to(cr, value).map_or_else(refused, |_| Next::Skip);
             }
-            guest.control.mov_to(cr, value)
+            guest.cpu.control.mov_to(cr, value)
         }
-        CrAccess::Clts => guest.control.clts(),
-        CrAccess::Lmsw { value } => guest.control.lmsw(value),
+        CrAccess::Clts => guest.cpu.control.clts(),
+        CrAccess::Lmsw { value } => guest.cpu.control.lmsw(value),
     };
     match result {
         Err(refusal) => refused(refusal),
         Ok(program) => change(guest, &before.program(), &program).unwrap_or_else(|next| {
-            guest.control = before;
+            guest.cpu.control = before;
             next
         }),
     }
@@ -49,7 +52,7 @@ pub fn refresh<V: Vmcs>(guest: &mut Guest<V>) {
         cr3: guest.cpu.exit.cr3,
         cr4: guest.cpu.vmcs.read(VmcsField::GuestCr4),
     };
-    guest.control.refresh(real);
+    guest.cpu.control.refresh(real);
 }
 
 fn refused(refusal: Refusal) -> Next {
@@ -109,7 +112,7 @@ fn load_pdptes<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<(), N
     let mut entries = [0; 4];
     for (entry, at) in entries.iter_mut().zip((table..).step_by(8)) {
         // Outside RAM, memory reads all ones, which no processor accepts.
-        *entry = guest.ram.read_u64(at).unwrap_or(u64::MAX);
+        *entry = guest.vm.ram.read_u64(at).unwrap_or(u64::MAX);
     }
     if !entries.iter().all(|&entry| pdpte_is_valid(entry, ADDRESS_BITS)) {
         return Err(Next::PROTECTION);

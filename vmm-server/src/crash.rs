@@ -8,7 +8,7 @@ use vtx::{
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::{control, linear::Linear, run::Guest, time::Present};
+use crate::{control, guest::Guest, linear::Linear, time::Present};
 
 /// Words of a stack's top.
 const WORDS: usize = 8;
@@ -27,12 +27,12 @@ pub struct State {
     pub stack: [Option<u32>; WORDS],
 }
 
-impl<V: Vmcs> Guest<V> {
+impl<V: Vmcs> Guest<'_, V> {
     /// Its state at its last exit.
     pub fn state(&mut self, now: Present) -> State {
         control::refresh(self);
         let [rsp, base] = [VmcsField::GuestRsp, VmcsField::GuestSsBase].map(|field| self.cpu.vmcs.read(field));
-        let [cr0, cr3, cr4] = [Cr::Cr0, Cr::Cr3, Cr::Cr4].map(|cr| self.control.read(cr));
+        let [cr0, cr3, cr4] = [Cr::Cr0, Cr::Cr3, Cr::Cr4].map(|cr| self.cpu.control.read(cr));
         let (exit, mut stack) = (self.cpu.exit, [None; WORDS]);
         let memory = Linear::system(self, now);
         for (word, offset) in stack.iter_mut().zip((0..).step_by(4)) {

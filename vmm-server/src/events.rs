@@ -6,14 +6,20 @@
 //! fault comes of it. An exception that was being delivered then comes again by itself, since its instruction is executed
 //! again, and so does INT n. An interrupt does not: it is kept, and delivered as soon as the guest takes it.
 
+use devices::Effect;
 use vtx::{
     event::{self, Event, Exception, Exiting, Vectored},
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::run::{Cause, Guest, Next};
+use crate::{
+    answer::{Cause, Next},
+    guest::Guest,
+    time::Clock,
+    vcpu::BOOTSTRAP,
+};
 
-impl<V: Vmcs> Guest<V> {
+impl<V: Vmcs> Guest<'_, V> {
     /// Answers the exit of an exception, or of an NMI of the host's. The kernel keeps #NM to itself.
     pub(crate) fn exception(&mut self) -> Next {
         const ALIGNMENT_CHECK: u8 = Exception::AlignmentCheck as u8;
@@ -31,26 +37,65 @@ impl<V: Vmcs> Guest<V> {
                 return Next::Reset(Cause::Unsupported("#AC in the delivery of #AC, which comes again for ever"));
             }
             (Exiting::AlignmentCheck, _) => return Next::Raise(Event::Exception(Exception::AlignmentCheck)),
-            (Exiting::Trap, _) => self.debug.trapped(self.cpu.exit.qualification),
+            (Exiting::Trap, _) => self.cpu.debug.trapped(self.cpu.exit.qualification),
             (Exiting::Int1, _) => self.cpu.skip(),
         }
         Next::Raise(Event::Exception(Exception::Debug))
     }
 
-    /// Whether there is an interrupt for the guest, which ends a halt. If so, the next entry delivers it, or an exit tells when
+    /// Whether there is an interrupt for the vCPU, which ends a halt. If so, the next entry delivers it, or an exit tells when
     /// the guest takes one.
     #[inline]
     pub fn interrupt(&mut self) -> bool {
-        let Self { cpu, machine, .. } = self;
-        if !machine.pending() && !cpu.holds() {
-            cpu.want_window(false);
+        let external = self.external();
+        if !external && !self.cpu.lapic.pending() && !self.cpu.holds() {
+            self.cpu.want_window(false);
             return false;
         }
-        if cpu.takes_interrupt() {
-            let vector = cpu.take_held().unwrap_or_else(|| machine.acknowledge());
-            cpu.deliver(Event::Interrupt(vector));
+        if self.cpu.takes_interrupt() {
+            let vector = self.cpu.take_held().unwrap_or_else(|| self.acknowledge_one(external));
+            self.cpu.deliver(Event::Interrupt(vector));
         }
-        cpu.want_window(machine.pending() || cpu.holds());
+        let more = self.pending() || self.cpu.holds();
+        self.cpu.want_window(more);
         true
+    }
+
+    /// Whether an interrupt asks for this vCPU.
+    #[inline]
+    pub fn pending(&self) -> bool {
+        self.external() || self.cpu.lapic.pending()
+    }
+
+    /// The vector of the interrupt that the vCPU takes now.
+    pub fn acknowledge(&mut self) -> u8 {
+        self.acknowledge_one(self.external())
+    }
+
+    /// The 8259's interrupts come first: the local APIC does not rank them.
+    fn acknowledge_one(&mut self, external: bool) -> u8 {
+        if !external && let Some(vector) = self.cpu.lapic.acknowledge() {
+            return vector;
+        }
+        self.vm.board.acknowledge()
+    }
+
+    #[inline]
+    fn external(&self) -> bool {
+        self.cpu.number == BOOTSTRAP && self.vm.board.pending(&self.cpu.lapic)
+    }
+
+    /// Takes into account that it is `tsc`.
+    pub fn advance(&mut self, clock: &Clock, tsc: u64) -> Effect {
+        self.vm.board.advance(clock.at(tsc)) | self.cpu.advance_apic(tsc)
+    }
+
+    /// TSC at which a timer wants to interrupt.
+    pub fn next_timer(&self, clock: &Clock, tsc: u64) -> Option<u64> {
+        let board = self.vm.board.next_event(clock.at(tsc)).map(|next| clock.tsc(next));
+        match (board, self.cpu.lapic.next_event()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 }

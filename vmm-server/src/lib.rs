@@ -1,25 +1,22 @@
-//! The server that runs one guest: `run` says what each VM exit is answered with, `machine` is the board that the guest
-//! sees, `linux` and `boot` put a kernel into its memory. All of it runs in host tests; the binary adds seL4.
+//! The server that runs one guest: `run` says what each VM exit is answered with, `board` is what the guest sees of a machine,
+//! `vcpu` what each of its processors has, `linux` and `boot` put a kernel into its memory. All of it runs in host tests; the
+//! binary adds seL4.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod access;
-pub mod at_once;
+pub mod answer;
+pub mod board;
 pub mod boot;
 pub mod control;
-pub mod countdown;
-pub mod cpu;
-pub mod cpuid;
 pub mod crash;
-pub mod deadline;
-pub mod debug;
+mod debug;
 mod events;
 pub mod functions;
+pub mod guest;
 pub mod insn;
 pub mod linear;
-pub mod lines;
 pub mod linux;
-pub mod machine;
 pub mod paging;
 pub mod passthrough;
 pub mod plain;
@@ -29,4 +26,5 @@ pub mod run;
 pub mod string_io;
 mod task;
 pub mod time;
-pub mod windows;
+pub mod vcpu;
+pub mod vm;

@@ -13,47 +13,47 @@ use vtx::{
 };
 
 use crate::{
-    debug::Watch,
+    guest::Guest,
     insn::Segment,
     paging::{EntrySize, Intent, PageFault, Root, translate},
-    run::Guest,
     time::Present,
+    vcpu::debug::Watch,
 };
 
 const PAGE: u32 = 4096;
 
 /// Linear memory, as it is mapped at one exit.
-pub struct Linear<'a, V> {
-    guest: &'a mut Guest<V>,
+pub struct Linear<'a, 'b, V> {
+    guest: &'a mut Guest<'b, V>,
     now: Present<'a>,
     root: Root,
     user: bool,
 }
 
-impl<'a, V: Vmcs> Linear<'a, V> {
+impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
     /// The memory of `guest`, whose view of its control registers is up to date.
-    pub fn new(guest: &'a mut Guest<V>, now: Present<'a>) -> Self {
+    pub fn new(guest: &'a mut Guest<'b, V>, now: Present<'a>) -> Self {
         let root = Root {
-            paging: guest.control.paging(),
-            cr3: guest.control.read(Cr::Cr3),
-            write_protect: guest.control.read(Cr::Cr0) & cr0::WP != 0,
+            paging: guest.cpu.control.paging(),
+            cr3: guest.cpu.control.read(Cr::Cr3),
+            write_protect: guest.cpu.control.read(Cr::Cr0) & cr0::WP != 0,
         };
         let user = guest.cpu.privilege() == 3;
         Self { guest, now, root, user }
     }
 
     /// The same with the processor's own rights, as for its tables.
-    pub fn system(guest: &'a mut Guest<V>, now: Present<'a>) -> Self {
+    pub fn system(guest: &'a mut Guest<'b, V>, now: Present<'a>) -> Self {
         Self { user: false, ..Self::new(guest, now) }
     }
 
     /// The word at `linear`, if it is in RAM. Reads no device.
     pub fn peek(&self, linear: u32) -> Option<u32> {
-        self.guest.ram.read_u32(self.physical(linear, false).ok()?).ok()
+        self.guest.vm.ram.read_u32(self.physical(linear, false).ok()?).ok()
     }
 
     /// The guest whose memory it is.
-    pub fn guest(&mut self) -> &mut Guest<V> {
+    pub fn guest(&mut self) -> &mut Guest<'b, V> {
         self.guest
     }
 
@@ -64,7 +64,7 @@ impl<'a, V: Vmcs> Linear<'a, V> {
             let at = linear.wrapping_add(done as u32);
             let here = rest.len().min((PAGE - at % PAGE) as usize);
             let Ok(gpa) = self.physical(at, false) else { break };
-            if rest.get_mut(..here).is_none_or(|bytes| self.guest.ram.read(gpa, bytes).is_err()) {
+            if rest.get_mut(..here).is_none_or(|bytes| self.guest.vm.ram.read(gpa, bytes).is_err()) {
                 break;
             }
             done += here;
@@ -79,7 +79,7 @@ impl<'a, V: Vmcs> Linear<'a, V> {
     }
 
     fn physical(&self, linear: u32, write: bool) -> Result<u64, PageFault> {
-        let ram = &self.guest.ram;
+        let ram = &self.guest.vm.ram;
         translate(&self.root, linear, Intent { write, user: self.user }, |at, size| match size {
             EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
             EntrySize::Eight => ram.read_u64(at).ok(),
@@ -87,8 +87,8 @@ impl<'a, V: Vmcs> Linear<'a, V> {
     }
 
     fn watch(&mut self, watch: Watch, linear: u32, width: Width) {
-        if self.guest.debug.armed() {
-            self.guest.watch_memory(watch, linear, width.bytes() as u32);
+        if self.guest.cpu.debug.armed() {
+            self.guest.cpu.watch_memory(watch, linear, width.bytes() as u32);
         }
     }
 
@@ -98,7 +98,7 @@ impl<'a, V: Vmcs> Linear<'a, V> {
     }
 }
 
-impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
+impl<V: Vmcs> crate::insn::Machine for Linear<'_, '_, V> {
     type Fault = PageFault;
 
     fn segment_base(&mut self, segment: Segment) -> u32 {
@@ -123,13 +123,13 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
             return Ok(value);
         }
         let gpa = self.physical(linear, false)?;
-        let ram = &self.guest.ram;
+        let ram = &self.guest.vm.ram;
         let value = match width {
             Width::Byte => ram.read_u8(gpa).map(u32::from),
             Width::Word => ram.read_u16(gpa).map(u32::from),
             Width::Dword | Width::Qword => ram.read_u32(gpa),
         };
-        Ok(value.unwrap_or_else(|_| self.guest.machine.read_memory(gpa, width, self.now)))
+        Ok(value.unwrap_or_else(|_| self.guest.read_memory(gpa, width, self.now)))
     }
 
     fn write(&mut self, linear: u32, width: Width, value: u32) -> Result<(), PageFault> {
@@ -141,14 +141,14 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, V> {
             return Ok(());
         }
         let gpa = self.physical(linear, true)?;
-        let ram = &self.guest.ram;
+        let ram = &self.guest.vm.ram;
         let written = match width {
             Width::Byte => ram.write_u8(gpa, value as u8),
             Width::Word => ram.write_u16(gpa, value as u16),
             Width::Dword | Width::Qword => ram.write_u32(gpa, value),
         };
         if written.is_err() {
-            self.guest.machine.write_memory(gpa, width, value, self.now);
+            self.guest.write_memory(gpa, width, value, self.now);
         }
         Ok(())
     }

@@ -3,17 +3,12 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-mod backend;
-mod entropy;
-mod handover;
-mod placement;
-mod tally;
-mod vm;
+mod process;
 
 use layout::config::Vmm;
 
 rt::main!(main);
 
 fn main(config: Vmm) -> ! {
-    vm::run(&config)
+    process::run(&config)
 }

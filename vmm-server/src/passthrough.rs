@@ -1,6 +1,6 @@
 //! What the board has of passed-through devices: their configuration space, always behind pci-server, and ports and memory
 //! whose accesses pci-server makes one by one. Ports and memory that were handed over cause no exit where the machine has
-//! them; where the guest moves them, and what is forwarded then, is in `windows`.
+//! them; where the guest moves them, and what is forwarded then, is in `windows`; their interrupts are in `lines`.
 //!
 //! What pci-server refuses reads all ones and swallows writes; the log says so, once for each reason.
 
@@ -11,7 +11,10 @@ use proto::{
     wire::Transport,
 };
 
-use crate::windows::{Forwarded, Full, MAX_WINDOWS, Space, Window, Windows};
+pub mod lines;
+pub mod windows;
+
+use windows::{Forwarded, Full, MAX_WINDOWS, Space, Window, Windows};
 
 /// Registers of configuration space: command; the first and the last base address register.
 const COMMAND: u8 = 0x04;

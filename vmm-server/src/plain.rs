@@ -14,15 +14,12 @@ use devices::Width;
 use vtx::{
     exit::{Direction, EptViolation},
     gpr::{Gpr, Place},
-    vmcs::Vmcs,
     words::Words,
 };
 
 use crate::{
     paging::{Paging, locate},
     ram::Ram,
-    run::Guest,
-    time::Present,
 };
 
 const PAGE: u32 = 4096;
@@ -60,30 +57,14 @@ impl Move {
     }
 }
 
-/// Answers a violation, if it is that simple: the instruction is done, and is to be skipped. Otherwise nothing has happened.
-#[inline(never)]
-pub fn answer<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> bool {
-    let exit = &guest.cpu.exit;
-    let Some(access) = guest.moves.find(exit, guest.control.paging(), &guest.ram) else { return false };
-    if access.load {
-        let value = guest.machine.read_memory(exit.guest_physical, access.width, now);
-        let value = access.loaded(exit, value);
-        *guest.cpu.gprs_mut().at_mut(access.register) = value;
-    } else {
-        let value = exit.register(access.register) as u32 & access.ones;
-        guest.machine.write_memory(exit.guest_physical, access.width, value, now);
-    }
-    guest.cpu.exit.instruction_len = access.length;
-    true
-}
-
 /// What was decoded of late. Drivers have few instructions that access a device, and execute them again and again.
+#[derive(Clone, Debug)]
 pub struct Moves {
     kept: [Known; KEPT],
 }
 
 /// An instruction, and the bytes that it was decoded from: those of `code` where `significant` is all ones.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Known {
     code: u64,
     significant: u64,
@@ -116,35 +97,39 @@ impl Moves {
 
     /// The instruction that led to an EPT violation, if it is that simple.
     #[inline(always)]
-    pub fn find(&mut self, exit: &impl Words, paging: Paging, ram: &Ram) -> Option<&Move> {
-        let cr3 = exit.cr3();
+    pub fn find(&mut self, exit: &impl Words, violation: EptViolation, paging: Paging, ram: &Ram) -> Option<&Move> {
         match paging {
             // What most 32-bit guests have is known to the compiler here, which makes the walks shorter.
-            Paging::Bits32 { large: true } => {
-                self.find_by(exit, ram, |linear| locate(Paging::Bits32 { large: true }, cr3, ram, linear))
-            }
+            Paging::Bits32 { large: true } => self.find_by::<true>(exit, violation, ram, paging),
             paging => {
                 core::hint::cold_path();
-                self.find_by(exit, ram, |linear| locate_at_length(paging, cr3, ram, linear))
+                self.find_by::<false>(exit, violation, ram, paging)
             }
         }
     }
 
     #[inline(always)]
-    fn find_by(&mut self, exit: &impl Words, ram: &Ram, locate: impl Fn(u32) -> Option<u64>) -> Option<&Move> {
-        let direction = EptViolation::direction(exit.qualification())?;
+    fn find_by<const USUAL: bool>(
+        &mut self,
+        exit: &impl Words,
+        violation: EptViolation,
+        ram: &Ram,
+        paging: Paging,
+    ) -> Option<&Move> {
+        let cr3 = exit.cr3();
+        let direction = violation.direction()?;
         let rip = exit.rip() as u32;
         if rip % PAGE > PAGE - BYTES {
             return None;
         }
-        let code = ram.read_u64(locate(rip)?).ok()?;
+        let code = ram.read_u64(locate_by::<USUAL>(paging, cr3, ram, rip)?).ok()?;
         let access = self.decode(code)?;
         let base = access.base.map_or(0, |base| exit.register(base) as u32);
         let linear = base.wrapping_add(access.displacement);
         if access.load != (direction == Direction::In) || linear % PAGE > access.last {
             return None;
         }
-        (locate(linear)? == exit.guest_physical()).then_some(access)
+        (locate_by::<USUAL>(paging, cr3, ram, linear)? == violation.gpa).then_some(access)
     }
 
     /// The same as [`decode`].
@@ -156,6 +141,16 @@ impl Moves {
             *known = first(code)?;
         }
         Some(&known.instruction)
+    }
+}
+
+/// The guest-physical address of `linear`; with the `USUAL` paging, inline.
+#[inline(always)]
+fn locate_by<const USUAL: bool>(paging: Paging, cr3: u64, ram: &Ram, linear: u32) -> Option<u64> {
+    if USUAL {
+        locate(Paging::Bits32 { large: true }, cr3, ram, linear)
+    } else {
+        locate_at_length(paging, cr3, ram, linear)
     }
 }
 

@@ -1,191 +1,313 @@
-//! What the VMM answers to each VM exit: one `match`, a line per kind, each gives a `Next`. Total: no reason, register,
-//! address or instruction of the guest's leads anywhere but to one of these.
+//! What the VMM answers to each VM exit: one `match`, a line per kind. Total: no reason, register, address or instruction of
+//! the guest's leads anywhere but to one of these.
+//!
+//! What a busy guest exits for is answered from a few words of the kernel's message, whose registers are changed in place; the
+//! vCPU takes the exit over, all words of it, only where more follows from it than the next entry. Answers that need the VMCS
+//! or pci-server take it over first, since a system call overwrites the message.
 //!
 //! Knows neither seL4 nor the processor's bit fields; made-up exits run through it in host tests.
 
+use core::{arch::x86_64::CpuidResult, hint::cold_path};
+
+use devices::{Effect, Width, lapic::Lapic};
 use vtx::{
-    cr,
-    event::{Event, Exception},
-    exit::{Direction, EntryFailure, Exit, Io},
-    gpr::Gprs,
+    exit::{Direction, EptViolation, Exit, Io, RawExit},
+    gpr::Place,
     msr,
     vmcs::Vmcs,
+    words::Message,
 };
 
 use crate::{
-    access, control,
-    cpu::Cpu,
-    cpuid::Leaves,
-    debug::DebugRegisters,
-    machine::Machine,
-    plain::{self, Moves},
-    ram::Ram,
+    access,
+    answer::{Answer, Cause, Next},
+    board::Remote,
+    control,
+    guest::Guest,
+    plain::Move,
     string_io, task,
     time::Present,
+    vcpu::Vcpu,
+    vm::Vm,
 };
 
-/// What happens after an exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// The instruction is done: go on after it.
-    Skip,
-    /// Go on where the guest stopped.
-    Retry,
-    /// The instruction faults.
-    Raise(Event),
-    /// The guest waits for an interrupt.
-    Halt,
-    /// The guest starts anew.
-    Reset(Cause),
-    /// The guest has halted with interrupts off, for good: how a PC without ACPI is switched off.
-    PowerOff,
+/// Answers one exit of `cpu`.
+#[inline(always)]
+pub fn answer<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: impl Message, now: Present) -> Answer {
+    answer_with(vm, cpu, exit, Effect::QUIET, now)
 }
 
-impl Next {
-    /// #UD.
-    pub const UNDEFINED: Next = Next::Raise(Event::Exception(Exception::InvalidOpcode));
-    /// #GP(0).
-    pub const PROTECTION: Next = Next::Raise(Event::Exception(Exception::GeneralProtection));
-}
-
-/// Why a guest is reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It asked for it by a reset port.
-    Asked,
-    /// It left protected mode, as Linux does to restart through the BIOS.
-    RealMode,
-    /// A fault while delivering a double fault.
-    TripleFault,
-    /// It asked for something that no modelled processor does.
-    Unsupported(&'static str),
-    /// The processor refused the guest's state.
-    EntryFailure(EntryFailure),
-    /// An exit that was never asked for.
-    Unexpected(Exit),
-}
-
-/// The guest as an exit finds it.
-pub struct Guest<V> {
-    /// Its processor.
-    pub cpu: Cpu<V>,
-    /// Its board.
-    pub machine: Machine,
-    /// Its memory.
-    pub ram: Ram,
-    /// Its control registers, as it sees them.
-    pub control: cr::ControlRegisters,
-    /// What CPUID tells it.
-    pub cpuid: Leaves,
-    /// Its debug registers.
-    pub debug: DebugRegisters,
-    /// Instructions that it has used on device memory.
-    pub moves: Moves,
-}
-
-impl<V: Vmcs> Guest<V> {
-    /// Answers one exit. Those that a busy guest takes are answered here; inlined, they know that they skip.
-    #[inline(always)]
-    pub fn answer(&mut self, exit: Exit, now: Present) -> Next {
-        match exit {
-            Exit::Io(io) if !io.string() => self.io(io, now),
-            Exit::Cpuid => self.cpuid(),
-            Exit::Rdmsr => self.rdmsr(now),
-            Exit::EptViolation(_) if !self.debug.armed() && plain::answer(self, now) => Next::Skip,
-            other => self.answer_rare(other, now),
-        }
+/// Answers one exit of `cpu` whose words are read already, since `effect` is to be settled before the next entry in any case.
+#[cold]
+#[inline(never)]
+pub fn answer_late<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: RawExit, effect: Effect, now: Present) -> Effect {
+    match answer_with(vm, cpu, exit, effect | Effect::LINES, now) {
+        Answer::Taken { effect } => effect,
+        // Not with such an effect.
+        Answer::Resume { .. } | Answer::ResumeTimed { .. } => effect,
     }
+}
 
-    #[inline(never)]
-    fn answer_rare(&mut self, exit: Exit, now: Present) -> Next {
-        match exit {
-            Exit::Io(io) => string_io::answer(self, io, now),
-            Exit::Wrmsr => self.wrmsr(now),
-            Exit::CrAccess(cr_access) => control::answer(self, cr_access),
-            Exit::DrAccess(dr) => self.debug_register(dr),
-            Exit::EptViolation(violation) => access::answer(self, violation, now),
-            Exit::Hlt if self.cpu.interrupts_enabled() => Next::Halt,
-            Exit::Hlt => Next::PowerOff,
-            Exit::InterruptWindow | Exit::PreemptionTimer | Exit::NmiWindow => Next::Retry,
-            // The host's caches are coherent, and stay as they are.
-            Exit::Wbinvd | Exit::Invd => Next::Skip,
-            // CPUID hides what enables these, so the processor of the guest has no such instruction.
-            Exit::Getsec | Exit::VmxInstruction | Exit::Xsetbv | Exit::Monitor | Exit::Mwait => Next::UNDEFINED,
-            // These exit only where a control asks for it, and none does.
-            Exit::Pause | Exit::Invlpg(_) => Next::Skip,
-            Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => Next::UNDEFINED,
-            Exit::SupervisorXsave | Exit::Pconfig | Exit::UserWait | Exit::LoadIwkey => Next::UNDEFINED,
-            Exit::Rdpmc | Exit::Rsm => Next::PROTECTION,
-            Exit::ExceptionOrNmi => self.exception(),
-            Exit::TripleFault => Next::Reset(Cause::TripleFault),
-            Exit::TaskSwitch { selector, source } => task::answer(self, selector, source, now),
-            Exit::EntryFailure(failure) => Next::Reset(Cause::EntryFailure(failure)),
-            unexpected => Next::Reset(Cause::Unexpected(unexpected)),
+#[inline(always)]
+fn answer_with<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: impl Message, effect: Effect, now: Present) -> Answer {
+    let stopped = Stopped { vm, cpu, exit, effect };
+    match Exit::decode(&stopped.exit) {
+        Exit::Io(io) if !io.string() => stopped.io(io, now),
+        Exit::Cpuid => stopped.cpuid(),
+        Exit::Rdmsr => stopped.rdmsr(now),
+        Exit::Wrmsr => stopped.wrmsr(now),
+        Exit::EptViolation(violation) => stopped.memory(violation, now),
+        Exit::Io(io) => stopped.taken(move |guest| string_io::answer(guest, io, now)),
+        Exit::CrAccess(access) => stopped.taken(move |guest| control::answer(guest, access)),
+        Exit::DrAccess(access) => stopped.taken(move |guest| guest.cpu.debug_register(access)),
+        Exit::Hlt => {
+            stopped.taken(move |guest| if guest.cpu.interrupts_enabled() { Next::Halt } else { Next::PowerOff })
         }
+        Exit::PreemptionTimer => stopped.taken(move |guest| guest.expire(now)),
+        Exit::InterruptWindow | Exit::NmiWindow => stopped.taken(move |_| Next::Retry),
+        // The host's caches are coherent, and stay as they are.
+        Exit::Wbinvd | Exit::Invd => stopped.taken(move |_| Next::Skip),
+        // CPUID hides what enables these, so the processor of the guest has no such instruction.
+        Exit::Getsec | Exit::VmxInstruction | Exit::Xsetbv | Exit::Monitor | Exit::Mwait => stopped.undefined(),
+        // These exit only where a control asks for it, and none does.
+        Exit::Pause | Exit::Invlpg(_) => stopped.taken(move |_| Next::Skip),
+        Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => stopped.undefined(),
+        Exit::SupervisorXsave | Exit::Pconfig | Exit::UserWait | Exit::LoadIwkey => stopped.undefined(),
+        Exit::Rdpmc | Exit::Rsm => stopped.taken(move |_| Next::PROTECTION),
+        Exit::ExceptionOrNmi => stopped.taken(move |guest| guest.exception()),
+        Exit::TripleFault => stopped.taken(move |_| Next::Reset(Cause::TripleFault)),
+        Exit::TaskSwitch { selector, source } => stopped.taken(move |guest| task::answer(guest, selector, source, now)),
+        Exit::EntryFailure(failure) => stopped.taken(move |_| Next::Reset(Cause::EntryFailure(failure))),
+        _ => stopped.taken(|guest| Next::Reset(Cause::Unexpected(Exit::decode(&guest.cpu.exit)))),
     }
+}
 
+/// A vCPU whose exit is still in the kernel's message.
+struct Stopped<'a, V, M> {
+    vm: &'a mut Vm,
+    cpu: &'a mut Vcpu<V>,
+    exit: M,
+    effect: Effect,
+}
+
+impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
     #[inline(always)]
-    fn io(&mut self, io: Io, now: Present) -> Next {
-        let width = io.width();
-        if self.debug.armed() {
-            self.watch_port(io.port(), width.bytes() as u32);
-        }
+    fn io(mut self, io: Io, now: Present) -> Answer {
+        let port = io.port();
+        let eax = self.exit.register(Place::Rax) as u32;
+        let watch = move |cpu: &mut Vcpu<V>| {
+            if cpu.debug.armed() {
+                cpu.watch_port(port, io.width().bytes() as u32);
+            }
+        };
         match io.direction() {
-            Direction::In => {
-                let value = self.machine.read(io.port(), width, now);
-                self.cpu.set_accumulator(width, value);
-            }
-            Direction::Out => {
-                let value = self.cpu.exit.gprs.rax as u32 & width.mask32();
-                self.machine.write(io.port(), width, value, now);
-                if self.machine.is_reset() {
-                    return Next::Reset(Cause::Asked);
+            Direction::In => match self.vm.board.read(port, io, now) {
+                Ok((value, effect)) => {
+                    let kept = eax & !io.mask();
+                    self.exit.set_register(Place::Rax, (kept | value).into());
+                    let length = self.exit.instruction_len();
+                    self.done(length, true, effect, watch)
                 }
-            }
+                Err(Remote) => self.taken(move |guest| {
+                    watch(guest.cpu);
+                    guest.remote_in(port, io.width())
+                }),
+            },
+            Direction::Out => match self.vm.board.write(port, io, eax, now) {
+                Ok(effect) => {
+                    let length = self.exit.instruction_len();
+                    self.done(length, false, effect, watch)
+                }
+                Err(Remote) => self.taken(move |guest| {
+                    watch(guest.cpu);
+                    guest.remote_out(port, io.width())
+                }),
+            },
         }
-        Next::Skip
     }
 
     #[inline(always)]
-    fn cpuid(&mut self) -> Next {
-        let Gprs { rax, rcx, .. } = self.cpu.exit.gprs;
-        let (leaf, subleaf) = (rax as u32, rcx as u32);
-        let result = self.cpuid.leaf(leaf, subleaf);
-        let gprs = self.cpu.gprs_mut();
-        gprs.rax = result.eax.into();
-        gprs.rbx = result.ebx.into();
-        gprs.rcx = result.ecx.into();
-        gprs.rdx = result.edx.into();
-        Next::Skip
+    fn cpuid(mut self) -> Answer {
+        let (leaf, subleaf) = (self.exit.register(Place::Rax) as u32, self.exit.register(Place::Rcx) as u32);
+        let CpuidResult { eax, ebx, ecx, edx } = self.cpu.cpuid.leaf(leaf, subleaf);
+        self.exit.set_register(Place::Rax, eax.into());
+        self.exit.set_register(Place::Rbx, ebx.into());
+        self.exit.set_register(Place::Rcx, ecx.into());
+        self.exit.set_register(Place::Rdx, edx.into());
+        let length = self.exit.instruction_len();
+        self.done(length, true, Effect::QUIET, |_| {})
     }
 
-    fn rdmsr(&mut self, now: Present) -> Next {
-        let value = match self.cpu.exit.gprs.rcx as u32 {
-            msr::TSC_DEADLINE => Ok(self.machine.lapic.deadline(now.tsc())),
+    #[inline(always)]
+    fn rdmsr(mut self, now: Present) -> Answer {
+        let value = match self.exit.register(Place::Rcx) as u32 {
+            msr::TSC_DEADLINE => Ok(self.cpu.lapic.deadline(now.tsc())),
             number => msr::read(number, || now.tsc()),
         };
-        match value {
-            Ok(value) => {
-                let gprs = self.cpu.gprs_mut();
-                gprs.rax = value & 0xffff_ffff;
-                gprs.rdx = value >> 32;
-                Next::Skip
+        let Ok(value) = value else { return self.taken(move |_| Next::PROTECTION) };
+        self.exit.set_register(Place::Rax, value & 0xffff_ffff);
+        self.exit.set_register(Place::Rdx, value >> 32);
+        let length = self.exit.instruction_len();
+        self.done(length, true, Effect::QUIET, |_| {})
+    }
+
+    #[inline(always)]
+    fn wrmsr(self, now: Present) -> Answer {
+        let number = self.exit.register(Place::Rcx) as u32;
+        let [low, high] = [Place::Rax, Place::Rdx].map(|place| self.exit.register(place) & 0xffff_ffff);
+        let value = high << 32 | low;
+        let Ok(()) = msr::write(number, value) else { return self.taken(move |_| Next::PROTECTION) };
+        let effect = match number {
+            msr::TSC_DEADLINE => self.cpu.set_tsc_deadline(value, now.tsc()),
+            _ => Effect::QUIET,
+        };
+        let length = self.exit.instruction_len();
+        self.done(length, false, effect, |_| {})
+    }
+
+    /// A MOV of a driver's, or whatever else reads and writes where there is no RAM. Breakpoints are on linear addresses.
+    #[inline(always)]
+    fn memory(self, violation: EptViolation, now: Present) -> Answer {
+        if !self.cpu.debug.armed() {
+            let paging = self.cpu.control.paging();
+            match self.cpu.moves.find(&self.exit, violation, paging, &self.vm.ram) {
+                // Copied where it is known which way data goes: neither way needs all of it.
+                Some(found) if found.load => {
+                    let found = *found;
+                    return self.load(found, violation.gpa, now);
+                }
+                Some(found) => {
+                    let found = *found;
+                    return self.store(found, violation.gpa, now);
+                }
+                None => {}
             }
-            Err(msr::Gp) => Next::PROTECTION,
+        }
+        self.taken(move |guest| access::answer(guest, violation, now))
+    }
+
+    #[inline(always)]
+    fn load(mut self, found: Move, gpa: u64, now: Present) -> Answer {
+        let answered = match Lapic::has(gpa) {
+            true => Ok(self.cpu.read_apic(gpa, found.width, now)),
+            false => self.vm.board.read_memory(gpa, found.width),
+        };
+        match answered {
+            Ok((value, effect)) => {
+                let loaded = found.loaded(&self.exit, value);
+                self.exit.set_register(found.register, loaded);
+                self.done(found.length, true, effect, |_| {})
+            }
+            Err(Remote) => self.taken(move |guest| guest.remote_load(gpa, found)),
         }
     }
 
-    fn wrmsr(&mut self, now: Present) -> Next {
-        let Gprs { rax, rcx, rdx, .. } = self.cpu.exit.gprs;
-        let (number, value) = (rcx as u32, rdx << 32 | rax & 0xffff_ffff);
-        match msr::write(number, value) {
-            Ok(()) => {
-                if number == msr::TSC_DEADLINE {
-                    self.machine.set_deadline(value, now.tsc());
-                }
-                Next::Skip
-            }
-            Err(msr::Gp) => Next::PROTECTION,
+    #[inline(always)]
+    fn store(self, found: Move, gpa: u64, now: Present) -> Answer {
+        let value = self.exit.register(found.register) as u32 & found.ones;
+        let answered = match Lapic::has(gpa) {
+            true => Ok(self.cpu.write_apic(gpa, found.width, value, now)),
+            false => self.vm.board.write_memory(gpa, found.width, value),
+        };
+        match answered {
+            Ok(effect) => self.done(found.length, false, effect, |_| {}),
+            Err(Remote) => self.taken(move |guest| guest.remote_store(gpa, found)),
         }
+    }
+
+    /// The instruction, of `length` bytes, is done, and has changed general registers or not. Unless there is more to see to,
+    /// the guest goes on: behind it, with the registers as they stand in the message. `watch` compares with breakpoints.
+    #[inline(always)]
+    fn done(self, length: u32, changed: bool, effect: Effect, watch: impl FnOnce(&mut Vcpu<V>)) -> Answer {
+        let (rip, effect) = (self.exit.after(length), self.effect | effect);
+        let watched = self.exit.stepped_or_shadowed() | u64::from(self.cpu.debug.armed());
+        // All in one: it is one branch for most exits.
+        if watched | u64::from(effect.bits()) != 0 {
+            cold_path();
+            if watched != 0 || effect != Effect::TIMERS {
+                self.cpu.done(self.exit, length, changed);
+                watch(self.cpu);
+                self.cpu.next = Next::after(effect);
+                return Answer::Taken { effect };
+            }
+            if changed {
+                self.exit.write_registers();
+            }
+            return Answer::ResumeTimed { rip };
+        }
+        if changed {
+            self.exit.write_registers();
+        }
+        Answer::Resume { rip }
+    }
+
+    /// Has the vCPU take over the exit, and then `answer` it.
+    #[inline(always)]
+    fn taken(self, answer: impl FnOnce(&mut Guest<V>) -> Next) -> Answer {
+        cold_path();
+        let Self { vm, cpu, exit, effect } = self;
+        cpu.exited(exit);
+        Answer::Taken { effect: answer_taken(vm, cpu, effect, answer) }
+    }
+
+    #[inline(always)]
+    fn undefined(self) -> Answer {
+        self.taken(move |_| Next::UNDEFINED)
+    }
+}
+
+/// Answers an exit that the vCPU has taken over, and returns what has to be settled.
+#[cold]
+#[inline(never)]
+fn answer_taken<V>(
+    vm: &mut Vm,
+    cpu: &mut Vcpu<V>,
+    effect: Effect,
+    answer: impl FnOnce(&mut Guest<V>) -> Next,
+) -> Effect {
+    let mut guest = Guest::new(vm, cpu);
+    guest.join(effect);
+    guest.cpu.next = answer(&mut guest);
+    guest.effect()
+}
+
+impl<V: Vmcs> Guest<'_, V> {
+    /// An IN that pci-server makes.
+    fn remote_in(&mut self, port: u16, width: Width) -> Next {
+        let value = self.vm.board.read_remote(port, width);
+        self.cpu.set_accumulator(width, value);
+        Next::Skip
+    }
+
+    /// An OUT that pci-server makes.
+    fn remote_out(&mut self, port: u16, width: Width) -> Next {
+        let value = self.cpu.exit.gprs.rax as u32 & width.mask32();
+        let effect = self.vm.board.write_remote(port, width, value);
+        self.join(effect);
+        Next::Skip
+    }
+
+    /// A MOV from memory that pci-server makes.
+    fn remote_load(&mut self, gpa: u64, found: Move) -> Next {
+        let value = self.vm.board.passthrough.read_memory(gpa, found.width);
+        let loaded = found.loaded(&self.cpu.exit, value);
+        *self.cpu.gprs_mut().at_mut(found.register) = loaded;
+        self.cpu.exit.instruction_len = found.length;
+        Next::Skip
+    }
+
+    /// A MOV to memory that pci-server makes.
+    fn remote_store(&mut self, gpa: u64, found: Move) -> Next {
+        let value = self.cpu.exit.gprs.at(found.register) as u32 & found.ones;
+        self.vm.board.passthrough.write_memory(gpa, found.width, value);
+        self.cpu.exit.instruction_len = found.length;
+        Next::Skip
+    }
+
+    /// The preemption timer has ended the run: whether the deadline has passed is for the loop, which looks at the clock.
+    fn expire(&mut self, now: Present) -> Next {
+        self.cpu.deadline.on_expiry(now.tsc());
+        self.join(Effect::TIMERS);
+        Next::Retry
     }
 }

@@ -10,10 +10,11 @@ use vtx::{
 };
 
 use crate::{
+    answer::Next,
     control,
+    guest::Guest,
     insn::{BATCH, Machine, flags},
     linear::Linear,
-    run::{Cause, Guest, Next},
     time::Present,
 };
 
@@ -27,8 +28,8 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     control::refresh(guest);
     let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress) as u32;
     let step = step(io.width(), guest.cpu.exit.rflags);
-    if guest.debug.armed() {
-        guest.watch_port(io.port(), io.width().bytes() as u32);
+    if guest.cpu.debug.armed() {
+        guest.cpu.watch_port(io.port(), io.width().bytes() as u32);
     }
     let mut memory = Linear::new(guest, now);
     let mut done = 0;
@@ -48,20 +49,20 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
 }
 
 /// Moves one element; `Ok(Some(_))` where it was the last for a reason of the machine's.
-fn one<V: Vmcs>(memory: &mut Linear<'_, V>, io: Io, linear: u32, now: Present) -> Result<Option<Next>, Next> {
+fn one<V: Vmcs>(memory: &mut Linear<'_, '_, V>, io: Io, linear: u32, now: Present) -> Result<Option<Next>, Next> {
     match io.direction() {
         Direction::In => {
             // The page is looked at before the port is read: a device's byte must not be lost to a fault.
             memory.probe(linear, io.width()).map_err(|_| Next::PROTECTION)?;
-            let value = memory.guest().machine.read(io.port(), io.width(), now);
+            let value = memory.guest().read_port(io.port(), io.width(), now);
             memory.write(linear, io.width(), value).map_err(|_| Next::PROTECTION)?;
             Ok(None)
         }
         Direction::Out => {
             let value = memory.read(linear, io.width()).map_err(|_| Next::PROTECTION)?;
-            let machine = &mut memory.guest().machine;
-            machine.write(io.port(), io.width(), value, now);
-            Ok(machine.take_reset().map(|_| Next::Reset(Cause::Asked)))
+            let guest = memory.guest();
+            guest.write_port(io.port(), io.width(), value, now);
+            Ok(Some(guest.next()).filter(|&next| next != Next::Skip))
         }
     }
 }

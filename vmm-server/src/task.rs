@@ -14,10 +14,11 @@ use vtx::{
 };
 
 use crate::{
+    answer::{Cause, Next},
     control,
+    guest::Guest,
     insn::Machine,
     linear::Linear,
-    run::{Cause, Guest, Next},
     time::Present,
 };
 
@@ -119,7 +120,7 @@ fn switch<V: Vmcs>(guest: &mut Guest<V>, selector: u16, source: TaskSwitchSource
         push(guest, code, now)?;
     }
     guest.cpu.leave_instruction();
-    guest.debug.leave_task(&mut guest.cpu.vmcs);
+    guest.cpu.debug.leave_task(&mut guest.cpu.vmcs);
     Ok(())
 }
 
@@ -170,15 +171,15 @@ fn load<V: Vmcs>(guest: &mut Guest<V>, at: u32, nests: bool, now: Present) -> Re
     if eflags & VIRTUAL_8086 != 0 || traps {
         return Err(NO_TASK);
     }
-    let before = guest.control.program();
-    let ts = guest.control.read(Cr::Cr0) | cr0::TS;
+    let before = guest.cpu.control.program();
+    let ts = guest.cpu.control.read(Cr::Cr0) | cr0::TS;
     let paged = ts & cr0::PG != 0;
-    let cr0 = guest.control.mov_to(Cr::Cr0, ts);
-    let program = if paged { guest.control.mov_to(Cr::Cr3, cr3.into()) } else { cr0 };
+    let cr0 = guest.cpu.control.mov_to(Cr::Cr0, ts);
+    let program = if paged { guest.cpu.control.mov_to(Cr::Cr3, cr3.into()) } else { cr0 };
     control::change(guest, &before, &program.map_err(|_| NO_TASK)?)?;
     *guest.cpu.gprs_mut() = registers.gprs();
     guest.cpu.exit.rip = eip.into();
-    guest.cpu.exit.cr3 = guest.control.program().real.cr3;
+    guest.cpu.exit.cr3 = guest.cpu.control.program().real.cr3;
     guest.cpu.set_rflags(eflags.into());
     guest.cpu.vmcs.write(VmcsField::GuestRsp, registers.esp().into());
     load_ldt(guest, ldt, now)?;
@@ -250,7 +251,7 @@ fn set(vmcs: &mut impl Vmcs, fields: [VmcsField; 4], values: [u64; 4]) {
 }
 
 /// Where the descriptor of `selector` is.
-fn place<V: Vmcs>(memory: &mut Linear<'_, V>, selector: u16) -> Result<u32, Next> {
+fn place<V: Vmcs>(memory: &mut Linear<'_, '_, V>, selector: u16) -> Result<u32, Next> {
     let vmcs = &mut memory.guest().cpu.vmcs;
     let [base, limit] = if selector & LOCAL == 0 {
         [VmcsField::GuestGdtrBase, VmcsField::GuestGdtrLimit]
@@ -264,13 +265,13 @@ fn place<V: Vmcs>(memory: &mut Linear<'_, V>, selector: u16) -> Result<u32, Next
     Ok(base.wrapping_add((selector & !7).into()))
 }
 
-fn descriptor<V: Vmcs>(memory: &mut Linear<'_, V>, selector: u16) -> Result<u64, Next> {
+fn descriptor<V: Vmcs>(memory: &mut Linear<'_, '_, V>, selector: u16) -> Result<u64, Next> {
     let at = place(memory, selector)?;
     let [low, high] = [read(memory, at, Width::Dword)?, read(memory, at.wrapping_add(4), Width::Dword)?];
     Ok(u64::from(high) << 32 | u64::from(low))
 }
 
-fn mark_busy<V: Vmcs>(memory: &mut Linear<'_, V>, selector: u16, busy: bool) -> Result<(), Next> {
+fn mark_busy<V: Vmcs>(memory: &mut Linear<'_, '_, V>, selector: u16, busy: bool) -> Result<(), Next> {
     let (at, old) = (place(memory, selector)?, descriptor(memory, selector)?);
     let new = if busy { old | BUSY } else { old & !BUSY };
     write(memory, at.wrapping_add(4), Width::Dword, (new >> 32) as u32)
@@ -289,10 +290,10 @@ fn rights(descriptor: u64) -> u64 {
     descriptor >> 40 & 0xf0ff
 }
 
-fn read<V: Vmcs>(memory: &mut Linear<'_, V>, at: u32, width: Width) -> Result<u32, Next> {
+fn read<V: Vmcs>(memory: &mut Linear<'_, '_, V>, at: u32, width: Width) -> Result<u32, Next> {
     memory.read(at, width).map_err(|_| NO_TASK)
 }
 
-fn write<V: Vmcs>(memory: &mut Linear<'_, V>, at: u32, width: Width, value: u32) -> Result<(), Next> {
+fn write<V: Vmcs>(memory: &mut Linear<'_, '_, V>, at: u32, width: Width, value: u32) -> Result<(), Next> {
     memory.write(at, width, value).map_err(|_| NO_TASK)
 }

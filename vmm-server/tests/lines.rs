@@ -4,7 +4,7 @@ use devices::{Device, Nanos, Width, pic::Pic};
 use layout::config::VmLine;
 use proptest::prelude::*;
 use proto::pci::GrantedLine;
-use vmm_server::lines::Lines;
+use vmm_server::passthrough::lines::Lines;
 
 const NOW: Nanos = Nanos(5_000_000);
 const MILLISECOND: u64 = 1_000_000;

@@ -2,8 +2,7 @@
 //!
 //! Intel SDM volume 3, "Advanced Programmable Interrupt Controller (APIC)". Time is the TSC, in which software sets the
 //! deadline; the timer's other clock is the crystal of CPUID leaf 0x15, two ticks of the TSC.
-//! Beside it is the IMCR, which has the 8259 pair's INTR go to the processor, past the local APIC, or to LINT0
-//! (MultiProcessor Specification 1.4, "PIC Mode"). LINT1 is wired to nothing.
+//! LINT0 is wired to the 8259 pair's INTR, where the board has that go to it. LINT1 is wired to nothing.
 //! Left out: x2APIC mode, other processors, an I/O APIC (so nothing is level triggered, and TMR is zero), NMI and SMI.
 
 mod registers;
@@ -46,8 +45,7 @@ mod error {
 
 /// The local APIC.
 ///
-/// New, it is as the firmware of a PC leaves it for a system that does not know of it: the 8259's interrupts go past it. A
-/// system that knows of it but not of the IMCR finds it enabled, and LINT0 set to pass on the 8259's.
+/// New, it is as the firmware of a PC leaves it: enabled, and LINT0 set to pass on the 8259's interrupts.
 #[derive(Clone, Debug)]
 pub struct Lapic {
     tpr: u8,
@@ -63,16 +61,6 @@ pub struct Lapic {
     icr: [u32; 2],
     lvt: [u32; LVT],
     timer: Timer,
-    imcr: Imcr,
-}
-
-/// The interrupt mode configuration register.
-#[derive(Clone, Copy, Debug)]
-struct Imcr {
-    /// What port 0x23 means.
-    selected: u8,
-    /// The 8259's interrupts go to LINT0.
-    through: bool,
 }
 
 impl Default for Lapic {
@@ -82,7 +70,7 @@ impl Default for Lapic {
 }
 
 impl Lapic {
-    /// An APIC that the 8259's interrupts go past.
+    /// An APIC after the firmware.
     pub const fn new() -> Self {
         Self {
             tpr: 0,
@@ -96,7 +84,6 @@ impl Lapic {
             icr: [0; 2],
             lvt: registers::VIRTUAL_WIRE,
             timer: Timer::new(),
-            imcr: Imcr { selected: 0, through: false },
         }
     }
 
@@ -180,22 +167,11 @@ impl Lapic {
         Some(vector)
     }
 
-    /// Whether the 8259's interrupts reach the processor: past the local APIC, or as ExtINT, which LINT0 passes on whatever
-    /// the priority. In another mode of LINT0 nothing does.
+    /// Whether an interrupt at LINT0 reaches the processor: as ExtINT it does, whatever the priority. In another mode nothing
+    /// does.
     #[inline(always)]
     pub const fn passes_external(&self) -> bool {
-        !self.imcr.through || self.lvt[Lvt::Lint0 as usize] & LINT0 == registers::EXTERNAL
-    }
-
-    /// Takes what is written to port 0x22, or with `odd` to port 0x23: the IMCR, which cannot be read.
-    pub const fn write_imcr(&mut self, odd: bool, value: u8) {
-        /// Number of the register behind port 0x23.
-        const NUMBER: u8 = 0x70;
-        if !odd {
-            self.imcr.selected = value;
-        } else if self.imcr.selected == NUMBER {
-            self.imcr.through = value & 1 != 0;
-        }
+        self.lvt[Lvt::Lint0 as usize] & LINT0 == registers::EXTERNAL
     }
 
     /// IA32_TSC_DEADLINE: zero where there is no deadline.

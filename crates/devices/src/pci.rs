@@ -161,7 +161,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     }
 
     /// What a double word's access to the data port reads, if the function is here and has to do nothing for it.
-    #[inline]
+    #[inline(always)]
     pub fn data(&self) -> Option<u32> {
         if self.address.bus() != Some(0) {
             return None;

@@ -249,7 +249,7 @@ impl Pit {
     }
 
     /// Reads one of the four ports.
-    #[inline]
+    #[inline(always)]
     pub fn count(&mut self, offset: u16, now: impl Into<Nanos>) -> u8 {
         let number = usize::from(offset);
         // The control register cannot be read.

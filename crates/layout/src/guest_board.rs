@@ -1,5 +1,5 @@
 //! The board that every guest sees, as far as a description has to know it: which ports and which inputs of its PIC its
-//! devices have. `capdl-spec` refuses what it would take away, vmm-server models it (`machine.rs`).
+//! devices have. `capdl-spec` refuses what it would take away, vmm-server models it (`board.rs`).
 
 /// A range of ports, both ends inclusive, and the device that answers there.
 pub type Ports = (u16, u16, &'static str);

@@ -2,7 +2,9 @@
 //! calls: one to enter, one more before it if an exit changed a general register, one for each VMCS field touched.
 //!
 //! The kernel leaves most words of an exit in the IPC buffer, which the next system call overwrites. Reading them all costs
-//! as much as answering a simple exit, so [`Unread`] hands them out one by one, and ends with [`Unread::load`].
+//! as much as answering a simple exit, so [`Unread`] hands them out one by one.
+
+use core::marker::PhantomData;
 
 use sel4::{VmEnter, VmEnterResult, VmFault, cap, vcpu::VCpuContext};
 
@@ -10,12 +12,12 @@ use crate::{
     exit::RawExit,
     gpr::{Gprs, Place},
     vmcs::{PrimaryControls, Vmcs, VmcsField},
-    words::Words,
+    words::{Message, Words},
 };
 
-/// The virtual CPU behind a capability; it belongs to the calling thread.
+/// The kernel object of a virtual CPU, by its capability; it belongs to the calling thread.
 #[derive(Clone, Copy, Debug)]
-pub struct Vcpu(cap::VCpu);
+pub struct VcpuObject(cap::VCpu);
 
 /// Why the guest stopped running.
 #[derive(Debug)]
@@ -34,30 +36,12 @@ pub enum Wake<'a> {
 }
 
 /// An exit that is still where the kernel put it. As long as it is there, the virtual CPU that it borrows is not to be had,
-/// and no other system call may be made: whoever needs one calls [`load`](Self::load) first.
+/// and no other system call may be made: whoever needs one calls [`load`](Message::load) first.
 #[derive(Debug)]
 pub struct Unread<'a> {
-    vcpu: &'a mut Vcpu,
+    vcpu: VcpuObject,
     fault: VmFault,
-}
-
-impl Unread<'_> {
-    /// All of it.
-    #[inline]
-    pub fn load(self) -> RawExit {
-        let VCpuContext { eax, ebx, ecx, edx, esi, edi, ebp } = self.fault.registers();
-        RawExit {
-            reason: self.reason(),
-            qualification: self.qualification(),
-            instruction_len: self.instruction_len(),
-            guest_physical: self.guest_physical(),
-            rip: self.rip(),
-            rflags: self.rflags(),
-            interruptibility: self.interruptibility(),
-            cr3: self.cr3(),
-            gprs: Gprs { rax: eax, rbx: ebx, rcx: ecx, rdx: edx, rsi: esi, rdi: edi, rbp: ebp },
-        }
-    }
+    borrowed: PhantomData<&'a mut VcpuObject>,
 }
 
 impl Words for Unread<'_> {
@@ -105,19 +89,46 @@ impl Words for Unread<'_> {
     fn register(&self, place: Place) -> u64 {
         self.fault.register(place as usize)
     }
+}
 
+impl Message for Unread<'_> {
     #[inline(always)]
     fn set_register(&mut self, place: Place, value: u64) {
         self.fault.set_register(place as usize, value);
     }
 
     #[inline(always)]
-    fn write_registers(&mut self) {
+    fn write_registers(self) {
         allowed(self.vcpu.0.vcpu_write_registers(&self.fault.registers()), "registers");
+    }
+
+    #[inline(always)]
+    fn load(self, to: &mut RawExit) {
+        load(self.fault.guest.rip, self.fault.reason, to);
     }
 }
 
-impl Vcpu {
+/// Copies the words of an exit. Apart, and with no more than the words that are in registers, it leaves those to whoever
+/// answers most exits without.
+#[cold]
+#[inline(never)]
+fn load(rip: u64, reason: u64, to: &mut RawExit) {
+    let fault = VmFault { guest: VmEnter { rip, ..VmEnter::default() }, reason };
+    // One by one: the words are volatile, and all at once would not fit the processor's registers.
+    to.reason = reason as u32;
+    to.rip = rip;
+    to.qualification = fault.qualification();
+    to.instruction_len = fault.instruction_length() as u32;
+    to.guest_physical = fault.guest_physical();
+    to.rflags = fault.rflags();
+    to.interruptibility = fault.interruptibility() as u32;
+    to.cr3 = fault.cr3();
+    for place in Place::ALL {
+        *to.gprs.at_mut(place) = fault.register(place as usize);
+    }
+}
+
+impl VcpuObject {
     /// Whether the kernel switches DR0 to DR3 and DR6 with the virtual CPU: whether these are fields that it takes.
     pub const DEBUG_REGISTERS: bool = sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS;
 
@@ -134,7 +145,7 @@ impl Vcpu {
             VmEnterResult::Signal { badge, guest } => {
                 Wake::Signal { bits: badge, rip: guest.rip, inject: guest.entry_info as u32 }
             }
-            VmEnterResult::Fault(fault) => Wake::Exit(Unread { vcpu: self, fault }),
+            VmEnterResult::Fault(fault) => Wake::Exit(Unread { vcpu: *self, fault, borrowed: PhantomData }),
         }
     }
 
@@ -157,7 +168,7 @@ impl Vcpu {
     }
 }
 
-impl Vmcs for Vcpu {
+impl Vmcs for VcpuObject {
     fn read(&mut self, field: VmcsField) -> u64 {
         allowed(self.0.vcpu_read_vmcs(field as u32), "read")
     }

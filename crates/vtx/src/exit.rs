@@ -5,7 +5,10 @@
 
 pub use arch::Width;
 
-use crate::gpr::{Gpr, Gprs};
+use crate::{
+    gpr::{Gpr, Gprs},
+    words::Words,
+};
 
 /// Basic exit reasons that a busy guest has (Appendix C).
 #[allow(missing_docs)]
@@ -253,6 +256,16 @@ impl Io {
         WIDTHS[self.0.field(0, 3) as usize]
     }
 
+    /// All ones in the width of an access.
+    pub const fn mask(self) -> u32 {
+        const MASKS: [u32; 8] = {
+            let mut masks = [u32::MAX; 8];
+            (masks[0], masks[1]) = (0xff, 0xffff);
+            masks
+        };
+        MASKS[self.0.field(0, 3) as usize]
+    }
+
     /// IN or OUT.
     pub const fn direction(self) -> Direction {
         if self.0.set(3) { Direction::In } else { Direction::Out }
@@ -274,35 +287,61 @@ impl Io {
     }
 }
 
-/// An access that the EPT refused.
+impl From<Io> for Width {
+    #[inline(always)]
+    fn from(io: Io) -> Width {
+        io.width()
+    }
+}
+
+/// An access that the EPT refused. Like [`Io`], it stays as the processor gave it until somebody asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EptViolation {
     /// Guest-physical address, to the byte.
     pub gpa: u64,
-    /// The access reads. A read-modify-write sets this or `write` or both.
-    pub read: bool,
-    /// The access writes.
-    pub write: bool,
-    /// The access fetches an instruction.
-    pub exec: bool,
-    /// What the processor was after.
-    pub target: EptTarget,
-    /// IRET had just unblocked NMIs when it faulted, so blocking has to be put back before the instruction is retried.
-    pub nmi_unblocked: bool,
+    qualification: Bits,
 }
 
 impl EptViolation {
-    /// Which way data goes, by the `qualification` of a violation where an instruction reads its operand or writes it, but
-    /// does not do both.
+    /// The access reads. A read-modify-write has this or [`write`](Self::write) or both.
+    pub const fn read(self) -> bool {
+        self.qualification.set(0)
+    }
+
+    /// The access writes.
+    pub const fn write(self) -> bool {
+        self.qualification.set(1)
+    }
+
+    /// The access fetches an instruction.
+    pub const fn exec(self) -> bool {
+        self.qualification.set(2)
+    }
+
+    /// What the processor was after.
+    pub const fn target(self) -> EptTarget {
+        match (self.qualification.set(7), self.qualification.set(8)) {
+            (false, _) => EptTarget::NoLinear,
+            (true, false) => EptTarget::PageWalk,
+            (true, true) => EptTarget::Operand,
+        }
+    }
+
+    /// IRET had just unblocked NMIs when it faulted, so blocking has to be put back before the instruction is retried.
+    pub const fn nmi_unblocked(self) -> bool {
+        self.qualification.set(12)
+    }
+
+    /// Which way data goes, where an instruction reads its operand or writes it, but does not do both.
     #[inline(always)]
-    pub const fn direction(qualification: u64) -> Option<Direction> {
+    pub const fn direction(self) -> Option<Direction> {
         const READ: u64 = 1 << 0;
         const WRITE: u64 = 1 << 1;
         const EXEC: u64 = 1 << 2;
         const OPERAND: u64 = 1 << 7 | 1 << 8;
         const IN: u64 = OPERAND | READ;
         const OUT: u64 = OPERAND | WRITE;
-        match qualification & (READ | WRITE | EXEC | OPERAND) {
+        match self.qualification.0 & (READ | WRITE | EXEC | OPERAND) {
             IN => Some(Direction::In),
             OUT => Some(Direction::Out),
             _ => None,
@@ -336,33 +375,41 @@ pub enum EntryFailure {
 
 impl Exit {
     /// Decodes an exit. Never fails; what has no meaning becomes [`Exit::Other`].
-    pub fn decode(raw: &RawExit) -> Exit {
-        if raw.reason == u32::MAX {
+    ///
+    /// Reads no more words than the kind of exit has a meaning for. Inlined into a match, it is that match.
+    #[inline(always)]
+    pub fn decode(exit: &impl Words) -> Exit {
+        let reason = exit.reason();
+        // First what a busy guest has most.
+        if reason == reason::IO {
+            return Exit::Io(Io(Bits(exit.qualification())));
+        }
+        if reason == u32::MAX {
             return Exit::EntryFailure(EntryFailure::Instruction);
         }
-        let qualification = Bits(raw.qualification);
-        match raw.reason & 0xffff {
+        let qualification = || Bits(exit.qualification());
+        match reason & 0xffff {
             0 => Exit::ExceptionOrNmi,
             1 => Exit::ExternalInterrupt,
             2 => Exit::TripleFault,
             3 => Exit::Init,
-            4 => Exit::Sipi(raw.qualification as u8),
+            4 => Exit::Sipi(exit.qualification() as u8),
             5 | 6 => Exit::Smi,
             7 => Exit::InterruptWindow,
             8 => Exit::NmiWindow,
-            9 => task_switch(qualification),
+            9 => task_switch(qualification()),
             10 => Exit::Cpuid,
             11 => Exit::Getsec,
             12 => Exit::Hlt,
             13 => Exit::Invd,
-            14 => Exit::Invlpg(raw.qualification),
+            14 => Exit::Invlpg(exit.qualification()),
             15 => Exit::Rdpmc,
             16 => Exit::Rdtsc,
             17 => Exit::Rsm,
             18..=27 | 50 | 53 | 59 => Exit::VmxInstruction,
-            28 => cr_access(qualification).map_or(Exit::Other(28), Exit::CrAccess),
-            29 => Exit::DrAccess(dr_access(qualification)),
-            30 => Exit::Io(Io(qualification)),
+            28 => cr_access(qualification()).map_or(Exit::Other(28), Exit::CrAccess),
+            29 => Exit::DrAccess(dr_access(qualification())),
+            30 => Exit::Io(Io(qualification())),
             31 => Exit::Rdmsr,
             32 => Exit::Wrmsr,
             33 => Exit::EntryFailure(EntryFailure::GuestState),
@@ -373,16 +420,16 @@ impl Exit {
             40 => Exit::Pause,
             41 => Exit::EntryFailure(EntryFailure::MachineCheck),
             43 => Exit::TprBelowThreshold,
-            44 => Exit::ApicAccess { offset: qualification.field(0, 12) as u16 },
-            45 => Exit::VirtualEoi(raw.qualification as u8),
+            44 => Exit::ApicAccess { offset: qualification().field(0, 12) as u16 },
+            45 => Exit::VirtualEoi(exit.qualification() as u8),
             46 | 47 => Exit::DescriptorTable,
-            48 => Exit::EptViolation(ept_violation(raw.guest_physical, qualification)),
-            49 => Exit::EptMisconfiguration(raw.guest_physical),
+            48 => Exit::EptViolation(EptViolation { gpa: exit.guest_physical(), qualification: qualification() }),
+            49 => Exit::EptMisconfiguration(exit.guest_physical()),
             51 => Exit::Rdtscp,
             reason::PREEMPTION_TIMER => Exit::PreemptionTimer,
             54 => Exit::Wbinvd,
             55 => Exit::Xsetbv,
-            56 => Exit::ApicWrite { offset: qualification.field(0, 12) as u16 },
+            56 => Exit::ApicWrite { offset: qualification().field(0, 12) as u16 },
             57 => Exit::Rdrand,
             58 => Exit::Invpcid,
             60 | 70 => Exit::Enclave,
@@ -445,13 +492,4 @@ fn cr_access(q: Bits) -> Option<CrAccess> {
 fn dr_access(q: Bits) -> DrAccess {
     let direction = if q.set(4) { Direction::In } else { Direction::Out };
     DrAccess { dr: q.field(0, 3) as u8, direction, gpr: q.gpr() }
-}
-
-fn ept_violation(gpa: u64, q: Bits) -> EptViolation {
-    let target = match (q.set(7), q.set(8)) {
-        (false, _) => EptTarget::NoLinear,
-        (true, false) => EptTarget::PageWalk,
-        (true, true) => EptTarget::Operand,
-    };
-    EptViolation { gpa, read: q.set(0), write: q.set(1), exec: q.set(2), target, nmi_unblocked: q.set(12) }
 }

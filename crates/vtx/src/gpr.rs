@@ -76,6 +76,11 @@ pub enum Place {
     Rbp,
 }
 
+impl Place {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [Self::Rax, Self::Rbx, Self::Rcx, Self::Rdx, Self::Rsi, Self::Rdi, Self::Rbp];
+}
+
 impl Gpr {
     /// The place of the register, or `None` where the kernel does not hand it over with an exit.
     pub const fn place(self) -> Option<Place> {

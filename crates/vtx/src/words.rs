@@ -1,5 +1,5 @@
-//! A VM exit, word by word. Reading all of them costs as much as answering a simple exit, so whoever answers on the spot
-//! asks for those that it needs, and changes registers where they are.
+//! A VM exit, word by word. Reading all of them costs as much as answering a simple exit, so whoever answers asks for
+//! those that it needs, and changes registers where they are.
 
 use crate::{
     exit::{Io, RawExit},
@@ -32,10 +32,6 @@ pub trait Words {
     fn cr3(&self) -> u64;
     /// A general register.
     fn register(&self, place: Place) -> u64;
-    /// Changes a general register here.
-    fn set_register(&mut self, place: Place, value: u64);
-    /// Has the guest go on with the general registers as they are here now. Ends the use of the exit: its words are lost.
-    fn write_registers(&mut self);
 
     /// The I/O instruction that exited, if it was one.
     #[inline(always)]
@@ -47,8 +43,14 @@ pub trait Words {
     /// MOV SS.
     #[inline(always)]
     fn is_stepped_or_shadowed(&self) -> bool {
+        self.stepped_or_shadowed() != 0
+    }
+
+    /// The bits that say so.
+    #[inline(always)]
+    fn stepped_or_shadowed(&self) -> u64 {
         let shadow = self.interruptibility() & Interruptibility::SHADOW.bits();
-        self.rflags() & (RFLAGS_TF | RFLAGS_RF) | u64::from(shadow) != 0
+        self.rflags() & (RFLAGS_TF | RFLAGS_RF) | u64::from(shadow)
     }
 
     /// Where the guest goes on after an instruction of `length` bytes.
@@ -56,6 +58,17 @@ pub trait Words {
     fn after(&self, length: u32) -> u64 {
         self.rip().wrapping_add(length.into()) & 0xffff_ffff
     }
+}
+
+/// An exit that is still where the kernel put it, which the next system call overwrites. Whatever makes one ends the use of
+/// the message, so both ways out consume it: the guest goes on with the registers that stand here, or all words are taken.
+pub trait Message: Words + Sized {
+    /// Changes a general register here.
+    fn set_register(&mut self, place: Place, value: u64);
+    /// Has the guest go on with the general registers as they are here now.
+    fn write_registers(self);
+    /// Copies all words.
+    fn load(self, to: &mut RawExit);
 }
 
 impl Words for RawExit {
@@ -94,10 +107,17 @@ impl Words for RawExit {
     fn register(&self, place: Place) -> u64 {
         self.gprs.at(place)
     }
+}
 
+/// One that has been read: the registers reach the guest with the next entry, by whoever takes it over.
+impl Message for RawExit {
     fn set_register(&mut self, place: Place, value: u64) {
         *self.gprs.at_mut(place) = value;
     }
 
-    fn write_registers(&mut self) {}
+    fn write_registers(self) {}
+
+    fn load(self, to: &mut RawExit) {
+        *to = self;
+    }
 }

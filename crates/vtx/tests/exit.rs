@@ -56,25 +56,20 @@ fn debug_register_exits_name_their_operands() {
 #[test]
 fn a_write_to_unmapped_memory() {
     let raw = RawExit { reason: 48, qualification: 0x182, guest_physical: 0xfee0_0020, ..RawExit::default() };
-    let expected = EptViolation {
-        gpa: 0xfee0_0020,
-        read: false,
-        write: true,
-        exec: false,
-        target: EptTarget::Operand,
-        nmi_unblocked: false,
-    };
-    assert_eq!(Exit::decode(&raw), Exit::EptViolation(expected));
+    let Exit::EptViolation(violation) = Exit::decode(&raw) else { panic!() };
+    assert_eq!((violation.gpa, violation.target()), (0xfee0_0020, EptTarget::Operand));
+    assert_eq!((violation.read(), violation.write(), violation.exec()), (false, true, false));
+    assert!(!violation.nmi_unblocked());
 }
 
 #[test]
 fn an_ept_violation_of_a_page_table_is_not_an_operand() {
     let Exit::EptViolation(walk) = exit(48, 0x81) else { panic!() };
-    assert_eq!(walk.target, EptTarget::PageWalk);
+    assert_eq!(walk.target(), EptTarget::PageWalk);
     let Exit::EptViolation(fetch) = exit(48, 0x1184) else { panic!() };
-    assert_eq!((fetch.exec, fetch.target, fetch.nmi_unblocked), (true, EptTarget::Operand, true));
+    assert_eq!((fetch.exec(), fetch.target(), fetch.nmi_unblocked()), (true, EptTarget::Operand, true));
     let Exit::EptViolation(pdpte) = exit(48, 0x101) else { panic!() };
-    assert_eq!(pdpte.target, EptTarget::NoLinear);
+    assert_eq!(pdpte.target(), EptTarget::NoLinear);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whatever an exit brings, and whatever lies in the guest's memory and VMCS: an answer, no panic, in bounded time.
 
 use proptest::prelude::*;
-use vmm_server::run::Next;
+use vmm_server::answer::Next;
 use vtx::{
     exit::RawExit,
     gpr::Gprs,
@@ -71,17 +71,16 @@ proptest! {
     ) {
         let mut guest = guest_with(RAM);
         for (at, bytes) in pieces {
-            guest.ram.write(at, &bytes).unwrap();
+            guest.vm.ram.write(at, &bytes).unwrap();
         }
         for (raw, fields) in exits {
             for (field, value) in fields {
                 guest.cpu.vmcs.write(FIELDS[field], value);
             }
-            guest.cpu.exited(raw);
-            let next = at_now(&mut guest, &raw);
-            guest.cpu.follow(next);
+            let (next, _) = at_now(&mut guest, &raw);
+            guest.cpu.follow();
             if let Next::Reset(_) = next {
-                guest.machine.reset();
+                let _ = guest.vm.board.reset();
             }
         }
     }

@@ -1,15 +1,15 @@
 //! Control-register exits.
 
 use vmm_server::{
+    answer::{Cause, Next},
     linux::low,
-    run::{Cause, Guest, Next},
 };
 use vtx::{
     gpr::Gprs,
     vmcs::{PrimaryControls, Vmcs, VmcsField},
 };
 
-use crate::fake::{Fields, answer, guest, raw, reason};
+use crate::fake::{Guest, answer, guest, raw, reason};
 
 /// Exit qualifications of MOV EAX to and from a control register.
 const fn to(cr: u64) -> u64 {
@@ -25,13 +25,13 @@ const PG: u64 = 1 << 31;
 const PROTECTED: u64 = 0x11;
 const PAE: u64 = 1 << 5;
 
-fn write(guest: &mut Guest<Fields>, cr: u64, value: u64) -> Next {
+fn write(guest: &mut Guest, cr: u64, value: u64) -> Next {
     let mut exit = raw(reason::CR, to(cr), Gprs { rax: value, ..Gprs::default() });
     exit.cr3 = guest.cpu.vmcs.read(VmcsField::GuestCr3);
     answer(guest, exit)
 }
 
-fn read(guest: &mut Guest<Fields>, cr: u64) -> u64 {
+fn read(guest: &mut Guest, cr: u64) -> u64 {
     let mut exit = raw(reason::CR, from(cr), Gprs::default());
     exit.cr3 = guest.cpu.vmcs.read(VmcsField::GuestCr3);
     assert_eq!(answer(guest, exit), Next::Skip);
@@ -83,7 +83,7 @@ fn pae_loads_its_four_pointers() {
     write(&mut guest, CR4, PAE);
     write(&mut guest, CR3, 0x5020);
     for (at, entry) in [(0x5020, 0x1001), (0x5028, 0), (0x5030, 0x2001), (0x5038, 0x3001)] {
-        guest.ram.write_u64(at, entry).unwrap();
+        guest.vm.ram.write_u64(at, entry).unwrap();
     }
     assert_eq!(write(&mut guest, CR0, PROTECTED | PG), Next::Skip);
     assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestPdpte0), 0x1001);
@@ -96,7 +96,7 @@ fn pae_with_bad_pointers_is_a_protection_fault_and_paging_stays_off() {
         let mut guest = guest();
         write(&mut guest, CR4, PAE);
         write(&mut guest, CR3, cr3);
-        guest.ram.write_u64(0x5010, entry).unwrap();
+        guest.vm.ram.write_u64(0x5010, entry).unwrap();
         assert_eq!(write(&mut guest, CR0, PROTECTED | PG), Next::PROTECTION);
         assert_eq!(read(&mut guest, CR0), PROTECTED);
         assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestCr3), low::PAGE_DIRECTORY);
@@ -104,7 +104,7 @@ fn pae_with_bad_pointers_is_a_protection_fault_and_paging_stays_off() {
 }
 
 /// The kernel drops a guest's cached translations before the next entry when one of these is written.
-fn dropped(guest: &Guest<Fields>) -> [u32; 3] {
+fn dropped(guest: &Guest) -> [u32; 3] {
     [VmcsField::GuestCr0, VmcsField::GuestCr3, VmcsField::GuestCr4].map(|field| guest.cpu.vmcs.written(field))
 }
 
@@ -141,8 +141,8 @@ fn translations_are_dropped_where_the_guest_expects_it_and_nowhere_else() {
 #[test]
 fn a_start_drops_all_translations_whatever_was_there() {
     let mut guest = guest();
-    let program = guest.control.program();
-    vmm_server::control::apply(&mut guest, &program).unwrap();
+    let program = guest.cpu.control.program();
+    vmm_server::control::apply(&mut guest.stopped(), &program).unwrap();
     assert_eq!(dropped(&guest), [2; 3]);
 }
 

@@ -1,7 +1,7 @@
 //! What an exit leaves in the virtual CPU, and what that costs.
 
 use devices::Width;
-use vmm_server::cpu::Cpu;
+use vmm_server::vcpu::Vcpu;
 use vtx::{
     event::Event,
     exit::RawExit,
@@ -9,10 +9,10 @@ use vtx::{
     vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField},
 };
 
-use crate::fake::Fields;
+use crate::fake::{Fields, vcpu};
 
-fn cpu(exit: RawExit) -> Cpu<Fields> {
-    let mut cpu = Cpu::new(Fields::default());
+fn cpu(exit: RawExit) -> Vcpu<Fields> {
+    let mut cpu = vcpu();
     cpu.exited(exit);
     cpu
 }

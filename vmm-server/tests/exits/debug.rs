@@ -1,10 +1,7 @@
 //! Debug registers: in force, where the kernel switches them with the VCPU, and only kept, where it does not. Bits of DR6 and
 //! DR7 are those of the SDM, volume 3, figure "Debug Registers".
 
-use vmm_server::{
-    debug::DebugRegisters,
-    run::{Guest, Next},
-};
+use vmm_server::{answer::Next, vcpu::debug::DebugRegisters};
 use vtx::{
     event::{Event, Exception},
     exit::RawExit,
@@ -13,8 +10,8 @@ use vtx::{
 };
 
 use crate::{
-    at_once::at_once,
-    fake::{Fields, RIP, answer, guest, raw, reason},
+    fake::{Guest, RIP, answer, guest, raw, reason},
+    message::resumed,
 };
 
 const DEBUG: Next = Next::Raise(Event::Exception(Exception::Debug));
@@ -25,18 +22,18 @@ const PORT_1: u64 = 0x0002_0001;
 const ACCESS_4: u64 = 0x000f_0001;
 
 /// As the registers are where the kernel does not switch them.
-fn kept() -> Guest<Fields> {
+fn kept() -> Guest {
     let mut guest = guest();
-    guest.debug = DebugRegisters::new(false);
+    guest.cpu.debug = DebugRegisters::new(false);
     guest
 }
 
 /// MOV of EAX to (bit 4 clear) or from a debug register.
-fn write(guest: &mut Guest<Fields>, dr: u64, value: u64) -> Next {
+fn write(guest: &mut Guest, dr: u64, value: u64) -> Next {
     answer(guest, raw(reason::DR, dr, Gprs { rax: value, ..Gprs::default() }))
 }
 
-fn read(guest: &mut Guest<Fields>, dr: u64) -> (Next, u64) {
+fn read(guest: &mut Guest, dr: u64) -> (Next, u64) {
     let next = answer(guest, raw(reason::DR, dr | 1 << 4, Gprs { rax: 0x99, ..Gprs::default() }));
     (next, guest.cpu.exit.gprs.rax)
 }
@@ -88,7 +85,7 @@ fn a_user_process_has_no_debug_registers_though_the_exit_comes_first() {
         assert_eq!(write(&mut guest, dr, 0x99), Next::PROTECTION);
         assert_eq!(read(&mut guest, dr).0, Next::PROTECTION);
     }
-    assert_eq!(guest.debug, DebugRegisters::new(true));
+    assert_eq!(guest.cpu.debug, DebugRegisters::new(true));
 }
 
 #[test]
@@ -143,17 +140,17 @@ fn int1_is_stepped_past_and_sets_no_bit() {
 /// The pending debug exceptions after an exit that a breakpoint 0 at `address` may have to do with.
 fn pending(address: u64, dr7: u64, cr4: u64, exit: RawExit) -> u64 {
     let mut guest = guest();
-    guest.ram.write(RIP, &[0x89, 0x06]).unwrap(); // mov %eax, (%esi)
+    guest.vm.ram.write(RIP, &[0x89, 0x06]).unwrap(); // mov %eax, (%esi)
     let old = guest.cpu.vmcs.read(VmcsField::GuestCr4);
     guest.cpu.vmcs.write(VmcsField::GuestCr4, old | cr4);
     write(&mut guest, 0, address);
     write(&mut guest, 7, dr7);
     if dr7 & 0xff != 0 {
-        assert_eq!(at_once(&mut guest, &exit), None, "for the full way");
+        assert_eq!(resumed(&mut guest, &exit), None, "it is taken over");
     }
     let next = answer(&mut guest, exit);
     assert_eq!(next, Next::Skip);
-    guest.cpu.follow(next);
+    guest.cpu.follow();
     guest.cpu.vmcs.read(VmcsField::GuestPendingDebug)
 }
 
@@ -188,8 +185,8 @@ fn a_trap_of_a_breakpoint_comes_with_that_of_a_step_and_before_an_interrupt() {
     write(&mut guest, 0, 0x80);
     write(&mut guest, 7, PORT_1);
     guest.cpu.vmcs.write(VmcsField::GuestCr4, DE | 1 << 13);
-    let next = answer(&mut guest, raw(reason::IO, 0x80 << 16, Gprs::default()));
-    guest.cpu.follow(next);
+    answer(&mut guest, raw(reason::IO, 0x80 << 16, Gprs::default()));
+    guest.cpu.follow();
     assert!(!guest.cpu.takes_interrupt());
 }
 
@@ -197,8 +194,8 @@ fn a_trap_of_a_breakpoint_comes_with_that_of_a_step_and_before_an_interrupt() {
 fn rf_ends_with_the_instruction_that_is_done_here() {
     let mut guest = guest();
     let exit = RawExit { rflags: 0x1_0202, ..raw(reason::CPUID, 0, Gprs::default()) };
-    assert_eq!(at_once(&mut guest, &exit), None);
-    let next = answer(&mut guest, exit);
-    guest.cpu.follow(next);
+    assert_eq!(resumed(&mut guest, &exit), None);
+    answer(&mut guest, exit);
+    guest.cpu.follow();
     assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestRflags), 0x202);
 }

@@ -2,7 +2,7 @@
 //! Controls" and "Checks on the Guest State Area", as far as a 32-bit guest in protected mode can fail them. They run behind
 //! every answer to an exit (see `fake::answer`): a guest that cannot be entered is one that its VMM has lost.
 
-use vmm_server::cpu::Cpu;
+use vmm_server::vcpu::Vcpu;
 use vtx::vmcs::{PrimaryControls, Vmcs, VmcsField as F};
 
 use crate::fake::Fields;
@@ -17,8 +17,8 @@ const MOV_SS: u64 = 1 << 1;
 const BS: u64 = 1 << 14;
 
 /// The first check that fails, if one does, of an entry with what is in `cpu` now.
-pub fn check(cpu: &Cpu<Fields>) -> Result<(), String> {
-    let Cpu { vmcs: mut fields, exit, primary, inject, .. } = cpu.clone();
+pub fn check(cpu: &Vcpu<Fields>) -> Result<(), String> {
+    let Vcpu { vmcs: mut fields, exit, primary, inject, .. } = cpu.clone();
     let (rip, rflags, inject) = (exit.rip, fields.read(F::GuestRflags), Inject(inject));
     injection(inject, primary, &mut fields)?;
     non_register_state(rflags, inject, &mut fields)?;
@@ -31,7 +31,7 @@ pub fn check(cpu: &Cpu<Fields>) -> Result<(), String> {
 
 /// Whether a guest can be in the state that an exit has brought. More than what could be entered as it is: a trap may just have
 /// been taken out of it.
-pub fn possible(cpu: &Cpu<Fields>) -> bool {
+pub fn possible(cpu: &Vcpu<Fields>) -> bool {
     let mut cpu = cpu.clone();
     let trapped = cpu.exit.interruptibility & 3 != 0;
     let step = if trapped && cpu.exit.rflags & TF != 0 { BS } else { 0 };

@@ -1,7 +1,7 @@
 //! Exceptions that exit, interrupts, and events whose delivery an exit has cut short.
 
 use proptest::prelude::*;
-use vmm_server::run::{Cause, Guest, Next};
+use vmm_server::answer::{Cause, Next};
 use vtx::{
     event::{Event, Exception},
     exit::RawExit,
@@ -12,7 +12,7 @@ use vtx::{
 use crate::{
     anything::exit,
     entry,
-    fake::{Fields, RIP, answer, guest, guest_with, raw},
+    fake::{Guest, RIP, answer, guest, guest_with, raw},
 };
 
 const DEBUG: Next = Next::Raise(Event::Exception(Exception::Debug));
@@ -21,7 +21,7 @@ const ALIGNMENT: Next = Next::Raise(Event::Exception(Exception::AlignmentCheck))
 const STEPPING: u64 = 0x302;
 
 /// The answer to an exception (its exit interruption information), while `first` was being delivered.
-fn exception(guest: &mut Guest<Fields>, info: u64, first: u64, raw: RawExit) -> Next {
+fn exception(guest: &mut Guest, info: u64, first: u64, raw: RawExit) -> Next {
     guest.cpu.vmcs.write(VmcsField::ExitInterruptionInfo, info);
     guest.cpu.vmcs.write(VmcsField::IdtVectoringInfo, first);
     answer(guest, raw)
@@ -32,7 +32,7 @@ fn a_step_over_sti_leaves_no_shadow() {
     let mut guest = guest();
     let raw = RawExit { rflags: STEPPING, interruptibility: 1, ..raw(0, 1 << 14, Gprs::default()) };
     assert_eq!(exception(&mut guest, 0x8000_0301, 0, raw), DEBUG);
-    guest.cpu.follow(DEBUG);
+    guest.cpu.follow();
     assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestInterruptibility), 0);
 }
 
@@ -43,7 +43,7 @@ fn a_fault_in_a_shadow_ends_it_and_the_step() {
         // VMCALL
         let raw = RawExit { rflags: STEPPING, interruptibility, ..raw(18, 0, Gprs::default()) };
         assert_eq!(answer(&mut guest, raw), Next::UNDEFINED);
-        guest.cpu.follow(Next::UNDEFINED);
+        guest.cpu.follow();
         assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestInterruptibility), 0);
         assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestPendingDebug), 0);
     }
@@ -56,7 +56,7 @@ fn a_breakpoint_that_mov_ss_has_blocked_comes_with_the_step() {
     assert_eq!(answer(&mut guest, raw), Next::Skip);
     // B0, and that it is enabled.
     guest.cpu.vmcs.write(VmcsField::GuestPendingDebug, 0x1001);
-    guest.cpu.follow(Next::Skip);
+    guest.cpu.follow();
     assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestPendingDebug), 0x5001);
 }
 
@@ -64,7 +64,7 @@ fn a_breakpoint_that_mov_ss_has_blocked_comes_with_the_step() {
 fn an_alignment_check_is_given_to_the_guest_with_its_code_of_zero() {
     let mut guest = guest();
     assert_eq!(exception(&mut guest, 0x8000_0b11, 0, raw(0, 0, Gprs::default())), ALIGNMENT);
-    guest.cpu.follow(ALIGNMENT);
+    guest.cpu.follow();
     assert_eq!((guest.cpu.inject, guest.cpu.exit.rip), (0x8000_0b11, RIP));
 }
 
@@ -89,7 +89,7 @@ fn an_interrupt_whose_delivery_faulted_comes_when_the_guest_takes_one_again() {
     let mut guest = guest();
     let fault = exception(&mut guest, 0x8000_0b11, 0x8000_0030, raw(0, 0, Gprs::default()));
     assert_eq!(fault, ALIGNMENT);
-    guest.cpu.follow(fault);
+    guest.cpu.follow();
     assert!(guest.interrupt(), "there is one");
     assert_eq!(guest.cpu.inject, 0x8000_0b11, "the fault first");
     assert!(guest.cpu.primary.contains(PrimaryControls::INTERRUPT_WINDOW));
@@ -132,16 +132,16 @@ proptest! {
         interrupts in 0..4u8,
     ) {
         let mut guest = guest_with(64 << 10);
-        guest.ram.write(0x8000, &code).unwrap();
+        guest.vm.ram.write(0x8000, &code).unwrap();
         // With a window only where it opens.
         let rflags = if reason == 7 { rflags | 1 << 9 } else { rflags };
         let interruptibility = if reason == 7 { 0 } else { interruptibility };
         for line in 0..interrupts {
-            guest.machine.pic.set_line(line, true);
+            guest.vm.board.pic.set_line(line, true);
         }
         let raw = RawExit { reason, rflags, interruptibility, rip: 0x8000, instruction_len: exit.instruction_len % 16, ..exit };
         let next = exception(&mut guest, info, first, raw);
-        guest.cpu.follow(next);
+        guest.cpu.follow();
         if !matches!(next, Next::Reset(_) | Next::PowerOff) {
             guest.interrupt();
             prop_assert_eq!(entry::check(&guest.cpu), Ok(()));

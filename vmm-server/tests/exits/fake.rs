@@ -1,25 +1,28 @@
 //! A guest after the 32-bit boot protocol, on a VMCS that is a map.
 
-use std::collections::BTreeMap;
+use std::{
+    arch::x86_64::{__cpuid, __cpuid_count, CpuidResult},
+    collections::BTreeMap,
+};
 
-use crate::entry;
-use devices::Nanos;
+use crate::{entry, message::Message};
+use devices::{Effect, Nanos, Width};
 use mmio::Window;
 use vmm_server::{
+    answer::{Answer, Next},
+    board::{Board, Remote},
     control,
-    cpu::Cpu,
-    cpuid::Leaves,
-    debug::DebugRegisters,
+    guest::Guest as Stopped,
     linux::low,
-    machine::Machine,
-    plain::Moves,
     ram::Ram,
-    run::{Guest, Next},
+    run,
     time::{Clock, Present},
+    vcpu::{BOOTSTRAP, Vcpu, debug::DebugRegisters},
+    vm::Vm,
 };
 use vtx::{
     cr::ControlRegisters,
-    exit::{Exit, RawExit},
+    exit::RawExit,
     gpr::Gprs,
     start::{self, Start},
     vmcs::{Vmcs, VmcsField},
@@ -30,7 +33,7 @@ pub const TSC: u64 = 0x12_3456_789a;
 /// The same in the devices' time.
 pub const NOW: Nanos = Nanos(1_000_000_000);
 /// Ticks in a second.
-const HZ: u64 = 50_000_000;
+pub const HZ: u64 = 50_000_000;
 /// Memory of a guest.
 pub const RAM: u64 = 1 << 20;
 /// Where the guest stands.
@@ -92,28 +95,90 @@ impl Fields {
     }
 }
 
+/// A VM with one vCPU.
+pub struct Guest {
+    pub vm: Vm,
+    pub cpu: Vcpu<Fields>,
+}
+
+impl Guest {
+    /// As an answer sees it.
+    pub fn stopped(&mut self) -> Stopped<'_, Fields> {
+        Stopped::new(&mut self.vm, &mut self.cpu)
+    }
+
+    pub fn interrupt(&mut self) -> bool {
+        self.stopped().interrupt()
+    }
+
+    pub fn pending(&mut self) -> bool {
+        self.stopped().pending()
+    }
+
+    pub fn acknowledge(&mut self) -> u8 {
+        self.stopped().acknowledge()
+    }
+
+    pub fn read_memory(&mut self, gpa: u64, width: Width) -> u32 {
+        present(|now| self.stopped().read_memory(gpa, width, now))
+    }
+
+    pub fn write_memory(&mut self, gpa: u64, width: Width, value: u32) -> Effect {
+        present(|now| {
+            let mut stopped = self.stopped();
+            stopped.write_memory(gpa, width, value, now);
+            stopped.effect()
+        })
+    }
+}
+
+/// Accesses to ports, whoever makes them.
+pub trait Ports {
+    fn input(&mut self, port: u16, width: Width, now: Nanos) -> u32;
+    fn output_for(&mut self, port: u16, width: Width, value: u32, now: Nanos) -> Effect;
+
+    fn output(&mut self, port: u16, width: Width, value: u32, now: Nanos) {
+        let _ = self.output_for(port, width, value, now);
+    }
+}
+
+impl Ports for Board {
+    fn input(&mut self, port: u16, width: Width, now: Nanos) -> u32 {
+        match self.read(port, width, now) {
+            Ok((value, _)) => value,
+            Err(Remote) => self.read_remote(port, width),
+        }
+    }
+
+    fn output_for(&mut self, port: u16, width: Width, value: u32, now: Nanos) -> Effect {
+        match self.write(port, width, value, now) {
+            Ok(effect) => effect,
+            Err(Remote) => self.write_remote(port, width, value),
+        }
+    }
+}
+
+/// A vCPU that has not run.
+pub fn vcpu() -> Vcpu<Fields> {
+    let control = ControlRegisters::new(low::PAGE_DIRECTORY, 0);
+    Vcpu::new(BOOTSTRAP, Fields::default(), control, DebugRegisters::new(true), HZ)
+}
+
 /// A guest with `ram` bytes of memory, at [`RIP`], with interrupts on.
-pub fn guest_with(ram: u64) -> Guest<Fields> {
-    let mut guest = Guest {
-        cpu: Cpu::new(Fields::default()),
-        machine: Machine::new(ram, 1_700_000_000),
-        ram: Ram::flat(Window::leak(vec![0; ram as usize].leak())),
-        control: ControlRegisters::new(low::PAGE_DIRECTORY, 0),
-        cpuid: Leaves::new(HZ),
-        debug: DebugRegisters::new(true),
-        moves: Moves::new(),
-    };
+pub fn guest_with(ram: u64) -> Guest {
+    let vm = Vm { ram: Ram::flat(Window::leak(vec![0; ram as usize].leak())), board: Board::new(ram, 1_700_000_000) };
+    let mut guest = Guest { vm, cpu: vcpu() };
     let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: 1000 };
     start::set(&mut guest.cpu.vmcs, &flat);
-    guest.debug.load(&mut guest.cpu.vmcs);
-    let program = guest.control.program();
-    control::apply(&mut guest, &program).unwrap();
+    guest.cpu.debug.load(&mut guest.cpu.vmcs);
+    let program = guest.cpu.control.program();
+    control::apply(&mut guest.stopped(), &program).unwrap();
     guest.cpu.vmcs.writes = 0;
     guest
 }
 
 /// One with [`RAM`].
-pub fn guest() -> Guest<Fields> {
+pub fn guest() -> Guest {
     guest_with(RAM)
 }
 
@@ -122,14 +187,15 @@ pub fn raw(reason: u32, qualification: u64, gprs: Gprs) -> RawExit {
     RawExit { reason, qualification, instruction_len: 2, rip: RIP, rflags: 0x202, gprs, ..RawExit::default() }
 }
 
-/// What the VMM answers to an exit. If the guest can have been in the state that the exit brings, it can be entered after that.
-pub fn answer(guest: &mut Guest<Fields>, raw: RawExit) -> Next {
+/// What the VMM answers to an exit, and what is to be settled. If the guest can have been in the state that the exit brings, it
+/// can be entered after that.
+pub fn answer_for(guest: &mut Guest, raw: RawExit) -> (Next, Effect) {
     guest.cpu.vmcs.exited(&raw);
     guest.cpu.exited(raw);
     let possible = entry::possible(&guest.cpu);
-    let next = at_now(guest, &raw);
+    let (next, effect) = at_now(guest, &raw);
     let mut cpu = guest.cpu.clone();
-    cpu.follow(next);
+    cpu.follow();
     let goes_on = !matches!(next, Next::Reset(_) | Next::PowerOff);
     if possible
         && goes_on
@@ -137,15 +203,51 @@ pub fn answer(guest: &mut Guest<Fields>, raw: RawExit) -> Next {
     {
         panic!("after {raw:x?} and {next:x?} no processor enters the guest: {why}");
     }
-    next
+    (next, effect)
 }
 
-/// The same, of an exit that the CPU has taken over.
-pub fn at_now(guest: &mut Guest<Fields>, raw: &RawExit) -> Next {
-    present(|now| guest.answer(Exit::decode(raw), now))
+/// The answer alone.
+pub fn answer(guest: &mut Guest, raw: RawExit) -> Next {
+    answer_for(guest, raw).0
+}
+
+/// What the kernel's message leads to.
+pub fn answer_message(guest: &mut Guest, raw: &RawExit) -> (Answer, Gprs) {
+    let written = std::cell::Cell::new(raw.gprs);
+    let message = Message::new(raw, &written);
+    let answer = present(|now| run::answer(&mut guest.vm, &mut guest.cpu, message, now));
+    (answer, written.get())
+}
+
+/// The answer, with the vCPU as if it had taken the exit over in any case.
+pub fn at_now(guest: &mut Guest, raw: &RawExit) -> (Next, Effect) {
+    let (answer, gprs) = answer_message(guest, raw);
+    let (rip, effect) = match answer {
+        Answer::Taken { effect } => return (guest.cpu.next, effect),
+        Answer::Resume { rip } => (rip, Effect::QUIET),
+        Answer::ResumeTimed { rip } => (rip, Effect::TIMERS),
+    };
+    let length = rip.wrapping_sub(raw.rip) as u32;
+    guest.cpu.done(RawExit { gprs, ..*raw }, length, gprs != raw.gprs);
+    guest.cpu.next = Next::Skip;
+    (Next::Skip, effect)
+}
+
+/// The clock of all of them.
+pub fn clock() -> Clock {
+    Clock::new(TSC - HZ, HZ)
 }
 
 /// Does what has to be done at that time.
 pub fn present<T>(task: impl FnOnce(Present) -> T) -> T {
-    task(Present::new(&Clock::new(TSC - HZ, HZ), || TSC))
+    task(Present::new(&clock(), || TSC))
+}
+
+/// The host's own CPUID. Zeros for leaves that it does not have.
+pub fn host_cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
+    let last = |first| if leaf & 0x7fff_0000 == 0 { __cpuid(first).eax } else { 0 };
+    if leaf > last(leaf & 0x8000_0000) {
+        return CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+    }
+    __cpuid_count(leaf, subleaf)
 }

@@ -1,6 +1,6 @@
 //! Instructions that exit, other than I/O and control registers.
 
-use vmm_server::run::{Cause, Next};
+use vmm_server::answer::{Cause, Next};
 use vtx::{
     exit::{EntryFailure, Exit, RawExit},
     gpr::Gprs,
@@ -69,7 +69,7 @@ fn a_halt_that_is_single_stepped_ends_at_its_trap() {
     let mut guest = guest();
     let next =
         answer(&mut guest, RawExit { instruction_len: 1, rflags: 0x302, ..raw(reason::HLT, 0, Gprs::default()) });
-    guest.cpu.follow(next);
+    guest.cpu.follow();
     assert_eq!((next, guest.cpu.has_trap()), (Next::Halt, true), "vmm-server waits for nothing then");
 }
 

@@ -3,7 +3,6 @@
 
 mod anything;
 mod apic;
-mod at_once;
 mod control;
 mod cpu;
 mod debug;
@@ -12,8 +11,11 @@ mod events;
 mod fake;
 mod instructions;
 mod memory;
+mod message;
 mod moves;
+mod operand;
 mod passthrough;
 mod ports;
+mod reference;
 mod strings;
 mod task;

@@ -1,13 +1,13 @@
 //! EPT violations: accesses to addresses without RAM.
 
-use vmm_server::run::{Cause, Guest, Next};
+use vmm_server::answer::{Cause, Next};
 use vtx::{
     exit::RawExit,
     gpr::Gprs,
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::fake::{Fields, RIP, answer, guest, raw, reason};
+use crate::fake::{Guest, RIP, answer, guest, raw, reason};
 
 /// Exit qualifications: what was tried, and that the address is an operand's.
 const READ: u64 = 1 << 0 | OPERAND;
@@ -17,9 +17,9 @@ const OPERAND: u64 = 1 << 7 | 1 << 8;
 const PAGE_WALK: u64 = 1 << 0 | 1 << 7;
 
 /// Runs `code`, with EAX 0x12345678, ECX 100, ESI 0xe0000000 and EDI 0x8000.
-fn execute(code: &[u8], qualification: u64) -> (Guest<Fields>, Next) {
+fn execute(code: &[u8], qualification: u64) -> (Guest, Next) {
     let mut guest = guest();
-    guest.ram.write(RIP, code).unwrap();
+    guest.vm.ram.write(RIP, code).unwrap();
     let gprs = Gprs { rax: 0x1234_5678, rcx: 100, rsi: 0xe000_0000, rdi: 0x8000, ..Gprs::default() };
     let exit = RawExit { guest_physical: 0xe000_0000, ..raw(reason::EPT, qualification, gprs) };
     let next = answer(&mut guest, exit);
@@ -71,20 +71,20 @@ fn a_repeated_copy_is_done_in_batches() {
     let Gprs { rcx, rsi, rdi, .. } = guest.cpu.exit.gprs;
     assert_eq!((next, rcx, rsi, rdi), (Next::Retry, 36, 0xe000_0040, 0x8040));
     let mut copied = [0; 65];
-    guest.ram.read(0x8000, &mut copied).unwrap();
+    guest.vm.ram.read(0x8000, &mut copied).unwrap();
     assert_eq!(copied, [[0xff; 64].as_slice(), &[0]].concat()[..]);
 }
 
 #[test]
 fn a_push_from_nowhere_moves_the_stack_pointer() {
     let mut guest = guest();
-    guest.ram.write(RIP, &[0xff, 0x36]).unwrap();
+    guest.vm.ram.write(RIP, &[0xff, 0x36]).unwrap();
     guest.cpu.vmcs.write(VmcsField::GuestRsp, 0x7000);
     let exit =
         RawExit { guest_physical: 0xe000_0000, ..raw(reason::EPT, READ, Gprs { rsi: 0xe000_0000, ..Gprs::default() }) };
     assert_eq!(answer(&mut guest, exit), Next::Skip);
     assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestRsp), 0x6ffc);
-    assert_eq!(guest.ram.read_u32(0x6ffc), Ok(u32::MAX));
+    assert_eq!(guest.vm.ram.read_u32(0x6ffc), Ok(u32::MAX));
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn a_stack_or_idt_in_nowhere_resets_the_guest() {
 fn an_access_half_in_ram_takes_each_byte_from_where_it_is() {
     let mut guest = guest();
     // mov 0xffffe, %eax: the last two bytes of RAM, and two beyond.
-    guest.ram.write(RIP, &[0xa1, 0xfe, 0xff, 0x0f, 0x00]).unwrap();
-    guest.ram.write(0xf_fffe, &[0x34, 0x12]).unwrap();
+    guest.vm.ram.write(RIP, &[0xa1, 0xfe, 0xff, 0x0f, 0x00]).unwrap();
+    guest.vm.ram.write(0xf_fffe, &[0x34, 0x12]).unwrap();
     assert_eq!(answer(&mut guest, raw(reason::EPT, READ, Gprs::default())), Next::Skip);
     assert_eq!(guest.cpu.exit.gprs.rax, 0xffff_1234);
 }

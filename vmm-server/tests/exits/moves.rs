@@ -2,16 +2,16 @@
 
 use std::cell::RefCell;
 
-use devices::Width;
+use devices::{Effect, Width};
 use proptest::prelude::*;
 use proto::pci::{self, Error, Target};
 use vmm_server::{
-    machine::Machine,
+    board::Board,
+    passthrough::windows::{Space, Window},
     passthrough::{Passthrough, Server},
-    windows::{Space, Window},
 };
 
-use crate::fake::NOW;
+use crate::fake::{NOW, Ports};
 
 /// pci-server, with the registers of one function that has memory, ports, and memory with a wide address. It keeps what is
 /// written to them, and the last access that was to a device.
@@ -50,7 +50,7 @@ impl Server for Card {
     }
 }
 
-fn plugged(direct: bool) -> (Machine, &'static Card) {
+fn plugged(direct: bool) -> (Board, &'static Card) {
     let mut registers = [0; 64];
     (registers[1], registers[4], registers[5]) = (3, BASES[0] as u32, BASES[1] as u32 | 1);
     (registers[6], registers[7]) = (BASES[2] as u32 | 0xc, (BASES[2] >> 32) as u32);
@@ -62,30 +62,30 @@ fn plugged(direct: bool) -> (Machine, &'static Card) {
         let (base, size) = (BASES[usize::from(bar)], SIZES[usize::from(bar)]);
         devices.add(Window { function: 0, bar, space, base, size, direct, movable: true }).unwrap();
     }
-    let mut machine = Machine::new(1 << 20, 0);
+    let mut machine = Board::new(1 << 20, 0);
     machine.plug(devices);
-    machine.take_disturbed();
     (machine, card)
 }
 
-fn set(machine: &mut Machine, register: u32, value: u32) {
-    machine.write(0xcf8, Width::Dword, 0x8000_0800 | register, NOW);
-    machine.write(0xcfc, Width::Dword, value, NOW);
+fn set(machine: &mut Board, register: u32, value: u32) {
+    machine.output(0xcf8, Width::Dword, 0x8000_0800 | register, NOW);
+    let effect = machine.output_for(0xcfc, Width::Dword, value, NOW);
+    assert_eq!(effect.contains(Effect::REGIONS), machine.passthrough.has_moved());
 }
 
 /// The access that a read of this memory becomes.
-fn at_memory(machine: &mut Machine, card: &Card, gpa: u64) -> Option<Target> {
+fn at_memory(machine: &mut Board, card: &Card, gpa: u64) -> Option<Target> {
     machine.passthrough.read_memory(gpa, Width::Byte);
     card.seen.take().map(|(target, _)| target)
 }
 
-fn at_port(machine: &mut Machine, card: &Card, port: u16) -> Option<Target> {
-    machine.read(port, Width::Byte, NOW);
+fn at_port(machine: &mut Board, card: &Card, port: u16) -> Option<Target> {
+    machine.input(port, Width::Byte, NOW);
     card.seen.take().map(|(target, _)| target)
 }
 
 /// Moves that are for the VMM to carry out: register, and where to.
-fn moves(machine: &Machine) -> Vec<(u8, Option<u64>)> {
+fn moves(machine: &Board) -> Vec<(u8, Option<u64>)> {
     machine.passthrough.moves().into_iter().map(|(_, window, at)| (window.bar, at)).collect()
 }
 
@@ -94,7 +94,7 @@ fn a_mediated_register_is_followed_and_its_device_stays() {
     let (mut machine, card) = plugged(false);
     set(&mut machine, 0x10, 0x1000_0000);
     set(&mut machine, 0x14, 0x1001);
-    assert!(machine.take_disturbed());
+    assert!(machine.passthrough.has_moved());
     assert_eq!(at_memory(&mut machine, card, 0x1000_0008), Some(Target::Memory(BASES[0] + 8)));
     assert_eq!(at_memory(&mut machine, card, 0x1001_ffff), Some(Target::Memory(BASES[0] + 0x1_ffff)));
     assert_eq!(at_memory(&mut machine, card, 0x1002_0000), None);
@@ -103,7 +103,7 @@ fn a_mediated_register_is_followed_and_its_device_stays() {
     assert_eq!((at_port(&mut machine, card, 0x1040), at_port(&mut machine, card, 0xc040)), (None, None));
     assert_eq!(moves(&machine), []);
     machine.passthrough.moved();
-    machine.write(0x1000, Width::Byte, 7, NOW);
+    machine.output(0x1000, Width::Byte, 7, NOW);
     assert_eq!(card.seen.take(), Some((Target::Port(0xc040), Some(7))));
 }
 
@@ -181,9 +181,8 @@ fn a_reset_brings_everything_home() {
     set(&mut machine, 0x10, 0x1000_0000);
     set(&mut machine, 0x14, 0x1001);
     machine.passthrough.moved();
-    machine.reset();
+    assert!(machine.reset().contains(Effect::REGIONS));
     assert_eq!(moves(&machine), [(0, Some(BASES[0])), (1, Some(BASES[1]))]);
-    assert!(machine.take_disturbed());
     assert_eq!((at_port(&mut machine, card, 0x1008), at_port(&mut machine, card, 0xc048)), (None, None));
 }
 

@@ -6,14 +6,14 @@ use devices::{Nanos, Width};
 use proptest::prelude::*;
 use proto::pci::{self, Error, Target};
 use vmm_server::{
-    machine::{self, Machine},
+    answer::Next,
+    board::{self, Board},
+    passthrough::windows::{Space, Window},
     passthrough::{Passthrough, Server},
-    run::Next,
-    windows::{Space, Window},
 };
 use vtx::{exit::RawExit, gpr::Gprs};
 
-use crate::fake::{Fields, NOW, RIP, answer, guest, raw, reason};
+use crate::fake::{NOW, Ports, RIP, answer, guest, raw, reason};
 
 type Access = (Target, u8, Option<u32>);
 
@@ -43,7 +43,7 @@ pub fn fixed(space: Space, base: u64, size: u64) -> Window {
 }
 
 /// Two functions, ports 0x1f0 to 0x1f7 and 0xc000 to 0xc00f, a page at 0xe0000000.
-fn plugged(machine: &mut Machine, answer: Result<u32, Error>) -> &'static Recorder {
+fn plugged(machine: &mut Board, answer: Result<u32, Error>) -> &'static Recorder {
     let server: &'static Recorder = Box::leak(Box::new(Recorder { answer, seen: RefCell::default() }));
     let mut devices = Passthrough::new(server);
     devices.functions = 2;
@@ -54,14 +54,14 @@ fn plugged(machine: &mut Machine, answer: Result<u32, Error>) -> &'static Record
     server
 }
 
-fn machine(answer: Result<u32, Error>) -> (Machine, &'static Recorder) {
-    let mut machine = Machine::new(1 << 20, 0);
+fn machine(answer: Result<u32, Error>) -> (Board, &'static Recorder) {
+    let mut machine = Board::new(1 << 20, 0);
     let server = plugged(&mut machine, answer);
     (machine, server)
 }
 
-fn select(machine: &mut Machine, device: u32, register: u32) {
-    machine.write(0xcf8, Width::Dword, 0x8000_0000 | device << 11 | register, NOW);
+fn select(machine: &mut Board, device: u32, register: u32) {
+    machine.output(0xcf8, Width::Dword, 0x8000_0000 | device << 11 | register, NOW);
 }
 
 fn seen(server: &Recorder) -> Vec<Access> {
@@ -73,8 +73,8 @@ fn configuration_space_of_each_function_is_forwarded_by_its_number() {
     let (mut machine, server) = machine(Ok(0x1234_5678));
     for device in 1..=2 {
         select(&mut machine, device, 0x10);
-        assert_eq!(machine.read(0xcfc, Width::Dword, NOW), 0x1234_5678);
-        machine.write(0xcfe, Width::Word, 0xffff_0123, NOW);
+        assert_eq!(machine.input(0xcfc, Width::Dword, NOW), 0x1234_5678);
+        machine.output(0xcfe, Width::Word, 0xffff_0123, NOW);
         let target = |offset| Target::Config { function: device as u8 - 1, offset };
         assert_eq!(seen(server), [(target(0x10), 4, None), (target(0x12), 2, Some(0x123))]);
     }
@@ -85,10 +85,10 @@ fn an_unaligned_access_to_configuration_space_is_one_to_each_byte() {
     let (mut machine, server) = machine(Ok(0x5a));
     select(&mut machine, 1, 0x40);
     let target = |offset| Target::Config { function: 0, offset };
-    assert_eq!(machine.read(0xcfd, Width::Word, NOW), 0x5a5a);
+    assert_eq!(machine.input(0xcfd, Width::Word, NOW), 0x5a5a);
     assert_eq!(seen(server), [(target(0x41), 1, None), (target(0x42), 1, None)]);
-    assert_eq!(machine.read(0xcfe, Width::Dword, NOW), 0xffff_5a5a, "two bytes are behind the port");
-    machine.write(0xcff, Width::Word, 0x1122, NOW);
+    assert_eq!(machine.input(0xcfe, Width::Dword, NOW), 0xffff_5a5a, "two bytes are behind the port");
+    machine.output(0xcff, Width::Word, 0x1122, NOW);
     assert_eq!(seen(server)[2..], [(target(0x43), 1, Some(0x22))]);
 }
 
@@ -97,33 +97,33 @@ fn the_host_bridge_and_the_rest_of_the_bus_are_not_forwarded() {
     let (mut machine, server) = machine(Ok(0));
     for (device, found) in [(0, 0x1237_8086), (3, u32::MAX), (31, u32::MAX)] {
         select(&mut machine, device, 0);
-        assert_eq!(machine.read(0xcfc, Width::Dword, NOW), found);
+        assert_eq!(machine.input(0xcfc, Width::Dword, NOW), found);
     }
     select(&mut machine, 1, 0x100);
-    assert_eq!(machine.read(0xcfc, Width::Dword, NOW), u32::MAX, "function 1");
-    machine.write(0xcf8, Width::Dword, 0x8001_0800, NOW);
-    assert_eq!(machine.read(0xcfc, Width::Dword, NOW), u32::MAX, "bus 1");
+    assert_eq!(machine.input(0xcfc, Width::Dword, NOW), u32::MAX, "function 1");
+    machine.output(0xcf8, Width::Dword, 0x8001_0800, NOW);
+    assert_eq!(machine.input(0xcfc, Width::Dword, NOW), u32::MAX, "bus 1");
     assert_eq!(seen(server), []);
 }
 
 #[test]
 fn a_reset_leaves_the_devices_where_they_are() {
     let (mut machine, server) = machine(Ok(7));
-    machine.reset();
+    let _ = machine.reset();
     select(&mut machine, 2, 0);
-    assert_eq!(machine.read(0xcfc, Width::Dword, NOW), 7);
-    assert_eq!(machine.read(0x1f7, Width::Byte, NOW), 7);
+    assert_eq!(machine.input(0xcfc, Width::Dword, NOW), 7);
+    assert_eq!(machine.input(0x1f7, Width::Byte, NOW), 7);
     assert_eq!(seen(server).len(), 2);
 }
 
 #[test]
 fn ports_in_a_range_are_forwarded_and_their_neighbours_are_not() {
     let (mut machine, server) = machine(Ok(0xabcd_ef01));
-    assert_eq!(machine.read(0x1f0, Width::Word, NOW), 0xef01);
-    machine.write(0xc00f, Width::Byte, 0x1ff, NOW);
+    assert_eq!(machine.input(0x1f0, Width::Word, NOW), 0xef01);
+    machine.output(0xc00f, Width::Byte, 0x1ff, NOW);
     for port in [0x1ef, 0x1f8, 0xbfff, 0xc010] {
-        machine.write(port, Width::Byte, 0, NOW);
-        assert_eq!(machine.read(port, Width::Byte, NOW), 0xff);
+        machine.output(port, Width::Byte, 0, NOW);
+        assert_eq!(machine.input(port, Width::Byte, NOW), 0xff);
     }
     assert_eq!(seen(server), [(Target::Port(0x1f0), 2, None), (Target::Port(0xc00f), 1, Some(0xff))]);
     assert_eq!(machine.passthrough.accesses, 2);
@@ -132,27 +132,27 @@ fn ports_in_a_range_are_forwarded_and_their_neighbours_are_not() {
 #[test]
 fn what_is_refused_reads_ones() {
     let (mut machine, _) = machine(Err(Error::Straddles));
-    assert_eq!(machine.read(0x1f7, Width::Word, NOW), 0xffff);
-    machine.write(0x1f7, Width::Dword, 0, NOW);
+    assert_eq!(machine.input(0x1f7, Width::Word, NOW), 0xffff);
+    machine.output(0x1f7, Width::Dword, 0, NOW);
     select(&mut machine, 1, 0);
-    assert_eq!(machine.read(0xcfc, Width::Byte, NOW), 0xff);
+    assert_eq!(machine.input(0xcfc, Width::Byte, NOW), 0xff);
 }
 
 #[test]
 fn the_boards_own_ports_are_known() {
     for (first, last) in [(0x3f8, 0x3f8), (0x3f0, 0x3ff), (0x3ff, 0x400), (0xcf8, 0xcff), (0, 0xffff)] {
-        assert!(machine::models_port(first, last), "{first:#x}");
+        assert!(board::models_port(first, last), "{first:#x}");
     }
     for (first, last) in [(0x1f0, 0x1f7), (0x3f6, 0x3f6), (0xd00, 0xffff), (0xcff + 1, 0xcff)] {
-        assert!(!machine::models_port(first, last), "{first:#x}");
+        assert!(!board::models_port(first, last), "{first:#x}");
     }
 }
 
 /// A guest that runs `code` with EAX 0x12345678 and ESI at the device's memory.
 fn execute(code: &[u8], gpa: u64, answered: Result<u32, Error>) -> (u64, Vec<Access>) {
-    let mut guest: vmm_server::run::Guest<Fields> = guest();
-    let server = plugged(&mut guest.machine, answered);
-    guest.ram.write(RIP, code).unwrap();
+    let mut guest = guest();
+    let server = plugged(&mut guest.vm.board, answered);
+    guest.vm.ram.write(RIP, code).unwrap();
     let gprs = Gprs { rax: 0x1234_5678, rsi: gpa, ..Gprs::default() };
     let violation = 1 << 0 | 1 << 7 | 1 << 8;
     let exit = RawExit { guest_physical: gpa, ..raw(reason::EPT, violation, gprs) };
@@ -190,9 +190,9 @@ proptest! {
         for (port, width, value, read) in accesses {
             let width = [Width::Byte, Width::Word, Width::Dword][width];
             if read {
-                prop_assert_eq!(machine.read(port, width, Nanos(0)) & !width.mask32(), 0);
+                prop_assert_eq!(machine.input(port, width, Nanos(0)) & !width.mask32(), 0);
             } else {
-                machine.write(port, width, value & 0x8000_ffff, Nanos(0));
+                machine.output(port, width, value & 0x8000_ffff, Nanos(0));
             }
         }
         for (target, width, value) in seen(server) {

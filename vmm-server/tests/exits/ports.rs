@@ -1,14 +1,14 @@
 //! I/O instructions, and the board behind them.
 
-use devices::{Nanos, Width};
+use devices::{Effect, Nanos, Width};
 use proptest::prelude::*;
 use vmm_server::{
-    machine::Machine,
-    run::{Cause, Next},
+    answer::{Cause, Next},
+    board::Board,
 };
-use vtx::{exit::Io, gpr::Gprs};
+use vtx::gpr::Gprs;
 
-use crate::fake::{answer, guest, raw, reason};
+use crate::fake::{Ports, answer, guest, raw, reason};
 
 const WIDTHS: [Width; 3] = [Width::Byte, Width::Word, Width::Dword];
 
@@ -29,13 +29,13 @@ const OWNED: [(u16, u16); 13] = [
     (0xcfc, 0xcff),
 ];
 
-fn machine() -> Machine {
-    Machine::new(1 << 20, 1_700_000_000)
+fn machine() -> Board {
+    Board::new(1 << 20, 1_700_000_000)
 }
 
-fn write(machine: &mut Machine, writes: &[(u16, u32)]) {
+fn write(machine: &mut Board, writes: &[(u16, u32)]) {
     for &(port, value) in writes {
-        machine.write(port, Width::Byte, value, Nanos(0));
+        machine.output(port, Width::Byte, value, Nanos(0));
     }
 }
 
@@ -67,7 +67,7 @@ fn an_out_writes_only_its_width_and_changes_no_register() {
     let gprs = Gprs { rax: 0x8000_0034, ..Gprs::default() };
     assert_eq!(answer(&mut guest, raw(reason::IO, io(0x80, Width::Byte, false), gprs)), Next::Skip);
     assert!(!guest.cpu.take_registers_changed());
-    assert_eq!(guest.machine.read(0x80, Width::Byte, Nanos(0)), 0x34);
+    assert_eq!(guest.vm.board.input(0x80, Width::Byte, Nanos(0)), 0x34);
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn ports_that_nobody_owns_read_ones() {
     for port in 0..=0xffff {
         let owned = OWNED.iter().any(|&(first, last)| (first..=last).contains(&port));
         for width in WIDTHS.into_iter().filter(|_| !owned) {
-            machine.write(port, width, 0x55aa_55aa, Nanos(0));
-            assert_eq!(machine.read(port, width, Nanos(0)), width.mask32(), "{port:#x}");
+            machine.output(port, width, 0x55aa_55aa, Nanos(0));
+            assert_eq!(machine.input(port, width, Nanos(0)), width.mask32(), "{port:#x}");
         }
     }
 }
@@ -104,17 +104,16 @@ fn each_reset_port_resets() {
 #[test]
 fn a_wide_write_through_the_pci_address_is_no_reset() {
     let mut machine = machine();
-    machine.write(0xcf8, Width::Dword, 0x8000_0600, Nanos(0));
-    assert_eq!(machine.take_reset(), None);
-    assert_eq!(machine.read(0xcf8, Width::Dword, Nanos(0)), 0x8000_0600);
+    assert_eq!(machine.output_for(0xcf8, Width::Dword, 0x8000_0600, Nanos(0)), Effect::QUIET);
+    assert_eq!(machine.input(0xcf8, Width::Dword, Nanos(0)), 0x8000_0600);
 }
 
 #[test]
 fn a_host_bridge_and_nothing_else_is_on_the_pci_bus() {
     let mut machine = machine();
     let mut ids = |device: u32| {
-        machine.write(0xcf8, Width::Dword, 0x8000_0000 | device << 11, Nanos(0));
-        machine.read(0xcfc, Width::Dword, Nanos(0))
+        machine.output(0xcf8, Width::Dword, 0x8000_0000 | device << 11, Nanos(0));
+        machine.input(0xcfc, Width::Dword, Nanos(0))
     };
     assert_eq!(ids(0) & 0xffff, 0x8086);
     assert!((1..32).all(|device| ids(device) == u32::MAX));
@@ -127,7 +126,7 @@ fn late_ticks_are_paid_one_by_one_after_each_end_of_interrupt() {
     // Counter 0, mode 2, every 10 ms.
     write(&mut machine, &[(0x43, 0x34), (0x40, 0x9c), (0x40, 0x2e)]);
     assert!(!machine.pic.pending());
-    machine.advance(Nanos(35 * MILLISECOND), 0);
+    let _ = machine.advance(Nanos(35 * MILLISECOND));
     for tick in 0..3 {
         assert!(machine.pic.pending(), "tick {tick}");
         assert_eq!(machine.acknowledge(), 0x20);
@@ -154,22 +153,31 @@ fn a_typed_byte_interrupts_and_reading_it_takes_the_interrupt_away() {
     write(&mut machine, &PIC);
     write(&mut machine, &[(0x3fc, 0x08), (0x3f9, 0x01)]);
     assert!(machine.uart.push_rx(b'x'));
-    machine.uart_changed();
+    assert_eq!(machine.uart_line(), Effect::LINES);
     assert_eq!(machine.acknowledge(), 0x24);
-    assert_eq!(machine.read(0x3f8, Width::Byte, Nanos(0)), u32::from(b'x'));
+    assert_eq!(machine.input(0x3f8, Width::Byte, Nanos(0)), u32::from(b'x'));
     write(&mut machine, &[EOI]);
     assert!(!machine.pic.pending());
 }
 
 #[test]
-fn changed_timers_are_told_once() {
+fn an_access_says_what_it_asks_for() {
     let mut machine = machine();
-    assert!(machine.timers_changed(), "at the start");
-    assert!(!machine.timers_changed());
-    write(&mut machine, &[(0x80, 0)]);
-    assert!(!machine.timers_changed());
-    write(&mut machine, &[(0x43, 0x34)]);
-    assert!(machine.timers_changed());
+    write(&mut machine, &PIC);
+    for (port, value, effect) in [
+        (0x80, 0, Effect::QUIET),
+        (0x43, 0x34, Effect::TIMERS),
+        (0x40, 0x9c, Effect::QUIET),
+        (0x40, 0x2e, Effect::TIMERS),
+        (0x3f8, 0x41, Effect::OUTPUT),
+        (0x3fc, 0x08, Effect::LINES | Effect::OUTPUT),
+        (0x3f9, 0x02, Effect::LINES | Effect::OUTPUT),
+        (0x21, 0xff, Effect::QUIET),
+        (0x22, 0x70, Effect::LINES),
+        (0xcf9, 0x06, Effect::RESET),
+    ] {
+        assert_eq!(machine.output_for(port, Width::Byte, value, Nanos(0)), effect, "{port:#x}");
+    }
 }
 
 #[test]
@@ -177,15 +185,13 @@ fn after_a_reset_the_devices_are_new_and_the_clock_runs_on() {
     let mut machine = machine();
     // CMOS byte 0x40, and the year.
     write(&mut machine, &[(0x70, 0x40), (0x71, 0x5a), (0x21, 0), (0x80, 0x77), (0x43, 0x34), (0x40, 9), (0x40, 9)]);
-    machine.write(0xcf9, Width::Byte, 6, Nanos(0));
-    machine.reset();
-    assert_eq!(machine.take_reset(), None);
-    assert_eq!(machine.read(0x80, Width::Byte, Nanos(0)), 0);
+    machine.output(0xcf9, Width::Byte, 6, Nanos(0));
+    assert_eq!(machine.reset(), Effect::LINES | Effect::TIMERS);
+    assert_eq!(machine.input(0x80, Width::Byte, Nanos(0)), 0);
     write(&mut machine, &[(0x70, 0x40)]);
-    assert_eq!(machine.read(0x71, Width::Byte, Nanos(0)), 0x5a);
+    assert_eq!(machine.input(0x71, Width::Byte, Nanos(0)), 0x5a);
     write(&mut machine, &[(0x70, 0x09)]);
-    assert_eq!(machine.read(0x71, Width::Byte, Nanos(0)), 0x23);
-    assert!(machine.timers_changed());
+    assert_eq!(machine.input(0x71, Width::Byte, Nanos(0)), 0x23);
 }
 
 proptest! {
@@ -201,67 +207,16 @@ proptest! {
         for (port, width, value, read) in accesses {
             let width = WIDTHS[width];
             if read {
-                prop_assert_eq!(machine.read(port, width, now) & !width.mask32(), 0);
+                prop_assert_eq!(machine.input(port, width, now) & !width.mask32(), 0);
             } else {
-                machine.write(port, width, value, now);
+                machine.output(port, width, value, now);
             }
             now = now + step;
-            machine.advance(now, 0);
+            let _ = machine.advance(now);
             if machine.pic.pending() {
                 machine.acknowledge();
             }
             prop_assert!(machine.next_event(now).is_none_or(|at| at >= now));
-        }
-    }
-}
-
-/// A port, mostly of those that are modelled.
-fn port() -> impl Strategy<Value = u16> {
-    let owned = prop::sample::select(OWNED.to_vec()).prop_flat_map(|(first, last)| first..=last);
-    prop_oneof![4 => owned, 1 => any::<u16>()]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
-
-    #[test]
-    fn what_is_answered_at_once_is_what_the_full_way_answers_and_disturbs_nothing(
-        accesses in prop::collection::vec((port(), prop::sample::select(&WIDTHS[..]), any::<bool>(), any::<u32>()), 1..80)
-    ) {
-        let (mut full, mut quick) = (machine(), machine());
-        for (n, (port, width, from, value)) in (0..).zip(accesses) {
-            let now = Nanos(n * MILLISECOND / 3);
-            let instruction = Io::of(30, io(port, width, from)).unwrap();
-            let _ = (full.take_disturbed(), full.take_reset());
-            let answered = if from {
-                let expected = value & !width.mask32() | full.read(port, width, now);
-                let answer = quick.read_at_once(instruction, value, now);
-                match answer {
-                    Some(answer) => prop_assert_eq!(answer, expected, "{:#x} {:?}", port, width),
-                    None => _ = quick.read(port, width, now),
-                }
-                answer.is_some()
-            } else {
-                full.write(port, width, value & width.mask32(), now);
-                let answered = quick.write_at_once(instruction, value, now);
-                if !answered {
-                    quick.write(port, width, value & width.mask32(), now);
-                }
-                answered
-            };
-            if answered {
-                prop_assert!(!full.take_disturbed(), "{:#x} {:?} {}", port, width, from);
-                prop_assert!(full.take_reset().is_none());
-            }
-            prop_assert_eq!(full.pic.pending(), quick.pic.pending());
-            prop_assert_eq!(full.next_event(now), quick.next_event(now));
-            if n % 8 == 7 {
-                full.advance(now, 0);
-                quick.advance(now, 0);
-            }
-            if full.pic.pending() && value & 3 == 0 {
-                prop_assert_eq!(full.acknowledge(), quick.acknowledge());
-            }
         }
     }
 }

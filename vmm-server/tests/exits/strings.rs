@@ -2,15 +2,15 @@
 
 use devices::{Nanos, Width};
 use vmm_server::{
+    answer::{Cause, Next},
     insn::BATCH,
-    run::{Cause, Guest, Next},
 };
 use vtx::{
     gpr::Gprs,
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::fake::{Fields, RAM, answer, guest, raw, reason};
+use crate::fake::{Guest, Ports, RAM, answer, guest, raw, reason};
 
 /// Nobody's.
 const PORT: u16 = 0x500;
@@ -33,7 +33,7 @@ const INSB: Access = Access { port: PORT, width: 1, from: true, size: BITS32, fl
 const OUTSB: Access = Access { from: false, ..INSB };
 
 impl Access {
-    fn exit(&self, guest: &mut Guest<Fields>, linear: u32, index: u64, count: Option<u64>) -> Next {
+    fn exit(&self, guest: &mut Guest, linear: u32, index: u64, count: Option<u64>) -> Next {
         let qualification = (self.width - 1)
             | u64::from(self.from) << 3
             | 1 << 4
@@ -48,9 +48,9 @@ impl Access {
     }
 }
 
-fn bytes(guest: &Guest<Fields>, at: u32, len: usize) -> Vec<u8> {
+fn bytes(guest: &Guest, at: u32, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
-    guest.ram.read(at.into(), &mut bytes).unwrap();
+    guest.vm.ram.read(at.into(), &mut bytes).unwrap();
     bytes
 }
 
@@ -114,19 +114,19 @@ fn a_count_of_zero_does_nothing() {
 #[test]
 fn outs_prints_the_bytes_in_memory() {
     let mut guest = guest();
-    guest.ram.write(AT.into(), b"hello").unwrap();
+    guest.vm.ram.write(AT.into(), b"hello").unwrap();
     let access = Access { port: 0x3f8, ..OUTSB };
     assert_eq!(access.exit(&mut guest, AT, AT.into(), Some(5)), Next::Skip);
     assert_eq!((guest.cpu.exit.gprs.rsi, guest.cpu.exit.gprs.rdi), (u64::from(AT) + 5, AT.into()));
     let mut printed = [0; 8];
-    let count = guest.machine.uart.take_tx(&mut printed);
+    let count = guest.vm.board.uart.take_tx(&mut printed);
     assert_eq!(&printed[..count], b"hello");
 }
 
 #[test]
 fn a_reset_in_the_middle_ends_it_there() {
     let mut guest = guest();
-    guest.ram.write(AT.into(), &[0xff, 0xfe, 0xff]).unwrap();
+    guest.vm.ram.write(AT.into(), &[0xff, 0xfe, 0xff]).unwrap();
     let access = Access { port: 0x64, ..OUTSB };
     assert_eq!(access.exit(&mut guest, AT, AT.into(), Some(3)), Next::Reset(Cause::Asked));
     assert_eq!(guest.cpu.exit.gprs.rcx, 1);
@@ -139,24 +139,24 @@ fn outside_ram_bytes_vanish_and_ones_come() {
     assert_eq!(Access { width: 4, ..INSB }.exit(&mut guest, beyond, beyond.into(), Some(2)), Next::Skip);
     assert_eq!(bytes(&guest, beyond, 1), [0xff]);
     assert_eq!(Access { port: 0x80, ..OUTSB }.exit(&mut guest, 0xe000_0000, 0, None), Next::Skip);
-    assert_eq!(guest.machine.read(0x80, Width::Byte, Nanos(0)), 0xff);
+    assert_eq!(guest.vm.board.input(0x80, Width::Byte, Nanos(0)), 0xff);
 }
 
 /// Page tables at 0x1000: the page at 0x8000 is the kernel's, that at 0x9000 everybody's, that at 0xa000 is not there.
-fn paged() -> Guest<Fields> {
+fn paged() -> Guest {
     let mut guest = guest();
     for (at, entry) in [(0x1000, 0x2007), (0x2000 + 8 * 4, 0x8003), (0x2000 + 9 * 4, 0x9007), (0x2000 + 10 * 4, 0xa000)]
     {
-        guest.ram.write_u32(at, entry).unwrap();
+        guest.vm.ram.write_u32(at, entry).unwrap();
     }
-    guest.control.mov_to(vtx::exit::Cr::Cr3, 0x1000).unwrap();
-    let program = guest.control.mov_to(vtx::exit::Cr::Cr0, 0x8000_0011).unwrap();
-    vmm_server::control::apply(&mut guest, &program).unwrap();
+    guest.cpu.control.mov_to(vtx::exit::Cr::Cr3, 0x1000).unwrap();
+    let program = guest.cpu.control.mov_to(vtx::exit::Cr::Cr0, 0x8000_0011).unwrap();
+    vmm_server::control::apply(&mut guest.stopped(), &program).unwrap();
     guest
 }
 
 /// An exit brings the CR3 in use, as the processor does.
-fn paged_exit(guest: &mut Guest<Fields>, linear: u32) -> Next {
+fn paged_exit(guest: &mut Guest, linear: u32) -> Next {
     guest.cpu.vmcs.write(VmcsField::ExitInstructionInfo, BITS32);
     guest.cpu.vmcs.write(VmcsField::GuestLinearAddress, linear.into());
     let gprs = Gprs { rdi: linear.into(), ..Gprs::default() };
@@ -168,7 +168,7 @@ fn paged_exit(guest: &mut Guest<Fields>, linear: u32) -> Next {
 #[test]
 fn a_fault_comes_before_the_device_loses_its_byte() {
     let mut guest = paged();
-    assert!(guest.machine.uart.push_rx(b'x'));
+    assert!(guest.vm.board.uart.push_rx(b'x'));
     assert_eq!(paged_exit(&mut guest, 0xa000), Next::PROTECTION);
     assert_eq!(paged_exit(&mut guest, 0x9000), Next::Skip);
     assert_eq!(bytes(&guest, 0x9000, 1), b"x");

@@ -2,14 +2,14 @@
 //! descriptors are those of the SDM, volume 3, "Task Management".
 
 use proptest::prelude::*;
-use vmm_server::run::{Cause, Guest, Next};
+use vmm_server::answer::{Cause, Next};
 use vtx::{
     exit::RawExit,
     gpr::Gprs,
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::fake::{Fields, RIP, answer, guest, raw, reason};
+use crate::fake::{Guest, RIP, answer, guest, raw, reason};
 
 const GDT: u64 = 0x5000;
 /// The TSS that the guest is in, and the one that it goes to.
@@ -28,12 +28,12 @@ fn tss(at: u64, busy: bool) -> u64 {
 }
 
 /// A guest with two tasks and flat segments, in the first.
-fn tasks() -> Guest<Fields> {
+fn tasks() -> Guest {
     let mut guest = guest();
     let data = 0x00cf_9300_0000_ffff;
     let descriptors = [0, 0, 0x00cf_9b00_0000_ffff, data, 0x00cf_fb00_0000_ffff, 0x00cf_f300_0000_ffff];
     for (at, value) in (GDT..).step_by(8).zip(descriptors.into_iter().chain([tss(OLD, true), tss(NEW, false)])) {
-        guest.ram.write_u64(at, value).unwrap();
+        guest.vm.ram.write_u64(at, value).unwrap();
     }
     for (field, value) in [
         (VmcsField::GuestGdtrBase, GDT),
@@ -48,23 +48,23 @@ fn tasks() -> Guest<Fields> {
     // EIP, EFLAGS, EAX to EDI, then ES, CS, SS, DS, FS, GS; no LDT.
     let state = [0x9000u32, 0x2, 1, 2, 3, 4, 0x8ff0, 6, 7, 8, 0x18, 0x10, 0x18, 0x18, 0, 0x18, 0];
     for (at, value) in (NEW + 0x20..).step_by(4).zip(state) {
-        guest.ram.write_u32(at, value).unwrap();
+        guest.vm.ram.write_u32(at, value).unwrap();
     }
     guest
 }
 
-fn switch(guest: &mut Guest<Fields>, source: u64, selector: u16, vectoring: u64) -> Next {
+fn switch(guest: &mut Guest, source: u64, selector: u16, vectoring: u64) -> Next {
     guest.cpu.vmcs.write(VmcsField::IdtVectoringInfo, vectoring);
     let gprs = Gprs { rax: 0x11, rcx: 0x22, rdi: 0x77, ..Gprs::default() };
     answer(guest, RawExit { rflags: 0x246, ..raw(reason::TASK_SWITCH, source | u64::from(selector), gprs) })
 }
 
-fn word(guest: &Guest<Fields>, at: u64) -> u32 {
-    guest.ram.read_u32(at).unwrap()
+fn word(guest: &Guest, at: u64) -> u32 {
+    guest.vm.ram.read_u32(at).unwrap()
 }
 
 /// Whether the descriptor of a selector says that its task is busy.
-fn busy(guest: &Guest<Fields>, selector: u16) -> bool {
+fn busy(guest: &Guest, selector: u16) -> bool {
     word(guest, GDT + u64::from(selector) + 4) & 1 << 9 != 0
 }
 
@@ -72,7 +72,7 @@ fn busy(guest: &Guest<Fields>, selector: u16) -> bool {
 fn a_double_fault_goes_to_its_task_with_its_error_code() {
     let mut guest = tasks();
     guest.cpu.vmcs.write(VmcsField::IdtVectoringErrorCode, 0);
-    guest.ram.write_u32(0x8fec, 0x55).unwrap();
+    guest.vm.ram.write_u32(0x8fec, 0x55).unwrap();
     assert_eq!(switch(&mut guest, GATE, NEW_SELECTOR, 0x8000_0b08), Next::Retry);
     // The old one is as it was at the fault.
     let saved: Vec<u32> = (0..16).map(|n| word(&guest, OLD + 0x20 + 4 * n)).collect();
@@ -128,14 +128,14 @@ fn a_jump_leaves_the_old_task_and_a_return_ends_the_nested_one() {
 fn paging_goes_on_with_the_new_tasks_tables() {
     let mut guest = tasks();
     for table in [0x2_0000, 0x3_0000] {
-        guest.ram.write_u32(table, 0x83).unwrap(); // the lowest 4 MiB, to themselves
+        guest.vm.ram.write_u32(table, 0x83).unwrap(); // the lowest 4 MiB, to themselves
     }
-    guest.ram.write_u32(NEW + 0x1c, 0x3_0000).unwrap();
+    guest.vm.ram.write_u32(NEW + 0x1c, 0x3_0000).unwrap();
     guest.cpu.vmcs.write(VmcsField::GuestCr3, 0x2_0000);
-    guest.control.mov_to(vtx::exit::Cr::Cr4, 0x10).unwrap();
-    guest.control.mov_to(vtx::exit::Cr::Cr3, 0x2_0000).unwrap();
-    let program = guest.control.mov_to(vtx::exit::Cr::Cr0, 0x8000_0011).unwrap();
-    vmm_server::control::apply(&mut guest, &program).unwrap();
+    guest.cpu.control.mov_to(vtx::exit::Cr::Cr4, 0x10).unwrap();
+    guest.cpu.control.mov_to(vtx::exit::Cr::Cr3, 0x2_0000).unwrap();
+    let program = guest.cpu.control.mov_to(vtx::exit::Cr::Cr0, 0x8000_0011).unwrap();
+    vmm_server::control::apply(&mut guest.stopped(), &program).unwrap();
     guest.cpu.vmcs.write(VmcsField::IdtVectoringInfo, 0);
     let exit = raw(reason::TASK_SWITCH, JMP | u64::from(NEW_SELECTOR), Gprs::default());
     assert_eq!(answer(&mut guest, RawExit { cr3: 0x2_0000, ..exit }), Next::Retry);
@@ -144,15 +144,15 @@ fn paging_goes_on_with_the_new_tasks_tables() {
 
 #[test]
 fn what_is_no_task_resets_the_guest() {
-    type Spoil = fn(&mut Guest<Fields>);
+    type Spoil = fn(&mut Guest);
     let spoilt: [Spoil; 7] = [
-        |guest| guest.ram.write_u64(GDT + 0x38, 0x67 | NEW << 16 | 0x81 << 40).unwrap(), // 16 bits
-        |guest| guest.ram.write_u64(GDT + 0x38, 0x66 | NEW << 16 | 0x89 << 40).unwrap(), // too short
+        |guest| guest.vm.ram.write_u64(GDT + 0x38, 0x67 | NEW << 16 | 0x81 << 40).unwrap(), // 16 bits
+        |guest| guest.vm.ram.write_u64(GDT + 0x38, 0x66 | NEW << 16 | 0x89 << 40).unwrap(), // too short
         |guest| guest.cpu.vmcs.write(VmcsField::GuestGdtrLimit, 0x3e),
-        |guest| guest.ram.write_u32(NEW + 0x24, 1 << 17).unwrap(), // virtual-8086
-        |guest| guest.ram.write_u32(NEW + 0x4c, 0x18).unwrap(),    // CS is data
-        |guest| guest.ram.write_u32(NEW + 0x50, 0x2b).unwrap(),    // SS of another level
-        |guest| guest.ram.write_u32(NEW + 0x60, 0x18).unwrap(),    // LDT is data
+        |guest| guest.vm.ram.write_u32(NEW + 0x24, 1 << 17).unwrap(), // virtual-8086
+        |guest| guest.vm.ram.write_u32(NEW + 0x4c, 0x18).unwrap(),    // CS is data
+        |guest| guest.vm.ram.write_u32(NEW + 0x50, 0x2b).unwrap(),    // SS of another level
+        |guest| guest.vm.ram.write_u32(NEW + 0x60, 0x18).unwrap(),    // LDT is data
     ];
     for (number, spoil) in spoilt.into_iter().enumerate() {
         let mut guest = tasks();
@@ -169,14 +169,14 @@ fn a_tss_may_wrap_around_the_end_of_addresses() {
     guest.cpu.vmcs.write(VmcsField::GuestTrBase, top);
     assert!(matches!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Retry | Next::Reset(_)));
     let mut guest = tasks();
-    guest.ram.write_u64(GDT + 0x38, 0x67 | (top & 0xff_ffff) << 16 | 0x89 << 40 | top >> 24 << 56).unwrap();
+    guest.vm.ram.write_u64(GDT + 0x38, 0x67 | (top & 0xff_ffff) << 16 | 0x89 << 40 | top >> 24 << 56).unwrap();
     assert!(matches!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Retry | Next::Reset(_)));
 }
 
 #[test]
 fn a_tss_whose_limit_counts_pages_keeps_its_granularity() {
     let mut guest = tasks();
-    guest.ram.write_u64(GDT + 0x38, 0x100 | NEW << 16 | 0x89 << 40 | 1 << 55).unwrap();
+    guest.vm.ram.write_u64(GDT + 0x38, 0x100 | NEW << 16 | 0x89 << 40 | 1 << 55).unwrap();
     assert_eq!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Retry);
     assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestTrAccessRights), 0x808b);
     assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestTrLimit), 0x10_0fff);
@@ -187,18 +187,18 @@ fn an_ldt_is_not_described_in_an_ldt() {
     let mut guest = tasks();
     guest.cpu.vmcs.write(VmcsField::GuestLdtrBase, 0x8000);
     guest.cpu.vmcs.write(VmcsField::GuestLdtrLimit, 0xff);
-    guest.ram.write_u64(0x8008, 0xff | 0x8000 << 16 | 0x82 << 40).unwrap();
-    guest.ram.write_u32(NEW + 0x60, 0xc).unwrap();
+    guest.vm.ram.write_u64(0x8008, 0xff | 0x8000 << 16 | 0x82 << 40).unwrap();
+    guest.vm.ram.write_u32(NEW + 0x60, 0xc).unwrap();
     assert!(matches!(switch(&mut guest, JMP, NEW_SELECTOR, 0), Next::Reset(Cause::Unsupported(_))));
 }
 
 #[test]
 fn a_task_is_not_described_in_an_ldt() {
     let mut guest = tasks();
-    let task = guest.ram.read_u64(GDT + u64::from(NEW_SELECTOR)).unwrap();
+    let task = guest.vm.ram.read_u64(GDT + u64::from(NEW_SELECTOR)).unwrap();
     guest.cpu.vmcs.write(VmcsField::GuestLdtrBase, 0x8000);
     guest.cpu.vmcs.write(VmcsField::GuestLdtrLimit, 0xff);
-    guest.ram.write_u64(0x8000 + u64::from(NEW_SELECTOR), task).unwrap();
+    guest.vm.ram.write_u64(0x8000 + u64::from(NEW_SELECTOR), task).unwrap();
     assert!(matches!(switch(&mut guest, JMP, NEW_SELECTOR | 4, 0), Next::Reset(Cause::Unsupported(_))));
 }
 
@@ -227,11 +227,11 @@ proptest! {
         ];
         let mut guest = tasks();
         for (number, bit) in flips {
-            let old = guest.ram.read_u64(GDT + 8 * number).unwrap();
-            guest.ram.write_u64(GDT + 8 * number, old ^ 1 << bit).unwrap();
+            let old = guest.vm.ram.read_u64(GDT + 8 * number).unwrap();
+            guest.vm.ram.write_u64(GDT + 8 * number, old ^ 1 << bit).unwrap();
         }
         for (word, value) in state {
-            guest.ram.write_u32(NEW + 4 * word, value).unwrap();
+            guest.vm.ram.write_u32(NEW + 4 * word, value).unwrap();
         }
         for (field, value) in fields {
             guest.cpu.vmcs.write(FIELDS[field], value);

@@ -8,7 +8,7 @@
 pub(super) const CASCADE: u8 = 2;
 
 /// ICW1: this command starts an initialisation.
-const ICW1: u8 = 1 << 4;
+pub(super) const ICW1: u8 = 1 << 4;
 /// ICW1: the chip stands alone, no ICW3 follows.
 const ICW1_SINGLE: u8 = 1 << 1;
 /// ICW1: an ICW4 follows.

@@ -183,7 +183,7 @@ impl Counter {
     }
 
     /// The count as it can be read at `tick`, in the counter's code.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value(&self, tick: u64) -> u16 {
         let value = match self.run {
             None => self.count.unwrap_or(0),

@@ -7,7 +7,8 @@
 
 use devices::Nanos;
 
-use crate::{countdown::Countdown, time::Clock};
+use super::countdown::Countdown;
+use crate::time::Clock;
 
 /// A second has so many times the shortest distance of two deadlines, a hundred microseconds; of the longest runs of a guest;
 /// and of the delays that a tick does not notice, twenty microseconds.
@@ -32,8 +33,6 @@ pub struct Deadline {
     countdown: Option<Countdown>,
     /// The guest has halted since the last deadline.
     halts: bool,
-    /// There is something to do before the guest runs on.
-    changed: bool,
     /// Deadlines are at least this many ticks ahead: a guest's timer faster than that is caught up with in bursts.
     spacing: u64,
 }
@@ -51,7 +50,7 @@ impl Deadline {
     /// None yet; `hertz` is the TSC's rate.
     pub const fn new(hertz: u64) -> Self {
         let spacing = hertz / SPACINGS;
-        Self { due: NEVER, last: 0, interval: 0, alarm: None, countdown: None, halts: true, changed: true, spacing }
+        Self { due: NEVER, last: 0, interval: 0, alarm: None, countdown: None, halts: true, spacing }
     }
 
     /// The processor has a preemption timer, or not. Where it has, no run of the guest takes longer than an eightieth of a
@@ -60,13 +59,11 @@ impl Deadline {
         let known = self.countdown.take();
         self.countdown =
             there.then(|| known.unwrap_or(Countdown::new(hertz / LONGEST, hertz / TOLERANCES)).restarted());
-        self.changed = true;
     }
 
     /// The timers want to interrupt when the TSC is `next`. Asked again and again, this does not put off what is due.
     #[inline]
     pub fn set(&mut self, next: Option<u64>, tsc: u64) {
-        self.changed = true;
         let Some(next) = next else {
             self.due = NEVER;
             return;
@@ -87,7 +84,6 @@ impl Deadline {
         self.last = self.due;
         self.due = NEVER;
         self.halts = halted;
-        self.changed = true;
     }
 
     /// The preemption timer has ended the guest's run.
@@ -95,24 +91,15 @@ impl Deadline {
         if let Some(countdown) = &mut self.countdown {
             countdown.expired(tsc);
         }
-        self.changed = true;
     }
 
     /// Timer-server has signalled.
     pub const fn on_alarm(&mut self) {
         self.alarm = None;
-        self.changed = true;
-    }
-
-    /// Whether there may be something to be done before the guest runs on.
-    #[inline]
-    pub const fn changed(&self) -> bool {
-        self.changed
     }
 
     /// What is to be done before the guest runs on.
     pub fn run(&mut self, tsc: u64) -> Orders {
-        self.changed = false;
         // Between two ticks the timer is not set yet, or only half. It is spared a second write by guessing.
         let guess = self.last.saturating_add(self.interval);
         let guess = if guess > tsc { guess.min(self.due) } else { self.due };
@@ -180,7 +167,7 @@ mod tests {
         let Orders { alarm, count } = deadline.run(100);
         assert_eq!(alarm, None);
         assert!(near(count.map(u64::from), TICK - 100), "{count:?}");
-        assert!(!deadline.changed(), "that is all");
+        assert_eq!(deadline.run(200), Orders::default(), "that is all");
     }
 
     #[test]

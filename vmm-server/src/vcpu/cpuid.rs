@@ -8,7 +8,7 @@ use vtx::cpuid;
 /// A power of two, more than there are leaves that a guest asks for again and again.
 const KEPT: usize = 64;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Answer {
     leaf: u32,
     subleaf: u32,
@@ -16,6 +16,7 @@ struct Answer {
 }
 
 /// What CPUID tells a guest.
+#[derive(Clone, Debug)]
 pub struct Leaves {
     tsc_hz: u64,
     kept: [Answer; KEPT],

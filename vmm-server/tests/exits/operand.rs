@@ -1,166 +1,23 @@
-//! Exits that are answered at once: what comes of them is what comes of them on the full way.
+//! A MOV to or from memory without RAM, in every kind of paging, held against the emulator of whole instructions.
 
 use proptest::prelude::*;
 use vmm_server::{
     access,
+    answer::Next,
     paging::{EntrySize, Intent, Root, translate},
-    run::{Guest, Next},
 };
 use vtx::{
     cr::{ControlRegisters, cr0, cr4},
     exit::{Cr, Exit, RawExit},
-    gpr::{Gprs, Place},
-    msr,
+    gpr::Gprs,
     vmcs::{Vmcs, VmcsField},
-    words::Words,
 };
 
-use crate::passthrough::{MEMORY, fixed};
 use crate::{
-    anything,
-    fake::{self, Fields, answer, guest, guest_with, raw, reason},
+    fake::{self, Guest, answer, guest_with, raw, reason},
+    message::resumed,
+    passthrough::{MEMORY, fixed},
 };
-
-/// An exit in the kernel's message: registers reach the guest when they are written, and then the message is gone.
-struct Message {
-    words: RawExit,
-    guest: Gprs,
-    gone: bool,
-}
-
-impl Message {
-    fn new(exit: &RawExit) -> Self {
-        Self { words: *exit, guest: exit.gprs, gone: false }
-    }
-
-    fn words(&self) -> &RawExit {
-        assert!(!self.gone, "the message was overwritten");
-        &self.words
-    }
-}
-
-impl Words for Message {
-    fn reason(&self) -> u32 {
-        self.words.reason
-    }
-
-    fn qualification(&self) -> u64 {
-        self.words().qualification
-    }
-
-    fn instruction_len(&self) -> u32 {
-        self.words().instruction_len
-    }
-
-    fn guest_physical(&self) -> u64 {
-        self.words().guest_physical
-    }
-
-    fn rip(&self) -> u64 {
-        self.words.rip
-    }
-
-    fn rflags(&self) -> u64 {
-        self.words().rflags
-    }
-
-    fn interruptibility(&self) -> u32 {
-        self.words().interruptibility
-    }
-
-    fn cr3(&self) -> u64 {
-        self.words().cr3
-    }
-
-    fn register(&self, place: Place) -> u64 {
-        self.words().gprs.at(place)
-    }
-
-    fn set_register(&mut self, place: Place, value: u64) {
-        self.words();
-        *self.words.gprs.at_mut(place) = value;
-    }
-
-    fn write_registers(&mut self) {
-        self.guest = self.words().gprs;
-        self.gone = true;
-    }
-}
-
-/// Where the guest goes on, and with which registers, if the exit is answered at once.
-pub fn at_once(guest: &mut Guest<Fields>, exit: &RawExit) -> Option<(u64, Gprs)> {
-    let mut message = Message::new(exit);
-    let rip = fake::present(|now| guest.at_once(&mut message, now))?;
-    Some((rip, message.guest))
-}
-
-/// The same on the full way, which must have come to an end without anything to see to but that.
-fn on_the_full_way(guest: &mut Guest<Fields>, exit: &RawExit) -> (u64, Gprs) {
-    guest.machine.take_disturbed();
-    guest.cpu.vmcs.writes = 0;
-    assert_eq!(answer(guest, *exit), Next::Skip);
-    assert!(!guest.machine.take_disturbed());
-    skipped(guest, exit)
-}
-
-fn skipped(guest: &mut Guest<Fields>, exit: &RawExit) -> (u64, Gprs) {
-    guest.cpu.skip();
-    assert_eq!(guest.cpu.vmcs.writes, 0);
-    assert_eq!(guest.cpu.exit.rflags, exit.rflags);
-    (guest.cpu.exit.rip, guest.cpu.exit.gprs)
-}
-
-#[test]
-fn a_single_step_and_a_shadow_are_for_the_full_way() {
-    let exit = raw(reason::CPUID, 0, Gprs::default());
-    assert!(at_once(&mut guest(), &exit).is_some());
-    for more in [
-        RawExit { rflags: 0x302, ..exit },
-        RawExit { interruptibility: 1, ..exit },
-        RawExit { interruptibility: 2, ..exit },
-    ] {
-        assert_eq!(at_once(&mut guest(), &more), None);
-    }
-}
-
-#[test]
-fn an_msr_that_faults_is_for_the_full_way() {
-    assert_eq!(at_once(&mut guest(), &raw(reason::RDMSR, 0, Gprs::default())), None);
-}
-
-/// EAX and ECX: leaves of CPUID and their subleaves, numbers of MSRs, or neither.
-fn number() -> impl Strategy<Value = (u64, u64)> {
-    let msrs: Vec<u64> = msr::TABLE.iter().map(|msr| msr.number.into()).collect();
-    let leaf = prop_oneof![3 => 0..0x20u64, 1 => 0x8000_0000..0x8000_0010u64, 1 => any::<u64>()];
-    let rcx = prop_oneof![2 => 0..4u64, 2 => prop::sample::select(msrs), 1 => any::<u64>()];
-    (leaf, rcx)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
-
-    #[test]
-    fn an_exit_answered_at_once_ends_as_on_the_full_way(
-        exits in prop::collection::vec((anything::exit(), prop::sample::select(vec![10, 30, 31]), number()), 1..40),
-    ) {
-        let (mut quick, mut full) = (guest(), guest());
-        for (exit, reason, (rax, rcx)) in exits {
-            let plain = RawExit { rflags: 2, interruptibility: 0, ..exit };
-            let exit = if exit.cr3 % 4 == 0 { exit } else { plain };
-            let exit = RawExit { reason, gprs: Gprs { rax, rcx, ..exit.gprs }, ..exit };
-            match at_once(&mut quick, &exit) {
-                Some(found) => prop_assert_eq!(found, on_the_full_way(&mut full, &exit)),
-                None => {
-                    for guest in [&mut quick, &mut full] {
-                        if let Next::Reset(_) = answer(guest, exit) {
-                            guest.machine.reset();
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
 
 /// Memory of a guest whose tables lie below its code.
 const RAM: u64 = 0x8000;
@@ -193,29 +50,29 @@ struct Mapping {
     pte: u64,
 }
 
-fn map(guest: &Guest<Fields>, mode: Mode, mapping: Mapping) {
+fn map(guest: &Guest, mode: Mode, mapping: Mapping) {
     let Mapping { directory, table, pde, pte, .. } = mapping;
     let linear = u64::from(mapping.linear);
     let pde = if pde & LARGE != 0 { pde } else { table | pde & !0xffff_f000 };
     match mode {
         Mode::Off => {}
         Mode::Bits32 | Mode::Bits32Large => {
-            guest.ram.write_u32(ROOT + (linear >> 22) * 4, pde as u32).unwrap();
-            guest.ram.write_u32(table + (linear >> 12 & 0x3ff) * 4, pte as u32).unwrap();
+            guest.vm.ram.write_u32(ROOT + (linear >> 22) * 4, pde as u32).unwrap();
+            guest.vm.ram.write_u32(table + (linear >> 12 & 0x3ff) * 4, pte as u32).unwrap();
         }
         Mode::Pae => {
-            guest.ram.write_u64(ROOT + (linear >> 30) * 8, directory | PRESENT).unwrap();
-            guest.ram.write_u64(directory + (linear >> 21 & 0x1ff) * 8, pde).unwrap();
-            guest.ram.write_u64(table + (linear >> 12 & 0x1ff) * 8, pte).unwrap();
+            guest.vm.ram.write_u64(ROOT + (linear >> 30) * 8, directory | PRESENT).unwrap();
+            guest.vm.ram.write_u64(directory + (linear >> 21 & 0x1ff) * 8, pde).unwrap();
+            guest.vm.ram.write_u64(table + (linear >> 12 & 0x1ff) * 8, pte).unwrap();
         }
     }
 }
 
-fn turn_on(guest: &mut Guest<Fields>, mode: Mode, write_protect: bool) {
+fn turn_on(guest: &mut Guest, mode: Mode, write_protect: bool) {
     if mode == Mode::Off {
         return;
     }
-    let control: &mut ControlRegisters = &mut guest.control;
+    let control: &mut ControlRegisters = &mut guest.cpu.control;
     let features = match mode {
         Mode::Pae => cr4::PAE,
         Mode::Bits32Large => cr4::PSE,
@@ -312,29 +169,29 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 /// The guest of a case, and the exit that its instruction leads to, if it leads to one.
-fn prepare(case: &Case) -> Option<(Guest<Fields>, RawExit)> {
+fn prepare(case: &Case) -> Option<(Guest, RawExit)> {
     let (mut guest, mut bytes, mut gprs) = (guest_with(RAM), case.bytes.clone(), case.gprs);
     aim(&mut bytes, &mut gprs, case.operand.linear);
     let place = CODE + u64::from(case.code.linear & 0xfff);
     let fits = bytes.len().min((RAM - place) as usize);
-    guest.ram.write(place, &bytes[..fits]).unwrap();
+    guest.vm.ram.write(place, &bytes[..fits]).unwrap();
     map(&guest, case.mode, case.code);
     map(&guest, case.mode, case.operand);
     turn_on(&mut guest, case.mode, case.write_protect);
     if case.user {
         guest.cpu.vmcs.write(VmcsField::GuestSsAccessRights, 0xc0f3);
     }
-    let root = Root { paging: guest.control.paging(), cr3: ROOT, write_protect: case.write_protect };
+    let root = Root { paging: guest.cpu.control.paging(), cr3: ROOT, write_protect: case.write_protect };
     let physical = |linear, write| {
         translate(&root, linear, Intent { write, user: case.user }, |at, size| match size {
-            EntrySize::Four => guest.ram.read_u32(at).ok().map(u64::from),
-            EntrySize::Eight => guest.ram.read_u64(at).ok(),
+            EntrySize::Four => guest.vm.ram.read_u32(at).ok().map(u64::from),
+            EntrySize::Eight => guest.vm.ram.read_u64(at).ok(),
         })
         .ok()
     };
-    guest.ram.read_u8(physical(case.code.linear, false)?).ok()?;
+    guest.vm.ram.read_u8(physical(case.code.linear, false)?).ok()?;
     let guest_physical = physical(case.operand.linear, case.write)?;
-    if guest.ram.read_u8(guest_physical).is_ok() {
+    if guest.vm.ram.read_u8(guest_physical).is_ok() {
         return None;
     }
     let [rax, rcx, rdx, rbx, _, rbp, rsi, rdi] = gprs.map(u64::from);
@@ -351,36 +208,38 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, max_global_rejects: 1 << 20, ..ProptestConfig::with_cases(3000) })]
 
     #[test]
-    fn a_move_answered_at_once_ends_as_when_the_whole_instruction_set_is_emulated(case in case()) {
+    fn a_move_ends_as_when_the_whole_instruction_set_is_emulated(case in case()) {
         let prepared = prepare(&case);
         prop_assume!(prepared.is_some());
         let (mut guest, exit) = prepared.unwrap();
-        if let Some(found) = at_once(&mut guest, &exit) {
-            prop_assert_eq!(found, on_the_full_way(&mut guest, &exit));
+        if let Some(found) = resumed(&mut guest, &exit) {
+            guest.cpu.vmcs.writes = 0;
             guest.cpu.exited(exit);
             let Exit::EptViolation(violation) = Exit::decode(&exit) else { unreachable!() };
-            prop_assert_eq!(fake::present(|now| access::answer(&mut guest, violation, now)), Next::Skip);
-            prop_assert_eq!(found, skipped(&mut guest, &exit));
+            prop_assert_eq!(fake::present(|now| access::answer(&mut guest.stopped(), violation, now)), Next::Skip);
+            guest.cpu.skip();
+            prop_assert_eq!((guest.cpu.vmcs.writes, guest.cpu.exit.rflags), (0, exit.rflags));
+            prop_assert_eq!(found, (guest.cpu.exit.rip, guest.cpu.exit.gprs));
         }
     }
 
     #[test]
-    fn an_exit_that_the_instruction_does_not_lead_to_is_not_answered_at_once(
+    fn an_exit_that_the_instruction_does_not_lead_to_is_taken_over(
         case in case(), bits in 0..0x200u64, gpa in any::<u32>(),
     ) {
         let prepared = prepare(&case);
         prop_assume!(prepared.is_some());
         let (mut guest, exit) = prepared.unwrap();
-        let mut tried = |qualification| at_once(&mut guest, &RawExit { qualification, ..exit }).is_some();
+        let mut tried = |qualification| resumed(&mut guest, &RawExit { qualification, ..exit }).is_some();
         prop_assert!(!(tried(READ) && tried(WRITE)));
         prop_assert!([READ, WRITE].contains(&(bits & 0x187)) || !tried(bits));
         let other = RawExit { guest_physical: gpa.into(), ..exit };
-        prop_assert!(other == exit || at_once(&mut guest, &other).is_none());
+        prop_assert!(other == exit || resumed(&mut guest, &other).is_none());
     }
 }
 
 /// MOV (%esi), %eax, or MOV %eax, (%esi).
-fn plain(mode: Mode, write: bool, large: bool) -> (Guest<Fields>, RawExit) {
+fn plain(mode: Mode, write: bool, large: bool) -> (Guest, RawExit) {
     let last = if large && matches!(mode, Mode::Bits32Large | Mode::Pae) { LARGE } else { 0 };
     let operand =
         Mapping { linear: 0xe000_0004, directory: 0x4000, table: 0x5000, pde: 0xe000_0007 | last, pte: 0xe000_0007 };
@@ -390,12 +249,12 @@ fn plain(mode: Mode, write: bool, large: bool) -> (Guest<Fields>, RawExit) {
 }
 
 #[test]
-fn a_plain_move_is_answered_at_once_with_every_kind_of_paging() {
+fn a_plain_move_is_not_taken_over_with_every_kind_of_paging() {
     for mode in MODES {
         for (write, large) in [(false, false), (false, true), (true, false), (true, true)] {
             let (mut guest, exit) = plain(mode, write, large);
             let eax = if write { 5 } else { 0xffff_ffff };
-            let found = at_once(&mut guest, &exit);
+            let found = resumed(&mut guest, &exit);
             assert_eq!(found, Some((0x6012, Gprs { rax: eax, ..exit.gprs })), "{mode:?} {write} {large}");
         }
     }
@@ -404,23 +263,23 @@ fn a_plain_move_is_answered_at_once_with_every_kind_of_paging() {
 #[test]
 fn the_guest_may_change_its_tables_and_its_code_between_two_exits() {
     let (mut guest, exit) = plain(Mode::Bits32, false, false);
-    assert!(at_once(&mut guest, &exit).is_some());
+    assert!(resumed(&mut guest, &exit).is_some());
     // Another page behind the operand: not the one of the exit.
-    guest.ram.write_u32(0x5000, 0xd000_0007).unwrap();
-    assert_eq!(at_once(&mut guest, &exit), None);
-    guest.ram.write_u32(0x5000, 0xe000_0007).unwrap();
+    guest.vm.ram.write_u32(0x5000, 0xd000_0007).unwrap();
+    assert_eq!(resumed(&mut guest, &exit), None);
+    guest.vm.ram.write_u32(0x5000, 0xe000_0007).unwrap();
     // MOVZBL (%esi), %ecx.
-    guest.ram.write(0x6010, &[0x0f, 0xb6, 0x0e]).unwrap();
-    assert_eq!(at_once(&mut guest, &exit), Some((0x6013, Gprs { rcx: 0xff, ..exit.gprs })));
+    guest.vm.ram.write(0x6010, &[0x0f, 0xb6, 0x0e]).unwrap();
+    assert_eq!(resumed(&mut guest, &exit), Some((0x6013, Gprs { rcx: 0xff, ..exit.gprs })));
     // The code is not there any more.
-    guest.ram.write_u32(ROOT, 0).unwrap();
-    assert_eq!(at_once(&mut guest, &exit), None);
+    guest.vm.ram.write_u32(ROOT, 0).unwrap();
+    assert_eq!(resumed(&mut guest, &exit), None);
 }
 
 #[test]
-fn memory_behind_pci_server_is_for_the_full_way() {
+fn memory_behind_pci_server_is_taken_over() {
     let (mut guest, exit) = plain(Mode::Bits32, false, false);
-    guest.machine.passthrough.add(fixed(MEMORY, 0xe000_0000, 0x1000)).unwrap();
-    assert_eq!(at_once(&mut guest, &exit), None);
+    guest.vm.board.passthrough.add(fixed(MEMORY, 0xe000_0000, 0x1000)).unwrap();
+    assert_eq!(resumed(&mut guest, &exit), None);
     assert_eq!(answer(&mut guest, exit), Next::Skip);
 }

@@ -2,76 +2,91 @@
 
 use core::fmt::Display;
 
+use devices::Effect;
+use layout::{event, slot};
 use proto::{serial, supervisor::Notice};
 use rt::Endpoint;
 use vmm_server::{
-    boot, control, countdown::Countdown, cpu::Cpu, debug::DebugRegisters, linux::low, run::Cause, time::Present,
+    answer::{Cause, Next},
+    boot, control,
+    guest::Guest,
+    linux::low,
+    time::Present,
+    vcpu::{BOOTSTRAP, countdown::Countdown},
 };
-use vtx::{
-    enter::Vcpu,
-    start::{self, Start},
-};
+use vtx::start::{self, Start};
 
-use super::{Vm, control_registers};
+use super::{Process, arm, control_registers, debug_registers};
 
-impl Vm<'_> {
+impl Process<'_> {
     /// Puts the guest at its first instruction.
     pub(super) fn start(&mut self) {
-        let entry = match boot::load(self.config, &self.files, &self.buffer, &self.guest.ram) {
+        let entry = match boot::load(self.config, &self.files, &self.buffer, &self.vm.ram) {
             Ok(entry) => entry,
             Err(error) => self.fail(error),
         };
-        let guest = &mut self.guest;
-        let preemption = Countdown::FIRST;
-        let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption };
-        guest.cpu = Cpu::new(self.vcpu);
-        let there = start::set(&mut guest.cpu.vmcs, &flat);
-        self.deadline.use_countdown(there, self.hertz);
-        guest.control = control_registers(self.hertz);
-        guest.debug = DebugRegisters::new(Vcpu::DEBUG_REGISTERS);
-        guest.debug.load(&mut guest.cpu.vmcs);
-        let program = guest.control.program();
-        if control::apply(guest, &program).is_err() {
-            self.fail("the kernel refuses the control registers that a guest begins with");
+        for n in 0..self.vcpus.len() {
+            if self.start_vcpu(n, entry).is_err() {
+                self.fail("the kernel refuses the control registers that a guest begins with");
+            }
         }
-        guest.cpu.exit.rip = entry.into();
-        guest.cpu.gprs_mut().rsi = low::ZERO_PAGE;
-        self.halted = false;
     }
 
-    pub(super) fn reset(&mut self, cause: Cause) {
+    fn start_vcpu(&mut self, n: usize, entry: u32) -> Result<(), Next> {
+        let cpu = &mut self.vcpus[n];
+        cpu.reset(control_registers(self.hertz), debug_registers(), self.hertz);
+        let preemption = Countdown::FIRST;
+        let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption };
+        let there = start::set(&mut cpu.vmcs, &flat);
+        cpu.deadline.use_countdown(there, self.hertz);
+        cpu.debug.load(&mut cpu.vmcs);
+        let program = cpu.control.program();
+        control::apply(&mut Guest::new(&mut self.vm, cpu), &program)?;
+        cpu.exit.rip = entry.into();
+        cpu.gprs_mut().rsi = low::ZERO_PAGE;
+        // The others wait for the bootstrap processor to start them.
+        cpu.halted = cpu.number != BOOTSTRAP;
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn reset(&mut self, n: usize, cause: Cause) -> Effect {
         self.resets += 1;
         let name = &self.config.name;
         match cause {
             Cause::Asked => log::info!("{name}: reset by the guest"),
             Cause::RealMode => log::info!("{name}: reset, since the guest leaves protected mode"),
-            Cause::TripleFault => log::warn!("{name}: reset after a triple fault at {:#x}", self.guest.cpu.exit.rip),
-            Cause::Unsupported(what) => log::warn!("{name}: reset after {what}, at {:#x}", self.guest.cpu.exit.rip),
+            Cause::TripleFault => log::warn!("{name}: reset after a triple fault at {:#x}", self.vcpus[n].exit.rip),
+            Cause::Unsupported(what) => log::warn!("{name}: reset after {what}, at {:#x}", self.vcpus[n].exit.rip),
             Cause::EntryFailure(failure) => log::error!("{name}: reset, the processor refuses the guest: {failure:?}"),
             Cause::Unexpected(exit) => log::error!("{name}: reset after an exit that nothing asked for: {exit:?}"),
         }
         let row = self.allowance.take(self.clock.at(rt::tsc()));
         let crashed = !matches!(cause, Cause::Asked | Cause::RealMode);
         if crashed && matches!(row, Some(1) | None) {
-            self.guest.state(Present::new(&self.clock, rt::tsc)).log();
+            Guest::new(&mut self.vm, &mut self.vcpus[n]).state(Present::new(&self.clock, rt::tsc)).log();
         }
         if row.is_none() {
             self.fail(format_args!("stopped: it was reset more than {} times in a row", self.config.resets));
         }
         self.drain();
         self.devices.stop();
-        self.guest.machine.reset();
-        self.devices.restart(&mut self.guest.machine.pic);
+        let effect = self.vm.board.reset();
+        self.devices.restart(&mut self.vm.board);
         self.start();
         self.tell(Notice::Rebooted { count: self.resets });
+        effect
     }
 
-    pub(super) fn power_off(&mut self) {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn power_off(&mut self) -> ! {
         self.devices.release();
         self.drain();
         log::info!("{} has powered off", self.config.name);
         self.tally.log();
-        let (lines, accesses) = (&self.devices.lines, self.guest.machine.passthrough.accesses);
+        let (lines, accesses) = (&self.vm.board.lines, self.vm.board.passthrough.accesses);
         if lines.interrupts > 0 || accesses > 0 {
             log::info!(
                 "{} interrupts of devices ({} throttled), {accesses} accesses by pci-server",
@@ -92,11 +107,12 @@ impl Vm<'_> {
 
     /// Waits until what the guest has printed is with serial-server.
     fn drain(&mut self) {
-        self.console.exchange(&mut self.guest.machine.uart);
-        while !self.console.is_sent(&self.guest.machine.uart) {
-            let bits = rt::wait();
-            self.on_signal(bits);
-            self.console.exchange(&mut self.guest.machine.uart);
+        self.console.exchange(&mut self.vm.board.uart);
+        while !self.console.is_sent(&self.vm.board.uart) {
+            if rt::wait() & event::CONSOLE != 0 {
+                self.console.on_signal();
+            }
+            self.console.exchange(&mut self.vm.board.uart);
         }
     }
 
@@ -109,9 +125,10 @@ impl Vm<'_> {
         let end = rt::tsc().saturating_add(PATIENCE * self.hertz);
         while serial.flush().is_ok_and(|pending| pending > 0) && rt::tsc() < end {
             let tsc = rt::tsc();
-            self.deadline.on_alarm();
-            let alarm = self.deadline.alarm_by(self.clock.at(tsc), &self.clock, tsc);
-            self.arm(alarm);
+            let deadline = &mut self.vcpus[usize::from(BOOTSTRAP)].deadline;
+            deadline.on_alarm();
+            let alarm = deadline.alarm_by(self.clock.at(tsc), &self.clock, tsc);
+            arm(&self.time, alarm);
             rt::wait();
         }
         self.tell(last);

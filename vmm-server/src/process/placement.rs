@@ -5,10 +5,13 @@ use core::{iter::Map, ops::Range};
 use heapless::Vec;
 use layout::{Slot, config::Vmm, scratch_cptr, slot};
 use vmm_server::{
-    passthrough::Passthrough,
-    windows::{MAX_WINDOWS, Space, Window},
+    passthrough::{
+        Passthrough,
+        windows::{MAX_WINDOWS, Space, Window},
+    },
+    vm::MAX_VCPUS,
 };
-use vtx::{enter::Vcpu, ept::Ept};
+use vtx::{enter::VcpuObject, ept::Ept};
 
 /// Lines for the log of what a guest moves to where it cannot be: it may do so as often as it likes.
 const LINES: u32 = 16;
@@ -29,7 +32,7 @@ struct Held {
 
 /// See the head of this file.
 pub struct Placement {
-    vcpu: Vcpu,
+    vcpus: [VcpuObject; MAX_VCPUS],
     ept: Ept<Structures>,
     held: Vec<Held, MAX_WINDOWS>,
     lost: u32,
@@ -37,18 +40,19 @@ pub struct Placement {
 
 impl Placement {
     /// Of a guest that has nothing yet.
-    pub fn new(config: &Vmm, vcpu: Vcpu) -> Self {
+    pub fn new(config: &Vmm, vcpus: [VcpuObject; MAX_VCPUS]) -> Self {
         let structure: fn(u16) -> u64 = |n| Slot(n).cptr();
         let directories = slot::PAGING.0;
         let tables = directories + u16::from(config.directories);
         let end = tables + u16::from(config.tables);
         let ept = Ept::new(slot::EPT.cptr(), (directories..tables).map(structure), (tables..end).map(structure));
-        Self { vcpu, ept, held: Vec::new(), lost: 0 }
+        Self { vcpus, ept, held: Vec::new(), lost: 0 }
     }
 
     /// Opens ports whose capability is in this slot, for good.
     pub fn open(&self, slot: u16, first: u16, last: u16) -> Result<(), &'static str> {
-        self.vcpu.allow_ports(scratch_cptr(slot), first, last).map_err(|_| "the kernel refuses the ports")
+        let opened = self.vcpus.iter().try_for_each(|vcpu| vcpu.allow_ports(scratch_cptr(slot), first, last));
+        opened.map_err(|_| "the kernel refuses the ports")
     }
 
     /// Puts a window where the machine has it. Its capabilities are in the slots from `slot` on: that of the ports, or
@@ -102,7 +106,7 @@ impl Placement {
     fn take_away(&mut self, window: Window) {
         let Some(&Held { slot, bits, count, .. }) = self.held(window) else { return };
         let taken = match ports(window) {
-            Some((first, last)) => self.vcpu.deny_ports(first, last).is_ok(),
+            Some((first, last)) => self.vcpus.iter().all(|vcpu| vcpu.deny_ports(first, last).is_ok()),
             None => (slot..slot + count).all(|slot| self.ept.unmap(scratch_cptr(slot), bits).is_ok()),
         };
         if !taken {

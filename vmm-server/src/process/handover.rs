@@ -4,7 +4,6 @@
 //!
 //! Capabilities go to slots of the scratch CNode in the order in which they come, the same at every start.
 
-use devices::{Nanos, pic::Pic};
 use heapless::Vec;
 use layout::config::{VmLine, Vmm};
 use proto::{
@@ -13,14 +12,17 @@ use proto::{
 };
 use rt::{Endpoint, Interrupt};
 use vmm_server::{
-    lines::{Lines, MAX_LINES},
-    machine,
-    passthrough::Passthrough,
-    windows::{Space, Window},
+    board::{self, Board},
+    passthrough::{
+        Passthrough,
+        lines::{Lines, MAX_LINES},
+        windows::{Space, Window},
+    },
+    vm::MAX_VCPUS,
 };
-use vtx::enter::Vcpu;
+use vtx::enter::VcpuObject;
 
-use crate::placement::{Placement, ports};
+use super::placement::{Placement, ports};
 
 /// Registers of configuration space: the first base address, and the input of the PIC that firmware has routed a function's
 /// interrupt to.
@@ -35,8 +37,6 @@ static SERVER: pci::Client<Endpoint> = pci::Client(Endpoint::at(pci::SERVICE.slo
 
 /// The guest's devices, apart from what the board forwards.
 pub struct Devices {
-    /// The state of their interrupt lines.
-    pub lines: Lines,
     handlers: Vec<Option<Interrupt>, MAX_LINES>,
     /// What the guest's firmware would have written to interrupt line registers: function and input.
     routed: Vec<(u8, u8), MAX_LINES>,
@@ -45,9 +45,9 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Takes over what the configuration's VM has. Returns what the board has to forward as well.
-    pub fn take(config: &Vmm, vcpu: Vcpu, pic: &mut Pic) -> (Self, Passthrough) {
-        let mut takeover = Takeover::new(config, vcpu);
+    /// Takes over what the configuration's VM has, and plugs it into the board.
+    pub fn take(config: &Vmm, vcpus: [VcpuObject; MAX_VCPUS], board: &mut Board) -> Self {
+        let mut takeover = Takeover::new(config, vcpus);
         let present = config.directories > 0;
         if present {
             takeover.functions();
@@ -61,33 +61,17 @@ impl Devices {
         let input = |line: u8| lines.input(config.lines.iter().position(|known| known.line == line)?);
         let routed =
             takeover.lines.iter().filter_map(|(function, line)| Some((*function, input(line.line)?))).collect();
-        let mut devices = Self { handlers, lines, routed, present, placement: takeover.placement };
-        devices.lines.reset(pic);
+        board.plug(takeover.board);
+        board.lines = lines;
+        let _ = board.lines.reset(&mut board.pic);
+        let devices = Self { handlers, routed, present, placement: takeover.placement };
         devices.route();
-        (devices, takeover.board)
+        devices
     }
 
     /// The guest has moved registers of its functions.
     pub fn follow(&mut self, board: &mut Passthrough) {
         self.placement.follow(board);
-    }
-
-    /// Takes the lines' interrupts `bits`.
-    pub fn on_interrupt(&mut self, bits: u16, now: Nanos, pic: &mut Pic) {
-        let acknowledge = self.lines.raise(bits, now, pic);
-        self.acknowledge(acknowledge);
-    }
-
-    /// Looks at what the guest has done to its PIC.
-    pub fn settle(&mut self, pic: &mut Pic) {
-        let acknowledge = self.lines.settle(pic);
-        self.acknowledge(acknowledge);
-    }
-
-    /// Time has passed.
-    pub fn advance(&mut self, now: Nanos) {
-        let acknowledge = self.lines.expire(now);
-        self.acknowledge(acknowledge);
     }
 
     /// The guest has been reset, and with it its PIC: so are the devices, before its memory becomes another's.
@@ -96,8 +80,8 @@ impl Devices {
     }
 
     /// The guest begins anew.
-    pub fn restart(&mut self, pic: &mut Pic) {
-        let acknowledge = self.lines.reset(pic);
+    pub fn restart(&mut self, board: &mut Board) {
+        let acknowledge = board.lines.reset(&mut board.pic);
         self.acknowledge(acknowledge);
         self.route();
     }
@@ -115,7 +99,16 @@ impl Devices {
         }
     }
 
-    fn acknowledge(&self, lines: u16) {
+    /// Lets these lines interrupt again.
+    #[inline]
+    pub fn acknowledge(&self, lines: u16) {
+        if lines != 0 {
+            self.acknowledge_some(lines);
+        }
+    }
+
+    #[inline(never)]
+    fn acknowledge_some(&self, lines: u16) {
         let all = self.handlers.iter().enumerate();
         for handler in all.filter(|(n, _)| lines & 1 << n != 0).filter_map(|(_, handler)| handler.as_ref()) {
             handler.acknowledge();
@@ -167,9 +160,9 @@ struct Takeover {
 }
 
 impl Takeover {
-    fn new(config: &Vmm, vcpu: Vcpu) -> Self {
+    fn new(config: &Vmm, vcpus: [VcpuObject; MAX_VCPUS]) -> Self {
         Self {
-            placement: Placement::new(config, vcpu),
+            placement: Placement::new(config, vcpus),
             board: Passthrough::new(&SERVER),
             lines: Vec::new(),
             next_slot: FIRST_SLOT,
@@ -283,5 +276,5 @@ fn window(function: u8, bar: u8, what: &Bar, access: Access) -> Window {
 
 /// Whether the board leaves these ports to devices.
 fn free(first: u16, last: u16) -> Result<(), &'static str> {
-    if machine::models_port(first, last) { Err("the board has a device of its own there") } else { Ok(()) }
+    if board::models_port(first, last) { Err("the board has a device of its own there") } else { Ok(()) }
 }

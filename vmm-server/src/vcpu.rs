@@ -1,17 +1,31 @@
-//! The virtual CPU between two entries: what the last exit left in it, what has changed since, what to inject. Pure;
-//! `vtx::enter` carries it to the kernel and back. Costs are decided here: registers are written back only if an
-//! exit changed one, and the interrupt state is never read from the VMCS when an exit can bring it for nothing.
+//! A virtual CPU between two entries: what the last exit left in it, what has changed since, what to inject, and what else
+//! each processor has of its own. Pure; `vtx::enter` carries it to the kernel and back. Costs are decided here: registers are
+//! written back only if an exit changed one, and the interrupt state is never read from the VMCS when an exit can bring it for
+//! nothing.
 
-use devices::Width;
+use devices::{Width, lapic::Lapic};
 use vtx::{
+    cr::ControlRegisters,
     event::{Event, takes_interrupt},
     exit::RawExit,
     gpr::{Gpr, Gprs},
     vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField, access_rights},
-    words::{RFLAGS_RF, RFLAGS_TF, Words},
+    words::{Message, RFLAGS_RF, RFLAGS_TF, Words},
 };
 
-use crate::run::Next;
+use crate::{answer::Next, plain::Moves};
+use cpuid::Leaves;
+use deadline::Deadline;
+use debug::DebugRegisters;
+
+mod apic;
+pub mod countdown;
+pub mod cpuid;
+pub mod deadline;
+pub mod debug;
+
+/// The number of the processor that starts first, and to which the 8259's interrupts go.
+pub const BOOTSTRAP: u8 = 0;
 
 const RFLAGS_IF: u64 = 1 << 9;
 /// In the pending debug exceptions: the trap after a single step (SDM volume 3, "Guest Non-Register State").
@@ -21,19 +35,36 @@ const EVENT_VALID: u32 = 1 << 31;
 
 /// The virtual CPU.
 #[derive(Clone, Debug)]
-pub struct Cpu<V> {
+pub struct Vcpu<V> {
+    /// Its number in the VM.
+    pub number: u8,
     /// The fields that neither an exit nor an entry carries.
     pub vmcs: V,
     /// The state at the last exit.
     pub exit: RawExit,
+    /// What happens after that exit.
+    pub next: Next,
     /// Execution controls for the next entry.
     pub primary: PrimaryControls,
     /// What the next entry injects, as the VMCS has it; zero for nothing.
     pub inject: u32,
+    /// Control registers, as the guest sees them.
+    pub control: ControlRegisters,
+    /// What CPUID tells.
+    pub cpuid: Leaves,
+    /// Debug registers.
+    pub debug: DebugRegisters,
+    /// The local APIC, and its timer.
+    pub lapic: Lapic,
+    /// Instructions that it has used on device memory.
+    pub moves: Moves,
+    /// When it has to stop for a timer.
+    pub deadline: Deadline,
+    /// It waits for an interrupt.
+    pub halted: bool,
     /// The general registers changed since the exit.
     registers_changed: bool,
-    /// `exit.rflags` and `exit.interruptibility` are of now; not so after a signal, which does not carry them.
-    known: bool,
+    stop: Stop,
     /// The guest has just been stepped past an instruction that traps, by a single step or a breakpoint: with the next entry.
     stepped: bool,
     /// The vector of an interrupt that the guest has taken, but whose delivery an exception cut short.
@@ -42,46 +73,81 @@ pub struct Cpu<V> {
     breakpoints: u64,
 }
 
-impl<V: Vmcs> Cpu<V> {
-    /// A CPU that has not run.
-    pub fn new(vmcs: V) -> Self {
+/// What ended the last entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// An exit, which tells RFLAGS and the interruptibility state.
+    Exit,
+    /// A signal, which does not.
+    Signal,
+}
+
+impl<V: Vmcs> Vcpu<V> {
+    /// A vCPU that has not run. `hertz` is the TSC's rate; `debug` are its debug registers.
+    pub fn new(number: u8, vmcs: V, control: ControlRegisters, debug: DebugRegisters, hertz: u64) -> Self {
         let primary = PrimaryControls::HLT
             | PrimaryControls::MOV_DR
             | PrimaryControls::RDPMC
             | PrimaryControls::MWAIT
             | PrimaryControls::MONITOR;
         Self {
+            number,
             vmcs,
             exit: RawExit::default(),
+            next: Next::Retry,
             primary,
             inject: 0,
+            control,
+            cpuid: Leaves::new(hertz),
+            debug,
+            lapic: Lapic::new(),
+            moves: Moves::new(),
+            deadline: Deadline::new(hertz),
+            halted: false,
             registers_changed: false,
-            known: false,
+            stop: Stop::Signal,
             stepped: false,
             held: None,
             breakpoints: 0,
         }
     }
 
+    /// A vCPU that has not run since a reset, with these registers. What has been learnt of its preemption timer stays.
+    pub fn reset(&mut self, control: ControlRegisters, debug: DebugRegisters, hertz: u64)
+    where
+        V: Clone,
+    {
+        *self = Self { deadline: self.deadline, ..Self::new(self.number, self.vmcs.clone(), control, debug, hertz) };
+    }
+
     /// Takes over what an exit brought.
-    pub fn exited(&mut self, exit: RawExit) {
-        self.exit = exit;
+    #[inline(always)]
+    pub fn exited(&mut self, exit: impl Message) {
+        exit.load(&mut self.exit);
         self.inject = 0;
-        self.known = true;
+        self.stop = Stop::Exit;
         self.stepped = false;
         self.breakpoints = 0;
+    }
+
+    /// Takes over an exit whose instruction, of `length` bytes, is done, and has changed registers in the message or not.
+    #[inline(always)]
+    pub fn done(&mut self, exit: impl Message, length: u32, registers_changed: bool) {
+        self.exited(exit);
+        self.exit.instruction_len = length;
+        self.registers_changed |= registers_changed;
     }
 
     /// A signal ended the entry: only RIP is known, and what was to be injected, if the guest was not reached.
     pub fn interrupted(&mut self, rip: u64, inject: u32) {
         self.exit.rip = rip;
         self.inject = if inject & EVENT_VALID != 0 { inject } else { 0 };
-        self.known = false;
+        self.stop = Stop::Signal;
     }
 
     /// Prepares the next entry, as the answer to an exit says.
-    pub fn follow(&mut self, next: Next) {
-        match next {
+    pub fn follow(&mut self) {
+        match self.next {
             Next::Skip | Next::Halt => self.skip(),
             Next::Raise(event) => self.deliver(event),
             Next::Retry => self.retry(),
@@ -233,7 +299,10 @@ impl<V: Vmcs> Cpu<V> {
     /// Whether an interrupt can be injected with the next entry. Not where only an exit would tell, nor where it would
     /// take the place of a single step's trap.
     pub fn takes_interrupt(&self) -> bool {
-        self.known && !self.stepped && self.inject == 0 && takes_interrupt(self.exit.rflags, self.exit.interruptibility)
+        self.stop == Stop::Exit
+            && !self.stepped
+            && self.inject == 0
+            && takes_interrupt(self.exit.rflags, self.exit.interruptibility)
     }
 
     /// Whether RFLAGS.IF was set at the last exit.

@@ -1,0 +1,294 @@
+//! The board that the guest sees: which device answers for a port, and what an access asks for. A fixed machine, so a table:
+//! two devices on one port fail to compile.
+//!
+//! Accesses to passed-through devices are pci-server's, a call that overwrites the kernel's message of the exit. So the board
+//! does not make them, but says so before anything is done, see [`Remote`]. What nobody has reads all ones and swallows
+//! writes, as on an ISA bus.
+
+use devices::{
+    Device, Effect, Nanos, Width,
+    board::{Board as ResetPorts, Port},
+    pci,
+    pic::Pic,
+    pit::Pit,
+    rtc::Rtc,
+    uart::Uart,
+};
+use layout::guest_board;
+
+use crate::{
+    functions::Functions,
+    passthrough::{Passthrough, lines::Lines},
+};
+use imcr::Imcr;
+
+mod accesses;
+mod imcr;
+mod interrupts;
+
+/// Whether a device of the board has one of the ports `first` to `last`.
+pub fn models_port(first: u16, last: u16) -> bool {
+    guest_board::owner_of_ports(first, last).is_some()
+}
+
+/// The devices, as the port table names them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    PicPrimary,
+    Imcr,
+    PicSecondary,
+    Elcr,
+    Pit,
+    Port61,
+    Rtc,
+    Uart,
+    Pci,
+    KeyboardData,
+    KeyboardCommand,
+    Delay,
+    ControlA,
+    Nobody,
+}
+
+/// The reset control register: inside mechanism 1's address port, so only accesses of one byte are meant for it.
+const RESET_CONTROL: u16 = 0xcf9;
+
+/// First port, last port, owner. A device's registers begin at a multiple of their number.
+const PORTS: [(u16, u16, Owner); guest_board::PORTS.len()] = [
+    (0x020, 0x021, Owner::PicPrimary),
+    (0x022, 0x023, Owner::Imcr),
+    (0x040, 0x043, Owner::Pit),
+    (0x060, 0x060, Owner::KeyboardData),
+    (0x061, 0x061, Owner::Port61),
+    (0x064, 0x064, Owner::KeyboardCommand),
+    (0x070, 0x071, Owner::Rtc),
+    (0x080, 0x080, Owner::Delay),
+    (0x092, 0x092, Owner::ControlA),
+    (0x0a0, 0x0a1, Owner::PicSecondary),
+    (0x3f8, 0x3ff, Owner::Uart),
+    (0x4d0, 0x4d1, Owner::Elcr),
+    (0xcf8, 0xcff, Owner::Pci),
+];
+
+/// Ports below this one are looked up in `OWNERS`; no device is above.
+const TABLE_LEN: usize = 0xd00;
+
+/// The owner of every port of the table.
+static OWNERS: [Owner; TABLE_LEN] = {
+    let mut table = [Owner::Nobody; TABLE_LEN];
+    let mut row = 0;
+    while row < PORTS.len() {
+        let (first, last, owner) = PORTS[row];
+        let known = guest_board::PORTS[row];
+        assert!(first == known.0 && last == known.1, "descriptions are checked against other ports");
+        assert!(first.is_multiple_of((last - first + 1).next_power_of_two()), "offsets are the port's low bits");
+        let mut port = first;
+        while port <= last {
+            assert!(matches!(table[port as usize], Owner::Nobody), "two devices share a port");
+            table[port as usize] = owner;
+            port += 1;
+        }
+        row += 1;
+    }
+    table
+};
+
+/// Who owns a port. Passed-through devices may own what is nobody's.
+#[inline(always)]
+fn owner(port: u16) -> Owner {
+    OWNERS.get(usize::from(port)).copied().unwrap_or(Owner::Nobody)
+}
+
+/// For devices whose registers do not depend on the time.
+const TIMELESS: Nanos = Nanos::ZERO;
+
+/// The access is pci-server's to make: nothing has happened yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote;
+
+/// The board.
+pub struct Board {
+    /// Interrupt controllers.
+    pub pic: Pic,
+    /// Interval timer, and port 0x61.
+    pub pit: Pit,
+    /// Real-time clock and CMOS.
+    pub rtc: Rtc,
+    /// COM1.
+    pub uart: Uart,
+    /// The PCI bus, and the modelled functions on it.
+    pub functions: Functions,
+    /// Passed-through devices.
+    pub passthrough: Passthrough,
+    /// Their interrupt lines.
+    pub lines: Lines,
+    /// Reset and delay ports.
+    reset_ports: ResetPorts,
+    /// Where the 8259's interrupts go.
+    imcr: Imcr,
+    /// When the real-time clock wants to interrupt. Few guests have it do so.
+    rtc_due: Option<Nanos>,
+}
+
+impl Board {
+    /// A board after power-on.
+    pub fn new(ram: u64, unix_seconds: u64) -> Self {
+        let mut rtc = Rtc::new(ram);
+        rtc.set_time(unix_seconds);
+        Self {
+            pic: Pic::new(),
+            pit: Pit::new(),
+            rtc,
+            uart: Uart::new(),
+            functions: Functions::new(0),
+            passthrough: Passthrough::default(),
+            lines: Lines::default(),
+            reset_ports: ResetPorts::new(),
+            imcr: Imcr::new(),
+            rtc_due: None,
+        }
+    }
+
+    /// Plugs passed-through devices in: one function each, from device 1 of the PCI bus on. Modelled functions come after them.
+    pub fn plug(&mut self, devices: Passthrough) {
+        self.functions = Functions::new(devices.functions);
+        self.passthrough = devices;
+    }
+
+    /// The board after a reset: only the clock runs on, and what the guest has printed is still to be sent.
+    pub fn reset(&mut self) -> Effect {
+        self.pic = Pic::new();
+        self.pit = Pit::new();
+        self.rtc.reset();
+        self.rtc_due = None;
+        self.uart = Uart::new();
+        self.functions.reset(&mut self.pic);
+        self.passthrough.reset();
+        self.reset_ports = ResetPorts::new();
+        self.imcr = Imcr::new();
+        Effect::LINES | Effect::TIMERS | Effect::REGIONS.when(self.passthrough.has_moved())
+    }
+
+    /// What an IN of `width` from `port` reads. Neither width nor time is worked out where nobody asks.
+    #[inline(always)]
+    pub fn read(
+        &mut self,
+        port: u16,
+        width: impl Into<Width> + Copy,
+        now: impl Into<Nanos> + Copy,
+    ) -> Result<(u32, Effect), Remote> {
+        let width = move || -> Width { width.into() };
+        Ok(match owner(port) {
+            Owner::Nobody if self.passthrough.has_port(port) => return Err(Remote),
+            Owner::Nobody => self.function_port_read(port, width()),
+            Owner::Imcr => quiet(width().mask32()),
+            Owner::PicPrimary => match (port, width(), self.pic.masks()) {
+                (0x21, Width::Byte, [Some(mask), _]) => quiet(mask.into()),
+                _ => self.pic_read(move |pic| pic.primary().read(port % 2, width(), TIMELESS)),
+            },
+            Owner::PicSecondary => match (port, width(), self.pic.masks()) {
+                (0xa1, Width::Byte, [_, Some(mask)]) => quiet(mask.into()),
+                _ => self.pic_read(move |pic| pic.secondary().read(port % 2, width(), TIMELESS)),
+            },
+            Owner::Elcr => self.pic_read(move |pic| pic.elcr().read(port % 2, width(), TIMELESS)),
+            Owner::Pit if width() == Width::Byte => quiet(self.pit.count(port % 4, now).into()),
+            Owner::Pit => self.pit_read_wide(port, width(), now.into()),
+            Owner::Port61 => quiet(u32::from(self.pit.read_61(now.into())) | width().mask32() & !0xff),
+            Owner::Rtc => self.rtc_read(port, width(), now),
+            Owner::Uart => match (port, width(), self.uart.line_status()) {
+                // A driver polls it for each byte.
+                (0x3fd, Width::Byte, Some(status)) => quiet(status.into()),
+                _ => self.uart_read(port, width()),
+            },
+            Owner::Pci => return self.pci_read(port, width),
+            Owner::KeyboardData => self.reset_port_read(Port::KeyboardData, width()),
+            Owner::KeyboardCommand => self.reset_port_read(Port::KeyboardCommand, width()),
+            Owner::Delay => self.reset_port_read(Port::Delay, width()),
+            Owner::ControlA => self.reset_port_read(Port::ControlA, width()),
+        })
+    }
+
+    /// Takes what an OUT of `width` to `port` writes. Bits of the value outside the width are ignored.
+    #[inline(always)]
+    pub fn write(
+        &mut self,
+        port: u16,
+        width: impl Into<Width> + Copy,
+        value: u32,
+        now: impl Into<Nanos>,
+    ) -> Result<Effect, Remote> {
+        let width = move || -> Width { width.into() };
+        Ok(match owner(port) {
+            Owner::Nobody if self.passthrough.has_port(port) => return Err(Remote),
+            Owner::Nobody => self.function_port_write(port, width(), value),
+            Owner::PicPrimary => self.pic_primary_write(port, width(), value),
+            Owner::PicSecondary => self.pic_write(move |pic| pic.secondary().write(port % 2, width(), value, TIMELESS)),
+            Owner::Elcr => self.pic_write(move |pic| pic.elcr().write(port % 2, width(), value, TIMELESS)),
+            Owner::Imcr => self.imcr_write(port, width(), value),
+            Owner::Pit => self.pit_write(port, width(), value, now.into()),
+            Owner::Port61 => {
+                self.pit.write_61(value as u8, now.into());
+                Effect::QUIET
+            }
+            Owner::Rtc => self.rtc_write(port, width(), value, now.into()),
+            Owner::Uart => self.uart_write(port, width(), value),
+            Owner::Pci => return self.pci_write(port, width, value),
+            Owner::KeyboardData => self.reset_port_write(Port::KeyboardData, width(), value),
+            Owner::KeyboardCommand => self.reset_port_write(Port::KeyboardCommand, width(), value),
+            Owner::Delay => self.reset_port_write(Port::Delay, width(), value),
+            Owner::ControlA => self.reset_port_write(Port::ControlA, width(), value),
+        })
+    }
+
+    /// Reads memory without RAM, the local APICs' apart.
+    #[inline(always)]
+    pub fn read_memory(&mut self, gpa: u64, width: Width) -> Result<(u32, Effect), Remote> {
+        if self.passthrough.has_memory(gpa) {
+            return Err(Remote);
+        }
+        Ok(match self.functions.memory(gpa, width) {
+            None => quiet(width.mask32()),
+            Some(hit) => self.function_read(hit, width),
+        })
+    }
+
+    /// Writes there.
+    #[inline(always)]
+    pub fn write_memory(&mut self, gpa: u64, width: Width, value: u32) -> Result<Effect, Remote> {
+        if self.passthrough.has_memory(gpa) {
+            return Err(Remote);
+        }
+        Ok(match self.functions.memory(gpa, width) {
+            None => Effect::QUIET,
+            Some(hit) => self.functions.write(hit, width, value.into(), &mut self.pic),
+        })
+    }
+
+    /// Has pci-server read a port.
+    pub fn read_remote(&mut self, port: u16, width: Width) -> u32 {
+        match self.configuration(port) {
+            Some(at) => self.passthrough.read_config(at.number, at.register, width),
+            None => self.passthrough.read_port(port, width),
+        }
+    }
+
+    /// Has pci-server write a port.
+    pub fn write_remote(&mut self, port: u16, width: Width, value: u32) -> Effect {
+        match self.configuration(port) {
+            Some(at) => self.passthrough.write_config(at.number, at.register, width, value),
+            None => self.passthrough.write_port(port, width, value),
+        }
+        Effect::REGIONS.when(self.passthrough.has_moved())
+    }
+
+    /// What the data port leads to, if this is one of its ports.
+    fn configuration(&self, port: u16) -> Option<pci::Elsewhere> {
+        if owner(port) == Owner::Pci { self.functions.elsewhere(port % 8) } else { None }
+    }
+}
+
+/// What an access without side effects reads.
+#[inline(always)]
+const fn quiet(value: u32) -> (u32, Effect) {
+    (value, Effect::QUIET)
+}

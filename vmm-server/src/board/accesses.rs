@@ -1,0 +1,207 @@
+//! What an access to a device asks for: in one place per device, from what the device wants before and after. Accesses that a
+//! busy guest makes are shorter, by what the data sheet says that they leave alone.
+
+use devices::{Device, Effect, Nanos, Width, board::Port, pci::Hit, pic::Pic, rtc::Rtc, write_bytes};
+use layout::guest_board::input;
+
+use super::{Board, RESET_CONTROL, Remote, TIMELESS, quiet};
+
+impl Board {
+    /// Drives an input of the 8259 pair.
+    pub(super) fn drive(&mut self, input: u8, level: bool) -> Effect {
+        self.pic.set_line(input, level);
+        Effect::LINES.when(self.pic.asks())
+    }
+
+    /// Whether what the guest has done to its 8259 matters: an interrupt asks for the processor, or the end of a service or a
+    /// mask is what a passed-through line waits for. A request that has gone needs nothing: where the processor was to take
+    /// it, there is none when it looks.
+    #[inline(always)]
+    fn pic_effect(&self) -> Effect {
+        Effect::LINES.when(self.pic.asks() || self.lines.in_flight())
+    }
+
+    /// A poll acknowledges.
+    #[inline(never)]
+    pub(super) fn pic_read(&mut self, access: impl FnOnce(&mut Pic) -> u32) -> (u32, Effect) {
+        (access(&mut self.pic), self.pic_effect())
+    }
+
+    #[inline(never)]
+    pub(super) fn pic_write(&mut self, access: impl FnOnce(&mut Pic)) -> Effect {
+        access(&mut self.pic);
+        self.pic_effect()
+    }
+
+    /// Ends of interrupts, and masks.
+    #[inline(always)]
+    pub(super) fn pic_primary_write(&mut self, port: u16, width: Width, value: u32) -> Effect {
+        if width != Width::Byte {
+            return self.pic_write(move |pic| pic.primary().write(port % 2, width, value, TIMELESS));
+        }
+        self.pic.primary().write_byte(port % 2, value as u8);
+        self.pic_effect()
+    }
+
+    #[inline(never)]
+    pub(super) fn imcr_write(&mut self, port: u16, width: Width, value: u32) -> Effect {
+        write_bytes(port % 2, width, value, |at, value| self.imcr.write(at, value));
+        Effect::LINES
+    }
+
+    #[inline(never)]
+    pub(super) fn pit_read_wide(&mut self, port: u16, width: Width, now: Nanos) -> (u32, Effect) {
+        quiet(self.pit.read(port % 4, width, now))
+    }
+
+    /// The first byte of two only stops the count, at most: what was to come does not, and the deadline may pass unused.
+    #[inline(always)]
+    pub(super) fn pit_write(&mut self, port: u16, width: Width, value: u32, now: Nanos) -> Effect {
+        if width == Width::Byte && self.pit.write_low_byte(port % 4, value as u8, now) {
+            return Effect::QUIET;
+        }
+        self.pit.write(port % 4, width, value, now);
+        self.pay_tick();
+        Effect::LINES.when(self.pic.asks()) | Effect::TIMERS
+    }
+
+    /// Most of it is memory, or the time. Register C takes the interrupt away.
+    #[inline(always)]
+    pub(super) fn rtc_read(&mut self, port: u16, width: Width, now: impl Into<Nanos> + Copy) -> (u32, Effect) {
+        if (port, width) == (0x71, Width::Byte)
+            && let Some(value) = self.rtc.data(now)
+        {
+            return quiet(value.into());
+        }
+        let now: Nanos = now.into();
+        self.rtc_access(move |rtc| rtc.read(port % 2, width, now))
+    }
+
+    pub(super) fn rtc_write(&mut self, port: u16, width: Width, value: u32, now: Nanos) -> Effect {
+        self.rtc_access(move |rtc| rtc.write(port % 2, width, value, now)).1
+    }
+
+    #[inline(never)]
+    pub(super) fn rtc_access<R>(&mut self, access: impl FnOnce(&mut Rtc) -> R) -> (R, Effect) {
+        let value = access(&mut self.rtc);
+        let effect = self.rtc_effect();
+        (value, effect)
+    }
+
+    /// Its line and its next interrupt, after whatever may have changed them.
+    pub(super) fn rtc_effect(&mut self) -> Effect {
+        let due = self.rtc.next_event(Nanos::ZERO);
+        let other = core::mem::replace(&mut self.rtc_due, due) != due;
+        self.drive(input::CLOCK, self.rtc.irq()) | Effect::TIMERS.when(other)
+    }
+
+    /// The model says whether a read has changed its line, or made room for a byte that waits outside.
+    #[inline(never)]
+    pub(super) fn uart_read(&mut self, port: u16, width: Width) -> (u32, Effect) {
+        let value = self.uart.read(port % 8, width, TIMELESS);
+        if self.uart.take_changed() { (value, Effect::LINES | self.uart_line()) } else { quiet(value) }
+    }
+
+    #[inline(never)]
+    pub(super) fn uart_write(&mut self, port: u16, width: Width, value: u32) -> Effect {
+        /// FIFO control and modem control, which may make such room as well.
+        const CONTROLS: [u16; 2] = [0x3fa, 0x3fc];
+        self.uart.write(port % 8, width, value, TIMELESS);
+        let more = Effect::OUTPUT.when(self.uart.tx_pending() > 0);
+        let room = Effect::LINES.when(CONTROLS.contains(&port) || width != Width::Byte);
+        more | room | self.uart_line()
+    }
+
+    /// Its line, after whatever may have changed it: bytes that come and go as well.
+    pub fn uart_line(&mut self) -> Effect {
+        self.drive(input::UART, self.uart.irq())
+    }
+
+    #[inline(always)]
+    pub(super) fn pci_read(&mut self, port: u16, width: impl Fn() -> Width) -> Result<(u32, Effect), Remote> {
+        if width() == Width::Dword {
+            match port {
+                0xcfc if let Some(value) = self.functions.config_data() => return Ok(quiet(value)),
+                0xcf8 => return Ok(quiet(self.functions.config_address())),
+                _ => {}
+            }
+        }
+        if self.functions.elsewhere(port % 8).is_some() && !Self::is_reset_control(port, width()) {
+            return Err(Remote);
+        }
+        Ok(self.pci_read_slow(port, width()))
+    }
+
+    /// Inside the address port, the byte 0xcf9 is a register of its own.
+    fn is_reset_control(port: u16, width: Width) -> bool {
+        (port, width) == (RESET_CONTROL, Width::Byte)
+    }
+
+    #[inline(never)]
+    fn pci_read_slow(&mut self, port: u16, width: Width) -> (u32, Effect) {
+        if Self::is_reset_control(port, width) {
+            return self.reset_port_read(Port::ResetControl, width);
+        }
+        self.functions.read_config(port % 8, width, &mut self.pic)
+    }
+
+    #[inline(always)]
+    pub(super) fn pci_write(&mut self, port: u16, width: impl Fn() -> Width, value: u32) -> Result<Effect, Remote> {
+        if port == 0xcf8 && width() == Width::Dword {
+            self.functions.set_config_address(value);
+            return Ok(Effect::QUIET);
+        }
+        if self.functions.elsewhere(port % 8).is_some() && !Self::is_reset_control(port, width()) {
+            return Err(Remote);
+        }
+        Ok(self.pci_write_slow(port, width(), value))
+    }
+
+    #[inline(never)]
+    fn pci_write_slow(&mut self, port: u16, width: Width, value: u32) -> Effect {
+        if Self::is_reset_control(port, width) {
+            return self.reset_port_write(Port::ResetControl, width, value);
+        }
+        self.functions.write_config(port % 8, width, value, &mut self.pic)
+    }
+
+    /// A port that no device of the board has: a BAR of a modelled function's, or nobody's.
+    #[inline(always)]
+    pub(super) fn function_port_read(&mut self, port: u16, width: Width) -> (u32, Effect) {
+        match self.functions.port(port, width) {
+            None => quiet(width.mask32()),
+            Some(hit) => self.function_read(hit, width),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn function_port_write(&mut self, port: u16, width: Width, value: u32) -> Effect {
+        match self.functions.port(port, width) {
+            None => Effect::QUIET,
+            Some(hit) => self.functions.write(hit, width, value.into(), &mut self.pic),
+        }
+    }
+
+    /// Reads a BAR, of which no access here is wider than a double word.
+    pub(super) fn function_read(&mut self, hit: Hit, width: Width) -> (u32, Effect) {
+        let (value, effect) = self.functions.read(hit, width, &mut self.pic);
+        (value as u32, effect)
+    }
+
+    /// Does what waits for the functions' back ends.
+    pub fn serve_functions(&mut self) -> Effect {
+        self.functions.serve(&mut self.pic)
+    }
+
+    #[inline(never)]
+    pub(super) fn reset_port_read(&mut self, register: Port, width: Width) -> (u32, Effect) {
+        let value = self.reset_ports.read(register, width);
+        (value, self.drive(input::KEYBOARD, self.reset_ports.keyboard_irq()))
+    }
+
+    #[inline(never)]
+    pub(super) fn reset_port_write(&mut self, register: Port, width: Width, value: u32) -> Effect {
+        let reset = self.reset_ports.write(register, width, value);
+        Effect::RESET.when(reset.is_some()) | self.drive(input::KEYBOARD, self.reset_ports.keyboard_irq())
+    }
+}

@@ -1,0 +1,51 @@
+//! Interrupts of the board on their way to the processor, and when its next timer interrupts.
+
+use devices::{Effect, Nanos, lapic::Lapic};
+use layout::guest_board::input;
+
+use super::Board;
+
+impl Board {
+    /// Whether an interrupt of the 8259 reaches the bootstrap processor, whose local APIC this is.
+    #[inline]
+    pub fn pending(&self, lapic: &Lapic) -> bool {
+        self.pic.pending() && (!self.imcr.is_through() || lapic.passes_external())
+    }
+
+    /// The processor takes the interrupt of the 8259: its vector.
+    pub fn acknowledge(&mut self) -> u8 {
+        let vector = self.pic.acknowledge();
+        self.pay_tick();
+        vector
+    }
+
+    /// Takes the passing of time into account: raises the timers' interrupts that are due.
+    pub fn advance(&mut self, now: Nanos) -> Effect {
+        self.pit.poll(now);
+        self.pay_tick();
+        let clock = if self.rtc_due.is_some_and(|due| due <= now) {
+            self.rtc.poll(now);
+            self.rtc_effect()
+        } else {
+            Effect::QUIET
+        };
+        clock | Effect::TIMERS | Effect::LINES.when(self.pic.pending())
+    }
+
+    /// The earliest moment at which a timer of the board wants to interrupt.
+    pub fn next_event(&self, now: Nanos) -> Option<Nanos> {
+        match (self.pit.next_edge(now), self.rtc_due) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Gives the guest a timer tick that it is owed, once it has taken the one before: none is lost while the guest
+    /// or its VMM was busy elsewhere, which a guest that counts ticks would see as a slow clock.
+    pub(super) fn pay_tick(&mut self) {
+        if self.pit.owed() > 0 && !self.pic.requested(input::TIMER) && self.pit.pay() {
+            self.pic.set_line(input::TIMER, false);
+            self.pic.set_line(input::TIMER, true);
+        }
+    }
+}

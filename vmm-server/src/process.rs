@@ -1,0 +1,355 @@
+//! The loop: enter the guest, answer what it exited for, settle what the answer asks for, enter again. An exit that changes no
+//! register costs one system call, the next VMEnter; one that does costs two. A halted guest costs none: the thread waits for
+//! a signal. Exits without side effects do not leave the inner loop.
+//!
+//! While the guest runs, its next deadline is the VMX-preemption timer's; timer-server has it while the guest halts.
+
+use devices::Effect;
+use layout::{
+    Slot,
+    config::{Vmm, Window},
+    event, slot, window,
+};
+use mmio::SharedBuffer;
+use proto::{file, supervisor, timer};
+use rt::Endpoint;
+use vmm_server::{
+    answer::{Answer, Next},
+    board::Board,
+    guest::Guest,
+    linux::low,
+    ram::Ram,
+    resets::Resets,
+    run,
+    time::{Clock, Present},
+    vcpu::{BOOTSTRAP, Vcpu, cpuid::Leaves, debug::DebugRegisters},
+    vm::{MAX_VCPUS, Vm},
+};
+use vtx::{
+    cpuid, cr,
+    enter::{VcpuObject, Wake},
+    exit::RawExit,
+    vmcs::{Vmcs, VmcsField},
+    words::{Message, Words},
+};
+
+use console::Console;
+use handover::Devices;
+use tally::Tally;
+
+mod console;
+mod entropy;
+mod handover;
+mod life;
+mod placement;
+mod tally;
+
+/// The kernel objects of the vCPUs. A second one needs a thread of its own.
+const VCPUS: [Slot; MAX_VCPUS] = [slot::vcpu(0)];
+
+/// A VM and what serves it.
+struct Process<'a> {
+    config: &'a Vmm,
+    vm: Vm,
+    clock: Clock,
+    vcpus: [Vcpu<VcpuObject>; MAX_VCPUS],
+    hertz: u64,
+    time: timer::Client<Endpoint>,
+    devices: Devices,
+    console: Console,
+    files: file::Client<Endpoint>,
+    buffer: SharedBuffer,
+    supervisor: supervisor::Client<Endpoint>,
+    tally: Tally,
+    resets: u32,
+    allowance: Resets,
+}
+
+/// Why a vCPU stopped running.
+enum Stop {
+    /// A signal with these bits.
+    Signal(u64),
+    /// An exit that the vCPU has taken over, after which this is to be settled.
+    Exit(Effect),
+}
+
+/// Runs the guest of `config` until it switches itself off, and then rests.
+pub fn run(config: &Vmm) -> ! {
+    let time = timer::Client(Endpoint::at(timer::SERVICE.slot));
+    let hertz = match time.frequency() {
+        Ok(hertz) => hertz,
+        Err(error) => panic!("timer-server: {error:?}"),
+    };
+    // A board whose clock has lost its battery runs guests all the same.
+    let date = time.wall_clock().unwrap_or_else(|error| {
+        log::warn!("{}: no date ({error:?}), so it begins in 1970", config.name);
+        timer::WallClock { unix: 0, at: rt::tsc() }
+    });
+    let objects = VCPUS.map(|slot| VcpuObject::new(slot.cptr()));
+    for (object, ports) in
+        objects.iter().flat_map(|object| config.direct_ports.iter().map(move |ports| (object, ports)))
+    {
+        if let Err(error) = object.allow_ports(ports.slot.cptr(), ports.first, ports.last) {
+            log::error!("{}: ports {:#x} to {:#x}: {error:?}", config.name, ports.first, ports.last);
+        }
+    }
+    let mut board = Board::new(config.ram, date.unix);
+    let devices = Devices::take(config, objects, &mut board);
+    let ram = ram(config);
+    board.functions.use_memory(ram);
+    if config.rng {
+        entropy::plug(&config.name, &mut board);
+    }
+    let mut numbers = BOOTSTRAP..;
+    let vcpus = objects.map(|object| {
+        let number = numbers.next().unwrap_or(BOOTSTRAP);
+        Vcpu::new(number, object, control_registers(hertz), debug_registers(), hertz)
+    });
+    let mut process = Process {
+        config,
+        vm: Vm { ram, board },
+        clock: Clock::new(date.at, hertz),
+        vcpus,
+        hertz,
+        time,
+        devices,
+        console: Console::new(config),
+        files: file::Client(Endpoint::at(file::SERVICE.slot)),
+        buffer: SharedBuffer::new(rt::shared(config.files)),
+        supervisor: supervisor::Client(Endpoint::at(slot::SUPERVISOR)),
+        tally: Tally::new(),
+        resets: 0,
+        allowance: Resets::new(config.resets),
+    };
+    process.start();
+    log::info!("{}: {} MiB of memory, entering the guest at TSC {}", config.name, config.ram >> 20, rt::tsc());
+    process.serve(BOOTSTRAP.into())
+}
+
+/// The guest's memory, where root-task has mapped it.
+fn ram(config: &Vmm) -> Ram {
+    /// One large page: low memory, and the loader's own page directory.
+    const LOW: u64 = 2 << 20;
+    let main = rt::shared(Window { at: window::GUEST_RAM + config.ram_at, len: config.ram });
+    match config.ram_at {
+        0 => Ram::flat(main),
+        at => Ram::split(rt::shared(Window { at: window::GUEST_RAM, len: LOW }), main, at),
+    }
+}
+
+/// The control registers that a guest begins with.
+fn control_registers(hertz: u64) -> cr::ControlRegisters {
+    let features = Leaves::new(hertz).leaf(7, 0);
+    cr::ControlRegisters::new(low::PAGE_DIRECTORY, cpuid::cr4_by_cpuid(features))
+}
+
+/// The debug registers that a guest begins with.
+const fn debug_registers() -> DebugRegisters {
+    DebugRegisters::new(VcpuObject::DEBUG_REGISTERS)
+}
+
+impl Process<'_> {
+    /// Runs the vCPU with this number, which belongs to the calling thread. The hot loop: apart from what is done between two
+    /// runs, it has the processor's registers to itself.
+    fn serve(&mut self, n: usize) -> ! {
+        /// Every so many exits of a kind, the clock is looked at.
+        const LOOKS: u64 = 8;
+        self.between(n, Stop::Exit(Effect::TIMERS));
+        loop {
+            let Self { vm, clock, vcpus, tally, time, .. } = self;
+            let (cpu, now) = (&mut vcpus[n], Present::new(clock, rt::tsc));
+            let mut object = cpu.vmcs;
+            if cpu.take_registers_changed() {
+                object.set_registers(&cpu.exit.gprs);
+            }
+            let (mut rip, mut inject) = (cpu.exit.rip, cpu.inject);
+            let stop = loop {
+                let exit = match object.enter(rip, cpu.primary, inject) {
+                    Wake::Exit(exit) => exit,
+                    Wake::Signal { bits, rip, inject } => {
+                        cpu.interrupted(rip, inject);
+                        break Stop::Signal(bits);
+                    }
+                };
+                // A guest that exits again and again stands still for most of the time, and so does the preemption timer.
+                if tally.exit(exit.reason()).is_multiple_of(LOOKS) && cpu.deadline.passed(rt::tsc()) {
+                    break Stop::Exit(late(vm, cpu, exit, now, clock));
+                }
+                match run::answer(vm, cpu, exit, now) {
+                    Answer::Resume { rip: next } => (rip, inject) = (next, 0),
+                    Answer::ResumeTimed { rip: next } => {
+                        (rip, inject) = (next, 0);
+                        set_deadline(vm, cpu, clock, time);
+                    }
+                    Answer::Taken { effect } => break Stop::Exit(effect),
+                }
+            };
+            self.between(n, stop);
+        }
+    }
+
+    /// Sees to what stopped the vCPU, and to all that is due before its next entry; while it halts, waits for signals.
+    #[inline(never)]
+    fn between(&mut self, n: usize, stop: Stop) {
+        let mut effect = match stop {
+            Stop::Signal(bits) => self.on_signal(n, bits),
+            // What most exits come to.
+            Stop::Exit(effect) if self.vcpus[n].next == Next::Skip => {
+                self.vcpus[n].skip();
+                effect
+            }
+            Stop::Exit(effect) => effect | self.follow(n),
+        };
+        if effect.is_quiet() {
+            return;
+        }
+        loop {
+            self.settle(n, effect);
+            if !self.vcpus[n].halted {
+                return;
+            }
+            effect = self.on_signal(n, rt::wait());
+        }
+    }
+
+    #[inline(never)]
+    fn on_signal(&mut self, n: usize, bits: u64) -> Effect {
+        self.tally.signal();
+        // The state of the guest is not known now, so an interrupt that waits has to come by way of the window.
+        let mut effect = Effect::LINES;
+        let cpu = &mut self.vcpus[n];
+        if bits & event::TIMER != 0 {
+            cpu.deadline.on_alarm();
+            effect |= Effect::TIMERS;
+        }
+        let tsc = rt::tsc();
+        effect |= Effect::TIMERS.when(cpu.deadline.passed(tsc));
+        let lines = (bits / event::line(0)) as u16;
+        if lines != 0 {
+            let Board { lines: state, pic, .. } = &mut self.vm.board;
+            self.devices.acknowledge(state.raise(lines, self.clock.at(tsc), pic));
+            self.arm_for_lines(n);
+        }
+        if bits & event::CONSOLE != 0 {
+            self.console.on_signal();
+        }
+        effect
+    }
+
+    #[inline(never)]
+    fn follow(&mut self, n: usize) -> Effect {
+        let cpu = &mut self.vcpus[n];
+        cpu.follow();
+        match cpu.next {
+            Next::Skip => Effect::QUIET,
+            Next::Retry | Next::Raise(_) => Effect::LINES,
+            Next::Halt => {
+                // A trap that is pending ends the halt at once (SDM volume 3, "Interruptibility State").
+                cpu.halted = !cpu.has_trap();
+                Effect::LINES
+            }
+            Next::Reset(cause) => self.reset(n, cause),
+            Next::PowerOff => self.power_off(),
+        }
+    }
+
+    /// Does what is due before the next entry: whatever `effect` asks for.
+    #[inline(always)]
+    fn settle(&mut self, n: usize, mut effect: Effect) {
+        if effect.contains(Effect::TIMERS) {
+            effect |= self.pass_time(n);
+        }
+        if self.vm.board.functions.is_waiting() {
+            effect |= self.vm.board.serve_functions();
+        }
+        if effect.contains(Effect::LINES) {
+            self.settle_lines(n);
+        }
+        if effect.contains(Effect::REGIONS) {
+            self.devices.follow(&mut self.vm.board.passthrough);
+        }
+        // A driver that writes fills the FIFO.
+        if self.console.is_due(&self.vm.board.uart, effect.contains(Effect::OUTPUT)) {
+            self.console.exchange(&mut self.vm.board.uart);
+            effect |= self.vm.board.uart_line();
+        }
+        let cpu = &mut self.vcpus[n];
+        if Guest::new(&mut self.vm, cpu).interrupt() {
+            cpu.halted = false;
+        }
+        if effect.contains(Effect::TIMERS) {
+            set_deadline(&mut self.vm, cpu, &self.clock, &self.time);
+        } else if cpu.halted {
+            arm(&self.time, cpu.deadline.halt());
+        }
+    }
+
+    /// Raises what is due by now.
+    fn pass_time(&mut self, n: usize) -> Effect {
+        let (cpu, tsc) = (&mut self.vcpus[n], rt::tsc());
+        self.devices.acknowledge(self.vm.board.lines.expire(self.clock.at(tsc)));
+        if cpu.deadline.passed(tsc) { catch_up(&mut self.vm, cpu, &self.clock) } else { Effect::QUIET }
+    }
+
+    /// Acknowledges lines whose service the guest has ended. One that is throttled has its end of the millisecond to come.
+    #[inline]
+    fn settle_lines(&mut self, n: usize) {
+        let Board { lines, pic, .. } = &mut self.vm.board;
+        if lines.in_flight() {
+            self.devices.acknowledge(lines.settle(pic));
+            self.arm_for_lines(n);
+        }
+    }
+
+    #[inline(never)]
+    fn arm_for_lines(&mut self, n: usize) {
+        if let Some(next) = self.vm.board.lines.next_event() {
+            let alarm = self.vcpus[n].deadline.alarm_by(next, &self.clock, rt::tsc());
+            arm(&self.time, alarm);
+        }
+    }
+}
+
+/// Answers an exit after which the deadline has passed.
+#[cold]
+#[inline(never)]
+fn late(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, exit: impl Message, now: Present, clock: &Clock) -> Effect {
+    let mut words = RawExit::default();
+    exit.load(&mut words);
+    let effect = catch_up(vm, cpu, clock);
+    run::answer_late(vm, cpu, words, effect, now)
+}
+
+/// Takes into account that the deadline has passed.
+#[cold]
+#[inline(never)]
+fn catch_up(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, clock: &Clock) -> Effect {
+    let effect = Guest::new(vm, cpu).advance(clock, rt::tsc());
+    cpu.deadline.done(cpu.halted);
+    effect
+}
+
+/// Sees to it that the guest's next deadline is not missed, running or halted.
+#[inline(never)]
+fn set_deadline(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, clock: &Clock, time: &timer::Client<Endpoint>) {
+    let tsc = rt::tsc();
+    let next = Guest::new(vm, cpu).next_timer(clock, tsc);
+    cpu.deadline.set(next, tsc);
+    if cpu.halted {
+        return arm(time, cpu.deadline.halt());
+    }
+    let orders = cpu.deadline.run(tsc);
+    if let Some(count) = orders.count {
+        cpu.vmcs.write(VmcsField::PreemptionTimer, count.into());
+    }
+    arm(time, orders.alarm);
+}
+
+/// Has timer-server signal at a TSC value, if there is one.
+fn arm(time: &timer::Client<Endpoint>, alarm: Option<u64>) {
+    if let Some(at) = alarm
+        && let Err(error) = time.arm(at)
+    {
+        log::error!("timer-server: {error:?}");
+    }
+}

@@ -1,0 +1,58 @@
+//! The vCPU's local APIC: its page, and its deadline, IA32_TSC_DEADLINE. What an access asks for is what has changed of what
+//! the local APIC wants; ends of interrupts and deadlines, of which a busy guest has two a tick, are shorter.
+
+use devices::{
+    Effect, Width,
+    lapic::{self, Lapic},
+};
+
+use super::Vcpu;
+use crate::time::Present;
+
+impl<V> Vcpu<V> {
+    /// Reads its page. A register that is not there is an error, which may interrupt.
+    #[inline(never)]
+    pub fn read_apic(&mut self, gpa: u64, width: Width, now: Present) -> (u32, Effect) {
+        self.access_apic(|lapic| lapic.read(offset(gpa), width, now.tsc()))
+    }
+
+    /// Writes there.
+    #[inline(always)]
+    pub fn write_apic(&mut self, gpa: u64, width: Width, value: u32, now: Present) -> Effect {
+        if width == Width::Dword && self.lapic.end_quietly(offset(gpa)) {
+            return Effect::QUIET;
+        }
+        self.write_register(gpa, width, value, now)
+    }
+
+    #[inline(never)]
+    fn write_register(&mut self, gpa: u64, width: Width, value: u32, now: Present) -> Effect {
+        self.access_apic(|lapic| lapic.write(offset(gpa), width, value, now.tsc())).1
+    }
+
+    /// Sets its deadline.
+    #[inline(always)]
+    pub fn set_tsc_deadline(&mut self, deadline: u64, tsc: u64) -> Effect {
+        if self.lapic.move_deadline(deadline, tsc) {
+            return Effect::TIMERS;
+        }
+        self.access_apic(|lapic| lapic.set_deadline(deadline, tsc)).1
+    }
+
+    /// Takes the passing of time into account.
+    pub fn advance_apic(&mut self, tsc: u64) -> Effect {
+        self.access_apic(|lapic| lapic.advance(tsc)).1
+    }
+
+    fn access_apic<R>(&mut self, access: impl FnOnce(&mut Lapic) -> R) -> (R, Effect) {
+        let before = (self.lapic.next_event(), self.lapic.passes_external());
+        let value = access(&mut self.lapic);
+        let (due, external) = (self.lapic.next_event(), self.lapic.passes_external());
+        let lines = Effect::LINES.when(self.lapic.pending() || external != before.1);
+        (value, lines | Effect::TIMERS.when(due != before.0))
+    }
+}
+
+const fn offset(gpa: u64) -> u16 {
+    (gpa % lapic::SIZE) as u16
+}
