@@ -61,6 +61,19 @@ static void arithmetic(void) {
 	READS("lock btsl $5, (%%edi); setc %%al", 0x12345601);
 	WRITES("lock incl (%%edi)");
 	WRITES("notl (%%edi)");
+	WRITES("shll $4, (%%edi)");
+	WRITES("rolb %%cl, (%%edi)");
+	WRITES("shrdl $3, %%eax, (%%edi)");
+	READS("rcrl $1, (%%edi); setc %%al", 0x12345601);
+	READS("mull (%%edi)", -KEEP);
+	READS("imull $-3, (%%edi), %%eax", 3);
+	READS("bsrl (%%edi), %%eax", 31);
+	READS("bsfl (%%edi), %%eax", 0);
+	READS("popcntl (%%edi), %%eax", 32);
+	READS("test %%edi, %%edi; cmovnzl (%%edi), %%eax", ONES);
+	WRITES("setnz (%%edi)");
+	READS("lock cmpxchgl %%ecx, (%%edi)", ONES);
+	READS("lock xaddl %%eax, (%%edi)", ONES);
 }
 
 static u8 buffer[512];

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 use proptest::prelude::*;
-use vmm_server::insn::{Alu, BitOperation, Unary, Width, flags};
+use vmm_server::insn::{Alu, BitOperation, Condition, DoubleShift, Shift, Unary, Width, flags, multiply};
 
 const DEFINED_AFTER_LOGIC: u32 = flags::STATUS & !flags::AF;
 
@@ -72,6 +72,117 @@ unary!(inc, "inc");
 unary!(dec, "dec");
 unary!(neg, "neg");
 
+macro_rules! shift {
+    ($name:ident, $op:literal) => {
+        /// The processor's result and flags; carry goes in and comes out.
+        fn $name(width: Width, a: u32, count: u32, carry: bool) -> (u32, u32) {
+            let (mut result, flags): (u32, u64);
+            result = a;
+            let carry = carry as u8;
+            macro_rules! run {
+                        ($a:literal) => {
+                            // SAFETY: works on registers, and leaves the stack as it was.
+                            unsafe {
+                                asm!("add {c}, 255", concat!($op, " ", $a, ", cl"), "pushfq", "pop {f}",
+                                     c = inout(reg_byte) carry => _, a = inout(reg_abcd) result, in("ecx") count,
+                                     f = lateout(reg) flags)
+                            }
+                        };
+                    }
+            match width {
+                Width::Byte => run!("{a:l}"),
+                Width::Word => run!("{a:x}"),
+                Width::Dword | Width::Qword => run!("{a:e}"),
+            }
+            (result & width.mask32(), flags as u32)
+        }
+    };
+}
+
+shift!(rol, "rol");
+shift!(ror, "ror");
+shift!(rcl, "rcl");
+shift!(rcr, "rcr");
+shift!(shl, "shl");
+shift!(shr, "shr");
+shift!(sar, "sar");
+
+macro_rules! double_shift {
+    ($name:ident, $op:literal) => {
+        /// The processor's result and flags, on words or double words.
+        fn $name(width: Width, a: u32, b: u32, count: u32) -> (u32, u32) {
+            let (mut result, flags): (u32, u64);
+            result = a;
+            macro_rules! run {
+                ($a:literal, $b:literal) => {
+                    // SAFETY: works on registers, and leaves the stack as it was.
+                    unsafe {
+                        asm!(concat!($op, " ", $a, ", ", $b, ", cl"), "pushfq", "pop {f}", a = inout(reg) result,
+                             b = in(reg) b, in("ecx") count, f = lateout(reg) flags)
+                    }
+                };
+            }
+            match width {
+                Width::Word => run!("{a:x}", "{b:x}"),
+                _ => run!("{a:e}", "{b:e}"),
+            }
+            (result & width.mask32(), flags as u32)
+        }
+    };
+}
+
+double_shift!(shld, "shld");
+double_shift!(shrd, "shrd");
+
+macro_rules! product {
+    ($name:ident, $op:literal) => {
+        /// The processor's product, its halves, and flags.
+        fn $name(width: Width, a: u32, b: u32) -> (u32, u32, u32) {
+            let (mut low, mut high, flags): (u32, u32, u64);
+            low = a;
+            macro_rules! run {
+                        ($b:literal) => {
+                            // SAFETY: works on registers, and leaves the stack as it was.
+                            unsafe {
+                                asm!(concat!($op, " ", $b), "pushfq", "pop {f}", inout("eax") low, inout("edx") 0 => high,
+                                     b = in(reg_abcd) b, f = lateout(reg) flags)
+                            }
+                        };
+                    }
+            match width {
+                // Into AX, which has both halves; EDX stays.
+                Width::Byte => {
+                    run!("{b:l}");
+                    high |= low >> 8;
+                }
+                Width::Word => run!("{b:x}"),
+                Width::Dword | Width::Qword => run!("{b:e}"),
+            }
+            (low & width.mask32(), high & width.mask32(), flags as u32)
+        }
+    };
+}
+
+product!(mul, "mul");
+product!(imul, "imul");
+
+/// Whether each condition holds, by the processor.
+fn conditions(flags: u32) -> [bool; 16] {
+    macro_rules! each {
+        ($($set:literal)*) => {
+            [$({
+                let holds: u8;
+                // SAFETY: sets status flags, and leaves the stack as it was.
+                unsafe {
+                    asm!("push {f}", "popfq", concat!($set, " {h}"), f = in(reg) u64::from(flags), h = out(reg_byte) holds)
+                };
+                holds != 0
+            }),*]
+        };
+    }
+    each!("seto" "setno" "setb" "setae" "sete" "setne" "setbe" "seta" "sets" "setns" "setp" "setnp" "setl" "setge" "setle" "setg")
+}
+
 fn width() -> impl Strategy<Value = Width> {
     prop_oneof![Just(Width::Byte), Just(Width::Word), Just(Width::Dword)]
 }
@@ -120,10 +231,84 @@ proptest! {
     }
 
     #[test]
+    fn shifts_agree_with_the_processor(width in width(), a in operand(), count in 0..256u32, carry: bool) {
+        let table = [
+            (Shift::Rol, rol as fn(Width, u32, u32, bool) -> (u32, u32)),
+            (Shift::Ror, ror),
+            (Shift::Rcl, rcl),
+            (Shift::Rcr, rcr),
+            (Shift::Shl, shl),
+            (Shift::Shr, shr),
+            (Shift::Sar, sar),
+        ];
+        let (shifted, bits) = (count % 32, 8 * width.bytes() as u32);
+        for (ours, theirs) in table {
+            let rotates = matches!(ours, Shift::Rol | Shift::Ror | Shift::Rcl | Shift::Rcr);
+            let (result, flags) = ours.apply(width, a, count, carry.into());
+            let expected = theirs(width, a, count, carry);
+            let defined = match shifted {
+                // As they were before, which is not zero there.
+                0 => flags::CF,
+                _ if rotates && shifted == 1 => flags::CF | flags::OF,
+                _ if rotates => flags::CF,
+                1 => DEFINED_AFTER_LOGIC,
+                n if n > bits && ours != Shift::Sar => DEFINED_AFTER_LOGIC & !flags::OF & !flags::CF,
+                _ => DEFINED_AFTER_LOGIC & !flags::OF,
+            };
+            prop_assert_eq!((result, flags & defined), (expected.0, expected.1 & defined), "{:?}", ours);
+        }
+    }
+
+    #[test]
+    fn double_shifts_agree_with_the_processor(wide: bool, a in operand(), b in operand(), count in 0..256u32) {
+        let width = if wide { Width::Dword } else { Width::Word };
+        prop_assume!(count % 32 <= 8 * width.bytes() as u32);
+        let defined = match count % 32 {
+            0 => 0,
+            1 => DEFINED_AFTER_LOGIC,
+            _ => DEFINED_AFTER_LOGIC & !flags::OF,
+        };
+        let table = [(DoubleShift::Left, shld as fn(Width, u32, u32, u32) -> (u32, u32)), (DoubleShift::Right, shrd)];
+        for (ours, theirs) in table {
+            let (result, flags) = ours.apply(width, a, b, count, 0);
+            let expected = theirs(width, a, b, count);
+            prop_assert_eq!((result, flags & defined), (expected.0, expected.1 & defined), "{:?}", ours);
+        }
+    }
+
+    #[test]
+    fn products_agree_with_the_processor(width in width(), a in operand(), b in operand()) {
+        const DEFINED: u32 = flags::CF | flags::OF;
+        for (signed, theirs) in [(false, mul as fn(Width, u32, u32) -> (u32, u32, u32)), (true, imul)] {
+            let (low, high, flags) = multiply(width, signed, a, b, 0);
+            let expected = theirs(width, a, b);
+            prop_assert_eq!((low, high, flags), (expected.0, expected.1, expected.2 & DEFINED), "signed: {}", signed);
+        }
+    }
+
+    #[test]
+    fn conditions_agree_with_the_processor(flags: u32) {
+        let flags = flags & flags::STATUS;
+        let ours: Vec<bool> = (0..16).map(|number| Condition::of(number).holds(flags)).collect();
+        prop_assert_eq!(ours, conditions(flags));
+    }
+
+    #[test]
+    fn a_shift_by_nothing_leaves_the_flags(width in width(), a in operand(), b in operand(), flags: u32) {
+        prop_assert_eq!(Shift::Shl.apply(width, a, 32, flags), (a & width.mask32(), flags));
+        prop_assert_eq!(Shift::Rcr.apply(width, a, 0, flags), (a & width.mask32(), flags));
+        prop_assert_eq!(DoubleShift::Left.apply(width, a, b, 64, flags), (a & width.mask32(), flags));
+    }
+
+    #[test]
     fn other_flags_stay(width in width(), a in operand(), b in operand()) {
         let others = 0x0024_0602 | flags::DF;
         prop_assert_eq!(Alu::Adc.apply(width, a, b, others).1 & !flags::STATUS, others);
         prop_assert_eq!(Unary::Dec.apply(width, a, others).1 & !flags::STATUS, others);
+        prop_assert_eq!(Shift::Sar.apply(width, a, 3, others).1 & !flags::STATUS, others);
+        prop_assert_eq!(Shift::Rcl.apply(width, a, 3, others | flags::ZF).1 & !(flags::CF | flags::OF), others | flags::ZF);
+        prop_assert_eq!(DoubleShift::Right.apply(width, a, b, 3, others).1 & !flags::STATUS, others);
+        prop_assert_eq!(multiply(width, true, a, b, others | flags::PF).2 & !(flags::CF | flags::OF), others | flags::PF);
         prop_assert_eq!(BitOperation::Set.apply(width, a, b, others).1 & !flags::CF, others);
     }
 }

@@ -148,6 +148,51 @@ fn compare_exchange_takes_the_old_value_where_it_differs() {
 }
 
 #[test]
+fn shifts_read_then_write() {
+    // ECX is 2.
+    for (bytes, value) in [
+        (&[0xd1, 0x23][..], 0x1357_9bde),      // shl dword [ebx], 1
+        (&[0xd3, 0x2b], 0x226a_f37b),          // shr dword [ebx], cl
+        (&[0xc1, 0x3b, 0x84], 0xf89a_bcde),    // sar dword [ebx], 0x84
+        (&[0xc0, 0x03, 4], 0x89ab_cdfe),       // rol byte [ebx], 4
+        (&[0x0f, 0xa4, 0x03, 8], 0xabcd_ef11), // shld [ebx], eax, 8
+        (&[0x0f, 0xad, 0x03], 0x226a_f37b),    // shrd [ebx], eax, cl
+    ] {
+        let board = ran(bytes).1;
+        assert_eq!((board.dword(AT), board.log.len()), (value, 2), "{bytes:02x?}");
+    }
+}
+
+#[test]
+fn products_go_where_they_belong() {
+    let after = |bytes: &[u8]| {
+        let general = ran(bytes).0.general;
+        (general[EAX], general[2])
+    };
+    assert_eq!(after(&[0xf6, 0x23]), (0x1122_3f7c, 3), "mul byte [ebx]: 0x44 * 0xef");
+    assert_eq!(after(&[0x66, 0xf7, 0x23]), (0x1122_507c, 0x293d), "mul word [ebx]: 0x3344 * 0xcdef");
+    assert_eq!(after(&[0xf7, 0x2b]), (0x0467_507c, 0xf814_99cc), "imul dword [ebx]");
+    assert_eq!(after(&[0x0f, 0xaf, 0x03]).0, 0x0467_507c, "imul eax, [ebx]");
+    assert_eq!(after(&[0x6b, 0x03, 0xff]).0, 0x7654_3211, "imul eax, [ebx], -1");
+    assert_eq!(after(&[0x66, 0x69, 0x03, 0x00, 0x01]).0, 0x1122_ef00, "imul ax, [ebx], 0x100");
+}
+
+#[test]
+fn scans_and_counts_and_conditions() {
+    let eax = |bytes: &[u8]| ran(bytes).0.general[EAX];
+    assert_eq!(eax(&[0x0f, 0xbc, 0x03]), 0, "bsf eax, [ebx]");
+    assert_eq!(eax(&[0x0f, 0xbd, 0x03]), 31, "bsr eax, [ebx]");
+    assert_eq!(eax(&[0xf3, 0x0f, 0xb8, 0x03]), 20, "popcnt eax, [ebx]");
+    assert_eq!(eax(&[0x0f, 0x45, 0x03]), 0x89ab_cdef, "cmovne eax, [ebx]");
+    assert_eq!(eax(&[0x0f, 0x44, 0x03]), 0x1122_3344, "cmove eax, [ebx]");
+    assert_eq!(ran(&[0x0f, 0x44, 0x03]).1.log.len(), 1, "which reads all the same");
+    assert_eq!(ran(&[0x0f, 0x95, 0x03]).1.log, [('w', AT, Width::Byte, 1)], "setne [ebx]");
+    let (mut registers, mut board) = (registers(), Board::with(AT, 0));
+    run(&[0x0f, 0xbc, 0x03], &mut registers, &mut board).unwrap();
+    assert_eq!((registers.general[EAX], registers.flags), (0x1122_3344, 2 | flags::ZF), "bsf of zero");
+}
+
+#[test]
 fn a_bit_in_a_register_reaches_beyond_the_operand() {
     let mut registers = registers();
     registers.general[ECX] = 70;

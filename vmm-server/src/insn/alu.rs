@@ -113,7 +113,7 @@ fn logic(width: Width, result: u32, flags: u32) -> (u32, u32) {
 }
 
 /// OF, where the sign bit of `value` is set.
-fn sign(width: Width, value: u32) -> u32 {
+pub(super) fn sign(width: Width, value: u32) -> u32 {
     if value & sign_bit(width) != 0 { OF } else { 0 }
 }
 
@@ -122,9 +122,18 @@ const fn sign_bit(width: Width) -> u32 {
 }
 
 /// `flags` with SF, ZF and PF of `result`, and the other status flags clear.
-fn status(width: Width, result: u32, flags: u32) -> u32 {
+pub(super) fn status(width: Width, result: u32, flags: u32) -> u32 {
     let zero = if result == 0 { ZF } else { 0 };
     let negative = if result & sign_bit(width) != 0 { SF } else { 0 };
     let even = if (result as u8).count_ones().is_multiple_of(2) { PF } else { 0 };
     flags & !STATUS | zero | negative | even
+}
+
+/// `value`, of this width, as a signed one of 32 bits.
+pub(super) const fn sign_extend(width: Width, value: u32) -> u32 {
+    match width {
+        Width::Byte => value as u8 as i8 as u32,
+        Width::Word => value as u16 as i16 as u32,
+        Width::Dword | Width::Qword => value,
+    }
 }

@@ -2,8 +2,8 @@
 //! that an access that faults leaves the instruction undone.
 
 use super::address::Segment;
-use super::alu::flags;
-use super::{Alu, BitOperation, Instruction, Operation, Registers, Source, Width};
+use super::alu::{flags, sign_extend};
+use super::{Alu, BitOperation, Instruction, Operation, Registers, Source, Width, multiply};
 
 /// What an instruction acts on beside registers.
 pub trait Machine {
@@ -51,10 +51,12 @@ impl Instruction {
             Operation::Pop => self.pop(registers, machine)?,
             Operation::Flush => {}
             Operation::CompareExchangeTwo => self.compare_exchange_two(registers, machine)?,
+            Operation::MultiplyWide { signed } => self.multiply_wide(signed, registers, machine)?,
             _ => {
                 let linear = self.linear(registers, machine, self.bit_displacement(registers));
                 // A store must not read: reading some device registers has effects.
-                let reads = !matches!(self.operation, Operation::Store(_) | Operation::StoreSwapped(_));
+                let reads =
+                    !matches!(self.operation, Operation::Store(_) | Operation::StoreSwapped(_) | Operation::StoreIf(_));
                 let old = if reads { machine.read(linear, self.width)? } else { 0 };
                 let effect = self.effect(old, registers);
                 if let Some(value) = effect.memory {
@@ -116,9 +118,31 @@ impl Instruction {
                     Effect { memory: Some(old), register: Some((EAX, width, old)), flags }
                 }
             }
+            Operation::Shift(shift, count) => to_memory(shift.apply(width, old, count_of(count, registers), flags)),
+            Operation::DoubleShift(shift, from, count) => {
+                let (from, count) = (registers.get(from, width), count_of(count, registers));
+                to_memory(shift.apply(width, old, from, count, flags))
+            }
+            Operation::Multiply(to, by) => {
+                let (low, _, flags) = multiply(width, true, old, self.source(by, registers), flags);
+                to_register(to, width, (low, flags))
+            }
+            Operation::ScanForward(to) => scan(width, to, (old != 0).then(|| old.trailing_zeros()), flags),
+            Operation::ScanReverse(to) => scan(width, to, old.checked_ilog2(), flags),
+            Operation::CountOnes(to) => {
+                let zero = if old == 0 { flags::ZF } else { 0 };
+                to_register(to, width, (old.count_ones(), flags & !flags::STATUS | zero))
+            }
+            Operation::LoadIf(condition, to) => {
+                // Where it does not hold, the register is written as well, with what it has.
+                let value = if condition.holds(flags) { old } else { registers.get(to, width) };
+                to_register(to, width, (value, flags))
+            }
+            Operation::StoreIf(condition) => to_memory((condition.holds(flags).into(), flags)),
             Operation::Push
             | Operation::Pop
             | Operation::Flush
+            | Operation::MultiplyWide { .. }
             | Operation::CompareExchangeTwo
             | Operation::String(..) => to_flags((0, flags)),
         }
@@ -165,6 +189,26 @@ impl Instruction {
         Ok(())
     }
 
+    fn multiply_wide<M: Machine>(
+        &self,
+        signed: bool,
+        registers: &mut Registers,
+        machine: &mut M,
+    ) -> Result<(), M::Fault> {
+        let (linear, width) = (self.linear(registers, machine, 0), self.width);
+        let by = machine.read(linear, width)?;
+        let (low, high, flags) = multiply(width, signed, registers.get(EAX, width), by, registers.flags);
+        match width {
+            Width::Byte => registers.set(EAX, Width::Word, high << 8 | low),
+            _ => {
+                registers.set(EAX, width, low);
+                registers.set(EDX, width, high);
+            }
+        }
+        registers.flags = flags;
+        Ok(())
+    }
+
     /// Bytes from the operand's address to the word that is meant: a bit's number in a register reaches beyond the operand.
     fn bit_displacement(&self, registers: &Registers) -> u32 {
         let Operation::Bit(_, Source::Register(number)) = self.operation else {
@@ -194,10 +238,16 @@ fn swap(width: Width, value: u32) -> u32 {
     value.swap_bytes() >> (32 - 8 * width.bytes())
 }
 
-fn sign_extend(width: Width, value: u32) -> u32 {
-    match width {
-        Width::Byte => value as u8 as i8 as u32,
-        Width::Word => value as u16 as i16 as u32,
-        Width::Dword | Width::Qword => value,
+/// What BSF and BSR do with a bit that they have found.
+fn scan(width: Width, to: u8, found: Option<u32>, flags: u32) -> Effect {
+    let flags = flags & !flags::ZF | if found.is_some() { 0 } else { flags::ZF };
+    Effect { memory: None, register: found.map(|bit| (to, width, bit)), flags }
+}
+
+/// How far a shift shifts.
+fn count_of(count: Source, registers: &Registers) -> u32 {
+    match count {
+        Source::Register(number) => registers.get(number, Width::Byte),
+        Source::Immediate(value) => value,
     }
 }
