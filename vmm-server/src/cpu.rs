@@ -251,7 +251,8 @@ impl<V: Vmcs> Cpu<V> {
         self.primary.set(PrimaryControls::INTERRUPT_WINDOW, wanted);
     }
 
-    fn is_in_shadow(&self) -> bool {
+    /// Whether the instruction is in the shadow of STI or MOV SS.
+    pub fn is_in_shadow(&self) -> bool {
         self.exit.interruptibility & Interruptibility::SHADOW.bits() != 0
     }
 

@@ -17,6 +17,10 @@ use crate::run::{Guest, Next};
 const DR6_FIXED: u64 = 0xffff_0ff0;
 /// BT, BS, BD and B0 to B3.
 const DR6_BITS: u64 = 0xe00f;
+/// B0 to B3: a #DB replaces these, and leaves the others.
+const DR6_HITS: u64 = 0xf;
+/// A single step.
+const DR6_BS: u64 = 1 << 14;
 /// A MOV to or from a debug register while DR7.GD is set.
 const DR6_BD: u64 = 1 << 13;
 /// The reserved bit of DR7 that is set.
@@ -87,6 +91,27 @@ impl DebugRegisters {
         if !self.in_force {
             self.dr6 |= qualification & DR6_BITS;
         }
+    }
+
+    /// DR6.
+    pub(crate) fn dr6(&self, vmcs: &mut impl Vmcs) -> u64 {
+        self.read(6, vmcs)
+    }
+
+    /// A single step of the VMM's own is over, which a guest that had `dr6` knows nothing of: unless the guest itself is being
+    /// `stepped`, or breakpoints are among the `reasons`. Returns whether there is a trap for the guest.
+    pub(crate) fn after_step(&mut self, dr6: u64, reasons: u64, stepped: bool, vmcs: &mut impl Vmcs) -> bool {
+        let enabled = (0..4).filter(|n| self.dr7 >> (2 * n) & 3 != 0).fold(0, |all, n| all | 1 << n);
+        let own = reasons & enabled | if stepped { DR6_BS } else { 0 };
+        if own != 0 {
+            self.dr7 &= !DR7_GD;
+        } else if self.in_force && self.dr7 & DR7_GD != 0 {
+            // The exit has cleared it.
+            vmcs.write(VmcsField::GuestDr7, self.dr7);
+        }
+        let kept = if own != 0 { dr6 & !DR6_HITS } else { dr6 };
+        self.write(6, (kept | own) as u32, vmcs);
+        own != 0
     }
 
     /// A task switch takes breakpoints away that are enabled for the old task only: L0 to L3 and LE.

@@ -11,11 +11,18 @@ use vtx::{
     vmcs::{Vmcs, VmcsField},
 };
 
-use crate::run::{Cause, Guest, Next};
+use crate::{
+    native,
+    run::{Cause, Guest, Next},
+    time::Present,
+};
 
 impl<V: Vmcs> Guest<V> {
     /// Answers the exit of an exception, or of an NMI of the host's. The kernel keeps #NM to itself.
-    pub(crate) fn exception(&mut self) -> Next {
+    pub(crate) fn exception(&mut self, now: Present) -> Next {
+        if self.native.is_active() {
+            return native::exception(self, now);
+        }
         const ALIGNMENT_CHECK: u8 = Exception::AlignmentCheck as u8;
         let vmcs = &mut self.cpu.vmcs;
         let Some(exception) = event::exiting(vmcs.read(VmcsField::ExitInterruptionInfo) as u32) else {
@@ -41,8 +48,9 @@ impl<V: Vmcs> Guest<V> {
     /// the guest takes one.
     #[inline]
     pub fn interrupt(&mut self) -> bool {
-        let Self { cpu, machine, .. } = self;
-        if !machine.pending() && !cpu.holds() {
+        let Self { cpu, machine, native, .. } = self;
+        // It comes after the instruction: as soon as the step is over, this is asked again.
+        if native.is_active() || !machine.pending() && !cpu.holds() {
             cpu.want_window(false);
             return false;
         }

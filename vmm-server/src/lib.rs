@@ -19,6 +19,7 @@ pub mod linear;
 pub mod lines;
 pub mod linux;
 pub mod machine;
+pub mod native;
 pub mod paging;
 pub mod passthrough;
 pub mod plain;

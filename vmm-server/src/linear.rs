@@ -72,6 +72,11 @@ impl<'a, V: Vmcs> Linear<'a, V> {
         done
     }
 
+    /// The guest-physical address of `linear`, if the guest may read there, or write.
+    pub fn locate(&self, linear: u32, write: bool) -> Result<u64, PageFault> {
+        self.physical(linear, write)
+    }
+
     /// Whether a write at `linear` would be allowed.
     pub fn probe(&self, linear: u32, width: Width) -> Result<(), PageFault> {
         self.physical(linear, true)?;

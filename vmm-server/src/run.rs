@@ -18,6 +18,7 @@ use crate::{
     cpuid::Leaves,
     debug::DebugRegisters,
     machine::Machine,
+    native::Native,
     plain::{self, Moves},
     ram::Ram,
     string_io, task,
@@ -81,6 +82,8 @@ pub struct Guest<V> {
     pub debug: DebugRegisters,
     /// Instructions that it has used on device memory.
     pub moves: Moves,
+    /// An instruction that the processor does on pages of the VMM's.
+    pub native: Native,
 }
 
 impl<V: Vmcs> Guest<V> {
@@ -116,7 +119,7 @@ impl<V: Vmcs> Guest<V> {
             Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => Next::UNDEFINED,
             Exit::SupervisorXsave | Exit::Pconfig | Exit::UserWait | Exit::LoadIwkey => Next::UNDEFINED,
             Exit::Rdpmc | Exit::Rsm => Next::PROTECTION,
-            Exit::ExceptionOrNmi => self.exception(),
+            Exit::ExceptionOrNmi => self.exception(now),
             Exit::TripleFault => Next::Reset(Cause::TripleFault),
             Exit::TaskSwitch { selector, source } => task::answer(self, selector, source, now),
             Exit::EntryFailure(failure) => Next::Reset(Cause::EntryFailure(failure)),

@@ -15,7 +15,11 @@ pub(super) struct Cursor<'a> {
     used: usize,
 }
 
-impl Cursor<'_> {
+impl<'a> Cursor<'a> {
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, used: 0 }
+    }
+
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let bytes = *self.bytes.get(self.used..)?.first_chunk()?;
         self.used += N;
@@ -45,19 +49,19 @@ impl Cursor<'_> {
 }
 
 /// What the prefixes say.
-struct Prefixes {
+pub(super) struct Prefixes {
     operand: Mode,
     address: Mode,
     segment: Option<Segment>,
     repeat: Repeat,
-    lock: bool,
+    pub lock: bool,
     /// 0x66 is there, which is part of some opcodes.
     size: bool,
 }
 
 impl Prefixes {
     /// Reads prefixes, and the byte after them.
-    fn read(cursor: &mut Cursor, mode: Mode) -> Option<(Self, u8)> {
+    pub fn read(cursor: &mut Cursor, mode: Mode) -> Option<(Self, u8)> {
         let mut p =
             Prefixes { operand: mode, address: mode, segment: None, repeat: Repeat::Once, lock: false, size: false };
         loop {
@@ -104,7 +108,7 @@ impl Instruction {
     /// Decodes the instruction that `bytes` begin with. `None`: not one of those listed at the module's head, cut short,
     /// or too long.
     pub fn decode(bytes: &[u8], mode: Mode) -> Option<Instruction> {
-        let mut cursor = Cursor { bytes, used: 0 };
+        let mut cursor = Cursor::new(bytes);
         let (prefixes, opcode) = Prefixes::read(&mut cursor, mode)?;
         let (operation, width, address) = match opcode {
             0x0f => two_bytes(&mut cursor, &prefixes)?,

@@ -4,9 +4,9 @@
 //!
 //! Here are the integer instructions with a memory operand: MOV in all forms, arithmetic, shifts, multiplication, bit tests
 //! and scans, exchanges, conditions, string instructions, flushes of caches, PUSH and POP; for 32-bit and 16-bit code. All else
-//! is `None`: register-only forms (they cannot have faulted), FPU, SSE, division, what CPUID tells to be there or to mean
-//! something else (TZCNT), far pointers. Left out too: 64-bit mode, segment limits (the processor has checked the operand that
-//! faulted), 16-bit stacks.
+//! is `None`: register-only forms (they cannot have faulted), far pointers, and what [`is_native`] knows, FPU and SSE and
+//! division among it, which the processor may do itself where no device is. Left out too: 64-bit mode, segment limits (the
+//! processor has checked the operand that faulted), 16-bit stacks.
 
 mod address;
 mod alu;
@@ -14,6 +14,7 @@ mod condition;
 mod decode;
 mod execute;
 mod multiply;
+mod native;
 mod registers;
 mod shift;
 mod string;
@@ -23,6 +24,7 @@ pub use alu::{Alu, flags};
 pub use condition::Condition;
 pub use execute::{Machine, Progress};
 pub use multiply::multiply;
+pub use native::is_native;
 pub use registers::Registers;
 pub use shift::{DoubleShift, Shift};
 pub use string::BATCH;

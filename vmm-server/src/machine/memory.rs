@@ -33,6 +33,11 @@ impl Machine {
         self.lapic.write(offset(gpa), width, value, now.tsc());
     }
 
+    /// Whether a device has memory in the page of `gpa` whose accesses exit.
+    pub fn has_memory_near(&self, gpa: u64) -> bool {
+        Lapic::has(gpa) || self.passthrough.has_memory_near(gpa)
+    }
+
     /// Takes a write to the local APIC that ends an interrupt, if nothing follows from it.
     #[inline(always)]
     pub fn end_quietly(&mut self, gpa: u64, width: Width) -> bool {

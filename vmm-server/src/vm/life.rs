@@ -6,7 +6,8 @@ use layout::slot;
 use proto::{serial, supervisor::Notice};
 use rt::Endpoint;
 use vmm_server::{
-    boot, control, countdown::Countdown, cpu::Cpu, debug::DebugRegisters, linux::low, run::Cause, time::Present,
+    boot, control, countdown::Countdown, cpu::Cpu, debug::DebugRegisters, linux::low, native::Native, run::Cause,
+    time::Present,
 };
 use vtx::{
     enter::Vcpu,
@@ -26,6 +27,7 @@ impl Vm<'_> {
         let preemption = Countdown::FIRST;
         let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption };
         guest.cpu = Cpu::new(self.vcpu);
+        guest.native = Native::default();
         let there = start::set(&mut guest.cpu.vmcs, &flat);
         self.deadline.use_countdown(there, self.hertz);
         guest.control = control_registers(self.hertz);

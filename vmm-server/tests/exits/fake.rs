@@ -12,6 +12,7 @@ use vmm_server::{
     debug::DebugRegisters,
     linux::low,
     machine::Machine,
+    native::Native,
     plain::Moves,
     ram::Ram,
     run::{Guest, Next},
@@ -102,6 +103,7 @@ pub fn guest_with(ram: u64) -> Guest<Fields> {
         cpuid: Leaves::new(HZ),
         debug: DebugRegisters::new(true),
         moves: Moves::new(),
+        native: Native::default(),
     };
     let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: 1000 };
     start::set(&mut guest.cpu.vmcs, &flat);

@@ -13,6 +13,7 @@ mod fake;
 mod instructions;
 mod memory;
 mod moves;
+mod native;
 mod passthrough;
 mod ports;
 mod strings;
