@@ -9,7 +9,7 @@ use vtx::{
 
 use crate::{
     control,
-    insn::{Instruction, MAX_LENGTH, Machine, Mode, Progress, Registers, Segment, is_native},
+    insn::{AddressSpace, Instruction, MAX_LENGTH, Mode, Progress, Registers, Segment, is_native},
     linear::Linear,
     native,
     run::{Cause, Guest, Next},
@@ -41,7 +41,7 @@ fn execute<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present)
     let rights = guest.cpu.vmcs.read(VmcsField::GuestCsAccessRights) as u32;
     let mode = if rights & access_rights::DEFAULT_BIG != 0 { Mode::Bits32 } else { Mode::Bits16 };
     let mut memory = Linear::new(guest, now);
-    let code = memory.segment_base(Segment::Cs).wrapping_add(memory.guest().cpu.exit.rip as u32);
+    let code = memory.segment_base(Segment::Cs).wrapping_add(memory.guest().cpu.exit.rip);
     let mut bytes = [0; MAX_LENGTH];
     let fetched = memory.fetch(code, &mut bytes);
     let bytes = bytes.get(..fetched).unwrap_or_default();
@@ -50,17 +50,17 @@ fn execute<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present)
     };
     let cpu = &mut memory.guest().cpu;
     let rsp = if instruction.uses_stack_pointer() { cpu.vmcs.read(VmcsField::GuestRsp) } else { 0 };
-    let mut registers = Registers::new(&cpu.exit.gprs, rsp, cpu.exit.rflags);
+    let mut registers = Registers::new(mode, &cpu.exit.gprs, rsp, cpu.exit.rflags);
     let progress = instruction.execute(&mut registers, &mut memory);
 
     let cpu = &mut guest.cpu;
     if registers.gprs() != cpu.exit.gprs {
         *cpu.gprs_mut() = registers.gprs();
     }
-    if instruction.uses_stack_pointer() && u64::from(registers.esp()) != rsp {
-        cpu.vmcs.write(VmcsField::GuestRsp, registers.esp().into());
+    if instruction.uses_stack_pointer() && registers.rsp() != rsp {
+        cpu.vmcs.write(VmcsField::GuestRsp, registers.rsp());
     }
-    cpu.set_rflags(registers.flags.into());
+    cpu.set_rflags(registers.flags);
     match progress {
         Ok(Progress::Done) => {
             cpu.exit.instruction_len = instruction.length.into();

@@ -35,7 +35,7 @@ const DR7_ENABLED: u64 = 0xff;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebugRegisters {
     /// DR0 to DR3.
-    addresses: [u32; 4],
+    addresses: [u64; 4],
     /// DR6 where the registers are not in force; else it is in the VCPU.
     dr6: u64,
     dr7: u64,
@@ -68,7 +68,7 @@ impl DebugRegisters {
     }
 
     /// B0 to B3 of the breakpoints that an access to `bytes` bytes at `at` hits.
-    pub fn hit(&self, watch: Watch, at: u32, bytes: u32) -> u64 {
+    pub fn hit(&self, watch: Watch, at: u64, bytes: u64) -> u64 {
         let mut hits = 0;
         for (n, &address) in self.addresses.iter().enumerate() {
             let condition = self.dr7 >> (16 + 4 * n);
@@ -126,7 +126,7 @@ impl DebugRegisters {
     pub fn load(&self, vmcs: &mut impl Vmcs) {
         if self.in_force {
             for (field, address) in ADDRESSES.into_iter().zip(self.addresses) {
-                vmcs.write(field, address.into());
+                vmcs.write(field, address);
             }
             vmcs.write(VmcsField::GuestDr6, self.dr6);
             vmcs.write(VmcsField::GuestDr7, self.dr7);
@@ -135,7 +135,7 @@ impl DebugRegisters {
 
     fn read(&self, dr: u8, vmcs: &mut impl Vmcs) -> u64 {
         match (dr, self.addresses.get(usize::from(dr))) {
-            (_, Some(&address)) => address.into(),
+            (_, Some(&address)) => address,
             (6, _) if self.in_force => vmcs.read(VmcsField::GuestDr6),
             (6, _) => self.dr6,
             _ => self.dr7,
@@ -146,7 +146,7 @@ impl DebugRegisters {
         let wide = u64::from(value);
         let (field, value) = match (dr, self.addresses.get_mut(usize::from(dr)), ADDRESSES.get(usize::from(dr))) {
             (_, Some(address), Some(&field)) => {
-                *address = value;
+                *address = wide;
                 (field, wide)
             }
             (6, ..) => {
@@ -206,7 +206,7 @@ impl<V: Vmcs> Guest<V> {
     /// The guest has used ports in the VMM's eyes only: has the trap of a breakpoint there come after the instruction.
     #[inline(never)]
     pub(crate) fn watch_port(&mut self, port: u16, bytes: u32) {
-        let hits = self.debug.hit(Watch::Port, port.into(), bytes);
+        let hits = self.debug.hit(Watch::Port, port.into(), bytes.into());
         if hits != 0 && self.cpu.vmcs.read(VmcsField::GuestCr4) & cr4::DE != 0 {
             self.cpu.pend_breakpoints(hits);
         }
@@ -214,7 +214,7 @@ impl<V: Vmcs> Guest<V> {
 
     /// The same of memory at a linear address.
     #[inline(never)]
-    pub(crate) fn watch_memory(&mut self, watch: Watch, linear: u32, bytes: u32) {
+    pub(crate) fn watch_memory(&mut self, watch: Watch, linear: u64, bytes: u64) {
         let hits = self.debug.hit(watch, linear, bytes);
         if hits != 0 {
             self.cpu.pend_breakpoints(hits);

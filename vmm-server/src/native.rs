@@ -65,8 +65,8 @@ impl Native {
 /// Begins a step over the instruction that led to `violation`. The guest's view of its control registers is up to date.
 pub fn begin<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present) -> Next {
     let vmcs = &mut guest.cpu.vmcs;
-    let operand = vmcs.read(VmcsField::GuestLinearAddress) as u32;
-    let code = (vmcs.read(VmcsField::GuestCsBase) as u32).wrapping_add(guest.cpu.exit.rip as u32);
+    let operand = vmcs.read(VmcsField::GuestLinearAddress);
+    let code = vmcs.read(VmcsField::GuestCsBase).wrapping_add(guest.cpu.exit.rip);
     let user = guest.cpu.privilege() == 3;
     let pages = || {
         let mut tables = Tables::new(&guest.ram, user)?;
@@ -118,7 +118,7 @@ fn page_fault<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
     const WRITE: u64 = 1 << 1;
     let code = guest.cpu.vmcs.read(VmcsField::ExitInterruptionErrorCode);
     let Some(mut step) = guest.native.0.take() else { return Next::Retry };
-    let linear = guest.cpu.exit.qualification as u32;
+    let linear = guest.cpu.exit.qualification;
     let mapped = match code & PROTECTION {
         0 => step.map(guest, linear, code & WRITE != 0, now),
         _ => Err(Next::PROTECTION),
@@ -129,7 +129,7 @@ fn page_fault<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
 /// Answers an EPT violation in a step: another page that is not there, for the rest of the operand.
 pub fn violation<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Next {
     let Some(mut step) = guest.native.0.take() else { return Next::Retry };
-    let linear = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress) as u32;
+    let linear = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress);
     let replaced = match violation {
         EptViolation { target: EptTarget::Operand, exec: false, gpa, .. } if !guest.machine.has_memory_near(gpa) => {
             step.tables.map_ones(linear)
@@ -159,7 +159,7 @@ impl Step {
     }
 
     /// Adds the page of `linear`, with the guest's own rights to it.
-    fn map<V: Vmcs>(&mut self, guest: &mut Guest<V>, linear: u32, write: bool, now: Present) -> Result<(), Next> {
+    fn map<V: Vmcs>(&mut self, guest: &mut Guest<V>, linear: u64, write: bool, now: Present) -> Result<(), Next> {
         let memory = Linear::new(guest, now);
         let (gpa, writable) = match memory.locate(linear, true) {
             Ok(gpa) => (gpa, true),

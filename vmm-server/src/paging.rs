@@ -61,13 +61,13 @@ const PAE_RESERVED: u64 = 0xfff0_0000_0000_0000;
 /// `None` where there is no RAM.
 pub fn translate(
     root: &Root,
-    linear: u32,
+    linear: u64,
     intent: Intent,
     mut read: impl FnMut(u64, EntrySize) -> Option<u64>,
 ) -> Result<u64, PageFault> {
-    let walk = Walk { root, linear: linear.into(), intent };
+    let walk = Walk { root, linear, intent };
     match root.paging {
-        Paging::Off => Ok(linear.into()),
+        Paging::Off => Ok(linear),
         Paging::Bits32 { large } => walk.bits32(large, |at| read(at, EntrySize::Four)),
         Paging::Pae => walk.pae(|at| read(at, EntrySize::Eight)),
     }

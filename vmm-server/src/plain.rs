@@ -246,7 +246,7 @@ mod tests {
                 let number = |place| (0..8).find(|&n| Gpr::from_bits(n).place() == Some(place)).unwrap();
                 prop_assert_eq!((short.length, short.width), (full.length.into(), full.width));
                 prop_assert_eq!(short.base.map(number), full.address.base);
-                prop_assert_eq!((None, short.displacement), (full.address.index, full.address.displacement));
+                prop_assert_eq!((None, short.displacement), (full.address.index, full.address.displacement as u32));
                 match full.operation {
                     Operation::Load(to) => {
                         prop_assert_eq!((true, number(short.register), !short.kept), (short.load, to, full.width.mask32()));

@@ -32,7 +32,8 @@ fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
     let by_width = |b, w, d| match width {
         Width::Byte => b,
         Width::Word => w,
-        Width::Dword | Width::Qword => d,
+        Width::Dword => d,
+        Width::Qword => panic!("no 32-bit code has it"),
     };
     match operation {
         Operation::Load(_) | Operation::Store(_) => Mnemonic::Mov,
@@ -127,7 +128,7 @@ fn source(theirs: &Iced) -> Option<Source> {
             Some(Source::Register(if high { number % 4 + 4 } else { number }))
         }
         OpKind::Memory => None,
-        _ => Some(Source::Immediate(theirs.immediate(i) as u32)),
+        _ => Some(Source::Immediate(theirs.immediate(i))),
     })
 }
 
@@ -189,7 +190,7 @@ fn agree_on_source(operation: Operation, width: Width, theirs: &Iced) -> Verdict
         _ => None,
     };
     let mask = |s| match s {
-        Source::Immediate(value) => Source::Immediate(value & width.mask32()),
+        Source::Immediate(value) => Source::Immediate(value & width.mask()),
         register => register,
     };
     check(ours.map(mask) == source(theirs).map(mask), "other operand")
@@ -201,7 +202,7 @@ fn agree_on_address(ours: &Address, theirs: &Iced) -> Verdict {
     check(ours.index.map(|(n, _)| n) == name(theirs.memory_index()), "index")?;
     check(ours.index.is_none_or(|(_, shift)| 1 << shift == theirs.memory_index_scale()), "scale")?;
     let mask = if ours.size == Mode::Bits16 { 0xffff } else { 0xffff_ffff };
-    check(ours.displacement & mask == theirs.memory_displacement32() & mask, "displacement")?;
+    check(ours.displacement & mask == u64::from(theirs.memory_displacement32()) & mask, "displacement")?;
     check(ours.segment == segment(theirs.memory_segment()), "segment")
 }
 

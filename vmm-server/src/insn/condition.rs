@@ -13,7 +13,7 @@ impl Condition {
     }
 
     /// Whether it holds with these EFLAGS.
-    pub const fn holds(self, flags: u32) -> bool {
+    pub const fn holds(self, flags: u64) -> bool {
         let less = (flags & SF != 0) != (flags & OF != 0);
         let holds = match self.0 >> 1 {
             0 => flags & OF != 0,

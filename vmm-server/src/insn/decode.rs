@@ -39,11 +39,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// A constant of this width, sign-extended.
-    fn immediate(&mut self, width: Width) -> Option<u32> {
+    fn immediate(&mut self, width: Width) -> Option<u64> {
         match width {
-            Width::Byte => self.byte().map(|byte| byte as i8 as u32),
-            Width::Word => self.word().map(|word| word as i16 as u32),
-            Width::Dword | Width::Qword => self.dword(),
+            Width::Byte => self.byte().map(|byte| byte as i8 as u64),
+            Width::Word => self.word().map(|word| word as i16 as u64),
+            // No instruction with a memory operand has a longer one.
+            Width::Dword | Width::Qword => self.dword().map(|dword| dword as i32 as u64),
         }
     }
 }
@@ -84,7 +85,7 @@ impl Prefixes {
 
     /// Byte for an even opcode, word or doubleword for an odd one.
     fn width(&self, opcode: u8) -> Width {
-        if opcode & 1 == 0 { Width::Byte } else { self.operand.width() }
+        if opcode & 1 == 0 { Width::Byte } else { self.operand.operand() }
     }
 
     /// None that could be part of the opcode.
@@ -118,7 +119,7 @@ impl Instruction {
         if prefixes.lock && !lockable(&operation) {
             return None;
         }
-        Some(Instruction { length: cursor.used as u8, operation, width, address })
+        Some(Instruction { length: cursor.used as u8, operation, width, address, mode })
     }
 }
 
@@ -177,8 +178,8 @@ fn without_modrm(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decode
     let mut offset = 0;
     if opcode <= 0xa3 {
         offset = match p.address {
-            Mode::Bits16 => u32::from(cursor.word()?),
-            Mode::Bits32 => cursor.dword()?,
+            Mode::Bits16 => u64::from(cursor.word()?),
+            Mode::Bits32 => u64::from(cursor.dword()?),
         };
     }
     let operation = match opcode {
@@ -203,7 +204,7 @@ fn two_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
         }
         _ => return None,
     };
-    let (reg, operand) = (modrm.reg, p.operand.width());
+    let (reg, operand) = (modrm.reg, p.operand.operand());
     let extend = |signed| Operation::Extend { to: reg, to_width: operand, signed };
     let bit = |operation| Operation::Bit(operation, Source::Register(reg));
     let double = |shift, count| Operation::DoubleShift(shift, reg, count);
@@ -245,8 +246,8 @@ fn three_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
     let opcode = cursor.byte()?;
     let modrm = p.modrm(cursor)?;
     let (operation, width) = match opcode {
-        0xf0 if p.repeat == Repeat::Once => (Operation::LoadSwapped(modrm.reg), p.operand.width()),
-        0xf1 if p.repeat == Repeat::Once => (Operation::StoreSwapped(modrm.reg), p.operand.width()),
+        0xf0 if p.repeat == Repeat::Once => (Operation::LoadSwapped(modrm.reg), p.operand.operand()),
+        0xf1 if p.repeat == Repeat::Once => (Operation::StoreSwapped(modrm.reg), p.operand.operand()),
         0xf9 if p.is_plain() => (Operation::Store(Source::Register(modrm.reg)), Width::Dword),
         _ => return None,
     };

@@ -1,6 +1,6 @@
 //! Reads the instruction that touched memory which is not there, and does its work in the processor's place (SDM volume
 //! 2). An EPT violation says which address, not which register, so the VMM fetches the bytes at CS:EIP, decodes them,
-//! and executes the instruction against a [`Machine`] that sends each access to RAM or to a device.
+//! and executes the instruction in an [`AddressSpace`] that sends each access to RAM or to a device.
 //!
 //! Here are the integer instructions with a memory operand: MOV in all forms, arithmetic, shifts, multiplication, bit tests
 //! and scans, exchanges, conditions, string instructions, flushes of caches, PUSH and POP; for 32-bit and 16-bit code. All else
@@ -21,25 +21,17 @@ mod string;
 
 pub use address::{Address, Segment};
 pub use alu::{Alu, flags};
+pub use arch::{Mode, Width};
 pub use condition::Condition;
-pub use execute::{Machine, Progress};
+pub use execute::{AddressSpace, Progress};
 pub use multiply::multiply;
 pub use native::is_native;
 pub use registers::Registers;
 pub use shift::{DoubleShift, Shift};
 pub use string::BATCH;
-pub use vtx::exit::Width;
 
 /// Longest instruction, in bytes.
 pub const MAX_LENGTH: usize = 15;
-
-/// The default size of operands and addresses: CS.D.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Mode {
-    Bits16,
-    Bits32,
-}
 
 /// An instruction with a memory operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +40,12 @@ pub struct Instruction {
     pub length: u8,
     /// What it does.
     pub operation: Operation,
-    /// Size of the memory operand.
+    /// Size of the memory operand, or of each half where there are two.
     pub width: Width,
     /// Where the memory operand is. For string instructions, only the segment and the address size count.
     pub address: Address,
+    /// Of the code.
+    pub mode: Mode,
 }
 
 /// What an instruction does with its memory operand.
@@ -129,7 +123,7 @@ pub enum Source {
     /// The register with this number, in the instruction's width; 4 to 7 are AH, CH, DH and BH if that is a byte.
     Register(u8),
     /// A constant, sign-extended.
-    Immediate(u32),
+    Immediate(u64),
 }
 
 /// An operation with one operand.

@@ -1,5 +1,5 @@
 //! Page tables of the VMM's in the guest's memory, in the part that the memory map reserves (`linux::low`): 32-bit ones, whatever
-//! the guest's are, with a few pages of 4 KiB. The guest may write there, at the price of its own instruction.
+//! the guest's are (in long mode they would have to be its own kind), with a few pages of 4 KiB. The guest may write there, at the price of its own instruction.
 
 use crate::{linux::low::NATIVE, ram::Ram};
 
@@ -42,9 +42,9 @@ impl Tables {
     }
 
     /// Maps the page of `linear` to that of `gpa`; `None` where no more fit, or beyond 4 GiB.
-    pub fn map(&mut self, linear: u32, gpa: u64, writable: bool) -> Option<()> {
+    pub fn map(&mut self, linear: u64, gpa: u64, writable: bool) -> Option<()> {
         self.mapped = (self.mapped < MOST).then_some(self.mapped + 1)?;
-        let entry = NATIVE + u64::from(linear >> 22 << 2);
+        let entry = NATIVE + (linear >> 20 & 0xffc);
         let mut directory = self.ram.read_u32(entry).ok()?;
         if directory & PRESENT == 0 {
             let table = (self.tables < TABLES).then_some(NATIVE + (1 + self.tables) * PAGE)?;
@@ -53,12 +53,12 @@ impl Tables {
             directory = self.entry(table, true)?;
             self.ram.write_u32(entry, directory).ok()?;
         }
-        let entry = u64::from(directory & !0xfff | linear >> 10 & 0xffc);
+        let entry = u64::from(directory & !0xfff) | linear >> 10 & 0xffc;
         self.ram.write_u32(entry, self.entry(gpa, writable)?).ok()
     }
 
     /// Maps the page of `linear` to one of ones, which takes writes.
-    pub fn map_ones(&mut self, linear: u32) -> Option<()> {
+    pub fn map_ones(&mut self, linear: u64) -> Option<()> {
         let page = (self.ones < ONES).then_some(NATIVE + (1 + TABLES + self.ones) * PAGE)?;
         self.ram.fill(page, PAGE, 0xff).ok()?;
         self.ones += 1;

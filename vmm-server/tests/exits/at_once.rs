@@ -332,8 +332,8 @@ fn prepare(case: &Case) -> Option<(Guest<Fields>, RawExit)> {
         })
         .ok()
     };
-    guest.ram.read_u8(physical(case.code.linear, false)?).ok()?;
-    let guest_physical = physical(case.operand.linear, case.write)?;
+    guest.ram.read_u8(physical(case.code.linear.into(), false)?).ok()?;
+    let guest_physical = physical(case.operand.linear.into(), case.write)?;
     if guest.ram.read_u8(guest_physical).is_ok() {
         return None;
     }

@@ -69,7 +69,7 @@ fn page_fault(guest: &mut Guest<Fields>, linear: u64, code: u64) -> Next {
 }
 
 /// Where the processor finds `linear`, on the tables that it has now.
-fn physical(guest: &mut Guest<Fields>, linear: u32, write: bool, user: bool) -> Option<u64> {
+fn physical(guest: &mut Guest<Fields>, linear: u64, write: bool, user: bool) -> Option<u64> {
     let cr3 = guest.cpu.vmcs.read(VmcsField::GuestCr3);
     let root = Root { paging: Paging::Bits32 { large: false }, cr3, write_protect: true };
     let ram = guest.ram;
@@ -88,17 +88,13 @@ fn is_over(guest: &mut Guest<Fields>) {
 #[test]
 fn a_step_has_the_code_and_a_page_of_ones_and_nothing_else() {
     let mut guest = stepping();
-    assert_eq!(physical(&mut guest, RIP as u32, false, false), Some(RIP));
-    let ones = physical(&mut guest, NOWHERE as u32 + 0xff0, true, false).unwrap();
+    assert_eq!(physical(&mut guest, RIP, false, false), Some(RIP));
+    let ones = physical(&mut guest, NOWHERE + 0xff0, true, false).unwrap();
     assert_eq!(guest.ram.read_u64(ones), Ok(u64::MAX));
-    for linear in [0, RIP as u32 - 1, NOWHERE as u32 - 1, NOWHERE as u32 + 0x1000] {
+    for linear in [0, RIP - 1, NOWHERE - 1, NOWHERE + 0x1000] {
         assert_eq!(physical(&mut guest, linear, false, false), None, "{linear:#x}");
     }
-    assert_eq!(
-        physical(&mut guest, NOWHERE as u32, false, true),
-        None,
-        "nor has a user anything, in the kernel's step"
-    );
+    assert_eq!(physical(&mut guest, NOWHERE, false, true), None, "nor has a user anything, in the kernel's step");
     let fields = [VmcsField::GuestRflags, VmcsField::ExceptionBitmap];
     assert_eq!(fields.map(|field| guest.cpu.vmcs.read(field)), [0x202 | TF | RF, 0xffff_ff7f]);
 }
@@ -114,7 +110,7 @@ fn the_guest_goes_on_behind_it_and_knows_nothing() {
 #[test]
 fn what_the_step_wrote_is_ones_again_at_the_next() {
     let mut guest = stepping();
-    let ones = physical(&mut guest, NOWHERE as u32, true, false).unwrap();
+    let ones = physical(&mut guest, NOWHERE, true, false).unwrap();
     guest.ram.write_u64(ones, 0).unwrap();
     stepped(&mut guest);
     begin(&mut guest, &MOVUPS, NOWHERE, violation(READ));
@@ -158,14 +154,14 @@ fn an_nmi_of_the_hosts_changes_nothing() {
 fn pages_that_are_missing_are_the_guests_own() {
     let mut guest = stepping();
     assert_eq!(page_fault(&mut guest, RIP + 0x1000, 0), Next::Retry);
-    assert_eq!(physical(&mut guest, RIP as u32 + 0x1000, false, false), Some(RIP + 0x1000));
+    assert_eq!(physical(&mut guest, RIP + 0x1000, false, false), Some(RIP + 0x1000));
     // Behind the operand is nothing either, which shows in a violation.
     assert_eq!(page_fault(&mut guest, NOWHERE + 0x1000, 0), Next::Retry);
-    assert_eq!(physical(&mut guest, NOWHERE as u32 + 0x1000, false, false), Some(NOWHERE + 0x1000));
+    assert_eq!(physical(&mut guest, NOWHERE + 0x1000, false, false), Some(NOWHERE + 0x1000));
     guest.cpu.vmcs.write(VmcsField::GuestLinearAddress, NOWHERE + 0x1000);
     let exit = RawExit { guest_physical: NOWHERE + 0x1000, rflags: 0x202 | TF | RF, ..violation(READ) };
     assert_eq!(answer(&mut guest, exit), Next::Retry);
-    let second = physical(&mut guest, NOWHERE as u32 + 0x1000, true, false).unwrap();
+    let second = physical(&mut guest, NOWHERE + 0x1000, true, false).unwrap();
     assert_eq!(guest.ram.read_u64(second), Ok(u64::MAX));
     assert_eq!(stepped(&mut guest), Next::Retry);
     is_over(&mut guest);
@@ -209,10 +205,10 @@ fn paged(behind: u32) -> Guest<Fields> {
 #[test]
 fn the_guests_own_tables_say_what_it_may() {
     let mut guest = paged(0x9021);
-    assert_eq!(physical(&mut guest, RIP as u32, true, false), None, "the code is not to be written");
+    assert_eq!(physical(&mut guest, RIP, true, false), None, "the code is not to be written");
     assert_eq!(page_fault(&mut guest, NOWHERE + 0x1000, 0), Next::Retry);
-    assert_eq!(physical(&mut guest, NOWHERE as u32 + 0x1000, false, false), Some(0x9000));
-    assert_eq!(physical(&mut guest, NOWHERE as u32 + 0x1000, true, false), None);
+    assert_eq!(physical(&mut guest, NOWHERE + 0x1000, false, false), Some(0x9000));
+    assert_eq!(physical(&mut guest, NOWHERE + 0x1000, true, false), None);
     assert_eq!(page_fault(&mut guest, NOWHERE + 0x1000, 3), Next::PROTECTION, "a write there");
     assert_eq!((guest.native.is_active(), guest.cpu.vmcs.read(VmcsField::GuestCr3)), (false, CR3));
     assert_eq!(page_fault_of(0, 0), Next::PROTECTION, "a page that is not there");
