@@ -139,7 +139,8 @@ proptest! {
         }
         let root = Root { paging, cr3, write_protect: false };
         for linear in linears {
-            let long = translate(&root, linear.into(), READ, |at, size| match size {
+            let linear = u64::from(linear);
+            let long = translate(&root, linear, READ, |at, size| match size {
                 EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
                 EntrySize::Eight => ram.read_u64(at).ok(),
             });
