@@ -1,5 +1,6 @@
 //! Answers EPT violations: the guest touched an address without RAM. The instruction is read and done in its place; what no
-//! device owns reads all ones and swallows writes, as on a bus where nobody answers.
+//! device owns reads all ones and swallows writes, as on a bus where nobody answers. What the emulator does not know, the
+//! processor does on a page of ones ([`native`]).
 
 use vtx::{
     exit::{EptTarget, EptViolation},
@@ -10,8 +11,9 @@ use crate::{
     answer::{Cause, Next},
     control,
     guest::Guest,
-    insn::{Instruction, MAX_LENGTH, Machine, Mode, Progress, Registers, Segment},
+    insn::{AddressSpace, Instruction, MAX_LENGTH, Mode, Progress, Registers, Segment, is_native},
     linear::Linear,
+    native,
     time::Present,
 };
 
@@ -22,40 +24,44 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Prese
     if guest.cpu.vmcs.read(VmcsField::IdtVectoringInfo) & IDT_VECTORING_VALID != 0 {
         return Next::Reset(Cause::Unsupported("an interrupt delivered through memory that is not there"));
     }
+    if guest.cpu.native.is_active() {
+        return native::violation(guest, violation);
+    }
     match violation.target() {
         // All ones is no instruction.
         EptTarget::Operand if violation.exec() => Next::UNDEFINED,
-        EptTarget::Operand => execute(guest, now),
+        EptTarget::Operand => execute(guest, violation, now),
         EptTarget::PageWalk | EptTarget::NoLinear => {
             Next::Reset(Cause::Unsupported("page tables in memory that is not there"))
         }
     }
 }
 
-fn execute<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
+fn execute<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present) -> Next {
     control::refresh(guest);
     let rights = guest.cpu.vmcs.read(VmcsField::GuestCsAccessRights) as u32;
     let mode = if rights & access_rights::DEFAULT_BIG != 0 { Mode::Bits32 } else { Mode::Bits16 };
     let mut memory = Linear::new(guest, now);
-    let code = memory.segment_base(Segment::Cs).wrapping_add(memory.guest().cpu.exit.rip as u32);
+    let code = memory.segment_base(Segment::Cs).wrapping_add(memory.guest().cpu.exit.rip);
     let mut bytes = [0; MAX_LENGTH];
     let fetched = memory.fetch(code, &mut bytes);
-    let Some(instruction) = bytes.get(..fetched).and_then(|bytes| Instruction::decode(bytes, mode)) else {
-        return Next::UNDEFINED;
+    let bytes = bytes.get(..fetched).unwrap_or_default();
+    let Some(instruction) = Instruction::decode(bytes, mode) else {
+        return if is_native(bytes, mode) { native::begin(guest, violation, now) } else { Next::UNDEFINED };
     };
     let cpu = &mut memory.guest().cpu;
     let rsp = if instruction.uses_stack_pointer() { cpu.vmcs.read(VmcsField::GuestRsp) } else { 0 };
-    let mut registers = Registers::new(&cpu.exit.gprs, rsp, cpu.exit.rflags);
+    let mut registers = Registers::new(mode, &cpu.exit.gprs, rsp, cpu.exit.rflags);
     let progress = instruction.execute(&mut registers, &mut memory);
 
     let cpu = &mut guest.cpu;
     if registers.gprs() != cpu.exit.gprs {
         *cpu.gprs_mut() = registers.gprs();
     }
-    if instruction.uses_stack_pointer() && u64::from(registers.esp()) != rsp {
-        cpu.vmcs.write(VmcsField::GuestRsp, registers.esp().into());
+    if instruction.uses_stack_pointer() && registers.rsp() != rsp {
+        cpu.vmcs.write(VmcsField::GuestRsp, registers.rsp());
     }
-    cpu.set_rflags(registers.flags.into());
+    cpu.set_rflags(registers.flags);
     match progress {
         Ok(Progress::Done) => {
             cpu.exit.instruction_len = instruction.length.into();

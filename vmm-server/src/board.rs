@@ -8,6 +8,7 @@
 use devices::{
     Device, Effect, Nanos, Width,
     board::{Board as ResetPorts, Port},
+    lapic::Lapic,
     pci,
     pic::Pic,
     pit::Pit,
@@ -262,6 +263,11 @@ impl Board {
             None => Effect::QUIET,
             Some(hit) => self.functions.write(hit, width, value.into(), &mut self.pic),
         })
+    }
+
+    /// Whether a device has memory in the page of `gpa` whose accesses exit, a local APIC among them.
+    pub fn has_memory_near(&self, gpa: u64) -> bool {
+        Lapic::has(gpa) || self.passthrough.has_memory_near(gpa) || self.functions.has_memory_near(gpa)
     }
 
     /// Has pci-server read a port.

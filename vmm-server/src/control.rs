@@ -5,6 +5,7 @@ use vtx::{
     event::Event,
     exit::{Cr, CrAccess},
     vmcs::{PrimaryControls, Vmcs, VmcsField},
+    words::Words,
 };
 
 use crate::{
@@ -26,7 +27,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess) -> Next {
             return Next::Skip;
         }
         CrAccess::MovTo { cr, gpr } => {
-            let value = guest.cpu.gpr(gpr) & 0xffff_ffff;
+            let value = guest.cpu.exit.mode().wrap(guest.cpu.gpr(gpr));
             if cr == Cr::Cr3 && guest.cpu.control.paging() == vtx::cr::Paging::Off {
                 // Only remembered: nothing changes for the processor.
                 return guest.cpu.control.mov_to(cr, value).map_or_else(refused, |_| Next::Skip);

@@ -36,7 +36,7 @@ impl<V: Vmcs> Guest<'_, V> {
         let (exit, mut stack) = (self.cpu.exit, [None; WORDS]);
         let memory = Linear::system(self, now);
         for (word, offset) in stack.iter_mut().zip((0..).step_by(4)) {
-            *word = memory.peek((base as u32).wrapping_add(rsp as u32).wrapping_add(offset));
+            *word = memory.peek(base.wrapping_add(rsp).wrapping_add(offset));
         }
         let control = Real { cr0, cr3, cr4 };
         State { rip: exit.rip, rsp, rflags: exit.rflags, control, gprs: exit.gprs, stack }

@@ -44,7 +44,7 @@ impl<V: Vmcs> Vcpu<V> {
     /// The guest has used ports in the VMM's eyes only: has the trap of a breakpoint there come after the instruction.
     #[inline(never)]
     pub(crate) fn watch_port(&mut self, port: u16, bytes: u32) {
-        let hits = self.debug.hit(Watch::Port, port.into(), bytes);
+        let hits = self.debug.hit(Watch::Port, port.into(), bytes.into());
         if hits != 0 && self.vmcs.read(VmcsField::GuestCr4) & cr4::DE != 0 {
             self.pend_breakpoints(hits);
         }
@@ -52,7 +52,7 @@ impl<V: Vmcs> Vcpu<V> {
 
     /// The same of memory at a linear address.
     #[inline(never)]
-    pub(crate) fn watch_memory(&mut self, watch: Watch, linear: u32, bytes: u32) {
+    pub(crate) fn watch_memory(&mut self, watch: Watch, linear: u64, bytes: u64) {
         let hits = self.debug.hit(watch, linear, bytes);
         if hits != 0 {
             self.pend_breakpoints(hits);

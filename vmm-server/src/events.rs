@@ -15,13 +15,17 @@ use vtx::{
 use crate::{
     answer::{Cause, Next},
     guest::Guest,
-    time::Clock,
+    native,
+    time::{Clock, Present},
     vcpu::BOOTSTRAP,
 };
 
 impl<V: Vmcs> Guest<'_, V> {
     /// Answers the exit of an exception, or of an NMI of the host's. The kernel keeps #NM to itself.
-    pub(crate) fn exception(&mut self) -> Next {
+    pub(crate) fn exception(&mut self, now: Present) -> Next {
+        if self.cpu.native.is_active() {
+            return native::exception(self, now);
+        }
         const ALIGNMENT_CHECK: u8 = Exception::AlignmentCheck as u8;
         let vmcs = &mut self.cpu.vmcs;
         let Some(exception) = event::exiting(vmcs.read(VmcsField::ExitInterruptionInfo) as u32) else {
@@ -48,7 +52,8 @@ impl<V: Vmcs> Guest<'_, V> {
     #[inline]
     pub fn interrupt(&mut self) -> bool {
         let external = self.external();
-        if !external && !self.cpu.lapic.pending() && !self.cpu.holds() {
+        // In a step, it comes after the instruction: as soon as the step is over, this is asked again.
+        if self.cpu.native.is_active() || !external && !self.cpu.lapic.pending() && !self.cpu.holds() {
             self.cpu.want_window(false);
             return false;
         }

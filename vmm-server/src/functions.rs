@@ -218,6 +218,13 @@ impl Functions {
         self.regions.memory(gpa, width)
     }
 
+    /// Whether a BAR is in the page of an address.
+    pub fn has_memory_near(&self, gpa: u64) -> bool {
+        const PAGE: u64 = 4096;
+        let first = gpa & !(PAGE - 1);
+        self.regions.has_memory(first, first + (PAGE - 1))
+    }
+
     /// Reads there.
     #[inline(never)]
     pub fn read(&mut self, hit: Hit, width: Width, pic: &mut Pic) -> (u64, Effect) {

@@ -17,6 +17,7 @@ pub mod guest;
 pub mod insn;
 pub mod linear;
 pub mod linux;
+pub mod native;
 pub mod paging;
 pub mod passthrough;
 pub mod plain;

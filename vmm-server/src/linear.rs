@@ -5,22 +5,23 @@
 //! #GP instead; the processor has checked the operand itself before it exited, so this takes a page that was unmapped
 //! in between, or a second operand.
 
-use devices::Width;
+use arch::{Mode, Width};
 use vtx::{
     cr::cr0,
     exit::Cr,
     vmcs::{Vmcs, VmcsField},
+    words::Words,
 };
 
 use crate::{
     guest::Guest,
-    insn::Segment,
+    insn::{AddressSpace, Segment},
     paging::{EntrySize, Intent, PageFault, Root, translate},
     time::Present,
     vcpu::debug::Watch,
 };
 
-const PAGE: u32 = 4096;
+const PAGE: u64 = 4096;
 
 /// Linear memory, as it is mapped at one exit.
 pub struct Linear<'a, 'b, V> {
@@ -28,6 +29,7 @@ pub struct Linear<'a, 'b, V> {
     now: Present<'a>,
     root: Root,
     user: bool,
+    mode: Mode,
 }
 
 impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
@@ -39,7 +41,8 @@ impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
             write_protect: guest.cpu.control.read(Cr::Cr0) & cr0::WP != 0,
         };
         let user = guest.cpu.privilege() == 3;
-        Self { guest, now, root, user }
+        let mode = guest.cpu.exit.mode();
+        Self { guest, now, root, user, mode }
     }
 
     /// The same with the processor's own rights, as for its tables.
@@ -48,7 +51,7 @@ impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
     }
 
     /// The word at `linear`, if it is in RAM. Reads no device.
-    pub fn peek(&self, linear: u32) -> Option<u32> {
+    pub fn peek(&self, linear: u64) -> Option<u32> {
         self.guest.vm.ram.read_u32(self.physical(linear, false).ok()?).ok()
     }
 
@@ -58,10 +61,10 @@ impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
     }
 
     /// Copies code at `linear` to `into`; returns how many bytes there are before the first page that is not there.
-    pub fn fetch(&self, linear: u32, into: &mut [u8]) -> usize {
+    pub fn fetch(&self, linear: u64, into: &mut [u8]) -> usize {
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let at = linear.wrapping_add(done as u32);
+            let at = linear.wrapping_add(done as u64);
             let here = rest.len().min((PAGE - at % PAGE) as usize);
             let Ok(gpa) = self.physical(at, false) else { break };
             if rest.get_mut(..here).is_none_or(|bytes| self.guest.vm.ram.read(gpa, bytes).is_err()) {
@@ -72,36 +75,61 @@ impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
         done
     }
 
-    /// Whether a write at `linear` would be allowed.
-    pub fn probe(&self, linear: u32, width: Width) -> Result<(), PageFault> {
-        self.physical(linear, true)?;
-        self.physical(linear.wrapping_add(width.bytes() as u32 - 1), true).map(|_| ())
+    /// The guest-physical address of `linear`, if the guest may read there, or write.
+    pub fn locate(&self, linear: u64, write: bool) -> Result<u64, PageFault> {
+        self.physical(linear, write)
     }
 
-    fn physical(&self, linear: u32, write: bool) -> Result<u64, PageFault> {
+    /// Whether a write at `linear` would be allowed.
+    pub fn probe(&self, linear: u64, width: Width) -> Result<(), PageFault> {
+        self.physical(linear, true)?;
+        self.physical(linear.wrapping_add(width.bytes() as u64 - 1), true).map(|_| ())
+    }
+
+    fn physical(&self, linear: u64, write: bool) -> Result<u64, PageFault> {
         let ram = &self.guest.vm.ram;
-        translate(&self.root, linear, Intent { write, user: self.user }, |at, size| match size {
+        translate(&self.root, self.mode.wrap(linear), Intent { write, user: self.user }, |at, size| match size {
             EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
             EntrySize::Eight => ram.read_u64(at).ok(),
         })
     }
 
-    fn watch(&mut self, watch: Watch, linear: u32, width: Width) {
+    fn watch(&mut self, watch: Watch, linear: u64, width: Width) {
         if self.guest.cpu.debug.armed() {
-            self.guest.cpu.watch_memory(watch, linear, width.bytes() as u32);
+            self.guest.cpu.watch_memory(watch, self.mode.wrap(linear), width.bytes() as u64);
+        }
+    }
+
+    /// Devices have registers of 32 bits: an access of 64 is one to each half, the lower first.
+    fn read_device(&mut self, gpa: u64, width: Width) -> u64 {
+        let mut read = |gpa, width| u64::from(self.guest.read_memory(gpa, width, self.now));
+        match width {
+            Width::Qword => read(gpa, Width::Dword) | read(gpa + 4, Width::Dword) << 32,
+            narrow => read(gpa, narrow),
+        }
+    }
+
+    fn write_device(&mut self, gpa: u64, width: Width, value: u64) {
+        let mut write = |gpa, width, value| self.guest.write_memory(gpa, width, value as u32, self.now);
+        match width {
+            Width::Qword => {
+                write(gpa, Width::Dword, value);
+                write(gpa + 4, Width::Dword, value >> 32);
+            }
+            narrow => write(gpa, narrow, value),
         }
     }
 
     /// An access to a page boundary is one to each byte.
-    fn crosses(linear: u32, width: Width) -> bool {
-        linear % PAGE > PAGE - width.bytes() as u32
+    fn crosses(linear: u64, width: Width) -> bool {
+        linear % PAGE > PAGE - width.bytes() as u64
     }
 }
 
-impl<V: Vmcs> crate::insn::Machine for Linear<'_, '_, V> {
+impl<V: Vmcs> AddressSpace for Linear<'_, '_, V> {
     type Fault = PageFault;
 
-    fn segment_base(&mut self, segment: Segment) -> u32 {
+    fn segment_base(&mut self, segment: Segment) -> u64 {
         let field = match segment {
             Segment::Es => VmcsField::GuestEsBase,
             Segment::Cs => VmcsField::GuestCsBase,
@@ -110,14 +138,14 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, '_, V> {
             Segment::Fs => VmcsField::GuestFsBase,
             Segment::Gs => VmcsField::GuestGsBase,
         };
-        self.guest.cpu.vmcs.read(field) as u32
+        self.mode.wrap(self.guest.cpu.vmcs.read(field))
     }
 
-    fn read(&mut self, linear: u32, width: Width) -> Result<u32, PageFault> {
+    fn read(&mut self, linear: u64, width: Width) -> Result<u64, PageFault> {
         self.watch(Watch::Read, linear, width);
         if Self::crosses(linear, width) {
             let mut value = 0;
-            for byte in 0..width.bytes() as u32 {
+            for byte in 0..width.bytes() as u64 {
                 value |= self.read(linear.wrapping_add(byte), Width::Byte)? << (8 * byte);
             }
             return Ok(value);
@@ -125,17 +153,18 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, '_, V> {
         let gpa = self.physical(linear, false)?;
         let ram = &self.guest.vm.ram;
         let value = match width {
-            Width::Byte => ram.read_u8(gpa).map(u32::from),
-            Width::Word => ram.read_u16(gpa).map(u32::from),
-            Width::Dword | Width::Qword => ram.read_u32(gpa),
+            Width::Byte => ram.read_u8(gpa).map(u64::from),
+            Width::Word => ram.read_u16(gpa).map(u64::from),
+            Width::Dword => ram.read_u32(gpa).map(u64::from),
+            Width::Qword => ram.read_u64(gpa),
         };
-        Ok(value.unwrap_or_else(|_| self.guest.read_memory(gpa, width, self.now)))
+        Ok(value.unwrap_or_else(|_| self.read_device(gpa, width)))
     }
 
-    fn write(&mut self, linear: u32, width: Width, value: u32) -> Result<(), PageFault> {
+    fn write(&mut self, linear: u64, width: Width, value: u64) -> Result<(), PageFault> {
         self.watch(Watch::Write, linear, width);
         if Self::crosses(linear, width) {
-            for byte in 0..width.bytes() as u32 {
+            for byte in 0..width.bytes() as u64 {
                 self.write(linear.wrapping_add(byte), Width::Byte, value >> (8 * byte) & 0xff)?;
             }
             return Ok(());
@@ -145,10 +174,11 @@ impl<V: Vmcs> crate::insn::Machine for Linear<'_, '_, V> {
         let written = match width {
             Width::Byte => ram.write_u8(gpa, value as u8),
             Width::Word => ram.write_u16(gpa, value as u16),
-            Width::Dword | Width::Qword => ram.write_u32(gpa, value),
+            Width::Dword => ram.write_u32(gpa, value as u32),
+            Width::Qword => ram.write_u64(gpa, value),
         };
         if written.is_err() {
-            self.guest.write_memory(gpa, width, value, self.now);
+            self.write_device(gpa, width, value);
         }
         Ok(())
     }

@@ -2,8 +2,10 @@
 //! place (SDM volume 3, "Paging"). A walk reads two or three entries and so always ends, whatever the tables hold.
 //!
 //! Protection is checked as the processor would, since a guest's user process chooses the addresses of a string
-//! instruction. Left out: accessed and dirty bits, which the guest's next own access sets; 64-bit tables; NX, which CPUID
-//! hides.
+//! instruction. Left out: accessed and dirty bits, which the guest's next own access sets; NX, which CPUID hides.
+//!
+//! A format of tables is data: entry size and levels. There is one walk for all of them, and two ways to judge what it comes
+//! by: [`translate`] as the processor does, [`locate`] for an access that the processor has allowed already.
 
 pub use vtx::cr::Paging;
 
@@ -53,67 +55,6 @@ const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const LARGE: u64 = 1 << 7;
-/// Address bits of a 64-bit entry. What lies above them is reserved, or NX, which is reserved without EFER.NXE.
-const PAE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-const PAE_RESERVED: u64 = 0xfff0_0000_0000_0000;
-
-/// The guest-physical address of `linear`. `read` gives the 4 or 8 bytes of a table entry at a guest-physical address, or
-/// `None` where there is no RAM.
-pub fn translate(
-    root: &Root,
-    linear: u32,
-    intent: Intent,
-    mut read: impl FnMut(u64, EntrySize) -> Option<u64>,
-) -> Result<u64, PageFault> {
-    let walk = Walk { root, linear: linear.into(), intent };
-    match root.paging {
-        Paging::Off => Ok(linear.into()),
-        Paging::Bits32 { large } => walk.bits32(large, |at| read(at, EntrySize::Four)),
-        Paging::Pae => walk.pae(|at| read(at, EntrySize::Eight)),
-    }
-}
-
-/// The guest-physical address of `linear`, for an access that the processor has allowed: no rights are checked. None for
-/// whatever is unusual, be it allowed or not.
-#[inline(always)]
-pub fn locate(paging: Paging, cr3: u64, ram: &Ram, linear: u32) -> Option<u64> {
-    match paging {
-        Paging::Bits32 { large } => locate_by_32_bits(large, cr3 as u32, ram, linear),
-        Paging::Pae => locate_by_64_bits(cr3 as u32, ram, linear),
-        Paging::Off => Some(linear.into()),
-    }
-}
-
-#[inline(always)]
-fn locate_by_32_bits(large: bool, cr3: u32, ram: &Ram, linear: u32) -> Option<u64> {
-    const PRESENT: u32 = 1 << 0;
-    const LARGE: u32 = 1 << 7;
-    /// Of a large page's entry: address bits 32 to 39, and one that is reserved. No page with those is looked at.
-    const HIGH: u32 = 0x003f_e000;
-    let pde = ram.read_u32((cr3 & !0xfff | linear >> 20 & 0xffc).into()).ok()?;
-    if large && pde & LARGE != 0 {
-        return (pde & (PRESENT | HIGH) == PRESENT).then(|| (pde & 0xffc0_0000 | linear & 0x003f_ffff).into());
-    }
-    let pte = ram.read_u32((pde & !0xfff | linear >> 10 & 0xffc).into()).ok()?;
-    (pde & pte & PRESENT != 0).then(|| (pte & !0xfff | linear & 0xfff).into())
-}
-
-#[inline(always)]
-fn locate_by_64_bits(cr3: u32, ram: &Ram, linear: u32) -> Option<u64> {
-    /// Of a large page's entry.
-    const RESERVED: u64 = 0x1f_e000;
-    let linear = u64::from(linear);
-    let pdpte = ram.read_u64(u64::from(cr3 & !0x1f) + (linear >> 30 << 3)).ok()?;
-    let pde = ram.read_u64(pdpte & PAE_ADDRESS | linear >> 18 & 0xff8).ok()?;
-    let (all, any) = (pdpte & pde, pdpte | pde);
-    if pde & LARGE != 0 {
-        let usable = all & PRESENT != 0 && any & PAE_RESERVED == 0 && pde & RESERVED == 0;
-        return usable.then_some(pde & PAE_ADDRESS & !0x1f_ffff | linear & 0x1f_ffff);
-    }
-    let pte = ram.read_u64(pde & PAE_ADDRESS | linear >> 9 & 0xff8).ok()?;
-    let usable = all & pte & PRESENT != 0 && (any | pte) & PAE_RESERVED == 0;
-    usable.then_some(pte & PAE_ADDRESS | linear & 0xfff)
-}
 
 /// How long a table entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,64 +65,249 @@ pub enum EntrySize {
     Eight,
 }
 
-struct Walk<'a> {
-    root: &'a Root,
-    linear: u64,
-    intent: Intent,
+/// A format of page tables.
+struct Format {
+    entry: EntrySize,
+    /// Bits of CR3 that are the address of the first table.
+    root: u64,
+    /// Bits of an entry that are an address.
+    address: u64,
+    /// Bits of an entry that must be zero.
+    reserved: u64,
+    /// From the first to the last, whose entries are of pages of 4 KiB.
+    levels: &'static [Level],
 }
 
-impl Walk<'_> {
-    fn bits32(&self, large: bool, mut read: impl FnMut(u64) -> Option<u64>) -> Result<u64, PageFault> {
-        let directory = self.root.cr3 & 0xffff_f000;
-        let pde = self.entry(read(directory + (self.linear >> 22 << 2)), 0)?;
-        if large && pde & LARGE != 0 {
-            // PSE-36: bits 13 to 20 are bits 32 to 39 of the address, and bit 21 is reserved.
-            self.refuse_reserved(pde, 1 << 21)?;
-            self.check(pde)?;
-            let high = (pde >> 13 & 0xff) << 32;
-            return Ok(high | pde & 0xffc0_0000 | self.linear & 0x3f_ffff);
-        }
-        let pte = self.entry(read((pde & 0xffff_f000) + (self.linear >> 12 & 0x3ff) * 4), 0)?;
-        self.check(pde & pte)?;
-        Ok(pte & 0xffff_f000 | self.linear & 0xfff)
-    }
+/// A level of tables.
+struct Level {
+    /// log2 of what an entry covers.
+    shift: u32,
+    /// log2 of the entries.
+    bits: u32,
+    /// Whether entries have rights.
+    rights: bool,
+    /// Entries may be pages.
+    large: Option<LargePage>,
+}
 
-    fn pae(&self, mut read: impl FnMut(u64) -> Option<u64>) -> Result<u64, PageFault> {
+/// A page that an entry of a higher level is.
+#[derive(Clone, Copy)]
+struct LargePage {
+    reserved: u64,
+    /// Bits of the entry that are address bits from 32 on (PSE-36).
+    high: u64,
+}
+
+const fn level(shift: u32, bits: u32) -> Level {
+    Level { shift, bits, rights: true, large: None }
+}
+
+const BITS32: Format = Format {
+    entry: EntrySize::Four,
+    root: 0xffff_f000,
+    address: 0xffff_f000,
+    reserved: 0,
+    levels: &[level(22, 10), level(12, 10)],
+};
+/// With CR4.PSE.
+const BITS32_LARGE: Format = Format {
+    levels: &[Level { large: Some(LargePage { reserved: 1 << 21, high: 0x1f_e000 }), ..level(22, 10) }, level(12, 10)],
+    ..BITS32
+};
+const PAE: Format = Format {
+    entry: EntrySize::Eight,
+    root: 0xffff_ffe0,
+    address: 0x000f_ffff_ffff_f000,
+    // The highest is NX, which is reserved without EFER.NXE.
+    reserved: 0xfff0_0000_0000_0000,
+    levels: &[
         // The processor has these four in registers, checked when CR3 was loaded.
-        let pdpte = self.entry(read((self.root.cr3 & 0xffff_ffe0) + (self.linear >> 30) * 8), PAE_RESERVED)?;
-        let pde = self.entry(read((pdpte & PAE_ADDRESS) + (self.linear >> 21 & 0x1ff) * 8), PAE_RESERVED)?;
-        if pde & LARGE != 0 {
-            self.refuse_reserved(pde, 0x1f_e000)?;
-            self.check(pde)?;
-            return Ok(pde & PAE_ADDRESS & !0x1f_ffff | self.linear & 0x1f_ffff);
+        Level { rights: false, ..level(30, 2) },
+        Level { large: Some(LargePage { reserved: 0x1f_e000, high: 0 }), ..level(21, 9) },
+        level(12, 9),
+    ],
+};
+
+/// What a walk's entries are held against.
+trait Judge {
+    /// Why there is no address.
+    type Fault;
+    /// Whether address bits from 32 on are taken from where large pages of 32-bit tables have them.
+    const WIDE: bool;
+    /// There is no RAM where the entry would be.
+    fn missing(&self) -> Self::Fault;
+    /// An entry on the way.
+    fn entry(&mut self, entry: u64, level: &Level, format: &Format) -> Result<(), Self::Fault>;
+    /// The last entry is a large page.
+    fn large(&mut self, entry: u64, page: LargePage) -> Result<(), Self::Fault>;
+    /// All entries have been seen.
+    fn page(&self, format: &Format) -> Result<(), Self::Fault>;
+}
+
+#[inline(always)]
+fn walk<J: Judge>(
+    format: &Format,
+    cr3: u64,
+    linear: u64,
+    mut judge: J,
+    mut read: impl FnMut(u64, EntrySize) -> Option<u64>,
+) -> Result<u64, J::Fault> {
+    let entry_bits = if matches!(format.entry, EntrySize::Four) { 2 } else { 3 };
+    let mut table = cr3 & format.root;
+    for level in format.levels {
+        let index = linear >> level.shift & ((1 << level.bits) - 1);
+        let Some(entry) = read(table | index << entry_bits, format.entry) else { return Err(judge.missing()) };
+        judge.entry(entry, level, format)?;
+        let within = (1 << level.shift) - 1;
+        if let Some(page) = level.large
+            && entry & LARGE != 0
+        {
+            judge.large(entry, page)?;
+            judge.page(format)?;
+            let high =
+                if J::WIDE && page.high != 0 { (entry & page.high) >> page.high.trailing_zeros() << 32 } else { 0 };
+            return Ok(high | entry & format.address & !within | linear & within);
         }
-        let pte = self.entry(read((pde & PAE_ADDRESS) + (self.linear >> 12 & 0x1ff) * 8), PAE_RESERVED)?;
-        self.check(pde & pte)?;
-        Ok(pte & PAE_ADDRESS | self.linear & 0xfff)
-    }
-
-    /// A present entry without reserved bits.
-    fn entry(&self, entry: Option<u64>, reserved: u64) -> Result<u64, PageFault> {
-        let entry = entry.filter(|entry| entry & PRESENT != 0).ok_or(self.fault(false, false))?;
-        self.refuse_reserved(entry, reserved)?;
-        Ok(entry)
-    }
-
-    fn refuse_reserved(&self, entry: u64, reserved: u64) -> Result<(), PageFault> {
-        if entry & reserved == 0 { Ok(()) } else { Err(self.fault(true, true)) }
-    }
-
-    /// Whether the permissions, those of all levels and-ed together, allow the access.
-    fn check(&self, permissions: u64) -> Result<(), PageFault> {
-        let Intent { write, user } = self.intent;
-        let needs_writable = write && (user || self.root.write_protect);
-        if (user && permissions & USER == 0) || (needs_writable && permissions & WRITABLE == 0) {
-            return Err(self.fault(true, false));
+        if level.shift == SMALL {
+            judge.page(format)?;
+            return Ok(entry & format.address | linear & within);
         }
-        Ok(())
+        table = entry & format.address;
+    }
+    Err(judge.missing())
+}
+
+/// log2 of the smallest page.
+const SMALL: u32 = 12;
+
+/// The guest-physical address of `linear`. `read` gives the 4 or 8 bytes of a table entry at a guest-physical address, or
+/// `None` where there is no RAM.
+pub fn translate(
+    root: &Root,
+    linear: u64,
+    intent: Intent,
+    read: impl FnMut(u64, EntrySize) -> Option<u64>,
+) -> Result<u64, PageFault> {
+    let format = match root.paging {
+        Paging::Off => return Ok(linear),
+        Paging::Bits32 { large: false } => &BITS32,
+        Paging::Bits32 { large: true } => &BITS32_LARGE,
+        Paging::Pae => &PAE,
+    };
+    walk(format, root.cr3, linear, Rights { root, intent, permissions: u64::MAX }, read)
+}
+
+/// The guest-physical address of `linear`, for an access that the processor has allowed: no rights are checked. None for
+/// whatever is unusual, be it allowed or not.
+#[inline(always)]
+pub fn locate(paging: Paging, cr3: u64, ram: &Ram, linear: u64) -> Option<u64> {
+    let read = |at, size| match size {
+        EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
+        EntrySize::Eight => ram.read_u64(at).ok(),
+    };
+    // A walk for each format, which has its levels as constants then: half as many instructions as by any format's.
+    let located = match paging {
+        Paging::Off => Ok(linear),
+        Paging::Bits32 { large: false } => walk(&BITS32, cr3, linear, Usual::NONE, read),
+        Paging::Bits32 { large: true } => walk(&BITS32_LARGE, cr3, linear, Usual::NONE, read),
+        Paging::Pae => walk(&PAE, cr3, linear, Usual::NONE, read),
+    };
+    located.ok()
+}
+
+/// As the processor judges.
+struct Rights<'a> {
+    root: &'a Root,
+    intent: Intent,
+    /// Those of all levels, and-ed together.
+    permissions: u64,
+}
+
+impl Rights<'_> {
+    fn refuse(&self, reserved: u64) -> Result<(), PageFault> {
+        if reserved == 0 { Ok(()) } else { Err(self.fault(true, true)) }
     }
 
     fn fault(&self, protection: bool, reserved: bool) -> PageFault {
         PageFault { protection, write: self.intent.write, user: self.intent.user, reserved }
+    }
+}
+
+impl Judge for Rights<'_> {
+    type Fault = PageFault;
+    const WIDE: bool = true;
+
+    fn missing(&self) -> PageFault {
+        self.fault(false, false)
+    }
+
+    fn entry(&mut self, entry: u64, level: &Level, format: &Format) -> Result<(), PageFault> {
+        if entry & PRESENT == 0 {
+            return Err(self.missing());
+        }
+        self.permissions &= if level.rights { entry } else { u64::MAX };
+        self.refuse(entry & format.reserved)
+    }
+
+    fn large(&mut self, entry: u64, page: LargePage) -> Result<(), PageFault> {
+        self.refuse(entry & page.reserved)
+    }
+
+    fn page(&self, _: &Format) -> Result<(), PageFault> {
+        let Intent { write, user } = self.intent;
+        let needs_writable = write && (user || self.root.write_protect);
+        if (user && self.permissions & USER == 0) || (needs_writable && self.permissions & WRITABLE == 0) {
+            return Err(self.fault(true, false));
+        }
+        Ok(())
+    }
+}
+
+/// With one look at all entries together, at the end: what is behind one that is not there is read to no avail.
+struct Usual {
+    /// All of them, and-ed.
+    all: u64,
+    /// All of them, or-ed.
+    any: u64,
+    /// What is unusual in a large page.
+    large: u64,
+}
+
+impl Usual {
+    const NONE: Self = Self { all: u64::MAX, any: 0, large: 0 };
+}
+
+/// Something is unusual.
+struct Unusual;
+
+impl Judge for Usual {
+    type Fault = Unusual;
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn missing(&self) -> Unusual {
+        Unusual
+    }
+
+    #[inline(always)]
+    fn entry(&mut self, entry: u64, _: &Level, _: &Format) -> Result<(), Unusual> {
+        self.all &= entry;
+        self.any |= entry;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn large(&mut self, entry: u64, page: LargePage) -> Result<(), Unusual> {
+        self.large = entry & (page.reserved | page.high);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn page(&self, format: &Format) -> Result<(), Unusual> {
+        if self.all & PRESENT != 0 && self.any & format.reserved == 0 && self.large == 0 {
+            Ok(())
+        } else {
+            Err(Unusual)
+        }
     }
 }

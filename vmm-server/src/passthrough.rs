@@ -244,6 +244,12 @@ impl Passthrough {
         self.memory_at(gpa).is_some()
     }
 
+    /// Whether it makes those to something in the page of `gpa`.
+    pub fn has_memory_near(&self, gpa: u64) -> bool {
+        const PAGE: u64 = 4096;
+        self.memory.iter().any(|range| (range.first / PAGE..=range.last / PAGE).contains(&(gpa / PAGE)))
+    }
+
     /// Reads where there is no RAM.
     pub fn read_memory(&mut self, gpa: u64, width: Width) -> u32 {
         match self.memory_at(gpa) {

@@ -3,14 +3,14 @@
 //! what is missing is the instruction. Everything else is for `access`, which reads the VMCS at a system call a field.
 //!
 //! Whatever the guest can change is read anew for each exit: its page tables, and the bytes of the instruction. Only what
-//! those bytes mean is remembered.
+//! those bytes mean is remembered: `insn` has decoded them once.
 //!
 //! Nothing here asks whether segments are flat, or whether the exit came from delivering an event. Instead, the instruction
 //! has to lead to the exit: its operand, with segments taken as flat, must be the very address that the exit names, and it
 //! must read where the exit says read. Code in a segment that is not flat can be made to look so, by a program that wants
 //! to; what it gets is a wrong value in a register of its own.
 
-use devices::Width;
+use arch::{Mode, Width};
 use vtx::{
     exit::{Direction, EptViolation},
     gpr::{Gpr, Place},
@@ -18,13 +18,14 @@ use vtx::{
 };
 
 use crate::{
+    insn::{Instruction, Operation, Segment, Source},
     paging::{Paging, locate},
     ram::Ram,
 };
 
-const PAGE: u32 = 4096;
+const PAGE: u64 = 4096;
 /// Bytes that are looked at: opcode, ModRM, displacement, and a prefix or the first byte of a long opcode.
-const BYTES: u32 = 8;
+const BYTES: u64 = 8;
 /// Instructions that are kept: a power of two.
 const KEPT: usize = 16;
 
@@ -36,24 +37,54 @@ pub struct Move {
     /// Whether it reads the memory; otherwise it writes.
     pub load: bool,
     /// The operand in memory: what it is when all its bits are ones.
-    pub ones: u32,
+    pub ones: u64,
     /// How many bytes that is.
     pub width: Width,
     /// The other operand.
     pub register: Place,
     /// What a load leaves of the register: MOVZX clears the rest.
-    kept: u32,
+    kept: u64,
     /// The highest offset in a page at which the operand does not reach into the next.
-    last: u32,
+    last: u64,
     base: Option<Place>,
-    displacement: u32,
+    displacement: u64,
 }
 
 impl Move {
     /// The register, with `value` loaded.
     #[inline(always)]
-    pub fn loaded(&self, exit: &impl Words, value: u32) -> u64 {
-        (exit.register(self.register) as u32 & self.kept | value).into()
+    pub fn loaded(&self, exit: &impl Words, value: u64) -> u64 {
+        exit.register(self.register) & self.kept | value
+    }
+
+    /// What an instruction is, if it is so simple. A byte register from 4 on is AH to BH; RSP is not at hand.
+    fn of(instruction: &Instruction) -> Option<Self> {
+        let Instruction { length, operation, width, address, mode } = *instruction;
+        let (load, register, to) = match operation {
+            Operation::Load(to) => (true, to, width),
+            Operation::Extend { to, to_width, signed: false } => (true, to, to_width),
+            Operation::Store(Source::Register(from)) => (false, from, width),
+            _ => return None,
+        };
+        let flat = matches!(address.segment, Segment::Ds | Segment::Ss) && address.size == mode;
+        if !flat || address.index.is_some() || to == Width::Byte && register > 3 {
+            return None;
+        }
+        let base = match address.base {
+            Some(base) => Some(Gpr::from_bits(base).place()?),
+            None => None,
+        };
+        Some(Self {
+            length: length.into(),
+            load,
+            ones: width.mask(),
+            width,
+            register: Gpr::from_bits(register).place()?,
+            kept: if to == Width::Dword { 0 } else { mode.wrap(!to.mask()) },
+            last: PAGE - width.bytes() as u64,
+            base,
+            displacement: address.displacement,
+        })
     }
 }
 
@@ -118,21 +149,21 @@ impl Moves {
     ) -> Option<&Move> {
         let cr3 = exit.cr3();
         let direction = violation.direction()?;
-        let rip = exit.rip() as u32;
+        let (mode, rip) = (exit.mode(), exit.rip());
         if rip % PAGE > PAGE - BYTES {
             return None;
         }
-        let code = ram.read_u64(locate_by::<USUAL>(paging, cr3, ram, rip)?).ok()?;
+        let code = ram.read_u64(locate_by::<USUAL>(paging, cr3, ram, mode.wrap(rip))?).ok()?;
         let access = self.decode(code)?;
-        let base = access.base.map_or(0, |base| exit.register(base) as u32);
-        let linear = base.wrapping_add(access.displacement);
+        let base = access.base.map_or(0, |base| exit.register(base));
+        let linear = mode.wrap(base.wrapping_add(access.displacement));
         if access.load != (direction == Direction::In) || linear % PAGE > access.last {
             return None;
         }
         (locate_by::<USUAL>(paging, cr3, ram, linear)? == violation.gpa).then_some(access)
     }
 
-    /// The same as [`decode`].
+    /// What `code` begins with, its first byte lowest.
     #[inline(always)]
     fn decode(&mut self, code: u64) -> Option<&Move> {
         // Opcodes are few: mostly the byte behind makes the difference.
@@ -146,7 +177,7 @@ impl Moves {
 
 /// The guest-physical address of `linear`; with the `USUAL` paging, inline.
 #[inline(always)]
-fn locate_by<const USUAL: bool>(paging: Paging, cr3: u64, ram: &Ram, linear: u32) -> Option<u64> {
+fn locate_by<const USUAL: bool>(paging: Paging, cr3: u64, ram: &Ram, linear: u64) -> Option<u64> {
     if USUAL {
         locate(Paging::Bits32 { large: true }, cr3, ram, linear)
     } else {
@@ -155,64 +186,15 @@ fn locate_by<const USUAL: bool>(paging: Paging, cr3: u64, ram: &Ram, linear: u32
 }
 
 #[inline(never)]
-fn locate_at_length(paging: Paging, cr3: u64, ram: &Ram, linear: u32) -> Option<u64> {
+fn locate_at_length(paging: Paging, cr3: u64, ram: &Ram, linear: u64) -> Option<u64> {
     locate(paging, cr3, ram, linear)
 }
 
 #[cold]
 fn first(code: u64) -> Option<Known> {
-    let instruction = decode(code)?;
+    let instruction = Move::of(&Instruction::decode(&code.to_le_bytes(), Mode::Bits32)?)?;
     let significant = u64::MAX >> (64 - 8 * instruction.length);
     Some(Known { code: code & significant, significant, instruction })
-}
-
-/// Decodes what `code` begins with, its first byte lowest.
-fn decode(code: u64) -> Option<Move> {
-    let (mut code, mut length, mut operand) = (code, 0, Width::Dword);
-    if code & 0xff == 0x66 {
-        (code, length, operand) = (code >> 8, 1, Width::Word);
-    }
-    let (width, load, to_width) = match code as u8 {
-        0x88 => (Width::Byte, false, Width::Byte),
-        0x89 => (operand, false, operand),
-        0x8a => (Width::Byte, true, Width::Byte),
-        0x8b => (operand, true, operand),
-        0x0f => {
-            code >>= 8;
-            length += 1;
-            match code as u8 {
-                0xb6 => (Width::Byte, true, operand),
-                0xb7 => (Width::Word, true, operand),
-                _ => return None,
-            }
-        }
-        _ => return None,
-    };
-    let modrm = (code >> 8) as u8;
-    let (mode, register, rm) = (modrm >> 6, modrm >> 3 & 7, modrm & 7);
-    // A byte register from 4 on is AH to BH; the operand 4 has a SIB byte.
-    let high = register > 3 && to_width == Width::Byte;
-    let (base, displacement, more) = match (mode, rm) {
-        (3, _) | (_, 4) => return None,
-        (0, 5) => (None, (code >> 16) as u32, 4),
-        (0, _) => (Some(rm), 0, 0),
-        (1, _) => (Some(rm), (code >> 16) as i8 as u32, 1),
-        _ => (Some(rm), (code >> 16) as u32, 4),
-    };
-    if high {
-        return None;
-    }
-    Some(Move {
-        length: length + 2 + more,
-        load,
-        ones: width.mask32(),
-        register: Gpr::from_bits(register).place()?,
-        kept: !to_width.mask32(),
-        width,
-        last: PAGE - width.bytes() as u32,
-        base: base.and_then(|base| Gpr::from_bits(base).place()),
-        displacement,
-    })
 }
 
 #[cfg(test)]
@@ -220,42 +202,35 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::insn::{Instruction, Mode, Operation, Source};
     use proptest::prelude::*;
+
+    #[test]
+    fn what_takes_more_than_the_exit_is_not_simple() {
+        let simple = |bytes: &[u8]| {
+            let mut code = [0; 8];
+            code[..bytes.len()].copy_from_slice(bytes);
+            first(u64::from_le_bytes(code)).is_some()
+        };
+        for bytes in [&[0x8b, 0x06][..], &[0x66, 0x89, 0x46, 8], &[0x0f, 0xb7, 0x06], &[0xa1, 1, 2, 3, 4]] {
+            assert!(simple(bytes), "{bytes:02x?}");
+        }
+        for bytes in [
+            &[0x88, 0x26][..],   // mov %ah, (%esi)
+            &[0x89, 0x26],       // mov %esp, (%esi)
+            &[0x8b, 0x04, 0x24], // mov (%esp), %eax
+            &[0x8b, 0x04, 0x8e], // mov (%esi,%ecx,4), %eax
+            &[0x65, 0x8b, 0x06], // mov %gs:(%esi), %eax
+            &[0x67, 0x8b, 0x04], // mov (%si), %eax
+            &[0x0f, 0xbe, 0x06], // movsbl (%esi), %eax
+            &[0xc6, 0x06, 1],    // movb $1, (%esi)
+            &[0x0b, 0x06],       // or (%esi), %eax
+        ] {
+            assert!(!simple(bytes), "{bytes:02x?}");
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100_000) })]
-
-        #[test]
-        fn what_is_decoded_here_is_what_the_full_decoder_finds(
-            prefix in any::<bool>(),
-            opcode in prop::sample::select(std::vec![0x88u64, 0x89, 0x8a, 0x8b, 0xb60f, 0xb70f, 0xbe0f, 0xc7, 0xa1]),
-            rest: u64,
-        ) {
-            let long = if opcode > 0xff { 16 } else { 8 };
-            let code = opcode | rest << long;
-            let code = if prefix { code << 8 | 0x66 } else { code };
-            let full = Instruction::decode(&code.to_le_bytes(), Mode::Bits32);
-            if let Some(short) = decode(code) {
-                let full = full.unwrap();
-                let number = |place| (0..8).find(|&n| Gpr::from_bits(n).place() == Some(place)).unwrap();
-                prop_assert_eq!((short.length, short.width), (full.length.into(), full.width));
-                prop_assert_eq!(short.base.map(number), full.address.base);
-                prop_assert_eq!((None, short.displacement), (full.address.index, full.address.displacement));
-                match full.operation {
-                    Operation::Load(to) => {
-                        prop_assert_eq!((true, number(short.register), !short.kept), (short.load, to, full.width.mask32()));
-                    }
-                    Operation::Extend { to, to_width, signed: false } => {
-                        prop_assert_eq!((true, number(short.register), !short.kept), (short.load, to, to_width.mask32()));
-                    }
-                    Operation::Store(Source::Register(from)) => {
-                        prop_assert_eq!((false, number(short.register)), (short.load, from));
-                    }
-                    other => prop_assert!(false, "{:?}", other),
-                }
-            }
-        }
 
         #[test]
         fn what_is_kept_is_what_would_be_decoded_anew(
@@ -264,7 +239,8 @@ mod tests {
             let mut moves = Moves::new();
             for (opcode, more, far) in codes {
                 let code = opcode | more << 8 | far << 40;
-                prop_assert_eq!(moves.decode(code).copied(), decode(code), "{:#x}", code);
+                let anew = first(code).map(|known| known.instruction);
+                prop_assert_eq!(moves.decode(code).copied(), anew, "{:#x}", code);
             }
         }
     }

@@ -74,7 +74,7 @@ fn answer_with<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: impl Message, effe
         Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => stopped.undefined(),
         Exit::SupervisorXsave | Exit::Pconfig | Exit::UserWait | Exit::LoadIwkey => stopped.undefined(),
         Exit::Rdpmc | Exit::Rsm => stopped.taken(move |_| Next::PROTECTION),
-        Exit::ExceptionOrNmi => stopped.taken(move |guest| guest.exception()),
+        Exit::ExceptionOrNmi => stopped.taken(move |guest| guest.exception(now)),
         Exit::TripleFault => stopped.taken(move |_| Next::Reset(Cause::TripleFault)),
         Exit::TaskSwitch { selector, source } => stopped.taken(move |guest| task::answer(guest, selector, source, now)),
         Exit::EntryFailure(failure) => stopped.taken(move |_| Next::Reset(Cause::EntryFailure(failure))),
@@ -194,7 +194,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
         };
         match answered {
             Ok((value, effect)) => {
-                let loaded = found.loaded(&self.exit, value);
+                let loaded = found.loaded(&self.exit, value.into());
                 self.exit.set_register(found.register, loaded);
                 self.done(found.length, true, effect, |_| {})
             }
@@ -204,7 +204,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
 
     #[inline(always)]
     fn store(self, found: Move, gpa: u64, now: Present) -> Answer {
-        let value = self.exit.register(found.register) as u32 & found.ones;
+        let value = (self.exit.register(found.register) & found.ones) as u32;
         let answered = match Lapic::has(gpa) {
             true => Ok(self.cpu.write_apic(gpa, found.width, value, now)),
             false => self.vm.board.write_memory(gpa, found.width, value),
@@ -290,7 +290,7 @@ impl<V: Vmcs> Guest<'_, V> {
     /// A MOV from memory that pci-server makes.
     fn remote_load(&mut self, gpa: u64, found: Move) -> Next {
         let value = self.vm.board.passthrough.read_memory(gpa, found.width);
-        let loaded = found.loaded(&self.cpu.exit, value);
+        let loaded = found.loaded(&self.cpu.exit, value.into());
         *self.cpu.gprs_mut().at_mut(found.register) = loaded;
         self.cpu.exit.instruction_len = found.length;
         Next::Skip
@@ -298,7 +298,7 @@ impl<V: Vmcs> Guest<'_, V> {
 
     /// A MOV to memory that pci-server makes.
     fn remote_store(&mut self, gpa: u64, found: Move) -> Next {
-        let value = self.cpu.exit.gprs.at(found.register) as u32 & found.ones;
+        let value = (self.cpu.exit.gprs.at(found.register) & found.ones) as u32;
         self.vm.board.passthrough.write_memory(gpa, found.width, value);
         self.cpu.exit.instruction_len = found.length;
         Next::Skip

@@ -2,7 +2,7 @@
 //! for INS and OUTS"). A repeated one is done in batches, between which the guest is entered again: a count of four
 //! billion, which the guest chooses, delays nobody but itself.
 
-use devices::Width;
+use arch::{Mode, Width};
 use vtx::{
     exit::{Direction, Io},
     gpr::Gpr,
@@ -13,7 +13,7 @@ use crate::{
     answer::Next,
     control,
     guest::Guest,
-    insn::{BATCH, Machine, flags},
+    insn::{AddressSpace, BATCH, flags},
     linear::Linear,
     time::Present,
 };
@@ -21,12 +21,12 @@ use crate::{
 /// Answers one string access.
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     let mask = address_mask(guest.cpu.vmcs.read(VmcsField::ExitInstructionInfo));
-    let total = if io.rep() { guest.cpu.exit.gprs.rcx as u32 & mask } else { 1 };
+    let total = if io.rep() { guest.cpu.exit.gprs.rcx & mask } else { 1 };
     if total == 0 {
         return Next::Skip;
     }
     control::refresh(guest);
-    let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress) as u32;
+    let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress);
     let step = step(io.width(), guest.cpu.exit.rflags);
     if guest.cpu.debug.armed() {
         guest.cpu.watch_port(io.port(), io.width().bytes() as u32);
@@ -34,7 +34,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     let mut memory = Linear::new(guest, now);
     let mut done = 0;
     let mut outcome = None;
-    while done < total.min(BATCH) && outcome.is_none() {
+    while done < total.min(BATCH.into()) && outcome.is_none() {
         let linear = start.wrapping_add(step.wrapping_mul(done));
         match one(&mut memory, io, linear, now) {
             Ok(next) => {
@@ -49,26 +49,26 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
 }
 
 /// Moves one element; `Ok(Some(_))` where it was the last for a reason of the machine's.
-fn one<V: Vmcs>(memory: &mut Linear<'_, '_, V>, io: Io, linear: u32, now: Present) -> Result<Option<Next>, Next> {
+fn one<V: Vmcs>(memory: &mut Linear<'_, '_, V>, io: Io, linear: u64, now: Present) -> Result<Option<Next>, Next> {
     match io.direction() {
         Direction::In => {
             // The page is looked at before the port is read: a device's byte must not be lost to a fault.
             memory.probe(linear, io.width()).map_err(|_| Next::PROTECTION)?;
             let value = memory.guest().read_port(io.port(), io.width(), now);
-            memory.write(linear, io.width(), value).map_err(|_| Next::PROTECTION)?;
+            memory.write(linear, io.width(), value.into()).map_err(|_| Next::PROTECTION)?;
             Ok(None)
         }
         Direction::Out => {
             let value = memory.read(linear, io.width()).map_err(|_| Next::PROTECTION)?;
             let guest = memory.guest();
-            guest.write_port(io.port(), io.width(), value, now);
+            guest.write_port(io.port(), io.width(), value as u32, now);
             Ok(Some(guest.next()).filter(|&next| next != Next::Skip))
         }
     }
 }
 
 /// Counts CX down and moves SI or DI on, in the bits that the address size has.
-fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u32, step: u32, done: u32) {
+fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u64, step: u64, done: u64) {
     if done == 0 {
         return;
     }
@@ -76,22 +76,25 @@ fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u32, step: u32, done: u3
         Direction::In => Gpr::Rdi,
         Direction::Out => Gpr::Rsi,
     };
-    let old = guest.cpu.gpr(index) as u32;
+    let old = guest.cpu.gpr(index);
     let moved = old & !mask | old.wrapping_add(step.wrapping_mul(done)) & mask;
-    guest.cpu.set_gpr(index, moved.into());
+    guest.cpu.set_gpr(index, moved);
     if io.rep() {
-        let count = guest.cpu.exit.gprs.rcx as u32;
-        guest.cpu.gprs_mut().rcx = (count & !mask | count.wrapping_sub(done) & mask).into();
+        let count = guest.cpu.exit.gprs.rcx;
+        guest.cpu.gprs_mut().rcx = count & !mask | count.wrapping_sub(done) & mask;
     }
 }
 
 /// Bits of SI, DI and CX that count, from the address size in the instruction information.
-const fn address_mask(info: u64) -> u32 {
-    if info >> 7 & 7 == 0 { 0xffff } else { u32::MAX }
+const fn address_mask(info: u64) -> u64 {
+    match info >> 7 & 7 {
+        0 => Mode::Bits16.offset().mask(),
+        _ => Mode::Bits32.offset().mask(),
+    }
 }
 
 /// From one element to the next: down, if the direction flag is set.
-const fn step(width: Width, rflags: u64) -> u32 {
-    let bytes = width.bytes() as u32;
-    if rflags as u32 & flags::DF != 0 { bytes.wrapping_neg() } else { bytes }
+const fn step(width: Width, rflags: u64) -> u64 {
+    let bytes = width.bytes() as u64;
+    if rflags & flags::DF != 0 { bytes.wrapping_neg() } else { bytes }
 }

@@ -17,7 +17,7 @@ use crate::{
     answer::{Cause, Next},
     control,
     guest::Guest,
-    insn::Machine,
+    insn::{AddressSpace, Mode, Registers},
     linear::Linear,
     time::Present,
 };
@@ -29,6 +29,8 @@ mod tss {
     pub const EIP: u32 = 0x20;
     pub const EFLAGS: u32 = 0x24;
     pub const EAX: u32 = 0x28;
+    /// From there on.
+    pub const REGISTERS: usize = 8;
     pub const ES: u32 = 0x48;
     pub const LDT: u32 = 0x60;
     pub const TRAP: u32 = 0x64;
@@ -136,14 +138,14 @@ fn save<V: Vmcs>(guest: &mut Guest<V>, source: TaskSwitchSource, now: Present) -
     let exit = &guest.cpu.exit;
     let left = if source == TaskSwitchSource::Iret { NESTED } else { 0 };
     let (eip, eflags) = (exit.rip as u32, exit.rflags as u32 & !left);
-    let registers = crate::insn::Registers::new(&exit.gprs, rsp, exit.rflags).general;
+    let registers = Registers::new(Mode::Bits32, &exit.gprs, rsp, exit.rflags).general;
     let mut memory = Linear::system(guest, now);
     // The guest chooses the base, and linear addresses wrap around.
     let at = base as u32;
     write(&mut memory, at.wrapping_add(tss::EIP), Width::Dword, eip)?;
     write(&mut memory, at.wrapping_add(tss::EFLAGS), Width::Dword, eflags)?;
-    for (offset, value) in (tss::EAX..).step_by(4).zip(registers) {
-        write(&mut memory, at.wrapping_add(offset), Width::Dword, value)?;
+    for (offset, value) in (tss::EAX..).step_by(4).zip(registers).take(tss::REGISTERS) {
+        write(&mut memory, at.wrapping_add(offset), Width::Dword, value as u32)?;
     }
     for (offset, value) in (tss::ES..).step_by(4).zip(selectors) {
         write(&mut memory, at.wrapping_add(offset), Width::Word, value as u32)?;
@@ -158,9 +160,9 @@ fn load<V: Vmcs>(guest: &mut Guest<V>, at: u32, nests: bool, now: Present) -> Re
     let eip = read(&mut memory, at.wrapping_add(tss::EIP), Width::Dword)?;
     let eflags = read(&mut memory, at.wrapping_add(tss::EFLAGS), Width::Dword)? & EFLAGS | 2;
     let eflags = if nests { eflags | NESTED } else { eflags };
-    let mut registers = crate::insn::Registers::default();
-    for (offset, register) in (tss::EAX..).step_by(4).zip(&mut registers.general) {
-        *register = read(&mut memory, at.wrapping_add(offset), Width::Dword)?;
+    let mut registers = Registers::default();
+    for (offset, register) in (tss::EAX..).step_by(4).zip(&mut registers.general).take(tss::REGISTERS) {
+        *register = read(&mut memory, at.wrapping_add(offset), Width::Dword)?.into();
     }
     let mut selectors = [0; SEGMENTS.len()];
     for (offset, selector) in (tss::ES..).step_by(4).zip(&mut selectors) {
@@ -181,7 +183,7 @@ fn load<V: Vmcs>(guest: &mut Guest<V>, at: u32, nests: bool, now: Present) -> Re
     guest.cpu.exit.rip = eip.into();
     guest.cpu.exit.cr3 = guest.cpu.control.program().real.cr3;
     guest.cpu.set_rflags(eflags.into());
-    guest.cpu.vmcs.write(VmcsField::GuestRsp, registers.esp().into());
+    guest.cpu.vmcs.write(VmcsField::GuestRsp, registers.rsp());
     load_ldt(guest, ldt, now)?;
     let level = selectors[CS] & 3;
     for (place, (fields, selector)) in SEGMENTS.into_iter().zip(selectors).enumerate() {
@@ -291,9 +293,9 @@ fn rights(descriptor: u64) -> u64 {
 }
 
 fn read<V: Vmcs>(memory: &mut Linear<'_, '_, V>, at: u32, width: Width) -> Result<u32, Next> {
-    memory.read(at, width).map_err(|_| NO_TASK)
+    memory.read(at.into(), width).map(|value| value as u32).map_err(|_| NO_TASK)
 }
 
 fn write<V: Vmcs>(memory: &mut Linear<'_, '_, V>, at: u32, width: Width, value: u32) -> Result<(), Next> {
-    memory.write(at, width, value).map_err(|_| NO_TASK)
+    memory.write(at.into(), width, value.into()).map_err(|_| NO_TASK)
 }

@@ -13,7 +13,7 @@ use vtx::{
     words::{Message, RFLAGS_RF, RFLAGS_TF, Words},
 };
 
-use crate::{answer::Next, plain::Moves};
+use crate::{answer::Next, native::Native, plain::Moves};
 use cpuid::Leaves;
 use deadline::Deadline;
 use debug::DebugRegisters;
@@ -58,6 +58,8 @@ pub struct Vcpu<V> {
     pub lapic: Lapic,
     /// Instructions that it has used on device memory.
     pub moves: Moves,
+    /// An instruction that the processor executes on page tables of the VMM.
+    pub native: Native,
     /// When it has to stop for a timer.
     pub deadline: Deadline,
     /// It waits for an interrupt.
@@ -102,6 +104,7 @@ impl<V: Vmcs> Vcpu<V> {
             debug,
             lapic: Lapic::new(),
             moves: Moves::new(),
+            native: Native::default(),
             deadline: Deadline::new(hertz),
             halted: false,
             registers_changed: false,
@@ -320,7 +323,8 @@ impl<V: Vmcs> Vcpu<V> {
         self.primary.set(PrimaryControls::INTERRUPT_WINDOW, wanted);
     }
 
-    fn is_in_shadow(&self) -> bool {
+    /// Whether the instruction is in the shadow of STI or MOV SS.
+    pub fn is_in_shadow(&self) -> bool {
         self.exit.interruptibility & Interruptibility::SHADOW.bits() != 0
     }
 

@@ -32,7 +32,8 @@ fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
     let by_width = |b, w, d| match width {
         Width::Byte => b,
         Width::Word => w,
-        Width::Dword | Width::Qword => d,
+        Width::Dword => d,
+        Width::Qword => panic!("no 32-bit code has it"),
     };
     match operation {
         Operation::Load(_) | Operation::Store(_) => Mnemonic::Mov,
@@ -63,6 +64,22 @@ fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
         Operation::Bit(BitOperation::Set, _) => Mnemonic::Bts,
         Operation::Bit(BitOperation::Reset, _) => Mnemonic::Btr,
         Operation::Bit(BitOperation::Complement, _) => Mnemonic::Btc,
+        Operation::Shift(Shift::Rol, _) => Mnemonic::Rol,
+        Operation::Shift(Shift::Ror, _) => Mnemonic::Ror,
+        Operation::Shift(Shift::Rcl, _) => Mnemonic::Rcl,
+        Operation::Shift(Shift::Rcr, _) => Mnemonic::Rcr,
+        Operation::Shift(Shift::Shl, _) => Mnemonic::Shl,
+        Operation::Shift(Shift::Shr, _) => Mnemonic::Shr,
+        Operation::Shift(Shift::Sar, _) => Mnemonic::Sar,
+        Operation::DoubleShift(DoubleShift::Left, ..) => Mnemonic::Shld,
+        Operation::DoubleShift(DoubleShift::Right, ..) => Mnemonic::Shrd,
+        Operation::MultiplyWide { signed: false } => Mnemonic::Mul,
+        Operation::MultiplyWide { signed: true } | Operation::Multiply(..) => Mnemonic::Imul,
+        Operation::ScanForward(_) => Mnemonic::Bsf,
+        Operation::ScanReverse(_) => Mnemonic::Bsr,
+        Operation::CountOnes(_) => Mnemonic::Popcnt,
+        Operation::LoadIf(condition, _) => by_condition(condition, MOVES_IF),
+        Operation::StoreIf(condition) => by_condition(condition, SETS_IF),
         Operation::Push => Mnemonic::Push,
         Operation::Pop => Mnemonic::Pop,
         Operation::String(StringOperation::Move, _) => by_width(Mnemonic::Movsb, Mnemonic::Movsw, Mnemonic::Movsd),
@@ -73,11 +90,30 @@ fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
     }
 }
 
+/// By the number of the condition (SDM volume 1, appendix B).
+const MOVES_IF: [Mnemonic; 16] = {
+    use Mnemonic::*;
+    [
+        Cmovo, Cmovno, Cmovb, Cmovae, Cmove, Cmovne, Cmovbe, Cmova, Cmovs, Cmovns, Cmovp, Cmovnp, Cmovl, Cmovge,
+        Cmovle, Cmovg,
+    ]
+};
+const SETS_IF: [Mnemonic; 16] = {
+    use Mnemonic::*;
+    [Seto, Setno, Setb, Setae, Sete, Setne, Setbe, Seta, Sets, Setns, Setp, Setnp, Setl, Setge, Setle, Setg]
+};
+
+fn by_condition(condition: Condition, mnemonics: [Mnemonic; 16]) -> Mnemonic {
+    let number = (0..16).find(|&number| Condition::of(number) == condition).unwrap();
+    mnemonics[usize::from(number)]
+}
+
 /// Their mnemonic, where several do the same here.
 fn kind(theirs: &Iced) -> Mnemonic {
     match theirs.mnemonic() {
         Mnemonic::Movnti | Mnemonic::Movdiri => Mnemonic::Mov,
         Mnemonic::Clflushopt | Mnemonic::Clwb => Mnemonic::Clflush,
+        Mnemonic::Sal => Mnemonic::Shl,
         other => other,
     }
 }
@@ -92,7 +128,7 @@ fn source(theirs: &Iced) -> Option<Source> {
             Some(Source::Register(if high { number % 4 + 4 } else { number }))
         }
         OpKind::Memory => None,
-        _ => Some(Source::Immediate(theirs.immediate(i) as u32)),
+        _ => Some(Source::Immediate(theirs.immediate(i))),
     })
 }
 
@@ -139,10 +175,22 @@ fn agree_on_source(operation: Operation, width: Width, theirs: &Iced) -> Verdict
             Some(Source::Register(to))
         }
         Operation::Store(s) | Operation::AluToMemory(_, s) | Operation::Test(s) | Operation::Bit(_, s) => Some(s),
+        Operation::Shift(_, s) => Some(s),
+        Operation::DoubleShift(_, from, s) => {
+            check(from == number(theirs.op_register(1)), "register to shift in")?;
+            Some(s)
+        }
+        Operation::Multiply(to, s) => {
+            check(to == number(theirs.op_register(0)), "register for the product")?;
+            Some(s)
+        }
+        Operation::ScanForward(r) | Operation::ScanReverse(r) | Operation::CountOnes(r) | Operation::LoadIf(_, r) => {
+            Some(Source::Register(r))
+        }
         _ => None,
     };
     let mask = |s| match s {
-        Source::Immediate(value) => Source::Immediate(value & width.mask32()),
+        Source::Immediate(value) => Source::Immediate(value & width.mask()),
         register => register,
     };
     check(ours.map(mask) == source(theirs).map(mask), "other operand")
@@ -154,7 +202,7 @@ fn agree_on_address(ours: &Address, theirs: &Iced) -> Verdict {
     check(ours.index.map(|(n, _)| n) == name(theirs.memory_index()), "index")?;
     check(ours.index.is_none_or(|(_, shift)| 1 << shift == theirs.memory_index_scale()), "scale")?;
     let mask = if ours.size == Mode::Bits16 { 0xffff } else { 0xffff_ffff };
-    check(ours.displacement & mask == theirs.memory_displacement32() & mask, "displacement")?;
+    check(ours.displacement & mask == u64::from(theirs.memory_displacement32()) & mask, "displacement")?;
     check(ours.segment == segment(theirs.memory_segment()), "segment")
 }
 
@@ -190,9 +238,23 @@ fn is_promised(theirs: &Iced) -> bool {
             | Bts
             | Btr
             | Btc
+            | Rol
+            | Ror
+            | Rcl
+            | Rcr
+            | Shl
+            | Shr
+            | Sar
+            | Shld
+            | Shrd
+            | Mul
+            | Imul
+            | Bsf
+            | Bsr
+            | Popcnt
             | Push
             | Pop
-    );
+    ) || [MOVES_IF, SETS_IF].concat().contains(&theirs.mnemonic());
     let strings = matches!(
         theirs.mnemonic(),
         Movsb

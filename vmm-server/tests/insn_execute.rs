@@ -7,35 +7,35 @@ use vmm_server::insn::*;
 /// Bytes at linear addresses, and the accesses made to them. Reads of nothing give all ones.
 #[derive(Default)]
 struct Board {
-    bytes: BTreeMap<u32, u8>,
-    log: Vec<(char, u32, Width, u32)>,
-    bases: [u32; 6],
-    faults_at: Option<u32>,
+    bytes: BTreeMap<u64, u8>,
+    log: Vec<(char, u64, Width, u64)>,
+    bases: [u64; 6],
+    faults_at: Option<u64>,
 }
 
-impl Machine for Board {
-    type Fault = u32;
+impl AddressSpace for Board {
+    type Fault = u64;
 
-    fn segment_base(&mut self, segment: Segment) -> u32 {
+    fn segment_base(&mut self, segment: Segment) -> u64 {
         self.bases[segment as usize]
     }
 
-    fn read(&mut self, linear: u32, width: Width) -> Result<u32, u32> {
+    fn read(&mut self, linear: u64, width: Width) -> Result<u64, u64> {
         if self.faults_at == Some(linear) {
             return Err(linear);
         }
-        let byte = |i: u32| u32::from(*self.bytes.get(&linear.wrapping_add(i)).unwrap_or(&0xff)) << (8 * i);
-        let value = (0..width.bytes() as u32).map(byte).sum();
+        let byte = |i: u64| u64::from(*self.bytes.get(&linear.wrapping_add(i)).unwrap_or(&0xff)) << (8 * i);
+        let value = (0..width.bytes() as u64).map(byte).sum();
         self.log.push(('r', linear, width, value));
         Ok(value)
     }
 
-    fn write(&mut self, linear: u32, width: Width, value: u32) -> Result<(), u32> {
+    fn write(&mut self, linear: u64, width: Width, value: u64) -> Result<(), u64> {
         if self.faults_at == Some(linear) {
             return Err(linear);
         }
-        assert_eq!(value & !width.mask32(), 0);
-        for i in 0..width.bytes() as u32 {
+        assert_eq!(value & !width.mask(), 0);
+        for i in 0..width.bytes() as u64 {
             self.bytes.insert(linear.wrapping_add(i), (value >> (8 * i)) as u8);
         }
         self.log.push(('w', linear, width, value));
@@ -44,33 +44,32 @@ impl Machine for Board {
 }
 
 impl Board {
-    fn with(at: u32, value: u32) -> Self {
-        let bytes = (at..).zip(value.to_le_bytes()).collect();
+    fn with(at: u64, value: u64) -> Self {
+        let bytes = (at..).zip((value as u32).to_le_bytes()).collect();
         Board { bytes, ..Board::default() }
     }
 
-    fn dword(&self, at: u32) -> u32 {
-        (0..4).map(|i| u32::from(self.bytes[&(at + i)]) << (8 * i)).sum()
+    fn dword(&self, at: u64) -> u64 {
+        (0..4).map(|i| u64::from(self.bytes[&(at + i)]) << (8 * i)).sum()
     }
 }
 
 const EAX: usize = 0;
 const ECX: usize = 1;
-const EBX: usize = 3;
 const ESP: usize = 4;
 const ESI: usize = 6;
 const EDI: usize = 7;
 /// Where the tests' device is.
-const AT: u32 = 0xfee0_0020;
+const AT: u64 = 0xfee0_0020;
 
 /// EAX = 0x11223344 and so on; EBX is the device's address.
 fn registers() -> Registers {
-    let mut registers = Registers { general: [0x1122_3344, 2, 3, AT, 0x8000, 6, 0x7000, 0x9000], flags: 2 };
-    registers.general[EBX] = AT;
+    let mut registers = Registers { flags: 2, ..Registers::default() };
+    registers.general[..8].copy_from_slice(&[0x1122_3344, 2, 3, AT, 0x8000, 6, 0x7000, 0x9000]);
     registers
 }
 
-fn run(bytes: &[u8], registers: &mut Registers, board: &mut Board) -> Result<Progress, u32> {
+fn run(bytes: &[u8], registers: &mut Registers, board: &mut Board) -> Result<Progress, u64> {
     let instruction = Instruction::decode(bytes, Mode::Bits32).expect("an instruction");
     assert_eq!(usize::from(instruction.length), bytes.len());
     instruction.execute(registers, board)
@@ -148,15 +147,60 @@ fn compare_exchange_takes_the_old_value_where_it_differs() {
 }
 
 #[test]
+fn shifts_read_then_write() {
+    // ECX is 2.
+    for (bytes, value) in [
+        (&[0xd1, 0x23][..], 0x1357_9bde),      // shl dword [ebx], 1
+        (&[0xd3, 0x2b], 0x226a_f37b),          // shr dword [ebx], cl
+        (&[0xc1, 0x3b, 0x84], 0xf89a_bcde),    // sar dword [ebx], 0x84
+        (&[0xc0, 0x03, 4], 0x89ab_cdfe),       // rol byte [ebx], 4
+        (&[0x0f, 0xa4, 0x03, 8], 0xabcd_ef11), // shld [ebx], eax, 8
+        (&[0x0f, 0xad, 0x03], 0x226a_f37b),    // shrd [ebx], eax, cl
+    ] {
+        let board = ran(bytes).1;
+        assert_eq!((board.dword(AT), board.log.len()), (value, 2), "{bytes:02x?}");
+    }
+}
+
+#[test]
+fn products_go_where_they_belong() {
+    let after = |bytes: &[u8]| {
+        let general = ran(bytes).0.general;
+        (general[EAX], general[2])
+    };
+    assert_eq!(after(&[0xf6, 0x23]), (0x1122_3f7c, 3), "mul byte [ebx]: 0x44 * 0xef");
+    assert_eq!(after(&[0x66, 0xf7, 0x23]), (0x1122_507c, 0x293d), "mul word [ebx]: 0x3344 * 0xcdef");
+    assert_eq!(after(&[0xf7, 0x2b]), (0x0467_507c, 0xf814_99cc), "imul dword [ebx]");
+    assert_eq!(after(&[0x0f, 0xaf, 0x03]).0, 0x0467_507c, "imul eax, [ebx]");
+    assert_eq!(after(&[0x6b, 0x03, 0xff]).0, 0x7654_3211, "imul eax, [ebx], -1");
+    assert_eq!(after(&[0x66, 0x69, 0x03, 0x00, 0x01]).0, 0x1122_ef00, "imul ax, [ebx], 0x100");
+}
+
+#[test]
+fn scans_and_counts_and_conditions() {
+    let eax = |bytes: &[u8]| ran(bytes).0.general[EAX];
+    assert_eq!(eax(&[0x0f, 0xbc, 0x03]), 0, "bsf eax, [ebx]");
+    assert_eq!(eax(&[0x0f, 0xbd, 0x03]), 31, "bsr eax, [ebx]");
+    assert_eq!(eax(&[0xf3, 0x0f, 0xb8, 0x03]), 20, "popcnt eax, [ebx]");
+    assert_eq!(eax(&[0x0f, 0x45, 0x03]), 0x89ab_cdef, "cmovne eax, [ebx]");
+    assert_eq!(eax(&[0x0f, 0x44, 0x03]), 0x1122_3344, "cmove eax, [ebx]");
+    assert_eq!(ran(&[0x0f, 0x44, 0x03]).1.log.len(), 1, "which reads all the same");
+    assert_eq!(ran(&[0x0f, 0x95, 0x03]).1.log, [('w', AT, Width::Byte, 1)], "setne [ebx]");
+    let (mut registers, mut board) = (registers(), Board::with(AT, 0));
+    run(&[0x0f, 0xbc, 0x03], &mut registers, &mut board).unwrap();
+    assert_eq!((registers.general[EAX], registers.flags), (0x1122_3344, 2 | flags::ZF), "bsf of zero");
+}
+
+#[test]
 fn a_bit_in_a_register_reaches_beyond_the_operand() {
     let mut registers = registers();
     registers.general[ECX] = 70;
     let mut board = Board::with(AT + 8, 0);
     run(&[0x0f, 0xab, 0x0b], &mut registers, &mut board).unwrap();
     assert_eq!(board.dword(AT + 8), 1 << 6, "bts [ebx], ecx");
-    registers.general[ECX] = -1i32 as u32;
+    registers.general[ECX] = u64::from(u32::MAX);
     run(&[0x0f, 0xa3, 0x0b], &mut registers, &mut board).unwrap();
-    assert_eq!(board.log.last(), Some(&('r', AT - 4, Width::Dword, u32::MAX)), "bt [ebx], ecx");
+    assert_eq!(board.log.last(), Some(&('r', AT - 4, Width::Dword, 0xffff_ffff)), "bt [ebx], ecx");
     registers.general[ECX] = 0x1_0011;
     run(&[0x66, 0x0f, 0xa3, 0x0b], &mut registers, &mut board).unwrap();
     assert_eq!(board.log.last().unwrap().1, AT + 2, "bt [ebx], cx");
@@ -168,7 +212,7 @@ fn addresses_use_base_index_displacement_and_segment() {
     registers.general[ECX] = 8;
     let mut board = Board { bases: [0, 0, 0, 0, 0x1000_0000, 0], ..Board::default() };
     run(&[0x64, 0x8b, 0x84, 0x8b, 0, 1, 0, 0], &mut registers, &mut board).unwrap();
-    let linear = AT.wrapping_add(32 + 0x100).wrapping_add(0x1000_0000);
+    let linear = (AT + 32 + 0x100 + 0x1000_0000) & 0xffff_ffff;
     assert_eq!(board.log[0].1, linear, "mov eax, fs:[ebx+ecx*4+0x100]");
 }
 
@@ -211,12 +255,12 @@ fn a_count_of_zero_does_nothing() {
 #[test]
 fn a_huge_count_is_done_in_batches() {
     let mut registers = registers();
-    registers.general[ECX] = u32::MAX;
+    registers.general[ECX] = u32::MAX.into();
     let mut board = Board::default();
     assert_eq!(run(&[0xf3, 0xaa], &mut registers, &mut board), Ok(Progress::More));
     assert_eq!(board.log.len(), BATCH as usize);
-    assert_eq!(registers.general[ECX], u32::MAX - BATCH);
-    registers.general[ECX] = BATCH;
+    assert_eq!(registers.general[ECX], u64::from(u32::MAX - BATCH));
+    registers.general[ECX] = BATCH.into();
     assert_eq!(run(&[0xf3, 0xaa], &mut registers, &mut board), Ok(Progress::Done));
 }
 
@@ -280,9 +324,9 @@ proptest! {
     #[test]
     fn any_instruction_ends(
         bytes in prop::collection::vec(any::<u8>(), 0..16),
-        general: [u32; 8],
-        flags: u32,
-        bases: [u32; 6],
+        general: [u64; 16],
+        flags: u64,
+        bases: [u64; 6],
         wide: bool,
     ) {
         let mode = if wide { Mode::Bits32 } else { Mode::Bits16 };
@@ -292,7 +336,7 @@ proptest! {
         instruction.execute(&mut registers, &mut board).unwrap();
         prop_assert!(board.log.len() <= 2 * BATCH as usize);
         if !instruction.uses_stack_pointer() {
-            prop_assert_eq!(registers.esp(), general[ESP]);
+            prop_assert_eq!(registers.rsp(), general[ESP]);
         }
         prop_assert_eq!(registers.flags & !flags::STATUS, flags & !flags::STATUS);
     }
@@ -319,7 +363,7 @@ fn stores_past_the_caches_are_stores_and_flushes_are_nothing() {
 
 #[test]
 fn cmpxchg8b_compares_and_exchanges_two_words() {
-    const ZF: u32 = 1 << 6;
+    const ZF: u64 = 1 << 6;
     let code = [0xf0, 0x0f, 0xc7, 0x0b]; // lock cmpxchg8b [ebx]
     let mut board = Board::with(AT, 0x89ab_cdef);
     board.bytes.extend((AT + 4..).zip(0x0123_4567u32.to_le_bytes()));
@@ -329,4 +373,26 @@ fn cmpxchg8b_compares_and_exchanges_two_words() {
     assert_eq!((board.dword(AT), board.dword(AT + 4)), (0x89ab_cdef, 0x0123_4567), "written as it was");
     assert_eq!(run(&code, &mut registers, &mut board), Ok(Progress::Done));
     assert_eq!((board.dword(AT), board.dword(AT + 4), registers.flags & ZF), (AT, 2, ZF), "ecx:ebx");
+}
+
+/// No 32-bit code has such an operand; what executes one has it all the same.
+#[test]
+fn a_quad_word_is_one_access() {
+    let instruction = |operation| {
+        let decoded = Instruction::decode(&[0x8b, 0x03], Mode::Bits32).unwrap();
+        Instruction { operation, width: Width::Qword, ..decoded }
+    };
+    let (mut registers, mut board) = (registers(), Board::default());
+    registers.general[EAX] = 0x1122_3344_5566_7788;
+    let exchange = instruction(Operation::Exchange(0));
+    exchange.execute(&mut registers, &mut board).unwrap();
+    let log = [('r', AT, Width::Qword, u64::MAX), ('w', AT, Width::Qword, 0x1122_3344_5566_7788)];
+    assert_eq!((board.log.as_slice(), registers.general[EAX]), (log.as_slice(), u64::MAX));
+    instruction(Operation::AluToRegister(Alu::And, 9)).execute(&mut registers, &mut board).unwrap();
+    assert_eq!((registers.general[9], registers.flags & flags::ZF), (0, flags::ZF), "r9");
+    instruction(Operation::LoadSwapped(9)).execute(&mut registers, &mut board).unwrap();
+    assert_eq!(registers.general[9], 0x8877_6655_4433_2211);
+    registers.general[ECX] = 0xffff_ffff_ffff_ffc0;
+    instruction(Operation::Bit(BitOperation::Test, Source::Register(1))).execute(&mut registers, &mut board).unwrap();
+    assert_eq!(board.log.last().unwrap().1, AT - 8, "64 bits before");
 }

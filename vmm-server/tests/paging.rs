@@ -14,7 +14,7 @@ fn root(paging: Paging) -> Root {
     Root { paging, cr3: 0x1000, write_protect: true }
 }
 
-fn walk(root: &Root, entries: &[(u64, u64)], linear: u32, intent: Intent) -> Result<u64, u32> {
+fn walk(root: &Root, entries: &[(u64, u64)], linear: u64, intent: Intent) -> Result<u64, u32> {
     let memory: HashMap<u64, u64> = entries.iter().copied().collect();
     translate(root, linear, intent, |at, _| Some(memory.get(&at).copied().unwrap_or(0)))
         .map_err(|fault| fault.error_code())
@@ -105,7 +105,7 @@ proptest! {
         let paging = [Paging::Off, BITS32, Paging::Bits32 { large: false }, Paging::Pae][which];
         let root = Root { paging, cr3, write_protect: true };
         let mut reads = entries.iter();
-        let _ = translate(&root, linear, Intent { write, user }, |_, size| {
+        let _ = translate(&root, u64::from(linear), Intent { write, user }, |_, size| {
             let entry = *reads.next().expect("a fourth entry");
             Some(if size == EntrySize::Four { entry & 0xffff_ffff } else { entry })
         });
@@ -139,6 +139,7 @@ proptest! {
         }
         let root = Root { paging, cr3, write_protect: false };
         for linear in linears {
+            let linear = u64::from(linear);
             let long = translate(&root, linear, READ, |at, size| match size {
                 EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
                 EntrySize::Eight => ram.read_u64(at).ok(),

@@ -24,6 +24,7 @@ pub fn all() -> Vec<Test> {
         test("ports-all", ports_all),
         test("string-io", string_io),
         test("mmio-unmapped", mmio_unmapped),
+        test("vectors-unmapped", vectors_unmapped),
         test("local-apic", local_apic),
         test("a-queue-that-is-broken-breaks-nothing-else", virtio),
         test("instructions-that-exit", instructions),
@@ -214,6 +215,11 @@ fn string_io(context: &Context) -> Result<Outcome> {
 
 fn mmio_unmapped(context: &Context) -> Result<Outcome> {
     run(context, "mmio").and_then(|_| passed())
+}
+
+/// FPU, MMX and SSE registers, and all else that the processor does in the VMM's place.
+fn vectors_unmapped(context: &Context) -> Result<Outcome> {
+    run(context, "vectors").and_then(|_| passed())
 }
 
 /// Its registers, deadlines, and the 8259's interrupts past it and through it.

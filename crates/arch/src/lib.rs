@@ -2,6 +2,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod mode;
 mod width;
 
+pub use mode::Mode;
 pub use width::Width;

@@ -24,8 +24,12 @@ mod kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exception {
+    /// #DE
+    DivideError = 0,
     /// #DB
     Debug = 1,
+    /// #BR
+    BoundRange = 5,
     /// #UD
     InvalidOpcode = 6,
     /// #DF
@@ -40,13 +44,40 @@ pub enum Exception {
     FloatingPoint = 16,
     /// #AC
     AlignmentCheck = 17,
+    /// #XM
+    SimdFloatingPoint = 19,
 }
 
 impl Exception {
+    /// Every one.
+    const EACH: [Self; 11] = [
+        Self::DivideError,
+        Self::Debug,
+        Self::BoundRange,
+        Self::InvalidOpcode,
+        Self::DoubleFault,
+        Self::SegmentNotPresent,
+        Self::StackFault,
+        Self::GeneralProtection,
+        Self::FloatingPoint,
+        Self::AlignmentCheck,
+        Self::SimdFloatingPoint,
+    ];
+
+    /// The one with this vector.
+    pub fn of(vector: u8) -> Option<Self> {
+        Self::EACH.into_iter().find(|&exception| exception as u8 == vector)
+    }
+
     /// Whether it pushes an error code; here always zero.
     pub const fn has_error_code(self) -> bool {
         match self {
-            Exception::Debug | Exception::InvalidOpcode | Exception::FloatingPoint => false,
+            Exception::DivideError
+            | Exception::Debug
+            | Exception::BoundRange
+            | Exception::InvalidOpcode
+            | Exception::FloatingPoint
+            | Exception::SimdFloatingPoint => false,
             Exception::DoubleFault
             | Exception::SegmentNotPresent
             | Exception::StackFault
@@ -82,6 +113,18 @@ impl Event {
 /// in its own delivery, for ever and without an interrupt in between (CVE-2015-8104, CVE-2015-5307), so that without an exit
 /// it would hold the processor.
 pub const EXITING: u32 = 1 << Exception::Debug as u32 | 1 << Exception::AlignmentCheck as u32;
+
+/// The same where all of them are to exit but #NM: the kernel keeps that one to itself, see [`crate::cr`].
+pub const ALL: u32 = !(1 << 7);
+
+/// The vector of an exception that the processor has found in an instruction, by the interruption information of its exit;
+/// `None` for INT1, which is not found but asked for, and for an NMI.
+pub const fn hardware_exception(exit_interruption_info: u32) -> Option<u8> {
+    match (exit_interruption_info & VALID != 0, exit_interruption_info >> TYPE_SHIFT & 7) {
+        (true, kind::HARDWARE_EXCEPTION) => Some(exit_interruption_info as u8),
+        _ => None,
+    }
+}
 
 /// An exception that exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +227,16 @@ mod tests {
         for info in [0x301, 0xb11, 0x8000_030e, 0x8000_0202, 0x8000_0603, 0x8000_0411] {
             assert_eq!(exiting(info), None, "{info:#x}");
         }
+    }
+
+    #[test]
+    fn an_exception_that_the_processor_has_found_has_its_vector() {
+        assert_eq!(hardware_exception(0x8000_0313), Some(19));
+        assert_eq!(hardware_exception(0x8000_0b0e), Some(14));
+        for info in [0x0b0e, 0x8000_0501, 0x8000_0202] {
+            assert_eq!(hardware_exception(info), None, "{info:#x}");
+        }
+        assert_eq!(ALL & 1 << 7, 0, "#NM");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A VM exit, word by word. Reading all of them costs as much as answering a simple exit, so whoever answers asks for
 //! those that it needs, and changes registers where they are.
 
+use arch::Mode;
+
 use crate::{
     exit::{Io, RawExit},
     gpr::Place,
@@ -53,10 +55,16 @@ pub trait Words {
         self.rflags() & (RFLAGS_TF | RFLAGS_RF) | u64::from(shadow)
     }
 
+    /// How wide the guest's pointers are. One with 64-bit code would be asked here whether it is in such.
+    #[inline(always)]
+    fn mode(&self) -> Mode {
+        Mode::Bits32
+    }
+
     /// Where the guest goes on after an instruction of `length` bytes.
     #[inline(always)]
     fn after(&self, length: u32) -> u64 {
-        self.rip().wrapping_add(length.into()) & 0xffff_ffff
+        self.mode().wrap(self.rip().wrapping_add(length.into()))
     }
 }
 

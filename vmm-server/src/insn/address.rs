@@ -27,45 +27,25 @@ pub struct Address {
     /// Number of the index register, and how far its value is shifted left.
     pub index: Option<(u8, u8)>,
     /// Displacement, sign-extended.
-    pub displacement: u32,
+    pub displacement: u64,
 }
 
 impl Address {
     /// An offset without registers, as of MOV from or to AL, AX or EAX.
-    pub(super) const fn absolute(size: Mode, segment: Segment, displacement: u32) -> Self {
+    pub(super) const fn absolute(size: Mode, segment: Segment, displacement: u64) -> Self {
         Address { segment, size, base: None, index: None, displacement }
     }
 
     /// The operand's offset in its segment, plus `extra`.
-    pub(super) fn offset(&self, registers: &Registers, extra: u32) -> u32 {
-        let base = self.base.map_or(0, |number| registers.get(number, Width::Dword));
-        let index = self.index.map_or(0, |(number, shift)| registers.get(number, Width::Dword) << (shift & 3));
+    pub(super) fn offset(&self, registers: &Registers, extra: u64) -> u64 {
+        let base = self.base.map_or(0, |number| registers.get(number, Width::Qword));
+        let index = self.index.map_or(0, |(number, shift)| registers.get(number, Width::Qword) << (shift & 3));
         let sum = base.wrapping_add(index).wrapping_add(self.displacement).wrapping_add(extra);
-        sum & self.size.mask()
+        sum & self.size.offset().mask()
     }
 
     pub(super) fn uses(&self, number: u8) -> bool {
         self.base == Some(number) || self.index.is_some_and(|(index, _)| index == number)
-    }
-}
-
-impl Mode {
-    pub(super) const fn width(self) -> Width {
-        match self {
-            Mode::Bits16 => Width::Word,
-            Mode::Bits32 => Width::Dword,
-        }
-    }
-
-    pub(super) const fn mask(self) -> u32 {
-        self.width().mask32()
-    }
-
-    pub(super) const fn other(self) -> Self {
-        match self {
-            Mode::Bits16 => Mode::Bits32,
-            Mode::Bits32 => Mode::Bits16,
-        }
     }
 }
 
@@ -104,10 +84,10 @@ fn address32(cursor: &mut Cursor, mode: u8, rm: u8) -> Option<Address> {
         base = None;
     }
     let displacement = match mode {
-        0 if base.is_none() => cursor.dword()?,
+        0 if base.is_none() => cursor.dword()? as i32 as u64,
         0 => 0,
-        1 => cursor.byte()? as i8 as u32,
-        _ => cursor.dword()?,
+        1 => cursor.byte()? as i8 as u64,
+        _ => cursor.dword()? as i32 as u64,
     };
     Some(Address { segment: default_segment(base), size: Mode::Bits32, base, index, displacement })
 }
@@ -129,10 +109,10 @@ fn address16(cursor: &mut Cursor, mode: u8, rm: u8) -> Option<Address> {
         _ => (Some(BX), None),
     };
     let displacement = match mode {
-        0 if base.is_none() => u32::from(cursor.word()?),
+        0 if base.is_none() => u64::from(cursor.word()?),
         0 => 0,
-        1 => cursor.byte()? as i8 as u32,
-        _ => u32::from(cursor.word()?),
+        1 => cursor.byte()? as i8 as u64,
+        _ => u64::from(cursor.word()?),
     };
     Some(Address { segment: default_segment(base), size: Mode::Bits16, base, index, displacement })
 }

@@ -2,8 +2,12 @@
 
 use super::address::{Address, ModRm, Segment, modrm};
 use super::{
-    Alu, BitOperation, Instruction, MAX_LENGTH, Mode, Operation, Repeat, Source, StringOperation, Unary, Width,
+    Alu, BitOperation, Condition, DoubleShift, Instruction, MAX_LENGTH, Mode, Operation, Repeat, Shift, Source,
+    StringOperation, Unary, Width,
 };
+
+/// CL, the count of a shift.
+const CL: Source = Source::Register(1);
 
 /// Bytes not read yet. An instruction of more than 15 is none.
 pub(super) struct Cursor<'a> {
@@ -11,7 +15,11 @@ pub(super) struct Cursor<'a> {
     used: usize,
 }
 
-impl Cursor<'_> {
+impl<'a> Cursor<'a> {
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, used: 0 }
+    }
+
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let bytes = *self.bytes.get(self.used..)?.first_chunk()?;
         self.used += N;
@@ -31,29 +39,30 @@ impl Cursor<'_> {
     }
 
     /// A constant of this width, sign-extended.
-    fn immediate(&mut self, width: Width) -> Option<u32> {
+    fn immediate(&mut self, width: Width) -> Option<u64> {
         match width {
-            Width::Byte => self.byte().map(|byte| byte as i8 as u32),
-            Width::Word => self.word().map(|word| word as i16 as u32),
-            Width::Dword | Width::Qword => self.dword(),
+            Width::Byte => self.byte().map(|byte| byte as i8 as u64),
+            Width::Word => self.word().map(|word| word as i16 as u64),
+            // No instruction with a memory operand has a longer one.
+            Width::Dword | Width::Qword => self.dword().map(|dword| dword as i32 as u64),
         }
     }
 }
 
 /// What the prefixes say.
-struct Prefixes {
+pub(super) struct Prefixes {
     operand: Mode,
     address: Mode,
     segment: Option<Segment>,
     repeat: Repeat,
-    lock: bool,
+    pub lock: bool,
     /// 0x66 is there, which is part of some opcodes.
     size: bool,
 }
 
 impl Prefixes {
     /// Reads prefixes, and the byte after them.
-    fn read(cursor: &mut Cursor, mode: Mode) -> Option<(Self, u8)> {
+    pub fn read(cursor: &mut Cursor, mode: Mode) -> Option<(Self, u8)> {
         let mut p =
             Prefixes { operand: mode, address: mode, segment: None, repeat: Repeat::Once, lock: false, size: false };
         loop {
@@ -76,7 +85,7 @@ impl Prefixes {
 
     /// Byte for an even opcode, word or doubleword for an odd one.
     fn width(&self, opcode: u8) -> Width {
-        if opcode & 1 == 0 { Width::Byte } else { self.operand.width() }
+        if opcode & 1 == 0 { Width::Byte } else { self.operand.operand() }
     }
 
     /// None that could be part of the opcode.
@@ -100,7 +109,7 @@ impl Instruction {
     /// Decodes the instruction that `bytes` begin with. `None`: not one of those listed at the module's head, cut short,
     /// or too long.
     pub fn decode(bytes: &[u8], mode: Mode) -> Option<Instruction> {
-        let mut cursor = Cursor { bytes, used: 0 };
+        let mut cursor = Cursor::new(bytes);
         let (prefixes, opcode) = Prefixes::read(&mut cursor, mode)?;
         let (operation, width, address) = match opcode {
             0x0f => two_bytes(&mut cursor, &prefixes)?,
@@ -110,7 +119,7 @@ impl Instruction {
         if prefixes.lock && !lockable(&operation) {
             return None;
         }
-        Some(Instruction { length: cursor.used as u8, operation, width, address })
+        Some(Instruction { length: cursor.used as u8, operation, width, address, mode })
     }
 }
 
@@ -118,13 +127,17 @@ fn one_byte(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decoded> {
     let width = p.width(opcode);
     let modrm = match opcode {
         0x00..=0x3f if opcode & 7 < 4 => p.modrm(cursor)?,
-        0x80..=0x8b | 0x8f | 0xc6 | 0xc7 | 0xf6 | 0xf7 | 0xfe | 0xff => p.modrm(cursor)?,
+        0x69 | 0x6b | 0x80..=0x8b | 0x8f | 0xc0 | 0xc1 | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xf6 | 0xf7 | 0xfe | 0xff => {
+            p.modrm(cursor)?
+        }
         _ => return None,
     };
     let (reg, register) = (modrm.reg, Source::Register(modrm.reg));
     let operation = match (opcode, reg) {
         (0x00..=0x3f, _) if opcode & 2 == 0 => Operation::AluToMemory(Alu::from_bits(opcode >> 3), register),
         (0x00..=0x3f, _) => Operation::AluToRegister(Alu::from_bits(opcode >> 3), reg),
+        (0x69, _) => Operation::Multiply(reg, immediate(cursor, width)?),
+        (0x6b, _) => Operation::Multiply(reg, immediate(cursor, Width::Byte)?),
         (0x80..=0x82, _) => Operation::AluToMemory(Alu::from_bits(reg), immediate(cursor, width)?),
         (0x83, _) => Operation::AluToMemory(Alu::from_bits(reg), immediate(cursor, Width::Byte)?),
         (0x84 | 0x85, _) => Operation::Test(register),
@@ -132,10 +145,15 @@ fn one_byte(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decoded> {
         (0x88 | 0x89, _) => Operation::Store(register),
         (0x8a | 0x8b, _) => Operation::Load(reg),
         (0x8f, 0) => Operation::Pop,
+        (0xc0 | 0xc1, _) => Operation::Shift(Shift::from_bits(reg), count(cursor)?),
         (0xc6 | 0xc7, 0) => Operation::Store(immediate(cursor, width)?),
+        (0xd0 | 0xd1, _) => Operation::Shift(Shift::from_bits(reg), Source::Immediate(1)),
+        (0xd2 | 0xd3, _) => Operation::Shift(Shift::from_bits(reg), CL),
         (0xf6 | 0xf7, 0 | 1) => Operation::Test(immediate(cursor, width)?),
         (0xf6 | 0xf7, 2) => Operation::Unary(Unary::Not),
         (0xf6 | 0xf7, 3) => Operation::Unary(Unary::Neg),
+        (0xf6 | 0xf7, 4) => Operation::MultiplyWide { signed: false },
+        (0xf6 | 0xf7, 5) => Operation::MultiplyWide { signed: true },
         (0xfe | 0xff, 0) => Operation::Unary(Unary::Inc),
         (0xfe | 0xff, 1) => Operation::Unary(Unary::Dec),
         (0xff, 6) => Operation::Push,
@@ -148,6 +166,11 @@ fn immediate(cursor: &mut Cursor, width: Width) -> Option<Source> {
     cursor.immediate(width).map(Source::Immediate)
 }
 
+/// A constant that is no number of the operand's.
+fn count(cursor: &mut Cursor) -> Option<Source> {
+    cursor.byte().map(|byte| Source::Immediate(byte.into()))
+}
+
 /// MOV with an absolute address, and the string instructions.
 fn without_modrm(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decoded> {
     const ACCUMULATOR: u8 = 0;
@@ -155,8 +178,8 @@ fn without_modrm(cursor: &mut Cursor, p: &Prefixes, opcode: u8) -> Option<Decode
     let mut offset = 0;
     if opcode <= 0xa3 {
         offset = match p.address {
-            Mode::Bits16 => u32::from(cursor.word()?),
-            Mode::Bits32 => cursor.dword()?,
+            Mode::Bits16 => u64::from(cursor.word()?),
+            Mode::Bits32 => u64::from(cursor.dword()?),
         };
     }
     let operation = match opcode {
@@ -176,20 +199,32 @@ fn two_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
     let opcode = cursor.byte()?;
     let modrm = match opcode {
         0x38 => return three_bytes(cursor, p),
-        0xa3 | 0xab | 0xae | 0xb0 | 0xb1 | 0xb3 | 0xb6 | 0xb7 | 0xba | 0xbb | 0xbe..=0xc1 | 0xc3 | 0xc7 => {
+        0x40..=0x4f | 0x90..=0x9f | 0xa3..=0xa5 | 0xab..=0xb1 | 0xb3 | 0xb6..=0xb8 | 0xba..=0xc1 | 0xc3 | 0xc7 => {
             p.modrm(cursor)?
         }
         _ => return None,
     };
-    let (reg, operand) = (modrm.reg, p.operand.width());
+    let (reg, operand) = (modrm.reg, p.operand.operand());
     let extend = |signed| Operation::Extend { to: reg, to_width: operand, signed };
     let bit = |operation| Operation::Bit(operation, Source::Register(reg));
+    let double = |shift, count| Operation::DoubleShift(shift, reg, count);
     let (operation, width) = match opcode {
+        0x40..=0x4f => (Operation::LoadIf(Condition::of(opcode), reg), operand),
+        0x90..=0x9f => (Operation::StoreIf(Condition::of(opcode)), Width::Byte),
+        0xa4 => (double(DoubleShift::Left, count(cursor)?), operand),
+        0xa5 => (double(DoubleShift::Left, CL), operand),
+        0xac => (double(DoubleShift::Right, count(cursor)?), operand),
+        0xad => (double(DoubleShift::Right, CL), operand),
+        0xaf => (Operation::Multiply(reg, Source::Register(reg)), operand),
+        0xb8 if p.repeat == Repeat::WhileEqual => (Operation::CountOnes(reg), operand),
+        // With REPE, TZCNT and LZCNT on a processor that has them.
+        0xbc if p.repeat != Repeat::WhileEqual => (Operation::ScanForward(reg), operand),
+        0xbd if p.repeat != Repeat::WhileEqual => (Operation::ScanReverse(reg), operand),
         0xa3 => (bit(BitOperation::Test), operand),
         0xab => (bit(BitOperation::Set), operand),
         0xb3 => (bit(BitOperation::Reset), operand),
         0xbb => (bit(BitOperation::Complement), operand),
-        0xba => (Operation::Bit(numbered_bit(reg)?, Source::Immediate(cursor.byte()?.into())), operand),
+        0xba => (Operation::Bit(numbered_bit(reg)?, count(cursor)?), operand),
         0xb0 | 0xb1 => (Operation::CompareExchange(reg), p.width(opcode)),
         0xc0 | 0xc1 => (Operation::ExchangeAdd(reg), p.width(opcode)),
         // CLFLUSH, CLFLUSHOPT, CLWB
@@ -197,11 +232,11 @@ fn two_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
         // MOVNTI
         0xc3 if p.is_plain() => (Operation::Store(Source::Register(reg)), Width::Dword),
         0xc7 if reg == 1 => (Operation::CompareExchangeTwo, Width::Dword),
-        0xae | 0xc3 | 0xc7 => return None,
         0xb6 => (extend(false), Width::Byte),
         0xb7 => (extend(false), Width::Word),
         0xbe => (extend(true), Width::Byte),
-        _ => (extend(true), Width::Word),
+        0xbf => (extend(true), Width::Word),
+        _ => return None,
     };
     Some((operation, width, modrm.address))
 }
@@ -211,8 +246,8 @@ fn three_bytes(cursor: &mut Cursor, p: &Prefixes) -> Option<Decoded> {
     let opcode = cursor.byte()?;
     let modrm = p.modrm(cursor)?;
     let (operation, width) = match opcode {
-        0xf0 if p.repeat == Repeat::Once => (Operation::LoadSwapped(modrm.reg), p.operand.width()),
-        0xf1 if p.repeat == Repeat::Once => (Operation::StoreSwapped(modrm.reg), p.operand.width()),
+        0xf0 if p.repeat == Repeat::Once => (Operation::LoadSwapped(modrm.reg), p.operand.operand()),
+        0xf1 if p.repeat == Repeat::Once => (Operation::StoreSwapped(modrm.reg), p.operand.operand()),
         0xf9 if p.is_plain() => (Operation::Store(Source::Register(modrm.reg)), Width::Dword),
         _ => return None,
     };

@@ -1,36 +1,37 @@
 //! Reads the instruction that touched memory which is not there, and does its work in the processor's place (SDM volume
 //! 2). An EPT violation says which address, not which register, so the VMM fetches the bytes at CS:EIP, decodes them,
-//! and executes the instruction against a [`Machine`] that sends each access to RAM or to a device.
+//! and executes the instruction in an [`AddressSpace`] that sends each access to RAM or to a device.
 //!
-//! Here are the instructions with a memory operand that drivers use: MOV in all forms, arithmetic, bit tests,
-//! exchanges, string instructions, flushes of caches, PUSH and POP; for 32-bit and 16-bit code. All else is `None`, for which
-//! a guest gets #UD: register-only forms (they cannot have faulted), FPU, SSE, shifts, multiplication, far pointers. Left out
-//! too: 64-bit mode, segment limits (the processor has checked the operand that faulted), 16-bit stacks.
+//! Here are the integer instructions with a memory operand: MOV in all forms, arithmetic, shifts, multiplication, bit tests
+//! and scans, exchanges, conditions, string instructions, flushes of caches, PUSH and POP; for 32-bit and 16-bit code. All else
+//! is `None`: register-only forms (they cannot have faulted), far pointers, and what [`is_native`] knows, FPU and SSE and
+//! division among it, which the processor may do itself where no device is. Left out too: 64-bit mode, segment limits (the
+//! processor has checked the operand that faulted), 16-bit stacks.
 
 mod address;
 mod alu;
+mod condition;
 mod decode;
 mod execute;
+mod multiply;
+mod native;
 mod registers;
+mod shift;
 mod string;
 
 pub use address::{Address, Segment};
 pub use alu::{Alu, flags};
-pub use execute::{Machine, Progress};
+pub use arch::{Mode, Width};
+pub use condition::Condition;
+pub use execute::{AddressSpace, Progress};
+pub use multiply::multiply;
+pub use native::is_native;
 pub use registers::Registers;
+pub use shift::{DoubleShift, Shift};
 pub use string::BATCH;
-pub use vtx::exit::Width;
 
 /// Longest instruction, in bytes.
 pub const MAX_LENGTH: usize = 15;
-
-/// The default size of operands and addresses: CS.D.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Mode {
-    Bits16,
-    Bits32,
-}
 
 /// An instruction with a memory operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +40,12 @@ pub struct Instruction {
     pub length: u8,
     /// What it does.
     pub operation: Operation,
-    /// Size of the memory operand.
+    /// Size of the memory operand, or of each half where there are two.
     pub width: Width,
     /// Where the memory operand is. For string instructions, only the segment and the address size count.
     pub address: Address,
+    /// Of the code.
+    pub mode: Mode,
 }
 
 /// What an instruction does with its memory operand.
@@ -85,6 +88,27 @@ pub enum Operation {
     ExchangeAdd(u8),
     /// BT, BTS, BTR or BTC; the bit's number is the source, signed and unbounded if in a register.
     Bit(BitOperation, Source),
+    /// A shift or a rotation; the count is the source: a constant, or CL.
+    Shift(Shift, Source),
+    /// SHLD or SHRD, with bits from the register with this number; the count as for the others.
+    DoubleShift(DoubleShift, u8, Source),
+    /// MUL or IMUL with the accumulator, to twice its width: to AX, or EDX and EAX in their width.
+    MultiplyWide {
+        /// IMUL.
+        signed: bool,
+    },
+    /// IMUL with the source to the register with this number.
+    Multiply(u8, Source),
+    /// BSF to the register with this number.
+    ScanForward(u8),
+    /// BSR, likewise.
+    ScanReverse(u8),
+    /// POPCNT, likewise.
+    CountOnes(u8),
+    /// CMOVcc to the register with this number: reads in any case.
+    LoadIf(Condition, u8),
+    /// SETcc.
+    StoreIf(Condition),
     /// PUSH.
     Push,
     /// POP.
@@ -99,7 +123,7 @@ pub enum Source {
     /// The register with this number, in the instruction's width; 4 to 7 are AH, CH, DH and BH if that is a byte.
     Register(u8),
     /// A constant, sign-extended.
-    Immediate(u32),
+    Immediate(u64),
 }
 
 /// An operation with one operand.
@@ -156,6 +180,9 @@ impl Instruction {
         let operand = match self.operation {
             Operation::Push | Operation::Pop => true,
             Operation::Extend { to, .. } => to == RSP,
+            Operation::Multiply(to, _) | Operation::DoubleShift(_, to, _) => to == RSP,
+            Operation::ScanForward(to) | Operation::ScanReverse(to) | Operation::CountOnes(to) => to == RSP,
+            Operation::LoadIf(_, to) => to == RSP,
             Operation::Load(register)
             | Operation::LoadSwapped(register)
             | Operation::StoreSwapped(register)

@@ -1,64 +1,61 @@
-//! General registers and flags of a 32-bit guest, with the merging that each width asks for (SDM volume 1,
-//! "General-Purpose Registers").
+//! General registers and flags, with the merging that each width asks for (SDM volume 1, "General-Purpose Registers"). Left
+//! out: the low bytes of RSP, RBP, RSI and RDI, which take a prefix of long mode.
 
-use super::Width;
+use arch::Mode;
 use vtx::gpr::Gprs;
 
-/// Registers by number: EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI; and EFLAGS.
+use super::Width;
+
+/// Registers by number: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15; and RFLAGS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
-    /// The eight registers.
-    pub general: [u32; 8],
-    /// EFLAGS.
-    pub flags: u32,
+    /// The sixteen registers.
+    pub general: [u64; 16],
+    /// RFLAGS.
+    pub flags: u64,
 }
 
 impl Registers {
-    /// From what an exit gives. `rsp` may be anything where the instruction does not use it.
-    pub const fn new(gprs: &Gprs, rsp: u64, rflags: u64) -> Self {
+    /// From what an exit gives. `rsp` may be anything where the instruction does not use it. What lies above the mode's pointers
+    /// is of no register of the guest's.
+    pub fn new(mode: Mode, gprs: &Gprs, rsp: u64, rflags: u64) -> Self {
         let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp } = *gprs;
-        let general = [rax as u32, rcx as u32, rdx as u32, rbx as u32, rsp as u32, rbp as u32, rsi as u32, rdi as u32];
-        Registers { general, flags: rflags as u32 }
+        let general = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, 0, 0, 0, 0, 0, 0, 0, 0];
+        Registers { general: general.map(|value| mode.wrap(value)), flags: rflags }
     }
 
     /// For the kernel to set, without RSP and RFLAGS, which are VMCS fields.
     pub const fn gprs(&self) -> Gprs {
-        let [rax, rcx, rdx, rbx, _, rbp, rsi, rdi] = self.general;
-        Gprs {
-            rax: rax as u64,
-            rbx: rbx as u64,
-            rcx: rcx as u64,
-            rdx: rdx as u64,
-            rsi: rsi as u64,
-            rdi: rdi as u64,
-            rbp: rbp as u64,
-        }
+        let [rax, rcx, rdx, rbx, _, rbp, rsi, rdi, ..] = self.general;
+        Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp }
     }
 
-    /// ESP.
-    pub const fn esp(&self) -> u32 {
+    /// RSP.
+    pub const fn rsp(&self) -> u64 {
         self.general[4]
     }
 
-    /// The register that `number` means in this width. Only three bits of the number count.
-    pub const fn get(&self, number: u8, width: Width) -> u32 {
-        match (width, number & 7) {
-            (Width::Byte, 4..) => self.general[(number & 3) as usize] >> 8 & 0xff,
-            (_, register) => self.general[register as usize] & width.mask32(),
+    /// The register that `number` means in this width. Only four bits of the number count.
+    pub const fn get(&self, number: u8, width: Width) -> u64 {
+        match (width, number & 15) {
+            (Width::Byte, 4..8) => self.general[(number & 3) as usize] >> 8 & 0xff,
+            (_, register) => self.general[register as usize] & width.mask(),
         }
     }
 
-    /// Writes the register that `number` means in this width; what lies beside it stays.
-    pub const fn set(&mut self, number: u8, width: Width, value: u32) {
-        let value = value & width.mask32();
-        match (width, number & 7) {
-            (Width::Byte, 4..) => {
+    /// Writes the register that `number` means in this width. What lies beside a byte or a word stays; above a double word it
+    /// becomes zero.
+    pub const fn set(&mut self, number: u8, width: Width, value: u64) {
+        let value = value & width.mask();
+        match (width, number & 15) {
+            (Width::Byte, 4..8) => {
                 let register = &mut self.general[(number & 3) as usize];
                 *register = *register & !0xff00 | value << 8;
             }
+            (Width::Dword, register) => self.general[register as usize] = value,
             (_, register) => {
                 let register = &mut self.general[register as usize];
-                *register = *register & !width.mask32() | value;
+                *register = *register & !width.mask() | value;
             }
         }
     }
@@ -70,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_byte_goes_into_its_quarter() {
-        let mut registers = Registers { general: [0x1122_3344; 8], flags: 0 };
+        let mut registers = Registers { general: [0x1122_3344; 16], flags: 0 };
         registers.set(0, Width::Byte, 0xfffa);
         registers.set(5, Width::Byte, 0xfb);
         assert_eq!(registers.general[0], 0x1122_33fa);
@@ -81,18 +78,27 @@ mod tests {
 
     #[test]
     fn a_word_leaves_the_upper_half() {
-        let mut registers = Registers { general: [0x1122_3344; 8], flags: 0 };
+        let mut registers = Registers { general: [0x1122_3344; 16], flags: 0 };
         registers.set(4, Width::Word, 0xdead_beef);
         assert_eq!(registers.general[4], 0x1122_beef);
         assert_eq!(registers.get(4, Width::Word), 0xbeef);
     }
 
     #[test]
+    fn a_double_word_clears_the_upper_half_and_a_quad_word_is_all() {
+        let mut registers = Registers::default();
+        registers.set(9, Width::Qword, 0x1122_3344_5566_7788);
+        assert_eq!(registers.get(9, Width::Qword), 0x1122_3344_5566_7788);
+        registers.set(9, Width::Dword, 0x9988_7766);
+        assert_eq!(registers.general[9], 0x9988_7766);
+    }
+
+    #[test]
     fn registers_go_through_the_kernels_order_and_back() {
         let gprs = Gprs { rax: 1, rbx: 2, rcx: 3, rdx: 4, rsi: 5, rdi: 6, rbp: 7 };
-        let registers = Registers::new(&gprs, 8, 2);
-        assert_eq!(registers.general, [1, 3, 4, 2, 8, 7, 5, 6]);
+        let registers = Registers::new(Mode::Bits32, &gprs, 0xff_0000_0008, 2);
+        assert_eq!(registers.general, [1, 3, 4, 2, 8, 7, 5, 6, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(registers.gprs(), gprs);
-        assert_eq!(registers.esp(), 8);
+        assert_eq!(registers.rsp(), 8);
     }
 }

@@ -1,6 +1,7 @@
 //! What the loader puts under 1 MiB, and where. GDT, boot parameters and command line lie in the first 64 KiB, which
 //! Linux never allocates (X86_RESERVE_LOW) and reads once. The page directory has to outlive the boot, since the guest
 //! runs on it whenever its paging is off: it lies in the BIOS's 64 KiB, which the memory map reserves, as it does the MP table.
+//! So does what the VMM needs later on.
 
 use super::{Plan, mp};
 
@@ -14,6 +15,8 @@ pub const COMMAND_LINE: u64 = 0x3000;
 pub const COMMAND_LINE_SIZE: usize = 0x1000;
 /// Guest-physical address of the identity page directory: CR3 while the guest's paging is off.
 pub const PAGE_DIRECTORY: u64 = 0xf_0000;
+/// Guest-physical address of what [`crate::native`] makes its page tables of, nine pages.
+pub const NATIVE: u64 = 0xf_1000;
 
 /// Selector of the flat code segment (boot.rst, "32-bit Boot Protocol").
 pub const BOOT_CS: u16 = 0x10;

@@ -10,6 +10,10 @@ use vtx::vmcs::{Vmcs, VmcsField};
 const DR6_FIXED: u64 = 0xffff_0ff0;
 /// BT, BS, BD and B0 to B3.
 const DR6_BITS: u64 = 0xe00f;
+/// B0 to B3: a #DB replaces these, and leaves the others.
+const DR6_HITS: u64 = 0xf;
+/// A single step.
+const DR6_BS: u64 = 1 << 14;
 /// The reserved bit of DR7 that is set.
 const DR7_FIXED: u64 = 0x400;
 /// L0 to G3, LE, GE, GD, and the conditions.
@@ -22,7 +26,7 @@ const DR7_ENABLED: u64 = 0xff;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebugRegisters {
     /// DR0 to DR3.
-    addresses: [u32; 4],
+    addresses: [u64; 4],
     /// DR6 where the registers are not in force; else it is in the VCPU.
     dr6: u64,
     dr7: u64,
@@ -55,7 +59,7 @@ impl DebugRegisters {
     }
 
     /// B0 to B3 of the breakpoints that an access to `bytes` bytes at `at` hits.
-    pub fn hit(&self, watch: Watch, at: u32, bytes: u32) -> u64 {
+    pub fn hit(&self, watch: Watch, at: u64, bytes: u64) -> u64 {
         let mut hits = 0;
         for (n, &address) in self.addresses.iter().enumerate() {
             let condition = self.dr7 >> (16 + 4 * n);
@@ -80,6 +84,27 @@ impl DebugRegisters {
         }
     }
 
+    /// DR6.
+    pub(crate) fn dr6(&self, vmcs: &mut impl Vmcs) -> u64 {
+        self.read(6, vmcs)
+    }
+
+    /// A single step of the VMM's own is over, which a guest that had `dr6` knows nothing of: unless the guest itself is being
+    /// `stepped`, or breakpoints are among the `reasons`. Returns whether there is a trap for the guest.
+    pub(crate) fn after_step(&mut self, dr6: u64, reasons: u64, stepped: bool, vmcs: &mut impl Vmcs) -> bool {
+        let enabled = (0..4).filter(|n| self.dr7 >> (2 * n) & 3 != 0).fold(0, |all, n| all | 1 << n);
+        let own = reasons & enabled | if stepped { DR6_BS } else { 0 };
+        if own != 0 {
+            self.dr7 &= !DR7_GD;
+        } else if self.in_force && self.dr7 & DR7_GD != 0 {
+            // The exit has cleared it.
+            vmcs.write(VmcsField::GuestDr7, self.dr7);
+        }
+        let kept = if own != 0 { dr6 & !DR6_HITS } else { dr6 };
+        self.write(6, (kept | own) as u32, vmcs);
+        own != 0
+    }
+
     /// A task switch takes breakpoints away that are enabled for the old task only: L0 to L3 and LE.
     pub(crate) fn leave_task(&mut self, vmcs: &mut impl Vmcs) {
         const LOCAL: u64 = 0x155;
@@ -92,7 +117,7 @@ impl DebugRegisters {
     pub fn load(&self, vmcs: &mut impl Vmcs) {
         if self.in_force {
             for (field, address) in ADDRESSES.into_iter().zip(self.addresses) {
-                vmcs.write(field, address.into());
+                vmcs.write(field, address);
             }
             vmcs.write(VmcsField::GuestDr6, self.dr6);
             vmcs.write(VmcsField::GuestDr7, self.dr7);
@@ -116,7 +141,7 @@ impl DebugRegisters {
     /// DR0 to DR3, DR6 or DR7.
     pub(crate) fn read(&self, dr: u8, vmcs: &mut impl Vmcs) -> u64 {
         match (dr, self.addresses.get(usize::from(dr))) {
-            (_, Some(&address)) => address.into(),
+            (_, Some(&address)) => address,
             (6, _) if self.in_force => vmcs.read(VmcsField::GuestDr6),
             (6, _) => self.dr6,
             _ => self.dr7,
@@ -128,7 +153,7 @@ impl DebugRegisters {
         let wide = u64::from(value);
         let (field, value) = match (dr, self.addresses.get_mut(usize::from(dr)), ADDRESSES.get(usize::from(dr))) {
             (_, Some(address), Some(&field)) => {
-                *address = value;
+                *address = wide;
                 (field, wide)
             }
             (6, ..) => {

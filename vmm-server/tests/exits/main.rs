@@ -13,6 +13,7 @@ mod instructions;
 mod memory;
 mod message;
 mod moves;
+mod native;
 mod operand;
 mod passthrough;
 mod ports;

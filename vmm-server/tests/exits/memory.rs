@@ -89,8 +89,8 @@ fn a_push_from_nowhere_moves_the_stack_pointer() {
 
 #[test]
 fn an_instruction_that_no_driver_uses_is_undefined() {
-    // movups (%esi), %xmm0; fldl (%esi); nothing but prefixes
-    for code in [[0x0f, 0x10, 0x06].as_slice(), &[0xdd, 0x06], &[0x66; 15]] {
+    // lgdt (%esi); mov (%esi), %ss; nothing but prefixes
+    for code in [[0x0f, 0x01, 0x16].as_slice(), &[0x8e, 0x16], &[0x66; 15]] {
         assert_eq!(execute(code, READ).1, Next::UNDEFINED, "{code:x?}");
     }
 }

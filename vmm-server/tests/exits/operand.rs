@@ -189,8 +189,8 @@ fn prepare(case: &Case) -> Option<(Guest, RawExit)> {
         })
         .ok()
     };
-    guest.vm.ram.read_u8(physical(case.code.linear, false)?).ok()?;
-    let guest_physical = physical(case.operand.linear, case.write)?;
+    guest.vm.ram.read_u8(physical(case.code.linear.into(), false)?).ok()?;
+    let guest_physical = physical(case.operand.linear.into(), case.write)?;
     if guest.vm.ram.read_u8(guest_physical).is_ok() {
         return None;
     }

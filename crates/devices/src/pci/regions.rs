@@ -113,4 +113,9 @@ impl Regions {
     pub fn memory(&self, gpa: u64, width: Width) -> Option<Hit> {
         self.memory.find(gpa, width)
     }
+
+    /// Whether a BAR has one of the addresses `first` to `last`.
+    pub fn has_memory(&self, first: u64, last: u64) -> bool {
+        self.memory.regions.iter().any(|&((from, to), ..)| from <= last && first <= to)
+    }
 }

@@ -1,0 +1,63 @@
+use crate::Width;
+
+/// How the processor takes code: the default size of operands and addresses, CS.D. Whatever differs between modes is asked
+/// here. Long mode would be a variant more: operands of 32 bits by default, addresses and pointers of 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Mode {
+    Bits16,
+    Bits32,
+}
+
+impl Mode {
+    /// The default size of an operand that is no byte.
+    pub const fn operand(self) -> Width {
+        match self {
+            Mode::Bits16 => Width::Word,
+            Mode::Bits32 => Width::Dword,
+        }
+    }
+
+    /// The default size of an offset in a segment.
+    pub const fn offset(self) -> Width {
+        match self {
+            Mode::Bits16 => Width::Word,
+            Mode::Bits32 => Width::Dword,
+        }
+    }
+
+    /// The mode whose sizes a prefix asks for.
+    pub const fn other(self) -> Self {
+        match self {
+            Mode::Bits16 => Mode::Bits32,
+            Mode::Bits32 => Mode::Bits16,
+        }
+    }
+
+    /// The size of linear addresses, of the instruction pointer and of the stack pointer. Segments of 16 bits are nothing but
+    /// limits to it, and a stack of 16 bits is left out.
+    pub const fn pointer(self) -> Width {
+        match self {
+            Mode::Bits16 | Mode::Bits32 => Width::Dword,
+        }
+    }
+
+    /// What the processor makes of a linear address, or of a pointer, that a sum has led to: it wraps around.
+    pub const fn wrap(self, address: u64) -> u64 {
+        address & self.pointer().mask()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_wrap_at_four_gigabytes_in_both_modes() {
+        for mode in [Mode::Bits16, Mode::Bits32] {
+            assert_eq!([mode.wrap(0x1_0000_0004), mode.wrap(u64::MAX)], [4, 0xffff_ffff]);
+            assert_eq!(mode.other().other(), mode);
+        }
+        assert_eq!([Mode::Bits16.offset(), Mode::Bits32.operand()], [Width::Word, Width::Dword]);
+    }
+}

@@ -1,0 +1,218 @@
+//! Instructions that the emulator does not know, with an operand where there is no RAM: the processor does them itself, in a
+//! single step on page tables of the VMM's (`tables`). They have the pages that the instruction uses, each where the guest's
+//! own tables have it, but instead of memory that is not there a page of ones, which is thrown away afterwards.
+//!
+//! From the exit until the step is over the guest has no other page, no interrupt, and no exception that does not exit first.
+//! A page that is missing is a page fault, and is added if the guest's own tables allow the access. Everything is bounded: by
+//! the pages that the tables hold. What a device has, and what cannot be had, is #UD as for the emulator.
+//!
+//! Left out: RFLAGS.TF is the VMM's meanwhile, so instructions that see it are not done here, see [`crate::insn::is_native`].
+//! The monitor trap flag would need no such care, but not every processor, and no emulated one, has it.
+
+use vtx::{
+    cr::cr4,
+    event::{self, Event, Exception},
+    exit::{EptTarget, EptViolation},
+    vmcs::{Vmcs, VmcsField},
+    words::{RFLAGS_RF, RFLAGS_TF},
+};
+
+use crate::{answer::Next, guest::Guest, linear::Linear, paging::Paging, time::Present, vcpu::Vcpu};
+
+mod tables;
+
+use tables::Tables;
+
+/// Of the pending debug exceptions: B0 to B3.
+const BREAKPOINTS: u64 = 0xf;
+const PDPTES: [VmcsField; 4] =
+    [VmcsField::GuestPdpte0, VmcsField::GuestPdpte1, VmcsField::GuestPdpte2, VmcsField::GuestPdpte3];
+
+/// The step that a guest is in, if it is.
+#[derive(Clone, Debug, Default)]
+pub struct Native(Option<Step>);
+
+/// What to put back after it, and what it has so far.
+#[derive(Clone, Debug)]
+struct Step {
+    cr3: u64,
+    cr4: u64,
+    /// With PAE paging: an exit with any other leaves nothing of value in these fields.
+    pdptes: Option<[u64; 4]>,
+    dr6: u64,
+    /// The instruction.
+    rip: u64,
+    /// The guest is single-stepping itself.
+    stepped: bool,
+    /// Breakpoints that MOV SS has hit, whose trap comes after the instruction.
+    pending: u64,
+    tables: Tables,
+}
+
+impl Native {
+    /// Whether the guest is in a step. No interrupt may be injected then.
+    pub const fn is_active(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Begins a step over the instruction that led to `violation`. The guest's view of its control registers is up to date.
+pub fn begin<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present) -> Next {
+    let vmcs = &mut guest.cpu.vmcs;
+    let operand = vmcs.read(VmcsField::GuestLinearAddress);
+    let code = vmcs.read(VmcsField::GuestCsBase).wrapping_add(guest.cpu.exit.rip);
+    let user = guest.cpu.privilege() == 3;
+    let pages = || {
+        let mut tables = Tables::new(&guest.vm.ram, user)?;
+        tables.map_ones(operand)?;
+        Some(tables)
+    };
+    let Some(tables) = pages().filter(|_| !guest.vm.board.has_memory_near(violation.gpa)) else {
+        return Next::UNDEFINED;
+    };
+    let mut step = Step::before(guest, tables);
+    if let Err(next) = step.map(guest, code, false, now) {
+        return next;
+    }
+    step.enter(guest);
+    guest.cpu.native = Native(Some(step));
+    Next::Retry
+}
+
+/// Answers the exit of an exception in a step: a page that the tables do not have yet, or its end.
+pub fn exception<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
+    const DEBUG: u8 = Exception::Debug as u8;
+    const PAGE_FAULT: u8 = 14;
+    let info = guest.cpu.vmcs.read(VmcsField::ExitInterruptionInfo) as u32;
+    match event::hardware_exception(info) {
+        // An NMI of the host's.
+        None => Next::Retry,
+        Some(PAGE_FAULT) => page_fault(guest, now),
+        Some(vector) => {
+            let Some(step) = guest.cpu.native.0.take() else { return Next::Retry };
+            step.leave(guest);
+            if vector != DEBUG {
+                return Exception::of(vector).map_or(Next::PROTECTION, |found| Next::Raise(Event::Exception(found)));
+            }
+            if guest.cpu.exit.rip == step.rip {
+                // A trap without the instruction: it would come again for ever.
+                guest.cpu.debug.after_step(step.dr6, 0, false, &mut guest.cpu.vmcs);
+                return Next::UNDEFINED;
+            }
+            let reasons = guest.cpu.exit.qualification | step.pending;
+            let trapped = guest.cpu.debug.after_step(step.dr6, reasons, step.stepped, &mut guest.cpu.vmcs);
+            if trapped { Next::Raise(Event::Exception(Exception::Debug)) } else { Next::Retry }
+        }
+    }
+}
+
+/// Adds what the instruction misses; if the guest's own tables do not have it either, the exception is the guest's.
+fn page_fault<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
+    const PROTECTION: u64 = 1 << 0;
+    const WRITE: u64 = 1 << 1;
+    let code = guest.cpu.vmcs.read(VmcsField::ExitInterruptionErrorCode);
+    let Some(mut step) = guest.cpu.native.0.take() else { return Next::Retry };
+    let linear = guest.cpu.exit.qualification;
+    let mapped = match code & PROTECTION {
+        0 => step.map(guest, linear, code & WRITE != 0, now),
+        _ => Err(Next::PROTECTION),
+    };
+    step.goes_on(guest, mapped)
+}
+
+/// Answers an EPT violation in a step: another page that is not there, for the rest of the operand.
+pub fn violation<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Next {
+    let Some(mut step) = guest.cpu.native.0.take() else { return Next::Retry };
+    let linear = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress);
+    let replaced = match violation {
+        _ if violation.target() == EptTarget::Operand
+            && !violation.exec()
+            && !guest.vm.board.has_memory_near(violation.gpa) =>
+        {
+            step.tables.map_ones(linear)
+        }
+        _ => None,
+    };
+    step.goes_on(guest, replaced.ok_or(Next::UNDEFINED))
+}
+
+impl Step {
+    /// What the guest has before it.
+    fn before<V: Vmcs>(guest: &mut Guest<V>, tables: Tables) -> Self {
+        let cpu = &mut guest.cpu;
+        let dr6 = cpu.debug.dr6(&mut cpu.vmcs);
+        let pending = if cpu.is_in_shadow() { cpu.vmcs.read(VmcsField::GuestPendingDebug) & BREAKPOINTS } else { 0 };
+        let pae = cpu.control.paging() == Paging::Pae;
+        Self {
+            cr3: cpu.exit.cr3,
+            cr4: cpu.vmcs.read(VmcsField::GuestCr4),
+            pdptes: pae.then(|| PDPTES.map(|field| cpu.vmcs.read(field))),
+            dr6,
+            rip: cpu.exit.rip,
+            stepped: cpu.exit.rflags & RFLAGS_TF != 0,
+            pending,
+            tables,
+        }
+    }
+
+    /// Adds the page of `linear`, with the guest's own rights to it.
+    fn map<V: Vmcs>(&mut self, guest: &mut Guest<V>, linear: u64, write: bool, now: Present) -> Result<(), Next> {
+        let memory = Linear::new(guest, now);
+        let (gpa, writable) = match memory.locate(linear, true) {
+            Ok(gpa) => (gpa, true),
+            Err(_) if !write => (memory.locate(linear, false).map_err(|_| Next::PROTECTION)?, false),
+            Err(_) => return Err(Next::PROTECTION),
+        };
+        self.tables.map(linear, gpa, writable).ok_or(Next::UNDEFINED)
+    }
+
+    /// Has the next entry be into the step. The shadow of STI or MOV SS lasts for the one instruction, in which no interrupt
+    /// comes anyway, and would keep the trap behind it.
+    fn enter<V: Vmcs>(&self, guest: &mut Guest<V>) {
+        let cpu = &mut guest.cpu;
+        if cpu.is_in_shadow() {
+            cpu.leave_instruction();
+        }
+        // With RF, no breakpoint on the instruction stops it a second time.
+        cpu.set_rflags(cpu.exit.rflags | RFLAGS_TF | RFLAGS_RF);
+        forget_trap(cpu);
+        cpu.vmcs.write(VmcsField::ExceptionBitmap, event::ALL.into());
+        if self.pdptes.is_some() {
+            cpu.vmcs.write(VmcsField::GuestCr4, self.cr4 & !cr4::PAE);
+        }
+        cpu.vmcs.write(VmcsField::GuestCr3, self.tables.root());
+    }
+
+    /// Has the next entry be into the guest's own memory.
+    fn leave<V: Vmcs>(&self, guest: &mut Guest<V>) {
+        let cpu = &mut guest.cpu;
+        cpu.exit.cr3 = self.cr3;
+        cpu.vmcs.write(VmcsField::GuestCr3, self.cr3);
+        if let Some(pdptes) = self.pdptes {
+            cpu.vmcs.write(VmcsField::GuestCr4, self.cr4);
+            for (field, entry) in PDPTES.into_iter().zip(pdptes) {
+                cpu.vmcs.write(field, entry);
+            }
+        }
+        cpu.vmcs.write(VmcsField::ExceptionBitmap, event::EXITING.into());
+        let own = if self.stepped { RFLAGS_TF } else { 0 };
+        cpu.set_rflags(cpu.exit.rflags & !RFLAGS_TF | own);
+    }
+
+    /// Tries again with what was added, or ends the step with what the guest gets instead.
+    fn goes_on<V: Vmcs>(self, guest: &mut Guest<V>, added: Result<(), Next>) -> Next {
+        if let Err(next) = added {
+            self.leave(guest);
+            return next;
+        }
+        forget_trap(&mut guest.cpu);
+        guest.cpu.native = Native(Some(self));
+        Next::Retry
+    }
+}
+
+/// Has no trap come before the instruction. An emulated processor leaves that of the step pending when the instruction faults
+/// (a processor does not: SDM volume 3, "Guest Non-Register State").
+fn forget_trap<V: Vmcs>(cpu: &mut Vcpu<V>) {
+    cpu.vmcs.write(VmcsField::GuestPendingDebug, 0);
+}
