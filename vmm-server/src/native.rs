@@ -205,7 +205,7 @@ impl Step {
             self.leave(guest);
             return next;
         }
-        forget_trap(&mut guest.cpu);
+        forget_trap(guest.cpu);
         guest.cpu.native = Native(Some(self));
         Next::Retry
     }
