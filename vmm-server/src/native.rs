@@ -17,44 +17,23 @@ use vtx::{
     words::{RFLAGS_RF, RFLAGS_TF},
 };
 
-use crate::{answer::Next, guest::Guest, linear::Linear, paging::Paging, time::Present, vcpu::Vcpu};
-
-mod tables;
-
-use tables::Tables;
+use crate::{
+    answer::Next,
+    guest::Guest,
+    linear::Linear,
+    paging::Paging,
+    time::Present,
+    vcpu::{
+        Vcpu,
+        step::{Native, Step},
+        tables::Tables,
+    },
+};
 
 /// Of the pending debug exceptions: B0 to B3.
 const BREAKPOINTS: u64 = 0xf;
 const PDPTES: [VmcsField; 4] =
     [VmcsField::GuestPdpte0, VmcsField::GuestPdpte1, VmcsField::GuestPdpte2, VmcsField::GuestPdpte3];
-
-/// The step that a guest is in, if it is.
-#[derive(Clone, Debug, Default)]
-pub struct Native(Option<Step>);
-
-/// What to put back after it, and what it has so far.
-#[derive(Clone, Debug)]
-struct Step {
-    cr3: u64,
-    cr4: u64,
-    /// With PAE paging: an exit with any other leaves nothing of value in these fields.
-    pdptes: Option<[u64; 4]>,
-    dr6: u64,
-    /// The instruction.
-    rip: u64,
-    /// The guest is single-stepping itself.
-    stepped: bool,
-    /// Breakpoints that MOV SS has hit, whose trap comes after the instruction.
-    pending: u64,
-    tables: Tables,
-}
-
-impl Native {
-    /// Whether the guest is in a step. No interrupt may be injected then.
-    pub const fn is_active(&self) -> bool {
-        self.0.is_some()
-    }
-}
 
 /// Begins a step over the instruction that led to `violation`. The guest's view of its control registers is up to date.
 pub fn begin<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present) -> Next {

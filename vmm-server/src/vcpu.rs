@@ -13,16 +13,19 @@ use vtx::{
     words::{Message, RFLAGS_RF, RFLAGS_TF, Words},
 };
 
-use crate::{answer::Next, native::Native, plain::Moves};
+use crate::{answer::Next, plain::Moves};
 use cpuid::Leaves;
 use deadline::Deadline;
 use debug::DebugRegisters;
+use step::Native;
 
 mod apic;
 pub mod countdown;
 pub mod cpuid;
 pub mod deadline;
 pub mod debug;
+pub mod step;
+pub(crate) mod tables;
 
 /// The number of the processor that starts first, and to which the 8259's interrupts go.
 pub const BOOTSTRAP: u8 = 0;

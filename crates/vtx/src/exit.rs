@@ -3,12 +3,10 @@
 //! What an exit does not carry (interruption information, the linear address, instruction information) stays in the
 //! VMCS; the few exits that need it say so.
 
+pub use crate::words::RawExit;
 pub use arch::Width;
 
-use crate::{
-    gpr::{Gpr, Gprs},
-    words::Words,
-};
+use crate::{gpr::Gpr, words::Words};
 
 /// Basic exit reasons that a busy guest has (Appendix C).
 #[allow(missing_docs)]
@@ -19,29 +17,6 @@ pub mod reason {
     pub const WRMSR: u32 = 32;
     pub const EPT_VIOLATION: u32 = 48;
     pub const PREEMPTION_TIMER: u32 = 52;
-}
-
-/// An exit as VMEnter returned it (`sel4/arch/vmenter.h`, message registers 0 and 3 to 16).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RawExit {
-    /// Basic exit reason. The kernel cuts it to 16 bits, and gives all ones where VMLAUNCH or VMRESUME itself failed.
-    pub reason: u32,
-    /// Exit qualification; zero for the reasons that have none.
-    pub qualification: u64,
-    /// Length of the instruction that exited, 1 to 15 bytes; undefined for exits that no instruction caused.
-    pub instruction_len: u32,
-    /// Guest-physical address of an EPT exit; stale otherwise.
-    pub guest_physical: u64,
-    /// Guest RIP.
-    pub rip: u64,
-    /// Guest RFLAGS.
-    pub rflags: u64,
-    /// Guest interruptibility state: [`crate::vmcs::Interruptibility`].
-    pub interruptibility: u32,
-    /// The CR3 that the processor uses, which is not the guest's own while its paging is off: see [`crate::cr`].
-    pub cr3: u64,
-    /// General registers without RSP.
-    pub gprs: Gprs,
 }
 
 /// Why the guest stopped.
@@ -234,12 +209,6 @@ pub enum Direction {
 pub struct Io(Bits);
 
 impl Io {
-    /// The instruction of an exit with this `reason` and `qualification`, if it was one of these.
-    #[inline]
-    pub const fn of(reason: u32, qualification: u64) -> Option<Self> {
-        if reason == reason::IO { Some(Self(Bits(qualification))) } else { None }
-    }
-
     /// First port.
     pub const fn port(self) -> u16 {
         self.0.field(16, 16) as u16

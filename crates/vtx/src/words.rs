@@ -4,8 +4,7 @@
 use arch::Mode;
 
 use crate::{
-    exit::{Io, RawExit},
-    gpr::Place,
+    gpr::{Gprs, Place},
     vmcs::Interruptibility,
 };
 
@@ -13,6 +12,29 @@ use crate::{
 pub const RFLAGS_TF: u64 = 1 << 8;
 /// RFLAGS.RF: the instruction hits no breakpoint on itself.
 pub const RFLAGS_RF: u64 = 1 << 16;
+
+/// An exit as VMEnter returned it (`sel4/arch/vmenter.h`, message registers 0 and 3 to 16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RawExit {
+    /// Basic exit reason. The kernel cuts it to 16 bits, and gives all ones where VMLAUNCH or VMRESUME itself failed.
+    pub reason: u32,
+    /// Exit qualification; zero for the reasons that have none.
+    pub qualification: u64,
+    /// Length of the instruction that exited, 1 to 15 bytes; undefined for exits that no instruction caused.
+    pub instruction_len: u32,
+    /// Guest-physical address of an EPT exit; stale otherwise.
+    pub guest_physical: u64,
+    /// Guest RIP.
+    pub rip: u64,
+    /// Guest RFLAGS.
+    pub rflags: u64,
+    /// Guest interruptibility state: [`crate::vmcs::Interruptibility`].
+    pub interruptibility: u32,
+    /// The CR3 that the processor uses, which is not the guest's own while its paging is off: see [`crate::cr`].
+    pub cr3: u64,
+    /// General registers without RSP.
+    pub gprs: Gprs,
+}
 
 /// The words of an exit, as in [`RawExit`].
 pub trait Words {
@@ -34,12 +56,6 @@ pub trait Words {
     fn cr3(&self) -> u64;
     /// A general register.
     fn register(&self, place: Place) -> u64;
-
-    /// The I/O instruction that exited, if it was one.
-    #[inline(always)]
-    fn io(&self) -> Option<Io> {
-        Io::of(self.reason(), self.qualification())
-    }
 
     /// Whether stepping past the instruction takes more than to add to RIP: a single step, RFLAGS.RF, or a shadow of STI or
     /// MOV SS.

@@ -1,6 +1,6 @@
 //! Effective addresses: ModRM, SIB and displacement (SDM volume 2, tables 2-1 to 2-3).
 
-use super::decode::Cursor;
+use super::cursor::Cursor;
 use super::{Mode, Registers, Width};
 
 /// A segment register, numbered as instructions encode it.

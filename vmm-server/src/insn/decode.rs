@@ -1,53 +1,14 @@
 //! Bytes to instruction (SDM volume 2, appendix A "Opcode Map").
 
 use super::address::{Address, ModRm, Segment, modrm};
+use super::cursor::Cursor;
 use super::{
-    Alu, BitOperation, Condition, DoubleShift, Instruction, MAX_LENGTH, Mode, Operation, Repeat, Shift, Source,
-    StringOperation, Unary, Width,
+    Alu, BitOperation, Condition, DoubleShift, Instruction, Mode, Operation, Repeat, Shift, Source, StringOperation,
+    Unary, Width,
 };
 
 /// CL, the count of a shift.
 const CL: Source = Source::Register(1);
-
-/// Bytes not read yet. An instruction of more than 15 is none.
-pub(super) struct Cursor<'a> {
-    bytes: &'a [u8],
-    used: usize,
-}
-
-impl<'a> Cursor<'a> {
-    pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, used: 0 }
-    }
-
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let bytes = *self.bytes.get(self.used..)?.first_chunk()?;
-        self.used += N;
-        (self.used <= MAX_LENGTH).then_some(bytes)
-    }
-
-    pub fn byte(&mut self) -> Option<u8> {
-        self.take().map(u8::from_le_bytes)
-    }
-
-    pub fn word(&mut self) -> Option<u16> {
-        self.take().map(u16::from_le_bytes)
-    }
-
-    pub fn dword(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    /// A constant of this width, sign-extended.
-    fn immediate(&mut self, width: Width) -> Option<u64> {
-        match width {
-            Width::Byte => self.byte().map(|byte| byte as i8 as u64),
-            Width::Word => self.word().map(|word| word as i16 as u64),
-            // No instruction with a memory operand has a longer one.
-            Width::Dword | Width::Qword => self.dword().map(|dword| dword as i32 as u64),
-        }
-    }
-}
 
 /// What the prefixes say.
 pub(super) struct Prefixes {

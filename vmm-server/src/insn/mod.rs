@@ -11,6 +11,7 @@
 mod address;
 mod alu;
 mod condition;
+mod cursor;
 mod decode;
 mod execute;
 mod multiply;

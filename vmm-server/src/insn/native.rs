@@ -3,7 +3,7 @@
 //! saves it, loads a stack segment (after which no step traps), or changes what the system registers hold.
 
 use super::Mode;
-use super::decode::{Cursor, Prefixes};
+use super::{cursor::Cursor, decode::Prefixes};
 
 /// Whether `bytes` begin with such an instruction. Which operands it has is not looked at.
 pub fn is_native(bytes: &[u8], mode: Mode) -> bool {
