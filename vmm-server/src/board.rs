@@ -7,11 +7,11 @@
 
 use devices::{
     Device, Effect, Nanos, Width,
-    board::{Board as ResetPorts, Port},
     lapic::Lapic,
     pci,
     pic::Pic,
     pit::Pit,
+    reset_ports::{Port, ResetPorts},
     rtc::Rtc,
     uart::Uart,
 };

@@ -1,9 +1,9 @@
 //! Arbitrary sequences of accesses: no device panics, hangs, answers beyond the width, or misses its own deadline.
 
-use crate::board::{Board, Port};
 use crate::pci::{Bar, ConfigSpace, Place, VirtualBus, host_bridge};
 use crate::pic::Pic;
 use crate::pit::{MAX_OWED, Pit};
+use crate::reset_ports::{Port, ResetPorts};
 use crate::rtc::Rtc;
 use crate::uart::Uart;
 use crate::{Device, Nanos, NoMemory, Width};
@@ -221,17 +221,17 @@ proptest! {
     }
 
     #[test]
-    fn board(accesses in accesses(5)) {
-        let mut board = Board::new();
+    fn reset_ports(accesses in accesses(5)) {
+        let mut device = ResetPorts::new();
         let ports = [0x60, 0x64, 0x80, 0x92, 0xcf9].map(|port| Port::at(port).unwrap());
         for access in accesses {
             let port = ports[usize::from(access.offset) % ports.len()];
             if access.write {
-                board.write(port, access.width, access.value);
+                device.write(port, access.width, access.value);
             } else {
-                prop_assert_eq!(board.read(port, access.width) & !access.width.mask32(), 0);
+                prop_assert_eq!(device.read(port, access.width) & !access.width.mask32(), 0);
             }
-            board.keyboard_irq();
+            device.keyboard_irq();
         }
     }
 }

@@ -9,13 +9,13 @@
 #[cfg(test)]
 extern crate std;
 
-pub mod board;
 mod effect;
 pub mod lapic;
 mod memory;
 pub mod pci;
 pub mod pic;
 pub mod pit;
+pub mod reset_ports;
 mod router;
 pub mod rtc;
 pub mod uart;

@@ -2,7 +2,7 @@
 //!
 //! PCI Local Bus Specification 2.3, section 3.2.2.3.2 (ports 0xcf8 and 0xcfc); 82441FX (290549) for the host bridge.
 //! Left out: bridges to further buses, mechanism 2, and the host bridge's memory controller registers (they read 0).
-//! The one-byte port 0xcf9 in the middle is the board's reset register ([`crate::board::Port::ResetControl`]).
+//! The one-byte port 0xcf9 in the middle is the board's reset register ([`crate::reset_ports::Port::ResetControl`]).
 
 mod bar;
 mod config_space;

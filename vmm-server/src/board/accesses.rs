@@ -1,7 +1,7 @@
 //! What an access to a device asks for: in one place per device, from what the device wants before and after. Accesses that a
 //! busy guest makes are shorter, by what the data sheet says that they leave alone.
 
-use devices::{Device, Effect, Nanos, Width, board::Port, pci::Hit, pic::Pic, rtc::Rtc, write_bytes};
+use devices::{Device, Effect, Nanos, Width, pci::Hit, pic::Pic, reset_ports::Port, rtc::Rtc, write_bytes};
 use layout::guest_board::input;
 
 use super::{Board, RESET_CONTROL, Remote, TIMELESS, quiet};

@@ -3,10 +3,10 @@
 
 use devices::{
     Device, Effect, Nanos, NoMemory, Width,
-    board::{Board as ResetPorts, Port},
     pci::{ConfigSpace, Place, VirtualBus, host_bridge},
     pic::Pic,
     pit::Pit,
+    reset_ports::{Port, ResetPorts},
     rtc::Rtc,
     uart::Uart,
 };

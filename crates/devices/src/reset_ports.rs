@@ -64,20 +64,20 @@ const RESET_NOW: u8 = 1 << 2;
 /// A board without ACPI and APM has no switch to turn it off.  Linux then halts: `cli; hlt`, for ever.  A processor
 /// that halts with interrupts disabled never wakes, so a VMM can take that for the power switch.
 #[derive(Clone, Debug)]
-pub struct Board {
+pub struct ResetPorts {
     delay: u8,
     control_a: u8,
     reset_control: u8,
     keyboard: Keyboard,
 }
 
-impl Default for Board {
+impl Default for ResetPorts {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Board {
+impl ResetPorts {
     /// A board after power-on, with the A20 gate open.
     pub const fn new() -> Self {
         Self { delay: 0, control_a: CONTROL_A_A20, reset_control: 0, keyboard: Keyboard::new() }

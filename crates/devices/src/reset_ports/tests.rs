@@ -2,16 +2,16 @@
 
 use super::*;
 
-fn out(board: &mut Board, port: u16, value: u8) -> Option<Reset> {
+fn out(board: &mut ResetPorts, port: u16, value: u8) -> Option<Reset> {
     board.write(Port::at(port).unwrap(), Width::Byte, value.into())
 }
 
-fn inb(board: &mut Board, port: u16) -> u8 {
+fn inb(board: &mut ResetPorts, port: u16) -> u8 {
     board.read(Port::at(port).unwrap(), Width::Byte) as u8
 }
 
 /// Linux's `i8042_command`: a command that answers with one byte.
-fn ask(board: &mut Board, command: u8) -> u8 {
+fn ask(board: &mut ResetPorts, command: u8) -> u8 {
     assert_eq!(out(board, 0x64, command), None);
     assert_eq!(inb(board, 0x64) & 0x01, 0x01, "the answer is there at once");
     inb(board, 0x60)
@@ -19,14 +19,14 @@ fn ask(board: &mut Board, command: u8) -> u8 {
 
 #[test]
 fn the_delay_port_keeps_its_byte() {
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     assert_eq!(out(&mut board, 0x80, 0x5a), None);
     assert_eq!(inb(&mut board, 0x80), 0x5a);
 }
 
 #[test]
 fn wide_accesses_reach_the_first_byte_alone() {
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     assert_eq!(board.write(Port::Delay, Width::Dword, 0x1234_5678), None);
     assert_eq!(board.read(Port::Delay, Width::Byte), 0x78);
     assert_eq!(board.read(Port::Delay, Width::Word), 0xff78);
@@ -43,7 +43,7 @@ fn other_ports_are_not_the_boards() {
 #[test]
 fn the_reset_control_register_resets_on_a_rising_bit_2() {
     // Linux's BOOT_CF9: the kind first, then with the trigger.
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     assert_eq!(out(&mut board, 0xcf9, 0b0000_0010), None);
     assert_eq!(out(&mut board, 0xcf9, 0b0000_0110), Some(Reset::Hard));
     assert_eq!(out(&mut board, 0xcf9, 0b0000_0110), None, "it stays set");
@@ -54,7 +54,7 @@ fn the_reset_control_register_resets_on_a_rising_bit_2() {
 
 #[test]
 fn control_port_a_resets_on_a_rising_bit_0() {
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     assert_eq!(inb(&mut board, 0x92), 0b10);
     assert_eq!(out(&mut board, 0x92, 0b11), Some(Reset::Soft));
     assert_eq!(out(&mut board, 0x92, 0b11), None);
@@ -62,7 +62,7 @@ fn control_port_a_resets_on_a_rising_bit_0() {
 
 #[test]
 fn either_switch_opens_a20() {
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     out(&mut board, 0x92, 0);
     assert!(board.a20());
     out(&mut board, 0x64, 0xd1);
@@ -74,7 +74,7 @@ fn either_switch_opens_a20() {
 
 #[test]
 fn linux_reboots_by_the_keyboard_controller() {
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     assert_eq!(inb(&mut board, 0x64) & 0b10, 0, "kb_wait: the input buffer is empty");
     assert_eq!(out(&mut board, 0x64, 0xfe), Some(Reset::Hard));
 }
@@ -83,13 +83,13 @@ fn linux_reboots_by_the_keyboard_controller() {
 fn only_a_pulse_of_the_reset_line_resets() {
     for command in 0..=0xff {
         let expected = (command >= 0xf0 && command & 1 == 0).then_some(Reset::Hard);
-        assert_eq!(out(&mut Board::new(), 0x64, command), expected, "{command:#x}");
+        assert_eq!(out(&mut ResetPorts::new(), 0x64, command), expected, "{command:#x}");
     }
 }
 
 #[test]
 fn the_output_port_resets_with_bit_0_low() {
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     assert_eq!(out(&mut board, 0x64, 0xd1), None);
     assert_eq!(out(&mut board, 0x60, 0xdf), None);
     assert_eq!(ask(&mut board, 0xd0), 0xdf);
@@ -99,7 +99,7 @@ fn the_output_port_resets_with_bit_0_low() {
 
 #[test]
 fn linux_finds_a_controller_that_works() {
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     // i8042_flush: nothing waits.
     assert_eq!(inb(&mut board, 0x64) & 0x01, 0);
     assert_eq!(inb(&mut board, 0x64) & 0x10, 0x10, "the key lock is open");
@@ -116,7 +116,7 @@ fn linux_finds_a_controller_that_works() {
 #[test]
 fn linux_finds_no_auxiliary_port() {
     // i8042_check_aux: the loop command must not answer as the auxiliary port (status bit 5), and the test must fail.
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     out(&mut board, 0x64, 0xd3);
     out(&mut board, 0x60, 0x5a);
     assert_eq!(inb(&mut board, 0x64) & 0x21, 0x01);
@@ -127,7 +127,7 @@ fn linux_finds_no_auxiliary_port() {
 
 #[test]
 fn a_byte_to_the_keyboard_times_out_at_once() {
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     out(&mut board, 0x60, 0xf2); // Identify.
     assert_eq!(inb(&mut board, 0x64) & 0x41, 0x41);
     assert!(board.keyboard_irq());
@@ -138,7 +138,7 @@ fn a_byte_to_the_keyboard_times_out_at_once() {
 
 #[test]
 fn the_mode_byte_switches_the_interrupt_off() {
-    let mut board = Board::new();
+    let mut board = ResetPorts::new();
     out(&mut board, 0x64, 0x60);
     out(&mut board, 0x60, 0x04);
     out(&mut board, 0x60, 0xff);
