@@ -1,9 +1,9 @@
 //! The guest's memory by linear address, for instructions that the VMM emulates: through the guest's own page tables,
 //! with its own rights, to RAM or to the board's devices.
 //!
-//! A walk that fails would be a page fault. The kernel gives a VMM no access to CR2 and error codes, so the guest gets
-//! #GP instead (decision 0007). The processor has checked the operand before it exited, so a walk fails only for a page
-//! that was unmapped in between, or for a second operand.
+//! A walk that fails would be a page fault. The kernel gives a VMM no access to CR2, so the guest gets #GP instead
+//! (decision 0007). The processor has checked the operand before it exited, so a walk fails only for a page that was
+//! unmapped in between, or for a second operand.
 
 use arch::{Mode, Width};
 use vtx::{
