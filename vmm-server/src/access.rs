@@ -22,6 +22,7 @@ const IDT_VECTORING_VALID: u64 = 1 << 31;
 /// Answers one violation.
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present) -> Next {
     if guest.cpu.vmcs.read(VmcsField::IdtVectoringInfo) & IDT_VECTORING_VALID != 0 {
+        // The stack or the IDT is at an address without RAM (decision 0007).
         return Next::Reset(Cause::Unsupported("an interrupt delivered through memory that is not there"));
     }
     if guest.cpu.native.is_active() {

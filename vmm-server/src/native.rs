@@ -69,6 +69,7 @@ pub fn begin<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Presen
         tables.map_ones(operand)?;
         Some(tables)
     };
+    // A page of ones must not stand in for a device's registers, whose side effects the step could not have.
     let Some(tables) = pages().filter(|_| !guest.vm.board.has_memory_near(violation.gpa)) else {
         return Next::UNDEFINED;
     };

@@ -153,6 +153,7 @@ impl Moves {
         let cr3 = exit.cr3();
         let direction = violation.direction()?;
         let (mode, rip) = (exit.mode(), exit.rip());
+        // Near the end of a page, the instruction may continue in the next one, which would take another walk.
         if rip % PAGE > PAGE - BYTES {
             return None;
         }

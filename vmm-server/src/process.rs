@@ -154,8 +154,8 @@ impl Process<'_> {
     /// Runs vCPU `n`, which belongs to the calling thread. The inner loop is the fast path. Everything slower is in
     /// `between`, which is not inlined, so that the compiler keeps the loop's state in processor registers.
     fn serve(&mut self, n: usize) -> ! {
-        /// The loop reads the TSC at every eighth exit of a kind: a reading costs a tenth of what an exit may cost
-        /// (decision 0008).
+        /// The loop reads the TSC at every eighth exit of a kind (decision 0008): a reading costs a tenth of what an
+        /// exit may cost.
         const LOOKS: u64 = 8;
         self.between(n, Stop::Exit(Effect::TIMERS));
         loop {
@@ -264,6 +264,7 @@ impl Process<'_> {
     #[inline(always)]
     fn settle(&mut self, n: usize, mut effect: Effect) {
         if effect.contains(Effect::TIMERS) {
+            // First, since it can add LINES for the steps below.
             effect |= self.pass_time(n);
         }
         if self.vm.board.functions.is_waiting() {
@@ -281,12 +282,14 @@ impl Process<'_> {
             effect |= self.vm.board.uart_line();
         }
         let cpu = &mut self.vcpus[n];
+        // After all steps that raise or clear interrupts, and before the deadline is set: an interrupt ends the halt.
         if Guest::new(&mut self.vm, cpu).interrupt() {
             cpu.halted = false;
         }
         if effect.contains(Effect::TIMERS) {
             set_deadline(&mut self.vm, cpu, &self.clock, &self.time);
         } else if cpu.halted {
+            // The deadline is the same, but the preemption timer does not count while the vCPU halts.
             arm(&self.time, cpu.deadline.halt());
         }
     }

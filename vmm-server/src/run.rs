@@ -227,6 +227,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
         // Joined, so that the fast path has a single branch.
         if watched | u64::from(effect.bits()) != 0 {
             cold_path();
+            // A new deadline alone needs no more words of the exit, and a busy guest sets one per tick.
             if watched != 0 || effect != Effect::TIMERS {
                 self.cpu.done(self.exit, length, changed);
                 watch(self.cpu);

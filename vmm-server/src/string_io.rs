@@ -25,6 +25,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     if total == 0 {
         return Next::Skip;
     }
+    // `Linear` translates by the guest's view of its control registers.
     control::refresh(guest);
     let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress);
     let step = step(io.width(), guest.cpu.exit.rflags);

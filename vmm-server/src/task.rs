@@ -100,6 +100,7 @@ fn switch<V: Vmcs>(guest: &mut Guest<V>, selector: u16, source: TaskSwitchSource
     let old = guest.cpu.vmcs.read(VmcsField::GuestTrSelector) as u16;
     save(guest, source, now)?;
     let mut memory = Linear::system(guest, now);
+    // JMP and IRET end the old task; CALL, exceptions and interrupts nest the new task in it, and it stays busy.
     if !nests {
         mark_busy(&mut memory, old, false)?;
     }

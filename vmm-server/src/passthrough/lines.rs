@@ -120,6 +120,7 @@ impl Lines {
                 in_flight |= 1 << n;
                 pic.set_line(line.input, true);
             } else {
+                // The input has to fall before it can rise again.
                 pic.set_line(line.input, false);
                 pic.set_line(line.input, true);
                 acknowledge |= line.done(n);

@@ -70,6 +70,7 @@ impl Process<'_> {
         if row.is_none() {
             self.fail(format_args!("stopped: it was reset more than {} times in a row", self.config.resets));
         }
+        // In this order: the UART's output is sent before the board drops it; DMA stops before the kernel is loaded.
         self.drain();
         self.devices.stop();
         let effect = self.vm.board.reset();

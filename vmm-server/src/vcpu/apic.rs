@@ -49,6 +49,7 @@ impl<V> Vcpu<V> {
         let before = (self.lapic.next_event(), self.lapic.passes_external());
         let value = access(&mut self.lapic);
         let (due, external) = (self.lapic.next_event(), self.lapic.passes_external());
+        // A change of LINT0 lets the 8259's interrupts through, or holds them back.
         let lines = Effect::LINES.when(self.lapic.pending() || external != before.1);
         (value, lines | Effect::TIMERS.when(due != before.0))
     }
