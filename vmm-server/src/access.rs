@@ -1,6 +1,6 @@
-//! Answers EPT violations: the guest touched an address without RAM. The instruction is read and done in its place; what no
-//! device owns reads all ones and swallows writes, as on a bus where nobody answers. What the emulator does not know, the
-//! processor does on a page of ones ([`native`]).
+//! The slow path for EPT violations: the guest accessed an address without RAM. The VMM reads the instruction and
+//! emulates it. Unowned addresses read all ones and ignore writes, as on a bus where no device responds. The processor
+//! itself executes instructions that the emulator does not know, on a page of ones ([`native`]).
 
 use vtx::{
     exit::{EptTarget, EptViolation},
@@ -22,13 +22,14 @@ const IDT_VECTORING_VALID: u64 = 1 << 31;
 /// Answers one violation.
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present) -> Next {
     if guest.cpu.vmcs.read(VmcsField::IdtVectoringInfo) & IDT_VECTORING_VALID != 0 {
+        // The stack or the IDT is at an address without RAM (decision 0007).
         return Next::Reset(Cause::Unsupported("an interrupt delivered through memory that is not there"));
     }
     if guest.cpu.native.is_active() {
         return native::violation(guest, violation);
     }
     match violation.target() {
-        // All ones is no instruction.
+        // The guest executes at an address without RAM, which reads all ones: an invalid opcode.
         EptTarget::Operand if violation.exec() => Next::UNDEFINED,
         EptTarget::Operand => execute(guest, violation, now),
         EptTarget::PageWalk | EptTarget::NoLinear => {

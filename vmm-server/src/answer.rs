@@ -1,4 +1,4 @@
-//! What an exit is answered with.
+//! The answer to a VM exit.
 
 use devices::Effect;
 use vtx::{
@@ -9,19 +9,20 @@ use vtx::{
 /// The answer to one exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The instruction is done, the exit was not taken over, and the guest goes on.
+    /// Fast path: the instruction is done without side effects, and the exit was not taken over.
     Resume {
-        /// Where.
+        /// Where the guest continues.
         rip: u64,
     },
-    /// The same, when its deadline is set: [`Effect::TIMERS`] alone asks for nothing that the vCPU has to know of the exit.
+    /// The same, but the run loop sets the timer deadline first. For [`Effect::TIMERS`] alone, which does not need the
+    /// rest of the exit.
     ResumeTimed {
-        /// Where it goes on.
+        /// Where the guest continues.
         rip: u64,
     },
-    /// The vCPU has taken the exit over, and knows what happens next: [`Vcpu::next`](crate::vcpu::Vcpu::next).
+    /// Slow path: the vCPU has taken the exit over; [`Vcpu::next`](crate::vcpu::Vcpu::next) says what happens next.
     Taken {
-        /// What has to be settled before the next entry.
+        /// The side effects to carry out before the next entry.
         effect: Effect,
     },
 }
@@ -29,17 +30,18 @@ pub enum Answer {
 /// What happens after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The instruction is done: go on after it.
+    /// The instruction is done: continue after it.
     Skip,
-    /// Go on where the guest stopped.
+    /// Continue where the guest stopped.
     Retry,
     /// The instruction faults.
     Raise(Event),
     /// The guest waits for an interrupt.
     Halt,
-    /// The guest starts anew.
+    /// The guest is reset.
     Reset(Cause),
-    /// The guest has halted with interrupts off, for good: how a PC without ACPI is switched off.
+    /// The guest has halted with interrupts off, which no interrupt ends: this is how a PC without ACPI powers off
+    /// (decision 0006).
     PowerOff,
 }
 
@@ -59,16 +61,16 @@ impl Next {
 /// Why a guest is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It asked for it by a reset port.
+    /// It wrote to a reset port.
     Asked,
     /// It left protected mode, as Linux does to restart through the BIOS.
     RealMode,
     /// A fault while delivering a double fault.
     TripleFault,
-    /// It asked for something that no modelled processor does.
+    /// It used a feature that this VMM does not implement.
     Unsupported(&'static str),
     /// The processor refused the guest's state.
     EntryFailure(EntryFailure),
-    /// An exit that was never asked for.
+    /// An exit that no execution control enables.
     Unexpected(Exit),
 }

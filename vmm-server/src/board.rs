@@ -1,9 +1,9 @@
-//! The board that the guest sees: which device answers for a port, and what an access asks for. A fixed machine, so a table:
-//! two devices on one port fail to compile.
+//! The guest's board: which device owns a port, and which side effects an access has. The machine is fixed, so the
+//! ports are a table: two devices on one port fail to compile.
 //!
-//! Accesses to passed-through devices are pci-server's, a call that overwrites the kernel's message of the exit. So the board
-//! does not make them, but says so before anything is done, see [`Remote`]. What nobody has reads all ones and swallows
-//! writes, as on an ISA bus.
+//! pci-server makes the accesses to passed-through devices, by a call that overwrites the kernel's message of the exit.
+//! So the board does not call it, but returns [`Remote`] before anything has changed. Unowned ports read all ones and
+//! ignore writes, as on an ISA bus.
 
 use devices::{
     Device, Effect, Nanos, Width,
@@ -94,7 +94,8 @@ static OWNERS: [Owner; TABLE_LEN] = {
     table
 };
 
-/// Who owns a port. Passed-through devices may own what is nobody's.
+/// The owner of a port. Functions of the PCI bus, modelled or passed through, may own ports that the board leaves
+/// unowned.
 #[inline(always)]
 fn owner(port: u16) -> Owner {
     OWNERS.get(usize::from(port)).copied().unwrap_or(Owner::Nobody)
@@ -103,7 +104,7 @@ fn owner(port: u16) -> Owner {
 /// For devices whose registers do not depend on the time.
 const TIMELESS: Nanos = Nanos::ZERO;
 
-/// The access is pci-server's to make: nothing has happened yet.
+/// pci-server has to make the access; nothing has changed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remote;
 
@@ -127,7 +128,7 @@ pub struct Board {
     reset_ports: ResetPorts,
     /// Where the 8259's interrupts go.
     imcr: Imcr,
-    /// When the real-time clock wants to interrupt. Few guests have it do so.
+    /// The next interrupt of the real-time clock, cached at each change: few guests use it.
     rtc_due: Option<Nanos>,
 }
 
@@ -150,13 +151,15 @@ impl Board {
         }
     }
 
-    /// Plugs passed-through devices in: one function each, from device 1 of the PCI bus on. Modelled functions come after them.
+    /// Plugs in the passed-through devices, one function each, from device 1 of the PCI bus on. Modelled functions come
+    /// after them.
     pub fn plug(&mut self, devices: Passthrough) {
         self.functions = Functions::new(devices.functions);
         self.passthrough = devices;
     }
 
-    /// The board after a reset: only the clock runs on, and what the guest has printed is still to be sent.
+    /// Resets the board, apart from the real-time clock's time. The caller drains the UART first: a reset drops its
+    /// output.
     pub fn reset(&mut self) -> Effect {
         self.pic = Pic::new();
         self.pit = Pit::new();
@@ -170,7 +173,7 @@ impl Board {
         Effect::LINES | Effect::TIMERS | Effect::REGIONS.when(self.passthrough.has_moved())
     }
 
-    /// What an IN of `width` from `port` reads. Neither width nor time is worked out where nobody asks.
+    /// What an IN of `width` from `port` reads. Width and time are computed only for devices that need them.
     #[inline(always)]
     pub fn read(
         &mut self,
@@ -197,7 +200,7 @@ impl Board {
             Owner::Port61 => quiet(u32::from(self.pit.read_61(now.into())) | width().mask32() & !0xff),
             Owner::Rtc => self.rtc_read(port, width(), now),
             Owner::Uart => match (port, width(), self.uart.line_status()) {
-                // A driver polls it for each byte.
+                // Drivers poll the line status for each byte, so it has a fast path.
                 (0x3fd, Width::Byte, Some(status)) => quiet(status.into()),
                 _ => self.uart_read(port, width()),
             },
@@ -209,7 +212,7 @@ impl Board {
         })
     }
 
-    /// Takes what an OUT of `width` to `port` writes. Bits of the value outside the width are ignored.
+    /// Makes an OUT of `width` to `port`. Bits of the value outside the width are ignored.
     #[inline(always)]
     pub fn write(
         &mut self,
@@ -241,7 +244,7 @@ impl Board {
         })
     }
 
-    /// Reads memory without RAM, the local APICs' apart.
+    /// Reads an address without RAM. Local APICs are the vCPUs', not the board's.
     #[inline(always)]
     pub fn read_memory(&mut self, gpa: u64, width: Width) -> Result<(u32, Effect), Remote> {
         if self.passthrough.has_memory(gpa) {
@@ -253,7 +256,7 @@ impl Board {
         })
     }
 
-    /// Writes there.
+    /// Writes an address without RAM.
     #[inline(always)]
     pub fn write_memory(&mut self, gpa: u64, width: Width, value: u32) -> Result<Effect, Remote> {
         if self.passthrough.has_memory(gpa) {
@@ -265,7 +268,7 @@ impl Board {
         })
     }
 
-    /// Whether a device has memory in the page of `gpa` whose accesses exit, a local APIC among them.
+    /// Whether a device, or a local APIC, has registers in the page of `gpa` to which accesses exit.
     pub fn has_memory_near(&self, gpa: u64) -> bool {
         Lapic::has(gpa) || self.passthrough.has_memory_near(gpa) || self.functions.has_memory_near(gpa)
     }
@@ -287,7 +290,7 @@ impl Board {
         Effect::REGIONS.when(self.passthrough.has_moved())
     }
 
-    /// What the data port leads to, if this is one of its ports.
+    /// The passed-through function and register that the data port selects, if `port` belongs to it.
     fn configuration(&self, port: u16) -> Option<pci::Elsewhere> {
         if owner(port) == Owner::Pci { self.functions.elsewhere(port % 8) } else { None }
     }

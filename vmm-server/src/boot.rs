@@ -1,5 +1,5 @@
-//! Puts the guest into memory: follows the plan of `linux` with bytes from fileserver, and says with which registers
-//! the guest begins. Runs at the start, and again whenever the guest resets; nothing of an earlier run is relied on.
+//! Loads the guest into its memory: follows the plan of `linux` with bytes from fileserver, and returns the address of
+//! the first instruction. Runs at the start and after each reset; it relies on nothing that an earlier run left.
 
 use core::fmt;
 

@@ -1,4 +1,5 @@
-//! Accesses to control registers: `vtx::cr` says what the guest gets and what the processor needs, this carries it out.
+//! Accesses to control registers. `vtx::cr` computes what the guest reads and what the VMCS needs; this module writes
+//! it.
 
 use vtx::{
     cr::{Program, Real, Refusal, pdpte_is_valid},
@@ -29,7 +30,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess) -> Next {
         CrAccess::MovTo { cr, gpr } => {
             let value = guest.cpu.exit.mode().wrap(guest.cpu.gpr(gpr));
             if cr == Cr::Cr3 && guest.cpu.control.paging() == vtx::cr::Paging::Off {
-                // Only remembered: nothing changes for the processor.
+                // Without paging the processor runs on the identity pages, so the guest's CR3 is only stored.
                 return guest.cpu.control.mov_to(cr, value).map_or_else(refused, |_| Next::Skip);
             }
             guest.cpu.control.mov_to(cr, value)
@@ -46,7 +47,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess) -> Next {
     }
 }
 
-/// Brings the guest's view up to date with what it changed without an exit.
+/// Reads back what the guest changed without an exit: unowned bits of CR0 and CR4, and CR3.
 pub fn refresh<V: Vmcs>(guest: &mut Guest<V>) {
     let real = Real {
         cr0: guest.cpu.vmcs.read(VmcsField::GuestCr0),
@@ -63,8 +64,8 @@ fn refused(refusal: Refusal) -> Next {
     }
 }
 
-/// Puts all of `program` into the VMCS, whatever is there. For the start of a guest's life: of the former one, not a
-/// translation stays, since the kernel drops them before the next entry if CR0, CR3 or CR4 are written.
+/// Writes all of `program` into the VMCS, for the guest's start and after a reset. The kernel discards all cached
+/// translations before the next entry when CR0, CR3 or CR4 is written, so none survives a reset.
 pub fn apply<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<Next, Next> {
     load_pdptes(guest, program)?;
     for (field, value) in fields(program) {
@@ -74,11 +75,12 @@ pub fn apply<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<Next, N
     Ok(Next::Skip)
 }
 
-/// Goes from the program `old`, which the VMCS has, to `new`. A field that stays is not written: it would cost a system call,
-/// and, if it is CR0, CR3 or CR4, all translations.
+/// Changes the VMCS from the program `old` to `new`. An unchanged field is not written: the write would cost a system
+/// call and, for CR0, CR3 or CR4, all cached translations.
 pub(crate) fn change<V: Vmcs>(guest: &mut Guest<V>, old: &Program, new: &Program) -> Result<Next, Next> {
     load_pdptes(guest, new)?;
-    // The guest may have written the identity pages that it runs on without paging, and believes that nothing is cached then.
+    // A guest that turns paging on or off expects all translations to be discarded. Its CR3 may equal the identity
+    // directory's address, and it may have written to those pages; so CR3 is written in any case.
     let forgets = old.cr3_exits != new.cr3_exits;
     for ((field, value), (_, there)) in fields(new).into_iter().zip(fields(old)) {
         if value != there || forgets && field == VmcsField::GuestCr3 {
@@ -105,7 +107,7 @@ fn set_cr3_exits<V: Vmcs>(guest: &mut Guest<V>, program: &Program) {
     guest.cpu.primary.set(PrimaryControls::CR3_LOAD | PrimaryControls::CR3_STORE, program.cr3_exits);
 }
 
-/// Loads what `program` wants of the page-directory-pointer table, or finds that it is #GP.
+/// Loads the page-directory-pointer-table entries if `program` has PAE paging; invalid ones are #GP.
 fn load_pdptes<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<(), Next> {
     const PDPTES: [VmcsField; 4] =
         [VmcsField::GuestPdpte0, VmcsField::GuestPdpte1, VmcsField::GuestPdpte2, VmcsField::GuestPdpte3];

@@ -1,5 +1,4 @@
-//! What the log says of a guest that has crashed: its registers, and the top of its stack. CR2 is not there: no kernel lets a
-//! VMM read it.
+//! The log of a crashed guest: its registers, and the top of its stack. CR2 is missing, since seL4 lets no VMM read it.
 
 use vtx::{
     cr::Real,

@@ -1,4 +1,4 @@
-//! Exits for the debug registers, and breakpoints on what the VMM does in the processor's place.
+//! Exits for the debug registers, and breakpoints on accesses that the VMM emulates.
 
 use vtx::{
     cr::cr4,
@@ -41,7 +41,8 @@ impl<V: Vmcs> Vcpu<V> {
         Next::Skip
     }
 
-    /// The guest has used ports in the VMM's eyes only: has the trap of a breakpoint there come after the instruction.
+    /// Compares an emulated access to ports with the breakpoints, which the processor cannot do: a trap comes after the
+    /// instruction.
     #[inline(never)]
     pub(crate) fn watch_port(&mut self, port: u16, bytes: u32) {
         let hits = self.debug.hit(Watch::Port, port.into(), bytes.into());
@@ -50,7 +51,7 @@ impl<V: Vmcs> Vcpu<V> {
         }
     }
 
-    /// The same of memory at a linear address.
+    /// The same for memory at a linear address.
     #[inline(never)]
     pub(crate) fn watch_memory(&mut self, watch: Watch, linear: u64, bytes: u64) {
         let hits = self.debug.hit(watch, linear, bytes);

@@ -1,10 +1,11 @@
-//! Events on their way into the guest: exceptions that exit before they are delivered, interrupts, and what becomes of an
-//! event in whose delivery another one came (SDM volume 3, "Interrupt 8 - Double Fault Exception", and "Information for VM
-//! Exits That Occur During Event Delivery").
+//! Delivery of events: exceptions that exit before they are delivered, interrupts, and events whose delivery another
+//! event cut short (SDM volume 3, "Interrupt 8 - Double Fault Exception", and "Information for VM Exits That Occur
+//! During Event Delivery").
 //!
-//! The exceptions that exit, #DB and #AC, are benign: whatever was being delivered, they are handled first, and no double
-//! fault comes of it. An exception that was being delivered then comes again by itself, since its instruction is executed
-//! again, and so does INT n. An interrupt does not: it is kept, and delivered as soon as the guest takes it.
+//! The exceptions that exit, #DB and #AC, are benign: the guest gets them first, whatever was being delivered, and no
+//! double fault follows. An exception that was being delivered comes again by itself, since its instruction is executed
+//! again; so does INT n. An external interrupt does not: the vCPU keeps it, and injects it as soon as the guest can
+//! take it.
 
 use devices::Effect;
 use vtx::{
@@ -21,7 +22,7 @@ use crate::{
 };
 
 impl<V: Vmcs> Guest<'_, V> {
-    /// Answers the exit of an exception, or of an NMI of the host's. The kernel keeps #NM to itself.
+    /// Answers the exit of an exception, or of an NMI of the host. The kernel handles #NM itself.
     pub(crate) fn exception(&mut self, now: Present) -> Next {
         if self.cpu.native.is_active() {
             return native::exception(self, now);
@@ -36,7 +37,7 @@ impl<V: Vmcs> Guest<'_, V> {
             self.cpu.hold(vector);
         }
         match (exception, first) {
-            // With one processor, nothing changes from one to the next: a real one stays in it until it is reset.
+            // Nothing in the guest can change between two of them: a real processor loops until it is reset.
             (Exiting::AlignmentCheck, Some(Vectored::Exception { vector: ALIGNMENT_CHECK, .. })) => {
                 return Next::Reset(Cause::Unsupported("#AC in the delivery of #AC, which comes again for ever"));
             }
@@ -47,12 +48,13 @@ impl<V: Vmcs> Guest<'_, V> {
         Next::Raise(Event::Exception(Exception::Debug))
     }
 
-    /// Whether there is an interrupt for the vCPU, which ends a halt. If so, the next entry delivers it, or an exit tells when
-    /// the guest takes one.
+    /// Whether an interrupt is pending for the vCPU, which ends a halt. If so, the next entry injects it, or an
+    /// interrupt-window exit comes as soon as the guest can take it.
     #[inline]
     pub fn interrupt(&mut self) -> bool {
         let external = self.external();
-        // In a step, it comes after the instruction: as soon as the step is over, this is asked again.
+        // In a native step the interrupt waits for the end of the instruction: the exit that ends the step settles
+        // again.
         if self.cpu.native.is_active() || !external && !self.cpu.lapic.pending() && !self.cpu.holds() {
             self.cpu.want_window(false);
             return false;
@@ -66,7 +68,7 @@ impl<V: Vmcs> Guest<'_, V> {
         true
     }
 
-    /// Whether an interrupt asks for this vCPU.
+    /// Whether an interrupt is pending for this vCPU.
     #[inline]
     pub fn pending(&self) -> bool {
         self.external() || self.cpu.lapic.pending()
@@ -90,12 +92,12 @@ impl<V: Vmcs> Guest<'_, V> {
         self.cpu.number == BOOTSTRAP && self.vm.board.pending(&self.cpu.lapic)
     }
 
-    /// Takes into account that it is `tsc`.
+    /// Advances the timers of the board and of the local APIC to `tsc`.
     pub fn advance(&mut self, clock: &Clock, tsc: u64) -> Effect {
         self.vm.board.advance(clock.at(tsc)) | self.cpu.advance_apic(tsc)
     }
 
-    /// TSC at which a timer wants to interrupt.
+    /// The TSC value of the next timer interrupt, if there is one.
     pub fn next_timer(&self, clock: &Clock, tsc: u64) -> Option<u64> {
         let board = self.vm.board.next_event(clock.at(tsc)).map(|next| clock.tsc(next));
         match (board, self.cpu.lapic.next_event()) {

@@ -1,8 +1,9 @@
-//! The PCI bus that the guest sees, and the functions on it that are modelled: who of them answers for a port or an address,
-//! where their interrupts go, and what they ask for. Those that are passed through have their places on the bus, and are in
-//! `passthrough`.
+//! The guest's PCI bus and the modelled functions on it: which function has a port or an address, which input of the
+//! PIC its interrupt drives, and which side effects its accesses have. Passed-through functions have places on this
+//! bus; `passthrough` answers for them.
 //!
-//! Nothing here makes a system call while an exit is answered. What a back end has to do waits for [`Functions::serve`].
+//! No access makes a system call, so that an exit can be answered from the kernel's message. Work of a back end stays
+//! pending until [`Functions::serve`].
 
 use devices::{
     Effect, GuestMemory, Pin, Router, Width, lapic,
@@ -15,14 +16,15 @@ use layout::{guest_board, limits::MAX_PCI_FUNCTIONS};
 
 use crate::ram::Ram;
 
-/// Functions that are modelled, the host bridge among them.
+/// The most modelled functions, the host bridge included.
 const MOST: usize = 8;
-/// Device number of the first one beside the bridge: those below are for functions that are passed through.
+/// Device number of the first modelled function besides the bridge. Those from 1 up to it are for passed-through
+/// functions.
 const FIRST_DEVICE: u8 = 1 + MAX_PCI_FUNCTIONS as u8;
-/// Lines for the log of queues that a driver has broken: a guest may do so as often as it likes.
+/// Log lines, at most, for queues that a driver has broken: a guest can break any number.
 const LINES: u32 = 16;
 
-/// Ports of the board's own devices: no BAR is there.
+/// Ports of the board's own devices, where no BAR can be.
 const PORTS: [Range; guest_board::PORTS.len()] = {
     let mut ports = [(0, 0); guest_board::PORTS.len()];
     let mut row = 0;
@@ -33,7 +35,7 @@ const PORTS: [Range; guest_board::PORTS.len()] = {
     }
     ports
 };
-/// Likewise memory.
+/// Memory of the board's own devices, likewise.
 const MEMORY: [Range; 1] = [(lapic::BASE, lapic::BASE + lapic::SIZE - 1)];
 
 /// Fills in random bytes; returns how many.
@@ -46,7 +48,7 @@ enum Resident {
     Entropy(Virtio<Entropy<Random>>),
 }
 
-/// The same for each kind.
+/// Evaluates `$what` for the function of any kind.
 macro_rules! each {
     ($self:expr, $function:ident => $what:expr) => {
         match $self {
@@ -87,7 +89,7 @@ impl Function for Resident {
 }
 
 impl Resident {
-    /// Does what waits for the function's back end.
+    /// Does the pending work of the function's back end.
     fn serve(&mut self, memory: &impl GuestMemory) -> (Effect, Option<Fault>) {
         match self {
             Self::HostBridge(_) => (Effect::QUIET, None),
@@ -112,7 +114,7 @@ pub enum Absent {
     Router,
 }
 
-/// See the head of this file.
+/// The PCI bus and the modelled functions.
 pub struct Functions {
     /// The bus.
     bus: VirtualBus<Resident, MOST>,
@@ -121,27 +123,28 @@ pub struct Functions {
     /// Functions with a pin, by their numbers on the bus.
     pins: Vec<(u8, Pin), MOST>,
     ram: Ram,
-    /// Something waits for [`serve`](Self::serve).
+    /// Work for [`serve`](Self::serve) is pending.
     waiting: bool,
-    /// Queues that drivers have broken.
+    /// How many queues drivers have broken.
     broken: u32,
 }
 
 impl Functions {
-    /// A bus with a host bridge, and `elsewhere` functions from device 1 on that somebody else serves and counts from 0.
+    /// A bus with a host bridge, and from device 1 on `elsewhere` passed-through functions, which pci-server numbers
+    /// from 0.
     pub fn new(elsewhere: u8) -> Self {
         let mut bus = VirtualBus::new();
-        // An empty bus has room at 00:00.0.
+        // Cannot fail: the bus is empty.
         let _ = bus.insert(Place { device: 0, function: 0 }, Resident::HostBridge(pci::host_bridge()));
         for (number, device) in (0..elsewhere).zip(1..) {
-            // Those that the bus has no room for are not there.
+            // A function beyond the bus's 32 devices is left out.
             let _ = bus.insert_elsewhere(device, number);
         }
         let regions = Regions::new(&PORTS, &MEMORY);
         Self { bus, regions, router: Router::new(), pins: Vec::new(), ram: Ram::none(), waiting: false, broken: 0 }
     }
 
-    /// Has the functions reach this memory, where they are bus masters.
+    /// Sets the memory that the functions reach as bus masters.
     pub const fn use_memory(&mut self, ram: Ram) {
         self.ram = ram;
     }
@@ -162,7 +165,7 @@ impl Functions {
         Ok(())
     }
 
-    /// The guest has been reset, and with it `pic`.
+    /// Resets the bus and the functions. The PIC is new, so the inputs of the pins are set to level again.
     pub fn reset(&mut self, pic: &mut Pic) {
         self.bus.reset();
         self.regions.update(&self.bus);
@@ -170,7 +173,7 @@ impl Functions {
         self.waiting = false;
     }
 
-    /// The bus, for accesses that have no effect.
+    /// The address register of configuration space: a read without side effects.
     #[inline(always)]
     pub const fn config_address(&self) -> u32 {
         self.bus.address().value()
@@ -182,13 +185,13 @@ impl Functions {
         self.bus.set_address(value);
     }
 
-    /// What a double word of the data port reads, if there is nothing to do for it.
+    /// What a double-word read of the data port gives, if it has no side effect and a modelled function answers.
     #[inline(always)]
     pub fn config_data(&self) -> Option<u32> {
         self.bus.data()
     }
 
-    /// What an access to the configuration ports is for, if somebody else serves that.
+    /// The passed-through function and register that an access to the configuration ports selects, if it selects one.
     #[inline]
     pub fn elsewhere(&self, offset: u16) -> Option<pci::Elsewhere> {
         self.bus.elsewhere(offset)
@@ -200,52 +203,52 @@ impl Functions {
         (value, self.follow(effect, pic))
     }
 
-    /// Writes them.
+    /// Writes the configuration ports, from CONFIG_ADDRESS on.
     pub fn write_config(&mut self, offset: u16, width: Width, value: u32, pic: &mut Pic) -> Effect {
         let effect = self.bus.write(offset, width, value, &self.ram);
         self.follow(effect, pic)
     }
 
-    /// The BAR that has a port, if a modelled function has it.
+    /// The BAR of a modelled function that has `port`, if any.
     #[inline(always)]
     pub fn port(&self, port: u16, width: Width) -> Option<Hit> {
         self.regions.port(port, width)
     }
 
-    /// The BAR that has an address.
+    /// The BAR of a modelled function that has `gpa`, if any.
     #[inline(always)]
     pub fn memory(&self, gpa: u64, width: Width) -> Option<Hit> {
         self.regions.memory(gpa, width)
     }
 
-    /// Whether a BAR is in the page of an address.
+    /// Whether a BAR reaches into the page of `gpa`.
     pub fn has_memory_near(&self, gpa: u64) -> bool {
         const PAGE: u64 = 4096;
         let first = gpa & !(PAGE - 1);
         self.regions.has_memory(first, first + (PAGE - 1))
     }
 
-    /// Reads there.
+    /// Reads the BAR at `hit`.
     #[inline(never)]
     pub fn read(&mut self, hit: Hit, width: Width, pic: &mut Pic) -> (u64, Effect) {
         let (value, effect) = self.bus.read_bar(hit, width, &self.ram);
         (value, self.follow(effect, pic))
     }
 
-    /// Writes there.
+    /// Writes the BAR at `hit`.
     #[inline(never)]
     pub fn write(&mut self, hit: Hit, width: Width, value: u64, pic: &mut Pic) -> Effect {
         let effect = self.bus.write_bar(hit, width, value, &self.ram);
         self.follow(effect, pic)
     }
 
-    /// Whether something waits for [`serve`](Self::serve).
+    /// Whether work for [`serve`](Self::serve) is pending.
     #[inline(always)]
     pub const fn is_waiting(&self) -> bool {
         self.waiting
     }
 
-    /// Does what waits for back ends, and tells the log of queues that a driver has broken.
+    /// Does the pending work of the back ends, and logs queues that a driver has broken.
     #[cold]
     #[inline(never)]
     pub fn serve(&mut self, pic: &mut Pic) -> Effect {
@@ -263,7 +266,8 @@ impl Functions {
         self.follow(effect, pic)
     }
 
-    /// Does what an access asks for, as far as it is to be done here. What is left is the board's.
+    /// Carries out the side effects that concern the bus, and returns those that are left to the board and the run
+    /// loop.
     #[inline(always)]
     fn follow(&mut self, effect: Effect, pic: &mut Pic) -> Effect {
         if effect.is_quiet() { effect } else { self.settle(effect, pic) }
@@ -281,6 +285,7 @@ impl Functions {
             }
         }
         self.waiting |= effect.contains(Effect::OUTPUT);
+        // REGIONS is done. To the run loop it would mean that passed-through windows have moved.
         effect - Effect::REGIONS
     }
 }

@@ -1,5 +1,5 @@
-//! A vCPU that has taken over its exit, and the VM that it belongs to: what an answer works on that needs more than the words
-//! of the exit. It may make system calls, so accesses that pci-server makes are made here.
+//! A vCPU that has taken over its exit, with its VM: the operand of slow-path answers. They may make system calls, so
+//! this is where accesses are forwarded to pci-server.
 
 use devices::{Effect, Width, lapic::Lapic};
 
@@ -11,7 +11,7 @@ pub struct Guest<'a, V> {
     pub vm: &'a mut Vm,
     /// The vCPU whose exit is answered.
     pub cpu: &'a mut Vcpu<V>,
-    /// What the accesses so far ask for.
+    /// The side effects of the accesses so far.
     effect: Effect,
 }
 
@@ -21,17 +21,17 @@ impl<'a, V> Guest<'a, V> {
         Self { vm, cpu, effect: Effect::QUIET }
     }
 
-    /// What all accesses ask for.
+    /// The side effects of all accesses.
     pub const fn effect(&self) -> Effect {
         self.effect
     }
 
-    /// Adds what something else asks for.
+    /// Adds side effects.
     pub fn join(&mut self, effect: Effect) {
         self.effect |= effect;
     }
 
-    /// What the guest does once an access is made: reset ports end its instruction.
+    /// What the guest does after an access: a write to a reset port ends its instruction.
     pub fn next(&self) -> Next {
         Next::after(self.effect)
     }

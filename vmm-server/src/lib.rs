@@ -1,6 +1,5 @@
-//! The server that runs one guest: `run` says what each VM exit is answered with, `board` is what the guest sees of a machine,
-//! `vcpu` what each of its processors has, `linux` and `boot` put a kernel into its memory. All of it runs in host tests; the
-//! binary adds seL4.
+//! The server that runs one guest: `run` answers each VM exit, `board` is the guest's machine, `vcpu` each of its
+//! processors; `linux` and `boot` load a kernel into its memory. All of this runs in host tests; the binary adds seL4.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,9 @@
-//! The guest's memory by linear address, for what the VMM does in the processor's place: through the guest's own page
-//! tables, with its own rights, to RAM or to whatever else the board has at that address.
+//! The guest's memory by linear address, for instructions that the VMM emulates: through the guest's own page tables,
+//! with its own rights, to RAM or to the board's devices.
 //!
-//! A walk that fails would be a page fault. The kernel gives a VMM no access to CR2 and error codes, so the guest gets
-//! #GP instead; the processor has checked the operand itself before it exited, so this takes a page that was unmapped
-//! in between, or a second operand.
+//! A walk that fails would be a page fault. The kernel gives a VMM no access to CR2, so the guest gets #GP instead
+//! (decision 0007). The processor has checked the operand before it exited, so a walk fails only for a page that was
+//! unmapped in between, or for a second operand.
 
 use arch::{Mode, Width};
 use vtx::{
@@ -23,7 +23,7 @@ use crate::{
 
 const PAGE: u64 = 4096;
 
-/// Linear memory, as it is mapped at one exit.
+/// Linear memory as the guest maps it at one exit.
 pub struct Linear<'a, 'b, V> {
     guest: &'a mut Guest<'b, V>,
     now: Present<'a>,
@@ -45,7 +45,7 @@ impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
         Self { guest, now, root, user, mode }
     }
 
-    /// The same with the processor's own rights, as for its tables.
+    /// The same with supervisor rights, as the processor uses for descriptor tables and TSSs.
     pub fn system(guest: &'a mut Guest<'b, V>, now: Present<'a>) -> Self {
         Self { user: false, ..Self::new(guest, now) }
     }
@@ -100,7 +100,7 @@ impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
         }
     }
 
-    /// Devices have registers of 32 bits: an access of 64 is one to each half, the lower first.
+    /// Device registers have 32 bits: a 64-bit access is one to each half, the lower first.
     fn read_device(&mut self, gpa: u64, width: Width) -> u64 {
         let mut read = |gpa, width| u64::from(self.guest.read_memory(gpa, width, self.now));
         match width {
@@ -120,7 +120,7 @@ impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
         }
     }
 
-    /// An access to a page boundary is one to each byte.
+    /// An access across a page boundary is one to each byte.
     fn crosses(linear: u64, width: Width) -> bool {
         linear % PAGE > PAGE - width.bytes() as u64
     }

@@ -1,13 +1,15 @@
-//! Instructions that the emulator does not know, with an operand where there is no RAM: the processor does them itself, in a
-//! single step on page tables of the VMM's (`tables`). They have the pages that the instruction uses, each where the guest's
-//! own tables have it, but instead of memory that is not there a page of ones, which is thrown away afterwards.
+//! Instructions that the emulator does not know, with an operand at an address without RAM. The processor executes them
+//! itself, in a single step on page tables of the VMM (`tables`). These map the pages that the instruction uses as the
+//! guest's own tables do, and a page of ones where there is no RAM; writes to that page are discarded (decision 0016).
 //!
-//! From the exit until the step is over the guest has no other page, no interrupt, and no exception that does not exit first.
-//! A page that is missing is a page fault, and is added if the guest's own tables allow the access. Everything is bounded: by
-//! the pages that the tables hold. What a device has, and what cannot be had, is #UD as for the emulator.
+//! From the exit until the end of the step, the guest has no other page and takes no interrupt, and every exception
+//! exits first. A missing page is a page fault: the VMM adds the page if the guest's own tables allow the access. The
+//! number of pages in the tables bounds the work. An operand in a device's memory, or one that cannot be mapped, is
+//! #UD, as for the emulator.
 //!
-//! Left out: RFLAGS.TF is the VMM's meanwhile, so instructions that see it are not done here, see [`crate::insn::is_native`].
-//! The monitor trap flag would need no such care, but not every processor, and no emulated one, has it.
+//! Left out: the VMM uses RFLAGS.TF during the step, so instructions that see this flag are not executed here, see
+//! [`crate::insn::is_native`]. The monitor trap flag would not have this problem, but not every processor, and no
+//! emulated one, has it.
 
 use vtx::{
     cr::cr4,
@@ -46,6 +48,7 @@ pub fn begin<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Presen
         tables.map_ones(operand)?;
         Some(tables)
     };
+    // A page of ones must not stand in for a device's registers, whose side effects the step could not have.
     let Some(tables) = pages().filter(|_| !guest.vm.board.has_memory_near(violation.gpa)) else {
         return Next::UNDEFINED;
     };
@@ -64,7 +67,7 @@ pub fn exception<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
     const PAGE_FAULT: u8 = 14;
     let info = guest.cpu.vmcs.read(VmcsField::ExitInterruptionInfo) as u32;
     match event::hardware_exception(info) {
-        // An NMI of the host's.
+        // An NMI of the host.
         None => Next::Retry,
         Some(PAGE_FAULT) => page_fault(guest, now),
         Some(vector) => {
@@ -74,7 +77,7 @@ pub fn exception<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
                 return Exception::of(vector).map_or(Next::PROTECTION, |found| Next::Raise(Event::Exception(found)));
             }
             if guest.cpu.exit.rip == step.rip {
-                // A trap without the instruction: it would come again for ever.
+                // The trap came before the instruction was executed. Retrying would loop.
                 guest.cpu.debug.after_step(step.dr6, 0, false, &mut guest.cpu.vmcs);
                 return Next::UNDEFINED;
             }
@@ -85,7 +88,8 @@ pub fn exception<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
     }
 }
 
-/// Adds what the instruction misses; if the guest's own tables do not have it either, the exception is the guest's.
+/// Adds the page that the instruction misses. If the guest's own tables do not allow the access, the guest gets an
+/// exception.
 fn page_fault<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
     const PROTECTION: u64 = 1 << 0;
     const WRITE: u64 = 1 << 1;
@@ -99,7 +103,7 @@ fn page_fault<V: Vmcs>(guest: &mut Guest<V>, now: Present) -> Next {
     step.goes_on(guest, mapped)
 }
 
-/// Answers an EPT violation in a step: another page that is not there, for the rest of the operand.
+/// Answers an EPT violation in a step: the rest of the operand is in another page without RAM.
 pub fn violation<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Next {
     let Some(mut step) = guest.cpu.native.0.take() else { return Next::Retry };
     let linear = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress);
@@ -116,7 +120,7 @@ pub fn violation<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Next
 }
 
 impl Step {
-    /// What the guest has before it.
+    /// Saves the guest's state before the step.
     fn before<V: Vmcs>(guest: &mut Guest<V>, tables: Tables) -> Self {
         let cpu = &mut guest.cpu;
         let dr6 = cpu.debug.dr6(&mut cpu.vmcs);
@@ -145,14 +149,14 @@ impl Step {
         self.tables.map(linear, gpa, writable).ok_or(Next::UNDEFINED)
     }
 
-    /// Has the next entry be into the step. The shadow of STI or MOV SS lasts for the one instruction, in which no interrupt
-    /// comes anyway, and would keep the trap behind it.
+    /// Prepares the entry into the step. It ends a shadow of STI or MOV SS: the step takes no interrupt anyway, and the
+    /// shadow would hold back the trap at its end.
     fn enter<V: Vmcs>(&self, guest: &mut Guest<V>) {
         let cpu = &mut guest.cpu;
         if cpu.is_in_shadow() {
             cpu.leave_instruction();
         }
-        // With RF, no breakpoint on the instruction stops it a second time.
+        // RF keeps a breakpoint on this instruction from trapping a second time.
         cpu.set_rflags(cpu.exit.rflags | RFLAGS_TF | RFLAGS_RF);
         forget_trap(cpu);
         cpu.vmcs.write(VmcsField::ExceptionBitmap, event::ALL.into());
@@ -162,7 +166,7 @@ impl Step {
         cpu.vmcs.write(VmcsField::GuestCr3, self.tables.root());
     }
 
-    /// Has the next entry be into the guest's own memory.
+    /// Restores the guest's own page tables and state for the next entry.
     fn leave<V: Vmcs>(&self, guest: &mut Guest<V>) {
         let cpu = &mut guest.cpu;
         cpu.exit.cr3 = self.cr3;
@@ -178,7 +182,7 @@ impl Step {
         cpu.set_rflags(cpu.exit.rflags & !RFLAGS_TF | own);
     }
 
-    /// Tries again with what was added, or ends the step with what the guest gets instead.
+    /// Retries the instruction with the added page, or ends the step with the guest's exception.
     fn goes_on<V: Vmcs>(self, guest: &mut Guest<V>, added: Result<(), Next>) -> Next {
         if let Err(next) = added {
             self.leave(guest);
@@ -190,8 +194,8 @@ impl Step {
     }
 }
 
-/// Has no trap come before the instruction. An emulated processor leaves that of the step pending when the instruction faults
-/// (a processor does not: SDM volume 3, "Guest Non-Register State").
+/// Clears pending debug exceptions, so that no trap comes before the instruction. Bochs leaves the single-step trap
+/// pending when the instruction faults (a processor does not: SDM volume 3, "Guest Non-Register State").
 fn forget_trap<V: Vmcs>(cpu: &mut Vcpu<V>) {
     cpu.vmcs.write(VmcsField::GuestPendingDebug, 0);
 }

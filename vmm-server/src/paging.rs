@@ -1,11 +1,12 @@
-//! Walks the guest's page tables: linear to guest-physical address, for an access that the VMM makes in the guest's
-//! place (SDM volume 3, "Paging"). A walk reads two or three entries and so always ends, whatever the tables hold.
+//! Walks the guest's page tables: linear to guest-physical address, for accesses that the VMM emulates (SDM volume 3,
+//! "Paging"). A walk reads two or three entries, so it always ends, whatever the tables hold.
 //!
 //! Protection is checked as the processor would, since a guest's user process chooses the addresses of a string
 //! instruction. Left out: accessed and dirty bits, which the guest's next own access sets; NX, which CPUID hides.
 //!
-//! A format of tables is data: entry size and levels. There is one walk for all of them, and two ways to judge what it comes
-//! by: [`translate`] as the processor does, [`locate`] for an access that the processor has allowed already.
+//! The format of the tables is data: entry size and levels. One walk serves all formats, with two kinds of checks:
+//! [`translate`] checks as the processor does, [`locate`] is the fast path for an access that the processor has already
+//! allowed.
 
 pub use vtx::cr::Paging;
 
@@ -128,9 +129,9 @@ const PAE: Format = Format {
     ],
 };
 
-/// What a walk's entries are held against.
+/// The checks on a walk's entries.
 trait Judge {
-    /// Why there is no address.
+    /// Why the walk gives no address.
     type Fault;
     /// Whether address bits from 32 on are taken from where large pages of 32-bit tables have them.
     const WIDE: bool;
@@ -197,15 +198,15 @@ pub fn translate(
     walk(format, root.cr3, linear, Rights { root, intent, permissions: u64::MAX }, read)
 }
 
-/// The guest-physical address of `linear`, for an access that the processor has allowed: no rights are checked. None for
-/// whatever is unusual, be it allowed or not.
+/// The guest-physical address of `linear`, for an access that the processor has allowed, so rights are not checked.
+/// `None` in every unusual case, allowed or not: the slow path handles it.
 #[inline(always)]
 pub fn locate(paging: Paging, cr3: u64, ram: &Ram, linear: u64) -> Option<u64> {
     let read = |at, size| match size {
         EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
         EntrySize::Eight => ram.read_u64(at).ok(),
     };
-    // A walk for each format, which has its levels as constants then: half as many instructions as by any format's.
+    // Each format gets a walk of its own, with constant levels: half as many instructions as one walk for any format.
     let located = match paging {
         Paging::Off => Ok(linear),
         Paging::Bits32 { large: false } => walk(&BITS32, cr3, linear, Usual::NONE, read),
@@ -215,11 +216,11 @@ pub fn locate(paging: Paging, cr3: u64, ram: &Ram, linear: u64) -> Option<u64> {
     located.ok()
 }
 
-/// As the processor judges.
+/// The processor's checks.
 struct Rights<'a> {
     root: &'a Root,
     intent: Intent,
-    /// Those of all levels, and-ed together.
+    /// The rights of all levels, and-ed.
     permissions: u64,
 }
 
@@ -263,13 +264,14 @@ impl Judge for Rights<'_> {
     }
 }
 
-/// With one look at all entries together, at the end: what is behind one that is not there is read to no avail.
+/// Checks all entries together, at the end of the walk: one branch instead of one per level. A walk beyond a missing
+/// entry reads in vain, and is then refused.
 struct Usual {
     /// All of them, and-ed.
     all: u64,
     /// All of them, or-ed.
     any: u64,
-    /// What is unusual in a large page.
+    /// Set for an unusual large page.
     large: u64,
 }
 
@@ -277,7 +279,7 @@ impl Usual {
     const NONE: Self = Self { all: u64::MAX, any: 0, large: 0 };
 }
 
-/// Something is unusual.
+/// An unusual case: the slow path decides.
 struct Unusual;
 
 impl Judge for Usual {

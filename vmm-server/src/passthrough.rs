@@ -1,8 +1,9 @@
-//! What the board has of passed-through devices: their configuration space, always behind pci-server, and ports and memory
-//! whose accesses pci-server makes one by one. Ports and memory that were handed over cause no exit where the machine has
-//! them; where the guest moves them, and what is forwarded then, is in `windows`; their interrupts are in `lines`.
+//! The board's part of passed-through devices: accesses to their configuration space, and to ports and memory that were
+//! not handed over. The board forwards each of these accesses to pci-server. Ports and memory that were handed over
+//! cause no exit at their addresses on the machine; `windows` has the addresses to which the guest moves them, and says
+//! which accesses are forwarded then. `lines` has their interrupts.
 //!
-//! What pci-server refuses reads all ones and swallows writes; the log says so, once for each reason.
+//! Where pci-server refuses an access, a read gives all ones and a write is dropped. Each reason is logged once.
 
 use devices::Width;
 use heapless::Vec;
@@ -23,14 +24,14 @@ const LAST_BAR: u8 = 0x24;
 /// In the command register: answers to ports, to memory.
 const DECODES_PORTS: u32 = 1 << 0;
 const DECODES_MEMORY: u32 = 1 << 1;
-/// Reasons to refuse an access, at most: `Error` has fewer.
+/// Reasons to refuse an access that are remembered as logged: `Error` has fewer variants.
 const MAX_REASONS: usize = 16;
 
-/// pci-server, as the board needs it.
+/// pci-server's accesses, as the board uses them. Tests put a model behind it.
 pub trait Server {
-    /// Reads.
+    /// Reads `width` from `target`.
     fn read(&self, target: &Target, width: pci::Width) -> Result<u32, Error>;
-    /// Writes.
+    /// Writes `value` to `target`.
     fn write(&self, target: &Target, width: pci::Width, value: u32) -> Result<(), Error>;
 }
 
@@ -44,7 +45,7 @@ impl<T: Transport> Server for pci::Client<T> {
     }
 }
 
-/// Nobody: what a guest without devices has.
+/// The server of a guest without passed-through devices: refuses everything.
 struct Nobody;
 
 impl Server for Nobody {
@@ -65,16 +66,16 @@ pub struct Passthrough {
     windows: Windows,
     /// Ports whose accesses pci-server makes.
     ports: Vec<Forwarded, MAX_WINDOWS>,
-    /// First and last port of them all: most accesses to nobody's ports lie outside.
+    /// First and last of all these ports. Most accesses to unowned ports lie outside, and need no search.
     span: (u64, u64),
     /// Likewise memory.
     memory: Vec<Forwarded, MAX_WINDOWS>,
-    /// First and last byte of them all.
+    /// First and last byte of all of it.
     memory_span: (u64, u64),
     refused: Vec<Error, MAX_REASONS>,
     /// How often the guest has moved a register.
     relocations: u32,
-    /// Accesses that pci-server was asked for.
+    /// Accesses that were forwarded to pci-server.
     pub accesses: u64,
 }
 
@@ -101,7 +102,7 @@ impl Passthrough {
         }
     }
 
-    /// Adds what a base address register stands for. What is not handed over, pci-server makes the accesses to.
+    /// Adds the window of a base address register. If it was not handed over, accesses to it are forwarded.
     pub fn add(&mut self, window: Window) -> Result<(), Full> {
         self.windows.add(window)?;
         self.forward();
@@ -114,30 +115,31 @@ impl Passthrough {
         self.windows.any_moved()
     }
 
-    /// What was handed over and is to be elsewhere now, or nowhere, with its number for [`Self::lose`].
+    /// The windows to move that were handed over: number (for [`Self::lose`]), window, and the new address or none.
     pub fn moves(&self) -> Vec<(usize, Window, Option<u64>), MAX_WINDOWS> {
         self.windows.moves().collect()
     }
 
-    /// The moves are carried out.
+    /// Notes that the moves are carried out.
     pub fn moved(&mut self) {
         self.windows.done();
         self.forward();
     }
 
-    /// A window could not be had at its new place.
+    /// Notes that window `number` could not be mapped at its new address: it has none now.
     pub fn lose(&mut self, number: usize) {
         self.windows.lose(number);
     }
 
-    /// The guest has been reset, and with it the base address registers.
+    /// Puts all windows back where the machine has them, since a reset of the guest resets the base address registers.
     pub fn reset(&mut self) {
         if self.windows.home() {
             self.forward();
         }
     }
 
-    /// Looks where the guest has a function's registers after it has written to one that says so.
+    /// Reads where a function's windows are, after the guest has written to its command register or a base address
+    /// register.
     fn follow(&mut self, function: u8) {
         let mut command = None;
         for number in 0..self.windows.len() {
@@ -159,11 +161,11 @@ impl Passthrough {
         }
     }
 
-    /// Rare, and worth knowing when a driver does not find its device.
+    /// Logs a move: it is rare, and explains why a driver does not find its device.
     #[cold]
     #[inline(never)]
     fn relocated(&mut self, window: Window) {
-        /// Lines for the log: a guest may do this as often as it likes.
+        /// Log lines, at most: a guest can do this any number of times.
         const LINES: u32 = 16;
         self.relocations = self.relocations.saturating_add(1);
         if self.relocations <= LINES {
@@ -179,7 +181,7 @@ impl Passthrough {
         (self.span, self.memory_span) = (span(&self.ports), span(&self.memory));
     }
 
-    /// Reads configuration space as the data port does: bytes behind the double word are nobody's.
+    /// Reads configuration space as the data port does: bytes behind the double word read all ones.
     pub fn read_config(&mut self, function: u8, register: u8, width: Width) -> u32 {
         if aligned(register, width) {
             return self.read(Target::Config { function, offset: register }, width);
@@ -212,7 +214,7 @@ impl Passthrough {
         self.port(port).is_some()
     }
 
-    /// Reads a port that no device of the board has.
+    /// Reads a forwarded port.
     #[inline]
     pub fn read_port(&mut self, port: u16, width: Width) -> u32 {
         match self.port(port) {
@@ -221,7 +223,7 @@ impl Passthrough {
         }
     }
 
-    /// Writes such a port.
+    /// Writes a forwarded port.
     #[inline]
     pub fn write_port(&mut self, port: u16, width: Width, value: u32) {
         if let Some(target) = self.port(port) {
@@ -244,13 +246,13 @@ impl Passthrough {
         self.memory_at(gpa).is_some()
     }
 
-    /// Whether it makes those to something in the page of `gpa`.
+    /// Whether it makes the accesses to any address in the page of `gpa`.
     pub fn has_memory_near(&self, gpa: u64) -> bool {
         const PAGE: u64 = 4096;
         self.memory.iter().any(|range| (range.first / PAGE..=range.last / PAGE).contains(&(gpa / PAGE)))
     }
 
-    /// Reads where there is no RAM.
+    /// Reads forwarded memory.
     pub fn read_memory(&mut self, gpa: u64, width: Width) -> u32 {
         match self.memory_at(gpa) {
             Some(target) => self.read(target, width),
@@ -258,7 +260,7 @@ impl Passthrough {
         }
     }
 
-    /// Writes there.
+    /// Writes forwarded memory.
     pub fn write_memory(&mut self, gpa: u64, width: Width, value: u32) {
         if let Some(target) = self.memory_at(gpa) {
             self.write(target, width, value);
@@ -302,7 +304,7 @@ impl Passthrough {
     }
 }
 
-/// Of no range.
+/// The span of no range: it contains no address.
 const NOWHERE: (u64, u64) = (u64::MAX, 0);
 
 /// First and last address of all of them.
@@ -310,7 +312,7 @@ fn span(ranges: &[Forwarded]) -> (u64, u64) {
     ranges.iter().fold(NOWHERE, |(first, last), range| (first.min(range.first), last.max(range.last)))
 }
 
-/// The machine's address of a guest's, if it is in one of the ranges.
+/// The address on the machine for address `at` of the guest, if one of the ranges has it.
 #[inline]
 fn on_the_machine(ranges: &[Forwarded], at: u64) -> Option<u64> {
     let range = ranges.iter().find(|range| (range.first..=range.last).contains(&at))?;

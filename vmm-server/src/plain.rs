@@ -1,14 +1,15 @@
-//! The short way for device registers in memory: a MOV between a general register and an address without RAM, in flat 32-bit
-//! code, which is what drivers execute. The exit itself says at which address, and that the processor allows the access;
-//! what is missing is the instruction. Everything else is for `access`, which reads the VMCS at a system call a field.
+//! The fast path for device registers in memory: a MOV between a general register and an address without RAM, in flat
+//! 32-bit code, as drivers execute it. The exit gives the address, and the processor has checked the access; only the
+//! instruction is missing. `access` is the slow path for everything else: it reads the VMCS, at one system call per
+//! field.
 //!
-//! Whatever the guest can change is read anew for each exit: its page tables, and the bytes of the instruction. Only what
-//! those bytes mean is remembered: `insn` has decoded them once.
+//! At each exit, the fast path reads again whatever the guest can change: its page tables and the bytes of the
+//! instruction. It caches only the decoding of those bytes by `insn`.
 //!
-//! Nothing here asks whether segments are flat, or whether the exit came from delivering an event. Instead, the instruction
-//! has to lead to the exit: its operand, with segments taken as flat, must be the very address that the exit names, and it
-//! must read where the exit says read. Code in a segment that is not flat can be made to look so, by a program that wants
-//! to; what it gets is a wrong value in a register of its own.
+//! It does not check (in the VMCS) that segments are flat, nor that the exit did not come from the delivery of an
+//! event. Instead, the instruction must explain the exit: with flat segments, its operand must be at the address that
+//! the exit names, and it must read if the exit was a read. A program in a segment that is not flat can construct code
+//! that passes this check; all it gets is a wrong value in a register of its own.
 
 use arch::{Mode, Width};
 use vtx::{
@@ -24,27 +25,27 @@ use crate::{
 };
 
 const PAGE: u64 = 4096;
-/// Bytes that are looked at: opcode, ModRM, displacement, and a prefix or the first byte of a long opcode.
+/// Bytes of code that are read: opcode, ModRM, displacement, and a prefix or the first byte of a long opcode.
 const BYTES: u64 = 8;
-/// Instructions that are kept: a power of two.
+/// Entries of the cache: a power of two.
 const KEPT: usize = 16;
 
 /// A MOV between a register and memory, MOVZX among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
-    /// Of the instruction, in bytes.
+    /// Length of the instruction, in bytes.
     pub length: u32,
     /// Whether it reads the memory; otherwise it writes.
     pub load: bool,
-    /// The operand in memory: what it is when all its bits are ones.
+    /// The operand in memory with all bits set: the mask of its width.
     pub ones: u64,
-    /// How many bytes that is.
+    /// The width of that operand.
     pub width: Width,
     /// The other operand.
     pub register: Place,
-    /// What a load leaves of the register: MOVZX clears the rest.
+    /// The bits of the register that a load leaves unchanged. MOVZX writes all of its destination.
     kept: u64,
-    /// The highest offset in a page at which the operand does not reach into the next.
+    /// The highest offset in a page at which the operand does not reach into the next page.
     last: u64,
     base: Option<Place>,
     displacement: u64,
@@ -57,7 +58,8 @@ impl Move {
         exit.register(self.register) & self.kept | value
     }
 
-    /// What an instruction is, if it is so simple. A byte register from 4 on is AH to BH; RSP is not at hand.
+    /// The MOV that an instruction is, if it is simple enough. Not with byte registers from 4 on, which are AH to BH,
+    /// nor with RSP, which the exit does not carry.
     fn of(instruction: &Instruction) -> Option<Self> {
         let Instruction { length, operation, width, address, mode } = *instruction;
         let (load, register, to) = match operation {
@@ -88,13 +90,13 @@ impl Move {
     }
 }
 
-/// What was decoded of late. Drivers have few instructions that access a device, and execute them again and again.
+/// The cache of decoded instructions. Drivers have few instructions that access a device, and execute them often.
 #[derive(Clone, Debug)]
 pub struct Moves {
     kept: [Known; KEPT],
 }
 
-/// An instruction, and the bytes that it was decoded from: those of `code` where `significant` is all ones.
+/// An instruction, and the bytes that it was decoded from: those of `code` where `significant` has ones.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     code: u64,
@@ -109,7 +111,7 @@ impl Default for Moves {
 }
 
 impl Moves {
-    /// None yet.
+    /// An empty cache.
     pub const fn new() -> Self {
         const NOTHING: Move = Move {
             length: 0,
@@ -122,7 +124,7 @@ impl Moves {
             base: None,
             displacement: 0,
         };
-        // No code has ones where nothing is significant.
+        // Matches no code: the entry has a one in `code` where `significant` has none.
         Self { kept: [Known { code: 1, significant: 0, instruction: NOTHING }; KEPT] }
     }
 
@@ -130,7 +132,8 @@ impl Moves {
     #[inline(always)]
     pub fn find(&mut self, exit: &impl Words, violation: EptViolation, paging: Paging, ram: &Ram) -> Option<&Move> {
         match paging {
-            // What most 32-bit guests have is known to the compiler here, which makes the walks shorter.
+            // Most 32-bit guests page like this. As a constant, it lets the compiler shorten the two walks of the page
+            // tables.
             Paging::Bits32 { large: true } => self.find_by::<true>(exit, violation, ram, paging),
             paging => {
                 core::hint::cold_path();
@@ -150,9 +153,11 @@ impl Moves {
         let cr3 = exit.cr3();
         let direction = violation.direction()?;
         let (mode, rip) = (exit.mode(), exit.rip());
+        // Near the end of a page, the instruction may continue in the next one, which would take another walk.
         if rip % PAGE > PAGE - BYTES {
             return None;
         }
+        // CS is taken as flat: RIP is a linear address.
         let code = ram.read_u64(locate_by::<USUAL>(paging, cr3, ram, mode.wrap(rip))?).ok()?;
         let access = self.decode(code)?;
         let base = access.base.map_or(0, |base| exit.register(base));
@@ -166,7 +171,7 @@ impl Moves {
     /// What `code` begins with, its first byte lowest.
     #[inline(always)]
     fn decode(&mut self, code: u64) -> Option<&Move> {
-        // Opcodes are few: mostly the byte behind makes the difference.
+        // Indexed by the byte after the opcode: there are few opcodes, so that byte tells instructions apart.
         let known = &mut self.kept[(code >> 8) as usize % KEPT];
         if code & known.significant != known.code {
             *known = first(code)?;

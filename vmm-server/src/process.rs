@@ -1,8 +1,10 @@
-//! The loop: enter the guest, answer what it exited for, settle what the answer asks for, enter again. An exit that changes no
-//! register costs one system call, the next VMEnter; one that does costs two. A halted guest costs none: the thread waits for
-//! a signal. Exits without side effects do not leave the inner loop.
+//! The run loop: enters the guest, answers its exit, carries out the side effects of the answer, and enters again. An
+//! exit that changes no register costs one system call, the next VMEnter; one that does costs two. A halted guest costs
+//! none: the thread waits for a signal. Exits without side effects take the fast path, which stays in the inner loop of
+//! `serve`.
 //!
-//! While the guest runs, its next deadline is the VMX-preemption timer's; timer-server has it while the guest halts.
+//! While the guest runs, the VMX-preemption timer keeps its next deadline; while it halts, timer-server does (decision
+//! 0008).
 
 use devices::Effect;
 use layout::{
@@ -69,18 +71,18 @@ struct Process<'a> {
 enum Stop {
     /// A signal with these bits.
     Signal(u64),
-    /// An exit that the vCPU has taken over, after which this is to be settled.
+    /// An exit that the vCPU has taken over, with the side effects that `between` has to carry out.
     Exit(Effect),
 }
 
-/// Runs the guest of `config` until it switches itself off, and then rests.
+/// Runs the guest of `config` until it powers itself off, and then parks the thread.
 pub fn run(config: &Vmm) -> ! {
     let time = timer::Client(Endpoint::at(timer::SERVICE.slot));
     let hertz = match time.frequency() {
         Ok(hertz) => hertz,
         Err(error) => panic!("timer-server: {error:?}"),
     };
-    // A board whose clock has lost its battery runs guests all the same.
+    // A machine whose real-time clock has lost its battery can still run guests: they begin in 1970.
     let date = time.wall_clock().unwrap_or_else(|error| {
         log::warn!("{}: no date ({error:?}), so it begins in 1970", config.name);
         timer::WallClock { unix: 0, at: rt::tsc() }
@@ -149,10 +151,11 @@ const fn debug_registers() -> DebugRegisters {
 }
 
 impl Process<'_> {
-    /// Runs the vCPU with this number, which belongs to the calling thread. The hot loop: apart from what is done between two
-    /// runs, it has the processor's registers to itself.
+    /// Runs vCPU `n`, which belongs to the calling thread. The inner loop is the fast path. Everything slower is in
+    /// `between`, which is not inlined, so that the compiler keeps the loop's state in processor registers.
     fn serve(&mut self, n: usize) -> ! {
-        /// Every so many exits of a kind, the clock is looked at.
+        /// The loop reads the TSC at every eighth exit of a kind (decision 0008): a reading costs a tenth of what an
+        /// exit may cost.
         const LOOKS: u64 = 8;
         self.between(n, Stop::Exit(Effect::TIMERS));
         loop {
@@ -171,7 +174,8 @@ impl Process<'_> {
                         break Stop::Signal(bits);
                     }
                 };
-                // A guest that exits again and again stands still for most of the time, and so does the preemption timer.
+                // A guest that exits in quick succession hardly runs, and the preemption timer counts only while it
+                // runs. So the loop compares the TSC with the deadline as well.
                 if tally.exit(exit.reason()).is_multiple_of(LOOKS) && cpu.deadline.passed(rt::tsc()) {
                     break Stop::Exit(late(vm, cpu, exit, now, clock));
                 }
@@ -188,12 +192,14 @@ impl Process<'_> {
         }
     }
 
-    /// Sees to what stopped the vCPU, and to all that is due before its next entry; while it halts, waits for signals.
+    /// The slow path: handles what stopped the vCPU, and carries out everything that is due before its next entry.
+    /// While the vCPU halts, it waits for signals here.
     #[inline(never)]
     fn between(&mut self, n: usize, stop: Stop) {
         let mut effect = match stop {
             Stop::Signal(bits) => self.on_signal(n, bits),
-            // What most exits come to.
+            // Most exits that get here only step past their instruction, so this case is inline and saves the call of
+            // `follow`.
             Stop::Exit(effect) if self.vcpus[n].next == Next::Skip => {
                 self.vcpus[n].skip();
                 effect
@@ -215,7 +221,8 @@ impl Process<'_> {
     #[inline(never)]
     fn on_signal(&mut self, n: usize, bits: u64) -> Effect {
         self.tally.signal();
-        // The state of the guest is not known now, so an interrupt that waits has to come by way of the window.
+        // A signal does not carry RFLAGS and the interruptibility state, so a pending interrupt needs an
+        // interrupt-window exit. LINES makes `between` call `settle`, which asks for that exit.
         let mut effect = Effect::LINES;
         let cpu = &mut self.vcpus[n];
         if bits & event::TIMER != 0 {
@@ -253,10 +260,11 @@ impl Process<'_> {
         }
     }
 
-    /// Does what is due before the next entry: whatever `effect` asks for.
+    /// Carries out the side effects of `effect` before the next entry. No other function does.
     #[inline(always)]
     fn settle(&mut self, n: usize, mut effect: Effect) {
         if effect.contains(Effect::TIMERS) {
+            // First, since it can add LINES for the steps below.
             effect |= self.pass_time(n);
         }
         if self.vm.board.functions.is_waiting() {
@@ -268,30 +276,33 @@ impl Process<'_> {
         if effect.contains(Effect::REGIONS) {
             self.devices.follow(&mut self.vm.board.passthrough);
         }
-        // A driver that writes fills the FIFO.
+        // While a driver writes, bytes gather until they fill a FIFO: serial-server need not wake for each.
         if self.console.is_due(&self.vm.board.uart, effect.contains(Effect::OUTPUT)) {
             self.console.exchange(&mut self.vm.board.uart);
             effect |= self.vm.board.uart_line();
         }
         let cpu = &mut self.vcpus[n];
+        // After all steps that raise or clear interrupts, and before the deadline is set: an interrupt ends the halt.
         if Guest::new(&mut self.vm, cpu).interrupt() {
             cpu.halted = false;
         }
         if effect.contains(Effect::TIMERS) {
             set_deadline(&mut self.vm, cpu, &self.clock, &self.time);
         } else if cpu.halted {
+            // The deadline is the same, but the preemption timer does not count while the vCPU halts.
             arm(&self.time, cpu.deadline.halt());
         }
     }
 
-    /// Raises what is due by now.
+    /// Raises the timer interrupts that are due, and acknowledges rate-limited lines whose millisecond is over.
     fn pass_time(&mut self, n: usize) -> Effect {
         let (cpu, tsc) = (&mut self.vcpus[n], rt::tsc());
         self.devices.acknowledge(self.vm.board.lines.expire(self.clock.at(tsc)));
         if cpu.deadline.passed(tsc) { catch_up(&mut self.vm, cpu, &self.clock) } else { Effect::QUIET }
     }
 
-    /// Acknowledges lines whose service the guest has ended. One that is throttled has its end of the millisecond to come.
+    /// Acknowledges the lines whose service the guest has ended. For a rate-limited line, arms a signal at the end of
+    /// the millisecond instead.
     #[inline]
     fn settle_lines(&mut self, n: usize) {
         let Board { lines, pic, .. } = &mut self.vm.board;
@@ -310,17 +321,19 @@ impl Process<'_> {
     }
 }
 
-/// Answers an exit after which the deadline has passed.
+/// Answers an exit that came when the deadline had already passed.
 #[cold]
 #[inline(never)]
 fn late(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, exit: impl Message, now: Present, clock: &Clock) -> Effect {
+    // The slow path follows in any case, so reading single words would save nothing. The timers advance before the
+    // answer, which then sees the board and the local APIC up to date.
     let mut words = RawExit::default();
     exit.load(&mut words);
     let effect = catch_up(vm, cpu, clock);
     run::answer_late(vm, cpu, words, effect, now)
 }
 
-/// Takes into account that the deadline has passed.
+/// Advances the board's timers and the local APIC past the deadline.
 #[cold]
 #[inline(never)]
 fn catch_up(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, clock: &Clock) -> Effect {
@@ -329,7 +342,7 @@ fn catch_up(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, clock: &Clock) -> Effect {
     effect
 }
 
-/// Sees to it that the guest's next deadline is not missed, running or halted.
+/// Sets the guest's next deadline: in the preemption timer while the guest runs, at timer-server while it halts.
 #[inline(never)]
 fn set_deadline(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, clock: &Clock, time: &timer::Client<Endpoint>) {
     let tsc = rt::tsc();
@@ -345,7 +358,7 @@ fn set_deadline(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, clock: &Clock, time: &t
     arm(time, orders.alarm);
 }
 
-/// Has timer-server signal at a TSC value, if there is one.
+/// Asks timer-server for a signal at the TSC value `alarm`, if there is one.
 fn arm(time: &timer::Client<Endpoint>, alarm: Option<u64>) {
     if let Some(at) = alarm
         && let Err(error) = time.arm(at)

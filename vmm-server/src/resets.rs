@@ -1,17 +1,17 @@
-//! How often a guest may be reset in a row: a token bucket. A guest that crashes as soon as it is started would otherwise do so
-//! for ever, and nobody would be told. One that runs for a while between its resets is given its tokens back.
+//! Limits a guest's resets by a token bucket. Without it, a guest that crashes at each start would be reset without
+//! end, and root-task would never be notified. A guest that runs for a while between its resets regains its tokens.
 
 use devices::Nanos;
 
-/// In this time, a reset is forgotten.
+/// The time in which the bucket gains a token.
 const REFILL: Nanos = Nanos(60_000_000_000);
 
-/// The resets that a guest has left.
+/// The token bucket.
 #[derive(Clone, Copy, Debug)]
 pub struct Resets {
     most: u16,
     left: u16,
-    /// Since when the next token has been coming.
+    /// Since when the next token accumulates.
     since: Nanos,
 }
 
@@ -21,7 +21,7 @@ impl Resets {
         Self { most, left: most, since: Nanos::ZERO }
     }
 
-    /// Takes one at the time `now`. Returns which in a row it is, from 1 on, or none if there is none left.
+    /// Takes a token at the time `now`. Returns how many resets in a row this makes, or `None` if the bucket is empty.
     pub fn take(&mut self, now: Nanos) -> Option<u16> {
         let earned = now.0.saturating_sub(self.since.0) / REFILL.0;
         if u64::from(self.most - self.left) <= earned {

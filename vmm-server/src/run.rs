@@ -1,11 +1,12 @@
-//! What the VMM answers to each VM exit: one `match`, a line per kind. Total: no reason, register, address or instruction of
-//! the guest's leads anywhere but to one of these.
+//! The answer to each VM exit: one `match`, a line per kind. It is total: every reason, register, address and
+//! instruction of the guest has an answer here.
 //!
-//! What a busy guest exits for is answered from a few words of the kernel's message, whose registers are changed in place; the
-//! vCPU takes the exit over, all words of it, only where more follows from it than the next entry. Answers that need the VMCS
-//! or pci-server take it over first, since a system call overwrites the message.
+//! Exits without side effects take the fast path: it reads a few words of the kernel's message, and changes registers
+//! in place. On the slow path the vCPU takes over the exit, all words of it: when side effects have to be carried out
+//! before the next entry, and before an answer that needs the VMCS or pci-server, since a system call overwrites the
+//! message.
 //!
-//! Knows neither seL4 nor the processor's bit fields; made-up exits run through it in host tests.
+//! This module knows neither seL4 nor the bit fields of exits; host tests run made-up exits through it.
 
 use core::{arch::x86_64::CpuidResult, hint::cold_path};
 
@@ -37,13 +38,13 @@ pub fn answer<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: impl Message, now: 
     answer_with(vm, cpu, exit, Effect::QUIET, now)
 }
 
-/// Answers one exit of `cpu` whose words are read already, since `effect` is to be settled before the next entry in any case.
+/// Answers one exit of `cpu` whose words have all been read, since `effect` puts it on the slow path in any case.
 #[cold]
 #[inline(never)]
 pub fn answer_late<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: RawExit, effect: Effect, now: Present) -> Effect {
     match answer_with(vm, cpu, exit, effect | Effect::LINES, now) {
         Answer::Taken { effect } => effect,
-        // Not with such an effect.
+        // Cannot happen: LINES puts every answer on the slow path.
         Answer::Resume { .. } | Answer::ResumeTimed { .. } => effect,
     }
 }
@@ -67,9 +68,9 @@ fn answer_with<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: impl Message, effe
         Exit::InterruptWindow | Exit::NmiWindow => stopped.taken(move |_| Next::Retry),
         // The host's caches are coherent, and stay as they are.
         Exit::Wbinvd | Exit::Invd => stopped.taken(move |_| Next::Skip),
-        // CPUID hides what enables these, so the processor of the guest has no such instruction.
+        // CPUID hides the features of these instructions, so the guest's processor has none of them.
         Exit::Getsec | Exit::VmxInstruction | Exit::Xsetbv | Exit::Monitor | Exit::Mwait => stopped.undefined(),
-        // These exit only where a control asks for it, and none does.
+        // These exit only with an execution control that is off.
         Exit::Pause | Exit::Invlpg(_) => stopped.taken(move |_| Next::Skip),
         Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => stopped.undefined(),
         Exit::SupervisorXsave | Exit::Pconfig | Exit::UserWait | Exit::LoadIwkey => stopped.undefined(),
@@ -165,13 +166,14 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
         self.done(length, false, effect, |_| {})
     }
 
-    /// A MOV of a driver's, or whatever else reads and writes where there is no RAM. Breakpoints are on linear addresses.
+    /// Answers an access to an address without RAM: a driver's MOV on the fast path, anything else on the slow one.
+    /// Armed breakpoints rule out the fast path, which does not compare linear addresses with them.
     #[inline(always)]
     fn memory(self, violation: EptViolation, now: Present) -> Answer {
         if !self.cpu.debug.armed() {
             let paging = self.cpu.control.paging();
             match self.cpu.moves.find(&self.exit, violation, paging, &self.vm.ram) {
-                // Copied where it is known which way data goes: neither way needs all of it.
+                // Copied in each arm: the compiler then copies only the fields that this direction needs.
                 Some(found) if found.load => {
                     let found = *found;
                     return self.load(found, violation.gpa, now);
@@ -215,15 +217,17 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
         }
     }
 
-    /// The instruction, of `length` bytes, is done, and has changed general registers or not. Unless there is more to see to,
-    /// the guest goes on: behind it, with the registers as they stand in the message. `watch` compares with breakpoints.
+    /// Ends an instruction of `length` bytes; `changed` says whether registers in the message have changed. Without
+    /// side effects, the guest continues after it with those registers. Otherwise the vCPU takes over the exit. `watch`
+    /// compares the access with armed breakpoints.
     #[inline(always)]
     fn done(self, length: u32, changed: bool, effect: Effect, watch: impl FnOnce(&mut Vcpu<V>)) -> Answer {
         let (rip, effect) = (self.exit.after(length), self.effect | effect);
         let watched = self.exit.stepped_or_shadowed() | u64::from(self.cpu.debug.armed());
-        // All in one: it is one branch for most exits.
+        // Joined, so that the fast path has a single branch.
         if watched | u64::from(effect.bits()) != 0 {
             cold_path();
+            // A new deadline alone needs no more words of the exit, and a busy guest sets one per tick.
             if watched != 0 || effect != Effect::TIMERS {
                 self.cpu.done(self.exit, length, changed);
                 watch(self.cpu);
@@ -256,7 +260,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
     }
 }
 
-/// Answers an exit that the vCPU has taken over, and returns what has to be settled.
+/// Answers an exit that the vCPU has taken over, and returns its side effects.
 #[cold]
 #[inline(never)]
 fn answer_taken<V>(
@@ -304,7 +308,8 @@ impl<V: Vmcs> Guest<'_, V> {
         Next::Skip
     }
 
-    /// The preemption timer has ended the run: whether the deadline has passed is for the loop, which looks at the clock.
+    /// Answers the preemption timer's exit. Whether the deadline has passed is the run loop's to find out: it reads the
+    /// TSC.
     fn expire(&mut self, now: Present) -> Next {
         self.cpu.deadline.on_expiry(now.tsc());
         self.join(Effect::TIMERS);

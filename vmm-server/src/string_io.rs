@@ -1,6 +1,6 @@
-//! INS and OUTS, with and without REP (SDM volume 2; volume 3, "Format of the VM-Exit Instruction-Information Field as Used
-//! for INS and OUTS"). A repeated one is done in batches, between which the guest is entered again: a count of four
-//! billion, which the guest chooses, delays nobody but itself.
+//! INS and OUTS, with and without REP (SDM volume 2; volume 3, "Format of the VM-Exit Instruction-Information Field as
+//! Used for INS and OUTS"). A repeated instruction runs in batches, and the guest is entered between them: a guest that
+//! chooses a count of four billion delays only itself.
 
 use arch::{Mode, Width};
 use vtx::{
@@ -25,6 +25,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     if total == 0 {
         return Next::Skip;
     }
+    // `Linear` translates by the guest's view of its control registers.
     control::refresh(guest);
     let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress);
     let step = step(io.width(), guest.cpu.exit.rflags);
@@ -48,11 +49,11 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     outcome.unwrap_or(if done < total { Next::Retry } else { Next::Skip })
 }
 
-/// Moves one element; `Ok(Some(_))` where it was the last for a reason of the machine's.
+/// Moves one element; `Ok(Some(_))` if the instruction ends here, for example by a reset.
 fn one<V: Vmcs>(memory: &mut Linear<'_, '_, V>, io: Io, linear: u64, now: Present) -> Result<Option<Next>, Next> {
     match io.direction() {
         Direction::In => {
-            // The page is looked at before the port is read: a device's byte must not be lost to a fault.
+            // The page is checked before the port is read, since a fault afterwards would lose the device's byte.
             memory.probe(linear, io.width()).map_err(|_| Next::PROTECTION)?;
             let value = memory.guest().read_port(io.port(), io.width(), now);
             memory.write(linear, io.width(), value.into()).map_err(|_| Next::PROTECTION)?;

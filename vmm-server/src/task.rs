@@ -1,9 +1,11 @@
-//! Hardware task switches, which exit before they have changed anything (SDM volume 3, "Treatment of Task Switches"), done as
-//! the processor would (volume 3, "Task Switching"). Linux for i386 takes double faults by a task gate: the task has a stack
-//! when the kernel's has overflowed, and prints what happened.
+//! Hardware task switches. They exit before the processor has changed anything (SDM volume 3, "Treatment of Task
+//! Switches"), and the VMM performs them as the processor would (volume 3, "Task Switching"). Linux for i386 handles
+//! double faults by a task gate: the new task has a stack of its own even if the kernel's has overflowed, and prints
+//! what happened.
 //!
-//! Left out: TSSs of 16 bits, virtual-8086 tasks, the debug trap of a new task. They reset the guest, as does a task whose
-//! segments cannot be loaded, which on a processor is an exception in the new task. Descriptors are not marked as accessed.
+//! Left out: 16-bit TSSs, virtual-8086 tasks, the debug trap of a new task. They reset the guest, as does a task whose
+//! segments cannot be loaded, which on a processor is an exception in the new task. Descriptors are not marked as
+//! accessed.
 
 use devices::Width;
 use vtx::{
@@ -29,28 +31,28 @@ mod tss {
     pub const EIP: u32 = 0x20;
     pub const EFLAGS: u32 = 0x24;
     pub const EAX: u32 = 0x28;
-    /// From there on.
+    /// The general registers from EAX on.
     pub const REGISTERS: usize = 8;
     pub const ES: u32 = 0x48;
     pub const LDT: u32 = 0x60;
     pub const TRAP: u32 = 0x64;
-    /// The last byte of one.
+    /// The least limit of a TSS: the offset of its last byte.
     pub const LIMIT: u64 = 0x67;
 }
 
 const NESTED: u32 = 1 << 14;
 const VIRTUAL_8086: u32 = 1 << 17;
-/// Bits of EFLAGS that exist; the lowest but one is always set.
+/// Bits of EFLAGS that exist, apart from bit 1, which is always set.
 const EFLAGS: u32 = 0x003f_7fd5;
-/// Of a descriptor: the type's bit for a busy TSS, and that a code or data segment was accessed.
+/// Descriptor bits: a busy TSS; a code or data segment that was accessed.
 const BUSY: u64 = 1 << 41;
 const ACCESSED: u64 = 1 << 40;
-/// Of a selector: its descriptor is in the LDT.
+/// Selector bit: the descriptor is in the LDT.
 const LOCAL: u16 = 1 << 2;
-/// Granularity of the limit.
+/// Descriptor bit: the limit counts pages.
 const PAGES: u64 = 1 << 55;
 
-/// Segment registers in a TSS's order: selector, base, limit, rights.
+/// Segment registers in the order of a TSS: selector, base, limit, access rights.
 const SEGMENTS: [[VmcsField; 4]; 6] = [
     [VmcsField::GuestEsSelector, VmcsField::GuestEsBase, VmcsField::GuestEsLimit, VmcsField::GuestEsAccessRights],
     [VmcsField::GuestCsSelector, VmcsField::GuestCsBase, VmcsField::GuestCsLimit, VmcsField::GuestCsAccessRights],
@@ -72,10 +74,10 @@ const LDTR: [VmcsField; 4] = [
 const TR: [VmcsField; 4] =
     [VmcsField::GuestTrSelector, VmcsField::GuestTrBase, VmcsField::GuestTrLimit, VmcsField::GuestTrAccessRights];
 
-/// Why a switch cannot be made.
+/// The answer to a switch that cannot be made.
 const NO_TASK: Next = Next::Reset(Cause::Unsupported("a hardware task switch to what is no 32-bit task"));
 
-/// Answers a task switch: the guest goes on in the new task.
+/// Answers a task switch: the guest continues in the new task.
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>, selector: u16, source: TaskSwitchSource, now: Present) -> Next {
     switch(guest, selector, source, now).map_or_else(|next| next, |()| Next::Retry)
 }
@@ -89,7 +91,8 @@ fn switch<V: Vmcs>(guest: &mut Guest<V>, selector: u16, source: TaskSwitchSource
         }
         _ => None,
     };
-    // An instruction is behind the old task when that goes on; an exception or interrupt was none.
+    // The old task continues after the instruction that switched. An exception or an external interrupt has no
+    // instruction to step past.
     if source != TaskSwitchSource::TaskGate || matches!(vectored, Some(Vectored::Software) | None) {
         guest.cpu.exit.rip = guest.cpu.exit.rip.wrapping_add(guest.cpu.exit.instruction_len.into()) & 0xffff_ffff;
     }
@@ -97,6 +100,7 @@ fn switch<V: Vmcs>(guest: &mut Guest<V>, selector: u16, source: TaskSwitchSource
     let old = guest.cpu.vmcs.read(VmcsField::GuestTrSelector) as u16;
     save(guest, source, now)?;
     let mut memory = Linear::system(guest, now);
+    // JMP and IRET end the old task; CALL, exceptions and interrupts nest the new task in it, and it stays busy.
     if !nests {
         mark_busy(&mut memory, old, false)?;
     }
@@ -115,7 +119,7 @@ fn switch<V: Vmcs>(guest: &mut Guest<V>, selector: u16, source: TaskSwitchSource
     if source != TaskSwitchSource::Iret {
         mark_busy(&mut memory, selector, true)?;
     }
-    // An entry wants a limit beyond 20 bits to be in pages, as the descriptor says.
+    // VM entry requires a limit above 20 bits to have page granularity, so the rights are the descriptor's own.
     set(&mut guest.cpu.vmcs, TR, [selector.into(), base.into(), limit, rights(descriptor | BUSY)]);
     load(guest, base, nests, now)?;
     if let Some(code) = error_code {

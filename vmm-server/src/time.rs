@@ -1,4 +1,5 @@
-//! Time for the device models: nanoseconds since the guest's power-on, out of the TSC, without a division per reading.
+//! Time for the device models: nanoseconds since the guest's power-on, computed from the TSC by a multiplication and a
+//! shift.
 
 use devices::Nanos;
 
@@ -9,16 +10,16 @@ pub struct Clock {
     start: u64,
     /// Nanoseconds per tick, times 2^[`FRACTION`].
     scale: u64,
-    /// Ticks per nanosecond, times 2^[`TICK_FRACTION`], not less.
+    /// Ticks per nanosecond, times 2^[`TICK_FRACTION`], rounded up.
     ticks: u64,
 }
 
 const SECOND: u64 = 1_000_000_000;
-/// Enough that a year of ticks is less than a nanosecond off; a product with any TSC still fits 128 bits.
+/// Bits of fraction. The error is below a nanosecond in a year of ticks, and the product with any TSC fits 128 bits.
 const FRACTION: u32 = 48;
-/// The same for nanoseconds, at ten ticks in each.
+/// The same for ticks per nanosecond, up to ten of them.
 const TICK_FRACTION: u32 = 60;
-/// Slower than any TSC; a rate below it is a mistake of whoever measured.
+/// The least rate that is accepted, slower than any TSC: a lower one is a measuring error.
 const SLOWEST: u64 = 1_000_000;
 
 impl Clock {
@@ -38,12 +39,14 @@ impl Clock {
     /// The first TSC value at which the guest's time is `time` or later.
     pub fn tsc(&self, time: Nanos) -> u64 {
         let ticks = (u128::from(time.0) * u128::from(self.ticks)) >> TICK_FRACTION;
-        // Two more cover what is rounded away, here and by `scale`.
+        // Two more ticks make up for the rounding down, here and in `scale`: a deadline must have passed when its TSC
+        // is reached.
         self.start.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX)).saturating_add(2)
     }
 }
 
-/// The present, for whoever asks: a look at the clock costs a tenth of what an exit may, and most need none.
+/// The present time, read only when asked for: reading the TSC costs a tenth of what an exit may cost, and most exits
+/// do not need the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Present<'a> {
     clock: &'a Clock,

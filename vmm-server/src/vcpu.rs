@@ -1,7 +1,7 @@
-//! A virtual CPU between two entries: what the last exit left in it, what has changed since, what to inject, and what else
-//! each processor has of its own. Pure; `vtx::enter` carries it to the kernel and back. Costs are decided here: registers are
-//! written back only if an exit changed one, and the interrupt state is never read from the VMCS when an exit can bring it for
-//! nothing.
+//! A virtual CPU between two entries: the state of the last exit, what has changed since, the event to inject, and the
+//! other state that each processor has. Pure; `vtx::enter` exchanges it with the kernel. This module decides the cost
+//! of an exit: it writes registers back only if the answer changed one, and it never reads the interrupt state from the
+//! VMCS, since each exit brings it anyway.
 
 use devices::{Width, lapic::Lapic};
 use vtx::{
@@ -49,11 +49,11 @@ pub struct Vcpu<V> {
     pub next: Next,
     /// Execution controls for the next entry.
     pub primary: PrimaryControls,
-    /// What the next entry injects, as the VMCS has it; zero for nothing.
+    /// The entry-interruption information of the next entry; zero injects nothing.
     pub inject: u32,
     /// Control registers, as the guest sees them.
     pub control: ControlRegisters,
-    /// What CPUID tells.
+    /// The leaves of CPUID.
     pub cpuid: Leaves,
     /// Debug registers.
     pub debug: DebugRegisters,
@@ -63,16 +63,17 @@ pub struct Vcpu<V> {
     pub moves: Moves,
     /// An instruction that the processor executes on page tables of the VMM.
     pub native: Native,
-    /// When it has to stop for a timer.
+    /// Its next timer deadline.
     pub deadline: Deadline,
     /// It waits for an interrupt.
     pub halted: bool,
     /// The general registers changed since the exit.
     registers_changed: bool,
     stop: Stop,
-    /// The guest has just been stepped past an instruction that traps, by a single step or a breakpoint: with the next entry.
+    /// The guest has been stepped past an instruction with a single step or a breakpoint: the trap comes with the next
+    /// entry.
     stepped: bool,
-    /// The vector of an interrupt that the guest has taken, but whose delivery an exception cut short.
+    /// The vector of an acknowledged interrupt whose delivery an exception cut short.
     held: Option<u8>,
     /// Breakpoints that the instruction has hit, as the pending debug exceptions have them.
     breakpoints: u64,
@@ -118,7 +119,7 @@ impl<V: Vmcs> Vcpu<V> {
         }
     }
 
-    /// A vCPU that has not run since a reset, with these registers. What has been learnt of its preemption timer stays.
+    /// Resets the vCPU, with these registers. The measured rate of its preemption timer stays.
     pub fn reset(&mut self, control: ControlRegisters, debug: DebugRegisters, hertz: u64)
     where
         V: Clone,
@@ -126,7 +127,7 @@ impl<V: Vmcs> Vcpu<V> {
         *self = Self { deadline: self.deadline, ..Self::new(self.number, self.vmcs.clone(), control, debug, hertz) };
     }
 
-    /// Takes over what an exit brought.
+    /// Takes over an exit: copies all words of the message.
     #[inline(always)]
     pub fn exited(&mut self, exit: impl Message) {
         exit.load(&mut self.exit);
@@ -144,7 +145,8 @@ impl<V: Vmcs> Vcpu<V> {
         self.registers_changed |= registers_changed;
     }
 
-    /// A signal ended the entry: only RIP is known, and what was to be injected, if the guest was not reached.
+    /// Notes that a signal ended the entry. Only RIP is known, and the event that was to be injected, if it was not
+    /// delivered.
     pub fn interrupted(&mut self, rip: u64, inject: u32) {
         self.exit.rip = rip;
         self.inject = if inject & EVENT_VALID != 0 { inject } else { 0 };
@@ -161,8 +163,8 @@ impl<V: Vmcs> Vcpu<V> {
         }
     }
 
-    /// Has the next entry deliver `event`. As when the processor delivers one, a shadow ends, and so does a single step: an
-    /// entry with the one and without the other's trap pending would fail.
+    /// Has the next entry deliver `event`. As when the processor delivers one, a shadow and a single step end: VM entry
+    /// fails if a shadow is there and the trap of the single step is not pending.
     pub fn deliver(&mut self, event: Event) {
         self.inject = event.info();
         if self.exit.is_stepped_or_shadowed() && !matches!(event, Event::Interrupt(_)) {
@@ -172,14 +174,15 @@ impl<V: Vmcs> Vcpu<V> {
         }
     }
 
-    /// Goes on where the guest stopped. A shadow that is still there lets no single step's trap through, but an entry wants it
-    /// to be pending (SDM volume 3, "Checks on Guest Non-Register State").
+    /// Continues where the guest stopped. A shadow that is still there holds back the trap of a single step, but VM
+    /// entry requires that trap to be pending (SDM volume 3, "Checks on Guest Non-Register State").
     fn retry(&mut self) {
         let step = if self.is_in_shadow() { self.step() } else { 0 };
         self.pend(step);
     }
 
-    /// Ends what lasts until an instruction's end: that is left, in whatever way.
+    /// Ends the state that lasts for one instruction: shadow, pending debug exceptions, and breakpoints that it has
+    /// hit.
     pub fn leave_instruction(&mut self) {
         self.exit.interruptibility &= !Interruptibility::SHADOW.bits();
         self.vmcs.write(VmcsField::GuestInterruptibility, self.exit.interruptibility.into());
@@ -187,17 +190,17 @@ impl<V: Vmcs> Vcpu<V> {
         self.breakpoints = 0;
     }
 
-    /// Keeps an interrupt that the guest has taken for as soon as it takes one again.
+    /// Keeps an acknowledged interrupt until the guest can take one again.
     pub fn hold(&mut self, vector: u8) {
         self.held = Some(vector);
     }
 
-    /// Whether there is one that is kept.
+    /// Whether an interrupt is kept.
     pub const fn holds(&self) -> bool {
         self.held.is_some()
     }
 
-    /// The one that is kept.
+    /// Takes the interrupt that is kept.
     pub fn take_held(&mut self) -> Option<u8> {
         self.held.take()
     }
@@ -269,10 +272,10 @@ impl<V: Vmcs> Vcpu<V> {
         self.stepped
     }
 
-    /// What debugging asks for after an instruction.
+    /// Ends RFLAGS.RF and makes the traps of the instruction pending.
     #[cold]
     fn trap(&mut self) {
-        // It has held for one instruction.
+        // RF lasts for one instruction.
         self.set_rflags(self.exit.rflags & !RFLAGS_RF);
         self.stepped = self.pend(self.step());
     }
@@ -282,8 +285,8 @@ impl<V: Vmcs> Vcpu<V> {
         if self.exit.rflags & RFLAGS_TF != 0 { PENDING_STEP } else { 0 }
     }
 
-    /// Has the traps of `more` and of breakpoints come, as soon as no shadow is in their way; returns whether there are any. In
-    /// the shadow of MOV SS, others may be pending already.
+    /// Makes the traps `more` and those of breakpoints pending, to come as soon as no shadow holds them back; returns
+    /// whether there are any. In the shadow of MOV SS, others may be pending already, and stay so.
     fn pend(&mut self, more: u64) -> bool {
         let new = more | self.breakpoints;
         if new != 0 {
@@ -294,16 +297,16 @@ impl<V: Vmcs> Vcpu<V> {
         new != 0
     }
 
-    /// Has the trap of breakpoints, B0 to B3, come with the next entry: the instruction that exited has hit them, and is done in
-    /// the processor's place.
+    /// Has the trap of breakpoints B0 to B3 come with the next entry: the instruction that exited has hit them, and the
+    /// VMM executes it in the processor's place.
     pub fn pend_breakpoints(&mut self, hits: u64) {
-        /// They are enabled.
+        /// At least one of the breakpoints is enabled.
         const ENABLED: u64 = 1 << 12;
         self.breakpoints |= hits | ENABLED;
     }
 
-    /// Whether an interrupt can be injected with the next entry. Not where only an exit would tell, nor where it would
-    /// take the place of a single step's trap.
+    /// Whether the next entry can inject an interrupt. Not after a signal, which does not carry the interrupt state,
+    /// and not in place of a single step's trap.
     pub fn takes_interrupt(&self) -> bool {
         self.stop == Stop::Exit
             && !self.stepped

@@ -1,12 +1,12 @@
-//! What the vCPUs of a VM share: memory and board. Its back ends are the process's, which hands this to the vCPU that has
-//! exited.
+//! The state that the vCPUs of a VM share: memory and board. The process owns the back ends, and lends this to the vCPU
+//! that has exited.
 
 use crate::{board::Board, ram::Ram};
 
 /// Most vCPUs of a VM.
 pub const MAX_VCPUS: usize = 1;
 
-/// A VM, but for its vCPUs.
+/// A VM without its vCPUs.
 pub struct Vm {
     /// Its memory.
     pub ram: Ram,

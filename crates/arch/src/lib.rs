@@ -1,4 +1,4 @@
-//! Words of the x86 platform that several crates have to mean the same by. No device, no VT-x, no seL4 in here.
+//! Types of the x86 platform that several crates share: modes and access widths. No device, no VT-x, no seL4.
 #![no_std]
 #![forbid(unsafe_code)]
 

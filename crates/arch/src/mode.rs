@@ -1,7 +1,8 @@
 use crate::Width;
 
-/// How the processor takes code: the default size of operands and addresses, CS.D. Whatever differs between modes is asked
-/// here. Long mode would be a variant more: operands of 32 bits by default, addresses and pointers of 64.
+/// The mode in which the processor executes code: CS.D, the default size of operands and addresses. All differences
+/// between modes are methods here. Long mode would be one more variant: operands of 32 bits by default, addresses and
+/// pointers of 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Mode {
@@ -10,7 +11,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The default size of an operand that is no byte.
+    /// The default size of an operand, apart from byte operands.
     pub const fn operand(self) -> Width {
         match self {
             Mode::Bits16 => Width::Word,
@@ -26,7 +27,7 @@ impl Mode {
         }
     }
 
-    /// The mode whose sizes a prefix asks for.
+    /// The mode whose sizes a size-override prefix (0x66 or 0x67) selects.
     pub const fn other(self) -> Self {
         match self {
             Mode::Bits16 => Mode::Bits32,
@@ -34,15 +35,15 @@ impl Mode {
         }
     }
 
-    /// The size of linear addresses, of the instruction pointer and of the stack pointer. Segments of 16 bits are nothing but
-    /// limits to it, and a stack of 16 bits is left out.
+    /// The size of linear addresses, of the instruction pointer and of the stack pointer. It is 32 bits for 16-bit code
+    /// as well: such a segment only limits the offsets. Left out: 16-bit stacks.
     pub const fn pointer(self) -> Width {
         match self {
             Mode::Bits16 | Mode::Bits32 => Width::Dword,
         }
     }
 
-    /// What the processor makes of a linear address, or of a pointer, that a sum has led to: it wraps around.
+    /// Wraps the sum of a linear address or pointer to the pointer size, as the processor does.
     pub const fn wrap(self, address: u64) -> u64 {
         address & self.pointer().mask()
     }

@@ -22,7 +22,7 @@ impl Width {
         }
     }
 
-    /// All ones in the width: what an access that nobody answers reads.
+    /// All ones in the width: what an access to an unowned port or address reads.
     pub const fn mask(self) -> u64 {
         match self {
             Self::Byte => 0xff,
@@ -32,7 +32,7 @@ impl Width {
         }
     }
 
-    /// The mask's low 32 bits: all ones of a port, which is no wider.
+    /// The low 32 bits of the mask: all ones for a port, as no port is wider.
     pub const fn mask32(self) -> u32 {
         self.mask() as u32
     }

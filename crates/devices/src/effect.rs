@@ -1,20 +1,20 @@
-//! What an access to a device asks of the rest of the machine.
+//! The side effects of an access to a device: what the rest of the machine has to do for it.
 
 use bitflags::bitflags;
 
 bitflags! {
-    /// What has to happen before the guest's next instruction, because of an access to a device. The owner of the devices
-    /// joins what several accesses return, and does it once.
+    /// What has to happen before the guest's next instruction, because of an access to a device. The owner of the
+    /// devices joins the effects of several accesses, and carries them out once.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     #[must_use = "a dropped effect is an interrupt that comes late"]
     pub struct Effect: u8 {
-        /// The level of an interrupt output, or what the controllers let through, may be another one.
+        /// The level of an interrupt output, or the controllers' masks and priorities, may have changed.
         const LINES = 1 << 0;
-        /// A timer is programmed anew: the next deadline may be another one.
+        /// A timer has been reprogrammed: the next deadline may have changed.
         const TIMERS = 1 << 1;
-        /// Bytes or requests wait for a back end.
+        /// Bytes or requests are pending for a back end.
         const OUTPUT = 1 << 2;
-        /// A region of ports or memory has moved, appeared or gone.
+        /// A region of ports or memory has moved, appeared or disappeared.
         const REGIONS = 1 << 3;
         /// The guest asks for a reset of the machine.
         const RESET = 1 << 4;
@@ -22,10 +22,10 @@ bitflags! {
 }
 
 impl Effect {
-    /// The guest may run on.
+    /// No side effect: the guest can continue at once.
     pub const QUIET: Self = Self::empty();
 
-    /// Whether the guest may run on.
+    /// Whether there is no side effect.
     #[inline(always)]
     pub const fn is_quiet(self) -> bool {
         self.is_empty()

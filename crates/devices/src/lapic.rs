@@ -1,8 +1,9 @@
-//! The local APIC of the one processor there is: its registers in memory, and the two MSRs that go with it.
+//! The local APIC of a VM's only processor: its registers in memory, and its two MSRs.
 //!
-//! Intel SDM volume 3, "Advanced Programmable Interrupt Controller (APIC)". Time is the TSC, in which software sets the
-//! deadline; the timer's other clock is the crystal of CPUID leaf 0x15, two ticks of the TSC.
-//! LINT0 is wired to the 8259 pair's INTR, where the board has that go to it. LINT1 is wired to nothing.
+//! Intel SDM volume 3, "Advanced Programmable Interrupt Controller (APIC)". Time is the TSC, since software sets the
+//! deadline in its units; the timer's counting modes use the crystal of CPUID leaf 0x15, whose period is two ticks of
+//! the TSC. LINT0 is wired to the 8259 pair's INTR, unless the board routes INTR past the local APIC. LINT1 is not
+//! connected.
 //! Left out: x2APIC mode, other processors, an I/O APIC (so nothing is level triggered, and TMR is zero), NMI and SMI.
 
 mod registers;
@@ -31,7 +32,7 @@ const FIRST_VECTOR: u8 = 16;
 /// Version 0x15, the highest of integrated ones; the last LVT entry is the sixth.
 const VERSION: u32 = 0x0005_0015;
 const ENABLED: u32 = 1 << 8;
-/// Vector and enable bit; the focus processor's is kept, and means nothing.
+/// Vector and enable bit. The focus processor bit is stored, but has no function.
 const SPURIOUS_WRITABLE: u32 = 0x3ff;
 /// Destination format: the model in the four highest bits.
 const FLAT: u32 = 0xf;
@@ -45,7 +46,8 @@ mod error {
 
 /// The local APIC.
 ///
-/// New, it is as the firmware of a PC leaves it: enabled, and LINT0 set to pass on the 8259's interrupts.
+/// [`Lapic::new`] gives the state in which a PC's firmware leaves it: enabled, and LINT0 set to pass on the 8259's
+/// interrupts.
 #[derive(Clone, Debug)]
 pub struct Lapic {
     tpr: u8,
@@ -55,7 +57,7 @@ pub struct Lapic {
     svr: u32,
     isr: Vectors,
     irr: Vectors,
-    /// Errors since the last write to the error status, and what that left to be read.
+    /// Errors since the last write to the error status register, and the errors that this write made readable.
     errors: u8,
     esr: u8,
     icr: [u32; 2],
@@ -93,7 +95,7 @@ impl Lapic {
         gpa / SIZE == BASE / SIZE
     }
 
-    /// What a read at `offset` gives. Registers are 32 bits wide, 16 bytes apart; what lies between them is zero.
+    /// Reads at `offset`. Registers are 32 bits wide, 16 bytes apart; the bytes between them read zero.
     pub fn read(&mut self, offset: u16, width: Width, tsc: u64) -> u32 {
         let within = usize::from(offset % 16);
         if within + width.bytes() > 4 {
@@ -109,13 +111,13 @@ impl Lapic {
         }
     }
 
-    /// Takes what is written at `offset`. A write of another width than 32 bits, or between registers, vanishes: what it does
-    /// is undefined.
+    /// Writes at `offset`. A write of another width than 32 bits, or between registers, is ignored: its effect is
+    /// undefined.
     pub fn write(&mut self, offset: u16, width: Width, value: u32, tsc: u64) {
         if !offset.is_multiple_of(16) || width != Width::Dword {
             return;
         }
-        // What was due before the write goes by the old state.
+        // An expiry before the write belongs to the old state.
         self.advance(tsc);
         match Register::at(offset) {
             Some(register) => self.write_register(register, value, tsc),
@@ -123,8 +125,8 @@ impl Lapic {
         }
     }
 
-    /// Takes a write of 32 bits at `offset` if it is an end of interrupt from which no other interrupt follows. Returns
-    /// whether it is taken.
+    /// Fast path for writes: performs a 32-bit write at `offset` if it is an end of interrupt without side effects,
+    /// that is, if no other interrupt is requested. Returns whether it has performed the write.
     #[inline(always)]
     pub fn end_quietly(&mut self, offset: u16) -> bool {
         let quiet = offset == Register::EOI && self.irr.is_empty();
@@ -134,23 +136,23 @@ impl Lapic {
         quiet
     }
 
-    /// Takes into account that time has passed.
+    /// Advances the timer to `tsc`, and raises its interrupt if it has expired.
     pub fn advance(&mut self, tsc: u64) {
         if self.timer.expires(tsc) {
             self.fire(Lvt::Timer);
         }
     }
 
-    /// TSC at which the timer wants to interrupt.
+    /// The TSC value of the timer's next interrupt; `None` if it is masked or stopped.
     ///
-    /// A guest may choose periods down to two ticks: bound the rate where deadlines cost something. What expires twice before
-    /// the guest takes the interrupt is one interrupt.
+    /// A guest may choose periods down to two ticks, so the caller has to limit the rate where deadlines cost
+    /// something. Two expiries before the guest takes the interrupt are one interrupt.
     #[inline]
     pub const fn next_event(&self) -> Option<u64> {
         if self.lvt[Lvt::Timer as usize] & MASKED != 0 { None } else { self.timer.due() }
     }
 
-    /// Whether an interrupt of its own asks for service, above the processor's priority.
+    /// Whether a requested interrupt has a higher priority than the processor.
     #[inline]
     pub const fn pending(&self) -> bool {
         match self.irr.highest() {
@@ -159,7 +161,7 @@ impl Lapic {
         }
     }
 
-    /// The processor takes the pending interrupt: returns its vector and puts it into service.
+    /// Acknowledges the pending interrupt: puts it into service and returns its vector.
     pub fn acknowledge(&mut self) -> Option<u8> {
         let vector = self.irr.highest().filter(|_| self.pending())?;
         self.irr.clear(vector);
@@ -167,19 +169,20 @@ impl Lapic {
         Some(vector)
     }
 
-    /// Whether an interrupt at LINT0 reaches the processor: as ExtINT it does, whatever the priority. In another mode nothing
-    /// does.
+    /// Whether an interrupt at LINT0 reaches the processor. In delivery mode ExtINT it does, whatever the priority. The
+    /// model implements no other mode, so in those it does not.
     #[inline(always)]
     pub const fn passes_external(&self) -> bool {
         self.lvt[Lvt::Lint0 as usize] & LINT0 == registers::EXTERNAL
     }
 
-    /// IA32_TSC_DEADLINE: zero where there is no deadline.
+    /// IA32_TSC_DEADLINE: zero if no deadline is set, or if it has passed.
     pub fn deadline(&self, tsc: u64) -> u64 {
         Some(self.timer.deadline()).filter(|&deadline| deadline > tsc).unwrap_or(0)
     }
 
-    /// Sets IA32_TSC_DEADLINE. One that has passed interrupts at once; in another mode of the timer, nothing happens.
+    /// Sets IA32_TSC_DEADLINE. A deadline that has passed interrupts at once. In other modes of the timer, the write is
+    /// ignored.
     #[inline]
     pub fn set_deadline(&mut self, deadline: u64, tsc: u64) {
         self.advance(tsc);
@@ -187,8 +190,8 @@ impl Lapic {
         self.advance(tsc);
     }
 
-    /// Takes a write to IA32_TSC_DEADLINE if nothing follows from it but another moment to wait for. Returns whether it is
-    /// taken.
+    /// Fast path for writes of IA32_TSC_DEADLINE: performs the write if it only changes the deadline, that is, if
+    /// neither the old nor the new one has passed. Returns whether it has performed the write.
     #[inline]
     pub fn move_deadline(&mut self, deadline: u64, tsc: u64) -> bool {
         let waits = self.timer.due().is_none_or(|due| due > tsc);
@@ -226,7 +229,7 @@ impl Lapic {
             Register::InitialCount => self.timer.initial(),
             Register::CurrentCount => self.timer.count(tsc),
             Register::Divide => self.timer.divide().into(),
-            // This processor is number 0. The others are not there, on processors since the Pentium 4, or read nothing.
+            // The APIC ID is 0. The other registers are write-only, or reserved on processors since the Pentium 4.
             Register::Id | Register::TriggerMode | Register::End | Register::Unused => 0,
         }
     }
@@ -247,13 +250,15 @@ impl Lapic {
             Register::Lvt(entry) => self.set_lvt(entry, value),
             Register::InitialCount => self.timer.start(value, tsc),
             Register::Divide => self.timer.set_divide(value as u8, tsc),
-            // They can only be read.
+            // Read-only registers.
             Register::Id | Register::Version | Register::ProcessorPriority | Register::CurrentCount => {}
             Register::InService(_) | Register::TriggerMode | Register::Requested(_) | Register::Unused => {}
         }
     }
 
-    /// Switched off by software, it masks all of the LVT, and passes nothing on; what is requested already stays so.
+    /// Writes the spurious-interrupt vector register. While software disables the APIC, all LVT entries are masked and
+    /// no interrupt is accepted; requested ones stay requested (SDM, "Local APIC State After It Has Been Software
+    /// Disabled").
     fn set_spurious(&mut self, value: u32) {
         self.svr = value & SPURIOUS_WRITABLE;
         if !self.is_enabled() {
@@ -297,7 +302,8 @@ impl Lapic {
         }
     }
 
-    /// Notes an error. The interrupt that tells of it has no such vector itself: that would be one more error each time.
+    /// Records an error and requests the error interrupt. If its own vector is illegal, it is not requested: that would
+    /// be another error each time.
     fn note(&mut self, error: u8) {
         self.errors |= error;
         let value = self.lvt[ERROR];
@@ -306,8 +312,8 @@ impl Lapic {
         }
     }
 
-    /// Sends an interrupt: to this processor, or to nobody. INIT and start-up are for other processors only; NMI and SMI are
-    /// left out.
+    /// Sends an interprocessor interrupt. Only this processor can receive it. INIT and start-up are for other
+    /// processors only; NMI and SMI are left out.
     fn send(&mut self, command: u32) {
         if !registers::is_fixed(command) {
             return;
@@ -333,7 +339,7 @@ impl Lapic {
         }
         match self.dfr {
             FLAT => destination & self.ldr != 0,
-            // Clusters: four bits of number, and one bit for each of four processors.
+            // Cluster model: four bits of cluster number, and one bit for each of four processors.
             _ => (destination == ALL || destination >> 4 == self.ldr >> 4) && destination & self.ldr & 0xf != 0,
         }
     }

@@ -1,13 +1,13 @@
 //! The guest's memory, as a device on the bus reaches it: by copies, each checked against the RAM that is there.
 //!
-//! Nothing is ever lent. The guest's other processors, and a device that was passed through, may change the bytes at any time: a
-//! model copies once, and judges the copy.
+//! There are no references into guest memory. The guest's other processors, and passed-through devices, may change the
+//! bytes at any time, so a model copies them once, and checks the copy.
 
 /// The bytes are not all RAM of the guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotRam;
 
-/// Accesses of one width, for memory that has nothing better.
+/// Default accesses of one width, by copying bytes.
 macro_rules! scalar {
     ($read:ident, $write:ident, $int:ty) => {
         #[doc = concat!("Reads a little-endian `", stringify!($int), "`. Where it is aligned, the guest's writes do not tear it.")]
@@ -24,12 +24,12 @@ macro_rules! scalar {
     };
 }
 
-/// RAM by guest-physical address. An access that is refused has touched nothing.
+/// RAM by guest-physical address. A refused access has read or written nothing.
 ///
 /// The accesses by width are atomic where memory is shared with a running guest: an implementation for such memory overrides
 /// them, since a copy of bytes is not.
 pub trait GuestMemory {
-    /// Whether the `len` bytes from `gpa` on are RAM. No bytes are RAM wherever they are.
+    /// Whether the `len` bytes from `gpa` on are RAM. True for zero bytes, at any address.
     fn has(&self, gpa: u64, len: u64) -> bool;
     /// Copies the bytes from `gpa` on to `into`.
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), NotRam>;
@@ -59,7 +59,7 @@ impl GuestMemory for NoMemory {
     }
 }
 
-/// Memory for tests: RAM at one place, with a record of what was touched.
+/// Memory for tests: one region of RAM, with a record of the accesses.
 #[cfg(test)]
 pub(crate) mod fake {
     use super::*;

@@ -18,7 +18,7 @@ pub use function::Function;
 use heapless::Vec;
 pub use regions::{Hit, REGIONS, Range, Regions};
 
-/// The functions that a bus holds unless it says otherwise.
+/// The default capacity of a bus, in functions.
 pub const FUNCTIONS: usize = 32;
 
 /// The first of the eight ports.
@@ -31,7 +31,7 @@ const ADDRESS_WRITABLE: u32 = 0x80ff_fffc;
 /// Offset of CONFIG_DATA from CONFIG_ADDRESS.
 const DATA: u16 = 4;
 
-/// The double word of configuration space with the header type, and the bit in it that says: this device has several functions.
+/// The double word of configuration space with the header type, and its multi-function bit.
 const HEADER_TYPE: u8 = 0x0c;
 const MULTI_FUNCTION: u32 = 0x80 << 16;
 
@@ -49,15 +49,15 @@ pub struct Place {
 pub enum PlaceError {
     /// There is no such device or function number.
     Range,
-    /// Another function is there, or the whole device is served elsewhere.
+    /// Another function is there, or the whole device is passed through.
     Taken,
-    /// A device has a function 0 before it has others: software looks for no others without it.
+    /// The device has no function 0 yet. Without it, software does not look for other functions.
     NoFunction0,
     /// The table is full.
     Full,
 }
 
-/// The host bridge of the 440FX, as every PC emulator has it at 00:00.0.
+/// The host bridge of the 440FX, which PC emulators have at 00:00.0.
 pub fn host_bridge() -> ConfigSpace {
     ConfigSpace::new(Identity { vendor: 0x8086, device: 0x1237, class: 0x0600, revision: 0x02, ..Identity::default() })
 }
@@ -93,10 +93,10 @@ impl ConfigAddress {
     }
 }
 
-/// A byte of configuration space that somebody else answers for.
+/// A byte of configuration space that another server answers: that of a passed-through function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Elsewhere {
-    /// The number that the function was put on the bus with.
+    /// The number under which the function was put on the bus.
     pub number: u8,
     /// The byte.
     pub register: u8,
@@ -107,7 +107,7 @@ pub struct Elsewhere {
 pub struct VirtualBus<F, const N: usize = FUNCTIONS> {
     address: ConfigAddress,
     functions: Vec<(Place, F), N>,
-    /// By device number: its function 0 is served elsewhere.
+    /// By device number: the number of its function 0, if that is served elsewhere.
     elsewhere: [Option<u8>; 32],
     /// Devices with more than one function, bit by bit.
     multi: u32,
@@ -142,8 +142,9 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         Ok(())
     }
 
-    /// Puts a function on the bus, as the one function of `device`, that somebody else serves and knows by `number`: whoever
-    /// has the bus looks at [`elsewhere`](Self::elsewhere) first. The bus itself has nothing there.
+    /// Puts a function on the bus, as the only function of `device`, that another server answers for and knows by
+    /// `number`. The owner of the bus has to ask [`elsewhere`](Self::elsewhere) before each access; to the bus itself
+    /// the place is empty.
     pub fn insert_elsewhere(&mut self, device: u8, number: u8) -> Result<(), PlaceError> {
         if self.is_taken(Place { device, function: 0 }) {
             return Err(PlaceError::Taken);
@@ -152,7 +153,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         Ok(())
     }
 
-    /// What an access at `offset` is meant for, if somebody else serves that.
+    /// The function and byte that an access at `offset` selects, if the function is served elsewhere.
     pub fn elsewhere(&self, offset: u16) -> Option<Elsewhere> {
         let register = register(self.address, offset)?;
         let Place { device, function } = self.address.place();
@@ -160,7 +161,8 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         (self.address.bus() == Some(0) && function == 0).then_some(Elsewhere { number, register })
     }
 
-    /// What a double word's access to the data port reads, if the function is here and has to do nothing for it.
+    /// Fast path for reads: the double word that the data port reads, if the function is on this bus and the read has
+    /// no side effect.
     #[inline(always)]
     pub fn data(&self) -> Option<u32> {
         if self.address.bus() != Some(0) {
@@ -171,8 +173,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         Some(value | self.several(place, register))
     }
 
-    /// What the header type of a device with several functions has beside the function's own bits, in the double word with
-    /// `register`.
+    /// The multi-function bit of a device with several functions, if `register` is in the header type's double word.
     const fn several(&self, place: Place, register: u8) -> u32 {
         if register & !3 == HEADER_TYPE && self.multi >> (place.device & 31) & 1 != 0 { MULTI_FUNCTION } else { 0 }
     }
@@ -220,7 +221,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         Some((place, self.function_mut(place)?))
     }
 
-    /// What an IN of `width` reads, `offset` ports behind [`CONFIG_ADDRESS`].
+    /// Makes an IN of `width`, `offset` ports behind [`CONFIG_ADDRESS`].
     pub fn read(&mut self, offset: u16, width: Width, memory: &impl GuestMemory) -> (u32, Effect) {
         if (offset, width) == (0, Width::Dword) {
             return (self.address.value(), Effect::QUIET);
@@ -247,7 +248,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         (value | self.several(place, at) >> (8 * (at % 4)), effect)
     }
 
-    /// Takes what an OUT of `width` writes there. Only a double word reaches CONFIG_ADDRESS; anything smaller passes it by.
+    /// Makes an OUT of `width` there. CONFIG_ADDRESS takes double words only and ignores narrower writes.
     pub fn write(&mut self, offset: u16, width: Width, value: u32, memory: &impl GuestMemory) -> Effect {
         if (offset, width) == (0, Width::Dword) {
             self.set_address(value);
@@ -271,7 +272,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         }
     }
 
-    /// What an access to a BAR reads.
+    /// Reads a BAR.
     pub fn read_bar(&mut self, hit: Hit, width: Width, memory: &impl GuestMemory) -> (u64, Effect) {
         match self.functions.get_mut(usize::from(hit.function)) {
             Some((_, function)) => function.read(hit.bar, hit.offset, width, memory),
@@ -279,7 +280,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         }
     }
 
-    /// Takes an access to a BAR that writes.
+    /// Writes a BAR.
     pub fn write_bar(&mut self, hit: Hit, width: Width, value: u64, memory: &impl GuestMemory) -> Effect {
         match self.functions.get_mut(usize::from(hit.function)) {
             Some((_, function)) => function.write(hit.bar, hit.offset, width, value, memory),
@@ -287,7 +288,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         }
     }
 
-    /// Resets the bus and every function on it. What is served elsewhere is not the bus's to reset.
+    /// Resets the bus and every function on it, apart from those that are served elsewhere: their server resets them.
     pub fn reset(&mut self) {
         self.address = ConfigAddress::default();
         for (_, function) in &mut self.functions {
@@ -296,12 +297,12 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     }
 }
 
-/// Whether all bytes of an access are CONFIG_DATA's.
+/// Whether all bytes of an access are in CONFIG_DATA.
 const fn is_within_data(offset: u16, width: Width) -> bool {
     offset >= DATA && offset as usize + width.bytes() <= 2 * DATA as usize
 }
 
-/// The byte of configuration space behind `offset`, if that is one of CONFIG_DATA's ports.
+/// The byte of configuration space behind `offset`, if that is a port of CONFIG_DATA.
 const fn register(address: ConfigAddress, offset: u16) -> Option<u8> {
     if offset >= DATA && offset < 2 * DATA { Some(address.register() | (offset - DATA) as u8) } else { None }
 }

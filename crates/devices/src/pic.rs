@@ -1,8 +1,8 @@
 //! The PC's interrupt controllers: two 8259A, the second on input 2 of the first, and the edge/level register.
 //!
 //! Intel 8259A data sheet (231468); 82371SB (PIIX3, 290550) for the ELCR at 0x4d0.
-//! The two INTA pulses are one call, so a request cannot vanish between them: a spurious interrupt is always
-//! input 7 of the first chip, never of the second.  The cascade input is sampled as a level.
+//! The two INTA pulses are one call, so a request cannot be withdrawn between them: a spurious interrupt is always
+//! input 7 of the first chip, never of the second. The cascade input is sampled as a level.
 
 mod chip;
 #[cfg(test)]
@@ -16,7 +16,7 @@ const ALWAYS_EDGE: [u8; 2] = [0b0000_0111, 0b0010_0001];
 
 /// The interrupt controller pair.
 ///
-/// New, it is as firmware leaves it: initialised, everything masked, vectors from 0.
+/// [`Pic::new`] gives the state in which firmware leaves it: initialised, everything masked, vectors from 0.
 #[derive(Clone, Debug)]
 pub struct Pic {
     first: Chip,
@@ -49,13 +49,13 @@ impl Pic {
         }
     }
 
-    /// The INTR output: a line that is neither masked nor outranked asks for service.
+    /// The INTR output: a request is pending that is neither masked nor outranked.
     pub fn pending(&self) -> bool {
         self.first.request().is_some()
     }
 
-    /// Whether INTR may be high: a line that is not masked asks for service, be it outranked or not. Less work than
-    /// [`pending`](Self::pending), and never false where that is true.
+    /// Whether INTR may be high: a request that is not masked is pending, outranked or not. Cheaper than
+    /// [`pending`](Self::pending), and never false when that is true.
     #[inline(always)]
     pub const fn asks(&self) -> bool {
         self.first.irr() & !self.first.imr() != 0
@@ -63,7 +63,7 @@ impl Pic {
 
     /// The processor's interrupt acknowledge: returns the vector and puts the line into service.
     ///
-    /// When nothing asks any more, it is the vector of line 7, and no service begins (8259A, "Interrupt Sequence").
+    /// If the request is gone, it is the vector of line 7, and no service begins (8259A, "Interrupt Sequence").
     pub fn acknowledge(&mut self) -> u8 {
         let Some(level) = self.first.acknowledge() else {
             return self.first.vector(SPURIOUS);
@@ -89,8 +89,8 @@ impl Pic {
         Self::bit(self.first.imr(), self.second.imr() | cascade, irq)
     }
 
-    /// Whether a write to port 0x20, or with `odd` to port 0x21, ends with INTR low, whatever else it does. It may be high
-    /// all the same where the answer is no.
+    /// Whether a write to port 0x20, or with `odd` to port 0x21, certainly leaves INTR low. INTR may be low even if the
+    /// answer is no.
     pub const fn keeps_quiet(&self, odd: bool, value: u8) -> bool {
         self.first.keeps_quiet(odd, value)
     }
@@ -100,12 +100,14 @@ impl Pic {
         Self::bit(self.first.isr(), self.second.isr(), irq)
     }
 
-    /// The lines, one bit each, whose service ended since the last call: the moment to unmask a real line.
+    /// The lines, one bit each, whose service has ended since the last call: a passed-through line can be unmasked
+    /// then.
     pub fn take_ended(&mut self) -> u16 {
         core::mem::take(&mut self.ended)
     }
 
-    /// What the mask registers, ports 0x21 and 0xa1, read, but for one whose chip is to be polled: that changes it.
+    /// What the mask registers, ports 0x21 and 0xa1, read without side effects. `None` for a chip in poll mode, whose
+    /// next read acknowledges.
     #[inline]
     pub const fn masks(&self) -> [Option<u8>; 2] {
         [self.first.mask(), self.second.mask()]
@@ -192,7 +194,8 @@ impl Ports<'_> {
         match (self.bank, offset) {
             (Bank::First, 0) => {
                 pic.ended |= u16::from(pic.first.write_command(value));
-                // An initialisation forgets the second chip's INT; what else the first is told leaves that alone.
+                // An initialisation clears the second chip's INT at input 2; other commands to the first chip leave it
+                // as it is.
                 if value & ICW1 == 0 {
                     return;
                 }

@@ -14,13 +14,13 @@ use counter::{Counter, Mode};
 /// Ticks per second: a twelfth of 14.31818 MHz.
 pub const HZ: u64 = 1_193_182;
 
-/// Ticks of counter 0 that are kept for a guest which falls behind; later ones are lost.
+/// The most ticks of counter 0 that are owed to a guest which falls behind; later ones are lost.
 pub const MAX_OWED: u32 = 100;
 
 /// Port 0x61: bits that read as they were written (gate, speaker, and the two error checks' enables).
 const P61_WRITABLE: u8 = 0x0f;
 const P61_GATE: u8 = 1 << 0;
-/// Port 0x61: toggles with every refresh of the memory, about every 15 µs.
+/// Port 0x61: toggles with every memory refresh, about every 15 µs.
 const P61_REFRESH: u8 = 1 << 4;
 const P61_OUT2: u8 = 1 << 5;
 /// Ticks between two refreshes: counter 1's usual count.
@@ -78,7 +78,7 @@ impl Channel {
         self.status.get_or_insert(status);
     }
 
-    /// What was latched, the status first.
+    /// Reads what was latched, the status first.
     #[cold]
     fn read_latched(&mut self) -> Option<u8> {
         if let Some(status) = self.status.take() {
@@ -92,7 +92,7 @@ impl Channel {
         Some(byte)
     }
 
-    /// The byte of a count whose turn it is.
+    /// The next byte of a count, as the access mode orders them.
     #[inline]
     fn pass(&mut self, count: u16) -> u8 {
         let high = self.read_high || self.access == Access::High;
@@ -117,8 +117,8 @@ impl Channel {
 /// The interval timer.
 ///
 /// # Interrupt 0
-/// The interrupt is a rising edge of OUT0.  A VMM cannot be there at each of them, so the timer counts them, and the
-/// guest is given one pulse per interrupt it takes: a guest that counts ticks loses none of up to [`MAX_OWED`].
+/// The interrupt is a rising edge of OUT0. A VMM does not run at each of them, so the timer counts them, and the VMM
+/// gives the guest one pulse per interrupt that it takes: a guest that counts ticks loses none of up to [`MAX_OWED`].
 ///
 /// ```
 /// # use devices::{Nanos, pic::Pic, pit::Pit};
@@ -130,14 +130,14 @@ impl Channel {
 ///     pit.next_edge(now)
 /// }
 /// ```
-/// Call it at the deadline that it returns, after each acknowledge, and after each write to the timer.  Whether the
-/// line is masked does not matter: Linux masks it during each service.
+/// Call it at the deadline that it returns, after each acknowledge, and after each write to the timer. Do not check the
+/// mask of the line: Linux masks it during each service.
 #[derive(Clone, Debug)]
 pub struct Pit {
     channels: [Channel; 3],
-    /// The tick up to which edges of OUT0 are counted; time does not run backwards.
+    /// The tick up to which edges of OUT0 are counted. It never decreases.
     tick: u64,
-    /// Before this tick, OUT0 does not rise and no counter takes over a count: there is nothing to do.
+    /// Before this tick OUT0 does not rise and no counter reloads, so `advance` has nothing to do.
     idle_until: u64,
     owed: u32,
     port_61: u8,
@@ -156,25 +156,25 @@ impl Pit {
         Self { channels, tick: 0, idle_until: 0, owed: 0, port_61: 0 }
     }
 
-    /// Counts the rising edges of OUT0 until `now`; returns the number the guest was not given yet.
+    /// Counts the rising edges of OUT0 until `now`; returns the number that is owed to the guest.
     pub fn poll(&mut self, now: Nanos) -> u32 {
         self.advance(now);
         self.owed
     }
 
-    /// The edges that were counted and not given to the guest yet, at most [`MAX_OWED`].
+    /// The edges that are owed: counted, but not given to the guest yet; at most [`MAX_OWED`].
     pub const fn owed(&self) -> u32 {
         self.owed
     }
 
-    /// Takes one edge of those owed, to be given to the guest.
+    /// Takes one of the owed edges, to be given to the guest; returns whether there was one.
     pub const fn pay(&mut self) -> bool {
         let owed = self.owed > 0;
         self.owed = self.owed.saturating_sub(1);
         owed
     }
 
-    /// Counts the edges until `now` and takes all that are owed: for a guest that is to have one interrupt for all.
+    /// Counts the edges until `now` and takes all that are owed, for a guest that gets one interrupt for all of them.
     pub fn take_edges(&mut self, now: Nanos) -> u32 {
         self.advance(now);
         core::mem::take(&mut self.owed)
@@ -182,14 +182,15 @@ impl Pit {
 
     /// When OUT0 rises next: the deadline to arm.  `None` if it never does; `now` if it did so uncounted.
     ///
-    /// A guest may choose periods down to two ticks, 1.7 µs: bound the rate where deadlines cost something.
+    /// A guest may choose periods down to two ticks, 1.7 µs, so the caller has to limit the rate where deadlines cost
+    /// something.
     pub fn next_edge(&self, now: Nanos) -> Option<Nanos> {
         let rise = self.channels[0].counter.next_rise(self.tick)?;
         Some(time_of(rise).max(now))
     }
 
-    /// Takes a write to counter `offset` if it is but the first byte of two, from which no interrupt follows: it stops a count,
-    /// at most. Not while an edge is owed. Returns whether it is taken.
+    /// Fast path for writes: performs a write to counter `offset` if it is the first byte of two and no edge is owed.
+    /// It has no side effect: it can stop a count, but raises no edge. Returns whether it has performed the write.
     pub fn write_low_byte(&mut self, offset: u16, value: u8, now: Nanos) -> bool {
         self.advance(now);
         match self.channels.get_mut(usize::from(offset)) {
@@ -218,7 +219,7 @@ impl Pit {
         self.idle_until = 0;
     }
 
-    /// Moves to `now` and returns its tick.
+    /// Advances to `now`; returns its tick.
     fn advance(&mut self, now: Nanos) -> u64 {
         let tick = tick_at(now).max(self.tick);
         if tick >= self.idle_until {
@@ -228,7 +229,7 @@ impl Pit {
         tick
     }
 
-    /// Counts what happens until and including `tick`.
+    /// Counts the edges and carries out the reloads until and including `tick`.
     #[cold]
     fn pass(&mut self, tick: u64) {
         let rises = self.channels[0].counter.rises(self.tick, tick);
@@ -241,8 +242,9 @@ impl Pit {
         self.idle_until = rise.min(succession.unwrap_or(u64::MAX));
     }
 
-    /// A guest counts the ticks of a periodic timer, so each is owed. One that sets its timer anew for every tick asks the
-    /// clock how late it is: to it a second interrupt would be spurious, and make it set the timer once more.
+    /// Adds edges to those owed. A guest counts the ticks of a periodic timer, so each is owed. A guest that reprograms
+    /// its timer for every tick reads a clock to see how late it is: to it, a second interrupt would be spurious, and
+    /// would make it program the timer once more.
     fn owe(&mut self, rises: u64) {
         let most = if self.channels[0].counter.is_periodic() { MAX_OWED } else { 1 };
         self.owed = u64::from(self.owed).saturating_add(rises).min(most.into()) as u32;
@@ -255,7 +257,7 @@ impl Pit {
         // The control register cannot be read.
         let Some(channel) = self.channels.get_mut(number) else { return 0xff };
         if !channel.counter.runs() && channel.status.is_none() && channel.latched.is_none() {
-            // Edges may wait until somebody asks for them.
+            // The count does not change, so the edges of other counters can be counted later.
             return channel.pass(channel.counter.value(0));
         }
         if channel.status.is_some() || channel.latched.is_some() {
@@ -289,7 +291,7 @@ impl Pit {
         }
         channel.program(value);
         if select == 0 {
-            // Ticks of the old programme mean nothing to the new one.
+            // The guest has reprogrammed the timer: ticks of the old setting are no longer owed.
             self.owed = 0;
         }
     }

@@ -55,14 +55,14 @@ const CONTROL_A_RESET: u8 = 1 << 0;
 const CONTROL_A_A20: u8 = 1 << 1;
 /// The reset is one of the whole machine.
 const RESET_HARD: u8 = 1 << 1;
-/// Going from 0 to 1, this bit resets.
+/// A transition of this bit from 0 to 1 resets.
 const RESET_NOW: u8 = 1 << 2;
 
 /// The reset and delay ports.
 ///
 /// # Power off
-/// A board without ACPI and APM has no switch to turn it off.  Linux then halts: `cli; hlt`, for ever.  A processor
-/// that halts with interrupts disabled never wakes, so a VMM can take that for the power switch.
+/// Software cannot power off a board without ACPI and APM. Linux then executes `cli; hlt`. A processor that halts with
+/// interrupts disabled never continues, so a VMM can treat that as power off.
 #[derive(Clone, Debug)]
 pub struct ResetPorts {
     delay: u8,

@@ -35,7 +35,7 @@ impl Router {
         Some(pin)
     }
 
-    /// Has `pin` at this level, and the input that it drives at what follows.
+    /// Sets the level of `pin`, and drives its input with the resulting level.
     pub fn drive(&mut self, pin: Pin, level: bool, pic: &mut Pic) {
         let Some(&input) = self.inputs.get(usize::from(pin.0)) else { return };
         let bit = 1 << pin.0;

@@ -15,7 +15,7 @@ use heapless::Deque;
 /// Depth of the receive and transmit FIFOs.
 pub const FIFO: usize = 16;
 
-/// Bytes that wait for the backend.  A full kernel log line fits many times.
+/// Capacity of the queue to the back end, in bytes. A full kernel log line fits many times.
 pub const TX_QUEUE: usize = 4096;
 
 bitflags! {
@@ -64,7 +64,7 @@ const FCR_ENABLE: u8 = 1 << 0;
 const FCR_CLEAR_RECEIVER: u8 = 1 << 1;
 const IIR_FIFOS_ENABLED: u8 = 0xc0;
 
-/// What the interrupt identification register names, in falling priority.
+/// The interrupt sources, by their code in the interrupt identification register, in falling priority.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Source {
     LineStatus = 0x06,
@@ -91,7 +91,7 @@ enum Reg {
     Scratch,
 }
 
-/// A serial port, with the queue of what it sent.
+/// A serial port, with the queue of bytes that it has sent.
 #[derive(Clone, Debug)]
 pub struct Uart {
     ier: Ier,
@@ -100,12 +100,12 @@ pub struct Uart {
     msr: Msr,
     divisor: [u8; 2],
     scratch: u8,
-    /// What the line status register reads: drivers poll it for each byte.
+    /// The line status register. Kept up to date at each change, since drivers read it for each byte.
     status: Lsr,
     fifo_enabled: bool,
-    /// Received bytes from which on the interrupt is "data available": 1 without FIFO.
+    /// The receiver FIFO's trigger level, from which on the interrupt is "data available": 1 without FIFO.
     trigger: usize,
-    /// The transmitter became empty and nobody has taken notice.
+    /// The transmitter became empty, and the guest has not acknowledged that interrupt.
     transmit_interrupt: bool,
     /// An access has changed something since `take_changed`.
     changed: bool,
@@ -154,12 +154,12 @@ impl Uart {
         taken
     }
 
-    /// Bytes that wait in the queue to the backend.
+    /// Bytes that are pending in the queue to the back end.
     pub fn tx_pending(&self) -> usize {
         self.sent.len()
     }
 
-    /// Bytes that the queue to the backend still takes.
+    /// Free bytes of the queue to the back end.
     pub fn tx_free(&self) -> usize {
         TX_QUEUE - self.sent.len()
     }
@@ -169,7 +169,7 @@ impl Uart {
         if self.mcr.contains(Mcr::LOOP) { 0 } else { self.depth().saturating_sub(self.received.len()) }
     }
 
-    /// Receives `byte` from the line.  False means that it was not taken: keep it and offer it again.
+    /// Receives `byte` from the line. False means that there was no room: the caller keeps the byte and tries again.
     pub fn push_rx(&mut self, byte: u8) -> bool {
         let taken = self.rx_room() > 0 && self.received.push_back(byte).is_ok();
         self.follow_queues();
@@ -182,8 +182,8 @@ impl Uart {
         (!self.status.contains(Lsr::OVERRUN)).then_some(self.status.bits())
     }
 
-    /// Whether a read since the last call has changed the interrupt or the room in a queue. Drivers poll the line status
-    /// for each byte, and that changes nothing.
+    /// Whether a read since the last call has had a side effect: on the interrupt, or on the room in a queue. Reads of
+    /// the line status, which drivers make for each byte, mostly have none.
     pub fn take_changed(&mut self) -> bool {
         core::mem::take(&mut self.changed)
     }
@@ -270,7 +270,7 @@ impl Uart {
         self.follow_queues();
     }
 
-    /// Naming the transmitter's interrupt also ends it.
+    /// A read that names the transmitter's interrupt also clears it.
     fn read_iir(&mut self) -> u8 {
         let source = self.source();
         if source == Source::TransmitEmpty {
@@ -280,7 +280,7 @@ impl Uart {
         source as u8 | if self.fifo_enabled { IIR_FIFOS_ENABLED } else { 0 }
     }
 
-    /// Reading an error ends it.
+    /// A read clears the overrun error.
     fn read_lsr(&mut self) -> u8 {
         let status = self.status;
         self.changed |= status.contains(Lsr::OVERRUN);
@@ -288,7 +288,7 @@ impl Uart {
         status.bits()
     }
 
-    /// Keeps the line status up with the queues.
+    /// Updates the line status after a change of the queues.
     fn follow_queues(&mut self) {
         let holding_empty = self.holding_empty();
         self.status.set(Lsr::DATA_READY, !self.received.is_empty());
@@ -307,7 +307,7 @@ impl Uart {
         if enable != self.fifo_enabled || value & FCR_CLEAR_RECEIVER != 0 {
             self.received.clear();
         }
-        // The transmit FIFO is always empty: what is in the queue has left the chip.
+        // There is nothing to clear in the transmit FIFO: bytes in the queue have already left the chip.
         self.fifo_enabled = enable;
         self.trigger = match (enable, value >> 6) {
             (false, _) | (true, 0) => 1,
@@ -317,7 +317,7 @@ impl Uart {
         };
     }
 
-    /// Loopback wires the modem outputs to the inputs; their changes show as on a real line.
+    /// Loopback wires the modem outputs to the inputs, and changes of them set the delta bits as on a real line.
     fn write_mcr(&mut self, mcr: Mcr) {
         self.mcr = mcr;
         let inputs = if mcr.contains(Mcr::LOOP) {
@@ -330,7 +330,7 @@ impl Uart {
         } else {
             Msr::CTS | Msr::DSR | Msr::DCD
         };
-        // Each input has its "changed" bit four below; for RI only the end of the ring counts.
+        // The delta bit of each input is four bits below it. For RI only the trailing edge counts.
         let changed = (self.msr ^ inputs).bits() & !(inputs & Msr::RI).bits();
         self.msr = Msr::from_bits_retain(inputs.bits() | (self.msr.bits() | changed >> 4) & MSR_CHANGES);
     }
@@ -345,7 +345,7 @@ impl Uart {
         self.transmit_interrupt = self.holding_empty();
     }
 
-    /// Overrun: with FIFOs the new byte is lost, without them the old one is.
+    /// Receives a byte in loopback. At an overrun, the new byte is lost with FIFOs, and the old one without.
     fn receive_looped(&mut self, byte: u8) {
         if self.received.len() >= self.depth() {
             self.status.insert(Lsr::OVERRUN);
@@ -367,7 +367,7 @@ impl Device for Uart {
         write_bytes(offset, width, value, |offset, value| self.write_byte(offset, value));
     }
 
-    /// The PC leads the interrupt through OUT2, which loopback holds inactive.
+    /// The PC gates the interrupt by OUT2, which loopback holds inactive.
     fn irq(&self) -> bool {
         self.mcr.contains(Mcr::OUT2) && !self.mcr.contains(Mcr::LOOP) && self.source() != Source::None
     }

@@ -3,8 +3,8 @@
 //! Virtual I/O Device (VIRTIO) Version 1.2, chapters 2 (facilities) and 4.1 (over PCI). Functions are transitional where the
 //! device type has a transitional number: drivers from Linux 2.6.25 on find the legacy interface, today's the modern one.
 //!
-//! All that a guest writes is hostile input. Everything is fetched once, then judged; a violation breaks the device until the
-//! driver resets it, and nothing else.
+//! All guest input is treated as hostile. The device copies each value once, then checks the copy. A violation stops
+//! the device until the driver resets it, and affects nothing else.
 //! Left out: packed rings, in-order use, MSI-X, notification data, resets of single queues.
 
 mod chain;
@@ -34,7 +34,7 @@ bitflags! {
         const ANY_LAYOUT = 1 << 27;
         /// Descriptors may refer to tables of descriptors.
         const INDIRECT_DESC = 1 << 28;
-        /// Either side says at which index it wants to be notified.
+        /// Each side publishes the index at which it wants to be notified.
         const EVENT_IDX = 1 << 29;
         /// The driver follows the specification, and not the legacy interface.
         const VERSION_1 = 1 << 32;
@@ -74,12 +74,12 @@ pub enum Broken {
     Request,
 }
 
-/// How far a device has come with the requests of a queue.
+/// How far a device has got with the requests of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Served {
-    /// All that it was given are done.
+    /// All requests that it was given are done.
     All,
-    /// What remains waits for the device's back end.
+    /// The remaining requests are pending for the device's back end.
     Waiting,
 }
 
@@ -116,9 +116,9 @@ pub trait Device {
     /// Takes a byte that the driver writes to its configuration.
     fn write_config(&mut self, _at: u16, _value: u8) {}
 
-    /// Serves the requests that wait in queue number `queue`.
+    /// Serves the pending requests of queue number `queue`.
     fn serve(&mut self, queue: usize, requests: &mut Requests<'_, impl GuestMemory>) -> Result<Served, Broken>;
 
-    /// The driver has reset the device: what was going on is forgotten.
+    /// Resets the device: pending requests are dropped.
     fn reset(&mut self) {}
 }

@@ -1,6 +1,6 @@
-//! What CPUID tells the guest (SDM volume 2, "CPUID"): the host's answer, less what the guest does not have. A feature is
-//! shown only where it is in a table below, and hidden where seL4, VT-x as seL4 sets it up, or the VMM does not carry it.
-//! The processor under the guest is one, with a local APIC, with the FXSAVE state. Left out: 64-bit mode.
+//! The guest's CPUID (SDM volume 2, "CPUID"): the host's answer without the features that the guest does not have. A
+//! feature is shown only if a table below passes it, and hidden if seL4, VT-x as seL4 configures it, or the VMM does
+//! not support it. The guest has one processor, with a local APIC and the FXSAVE state. Left out: 64-bit mode.
 
 use core::arch::x86_64::CpuidResult;
 
@@ -12,10 +12,10 @@ pub const MAX_LEAF: u32 = 0x16;
 pub const MAX_EXTENDED_LEAF: u32 = 0x8000_0008;
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
 
-/// What becomes of a feature bit.
+/// The policy for a feature bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// As the host has it: works in a guest like anywhere.
+    /// As the host has it: the feature works in a guest as on the bare processor.
     Pass,
     /// Always clear, with the reason.
     Hide(&'static str),
@@ -191,8 +191,8 @@ const ARAT: u32 = 1 << 2;
 
 const ZERO: CpuidResult = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
-/// What the guest gets for `leaf` and `subleaf`, where the host has `host` for them: zeros, if it has no such leaf.
-/// `tsc_hz` is the rate of the TSC, as it was measured.
+/// The guest's answer for `leaf` and `subleaf`, given the host's answer `host`: zeros if the guest has no such leaf.
+/// `tsc_hz` is the measured rate of the TSC.
 pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidResult {
     match (leaf, subleaf) {
         (0, _) => CpuidResult { eax: MAX_LEAF, ..host },
@@ -226,13 +226,14 @@ pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidRes
         (0x8000_0007, _) => CpuidResult { edx: apply(host.edx, LEAF_EXT_7_EDX), ..ZERO },
         // Address widths: the host's physical one, by which the processor checks reserved bits; 32 linear bits.
         (0x8000_0008, _) => CpuidResult { eax: host.eax & 0xff | 32 << 8, ..ZERO },
-        // All others, known or not. MWAIT (5), performance counters (0xa), topology (0xb), XSAVE (0xd).
+        // All other leaves are hidden, among them MWAIT (5), performance counters (0xa), topology (0xb), XSAVE (0xd).
         _ => ZERO,
     }
 }
 
-/// TSC and crystal. The guest is told the measured rate instead of the host's leaf, which an emulated processor does not
-/// keep, and so need not poll the PIT: where an exit takes 30 us of the TSC's time, no guest can measure 1 % that way.
+/// Leaf 0x15: TSC and crystal. It has the measured rate, since an emulated processor does not keep to the host's leaf.
+/// With it, Linux need not calibrate the TSC against the PIT: where an exit takes 30 us of the TSC's time, no guest can
+/// measure to 1 % that way.
 fn tsc_ratio(tsc_hz: u64) -> CpuidResult {
     /// Ticks of the TSC to one of the crystal, whose rate has to fit 32 bits.
     const RATIO: u32 = 2;
@@ -240,7 +241,7 @@ fn tsc_ratio(tsc_hz: u64) -> CpuidResult {
     CpuidResult { eax: 1, ebx: RATIO, ecx: crystal_hz, edx: 0 }
 }
 
-/// Base and highest frequency, in MHz: that of the TSC, as on a processor without frequency scaling.
+/// Leaf 0x16: base and highest frequency, in MHz. Both are the TSC's, as on a processor without frequency scaling.
 fn frequency(tsc_hz: u64) -> CpuidResult {
     let mhz = (tsc_hz.saturating_add(500_000) / 1_000_000).clamp(1, 0xffff) as u32;
     CpuidResult { eax: mhz, ebx: mhz, ecx: 0, edx: 0 }

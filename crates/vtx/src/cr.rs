@@ -1,15 +1,17 @@
-//! CR0, CR3 and CR4: what the guest believes, and what the processor gets (SDM volume 3, "Control Registers", and "Changes
-//! to Instruction Behavior in VMX Non-Root Operation").
+//! CR0, CR3 and CR4: the values that the guest reads, and those that the processor uses (SDM volume 3, "Control
+//! Registers", and "Changes to Instruction Behavior in VMX Non-Root Operation").
 //!
-//! The kernel keeps PE, NE and PG set in the real CR0 and VMXE in the real CR4. A guest whose own paging is off therefore
-//! runs on a page directory that maps 4 GiB to itself with 4 MiB pages, and its CR3 is only remembered. Once it turns
-//! paging on, CR3 is its own and no longer exits. CD and NW never reach the processor, whose caches are not the guest's.
+//! The kernel keeps PE, NE and PG set in the real CR0 and VMXE in the real CR4. A guest whose own paging is off
+//! therefore runs on an identity page directory of 4 MiB pages for 4 GiB, and the VMM only stores its CR3. Once the
+//! guest turns paging on, the processor uses its CR3, and accesses to CR3 no longer exit. CD and NW never reach the
+//! processor: its caches belong to the host.
 //!
 //! CR0.TS, EM and MP must stay out of the CR0 mask, and #NM out of the exception bitmap: the kernel switches the FPU
 //! lazily, takes TS over while the guest does not own the FPU, and forwards #NM and writes of TS to the VMM only where
 //! the VMM claims those bits (`handleLazyFpu` and `handleVmexit` in its vcpu.c).
 //!
-//! Left out: real mode, which needs an unrestricted guest; long mode; protection keys and all else that CPUID hides.
+//! Left out: real mode, which needs an unrestricted guest; long mode; protection keys and other features that CPUID
+//! hides.
 
 use crate::event::Exception;
 use crate::exit::Cr;
@@ -28,9 +30,9 @@ pub mod cr0 {
     pub const NW: u64 = 1 << 29;
     pub const CD: u64 = 1 << 30;
     pub const PG: u64 = 1 << 31;
-    /// Bits that exist. Writes to others below bit 32 vanish.
+    /// Bits that exist. Writes to others below bit 32 are ignored.
     pub const ALL: u64 = PE | MP | EM | TS | ET | NE | WP | AM | NW | CD | PG;
-    /// Bits that are the VMM's.
+    /// Bits in the guest/host mask: the VMM owns them.
     pub const OWNED: u64 = PE | NE | NW | CD | PG;
     /// Bits that the kernel keeps set.
     pub const FIXED: u64 = PE | NE | PG;
@@ -54,14 +56,17 @@ pub mod cr4 {
     pub const VMXE: u64 = 1 << 13;
     pub const SMEP: u64 = 1 << 20;
     pub const SMAP: u64 = 1 << 21;
-    /// Bits that are the guest's: every processor with VT-x has them, and they mean the same with paging on or off. PGE
-    /// above all, which Linux toggles for each global TLB flush. The VMM owns all others, also those that do not exist.
+    /// Bits that the guest owns, so that writes of them do not exit: every processor with VT-x has them, and they mean
+    /// the same with paging on or off. PGE is the important one, since Linux toggles it for each global TLB flush. The
+    /// VMM owns all other bits, reserved ones included.
     pub const FREE: u64 = VME | PVI | TSD | DE | PGE | PCE | OSFXSR | OSXMMEXCPT;
-    /// Owned bits that a guest may set and that never reach the processor: its machine checks are the host's.
+    /// Owned bits that a guest may set and that never reach the processor: the host handles machine checks.
     pub const KEPT: u64 = MCE;
-    /// Owned bits that a guest may set where its CPUID says so; all above, and PSE and PAE, it always may.
+    /// Owned bits that a guest may set only where its CPUID has the feature. It may always set those above, PSE and
+    /// PAE.
     pub const BY_CPUID: u64 = UMIP | SMEP | SMAP;
-    /// Bits that mean nothing without paging, and would make the identity pages, which are user pages, fault.
+    /// Bits without meaning while the guest's paging is off. They must not reach the processor then: the identity pages
+    /// are 32-bit user pages, and would fault.
     pub const PAGED_ONLY: u64 = PAE | SMEP | SMAP;
 }
 
@@ -84,11 +89,11 @@ pub struct Real {
     pub cr4: u64,
 }
 
-/// What to write into the VMCS, for the guest to go on as it should.
+/// The VMCS fields that give the guest these control registers.
 ///
-/// A write of CR0, CR3 or CR4 by the guest drops cached translations; one of these fields by the VMM does not, where the
-/// processor tags them by VPID (SDM volume 3, "Operations that Invalidate Cached Mappings"). The kernel drops them before the
-/// next entry if one of the three was written.
+/// When the guest writes CR0, CR3 or CR4, the processor discards cached translations. When the VMM writes these fields,
+/// it does not if translations are tagged by VPID (SDM volume 3, "Operations that Invalidate Cached Mappings"); so the
+/// kernel discards them before the next entry after a write of one of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
     /// `GuestCr0`, `GuestCr3` and `GuestCr4`.
@@ -111,7 +116,7 @@ pub struct Program {
 /// How the guest translates linear addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paging {
-    /// Not at all.
+    /// Paging is off: linear addresses are physical.
     Off,
     /// Two levels of 32-bit entries, with 4 MiB pages where `large` (CR4.PSE).
     Bits32 {
@@ -122,12 +127,12 @@ pub enum Paging {
     Pae,
 }
 
-/// Why a write does not happen.
+/// Why a write is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The guest gets this exception.
     Raise(Exception),
-    /// The guest leaves protected mode, where it cannot be followed. Linux does so to restart through the BIOS.
+    /// The guest leaves protected mode, and real mode is not supported. Linux does so to restart through the BIOS.
     RealMode,
 }
 
@@ -142,7 +147,7 @@ impl ControlRegisters {
         ControlRegisters { cr0: cr0::PE | cr0::ET, cr3: 0, cr4: 0, cr4_allowed, identity }
     }
 
-    /// Takes over what the guest changed without an exit since the last [`Program`]. Call it before the rest.
+    /// Reads back what the guest changed without an exit since the last [`Program`]. Call it before the other methods.
     pub const fn refresh(&mut self, real: Real) {
         self.cr0 = self.cr0 & cr0::OWNED | real.cr0 & cr0::ALL & !cr0::OWNED;
         self.cr4 = self.cr4 & !cr4::FREE | real.cr4 & cr4::FREE;
@@ -151,7 +156,7 @@ impl ControlRegisters {
         }
     }
 
-    /// What MOV from `cr` gives.
+    /// The value that MOV from `cr` reads.
     pub const fn read(&self, cr: Cr) -> u64 {
         match cr {
             Cr::Cr0 => self.cr0,
@@ -196,7 +201,7 @@ impl ControlRegisters {
         }
     }
 
-    /// What the VMCS has to hold for the guest to see this.
+    /// The VMCS fields for these control registers.
     pub const fn program(&self) -> Program {
         let paged = self.cr0 & cr0::PG != 0;
         let pae = matches!(self.paging(), Paging::Pae);

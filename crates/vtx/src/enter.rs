@@ -1,8 +1,9 @@
-//! VMEnter: the way into the guest and back, and the VMCS through the VCPU capability. The only module that makes system
-//! calls: one to enter, one more before it if an exit changed a general register, one for each VMCS field touched.
+//! VMEnter, which runs the guest until an exit or a signal, and VMCS accesses through the VCPU capability. Each
+//! operation here is a system call: one to enter, one more before it if an exit changed a general register, one for
+//! each VMCS field that is read or written.
 //!
-//! The kernel leaves most words of an exit in the IPC buffer, which the next system call overwrites. Reading them all costs
-//! as much as answering a simple exit, so [`Unread`] hands them out one by one.
+//! The kernel leaves most words of an exit in the IPC buffer, which the next system call overwrites. Reading all of
+//! them costs as much as answering a simple exit, so [`Unread`] reads them one by one.
 
 use core::marker::PhantomData;
 
@@ -26,7 +27,7 @@ pub enum Wake<'a> {
     Signal {
         /// Its bits.
         bits: u64,
-        /// Where the guest stands.
+        /// The guest's RIP.
         rip: u64,
         /// The entry-interruption information; its valid bit is set if the event was not delivered.
         inject: u32,
@@ -35,8 +36,8 @@ pub enum Wake<'a> {
     Exit(Unread<'a>),
 }
 
-/// An exit that is still where the kernel put it. As long as it is there, the virtual CPU that it borrows is not to be had,
-/// and no other system call may be made: whoever needs one calls [`load`](Message::load) first.
+/// An exit that is still in the kernel's message. It borrows the virtual CPU, so that nothing else uses it meanwhile.
+/// No other system call may be made either: a caller that needs one calls [`load`](Message::load) first.
 #[derive(Debug)]
 pub struct Unread<'a> {
     vcpu: VcpuObject,
@@ -108,13 +109,13 @@ impl Message for Unread<'_> {
     }
 }
 
-/// Copies the words of an exit. Apart, and with no more than the words that are in registers, it leaves those to whoever
-/// answers most exits without.
+/// Copies the words of an exit: the slow path. It is not inlined, and takes only the two words that are in registers,
+/// so that the fast path keeps the other processor registers for itself.
 #[cold]
 #[inline(never)]
 fn load(rip: u64, reason: u64, to: &mut RawExit) {
     let fault = VmFault { guest: VmEnter { rip, ..VmEnter::default() }, reason };
-    // One by one: the words are volatile, and all at once would not fit the processor's registers.
+    // One by one: the words are volatile reads, and all of them together would not fit the processor's registers.
     to.reason = reason as u32;
     to.rip = rip;
     to.qualification = fault.qualification();
@@ -129,7 +130,7 @@ fn load(rip: u64, reason: u64, to: &mut RawExit) {
 }
 
 impl VcpuObject {
-    /// Whether the kernel switches DR0 to DR3 and DR6 with the virtual CPU: whether these are fields that it takes.
+    /// Whether the kernel switches DR0 to DR3 and DR6 with the virtual CPU, and so lets a VMM access them as fields.
     pub const DEBUG_REGISTERS: bool = sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS;
 
     /// The virtual CPU whose capability is at `cptr`.
@@ -162,7 +163,7 @@ impl VcpuObject {
         self.0.vcpu_enable_io_port(cap::IoPort::from_bits(ports), first, last)
     }
 
-    /// Has the guest's accesses to ports exit again.
+    /// Makes the guest's accesses to ports exit again.
     pub fn deny_ports(&self, first: u16, last: u16) -> sel4::Result<()> {
         self.0.vcpu_disable_io_port(first, last)
     }
@@ -178,7 +179,7 @@ impl Vmcs for VcpuObject {
     }
 }
 
-/// `VmcsField` lists what the kernel allows, so a refusal means that the kernel is not the one this was built for.
+/// `VmcsField` lists only fields that the kernel allows, so a refusal means that this was built for another kernel.
 fn allowed<T>(result: sel4::Result<T>, what: &str) -> T {
     result.unwrap_or_else(|error| panic!("the kernel refuses the VCPU {what}: {error:?}"))
 }

@@ -1,5 +1,5 @@
-//! Device memory in the guest's physical address space: frames that a process was handed are mapped in the guest's EPT,
-//! with paging structures from a stock where some are missing. The structures stay for good.
+//! Device memory in the guest's physical address space. Maps frames that the process was handed in the guest's EPT, and
+//! adds missing paging structures from a stock. Structures are never unmapped.
 
 use sel4::{CapRights, Error, VmAttributes, cap};
 
@@ -12,7 +12,7 @@ const LARGE: u8 = 21;
 /// Why a frame is not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
-    /// No frame has that size.
+    /// The size is neither 4 KiB nor 2 MiB.
     Size,
     /// The stock has no paging structure left.
     Stock,
@@ -46,7 +46,7 @@ impl<S: Iterator<Item = u64>> Ept<S> {
         }
     }
 
-    /// Takes a frame out of the guest's memory. One that is not mapped is none there.
+    /// Unmaps a frame. Unmapping one that is not mapped is no error.
     pub fn unmap(&self, frame: u64, bits: u8) -> Result<(), MapError> {
         let unmapped = match bits {
             SMALL => cap::Granule::from_bits(frame).frame_unmap(),
@@ -66,7 +66,8 @@ impl<S: Iterator<Item = u64>> Ept<S> {
         mapped.map_err(MapError::Kernel)
     }
 
-    /// Adds what is missing at `gpa`. Whether that is the directory shows when a table finds no place.
+    /// Adds the paging structures that are missing at `gpa`. The kernel's refusal of a page table shows that the page
+    /// directory is missing too.
     fn add_structure(&mut self, bits: u8, gpa: u64) -> Result<(), MapError> {
         if bits != SMALL {
             return self.add_directory(gpa);
@@ -95,7 +96,7 @@ impl<S: Iterator<Item = u64>> Ept<S> {
     }
 }
 
-/// A former life of the process has mapped the structure.
+/// The structure is mapped already: the process did so before it was restarted.
 fn is_mapped(error: &Error) -> bool {
     *error == Error::InvalidCapability
 }

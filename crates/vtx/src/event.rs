@@ -1,9 +1,10 @@
 //! Events that the VMM makes happen in the guest: the VM-entry interruption-information field (SDM volume 3, "VM-Entry
 //! Controls for Event Injection"). Left out: NMIs, which no device of the board raises.
 //!
-//! seL4 takes that field with VMEnter, but lets nobody write the error code nor the instruction length that belong to
-//! it: both stay zero. So error codes are zero here, which suits every exception that a VMM raises of its own accord,
-//! #PF cannot be raised (it wants CR2 as well), and INT n cannot be injected, nor need it be.
+//! seL4 takes that field with VMEnter. The error code and the instruction length that belong to it are fields of their
+//! own, which not every seL4 lets a VMM write, so both stay zero (decision 0007). Error code zero is right for every
+//! exception that a VMM raises by itself; #PF cannot be raised (it needs CR2 as well); and INT n cannot be injected,
+//! but need not be.
 
 use crate::vmcs::Interruptibility;
 
@@ -87,7 +88,7 @@ impl Exception {
     }
 }
 
-/// Something to happen to the guest before its next instruction.
+/// An event to inject before the guest's next instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// An interrupt with this vector. The entry fails unless [`takes_interrupt`] holds.
@@ -109,16 +110,16 @@ impl Event {
     }
 }
 
-/// Vectors that exit, for [`crate::vmcs::VmcsField::ExceptionBitmap`]. A guest can make each of the two come again and again
-/// in its own delivery, for ever and without an interrupt in between (CVE-2015-8104, CVE-2015-5307), so that without an exit
-/// it would hold the processor.
+/// Vectors that exit, for [`crate::vmcs::VmcsField::ExceptionBitmap`]. A guest can make each of the two recur in its
+/// own delivery without end, and without an interrupt in between (CVE-2015-8104, CVE-2015-5307). If they did not exit,
+/// such a guest would hold the processor.
 pub const EXITING: u32 = 1 << Exception::Debug as u32 | 1 << Exception::AlignmentCheck as u32;
 
-/// The same where all of them are to exit but #NM: the kernel keeps that one to itself, see [`crate::cr`].
+/// The bitmap with which all vectors exit but #NM: the kernel handles that one itself, see [`crate::cr`].
 pub const ALL: u32 = !(1 << 7);
 
-/// The vector of an exception that the processor has found in an instruction, by the interruption information of its exit;
-/// `None` for INT1, which is not found but asked for, and for an NMI.
+/// The vector of a hardware exception, by the interruption information of its exit; `None` for INT1, which is a
+/// privileged software exception, and for an NMI.
 pub const fn hardware_exception(exit_interruption_info: u32) -> Option<u8> {
     match (exit_interruption_info & VALID != 0, exit_interruption_info >> TYPE_SHIFT & 7) {
         (true, kind::HARDWARE_EXCEPTION) => Some(exit_interruption_info as u8),
@@ -137,7 +138,7 @@ pub enum Exiting {
     AlignmentCheck,
 }
 
-/// Which exception the interruption information of an exit tells of; `None` if it is another one, or an NMI.
+/// The exception in the interruption information of an exit; `None` if it is another one, or an NMI.
 pub const fn exiting(exit_interruption_info: u32) -> Option<Exiting> {
     const DB: u32 = Exception::Debug as u32;
     const AC: u32 = Exception::AlignmentCheck as u32;
@@ -156,7 +157,7 @@ pub const fn exiting(exit_interruption_info: u32) -> Option<Exiting> {
 /// Occur During Event Delivery").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vectored {
-    /// An interrupt with this vector, which nobody will raise again.
+    /// An interrupt with this vector. It has been acknowledged, so no device raises it again.
     Interrupt(u8),
     /// An NMI.
     Nmi,

@@ -263,7 +263,8 @@ impl From<Io> for Width {
     }
 }
 
-/// An access that the EPT refused. Like [`Io`], it stays as the processor gave it until somebody asks.
+/// An access that the EPT refused. Like [`Io`], it keeps the raw exit qualification, and decodes a field only when it
+/// is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EptViolation {
     /// Guest-physical address, to the byte.

@@ -1,34 +1,34 @@
-//! What RDMSR and WRMSR do in the guest (SDM volume 4). The kernel makes every MSR exit but the three SYSENTER ones, and
-//! none can be read on the guest's behalf: the table is all there is, and all else is #GP, as on a processor without it.
-//! Consistent with [`crate::cpuid`]: an MSR whose feature is hidden is not there.
+//! RDMSR and WRMSR in the guest (SDM volume 4). The kernel makes every MSR exit but the three SYSENTER ones, and lets
+//! no VMM read an MSR on the guest's behalf. The table has every MSR of the guest; any other is #GP, as on a processor
+//! without it. It is consistent with [`crate::cpuid`]: an MSR whose feature is hidden does not exist.
 
 /// The guest gets #GP(0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gp;
 
-/// What a read gives.
+/// The answer to RDMSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
     /// Always this.
     Value(u64),
     /// The time-stamp counter, as RDTSC gives it.
     Tsc,
-    /// The local APIC has it, and is to be asked.
+    /// The value of a register of the local APIC: the caller reads it there.
     Apic,
-    /// The access does not exit: the guest has the register to itself.
+    /// The access does not exit: the VMCS has the guest's own value.
     Native,
 }
 
-/// What a write does.
+/// The answer to WRMSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
     /// #GP.
     Refused,
     /// #GP, unless it writes what is there.
     Same,
-    /// Nothing.
+    /// The value is ignored.
     Vanishes,
-    /// The local APIC is to be told.
+    /// The value is for a register of the local APIC: the caller writes it there.
     Apic,
     /// The access does not exit.
     Native,
@@ -66,13 +66,14 @@ use Read::{Native, Tsc, Value};
 
 /// Every register that exists, by number.
 pub const TABLE: &[Msr] = &[
-    // Writing would need the TSC offset, which the kernel gives nobody. Linux writes it only to mend a second processor's.
+    // A write would need the TSC offset, which the kernel lets no VMM set. Linux writes the TSC only to correct a
+    // second processor's.
     msr(0x10, "IA32_TIME_STAMP_COUNTER", Tsc, Write::Vanishes),
     msr(0x17, "IA32_PLATFORM_ID", Value(0), Write::Refused),
-    // The local APIC can neither be moved nor switched off here, nor be an x2APIC.
+    // The local APIC can be neither moved nor disabled here, and has no x2APIC mode.
     msr(0x1b, "IA32_APIC_BASE", Value(APIC_BASE), Write::Same),
     msr(0x3a, "IA32_FEATURE_CONTROL", Value(LOCKED), Write::Refused),
-    // As 0x10 tells: the TSC cannot be moved, so it never has been.
+    // The TSC cannot be written (see 0x10), so its adjustment is always zero.
     msr(0x3b, "IA32_TSC_ADJUST", Value(0), Write::Vanishes),
     msr(0x8b, "IA32_BIOS_SIGN_ID", Value(MICROCODE), Write::Vanishes),
     msr(0x174, "IA32_SYSENTER_CS", Native, Write::Native),
@@ -85,7 +86,7 @@ pub const TABLE: &[Msr] = &[
     // Linux writes it to step by branches; the guest then steps by instructions.
     msr(0x1d9, "IA32_DEBUGCTL", Value(0), Write::Vanishes),
     msr(TSC_DEADLINE, "IA32_TSC_DEADLINE", Read::Apic, Write::Apic),
-    // Nothing that it enables is there. Saving and restoring it must work all the same.
+    // The guest has none of the features that it enables. Saving and restoring it must still work.
     msr(0xc000_0080, "IA32_EFER", Value(0), Write::Same),
 ];
 

@@ -1,13 +1,13 @@
 //! The processor as a 32-bit boot protocol wants it (Linux, Documentation/arch/x86/boot.rst): flat 4 GiB segments,
-//! interrupts off, and everything else as after a reset (SDM volume 3, "Processor State After Reset"). Control registers
-//! are `cr`'s business.
+//! interrupts off, and everything else as after a reset (SDM volume 3, "Processor State After Reset"). `cr` has the
+//! control registers.
 
 use crate::{
     event,
     vmcs::{ExitControls, PinControls, SecondaryControls, Vmcs, VmcsField as F, access_rights},
 };
 
-/// What a boot protocol leaves open.
+/// The parameters that a boot protocol leaves open.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
     /// Selector of the flat code segment.
@@ -23,7 +23,7 @@ pub struct Start {
 const DR7_RESET: u64 = 0x400;
 const RFLAGS_RESET: u64 = 0x2;
 
-/// Puts a virtual CPU into that state. Returns whether it has a preemption timer.
+/// Sets a virtual CPU to that state. Returns whether it has a preemption timer.
 pub fn set(vmcs: &mut impl Vmcs, start: &Start) -> bool {
     let (gdt, gdt_limit) = start.gdt;
     let data = u64::from(start.data);
@@ -65,8 +65,9 @@ pub fn set(vmcs: &mut impl Vmcs, start: &Start) -> bool {
     preemption_timer(vmcs, start.preemption)
 }
 
-/// Turns the preemption timer on, if the processor has it, and keeps what is left of it. The kernel leaves out the controls
-/// that the processor does not have; one without the other is of no use.
+/// Turns on the preemption timer and the saving of its remaining count, if the processor has both; one without the
+/// other is of no use. The kernel clears controls that the processor does not have, so reading them back shows which it
+/// has.
 fn preemption_timer(vmcs: &mut impl Vmcs, count: u32) -> bool {
     const PIN: PinControls = PinControls::EXTERNAL_INTERRUPT.union(PinControls::NMI).union(PinControls::VIRTUAL_NMIS);
     const PIN_TIMER: PinControls = PIN.union(PinControls::PREEMPTION_TIMER);

@@ -1,9 +1,9 @@
-//! A stock of kernel objects of which each is used once.
+//! A stock of kernel objects, each of which can be used once.
 
 /// Addresses of capabilities, in the order in which they are used.
 #[derive(Clone, Debug)]
 pub struct Stock<S> {
-    /// Taken, and not used.
+    /// Taken from `rest`, but its use failed.
     next: Option<u64>,
     rest: S,
 }
@@ -13,17 +13,18 @@ pub struct Stock<S> {
 pub enum Unused<E> {
     /// Nothing is left.
     Empty,
-    /// The attempt failed: the object is there for the next one.
+    /// The attempt failed. The object stays in the stock for the next attempt.
     Failed(E),
 }
 
 impl<S: Iterator<Item = u64>> Stock<S> {
-    /// Of all these.
+    /// A stock of the capabilities at these addresses.
     pub const fn new(rest: S) -> Self {
         Self { next: None, rest }
     }
 
-    /// Uses the next one. Those with which that fails as `spent` says have been used before, and are passed over.
+    /// Uses the next object by `with`. If that fails with an error for which `spent` is true, the object was used
+    /// before a restart of the process; it is passed over.
     pub fn spend<E>(
         &mut self,
         mut with: impl FnMut(u64) -> Result<(), E>,

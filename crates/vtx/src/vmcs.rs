@@ -52,9 +52,9 @@ pub enum VmcsField {
     ExitControls = 0x400c,
     /// Event to inject, see [`crate::event`]. VMEnter sets it as well, from message register 2.
     EntryInterruptionInfo = 0x4016,
-    /// Its error code. Nobody here writes it: zero.
+    /// Its error code: zero, as the VMM does not write it (decision 0007).
     EntryExceptionErrorCode = 0x4018,
-    /// Length of the instruction that it stands for, if it is one. Nobody here writes it: zero.
+    /// Length of its instruction, if it is a software event: zero, as the VMM does not write it.
     EntryInstructionLength = 0x401a,
     /// [`SecondaryControls`]: write only.
     SecondaryControls = 0x401e,
@@ -151,7 +151,7 @@ pub enum VmcsField {
     GuestDr2 = 0x1_0002,
     /// DR3.
     GuestDr3 = 0x1_0003,
-    /// DR6. An exit for #DB has noted there why it happened; a write sets B0 to B3, BD, BS and BT, and nothing else.
+    /// DR6. At an exit for #DB, the kernel records the reasons in it; a write sets only B0 to B3, BD, BS and BT.
     GuestDr6 = 0x1_0006,
     /// How often this guest's cached address translations were discarded; read only, and in no VMCS either.
     TranslationsDiscarded = 0x1_0010,
@@ -188,7 +188,7 @@ bitflags! {
     pub struct PrimaryControls: u32 {
         /// Exit as soon as the guest can take an interrupt.
         const INTERRUPT_WINDOW = 1 << 2;
-        /// RDTSC adds the TSC offset. Useless here: the kernel lets nobody set the offset.
+        /// RDTSC adds the TSC offset. Useless here: the kernel lets no VMM set the offset.
         const TSC_OFFSET = 1 << 3;
         /// HLT exits.
         const HLT = 1 << 7;

@@ -1,5 +1,5 @@
-//! A VM exit, word by word. Reading all of them costs as much as answering a simple exit, so whoever answers asks for
-//! those that it needs, and changes registers where they are.
+//! A VM exit, word by word. Reading all words costs as much as answering a simple exit, so the fast path reads only
+//! those that it needs, and changes registers in place.
 
 use arch::Mode;
 
@@ -71,25 +71,25 @@ pub trait Words {
         self.rflags() & (RFLAGS_TF | RFLAGS_RF) | u64::from(shadow)
     }
 
-    /// How wide the guest's pointers are. One with 64-bit code would be asked here whether it is in such.
+    /// How wide the guest's pointers are. Support for 64-bit code would decide here which mode the guest is in.
     #[inline(always)]
     fn mode(&self) -> Mode {
         Mode::Bits32
     }
 
-    /// Where the guest goes on after an instruction of `length` bytes.
+    /// Where the guest continues after an instruction of `length` bytes.
     #[inline(always)]
     fn after(&self, length: u32) -> u64 {
         self.mode().wrap(self.rip().wrapping_add(length.into()))
     }
 }
 
-/// An exit that is still where the kernel put it, which the next system call overwrites. Whatever makes one ends the use of
-/// the message, so both ways out consume it: the guest goes on with the registers that stand here, or all words are taken.
+/// An exit that is still in the kernel's message, which the next system call overwrites. Both ways to go on consume it,
+/// since each ends the use of the message: the guest continues with the registers in it, or all words are copied.
 pub trait Message: Words + Sized {
-    /// Changes a general register here.
+    /// Changes a general register in the message.
     fn set_register(&mut self, place: Place, value: u64);
-    /// Has the guest go on with the general registers as they are here now.
+    /// Has the guest continue with the general registers in the message.
     fn write_registers(self);
     /// Copies all words.
     fn load(self, to: &mut RawExit);
@@ -133,7 +133,8 @@ impl Words for RawExit {
     }
 }
 
-/// One that has been read: the registers reach the guest with the next entry, by whoever takes it over.
+/// An exit whose words have all been read. Its registers reach the guest when the vCPU that takes the exit over writes
+/// them before the next entry.
 impl Message for RawExit {
     fn set_register(&mut self, place: Place, value: u64) {
         *self.gprs.at_mut(place) = value;

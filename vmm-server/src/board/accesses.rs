@@ -1,5 +1,6 @@
-//! What an access to a device asks for: in one place per device, from what the device wants before and after. Accesses that a
-//! busy guest makes are shorter, by what the data sheet says that they leave alone.
+//! The side effects of accesses to devices, in one place per device, found by comparing the device's outputs before and
+//! after. Frequent accesses of a busy guest take a fast path, where the data sheet says that they leave those outputs
+//! alone.
 
 use devices::{Device, Effect, Nanos, Width, pci::Hit, pic::Pic, reset_ports::Port, rtc::Rtc, write_bytes};
 use layout::guest_board::input;
@@ -13,15 +14,15 @@ impl Board {
         Effect::LINES.when(self.pic.asks())
     }
 
-    /// Whether what the guest has done to its 8259 matters: an interrupt asks for the processor, or the end of a service or a
-    /// mask is what a passed-through line waits for. A request that has gone needs nothing: where the processor was to take
-    /// it, there is none when it looks.
+    /// The side effect of an access to the 8259 pair: LINES if an interrupt may be pending, or if a passed-through line
+    /// waits for an end of interrupt or a mask. A request that the access has removed needs no effect: at the interrupt
+    /// window, the pair is asked again and has none.
     #[inline(always)]
     fn pic_effect(&self) -> Effect {
         Effect::LINES.when(self.pic.asks() || self.lines.in_flight())
     }
 
-    /// A poll acknowledges.
+    /// A read can be a poll, which acknowledges an interrupt.
     #[inline(never)]
     pub(super) fn pic_read(&mut self, access: impl FnOnce(&mut Pic) -> u32) -> (u32, Effect) {
         (access(&mut self.pic), self.pic_effect())
@@ -33,7 +34,7 @@ impl Board {
         self.pic_effect()
     }
 
-    /// Ends of interrupts, and masks.
+    /// Fast path for ends of interrupts and masks, which are bytes.
     #[inline(always)]
     pub(super) fn pic_primary_write(&mut self, port: u16, width: Width, value: u32) -> Effect {
         if width != Width::Byte {
@@ -54,7 +55,8 @@ impl Board {
         quiet(self.pit.read(port % 4, width, now))
     }
 
-    /// The first byte of two only stops the count, at most: what was to come does not, and the deadline may pass unused.
+    /// The first byte of two stops the count at most. No interrupt can come earlier for it, so the deadline is left as
+    /// it is; if it passes, nothing is due.
     #[inline(always)]
     pub(super) fn pit_write(&mut self, port: u16, width: Width, value: u32, now: Nanos) -> Effect {
         if width == Width::Byte && self.pit.write_low_byte(port % 4, value as u8, now) {
@@ -65,7 +67,7 @@ impl Board {
         Effect::LINES.when(self.pic.asks()) | Effect::TIMERS
     }
 
-    /// Most of it is memory, or the time. Register C takes the interrupt away.
+    /// Fast path for CMOS memory and the time. A read of register C clears the interrupt.
     #[inline(always)]
     pub(super) fn rtc_read(&mut self, port: u16, width: Width, now: impl Into<Nanos> + Copy) -> (u32, Effect) {
         if (port, width) == (0x71, Width::Byte)
@@ -88,7 +90,7 @@ impl Board {
         (value, effect)
     }
 
-    /// Its line and its next interrupt, after whatever may have changed them.
+    /// Drives its line and updates its deadline, after an access that may have changed them.
     pub(super) fn rtc_effect(&mut self) -> Effect {
         let due = self.rtc.next_event(Nanos::ZERO);
         let other = core::mem::replace(&mut self.rtc_due, due) != due;
@@ -104,7 +106,7 @@ impl Board {
 
     #[inline(never)]
     pub(super) fn uart_write(&mut self, port: u16, width: Width, value: u32) -> Effect {
-        /// FIFO control and modem control, which may make such room as well.
+        /// FIFO control and modem control can also make room: a cleared receiver FIFO, the end of loopback.
         const CONTROLS: [u16; 2] = [0x3fa, 0x3fc];
         self.uart.write(port % 8, width, value, TIMELESS);
         let more = Effect::OUTPUT.when(self.uart.tx_pending() > 0);
@@ -112,7 +114,7 @@ impl Board {
         more | room | self.uart_line()
     }
 
-    /// Its line, after whatever may have changed it: bytes that come and go as well.
+    /// Drives its line, after an access or after the console has moved bytes.
     pub fn uart_line(&mut self) -> Effect {
         self.drive(input::UART, self.uart.irq())
     }
@@ -165,7 +167,7 @@ impl Board {
         self.functions.write_config(port % 8, width, value, &mut self.pic)
     }
 
-    /// A port that no device of the board has: a BAR of a modelled function's, or nobody's.
+    /// Reads a port that no device of the board owns: a BAR of a modelled function has it, or it is unowned.
     #[inline(always)]
     pub(super) fn function_port_read(&mut self, port: u16, width: Width) -> (u32, Effect) {
         match self.functions.port(port, width) {
@@ -182,13 +184,13 @@ impl Board {
         }
     }
 
-    /// Reads a BAR, of which no access here is wider than a double word.
+    /// Reads a BAR; no access here is wider than a double word.
     pub(super) fn function_read(&mut self, hit: Hit, width: Width) -> (u32, Effect) {
         let (value, effect) = self.functions.read(hit, width, &mut self.pic);
         (value as u32, effect)
     }
 
-    /// Does what waits for the functions' back ends.
+    /// Does the pending work of the functions' back ends.
     pub fn serve_functions(&mut self) -> Effect {
         self.functions.serve(&mut self.pic)
     }

@@ -1,4 +1,4 @@
-//! Interrupts of the board on their way to the processor, and when its next timer interrupts.
+//! The board's pending interrupts, and its next timer interrupt.
 
 use devices::{Effect, Nanos, lapic::Lapic};
 use layout::guest_board::input;
@@ -12,14 +12,14 @@ impl Board {
         self.pic.pending() && (!self.imcr.is_through() || lapic.passes_external())
     }
 
-    /// The processor takes the interrupt of the 8259: its vector.
+    /// Acknowledges the interrupt of the 8259 pair; returns its vector.
     pub fn acknowledge(&mut self) -> u8 {
         let vector = self.pic.acknowledge();
         self.pay_tick();
         vector
     }
 
-    /// Takes the passing of time into account: raises the timers' interrupts that are due.
+    /// Advances the timers, and raises their interrupts that are due.
     pub fn advance(&mut self, now: Nanos) -> Effect {
         self.pit.poll(now);
         self.pay_tick();
@@ -32,7 +32,7 @@ impl Board {
         clock | Effect::TIMERS | Effect::LINES.when(self.pic.pending())
     }
 
-    /// The earliest moment at which a timer of the board wants to interrupt.
+    /// The time of the board's next timer interrupt.
     pub fn next_event(&self, now: Nanos) -> Option<Nanos> {
         match (self.pit.next_edge(now), self.rtc_due) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -40,8 +40,8 @@ impl Board {
         }
     }
 
-    /// Gives the guest a timer tick that it is owed, once it has taken the one before: none is lost while the guest
-    /// or its VMM was busy elsewhere, which a guest that counts ticks would see as a slow clock.
+    /// Raises a timer tick that the guest is owed, once it has taken the one before. So no tick is lost while the guest
+    /// or its VMM does not run; a guest that counts ticks would see a slow clock.
     pub(super) fn pay_tick(&mut self) {
         if self.pit.owed() > 0 && !self.pic.requested(input::TIMER) && self.pit.pay() {
             self.pic.set_line(input::TIMER, false);

@@ -1,5 +1,5 @@
-//! Does an instruction's work: reads the operand, works out the effect, writes the operand, then registers and flags, so
-//! that an access that faults leaves the instruction undone.
+//! Executes an instruction: reads the operand, computes the result, writes the operand, then registers and flags. So an
+//! access that faults leaves the instruction undone.
 
 use super::address::Segment;
 use super::alu::{flags, sign_extend};
@@ -54,7 +54,7 @@ impl Instruction {
             Operation::MultiplyWide { signed } => self.multiply_wide(signed, registers, memory)?,
             _ => {
                 let linear = self.linear(registers, memory, self.bit_displacement(registers));
-                // A store must not read: reading some device registers has effects.
+                // A store must not read: reads of some device registers have side effects.
                 let reads =
                     !matches!(self.operation, Operation::Store(_) | Operation::StoreSwapped(_) | Operation::StoreIf(_));
                 let old = if reads { memory.read(linear, self.width)? } else { 0 };

@@ -1,12 +1,12 @@
-//! Reads the instruction that touched memory which is not there, and does its work in the processor's place (SDM volume
-//! 2). An EPT violation says which address, not which register, so the VMM fetches the bytes at CS:EIP, decodes them,
-//! and executes the instruction in an [`AddressSpace`] that sends each access to RAM or to a device.
+//! Emulates the instruction that accessed an address without RAM (SDM volume 2). An EPT violation gives the address,
+//! not the register, so the VMM fetches the bytes at CS:EIP, decodes them, and executes the instruction in an
+//! [`AddressSpace`] that sends each access to RAM or to a device.
 //!
 //! Here are the integer instructions with a memory operand: MOV in all forms, arithmetic, shifts, multiplication, bit tests
 //! and scans, exchanges, conditions, string instructions, flushes of caches, PUSH and POP; for 32-bit and 16-bit code. All else
-//! is `None`: register-only forms (they cannot have faulted), far pointers, and what [`is_native`] knows, FPU and SSE and
-//! division among it, which the processor may do itself where no device is. Left out too: 64-bit mode, segment limits (the
-//! processor has checked the operand that faulted), 16-bit stacks.
+//! is `None`: register-only forms (they cannot have faulted), far pointers, and the instructions of [`is_native`],
+//! among them FPU, SSE and division, which the processor can execute itself where there is no device. Also left out:
+//! 64-bit mode, segment limits (the processor has checked the operand that faulted), 16-bit stacks.
 
 mod address;
 mod alu;

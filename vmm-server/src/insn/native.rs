@@ -1,11 +1,11 @@
-//! Instructions that the emulator leaves to the processor (SDM volume 2, appendix A "Opcode Map"): their operand in memory is
-//! the last thing that they need, and a single step over them is one over nothing else. So none that changes RFLAGS.TF or
-//! saves it, loads a stack segment (after which no step traps), or changes what the system registers hold.
+//! Instructions that the emulator leaves to the processor (SDM volume 2, appendix A "Opcode Map"): those that need
+//! nothing beyond their operand in memory, and that a single step executes alone. So none that changes or saves
+//! RFLAGS.TF, loads a stack segment (after which no step traps), or changes system registers.
 
 use super::Mode;
 use super::{cursor::Cursor, decode::Prefixes};
 
-/// Whether `bytes` begin with such an instruction. Which operands it has is not looked at.
+/// Whether `bytes` begin with such an instruction. Its operands are not checked.
 pub fn is_native(bytes: &[u8], mode: Mode) -> bool {
     let mut cursor = Cursor::new(bytes);
     Prefixes::read(&mut cursor, mode)

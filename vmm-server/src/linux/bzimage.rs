@@ -6,7 +6,8 @@ use super::zero_page::{LOADED_HIGH, ZeroPage, header};
 use super::{Error, File, HIGH_MEMORY, Kernel, Step};
 use heapless::Vec;
 
-/// First protocol with `pref_address` and `init_size`, without which nobody knows how much memory the kernel uses.
+/// First protocol with `pref_address` and `init_size`. Without them, a loader cannot know how much memory the kernel
+/// uses.
 const OLDEST: u16 = 0x020a;
 /// `xloadflags`: a 64-bit kernel.
 const XLF_KERNEL_64: u16 = 1 << 0;

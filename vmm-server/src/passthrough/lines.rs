@@ -1,10 +1,13 @@
 //! The interrupt lines of passed-through devices: from a line's signal to an input of the guest's PIC, and from the
 //! guest's end of interrupt back to the line's acknowledgement, without which it stays masked on the real controller.
 //!
-//! A level line keeps its input high until the guest has ended the service; it is acknowledged when the guest takes
-//! interrupts at that input again, since Linux masks, ends the service, and only then asks the device. If the device still
-//! asserts, the kernel signals again. An edge is acknowledged at once. A line that interrupts more often in a millisecond than
-//! its limit is acknowledged at the next one. Nothing is lost meanwhile: what is not acknowledged stays pending.
+//! A level line keeps its input high until the guest has ended the service. It is acknowledged when the guest unmasks
+//! that input: Linux masks it, ends the service, and only then handles the device. If the device still asserts the
+//! line, the kernel signals again. An edge-triggered line is acknowledged at once.
+//!
+//! Interrupt storms are rate-limited and logged: a line that interrupts more often in a millisecond than its limit is
+//! acknowledged when the millisecond is over. No interrupt is lost: an unacknowledged one stays pending at the real
+//! controller.
 
 use devices::{Device, Nanos, Width, pic::Pic};
 use heapless::Vec;
@@ -17,8 +20,8 @@ use proto::pci::GrantedLine;
 /// Most lines of a guest.
 pub const MAX_LINES: usize = layout::limits::MAX_OWN_LINES;
 
-/// Where lines go that neither the description nor the device's kind sends anywhere: inputs that PCI cards get on a PC,
-/// then those of devices that this board lacks.
+/// Inputs for lines to which neither the description nor the device's kind gives one: first those that PCI cards get on
+/// a PC, then those of devices that this board lacks.
 const FREE: [u8; 10] = [11, 10, 9, 5, 7, 12, 3, 15, 14, 6];
 const MILLISECOND: u64 = 1_000_000;
 
@@ -29,9 +32,9 @@ enum State {
     Armed,
     /// The guest's end of interrupt: the input is high.
     Raised,
-    /// The guest's unmasking the input.
+    /// The guest to unmask the input.
     Served,
-    /// The end of a millisecond.
+    /// The end of a millisecond: the line is over its limit.
     Throttled,
 }
 
@@ -44,7 +47,7 @@ struct Line {
     /// The millisecond of its last interrupt, and interrupts in it.
     millisecond: u64,
     count: u16,
-    /// It has been told that this line storms.
+    /// The log has the storm of this line.
     told: bool,
 }
 
@@ -53,16 +56,16 @@ struct Line {
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
     lines: Vec<Option<Line>, MAX_LINES>,
-    /// Lines that are raised or served.
+    /// Lines in state `Raised` or `Served`, bit by bit.
     in_flight: u16,
     /// Interrupts of all lines.
     pub interrupts: u64,
-    /// Those that came above a limit.
+    /// Those that exceeded a limit.
     pub throttled: u64,
 }
 
 impl Lines {
-    /// The lines of a configuration, as far as irq-server has them; `granted` tells more of some.
+    /// The lines of a configuration that irq-server has; `granted` has the trigger mode and usual input of some.
     pub fn new(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Self {
         let inputs = inputs(wanted, granted);
         let line = |(input, wanted): (&Option<Input>, &Option<VmLine>)| {
@@ -84,7 +87,8 @@ impl Lines {
     }
 
     /// Sets the inputs of level lines to level, as the firmware of a PC would: at the start, and after a reset of the PIC.
-    /// Lines that the guest has not served by then are to be acknowledged: it will not do it any more.
+    /// Returns the lines whose service the guest has not ended: after a reset it will not, so the caller acknowledges
+    /// them.
     pub fn reset(&mut self, pic: &mut Pic) -> u16 {
         let mut waiting = 0;
         let mut elcr = pic.elcr().read(0, Width::Word, Nanos::ZERO);
@@ -102,9 +106,9 @@ impl Lines {
         waiting
     }
 
-    /// The lines in `bits` interrupt.
+    /// Raises the inputs of the lines in `bits`, which have interrupted.
     pub fn raise(&mut self, bits: u16, now: Nanos, pic: &mut Pic) -> u16 {
-        // What the guest has ended before this was another service.
+        // A service that the guest ended before this interrupt must not count as the end of this one.
         let mut acknowledge = self.settle(pic);
         let (mut raised, mut throttled) = (0, 0);
         let mut in_flight = self.in_flight;
@@ -116,6 +120,7 @@ impl Lines {
                 in_flight |= 1 << n;
                 pic.set_line(line.input, true);
             } else {
+                // The input has to fall before it can rise again.
                 pic.set_line(line.input, false);
                 pic.set_line(line.input, true);
                 acknowledge |= line.done(n);
@@ -132,7 +137,7 @@ impl Lines {
         self.in_flight != 0
     }
 
-    /// Looks at what the guest has done to its PIC.
+    /// Follows the guest's PIC: lowers the inputs whose service has ended, and returns the lines to acknowledge.
     pub fn settle(&mut self, pic: &mut Pic) -> u16 {
         let ended = pic.take_ended();
         if self.in_flight == 0 {
@@ -160,7 +165,7 @@ impl Lines {
         throttled.map(Line::end_of_millisecond).min()
     }
 
-    /// Lets throttled lines interrupt again whose time has come.
+    /// Lets rate-limited lines interrupt again whose millisecond is over.
     pub fn expire(&mut self, now: Nanos) -> u16 {
         let mut acknowledge = 0;
         for (n, line) in self.each() {
@@ -184,15 +189,16 @@ struct Input {
     level: bool,
 }
 
-/// Chooses inputs: what the description says, or what drivers expect, then what is left. A line whose input is taken is
-/// `None`.
+/// Chooses inputs: the one in the description, or else the one that drivers expect, or else a free one. A line whose
+/// input is taken is `None`.
 fn inputs(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Vec<Option<Input>, MAX_LINES> {
     let mut inputs = Vec::<Option<Input>, MAX_LINES>::new();
     for (n, wanted) in wanted.iter().enumerate().take(MAX_LINES) {
         let input = wanted.and_then(|wanted| {
             let known = granted.iter().find(|granted| granted.line == wanted.line);
             let at = wanted.dest.or(known.and_then(|known| known.isa));
-            // One of which nothing is known may be a level: taking an edge for one only delays it.
+            // A line of unknown trigger mode counts as level. That only delays an edge, while a level taken for an edge
+            // would be acknowledged, and interrupt again, before the guest serves it.
             let level = known.is_none_or(|known| known.level);
             let taken = at.is_some_and(|at| {
                 at >= input::COUNT || guest_board::driver_of_input(at).is_some() || clashes(&inputs, at, level)
@@ -220,7 +226,7 @@ fn clashes(lines: &[Option<Input>], at: u8, level: bool) -> bool {
 }
 
 impl Line {
-    /// Counts an interrupt; whether it is above the limit.
+    /// Counts an interrupt; returns whether it exceeds the limit.
     fn count(&mut self, n: usize, now: Nanos) -> bool {
         let millisecond = now.0 / MILLISECOND;
         if self.millisecond != millisecond {
@@ -239,7 +245,7 @@ impl Line {
         self.limit != 0 && self.count > self.limit
     }
 
-    /// Served: acknowledged now, or when the millisecond is over.
+    /// Ends the service: the line is acknowledged now, or when the millisecond is over.
     const fn done(&mut self, n: usize) -> u16 {
         let storms = self.storms();
         self.state = if storms { State::Throttled } else { State::Armed };

@@ -1,14 +1,16 @@
-//! Where a guest has the registers of its functions (PCI Local Bus Specification 3.0, section 6.2.5.1). Software may move
-//! what a base address register stands for, and Linux does when it is told to look for a device again. The device itself
-//! stays where the machine has it: the guest's address space follows. Memory that was handed over is mapped elsewhere in
-//! the EPT; ports cannot be, so they are taken back, and pci-server makes the accesses until they are at home again.
+//! Where a guest has the windows of its functions (PCI Local Bus Specification 3.0, section 6.2.5.1). Software may move
+//! a window by its base address register; Linux does so when its user asks it to rescan for a device. The device keeps
+//! its address on the machine (decision 0013); only the guest's address space changes. Memory that was handed over is
+//! mapped elsewhere in the EPT. Ports cannot be mapped, so the guest's direct access ends, and pci-server makes the
+//! accesses until the ports are back at their address on the machine.
 //!
-//! A register is followed when its function decodes addresses of its kind, and not while it holds the ones with which its
-//! size is asked for. A place that cannot be had (over RAM, say) is nowhere: the guest finds nothing there. What has found
-//! no place because another window was there tries again whenever something has moved.
+//! A move counts when the function decodes addresses of that kind, and not while the register holds the all-ones value
+//! that asks for its size. A window whose new address is impossible (over RAM, for example) has no address: reads there
+//! give all ones. A window that found its address taken by another one tries again after each move.
 //!
-//! Where small frames have been, the EPT keeps a page table, and the kernel maps no large frame over one. So that a large
-//! one can always go home, small ones are nowhere there.
+//! After small frames have been unmapped, the EPT keeps their page table, and the kernel maps no large frame over a
+//! page table. Small windows therefore get no address where a large window has its own, so that the large one can
+//! always return.
 
 use heapless::Vec;
 use layout::limits::MAX_PCI_FUNCTIONS;
@@ -18,12 +20,12 @@ pub const MAX_WINDOWS: usize = 6 * MAX_PCI_FUNCTIONS;
 /// Guest-physical addresses from here on have no paging structures: the EPT has one page directory pointer table.
 const MEMORY_END: u64 = 1 << 39;
 const PORTS_END: u64 = 1 << 16;
-/// log2 of the size of a large frame: pci-server hands memory of at least that size over in such ones.
+/// log2 of the size of a large frame. pci-server hands memory of at least that size over in large frames.
 const LARGE: u32 = 21;
-/// Where a PC has its I/O APIC and its processors' local ones (Intel SDM volume 3, section 11.4.1): they come first there.
+/// The addresses of a PC's I/O APIC and local APICs (Intel SDM volume 3, section 11.4.1), where no window can be.
 const APICS: (u64, u64) = (0xfec0_0000, 0xfeef_ffff);
 
-/// What a register stands for.
+/// The address space of a base address register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
     /// I/O ports.
@@ -42,15 +44,15 @@ pub struct Window {
     pub function: u8,
     /// The register, 0 to 5.
     pub bar: u8,
-    /// Of what kind.
+    /// Ports or memory.
     pub space: Space,
     /// First port or physical address, on the machine.
     pub base: u64,
     /// Ports or bytes, at least one.
     pub size: u64,
-    /// Handed over; else pci-server makes the accesses.
+    /// It was handed over; else pci-server makes the accesses.
     pub direct: bool,
-    /// The register shows the address, so the guest may change it: not so for a disk controller in compatibility mode.
+    /// The register shows the address, so the guest may change it. A disk controller in compatibility mode shows none.
     pub movable: bool,
 }
 
@@ -58,9 +60,9 @@ pub struct Window {
 #[derive(Clone, Copy, Debug)]
 struct Placed {
     window: Window,
-    /// Where its register says, unless no window like it can be there.
+    /// The address in its register, unless no such window can be there.
     wanted: Option<u64>,
-    /// The same, or nowhere.
+    /// `wanted`, or none if mapping there failed.
     at: Option<u64>,
     moved: bool,
 }
@@ -73,7 +75,7 @@ pub(crate) struct Forwarded {
     pub to: u64,
 }
 
-/// There are too many.
+/// There are too many windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -105,7 +107,7 @@ impl Windows {
         (window.function == function && window.movable).then_some(window)
     }
 
-    /// Takes note of the address that a window's register shows. Whether that moves it.
+    /// Takes the address that a window's register shows; returns whether that moves the window.
     pub fn note(&mut self, number: usize, address: u64) -> bool {
         let Some(&Placed { window, wanted, .. }) = self.all.get(number) else { return false };
         let place = (window.fits(address) && !self.blocks(window, address)).then_some(address);
@@ -118,7 +120,7 @@ impl Windows {
         true
     }
 
-    /// Whether a window would leave page tables where large frames are at home.
+    /// Whether a window at `address` would leave page tables where the machine has large frames.
     fn blocks(&self, window: Window, address: u64) -> bool {
         let overlaps = |home: Window| {
             address >> LARGE <= home.last_from(home.base) >> LARGE
@@ -127,14 +129,14 @@ impl Windows {
         window.in_frames(false) && self.all.iter().any(|other| other.window.in_frames(true) && overlaps(other.window))
     }
 
-    /// What has found no place may find it free now.
+    /// Has windows without an address try again: the move of another one may have freed it.
     fn retry(&mut self) {
         for placed in self.all.iter_mut().filter(|placed| placed.at != placed.wanted) {
             (placed.at, placed.moved) = (placed.wanted, true);
         }
     }
 
-    /// Everything is where the machine has it. Whether that moves anything.
+    /// Puts every window where the machine has it; returns whether that moves any.
     pub fn home(&mut self) -> bool {
         for placed in &mut self.all {
             placed.wanted = Some(placed.window.base);
@@ -149,20 +151,20 @@ impl Windows {
         self.moved
     }
 
-    /// What was handed over and has moved, and where to, with its number.
+    /// The windows that were handed over and have moved: number, window, new address.
     pub fn moves(&self) -> impl Iterator<Item = (usize, Window, Option<u64>)> {
         let moved = self.all.iter().enumerate().filter(|(_, placed)| placed.moved && placed.window.direct);
         moved.map(|(number, placed)| (number, placed.window, placed.at))
     }
 
-    /// A window could not be had at its new place.
+    /// Notes that window `number` could not be mapped at its new address.
     pub fn lose(&mut self, number: usize) {
         if let Some(placed) = self.all.get_mut(number) {
             placed.at = None;
         }
     }
 
-    /// The moves are carried out.
+    /// Notes that the moves are carried out.
     pub fn done(&mut self) {
         for placed in &mut self.all {
             placed.moved = false;
@@ -170,7 +172,7 @@ impl Windows {
         self.moved = false;
     }
 
-    /// Where pci-server makes the accesses: to ports, or else to memory.
+    /// The ranges whose accesses pci-server makes: of ports, or else of memory.
     pub fn forwarded(&self, ports: bool) -> impl Iterator<Item = Forwarded> {
         let of_kind = self.all.iter().filter(move |placed| (placed.window.space == Space::Ports) == ports);
         of_kind.filter_map(|Placed { window, at, .. }| {
@@ -195,7 +197,7 @@ impl Window {
         }
     }
 
-    /// All bits of the address that can be set are.
+    /// All address bits that can be set are set: software has written all ones to ask for the size.
     const fn asks_for_its_size(self, address: u64) -> bool {
         let all = match self.space {
             Space::Ports | Space::Memory { wide: false } => u32::MAX as u64,
@@ -209,7 +211,7 @@ impl Window {
         first.saturating_add(self.size - 1)
     }
 
-    /// It is mapped in the guest in large frames, or in small ones.
+    /// Whether it is mapped in the guest in frames of that size, `large` or small.
     const fn in_frames(self, large: bool) -> bool {
         self.direct && matches!(self.space, Space::Memory { .. }) && (self.size >= 1 << LARGE) == large
     }

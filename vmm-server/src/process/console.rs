@@ -1,4 +1,4 @@
-//! What stands behind the device models: console bytes go to and from serial-server by rings.
+//! The back end of the guest's serial port: two rings of bytes shared with serial-server.
 
 use devices::uart::{FIFO, Uart};
 use layout::{config::Vmm, slot};
@@ -30,20 +30,21 @@ impl Console {
         self.waiting = true;
     }
 
-    /// Whether there may be something to move. While there is `more` to come, what the guest prints is gathered: serial-server
-    /// would be woken for each byte. Whatever the guest does next, or the next signal, ends that.
+    /// Whether there may be bytes to move. With `more`, the guest has just written a byte: output waits until it fills
+    /// a FIFO, since serial-server would wake for each byte. The next settled exit that writes none, or the next
+    /// signal, sends the rest.
     pub fn is_due(&self, uart: &Uart, more: bool) -> bool {
         let least = if more { FIFO } else { 1 };
         uart.tx_pending() >= least || self.waiting && uart.rx_room() > 0
     }
 
-    /// Moves what there is and fits, both ways.
+    /// Moves bytes in both directions until the rings or the UART are empty or full.
     pub fn exchange(&mut self, uart: &mut Uart) {
         self.send(uart);
         self.receive(uart);
     }
 
-    /// Whether everything the guest printed is with serial-server.
+    /// Whether serial-server has everything that the guest printed.
     pub fn is_sent(&self, uart: &Uart) -> bool {
         uart.tx_pending() == 0
     }
@@ -52,7 +53,7 @@ impl Console {
         let mut bytes = [0; CHUNK];
         while uart.tx_pending() > 0 {
             let room = (self.output.room() as usize).min(CHUNK);
-            // With no room, the signal comes when there is.
+            // Parking asks serial-server for a signal when there is room. It fails if there is room by now.
             if room == 0 && !self.output.park() {
                 break;
             }

@@ -1,6 +1,7 @@
-//! The guest's devices: at the start they are taken over from pci-server. What the description makes direct is handed over
-//! once, and from then on the guest's accesses cause no exit; the rest is left to the board to forward. What cannot be had
-//! is told and left out: the guest finds nothing there.
+//! Takes over the guest's devices from pci-server at the start. pci-server hands over once the ports and frames that
+//! the description makes direct; from then on the guest's accesses to them cause no exit. The board forwards all other
+//! accesses to pci-server. A range that pci-server or the kernel refuses is logged and left out: reads there give all
+//! ones.
 //!
 //! Capabilities go to slots of the scratch CNode in the order in which they come, the same at every start.
 
@@ -35,17 +36,17 @@ const SLOTS: u16 = 1 << layout::SCRATCH_BITS;
 
 static SERVER: pci::Client<Endpoint> = pci::Client(Endpoint::at(pci::SERVICE.slot));
 
-/// The guest's devices, apart from what the board forwards.
+/// The guest's devices, apart from the accesses that the board forwards.
 pub struct Devices {
     handlers: Vec<Option<Interrupt>, MAX_LINES>,
-    /// What the guest's firmware would have written to interrupt line registers: function and input.
+    /// Function and input of the PIC: the guest's firmware would have written these to the interrupt line registers.
     routed: Vec<(u8, u8), MAX_LINES>,
     present: bool,
     placement: Placement,
 }
 
 impl Devices {
-    /// Takes over what the configuration's VM has, and plugs it into the board.
+    /// Takes over the devices of the configuration's VM, and plugs them into the board.
     pub fn take(config: &Vmm, vcpus: [VcpuObject; MAX_VCPUS], board: &mut Board) -> Self {
         let mut takeover = Takeover::new(config, vcpus);
         let present = config.directories > 0;
@@ -69,24 +70,26 @@ impl Devices {
         devices
     }
 
-    /// The guest has moved registers of its functions.
+    /// Maps windows where the guest has moved base address registers to.
     pub fn follow(&mut self, board: &mut Passthrough) {
         self.placement.follow(board);
     }
 
-    /// The guest has been reset, and with it its PIC: so are the devices, before its memory becomes another's.
+    /// Has pci-server reset the devices when the guest is reset, before the loader overwrites its memory: a device must
+    /// not go on with DMA into the new kernel.
     pub fn stop(&self) {
         self.ask("reset", pci::Client::reset);
     }
 
-    /// The guest begins anew.
+    /// Prepares the lines for the guest's next start: its PIC has been reset, so it will end no service that it has
+    /// begun.
     pub fn restart(&mut self, board: &mut Board) {
         let acknowledge = board.lines.reset(&mut board.pic);
         self.acknowledge(acknowledge);
         self.route();
     }
 
-    /// The guest is off for good.
+    /// Gives the devices back to pci-server: the guest has powered off or failed, and does not start again.
     pub fn release(&self) {
         self.ask("release", pci::Client::release);
     }
@@ -116,7 +119,8 @@ impl Devices {
     }
 
     fn route(&self) {
-        // The first line of a function is the one that its register tells of.
+        // A function has one interrupt line register. With several lines, it names the first: in reverse order, that
+        // one is written last.
         for &(function, input) in self.routed.iter().rev() {
             let register = Target::Config { function, offset: INTERRUPT_LINE };
             if let Err(error) = SERVER.write(register, Width::Byte, input.into()) {
@@ -126,7 +130,8 @@ impl Devices {
     }
 }
 
-/// Claims the lines that arrive somewhere. One may have been raised, and not acknowledged, in a former life of the process.
+/// Claims the lines that irq-server has. Each is acknowledged at once: it may have been raised, and not acknowledged,
+/// before this process was restarted.
 fn claim(config: &Vmm) -> Vec<Option<Interrupt>, MAX_LINES> {
     if config.lines.is_empty() {
         return Vec::new();
@@ -150,7 +155,7 @@ fn claim(config: &Vmm) -> Vec<Option<Interrupt>, MAX_LINES> {
     all.map(|numbered| is_there(numbered.1.line).then(|| claim(numbered)).flatten()).collect()
 }
 
-/// Taking over, range by range.
+/// The takeover in progress, range by range.
 struct Takeover {
     placement: Placement,
     board: Passthrough,
@@ -243,14 +248,14 @@ impl Takeover {
         self.placement.hold(window, first, bits, count)
     }
 
-    /// Has pci-server hand something over into the next slot, which it returns.
+    /// Has pci-server hand a capability over into the next slot, and returns the slot.
     fn receive(&mut self, take: impl Fn(pci::Client<Endpoint>) -> Result<u64, Error>) -> Result<u16, &'static str> {
         let slot = self.next_slot;
         if slot >= SLOTS {
             return Err("there is no slot left");
         }
         self.next_slot += 1;
-        // What a former life of the process had there. To empty an empty slot is no error.
+        // Before a restart, the process may have left a capability there. Deleting from an empty slot is no error.
         let _ = rt::scratch(slot).delete();
         take(pci::Client(SERVER.0.receive_into(slot))).map_err(|error| {
             log::error!("pci-server: {error:?}");
@@ -260,7 +265,7 @@ impl Takeover {
     }
 }
 
-/// What a register stands for. The guest may move it if the register shows where it is.
+/// The window behind a base address register. The guest may move it if the register shows its address.
 fn window(function: u8, bar: u8, what: &Bar, access: Access) -> Window {
     let space = match what.kind {
         BarKind::Io => Space::Ports,
@@ -274,7 +279,7 @@ fn window(function: u8, bar: u8, what: &Bar, access: Access) -> Window {
     Window { movable: shown.is_ok_and(|shown| window.address(shown.into()) == base & 0xffff_ffff), ..window }
 }
 
-/// Whether the board leaves these ports to devices.
+/// Refuses ports at which the board has a device of its own.
 fn free(first: u16, last: u16) -> Result<(), &'static str> {
     if board::models_port(first, last) { Err("the board has a device of its own there") } else { Ok(()) }
 }

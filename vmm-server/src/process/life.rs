@@ -1,4 +1,4 @@
-//! A guest's life: its start, its resets, and its end.
+//! The guest's lifecycle: start, reset, power off, failure.
 
 use core::fmt::Display;
 
@@ -19,7 +19,7 @@ use vtx::start::{self, Start};
 use super::{Process, arm, control_registers, debug_registers};
 
 impl Process<'_> {
-    /// Puts the guest at its first instruction.
+    /// Loads the guest's image, and sets its vCPUs to their state at the first instruction.
     pub(super) fn start(&mut self) {
         let entry = match boot::load(self.config, &self.files, &self.buffer, &self.vm.ram) {
             Ok(entry) => entry,
@@ -44,7 +44,7 @@ impl Process<'_> {
         control::apply(&mut Guest::new(&mut self.vm, cpu), &program)?;
         cpu.exit.rip = entry.into();
         cpu.gprs_mut().rsi = low::ZERO_PAGE;
-        // The others wait for the bootstrap processor to start them.
+        // Application processors wait until the bootstrap processor starts them.
         cpu.halted = cpu.number != BOOTSTRAP;
         Ok(())
     }
@@ -70,6 +70,7 @@ impl Process<'_> {
         if row.is_none() {
             self.fail(format_args!("stopped: it was reset more than {} times in a row", self.config.resets));
         }
+        // In this order: the UART's output is sent before the board drops it; DMA stops before the kernel is loaded.
         self.drain();
         self.devices.stop();
         let effect = self.vm.board.reset();
@@ -97,7 +98,8 @@ impl Process<'_> {
         self.rest(Notice::PoweredOff)
     }
 
-    /// The guest does not run and will not: whoever waits for it on the machine's outside is to hear why.
+    /// Stops a guest that cannot run: logs the reason and sends it to root-task, so that a user or test on the serial
+    /// line sees it.
     pub(super) fn fail(&mut self, reason: impl Display) -> ! {
         self.devices.release();
         self.drain();
@@ -105,7 +107,7 @@ impl Process<'_> {
         self.rest(Notice::failed(reason))
     }
 
-    /// Waits until what the guest has printed is with serial-server.
+    /// Waits until serial-server has all output of the guest's serial port.
     fn drain(&mut self) {
         self.console.exchange(&mut self.vm.board.uart);
         while !self.console.is_sent(&self.vm.board.uart) {
@@ -116,10 +118,11 @@ impl Process<'_> {
         }
     }
 
-    /// Parks the thread. root-task gets the last notice when the last line of the log is out, since it may stop the machine
-    /// then.
+    /// Notifies root-task and parks the thread. The notice waits until serial-server has sent the last line of the log,
+    /// since root-task may stop the machine then.
     fn rest(&mut self, last: Notice) -> ! {
-        /// Seconds that serial-server has for that, whatever it answers: the guest's end does not depend on it.
+        /// Seconds that serial-server has for that. After them the notice goes out anyway: a stuck serial-server must
+        /// not keep the guest's end from root-task.
         const PATIENCE: u64 = 30;
         let serial = serial::Client(Endpoint::at(serial::SERVICE.slot));
         let end = rt::tsc().saturating_add(PATIENCE * self.hertz);

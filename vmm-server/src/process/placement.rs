@@ -13,13 +13,13 @@ use vmm_server::{
 };
 use vtx::{enter::VcpuObject, ept::Ept};
 
-/// Lines for the log of what a guest moves to where it cannot be: it may do so as often as it likes.
+/// Log lines, at most, for windows that a guest moves to an impossible address: it can do so any number of times.
 const LINES: u32 = 16;
 
 /// Addresses of the spare paging structures, slot by slot.
 type Structures = Map<Range<u16>, fn(u16) -> u64>;
 
-/// What was handed over of a register.
+/// The capabilities that were handed over for one base address register.
 struct Held {
     function: u8,
     bar: u8,
@@ -49,7 +49,7 @@ impl Placement {
         Self { vcpus, ept, held: Vec::new(), lost: 0 }
     }
 
-    /// Opens ports whose capability is in this slot, for good.
+    /// Lets the guest use ports without an exit, by the capability in `slot`.
     pub fn open(&self, slot: u16, first: u16, last: u16) -> Result<(), &'static str> {
         let opened = self.vcpus.iter().try_for_each(|vcpu| vcpu.allow_ports(scratch_cptr(slot), first, last));
         opened.map_err(|_| "the kernel refuses the ports")
@@ -63,12 +63,12 @@ impl Placement {
         self.put(window, window.base)
     }
 
-    /// Carries out what the guest has moved.
+    /// Unmaps the windows that the guest has moved, and maps them at their new addresses.
     #[cold]
     #[inline(never)]
     pub fn follow(&mut self, board: &mut Passthrough) {
         let moves = board.moves();
-        // One may go where another was.
+        // All windows go before the first comes back: one may take the place of another.
         for &(_, window, _) in &moves {
             self.take_away(window);
         }

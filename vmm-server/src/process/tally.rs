@@ -1,6 +1,7 @@
-//! Counts exits by reason, and tells them when the guest goes off or is reset.
+//! Counts exits by reason; the log lists the counters when the guest powers off.
 
-/// More than there are basic exit reasons, and a power of two. What lies beyond shares a counter with one of them.
+/// Counters: more than there are basic exit reasons, and a power of two, so that indexing needs no bounds check. A
+/// higher reason shares a counter with a lower one.
 const REASONS: usize = 128;
 
 /// Counters.
@@ -15,7 +16,7 @@ impl Tally {
         Self { exits: [0; REASONS], signals: 0 }
     }
 
-    /// An exit. Returns how many of this kind there were.
+    /// Counts an exit; returns how many of its kind there were.
     #[inline]
     pub fn exit(&mut self, reason: u32) -> u64 {
         let count = &mut self.exits[reason as usize % REASONS];
@@ -23,7 +24,7 @@ impl Tally {
         *count
     }
 
-    /// A signal, which ends the guest's running as well.
+    /// Counts a signal: it ends a run of the guest, as an exit does.
     pub fn signal(&mut self) {
         self.signals += 1;
     }

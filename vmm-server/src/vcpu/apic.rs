@@ -1,5 +1,6 @@
-//! The vCPU's local APIC: its page, and its deadline, IA32_TSC_DEADLINE. What an access asks for is what has changed of what
-//! the local APIC wants; ends of interrupts and deadlines, of which a busy guest has two a tick, are shorter.
+//! The vCPU's local APIC: its page, and its deadline, IA32_TSC_DEADLINE. The side effects of an access follow from what
+//! has changed in the local APIC's pending interrupt and deadline. Ends of interrupts and new deadlines, of which a
+//! busy guest has two a tick, take a fast path.
 
 use devices::{
     Effect, Width,
@@ -10,13 +11,13 @@ use super::Vcpu;
 use crate::time::Present;
 
 impl<V> Vcpu<V> {
-    /// Reads its page. A register that is not there is an error, which may interrupt.
+    /// Reads its page. An access to a reserved register is an APIC error, which may interrupt.
     #[inline(never)]
     pub fn read_apic(&mut self, gpa: u64, width: Width, now: Present) -> (u32, Effect) {
         self.access_apic(|lapic| lapic.read(offset(gpa), width, now.tsc()))
     }
 
-    /// Writes there.
+    /// Writes its page.
     #[inline(always)]
     pub fn write_apic(&mut self, gpa: u64, width: Width, value: u32, now: Present) -> Effect {
         if width == Width::Dword && self.lapic.end_quietly(offset(gpa)) {
@@ -39,7 +40,7 @@ impl<V> Vcpu<V> {
         self.access_apic(|lapic| lapic.set_deadline(deadline, tsc)).1
     }
 
-    /// Takes the passing of time into account.
+    /// Advances the timer to `tsc`.
     pub fn advance_apic(&mut self, tsc: u64) -> Effect {
         self.access_apic(|lapic| lapic.advance(tsc)).1
     }
@@ -48,6 +49,7 @@ impl<V> Vcpu<V> {
         let before = (self.lapic.next_event(), self.lapic.passes_external());
         let value = access(&mut self.lapic);
         let (due, external) = (self.lapic.next_event(), self.lapic.passes_external());
+        // A change of LINT0 lets the 8259's interrupts through, or holds them back.
         let lines = Effect::LINES.when(self.lapic.pending() || external != before.1);
         (value, lines | Effect::TIMERS.when(due != before.0))
     }

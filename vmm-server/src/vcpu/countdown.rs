@@ -1,14 +1,14 @@
-//! The VMX-preemption timer (SDM volume 3, "VMX-Preemption Timer"): a count in the VMCS that goes down while the guest runs,
-//! and ends its run at zero. Exits save what is left, so it stands still while the guest does, and has to be written only
-//! when another moment is meant.
+//! The VMX-preemption timer (SDM volume 3, "VMX-Preemption Timer"): a count in the VMCS that decreases while the guest
+//! runs, and ends its run at zero. Exits save the remaining count, so the timer pauses while the guest does not run,
+//! and the VMM writes the field only for a new deadline.
 //!
-//! It counts at the TSC's rate shifted right by IA32_VMX_MISC[4:0], which user space cannot read. So the shift is learnt:
-//! the TSC goes on by at least 2^shift for each count. What is believed is never too small, so the timer never comes late,
-//! only too early at first.
+//! It counts at the TSC's rate shifted right by IA32_VMX_MISC[4:0], which user space cannot read. So the VMM measures
+//! the shift: for each count, the TSC advances by at least 2^shift. The assumed shift is never too small, so the timer
+//! itself is never late, only early at first.
 
 /// IA32_VMX_MISC[4:0] has five bits.
 const MAX_SHIFT: u32 = 31;
-/// With so many counts, the fraction of the first and the last do not matter to what is learnt.
+/// The least count. With so many, the fractions of the first and the last count do not distort the measurement.
 const LEAST: u32 = 16;
 
 /// The timer of a virtual CPU.
@@ -16,22 +16,23 @@ const LEAST: u32 = 16;
 pub struct Countdown {
     /// The timer counts at the TSC's rate shifted right by this or less.
     shift: u32,
-    /// What was written last, and the TSC then.
+    /// The count that was written last, and the TSC at that time.
     count: u32,
     since: u64,
-    /// TSC at which that ends the guest's run, if nothing else does before. Zero when it has.
+    /// TSC value at which this count expires if the guest runs all the time. Zero once it has expired.
     until: u64,
-    /// Ticks of the TSC that the guest runs at most.
+    /// The longest run of the guest, in ticks of the TSC.
     longest: u64,
-    /// Ticks of the TSC that do not matter.
+    /// A delay that does not matter, in ticks of the TSC.
     tolerance: u64,
 }
 
 impl Countdown {
-    /// The count to begin with, before anything is known.
+    /// The count to begin with, before the rate is known.
     pub const FIRST: u32 = LEAST;
 
-    /// A timer that ends the guest's run after `longest` ticks of the TSC, and to which a delay of `tolerance` is nothing.
+    /// A timer that ends each run of the guest after `longest` ticks of the TSC at most, and that is not rewritten for
+    /// a delay of `tolerance` ticks or less.
     pub const fn new(longest: u64, tolerance: u64) -> Self {
         Self { shift: MAX_SHIFT, count: LEAST, since: 0, until: 0, longest, tolerance }
     }
@@ -41,8 +42,9 @@ impl Countdown {
         Self { until: 0, ..self }
     }
 
-    /// Has the guest's run end when the TSC is `due`, or before. Returns the count to write, if the one that is running does
-    /// not do. It does if it was written lately: since then, the guest may have stood still.
+    /// Has the guest's run end at the TSC value `due` or before. Returns the count to write, or `None` if the running
+    /// count expires soon enough and was written within the last sixteenth of `longest`. An older count is not reused:
+    /// it may have paused while the guest did not run.
     pub fn set(&mut self, due: u64, tsc: u64) -> Option<u32> {
         let due = due.min(tsc.saturating_add(self.longest));
         let lately = tsc.saturating_sub(self.since) <= self.longest / 16;
@@ -57,15 +59,17 @@ impl Countdown {
         Some(self.count)
     }
 
-    /// Has the guest's run end at all. Returns the count to write, if none is running.
+    /// Bounds the guest's run. Returns the count to write if none is running.
     pub fn bound(&mut self, tsc: u64) -> Option<u32> {
         if self.until == 0 { self.set(u64::MAX, tsc) } else { None }
     }
 
-    /// The timer has ended the guest's run, at `tsc`. It does so again and again until it is set.
+    /// Notes that the timer has ended the guest's run, at `tsc`, and measures its rate. At zero it ends each run at
+    /// once, until a new count is written.
     pub fn expired(&mut self, tsc: u64) {
         let passed = tsc.saturating_sub(self.since);
-        // Up to a count less may have passed than were written: an eighth more is enough for LEAST of them.
+        // The timer may have counted one less than was written, as its first count may be a fraction. An eighth more
+        // makes up for that with LEAST counts or more, so the shift is never assumed too small.
         let each = passed.saturating_add(passed / 8) / u64::from(self.count);
         self.shift = self.shift.min(each.max(1).ilog2());
         self.until = 0;
@@ -80,7 +84,7 @@ mod tests {
     const LONGEST: u64 = 625_000;
     const TOLERANCE: u64 = 1_000;
 
-    /// Lets the timer expire after `count` counts of a processor with `shift`; `outside` ticks more are the VMM's and others'.
+    /// TSC after `count` counts of a processor with `shift`, and `outside` ticks in which the VMM and others run.
     fn expiry(tsc: u64, count: u32, shift: u32, outside: u64) -> u64 {
         let counted = ((tsc >> shift) + u64::from(count)) << shift;
         counted + outside
@@ -136,7 +140,7 @@ mod tests {
     }
 
     proptest! {
-        /// The whole point of never believing too small a shift.
+        /// Holds because the assumed shift is never too small.
         #[test]
         fn the_timer_is_never_late_by_itself(
             shift in 0u32..=31,
@@ -148,7 +152,7 @@ mod tests {
                 let due = tsc + wait;
                 let count = timer.set(due, tsc).unwrap();
                 let at = expiry(tsc, count, shift, 0);
-                // The least count is what a processor with such a shift can do.
+                // A processor with such a shift cannot expire earlier than the least count allows.
                 prop_assert!(at <= due.max(tsc + (u64::from(LEAST) << shift)), "{at} {due} {:?}", timer);
                 tsc = at + outside;
                 timer.expired(tsc);

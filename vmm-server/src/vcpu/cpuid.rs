@@ -1,11 +1,11 @@
-//! The answers to CPUID: the host's own, with the policy of `vtx::cpuid` applied. They never change, and some guests ask
-//! often (Linux serialises with CPUID), so those that were given are kept.
+//! The answers to CPUID: the host's own, with the policy of `vtx::cpuid` applied. They never change, and some guests
+//! ask often (Linux serialises with CPUID), so answers are cached.
 
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
 use vtx::cpuid;
 
-/// A power of two, more than there are leaves that a guest asks for again and again.
+/// Entries of the cache: a power of two, more than the leaves that a guest asks for often.
 const KEPT: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ struct Answer {
     result: CpuidResult,
 }
 
-/// What CPUID tells a guest.
+/// The leaves of CPUID that the guest sees.
 #[derive(Clone, Debug)]
 pub struct Leaves {
     tsc_hz: u64,
@@ -23,9 +23,9 @@ pub struct Leaves {
 }
 
 impl Leaves {
-    /// None asked for yet. `tsc_hz` is what the TSC counts in a second.
+    /// An empty cache. `tsc_hz` is the rate of the TSC.
     pub const fn new(tsc_hz: u64) -> Self {
-        // A leaf that no processor has, with the right answer for that.
+        // Empty entries hold a leaf that no processor has, with the right answer for it.
         let nothing = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
         Self { tsc_hz, kept: [Answer { leaf: u32::MAX, subleaf: u32::MAX, result: nothing }; KEPT] }
     }

@@ -1,17 +1,17 @@
-//! When the guest's timers want the VMM next, and who sees to it: the VMX-preemption timer while the guest runs, which costs
-//! an exit and no more; timer-server while it halts. A guest that has halted since its last deadline is expected to do so
-//! before the next, so timer-server has that too: it would have to be asked at the HLT anyway.
+//! The guest's next timer deadline, and which timer keeps it (decision 0008): the VMX-preemption timer while the guest
+//! runs, which costs one exit; timer-server while it halts. A guest that has halted since its last deadline is expected
+//! to halt before the next one, so timer-server keeps that too: the HLT would need the call anyway.
 //!
-//! The preemption timer stands still while the guest does not run. So a moment that it is set for may come before it does, and
-//! whoever handles an exit looks at the clock, see [`Deadline::passed`].
+//! The preemption timer counts only while the guest runs, so it can expire after its deadline. The run loop therefore
+//! also compares the TSC with the deadline when it handles exits, see [`Deadline::passed`].
 
 use devices::Nanos;
 
 use super::countdown::Countdown;
 use crate::time::Clock;
 
-/// A second has so many times the shortest distance of two deadlines, a hundred microseconds; of the longest runs of a guest;
-/// and of the delays that a tick does not notice, twenty microseconds.
+/// Fractions of a second. Deadlines are at least 1/10000 s apart (100 µs), a run of the guest takes at most 1/80 s, and
+/// a delay of 1/50000 s (20 µs) does not matter to a tick.
 const SPACINGS: u64 = 10_000;
 const LONGEST: u64 = 80;
 const TOLERANCES: u64 = 50_000;
@@ -22,18 +22,19 @@ const NEVER: u64 = u64::MAX;
 /// The one deadline of all of a guest's timers. Moments are TSC values.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
-    /// When the timers want to interrupt.
+    /// When the next timer interrupt is due.
     due: u64,
-    /// The deadline before, and from the one before that to it: guests tick.
+    /// The last deadline, and the distance from the one before it: guests tick, so it predicts the next one.
     last: u64,
     interval: u64,
-    /// Timer-server's signal comes at this moment.
+    /// When timer-server signals, if it was asked to.
     alarm: Option<u64>,
     /// The preemption timer, if the processor has one.
     countdown: Option<Countdown>,
     /// The guest has halted since the last deadline.
     halts: bool,
-    /// Deadlines are at least this many ticks ahead: a guest's timer faster than that is caught up with in bursts.
+    /// Deadlines are at least this many ticks ahead. A faster timer of the guest catches up in bursts, so it cannot
+    /// cost an exit for each of its periods.
     spacing: u64,
 }
 
@@ -47,21 +48,23 @@ pub struct Orders {
 }
 
 impl Deadline {
-    /// None yet; `hertz` is the TSC's rate.
+    /// No deadline yet; `hertz` is the TSC's rate.
     pub const fn new(hertz: u64) -> Self {
         let spacing = hertz / SPACINGS;
         Self { due: NEVER, last: 0, interval: 0, alarm: None, countdown: None, halts: true, spacing }
     }
 
-    /// The processor has a preemption timer, or not. Where it has, no run of the guest takes longer than an eightieth of a
-    /// second: the deadline may pass while the guest stands still, and its interrupts may be off (decision 0008).
+    /// Uses the preemption timer if the processor has one (`there`). No run of the guest then takes longer than 1/80 s,
+    /// since a deadline may pass while the guest does not run, and since with the guest's interrupts off, a host
+    /// interrupt may not end its run (decision 0008).
     pub fn use_countdown(&mut self, there: bool, hertz: u64) {
         let known = self.countdown.take();
         self.countdown =
             there.then(|| known.unwrap_or(Countdown::new(hertz / LONGEST, hertz / TOLERANCES)).restarted());
     }
 
-    /// The timers want to interrupt when the TSC is `next`. Asked again and again, this does not put off what is due.
+    /// Sets the next timer interrupt to the TSC value `next`. Repeated calls do not postpone a deadline that is due:
+    /// spacing never moves an earlier deadline back.
     #[inline]
     pub fn set(&mut self, next: Option<u64>, tsc: u64) {
         let Some(next) = next else {
@@ -78,7 +81,7 @@ impl Deadline {
         tsc >= self.due
     }
 
-    /// The passing of the deadline is taken into account.
+    /// Notes that the timers have advanced past the deadline.
     pub fn done(&mut self, halted: bool) {
         self.interval = self.due.saturating_sub(self.last);
         self.last = self.due;
@@ -86,21 +89,22 @@ impl Deadline {
         self.halts = halted;
     }
 
-    /// The preemption timer has ended the guest's run.
+    /// Notes that the preemption timer has ended the guest's run.
     pub fn on_expiry(&mut self, tsc: u64) {
         if let Some(countdown) = &mut self.countdown {
             countdown.expired(tsc);
         }
     }
 
-    /// Timer-server has signalled.
+    /// Notes that timer-server has signalled.
     pub const fn on_alarm(&mut self) {
         self.alarm = None;
     }
 
     /// What is to be done before the guest runs on.
     pub fn run(&mut self, tsc: u64) -> Orders {
-        // Between two ticks the timer is not set yet, or only half. It is spared a second write by guessing.
+        // Right after a tick the guest has not programmed its next one, or only half of it. Writing the predicted
+        // deadline now saves a second VMCS write when the guest's own deadline turns out to be within the tolerance.
         let guess = self.last.saturating_add(self.interval);
         let guess = if guess > tsc { guess.min(self.due) } else { self.due };
         match &mut self.countdown {
@@ -113,19 +117,21 @@ impl Deadline {
         }
     }
 
-    /// The guest halts. Returns when timer-server is to signal, if it does not do so before.
+    /// Notes that the guest halts. Returns the TSC value to arm timer-server with, unless its signal comes by then
+    /// anyway.
     pub fn halt(&mut self) -> Option<u64> {
         self.halts = true;
         self.alarm_at(self.due)
     }
 
-    /// A moment `next` that timer-server is to signal at, whatever else it does; as for `alarm_at`.
+    /// Has timer-server signal at `next` or before, for something other than a timer; returns what `alarm_at` does.
     pub fn alarm_by(&mut self, next: Nanos, clock: &Clock, tsc: u64) -> Option<u64> {
         self.alarm_at(clock.tsc(next).max(tsc.saturating_add(self.spacing)))
     }
 
-    /// Returns when timer-server is to signal so that there is a signal at `at` or before. It is moved to an earlier moment
-    /// only: a signal too many costs less than a call for every deadline that is put off.
+    /// Returns the TSC value to arm timer-server with, so that it signals at `at` or before; `None` if it is armed for
+    /// that already. An armed signal only ever moves to an earlier moment: an early signal costs less than a call for
+    /// each postponed deadline.
     fn alarm_at(&mut self, at: u64) -> Option<u64> {
         if at == NEVER || self.alarm.is_some_and(|alarm| alarm <= at) {
             return None;
@@ -146,7 +152,7 @@ mod tests {
     fn guest(countdown: bool) -> Deadline {
         let mut deadline = Deadline::new(HERTZ);
         deadline.use_countdown(countdown, HERTZ);
-        // It ends the first runs early, and thus the rate is known; the guest has not halted since.
+        // The timer ends the first two runs early, from which its rate is known. The guest has not halted since.
         for tsc in [16, 32] {
             deadline.run(tsc - 16);
             deadline.on_expiry(tsc);
@@ -200,7 +206,7 @@ mod tests {
             let start = (n - 1) * TICK + 6_000;
             deadline.set(Some(n * TICK), start);
             writes += u32::from(deadline.run(start).count.is_some());
-            // The run ends a little late, since the guest stood still.
+            // The timer expires a little late, since it does not count while the VMM runs.
             let end = n * TICK + 3_000;
             deadline.on_expiry(end);
             assert!(deadline.passed(end));

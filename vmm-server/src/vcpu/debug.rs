@@ -1,8 +1,8 @@
-//! The guest's debug registers (SDM volume 3, "Debug Registers"). MOV DR exits. Where the kernel switches DR0 to DR3 and DR6
-//! with the VCPU, what the guest writes is put in force there: breakpoints on code and data are the processor's then, and come
-//! as #DB, which exits. What the VMM does in the processor's place it compares with the breakpoints itself: an access to a
-//! port or to memory without RAM is none that the processor has made. On another kernel the registers hold what is written,
-//! and stop nothing: the real ones would be shared with every other guest.
+//! The guest's debug registers (SDM volume 3, "Debug Registers"). MOV DR exits. Where the kernel switches DR0 to DR3
+//! and DR6 with the VCPU, the guest's values go into these registers: the processor then finds breakpoints on code and
+//! data, and raises #DB, which exits. The VMM compares the accesses that it emulates, to ports and to memory without
+//! RAM, with the breakpoints itself, since the processor has not completed them. On another kernel, the model only
+//! stores the values, and no breakpoint stops the guest: all guests share the real registers.
 
 use vtx::vmcs::{Vmcs, VmcsField};
 
@@ -27,11 +27,11 @@ const DR7_ENABLED: u64 = 0xff;
 pub struct DebugRegisters {
     /// DR0 to DR3.
     addresses: [u64; 4],
-    /// DR6 where the registers are not in force; else it is in the VCPU.
+    /// DR6 where the registers are only stored; else it is in the VCPU.
     dr6: u64,
     dr7: u64,
     in_force: bool,
-    /// They are in force, and some breakpoint is enabled.
+    /// The registers are in force, and some breakpoint is enabled.
     armed: bool,
 }
 
@@ -52,7 +52,7 @@ impl DebugRegisters {
         Self { addresses: [0; 4], dr6: DR6_FIXED, dr7: DR7_FIXED, in_force, armed: false }
     }
 
-    /// Whether what the VMM does in the processor's place is to be compared with breakpoints.
+    /// Whether the VMM has to compare emulated accesses with breakpoints.
     #[inline(always)]
     pub const fn armed(&self) -> bool {
         self.armed
@@ -89,15 +89,15 @@ impl DebugRegisters {
         self.read(6, vmcs)
     }
 
-    /// A single step of the VMM's own is over, which a guest that had `dr6` knows nothing of: unless the guest itself is being
-    /// `stepped`, or breakpoints are among the `reasons`. Returns whether there is a trap for the guest.
+    /// Hides the end of a single step of the VMM from the guest, whose DR6 was `dr6`, unless the guest steps itself
+    /// (`stepped`) or breakpoints are among the `reasons`. Returns whether the guest gets a trap.
     pub(crate) fn after_step(&mut self, dr6: u64, reasons: u64, stepped: bool, vmcs: &mut impl Vmcs) -> bool {
         let enabled = (0..4).filter(|n| self.dr7 >> (2 * n) & 3 != 0).fold(0, |all, n| all | 1 << n);
         let own = reasons & enabled | if stepped { DR6_BS } else { 0 };
         if own != 0 {
             self.dr7 &= !DR7_GD;
         } else if self.in_force && self.dr7 & DR7_GD != 0 {
-            // The exit has cleared it.
+            // The exit for #DB has cleared GD.
             vmcs.write(VmcsField::GuestDr7, self.dr7);
         }
         let kept = if own != 0 { dr6 & !DR6_HITS } else { dr6 };
@@ -105,7 +105,7 @@ impl DebugRegisters {
         own != 0
     }
 
-    /// A task switch takes breakpoints away that are enabled for the old task only: L0 to L3 and LE.
+    /// Clears the breakpoints that are enabled for the old task only, as a task switch does: L0 to L3 and LE.
     pub(crate) fn leave_task(&mut self, vmcs: &mut impl Vmcs) {
         const LOCAL: u64 = 0x155;
         if self.dr7 & LOCAL != 0 {
@@ -113,7 +113,7 @@ impl DebugRegisters {
         }
     }
 
-    /// Puts all of them into the VCPU, at the start of a guest.
+    /// Writes all of them to the VCPU, at the guest's start.
     pub fn load(&self, vmcs: &mut impl Vmcs) {
         if self.in_force {
             for (field, address) in ADDRESSES.into_iter().zip(self.addresses) {
@@ -148,7 +148,7 @@ impl DebugRegisters {
         }
     }
 
-    /// Sets one of those.
+    /// Sets DR0 to DR3, DR6 or DR7.
     pub(crate) fn write(&mut self, dr: u8, value: u32, vmcs: &mut impl Vmcs) {
         let wide = u64::from(value);
         let (field, value) = match (dr, self.addresses.get_mut(usize::from(dr)), ADDRESSES.get(usize::from(dr))) {

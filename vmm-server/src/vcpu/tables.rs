@@ -1,5 +1,6 @@
-//! Page tables of the VMM's in the guest's memory, in the part that the memory map reserves (`linux::low`): 32-bit ones, whatever
-//! the guest's are (in long mode they would have to be its own kind), with a few pages of 4 KiB. The guest may write there, at the price of its own instruction.
+//! The VMM's page tables in the guest's memory, in the range that the memory map reserves (`linux::low`). They are
+//! 32-bit tables with a few 4 KiB pages, whatever kind the guest uses (long mode would need its own kind). A guest that
+//! writes to this range only breaks its own instruction.
 
 use crate::{linux::low::NATIVE, ram::Ram};
 
@@ -15,7 +16,7 @@ const MOST: u8 = 8;
 const PRESENT: u32 = 1 << 0;
 const WRITABLE: u32 = 1 << 1;
 const USER: u32 = 1 << 2;
-/// So that the processor writes no entry.
+/// Accessed and dirty, so that the processor does not write the entry.
 const ACCESSED_AND_DIRTY: u32 = 3 << 5;
 
 /// The tables, as far as they are in use.
@@ -57,7 +58,7 @@ impl Tables {
         self.ram.write_u32(entry, self.entry(gpa, writable)?).ok()
     }
 
-    /// Maps the page of `linear` to one of ones, which takes writes.
+    /// Maps the page of `linear` to a writable page of ones.
     pub fn map_ones(&mut self, linear: u64) -> Option<()> {
         let page = (self.ones < ONES).then_some(NATIVE + (1 + TABLES + self.ones) * PAGE)?;
         self.ram.fill(page, PAGE, 0xff).ok()?;

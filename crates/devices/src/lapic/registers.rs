@@ -24,7 +24,7 @@ pub enum Register {
     InitialCount,
     CurrentCount,
     Divide,
-    /// Those for arbitration between several processors, which none has that has this version.
+    /// The registers for arbitration between processors, which APICs of this version do not have.
     Unused,
 }
 
@@ -87,13 +87,13 @@ const DELIVERY: u32 = 7 << 8;
 const NMI: u32 = 4 << 8;
 /// Delivery mode of LINT0 for the 8259: it has the vector.
 pub const EXTERNAL: u32 = 7 << 8;
-/// What decides whether LINT0 passes on the 8259's interrupts.
+/// The bits of LINT0 that decide whether it passes on the 8259's interrupts.
 pub const LINT0: u32 = MASKED | DELIVERY;
 /// Polarity and trigger mode, of pins.
 const PIN: u32 = 1 << 13 | 1 << 15;
 const TIMER_MODE: u32 = 3 << 17;
 
-/// The table that a system finds which does not know of it: the 8259 on LINT0, NMI on LINT1.
+/// The table for a system that does not program the APIC (virtual wire mode): the 8259 on LINT0, NMI on LINT1.
 pub const VIRTUAL_WIRE: [u32; LVT] = [MASKED, MASKED, MASKED, EXTERNAL, NMI, MASKED];
 
 impl Lvt {

@@ -1,4 +1,5 @@
-//! The local APIC by the SDM, volume 3: register offsets and bits are written anew here. Time in the tests is the TSC.
+//! The local APIC by the SDM, volume 3. The tests write register offsets and bits again from the SDM, so that they
+//! cannot copy a mistake of the model. Time is the TSC.
 
 use super::*;
 use proptest::prelude::*;

@@ -1,19 +1,20 @@
-//! The local APIC's timer (SDM volume 3, "APIC Timer"): counts down once or periodically, at the crystal's rate divided, or
-//! waits for a value of the TSC. Nothing counts here: the moment of the end is kept, and the count computed from it.
+//! The local APIC's timer (SDM volume 3, "APIC Timer"): counts down once or periodically, at the divided rate of the
+//! crystal, or waits for a value of the TSC. The model does not count: it stores the TSC value of the expiry, and
+//! computes the count from it.
 
-/// Ticks of the TSC to one of the crystal, as CPUID leaf 0x15 tells.
+/// Ticks of the TSC per tick of the crystal, as in CPUID leaf 0x15.
 pub const RATIO: u64 = 2;
 
-/// What ends the wait.
+/// The timer mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The count reaches zero, once.
     OneShot,
-    /// The count reaches zero, and begins anew.
+    /// The count reaches zero, and reloads.
     Periodic,
     /// The TSC reaches the deadline.
     Deadline,
-    /// A reserved mode, in which nothing does.
+    /// A reserved mode, in which the timer never expires.
     Reserved,
 }
 
@@ -40,7 +41,7 @@ pub struct Timer {
     initial: u32,
     /// The divide configuration register.
     divide: u8,
-    /// TSC at which the wait ends.
+    /// TSC value of the expiry.
     due: Option<u64>,
 }
 
@@ -54,7 +55,7 @@ impl Timer {
         self.due
     }
 
-    /// Whether the wait has ended at `tsc`. If so, the next one begins, if there is one.
+    /// Whether the timer has expired at `tsc`. If so, a periodic one begins its next period.
     #[inline]
     pub const fn expires(&mut self, tsc: u64) -> bool {
         match self.due {
@@ -66,7 +67,8 @@ impl Timer {
         }
     }
 
-    /// The end of the first period after `tsc`, where the one at `due` has ended.
+    /// The end of the first period after `tsc`, given that one has ended at `due`. It skips periods that have passed
+    /// meanwhile, without a drift.
     const fn next(&self, due: u64, tsc: u64) -> Option<u64> {
         let period = self.ticks(self.initial);
         match self.mode {
@@ -78,7 +80,7 @@ impl Timer {
         }
     }
 
-    /// A mode that counts and one that does not end each other's wait.
+    /// Sets the mode. A change between a counting mode and one that does not count disarms the timer.
     pub fn set_mode(&mut self, mode: Mode) {
         if mode != self.mode && !(mode.counts() && self.mode.counts()) {
             self.due = None;
@@ -91,7 +93,7 @@ impl Timer {
         self.initial
     }
 
-    /// Sets the initial count, and counts down from there; zero stops the timer. Ignored while there are deadlines.
+    /// Sets the initial count and starts to count down; zero stops the timer. Ignored in TSC-deadline mode.
     pub const fn start(&mut self, initial: u32, tsc: u64) {
         if self.mode.counts() {
             self.initial = initial;
@@ -110,7 +112,7 @@ impl Timer {
         self.divide
     }
 
-    /// Sets the divide configuration; what is left of the count goes on at the new rate.
+    /// Sets the divide configuration. The rest of the count continues at the new rate.
     pub fn set_divide(&mut self, divide: u8, tsc: u64) {
         let rest = self.count(tsc);
         self.divide = divide & 0b1011;
@@ -119,7 +121,7 @@ impl Timer {
         }
     }
 
-    /// Whether it waits for deadlines.
+    /// Whether it is in TSC-deadline mode.
     #[inline]
     pub fn has_deadlines(&self) -> bool {
         self.mode == Mode::Deadline

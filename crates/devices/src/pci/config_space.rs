@@ -7,7 +7,7 @@ use super::bar::{Bar, Region, Space};
 use crate::{Effect, Width};
 use bitflags::bitflags;
 
-/// What a driver finds a function by, and what kind it is.
+/// The identification of a function, by which drivers find it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Identity {
     /// Vendor number.
@@ -20,7 +20,7 @@ pub struct Identity {
     pub interface: u8,
     /// Revision, of the vendor's choice.
     pub revision: u8,
-    /// Vendor of the board that the function is on; 0 if nobody says.
+    /// Subsystem vendor: that of the board that the function is on; 0 if unknown.
     pub subsystem_vendor: u16,
     /// That vendor's number of the board.
     pub subsystem: u16,
@@ -85,7 +85,7 @@ pub struct ConfigSpace {
     /// The register that has the offset of the next capability to come, and that offset.
     tail: usize,
     free: usize,
-    /// Bit by bit, double words whose reads the function answers itself.
+    /// Double words whose reads the function answers itself, bit by bit.
     own: u64,
 }
 
@@ -195,8 +195,8 @@ impl ConfigSpace {
         Some((high << 32 | low) & bar.mask())
     }
 
-    /// Where it answers for the BAR at `register` now: nowhere if the command register says so, or if nobody has given it an
-    /// address, which 0 is not.
+    /// The region of the BAR at `register`, if it is enabled: its decoding is on in the command register, and software
+    /// has given it an address other than 0.
     pub fn region(&self, register: usize) -> Option<Region> {
         let (bar, first) = (self.bar(register)?, self.base(register)?);
         let space = bar.space();

@@ -5,9 +5,9 @@ use crate::{Effect, GuestMemory, Width};
 
 /// A function on the virtual bus: configuration space, what its BARs stand for, and an interrupt pin.
 ///
-/// As pure as every device: it holds no clock, no capability and no memory. What it needs of the guest's memory comes with an
-/// access, and it uses that only while software lets it be bus master. The bus finds it by its BARs and asks for no access
-/// that leaves one. A value read has no bits outside the width; those of a written one are ignored.
+/// It is pure, as every device: it holds no clock, no capability and no memory. An access passes it the guest's memory,
+/// which it uses only while software has enabled bus mastering. The bus selects it by its BARs, and passes only
+/// accesses within one BAR. A value read has no bits outside the width; those of a written one are ignored.
 pub trait Function {
     /// Its configuration space.
     fn config(&self) -> &ConfigSpace;

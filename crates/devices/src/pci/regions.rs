@@ -1,15 +1,15 @@
-//! Who answers for a port or an address: the BARs of the functions, where the guest has put them, beside the fixed claims of
-//! the board's own devices.
+//! Which BAR has a port or an address. The guest chooses the addresses of BARs; the board's own devices have fixed
+//! ones.
 //!
-//! On a real bus, overlapping regions are a short circuit of drivers; here the first wins: fixed claims, then functions in the
-//! order in which they were put on the bus, then the lower register. An access is one function's with all its bytes or
-//! nobody's, since a PCI cycle has one target.
+//! On a real bus, two targets that answer for overlapping regions drive the bus against each other. Here the first
+//! wins: fixed devices, then functions in the order in which they were put on the bus, then the lower register. A
+//! function answers an access only if it has all bytes of it, since a PCI cycle has one target.
 
 use super::{BARS, Function, Region, Space, VirtualBus};
 use crate::Width;
 use heapless::Vec;
 
-/// Regions of one address space at most; those beyond answer nobody.
+/// Regions of one address space, at most. Further ones do not answer.
 pub const REGIONS: usize = 64;
 
 /// The target of an access.
@@ -29,10 +29,10 @@ pub type Range = (u64, u64);
 /// An address space.
 #[derive(Clone, Debug)]
 struct Map {
-    /// What devices of the board have: no BAR is there.
+    /// The ranges of the board's own devices, where no BAR answers.
     claims: &'static [Range],
     regions: Vec<(Range, u8, u8), REGIONS>,
-    /// From the first to the last byte of all regions: most accesses lie outside.
+    /// First and last byte of all regions. Most accesses lie outside, and need no search.
     span: Range,
 }
 
@@ -72,7 +72,7 @@ impl Map {
     }
 }
 
-/// The BARs of a bus that answer now. Out of date from an access that has [`crate::Effect::REGIONS`] until the next
+/// The BARs of a bus that are enabled. Stale after an access with [`crate::Effect::REGIONS`], until the next
 /// [`update`](Self::update).
 #[derive(Clone, Debug)]
 pub struct Regions {
@@ -86,7 +86,7 @@ impl Regions {
         Self { ports: Map::new(ports), memory: Map::new(memory) }
     }
 
-    /// Looks where the functions' BARs are.
+    /// Reads the addresses of the functions' BARs.
     pub fn update<F: Function, const N: usize>(&mut self, bus: &VirtualBus<F, N>) {
         self.ports.clear();
         self.memory.clear();

@@ -24,7 +24,7 @@ const OCW3_READ: u8 = 1 << 1;
 const OCW3_POLL: u8 = 1 << 2;
 const OCW3_MASK_MODE: u8 = 1 << 5;
 const OCW3_SET_MASK_MODE: u8 = 1 << 6;
-/// The level that stands in when a request has gone by the time it is acknowledged.
+/// The level of a spurious interrupt: the request was gone when it was acknowledged.
 pub(super) const SPURIOUS: u8 = 7;
 
 /// What the next write to the odd port is.
@@ -79,7 +79,7 @@ impl Chip {
         }
     }
 
-    /// Drives an input pin.  A falling edge takes back a request that was not acknowledged in time.
+    /// Drives an input pin. A falling edge withdraws a request that was not acknowledged.
     pub(super) fn set_line(&mut self, level: u8, high: bool) {
         let bit = 1 << (level & 7);
         if !high {
@@ -145,7 +145,7 @@ impl Chip {
         }
     }
 
-    /// The interrupt acknowledge: the level that goes into service, if one still asks.
+    /// The interrupt acknowledge: returns the level that goes into service, if a request is still pending.
     pub(super) fn acknowledge(&mut self) -> Option<u8> {
         let level = self.request()?;
         self.edges &= !(1 << level);
@@ -195,8 +195,7 @@ impl Chip {
         }
     }
 
-    /// Whether a write ends in no request to the processor, whatever else it does: masks, or the end of a service, that let
-    /// none of the requests through.
+    /// Whether a write certainly leaves INT low: it sets masks or ends a service, and no request passes the masks.
     pub(super) const fn keeps_quiet(&self, odd: bool, value: u8) -> bool {
         let masks = match (odd, self.expect) {
             (true, Expect::Mask) => value,
@@ -231,7 +230,7 @@ impl Chip {
         };
     }
 
-    /// ICW1: everything but the pins, their trigger modes and the vector starts anew.
+    /// ICW1: resets everything but the pins, their trigger modes and the vector.
     fn initialise(&mut self, icw1: u8) {
         *self = Self {
             lines: self.lines,

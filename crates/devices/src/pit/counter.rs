@@ -60,7 +60,7 @@ impl Run {
     }
 }
 
-/// A count that waits for the end of the running period.
+/// A count that is loaded at the end of the running period.
 #[derive(Clone, Copy, Debug)]
 struct Successor {
     at: u64,
@@ -148,7 +148,7 @@ impl Counter {
         self.next = Some(Successor { at, run: Run { count, done, since: Some(at), before: true } });
     }
 
-    /// Takes over a successor whose time has come.
+    /// Loads the waiting count if its time has come.
     pub(super) fn advance(&mut self, tick: u64) {
         if let Some(next) = self.next.filter(|next| tick >= next.at) {
             self.run = Some(next.run);
@@ -156,7 +156,7 @@ impl Counter {
         }
     }
 
-    /// When the count that waits is taken over, if one does.
+    /// The tick at which the waiting count is loaded, if there is one.
     pub(super) fn successor(&self) -> Option<u64> {
         self.next.map(|next| next.at)
     }
@@ -189,7 +189,7 @@ impl Counter {
             None => self.count.unwrap_or(0),
             Some(run) => self.count_of(&run, run.elapsed(tick)),
         };
-        // The highest count reads as zero, and both of these see to that.
+        // The highest count reads as zero, in both codes.
         if self.bcd { to_bcd(value) } else { value as u16 }
     }
 

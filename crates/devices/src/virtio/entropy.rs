@@ -1,7 +1,7 @@
 //! The entropy device: each request is a buffer, filled with random bytes.
 //!
-//! VIRTIO 1.2, section 5.4. A request gets at most [`MOST`] bytes, which bounds the time that one takes: the driver is told
-//! how many there are, and asks again.
+//! VIRTIO 1.2, section 5.4. A request gets at most [`MOST`] bytes, which bounds its time: the used ring gives the
+//! driver the number of bytes, and it asks again.
 
 use super::{Broken, Device, Kind, Requests, Served};
 use crate::GuestMemory;
@@ -28,7 +28,7 @@ pub struct Entropy<S> {
 }
 
 impl<S: Source> Entropy<S> {
-    /// A device that hands on the bytes of `source`.
+    /// A device with the random bytes of `source`.
     pub const fn new(source: S) -> Self {
         Self { source }
     }

@@ -13,7 +13,7 @@ use core::sync::atomic::{Ordering, fence};
 /// Alignment of the used ring in the legacy layout, and of the whole.
 pub(super) const LEGACY_ALIGN: u64 = 4096;
 
-/// Flag of the available ring: no interrupts, please.
+/// Flag of the available ring: the driver wants no interrupts.
 const NO_INTERRUPT: u16 = 1;
 /// Bytes of a ring before its entries: flags and index.
 const RING_HEADER: u64 = 4;
@@ -48,7 +48,7 @@ pub(super) struct Queue {
     next: u16,
     /// The used entry that comes next.
     used: u16,
-    /// That one when the driver was last considered for an interrupt.
+    /// The used index when the need for an interrupt was last checked.
     signalled: u16,
 }
 
@@ -69,7 +69,7 @@ impl Queue {
         }
     }
 
-    /// As new.
+    /// Resets the queue.
     pub const fn reset(&mut self) {
         *self = Self::new(self.max);
     }
@@ -125,7 +125,7 @@ impl Queue {
     pub fn waiting(&self, memory: &impl GuestMemory) -> Result<u16, Broken> {
         let index = memory.read_u16(self.places.available.wrapping_add(2)).map_err(|_| Broken::Ring)?;
         let waiting = index.wrapping_sub(self.next);
-        // The entries are read after the index: the driver has written them before.
+        // Acquire: the entries must be read after the index, since the driver has written them before it.
         fence(Ordering::Acquire);
         if waiting <= self.size { Ok(waiting) } else { Err(Broken::Available) }
     }
@@ -152,17 +152,19 @@ impl Queue {
         memory.write_u64(entry, both).map_err(|_| Broken::Ring)?;
         self.next = self.next.wrapping_add(1);
         self.used = self.used.wrapping_add(1);
-        // The entry is there before the index says so.
+        // The driver must see the entry before it sees the new index.
         fence(Ordering::Release);
         memory.write_u16(self.places.used + 2, self.used).map_err(|_| Broken::Ring)
     }
 
-    /// Has the driver notify of the next request. One that came in between is there to be [`waiting`](Self::waiting).
+    /// Has the driver notify the device of the next request. Check [`waiting`](Self::waiting) afterwards, for one that
+    /// came in between.
     pub fn arm(&self, memory: &impl GuestMemory) -> Result<(), Broken> {
         if self.event_index {
             let event = self.places.used + RING_HEADER + USED_ENTRY * u64::from(self.size);
             memory.write_u16(event, self.next).map_err(|_| Broken::Ring)?;
-            // The driver writes its index and reads ours; we must not have read its before ours is written.
+            // The driver writes its index, then reads this one. So this one must be written before the driver's index
+            // is read, or both sides could miss a request.
             fence(Ordering::SeqCst);
         }
         Ok(())
@@ -174,7 +176,7 @@ impl Queue {
         if new == old {
             return Ok(false);
         }
-        // Likewise, with the roles exchanged.
+        // Likewise with roles exchanged: the used index must be written before the driver's event index is read.
         fence(Ordering::SeqCst);
         let available = self.places.available;
         if !self.event_index {

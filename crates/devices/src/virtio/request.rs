@@ -7,7 +7,8 @@ use super::{
 };
 use crate::GuestMemory;
 
-/// What waits in a queue, as much of it as one turn may serve: an exit of the guest's is bounded, whatever it does meanwhile.
+/// The pending requests of a queue, as many as one turn may serve. The limit bounds the time of an exit, however fast
+/// the guest adds requests.
 pub struct Requests<'a, M> {
     pub(super) queue: &'a mut Queue,
     pub(super) chain: &'a mut Chain,

@@ -97,7 +97,8 @@ impl<D: Device> Virtio<D> {
         &mut self.device
     }
 
-    /// Serves what waits in all queues: the back end has something new, or was asked for by [`Effect::OUTPUT`].
+    /// Serves the pending requests of all queues. Call it when the back end has something new, or after
+    /// [`Effect::OUTPUT`].
     pub fn poll(&mut self, memory: &impl GuestMemory) -> Effect {
         let before = self.irq();
         let effect = (0..self.queues.len()).fold(Effect::QUIET, |effect, queue| effect | self.serve(queue, memory));
@@ -112,8 +113,8 @@ impl<D: Device> Virtio<D> {
         self.settle(before, Effect::QUIET)
     }
 
-    /// What the driver did that the device needs a reset for, if it was not asked for before. The guest may cause any number
-    /// of them.
+    /// Takes the last violation that made the device need a reset, if there is a new one. The guest may cause any
+    /// number of them, so the caller limits what it logs.
     pub const fn take_fault(&mut self) -> Option<Fault> {
         self.fault.take()
     }
@@ -124,7 +125,7 @@ impl<D: Device> Virtio<D> {
 
     /// Takes half of the features that the driver accepts. Those that were not offered stay off.
     fn accept(&mut self, half: u32, bits: u32) {
-        // Settled with FEATURES_OK; a legacy driver has no such step.
+        // FEATURES_OK fixes the features. A legacy driver has no such step: DRIVER_OK fixes them.
         if self.status.intersects(Status::FEATURES_OK | Status::DRIVER_OK) || half > 1 {
             return;
         }
@@ -133,7 +134,7 @@ impl<D: Device> Virtio<D> {
         self.accepted = Features::from_bits_retain(kept | u64::from(bits) << shift);
     }
 
-    /// Takes what the driver writes to the status.
+    /// Takes the driver's write to the device status.
     fn set_status(&mut self, written: u8, memory: &impl GuestMemory) -> Effect {
         let written = Status::from_bits_truncate(written) - Status::NEEDS_RESET;
         if written.is_empty() {
@@ -151,11 +152,11 @@ impl<D: Device> Virtio<D> {
         if !new.contains(Status::DRIVER_OK) {
             return Effect::QUIET;
         }
-        // What the driver has put there before is served now.
+        // Requests that the driver has queued before DRIVER_OK are served now.
         (0..self.queues.len()).fold(Effect::QUIET, |effect, queue| effect | self.serve(queue, memory))
     }
 
-    /// A legacy driver may set its features when its queues are there already.
+    /// Passes the accepted features to the queues: a legacy driver may accept features after it has set up queues.
     fn hand_features(&mut self) {
         let features = self.accepted & self.offered();
         for queue in &mut self.queues {
@@ -196,7 +197,7 @@ impl<D: Device> Virtio<D> {
         queue.is_enabled() && ready && !stopped && self.config.command().contains(Command::BUS_MASTER)
     }
 
-    /// Serves what waits in one queue.
+    /// Serves the pending requests of one queue.
     fn serve(&mut self, number: usize, memory: &impl GuestMemory) -> Effect {
         if !self.queues.get(number).is_some_and(|queue| self.runs(queue)) {
             return Effect::QUIET;
@@ -226,23 +227,23 @@ impl<D: Device> Virtio<D> {
         Ok(effect)
     }
 
-    /// The driver has violated a queue: nothing is served until it resets the device (2.1.2).
+    /// Stops the device after a violation by the driver, until the driver resets it (2.1.2).
     fn break_down(&mut self, queue: u16, broken: Broken) -> Effect {
         self.status |= Status::NEEDS_RESET;
         self.fault = Some(Fault { queue, broken });
         if self.status.contains(Status::DRIVER_OK) {
             self.signal(Isr::CONFIG);
         }
-        // Whoever has the device may want to say so.
+        // OUTPUT has the owner poll the device, so that it can log the fault.
         Effect::OUTPUT
     }
 
-    /// Asks for an interrupt. Message-signalled ones would go out here.
+    /// Raises an interrupt. Message-signalled ones would be sent here.
     fn signal(&mut self, why: Isr) {
         self.isr |= why;
     }
 
-    /// Brings the pin up to date after an access before which it was `before`.
+    /// Updates the pin after an access; `before` was its level before.
     fn settle(&mut self, before: bool, effect: Effect) -> Effect {
         self.config.set_interrupt(!self.isr.is_empty());
         effect | Effect::LINES.when(before != self.irq())

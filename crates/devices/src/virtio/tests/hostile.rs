@@ -40,7 +40,7 @@ enum Act {
     Read(u8, u64, Width),
     Config(u8, Width, u32),
     Poll,
-    /// Sets the device up anew.
+    /// Resets the device and sets it up again.
     Restart(u32),
 }
 

@@ -1,4 +1,4 @@
-//! The split virtqueue: what is served, what breaks it, and who is told.
+//! The split virtqueue: requests that are served, violations, and notifications.
 
 use super::{
     driver::{DATA, INDIRECT, LEN, NEXT, RAM, WRITE, write_descriptor},

@@ -1,7 +1,7 @@
 //! The modern interface's common registers.
 //!
 //! VIRTIO 1.2, section 4.1.4.3. A register takes writes of its own width only, and one of 64 bits those of its halves as well
-//! (4.1.3.1); what is written otherwise vanishes. Reads may have any width.
+//! (4.1.3.1); other writes are ignored. Reads may have any width.
 
 use super::{Status, Virtio};
 use crate::{Effect, GuestMemory, Width, virtio::Device};

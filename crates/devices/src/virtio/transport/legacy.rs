@@ -59,7 +59,7 @@ impl<D: Device> Virtio<D> {
             (QUEUE_SELECT, Width::Word) => self.queue_select = value as u16,
             (QUEUE_NOTIFY, Width::Word) => return self.serve(value as usize, memory),
             (STATUS, Width::Byte) => {
-                // Linux before 2.6.34 never asks for bus mastering; QEMU helps it in the same way.
+                // Linux before 2.6.34 never enables bus mastering, so the device does so itself, as QEMU does.
                 if Status::from_bits_truncate(value as u8).contains(Status::DRIVER) {
                     self.config.force_bus_master();
                 }
