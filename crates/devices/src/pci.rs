@@ -102,11 +102,20 @@ pub struct Elsewhere {
     pub register: u8,
 }
 
+/// Bits of CONFIG_ADDRESS that select a byte of configuration space.
+const REGISTER_BITS: u32 = 8;
+
+/// CONFIG_ADDRESS without the register, when it selects a function of bus 0.
+const fn selector(place: Place) -> u32 {
+    ENABLE >> REGISTER_BITS | (place.device as u32) << 3 | place.function as u32
+}
+
 /// Bus 0 behind its configuration ports, the first of which is [`CONFIG_ADDRESS`], with up to `N` functions.
 #[derive(Clone, Debug)]
 pub struct VirtualBus<F, const N: usize = FUNCTIONS> {
     address: ConfigAddress,
-    functions: Vec<(Place, F), N>,
+    /// By CONFIG_ADDRESS without the register, which makes a comparison of one word of the bus, the place and the enable bit.
+    functions: Vec<(u32, F), N>,
     /// By device number: the number of its function 0, if that is served elsewhere.
     elsewhere: [Option<u8>; 32],
     /// Devices with more than one function, bit by bit.
@@ -137,7 +146,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         if number != 0 && self.function(Place { device, function: 0 }).is_none() {
             return Err(PlaceError::NoFunction0);
         }
-        self.functions.push((place, function)).map_err(|_| PlaceError::Full)?;
+        self.functions.push((selector(place), function)).map_err(|_| PlaceError::Full)?;
         self.multi |= u32::from(number != 0) << device;
         Ok(())
     }
@@ -165,12 +174,9 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     /// no side effect.
     #[inline(always)]
     pub fn data(&self) -> Option<u32> {
-        if self.address.bus() != Some(0) {
-            return None;
-        }
-        let (place, register) = (self.address.place(), self.address.register());
-        let value = self.function(place)?.config().quiet(register)?;
-        Some(value | self.several(place, register))
+        let register = self.address.register();
+        let value = self.find(self.address.0 >> REGISTER_BITS)?.config().quiet(register)?;
+        Some(value | self.several(self.address.place(), register))
     }
 
     /// The multi-function bit of a device with several functions, if `register` is in the header type's double word.
@@ -191,12 +197,17 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
 
     /// The function at `place`.
     pub fn function(&self, place: Place) -> Option<&F> {
-        self.functions.iter().find(|(at, _)| *at == place).map(|(_, function)| function)
+        self.find(selector(place))
+    }
+
+    #[inline(always)]
+    fn find(&self, selector: u32) -> Option<&F> {
+        self.functions.iter().find(|(at, _)| *at == selector).map(|(_, function)| function)
     }
 
     /// The function at `place`, to be changed.
     pub fn function_mut(&mut self, place: Place) -> Option<&mut F> {
-        self.functions.iter_mut().find(|(at, _)| *at == place).map(|(_, function)| function)
+        self.functions.iter_mut().find(|(at, _)| *at == selector(place)).map(|(_, function)| function)
     }
 
     /// All functions with their numbers, as a [`Hit`] has them.
