@@ -224,6 +224,11 @@ impl Process<'_> {
         }
         let tsc = rt::tsc();
         effect |= Effect::TIMERS.when(cpu.deadline.passed(tsc));
+        if bits & event::TIMER != 0 {
+            // A line that is throttled for longer than until this alarm needs the next one.
+            self.devices.acknowledge(self.vm.board.lines.expire(self.clock.at(tsc)));
+            self.arm_for_lines(n);
+        }
         let lines = (bits / event::line(0)) as u16;
         if lines != 0 {
             let Board { lines: state, pic, .. } = &mut self.vm.board;
