@@ -265,7 +265,8 @@ impl Process<'_> {
             effect |= self.pass_time(n);
         }
         if self.vm.board.functions.is_waiting() {
-            effect |= self.vm.board.serve_functions();
+            // What waits still, the board knows. It is nothing that the guest prints.
+            effect |= self.vm.board.serve_functions() - Effect::OUTPUT;
         }
         if effect.contains(Effect::LINES) {
             self.settle_lines(n);
