@@ -231,6 +231,11 @@ impl Process<'_> {
         }
         let tsc = rt::tsc();
         effect |= Effect::TIMERS.when(cpu.deadline.passed(tsc));
+        if bits & event::TIMER != 0 {
+            // A line that is throttled for longer than until this alarm needs the next one.
+            self.devices.acknowledge(self.vm.board.lines.expire(self.clock.at(tsc)));
+            self.arm_for_lines(n);
+        }
         let lines = (bits / event::line(0)) as u16;
         if lines != 0 {
             let Board { lines: state, pic, .. } = &mut self.vm.board;
@@ -268,7 +273,8 @@ impl Process<'_> {
             effect |= self.pass_time(n);
         }
         if self.vm.board.functions.is_waiting() {
-            effect |= self.vm.board.serve_functions();
+            // What waits still, the board knows. It is nothing that the guest prints.
+            effect |= self.vm.board.serve_functions() - Effect::OUTPUT;
         }
         if effect.contains(Effect::LINES) {
             self.settle_lines(n);

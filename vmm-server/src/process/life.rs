@@ -3,7 +3,6 @@
 use core::fmt::Display;
 
 use devices::Effect;
-use layout::{event, slot};
 use proto::{serial, supervisor::Notice};
 use rt::Endpoint;
 use vmm_server::{
@@ -111,9 +110,8 @@ impl Process<'_> {
     fn drain(&mut self) {
         self.console.exchange(&mut self.vm.board.uart);
         while !self.console.is_sent(&self.vm.board.uart) {
-            if rt::wait() & event::CONSOLE != 0 {
-                self.console.on_signal();
-            }
+            // Other signals come meanwhile, and once only. What a line's or the alarm's asks for is seen to after a reset.
+            let _ = self.on_signal(BOOTSTRAP.into(), rt::wait());
             self.console.exchange(&mut self.vm.board.uart);
         }
     }

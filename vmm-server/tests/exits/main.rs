@@ -18,5 +18,6 @@ mod operand;
 mod passthrough;
 mod ports;
 mod reference;
+mod steps;
 mod strings;
 mod task;
