@@ -1,4 +1,4 @@
-//! No two files of a crate use each other, neither directly nor through others.
+//! No two files of a crate use each other, directly or indirectly.
 
 use miette::{Report, Result, ensure};
 
@@ -10,7 +10,7 @@ pub fn all() -> Vec<Test> {
     vec![Test::new(Group::Check, "modules", modules)]
 }
 
-/// Crates without a circle.
+/// Crates without a cycle.
 const FREE: [&str; 15] = [
     "build",
     "capdl-spec",
@@ -28,7 +28,7 @@ const FREE: [&str; 15] = [
     "serial-server",
     "timer-server",
 ];
-/// Crates that still have some: one that has lost its last goes to [`FREE`].
+/// Crates that still have cycles: one that has lost its last moves to [`FREE`].
 const NOT_YET: [&str; 1] = ["vmm-server"];
 
 fn modules(context: &Context) -> Result<Outcome> {
