@@ -1,8 +1,8 @@
-//! `cargo xtask bench`: what things cost, in emulated instructions, which repeat exactly.
+//! `cargo xtask bench`: measures costs in emulated instructions, which repeat exactly.
 //!
-//! `exits` has the rows of single exits, from a guest of our own; `linux` those of whole boots, here and natively. A row is
-//! compared with the floor (the smallest loop around VMEnter), with the peers (`peers`) and with the committed baseline;
-//! `chart` draws it. docs/performance.md explains method and results.
+//! `exits` has the rows of single exits, which our own guest measures; `linux` those of whole boots, in a VM and
+//! natively. The table compares a row with the floor (the smallest loop around VMEnter), the peers (`peers`) and the
+//! committed baseline; `chart` draws it. docs/performance.md explains method and results.
 
 pub mod chart;
 pub mod exits;

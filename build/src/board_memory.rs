@@ -1,25 +1,25 @@
-//! How much memory an emulated board needs: for what the kernel makes of it, and for the way there.
+//! How much memory an emulated board needs: for the running system, and for booting it.
 //!
-//! When all is made there are the kernel, the root-task image (whose pages are fileserver's images too) and the objects of
-//! the specification. Before that the boot loader has read the image, put it where the kernel asks for it, and the kernel
-//! copies it to its place: three images at once (`try_boot_sys_mbi` in the kernel's boot_sys.c; mboot.c32).
+//! The running system has the kernel, the root-task image (whose pages are fileserver's images too) and the objects of
+//! the specification. Before that, there are three copies of the image at once: the boot loader's file, the copy that
+//! it places for the kernel, and the kernel's own copy (`try_boot_sys_mbi` in the kernel's boot_sys.c; mboot.c32).
 
 use capdl_spec::spec::{Fill, Kind, Spec};
 
-/// The kernel, the firmware's part below 1 MiB, and what is lost between objects of different sizes.
+/// The kernel, the firmware's part below 1 MiB, and the gaps between objects of different sizes.
 const KERNEL_AND_GAPS: u64 = 24 << 20;
-/// A board has a multiple of this, and at least [`LEAST_MIB`].
+/// A board's memory is a multiple of this, and at least [`LEAST_MIB`].
 const STEP_MIB: u64 = 128;
 const LEAST_MIB: u64 = 512;
 
-/// What goes into a board's memory, in bytes.
+/// The contents of a board's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     /// RAM of guests and everything else that the specification makes.
     pub objects: u64,
     /// The root-task image.
     pub image: u64,
-    /// The end of the memory that has a place of its own.
+    /// The end of the memory at chosen physical addresses.
     pub placed: u64,
 }
 
@@ -41,7 +41,7 @@ impl Needs {
         need.div_ceil(1 << 20).next_multiple_of(STEP_MIB).max(LEAST_MIB)
     }
 
-    /// For people.
+    /// The sum in words.
     pub fn sum(&self) -> String {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         format!(
@@ -54,7 +54,7 @@ impl Needs {
     }
 }
 
-/// Memory that an object is made of: at least what the kernel takes (its objecttype.h and the sizes of its structures).
+/// An object's memory: at least what the kernel takes (its objecttype.h and the sizes of its structures).
 fn bytes(kind: &Kind) -> u64 {
     const PAGE: u64 = 4096;
     match *kind {
@@ -62,7 +62,7 @@ fn bytes(kind: &Kind) -> u64 {
         Kind::Frames { size, pages, .. } => u64::from(pages) << size.bits(),
         Kind::CNode { bits } => 32 << bits,
         Kind::Vcpu => 4 * PAGE,
-        // With the page tables that root-task adds as mappings need them.
+        // Includes the page tables that root-task adds as mappings need them.
         Kind::IoSpace { .. } => 64 * PAGE,
         Kind::Endpoint | Kind::Notification | Kind::IoPorts { .. } | Kind::IrqControl => 64,
         Kind::Tcb | Kind::VSpace | Kind::Ept | Kind::Paging { .. } | Kind::SparePaging { .. } => PAGE,

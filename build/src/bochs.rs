@@ -1,8 +1,8 @@
-//! Runs a system in Bochs: its own directory, its own process group, its console in our hands.
+//! Runs a system in Bochs, in its own directory and process group, and connects to its console.
 //!
-//! Debian's Bochs is built with its debugger, so it is given a script that lets it run; and a preload makes runs
-//! repeat bit for bit (determinism.c). What the board cannot do is told in docs: a warm reboot ends in a triple fault,
-//! so a system ends by `Shutdown` on port 0x8900.
+//! Debian's Bochs is built with its debugger, so a script tells the debugger to run; and a preload makes runs repeat
+//! bit for bit (determinism.c). On this board a warm reboot ends in a triple fault, so a system ends by `Shutdown` on
+//! port 0x8900.
 
 pub mod config;
 pub mod log;
@@ -35,19 +35,19 @@ pub struct Options {
     pub memory_mib: u32,
     /// Its processor, as Bochs calls it (`bochs-bin --help cpu`).
     pub processor: String,
-    /// Whether the ISO is in the board as a disk, as a USB drive would be, in place of a CD.
+    /// Whether the board sees the ISO as a disk, as it would a USB drive, instead of a CD.
     pub as_disk: bool,
-    /// Whether the console takes input. Without it, a run is the same every time.
+    /// Whether the console takes input. Without input, a run repeats exactly.
     pub input: bool,
-    /// Whether time passes as on the host's clock or as fast as it can.
+    /// Whether time follows the host's clock or passes as fast as it can.
     pub pace: Pace,
-    /// What is plugged in.
+    /// The plugged-in devices.
     pub devices: Devices,
     /// Further lines for the configuration file.
     pub extra: Vec<String>,
     /// Whether the console's output also goes to our standard output.
     pub show: bool,
-    /// Whose shell is talked to.
+    /// The VM whose shell the console types at.
     pub voice: Voice,
 }
 
@@ -70,9 +70,9 @@ impl Options {
     }
 }
 
-/// A running emulator. Dropped, it is killed.
+/// A running emulator. Dropping it kills it.
 ///
-/// It also dies with the thread that started it, so that nothing is left behind when the tool itself is killed.
+/// It also dies with the thread that started it, so that killing the tool leaves no emulator behind.
 pub struct Machine {
     dir: PathBuf,
     child: Child,
@@ -90,7 +90,7 @@ impl Machine {
         let (dir, lock) = free_directory(project, &options.name)?;
         let preload = match options.pace {
             Pace::Free => Some(preload(project)?),
-            // The preload's clock is made up; this pace needs the real one.
+            // The preload fakes the clock, and this pace needs the real one.
             Pace::RealTime => None,
         };
         let listener =
@@ -121,7 +121,7 @@ impl Machine {
         Ok(Self { dir, child, group, ended: None, console, _lock: lock })
     }
 
-    /// Waits for the board to end by itself; `None` when the time is over before.
+    /// Waits until the board ends by itself; `None` if the time runs out first.
     pub fn wait(&mut self, limit: Duration) -> Result<Option<Ending>> {
         let deadline = Instant::now() + limit;
         loop {
@@ -135,7 +135,7 @@ impl Machine {
         }
     }
 
-    /// How it ended, if it has.
+    /// How it ended; `None` while it runs.
     pub fn poll(&mut self) -> Result<Option<Ending>> {
         if self.ended.is_none()
             && let Some(status) = self.child.try_wait().into_diagnostic()?
@@ -153,7 +153,7 @@ impl Machine {
         let _ = self.child.wait();
     }
 
-    /// The emulator's log so far. It is buffered: complete only after the end.
+    /// The emulator's log so far, which is complete only after the end, since Bochs buffers it.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.dir.join("bochs.log")).unwrap_or_default()).into_owned()
     }
@@ -163,17 +163,17 @@ impl Machine {
         &self.dir
     }
 
-    /// What the system wrote to port 0x402 so far, with ticks.
+    /// The text that the system wrote to port 0x402 so far, with ticks.
     pub fn marks(&self) -> Vec<(u64, String)> {
         log::marks(&self.log())
     }
 
-    /// What the system says to have failed so far, a sentence each.
+    /// The failures that the system has reported so far, a sentence each.
     pub fn failures(&self) -> Vec<String> {
         report::failures(&self.console.transcript())
     }
 
-    /// The error for an ending that nobody wanted, with what was seen last.
+    /// The error for an unexpected end, with the last output.
     pub fn why(&self, ending: &Ending) -> miette::Report {
         let what = match ending {
             Ending::PowerOff => "the system powered off".to_owned(),
@@ -195,14 +195,14 @@ impl Drop for Machine {
     }
 }
 
-/// The last lines of some output that say anything, as text.
+/// The last lines of some output that are not empty, as text.
 pub fn last_lines(bytes: &[u8], count: usize) -> String {
     let text = String::from_utf8_lossy(bytes).replace(|c: char| c.is_control() && c != '\n', "");
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// An empty directory for a run, and the lock by which others see that it is taken.
+/// An empty directory for a run, and the lock that marks it as in use.
 pub(crate) fn free_directory(project: &Project, name: &str) -> Result<(PathBuf, File)> {
     let runs = project.run("");
     std::fs::create_dir_all(&runs).into_diagnostic().wrap_err_with(|| format!("cannot create {}", runs.display()))?;
@@ -223,7 +223,7 @@ pub(crate) fn free_directory(project: &Project, name: &str) -> Result<(PathBuf, 
 /// The file that the emulated network offers by TFTP, and its length in bytes.
 pub const TFTP_FILE: (&str, usize) = ("ten-megabytes", 10_000_000);
 
-/// Puts into a run's directory what its devices need: a copy of the disk, the network's files.
+/// Puts the files that a run's devices need into its directory: a copy of the disk, the network's files.
 fn plug_in(devices: &Devices, dir: &Path) -> Result<()> {
     if let Some(disk) = &devices.disk {
         guest::disk::copy(disk, &dir.join(config::DISK))?;
@@ -235,8 +235,8 @@ fn plug_in(devices: &Devices, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same bytes every time, and no two blocks of 512 alike: the high bytes of a linear congruential generator (Knuth's
-/// MMIX).
+/// The same bytes every time, without two equal blocks of 512: the high bytes of a linear congruential generator
+/// (Knuth's MMIX).
 pub fn tftp_file() -> Vec<u8> {
     let mut state = 0u64;
     let next = || {
@@ -246,7 +246,7 @@ pub fn tftp_file() -> Vec<u8> {
     std::iter::repeat_with(next).take(TFTP_FILE.1).collect()
 }
 
-/// Which Bochs is installed.
+/// The version of the installed Bochs.
 pub fn version() -> Result<Version> {
     let mut help = process::tool("bochs-bin");
     help.arg("--help");
@@ -276,7 +276,8 @@ fn start(dir: &Path, preload: Option<&Path>) -> Result<Child> {
     command.args(["--pdeathsig", "KILL", "bochs-bin", "-q", "-f", "bochsrc", "-rc", "debugger"]);
     command.current_dir(dir).process_group(0);
     if let Some(library) = preload {
-        // By a name without a path: the dynamic linker splits the list at spaces and colons.
+        // A name without a path, since the dynamic linker splits the list at spaces and colons, which a path may
+        // contain.
         std::os::unix::fs::symlink(library, dir.join(PRELOAD)).into_diagnostic()?;
         command.env("LD_PRELOAD", format!("./{PRELOAD}"));
     }
@@ -294,9 +295,9 @@ const PRELOAD: &str = "determinism.so";
 pub(crate) enum Missing {
     /// It ended.
     Ended,
-    /// It does not come.
+    /// It did not connect in time.
     Silent,
-    /// The host's network failed.
+    /// The host's socket failed.
     Host(std::io::Error),
 }
 

@@ -1,8 +1,8 @@
 //! Files and directories that are made once and used again: kernels, packages, decompressed kernels, disks.
 //!
-//! Each is made aside and put in its place by a rename, and a note beside it (`NAME.made`) says of what it was made and what
-//! its contents hash to. What was cut short by a full disk, a kill or a power cut has no such note, or one that does not
-//! fit: it is made again, never believed. A lock beside it keeps two runs from making the same thing at a time.
+//! Each is made under a temporary name and renamed, and a note beside it (`NAME.made`) records its recipe and a hash of
+//! its contents. A file that a full disk, a kill or a power cut left incomplete has no note, or one that does not
+//! match, so it is made again. A lock beside it keeps two runs from making the same file at a time.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use sha2::{Digest, Sha256};
 
-/// Sees to it that the file or directory `path` is there, whole, and made of what `recipe` says. If not, `make` is called
-/// with the path to make it at.
+/// Ensures that the file or directory `path` is there, complete, and made by `recipe`. Otherwise it calls `make` with
+/// the path to make it at.
 ///
 /// # Errors
-/// That of `make`, and those of the file system; nothing is left at `path` that could be taken for whole.
+/// Those of `make` and of the file system. Nothing that could pass for complete is left at `path`.
 pub fn keep(path: &Path, recipe: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = path.parent().ok_or_else(|| miette!("{} has no parent directory", path.display()))?;
     std::fs::create_dir_all(parent)
@@ -100,7 +100,8 @@ pub fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
     paths.sort();
     let mut files = Vec::new();
     for path in paths {
-        // What a tool leaves beside sources (python's __pycache__, cargo's target) is none. Links may point anywhere.
+        // Files that tools leave beside sources (python's __pycache__, cargo's target) do not count, and neither do
+        // links, which may point anywhere.
         let skip = path.file_name().is_some_and(|name| name == "target" || name == "__pycache__") || path.is_symlink();
         if !skip {
             files.extend(files_below(&path)?);
@@ -120,7 +121,7 @@ mod tests {
         dir
     }
 
-    /// Keeps a directory of two files; whether it was made.
+    /// Keeps a directory of two files; returns whether it was made.
     fn keep_two(path: &Path, recipe: &str) -> bool {
         let mut made = false;
         keep(path, recipe, |aside| {
@@ -185,7 +186,7 @@ mod tests {
         };
         assert!(keep(&path, "r", half).is_err());
         assert!(!path.exists() && !path.with_added_extension("part").exists());
-        // Killed while it was made; and between the two renames' work, before the note.
+        // As after a kill during `make`, and after a kill between the rename and the note.
         project::write(&path.with_added_extension("part"), b"half").unwrap();
         project::write(&path, b"whole, but nobody says so").unwrap();
         keep(&path, "r", |aside| project::write(aside, b"whole")).unwrap();

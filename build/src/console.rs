@@ -1,7 +1,7 @@
-//! A system's serial console: what it has printed, waiting for a text in that, and typing.
+//! A system's serial console: collects its output, waits for texts in it, and types.
 //!
-//! A thread collects everything that arrives, so nothing is lost while nobody waits. `shell` knows how to talk to a
-//! shell, `terminal` joins the console to the user's terminal.
+//! A thread collects everything that arrives, so no output is lost between waits. `shell` knows how to talk to a shell,
+//! `terminal` joins the console to the user's terminal.
 
 pub mod report;
 pub mod shell;
@@ -21,20 +21,20 @@ use miette::{IntoDiagnostic, Result};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use voice::Voice;
 
-/// Why waiting for a text came to nothing.
+/// Why a text did not appear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The time was over first.
+    /// The time ran out first.
     TimedOut,
     /// The system ended first.
     Ended,
     /// The system said that something has failed, see [`Console::watch`].
     Reported,
-    /// The guest's kernel panicked, and stands still.
+    /// The guest's kernel panicked and halted.
     Panicked,
     /// The guest was reset.
     Reset,
-    /// The guest is off, and others go on.
+    /// The guest is off, and other guests go on.
     Off,
     /// This console takes no input.
     NoInput,
@@ -66,7 +66,7 @@ struct Printed {
 
 type Shared = Arc<(Mutex<Printed>, Condvar)>;
 
-/// Typing no faster than this leaves the guest time to take characters out of its UART.
+/// Typing no faster than this gives the guest time to read characters from its UART.
 const CHUNK: usize = 16;
 const PAUSE: Duration = Duration::from_millis(4);
 
@@ -74,15 +74,15 @@ const PAUSE: Duration = Duration::from_millis(4);
 pub struct Console {
     printed: Shared,
     input: Option<TcpStream>,
-    /// Whose shell is talked to.
+    /// The VM whose shell it types at.
     pub voice: Voice,
-    /// Whether waiting ends when the system says that something has failed.
+    /// Whether waiting ends when root-task reports a failure.
     watch: bool,
     /// Where the next `expect` starts to look.
     cursor: usize,
-    /// How often a command was typed: each gets marks of its own.
+    /// How many commands were typed: each gets its own marks.
     commands: u32,
-    /// The prompts at which they were typed.
+    /// The prompts at which commands were typed.
     prompts: Vec<Vec<u8>>,
 }
 
@@ -94,8 +94,7 @@ impl Console {
         Ok(Self::collect(reader, Some(stream), vec![Box::new(copy)], show))
     }
 
-    /// The console that Bochs writes to serial.txt in `dir`: it cannot be typed at.
-    /// It ends with the process `writer`.
+    /// The console that Bochs writes to serial.txt in `dir`: it takes no input. It ends with the process `writer`.
     pub fn file(dir: &Path, writer: Pid, show: bool) -> Result<Self> {
         let path = dir.join("serial.txt");
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path).into_diagnostic()?;
@@ -150,7 +149,7 @@ impl Console {
         Self { printed, input, voice: Voice::default(), watch: false, cursor: 0, commands: 0, prompts: Vec::new() }
     }
 
-    /// Waits until `text` is printed, and returns what came before it. The next call looks behind it.
+    /// Waits until `text` is printed, and returns the output before it. The next call starts after it.
     pub fn expect(&mut self, text: &str, limit: Duration) -> Result<String, Failure> {
         let (before, length) = self.wait_until(limit, |fresh| Some((find(fresh, text.as_bytes())?, text.len())))?;
         let start = self.cursor;
@@ -159,7 +158,7 @@ impl Console {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Waits until `judge`, given everything behind the cursor, has an answer.
+    /// Waits until `judge`, given everything after the cursor, returns an answer.
     pub fn wait_until<T>(&self, limit: Duration, judge: impl Fn(&[u8]) -> Option<T>) -> Result<T, Failure> {
         let deadline = Instant::now() + limit;
         let mut state = lock(&self.printed);
@@ -189,7 +188,7 @@ impl Console {
         let _ = self.printed.1.wait_timeout_while(state, limit, waiting);
     }
 
-    /// From now on, waiting ends when root-task says that something has failed.
+    /// From now on, waiting ends when root-task reports a failure.
     pub fn watch(&mut self) {
         self.watch = true;
     }
@@ -214,7 +213,7 @@ impl Console {
         lock(&self.printed).bytes.clone()
     }
 
-    /// Moves the cursor behind everything printed so far.
+    /// Moves the cursor to the end of the output so far.
     pub fn skip(&mut self) {
         self.cursor = lock(&self.printed).bytes.len();
     }
@@ -242,10 +241,10 @@ impl Drop for Console {
     }
 }
 
-/// How often a growing file is looked at.
+/// The interval between reads of a growing file.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Reads a file that another process is writing, until that ends or nobody wants it any more.
+/// Reads a file that another process is writing, until that process ends or the receiver is gone.
 struct Tail {
     file: File,
     writer: OwnedFd,
@@ -254,7 +253,8 @@ struct Tail {
 
 impl Tail {
     fn writer_is_gone(&self) -> bool {
-        // It is left for its starter to wait for. Where that has happened, there is no such child: an error.
+        // This leaves the child for its starter to reap. Once that has happened, there is no such child, which is an
+        // error.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         !matches!(waitid(WaitId::PidFd(self.writer.as_fd()), look), Ok(None))
     }
@@ -263,7 +263,7 @@ impl Tail {
 impl Read for Tail {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            // In this order: what it wrote before its end is there now.
+            // In this order, so that this read gets all that it wrote before its end.
             let gone = self.writer_is_gone();
             let count = self.file.read(buffer)?;
             if count > 0 || gone || self.printed.strong_count() == 0 {

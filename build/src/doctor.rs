@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: what this machine has and lacks, and what therefore runs where. It changes nothing.
+//! `cargo xtask doctor`: reports what this machine has and lacks, and what therefore runs where. It changes nothing.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub struct Virtualisation {
 }
 
 impl Virtualisation {
-    /// Asks this machine.
+    /// Reads it from this machine.
     pub fn of_this_machine() -> Self {
         let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let (vmx, svm) = flags_in(&flags);

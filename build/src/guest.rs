@@ -1,9 +1,9 @@
 //! The guests that need no path: Debian's stock 32-bit kernel, initramfs around Debian's static busybox, a disk.
 //!
-//! `archive` fetches packages, `debian` unpacks them, `bzimage` takes the kernel out of its self-extracting wrapper or a
-//! compressed file (`compression`), `relocation` moves it, `loader` asks the guest's loader whether it will do, `cpio` writes
-//! archives, `initramfs` says what lies in ours, `modules` which drivers. `disk` makes a disk of the Debian
-//! that `debootstrap` installs, in a file system made by `ext4`. `tiny` compiles the guests of the tests.
+//! `archive` fetches packages, `debian` unpacks them, `bzimage` extracts the kernel from its self-extracting wrapper or
+//! a compressed file (`compression`), `relocation` moves it, `loader` checks it with the guest's loader, `cpio` writes
+//! archives, `initramfs` lists the contents of ours, `modules` its drivers. `disk` makes a disk with the Debian that
+//! `debootstrap` installs, in a file system that `ext4` makes. `tiny` compiles the tests' guests.
 
 pub mod archive;
 pub mod bzimage;
@@ -28,8 +28,7 @@ use crate::cache;
 use crate::progress::Step;
 use crate::project::{self, Project};
 
-/// A kernel with nothing compressed in it: a bzImage is decompressed here, once, so that the guest need not do it at every
-/// boot.
+/// A kernel without compressed parts: decompresses a bzImage once, so that the guest need not do it at every boot.
 pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
     let bytes = project::read(kernel)?;
     if !bzimage::is_packed(&bytes).wrap_err_with(|| kernel.display().to_string())? {
@@ -47,8 +46,8 @@ pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
     Ok(unpacked)
 }
 
-/// What is loaded of that ELF, moved so that it begins at physical address `at` if there is one. A bzImage without payload
-/// stays as it is; the guest's loader moves it.
+/// The loaded part of that ELF, relocated to physical address `at` if there is one. A bzImage without payload stays
+/// unchanged; the guest's loader moves it.
 pub fn loaded_vmlinux(project: &Project, kernel: &Path, at: Option<u64>) -> Result<PathBuf> {
     let vmlinux = vmlinux(project, kernel)?;
     let bytes = project::read(&vmlinux)?;
@@ -58,7 +57,7 @@ pub fn loaded_vmlinux(project: &Project, kernel: &Path, at: Option<u64>) -> Resu
     let place = at.map_or("loaded".to_owned(), |at| format!("{at:x}"));
     let key = format!("{}-{place}", bzimage::fingerprint(&bytes));
     let path = project.guest().join("vmlinux").join(&key);
-    // The recipe is also what the tool makes of it: that changes with the tool.
+    // The recipe includes this tool's own code, since the result changes with it.
     cache::keep(&path, &format!("{key} {}", include_str!("guest/relocation.rs")), |aside| {
         let moved = match at {
             None => bytes,
@@ -85,7 +84,7 @@ pub fn initramfs(project: &Project, script: Option<&str>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The initramfs that goes on to a disk.
+/// The initramfs that mounts a disk and continues from it.
 pub fn disk_initramfs(project: &Project) -> Result<PathBuf> {
     let busybox = project::read(&debian::busybox(project)?)?;
     let (release, modules) = debian::modules(project, &initramfs::MODULES)?;

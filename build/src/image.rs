@@ -1,8 +1,8 @@
 //! From a description to something that boots: kernel, root-task image and ISO in target/images/SYSTEM.
 //!
-//! The servers are built in one cargo call of their own (they share a triple with the host's tools, whose features must
-//! not leak into them), against one kernel prefix. Each kernel build has its own cargo target directory, so changing
-//! between them rebuilds nothing.
+//! The servers are built in one cargo call of their own (they share a target triple with the host's tools, whose
+//! features must not leak into them), against one kernel prefix. Each kernel build has its own cargo target directory,
+//! so changing between them rebuilds nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -48,7 +48,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// How it is run in Bochs, under a name.
+    /// The options to run it in Bochs, under a name.
     pub fn options(&self, name: &str) -> Options {
         let mut options = Options::new(name, &self.iso);
         options.memory_mib = self.memory_mib;
@@ -61,7 +61,7 @@ impl Image {
 
 /// Builds a system, named as on the command line.
 pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
-    // What a user may have got wrong comes before whatever takes minutes.
+    // Mistakes of the user are reported before steps that take minutes.
     let description = project.system(name)?;
     let system = host::load(&description)?;
     programs::check(project, &system)?;
@@ -86,7 +86,7 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     Ok(Image { system: system.name, iso, memory_mib, devices, spec, vms, _lock: lock })
 }
 
-/// The root task with the bundle in it: specification, every server, every guest image. With its file comes the
+/// The root task with the bundle in it: specification, every server, every guest image. Returns its file and the
 /// specification.
 pub fn make_root_task_image(
     project: &Project,
@@ -94,7 +94,7 @@ pub fn make_root_task_image(
     prefix: &Prefix,
     dir: &Path,
 ) -> Result<(PathBuf, Spec)> {
-    // First what a user may have got wrong, then what takes minutes.
+    // First the checks for the user's mistakes, then the steps that take minutes.
     let mut files = Files::default();
     for image in system.images() {
         let path =
@@ -102,7 +102,8 @@ pub fn make_root_task_image(
         files.images.insert(image.name, project::read(&path)?);
     }
     guest::loader::check(system, &files).map_err(Mistakes::report)?;
-    // Not in one call: the root task has a heap, and cargo would give its features of shared crates to the servers too.
+    // Two cargo calls: the root task has a heap, and in one call cargo would give the servers its features of shared
+    // crates.
     let root_task = cargo_build(project, &["root-task"], prefix)?;
     let root_task = root_task.get("root-task").ok_or_else(|| miette!("cargo built no root-task"))?;
     let packages = system.packages();
@@ -127,15 +128,15 @@ pub fn make_root_task_image(
     Ok((image, bundle.spec))
 }
 
-/// What images are compiled for. Named, so that a `build.target` of the user's does not count, and flags are not the
-/// build scripts' too.
+/// The target of images. It is given explicitly, so that the user's `build.target` has no effect, and flags do not
+/// apply to build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds image packages against a prefix; each one's ELF by package name.
 pub fn cargo_build(project: &Project, packages: &[&str], prefix: &Prefix) -> Result<BTreeMap<String, PathBuf>> {
     let mut cargo = process::cargo();
     cargo.current_dir(&project.root).env("SEL4_PREFIX", prefix.dir());
-    // Vector registers cost a trap where the guest uses them too, in every process: what is not asked for stays scalar.
+    // In every process, vector registers cost a trap if the guest uses them too, so automatic vectorisation is off.
     cargo.env("RUSTFLAGS", "-C no-vectorize-slp -C no-vectorize-loops");
     cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "cc");
     cargo.args(["build", "--profile", "image", "--features", "image", "--bins", "--target", TARGET]);
@@ -153,7 +154,7 @@ pub fn cargo_build(project: &Project, packages: &[&str], prefix: &Prefix) -> Res
     });
     said.map_err(without_messages)?;
     step.done();
-    // Cargo says itself what it has built: a file at the place where one is expected may be an old one.
+    // Takes the path from cargo's messages, since a file at the expected place may be an old one.
     match packages.iter().find(|package| !built.contains_key(**package)) {
         Some(package) => Err(miette!("cargo built no program of the package {package}")),
         None => Ok(built),
@@ -167,14 +168,14 @@ fn artifact(line: &str) -> Option<(String, PathBuf)> {
     Some((message.get("target")?.get("name")?.as_str()?.to_owned(), path.into()))
 }
 
-/// An error without the messages for machines among the lines that it quotes.
+/// An error without cargo's JSON messages among the lines that it quotes.
 fn without_messages(error: miette::Report) -> miette::Report {
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("{\"reason\"")).collect();
     miette!("{}", lines.join("\n"))
 }
 
-/// What is wrong with a kernel, as a mistake of the description that names it.
+/// An unusable kernel, as a mistake of the description that names it.
 fn at_its_line(system: &System, image: &GuestImage, error: miette::Report) -> miette::Report {
     let (Some(wrong), Some(span)) = (error.downcast_ref::<guest::error::Error>(), system.names_image(image)) else {
         return error;
@@ -183,7 +184,7 @@ fn at_its_line(system: &System, image: &GuestImage, error: miette::Report) -> mi
     Mistake::new(&system.source, span, message, wrong.remedy()).into()
 }
 
-/// The file of a guest's image, fetched, made or decompressed as its origin and form say.
+/// The file of a guest's image; fetches, makes or decompresses it as its origin and form say.
 fn guest_image(project: &Project, origin: &Origin, form: Form) -> Result<PathBuf> {
     let path = match origin {
         Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project, guest::debian::Flavour::Plain)?,
@@ -200,7 +201,7 @@ fn guest_image(project: &Project, origin: &Origin, form: Form) -> Result<PathBuf
     }
 }
 
-/// What the description plugs into an emulated board.
+/// The devices that the description plugs into an emulated board.
 fn devices(project: &Project, system: &System) -> Result<Devices> {
     let disk = system.emulator.disk.as_ref().map(|disk| {
         let origin = disk.get_ref().within(system.folder());
@@ -210,8 +211,8 @@ fn devices(project: &Project, system: &System) -> Result<Devices> {
     Ok(Devices { disk: disk.transpose()?, cards })
 }
 
-/// Appends the bundle to the root task's ELF and describes it in the program header that waits for it: the last loadable
-/// one, of a single byte (crates/image-link/root-task.ld). `None` if that is not there.
+/// Appends the bundle to the root task's ELF and describes it in the program header that is reserved for it: the last
+/// loadable one, of a single byte (crates/image-link/root-task.ld). `None` if there is no such header.
 fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
     let field = |elf: &[u8], at: usize, width: usize| {
         let bytes = elf.get(at..at + width)?;
@@ -234,7 +235,7 @@ fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
     Some(elf)
 }
 
-/// The memory of an emulated board, in MiB; an error if Bochs has no board with as much.
+/// The memory of an emulated board, in MiB; an error if Bochs cannot have that much.
 fn memory_mib(system: &System, needs: &Needs) -> Result<u32> {
     let mib = needs.mib();
     if system.board().name == BOCHS && mib > MOST_MEMORY_MIB {
@@ -248,7 +249,7 @@ fn memory_mib(system: &System, needs: &Needs) -> Result<u32> {
     u32::try_from(mib).into_diagnostic()
 }
 
-/// A script that boots the ISO in QEMU with nested VT-x, or says why the machine that it is started on cannot.
+/// A script that boots the ISO in QEMU with nested VT-x, or explains why its host cannot do that.
 fn write_simulate(path: &Path, memory_mib: u32, devices: &Devices) -> Result<()> {
     // Machine "pc" is the board that Bochs emulates: an i440FX with a PIIX3, whose slots begin at device 2.
     let mut plugged = String::new();

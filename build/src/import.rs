@@ -1,7 +1,8 @@
-//! `cargo xtask import lspci FILE…`: what `lspci -vv` says of a board, as the device section of a description.
+//! `cargo xtask import lspci FILE…`: turns the output of `lspci -vv` on a board into the device section of a
+//! description.
 //!
-//! The files are read line by line (`capture`, `proc`), each chosen function becomes what its guest must be given
-//! (`device`), and that is written as TOML with the origin of every value beside it (`section`).
+//! `capture` and `proc` read the files line by line, `device` derives what a guest needs for each chosen function, and
+//! `section` writes that as TOML, with the origin of every value beside it.
 
 mod address;
 mod capture;
@@ -27,15 +28,15 @@ use crate::{progress, project};
 pub struct Wishes {
     /// Output of lspci; it, or further files, may hold /proc/ioports and /proc/interrupts.
     pub files: Vec<PathBuf>,
-    /// The functions; none means to ask.
+    /// The functions; if none are given, the tool asks.
     pub devices: Vec<Address>,
-    /// What they may do to memory.
+    /// Their access to memory.
     pub dma: Dma,
-    /// Where the section goes, if not to standard output.
+    /// The output file; standard output if absent.
     pub output: Option<PathBuf>,
 }
 
-/// Reads the files, asks which devices if that was not said, and writes their section.
+/// Reads the files, asks for devices if none are given, and writes their section.
 pub fn lspci(wishes: &Wishes) -> Result<()> {
     let files = Files::read(&wishes.files)?;
     let capture = capture(&files)?;
@@ -106,7 +107,7 @@ fn list(capture: &Capture) -> String {
     lines.join("\n")
 }
 
-/// Shows the list and reads addresses until they are some of it. An empty line or the end of the input is no device.
+/// Shows the list and reads addresses until all are in it. An empty line or the end of the input chooses none.
 fn ask(capture: &Capture, input: &mut impl BufRead, output: &mut impl Write) -> Result<Vec<Address>> {
     writeln!(output, "{}", list(capture)).into_diagnostic()?;
     loop {

@@ -1,7 +1,7 @@
-//! What must be undone when the tool is interrupted: emulators that it started, and the terminal's raw mode.
+//! Cleans up when the tool is interrupted: ends emulators that it started, and leaves the terminal's raw mode.
 //!
 //! SIGINT, SIGTERM and SIGHUP end the tool. An emulator runs in its own process group, which a terminal's Ctrl-C does
-//! not reach, so it is killed by its id.
+//! not reach, so this kills the group by its id.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ static PENDING: LazyLock<Mutex<Pending>> = LazyLock::new(Mutex::default);
 
 /// Ends the tool at SIGINT, SIGTERM and SIGHUP: kills what it started, restores the terminal, exits with 130.
 pub fn install() {
-    // An error means that a handler is installed already; then this one is.
+    // An error means that a handler is installed already, which can only be this one.
     let _ = ctrlc::set_handler(|| {
         clean_up();
         std::process::exit(130);
@@ -46,7 +46,7 @@ pub fn kill_group(group: Pid) {
     let mut pending = pending();
     let before = pending.groups.len();
     pending.groups.retain(|other| *other != group);
-    // Only a group that was not yet forgotten: its id may belong to somebody else by now.
+    // Only a group that was not yet forgotten: its id may belong to another process by now.
     if pending.groups.len() < before {
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }

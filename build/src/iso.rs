@@ -1,9 +1,9 @@
 //! Writes the bootable ISO: ISOLINUX, which loads the kernel and the root-task image by the multiboot protocol.
 //!
-//! ISOLINUX's mboot.c32 loads 20 MB in a fifth of the emulated instructions that GRUB needs (which copies byte by byte). It
-//! wants the kernel as a 32-bit ELF, so objcopy rewrites the header; the code in it stays 64-bit. The same file starts from
-//! a CD and, written to a USB drive, as a disk; by BIOS, not by UEFI, for which another loader is needed. The same input
-//! makes the same ISO: all dates are fixed.
+//! ISOLINUX's mboot.c32 loads 20 MB in a fifth of the emulated instructions that GRUB takes (which copies byte by
+//! byte). It takes the kernel as a 32-bit ELF, so objcopy rewrites the header; the code in it stays 64-bit. The same
+//! file boots from a CD and, written to a USB drive, as a disk; by BIOS only, since UEFI needs another loader. The same
+//! input makes the same ISO: all dates are fixed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use miette::{IntoDiagnostic, Result, miette};
 use crate::process;
 use crate::project;
 
-/// What makes the ISO start as a disk too: a boot sector that finds ISOLINUX in it. Debian's package isolinux has it.
+/// The boot sector that lets the ISO boot as a disk: it finds ISOLINUX in the ISO. From Debian's package isolinux.
 const DISK_BOOT_SECTOR: &str = "/usr/lib/ISOLINUX/isohdpfx.bin";
 
 /// The loader itself, of the same package.
@@ -35,7 +35,7 @@ const MENU: &str = "DEFAULT portcullis\nPROMPT 0\nTIMEOUT 0\nLABEL portcullis\n 
 /// Fixed for all files in the ISO: 1 January 2000.
 const DATE: &str = "2000010100000000";
 
-/// Makes `dir`/system.iso from a kernel (64-bit ELF) and a root-task image. The kernel, as loaded, and the image are left
+/// Makes `dir`/system.iso from a kernel (64-bit ELF) and a root-task image. Leaves the kernel, as loaded, and the image
 /// beside it.
 pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
     let tree = tree_with_loader(dir, MENU)?;
@@ -64,7 +64,7 @@ pub fn with_linux(kernel: &[u8], initrd: &[u8], menu: &str, dir: &Path) -> Resul
     pack(&tree, dir)
 }
 
-/// The directory that becomes an ISO, with the loader and its menu in it.
+/// A directory with the loader and its menu, which becomes an ISO.
 fn tree_with_loader(dir: &Path, menu: &str) -> Result<PathBuf> {
     let tree = dir.join("iso");
     let _ = std::fs::remove_dir_all(&tree);
@@ -83,7 +83,7 @@ fn tree_with_loader(dir: &Path, menu: &str) -> Result<PathBuf> {
 fn pack(tree: &Path, dir: &Path) -> Result<PathBuf> {
     let iso = dir.join("system.iso");
     let aside = dir.join("system.iso.part");
-    // xorriso writes into what is there.
+    // xorriso would add to an existing file.
     let _ = std::fs::remove_file(&aside);
     process::output(xorriso(tree, &aside))?;
     std::fs::rename(&aside, &iso).into_diagnostic()?;

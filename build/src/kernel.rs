@@ -1,7 +1,7 @@
-//! The seL4 prefix: made from kernel-config/ by CMake, or the user's own, named by `SEL4_PREFIX`.
+//! The seL4 prefix: CMake makes it from kernel-config/, or the user names one by `SEL4_PREFIX`.
 //!
-//! A prefix is what an installed seL4 has: bin/kernel.elf and libsel4/include. Everything above the kernel is built
-//! against one, so the build starts here.
+//! A prefix is an installed seL4: bin/kernel.elf and libsel4/include. Everything above the kernel is built against a
+//! prefix, so the build starts here.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use miette::{IntoDiagnostic, Result, miette};
 use crate::project::{self, Project};
 use crate::{cache, packages::Purpose, process, setup};
 
-/// What of the kernel's own doings can be seen.
+/// How much of the kernel's work is visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
-    /// With assertions, a serial console, and the calls by which tests ask what a capability is.
+    /// With assertions, a serial console, and the system calls by which tests identify capabilities.
     Debug,
-    /// What is measured and shipped.
+    /// The kernel that is measured and shipped.
     Release,
 }
 
 impl Build {
-    /// As CMake's BUILD calls it, and paths do.
+    /// Its name in CMake's BUILD, and in paths.
     pub fn name(self) -> &'static str {
         match self {
             Self::Debug => "debug",
@@ -31,7 +31,7 @@ impl Build {
     }
 }
 
-/// What the kernel asks of the machine.
+/// What the kernel requires of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Platform {
     /// VT-x, and processors from a generation on.
@@ -51,12 +51,12 @@ impl Platform {
     }
 }
 
-/// One of the kernels that can be made.
+/// One of the kernels that the tool can build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel {
-    /// What can be seen of it.
+    /// How much of its work is visible.
     pub build: Build,
-    /// What it asks for.
+    /// What it requires.
     pub platform: Platform,
 }
 
@@ -72,27 +72,27 @@ impl Kernel {
     }
 }
 
-/// For the emulated board.
+/// The kernel for the emulated board.
 impl From<Build> for Kernel {
     fn from(build: Build) -> Self {
         Self { build, platform: Platform::Vtx(Processor::Haswell) }
     }
 }
 
-/// A prefix that was looked at: it has a kernel, and the kernel has VT-x unless it is for [`Platform::Iommu`].
+/// A checked prefix: it has a kernel, with VT-x unless it is for [`Platform::Iommu`].
 #[derive(Debug, Clone)]
 pub struct Prefix {
     dir: PathBuf,
     name: String,
 }
 
-/// What stands for a kernel of the user's in paths.
+/// The name of the user's kernel in paths.
 const OWN: &str = "own-prefix";
 /// The environment variable that names the user's prefix.
 const VARIABLE: &str = "SEL4_PREFIX";
 
 impl Prefix {
-    /// Checks a directory. `name` stands for the kernel in paths.
+    /// Checks a directory. `name` is the kernel's name in paths.
     pub fn open(dir: &Path, name: &str) -> Result<Self> {
         let prefix = Self::with_any_kernel(dir, name)?;
         let settings = dir.join(CONFIG);
@@ -128,12 +128,12 @@ impl Prefix {
         Ok(prefix)
     }
 
-    /// What stands for the kernel in paths.
+    /// The kernel's name in paths.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The directory: what SEL4_PREFIX is set to.
+    /// The directory: the value for SEL4_PREFIX.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -149,7 +149,7 @@ impl Prefix {
     }
 }
 
-/// The kernel's own account of its configuration, in a prefix.
+/// The kernel's record of its configuration, in a prefix.
 const CONFIG: &str = "libsel4/include/kernel/gen_config.json";
 
 fn vtx_is_on(settings: &Path) -> Result<bool> {
@@ -164,13 +164,13 @@ pub fn is_own() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 
-/// The prefix to build against: the user's, or ours, built if it is not there or kernel-config/ has changed.
+/// The prefix to build against: the user's, or ours, which this builds if it is missing or kernel-config/ has changed.
 pub fn prefix(project: &Project, kernel: Kernel) -> Result<Prefix> {
     let Some(dir) = std::env::var_os(VARIABLE) else { return make(project, kernel) };
     let opened = if dir.is_empty() {
         Err(miette!(help = "unset it, or let it name a directory", "it is empty"))
     } else {
-        // The servers' build scripts run elsewhere, so it must not be relative.
+        // The servers' build scripts run in other directories, so the path must be absolute.
         std::path::absolute(dir).into_diagnostic().and_then(|dir| Prefix::open(&dir, OWN))
     };
     opened.map_err(|error| error.context(format!("{VARIABLE} in the environment does not name a usable seL4 prefix")))
@@ -205,16 +205,16 @@ fn build(project: &Project, kernel: Kernel, source: &Path, into: &Path) -> Resul
     process::output(install).map(|_| ())
 }
 
-/// The directory in which the kernel is compiled, made anew: CMake takes no build tree whose sources were elsewhere, as
-/// after the project was moved.
+/// An empty directory to compile the kernel in: CMake refuses a build tree whose sources were elsewhere, as after the
+/// project was moved.
 struct Workplace {
     dir: PathBuf,
-    /// It lies outside the target directory, and goes when the kernel is made.
+    /// Whether it is outside the target directory, and is removed after the build.
     passing: bool,
 }
 
 impl Workplace {
-    /// At `wanted`. The kernel's makefile splits paths at spaces: where there are any, in /tmp.
+    /// At `wanted`, or in /tmp if that path contains spaces, at which the kernel's makefile would split it.
     fn new(wanted: PathBuf) -> Result<Self> {
         let passing = wanted.to_string_lossy().contains(char::is_whitespace);
         let name = wanted.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -1,9 +1,9 @@
 //! The build tool behind `cargo xtask`, from an empty machine to a guest's prompt.
 //!
-//! It sets the host up (`packages`, `setup`, `doctor`), makes what a system consists of (`kernel`, `guest`, `image`,
-//! `iso`; `cache` keeps it), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`) and proves that it works (`test`,
-//! `tests`; of the documentation, `walkthrough`).
-//! Everything it makes lies in cargo's target directory; nothing is written elsewhere but Debian packages, through apt.
+//! It sets up the host (`packages`, `setup`, `doctor`), builds the parts of a system (`kernel`, `guest`, `image`,
+//! `iso`; `cache` keeps them), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`) and tests it (`test`,
+//! `tests`; for the documentation, `walkthrough`). It writes to cargo's target directory only, and installs Debian
+//! packages through apt.
 #![forbid(unsafe_code)]
 
 pub mod bench;

@@ -119,7 +119,7 @@ enum Import {
 
 fn main() -> ExitCode {
     interrupt::install();
-    // What is made here is read by others: the emulator's, a user namespace's, an installed Debian's.
+    // Other users read the files made here: the emulator's, a user namespace's, an installed Debian's.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Errors quote the output of commands, whose lines must stay whole.
     let handler = || miette::MietteHandlerOpts::new().wrap_lines(false).build();

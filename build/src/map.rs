@@ -1,6 +1,6 @@
-//! `cargo xtask map`: who may do what in a system, as text, and as a drawing.
+//! `cargo xtask map`: the authority of every process in a system, as text and as a drawing.
 //!
-//! Both come from capdl-spec, from the description alone: nothing is built.
+//! capdl-spec makes both from the description alone; nothing is built.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use miette::{Result, miette};
 use crate::progress;
 use crate::project::{self, Project};
 
-/// The map of a system as text; with `svg`, the drawing is written there too.
+/// The map of a system as text; also writes the drawing to `svg`, if given.
 pub fn map(project: &Project, name: &str, svg: Option<&Path>) -> Result<String> {
     let system = host::load(&project.system(name)?)?;
     let spec = host::plan(&system)?;

@@ -1,8 +1,8 @@
-//! Which file of a crate uses which, as its `use` lines and its paths from `crate` or `super` say: so that a circle between
-//! files is found. A module's folder is part of it: what is declared there is used there, and a file in the folder may use
-//! what stands above it, which counts as no use. Tests are left out.
+//! Finds cycles between the files of a crate, from their `use` lines and their paths from `crate` or `super`. A module
+//! includes its folder: a file in the folder may use the modules above it, and that does not count as a use. Tests are
+//! left out.
 //!
-//! This reads Rust as this project writes it: a `use` begins a line, and unit tests are the last thing in a file.
+//! It relies on this project's style: a `use` begins a line, and unit tests come last in a file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -31,7 +31,7 @@ impl Modules {
         Self(uses.collect())
     }
 
-    /// For each set of files that use each other, a shortest circle: `a → b → a`.
+    /// For each set of files that use each other, a shortest cycle: `a → b → a`.
     pub fn circles(&self) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let mut circles = Vec::new();
@@ -67,7 +67,7 @@ impl Modules {
         None
     }
 
-    /// What a module uses, and what that uses, and so on.
+    /// All modules that a module uses, directly or indirectly.
     fn reached(&self, module: &Module) -> BTreeSet<Module> {
         let mut reached = BTreeSet::new();
         let mut left = vec![module.clone()];
@@ -90,7 +90,7 @@ fn collect(folder: &Path, path: &mut Module, files: &mut BTreeMap<Module, String
         if file.is_dir() {
             collect(&file, path, files)?;
         } else if file.extension().is_some_and(|extension| extension == "rs") {
-            // The root has no name, and a binary beside a library is a crate of its own.
+            // The crate's root has no name, and a binary beside a library is its own crate.
             let name = match stem {
                 "lib" if path.len() == 1 => Vec::new(),
                 "mod" => path[..path.len() - 1].to_vec(),
@@ -103,7 +103,7 @@ fn collect(folder: &Path, path: &mut Module, files: &mut BTreeMap<Module, String
     Ok(())
 }
 
-/// What a file uses of the crate's others.
+/// The crate's other files that a file uses.
 fn uses(module: &Module, text: &str, files: &BTreeMap<Module, String>) -> BTreeSet<Module> {
     let code = without_tests(text);
     let mut paths: Vec<Vec<&str>> = Vec::new();
@@ -117,7 +117,7 @@ fn uses(module: &Module, text: &str, files: &BTreeMap<Module, String>) -> BTreeS
     }
     paths.extend(mentioned(&code));
     let targets = paths.into_iter().filter_map(|path| target(module, &path, files));
-    // What stands above in its own folder is no use.
+    // Modules above it in its own folder do not count.
     targets.filter(|target| !module.starts_with(target)).collect()
 }
 
@@ -200,14 +200,14 @@ fn mentioned(code: &str) -> Vec<Vec<&str>> {
         .collect()
 }
 
-/// The file that a path leads to: the innermost module on it that is one.
+/// The file that a path leads to: the innermost module on the path that has a file.
 fn target(from: &Module, path: &[&str], files: &BTreeMap<Module, String>) -> Option<Module> {
     let (first, rest) = path.split_first()?;
     let mut target: Module = match *first {
         "crate" => Vec::new(),
         "self" => from.clone(),
         "super" => from[..from.len().saturating_sub(1)].to_vec(),
-        // A child of its own, or another crate.
+        // A child module, or another crate.
         name => [from.as_slice(), &[name.to_owned()]].concat(),
     };
     if !matches!(*first, "crate" | "self" | "super") && !files.contains_key(&target) {

@@ -1,7 +1,7 @@
-//! The same Linux without Portcullis, on the same emulated board: what a guest's speed is compared with.
+//! The same Linux without Portcullis, on the same emulated board, for comparison with a guest's speed.
 //!
-//! ISOLINUX loads the kernel. As for a guest, the kernel is decompressed beforehand, since decompressing would be most of
-//! the boot: `flat` puts the image in place of the compressed one. See Linux's Documentation/arch/x86/boot.rst.
+//! ISOLINUX loads the kernel. As for a guest, the kernel is decompressed beforehand, since decompressing would dominate
+//! the boot: `flat` replaces the compressed image. See Linux's Documentation/arch/x86/boot.rst.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub struct Linux {
     pub cmdline: String,
     /// The board's memory, in MiB.
     pub memory_mib: u32,
-    /// What the board has plugged in.
+    /// The devices that are plugged into the board.
     pub devices: Devices,
 }
 
@@ -63,16 +63,16 @@ mod field {
     pub const KERNEL_INFO_OFFSET: usize = 0x268;
 }
 
-/// Where a loader puts the part that runs in protected mode.
+/// Where a loader puts the protected-mode part.
 const LOADED_AT: u32 = 0x10_0000;
 /// The line that this code leaves in the emulator's log when it enters the kernel.
 pub const ENTRY_MARK: &str = "entry";
 /// Bytes before the image in that part, for the code that moves it.
 const STUB: usize = 512;
-/// What the kernel takes behind its own end for page tables before it knows the memory map, and more.
+/// Memory after the kernel's end: more than it takes there for page tables before it knows the memory map.
 const BEYOND: u32 = 5 << 20;
 
-/// A bzImage with the kernel as it is to lie in memory in place of the compressed one.
+/// A bzImage with the kernel's memory image in place of the compressed one.
 pub fn flat(kernel: &[u8]) -> Result<Vec<u8>> {
     let broken = || miette!("the kernel is not a bzImage of a 32-bit Linux");
     let elf = bzimage::unpack(kernel)?;

@@ -1,6 +1,6 @@
-//! The Debian packages that the build and the emulator need: which, what for, and by what it shows that they are here.
+//! The Debian packages that the build and the emulator need, the purpose of each, and a sign that it is installed.
 //!
-//! `setup` installs from this list and `doctor` prints it, so they cannot disagree.
+//! `setup` installs from this list and `doctor` prints it, so the two agree.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::bochs::config;
 use crate::{iso, process};
 
-/// What a group of packages is for.
+/// The purpose of a group of packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Building seL4 and its interface headers.
@@ -19,12 +19,12 @@ pub enum Purpose {
     Bochs,
     /// Making the disk image of the systems that have one.
     Disk,
-    /// The IOMMU tests, which run in QEMU; nothing else needs them.
+    /// The IOMMU tests, which run in QEMU; only these need them.
     Qemu,
 }
 
 impl Purpose {
-    /// In a few words, for the user.
+    /// The purpose in a few words, for the user.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Kernel => "build the seL4 kernel",
@@ -35,7 +35,7 @@ impl Purpose {
         }
     }
 
-    /// Whether nothing but some tests is lost without these packages.
+    /// Whether only some tests need these packages.
     pub fn is_optional(self) -> bool {
         self == Self::Qemu
     }
@@ -44,14 +44,14 @@ impl Purpose {
     pub const ALL: [Self; 5] = [Self::Kernel, Self::Image, Self::Bochs, Self::Disk, Self::Qemu];
 }
 
-/// By what it shows that a package's contents are here, installed by whatever means.
+/// A sign that a package's contents are here, however they were installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
     /// A program in the search path or in /usr/sbin or /sbin.
     Program(&'static str),
     /// A file.
     File(&'static str),
-    /// A module of Python's.
+    /// A Python module.
     Module(&'static str),
 }
 
@@ -60,11 +60,11 @@ pub enum Evidence {
 pub struct Package {
     /// Debian's name for it.
     pub name: &'static str,
-    /// What it is needed for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// What of it is looked for.
+    /// The sign that it is installed.
     pub evidence: Evidence,
-    /// What in it is used.
+    /// The part of it that is used.
     pub why: &'static str,
 }
 
@@ -108,8 +108,8 @@ pub fn for_purposes(purposes: &[Purpose]) -> Vec<Package> {
     PACKAGES.iter().copied().filter(|package| purposes.contains(&package.purpose)).collect()
 }
 
-/// Those of `wanted` of which this machine lacks the contents. No package manager is asked: it may know nothing of what
-/// somebody built by hand, or there may be none.
+/// The packages of `wanted` whose contents this machine lacks. This asks no package manager, since there may be none,
+/// and it does not know about programs that the user built.
 pub fn missing(wanted: &[Package]) -> Vec<Package> {
     let names = wanted.iter().filter_map(|package| match package.evidence {
         Evidence::Module(name) => Some(name),
@@ -128,8 +128,8 @@ fn without(wanted: &[Package], is_here: impl Fn(Evidence) -> bool) -> Vec<Packag
     wanted.iter().copied().filter(|package| !is_here(package.evidence)).collect()
 }
 
-/// Which modules neither the python3 of the search path nor the system's has, as kernel-config/cmake/tools.cmake looks for
-/// them. All of them, if there is no Python.
+/// The modules that neither the search path's python3 nor the system's has, as kernel-config/cmake/tools.cmake looks
+/// for them. All modules, if there is no Python.
 fn absent_modules(names: &[&str]) -> BTreeSet<String> {
     let all: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut least = all.clone();
@@ -145,7 +145,7 @@ fn absent_modules(names: &[&str]) -> BTreeSet<String> {
     least
 }
 
-/// Prints those of its arguments that are no module.
+/// Prints those of its arguments that are not modules.
 const LOOK: &str = "import sys, importlib.util as u; print(*(n for n in sys.argv[1:] if not u.find_spec(n)))";
 
 #[cfg(test)]

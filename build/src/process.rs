@@ -1,5 +1,4 @@
-//! External commands: run with their progress shown, and with an error that tells what was run, how it ended and what it
-//! said last.
+//! Runs external commands and shows their progress. An error has the command, how it ended, and its last output.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -10,7 +9,8 @@ use miette::{IntoDiagnostic, Result};
 
 use crate::progress::Step;
 
-/// What of the user's environment a command sees: where programs, home and toolchains are, and where temporary files go.
+/// The variables of the user's environment that commands see: the locations of programs, home, toolchains and temporary
+/// files.
 const PASSED: [&str; 11] = [
     "PATH",
     "HOME",
@@ -24,15 +24,15 @@ const PASSED: [&str; 11] = [
     "RUSTUP_AUTO_INSTALL",
     "NIX_SSL_CERT_FILE",
 ];
-/// Also what begins so: how cargo reaches its registries, and whom it trusts.
+/// Also variables with these prefixes: how cargo reaches its registries, and which certificates it trusts.
 const PASSED_PREFIXES: [&str; 6] =
     ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRY_", "CARGO_REGISTRIES_", "CARGO_CREDENTIAL_", "SSL_CERT_"];
-/// And the proxies, which some programs read in small letters and some in capitals.
+/// And the proxies, which some programs read in lower case and some in upper case.
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"];
 
-/// A command that does the same on every host: nothing of the user's environment reaches it that could change what it
-/// builds (RUSTFLAGS, CFLAGS, MAKEFLAGS, PYTHONPATH, LD_PRELOAD, a locale …), only what `PASSED` lists. Every command of
-/// this tool is made here.
+/// A command that works the same on every host: it sees only the variables that `PASSED` lists, and none that could
+/// change what it builds (RUSTFLAGS, CFLAGS, MAKEFLAGS, PYTHONPATH, LD_PRELOAD, a locale …). All commands of this tool
+/// are made here.
 pub fn tool(program: impl AsRef<OsStr>) -> Command {
     #[allow(clippy::disallowed_methods)]
     let mut command = Command::new(program);
@@ -41,8 +41,8 @@ pub fn tool(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The inner cargo: the one that runs us, if it does. Flags and wrappers are empty rather than absent: so they also
-/// override those of the user's configuration files.
+/// The inner cargo: the one that runs this tool, if any. Flags and wrappers are empty rather than absent, so that they
+/// also override the user's configuration files.
 pub fn cargo() -> Command {
     let mut cargo = tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.env("CARGO_TERM_COLOR", "never").env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
@@ -62,7 +62,7 @@ fn is_proxy(name: &str) -> bool {
 fn passed(environment: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = (OsString, OsString)> {
     environment.filter(|(name, value)| {
         let Some(name) = name.to_str() else { return false };
-        // A directory for temporary files that is not there fails half of the tools, each in its own words.
+        // Without the directory for temporary files, half of the tools fail, each with another message.
         let usable = name != "TMPDIR" || std::path::Path::new(value).is_dir();
         let known = PASSED.contains(&name) || PASSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         usable && (known || is_proxy(name))
@@ -72,7 +72,7 @@ fn passed(environment: impl Iterator<Item = (OsString, OsString)>) -> impl Itera
 /// How many of a failed command's last lines are shown.
 const TAIL: usize = 25;
 
-/// Runs a long command under the heading `what`. Its output (both streams) is returned when it succeeds.
+/// Runs a long command under the heading `what`. Returns its output (both streams) if it succeeds.
 pub fn run(what: &str, command: Command) -> Result<String> {
     let step = Step::start(what);
     let output = capture(command, |line| step.note(line))?;
@@ -80,7 +80,7 @@ pub fn run(what: &str, command: Command) -> Result<String> {
     Ok(output)
 }
 
-/// Runs a short command without a heading. Its output (both streams) is returned when it succeeds.
+/// Runs a short command without a heading. Returns its output (both streams) if it succeeds.
 pub fn output(command: Command) -> Result<String> {
     capture(command, |_| {})
 }
@@ -95,7 +95,7 @@ pub fn capture(command: Command, each: impl FnMut(&str)) -> Result<String> {
     Err(failure(&shown, status, &output))
 }
 
-/// Runs a command with no input to its end, whatever that is.
+/// Runs a command with no input, and returns how it ended.
 pub fn finish(mut command: Command, mut each: impl FnMut(&str)) -> Result<(ExitStatus, String)> {
     let shown = show(&command);
     let (reader, writer) = std::io::pipe().into_diagnostic()?;
@@ -106,7 +106,7 @@ pub fn finish(mut command: Command, mut each: impl FnMut(&str)) -> Result<(ExitS
             "cannot start `{shown}`: {error}"
         )
     })?;
-    // The command holds the pipe's writing end: while it lives, the reader would wait for ever.
+    // `command` holds the pipe's write end; until it is dropped, the reader would not see the end.
     drop(command);
     let mut output = String::new();
     let mut reader = BufReader::new(reader);
@@ -120,15 +120,14 @@ pub fn finish(mut command: Command, mut each: impl FnMut(&str)) -> Result<(ExitS
     Ok((child.wait().into_diagnostic()?, output))
 }
 
-/// Whether a program is in the search path, or where the administrator's programs are: an ordinary user's path may lack
-/// that.
+/// Whether a program is in the search path or in the sbin directories, which an ordinary user's path may lack.
 pub fn exists(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     dirs.into_iter().any(|dir| dir.join(program).is_file())
 }
 
-/// The command as a person would type it.
+/// The command as a user would type it.
 pub fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let quoted = words.map(|word| {
@@ -139,7 +138,7 @@ pub fn show(command: &Command) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// The error for a command that ended badly.
+/// The error for a failed command.
 pub fn failure(shown: &str, status: ExitStatus, output: &str) -> miette::Report {
     let mut tail: VecDeque<&str> = output.lines().rev().take(TAIL).collect();
     tail.make_contiguous().reverse();

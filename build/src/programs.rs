@@ -1,4 +1,5 @@
-//! Programs of components that a description names by a package: whether the workspace has such, before anything is built.
+//! Checks, before anything is built, that the workspace has the packages that a description names as components'
+//! programs.
 
 use std::ops::Range;
 
@@ -13,11 +14,11 @@ use crate::project::Project;
 /// A package of the workspace.
 struct Package {
     name: String,
-    /// Has it a program, and the feature by which programs for an image are built?
+    /// Whether it has a program, and the feature with which programs for an image are built.
     program: bool,
 }
 
-/// Refuses components whose image is no package that an image can be built of.
+/// Refuses components whose package cannot be built for an image.
 pub fn check(project: &Project, system: &System) -> Result<()> {
     if system.components.iter().all(|component| component.image_is_path()) {
         return Ok(());
@@ -25,7 +26,7 @@ pub fn check(project: &Project, system: &System) -> Result<()> {
     let mut cargo = process::cargo();
     cargo.current_dir(&project.root).args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
     let said = process::output(cargo)?;
-    // Warnings stand on lines of their own.
+    // Warnings are on their own lines.
     let metadata = said.lines().find(|line| line.starts_with('{')).unwrap_or_default();
     let mistakes = wrong(system, &packages(&serde_json::from_str(metadata).into_diagnostic()?));
     if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes).report()) }
@@ -43,7 +44,7 @@ fn packages(metadata: &Value) -> Vec<Package> {
     list(metadata, "packages").iter().filter_map(package).collect()
 }
 
-/// Each component whose package is not there, or has no program for an image.
+/// Components whose package is missing, or has no program for an image.
 fn wrong(system: &System, packages: &[Package]) -> Vec<Mistake> {
     let fitting: Vec<&str> =
         packages.iter().filter(|package| package.program).map(|package| package.name.as_str()).collect();

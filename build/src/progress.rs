@@ -1,4 +1,4 @@
-//! Long steps, shown: a spinner with the time it has taken on a terminal, plain lines elsewhere.
+//! Shows long steps: a spinner with the elapsed time on a terminal, plain lines elsewhere.
 
 use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use crate::interrupt;
 /// All spinners of this process, so that two at a time do not overwrite each other.
 static SPINNERS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// One step. Dropped before `done`, it counts as failed.
+/// One step. If dropped before `done`, it counts as failed.
 pub struct Step {
     what: String,
     started: Instant,
@@ -37,14 +37,14 @@ impl Step {
         Self { what: what.to_owned(), started: Instant::now(), spinner, finished: false }
     }
 
-    /// Shows the last line of what the step is printing; nothing without a terminal.
+    /// Shows the last line of the step's output, on a terminal only.
     pub fn note(&self, line: &str) {
         if let Some(spinner) = &self.spinner {
             spinner.set_message(line.chars().filter(|c| !c.is_control()).collect::<String>());
         }
     }
 
-    /// Ends the step well.
+    /// Ends the step with success.
     pub fn done(mut self) {
         self.finish("");
     }
@@ -71,8 +71,8 @@ impl Drop for Step {
     }
 }
 
-/// Prints a line for the user (on standard error) without disturbing the spinners. Names of files may be in it, and output
-/// of programs: control characters are written as escapes, colours apart.
+/// Prints a line for the user (on standard error) without disturbing the spinners. It may contain names of files and
+/// output of programs, so control characters are escaped, except colours.
 pub fn say(line: &str) {
     let line = &printable(line);
     if fancy() {
@@ -82,7 +82,7 @@ pub fn say(line: &str) {
     }
 }
 
-/// Text as `snippet::printable` has it, in which tabs and the colours of a report (SGR, ECMA-48 section 8.3.117) stay.
+/// Text escaped by `snippet::printable`, except tabs and the colours of a report (SGR, ECMA-48 section 8.3.117).
 fn printable(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     let mut parts = text.split("\x1b[");
@@ -100,15 +100,15 @@ fn visible(text: &str) -> String {
     text.split('\t').map(snippet::printable).collect::<Vec<_>>().join("\t")
 }
 
-/// Whether somebody looks at a terminal that can redraw lines.
+/// Whether standard error is a terminal that can redraw lines.
 fn fancy() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("CI").is_none()
 }
 
 /// Prints a result, of one line or several, on standard output, without disturbing the spinners.
 ///
-/// Where nobody reads it any more, as behind `head`, the program ends, and quietly. Where it cannot be written, it ends with a
-/// failure.
+/// If the reader has closed the pipe, as `head` does, the program ends without a message. If writing fails otherwise,
+/// it ends with a failure.
 pub fn print(lines: &str) {
     let write = || {
         let mut output = std::io::stdout().lock();

@@ -1,4 +1,4 @@
-//! Where things are: the project's sources, and the places in the target directory where the tool puts its products.
+//! Paths: the project's sources, and the places in the target directory where the tool puts its products.
 //!
 //! `CARGO_TARGET_DIR` moves all products, as it does for cargo.
 
@@ -58,7 +58,7 @@ impl Project {
         } else {
             self.root.join("systems").join(name).with_extension("toml")
         };
-        // What is there and no description is said to be so by whoever reads it.
+        // An existing file that is not a description is reported when it is read.
         if path.exists() {
             return Ok(path);
         }
@@ -67,7 +67,7 @@ impl Project {
         }
         let names = self.system_names();
         let known: Vec<&str> = names.iter().map(String::as_str).collect();
-        // A path to what has a name, its ending left out.
+        // A path to a description in systems/, without its extension.
         let name = Path::new(name).file_stem().and_then(|stem| stem.to_str()).unwrap_or(name);
         let help = match mistake::close(name, &known) {
             Some(close) => format!("did you mean `{close}`? Known systems: {}", known.join(", ")),
@@ -89,12 +89,12 @@ impl Project {
     }
 }
 
-/// What has a meaning of its own, in a path, to one of the tools that are given it: the shell, make, CMake's lists, the
-/// dynamic linker's, e2fsprogs, QEMU, Bochs' configuration. Spaces and letters of any alphabet have none.
+/// Characters in a path that one of the tools would interpret: the shell, make, CMake's lists, the dynamic linker's,
+/// e2fsprogs, QEMU, Bochs' configuration. Spaces and letters of any alphabet are fine.
 const SPECIAL: &[char] =
     &['"', '\'', '`', '$', '\\', ';', ':', '#', '%', '?', '*', '&', '|', '<', '>', '(', ')', ',', '='];
 
-/// Refuses a path that some tool would read as something else.
+/// Refuses a path that some tool would misread.
 fn check_path(path: &Path) -> Result<()> {
     let special = match path.to_str() {
         Some(text) => text.chars().find(|c| SPECIAL.contains(c) || c.is_control()).map(|c| format!("{c:?}")),
@@ -114,8 +114,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display()))
 }
 
-/// Writes a file and the directories above it, naming it in the error. An unchanged file keeps its time. Nobody finds a
-/// part of a file: it is written aside and renamed.
+/// Writes a file and the directories above it, naming it in the error. An unchanged file keeps its time. Readers never
+/// see a partial file: it is written under a temporary name and renamed.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -125,14 +125,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot create {}", parent.display()))?;
     }
-    // Two of us may write the same file at a time.
+    // Two processes may write the same file at a time.
     let aside = path.with_added_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
     let written = std::fs::write(&aside, bytes).and_then(|()| std::fs::rename(&aside, path));
     let written = written.inspect_err(|_| drop(std::fs::remove_file(&aside)));
     written.into_diagnostic().wrap_err_with(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes a file that a user has named, into a folder that is there: to make one would hide a mistyped path.
+/// Writes a file that a user has named, into an existing folder only: making folders would hide a mistyped path.
 pub fn write_named(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {

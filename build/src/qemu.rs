@@ -1,6 +1,7 @@
-//! Runs a kernel and a root task on QEMU's Q35 board without KVM. QEMU emulates VT-d there, which Bochs does not, but no
-//! VT-x: no guest runs. The console is in our hands as Bochs's is; a second socket speaks QMP (QEMU's documentation,
-//! interop/qmp-spec), by which the board itself is asked what is on it. Time is not emulated: no two runs are alike.
+//! Runs a kernel and a root task on QEMU's Q35 board without KVM. There QEMU emulates VT-d, which Bochs does not, but
+//! no VT-x, so no guest runs. The tool has the console, as with Bochs; a second socket speaks QMP (QEMU's
+//! documentation, interop/qmp-spec), by which the tests ask QEMU about the board's devices. Time follows the host's
+//! clock, so no two runs are alike.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -19,7 +20,7 @@ use crate::console::Console;
 use crate::project::Project;
 use crate::{interrupt, process};
 
-/// What to boot, and what is on the board.
+/// What to boot, and the board's devices.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The run's name: target/runs/NAME holds its files.
@@ -28,17 +29,17 @@ pub struct Options {
     pub kernel: PathBuf,
     /// The root task with its bundle.
     pub root_task: PathBuf,
-    /// The raw image of the disk behind the board's AHCI controller. What is written to it is gone with the emulator.
+    /// The raw image of the disk at the board's AHCI controller. Writes to it are lost when the emulator ends.
     pub disk: PathBuf,
     /// The disk's name.
     pub disk_model: String,
-    /// Further devices, in words of QEMU's `-device`.
+    /// Further devices, as QEMU's `-device` takes them.
     pub devices: Vec<String>,
-    /// Further ACPI tables, in words of QEMU's `-acpitable`.
+    /// Further ACPI tables, as QEMU's `-acpitable` takes them.
     pub acpi_tables: Vec<String>,
 }
 
-/// A running emulator. Dropped, it is killed; so it is when the thread that started it ends.
+/// A running emulator. It is killed when dropped, and when the thread that started it ends.
 pub struct Machine {
     dir: PathBuf,
     child: Child,
@@ -80,7 +81,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Carries out a command of QMP; what it returns.
+    /// Executes a QMP command; returns its result.
     pub fn ask(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let line = json!({ "execute": command, "arguments": arguments }).to_string();
         self.monitor.get_mut().write_all(line.as_bytes()).into_diagnostic()?;
@@ -89,7 +90,7 @@ impl Machine {
             if self.monitor.read_line(&mut line).into_diagnostic()? == 0 {
                 return Err(miette!("QEMU ended; see qemu.out in {}", self.dir.display()));
             }
-            // A greeting and events come between.
+            // QMP's greeting and events may come before the reply.
             let answer: Value = serde_json::from_str(&line).into_diagnostic()?;
             if let Some(value) = answer.get("return") {
                 return Ok(value.clone());
@@ -135,7 +136,7 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
     add("-kernel", options.kernel.display().to_string());
     add("-initrd", options.root_task.display().to_string());
     add("-drive", format!("if=none,id=disk,format=raw,snapshot=on,file={}", options.disk.display()));
-    // The IOMMU first: a device finds it when it is made.
+    // The IOMMU first, since QEMU attaches devices to it when it creates them.
     add("-device", "intel-iommu".into());
     add("-device", format!("ide-hd,bus=ide.0,drive=disk,model={}", options.disk_model));
     for device in &options.devices {

@@ -1,4 +1,4 @@
-//! Keeps what the tool leaves behind within bounds: of the images and of the runs, the newest stay.
+//! Bounds the disk space of images and runs: the newest of each stay.
 //!
 //! A directory `NAME` in use has a lock on `NAME.lock` beside it, held by the process that uses it; it is never removed.
 
@@ -10,7 +10,7 @@ use miette::{IntoDiagnostic, Result, WrapErr};
 
 use crate::progress::say;
 
-/// Bytes of images that stay, and of runs. A system's image has some 40 MB; a run's copy of a disk has 300 MB.
+/// Bytes of images to keep, and of runs. A system's image has some 40 MB; a run's copy of a disk has 300 MB.
 pub const MOST: u64 = 1 << 30;
 
 /// The lock of a directory, not yet taken.
@@ -26,8 +26,8 @@ pub fn share(dir: &Path) -> Result<File> {
     Ok(lock)
 }
 
-/// Removes the oldest directories in `parent` that nobody uses, until the others have at most `most` bytes. What cannot be
-/// removed stays; there is another time.
+/// Removes the oldest unused directories in `parent`, until the others have at most `most` bytes. A directory that
+/// cannot be removed stays until the next time.
 pub fn keep_newest(parent: &Path, most: u64) {
     let mut all = directories(parent);
     all.sort_by_key(|one| std::cmp::Reverse(one.changed));
@@ -77,8 +77,8 @@ fn measure(dir: &Path) -> (u64, SystemTime) {
     sum
 }
 
-/// Removes a directory unless somebody uses it; answers whether it is gone. The lock's file stays: another process may be
-/// about to take it.
+/// Removes a directory unless a process uses it; returns whether it is gone. The lock file stays, since another process
+/// may be about to lock it.
 fn remove_unused(dir: &Path) -> bool {
     let Ok(lock) = lock_file(dir) else { return false };
     lock.try_lock().is_ok() && fs::remove_dir_all(dir).is_ok()
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// A directory of `kib` KiB that was changed so many seconds after the others.
+    /// A directory of `kib` KiB that was changed that many seconds after the others.
     fn dir(parent: &Path, name: &str, kib: usize, age: u64) -> PathBuf {
         let dir = parent.join(name);
         fs::create_dir_all(dir.join("deep")).unwrap();

@@ -1,5 +1,5 @@
-//! `cargo xtask run`: from nothing to the guest's console, for a person at a terminal (`attend`) or for a script
-//! (`commands`). However it ends, it says what of the system has failed.
+//! `cargo xtask run`: builds and boots a system, for a user at a terminal (`attend`) or for a script (`commands`).
+//! However it ends, it reports what in the system has failed.
 
 mod attend;
 mod commands;
@@ -21,25 +21,25 @@ use crate::progress::{print, say};
 use crate::project::Project;
 use crate::{image, setup};
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Debug, Clone)]
 pub struct Wishes {
     /// The system to boot.
     pub system: String,
     /// Which kernel.
     pub build: Build,
-    /// End with success when this appears on the console.
+    /// Text on the console at which the run ends with success.
     pub until: Option<String>,
-    /// Type these at the guest's shell, in order.
+    /// Commands to type at the guest's shell, in order.
     pub exec: Vec<String>,
-    /// End with failure after this time, counted from power-on.
+    /// Time since power-on after which the run ends with failure.
     pub timeout: Option<Duration>,
 }
 
-/// "No limit": longer than anybody waits.
+/// "No limit": longer than any user waits.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Builds, boots, and does what is wished.
+/// Builds, boots, and does what the options say.
 pub fn run(project: &Project, wishes: &Wishes) -> Result<()> {
     if let Some(long) = wishes.exec.iter().find(|command| command.len() > LONGEST) {
         return Err(miette!("a command of {} characters is too long to type: at most {LONGEST}", long.len()));
@@ -66,14 +66,14 @@ pub fn run(project: &Project, wishes: &Wishes) -> Result<()> {
         None if wishes.exec.is_empty() => attend::run(&mut machine, deadline)?,
         None => {}
     }
-    // Whatever else was wished: a run in which something has failed is none that went well.
+    // A run in which something has failed does not succeed, whatever the options say.
     match machine.failures() {
         failures if failures.is_empty() => Ok(()),
         failures => Err(miette!("{}", failures.join("\n"))),
     }
 }
 
-/// Refuses a description for a board that Bochs is not like. What any PC runs, runs there too.
+/// Refuses a description for a board that differs from Bochs's. Descriptions for any PC run in Bochs too.
 fn on_a_board_of_bochs(project: &Project, name: &str) -> Result<()> {
     let board = host::load(&project.system(name)?)?.board().name;
     if matches!(board, "bochs" | "pc") {
@@ -95,9 +95,9 @@ fn until(machine: &mut Machine, text: &str, deadline: Instant) -> Result<()> {
     }
 }
 
-/// The error when something on the console did not come: what happened instead.
+/// The error when expected text did not appear on the console: what happened instead.
 fn disappointed(machine: &mut Machine, failure: Failure, what: &str) -> miette::Report {
-    // The console may close a moment before the emulator is gone.
+    // The console may close a moment before the emulator ends.
     let grace =
         if matches!(failure, Failure::Ended | Failure::Reported) { Duration::from_secs(5) } else { Duration::ZERO };
     match machine.wait(grace) {

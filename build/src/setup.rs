@@ -1,4 +1,4 @@
-//! Installs the missing packages, through apt: as root, or with sudo; where neither works, it says what to type.
+//! Installs the missing packages through apt, as root or with sudo; if neither works, it prints the command to type.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use miette::{Result, miette};
 use crate::packages::{self, Evidence, Package, Purpose};
 use crate::{process, progress};
 
-/// How often apt is asked before it is given up: an archive can be in the middle of an update.
+/// How often to try apt, since an archive may be in the middle of an update.
 const ATTEMPTS: u32 = 3;
 
 /// How packages can be installed here.
@@ -19,7 +19,7 @@ enum Installer {
     Sudo,
 }
 
-/// Makes sure that everything for `purposes` is here. Optional packages that cannot be had are only mentioned.
+/// Ensures that everything for `purposes` is installed. Optional packages that cannot be installed are only mentioned.
 pub fn ensure(purposes: &[Purpose]) -> Result<()> {
     let missing = packages::missing(&packages::for_purposes(purposes));
     if missing.is_empty() {
@@ -49,7 +49,7 @@ fn install(missing: &[Package]) -> Result<()> {
     progress::say(&format!("Installing Debian packages that are missing:\n{}", list(missing)));
     let mut error = None;
     for attempt in 1..=ATTEMPTS {
-        // The lists of a fresh machine are empty or old. A failed update need not matter: the install tells.
+        // A fresh machine's lists are empty or old. A failed update may not matter; the install shows whether it does.
         let _ = process::run("apt-get update", apt(installer, &["update"]));
         let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
         arguments.extend(missing.iter().map(|package| package.name));
@@ -60,7 +60,7 @@ fn install(missing: &[Package]) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_secs(5 * u64::from(attempt)));
     }
     let error = error.map_or_else(String::new, |error| error.to_string());
-    // Packages may be here under other names, or some of them: what counts is whether their contents are.
+    // Some packages may be installed under other names, so only their contents count.
     let still = packages::missing(missing);
     if still.is_empty() {
         return Ok(());
@@ -68,7 +68,7 @@ fn install(missing: &[Package]) -> Result<()> {
     Err(miette!(help = format!("try it by hand: {}", by_hand(&still)), "{error}"))
 }
 
-/// What is missing, as the user reads it: the package, what it is for, and what of it was looked for.
+/// The missing packages for the user to read: the package, its purpose, and what was not found of it.
 fn list(missing: &[Package]) -> String {
     let width = missing.iter().map(|package| package.name.len()).max().unwrap_or(0);
     let lines = missing.iter().map(|package| {
@@ -82,7 +82,7 @@ fn list(missing: &[Package]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The command that a person would type.
+/// The command that a user would type.
 pub fn by_hand(missing: &[Package]) -> String {
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
     let sudo = if process::exists("sudo") && !rustix::process::geteuid().is_root() { "sudo " } else { "" };
@@ -104,7 +104,7 @@ fn installer() -> Option<Installer> {
     authorised.is_ok_and(|status| status.success()).then_some(Installer::Sudo)
 }
 
-/// How packages would be installed here, for the report: nothing is asked and nothing done.
+/// How packages would be installed here, for the report. It does not ask for a password and changes nothing.
 pub fn way() -> &'static str {
     match (process::exists("apt-get"), rustix::process::geteuid().is_root(), process::exists("sudo")) {
         (false, ..) => "by hand: there is no apt-get",
@@ -120,7 +120,7 @@ fn apt(installer: Installer, arguments: &[&str]) -> Command {
         Installer::Sudo => {
             let mut sudo = process::tool("sudo");
             sudo.args(["--non-interactive", "env"]);
-            // sudo keeps the environment to itself, and with it whom to ask for the network.
+            // sudo does not pass the environment on, so the proxies are passed explicitly.
             for (name, value) in process::proxies(std::env::vars_os()) {
                 let mut setting = name;
                 setting.push("=");

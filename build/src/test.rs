@@ -1,7 +1,7 @@
-//! `cargo xtask test`: runs every test, two boots at a time, and adds up.
+//! `cargo xtask test`: runs every test, two boots at a time, and counts the results.
 //!
-//! A test that this machine cannot run is counted and named with the reason, never left out in silence. So are tests of
-//! the long form (`--all`), when they are left to it.
+//! A test that this machine cannot run is counted and listed with the reason, never skipped silently; likewise the
+//! tests of the long form (`--all`) in a short run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,20 +23,20 @@ use crate::{progress, setup};
 /// How many emulators run at a time.
 const BOOTS_AT_A_TIME: usize = 2;
 
-/// The layers of tests, in the order in which they run: the cheap ones tell first.
+/// The layers of tests in running order, the cheap ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     /// Format, lints and the unit tests of all packages, on the host.
     Check,
-    /// Wrong descriptions and the errors that they earn.
+    /// Wrong descriptions and their errors.
     Spec,
-    /// Servers on seL4, asked by a test client.
+    /// Servers on seL4, called by a test client.
     Components,
     /// Tiny guests: an instruction or a device each.
     Guests,
     /// Whole systems with Linux in them.
     Boots,
-    /// Pages of documentation, done as they say.
+    /// Pages of documentation, executed as they say.
     Walkthroughs,
 }
 
@@ -53,7 +53,7 @@ impl Group {
         }
     }
 
-    /// Whether its tests run beside each other. The first use all cores by themselves; the last build systems that others
+    /// Whether its tests run concurrently. The first use all cores by themselves; the last build systems that others
     /// boot.
     fn is_parallel(self) -> bool {
         self >= Self::Components && self < Self::Walkthroughs
@@ -63,13 +63,13 @@ impl Group {
 /// How a test ended, if it did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It passed; what is worth telling about it, or nothing.
+    /// It passed, with a remark that may be empty.
     Passed(String),
     /// This machine cannot run it; why.
     Skipped(String),
 }
 
-/// It passed, and there is nothing more to tell.
+/// It passed, without a remark.
 pub fn passed() -> Result<Outcome> {
     Ok(Outcome::Passed(String::new()))
 }
@@ -92,7 +92,7 @@ impl Test {
         Self { group, name, run, long: false }
     }
 
-    /// The same test, in the long form of the suite only: it takes minutes, and what it shows changes seldom.
+    /// The same test, in the long form of the suite only: it takes minutes, and its result rarely changes.
     pub fn long(self) -> Self {
         Self { long: true, ..self }
     }
@@ -103,7 +103,7 @@ impl Test {
     }
 }
 
-/// What tests share: the project, and the images that were built for one of them already.
+/// State that tests share: the project, and the images built so far.
 pub struct Context {
     /// The project under test.
     pub project: Project,
@@ -111,19 +111,19 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context in which nothing is built yet.
+    /// A context without any built images.
     pub fn new(project: Project) -> Self {
         Self { project, images: Mutex::default() }
     }
 
     /// The kernel prefix, built if need be.
     pub fn prefix(&self, kernel: impl Into<Kernel>) -> Result<Prefix> {
-        // Also under the images' lock: two builds of one thing would overwrite each other's files.
+        // Also under the images' lock, since two builds of the same kernel would overwrite each other's files.
         let _building = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         kernel::prefix(&self.project, kernel.into())
     }
 
-    /// A system's image, built once however many tests boot it.
+    /// A system's image, built once for all tests.
     pub fn image(&self, system: &str, build: Build) -> Result<Image> {
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         let key = format!("{system} {}", build.name());
@@ -135,7 +135,7 @@ impl Context {
         Ok(image)
     }
 
-    /// Boots a system in Bochs, with the console in the test's hands.
+    /// Boots a system in Bochs, with a console for the test.
     pub fn boot(&self, system: &str, build: Build) -> Result<Machine> {
         self.boot_with(system, build, |_| {})
     }
@@ -152,7 +152,7 @@ impl Context {
 /// Which tests a run includes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// What is worth running after every change.
+    /// The tests to run after every change.
     Short,
     /// Everything (`--all`).
     Long,

@@ -1,4 +1,5 @@
-//! What a page of documentation has its reader do: commands with their answers, files to write, and edits. A test does it.
+//! The actions that a page of documentation asks for: commands with their answers, files to write, and edits. A test
+//! executes them.
 //!
 //! A command is a line of a code block that begins with `$ `, and goes on behind a backslash; what follows is its answer, in
 //! which `…` stands for any text, and alone on a line for any lines. A line `$ X` behind a command that holds `X` is part of
@@ -12,7 +13,7 @@ mod pattern;
 pub use edit::{apply, quotes};
 pub use pattern::matches;
 
-/// One thing to do.
+/// One action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Write, or add to, a file.
@@ -38,12 +39,12 @@ pub enum Step {
     },
 }
 
-/// What a page has its reader do, in order.
+/// The actions of a page, in order.
 pub fn steps(page: &str) -> Vec<Step> {
     blocks(page).into_iter().flat_map(Block::steps).collect()
 }
 
-/// A code block: what stands behind the fence, and its lines.
+/// A code block: the text after the fence, and its lines.
 struct Block {
     info: String,
     lines: Vec<String>,

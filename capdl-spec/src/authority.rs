@@ -5,11 +5,11 @@ use layout::{Service, Slot, event, slot, window};
 
 use crate::spec::{Kind, Rights};
 
-/// A capability that may be held: by whom, in which slots, to what kind of object; whose the object is; with which rights
-/// and which badge.
+/// A capability that a process may hold: the holder, its slots, the kind of object, the object's owner, the rights and
+/// the badge.
 pub(crate) struct Holding {
     pub who: Who,
-    /// First slot, and the one behind the last.
+    /// First slot, and the one after the last.
     pub slots: (u16, u16),
     pub what: What,
     pub whose: Whose,
@@ -26,7 +26,7 @@ pub(crate) enum Who {
     Vmm,
 }
 
-/// A kind of object, without its particulars.
+/// A kind of object, without its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Endpoint,
@@ -42,25 +42,25 @@ pub(crate) enum What {
 /// Whose object it is.
 #[derive(Clone, Copy)]
 pub(crate) enum Whose {
-    /// The holder's, by its name.
+    /// It belongs to the holder, as its name says.
     Own,
-    /// The holder's guest's.
+    /// It belongs to the holder's guest.
     Guests,
-    /// A server's that the holder calls.
+    /// It belongs to this server, which the holder calls.
     Called(Service),
-    /// Another process's, which is this server.
+    /// It belongs to this server, and the holder is another process.
     Server(Service),
-    /// A process's that calls the holder.
+    /// It belongs to a process that calls the holder.
     Callers,
-    /// The same, if it is no server.
+    /// It belongs to a process that calls the holder and is not a server.
     Users,
-    /// A process's that has a guest.
+    /// It belongs to a process with a guest.
     Vmms,
-    /// root-task's endpoint.
+    /// It is root-task's endpoint.
     Supervisor,
-    /// The machine's; the description says who has it.
+    /// It belongs to the machine; the description says which process gets it.
     Given,
-    /// The machine's.
+    /// It belongs to the machine.
     Machines,
 }
 
@@ -95,7 +95,7 @@ pub(crate) const fn holding(
     Holding { who, slots, what, whose, rights, badge }
 }
 
-/// A row about signals: `who`, from its slots for such, to `whose` notification.
+/// A row for signals from `who`, in its slots for them, to `whose` notification.
 pub(crate) const fn signals(who: Service, whose: Whose, bits: u64) -> Holding {
     holding(Who::Server(who), SIGNALS, What::Notification, whose, Rights::WRITE, Badge::Bit(bits))
 }
@@ -106,7 +106,7 @@ pub(crate) const fn at(slot: Slot) -> (u16, u16) {
 }
 
 impl What {
-    /// What a process may hold of this kind; of threads, address spaces and frames it may hold none.
+    /// The class of this kind, as far as a process may hold it: processes hold no threads, address spaces or frames.
     pub fn of(kind: &Kind) -> Option<Self> {
         match kind {
             Kind::Endpoint => Some(What::Endpoint),
@@ -127,12 +127,12 @@ impl What {
     }
 }
 
-/// What frames are for: where they may be mapped, with which rights, and where their contents come from.
+/// A use of frames: where they may be mapped, with which rights, and where their contents come from.
 pub(crate) struct FrameUse {
-    /// The frames' name behind those of the processes that share them, or its beginning where more follows.
+    /// The part of the frames' name after the names of the processes that share them, or the beginning of that part.
     pub name: &'static str,
     pub space: Space,
-    /// First address, and the one behind the last.
+    /// First address, and the one after the last.
     pub at: (u64, u64),
     pub rights: Rights,
     pub contents: Contents,
@@ -145,7 +145,7 @@ pub(crate) enum Space {
     Process,
     /// This server's.
     Server(Service),
-    /// A process's, but not this server's.
+    /// A process's, except this server's.
     AllBut(Service),
     /// A guest's.
     Guest,
@@ -157,15 +157,15 @@ pub(crate) enum Space {
 #[derive(Clone, Copy)]
 pub(crate) enum Contents {
     Zeros,
-    /// Zeros, in RAM wherever or at a chosen place.
+    /// Zeros, in RAM anywhere or at a chosen address.
     Memory,
-    /// A copy, or zeros where a program's file has nothing.
+    /// A copy from the bundle, or zeros where a program's file has no bytes.
     Copied,
     /// The bundle's own pages.
     Bundle,
 }
 
-/// Where processes have the windows that they share.
+/// Where processes map the windows that they share.
 pub(crate) const SHARED: (u64, u64) = (window::SHARED, window::DEVICES);
 
 /// A row.
@@ -179,7 +179,7 @@ pub(crate) const fn frames(
     FrameUse { name, space, at, rights, contents }
 }
 
-/// A row of memory that a process shares with a server, in both their windows for such.
+/// A row for memory that a process shares with a server, in the shared windows of both.
 pub(crate) const fn shared(name: &'static str) -> FrameUse {
     frames(name, Space::Process, SHARED, Rights::READ_WRITE, Contents::Zeros)
 }

@@ -1,10 +1,10 @@
-//! What a system's programs and images are made of: bytes that the build made or fetched.
+//! The bytes of a system's programs and images, which the build made or fetched.
 
 use std::collections::BTreeMap;
 
 /// What the build made or fetched.
 pub trait Binaries {
-    /// The ELF of a program: a package's name, or a component's path as its description has it.
+    /// The ELF of a program, which goes by its package's name or by a component's path as the description has it.
     fn elf(&self, program: &str) -> Option<&[u8]>;
     /// The image of this name, see [`System::images`].
     fn image(&self, name: &str) -> Option<&[u8]>;

@@ -1,7 +1,7 @@
 //! Boards: the devices that the servers own, the interrupt lines they use, and how the machine is switched off.
 //! Sources: Intel 440FX and PIIX3 data sheets (ports, ISA interrupts as I/O APIC inputs); for `bochs` also its user
-//! manual (ports 0x402, 0xe9 and 0x8900). What lies on the PCI bus is for pci-server to find out, not for a table; just
-//! where firmware may have put it, and how its interrupts are wired, is here.
+//! manual (ports 0x402, 0xe9 and 0x8900). pci-server finds out at run time what is on the PCI bus; this table says only
+//! where firmware may have put it, and how its interrupts are wired.
 
 use proto::{
     pci::{self, Intx},
@@ -15,9 +15,9 @@ use layout::Service;
 /// The oldest generation of processors that a board may have. It decides which kernel a system gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Processor {
-    /// VT-x with EPT and VPID, and nothing newer is used.
+    /// The kernel uses VT-x with EPT and VPID, and nothing newer.
     Nehalem,
-    /// Pages of 1 GiB, PCID, INVPCID and FSGSBASE are used too.
+    /// The kernel also uses pages of 1 GiB, PCID, INVPCID and FSGSBASE.
     Haswell,
 }
 
@@ -28,7 +28,7 @@ pub struct Board {
     pub name: &'static str,
     /// In a few words.
     pub about: &'static str,
-    /// What the kernel takes for granted.
+    /// The processor features that the kernel relies on.
     pub processor: Processor,
     /// The console's 16550.
     pub uart: Device,
@@ -40,34 +40,34 @@ pub struct Board {
     pub rtc: Device,
     /// PCI configuration mechanism 1.
     pub pci: PortRange,
-    /// How the machine is switched off.
+    /// How root-task powers the machine off.
     pub power_off: Option<Switch>,
-    /// Ports by which an emulator takes marks and text, which a description may give to a guest.
+    /// Ports where an emulator takes marks and text; a description may give them to a guest.
     pub debug_ports: &'static [(u16, &'static str)],
-    /// Most RAM that guests may have together, in bytes.
+    /// Most RAM that all guests together may have, in bytes.
     pub guest_ram: u64,
     /// Where INTA to INTD of PCI arrive.
     pub intx: Intx,
-    /// Ports at which firmware places PCI functions, and those at which IDE controllers are by tradition.
+    /// Ports where firmware places PCI functions, and the PC/AT's ports of IDE controllers.
     pub pci_ports: &'static [PortRange],
     /// Memory in which firmware places PCI functions: first and last byte.
     pub pci_memory: (u64, u64),
-    /// Has it an IOMMU, or may it have one?
+    /// Whether it has an IOMMU, or may have one.
     pub iommu: bool,
-    /// Has it VT-x, or may it have it?
+    /// Whether it has VT-x, or may have it.
     pub vtx: bool,
-    /// Can cards be plugged in by a description?
+    /// Whether a description can plug in cards.
     pub emulated: bool,
 }
 
-/// A port that switches the machine off.
+/// A port that powers the machine off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switch {
     /// The port.
     pub port: u16,
     /// Bytes to write to it, one by one.
     pub off: &'static [u8],
-    /// Bytes to write in their place when something has failed.
+    /// Bytes to write instead when something has failed.
     pub failed: &'static [u8],
 }
 
@@ -188,12 +188,12 @@ pub(crate) fn by_name<'de, D: Deserializer<'de>>(from: D) -> Result<Spanned<&'st
 }
 
 impl PortRange {
-    /// Have they ports in common?
+    /// Whether the two ranges have ports in common.
     pub fn overlaps(&self, other: &PortRange) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 
-    /// The ports that two ranges that overlap have in common.
+    /// The ports that two overlapping ranges have in common.
     pub fn overlap(&self, other: &PortRange) -> PortRange {
         PortRange { first: self.first.max(other.first), last: self.last.min(other.last) }
     }

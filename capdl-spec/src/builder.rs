@@ -1,4 +1,4 @@
-//! Objects, capabilities and mappings in the making. Paging structures come last, computed from the mappings.
+//! Collects objects, capabilities and mappings. Paging structures come last, computed from the mappings.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +15,12 @@ use crate::{
     spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Object, PageSize, Process, Rights, Spec, Thread},
 };
 
-/// The name of what thread `thread` of a process has: `vmm-linux.tcb`, of its second thread `vmm-linux.tcb1`.
+/// The name of an object of thread `thread` of a process: `vmm-linux.tcb`, and for its second thread `vmm-linux.tcb1`.
 pub(crate) fn of_thread(process: &str, what: &str, thread: usize) -> String {
     if thread == 0 { format!("{process}.{what}") } else { format!("{process}.{what}{thread}") }
 }
 
-/// What every process has, and what is given out next in it.
+/// The objects that every process has, and its next free slots and addresses.
 pub(crate) struct Domain {
     pub name: String,
     pub threads: Vec<Thread>,
@@ -60,7 +60,7 @@ impl Builder {
         self.object(name, Kind::Frames { size: PageSize::Small, pages: bytes.div_ceil(PAGE) as u32, fill })
     }
 
-    /// The next process, without a program: CSpace, VSpace, threads; and what its part asks for.
+    /// Adds a process without a program: CSpace, VSpace, threads, and what its part asks for.
     pub fn process(&mut self, part: &Part) {
         let name = part.name.clone();
         let number = self.domains.len();
@@ -117,13 +117,13 @@ impl Builder {
         slot
     }
 
-    /// A range of ports; one object however often it is asked for.
+    /// The object of a range of ports; asking again gives the same object.
     pub fn port_object(&mut self, range: PortRange) -> Id {
         let kind = Kind::IoPorts { first: range.first, last: range.last };
         self.spec.ports(range).unwrap_or_else(|| self.object(format!("ports.{range}"), kind))
     }
 
-    /// Gives a process a range of ports, in its next slot for such.
+    /// Gives a process a range of ports, in its next slot for ports.
     pub fn ports(&mut self, process: usize, range: PortRange) -> Ports {
         let ports = self.port_object(range);
         let slot = slot::PORTS.plus(self.domains[process].ports);
@@ -138,7 +138,7 @@ impl Builder {
         for mapping in &self.spec.mappings {
             let Some(Kind::Frames { size, pages, .. }) = self.spec.kind(mapping.frames) else { continue };
             if self.spec.is_io_space(mapping.space) {
-                continue; // root-task adds those: how many levels there are is the IOMMU's to say
+                continue; // root-task adds those, since the number of levels depends on the IOMMU
             }
             let end = mapping.at + (u64::from(*pages) << size.bits());
             for &level in size.levels() {
@@ -190,7 +190,8 @@ impl Spec {
         self.objects.get(id.0 as usize).map_or("", |object| &object.name)
     }
 
-    /// The process whose VSpace, guest's EPT or device's I/O address space this is; the last go by their names.
+    /// The process that owns this VSpace, guest's EPT or device's I/O address space; the names of the last say whose
+    /// they are.
     pub fn owner_of(&self, space: Id) -> &str {
         let named = |process: &Process| {
             let name = self.name(space).strip_prefix(process.name.as_str());
@@ -212,12 +213,12 @@ impl Spec {
         self.objects.iter().position(|object| object.kind == kind).map(|at| Id(at as u32))
     }
 
-    /// Is it a device's?
+    /// Whether it is a device's I/O address space.
     pub fn is_io_space(&self, space: Id) -> bool {
         matches!(self.kind(space), Some(Kind::IoSpace { .. }))
     }
 
-    /// The processes in whose VSpace, in whose guest's EPT or for whose devices something is mapped.
+    /// The processes that have these frames in their VSpace, their guest's EPT or their devices' I/O address spaces.
     pub fn owners(&self, frames: Id) -> Vec<&str> {
         let mut owners = Vec::new();
         for mapping in self.mappings.iter().filter(|mapping| mapping.frames == frames) {
@@ -231,7 +232,7 @@ impl Spec {
 }
 
 impl Process {
-    /// Is this its VSpace, or the EPT of its guest?
+    /// Whether this is its VSpace, or the EPT of its guest.
     pub fn owns_space(&self, space: Id) -> bool {
         self.vspace == space || self.ept == Some(space)
     }

@@ -15,7 +15,7 @@ pub struct Bundle {
     pub bytes: Vec<u8>,
 }
 
-/// Blobs in the making: offsets count from the first.
+/// Collects blobs; offsets count from the first.
 #[derive(Default)]
 pub(crate) struct Blobs(Vec<u8>);
 
@@ -33,8 +33,9 @@ impl Blobs {
         at as u64
     }
 
-    /// Puts the specification before the blobs. The numbers in it grow with its own length, so its place is tried
-    /// until it fits; it grows each time, by whole pages.
+    /// Puts the specification before the blobs. The offsets in it grow with its own length, since the blobs come after
+    /// it, and postcard encodes larger numbers in more bytes. So this tries ever larger lengths, in whole pages, until
+    /// the specification fits.
     pub fn bundle(self, spec: Spec) -> Result<Bundle, postcard::Error> {
         let mut base = PAGE;
         loop {

@@ -1,11 +1,11 @@
-//! SVG, as much of it as the drawing needs (SVG 1.1, sections 7 to 10). Coordinates are pixels.
+//! The part of SVG that the drawing needs (SVG 1.1, sections 7 to 10). Coordinates are pixels.
 
 use core::fmt::Write;
 
 /// The background.
 const PAPER: &str = "#ffffff";
 
-/// A drawing in the making.
+/// A drawing under construction.
 #[derive(Default)]
 pub(crate) struct Canvas(String);
 
@@ -97,7 +97,7 @@ impl Canvas {
         ));
     }
 
-    /// Lines that join, on a halo of the background's colour, so that crossings are easy to follow.
+    /// Lines that join, on a halo of the background's colour, which makes crossings easy to follow.
     pub fn paths(&mut self, lines: &[(Vec<(f64, f64)>, Heads)], stroke: Stroke, colour: &str) {
         let (wide, width, dash) = match stroke {
             Stroke::Call => (7.0, 2.2, ""),

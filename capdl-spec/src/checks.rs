@@ -1,5 +1,5 @@
-//! What a well-formed description may still get wrong: a list of short functions, one law each, every one with its
-//! remedy. Laws that no description can break, because they are this crate's own to keep, are in `laws`.
+//! Checks a well-formed description: short functions, one law each, and each mistake with its remedy. `laws` has the
+//! laws that no description can break, because this crate itself keeps them.
 
 mod counts;
 mod irqs;
@@ -34,7 +34,7 @@ const SERVER_STREAMS: usize = services::ALL.len() - 1;
 pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
     let mut found = Found { system, mistakes: Vec::new() };
     counts::lists_have_an_end(&mut found);
-    // The laws compare everything with everything, which takes long where there is no end of it.
+    // The laws compare every entry with every other, which takes too long for lists without a bound.
     let laws = if found.mistakes.is_empty() { LAWS.as_slice() } else { &[] };
     let of_servers = if found.mistakes.is_empty() { services::ALL.as_slice() } else { &[] };
     let of_vms = if found.mistakes.is_empty() { vmm::CHECKS.as_slice() } else { &[] };
@@ -220,7 +220,7 @@ fn article(purpose: Use) -> &'static str {
     }
 }
 
-/// Images with a path, and what the description calls them.
+/// Images with a path, and their names in the description.
 fn files(system: &System) -> impl Iterator<Item = (&'static str, &Spanned<Origin>)> {
     let kernels = system.vms.iter().map(|vm| ("kernel", &vm.kernel));
     let initrds = system.vms.iter().flat_map(|vm| vm.initrd.as_ref()).map(|initrd| ("initrd", initrd));
@@ -249,7 +249,7 @@ fn files_can_be_read(found: &mut Found) {
 
 fn file_names_fit(found: &mut Found) {
     for (_, origin) in files(found.system) {
-        // Up to three bytes more tell files of one name apart.
+        // Up to three more bytes distinguish files of the same name.
         if origin.get_ref().base_name().len() > MAX_NAME - 3 {
             let message = format!("the file's name is longer than {} bytes", MAX_NAME - 3);
             found.add(origin.span(), message, "rename it, or name a link to it");

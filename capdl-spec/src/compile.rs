@@ -63,7 +63,8 @@ pub fn plan(system: &System) -> Result<Spec, CompileError> {
     Ok(compile(system, &Nothing)?.spec)
 }
 
-/// What a process still lacks after wiring: its configuration, encoded, its guest, and who hears that it was stopped.
+/// What wiring leaves to be added to a process: its encoded configuration, its guest, and whom root-task signals when
+/// it stops.
 struct Wired {
     config: Vec<u8>,
     guest: Option<Guest>,
@@ -76,7 +77,7 @@ fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
         wiring.service(server.service, server.grants)?;
     }
     let mut configs = BTreeMap::new();
-    // The last one first: what is started last shares its memory first, which is where maps show it.
+    // The last process first: it then gets the first of the shared windows, and the committed maps show it there.
     for server in services::ALL.into_iter().rev() {
         configs.insert(wiring.server(server.service)?, (server.configure)(wiring)?);
     }
@@ -104,7 +105,7 @@ struct Loaded {
     segments: Vec<(u64, u64, bool, Fill)>,
 }
 
-/// Programs and configurations. A program that several processes run is in the bundle once.
+/// Programs and configurations. The bundle has one copy of a program that several processes run.
 fn load(
     system: &System,
     parts: &[Part],
@@ -194,7 +195,7 @@ fn process(
     })
 }
 
-/// What root-task itself keeps of the board: the console for its own words, and the switch.
+/// What root-task itself keeps of the board: the console, for its own messages, and the power-off port.
 fn board(system: &System, build: &mut Builder) {
     let board = system.board();
     let ports = build.port_object(board.uart.ports);
@@ -294,7 +295,7 @@ mod tests {
         assert_eq!(control.map(|cap| cap.cnode), Some(server("irq-server").cspace));
     }
 
-    /// No description gets here with two; everything behind the check takes them.
+    /// `checks` refuses two virtual CPUs; everything after it handles them.
     #[test]
     fn a_virtual_cpu_more_is_a_thread_more() {
         let mut system = system();
@@ -315,7 +316,7 @@ mod tests {
             let slots = [thread.vcpu, thread.events].map(|object| object.and_then(slot_of));
             assert_eq!(slots, [layout::slot::vcpu(n), layout::slot::events(n)].map(|slot| Some(u32::from(slot.0))));
         }
-        // And the laws know of a thread that is missing, or lacks its virtual CPU.
+        // And the laws find a missing thread, and a thread without its virtual CPU.
         const CHANGES: [fn(&mut Process); 2] =
             [|process| process.threads.truncate(2), |process| process.threads[2].vcpu = None];
         for change in CHANGES {

@@ -1,6 +1,6 @@
 //! Passthrough in descriptions: the fields `ioports`, `pci_devices`, `irqs` and `pci_devices_iospace` that a `[[vm]]` and
-//! a `[[component]]` have alike, by the names of the CAmkES VM. What the machine can be asked may be left out:
-//! `pci_devices = ["00:1f.2"]` is enough; what is listed must be what pci-server finds.
+//! a `[[component]]` have alike, by the names of the CAmkES VM. A description may leave out what pci-server can read
+//! from the machine: `pci_devices = ["00:1f.2"]` is enough; what is listed must be what pci-server finds.
 
 use core::fmt;
 
@@ -11,24 +11,24 @@ use serde::{
 };
 use toml::Spanned;
 
-/// Interrupts per millisecond at which a line counts as storming, when its entry of `irqs` has no `limit`.
+/// Interrupts per millisecond above which irq-server rate-limits a line whose entry of `irqs` has no `limit`.
 pub const DEFAULT_LIMIT: u16 = 100;
 
-/// An entry of `ioports`: a range of ports that the owner may use.
+/// An entry of `ioports`: a range of ports that its owner may use.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IoPorts {
     /// First port.
     pub start: Spanned<u32>,
-    /// The port behind the last: `end` is exclusive, `{ start = 0x4088, end = 0x4090 }` are eight ports.
+    /// The port after the last: `end` is exclusive, `{ start = 0x4088, end = 0x4090 }` are eight ports.
     pub end: Spanned<u32>,
-    /// Device number of the function that they belong to, of those in `pci_devices`; where several have it, the one of
-    /// this `name`. Left out for ports of a device that is not on the PCI bus.
+    /// Device number of the function in `pci_devices` that has these ports; `name` chooses among several with that
+    /// number. Left out for a device that is not on the PCI bus.
     pub pci_device: Option<Spanned<u8>>,
     /// For messages.
     pub name: Spanned<String>,
-    /// May the owner have the machine with them? For ports of the mainboard: those of DMA, of system management, of power
-    /// and reset (`layout::mainboard`).
+    /// Whether the description accepts that these ports give their owner power over the machine: the mainboard's ports
+    /// of DMA, system management, power and reset (`layout::mainboard`).
     pub trusted: Option<Spanned<Flag>>,
 }
 
@@ -39,13 +39,13 @@ pub struct PciDevice {
     pub address: Bdf,
     /// For messages; the address when left out.
     pub name: Option<Spanned<String>>,
-    /// Name of its interrupt in `irqs`. Left out, pci-server finds where it arrives.
+    /// Name of its interrupt in `irqs`. If left out, pci-server finds where the interrupt arrives.
     pub irq: Option<Spanned<String>>,
-    /// Its memory. Left out, pci-server finds it; an empty list says that it has none.
+    /// Its memory. If left out, pci-server finds it; an empty list says that it has none.
     pub memory: Option<Vec<Spanned<Memory>>>,
-    /// How its owner gets at ports and memory.
+    /// How its owner accesses its ports and memory.
     pub access: Access,
-    /// May it use memory without an IOMMU that confines it?
+    /// Whether it may use memory without an IOMMU that confines it.
     pub dma: Option<Spanned<Trust>>,
 }
 
@@ -57,7 +57,7 @@ pub struct Memory {
     pub paddr: u64,
     /// Bytes.
     pub size: u64,
-    /// log2 of the size of its pages: 12, 20 or 21. It is a promise of alignment; frames are as large as they can be.
+    /// log2 of the size of its pages: 12, 20 or 21. It promises an alignment; frames are as large as that allows.
     #[serde(default = "small_pages")]
     pub page_bits: u8,
 }
@@ -73,31 +73,31 @@ pub struct Irq {
     pub ioapic: u8,
     /// Its input, 0 to 23.
     pub source: Spanned<u8>,
-    /// Level triggered, as PCI's are; else edge.
+    /// Level-triggered, as PCI interrupts are; otherwise edge-triggered.
     #[serde(default)]
     pub level_trig: Flag,
-    /// Active low, as PCI's are; else high.
+    /// Active low, as PCI interrupts are; otherwise active high.
     #[serde(default)]
     pub active_low: Flag,
-    /// Input of the guest's PIC, 0 to 15. Left out, the vmm-server chooses.
+    /// Input of the guest's PIC, 0 to 15. If left out, vmm-server chooses.
     pub dest: Option<Spanned<u8>>,
-    /// Interrupts per millisecond above which it counts as storming and is throttled; 0 is no limit.
+    /// Interrupts per millisecond above which irq-server rate-limits it; 0 is no limit.
     #[serde(default = "default_limit")]
     pub limit: u16,
 }
 
-/// Yes or no, written `1` and `0` or `true` and `false`. What is left out is yes.
+/// Yes or no, written `1` and `0` or `true` and `false`. Yes if left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag(pub bool);
 
-/// How an owner gets at a function's ports and memory.
+/// How an owner accesses a function's ports and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
-    /// By capability: without exit or call.
+    /// The owner has the capabilities, so an access takes neither an exit nor a call.
     #[default]
     Direct,
-    /// Each access is a call of pci-server.
+    /// Each access is a call to pci-server.
     Mediated,
 }
 
@@ -105,7 +105,7 @@ pub enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trust {
-    /// The function may read and write all of the machine's memory, and whoever drives it can make it do so.
+    /// The function may read and write all of the machine's memory, so its driver can too.
     Trusted,
 }
 
@@ -124,7 +124,7 @@ impl Default for Flag {
 }
 
 impl IoPorts {
-    /// Does the description trust the owner with whatever they do?
+    /// Whether the description trusts the owner with all that these ports do.
     pub fn trusted(&self) -> bool {
         self.trusted.as_ref().is_some_and(|flag| flag.get_ref().0)
     }
@@ -138,7 +138,7 @@ impl PciDevice {
 }
 
 impl IoPorts {
-    /// First and last port. `checks` sees to it that both exist.
+    /// First and last port. `checks` refuses ranges without both.
     pub fn range(&self) -> (u16, u16) {
         (*self.start.get_ref() as u16, self.end.get_ref().saturating_sub(1) as u16)
     }
@@ -152,8 +152,8 @@ impl Memory {
 }
 
 /// Reads where a function is: written `"00:1f.2"`, bus and device in hexadecimal, as `lspci` prints it, or `"0000:00:1f.2"`, as
-/// `lspci -D` does. Other domains than 0 are out of reach: configuration mechanism 1 (PCI Local Bus Specification 3.0,
-/// section 3.2.2.3.2) has no field for one.
+/// `lspci -D` does. pci-server cannot reach domains other than 0: configuration mechanism 1 (PCI Local Bus
+/// Specification 3.0, section 3.2.2.3.2) has no field for one.
 fn address(text: &str) -> Option<Bdf> {
     let text = text.strip_prefix("0000:").unwrap_or(text);
     let (bus, rest) = text.split_once(':')?;

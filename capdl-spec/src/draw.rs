@@ -1,6 +1,6 @@
 //! The drawing of a compiled system: guests above, their vmm-servers and the components below them, then the servers,
-//! seL4, and the board at the bottom. Every line is a capability or a mapping of the specification; what all processes
-//! have alike (a log ring, faults to root-task) is said in the legend instead.
+//! seL4, and the board at the bottom. Every line is a capability or a mapping of the specification; the legend says
+//! what all processes have alike (a log ring, faults to root-task).
 
 mod pins;
 mod rails;
@@ -46,7 +46,7 @@ const GUEST: (&str, &str) = ("#15803d", "#e9f8ee");
 const VMM: (&str, &str) = ("#475569", "#f8fafc");
 const CHIP: (&str, &str) = ("#57534e", "#f5f5f4");
 
-/// The servers of the row, from left to right.
+/// The servers of the row, left to right.
 fn row() -> impl DoubleEndedIterator<Item = &'static Server> {
     ALL.into_iter().rev().filter(|server| !server.look.aside)
 }
@@ -135,7 +135,7 @@ impl<'a> Drawing<'a> {
         self.width = self.irq.right() + MARGIN;
     }
 
-    /// Are devices passed through to anybody?
+    /// Whether any process has passed-through devices.
     fn devices_are_passed_through(&self) -> bool {
         self.parts.iter().any(|part| part.devices)
     }
@@ -147,7 +147,7 @@ impl<'a> Drawing<'a> {
         self.canvas.text(MARGIN, 76.0, Anchor::Start, PLAIN, &about);
     }
 
-    /// The box of a client: with one client as wide as the row of servers, so that its lines run straight.
+    /// The box of a client. A single client is as wide as the row of servers, so that its lines run straight.
     fn client_area(&self, client: usize) -> Area {
         let count = self.clients.len() as f64;
         let w = (self.row.w - GAP * (count - 1.0)) / count;
@@ -196,7 +196,7 @@ impl<'a> Drawing<'a> {
         }
     }
 
-    /// What of the board a client reaches: ports by capability, and functions with what they may do to memory.
+    /// The devices that a client reaches: ports by capability, and functions with their access to memory.
     fn reach(&self, client: usize) -> String {
         let ports = self.ports_of(self.spec.processes[client].cspace);
         let mut reach: Vec<String> = ports.iter().map(|range| format!("direct port {range}")).collect();
@@ -294,7 +294,7 @@ impl<'a> Drawing<'a> {
         }
     }
 
-    /// seL4 as a band; below it the board's devices, each under its owner, whose ports reach through the kernel.
+    /// seL4 as a band; below it the board's devices, each under the server that has its ports.
     fn kernel_and_board(&mut self) -> f64 {
         let band = Area { x: MARGIN, y: self.irq.bottom() + 40.0, w: self.width - 2.0 * MARGIN, h: 46.0 };
         let chips = band.bottom() + 46.0;
@@ -386,7 +386,7 @@ impl<'a> Drawing<'a> {
         names.iter().find(|(ports, _)| *ports == range).map_or("port", |(_, name)| name)
     }
 
-    /// What the lines mean. Gives the height of the drawing.
+    /// The legend. Returns the height of the drawing.
     fn legend(&mut self, y: f64) -> f64 {
         let grey = "#475569";
         let samples = [

@@ -1,5 +1,5 @@
-//! Programs: the loadable segments of an ELF become frames of a VSpace. seL4 maps without execute-never, so a segment is
-//! readable or also writable; what is executable cannot be told apart.
+//! Programs: the loadable segments of an ELF become frames of a VSpace. seL4 does not set execute-disable, so a
+//! segment's rights are to read, or to read and write; all pages are executable.
 
 use layout::window;
 use object::{Endianness, elf, read::elf::FileHeader, read::elf::ProgramHeader};
@@ -31,12 +31,12 @@ pub enum ElfError {
     /// Outside the addresses of `layout::window` for images.
     #[error("a segment at {0:#x} lies outside the addresses for programs, {from:#x} to {to:#x}", from = window::IMAGE, to = IMAGE_END)]
     Outside(u64),
-    /// Rights differ per page, not per byte.
+    /// Two segments share a page, and rights belong to pages.
     #[error("two segments share the page at {0:#x}")]
     SharedPage(u64),
 }
 
-/// Where programs must end: a page below the stacks, so that an overflow of one faults.
+/// Where programs must end: one page below the stacks, so that a stack overflow faults.
 const IMAGE_END: u64 = window::STACKS - PAGE;
 
 pub(crate) fn parse(file: &[u8]) -> Result<Program<'_>, ElfError> {

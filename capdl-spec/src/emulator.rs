@@ -1,5 +1,5 @@
-//! The table `[emulator]`: what an emulated board has plugged in. It is for whoever starts the emulator; nothing of it
-//! is in the specification, since a real board has what it has.
+//! The table `[emulator]`: what is plugged into an emulated board. The build tool, which starts the emulator, reads it;
+//! the specification contains none of it, since nobody can plug cards into a real board by a description.
 
 use serde::{Deserialize, Deserializer, de::Error};
 use toml::Spanned;

@@ -1,10 +1,10 @@
-//! Why a description that is right in itself does not become a bundle.
+//! Why a valid description does not become a bundle.
 
 use miette::Diagnostic;
 
 use crate::elf::ElfError;
 
-/// Why a description that is right in itself does not become a bundle.
+/// Why a valid description does not become a bundle.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum CompileError {
     /// The build has not made it.
@@ -24,13 +24,13 @@ pub enum CompileError {
     #[error("the image `{0}` is missing")]
     #[diagnostic(help("fetch or build it first"))]
     NoImage(String),
-    /// Guest memory with a place of its own is where root-task would lie.
+    /// Guest memory at a chosen physical address overlaps root-task.
     #[error("programs and images have {bundle} bytes and reach into the memory at {at:#x} that devices use directly")]
     #[diagnostic(help("make the kernel or the initrd smaller, or put files on the disk"))]
     Crowded {
         /// Where the memory begins.
         at: u64,
-        /// Bytes that root-task carries.
+        /// Length of the bundle that root-task carries, in bytes.
         bundle: u64,
     },
     /// `checks` refuses these in descriptions.
@@ -39,7 +39,7 @@ pub enum CompileError {
     /// `checks` refuses these in descriptions.
     #[error("too many {0}")]
     TooMany(&'static str),
-    /// This crate is wrong: the specification breaks a law of [`crate::laws`].
+    /// A bug in this crate: the specification breaks a law of [`crate::laws`].
     #[error("the compiled system breaks the law \"{law}\": {by}")]
     #[diagnostic(help("this is a defect of capdl-spec, not of the description"))]
     Unlawful {
@@ -48,7 +48,8 @@ pub enum CompileError {
         /// Who breaks it.
         by: String,
     },
-    /// This crate is wrong: something that authority depends on is looked up and not there. Nothing stands in for it.
+    /// A bug in this crate: something that authority depends on is missing. There is no default, since that could give
+    /// away authority.
     #[error("the wiring has no {what} of `{whose}`")]
     #[diagnostic(help("this is a defect of capdl-spec, not of the description"))]
     Unwired {

@@ -1,9 +1,9 @@
-//! Files that a description names: whether they can be read at all.
+//! Checks whether the files that a description names can be read.
 
 use std::{fs::File, io::ErrorKind, os::unix::fs::FileTypeExt as _, path::Path};
 
-/// Whether a file is there, has something in it, and may be read. The error continues a sentence that begins with the
-/// file. What is no plain file is not opened: to open a FIFO is to wait for its other end.
+/// Checks that a file exists, is not empty, and is readable. The error continues a sentence that begins with the file.
+/// Only regular files are opened: opening a FIFO waits for its other end.
 pub(crate) fn examine(path: &Path) -> Result<(), String> {
     let about = match path.metadata() {
         Ok(about) => about,
@@ -29,7 +29,7 @@ pub(crate) fn examine(path: &Path) -> Result<(), String> {
 }
 
 /// What to do about a file that cannot be used, by what `examine` says.
-/// `path` is as the description has it: what a shell would replace in it stands for itself here.
+/// `path` is as the description has it; `~`, `$HOME` and `*`, which a shell would replace, are literal.
 pub(crate) fn remedy(path: &Path, why: &str) -> String {
     let path = path.to_string_lossy();
     let home = |user: &str, rest: &str| {
@@ -72,7 +72,7 @@ mod tests {
         }
     }
 
-    /// To open it would wait for ever.
+    /// Opening it would block.
     #[test]
     fn a_fifo_is_named_and_not_opened() {
         let fifo = std::env::temp_dir().join(format!("capdl-spec-fifo-{}", std::process::id()));

@@ -1,5 +1,5 @@
-//! What a description may get wrong in form: it is not TOML, has a key that nobody knows, lacks one, or a value is of
-//! another type. The parser says where; what it says is put in the words of descriptions, with an example.
+//! Mistakes in a description's form: text that is not TOML, an unknown key, a missing key, a value of the wrong type.
+//! The parser says where; this file puts its message into the terms of descriptions, with an example.
 
 mod amount;
 mod meant;
@@ -34,7 +34,7 @@ pub(crate) fn parse(source: &Source) -> Result<System, Mistakes> {
     toml::from_str(&source.text).map_err(|error| Mistakes(vec![of_form(source, &table, &error)]))
 }
 
-/// A list where a table belongs, which the types' own parser would take for the table's values in their order.
+/// Refuses a list in place of a table: serde would take its elements for the table's values in order.
 fn list_for_a_table<'a>(source: &Source, table: &'a DeTable<'a>, path: &mut Vec<&'a str>) -> Option<Mistake> {
     for (key, value) in table.iter() {
         path.push(key.get_ref());
@@ -64,7 +64,7 @@ fn list_for_a_table<'a>(source: &Source, table: &'a DeTable<'a>, path: &mut Vec<
     None
 }
 
-/// A text with nothing in it, which is right for what is handed on as it stands alone.
+/// Refuses an empty text, which only makes sense for keys that are passed on unchanged.
 fn empty_text<'a>(source: &Source, table: &'a DeTable<'a>, path: &mut Vec<&'a str>) -> Option<Mistake> {
     for (key, value) in table.iter() {
         path.push(key.get_ref());
@@ -111,7 +111,7 @@ fn of_form(source: &Source, table: &Spanned<DeTable>, error: &toml::de::Error) -
         let (message, remedy) = place.wrong_size().unwrap_or_else(|| (message.into(), remedy.into()));
         return say(message, remedy);
     }
-    // What a user wrote is the first word in backquotes, and may have some itself: known words have none.
+    // The first word in backquotes is what the user wrote, and may itself contain backquotes; known words contain none.
     let words: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
     let (message, remedy) = match words.split_first() {
         Some((wrong, known)) if text.starts_with("unknown field") => {
@@ -138,13 +138,13 @@ fn of_form(source: &Source, table: &Spanned<DeTable>, error: &toml::de::Error) -
     say(message, remedy)
 }
 
-/// What to do about a board that is not there.
+/// The remedy for an unknown board.
 fn board(wrong: &str, known: &[&str]) -> String {
     let boards: Vec<String> = BOARDS.iter().map(|board| format!("{} ({})", board.name, board.about)).collect();
     close(wrong, known).map_or(format!("known here: {}", boards.join(", ")), |board| format!("did you mean `{board}`?"))
 }
 
-/// A key that its table has not.
+/// A key that does not belong in its table.
 fn unknown_key(source: &Source, name: &str, path: &[&str], known: &[&str]) -> (String, String) {
     let table = Table::at(path);
     if let Some((table, remedy)) = table.and_then(|table| Some((table, meant::remedy(name, table)?))) {
@@ -156,7 +156,7 @@ fn unknown_key(source: &Source, name: &str, path: &[&str], known: &[&str]) -> (S
         let remedy = match first.tables {
             [Table::Top] if first.is_table() => format!("write {}, a table of its own", first.example),
             [Table::Top] => "it belongs at the top, above the first table".into(),
-            // The word that is meant has another form there.
+            // The key that is meant has another form in that table.
             _ if name == "trusted" => {
                 "for a PCI function, write dma = \"trusted\"; `trusted` is for entries of `ioports`".into()
             }
@@ -195,15 +195,15 @@ fn above(source: &Source, path: &[&str]) -> Option<String> {
     source.text.lines().any(|line| line.trim_start().starts_with(&heading)).then_some(heading)
 }
 
-/// What is where the parser stopped.
+/// The key or value where the parser stopped.
 #[derive(Default)]
 struct Place<'a> {
     /// The keys that lead there, positions in lists left out.
     path: Vec<&'a str>,
-    /// The last of them, if it is the key itself that is wrong.
+    /// The last of them, if the key itself is wrong.
     key: Option<&'a str>,
     value: Option<&'a DeValue<'a>>,
-    /// Is it an element of a list?
+    /// Whether it is an element of a list.
     element: bool,
     width: usize,
 }
@@ -248,13 +248,13 @@ impl<'a> Place<'a> {
         self.path.split_last().map_or(&[], |(_, parent)| parent)
     }
 
-    /// A text that is not the size that its key asks for.
+    /// A text where the key takes a size, and that is not one.
     fn wrong_size(&self) -> Option<(String, String)> {
         let (name, parent) = self.path.split_last()?;
         amount::wrong_size(Table::at(parent)?.key(name)?, self.value?.as_str()?)
     }
 
-    /// A value that is not what its key asks for.
+    /// A value that its key does not take.
     fn wrong_value(&self) -> Option<(String, String)> {
         let (name, parent) = self.path.split_last()?;
         let value = self.value.map(described)?;
@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    /// Every example is right where it stands: it is not what the parser stops at.
+    /// Every example is valid in its place: the parser does not stop there.
     #[test]
     fn examples_parse() {
         for (table, head, tail) in HEADS {

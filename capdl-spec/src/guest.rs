@@ -16,13 +16,13 @@ pub enum Stock {
     DebianPaeKernel,
     /// An initramfs with Debian's static i386 busybox: a shell on ttyS0.
     DebianBusybox,
-    /// An initramfs that mounts the command line's `root=` and starts what is there.
+    /// An initramfs that mounts the command line's `root=` and starts the init there.
     DebianDisk,
     /// A disk with a Debian of sysvinit on its first partition.
     DebianSysv,
 }
 
-/// What an image is good for.
+/// What an image may be used as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// `kernel`.
@@ -49,7 +49,7 @@ impl Stock {
         }
     }
 
-    /// What it is good for.
+    /// What it may be used as.
     pub const fn purpose(self) -> Use {
         match self {
             Stock::DebianKernel | Stock::DebianPaeKernel => Use::Kernel,
@@ -102,7 +102,7 @@ impl Origin {
         }
     }
 
-    /// The same, with a path that starts at `folder`.
+    /// The same origin, with its path relative to `folder`.
     pub fn within(&self, folder: &Path) -> Origin {
         match self {
             Origin::Stock(stock) => Origin::Stock(*stock),

@@ -1,7 +1,8 @@
-//! Memory of guests, and of their and components' devices. Ordinary RAM of a guest begins at guest-physical 0, in large
-//! pages. Where devices use it without an IOMMU, it lies at the guest-physical address that it has in the machine, above
-//! one page at 0 for what a PC has below 1 MiB. Where an IOMMU confines them, it is in small pages, for IOMMUs need not
-//! know others, and the devices' I/O address spaces hold it too.
+//! Maps the memory of guests, of their devices, and of components' devices. Ordinary RAM of a guest begins at
+//! guest-physical 0, in large pages. Where devices use it without an IOMMU, its guest-physical address is its physical
+//! address, since the guest's driver gives devices guest-physical addresses and nothing translates them; one more page,
+//! at 0, is the guest's memory below 1 MiB. Where an IOMMU confines them, it is in small pages, since an IOMMU need not
+//! support others, and the devices' I/O address spaces map it too.
 
 use layout::{slot, window};
 
@@ -75,7 +76,7 @@ pub(crate) fn spare_paging(wiring: &mut Wiring, process: usize, ept: Id, vm: &Vm
     Ok(())
 }
 
-/// Maps memory in the I/O address space of each of the process's functions, if they have such.
+/// Maps memory in the I/O address space of each of the process's functions that has one.
 pub(crate) fn io_spaces(wiring: &mut Wiring, process: usize, frames: Id, at: u64) -> Result<(), CompileError> {
     let (owner, role) = (wiring.domain(process)?.name.clone(), wiring.part(process)?.role);
     for function in functions(wiring.system).filter(|function| function.owner.role == role) {

@@ -1,4 +1,4 @@
-//! The images that a system needs: which, how each goes into the bundle, and the names under which fileserver holds them.
+//! The images that a system needs, how each goes into the bundle, and their names at fileserver.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Vm {
-    /// How the kernel goes into the bundle, where the RAM has a place of its own and where it has not.
+    /// How the kernel goes into the bundle, for RAM at a chosen physical address (`ram_at`) or at guest-physical 0.
     fn kernel_form(&self, ram_at: Option<u64>) -> Form {
         match (self.decompress, ram_at) {
             (Decompress::Host, None) => Form::Decompressed,
@@ -23,7 +23,7 @@ impl Vm {
 }
 
 impl System {
-    /// Every image the system needs, each once, in the order in which fileserver lists them.
+    /// Every image that the system needs, each once, in fileserver's order.
     pub fn images(&self) -> Vec<Image> {
         let folder = self.folder();
         let mut images: Vec<Image> = Vec::new();
@@ -36,7 +36,7 @@ impl System {
         images
     }
 
-    /// The names under which fileserver holds the kernel and the initrd of a VM, if there is such a VM.
+    /// The names of a VM's kernel and initrd at fileserver; `None` if there is no such VM.
     pub fn boots(&self, vm: usize) -> Option<(String, Option<String>)> {
         let images = self.images();
         let name = |(origin, form): &(&Origin, Form)| Some(images.get(self.image_index(origin, *form)?)?.name.clone());
@@ -47,7 +47,7 @@ impl System {
         }
     }
 
-    /// Where a VM's memory begins, guest-physical: not at 0 where devices use it without an IOMMU.
+    /// The guest-physical address where a VM's memory begins: not 0 if devices use it without an IOMMU.
     pub fn ram_at(&self, vm: usize) -> u64 {
         placement::placed_at(self, Role::Vmm(vm)).unwrap_or(0)
     }

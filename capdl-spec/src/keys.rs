@@ -1,5 +1,5 @@
-//! Every key of a description: the tables that have it, what its value is, and an example. For messages about form: what
-//! is parsed is what the types of `system`, `devices` and `emulator` say, and a test holds the two against each other.
+//! Every key of a description: the tables that have it, what its value is, and an example. Messages about form use it.
+//! The types of `system`, `devices` and `emulator` decide what is parsed; a test compares the two.
 
 /// A kind of table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum Table {
 pub(crate) struct Key {
     pub name: &'static str,
     pub tables: &'static [Table],
-    /// What its value is.
+    /// What its value is, in words.
     pub what: &'static str,
     pub example: &'static str,
 }
@@ -35,7 +35,7 @@ const fn key(name: &'static str, tables: &'static [Table], what: &'static str, e
 const OWNERS: &[Table] = &[Vm, Component];
 const FLAG: &str = "1 or 0, or true or false";
 
-/// All of them. A key that differs from table to table has a line for each.
+/// All keys. A key that differs between tables has a line for each.
 pub(crate) const KEYS: &[Key] = &[
     key("board", &[Top], "the name of a board", "board = \"bochs\""),
     key("vm", &[Top], "a list of tables", "[[vm]]"),
@@ -109,12 +109,12 @@ pub(crate) const KEYS: &[Key] = &[
 ];
 
 impl Key {
-    /// Is it written as the heading of a table?
+    /// Whether it is written as the heading of a table.
     pub fn is_table(&self) -> bool {
         self.example.starts_with('[')
     }
 
-    /// May it be left out?
+    /// Whether it may be left out.
     pub fn is_optional(&self) -> bool {
         !matches!(
             self.name,

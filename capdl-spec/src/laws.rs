@@ -1,5 +1,5 @@
-//! Laws that every compiled specification keeps, one short function each. `compile` gives out no specification that
-//! breaks one: whatever mistake is in the wiring, it is found on the developer's machine.
+//! Laws that every compiled specification keeps, one short function each. `compile` returns no specification that
+//! breaks one, so a mistake in the wiring shows on the developer's machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use layout::{FAULT_BIT, slot};
 
 use crate::spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Process, Rights, Spec};
 
-/// A law and who breaks it.
+/// A broken law, and what breaks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breach {
     /// The law's name.
@@ -160,7 +160,7 @@ fn no_process_holds_its_own_cspace_root(spec: &Spec) -> Result<(), String> {
     spec.caps.iter().try_for_each(|cap| unless(!roots.contains(&cap.object), || at(spec, cap)))
 }
 
-/// Capabilities of the processes to objects of a kind, with their holders.
+/// The processes' capabilities to objects of a kind, with their holders.
 fn held(spec: &Spec, kind: fn(&Kind) -> bool) -> impl Iterator<Item = (&CapEntry, &Process)> {
     spec.caps.iter().filter(move |cap| spec.kind(cap.object).is_some_and(kind)).filter_map(|cap| {
         let holder = spec.processes.iter().find(|process| process.cspace == cap.cnode)?;
@@ -200,7 +200,7 @@ fn no_client_outranks_its_server(spec: &Spec) -> Result<(), String> {
     })
 }
 
-/// Of one object's capabilities with a badge, no two have the same; none that can send has none.
+/// All badged capabilities of an object have different badges, and all that can send have a badge.
 fn badges_are_unique(spec: &Spec) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     held(spec, |kind| *kind == Kind::Endpoint).filter(|(cap, _)| cap.rights.write).try_for_each(|(cap, _)| {
@@ -208,7 +208,7 @@ fn badges_are_unique(spec: &Spec) -> Result<(), String> {
     })
 }
 
-/// Each bit of a notification means one thing, said by one process.
+/// Each bit of a notification has one meaning and one sender.
 fn events_are_single_bits(spec: &Spec) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     held(spec, |kind| *kind == Kind::Notification).try_for_each(|(cap, holder)| {
@@ -270,7 +270,7 @@ fn windows_do_not_overlap(spec: &Spec) -> Result<(), String> {
     })
 }
 
-/// The name of frames begins with all who see them: `a+b.log`.
+/// The name of frames begins with the names of all processes that map them: `a+b.log`.
 fn frames_are_shared_by_name_only(spec: &Spec) -> Result<(), String> {
     spec.mappings.iter().try_for_each(|mapping| {
         let name = spec.name(mapping.frames);
@@ -289,7 +289,7 @@ fn the_bundles_own_pages_are_read_only(spec: &Spec) -> Result<(), String> {
     })
 }
 
-/// None is missing, none is idle, and each comes after the one above it.
+/// No paging structure is missing or unused, and each comes after its parent.
 fn paging_structures_are_those_that_the_mappings_need(spec: &Spec) -> Result<(), String> {
     let mut there = BTreeSet::new();
     for object in &spec.objects {

@@ -1,7 +1,7 @@
 //! System descriptions: parse, check, and turn into the complete list of kernel objects and capabilities.
 //!
-//! `spec` is the result, which root-task interprets; it is all that an image needs of this crate. Everything that
-//! leads there (feature `host`) runs on the developer's machine: authority is decided before boot.
+//! `spec` is the result, which root-task interprets; it is all that an image needs of this crate. Everything else
+//! (feature `host`) runs on the developer's machine: authority is decided before boot.
 //!
 //! | file | what it does |
 //! |---|---|

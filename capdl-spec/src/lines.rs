@@ -14,31 +14,31 @@ use crate::{
     system::System,
 };
 
-/// Lines without a route that a function has when its description names no interrupt: an IDE controller in compatibility
-/// mode has two, and only pci-server can tell.
+/// Lines without a route that a function gets when its description names no interrupt: an IDE controller in
+/// compatibility mode has two interrupts, and only pci-server can find out.
 const UNROUTED: usize = MAX_FUNCTION_LINES;
 
 /// An interrupt line of the system. Its number is its position in [`lines`].
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub name: String,
-    /// Who has it.
+    /// The process that owns it.
     pub owner: Role,
-    /// Where it arrives; `None` leaves it to pci-server.
+    /// The I/O APIC input; `None` lets pci-server find it.
     pub route: Option<Route>,
     /// The event that it raises.
     pub event: u64,
     pub limit: u16,
     /// Input of the guest's PIC.
     pub dest: Option<u8>,
-    /// For what: the entry of `irqs`, or the function.
+    /// Its source: the entry of `irqs`, or the function.
     pub of: Of,
 }
 
 /// What a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
-    /// A device of a server's own.
+    /// A server's own device.
     Server,
     /// An entry of the owner's `irqs`.
     Irq(usize),
@@ -67,7 +67,7 @@ pub(crate) fn lines(system: &System, parts: &[Part]) -> Vec<Line> {
             let count = if device.irq.is_some() { 0 } else { UNROUTED };
             (0..count).map(move |number| unrouted(owner.role, n, device, number))
         });
-        // Lines beyond have no event; `checks` refuses them.
+        // Further lines have no event; `checks` refuses them.
         let event = |n| if n < MAX_OWN_LINES { event::line(n) } else { 0 };
         let numbered = own.chain(found).enumerate().map(|(n, line)| Line { event: event(n), ..line });
         lines.extend(numbered);

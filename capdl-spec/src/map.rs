@@ -31,7 +31,7 @@ struct Map<'a> {
     parts: Vec<Part>,
 }
 
-/// A place in a map's table of memory.
+/// An entry of a map's table of memory.
 struct Window {
     at: u64,
     line: String,
@@ -91,7 +91,7 @@ impl Map<'_> {
         }
     }
 
-    /// What a capability is good for.
+    /// What a capability permits.
     fn authority(&self, cap: &CapEntry) -> String {
         match self.spec.kind(cap.object) {
             Some(Kind::Endpoint) if cap.rights.read => {
@@ -169,7 +169,7 @@ impl Map<'_> {
         Ok(())
     }
 
-    /// Windows of a space, but for those of the program and the images.
+    /// Windows of a space, except those of the program and the images.
     fn windows(&self, space: Id, owner: &str) -> impl Iterator<Item = Window> {
         let mappings = self.spec.mappings.iter().filter(move |mapping| mapping.space == space);
         mappings.filter(|mapping| self.is_planned(mapping.frames)).map(move |mapping| {
@@ -182,7 +182,7 @@ impl Map<'_> {
         })
     }
 
-    /// Do these frames follow from the description alone?
+    /// Whether these frames depend on the description alone.
     fn is_planned(&self, frames: Id) -> bool {
         let name = self.spec.name(frames);
         !name.contains(".segment") && !name.contains(".image.")
@@ -267,7 +267,7 @@ impl Map<'_> {
     }
 }
 
-/// Memory that processes share: with whom, what for, bytes.
+/// Memory that processes share: the processes, its use, and its bytes.
 pub(crate) fn shared(spec: &Spec) -> Vec<(Vec<&str>, &str, u64)> {
     let named = spec.objects.iter().filter_map(|object| match object.kind {
         Kind::Frames { size, pages, .. } => Some((object.name.split_once('.')?, u64::from(pages) << size.bits())),

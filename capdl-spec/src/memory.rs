@@ -1,5 +1,5 @@
-//! How much memory there is room for: paging structures that a vmm-server maps itself, and what lies below memory with a
-//! place of its own.
+//! Bounds on memory: paging structures that a vmm-server maps itself, and what must fit below memory at chosen
+//! addresses.
 
 use layout::slot;
 
@@ -11,8 +11,8 @@ use crate::{
     system::{System, Vm},
 };
 
-/// Page directories and page tables of an EPT that a vmm-server with devices maps itself: a directory a gigabyte, and
-/// tables where pages of 4 KiB are.
+/// Page directories and page tables of an EPT that a vmm-server with devices maps itself: one directory per gigabyte,
+/// and tables for pages of 4 KiB.
 const DIRECTORIES: u8 = 4;
 const TABLES: u64 = 16;
 
@@ -23,8 +23,8 @@ pub(crate) struct Spare {
     pub tables: u8,
 }
 
-/// Spare paging structures for the memory of the VM's devices: for what the description lists a table each 2 MiB, beside
-/// the usual.
+/// Spare paging structures for the memory of the VM's devices: one table per 2 MiB that the description lists, in
+/// addition to the default number.
 pub(crate) fn spare(vm: &Vm) -> Spare {
     let devices = vm.devices();
     if !devices.any() {
@@ -53,7 +53,7 @@ pub(crate) const MOST_TABLES: u64 = (1 << layout::ROOT_BITS) - slot::PAGING.0 as
 /// at 1 MiB and moves root-task right behind itself; the CSpace (8 MiB) follows, aligned to its size.
 const BELOW_BUNDLE: u64 = 24 << 20;
 
-/// The placed memory that begins below the end of root-task with a bundle of this size.
+/// The placed memory, if any, that begins below the end of root-task with a bundle of this size.
 pub(crate) fn under_root_task(system: &System, build: &Builder) -> Option<(Placed, u64)> {
     let most = TRUSTED_RAM - BELOW_BUNDLE;
     let bundle = build.blobs.len();

@@ -10,7 +10,7 @@ use crate::{
     text::Source,
 };
 
-/// Mistakes that are shown of a description: a screenful.
+/// How many mistakes of a description are shown: a screenful.
 const SHOWN: usize = 3;
 
 /// One mistake.
@@ -45,9 +45,9 @@ impl Mistake {
     }
 }
 
-/// The word of `known` that `wrong` was meant to be, if one is close enough.
+/// The word of `known` that is closest to `wrong`, if close enough.
 pub fn close<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
-    // No word is as long; comparing takes time by the product of the lengths.
+    // No known word is as long, and comparing takes time proportional to the product of the lengths.
     const LONGEST: usize = 64;
     if wrong.len() > LONGEST {
         return None;
@@ -57,7 +57,7 @@ pub fn close<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
     (score > 0.8).then_some(word)
 }
 
-/// The remedy for a word that is none of `known`.
+/// The remedy for a word that is not in `known`.
 pub(crate) fn nearest(wrong: &str, known: &[&str]) -> String {
     match close(wrong, known) {
         Some(word) => format!("did you mean `{word}`?"),

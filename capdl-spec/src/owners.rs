@@ -1,4 +1,4 @@
-//! VMs and components as owners of devices: what a description passes through to whom.
+//! VMs and components as owners of devices: what a description passes through to each.
 
 use toml::Spanned;
 
@@ -8,7 +8,7 @@ use crate::{
     system::{Bytes, Component, System, Vm},
 };
 
-/// What one VM or component has passed through.
+/// The devices that a description passes through to one VM or component.
 #[derive(Clone, Copy, Debug)]
 pub struct Devices<'a> {
     /// See [`Vm::ioports`].
@@ -21,36 +21,37 @@ pub struct Devices<'a> {
     pub iospace: bool,
 }
 
-/// A VM or component, by what it has passed through.
+/// A VM or component as an owner of devices.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
     /// Its name.
     pub name: &'a Spanned<String>,
     /// Its devices.
     pub devices: Devices<'a>,
-    /// Memory for devices of its own: of a VM all of its RAM.
+    /// Memory for its devices: all of its RAM for a VM.
     pub memory: Option<&'a Spanned<Bytes>>,
-    /// Who it is among the system's processes.
+    /// Its role among the system's processes.
     pub role: Role,
 }
 
 impl<'a> Devices<'a> {
-    /// Is there any?
+    /// Whether it has any.
     pub fn any(&self) -> bool {
         !self.ioports.is_empty() || !self.pci_devices.is_empty() || !self.irqs.is_empty()
     }
 
-    /// Is there a function that uses memory without an IOMMU?
+    /// Whether one of its functions uses memory without an IOMMU.
     pub fn trusted(&self) -> bool {
         self.pci_devices.iter().any(|device| device.get_ref().dma.is_some())
     }
 
-    /// Is there a function behind an IOMMU?
+    /// Whether one of its functions is behind an IOMMU.
     pub fn confined(&self) -> bool {
         self.iospace && !self.pci_devices.is_empty()
     }
 
-    /// The function that a range of ports names, by its position; none if it names none, or one that is not there.
+    /// The position of the function that a range of ports names; `None` if it names none, or a function that is not
+    /// listed.
     pub fn function_of(&self, ports: &IoPorts) -> Option<usize> {
         let number = *ports.pci_device.as_ref()?.get_ref();
         let at = |n: usize| self.pci_devices[n].get_ref();
@@ -64,7 +65,7 @@ impl<'a> Devices<'a> {
         }
     }
 
-    /// The ranges of ports that the description lists of a function, or of none.
+    /// The ranges of ports that the description lists for a function, or for no function.
     pub fn ports_of(&self, function: Option<usize>) -> impl Iterator<Item = &'a IoPorts> {
         let devices = *self;
         let ports = self.ioports.iter().map(Spanned::get_ref);
@@ -108,7 +109,7 @@ impl System {
 }
 
 impl Owner<'_> {
-    /// Is it a VM, else a component?
+    /// Whether it is a VM; otherwise it is a component.
     pub fn is_vm(&self) -> bool {
         matches!(self.role, Role::Vmm(_))
     }

@@ -1,4 +1,4 @@
-//! What follows from a description's devices: who has which function, with which ports and interrupts.
+//! What follows from a description's devices: the owner, ports and interrupts of each function.
 
 use proto::{irq::Route, pci::Dma};
 
@@ -33,8 +33,9 @@ pub(crate) fn functions(system: &System) -> impl Iterator<Item = Function<'_>> {
 }
 
 impl Function<'_> {
-    /// The domain of its I/O address space, if it has one: 1 for the first such function of the system. No two share one,
-    /// since all of a domain have to share their page tables (VT-d specification 1.3, section 3.4.3).
+    /// The domain of its I/O address space, if it has one: 1 for the first such function of the system. No two
+    /// functions share a domain, since all functions of a domain share its page tables (VT-d specification 1.3, section
+    /// 3.4.3).
     pub fn domain(&self, system: &System) -> Option<u16> {
         let mut confined = functions(system).filter(|function| function.owner.devices.confined());
         let first = confined.position(|one| (one.owner.role, one.index) == (self.owner.role, self.index));
@@ -53,7 +54,7 @@ impl Function<'_> {
         self.device.access == Access::Direct
     }
 
-    /// First and last port of the ranges that the description lists of it, if it lists any.
+    /// First and last port of the ranges that the description lists for it, if it lists any.
     pub fn ports(&self) -> Option<Vec<(u16, u16)>> {
         let ports: Vec<_> = self.owner.devices.ports_of(Some(self.index)).map(|ports| ports.range()).collect();
         (!ports.is_empty()).then_some(ports)

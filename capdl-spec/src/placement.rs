@@ -1,14 +1,15 @@
-//! Where in RAM memory lies that devices reach without an IOMMU.
+//! Places memory that devices access without an IOMMU.
 
 use crate::{owners::Owner, part::Role, system::System};
 
-/// Where the first memory lies that devices reach without an IOMMU: above the kernel and root-task with the bundle, which
-/// `compile` checks.
+/// Physical address of the first memory that devices access without an IOMMU: above the kernel and root-task with the
+/// bundle, which `compile` checks.
 pub const TRUSTED_RAM: u64 = 64 << 20;
-/// Alignment of such memory: 32-bit kernels of Linux are moved by multiples of it (CONFIG_PHYSICAL_ALIGN at its largest).
+/// Alignment of such memory: 32-bit Linux kernels can be relocated by multiples of it (the largest
+/// CONFIG_PHYSICAL_ALIGN).
 pub const RAM_ALIGN: u64 = 16 << 20;
 
-/// Memory at a place of its own in RAM.
+/// Memory at a chosen physical address in RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
     /// Whose it is.
@@ -17,7 +18,7 @@ pub(crate) struct Placed {
     pub bytes: u64,
 }
 
-/// The memory of the owners whose devices reach it without an IOMMU, one behind the other.
+/// The memory of all owners whose devices access it without an IOMMU, one after the other.
 pub(crate) fn placed(system: &System) -> Vec<Placed> {
     let mut next = TRUSTED_RAM;
     let mut placed = Vec::new();

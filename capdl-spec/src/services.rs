@@ -1,5 +1,5 @@
-//! The processes of a system, one file each: whom it calls, what it holds, its configuration, what is checked for it, and
-//! how it is drawn. Everything that goes through the servers goes through [`ALL`]; a new one is a file here and a line there
+//! The processes of a system, one file each: the servers that it calls, what it holds, its configuration, its checks,
+//! and how it is drawn. [`ALL`] is the only list of the servers; a new server is a file here and a line there
 //! (docs/walkthroughs/add-a-server.md).
 
 pub(crate) mod component;
@@ -22,35 +22,34 @@ use crate::{
     wire::Wiring,
 };
 
-/// The servers, in the order in which they are started: a server starts before its clients. The drawing has them from right
-/// to left.
+/// The servers in their start order: a server starts before its clients. The drawing shows them from right to left.
 pub(crate) static ALL: [&Server; 5] = [
-    // Those that other servers call.
+    // Servers that other servers call.
     &irq::SERVER,
     &timer::SERVER,
-    // And the others.
+    // All others.
     &serial::SERVER,
     &pci::SERVER,
     &file::SERVER,
 ];
 
-/// A server: what its own file says of it.
+/// A server, as its own file describes it.
 pub(crate) struct Server {
     /// Its names, and where its clients hold its endpoint.
     pub service: Service,
     /// Above its clients', so that none of them waits for another.
     pub priority: u8,
-    /// Whom it calls, where devices are passed through to somebody and where not.
+    /// The servers that it calls, which may depend on whether the system passes devices through.
     pub calls: fn(devices: bool) -> Vec<Service>,
-    /// The board's ports that it holds for good.
+    /// The board's ports that it holds from the start.
     pub ports: fn(&Board) -> Vec<PortRange>,
     /// The board's device whose interrupt is its own.
     pub line: Option<fn(&Board) -> Device>,
-    /// Does it pass capabilities in its replies?
+    /// Whether it passes capabilities in its replies.
     pub grants: bool,
-    /// Does it signal its clients, so that each needs a notification?
+    /// Whether it signals its clients, so that each needs a notification.
     pub signals_clients: bool,
-    /// Does anyone else than those whom it calls signal it?
+    /// Whether processes other than the servers that it calls signal it.
     pub is_signalled: fn(devices: bool) -> bool,
     /// See [`Part::scratch_bits`].
     pub scratch_bits: fn(devices: bool) -> Option<u8>,
@@ -59,13 +58,13 @@ pub(crate) struct Server {
     /// Gives it and its clients their capabilities and shared memory, beside the endpoint; returns its configuration,
     /// encoded.
     pub configure: fn(&mut Wiring) -> Result<Vec<u8>, CompileError>,
-    /// What a description may get wrong about it: more than it has room for, say.
+    /// Checks of descriptions that concern it: more entries than it has room for, say.
     pub checks: &'static [Check],
     /// What it and its clients may hold, beside the endpoint, ports and the interrupt.
     pub holdings: &'static [Holding],
     /// Where memory that it shares may be mapped.
     pub frames: &'static [FrameUse],
-    /// What a signal to it, of this badge, says; `None` for what the word is the same everywhere.
+    /// What a signal with this badge means to it; `None` for badges that mean the same everywhere.
     pub event: fn(badge: u64) -> Option<String>,
     /// Memory of its own that the map shows in one line.
     pub own_memory: Option<OwnMemory>,
@@ -91,7 +90,7 @@ pub(crate) struct Look {
     pub signals: &'static str,
     /// Least width of its box, in pixels.
     pub width: f64,
-    /// Does it stand below the row of servers, on the right, since servers call it too?
+    /// Whether it is below the row of servers, on the right, since servers call it too.
     pub aside: bool,
 }
 
@@ -160,13 +159,13 @@ pub(crate) fn by_word(word: &str) -> Option<&'static Server> {
     ALL.into_iter().find(|server| server.service.word == word)
 }
 
-/// Do clients of these servers need a notification?
+/// Whether clients of these servers need a notification.
 fn are_signalled(calls: &[Service]) -> bool {
     calls.iter().filter_map(|service| server(*service)).any(|server| server.signals_clients)
 }
 
 impl System {
-    /// All processes, in the order in which they are started. A server's clients are numbered in this order.
+    /// All processes in their start order. A server's clients are numbered in this order.
     pub fn parts(&self) -> Vec<Part> {
         let any = self.owners().any(|owner| owner.devices.any());
         let servers = ALL.into_iter().map(|server| server.part(self.board(), any));

@@ -1,11 +1,11 @@
-//! The lines of a description around a mistake, as they are shown: no line is longer than a terminal is wide, and
-//! characters that would move the cursor or hide text are written as escapes.
+//! The lines that are shown around a mistake: no line is wider than a terminal, and characters that would move the
+//! cursor or hide text are escaped.
 
 use core::ops::Range;
 
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-/// Characters that are shown of a line, and how many of them stand before the mistake.
+/// How many characters of a line are shown, and how many of them come before the mistake.
 const WIDTH: usize = 100;
 const BEFORE: usize = 40;
 
@@ -74,7 +74,7 @@ impl SourceCode for Snippet {
         after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let inner = self.text.read_span(span, before, after)?;
-        // Asked for the mistake alone, it is asked where that is.
+        // miette asks for the mistake alone, without context, to learn where it is.
         let column = if before == 0 { self.column } else { inner.column() };
         let (file, line) = (self.file.clone(), inner.line() + self.line);
         let contents =
@@ -83,7 +83,7 @@ impl SourceCode for Snippet {
     }
 }
 
-/// A line as it is shown, and where in it a range of its bytes is then.
+/// A line as it is shown, and the position in it of a range of the original bytes.
 fn clip(line: &str, range: &Range<usize>) -> (String, Range<usize>) {
     let target = line.char_indices().take_while(|(at, _)| *at < range.start).count();
     let skipped = if line.chars().count() > WIDTH { target.saturating_sub(BEFORE) } else { 0 };
@@ -110,8 +110,8 @@ fn clip(line: &str, range: &Range<usize>) -> (String, Range<usize>) {
     (shown, label..end.max(label))
 }
 
-/// Text of unknown origin, fit for a terminal: control characters, and those that reorder or hide text, are written as
-/// Rust escapes them. Ends of lines stay.
+/// Makes text of unknown origin safe for a terminal: escapes control characters, and those that reorder or hide text,
+/// as Rust does. Line ends stay.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -126,10 +126,10 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// Characters of a quotation that are shown.
+/// How many characters of a quotation are shown.
 const QUOTED: usize = 64;
 
-/// A sentence in which what stands in backquotes is cut to what fits on a line, and fit for a terminal.
+/// A sentence that is safe for a terminal, with quotations in backquotes cut so that each fits on a line.
 pub(crate) fn sentence(text: &str) -> String {
     let cut = |part: &str, most: usize| match part.char_indices().nth(most) {
         Some((at, _)) => format!("{}…", part.get(..at).unwrap_or_default()),

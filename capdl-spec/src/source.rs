@@ -1,4 +1,4 @@
-//! A description as text: what is read from a file, and what is wrong with files that hold none.
+//! A description as text: reads it from a file, and reports files that hold no description.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -9,7 +9,7 @@ use crate::{
     text::Source,
 };
 
-/// Bytes of the longest description. The systems of this project have a thousand or two.
+/// Bytes of the longest description. This project's systems have one or two thousand.
 const LONGEST: usize = 1 << 20;
 
 /// A description cannot be read at all.
@@ -26,7 +26,7 @@ impl Source {
     pub fn read(path: &Path) -> miette::Result<Source> {
         let unreadable = |why| Unreadable { path: printable(&path.to_string_lossy()), why };
         let mut bytes = Vec::new();
-        // An empty description is said to be one by `of`, with what belongs in it.
+        // `of` reports an empty description, with what belongs in it.
         if !path.metadata().is_ok_and(|about| about.is_file() && about.len() == 0) {
             file::examine(path).map_err(unreadable)?;
             let file = File::open(path).and_then(|file| file.take(LONGEST as u64 + 1).read_to_end(&mut bytes));
@@ -63,7 +63,7 @@ impl Source {
                 let source = whole(&String::from_utf8_lossy(bytes));
                 let message = format!("the byte {byte:#04x} here is not UTF-8");
                 let remedy = "save it as UTF-8: iconv -f latin1 -t utf8";
-                // What replaces the byte in the text has three.
+                // The replacement character takes three bytes in place of one.
                 mistake(&source, at..at + 3, &message, remedy)
             }
         }

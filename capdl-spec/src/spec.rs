@@ -42,7 +42,8 @@ pub struct Spec {
     pub windows: Vec<DeviceWindow>,
 }
 
-/// Device memory or ports that a process may ask root-task for: those of buses that only a running process can look at.
+/// Device memory or ports that a process may ask root-task for, since only a running process can enumerate the buses
+/// they belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceWindow {
     /// The process, by its position in [`Spec::processes`].
@@ -117,7 +118,7 @@ pub enum Kind {
         /// Where their contents come from.
         fill: Fill,
     },
-    /// A paging structure of an EPT that is not mapped: its holder does that, below an EPT of its own.
+    /// A paging structure of an EPT that is not mapped yet: its holder maps it, in an EPT of its own.
     SparePaging {
         /// Level: `Directory` or `Table`.
         level: Level,
@@ -208,11 +209,11 @@ pub struct CapEntry {
     pub cnode: Id,
     /// The slot in it.
     pub slot: u32,
-    /// What it names; who may hold what, and where, is a table in `laws/holdings.rs`.
+    /// The object; the table in `laws/holdings.rs` says which process may hold what, and where.
     pub object: Id,
     /// Rights; ignored by the kernel for kinds without.
     pub rights: Rights,
-    /// Badge of endpoint and notification capabilities; 0 is none.
+    /// Badge of endpoint and notification capabilities; 0 means unbadged.
     pub badge: u64,
 }
 
@@ -240,7 +241,7 @@ impl Rights {
     pub const CALL: Self = Self { read: false, write: true, grant: true };
 }
 
-/// A row of frames in a VSpace or EPT.
+/// A row of frames mapped in a VSpace, EPT or I/O address space.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapping {
     /// VSpace, EPT or I/O address space (small frames only).
@@ -260,7 +261,7 @@ pub struct Mapping {
 pub struct Process {
     /// Its name.
     pub name: String,
-    /// Its threads: of a vmm-server one for each virtual CPU of its guest, of all others one. All begin at `entry`.
+    /// Its threads: a vmm-server has one for each virtual CPU of its guest, all others have one. All start at `entry`.
     pub threads: Vec<Thread>,
     /// First-level CNode.
     pub cspace: Id,
@@ -274,14 +275,14 @@ pub struct Process {
     pub entry: u64,
     /// Priority, also its maximum controlled priority.
     pub priority: u8,
-    /// Endpoints of the servers that it calls, by the description: what its capabilities are judged by.
+    /// Endpoints of the servers that it calls by the description; `laws` compares its capabilities with them.
     pub calls: Vec<Id>,
-    /// I/O ports that it has, by the board and the description, likewise.
+    /// I/O ports that it has by the board and the description; `laws` compares its capabilities with them.
     pub ports: Vec<Id>,
     /// What root-task does when it faults.
     pub on_fault: OnFault,
-    /// Notification and badge to signal when it is stopped, by a fault or because it has finished: for those who hold
-    /// something in its name.
+    /// Notification and badge to signal when it stops, by a fault or because it has finished: for a server that holds
+    /// devices on its behalf.
     pub on_stop: Option<(Id, u64)>,
 }
 
@@ -303,7 +304,7 @@ pub struct Thread {
 }
 
 impl Process {
-    /// The notification of its first thread: the one that others signal.
+    /// The notification of its first thread, which other processes signal.
     pub fn events(&self) -> Option<Id> {
         self.threads.first()?.events
     }
@@ -313,12 +314,12 @@ impl Process {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFault {
-    /// It stays stopped; the others go on.
+    /// It stays stopped; the other processes go on.
     #[default]
     Stop,
-    /// Its memory is filled again and it starts anew.
+    /// root-task restores its memory and restarts it.
     Restart,
-    /// The machine stops.
+    /// root-task stops all processes and powers the machine off.
     Halt,
 }
 
@@ -326,14 +327,14 @@ pub enum OnFault {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenOff {
-    /// The machine is switched off, where the board can be.
+    /// root-task powers the machine off, if the board can do that.
     #[default]
     PowerOff,
     /// The servers and components go on.
     Stay,
 }
 
-/// How the board is switched off.
+/// How root-task powers the board off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PowerOff {
     /// The port, an object of kind `IoPorts`.
@@ -342,7 +343,8 @@ pub struct PowerOff {
     pub port: u16,
     /// Bytes written to it, one by one.
     pub bytes: Vec<u8>,
-    /// Bytes written in their place when something has failed. Whoever switched the machine on sees the difference.
+    /// Bytes written instead when something has failed, so that the build tool, which started the emulator, can tell
+    /// the difference.
     pub failed: Vec<u8>,
 }
 

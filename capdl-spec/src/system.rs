@@ -1,6 +1,6 @@
 //! What a user writes: VMs, components of the user's own, and policies. Everything else (servers, endpoints, badges,
-//! addresses) follows from it. Parsing refuses what is not of the right form; `checks` refuses what makes no sense.
-//! The fields for passthrough are in `devices`.
+//! addresses) follows from it. Parsing refuses the wrong form; `checks` refuses the wrong meaning. The fields for
+//! passthrough are in `devices`.
 
 use std::{collections::BTreeMap, num::NonZeroU16, path::Path};
 
@@ -19,8 +19,8 @@ use crate::{
     text::Source,
 };
 
-/// The command line of a guest whose description has none. Near the CAmkES VM's; `acpi=off` spares the guest a search for
-/// tables that are not there, `cryptomgr.notests=1` and `quiet` save an emulated machine minutes.
+/// The command line of a guest whose description has none. It is near the CAmkES VM's; `acpi=off` saves the guest a
+/// search for absent tables, and `cryptomgr.notests=1` and `quiet` save minutes on an emulated machine.
 pub const DEFAULT_CMDLINE: &str = "earlyprintk=ttyS0,115200 console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y \
                                    i8042.noaux=y io_delay=udelay noisapnp pci=nomsi acpi=off \
                                    cryptomgr.notests=1 quiet";
@@ -41,13 +41,13 @@ pub struct System {
     /// Virtual machines.
     #[serde(rename = "vm", default)]
     pub vms: Vec<Vm>,
-    /// Processes of the user's own beside the VMs.
+    /// The user's own processes beside the VMs.
     #[serde(rename = "component", default)]
     pub components: Vec<Component>,
-    /// What happens when something goes wrong, or ends.
+    /// What happens when processes fail, and when the last VM ends.
     #[serde(default)]
     pub policy: Policy,
-    /// What an emulated board has plugged in.
+    /// What is plugged into an emulated board.
     #[serde(default)]
     pub emulator: Emulator,
 }
@@ -68,7 +68,7 @@ pub struct Vm {
     pub initrd: Option<Spanned<Origin>>,
     /// Kernel command line, [`DEFAULT_CMDLINE`] when left out.
     pub cmdline: Option<Spanned<String>>,
-    /// Who decompresses a bzImage.
+    /// What decompresses a bzImage.
     #[serde(default)]
     pub decompress: Decompress,
     /// Debug ports of an emulated board that the guest reaches without an exit.
@@ -77,7 +77,7 @@ pub struct Vm {
     /// Has the guest an entropy device?
     #[serde(default)]
     pub rng: bool,
-    /// May the VM's process list the machine's PCI functions?
+    /// Whether the VM's process may list the machine's PCI functions.
     #[serde(default)]
     pub pci_enumerate: bool,
     /// Ports passed through to it.
@@ -86,14 +86,14 @@ pub struct Vm {
     /// PCI functions passed through to it.
     #[serde(default)]
     pub pci_devices: Vec<Spanned<PciDevice>>,
-    /// Where their interrupts arrive, and which of the guest's they become.
+    /// Where their interrupts arrive, and which input of the guest's PIC each drives.
     #[serde(default)]
     pub irqs: Vec<Irq>,
-    /// Do all of its functions get an I/O address space, that an IOMMU confines them to?
+    /// Whether each of its functions gets an I/O address space, to which an IOMMU confines it.
     pub pci_devices_iospace: Option<Spanned<Flag>>,
 }
 
-/// A process of the user's own.
+/// One of the user's own processes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
@@ -104,16 +104,16 @@ pub struct Component {
     /// Below that of every server it uses.
     #[serde(default = "default_priority")]
     pub priority: Spanned<u8>,
-    /// Servers that it may call, by their words.
+    /// Servers that it may call, by their words in descriptions.
     #[serde(default)]
     pub services: Vec<Spanned<String>>,
-    /// Handed to it as they stand.
+    /// Passed to it unchanged.
     #[serde(default)]
     pub args: Option<Spanned<String>>,
     /// Images that it may read through fileserver.
     #[serde(default)]
     pub files: Vec<Spanned<Origin>>,
-    /// May it list the machine's PCI functions?
+    /// Whether it may list the machine's PCI functions.
     #[serde(default)]
     pub pci_enumerate: bool,
     /// Ports passed through to it.
@@ -125,13 +125,13 @@ pub struct Component {
     /// Where their interrupts arrive, and by which name.
     #[serde(default)]
     pub irqs: Vec<Irq>,
-    /// Do all of its functions get an I/O address space, that an IOMMU confines them to?
+    /// Whether each of its functions gets an I/O address space, to which an IOMMU confines it.
     pub pci_devices_iospace: Option<Spanned<Flag>>,
     /// Memory that its functions may use: 4 KiB to 1 MiB.
     pub dma_memory: Option<Spanned<Bytes>>,
 }
 
-/// What happens when something goes wrong, or ends.
+/// What happens when processes fail, and when the last VM ends.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -141,16 +141,16 @@ pub struct Policy {
     /// When the last VM has powered off.
     #[serde(default)]
     pub when_off: WhenOff,
-    /// How often a guest may be reset in a row, before it counts as failed; after a minute, a reset is forgotten.
+    /// How many resets in a row a guest may take before it counts as failed; each minute, one is forgotten.
     pub resets: Option<NonZeroU16>,
 }
 
 impl Policy {
-    /// Resets in a row where the description says nothing: enough for somebody at the guest's keyboard.
+    /// The default number of resets in a row: enough for a user at the guest's keyboard.
     pub const RESETS: u16 = 16;
 }
 
-/// Who decompresses a bzImage's payload.
+/// What decompresses a bzImage's payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decompress {
@@ -209,7 +209,7 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// What a number without a unit is likely to mean: bytes, if it is large; else MiB.
+/// The likely meaning of a number without a unit: bytes if it is large, otherwise MiB.
 fn meant(number: u64) -> Bytes {
     const MIB: u64 = 1 << 20;
     if number >= MIB { Bytes(number.div_ceil(MIB).saturating_mul(MIB)) } else { Bytes(number * MIB) }
@@ -232,7 +232,7 @@ impl Vm {
 }
 
 impl Component {
-    /// Is the image a file's path rather than a package's name?
+    /// Whether the image is a file's path rather than a package's name.
     pub fn image_is_path(&self) -> bool {
         self.image.get_ref().contains('/')
     }

@@ -1,5 +1,6 @@
-//! What pci-server may ask root-task for while it runs: the ports and memory that descriptions list; for functions of which
-//! they list none, all where the board's firmware may have put them. Never a port of another process or of root-task.
+//! What pci-server may ask root-task for while it runs: the ports and memory that descriptions list. For functions
+//! without such a list, the windows are all places where the board's firmware may have put them, but never a port of
+//! another process or of root-task.
 
 use crate::{
     board::PortRange,
@@ -40,7 +41,7 @@ fn memory(system: &System) -> Vec<(u64, u64)> {
     ranges
 }
 
-/// Ranges (both ends inclusive) in ascending order, those that overlap or touch made one.
+/// Sorts ranges (both ends inclusive) and merges those that overlap or touch.
 fn joined(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     ranges.sort_unstable();
     let mut joined: Vec<(u64, u64)> = Vec::new();
@@ -53,7 +54,7 @@ fn joined(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     joined
 }
 
-/// What is left of a range of ports when those with an object are taken out.
+/// A range of ports without the ports that have an object.
 fn without_owned(range: (u64, u64), spec: &Spec) -> Vec<(u64, u64)> {
     let mut left = vec![range];
     for (first, last) in owned(spec).map(|owned| wide((owned.first, owned.last))) {

@@ -1,6 +1,6 @@
-//! Wiring: what all processes have alike, and what `services` is made of: who calls, signals and shares memory with whom,
-//! by slots and addresses of `layout`. Whatever is looked up here is authority in the making, so what is not there is an
-//! error: nothing stands in for it.
+//! Wiring: what all processes have alike, and the operations that `services` uses to let processes call, signal and
+//! share memory with each other, by slots and addresses of `layout`. Lookups here decide authority, so a failed one is
+//! an error, never a default.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::{
     system::System,
 };
 
-/// A system on its way from parts to objects. Processes go by their number, the position in `parts`.
+/// A system under construction, from parts to objects. A process's number is its position in `parts`.
 pub(crate) struct Wiring<'a> {
     pub system: &'a System,
     pub parts: &'a [Part],
@@ -74,7 +74,7 @@ impl<'a> Wiring<'a> {
         self.parts.get(process).ok_or_else(|| CompileError::unwired("process", process.to_string()))
     }
 
-    /// What was made of a process so far.
+    /// The objects of a process so far.
     pub fn domain(&self, process: usize) -> Result<&Domain, CompileError> {
         self.build.domains.get(process).ok_or_else(|| CompileError::unwired("process", process.to_string()))
     }
@@ -117,7 +117,7 @@ impl<'a> Wiring<'a> {
         self.build.spec.supervisor = endpoint;
         for (process, part) in self.parts.iter().enumerate() {
             let badge = process as u64 + 1;
-            // Who asks for device memory and ports waits for the answer.
+            // A process that asks for device memory and ports waits for the reply.
             let rights = if part.asks_root_task { Rights::CALL } else { Rights::WRITE };
             self.build.cap(process, slot::SUPERVISOR, endpoint, rights, badge);
             self.build.cap(process, slot::FAULT, endpoint, Rights::CALL, badge | FAULT_BIT);
@@ -136,7 +136,7 @@ impl<'a> Wiring<'a> {
         Ok(())
     }
 
-    /// Lets a server raise an event of another process, from the server's next slot for such.
+    /// Lets a server signal another process's notification, from the server's next slot for signals.
     pub fn signal(&mut self, server: usize, client: usize, event: u64) -> Result<Slot, CompileError> {
         let slot = self.build.next_signal(server);
         self.doorbell(server, slot, client, event)?;
@@ -160,8 +160,8 @@ impl<'a> Wiring<'a> {
             .ok_or_else(|| CompileError::unwired("notification", &domain.name))
     }
 
-    /// Memory that a client shares with a server, in the next window of each. Gives the server's; the client's is found
-    /// by [`Wiring::window`].
+    /// Memory that a client shares with a server, in the next window of each. Returns the server's window;
+    /// [`Wiring::window`] finds the client's.
     pub fn share(&mut self, what: &'static str, client: usize, server: usize, len: u64) -> Window {
         let (here, there) = (self.build.window(client, len), self.build.window(server, len));
         self.build.share(what, (client, here), (server, there));

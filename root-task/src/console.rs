@@ -1,5 +1,6 @@
-//! root-task's own output, before serial-server runs and when a process has faulted: straight to the UART, as the kernel's
-//! own messages go. And the switch of the board, where it has one. Both come before everything that can fail.
+//! root-task's own output, before serial-server runs and when a process has faulted: it writes to the UART directly, as
+//! the kernel does. Also the board's power-off port, where it has one. Both are set up first, so that every later
+//! failure is printed and ends the machine.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -19,7 +20,7 @@ use crate::{
 /// First port of the first UART of every PC.
 const COM1: u16 = 0x3f8;
 
-/// Makes the ports of console and switch; sends the log to the one, and the end of the machine to the other.
+/// Makes the ports of the console and the power-off port, and directs the log and the machine's end to them.
 pub fn open(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
     let ports = spec.console.iter().map(|console| console.ports);
     let ports: Vec<_> = ports.chain(spec.power_off.iter().map(|switch| switch.ports)).collect();
@@ -38,7 +39,7 @@ pub fn open(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sends the log to where every PC has its first UART, for want of a specification that says where the board's is.
+/// Directs the log to the first UART of every PC, where no specification names the board's.
 pub fn open_without_specification(objects: &mut Objects) {
     let Ok(slot) = objects.take_slots(1) else { return };
     if sel4::ioport::ioport_issue(COM1, COM1 + 7, &own(slot.start)).is_ok() {
@@ -46,12 +47,12 @@ pub fn open_without_specification(objects: &mut Objects) {
     }
 }
 
-/// Prints a failure, on a line of its own and in the form by which `cargo xtask run` knows one: `failed: WHO: WHY`.
+/// Prints a failure on its own line, in the form that `cargo xtask run` recognizes: `failed: WHO: WHY`.
 pub fn failed(what: fmt::Arguments) {
     log::error!("failed: {what}");
 }
 
-/// Ends whatever line serial-server has begun.
+/// Ends the line that serial-server may have begun.
 pub fn fresh_line() {
     if serial::is_open() {
         serial::print("\n");

@@ -1,6 +1,6 @@
-//! Device memory and ports for processes that run (`proto::supervisor::Request`). The originals of the capabilities go to
-//! the caller's scratch CNode, so that it can revoke what it makes of them; where it wants the memory mapped, the
-//! original is what maps it, and revoking leaves that alone.
+//! Grants device memory and ports to running processes (`proto::supervisor::Request`). The original capabilities move
+//! to the caller's scratch CNode, so that it can revoke the copies that it makes. If the caller asks for a mapping, the
+//! original maps the frame, since revoking copies does not unmap that one.
 
 use capdl_spec::spec::{Id, Kind, PageSize, Spec};
 use layout::slot;
@@ -15,7 +15,7 @@ use crate::{
     spaces,
 };
 
-/// What was granted so far.
+/// The grants so far.
 pub struct Grants(Ledger);
 
 impl Grants {
@@ -24,8 +24,8 @@ impl Grants {
         Self(Ledger::new(spec))
     }
 
-    /// Serves one request of the process at this position. Nothing is done when it is refused, unless memory runs out in the
-    /// middle: what was handed over by then stays granted.
+    /// Serves one request of the process at this position. A refused request changes nothing, unless memory runs out in
+    /// the middle: the frames handed over by then stay granted.
     pub fn serve(
         &mut self,
         objects: &mut Objects,
@@ -62,7 +62,7 @@ impl Grants {
     }
 }
 
-/// Where a process gets its capabilities and its memory.
+/// Where a process receives capabilities and mappings.
 struct Target {
     scratch: cap::CNode,
     bits: u8,
@@ -82,7 +82,7 @@ impl Target {
         }
     }
 
-    /// `count` slots from `first` on, which must be there and empty.
+    /// `count` slots from `first` on, which must exist and be empty.
     fn slots(
         &self,
         objects: &Objects,
@@ -121,7 +121,7 @@ fn grant_frame(
     };
     let handed_over = mapped.and_then(|()| slot.move_from(&own(spare)).map_err(Why::Kernel));
     if handed_over.is_err() {
-        // The frame is lost then; the slot is needed again.
+        // This loses the frame, but the next request needs the slot.
         let _ = own(spare).delete();
     }
     handed_over

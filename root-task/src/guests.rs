@@ -1,37 +1,37 @@
-//! Which guests are on. The machine is switched off when the last one has ended, so only those who run a guest have a say
-//! in that.
+//! Tracks which guests run. root-task powers the machine off when the last one has ended, so notices of processes
+//! without a guest do not count.
 
 use alloc::vec::Vec;
 
 /// All processes; `None` for one that runs no guest.
 pub struct Guests(Vec<Option<State>>);
 
-/// What a guest does.
+/// A guest's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It runs.
     On,
-    /// It has switched itself off.
+    /// It has powered off.
     Off,
-    /// It could not be started, or cannot go on.
+    /// It could not start, or cannot go on.
     Failed,
 }
 
 /// What a guest's end means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// None is on any more.
+    /// No guest runs any more.
     Last,
-    /// Others are on.
+    /// Other guests still run.
     OthersAreOn,
-    /// It had ended before: nothing new.
+    /// It had ended before; nothing changes.
     Before,
     /// The process runs no guest.
     NoGuest,
 }
 
 impl Guests {
-    /// By process: does it run a guest? All guests are on.
+    /// `runs_a_guest` says for each process whether it runs a guest. All guests start in state `On`.
     pub fn new(runs_a_guest: impl Iterator<Item = bool>) -> Self {
         Self(runs_a_guest.map(|runs| runs.then_some(State::On)).collect())
     }
@@ -46,12 +46,12 @@ impl Guests {
         if self.0.contains(&Some(State::On)) { Ended::OthersAreOn } else { Ended::Last }
     }
 
-    /// Is the guest of process number `process` on?
+    /// Whether the guest of process number `process` runs.
     pub fn is_on(&self, process: usize) -> bool {
         self.0.get(process) == Some(&Some(State::On))
     }
 
-    /// Process number `process` was started anew, and with it its guest.
+    /// Process number `process` was restarted, and its guest with it.
     pub fn restart(&mut self, process: usize) {
         if let Some(Some(state)) = self.0.get_mut(process) {
             *state = State::On;

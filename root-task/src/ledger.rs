@@ -1,9 +1,10 @@
-//! Who may have which device memory and ports while the system runs, and who has what already. A process may ask for
-//! what lies in its windows of the specification; nothing is given out twice, but for the same request repeated, as a
-//! process does that was restarted. What is really at an address, the kernel's memory knows (`memory`).
+//! Records which device memory and ports processes may have while the system runs, and which they have already. A
+//! process may ask for ranges in its windows of the specification. Nothing is granted twice, except that a process may
+//! repeat a request, as it does after a restart. `memory` knows from the kernel's untypeds whether there is RAM or a
+//! device at an address.
 //!
-//! Whoever may ask may be hostile: what its requests leave behind in root-task's memory and capability space is bounded,
-//! by a number of requests that are tried.
+//! A process that may ask may be hostile. A limit on the requests that are tried bounds what they leave behind in
+//! root-task's memory and capability space.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -34,7 +35,7 @@ pub struct Ledger {
 pub enum Verdict {
     /// Grant it.
     Grant,
-    /// It was granted before: say yes.
+    /// It was granted before: reply with success.
     Granted,
 }
 
@@ -68,7 +69,8 @@ impl Ledger {
         Ok(Verdict::Grant)
     }
 
-    /// Notes that a request that may be granted is tried. Even if it fails, it has cut memory into pieces.
+    /// Counts a request that may be granted before it is tried, since even a failed one has split untyped memory into
+    /// pieces.
     pub fn begin(&mut self, process: usize) {
         let tried = self.tried.entry(process).or_default();
         *tried = tried.saturating_add(1);
@@ -79,8 +81,8 @@ impl Ledger {
         self.granted.push((process, request));
     }
 
-    /// Notes that only the first `done` frames of a request were granted. They can be asked for again; the whole cannot, since
-    /// what it failed for does not come back.
+    /// Notes that only the first `done` frames of a request were granted. The process may ask for these again, but not
+    /// for the whole range, since the memory or slots that ran out do not come back.
     pub fn record_part(&mut self, process: usize, request: Request, done: u16) {
         if let (Request::Memory { paddr, bits, slot, map, .. }, 1..) = (request, done) {
             self.record(process, Request::Memory { paddr, pages: done, bits, slot, map });
@@ -88,7 +90,7 @@ impl Ledger {
     }
 }
 
-/// What a request asks for, if it makes sense.
+/// The range that a request asks for; `None` if it is malformed.
 fn range(request: Request) -> Option<DeviceRange> {
     match request {
         Request::Ports { first, last, .. } => (first <= last).then_some(DeviceRange::Ports { first, last }),
@@ -239,7 +241,7 @@ mod tests {
         assert!(refused >= 9_000);
         assert_eq!(root.request(memory(0xc000_0000, 4, 12, None)), Ok(()), "what it has, it has still");
         assert!(ledger.granted.len() <= usize::from(MOST_TRIED));
-        // Nobody else's account is touched, and who cannot ask has none.
+        // Other processes' counts do not change, and a process without windows has none.
         for process in 2..1000 {
             assert_eq!(ledger.judge(process, ports(0x300, 0x307)), Err(Refused::Outside));
         }

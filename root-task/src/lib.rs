@@ -1,5 +1,5 @@
-//! root-task interprets a specification (`capdl-spec`) and nothing else: it knows kernel objects, no VMs. This library is
-//! what of it runs without seL4; the binary has the phases.
+//! root-task interprets a specification (`capdl-spec`) and nothing else: it knows kernel objects, not VMs. This library
+//! is the part that runs without seL4, for host tests; the binary has the phases.
 #![no_std]
 #![forbid(unsafe_code)]
 

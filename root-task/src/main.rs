@@ -1,9 +1,9 @@
-//! Builds the system in named phases: objects, address spaces, capabilities, threads; checks what is there against the
-//! specification; starts the processes in their order; then hears of faults and of guests that went off, for ever.
+//! Builds the system in named phases: objects, address spaces, capabilities, threads. Then it checks the result against
+//! the specification, starts the processes in order, and handles faults, notices and requests until the machine ends.
 //!
-//! Console and switch of the board come first, so that whatever fails is printed and ends the machine. A specification
-//! that cannot be built is a mistake found on this machine only (too little memory, say): it is reported with the object's
-//! name, and nothing is started.
+//! The console and the power-off port come first, so that every failure is printed and ends the machine. If this
+//! machine cannot have what the specification lists (it has too little memory, say), root-task reports the object's
+//! name and starts nothing.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -34,7 +34,7 @@ use objects::Objects;
 
 root_task!(main);
 
-/// Why the system cannot be built: what was being done, and what the kernel said.
+/// Why the system cannot be built: the step that failed, and the kernel's error.
 pub struct Failure {
     what: String,
     why: Why,
@@ -48,9 +48,9 @@ pub enum Why {
     OutOfMemory,
     /// The root CNode is full.
     OutOfSlots,
-    /// The bundle is not one, or the specification contradicts itself.
+    /// The bundle is malformed, or the specification contradicts itself.
     BadSpec(&'static str),
-    /// At the physical addresses of frames there is something else than RAM, or than devices.
+    /// The physical addresses of frames are not all RAM, or not all device memory, as the specification says.
     NotThere(What, Vec<(Range<u64>, What)>),
 }
 
@@ -78,9 +78,9 @@ impl fmt::Display for Why {
     }
 }
 
-/// Names what was being done when the kernel refused.
+/// Names the step in which the kernel refused.
 pub trait Context<T> {
-    /// As `map_err`, with a name made only when it is needed.
+    /// As `map_err`; makes the name only on failure.
     fn context(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
 }
 

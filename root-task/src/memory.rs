@@ -1,9 +1,9 @@
-//! Untyped memory and free slots. The kernel hands out an untyped from its start to its end and never takes back, so
-//! this only remembers how much of each is used, and picks the smallest that still has room: the kernel clears an
-//! untyped as a whole at its first use, and what is not touched is not cleared.
+//! Untyped memory and free slots. The kernel allocates from an untyped from its start to its end, and root-task never
+//! frees, so this only remembers how much of each is used. It picks the smallest untyped that still has room, since the
+//! kernel clears a whole untyped at its first use, and clearing takes time.
 //!
-//! Frames at a chosen physical address are had the same way: what lies before them in their untyped is first made into
-//! smaller untypeds, which join the pool.
+//! Frames at a chosen physical address work the same way: the memory before them in their untyped first becomes smaller
+//! untypeds, which join the pool.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -42,8 +42,8 @@ impl Untyped {
 /// All of the machine's memory that the kernel left.
 pub struct Pool(Vec<Untyped>);
 
-/// Most untypeds of a pool. To cut one frame out of the middle of an untyped leaves a piece a level, and a process may ask
-/// for frames wherever it likes in its windows: the pool must not outgrow root-task's heap, which is 1 MiB.
+/// Most untypeds of a pool. Cutting one frame out of the middle of an untyped leaves one piece per power of two, and a
+/// process may ask for frames anywhere in its windows. The limit keeps the pool within root-task's heap of 1 MiB.
 const MOST: usize = 4096;
 
 /// A part of an untyped for `count` objects.
@@ -54,7 +54,7 @@ pub struct Grant {
     pub count: u64,
 }
 
-/// What is to be done next on the way to frames at a chosen address.
+/// The next step towards frames at a chosen address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Retype `untyped` into one untyped of 2^`bits` bytes, which is the start of what it has left, at `paddr`; and
@@ -83,7 +83,7 @@ pub enum What {
     Ram,
     /// Addresses outside RAM, not handed out.
     Device,
-    /// What the kernel uses itself, what it keeps for root-task's image, and what was handed out.
+    /// Memory of the kernel and of root-task's image, and memory that was handed out.
     Taken,
 }
 
@@ -99,7 +99,7 @@ impl Pool {
         (untyped.bits, untyped.paddr)
     }
 
-    /// Puts in one more.
+    /// Adds an untyped.
     pub fn add(&mut self, untyped: Untyped) {
         let place = self.0.partition_point(|other| Self::order(other) < Self::order(&untyped));
         self.0.insert(place, untyped);
@@ -264,7 +264,7 @@ mod tests {
         let mut pool = pool(&[(1 << 40, 40)]);
         let mut there = 0;
         for n in 1..1200u64 {
-            // Downwards, so that each is cut out of the pieces before the last.
+            // Downwards, so that each is cut out of the pieces that lie before the last one.
             let at = (2 << 40) - n * 0x3_3335 * 0x1000;
             there += u64::from(frames_at(&mut pool, at & !0xfff, 12, 1).is_some());
         }

@@ -20,27 +20,27 @@ use crate::{Context, Failure, Why};
 const FAN_OUT: u64 = 256;
 /// Levels of tables that an IOMMU has at most (VT-d specification, section 3.6).
 pub const MOST_IO_LEVELS: usize = 6;
-/// Most domains that the kernel keeps for itself (its `MAX_RMRR_ENTRIES`).
+/// Most IOMMU domains that the kernel keeps for itself (its `MAX_RMRR_ENTRIES`).
 const MOST_KEPT_DOMAINS: u16 = 32;
 
 /// Where root-task's capabilities to the objects are.
 pub struct Objects {
-    /// By `Id`: the slots of the object's capabilities, one, or one a frame.
+    /// By `Id`: the slots of the object's capabilities: one, or one per frame.
     slots: Vec<Range<usize>>,
     names: Vec<String>,
     empty: Range<usize>,
-    /// A slot for copies that are needed for a moment.
+    /// A slot for temporary copies.
     spare: usize,
     pool: Pool,
     /// The bundle's own pages.
     bundle: Range<usize>,
     iommu: bool,
-    /// As far as is known, the kernel keeps that many of the lowest domains.
+    /// How many of the lowest domains the kernel keeps, as far as `issue_io_space` has found out.
     kept_domains: u16,
 }
 
 impl Objects {
-    /// Memory and slots, and no object yet.
+    /// Takes over the untyped memory and the empty slots; there are no objects yet.
     pub fn new(bootinfo: BootInfoPtr) -> Self {
         let untyped = bootinfo.untyped_list().map(|untyped| Untyped {
             slot: untyped.cap.bits(),
@@ -61,7 +61,7 @@ impl Objects {
         }
     }
 
-    /// Makes what root-task needs to be heard, before anything else can fail.
+    /// Makes the objects of root-task's console and power-off port, before anything else can fail.
     pub fn create_first(&mut self, spec: &Spec, first: &[Id]) -> Result<(), Failure> {
         self.names = spec.objects.iter().map(|object| object.name.clone()).collect();
         self.slots = vec![0..0; spec.objects.len()];
@@ -71,10 +71,10 @@ impl Objects {
         Ok(())
     }
 
-    /// Makes all the others.
+    /// Makes all other objects.
     pub fn create(&mut self, spec: &Spec) -> Result<(), Failure> {
         let placed = |kind: &Kind| matches!(kind, Kind::Frames { fill: Fill::Ram { .. }, .. });
-        // RAM at chosen addresses goes first, before anything else takes it.
+        // RAM at chosen addresses comes first, before other objects use it up.
         for first in [true, false] {
             for (index, object) in spec.objects.iter().enumerate() {
                 if placed(&object.kind) == first && self.slots.get(index).is_some_and(Range::is_empty) {
@@ -130,9 +130,10 @@ impl Objects {
 
     /// Puts the capability to a function's I/O address space, with nothing mapped in it, into `slot`.
     ///
-    /// Where the firmware reserves memory for a function (RMRR: VT-d specification, section 8.4), the kernel has mapped that,
-    /// in a domain of its own. How many domains that took it does not say. Whose last capability is deleted, that space is
-    /// taken down with all that is mapped; the next one is empty.
+    /// Where the firmware reserves memory for a function (RMRR: VT-d specification, section 8.4), the kernel has mapped
+    /// it in a domain of its own. The kernel does not say how many domains it used, but refuses them, so this tries
+    /// higher ones until one is accepted. When the last capability to a space is deleted, the kernel removes all its
+    /// mappings; so this issues the capability, deletes it, and issues it again for an empty space.
     fn issue_io_space(&mut self, domain: u16, function: Bdf, slot: &AbsoluteCPtr) -> sel4::Result<()> {
         let function = (function.bus, function.device, function.function);
         while let Err(error) = sel4::vspace::io_space_issue(domain + self.kept_domains, function, slot) {
@@ -145,7 +146,7 @@ impl Objects {
         sel4::vspace::io_space_issue(domain + self.kept_domains, function, slot)
     }
 
-    /// Bytes of RAM that nothing was made of.
+    /// Bytes of RAM that no object uses.
     pub fn free(&self) -> u64 {
         self.pool.free()
     }
@@ -165,12 +166,12 @@ impl Objects {
         Cap::from_cptr(CPtr::from_bits(self.slots(id).start as u64))
     }
 
-    /// A slot that is empty but for the moment.
+    /// A slot for temporary capabilities, empty between uses.
     pub fn spare(&self) -> usize {
         self.spare
     }
 
-    /// Slots of root-task's CNode that nothing is in.
+    /// Empty slots of root-task's CNode.
     pub fn take_slots(&mut self, count: usize) -> Result<Range<usize>, Why> {
         let end = self.empty.start + count;
         if end > self.empty.end {
@@ -181,7 +182,7 @@ impl Objects {
         Ok(taken)
     }
 
-    /// Makes that many objects of fresh memory; returns their slots.
+    /// Makes `count` objects from unused memory; returns their slots.
     pub fn make(&mut self, blueprint: &ObjectBlueprint, count: u32) -> Result<Range<usize>, Why> {
         let slots = self.take_slots(count as usize)?;
         let mut next = slots.start;
@@ -198,7 +199,7 @@ impl Objects {
         Ok(slots)
     }
 
-    /// Frames at a physical address, where everything must be `what`.
+    /// Frames at a physical address, where all memory must be `what`.
     fn make_at(&mut self, size: PageSize, pages: u32, paddr: u64, what: What) -> Result<Range<usize>, Why> {
         self.expect_at(paddr, u64::from(pages) << size.bits(), what)?;
         let slots = self.take_slots(pages as usize)?;
@@ -206,14 +207,14 @@ impl Objects {
         Ok(slots)
     }
 
-    /// Whether there is nothing but `what` in `len` bytes from `paddr` on, so that frames can be made there.
+    /// Checks that `len` bytes from `paddr` on are all `what`, so that frames can be made there.
     pub fn expect_at(&self, paddr: u64, len: u64, what: What) -> Result<(), Why> {
         let end = paddr.checked_add(len).ok_or(Why::BadSpec("beyond the last physical address"))?;
         let there = self.pool.contents(paddr..end);
         if there.iter().all(|&(_, part)| part == what) { Ok(()) } else { Err(Why::NotThere(what, there)) }
     }
 
-    /// Makes frames at a physical address into these slots. What lies before them in their untyped becomes smaller
+    /// Makes frames at a physical address, in these slots. The memory before them in their untyped becomes smaller
     /// untypeds.
     pub fn retype_at(&mut self, size: PageSize, paddr: u64, what: What, slots: Range<usize>) -> Result<(), Why> {
         let mut next = slots.start;
@@ -245,9 +246,9 @@ impl Objects {
             let target = self.target(spec, entry);
             let source = own(self.slots(entry.object).start);
             let placed = match spec.objects.get(entry.object.0 as usize).map(|object| &object.kind) {
-                // The kernel lets nobody copy its one IRQControl, nor a table that is not mapped.
+                // The kernel refuses to copy its one IRQControl, and tables that are not mapped.
                 Some(Kind::IrqControl | Kind::SparePaging { .. }) => target.move_from(&source),
-                // Its first slots are found behind a guard of zeros.
+                // A guard of zeros makes a scratch CNode's addresses independent of its size.
                 Some(&Kind::CNode { bits }) => {
                     let guard = layout::SCRATCH_BITS.saturating_sub(bits);
                     target.mint_cnode(&source, CapRights::all(), CNodeCapData::new(0, guard))
@@ -271,8 +272,8 @@ impl Objects {
         slot_of(self.cap(entry.cnode), bits, entry.slot)
     }
 
-    /// Whether a slot is empty: then it takes a capability, which is taken out again. (To copy out of an empty slot would
-    /// tell as much, but a debug kernel prints every error, and most slots are empty.)
+    /// Whether a slot is empty: tries to copy a capability into it, and deletes the copy again. (Copying out of the
+    /// slot would show the same, but a debug kernel prints every error, and most slots are empty.)
     pub fn is_empty(&self, slot: &AbsoluteCPtr) -> bool {
         slot.copy(&own(slot::TCB.index()), CapRights::none()).and_then(|()| slot.delete()).is_ok()
     }
@@ -296,7 +297,7 @@ fn failure(name: &str, why: Why) -> Failure {
     Failure { what: name.into(), why }
 }
 
-/// What the kernel is asked to make, and how many.
+/// The kernel objects to make, and how many.
 fn blueprint(spec: &Spec, kind: &Kind) -> Result<(ObjectBlueprint, u32), Why> {
     let one = |blueprint| Ok((blueprint, 1));
     match *kind {
@@ -329,12 +330,12 @@ fn blueprint_of_page(size: PageSize) -> ObjectBlueprint {
     }
 }
 
-/// Whether a space is a guest's.
+/// Whether a space is a guest's EPT.
 pub fn is_ept(spec: &Spec, space: Id) -> bool {
     matches!(spec.objects.get(space.0 as usize).map(|object| &object.kind), Some(Kind::Ept))
 }
 
-/// As the kernel takes them.
+/// The rights in the kernel's form.
 pub fn rights(rights: Rights) -> CapRights {
     let base = match (rights.read, rights.write) {
         (true, true) => CapRights::read_write(),

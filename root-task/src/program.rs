@@ -1,5 +1,5 @@
-//! Phase 4, threads: gives each its CSpace, VSpace, priority, notification and, for a vmm-server, a virtual CPU of its guest;
-//! and starts it at its process's entry with an empty stack.
+//! Phase 4, threads: gives each its CSpace, VSpace, priority, notification and, for a vmm-server, a virtual CPU of its
+//! guest. Then starts it at its process's entry with an empty stack.
 
 use alloc::format;
 
@@ -9,7 +9,7 @@ use sel4::{CNodeCapData, CPtr, UserContext, cap::cap_type, init_thread};
 
 use crate::{Context, Failure, objects::Objects};
 
-/// Everything but the registers.
+/// Configures everything but the registers.
 pub fn configure(objects: &Objects, process: &Process) -> Result<(), Failure> {
     process.threads.iter().enumerate().try_for_each(|(number, thread)| configure_one(objects, process, number, thread))
 }
@@ -26,6 +26,7 @@ fn configure_one(objects: &Objects, process: &Process, number: usize, thread: &T
         objects.cap(thread.ipc_buffer),
     )
     .context(name("spaces"))?;
+    // The kernel sets priorities up to the maximum of the thread that is named as authority: root-task has the highest.
     let authority = init_thread::slot::TCB.cap();
     tcb.tcb_set_mc_priority(authority, process.priority).context(name("maximum priority"))?;
     tcb.tcb_set_priority(authority, process.priority).context(name("priority"))?;
@@ -43,7 +44,7 @@ fn configure_one(objects: &Objects, process: &Process, number: usize, thread: &T
     Ok(())
 }
 
-/// Sets its threads off from their first instruction.
+/// Starts its threads at the process's entry.
 pub fn start(objects: &Objects, process: &Process) -> Result<(), Failure> {
     process.threads.iter().try_for_each(|thread| {
         let mut registers = UserContext::default();
@@ -56,7 +57,7 @@ pub fn start(objects: &Objects, process: &Process) -> Result<(), Failure> {
     })
 }
 
-/// Stops its threads. One that cannot be stopped is none.
+/// Suspends its threads. The kernel only refuses capabilities that are not to threads, so errors are ignored.
 pub fn stop(objects: &Objects, process: &Process) {
     for thread in &process.threads {
         let _ = objects.cap::<cap_type::Tcb>(thread.tcb).tcb_suspend();

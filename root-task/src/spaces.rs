@@ -31,8 +31,8 @@ pub fn fill(objects: &Objects, spec: &Spec, bundle: &[u8], scratch: &mut Scratch
     Ok(())
 }
 
-/// Makes the private memory of a process what it was at the start: all that only its VSpace maps. The frames are written
-/// through further copies of their capabilities, so the mappings stay.
+/// Restores the private memory of a process, which is all that only its VSpace maps, to its initial contents. This
+/// writes the frames through copies of their capabilities, so the mappings stay.
 pub fn refill(
     objects: &Objects,
     spec: &Spec,
@@ -60,21 +60,21 @@ pub fn refill(
     Ok(())
 }
 
-/// What a row of frames begins with.
+/// The initial contents of a row of frames.
 struct Contents<'a> {
     bytes: &'a [u8],
     skip: usize,
 }
 
 impl Contents<'_> {
-    /// What page `number` of the row holds.
+    /// The contents of page `number` of the row.
     fn page(&self, number: usize) -> [u8; PAGE] {
         let mut page = [0; PAGE];
         let start = (number * PAGE).saturating_sub(self.skip);
         let at = if number == 0 { self.skip } else { 0 };
         let rest = self.bytes.get(start..).unwrap_or_default();
         let len = rest.len().min(PAGE.saturating_sub(at));
-        // As slices, so that it becomes a copy by words.
+        // Copying slices compiles to a copy by words.
         if let (Some(to), Some(from)) = (page.get_mut(at..at + len), rest.get(..len)) {
             to.copy_from_slice(from);
         }
@@ -111,7 +111,7 @@ pub fn map(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
         }
         .context(|| object.name.clone())?;
     }
-    // A frame capability can be mapped once; every further mapping is made with a copy.
+    // A frame capability can be mapped once; every further mapping takes a copy.
     let mut mapped = alloc::vec![false; spec.objects.len()];
     for mapping in &spec.mappings {
         let first = !core::mem::replace(&mut mapped[mapping.frames.0 as usize], true);
@@ -182,8 +182,8 @@ fn map_frame<T: FrameType>(
     }
 }
 
-/// Maps for a device. How many levels of tables that takes depends on the IOMMU, so they are made as they turn out to be
-/// missing.
+/// Maps a frame for a device. The number of table levels depends on the IOMMU, so this makes a table whenever the
+/// kernel reports one missing.
 fn map_io<T: FrameType>(
     frame: Cap<T>,
     objects: &mut Objects,
@@ -202,7 +202,7 @@ fn map_io<T: FrameType>(
     frame.frame_map_io(space, rights, at).map_err(Why::Kernel)
 }
 
-/// Maps device registers in a process that runs, with the tables that are missing for it.
+/// Maps device registers in a running process, and makes the page tables that are missing for that.
 pub fn map_registers<T: FrameType>(
     frame: Cap<T>,
     objects: &mut Objects,

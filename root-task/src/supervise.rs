@@ -1,5 +1,6 @@
-//! Phase 7, for ever: faults of processes, by the policy of the specification; their notices: guests that switched
-//! themselves off or failed, processes that have finished; and their requests for devices, the only messages that are answered.
+//! Phase 7 runs until the machine ends. It handles faults of processes, by the policy of the specification; their
+//! notices of guests that powered off or failed, and of processes that have finished; and their requests for devices,
+//! the only messages that it replies to.
 
 use alloc::{format, vec, vec::Vec};
 use core::fmt;
@@ -33,18 +34,18 @@ pub struct System<'a> {
     bundle: &'a [u8],
     scratch: Scratch,
     guests: Guests,
-    /// What is to be seen of the machine's end: whether something has failed.
+    /// How the machine ends: whether something has failed.
     end: End,
     grants: Grants,
-    /// By process: who wants to hear that it was stopped.
+    /// By process: the notification to signal when it stops.
     stop_signals: Vec<Option<cap::Notification>>,
-    /// By process: it was complained about.
+    /// By process: whether it was warned about.
     warned: Vec<bool>,
     /// By process: how often it was restarted.
     restarts: Vec<u32>,
 }
 
-/// Makes the capabilities with which root-task says that processes were stopped.
+/// Makes the capabilities by which root-task signals that processes have stopped.
 pub fn stop_signals(objects: &mut Objects, spec: &Spec) -> Result<Vec<Option<cap::Notification>>, Failure> {
     let mut signals = Vec::with_capacity(spec.processes.len());
     for process in &spec.processes {
@@ -62,12 +63,12 @@ pub fn stop_signals(objects: &mut Objects, spec: &Spec) -> Result<Vec<Option<cap
     Ok(signals)
 }
 
-/// A process that has been restarted so often stays stopped. What faults as soon as it is started would otherwise keep
-/// everybody from running, since root-task outranks them all.
+/// A process that has been restarted this often stays stopped. Otherwise a process that faults at its start would keep
+/// all others from running, since root-task has the highest priority.
 const MOST_RESTARTS: u32 = 16;
 
 impl<'a> System<'a> {
-    /// The system as it was just started.
+    /// The system right after its start.
     pub fn new(
         objects: Objects,
         spec: &'a Spec,
@@ -81,7 +82,8 @@ impl<'a> System<'a> {
         Self { objects, spec, bundle, scratch, guests, end: End::Off, grants, stop_signals, warned, restarts }
     }
 
-    /// Listens. The kernel has forgotten the caller of a fault by then: processes are restarted by their registers.
+    /// Receives messages and handles them. It never replies to a fault: to restart a process, root-task writes its
+    /// registers.
     pub fn serve(&mut self) -> ! {
         let endpoint = self.objects.cap::<cap_type::Endpoint>(self.spec.supervisor);
         loop {
@@ -99,8 +101,9 @@ impl<'a> System<'a> {
         }
     }
 
-    /// The message need not be the kernel's: a process holds the capability with which its faults are sent, and may send such
-    /// a message itself, as often as it likes if it went on after that. What says that it has faulted is stopped.
+    /// The message need not come from the kernel: a process holds the capability by which its faults are sent, and may
+    /// send such a message itself, again and again if it could go on. So this stops the process that a fault message
+    /// names.
     fn fault(&mut self, number: usize, process: &Process, info: MessageInfo) {
         let name = &process.name;
         program::stop(&self.objects, process);
@@ -137,7 +140,7 @@ impl<'a> System<'a> {
         }
     }
 
-    /// Of all its threads: a fault does not say whose it is.
+    /// Prints those of all its threads, since a fault does not say which thread it is from.
     fn print_registers(&self, process: &Process) {
         process.threads.iter().for_each(|thread| self.print_registers_of(thread));
     }
@@ -155,7 +158,8 @@ impl<'a> System<'a> {
         log::error!("  r13 {:016x}  r14 {:016x}  r15 {:016x}", r.r13, r.r14, r.r15);
     }
 
-    /// Fills the process's own memory anew and starts it from its entry. What it shares with others stays.
+    /// Restores the process's own memory and starts it at its entry. Memory that it shares with others keeps its
+    /// contents.
     fn restart(&mut self, number: usize, process: &Process) {
         let restarts =
             self.restarts.get_mut(number).map_or(MOST_RESTARTS, |count| core::mem::replace(count, *count + 1));
@@ -175,19 +179,19 @@ impl<'a> System<'a> {
         }
     }
 
-    /// The process will not run again, nor a guest of its.
+    /// Reports that the process will not run again, and ends its guest.
     fn stays_stopped(&mut self, number: usize, process: &Process, why: fmt::Arguments) {
         self.fails(process, why);
         self.guest_ended(number, State::Failed);
     }
 
-    /// Reports a failure. The machine's end will show it.
+    /// Reports a failure, which the machine's end will show.
     fn fails(&mut self, process: &Process, why: fmt::Arguments) {
         console::failed(format_args!("{}: {why}", process.name));
         self.end = End::Failed;
     }
 
-    /// Switches the machine off after the last guest, by the policy of the specification.
+    /// Powers the machine off after the last guest, if the specification's policy says so.
     fn guest_ended(&mut self, number: usize, how: State) -> Ended {
         let ended = self.guests.end(number, how);
         if ended == Ended::Last && self.spec.when_off == WhenOff::PowerOff {
@@ -196,8 +200,8 @@ impl<'a> System<'a> {
         ended
     }
 
-    /// What a process says. Only a request is answered, and what cannot be understood: to answer one who has not called
-    /// has no effect.
+    /// Handles a process's message. It replies to requests, and to messages that do not decode: the reply has no effect
+    /// if the sender did not call.
     fn message(&mut self, number: usize, process: &Process, info: MessageInfo) {
         let mut message = Message::EMPTY;
         for (index, word) in message.receive(info.label(), info.length()).iter_mut().enumerate() {
@@ -236,7 +240,7 @@ impl<'a> System<'a> {
                     self.warn(number, process, "its guest powered off, it says, but it has none");
                 }
             }
-            // A second notice has no effect: to print takes milliseconds, in which nobody else runs.
+            // A second notice has no effect, since printing takes milliseconds, in which no other process runs.
             Notice::Failed { reason } if self.guests.is_on(number) => {
                 console::fresh_line();
                 self.stays_stopped(number, process, format_args!("{}", printable(&reason)));
@@ -245,7 +249,7 @@ impl<'a> System<'a> {
                 self.warn(number, process, "its guest failed, it says, but it has none that is on")
             }
             Notice::Rebooted { .. } => {}
-            // The thread waits in the very call that brought the notice; it does not come out of it.
+            // The thread is still in the system call that sent the notice, and does not return from it.
             Notice::Finished => {
                 program::stop(&self.objects, process);
                 self.signal_stop(number);
@@ -259,7 +263,7 @@ impl<'a> System<'a> {
         }
     }
 
-    /// Once for each process: a line takes milliseconds, in which nobody else runs.
+    /// Warns once for each process, since printing a line takes milliseconds, in which no other process runs.
     fn warn(&mut self, number: usize, process: &Process, what: &str) {
         let warned = self.warned.get_mut(number).is_none_or(|warned| core::mem::replace(warned, true));
         if !warned {
@@ -268,7 +272,7 @@ impl<'a> System<'a> {
         }
     }
 
-    /// Stops everything, and switches the board off where that is possible.
+    /// Stops all processes, and powers the board off if it can.
     fn halt(&mut self) -> ! {
         for process in &self.spec.processes {
             program::stop(&self.objects, process);

@@ -1,5 +1,5 @@
-//! Phase 5, check: asks the kernel what is in every slot of every CNode, and compares with the specification. A debug
-//! kernel says of what type a capability is; a release kernel, whether there is one.
+//! Phase 5, check: asks the kernel what is in every slot of every CNode, and compares that with the specification. A
+//! debug kernel tells a capability's type; a release kernel only whether there is one.
 
 use alloc::{collections::BTreeMap, format};
 use core::fmt;
@@ -12,7 +12,7 @@ use crate::{
     objects::{Objects, own, slot_of},
 };
 
-/// What was checked.
+/// What the check has found.
 pub struct Report {
     capabilities: usize,
     empty: usize,
@@ -31,7 +31,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Compares.
+/// Compares all slots with the specification.
 pub fn verify(objects: &Objects, spec: &Spec) -> Result<Report, Failure> {
     let probe = objects.spare();
     let typed = debug_cap_identify(CPtr::from_bits(objects.slots(spec.supervisor).start as u64)) != 0;
@@ -60,8 +60,8 @@ pub fn verify(objects: &Objects, spec: &Spec) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// The kernel's word for the type of the capability in a slot, which is moved to root-task's slot `probe` and back: not
-/// everything can be copied.
+/// The kernel's number for the type of the capability in a slot. It moves the capability to root-task's slot `probe`
+/// and back, since not all capabilities can be copied, and the kernel identifies only those in the caller's own CSpace.
 fn identify(slot: &AbsoluteCPtr, probe: usize) -> Option<u32> {
     own(probe).move_from(slot).ok()?;
     let kind = debug_cap_identify(CPtr::from_bits(probe as u64));
@@ -69,13 +69,13 @@ fn identify(slot: &AbsoluteCPtr, probe: usize) -> Option<u32> {
     Some(kind)
 }
 
-/// Whether root-task has no capability of its own to compare with, since it could not make a copy to give away.
+/// Whether root-task moved its capability away, since it could not copy it, and so has none to compare with.
 fn was_moved(spec: &Spec, id: Id) -> bool {
     let kind = spec.objects.get(id.0 as usize).map(|object| &object.kind);
     matches!(kind, Some(Kind::IrqControl | Kind::SparePaging { .. }))
 }
 
-/// The kernel's word for the type of root-task's own capability to the object.
+/// The kernel's number for the type of root-task's own capability to the object.
 fn reference(objects: &Objects, id: Id) -> u32 {
     debug_cap_identify(CPtr::from_bits(objects.slots(id).start as u64))
 }

@@ -241,7 +241,7 @@ impl Passthrough {
     }
 
     /// Whether pci-server makes the accesses to `gpa`.
-    #[inline]
+    #[inline(always)]
     pub fn has_memory(&self, gpa: u64) -> bool {
         self.memory_at(gpa).is_some()
     }
@@ -267,7 +267,7 @@ impl Passthrough {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn memory_at(&self, gpa: u64) -> Option<Target> {
         let (first, last) = self.memory_span;
         if !(first..=last).contains(&gpa) {

@@ -1,4 +1,4 @@
-//! A drawing (SVG 1.1): for each exit, bars for the floor, for us and for the peers.
+//! A bar chart (SVG 1.1): for each exit, bars for the floor, for us and for the peers.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::peers::{self, Peer};
 use super::row::Rows;
 use super::table;
 
-/// What a bar stands for, in the order from the top, with its colour.
+/// The meanings of the bars, from the top, with their colours.
 const SERIES: [(&str, &str); 4] =
     [("floor", "#9aa5b1"), ("Portcullis", "#1f6feb"), ("libvmm 0.2.0", "#e0a030"), ("CAmkES VM 3.12.0", "#c0504d")];
 
@@ -48,7 +48,7 @@ pub fn svg(rows: &Rows) -> String {
             let (y, length) = (top + BAR * bar as f64, SCALE_WIDTH * value.min(END) as f64 / END as f64);
             rect(&mut body, (LEFT, y), length, colour);
             if value > END {
-                // A gap near the end: this one goes on.
+                // A gap near the end shows that the bar goes on.
                 rect(&mut body, (LEFT + length - 24.0, y), 6.0, BACKGROUND);
             }
             text(&mut body, (LEFT + length + 5.0, y + BAR - 1.0), 9, "start", &value.to_string());

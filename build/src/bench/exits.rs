@@ -1,5 +1,5 @@
 //! The rows of single exits: the floor (tests/kernel/src/floor.rs), a guest that measures (tests/guests/bench.c), and a
-//! component that calls a server (tests/components/src/bench.rs). Two short boots, both of them exact.
+//! component that calls a server (tests/components/src/bench.rs). Two short boots, both exactly repeatable.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{image, iso, project};
 /// How long a boot may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What the rows are called, in the order in which they are measured.
+/// The rows' names, in the order of measurement.
 pub const NAMES: [&str; 24] = [
     "floor",
     "floor_write",
@@ -67,8 +67,8 @@ fn floor(context: &Context) -> Result<String> {
     Ok(finish(Machine::boot(&context.project, &options)?)?.0)
 }
 
-/// A guest with a network card, of which pci-server makes each access, and a USB controller and another card handed over;
-/// and a component, which outranks the guest's VMM and so is done when the guest begins.
+/// A guest with a mediated network card (pci-server makes each access), and a USB controller and another card as direct
+/// devices; and a component, which outranks the guest's VMM and therefore finishes before the guest begins.
 fn guest(context: &Context) -> Result<String> {
     let dir = context.project.guest().join("bench");
     tiny::compile(&context.project, "bench", &dir)?;

@@ -1,5 +1,5 @@
-//! The rows of whole boots: Debian's kernel in a VM and natively on the same board, to the first program of the user's;
-//! what Linux's own work costs there (work.c), both ways; its disk and its network; what an idle guest costs; and memory.
+//! The rows of whole boots: Debian's kernel in a VM and natively on the same board, up to the first user program; the
+//! costs of Linux's own work (work.c), its disk and its network, both ways; the cost of an idle guest; and memory.
 
 use miette::{Result, ensure, miette};
 
@@ -9,7 +9,7 @@ use super::{memory, watch};
 use crate::bochs::TFTP_FILE;
 use crate::test::Context;
 
-/// Emulated seconds that a guest sleeps, to see what that costs.
+/// Emulated seconds that a guest sleeps, to measure the cost of idling.
 const IDLE: u64 = 10;
 
 /// Reads from the disk; asks the emulated network for an address and for an answer; then fetches a file from its FTP
@@ -44,7 +44,7 @@ const DEVICES_BOTH_WAYS: [Job; 2] = [
 pub fn measure(context: &Context) -> Result<Rows> {
     let job = |name, script, place| Job { name, script, needs: Needs::Nothing, place };
     let [in_vm, on_board] = DEVICES_BOTH_WAYS;
-    // The longest first.
+    // The longest first: two run at a time, and a long one at the end would run alone.
     let jobs = [
         in_vm,
         on_board,
@@ -77,7 +77,7 @@ pub fn devices(context: &Context) -> Result<Rows> {
     Ok(Rows(rows))
 }
 
-/// With names that say where it was.
+/// Adds the place to the rows' names.
 fn named(rows: Vec<Row>, place: &str) -> Vec<Row> {
     rows.into_iter().map(|row| Row { name: format!("{}_{place}", row.name), ..row }).collect()
 }
@@ -89,7 +89,7 @@ fn device_rows(run: &Run) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// How long each fetching took.
+/// How long each transfer took.
 fn tcp(run: &Run) -> Result<Row> {
     let whole = format!("fetched {}", TFTP_FILE.1);
     ensure!(run.console.lines().any(|line| line.trim() == whole), "the file did not arrive:\n{}", run.console);

@@ -1,5 +1,5 @@
-//! What a system with one guest takes of the board's memory beside the guest's: from root-task's own account of what is
-//! left when everything is made, and, by process, from the specification's objects. Their sizes are those of the pinned
+//! The memory that a system with one guest uses beside the guest's own: in all, from root-task's report of the memory
+//! left after it has made everything; by process, from the specification's objects. Their sizes are those of the pinned
 //! kernel (seL4's sel4_arch/constants.h for x86_64).
 
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ const VCPU_BITS: u8 = 14;
 const PAGING_BITS: u8 = 12;
 
 /// The rows: the image, as large as it lies in memory; what lies beside the guest's memory in all, that image included;
-/// and of that the share of each process. What two processes share is the first one's; what is nobody's is the kernel's, the
-/// root task's, or below 1 MiB.
+/// and of that the share of each process. Shared memory counts for the first of the two processes. The rest belongs to
+/// the kernel or the root task, or lies below 1 MiB.
 pub fn rows(run: &Run) -> Result<Vec<Row>> {
     let image = run.image.as_ref().ok_or_else(|| miette!("this was no VM"))?;
     let file = std::fs::metadata(image.iso.with_file_name("root-task")).into_diagnostic()?;
@@ -42,7 +42,7 @@ fn left(console: &str) -> Result<u64> {
     Ok(kib.ok_or_else(|| miette!("root-task does not tell what memory is left:\n{console}"))? << 10)
 }
 
-/// Bytes made of free memory for an object, but for the guest's memory.
+/// Bytes of free memory that an object takes; 0 for the guest's memory.
 fn bytes(object: &Object) -> u64 {
     match object.kind {
         _ if object.name.ends_with(".guest-ram") => 0,

@@ -1,7 +1,7 @@
-//! What the same exits cost two other VMMs for seL4, measured on the same emulator with release builds: the CAmkES VM
-//! (camkes-3.12.0, seL4 15.0.0, `minimal`, 32 bits; `minimal_64` is within 3 %) and libvmm 0.2.0 (Microkit 2.3.0, seL4
-//! 16.0.0, a 64-bit guest). The least of 2,000 rounds, by the guest's RDTSC. Their kernels are not ours: docs/performance.md
-//! says how much that matters.
+//! The costs of the same exits in two other VMMs for seL4, measured on the same emulator with release builds: the
+//! CAmkES VM (camkes-3.12.0, seL4 15.0.0, `minimal`, 32 bits; `minimal_64` is within 3 %) and libvmm 0.2.0 (Microkit
+//! 2.3.0, seL4 16.0.0, a 64-bit guest). The least of 2,000 rounds, by the guest's RDTSC. They run on other kernels than
+//! ours; docs/performance.md says how much that matters.
 
 /// A row's peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Peer {
     pub row: &'static str,
     /// The CAmkES VM's ticks.
     pub camkes: Option<u64>,
-    /// libvmm's ticks; none where it has no such exit.
+    /// libvmm's ticks; `None` where it has no such exit.
     pub libvmm: Option<u64>,
 }
 
@@ -24,7 +24,7 @@ impl Peer {
     }
 }
 
-/// All that were measured. MMIO is an access to the HPET.
+/// All measured rows. MMIO is an access to the HPET.
 pub const PEERS: [Peer; 11] = [
     peer("cpuid", 1_771, 1_761),
     peer("in_unhandled", 1_972, 1_914),

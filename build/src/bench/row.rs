@@ -1,5 +1,5 @@
-//! A row: a name, and what it costs at the least, in the middle and nearly at worst. In JSON:
-//! `{"rows": [{"name", "median", "min", "p99", "unit"}, ...]}`.
+//! A row: a name, with the minimum, the median and the 99th percentile of its cost. In JSON: `{"rows": [{"name",
+//! "median", "min", "p99", "unit"}, ...]}`.
 
 use miette::{IntoDiagnostic, Result, miette};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 /// What a row counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Emulated instructions; of time in which the processor waits, what it would have done meanwhile.
+    /// Emulated instructions; while the processor waits, those that it would have executed.
     Ticks,
     /// VM exits.
     Exits,
@@ -33,11 +33,11 @@ impl Unit {
 pub struct Row {
     /// Unique.
     pub name: String,
-    /// The middle sample.
+    /// The median.
     pub median: u64,
-    /// The least.
+    /// The minimum.
     pub min: u64,
-    /// One in a hundred is worse.
+    /// The 99th percentile.
     pub p99: u64,
     /// What the numbers are.
     pub unit: Unit,
@@ -71,10 +71,11 @@ impl Row {
     }
 }
 
-/// Exits more than before that mean nothing.
+/// A difference of exits up to which counts are considered equal.
 const FEW: u64 = 25;
-/// Exits for the host's own interrupts. Its tick is twice as fast as Linux's: whether every other one comes together with an
-/// exit of the guest's tick, and is none itself, is a matter of phase, which any change of an instruction moves.
+/// Exits for the host's own interrupts. Its tick is twice as fast as Linux's. Whether every other tick coincides with
+/// an exit of the guest's tick, and then causes no exit of its own, depends on the phase, which any changed instruction
+/// shifts.
 const OF_THE_HOST: &str = "boot_exits_interrupt";
 
 /// Rows in the order in which they were measured.
@@ -82,7 +83,7 @@ const OF_THE_HOST: &str = "boot_exits_interrupt";
 pub struct Rows(pub Vec<Row>);
 
 impl Rows {
-    /// The rows that a console shows.
+    /// The rows that were printed on a console.
     pub fn printed(console: &str) -> Self {
         Self(console.lines().filter_map(Row::printed).collect())
     }
@@ -92,7 +93,7 @@ impl Rows {
         self.0.iter().find(|row| row.name == name)
     }
 
-    /// The file's text: a line for each row, so that a change can be read in a diff.
+    /// The file's text: a line for each row, so that a diff shows each change.
     pub fn to_json(&self) -> String {
         let rows = self.0.iter().map(|Row { name, median, min, p99, unit }| {
             json!({ "name": name, "median": median, "min": min, "p99": p99, "unit": unit.name() }).to_string()
@@ -108,8 +109,8 @@ impl Rows {
         Ok(Self(rows.ok_or_else(|| miette!("a row lacks its name, a number or its unit"))?))
     }
 
-    /// What costs more than `percent` of the median that `baseline` has for it, a line for each. Counts of a few
-    /// exits move with the moment of a timer's tick.
+    /// The rows whose median is more than `percent` above `baseline`'s, a line for each. Small differences in counts of
+    /// exits are left out, since they depend on when a timer ticks.
     pub fn worse(&self, baseline: &Self, percent: u64) -> Vec<String> {
         let worse = |row: &&Row| {
             if row.name == OF_THE_HOST {

@@ -1,5 +1,5 @@
 //! Boots of Linux in which a script does everything, without input, so that they repeat exactly: in a VM, and natively on
-//! the same board. Two at a time, for each of them has a core of the host to itself.
+//! the same board. Two boots run at a time, since each needs a core of the host.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -20,17 +20,17 @@ use crate::process;
 use crate::project::{self, Project};
 use crate::test::Context;
 
-/// Both ways the same; near the default one.
+/// The same for both places, and near the default one.
 const COMMAND_LINE: &str = "console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y i8042.noaux=y io_delay=udelay noisapnp \
                             pci=nomsi acpi=off cryptomgr.notests=1 quiet";
 
-/// Of the guest, and of the board when there is no VMM.
+/// Memory of the guest, and of the board without a VMM.
 pub const MEMORY_MIB: u32 = 128;
 
-/// The line that the script leaves in the emulator's log: the first program on the console runs.
+/// The line that the script writes to the emulator's log when the first program on the console runs.
 pub const SHELL_MARK: &str = "shell";
 
-/// The programs that are for the scripts: `/work`, and `/port NUMBER WORD`.
+/// Programs that the scripts use: `/work`, and `/port NUMBER WORD`.
 const PROGRAMS: [(&str, &str); 2] = [("work", include_str!("work.c")), ("port", include_str!("port.c"))];
 
 /// Where the disk's file is found, and its bytes: what work.c reads, and more.
@@ -53,7 +53,7 @@ pub enum Needs {
 pub enum Place {
     /// In a VM.
     Vm,
-    /// In a VM, and the emulator logs what the processor does, VM exits among it.
+    /// In a VM, and the emulator logs the processor's events, VM exits among them.
     Watched,
     /// On the board.
     Native,
@@ -99,21 +99,21 @@ impl Run {
     }
 }
 
-/// All exits until power-off, as vmm-server counts them on the console: `vmm-linux: 38862 exits, 6185 signals`.
+/// All exits until power-off, which vmm-server prints on the console: `vmm-linux: 38862 exits, 6185 signals`.
 pub fn exits(console: &str) -> Result<u64> {
     let line = console.lines().find_map(|line| line.strip_prefix("vmm-linux: ")?.split_once(" exits, "));
     let count = line.and_then(|(count, _)| count.trim().parse().ok());
     count.ok_or_else(|| miette!("vmm-server does not tell its exits:\n{console}"))
 }
 
-/// Held while somebody runs jobs: tests that run beside each other would overwrite each other's files.
+/// Held while jobs run, since concurrent tests would overwrite each other's files.
 static RUNNING: Mutex<()> = Mutex::new(());
 
 /// Runs them, and returns their runs in the same order.
 pub fn run<const N: usize>(context: &Context, jobs: [Job; N]) -> Result<[Run; N]> {
     let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     programs(&context.project)?;
-    // One after the other: what they are made of is partly the same.
+    // One after the other, since they share some of their files.
     let ready: Vec<Ready> = jobs.iter().map(|job| prepare(context, job)).collect::<Result<_>>()?;
     let waiting = Mutex::new(ready.into_iter().enumerate());
     let ended = Mutex::new(Vec::new());
@@ -133,12 +133,12 @@ pub fn run<const N: usize>(context: &Context, jobs: [Job; N]) -> Result<[Run; N]
     runs.try_into().map_err(|_| miette!("not every boot was made"))
 }
 
-/// Apart from the loop, which must not hold the lock while it boots.
+/// A function of its own, so that the loop does not hold the lock while it boots.
 fn next<T>(waiting: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
-/// What can be booted.
+/// A job that is ready to boot.
 struct Ready {
     job: Job,
     system: System,
@@ -164,7 +164,7 @@ impl Ready {
             System::Native(linux) => (native::boot(project, name, &linux, |options| options.input = false)?, None),
         };
         let (console, machine) = finish(machine)?;
-        // Every packet is in it: large, and nobody's interest here.
+        // It contains every packet, and nothing here reads it.
         let _ = std::fs::remove_file(machine.dir().join(config::NETWORK_LOG));
         let marks = machine.marks();
         let entry = match place {
@@ -180,7 +180,7 @@ fn prepare(context: &Context, job: &Job) -> Result<Ready> {
     let project = &context.project;
     let system = match job.place {
         Place::Native => {
-            // Nothing switches the board off, so the script writes to the emulator's switch.
+            // No VMM powers the board off, so the script writes to the emulator's power-off port.
             let initrd = initrd(project, job, "/port 35072 Shutdown")?;
             let devices = match job.needs {
                 Needs::Nothing => Devices::default(),
@@ -190,7 +190,7 @@ fn prepare(context: &Context, job: &Job) -> Result<Ready> {
             System::Native(Linux { kernel, initrd, cmdline, memory_mib: MEMORY_MIB, devices })
         }
         Place::Vm | Place::Watched => {
-            // At once, without init's saying farewell to everybody.
+            // `-f` powers off at once, without init's shutdown sequence.
             let initrd = initrd(project, job, "poweroff -f")?;
             let file = folder(project).join(format!("{}.toml", job.name));
             project::write(&file, description(project, job, &initrd)?.as_bytes())?;
@@ -258,7 +258,7 @@ fn initrd(project: &Project, job: &Job, switch_off: &str) -> Result<PathBuf> {
         Needs::Nothing => guest::initramfs(project, Some(&script))?,
         Needs::Devices => guest::disk_initramfs(project)?,
     };
-    // The kernel unpacks one archive after the other; a file that comes again replaces the former.
+    // The kernel unpacks both archives in order; a later file replaces an earlier one of the same name.
     let mut second = Archive::default();
     if job.needs == Needs::Devices {
         second.add("etc/inittab", &Entry::File { mode: 0o644, bytes: b"ttyS0::wait:/run.sh\n" });

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use super::peers;
 use super::row::{Row, Rows, Unit};
 
-/// Rows of exits that change no general register of the guest, and those that do: which floor is theirs.
+/// Rows of exits that change no general register of the guest: their floor has no WriteRegisters.
 const WITHOUT_WRITE: [&str; 3] = ["out_unhandled", "pci_addr", "mmio_write"];
+/// Rows of exits that change one: their floor has it.
 const WITH_WRITE: [&str; 10] = [
     "cpuid",
     "in_unhandled",

@@ -4,8 +4,8 @@
 //! 00120516068d[CPU0  ] VMEXIT reason = 30 (I/O Instruction) qualification=0x710000
 //! ```
 //!
-//! so they can be counted up to a moment, and told apart by port. vmm-server counts until the guest goes off. Reasons and
-//! qualifications are those of the SDM, volume 3, Appendix C and section 28.2.1.
+//! so this can count them up to a given tick, and by port. vmm-server's own counts run until the guest powers off.
+//! Reasons and qualifications are those of the SDM, volume 3, Appendix C and section 28.2.1.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +17,7 @@ use super::row::{Row, Rows, Unit};
 use super::script::{Run, SHELL_MARK};
 use crate::bochs::log;
 
-/// What an exit may be for, and what the rows of it are called.
+/// Exit reasons, and their rows' names.
 const REASONS: [(u32, &str); 11] = [
     (0, "exception"),
     (1, "interrupt"),
@@ -32,16 +32,16 @@ const REASONS: [(u32, &str); 11] = [
     (52, "timer"),
 ];
 const IO: u32 = 30;
-/// Those that the kernel answers by itself: the first use of a vector register, and the host's own interrupts.
+/// Exits that the kernel handles itself: the first use of a vector register, and the host's own interrupts.
 const OF_THE_KERNEL: [u32; 2] = [0, 1];
-/// What the processor does first in seL4, and not before: the loader's code has 32 bits.
+/// The log's first line of seL4's own code: the loader runs in 32-bit mode.
 const LONG_MODE: &str = "long mode activated";
 /// Ports that get rows.
 const BUSIEST: usize = 10;
 
-/// The rows of a watched run, from the guest's first instruction to its first script; `boot_exits` is what vmm-server
-/// answers of them. And how long it took from seL4's beginning to the guest's. The log is deleted: it is large, and nothing
-/// else is wanted of it.
+/// The rows of a watched run, from the guest's first instruction to its first script (`boot_exits` counts the exits
+/// that vmm-server handles), and the time from seL4's first instruction to the guest's. Deletes the log, which is large
+/// and not needed any more.
 pub fn rows(run: &Run) -> Result<Vec<Row>> {
     let path = run.dir.join("bochs.log");
     let shell = run.mark(SHELL_MARK)?;
@@ -71,7 +71,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Counts a line, if it is of an exit.
+    /// Counts a line, if it reports an exit.
     fn add(&mut self, text: &str) {
         let Some((reason, qualification)) = exit(text) else { return };
         *self.reasons.entry(reason).or_default() += 1;

@@ -1,8 +1,7 @@
 //! The emulated board: writes Bochs's configuration file.
 //!
-//! An i440FX board with one core (a Haswell if nothing else is asked for, with VT-x and EPT), a CD-ROM with our ISO and
-//! COM1. Time is counted in emulated
-//! instructions alone. See "bochsrc" in the Bochs user manual, chapter 4.
+//! An i440FX board with one core (by default a Haswell with VT-x and EPT), a CD-ROM with our ISO, and COM1. Its clock
+//! counts emulated instructions only. See "bochsrc" in the Bochs user manual, chapter 4.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,10 +12,10 @@ use capdl_spec::host::CardModel;
 /// Emulated instructions per emulated second. More makes waiting cost more; less makes the timer interrupt more often.
 pub const TICKS_PER_SECOND: u64 = 50_000_000;
 
-/// 1 January 2000, 00:00 UTC: where the emulated clock starts when runs are to be the same.
+/// 1 January 2000, 00:00 UTC: the start of the emulated clock in runs that repeat exactly.
 pub const START_OF_TIME: u64 = 946_684_800;
 
-/// The processor that a board has if nothing else is asked for.
+/// The default processor of a board.
 pub const HASWELL: &str = "corei7_haswell_4770";
 
 /// The board's BIOS, in Debian's package bochsbios.
@@ -26,22 +25,22 @@ pub const VGA_BIOS: &str = "/usr/share/bochs/VGABIOS-lgpl-latest";
 
 /// Most memory of a board, in MiB: the BIOS's tables and PCI devices follow.
 pub const MOST_MEMORY_MIB: u64 = 3072;
-/// Most memory that Bochs holds at a time, in MiB; what is more it keeps in a file.
+/// Most memory that Bochs keeps in the host's memory, in MiB; it keeps the rest in a file.
 const MOST_HOST_MIB: u32 = 2048;
 
 /// Where COM1 leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Serial {
-    /// To a listener of ours: input is possible, and arrives at ticks that depend on the host.
+    /// To our socket: input is possible, and arrives at ticks that depend on the host.
     Socket(SocketAddr),
-    /// Into a file: no input, and every run is the same.
+    /// Into a file: no input, and every run repeats exactly.
     File(PathBuf),
 }
 
 /// How emulated time passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// As fast as the host can, and an idle system's time even faster. Every run is the same.
+    /// As fast as the host can, and faster while the system is idle. Every run repeats exactly.
     Free,
     /// Starting at the host's date and never faster than its clock, for a person at the console: a second of `sleep`
     /// takes a second.
@@ -85,18 +84,18 @@ pub fn version(help: &str) -> Option<Version> {
     Some(Version(major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// What differs between runs.
+/// The settings that differ between runs.
 #[derive(Debug, Clone)]
 pub struct Board {
     /// What it boots from.
     pub iso: PathBuf,
-    /// As a disk, not as a CD; then there is no other disk.
+    /// Whether it boots as a disk instead of a CD; then there is no other disk.
     pub as_disk: bool,
     /// Its memory, in MiB.
     pub memory_mib: u32,
     /// Its processor, as Bochs calls it.
     pub processor: String,
-    /// Of which Bochs it is.
+    /// The version of Bochs that reads the file.
     pub version: Version,
     /// COM1.
     pub serial: Serial,
@@ -127,8 +126,8 @@ pub fn bochsrc(board: &Board) -> String {
     };
     let slots: String =
         board.devices.cards.iter().map(|(slot, model)| format!(", slot{slot}={}", model.word())).collect();
-    // With skylake and later models Linux believes CPUID leaf 0x15, which the emulated TSC does not follow.
-    // The rfb display needs no client when it need not wait for one; Debian has no display "none".
+    // On skylake and later models Linux trusts CPUID leaf 0x15, and the emulated TSC runs at another rate. The rfb
+    // display works without a client if it does not wait for one; Debian's Bochs has no display "none".
     let mut text = format!(
         "config_interface: textconfig\n\
          display_library: rfb, options=\"timeout=0\"\n\
@@ -163,8 +162,8 @@ pub fn bochsrc(board: &Board) -> String {
     text
 }
 
-/// A line per card. Cards are counted for each model, and there is but one network: the first card is on it, the others
-/// have no cable.
+/// A line per card. Bochs numbers the cards of each model separately. There is one network, to which the first card is
+/// connected; the others have no cable.
 fn cards(cards: &[(u8, CardModel)], version: Version) -> Vec<String> {
     let line = |(index, (_, model)): (usize, &(u8, CardModel))| {
         let number = cards[..index].iter().filter(|(_, other)| other == model).count();
@@ -174,8 +173,8 @@ fn cards(cards: &[(u8, CardModel)], version: Version) -> Vec<String> {
         };
         let kind = match (model, number, version) {
             (CardModel::E1000, ..) => "",
-            // It counts the names of all but the first one's type from `isa` on, as if that were the first name: this is
-            // its word for "pci" (iodev/network/ne2k.cc, ne2k_init_options).
+            // For all cards but the first, Bochs 3.0 counts the type's names from `isa` on, so `isa` selects "pci"
+            // (iodev/network/ne2k.cc, ne2k_init_options).
             (CardModel::Ne2k, 1.., Version(3, 0)) => ", type=isa",
             (CardModel::Ne2k, ..) => ", type=pci",
         };

@@ -1,4 +1,4 @@
-//! Reads Bochs's log: why it ended, at which tick, and the marks that a system left in it.
+//! Reads Bochs's log: why the run ended, at which tick, and the marks that a system wrote.
 //!
 //! A line is a tick count of at least eleven digits, a letter for the level (i, d, e, p), a device in brackets and a
 //! text. Text that a system writes to port 0x402, up to a newline, becomes such a line from the device "BIOS".
@@ -10,9 +10,9 @@ pub struct Line<'a> {
     pub ticks: u64,
     /// `p` for a panic, `e` for an error, `i` for information, `d` for debugging.
     pub level: char,
-    /// Who says it.
+    /// The device that logs it.
     pub device: &'a str,
-    /// What it says.
+    /// The message.
     pub text: &'a str,
 }
 
@@ -33,7 +33,7 @@ pub enum Ending {
     PowerOff,
     /// The system ended the board because something had failed (`D` on port 0x8900, and the debugger's script quits).
     Failed,
-    /// The board came to something that it cannot go on from: a triple fault, say. Bochs's words.
+    /// The emulator cannot go on: after a triple fault, say. The text is Bochs's.
     Panic(String),
     /// Bochs refused to start or was killed. Its exit status.
     Died(String),

@@ -1,9 +1,9 @@
-//! Why Bochs did not start: its own words, and what of the run they are about.
+//! Why Bochs did not start: its own message, and the part of the run that it concerns.
 
 use super::log;
 use super::{Options, last_lines};
 
-/// What Bochs said last, and what to do. `said` is its standard output and its log.
+/// Bochs's last message, and the remedy. `said` is its standard output and its log.
 pub(super) fn explain(said: &str, ended: bool, options: &Options) -> (String, String) {
     let complaint = said.lines().filter_map(log::line).find(|line| line.level == 'p');
     let what = match &complaint {
@@ -26,7 +26,7 @@ fn words(text: &str) -> &str {
     text.trim_start_matches(">>PANIC<<").trim()
 }
 
-/// What of the run a complaint is about.
+/// The part of the run that a message concerns.
 fn help(device: &str, text: &str, options: &Options) -> Option<String> {
     let about = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if about(&["ROM image", "rom image"]) {

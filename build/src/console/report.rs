@@ -1,13 +1,13 @@
-//! What root-task says of failures: lines `root-task: failed: WHO: WHY`.
+//! Finds root-task's reports of failures: lines `root-task: failed: WHO: WHY`.
 //!
-//! A guest cannot print such a line where it would speak of others: where there is more than one console, serial-server puts
-//! a name before each line. Alone on its console, it can speak of its own run only, and never make a failure a success:
-//! that is the board's switch to say (see `Ending`).
+//! A guest cannot forge such a line about others: with more than one console, serial-server puts a name before each
+//! line. A guest alone on the console can only make its own run fail. It cannot turn a failure into a success, since
+//! root-task's write to the power-off port decides that (see `Ending`).
 
-/// What root-task's lines begin with.
+/// The beginning of root-task's lines.
 const MARK: &str = "root-task: failed: ";
 
-/// The failures in what was printed so far, a sentence each. A line that is still arriving is none.
+/// The failures in the output so far, a sentence each. An incomplete line does not count.
 pub fn failures(printed: &[u8]) -> Vec<String> {
     let lines = printed.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     let said = lines.filter_map(|line| line.strip_prefix(MARK.as_bytes()));

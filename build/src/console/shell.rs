@@ -2,11 +2,11 @@
 //!
 //! A command is typed between two echoes of a mark. The typed line spells the mark with quotes in it, so the terminal's
 //! echo of the line is never taken for the mark itself, however the line is wrapped. The first mark carries the shell's
-//! process number, the second the exit status. When the prompt comes back without the second mark, the shell gave the line
-//! up (a syntax error) or is another one, which its number tells.
+//! process number, the second the exit status. If the prompt comes back without the second mark, the shell gave up the
+//! line (a syntax error), or it is another shell, which its process number shows.
 //!
-//! A prompt is looked for at the end of what the VM printed (see `voice`). A message of the kernel may stand behind it; so
-//! where nothing comes for a while, Return is pressed, and the shell prints its prompt again.
+//! A prompt is expected at the end of the VM's output (see `voice`). A kernel message may follow it; so after a while
+//! of silence this types Return, and the shell prints its prompt again.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::{Console, Failure, PAUSE, Printed, find, lock, report};
 /// What a command answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// What it printed, with plain line ends.
+    /// Its output, with plain line ends.
     pub output: String,
     /// How it ended.
     pub status: Status,
@@ -33,24 +33,24 @@ pub enum Status {
     ShellEnded,
 }
 
-/// The longest line that is typed: busybox's line editor takes no more than 1,024 characters.
+/// The longest line to type: busybox's line editor takes at most 1,024 characters.
 pub const LONGEST: usize = 900;
 
-/// Silence after which Return is pressed, where a prompt seems to be hidden and where none was seen at all. A guest that is
-/// not at its shell yet takes it for an empty line later.
+/// Silence after which this types Return: if a prompt seems to be hidden, and if there was none at all. A guest that
+/// has not reached its shell yet reads it later as an empty line.
 const HIDDEN: Duration = Duration::from_secs(2);
 const NEVER_SEEN: Duration = Duration::from_secs(15);
-/// How often that is looked at.
+/// How often this checks for silence.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What Linux prints as it stops for good after a panic.
+/// Linux's message when it halts after a panic.
 const PANICKED: &[u8] = b"---[ end Kernel panic";
-/// What Linux prints when it was asked to power off or to halt.
+/// Linux's messages when it powers off or halts on request.
 const SWITCHED_OFF: [&[u8]; 2] = [b"reboot: Power down", b"reboot: System halted"];
 
 impl Console {
-    /// Waits for a shell's prompt: a last line that ends in `# ` or `$ `, or an initramfs's `(initramfs) `. A guest that asks
-    /// who logs in is told `root`, once.
+    /// Waits for a shell's prompt: a last line that ends in `# ` or `$ `, or an initramfs's `(initramfs) `. Answers a
+    /// login prompt with `root`, once.
     pub fn wait_for_prompt(&mut self, limit: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + limit;
         let asks = |heard: &[u8]| last_line(heard).ends_with(b"login: ");
@@ -70,7 +70,7 @@ impl Console {
     /// Waits for the prompt, types a command, and returns its answer.
     pub fn shell(&mut self, command: &str, limit: Duration) -> Result<Answer, Failure> {
         let prompt = self.hear(limit, silence, prompt)?;
-        // Any that was seen before counts: a shell that is started anew is back at its first directory.
+        // Any earlier prompt counts, since a restarted shell is back in its first directory.
         if !self.prompts.contains(&prompt) {
             self.prompts.push(prompt);
         }
@@ -94,7 +94,7 @@ impl Console {
         prompt(&self.heard()).is_some_and(|prompt| prompt == wanted.as_bytes())
     }
 
-    /// Whether Linux said, since the last command was typed, that it powers off or halts because it was asked to.
+    /// Whether Linux has printed, since the last command was typed, that it powers off or halts on request.
     pub fn switched_off(&self) -> bool {
         let heard = self.heard();
         SWITCHED_OFF.iter().any(|text| find(&heard, text).is_some())
@@ -115,8 +115,8 @@ impl Console {
         format!("mark-{}-", self.commands)
     }
 
-    /// Waits until `judge`, given what the VM printed behind the cursor, has an answer. `patience` says after how much
-    /// silence to press Return. A guest that stops or starts anew meanwhile has not answered.
+    /// Waits until `judge`, given the VM's output after the cursor, returns an answer. `patience` says after how much
+    /// silence to type Return. If the guest stops or is reset meanwhile, there is no answer.
     fn hear<T>(
         &mut self,
         limit: Duration,
@@ -146,12 +146,12 @@ impl Console {
                 return Err(Failure::TimedOut);
             }
             self.wait_for_more(length, left.min(LOOK));
-            // What arrives byte by byte is judged in larger pieces.
+            // Collects single bytes, so that `judge` runs on larger pieces.
             thread::sleep(PAUSE);
         }
     }
 
-    /// Why there will be no answer, if that has happened.
+    /// Why there will be no answer, if the guest stopped or was reset.
     fn trouble(&self, heard: &[u8], state: &Printed) -> Result<(), Failure> {
         if find(heard, PANICKED).is_some() {
             return Err(Failure::Panicked);
@@ -172,7 +172,7 @@ impl Console {
         self.voice.of(&self.transcript(), self.cursor)
     }
 
-    /// Leaves the cursor before the VM's last line, so that a prompt that is there already is seen next time.
+    /// Leaves the cursor before the VM's last line, so that the next wait sees a prompt that is there already.
     fn skip_to_prompt(&mut self) {
         self.cursor = self.voice.last_line(&self.transcript(), self.cursor);
     }
@@ -186,7 +186,7 @@ fn typed_line(mark: &str, command: &str) -> String {
     format!("echo {spelled}$$; eval '{}'; echo {spelled}$?\r", command.replace('\'', r"'\''"))
 }
 
-/// A mark as it is typed.
+/// A mark as typed, with quotes in it.
 fn spelled(mark: &str) -> String {
     mark.replacen('-', "-\"\"", 1)
 }
@@ -201,14 +201,14 @@ fn silence(heard: &[u8]) -> Option<Duration> {
     Some(if hidden { HIDDEN } else { NEVER_SEEN })
 }
 
-/// Whether a known prompt begins a line behind the mark, with something else behind it.
+/// Whether a line after the mark begins with a known prompt and continues with other text.
 fn hides_one_of(heard: &[u8], mark: &str, known: &[Vec<u8>]) -> bool {
     let Some((_, body)) = number_after(heard, mark) else { return false };
     let mut lines = body.split(|byte| *byte == b'\n').map(without_escapes);
     lines.any(|line| known.iter().any(|prompt| line.len() > prompt.len() && line.starts_with(prompt)))
 }
 
-/// The number behind a mark, and what follows it. Without a byte behind it, more digits may follow.
+/// The number after a mark, and the rest. `None` if the output ends with the number, since more digits may follow.
 fn number_after<'a>(heard: &'a [u8], mark: &str) -> Option<(u32, &'a [u8])> {
     let rest = heard.get(find(heard, mark.as_bytes())? + mark.len()..)?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -217,14 +217,14 @@ fn number_after<'a>(heard: &'a [u8], mark: &str) -> Option<(u32, &'a [u8])> {
     Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
 }
 
-/// The prompt at the end of what was printed, if it is one.
+/// The prompt at the end of the output, if there is one.
 fn prompt(printed: &[u8]) -> Option<Vec<u8>> {
     let line = without_escapes(last_line(printed));
     let is_prompt = line.ends_with(b"# ") || line.ends_with(b"$ ") || line == b"(initramfs) ";
     is_prompt.then_some(line)
 }
 
-/// What follows the last line end.
+/// The text after the last line end.
 fn last_line(printed: &[u8]) -> &[u8] {
     let start = printed.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     printed.get(start..).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Joins a console to the user's terminal: every key goes to the guest, but those that leave.
+//! Connects a console to the user's terminal: every key goes to the guest, except those that leave.
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::TcpStream;
@@ -9,13 +9,13 @@ use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::interrupt;
 
-/// Ctrl-], as telnet has it: no shell or editor uses it.
+/// Ctrl-], telnet's escape key, which no shell or editor uses.
 pub const LEAVE: u8 = 0x1d;
 
-/// The ways out, for the user.
+/// How to leave, for the user.
 pub const WAYS_OUT: &str = "Ctrl-], or Enter ~ . one after the other, leaves";
 
-/// The terminal in raw mode. Dropped, it is restored (and also when the tool is interrupted).
+/// The terminal in raw mode. Dropping it restores the terminal; so does an interrupt of the tool.
 pub struct Terminal(());
 
 impl Terminal {
@@ -35,7 +35,7 @@ impl Terminal {
         Some(Self(()))
     }
 
-    /// Its rows and columns, where it knows them.
+    /// The terminal's rows and columns, if known.
     pub fn size() -> Option<(u16, u16)> {
         let size = tcgetwinsize(rustix::stdio::stdout()).ok()?;
         (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
@@ -48,13 +48,13 @@ impl Drop for Terminal {
     }
 }
 
-/// Whether keys may be read: from a terminal only if the console is shown there. In `cargo xtask run | less` they are
-/// less's.
+/// Whether to read keys from the terminal: only if it shows the console. In `cargo xtask run | less` the keys belong to
+/// less.
 pub fn may_read_keys() -> bool {
     !std::io::stdin().is_terminal() || std::io::stdout().is_terminal()
 }
 
-/// What has become of the user's keys.
+/// The state of the user's input.
 #[derive(Debug, Default)]
 pub struct Forwarded {
     left: AtomicBool,
@@ -94,7 +94,7 @@ pub fn forward_keys(mut keyboard: TcpStream) -> Arc<Forwarded> {
     forwarded
 }
 
-/// Where the user is on the way out by Enter, `~`, `.`, which is ssh's.
+/// Progress through ssh's escape sequence Enter, `~`, `.`.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Keys {
     #[default]

@@ -1,8 +1,8 @@
-//! Whose lines a shell's answers are made of. One serial line carries the consoles of all VMs and the logs of all processes:
-//! serial-server puts a name before each line of a log, and before each line of a console where there are several. It lets
-//! others into the middle of a line that has been silent (a prompt, say) and ends that line first.
+//! Filters one VM's lines out of the console. One serial line carries the consoles of all VMs and the logs of all
+//! processes: serial-server puts a name before each line of a log, and of a console if there are several. When a
+//! console's line has been silent (at a prompt, say), it ends that line and prints other output.
 
-/// The VM that is talked to, and the others.
+/// The VM whose shell is used, and all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Voice {
     /// The VM's name.
@@ -13,11 +13,11 @@ pub struct Voice {
     processes: Vec<String>,
 }
 
-/// What a line is.
+/// Where a line comes from.
 enum Kind<'a> {
-    /// Of the VM: its text, without the name, and how long the name is.
+    /// The VM: its text without the name, and the length of the name.
     Own(&'a [u8], usize),
-    /// Of anybody else.
+    /// Any other VM or process.
     Foreign,
     /// Too short to tell.
     Unknown,
@@ -29,11 +29,11 @@ impl Voice {
         Self { own: vms.first().cloned().unwrap_or_default(), labelled: vms.len() > 1, processes }
     }
 
-    /// What the VM printed from position `from` on. Where others broke into a line that has not gone on yet, its end is
-    /// left out.
+    /// The VM's output from position `from` on. If other output interrupted its line and the line has not continued
+    /// yet, this leaves out the line end.
     pub fn of(&self, printed: &[u8], from: usize) -> Vec<u8> {
         let mut heard = Vec::new();
-        // The line end that was printed for the sake of somebody else.
+        // The line end that serial-server printed before other output.
         let mut withheld = Vec::new();
         for (start, line) in lines(printed, line_start(printed, from)) {
             match self.kind(line) {
@@ -44,7 +44,7 @@ impl Voice {
                 Kind::Foreign => {
                     let end = heard.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |at| at + 1);
                     if withheld.is_empty() {
-                        // One line end at most: an empty line before it is the VM's own.
+                        // One line end at most, since an empty line before it is the VM's own.
                         let keep = end.max(heard.len().saturating_sub(2));
                         withheld = heard.split_off(keep);
                     }
@@ -67,12 +67,12 @@ impl Voice {
         self.logged(": reset", printed, from)
     }
 
-    /// Whether it logged so that the guest is off.
+    /// Whether the VM's process logged that the guest is off.
     pub fn is_off(&self, printed: &[u8], from: usize) -> bool {
         self.logged(" has powered off", printed, from)
     }
 
-    /// Whether it logged `what` of its guest.
+    /// Whether the VM's process logged `what` about its guest.
     fn logged(&self, what: &str, printed: &[u8], from: usize) -> bool {
         let log = format!("vmm-{}: ", self.own);
         let whole = |&(start, line): &(usize, &[u8])| start >= from && line.ends_with(b"\n");

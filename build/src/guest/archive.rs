@@ -1,8 +1,8 @@
-//! Debian's archive as the guests see it: one release of it, for i386, on every host.
+//! Debian's archive for the guests: one release, for i386, on every host.
 //!
 //! apt runs with directories and sources of its own, so the host's package lists and architectures stay as they are, no
-//! privilege is needed, and hosts of different releases make the same guest. From the host come its mirror (whatever
-//! `apt-get update` would ask), its proxy, and the keyring of the archive.
+//! privilege is needed, and hosts of different releases make the same guest. It uses the host's mirrors (those that
+//! `apt-get update` would ask), its proxy, and the archive's keyring.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,22 +14,23 @@ use crate::process;
 use crate::progress::{self, Step};
 use crate::project::{self, Project};
 
-/// The release: the last with a kernel for i386. Without its updates, so it changes only with a point release.
+/// The release: the last with a kernel for i386. Its updates are not used, so the result changes only with a point
+/// release.
 pub const RELEASE: &str = "bookworm";
 
 /// The environment variable that names a directory of packages.
 pub(super) const PACKAGES_VARIABLE: &str = "PORTCULLIS_GUEST_PACKAGES";
 
-/// How kernels' packages, and the metapackages that depend on them, are called.
+/// The beginning of the names of kernel packages, and of the metapackages that depend on them.
 pub(super) const KERNELS: &str = "linux-image-";
 
 /// The keys with which Debian signs its releases (package debian-archive-keyring, which Ubuntu has as well).
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// How often the archive's index is asked for: it can be in the middle of an update.
+/// How often to try fetching the archive's index, which may be in the middle of an update.
 const ATTEMPTS: u32 = 4;
 
-/// An apt that has nothing to do with the host's packages.
+/// An apt that is independent of the host's packages.
 pub struct Apt {
     config: PathBuf,
 }
@@ -64,7 +65,7 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = process::tool(program);
-        // A preference of the host's for its own release would be an error here.
+        // The host may prefer its own release, which would be an error here.
         command.env("APT_CONFIG", &self.config).args(["-o", "APT::Default-Release="]);
         command
     }
@@ -80,7 +81,7 @@ impl Apt {
         };
         for attempt in 1..=ATTEMPTS {
             let said = self.update()?;
-            // One broken index out of several makes the update fail, and need not concern us.
+            // One broken index of several makes the update fail, and may be one that we do not need.
             error = match self.candidate(name)? {
                 Some(exact) => match self.download(&exact, into) {
                     Ok(()) => return Ok(()),
@@ -146,8 +147,8 @@ impl Apt {
     }
 }
 
-/// The mirrors of Debian in what `apt-get update --print-uris` would fetch: `'URI/dists/SUITE/InRelease' NAME 0`. Somebody
-/// else's archive may be called so too; Debian has not signed it, and so it is not used.
+/// The mirrors of Debian in what `apt-get update --print-uris` would fetch: `'URI/dists/SUITE/InRelease' NAME 0`.
+/// Another archive may have such a name too; Debian has not signed it, so apt refuses it.
 fn mirrors(uris: &str) -> Vec<String> {
     let mut mirrors = Vec::new();
     for line in uris.lines().filter(|line| line.contains("/InRelease'")) {

@@ -1,4 +1,4 @@
-//! Takes the kernel proper, an ELF, out of a bzImage, or out of a file that was compressed.
+//! Extracts the kernel proper, an ELF, from a bzImage or from a compressed file.
 //!
 //! The header is that of Linux's Documentation/arch/x86/boot.rst (protocol 2.08 and later name the payload). A payload is
 //! the compressed vmlinux, mostly with its length appended (see `compression`). A bzImage without one, as memtest86+ is,
@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 use super::compression::Compression;
 use super::error::Error;
 
-/// How an ELF begins.
+/// An ELF's magic number.
 pub const ELF: &[u8] = b"\x7fELF";
 
-/// Where the setup header keeps what is needed here.
+/// Offsets of fields in the setup header.
 const SETUP_SECTS: usize = 0x1f1;
 const MAGIC: usize = 0x202;
 const VERSION: usize = 0x206;
@@ -20,10 +20,10 @@ const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 /// The first protocol version that names the payload.
 const FIRST_WITH_PAYLOAD: u32 = 0x208;
-/// How often something compressed is in something compressed: vmlinux in bzImage in bzImage.gz.
+/// Levels of nested compression: vmlinux in bzImage in bzImage.gz.
 const DEEPEST: usize = 2;
 
-/// Is there something compressed in a kernel? There is not in an ELF, nor in a bzImage without a payload.
+/// Whether a kernel has a compressed part. An ELF has none, nor has a bzImage without a payload.
 pub fn is_packed(file: &[u8]) -> Result<bool, Error> {
     match (file.starts_with(ELF), Compression::of(file)) {
         (true, _) => elf_of_32_bits(file).map(|()| false),
@@ -32,13 +32,13 @@ pub fn is_packed(file: &[u8]) -> Result<bool, Error> {
     }
 }
 
-/// A kernel with nothing compressed left in it: an ELF, behind which relocations may follow (see [`super::relocation`]),
-/// or a bzImage without a payload.
+/// A kernel without compressed parts: an ELF, which relocations may follow (see [`super::relocation`]), or a bzImage
+/// without a payload.
 pub fn unpack(file: &[u8]) -> Result<Vec<u8>, Error> {
     let mut kernel = file.to_vec();
     for depth in 0..=DEEPEST {
         let packed = is_packed(&kernel);
-        // What is no kernel is said of what is in the file, and not of the file.
+        // The error concerns the decompressed contents, not the file itself.
         let inside = |error| if error == Error::NotABzImage && depth > 0 { Error::NotAnElf } else { error };
         if !packed.map_err(inside)? {
             return Ok(kernel);

@@ -1,21 +1,21 @@
 //! Compressed kernels: the payload of a bzImage, or a file such as vmlinux.gz.
 //!
 //! Read here: gzip (RFC 1952), xz with the x86 filter, lzma, zstd (RFC 8878), and lz4, both as a frame and in the legacy
-//! format that Linux uses (lz4's doc/lz4_Frame_format.md, "Legacy frame"). Linux's build appends the length of what was
-//! compressed, which none of the decoders minds.
+//! format that Linux uses (lz4's doc/lz4_Frame_format.md, "Legacy frame"). Linux's build appends the uncompressed
+//! length, which all decoders ignore.
 
 use std::io::Read;
 
 use super::error::Error;
 
-/// No 32- or 64-bit kernel comes near this; a larger result is a broken file.
+/// No kernel is nearly as large as this, so a larger result means a broken file.
 const LARGEST: u64 = 512 << 20;
-/// What a block of lz4's legacy format holds at most.
+/// Most bytes in a block of lz4's legacy format.
 const LEGACY_BLOCK: usize = 8 << 20;
 /// Memory that a dictionary may take, in KiB: the largest of xz's presets takes half of it.
 const DICTIONARY_KIB: u32 = 128 << 10;
 
-/// A compression, told by how the bytes begin.
+/// A compression, recognized by the first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// gzip.
@@ -37,7 +37,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// That of some bytes, if they are compressed.
+    /// The compression of some bytes, if they are compressed.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let kind = match bytes {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -53,7 +53,7 @@ impl Compression {
         Some(kind)
     }
 
-    /// What was compressed.
+    /// The decompressed bytes.
     pub fn decompress(self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         match self {
             Self::Gzip => drain(flate2::read::GzDecoder::new(bytes)),
@@ -68,7 +68,7 @@ impl Compression {
     }
 }
 
-/// Blocks, each behind its length, as far as there are whole ones: behind the last stands the appended length.
+/// Decodes blocks, each after its length, as long as they are complete: the appended length follows the last.
 fn lz4_legacy(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let (mut rest, mut out, mut block) = (bytes.get(4..).unwrap_or_default(), Vec::new(), vec![0; LEGACY_BLOCK]);
     while let Some((length, behind)) =

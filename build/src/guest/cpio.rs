@@ -28,7 +28,7 @@ pub enum Entry<'a> {
     },
 }
 
-/// An archive under construction. Directories must be added before what is in them.
+/// An archive under construction. Directories must be added before their contents.
 #[derive(Debug, Default)]
 pub struct Archive {
     bytes: Vec<u8>,

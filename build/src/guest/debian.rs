@@ -1,7 +1,7 @@
-//! Takes the guests' files out of Debian's packages: the 686 kernels, their modules, the static busybox.
+//! Extracts the guests' files from Debian's packages: the 686 kernels, their modules, the static busybox.
 //!
 //! Packages come from the archive (`archive`) and stay in target/guest/packages. `PORTCULLIS_GUEST_PACKAGES` names a
-//! directory of packages brought by hand, which go first.
+//! directory of packages that the user provides, which take precedence.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub enum Flavour {
 }
 
 impl Flavour {
-    /// How its packages' names end.
+    /// The end of its packages' names.
     const fn name(self) -> &'static str {
         match self {
             Flavour::Plain => "686",
@@ -60,7 +60,7 @@ fn kernel_package(project: &Project, flavour: Flavour) -> Result<PathBuf> {
     package.map_err(|error| error.wrap_err(NO_KERNEL))
 }
 
-/// Modules of the default kernel with all that they depend on, and the release that it calls itself.
+/// Modules of the default kernel with all their dependencies, and the kernel's release string.
 pub fn modules(project: &Project, names: &[&str]) -> Result<(String, Modules)> {
     let package = kernel_package(project, Flavour::Plain)?;
     let file = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -84,7 +84,7 @@ pub fn modules(project: &Project, names: &[&str]) -> Result<(String, Modules)> {
     Ok((release.to_owned(), modules))
 }
 
-/// In file names, and only there, `-` and `_` are two letters.
+/// `-` and `_` differ in file names, but not in module names.
 fn is_module_file(file: &[u8], module: &str) -> bool {
     let plain = |text: &[u8]| text.iter().map(|byte| if *byte == b'-' { b'_' } else { *byte }).collect::<Vec<u8>>();
     plain(file) == plain(format!("{module}.ko").as_bytes())
@@ -121,12 +121,12 @@ const NO_KERNEL: &str = "the default guest's kernel could not be fetched. You ca
     three lines in the system's description:\n  kernel = \"./bzImage\"\n  initrd = \"./initrd\"\n  \
     cmdline = \"earlyprintk=ttyS0,115200 console=ttyS0,115200 ...\"";
 
-/// The directory of packages brought by hand, if one is named.
+/// The user's directory of packages, if one is named.
 fn brought() -> Option<PathBuf> {
     std::env::var_os(PACKAGES_VARIABLE).map(PathBuf::from)
 }
 
-/// A package file: one that was brought, or else one that was fetched, now or before.
+/// A package file: the user's, or else one that was fetched, now or before.
 fn package(project: &Project, brought: Option<&Path>, name: &str, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     if let Some(dir) = brought {
         if !dir.is_dir() {
@@ -145,7 +145,7 @@ fn package(project: &Project, brought: Option<&Path>, name: &str, wanted: impl F
     newest(&fetched, wanted).ok_or_else(|| miette!("apt fetched {name}, but it is not in {}", fetched.display()))
 }
 
-/// What stands for a package in the recipe of what is made of it.
+/// The package's part of the recipe of anything made from it.
 fn recipe(package: &Path) -> Result<String> {
     Ok(format!("{} {}", package.file_name().unwrap_or_default().display(), cache::fingerprint(package)?))
 }
@@ -157,7 +157,7 @@ fn newest(dir: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|e| e == "deb") && is_wanted(path)).max()
 }
 
-/// Takes one file out of a package, where it is in one of some directories.
+/// Extracts one file from a package; the file is in one of several directories.
 fn unpack(project: &Project, package: &Path, dirs: &[&str], wanted: impl Fn(&str) -> bool, to: &Path) -> Result<()> {
     cache::keep(to, &recipe(package)?, |aside| {
         let scratch = Scratch::extract(project, package)?;
@@ -170,7 +170,7 @@ fn unpack(project: &Project, package: &Path, dirs: &[&str], wanted: impl Fn(&str
     })
 }
 
-/// A package's files, as long as it lives.
+/// A package's files, in a directory that is removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {

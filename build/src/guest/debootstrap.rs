@@ -1,8 +1,8 @@
 //! Installs a small Debian (i386, sysvinit) into a tar archive, with mmdebstrap.
 //!
-//! mmdebstrap picks how: as root in a chroot, else in a user namespace, else with fakechroot. The archive is the same each
-//! way, and from run to run: sorted, and no time in it is later than SOURCE_DATE_EPOCH. Debian's release alone is used,
-//! without its updates, so it changes only with a point release.
+//! mmdebstrap chooses the mode: as root in a chroot, else in a user namespace, else with fakechroot. The archive is the
+//! same each way, and from run to run: sorted, and no time in it is later than SOURCE_DATE_EPOCH. Debian's release
+//! alone is used, without its updates, so it changes only with a point release.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ use crate::{cache, process, setup};
 /// 1 January 2000, 00:00 UTC: no file is newer.
 pub const EPOCH: u64 = 946_684_800;
 
-/// Beside Debian's essential packages: an init, the network and its tools, and what looks at the hardware.
+/// Packages beside Debian's essential ones: an init, the network and its tools, and tools that show the hardware.
 const PACKAGES: [&str; 13] = [
     "usr-is-merged",
     "sysvinit-core",
@@ -35,7 +35,7 @@ const PACKAGES: [&str; 13] = [
     "kmod",
 ];
 
-/// Boot scripts for what is not there: a clock of its own, a screen, NFS, modules to load, old logs.
+/// Boot scripts for absent hardware and services: a hardware clock, a screen, NFS, modules to load, old logs.
 const NEEDLESS: [&str; 9] = [
     "hwclock.sh",
     "brightness",
@@ -48,7 +48,7 @@ const NEEDLESS: [&str; 9] = [
     "rc.local",
 ];
 
-/// What nobody reads on a serial console.
+/// Files of no use on a serial console.
 const LEFT_OUT: [&str; 4] = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*"];
 
 /// The archive; made once, and again when the recipe changes.
@@ -67,7 +67,7 @@ const NOT_MADE: &str = "the disk's Debian could not be installed. It needs i386 
     either root, or user namespaces with entries in /etc/subuid and /etc/subgid, or the package fakechroot. A disk of \
     your own works as well: disk = \"./disk.img\"";
 
-/// Stands for everything that the archive depends on, but the packages' versions.
+/// Covers everything that the archive depends on, except the packages' versions.
 pub fn key() -> String {
     bzimage::fingerprint(process::show(&mmdebstrap("", Path::new(""))).as_bytes())
 }

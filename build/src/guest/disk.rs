@@ -1,8 +1,8 @@
 //! The disk `debian-sysv`: a raw image with an MBR and one ext4 partition, which holds a small Debian with sysvinit.
 //!
-//! The Debian comes from `debootstrap`, the file system is made by `ext4`; here is what is changed of the one, and where
-//! the other lies. Root logs in on ttyS0 without a password. Kernel and modules are not on the disk: the guest's come
-//! from its initramfs. The MBR's partition table is as in the Linux kernel's block/partitions/msdos.c.
+//! `debootstrap` installs the Debian and `ext4` makes the file system; this file changes the first and places the
+//! second. Root logs in on ttyS0 without a password. Kernel and modules are not on the disk: the guest's come from its
+//! initramfs. The MBR's partition table is as in the Linux kernel's block/partitions/msdos.c.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ const SECTOR: u64 = 512;
 /// Where the partition begins, as everywhere today.
 const PARTITION: u64 = 1 << 20;
 
-/// What is on the disk beside the packages' files, and in place of them.
+/// Files that are added to the packages' files, or replace them.
 const FILES: [(&str, u32, &str); 6] = [
     ("etc/hostname", 0o644, "guest1\n"),
     ("etc/hosts", 0o644, "127.0.0.1 localhost\n127.0.1.1 guest1\n"),
@@ -32,7 +32,7 @@ const FILES: [(&str, u32, &str); 6] = [
     ("etc/resolv.conf", 0o644, ""),
 ];
 
-/// The image, made if it is not there.
+/// The image; makes it if it is not there.
 pub fn image(project: &Project) -> Result<PathBuf> {
     let sources = concat!(include_str!("disk.rs"), include_str!("ext4.rs"));
     let key = bzimage::fingerprint(format!("{} {sources} {FILES:?}", debootstrap::key()).as_bytes());
@@ -72,13 +72,13 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     process::output(copy).map(|_| ())
 }
 
-/// Puts our files in, and lets root log in without a password.
+/// Adds our files, and lets root log in without a password.
 fn configure(tree: &mut Tree) -> Result<()> {
     for (path, mode, text) in FILES {
         let kind = Kind::File(text.as_bytes().to_vec());
         tree.insert(path.to_owned(), Node { kind, mode, owner: (0, 0) });
     }
-    // Which Debian makes at the first boot, with a warning.
+    // Debian would make it at the first boot, with a warning.
     tree.insert("etc/mtab".into(), Node { kind: Kind::Link("/proc/mounts".into()), mode: 0o777, owner: (0, 0) });
     let Some(Node { kind: Kind::File(shadow), .. }) = tree.get_mut("etc/shadow") else {
         return Err(miette!("the disk's Debian has no /etc/shadow"));

@@ -1,4 +1,4 @@
-//! Why a guest's kernel is of no use, and what to do about it.
+//! Why a guest's kernel is unusable, and the remedy.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub enum Error {
     Truncated,
     /// A compression that is not read here; its name.
     Compression(&'static str),
-    /// The decompressor's complaint.
+    /// The decompressor's error.
     Corrupt(String),
     /// It decompressed to something that is not an ELF.
     NotAnElf,
@@ -46,7 +46,7 @@ impl std::error::Error for Error {}
 impl miette::Diagnostic for Error {}
 
 impl Error {
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Compression(_) => {

@@ -1,9 +1,9 @@
 //! Fills an ext4 file system from a tar archive, without mounting it and without root: mke2fs makes it empty, and debugfs
 //! follows a script with a few lines per file.
 //!
-//! mke2fs could copy a directory by itself, but takes owners, order and times from the host's file system. Here the script
-//! says all three, identifiers are fixed, and E2FSPROGS_FAKE_TIME stands for every time, so equal archives make equal
-//! bytes. See mke2fs(8) and debugfs(8). A hard link becomes a second copy; extended attributes are left out.
+//! mke2fs could copy a directory itself, but would take owners, order and times from the host's file system. Here the
+//! script sets all three, identifiers are fixed, and E2FSPROGS_FAKE_TIME replaces the current time, so equal archives
+//! make equal bytes. See mke2fs(8) and debugfs(8). A hard link becomes a second copy; extended attributes are left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -32,7 +32,7 @@ pub struct Place {
 const UUID: &str = "706f7274-6375-4c6c-8973-000000000001";
 const HASH_SEED: &str = "706f7274-6375-4c6c-8973-000000000002";
 
-/// What something in the file system is.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
@@ -45,7 +45,7 @@ pub enum Kind {
     Device(u32, u32),
 }
 
-/// Something in the file system.
+/// An entry of the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// What it is.
@@ -82,7 +82,7 @@ pub fn tree(archive: &[u8]) -> Result<Tree> {
                 entry.read_to_end(&mut bytes).into_diagnostic()?;
                 Kind::File(bytes)
             }
-            // Sockets, pipes and block devices: nothing that an installation without a running system has.
+            // Sockets, pipes and block devices, which an installation without a running system does not have.
             _ => continue,
         };
         if !path.is_empty() && path != "." {
@@ -92,7 +92,7 @@ pub fn tree(archive: &[u8]) -> Result<Tree> {
     Ok(tree)
 }
 
-/// A copy of what a hard link is another name for.
+/// A copy of a hard link's target.
 fn linked(tree: &Tree, target: &str) -> Result<Kind> {
     let node = tree.get(target.trim_start_matches("./"));
     node.map(|node| node.kind.clone()).ok_or_else(|| miette!("the archive links to {target}, which is not in it"))
@@ -119,23 +119,23 @@ pub fn make(tree: &Tree, place: &Place, scratch: &Path) -> Result<()> {
     debugfs.args(["-w", "-f"]).arg(&path).arg(name(place));
     let said = process::output(debugfs)?;
     let _ = std::fs::remove_dir_all(scratch);
-    // It goes on after a command that failed, and its exit code does not tell.
+    // debugfs goes on after a failed command, and its exit code does not show it.
     match said.lines().find(|line| !is_expected(line)) {
         None => Ok(()),
         Some(line) => Err(miette!("debugfs, filling {}: {line}", place.file.display())),
     }
 }
 
-/// A file's contents, looked up from outside.
+/// A file's contents, read without mounting.
 pub fn read(place: &Place, path: &str) -> Result<String> {
     let mut debugfs = tool("debugfs");
     debugfs.args(["-R", &format!("cat {path}")]).arg(name(place));
     let said = process::output(debugfs)?;
-    // It introduces itself on standard error.
+    // debugfs prints its version on standard error.
     Ok(said.lines().filter(|line| !line.starts_with("debugfs 1.")).map(|line| format!("{line}\n")).collect())
 }
 
-/// Looks for damage; an error says what there is.
+/// Checks the file system; the error lists its damage.
 pub fn check(place: &Place) -> Result<()> {
     let mut e2fsck = tool("e2fsck");
     e2fsck.args(["-f", "-n"]).arg(name(place));

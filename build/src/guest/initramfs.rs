@@ -1,9 +1,9 @@
-//! What is in an initramfs: busybox under all its names, and a shell on ttyS0.
+//! Contents of an initramfs: busybox under all its names, and a shell on ttyS0.
 //!
-//! busybox's init gives the shell its controlling terminal (so Ctrl-C and job control work), starts another when it
-//! ends, and carries out poweroff and reboot. The text files are in guests/default/. A second kind, in guests/disk/, loads
-//! drivers for what is on the PCI bus and goes on to the file system that the command line's `root=` names; without one it
-//! ends in a shell as well.
+//! busybox's init gives the shell its controlling terminal (so Ctrl-C and job control work), restarts it when it ends,
+//! and executes poweroff and reboot. The text files are in guests/default/. A second kind, in guests/disk/, loads
+//! drivers for the devices on the PCI bus and continues from the file system that the command line's `root=` names;
+//! without one it ends in a shell as well.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,14 @@ const INITTAB: &str = include_str!("../../../guests/default/inittab");
 const STARTUP: &str = include_str!("../../../guests/default/startup");
 const PROFILE: &str = include_str!("../../../guests/default/profile");
 
-/// What the shell of the archives that are made here prints when it waits.
+/// The prompt of the shell in these archives.
 pub const PROMPT: &str = "portcullis:/# ";
 
 /// The line that makes init run a script on the console, to its end, before the first shell.
 const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 
-/// Drivers for what emulated boards have: IDE, the disk behind it, its file system, two Ethernet cards. ext4 asks the
-/// kernel for crc32c by its algorithm's name, so nothing says that it depends on the module. And for what VMs have: virtio's
+/// Drivers for what emulated boards have: IDE, the disk behind it, its file system, two Ethernet cards. ext4 requests
+/// crc32c by its algorithm's name, so modules.dep does not list that dependency. And drivers for VMs' devices: virtio's
 /// transport, and the entropy device.
 pub const MODULES: [&str; 8] =
     ["ata_piix", "sd_mod", "ext4", "crc32c_generic", "e1000", "ne2k-pci", "virtio_pci", "virtio-rng"];
@@ -45,7 +45,7 @@ pub fn archive(busybox: &[u8], script: Option<&str>) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-/// The archive that goes on to a disk: `modules` are loaded as the hardware needs them, by the kernel `release`.
+/// The archive that continues from a disk: its kernel, `release`, loads `modules` as the hardware needs them.
 pub fn disk_archive(busybox: &[u8], release: &str, modules: &Modules) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     base(&mut archive, busybox)?;
@@ -79,7 +79,7 @@ fn base(archive: &mut Archive, busybox: &[u8]) -> Result<()> {
     for (path, target) in [("sbin", "bin"), ("usr/bin", "../bin"), ("usr/sbin", "../bin")] {
         archive.add(path, &Entry::Link(target));
     }
-    // The kernel opens the console before anything can mount /dev.
+    // The kernel opens the console before any program can mount /dev.
     archive.add("dev/console", &Entry::Device { mode: 0o600, major: 5, minor: 1 });
     archive.add("dev/null", &Entry::Device { mode: 0o666, major: 1, minor: 3 });
     archive.add("dev/ttyS0", &Entry::Device { mode: 0o660, major: 4, minor: 64 });
@@ -94,7 +94,7 @@ fn base(archive: &mut Archive, busybox: &[u8]) -> Result<()> {
 
 /// The names under which busybox works, from the sorted list in the program itself (it need not run on this machine).
 fn applets(busybox: &[u8]) -> Option<BTreeSet<&str>> {
-    // What lies before it differs from version to version, and need not be a string.
+    // The bytes before it differ between versions, and need not be a string.
     const START: &[u8] = b"[\0[[\0";
     let starts = busybox.windows(START.len()).enumerate().filter(|(_, window)| *window == START);
     let lists = starts.filter_map(|(start, _)| {

@@ -1,5 +1,5 @@
-//! Asks the loader of vmm-server, before anything is booted, whether it will load a VM's kernel: it reads the same headers
-//! of the same files on the host. What it refuses is a mistake of the description, with its line.
+//! Runs vmm-server's loader on the host, before any boot, to check that it accepts a VM's kernel: it reads the same
+//! headers of the same files. A refusal is reported as a mistake of the description, with its line.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Kernel modules for an initramfs: those that are named, those that they depend on, and modprobe's index of them.
+//! Kernel modules for an initramfs: the named ones, their dependencies, and modprobe's index.
 //!
 //! Each module says in its section `.modinfo` what it depends on and which devices it drives, as `key=value` strings
 //! parted by NULs (Linux's include/linux/moduleinfo.h); modules.dep and modules.alias are written from that.
@@ -12,7 +12,7 @@ use object::{Object as _, ObjectSection as _};
 /// Modules by name, each an ELF.
 pub type Modules = BTreeMap<String, Vec<u8>>;
 
-/// The named modules and all that they depend on. `read` finds a module's file by name.
+/// The named modules and all their dependencies. `read` finds a module's file by name.
 pub fn closure(names: &[&str], mut read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Modules> {
     let mut modules = Modules::new();
     let mut wanted: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -27,13 +27,13 @@ pub fn closure(names: &[&str], mut read: impl FnMut(&str) -> Result<Vec<u8>>) ->
     Ok(modules)
 }
 
-/// The text of modules.dep: each module and after it all that it needs, what is loaded first at the end.
+/// The text of modules.dep: each module followed by all that it needs; the first to load comes last.
 pub fn dependency_index(modules: &Modules) -> Result<String> {
     let mut text = String::new();
     for name in modules.keys() {
         let mut order = Vec::new();
         collect(modules, name, &mut order)?;
-        // `collect` puts a module behind what it needs; the file wants it the other way round.
+        // `collect` orders dependencies first; the file has them in reverse.
         let files: Vec<String> = order.iter().rev().map(|name| format!("{name}.ko")).collect();
         let _ = writeln!(text, "{}.ko: {}", name, files.get(1..).unwrap_or_default().join(" "));
     }

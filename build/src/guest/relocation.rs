@@ -1,5 +1,5 @@
-//! Moves a 32-bit vmlinux to another physical address, as a bzImage's own start code does in a guest that is loaded
-//! elsewhere (Linux: CONFIG_RELOCATABLE, arch/x86/boot/compressed/misc.c).
+//! Relocates a 32-bit vmlinux to another physical address, as a bzImage's own start code does (Linux:
+//! CONFIG_RELOCATABLE, arch/x86/boot/compressed/misc.c).
 //!
 //! The kernel maps physical memory at a fixed distance, so its virtual addresses move by as much. Behind the ELF in the
 //! payload there is a table of all words that hold one: little-endian 32-bit words, each the virtual address of such a
@@ -21,8 +21,9 @@ const P_PADDR: usize = 12;
 const P_FILESZ: usize = 16;
 const PT_LOAD: u32 = 1;
 
-/// What is loaded of an ELF: neither relocation table nor sections, of which a kernel with debug information has hundreds
-/// of megabytes. What is not a 32-bit ELF, or is not all there, stays as it is; the guest's loader says what is wrong with it.
+/// The loaded part of an ELF, without relocation table and sections; a kernel with debug information has hundreds of
+/// megabytes of those. A file that is not a complete 32-bit ELF stays unchanged; the guest's loader reports what is
+/// wrong with it.
 pub fn loaded(mut elf: Vec<u8>) -> Vec<u8> {
     const CLASS_32: &[u8] = b"\x7fELF\x01";
     let ends = |segment: &Segment| Some(segment.offset.checked_add(segment.filesz)? as usize);
@@ -46,7 +47,7 @@ struct Segment {
     filesz: u32,
 }
 
-/// Moves `payload`, an ELF and its relocation table, so that its lowest segment loads at `at`. The table stays.
+/// Relocates `payload`, an ELF and its relocation table, so that its lowest segment loads at `at`. Keeps the table.
 pub fn relocate(mut payload: Vec<u8>, at: u32) -> Result<Vec<u8>, Error> {
     let segments = segments(&payload)?;
     let linked = segments.iter().map(|segment| segment.paddr).min().ok_or(Error::NotAnElf)?;

@@ -1,7 +1,7 @@
 //! Tiny guests: an instruction or a device each, in tests/guests/NAME.c, compiled to an ELF that boots like Linux.
 //!
-//! Each becomes a system of its own in target/guest/tiny/NAME: the ELF, and a description with a VM of 4 MiB. Tests alone
-//! use them, so nothing in systems/ names them.
+//! Each becomes a system of its own in target/guest/tiny/NAME: the ELF, and a description with a VM of 4 MiB. Only
+//! tests use them, so no description in systems/ names them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use miette::Result;
 use crate::process;
 use crate::project::{self, Project};
 
-/// What the compiler is told: 32 bits, no library, no FPU.
+/// The compiler's options: 32 bits, no library, no FPU.
 const FLAGS: &str = "-m32 -std=gnu17 -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pie \
                      -fno-stack-protector -fcf-protection=none -mgeneral-regs-only -fno-asynchronous-unwind-tables \
                      -Wl,--build-id=none,-z,noexecstack";
-/// Everything at its place from 1 MiB on.
+/// The linker's options: everything from 1 MiB on.
 const AT_1_MIB: &str = "-Wl,-Ttext-segment=0x100000";
 
-/// The compiler of a C file without a library, to the 32-bit program `program`.
+/// The command that compiles a C file, without a library, to the 32-bit program `program`.
 pub fn gcc(source: &Path, program: &Path) -> Command {
     let mut gcc = process::tool("gcc");
     gcc.args(FLAGS.split_whitespace()).arg("-o").arg(program).arg(source);

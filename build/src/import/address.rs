@@ -17,7 +17,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// The first line of a function in lspci's output: the address, a space, something.
+    /// The first line of a function in lspci's output: the address, a space, more text.
     pub fn heading(text: &str) -> Option<(Self, &str)> {
         let (address, title) = text.split_once(' ')?;
         Some((address.parse().ok()?, title.trim()))

@@ -1,9 +1,9 @@
-//! What a capture says, line by line: lspci(8) at any verbosity, and beside it /proc/ioports and /proc/interrupts, in one
-//! file or in several.
+//! Reads a capture line by line: lspci(8) at any verbosity, with /proc/ioports and /proc/interrupts, in one file or
+//! several.
 //!
 //! The formats are those of pciutils 3.x (`lspci.c`, `ls-caps.c`) and Linux (`kernel/resource.c`,
-//! `kernel/irq/proc.c`). Lines that are none of these are passed over, since captures come from consoles. Left out: the
-//! contents of capabilities, but for whether MSI is on, and of the hex dump behind the header.
+//! `kernel/irq/proc.c`). Other lines are skipped, since captures come from consoles. Left out: the contents of
+//! capabilities, except whether MSI is on, and the hex dump after the header.
 
 use miette::{Report, Result};
 
@@ -29,9 +29,9 @@ pub struct Function {
     pub address: Address,
     /// Its first line.
     pub line: Line,
-    /// The class's name or number, as it is written.
+    /// The class's name or number, as printed.
     pub class: String,
-    /// All of its first line behind the address.
+    /// The rest of its first line after the address.
     pub title: String,
     /// `(prog-if 80 …)`; 0 if there is none.
     pub interface: u8,
@@ -39,15 +39,15 @@ pub struct Function {
     pub regions: Vec<Region>,
     /// The line about an expansion ROM.
     pub rom: Option<Line>,
-    /// The interrupt, as Linux has it.
+    /// The interrupt, as Linux numbers it.
     pub interrupt: Option<Interrupt>,
-    /// Whether Linux uses messages in place of the line. `None`: an ordinary user may not see that.
+    /// Whether Linux uses MSI in place of the line. `None` if lspci ran as an ordinary user, who cannot see that.
     pub msi: Option<Line>,
-    /// The capabilities were hidden from the user that ran lspci.
+    /// Whether the user that ran lspci could not see the capabilities.
     pub hidden: bool,
     /// Whether it was bus master.
     pub bus_master: bool,
-    /// There is a line `Control:` or `Flags:`, so lspci ran with `-v` at least.
+    /// Whether there is a line `Control:` or `Flags:`, so that lspci ran with `-v` at least.
     pub detailed: bool,
     /// The line that names its IOMMU group.
     pub iommu: Option<Line>,
@@ -62,13 +62,13 @@ pub struct Region {
     pub index: Option<usize>,
     /// Ports, or else memory.
     pub is_ports: bool,
-    /// Where it is; `None` if the firmware has given it no place.
+    /// Its address; `None` if the firmware has not assigned one.
     pub base: Option<u64>,
     /// Bytes or ports.
     pub size: Option<u64>,
-    /// The number is the kernel's: the register does not hold it.
+    /// Whether the address is the kernel's, and not in the register.
     pub is_virtual: bool,
-    /// Decoding was off.
+    /// Whether decoding was off.
     pub disabled: bool,
     /// Where it says so.
     pub line: Line,
@@ -114,11 +114,11 @@ pub fn parse(files: &Files) -> Result<Capture> {
     Ok(capture)
 }
 
-/// What the lines are about.
+/// The subject of the lines that follow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Between,
-    /// The last function; its capabilities, where other things are called regions, have begun.
+    /// The last function; its capabilities have begun, which use "Region" for other things.
     Function {
         capabilities: bool,
     },
@@ -187,7 +187,7 @@ impl Reader<'_> {
                 function.detail(self.files, line, text)?;
             }
         } else if let Some((offset, bytes)) = dump_line(self.files, &line, text)? {
-            // Bytes that do not follow on (a dump that lost a line) would stand at wrong offsets.
+            // Bytes after a gap (a dump that lost a line) would end up at wrong offsets.
             if offset == function.dump.bytes.len() && offset < 0x40 {
                 function.dump.bytes.extend(bytes);
             }
@@ -249,13 +249,14 @@ impl Function {
     }
 }
 
-/// MSI changes the number that lspci prints to the message's. MSI-X does not (Linux, `irq_show` in drivers/pci/pci-sysfs.c).
+/// With MSI, lspci prints the message's number in place of the line's. MSI-X does not change it (Linux, `irq_show` in
+/// drivers/pci/pci-sysfs.c).
 fn is_msi(text: &str) -> bool {
     let names = ["] MSI:", "Message Signalled Interrupts:"];
     text.starts_with("Capabilities:") && text.contains("Enable+") && names.iter().any(|name| text.contains(name))
 }
 
-/// What stands behind `key`, up to a comma.
+/// The text after `key`, up to a comma.
 fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(key)?;
     Some(rest.split(',').next().unwrap_or(rest).trim())

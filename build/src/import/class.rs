@@ -1,5 +1,5 @@
-//! What kind of device a function is, from the name or the number that lspci prints: for a name in the description, and to
-//! tell bridges and IDE controllers from the rest.
+//! A function's kind of device, from the class name or number that lspci prints: for its name in the description, and
+//! to recognize bridges and IDE controllers.
 //!
 //! The numbers are the base class and sub-class of the PCI Code and ID Assignment Specification, the names those of pci.ids.
 
@@ -30,7 +30,7 @@ const CLASSES: [(u16, &str, &str); 20] = [
     (0x0c09, "CANBUS", "CAN"),
 ];
 
-/// The class's number, of `IDE interface`, `IDE interface [0101]`, `Class 0101` or `0101`.
+/// The class's number, from `IDE interface`, `IDE interface [0101]`, `Class 0101` or `0101`.
 pub fn number(class: &str) -> Option<u16> {
     let digits = match class.rsplit_once('[') {
         Some((_, digits)) => digits.trim_end_matches(']'),

@@ -1,4 +1,4 @@
-//! From what lspci says of a function to what a guest must be given for it: ports, memory, the interrupt.
+//! Derives from lspci's output what a guest needs for a function: ports, memory, the interrupt.
 //!
 //! PCI Local Bus Specification 3.0, section 6.2.5 (BARs); for IDE controllers in compatibility mode, whose BARs mean
 //! nothing, PCI IDE Controller Specification 1.0. Expansion ROMs are left out: guests need none, and pci-server shows none.
@@ -12,17 +12,18 @@ use super::class;
 use super::files::{Files, Line};
 use super::proc::Kind;
 
-/// Inputs of the first I/O APIC. Linux numbers them like interrupts, and others from there on.
+/// Inputs of the first I/O APIC. Linux numbers its interrupts like these inputs, and those of other I/O APICs after
+/// them.
 const IO_APIC_INPUTS: u32 = 24;
 /// Inputs of the 8259 pair.
 const PIC_INPUTS: u32 = 16;
-/// Inputs of the I/O APIC that the servers' devices have: the 8259 pair, timer, UART and clock.
+/// Inputs of the I/O APIC that are in use: by the 8259 pair, and by the servers' timer, UART and clock.
 const BOARD_INPUTS: [u8; 4] = [0, 2, 4, 8];
-/// Below are RAM and ROM.
+/// Below this are RAM and ROM.
 const LOWEST_MEMORY: u64 = 1 << 20;
-/// No processor has more address lines.
+/// No processor has more physical address bits.
 const HIGHEST_MEMORY: u64 = 1 << 52;
-/// Memory is handed out in pages.
+/// Memory is passed through in pages.
 const PAGE: u64 = 1 << 12;
 /// The ports of the two IDE channels of a PC/AT, each with the interrupt.
 const IDE_CHANNELS: [([(u16, u16); 2], u8); 2] =
@@ -39,9 +40,9 @@ pub struct Device {
     pub memory: Vec<Memory>,
     /// Whether a description can list that memory.
     pub memory_is_known: bool,
-    /// Where its interrupts arrive, if the capture tells.
+    /// Where its interrupts arrive, if the capture shows that.
     pub input: Option<Input>,
-    /// What the reader should know.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
@@ -52,7 +53,7 @@ pub struct Ports {
     pub first: u16,
     /// Last port, inclusive.
     pub last: u16,
-    /// Whether they are a BAR's, or stand for one.
+    /// Whether a BAR has them, or they replace one.
     pub is_bar: bool,
     /// Where that came from.
     pub origin: String,
@@ -74,7 +75,7 @@ pub struct Memory {
 pub struct Input {
     /// Which.
     pub pin: u8,
-    /// Level triggered and active low, as PCI has it; else edge triggered and active high, as ISA has it.
+    /// Level-triggered and active low, as for PCI; otherwise edge-triggered and active high, as for ISA.
     pub level: bool,
     /// Where that came from.
     pub origin: String,
@@ -124,8 +125,8 @@ pub fn needs(files: &Files, capture: &Capture, function: &Function) -> Result<De
     Ok(needs.device)
 }
 
-/// Whether the region shows one of the BARs of a channel that does not use them. lspci and the kernel print various things
-/// there: ports, memory at the ports' numbers, nothing.
+/// Whether the region is a BAR of a channel that does not use its BARs. For these, lspci and the kernel print various
+/// things: ports, memory at the ports' numbers, nothing.
 fn is_of_legacy_channel(region: &Region, legacy: [bool; 2]) -> bool {
     let channel = match (region.index, region.base) {
         (Some(index), _) => index / 2,
@@ -192,7 +193,7 @@ impl Needs<'_> {
         Ok(())
     }
 
-    /// The register and the kernel should agree. Only where the dump is there, and the region has a number.
+    /// Checks that the register and the kernel agree, if there is a dump and the region has a number.
     fn compare_with_dump(&mut self, index: usize, base: u64, region: &Region) -> Result<()> {
         let (Some(_), 0..6, false) = (region.index, index, region.is_virtual) else {
             if region.is_virtual {
@@ -247,7 +248,7 @@ impl Needs<'_> {
             .push(format!("no entry in irqs for IRQ {irq} ({cite}): pci-server knows that an IDE channel has it"));
     }
 
-    /// What /proc/ioports gives the function beyond its BARs; and a difference between the two is an error.
+    /// The function's ports in /proc/ioports beyond its BARs; an error if the two differ.
     fn ports_beside_bars(&mut self) -> Result<()> {
         let claims = self.capture.ports.iter().filter(|claim| claim.function == Some(self.function.address));
         for claim in claims {

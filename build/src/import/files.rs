@@ -1,5 +1,5 @@
-//! The files of a capture, and places in them: every number in the result names the line that it came from, and so does
-//! every error.
+//! The files of a capture, and places in them, since every number in the result and every error names the line that it
+//! came from.
 
 use std::ops::Range;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use capdl_spec::host::{Mistake, Source};
 use miette::{Context, IntoDiagnostic, Report, Result};
 
-/// What the user brought.
+/// The user's files.
 #[derive(Debug, Default)]
 pub struct Files(Vec<Source>);
 
@@ -27,7 +27,7 @@ impl Files {
         Self(files.into_iter().collect())
     }
 
-    /// Reads them. A capture over a serial line may hold bytes that are not text: they are replaced.
+    /// Reads them. A capture over a serial line may contain bytes that are not text; they are replaced.
     pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
         let read = |path: &P| {
             let path = path.as_ref();
@@ -73,7 +73,7 @@ impl Files {
     fn name(&self, file: usize) -> String {
         let path = self.0.get(file).map(|source| source.path.as_path());
         let name = path.and_then(|path| path.file_name().or(Some(path.as_os_str())));
-        // It ends in a comment, which a control character would end early.
+        // The text becomes part of a comment, which a control character could end early.
         let name = name.unwrap_or_default().to_string_lossy();
         name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
     }

@@ -1,4 +1,4 @@
-//! /proc/ioports and /proc/interrupts: what lspci does not say.
+//! Reads /proc/ioports and /proc/interrupts, which have what lspci does not print.
 
 use miette::Result;
 
@@ -23,23 +23,23 @@ pub struct PortClaim {
 pub struct Arrival {
     /// Linux's number.
     pub number: u32,
-    /// How it comes.
+    /// How it arrives.
     pub kind: Kind,
     /// Where it says so.
     pub line: Line,
 }
 
-/// How an interrupt comes.
+/// How an interrupt arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// At this input of an I/O APIC.
     Pin {
         /// The input.
         pin: u32,
-        /// Level triggered; else edge.
+        /// Level-triggered; otherwise edge-triggered.
         level: bool,
     },
-    /// At the 8259 pair: which input of the I/O APIC that is, nobody has asked.
+    /// At the 8259 pair; its input of the I/O APIC is unknown.
     Pic,
     /// As a message.
     Message,
@@ -81,7 +81,7 @@ pub fn arrival(line: &Line, text: &str) -> Option<Arrival> {
     } else if chip.contains("XT-PIC") {
         Kind::Pic
     } else if let Some((_, trigger)) = chip.split_once("IO-APIC") {
-        // Before Linux 4.2 the trigger stood beside the chip, and the pin was the number.
+        // Before Linux 4.2 the trigger followed the chip's name, and the pin was the number.
         let (pin, trigger) = match trigger.strip_prefix('-') {
             Some(trigger) => (number, trigger),
             None => words.next()?.split_once('-').and_then(|(pin, trigger)| Some((pin.parse().ok()?, trigger)))?,

@@ -10,7 +10,7 @@ use super::class;
 use super::device::{self, Device, Input, plain};
 use super::files::Files;
 
-/// Inputs of the guest's PIC that no model of the VMM's board uses, in the order in which devices get them.
+/// Inputs of the guest's PIC that no modelled device uses, in the order in which devices get them.
 const FREE_DESTS: [u8; 8] = [11, 10, 9, 5, 7, 3, 6, 12];
 
 /// Width of comments above the section.
@@ -23,9 +23,9 @@ const LARGE_PAGE_BITS: u32 = 21;
 /// What the devices may do to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dma {
-    /// What an IOMMU lets them.
+    /// Only the memory that an IOMMU maps for them.
     Domain,
-    /// Anything: the board has no IOMMU.
+    /// All of memory: the board has no IOMMU.
     Trusted,
 }
 
@@ -69,7 +69,7 @@ pub fn write(files: &Files, capture: &Capture, chosen: &[&Function], dma: Dma) -
     Ok(text)
 }
 
-/// `SATA`, `Ethernet5` for one on bus 5, and with the whole address where that is taken.
+/// `SATA`, or `Ethernet5` for one on bus 5, or with the whole address if that name is taken.
 fn name(function: &Function, others: &[Named]) -> String {
     let (word, at) = (class::short(&function.class), function.address);
     let short = if at.bus == 0 { word.to_owned() } else { format!("{word}{}", at.bus) };
@@ -154,7 +154,7 @@ fn ioports(text: &mut String, devices: &[Named]) {
             let entry = format!("{{ start = 0x{start:x}, end = 0x{end:x}, {device}name = \"{name}\" }}");
             let origin = &ports.origin;
             let _ = match !ports.is_bar && mainboard::takes_trust(ports.first, ports.last) {
-                // Whether that is meant, no capture says.
+                // No capture shows whether the user wants that.
                 true => writeln!(text, "    # {entry},  # {origin}; left out: who has them may have the machine"),
                 false => writeln!(text, "    {entry},  # {origin}"),
             };

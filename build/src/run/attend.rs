@@ -1,4 +1,4 @@
-//! Joins the console to the user's terminal, or just shows it, until the system ends or the user leaves.
+//! Connects the console to the user's terminal, or only shows it, until the system ends or the user leaves.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,8 @@ pub(super) fn run(machine: &mut Machine, deadline: Instant) -> Result<()> {
         if machine.console.is_at(PROMPT)
             && let Some((rows, columns)) = size.take()
         {
-            // A serial line does not carry the size of a terminal. This shell is ours, so it is told as a person would.
+            // A serial line does not carry the terminal's size. The default guest's shell understands `stty`, so the
+            // tool types that.
             let _ = machine.console.send(format!("stty rows {rows} cols {columns}\r").as_bytes());
         }
         if Instant::now() > deadline {

@@ -11,10 +11,10 @@ use crate::console::Failure;
 use crate::console::shell::{Answer, Status};
 use crate::progress::{Step, print, say};
 
-/// How long a system that was told to power off may take.
+/// How long a system may take to power off.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Runs them all, in order. What failed is told at the end; where the guest does not answer any more, at once.
+/// Runs all commands in order. Reports failures at the end, or at once if the guest does not answer any more.
 pub(super) fn run(machine: &mut Machine, commands: &[String], deadline: Instant) -> Result<()> {
     let step = Step::start("boot: until the guest's shell waits");
     if let Err(failure) = machine.console.wait_for_prompt(left(deadline)) {
@@ -40,7 +40,7 @@ pub(super) fn run(machine: &mut Machine, commands: &[String], deadline: Instant)
             Err(failure) => return Err(disappointed(machine, failure, &format!("`{command}` did not answer"))),
         }
     }
-    // A shell that is killed by `poweroff` tells a status first.
+    // A shell that `poweroff` kills prints a status first.
     if last_failed && machine.wait(GRACE)? == Some(Ending::PowerOff) && machine.console.switched_off() {
         failed.pop();
         say("The system powered off.");
@@ -54,7 +54,7 @@ fn print_output(output: &str) {
     }
 }
 
-/// What is wrong with a command that ended so.
+/// The error for a command that ended this way; `None` for success.
 fn mistake(command: &str, status: Status) -> Option<String> {
     match status {
         Status::Exit(0) => None,
@@ -66,7 +66,7 @@ fn mistake(command: &str, status: Status) -> Option<String> {
     }
 }
 
-/// The guest has ended while a command ran. Only one that was asked to power off has not failed.
+/// Handles a guest that ended while a command ran. It has failed unless a command asked it to power off.
 fn switched_off(machine: &mut Machine, command: &str, failure: Failure) -> Result<()> {
     let asked = machine.console.switched_off();
     let what = format!("`{command}` did not answer, and Linux did not say that it was asked to power off");

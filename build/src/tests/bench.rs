@@ -1,5 +1,5 @@
-//! What exits cost, and whole boots: no more than when the baseline was committed. Emulated instructions repeat exactly,
-//! so two percent is a change of the code and no noise.
+//! Exits and whole boots cost no more than the committed baseline. Emulated instructions repeat exactly, so a
+//! difference of two percent comes from a change of the code, not from noise.
 
 use miette::{Result, ensure};
 
@@ -15,7 +15,7 @@ pub fn all() -> Vec<Test> {
     ]
 }
 
-/// By how much a row may get worse.
+/// By how much a row may exceed the baseline, in percent.
 const PERCENT: u64 = 2;
 
 fn exits_cost(context: &Context) -> Result<Outcome> {

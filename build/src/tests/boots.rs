@@ -1,5 +1,5 @@
-//! Whole systems with Linux in them, booted in Bochs. A boot takes a quarter of a minute and a core, so facts that can
-//! share one do. What they have in common is here.
+//! Whole systems with Linux in them, booted in Bochs. A boot takes a quarter of a minute and a core, so tests share
+//! boots where they can. This file has their common functions.
 
 mod console;
 mod devices;
@@ -48,7 +48,7 @@ pub fn all() -> Vec<Test> {
     .concat()
 }
 
-/// How long a boot, or a command, may take on a busy machine; by itself it takes an eighth of this.
+/// How long a boot or a command may take on a busy machine; on an idle one it takes an eighth of this.
 const LIMIT: Duration = Duration::from_secs(150);
 
 /// A description in tests/systems/.
@@ -63,13 +63,13 @@ fn boot(context: &Context, name: &str) -> Result<Machine> {
     Ok(machine)
 }
 
-/// Waits for the shell's prompt. Where it does not come, the error has the console's last lines.
+/// Waits for the shell's prompt. If it does not appear, the error has the console's last lines.
 fn wait_for_shell(machine: &mut Machine) -> Result<()> {
     let waited = machine.console.wait_for_prompt(LIMIT);
     waited.into_diagnostic().wrap_err_with(|| last_lines(machine)).wrap_err("the guest's shell does not come up")
 }
 
-/// What a command at the guest's shell prints. It has to succeed.
+/// The output of a command at the guest's shell, which has to succeed.
 fn ask(machine: &mut Machine, command: &str) -> Result<String> {
     let answer = machine.console.shell(command, LIMIT);
     let answer = answer.into_diagnostic().wrap_err_with(|| last_lines(machine)).wrap_err_with(|| command.to_owned())?;
@@ -89,7 +89,7 @@ fn power_off(machine: &mut Machine) -> Result<()> {
     wait_for_end(machine)
 }
 
-/// Waits until the board is off. The one who says so is the guest's vmm-server.
+/// Waits until the board is off, after the guest's vmm-server has reported the power-off.
 fn wait_for_end(machine: &mut Machine) -> Result<()> {
     match machine.wait(LIMIT)? {
         Some(Ending::PowerOff) => {}

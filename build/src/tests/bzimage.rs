@@ -1,4 +1,4 @@
-//! A bzImage that holds nothing compressed and is not padded, as memtest86+'s: the file of the boot protocol and no Linux.
+//! A bzImage without compressed payload or padding, as memtest86+'s: it follows the boot protocol but is not Linux.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub fn all() -> Vec<Test> {
 
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// The same file for two VMs, of which one leaves it to the build to unpack it.
+/// The same file for two VMs; for one of them the build unpacks it.
 const DESCRIPTION: &str = "board = \"bochs\"
 
 [[vm]]

@@ -1,4 +1,4 @@
-//! What cargo itself checks: format, lints, and the unit tests of every package.
+//! cargo's own checks: format, lints, and the unit tests of every package.
 
 use std::process::Command;
 

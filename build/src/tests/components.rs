@@ -1,5 +1,5 @@
-//! Servers and root-task on seL4 in Bochs, asked by the clients of tests/components. Each test boots one description of
-//! tests/systems; the clients print what they find, and a verdict.
+//! Servers and root-task on seL4 in Bochs, called by the clients of tests/components. Each test boots one description
+//! of tests/systems; the clients print their findings and a verdict.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ pub fn lines<'a>(text: &'a str, process: &str) -> impl Iterator<Item = &'a str> 
     text.lines().filter_map(move |line| line.strip_prefix(&prefix))
 }
 
-/// How many of a client's checks held; an error with what it said of those that did not.
+/// How many of a client's checks passed; an error with its messages about those that failed.
 pub fn verdict(text: &str, process: &str) -> Result<u32> {
     let verdict = lines(text, process).find_map(|line| line.strip_prefix("verdict: "));
     let verdict = verdict.ok_or_else(|| miette!("{process} gave no verdict:\n{}", last_lines(text.as_bytes(), 25)))?;
@@ -97,7 +97,7 @@ fn date(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Of the paced lines none is missing, and the unpaced ones are there or counted. Returns how many were lost.
+/// No paced line is missing, and every unpaced one is printed or counted as lost. Returns how many were lost.
 fn bursts(text: &str) -> Result<u32> {
     let numbered = |burst: &str| -> Vec<u32> {
         let tail = " abcdefghijklmnopqrstuvwxyz0123456789ABCDEF";
@@ -115,8 +115,7 @@ fn bursts(text: &str) -> Result<u32> {
     Ok(lost)
 }
 
-/// Processes of components-faults.toml and how root-task is to report each: what it says up to the first address that
-/// is not known beforehand.
+/// Processes of components-faults.toml, and root-task's expected report of each, up to the first unpredictable address.
 const FAULTS: [(&str, &str); 12] = [
     ("null-write", "writes 0x0 at "),
     ("code-write", "writes 0x4"),
@@ -132,7 +131,7 @@ const FAULTS: [(&str, &str); 12] = [
     ("forged", "kind 0"),
 ];
 
-/// Those that set r14 and r15 first.
+/// Processes that set r14 and r15 first.
 const WITH_REGISTERS: usize = 8;
 
 fn faults(context: &Context) -> Result<Outcome> {
@@ -141,7 +140,7 @@ fn faults(context: &Context) -> Result<Outcome> {
     for (number, (process, report)) in FAULTS.into_iter().enumerate() {
         reported(&text, process, report, number < WITH_REGISTERS).wrap_err_with(|| process.to_owned())?;
     }
-    // root-task's lines may come in the middle of those of others.
+    // root-task's lines may interrupt other processes' lines.
     let torn: String = text.lines().filter(|line| !line.is_empty() && !line.starts_with("root-task: ")).collect();
     ensure!(!torn.contains("still there"), "a process went on after its fault:\n{text}");
     ensure!(torn.contains("on purpose"), "the panic's message is missing");
@@ -150,7 +149,7 @@ fn faults(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{} faults, 19 restarts, then {checks} checks", FAULTS.len())))
 }
 
-/// A report is one block of whole lines: what happened, registers, what follows from it.
+/// A report is one block of whole lines: the fault, the registers, the consequence.
 fn reported(text: &str, process: &str, report: &str, registers: bool) -> Result<()> {
     let all: Vec<&str> = text.lines().collect();
     let first = format!("root-task: {process} faulted: {report}");
@@ -174,7 +173,7 @@ fn reported(text: &str, process: &str, report: &str, registers: bool) -> Result<
     Ok(())
 }
 
-/// The fourth life of one lasts, and each began with fresh memory; another is given up.
+/// One process runs on after its third restart, each time with fresh memory; root-task gives up another.
 fn restarted(text: &str) -> Result<()> {
     let expected = ["life 1", "life 2", "life 3", "life 4"].map(|life| format!("{life}, start 1 of this memory"));
     let lives: Vec<&str> = lines(text, "phoenix").filter(|line| line.starts_with("life ")).collect();
@@ -201,7 +200,7 @@ fn halt(context: &Context) -> Result<Outcome> {
     crate::test::passed()
 }
 
-/// A debug kernel tells root-task, and each component, what is in its CSpace.
+/// With a debug kernel, root-task and each component identify the capabilities in their CSpaces.
 fn capabilities(context: &Context) -> Result<Outcome> {
     let mut notes = Vec::new();
     let spec = plan(context, "components-cspace")?;
@@ -228,7 +227,7 @@ fn plan(context: &Context, name: &str) -> Result<Spec> {
     Ok(host::plan(&host::load(&description(context, name))?)?)
 }
 
-/// root-task found, in all CNodes, what the specification says and nothing else; and nobody is to have memory or ASIDs.
+/// root-task found in all CNodes exactly the specification's capabilities; and no process has untyped memory or ASIDs.
 fn verified(text: &str, spec: &Spec) -> Result<String> {
     let slots: usize = spec.objects.iter().map(|o| if let Kind::CNode { bits } = o.kind { 1 << bits } else { 0 }).sum();
     let cnodes = spec.objects.iter().filter(|object| matches!(object.kind, Kind::CNode { .. })).count();
@@ -241,7 +240,7 @@ fn verified(text: &str, spec: &Spec) -> Result<String> {
     Ok(format!("{}: {count} capabilities", spec.name))
 }
 
-/// The kernel's numbers for types of capabilities, as they come to light: one number, one kind.
+/// The kernel's numbers for types of capabilities, as they appear: each number stands for one kind.
 #[derive(Default)]
 struct Kinds(BTreeMap<&'static str, u32>);
 
@@ -252,7 +251,7 @@ impl Kinds {
     }
 }
 
-/// What the process found in its own CSpace is what the specification puts there.
+/// The process found in its own CSpace what the specification puts there.
 fn compare(text: &str, spec: &Spec, process: &Process, kinds: &mut Kinds) -> Result<()> {
     let in_cnode = |cnode: Id| spec.caps.iter().filter(move |cap| cap.cnode == cnode);
     let mut expected: BTreeMap<(&str, u32), &'static str> = BTreeMap::new();
@@ -269,7 +268,7 @@ fn compare(text: &str, spec: &Spec, process: &Process, kinds: &mut Kinds) -> Res
     ensure!(found.keys().eq(expected.keys()), "found {found:?}, expected {expected:?}");
     for (place, number) in found {
         let kind = expected.get(&place).copied().unwrap_or_default();
-        // A scratch slot's address leads on into the CNode, whose first slot holds the CNode as well.
+        // The scratch slot's address resolves into the CNode, whose first slot also holds the CNode.
         ensure!(kinds.agree(kind, number), "{place:?}: type {number} for a {kind}, known: {:?}", kinds.0);
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! Who reaches for what is another's: guests by instructions, a component in a VMM's place by calls
-//! (tests/systems/gate.toml). All of it is refused and in the log, and the owners' devices go on working. And two guests whose
-//! cards have one interrupt line (tests/systems/shared-line.toml).
+//! Attempts to access other owners' devices: by guests with instructions, by a component in place of a VMM with calls
+//! (tests/systems/gate.toml). All are refused and logged, and the owners' devices go on working. Also two guests whose
+//! cards share an interrupt line (tests/systems/shared-line.toml).
 
 use std::iter::repeat;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub fn all() -> Vec<Test> {
 /// How long a part of a test may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// Where the cards have their ports, as those say who have them: it differs between versions of the emulator.
+/// The cards' ports, as their owners print them, since they differ between versions of the emulator.
 struct Ports {
     owners: u32,
     guests: u32,
@@ -40,7 +40,7 @@ impl Ports {
         Ok(Self { owners, guests, intruders })
     }
 
-    /// Why pci-server refuses what the intruder asks for first, one of each kind.
+    /// pci-server's refusals of the intruder's first requests, one of each kind.
     fn refused(&self) -> [String; 16] {
         let Self { owners, guests, intruders } = self;
         [
@@ -64,7 +64,7 @@ impl Ports {
     }
 }
 
-/// The ports of a component's two cards, as it says.
+/// The ports of a component's two cards, as it prints them.
 fn told(text: &str, component: &str) -> Result<[u32; 2]> {
     let line = lines(text, component).find_map(|line| line.strip_prefix("ports "));
     let words = line.unwrap_or_default().split(", ").map(|word| word.trim().trim_start_matches("0x"));
@@ -72,7 +72,7 @@ fn told(text: &str, component: &str) -> Result<[u32; 2]> {
     ports.try_into().map_err(|ports| miette!("the ports of `{component}` are {ports:x?}:\n{text}"))
 }
 
-/// What irq-server says of the intruder, client 5: the first eight refusals, and every count that is a power of two.
+/// irq-server's log about the intruder, client 5: the first eight refusals, then each count that is a power of two.
 const LINES: [&str; 9] = [
     "claim line 12 (`?`): NoSuchLine; refusal 1",
     "finish line 12 (`?`): NoSuchLine; refusal 2",
@@ -133,7 +133,8 @@ fn gate(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{checks} checks of components")))
 }
 
-/// What pci-server says of guest and intruder: the first sixteen refusals, then every count that is a power of two.
+/// pci-server's log about the guest and the intruder: the first sixteen refusals, then each count that is a power of
+/// two.
 fn refused(text: &str, ports: &Ports) -> Result<()> {
     let refused = ports.refused();
     let intruder = said(text, "pci-server", "warning: `intruder`: ");
@@ -154,7 +155,7 @@ fn refused(text: &str, ports: &Ports) -> Result<()> {
 }
 
 /// Linux and a tiny guest, each with a card at one interrupt line: both get their interrupts, and Linux goes on when the
-/// other never serves its own again.
+/// other stops serving its own.
 fn shared_line(context: &Context) -> Result<Outcome> {
     let mut machine = boot(context, "shared-line", &["line"])?;
     for text in ["guest: neglects its card", "interrupts of devices"] {
@@ -180,7 +181,7 @@ fn shared_line(context: &Context) -> Result<Outcome> {
     let [before, after] = counts[..] else { return Err(miette!("/proc/interrupts has eth0: {counts:?}\n{text}")) };
     let tally = lines(&text, "vmm-linux").find_map(|line| line.split_once(" interrupts of devices")?.0.parse().ok());
     let tally: u32 = tally.ok_or_else(|| miette!("vmm-linux tells no interrupts:\n{text}"))?;
-    // An answer and what it answers may have an interrupt together. Those before Linux had a driver it does not know of.
+    // A reply may share an interrupt with its request, and Linux does not count interrupts before it had a driver.
     let right = (300..1400).contains(&before) && (before + 100..=tally).contains(&after);
     ensure!(right, "Linux counts {before} and then {after} interrupts, its VMM {tally}");
     Ok(Outcome::Passed(format!(

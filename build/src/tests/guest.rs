@@ -1,4 +1,4 @@
-//! The default guest's files, before anything is booted.
+//! The default guest's files, without a boot.
 
 use std::path::PathBuf;
 
@@ -37,8 +37,8 @@ fn kernel_unpacks(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{} KiB", vmlinux.len() / 1024)))
 }
 
-/// Whatever is kept from run to run: cut in half, as a full disk or a kill leaves it, it is not believed. (The modules and
-/// the packages are directories, as the kernel's prefix is.)
+/// A kept file that is cut in half, as a full disk or a kill leaves it, is made again. (The modules and the packages
+/// are directories, as the kernel's prefix is.)
 fn truncated(context: &Context) -> Result<Outcome> {
     let project = &context.project;
     let kernel = || debian::kernel(project, debian::Flavour::Plain);
@@ -59,7 +59,8 @@ fn truncated(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{} files", kept.len())))
 }
 
-/// From the packages' archive on: installing them takes a minute, and is mmdebstrap's promise.
+/// Starts from the archive of installed packages: installing them takes a minute, and mmdebstrap guarantees that it
+/// repeats.
 fn disk_repeats(context: &Context) -> Result<Outcome> {
     let made = disk::image(&context.project)?;
     let again = made.with_extension("again");

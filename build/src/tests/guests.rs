@@ -1,5 +1,5 @@
-//! Tiny guests, booted in Bochs: what the processor and the board that a guest sees do, instruction by instruction. A guest
-//! judges what it can by itself; the facts that it prints are compared here with the tables in vtx.
+//! Tiny guests in Bochs test the processor and board that a guest sees, instruction by instruction. A guest checks what
+//! it can itself; here the facts that it prints are compared with the tables in vtx.
 
 use std::arch::x86_64::CpuidResult;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub fn all() -> Vec<Test> {
 /// How long a guest may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// What a guest printed until it switched itself off.
+/// A guest's output until it powered off.
 struct Report {
     console: String,
     /// The numbers of its facts, by their names and in their order.
@@ -90,12 +90,12 @@ impl Report {
     }
 }
 
-/// Runs a guest until it switches itself off. It must find everything right.
+/// Runs a guest until it powers off. All its checks must pass.
 fn run(context: &Context, guest: &str) -> Result<Report> {
     run_all(context, &[guest], "")
 }
 
-/// The same of several guests side by side, each with these lines in its description.
+/// The same for several guests at once, each with these lines in its description.
 fn run_all(context: &Context, guests: &[&str], keys: &str) -> Result<Report> {
     let description = tiny::system(&context.project, guests, keys)?;
     let mut machine =
@@ -113,7 +113,8 @@ fn run_all(context: &Context, guests: &[&str], keys: &str) -> Result<Report> {
     Ok(report)
 }
 
-/// A hostile driver of the entropy device, beside a guest that keeps time. Not all that it breaks is told.
+/// A hostile driver of the entropy device, beside a guest that keeps time. The log has only the first 16 of the queues
+/// that it breaks.
 fn virtio(context: &Context) -> Result<Outcome> {
     let report = run_all(context, &["virtio", "ticking"], "rng = true\n")?;
     let told = report.lines("entropy device: the driver breaks queue 0");
@@ -121,8 +122,8 @@ fn virtio(context: &Context) -> Result<Outcome> {
     passed()
 }
 
-/// What the guest sees is what the policy leaves of it, so applying the policy once more changes nothing: every hidden bit
-/// is clear, every shown one set. Leaves that the guest does not print are zero.
+/// The guest sees what the policy has filtered, so filtering again changes nothing: every hidden bit is clear, every
+/// shown one set. Leaves that the guest does not print are zero.
 fn cpuid_all_leaves(context: &Context) -> Result<Outcome> {
     let report = run(context, "cpuid")?;
     let mut seen = BTreeMap::new();
@@ -217,17 +218,18 @@ fn mmio_unmapped(context: &Context) -> Result<Outcome> {
     run(context, "mmio").and_then(|_| passed())
 }
 
-/// FPU, MMX and SSE registers, and all else that the processor does in the VMM's place.
+/// FPU, MMX and SSE registers, and all other instructions that the processor executes in place of the emulator.
 fn vectors_unmapped(context: &Context) -> Result<Outcome> {
     run(context, "vectors").and_then(|_| passed())
 }
 
-/// Its registers, deadlines, and the 8259's interrupts past it and through it.
+/// The local APIC's registers, deadlines, and the 8259's interrupts past it and through it.
 fn local_apic(context: &Context) -> Result<Outcome> {
     run(context, "apic").and_then(|_| passed())
 }
 
-/// VMX, GETSEC, INVD, XSETBV and the like, from privilege levels 0 and 3. What is said to exit does, by vmm-server's count.
+/// VMX, GETSEC, INVD, XSETBV and the like, from privilege levels 0 and 3. The instructions that should exit do, by
+/// vmm-server's count.
 fn instructions(context: &Context) -> Result<Outcome> {
     /// At level 0 and at level 3 where the exit comes before the check of privilege, else once.
     const EXITS: [(&str, u64); 10] = [
@@ -269,7 +271,7 @@ fn task_switch(context: &Context) -> Result<Outcome> {
     run(context, "task-switch").and_then(|_| passed())
 }
 
-/// It is given a few more lives, its registers are logged once, and the other guest goes on.
+/// It is reset a few times, its registers are logged once, and the other guest goes on.
 fn crash(context: &Context) -> Result<Outcome> {
     let description = tiny::system(&context.project, &["crash", "ticking"], "")?;
     let mut machine =
@@ -283,7 +285,7 @@ fn crash(context: &Context) -> Result<Outcome> {
     fails(&machine, ending, "the VM `crash` failed: stopped: it was reset more than 16 times in a row")
 }
 
-/// #AC exits, is delivered, and loses no interrupt; a guest that has it for ever is reset, and nobody else stops.
+/// #AC exits, is delivered, and loses no interrupt; a guest in an endless loop of #AC is reset, and the others go on.
 fn alignment_check(context: &Context) -> Result<Outcome> {
     let report = run_all(context, &["alignment-check", "ticking"], "")?;
     let log = "reset after #AC in the delivery of #AC";
@@ -304,7 +306,7 @@ fn triple_fault(context: &Context) -> Result<Outcome> {
     passed()
 }
 
-/// Every way to be reset: one line in the log each, in order.
+/// Every kind of reset: one line in the log each, in order.
 fn resets(context: &Context) -> Result<Outcome> {
     const LINES: [&str; 10] = [
         "reset by the guest",
@@ -325,12 +327,13 @@ fn resets(context: &Context) -> Result<Outcome> {
     passed()
 }
 
-/// What only the VM finds out is a failure of its own: the other guest goes on, and the machine's end shows it.
+/// A failure that only vmm-server can detect ends that VM alone: the other guest goes on, and the machine's end shows
+/// the failure.
 fn cannot_start(context: &Context) -> Result<Outcome> {
     const REASON: &str = "the VM `halt` failed: kernel: a 64-bit kernel; only 32-bit guests run";
     let description = tiny::system(&context.project, &["halt", "ticking"], "")?;
     let image = context.image(&description.to_string_lossy(), Build::Release)?;
-    // The build would refuse such a kernel, so it is made one afterwards: EI_CLASS of its ELF becomes ELFCLASS64.
+    // The build would refuse such a kernel, so this changes it afterwards: EI_CLASS of its ELF becomes ELFCLASS64.
     let mut iso = project::read(&image.iso)?;
     let kernel = guest::loaded_vmlinux(&context.project, &description.with_file_name("halt"), None)?;
     let kernel = project::read(&kernel)?;
@@ -351,7 +354,7 @@ fn cannot_start(context: &Context) -> Result<Outcome> {
     fails(&machine, ending, REASON)
 }
 
-/// root-task says what it cannot make, by its own console, and the machine ends.
+/// root-task reports on its own console what it cannot make, and the machine ends.
 fn cannot_be_built(context: &Context) -> Result<Outcome> {
     let small = tiny::system(&context.project, &["halt"], "")?;
     let text = String::from_utf8_lossy(&project::read(&small)?).replace("4 MiB", "64 MiB");
@@ -365,7 +368,7 @@ fn cannot_be_built(context: &Context) -> Result<Outcome> {
     fails(&machine, ending, "the system was not started: ")
 }
 
-/// The run is a failure, which is told in one sentence.
+/// The run fails, with one sentence.
 fn fails(machine: &Machine, ending: Option<Ending>, reason: &str) -> Result<Outcome> {
     let console = String::from_utf8_lossy(&machine.console.transcript()).into_owned();
     let Some(ending @ Ending::Failed) = ending else { miette::bail!("the run ends with {ending:?}:\n{console}") };

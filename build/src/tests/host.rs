@@ -1,4 +1,4 @@
-//! What the build makes on the host: the kernel prefixes, the same in any environment, and the doctor's report.
+//! Host-side results of the build: the kernel prefixes, the same in any environment, and the doctor's report.
 
 use std::path::Path;
 
@@ -26,8 +26,8 @@ fn kernel_prefixes(context: &Context) -> Result<Outcome> {
     passed()
 }
 
-/// Each of these breaks or changes a build that it reaches. `@` stands for a directory with a space and a letter outside
-/// ASCII in its name, in which a file `six.py` is no Python.
+/// Each of these variables breaks or changes a build that sees it. `@` stands for a directory with a space and a letter
+/// outside ASCII in its name, in which a file `six.py` is no Python.
 const HOSTILE: [(&str, &str); 30] = [
     ("RUSTFLAGS", "--cfg hostile"),
     ("CARGO_ENCODED_RUSTFLAGS", "--cfg\u{1f}hostile"),
@@ -61,7 +61,8 @@ const HOSTILE: [(&str, &str); 30] = [
     ("TMPDIR", "@"),
 ];
 
-/// The servers are found as they are, and a kernel made below a path with a space in it has the same bytes.
+/// In a hostile environment the build keeps the servers as they are, and a kernel built below a path with a space has
+/// the same bytes.
 fn hostile_environment(context: &Context) -> Result<Outcome> {
     let place = context.project.target.join("a höstile place");
     let _ = std::fs::remove_dir_all(&place);
@@ -88,7 +89,7 @@ fn written(path: &Path) -> Result<std::time::SystemTime> {
 fn hostile(arguments: &[&str], place: &Path, target: &Path) -> Result<()> {
     let mut shell = process::tool("sh");
     shell.args(["-c", "umask 077; exec \"$@\"", "sh"]);
-    // The tests of all packages may have built this tool anew, in its old place.
+    // The tests of all packages may have rebuilt this tool at the same path.
     let tool = std::env::current_exe().into_diagnostic()?.to_string_lossy().into_owned();
     shell.arg(tool.trim_end_matches(" (deleted)")).args(arguments);
     for (name, value) in HOSTILE {

@@ -1,5 +1,6 @@
-//! pci-server, irq-server and the IOMMU on QEMU's Q35 board, where no guest runs: the clients of tests/components take a
-//! vmm-server's place (tests/systems/q35-ahci.toml). What they find is held against what QEMU says of its board.
+//! pci-server, irq-server and the IOMMU on QEMU's Q35 board, where no guest runs: the clients of tests/components take
+//! the place of a vmm-server (tests/systems/q35-ahci.toml). Their findings are compared with QEMU's own view of its
+//! board.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,8 +26,8 @@ pub fn all() -> Vec<Test> {
 /// How long a part of the test may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What is on the board beside the disk: a card that has an owner without leave for DMA, one whose owner's memory is
-/// at a known place, and one behind a bridge.
+/// Cards on the board beside the disk: one whose owner may not use DMA, one whose owner's memory is at a known address,
+/// and one behind a bridge.
 const DEVICES: [&str; 4] = [
     "e1000e,addr=2,romfile=",
     "e1000e,addr=3,romfile=",
@@ -39,7 +40,7 @@ const SECTORS: u32 = 8192;
 /// Names in VT-d's reports, of bus, device and function: the disk at 00:1f.2, and the trusted card at 00:03.0.
 const DISK: &str = "0xfa";
 const CARD: &str = "0x18";
-/// Where the canary's memory is, and what is in it (tests/components/src/dma.rs).
+/// The address and contents of the canary's memory (tests/components/src/dma.rs).
 const CANARY_AT: u64 = 0x400_0000;
 const CANARY: u64 = 0x6361_6e61_7279_2121;
 const CANARY_BYTES: u64 = 0x1_0000;
@@ -89,7 +90,7 @@ fn boot(context: &Context) -> Result<Machine> {
     )
 }
 
-/// A disk whose every word says where it is: word `n` of sector `s` is `s << 16 | n`.
+/// A disk in which every word encodes its position: word `n` of sector `s` is `s << 16 | n`.
 fn disk(dir: &Path) -> Result<PathBuf> {
     let path = dir.join("disk.img");
     let words = (0..SECTORS).flat_map(|sector| (0..512 / 4).map(move |n| sector << 16 | n));
@@ -127,7 +128,7 @@ fn until(machine: &mut Machine, text: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&transcript).replace('\r', ""))
 }
 
-/// pci-server's list is QEMU's. How many functions it has.
+/// pci-server's list equals QEMU's. Returns the number of functions.
 fn same_functions(text: &str, board: &Value) -> Result<usize> {
     let mut expected = Vec::new();
     for bus in board.as_array().into_iter().flatten() {
@@ -172,8 +173,8 @@ fn describe(bus: &Value, into: &mut Vec<String>) {
     }
 }
 
-/// The kernel has reported the disk at each address that it was aimed at, the card once, and nobody else. How many those
-/// are.
+/// The kernel has reported the disk at each address that it tried to access, the card once, and no other function.
+/// Returns the number of reports.
 fn reported(text: &str) -> Result<usize> {
     let all: Vec<(&str, u64)> = text.split("IOMMU: DMA ").skip(1).filter_map(report).collect();
     let (reports, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(source, _)| *source == DISK);
@@ -201,7 +202,7 @@ fn report(line: &str) -> Option<(&str, u64)> {
     Some((source, u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?))
 }
 
-/// The kernel has counted interrupt messages that nobody has set up, of the vectors of exceptions and of others, and NMIs.
+/// The kernel has counted interrupt messages that no process has set up, with exceptions' vectors and others, and NMIs.
 fn interrupts_are_ignored(text: &str) -> Result<()> {
     let strays = text.split("Interrupt with vector ").skip(1);
     let vectors: Vec<u32> = strays.filter_map(|line| line.split_once(',')?.0.parse().ok()).collect();
@@ -211,7 +212,7 @@ fn interrupts_are_ignored(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The canary finds its memory whole after all that, and so does QEMU, at the physical address that was aimed at.
+/// Afterwards the canary finds its memory intact, and so does QEMU at its physical address, which the DMA had targeted.
 fn intact(machine: &mut Machine) -> Result<()> {
     let line = format!("canary: {CANARY:#x} in {CANARY_BYTES:#x} bytes at {CANARY_AT:#x} ");
     machine.console.skip();

@@ -1,5 +1,5 @@
-//! The kernel's mended defects: tests/kernel as the root task, on every kernel in Bochs. It judges by itself; what only the
-//! emulator sees is in its log.
+//! The kernel's fixed defects: tests/kernel runs as the root task, on every kernel in Bochs. It checks its results
+//! itself; effects that only the emulator sees are in Bochs's log.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub fn all() -> Vec<Test> {
 /// How long all checks may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// The kernel for old processors: without PCIDs and large pages, other code of it runs.
+/// The kernel for old processors, which takes other code paths without PCIDs and large pages.
 const NEHALEM: Kernel = Kernel { build: Build::Release, platform: Platform::Vtx(Processor::Nehalem) };
 
 fn mended_defects(context: &Context, kernel: Kernel) -> Result<Outcome> {
@@ -68,7 +68,7 @@ fn boot(context: &Context, kernel: Kernel) -> Result<Machine> {
     Machine::boot(&context.project, &options)
 }
 
-/// Patch 0005: an INVEPT that fails has no effect that a program on this emulator could see, but a line in the log.
+/// Patch 0005: on this emulator a failed INVEPT has no effect that a program could see, but leaves a line in the log.
 fn no_invalid_invept(machine: &Machine) -> Result<()> {
     let log = machine.log();
     let invalid = log.lines().filter_map(log::line).filter(|line| line.text.starts_with("INVEPT: ")).count();

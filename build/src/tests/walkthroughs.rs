@@ -1,8 +1,9 @@
-//! The pages of docs/walkthroughs and the README, done as they say: commands are run, and their answers compared.
+//! Executes the pages of docs/walkthroughs and the README: runs their commands and compares the answers.
 //!
-//! Each page has a folder to itself, in which the project's folders are seen, so that its own files are nowhere else.
-//! What needs no boot runs always, and what is quoted from the tree has to be there. `add-a-device-model` and `add-a-server`
-//! change the tree: their edits always have to fit, and in the long form a copy of the tree is changed, built and tested.
+//! Each page runs in its own folder, which links to the project's folders, so that the page's files appear nowhere
+//! else. Commands without a boot always run, and lines quoted from the tree have to be there. `add-a-device-model` and
+//! `add-a-server` change the tree: their edits always have to apply, and the long form changes, builds and tests a copy
+//! of the tree.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
@@ -33,7 +34,7 @@ pub fn all() -> Vec<Test> {
 /// The pages that change the project.
 const DEVICE_MODEL: &str = "add-a-device-model";
 const SERVER: &str = "add-a-server";
-/// How the commands begin that boot something, or look at what a boot has left.
+/// Prefixes of commands that boot a system, or read files that a boot has left.
 const BOOTS: [&str; 3] = ["cargo xtask run", "cargo xtask test", "debugfs"];
 /// How long a boot and each command of a session may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(420);
@@ -83,7 +84,7 @@ fn boots(command: &str) -> bool {
     BOOTS.iter().any(|begin| command.starts_with(begin))
 }
 
-/// Do all edits of a page fit the files? Returns their number.
+/// Checks that all edits of a page apply to the files. Returns their number.
 fn fitting(root: &Path, steps: &[Step]) -> Result<usize> {
     let mut count = 0;
     for step in steps {
@@ -102,7 +103,7 @@ fn edited(path: &Path, hunks: &[String]) -> Result<String> {
     changed.wrap_err_with(|| path.display().to_string())
 }
 
-/// Writes a page's files and runs those of its commands that are wanted; returns their number.
+/// Writes a page's files and runs the selected commands; returns their number.
 fn follow(context: &Context, page: &str, steps: &[Step], wanted: impl Fn(&str) -> bool) -> Result<usize> {
     let project = &context.project;
     let any = steps.iter().any(|step| matches!(step, Step::Command { command, .. } if wanted(command)));
@@ -130,7 +131,7 @@ fn follow(context: &Context, page: &str, steps: &[Step], wanted: impl Fn(&str) -
     Ok(count)
 }
 
-/// An empty folder in which the project's own are seen, and a kernel and an initrd of the reader's.
+/// A new folder with links to the project's folders, and a kernel and an initrd for the reader.
 fn prepare(project: &Project, folder: &Path) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder).into_diagnostic()?;
@@ -151,7 +152,7 @@ fn add(path: &Path, text: &str) -> Result<()> {
     project::write(path, &[&before, text.as_bytes()].concat())
 }
 
-/// A run that a person attends: what stands behind a prompt in the answer is typed when the prompt appears.
+/// An interactive run: the text after a prompt in the answer is typed when the prompt appears.
 fn session(context: &Context, system: &str, answer: &str) -> Result<()> {
     let image = context.image(system, Build::Release)?;
     let mut machine = Machine::boot(&context.project, &image.options(&image.system))?;
@@ -179,8 +180,8 @@ fn typed(line: &str) -> Option<(&str, &str)> {
     (!text.is_empty() && !line[..at].trim_end().contains(' ')).then_some((prompt, text))
 }
 
-/// What a terminal shows of what a console has printed: not what moves the cursor and sets modes (CSI sequences, ECMA-48
-/// section 5.4), nor NUL, which has no effect.
+/// A console's output as a terminal shows it: without sequences that move the cursor or set modes (CSI, ECMA-48 section
+/// 5.4), and without NUL, which has no effect.
 fn console(machine: &Machine) -> String {
     let text = String::from_utf8_lossy(&machine.console.transcript()).replace(['\r', '\0'], "");
     let mut parts = text.split("\x1b[");
@@ -190,13 +191,13 @@ fn console(machine: &Machine) -> String {
     })
 }
 
-/// Runs a command as a reader's shell would, but for `cargo xtask`, which is this program.
+/// Runs a command as a reader's shell would, but runs this program for `cargo xtask`.
 fn run(project: &Project, folder: &Path, command: &str, answer: &str) -> Result<()> {
     const XTASK: &str =
         "cargo() { if [ \"$1\" = xtask ]; then shift; \"$XTASK\" \"$@\"; else command cargo \"$@\"; fi; }";
     let mut shell = shell(folder, &format!("{XTASK}\n{command}"));
     shell
-        // Not by its path: `cargo test` may have replaced the file meanwhile.
+        // Not by its path, since `cargo test` may have replaced the file meanwhile.
         .env("XTASK", format!("/proc/{}/exe", std::process::id()))
         .env("CARGO_MANIFEST_DIR", project.root.join("build"));
     compare(shell, command, answer)
@@ -205,7 +206,7 @@ fn run(project: &Project, folder: &Path, command: &str, answer: &str) -> Result<
 fn shell(folder: &Path, script: &str) -> Command {
     let mut shell = process::tool("sh");
     shell.arg("-c").arg(format!("exec 2>&1\n{script}")).current_dir(folder).stdin(Stdio::null());
-    // As at a terminal that is as wide as these pages.
+    // As at a terminal with the width of these pages.
     shell.env("CARGO_TERM_COLOR", "never").env("NO_COLOR", "1").env("COLUMNS", "120");
     shell
 }
@@ -239,7 +240,7 @@ fn changed(context: &Context, page: &str) -> Result<Outcome> {
     }
     copy_tree(&project.root, &tree)?;
     std::fs::create_dir_all(&target).into_diagnostic()?;
-    // What was fetched and what is built without the edited files.
+    // Fetched files, and results that do not depend on the edited files.
     for name in ["guest", "sel4"] {
         let link = target.join(name);
         if !link.exists() {
@@ -267,7 +268,7 @@ fn changed(context: &Context, page: &str) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{commands} commands")))
 }
 
-/// Copies the project without what is built and what git keeps.
+/// Copies the project without build results and git's files.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).into_diagnostic()?;
     for entry in std::fs::read_dir(from).into_diagnostic()? {

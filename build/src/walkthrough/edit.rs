@@ -1,8 +1,8 @@
-//! Edits as pages show them: without line numbers, so that they hold while the file grows elsewhere.
+//! Edits as pages show them: without line numbers, so that they still apply when the file changes elsewhere.
 
 use miette::{Result, ensure, miette};
 
-/// A text with a hunk applied: the lines that stay and go are looked for, and have to be there once.
+/// Applies a hunk to a text, which has to contain the hunk's kept and removed lines exactly once.
 pub fn apply(text: &str, hunk: &str) -> Result<String> {
     let (mut old, mut new) = (String::new(), String::new());
     for line in hunk.lines() {
@@ -18,7 +18,7 @@ pub fn apply(text: &str, hunk: &str) -> Result<String> {
         }
     }
     ensure!(!old.is_empty(), "an edit that does not say where:\n{hunk}");
-    // Whole lines: the first begins the text, or stands behind another.
+    // Only whole lines match: the first begins the text, or follows a line end.
     let mut places =
         text.match_indices(&old).map(|(at, _)| at).filter(|at| *at == 0 || text.as_bytes().get(at - 1) == Some(&b'\n'));
     match (places.next(), places.next()) {

@@ -1,8 +1,8 @@
-//! Whether an answer is what a page says. `…` stands for any text, and alone on a line for any lines.
+//! Compares an answer with a page. `…` stands for any text, and alone on a line for any lines.
 
 const ANY: &str = "…";
 
-/// Does the whole answer match? White space at the ends of lines does not count.
+/// Whether the whole answer matches. White space at the ends of lines does not count.
 pub fn matches(pattern: &str, answer: &str) -> bool {
     let (pattern, answer): (Vec<&str>, Vec<&str>) = (lines(pattern), lines(answer));
     glob(
@@ -24,7 +24,7 @@ fn lines(text: &str) -> Vec<&str> {
     lines
 }
 
-/// Matches a sequence against one with wildcards: where the rest does not match, the last wildcard takes one more.
+/// Matches a sequence against one with wildcards; on a mismatch, the last wildcard takes one more element.
 fn glob<T>(pattern: &[T], given: &[T], any: impl Fn(&T) -> bool, same: impl Fn(&T, &T) -> bool) -> bool {
     let (mut p, mut g) = (0, 0);
     let mut wildcard = None;

@@ -1,4 +1,4 @@
-//! Lists so long that no server holds what is in them, whatever it is: what each server holds in truth, others check.
+//! Refuses lists that are longer than any server could hold. Other checks know the exact limit of each server.
 
 use core::ops::Range;
 

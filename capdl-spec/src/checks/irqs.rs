@@ -9,7 +9,7 @@ use crate::{devices::Irq, mistake::nearest, owners::Owner};
 
 /// Inputs of an I/O APIC (82093AA).
 const INPUTS: u8 = 24;
-/// The first input of the first I/O APIC: the 8259's, which the kernel keeps off.
+/// Input 0 of the first I/O APIC: the 8259's, which the kernel keeps masked.
 const EXTINT: u8 = 0;
 
 fn irqs<'a>(found: &Found<'a>) -> impl Iterator<Item = (Owner<'a>, &'a Irq)> + use<'a> {
@@ -108,7 +108,7 @@ pub(super) fn dests_are_free_inputs_of_the_guests_pic(found: &mut Found) {
     }
 }
 
-/// Owners may share an input, as the devices do; they have to agree on what it is like.
+/// Owners may share an input, as their devices do, but have to agree on its trigger and polarity.
 pub(super) fn who_shares_a_source_agrees_on_it(found: &mut Found) {
     let mut known = BTreeMap::new();
     for (owner, irq) in irqs(found) {

@@ -51,7 +51,7 @@ pub(super) fn memory_is_whole_pages(found: &mut Found) {
     }
 }
 
-/// By pages: within one nothing can be kept apart.
+/// Compared by pages, since a mapping cannot divide a page between owners.
 pub(super) fn memory_has_one_owner(found: &mut Found) {
     let mut taken: Vec<(u64, u64, String)> = Vec::new();
     let system = found.system;

@@ -1,14 +1,14 @@
-//! Memory of devices that lies where no device's can: in RAM, at the interrupt controllers, or beyond all addresses.
+//! Refuses device memory where no device can be: in RAM, at the interrupt controllers, or above all physical addresses.
 
 use super::Found;
 use crate::{board::Board, devices::Memory};
 
-/// What a PC has below: RAM, the video card's old window, and the firmware.
+/// Below this a PC has RAM, the VGA window and the firmware.
 const LOW: u64 = 1 << 20;
 /// The I/O APICs' and the local APIC's megabytes, both ends inclusive (82093AA, section 3.0; Intel SDM volume 3, section
-/// 11.4.1). Messages of interrupts go to the second.
+/// 11.4.1). Message-signalled interrupts are written to the second.
 const CONTROLLERS: [(u64, u64); 2] = [(0xfec0_0000, 0xfecf_ffff), (0xfee0_0000, 0xfeef_ffff)];
-/// No process is given memory from here on (seL4's PADDR_USER_DEVICE_TOP for x86-64).
+/// seL4 gives no process memory from here on (its PADDR_USER_DEVICE_TOP for x86-64).
 const END: u64 = 1 << 47;
 
 /// What is wrong with the place of a device's memory, and what to do.
@@ -35,7 +35,7 @@ fn misplaced(board: &Board, memory: &Memory) -> Option<(String, String)> {
     Some((message, remedy))
 }
 
-/// Whether another law has nothing to say about this memory, since it is in the wrong place.
+/// Whether this memory is misplaced, so that other laws need not report it again.
 pub(super) fn is_misplaced(board: &Board, memory: &Memory) -> bool {
     misplaced(board, memory).is_some()
 }

@@ -1,4 +1,4 @@
-//! Mistakes in `ioports`, and with ports altogether.
+//! Mistakes in `ioports`, and in all other uses of ports.
 
 use core::ops::Range;
 
@@ -50,7 +50,7 @@ pub(super) fn ports_name_a_function_that_is_there(found: &mut Found) {
 pub(super) fn no_port_has_two_owners(found: &mut Found) {
     let board = found.system.board();
     let mut owned: Vec<(PortRange, String)> = Vec::new();
-    // A description may give the switch to a guest as a debug port, on purpose.
+    // A description may deliberately give the power-off port to a guest as a debug port.
     let switch = board.power_off.map(|switch| PortRange { first: switch.port, last: switch.port });
     for (range, span, owner, debug) in given(found) {
         let boards: Vec<_> = board.owned().into_iter().filter(|(own, ..)| range.overlaps(own)).collect();
@@ -78,7 +78,8 @@ pub(super) fn no_port_has_two_owners(found: &mut Found) {
     }
 }
 
-/// What reaches memory, raises SMIs, resets or switches off: not a function's, and of others a matter of trust.
+/// Ports of the mainboard that reach memory, raise SMIs, reset or power off: no PCI function has them, and for other
+/// devices the description has to trust the owner.
 pub(super) fn ports_of_the_mainboard_take_trust(found: &mut Found) {
     let system = found.system;
     for ports in system.owners().flat_map(|owner| owner.devices.ioports) {
@@ -132,7 +133,7 @@ pub(super) fn ports_are_not_those_of_the_guests_board(found: &mut Found) {
     }
 }
 
-/// A server's, root-task's switch, or given to a guest for debugging: that is another law's mistake.
+/// Ports of a server, root-task's power-off port, or a guest's debug ports: another law reports these.
 fn is_taken(system: &System, range: PortRange) -> bool {
     let one = |port| PortRange { first: port, last: port };
     let switch = system.board().power_off.map(|switch| one(switch.port));
@@ -141,12 +142,12 @@ fn is_taken(system: &System, range: PortRange) -> bool {
     owned.chain(switch).chain(debug).any(|taken| range.overlaps(&taken))
 }
 
-/// Every range that the description gives somebody, with where it does, to whom, and whether for debugging.
+/// Every range that the description gives away: its place in the text, its owner, and whether it is a debug port.
 fn given(found: &Found) -> Vec<(PortRange, Range<usize>, String, bool)> {
     let mut given = Vec::new();
     let debug_ports = found.system.board().debug_ports;
     for vm in &found.system.vms {
-        // Others have earned a mistake of their own.
+        // Another law reports ports that are not debug ports.
         for port in vm.direct_ports.iter().filter(|port| debug_ports.iter().any(|(known, _)| known == port.get_ref())) {
             let range = PortRange { first: *port.get_ref(), last: *port.get_ref() };
             given.push((range, port.span(), vm.name.get_ref().clone(), true));

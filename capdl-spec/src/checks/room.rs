@@ -1,4 +1,4 @@
-//! More devices than the servers' configurations hold, and names longer than they do.
+//! Refuses more devices than the servers' configurations hold, and longer names.
 
 use layout::limits::{
     MAX_FUNCTION_MEMORY, MAX_FUNCTION_PORTS, MAX_LINES, MAX_NAME, MAX_OWN_LINES, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS,

@@ -1,4 +1,4 @@
-//! What connects clients with servers, read from the specification: the lines of the drawing, before they have a place.
+//! Reads from the specification what connects clients with servers: the lines of the drawing, without their places.
 
 use layout::{Service, slot};
 
@@ -8,7 +8,7 @@ use crate::{canvas::Stroke, map::shared, services::Server, system::Bytes};
 /// A connection that clients have with a server: where its line meets the server, and what is written there.
 pub(super) struct Pin {
     pub service: Service,
-    /// Is the server below the row, on the right?
+    /// Whether the server is below the row, on the right.
     pub aside: bool,
     /// The server's colour.
     pub colour: &'static str,
@@ -53,7 +53,7 @@ impl Drawing<'_> {
         pins
     }
 
-    /// Memory that clients share with a server, logs left out: what for, and who.
+    /// Memory that clients share with a server, except logs: its use, and the clients.
     fn memory_with(&self, service: Service) -> (Vec<String>, Vec<usize>) {
         let (mut label, mut users) = (Vec::new(), Vec::new());
         for (partners, what, bytes) in shared(self.spec) {
@@ -70,7 +70,7 @@ impl Drawing<'_> {
         (label, users)
     }
 
-    /// Clients that a server signals, and clients that signal it, logs left out.
+    /// Clients that a server signals, and clients that signal it, except for logs.
     fn signals_with(&self, server: &Server) -> (Vec<usize>, Vec<usize>) {
         let mut processes = self.spec.processes.iter();
         let Some(server) = processes.position(|process| process.name == server.service.server) else {

@@ -26,8 +26,8 @@ impl Drawing<'_> {
         self.pins = pins;
     }
 
-    /// Where a connection runs sideways, and where it leaves its clients. One client's lines run straight, but for those to
-    /// irq-server, which stands beside the row: they leave on the right, the outer one higher.
+    /// Where a connection runs sideways, and where it leaves its clients. The lines of a single client run straight,
+    /// except those to irq-server, which is beside the row: they leave on the right, the outer one higher.
     fn rail(&self, number: usize, pin: &Pin) -> (f64, Vec<f64>) {
         if let ([client], true) = (&self.clients[..], pin.aside) {
             let (right, inner) = (self.client_area(*client).right(), pin.stroke == Stroke::Call);
@@ -41,7 +41,7 @@ impl Drawing<'_> {
         (rail, pin.clients.iter().map(|&client| self.client_x(client, number, pin)).collect())
     }
 
-    /// What a connection is for, at the server's end; the client's number, at the client's.
+    /// Labels the server's end with the connection's use, and the client's end with the client's number.
     fn labels(&mut self, pin: &Pin, top: f64, starts: &[f64]) {
         let font = Font { fill: pin.colour, ..SMALL };
         let first = top - 14.0 - 13.0 * (pin.label.len() as f64 - 1.0);
@@ -58,7 +58,7 @@ impl Drawing<'_> {
     }
 }
 
-/// A connection's lines: one straight line or elbow for one client, stubs, rail and trunk for several.
+/// A connection's lines: a straight line or an elbow for one client; stubs, a rail and a trunk for several.
 fn lines(pin: &Pin, starts: &[f64], rail: f64, top: f64) -> Vec<(Vec<(f64, f64)>, Heads)> {
     let (bottom, heads) = (CLIENT_Y + BOX_H, Heads { start: pin.up, end: pin.down });
     if let [x] = *starts {

@@ -1,10 +1,10 @@
-//! Numbers and sizes that a value cannot be: too large, too small, in quotes, in another unit.
+//! Invalid numbers and sizes: too large, too small, in quotes, in another unit.
 
 use toml::de::DeValue;
 
 use crate::{checks, keys::Key, system::Bytes};
 
-/// What is wrong with a value that is no number, or not one that its key can have.
+/// What is wrong with a value that is not a number, or is out of its key's range.
 pub(super) fn wrong_number(key: &Key, value: &DeValue, element: bool) -> Option<(String, String)> {
     let Key { name, what, example, .. } = key;
     if !element && example.ends_with(']') {
@@ -17,7 +17,7 @@ pub(super) fn wrong_number(key: &Key, value: &DeValue, element: bool) -> Option<
     match value {
         DeValue::Integer(number) if of_numbers => {
             let text = number.to_string();
-            // The parser has no opinion on more than 64 bits.
+            // The parser does not say what is wrong with numbers of more than 64 bits.
             let small = text.starts_with('-') || text == "0";
             let how = if small { "small" } else { "large" };
             let remedy = format!("write for example: {example}");
@@ -37,7 +37,7 @@ pub(super) fn wrong_number(key: &Key, value: &DeValue, element: bool) -> Option<
     }
 }
 
-/// What is wrong with a text that is no size.
+/// What is wrong with a text that is not a size.
 pub(super) fn wrong_size(key: &Key, text: &str) -> Option<(String, String)> {
     if key.what != "a size" {
         return None;
@@ -56,8 +56,8 @@ pub(super) fn wrong_size(key: &Key, text: &str) -> Option<(String, String)> {
     Some((wrong, format!("write \"{}\"", Bytes(bytes))))
 }
 
-/// Bytes of a size that is written in another way than descriptions have it: in whole KiB, and in MiB from one on. A number
-/// alone is bytes, if it is large; else MiB.
+/// Reads a size that is not written as descriptions write sizes, and rounds it to whole KiB, or to MiB from 1 MiB on. A
+/// large number without a unit counts bytes, a small one MiB.
 fn bytes(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (text.get(..digits)?.parse::<f64>().ok()?, text.get(digits..)?.trim().to_ascii_lowercase());
@@ -71,7 +71,7 @@ fn bytes(text: &str) -> Option<u64> {
         "t" | "tb" | "tib" => MIB * MIB,
         _ => return None,
     };
-    // What is too large for 64 bits becomes the largest number of them.
+    // Saturates at 64 bits.
     let bytes = (number * scale) as u64;
     let step: u64 = if bytes < 1 << 20 { 1 << 10 } else { 1 << 20 };
     Some(bytes.max(1).checked_next_multiple_of(step).unwrap_or(u64::MAX))

@@ -1,5 +1,5 @@
-//! Keys as other products have them, or as one would guess them: which key of a description is meant. Sources: the VM
-//! components of CAmkES, Xen's xl.cfg, QEMU's and Firecracker's options, libvirt's domains.
+//! Keys of other products, and likely guesses: which key of a description the user meant. Sources: the VM components of
+//! CAmkES, Xen's xl.cfg, QEMU's and Firecracker's options, libvirt's domains.
 
 use crate::keys::{
     KEYS,
@@ -9,7 +9,7 @@ use crate::keys::{
 /// What to do about a key.
 #[derive(Clone, Copy)]
 enum Meant {
-    /// It is called so, here or in another table.
+    /// It has this name, here or in another table.
     Key(&'static str),
     /// Anything else.
     Say(&'static str),
@@ -107,7 +107,7 @@ const ROWS: &[Row] = &[
     (&[Irq], &["rate", "max", "storm"], Key("limit")),
 ];
 
-/// What to do about a key that its table does not know, where this is known.
+/// The remedy for an unknown key, if this list has one.
 pub(super) fn remedy(name: &str, table: Table) -> Option<String> {
     let name = name.to_ascii_lowercase().replace('-', "_");
     let (.., meant) =

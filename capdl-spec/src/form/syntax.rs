@@ -1,4 +1,4 @@
-//! Text that is not TOML: what is likely to be meant by the line, and how it is written.
+//! Text that is not TOML: what the user probably meant by the line, and how to write that.
 
 use core::ops::Range;
 
@@ -25,7 +25,7 @@ fn json(text: &str) -> Option<(String, String)> {
     text.trim_start().starts_with('{').then(|| ("a description is TOML, not JSON".into(), remedy.into()))
 }
 
-/// What to do about a message that says enough.
+/// The remedy for a message that needs no other words.
 pub(super) fn fallback(message: &str) -> &'static str {
     if message.contains("control") || message.contains("invalid basic string") {
         "a text stands in quotes on one line; other characters than printable ones are written as \\uXXXX"
@@ -34,7 +34,8 @@ pub(super) fn fallback(message: &str) -> &'static str {
     }
 }
 
-/// What the parser's message means where the line itself does not tell: pieces of it, what is wrong, what to do.
+/// The meaning of the parser's messages where the line itself does not show it: a part of the message, what is wrong,
+/// and the remedy.
 const MESSAGES: &[(&[&str], &str, &str)] = &[
     (
         &["missing comma", "extra assignment"],
@@ -84,7 +85,7 @@ fn by_message(message: &str) -> Option<(String, String)> {
 
 /// The line in which the parser stopped.
 struct Line<'a> {
-    /// All of it, but for blanks around it and a comment.
+    /// The line without surrounding blanks and comment.
     text: &'a str,
     /// The piece between separators in which the parser stopped.
     piece: &'a str,
@@ -116,7 +117,7 @@ impl<'a> Line<'a> {
         Some((format!("`{quote}` is no quotation mark of TOML"), format!("write plain ones: {plain}")))
     }
 
-    /// A line as other languages have it.
+    /// A line in the syntax of other languages.
     fn other_language(&self) -> Option<(String, String)> {
         let text = self.text;
         let say = |wrong: &str, remedy: String| Some((wrong.to_string(), remedy));
@@ -157,7 +158,7 @@ impl<'a> Line<'a> {
     fn assignment(&self, message: &str) -> Option<(String, String)> {
         let (left, right) = self.text.split_once('=').unwrap_or(("", self.text));
         let (left, right) = (left.trim(), right.trim());
-        // A value that goes to the end of the line, or one of several in the line.
+        // The value goes to the end of the line, or is one of several in the line.
         let alone = is_key(left) && !right.starts_with(['[', '{']);
         let key = if alone { left } else { self.key.unwrap_or(left) };
         let piece = if alone { right } else { self.piece };
@@ -224,7 +225,7 @@ fn bare(key: &str, value: &str, alone: bool) -> (String, String) {
     )
 }
 
-/// As it would be right: a text gets quotes.
+/// The corrected value: a text gets quotes.
 fn assignment(key: &str, value: &str) -> String {
     let plain = value.starts_with(['"', '\'', '[', '{']) || value.parse::<i64>().is_ok();
     match (value.is_empty(), known(key)) {
@@ -239,12 +240,12 @@ fn known(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// Is it a bare key of TOML?
+/// Whether it is a bare key of TOML.
 fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
-/// A line up to the # that is in no text.
+/// A line up to the first # outside a text.
 fn without_comment(line: &str) -> &str {
     let mut open = None;
     for (at, c) in line.char_indices() {
@@ -262,7 +263,7 @@ fn without_comment(line: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// The remedy for a line of which the parser did not like what begins at `at`.
+    /// The remedy for a line that the parser refuses at `at`.
     fn remedy(line: &str, at: &str, message: &str) -> String {
         let start = line.find(at).expect("it is in the line");
         explain(line, &(start..start + 1), message).1

@@ -1,4 +1,5 @@
-//! Laws of passthrough: what only a vmm-server or pci-server may hold, and what devices may reach.
+//! Laws of passthrough: capabilities that only a vmm-server or pci-server may hold, and the memory that devices may
+//! access.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +9,13 @@ use super::{at, held, unless};
 use crate::placement::TRUSTED_RAM;
 use crate::spec::{DeviceRange, Fill, Id, Kind, PageSize, Spec};
 
-/// May the process at this position ask root-task for device memory and ports?
+/// Whether the process at this position may ask root-task for device memory and ports.
 pub(super) fn has_windows(spec: &Spec, process: u64) -> bool {
     spec.windows.iter().any(|window| u64::from(window.process) == process)
 }
 
-/// Windows belong to processes, hold no port that has an object, no RAM, and do not overlap. No port, in a window or an object,
-/// is the kernel's.
+/// Windows belong to processes, contain no RAM and no port that has an object, and do not overlap. No window and no
+/// object contains a port of the kernel.
 pub(super) fn device_windows_are_apart_from_what_others_own(spec: &Spec) -> Result<(), String> {
     let (mut ports, mut memory) = (Vec::new(), Vec::new());
     for window in &spec.windows {
@@ -39,7 +40,7 @@ fn apart(ranges: &mut [(u64, u64)]) -> Result<(), String> {
     ranges.windows(2).try_for_each(|pair| unless(pair[0].1 < pair[1].0, || format!("{:#x?}", pair[1])))
 }
 
-/// Who holds an EPT holds that of its own guest, and has the structures to map with; nobody else has such.
+/// A process that holds an EPT holds its own guest's, and paging structures to map with; no other process holds these.
 pub(super) fn an_ept_is_held_with_spare_paging_structures_only(spec: &Spec) -> Result<(), String> {
     let with_ept: BTreeSet<Id> = held(spec, |kind| *kind == Kind::Ept).map(|(_, process)| process.cspace).collect();
     let spare = |kind: &Kind| matches!(kind, Kind::SparePaging { .. });
@@ -64,7 +65,7 @@ fn placed(spec: &Spec) -> Vec<(u64, u64, &str)> {
     placed.collect()
 }
 
-/// Nor does it lie where the kernel and root-task are.
+/// And it does not overlap the kernel and root-task.
 pub(super) fn ram_at_physical_addresses_does_not_overlap(spec: &Spec) -> Result<(), String> {
     for object in &spec.objects {
         let Kind::Frames { size, fill: Fill::Ram { paddr }, .. } = object.kind else { continue };
@@ -87,7 +88,7 @@ pub(super) fn a_function_has_one_io_address_space(spec: &Spec) -> Result<(), Str
     Ok(())
 }
 
-/// It holds small frames of memory that its owner has, and of nobody else.
+/// It maps small frames of its owner's memory only.
 pub(super) fn an_io_address_space_is_no_other_owners(spec: &Spec) -> Result<(), String> {
     spec.mappings.iter().filter(|mapping| spec.is_io_space(mapping.space)).try_for_each(|mapping| {
         let owner = spec.owner_of(mapping.space);

@@ -1,6 +1,6 @@
 //! Who may hold what, as one table: the process, the slot and the kind of object; whose the object is; the rights; the
-//! badge. Of a capability that no row allows, the first of these four that does not fit says which law it breaks. Kinds
-//! without a row (threads, address spaces, frames, I/O address spaces) are in no process's hands.
+//! badge. If no row allows a capability, the first of these four columns that does not match names the law that it
+//! breaks. No process holds kinds without a row (threads, address spaces, frames, I/O address spaces).
 
 use std::sync::LazyLock;
 
@@ -16,13 +16,13 @@ use crate::{
 
 const ANYONE: Who = Who::Anyone;
 const RECEIVE: Rights = Rights::READ;
-/// Who passes capabilities in replies needs the right for that.
+/// A server that passes capabilities in replies needs the grant right.
 const RECEIVE_AND_GRANT: Rights = Rights { read: true, write: false, grant: true };
 
 /// What any process may hold.
 #[rustfmt::skip]
 static COMMON: [Holding; 6] = [
-    // Notices; then what the kernel sends the thread's faults with.
+    // First for notices, then for the thread's faults, which the kernel sends with the second capability.
     holding(ANYONE, at(slot::SUPERVISOR), What::Endpoint, Whose::Supervisor, Rights::WRITE, Badge::Number(0)),
     holding(ANYONE, at(slot::FAULT), What::Endpoint, Whose::Supervisor, Rights::CALL, Badge::Number(FAULT_BIT)),
     holding(ANYONE, at(slot::EVENTS), What::Notification, Whose::Own, RECEIVE, Badge::None),
@@ -31,7 +31,7 @@ static COMMON: [Holding; 6] = [
     holding(ANYONE, (slot::PORTS.0, slot::SIGNALS.0), What::Ports, Whose::Given, Rights::ALL, Badge::None),
 ];
 
-/// What each server is there for: its endpoint, its clients' capabilities to it, and its interrupt.
+/// The rows of each server: its endpoint, its clients' capabilities to it, and its interrupt.
 static OF_SERVERS: LazyLock<Vec<Holding>> = LazyLock::new(|| {
     let rows = |server: &'static Server| {
         let (service, rights) = (server.service, if server.grants { RECEIVE_AND_GRANT } else { RECEIVE });
@@ -51,7 +51,7 @@ fn holdings() -> impl Iterator<Item = &'static Holding> {
     COMMON.iter().chain(OF_SERVERS.iter()).chain(own).chain(&vmm::HOLDINGS)
 }
 
-/// A process's number in root-task's eyes.
+/// A process's number at root-task.
 fn number(spec: &Spec, holder: &Process) -> u64 {
     (1..).zip(&spec.processes).find(|(_, process)| process.cspace == holder.cspace).map_or(0, |(number, _)| number)
 }
@@ -109,7 +109,7 @@ impl Holding {
     }
 }
 
-/// What of a capability no row allows.
+/// The first column in which no row matches a capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrong {
     Kind,
@@ -134,7 +134,7 @@ fn judge(spec: &Spec, cap: &CapEntry) -> Result<(), Wrong> {
     holds(Wrong::Badge, rows).map(|_| ())
 }
 
-/// A scratch CNode holds itself in its first slot, and is otherwise empty when its process starts.
+/// A scratch CNode has a capability to itself in its first slot, and is otherwise empty when its process starts.
 fn of_scratch(spec: &Spec, cap: &CapEntry, kind: &Kind) -> Result<(), Wrong> {
     let is_scratch = named(spec, cap.cnode).is_some_and(|process| {
         spec.caps.iter().any(|entry| {
@@ -170,8 +170,8 @@ pub(super) fn a_capability_has_the_badge_of_its_use(spec: &Spec) -> Result<(), S
     all(spec, Wrong::Badge)
 }
 
-/// Clients of a server, its doorbells and lines are numbered from 0 on: a number too many is authority that nobody asked
-/// for, and one that is missing somebody's in the wrong place.
+/// A server's clients, doorbells and lines are numbered from 0 without gaps: one number too many is authority that no
+/// description asked for, and a missing one means that a capability is in the wrong slot.
 pub(super) fn numbers_have_no_gaps(spec: &Spec) -> Result<(), String> {
     let held = |object: Id| {
         let caps = spec.caps.iter().filter(move |cap| cap.object == object && cap.rights.write);
@@ -188,7 +188,7 @@ pub(super) fn numbers_have_no_gaps(spec: &Spec) -> Result<(), String> {
     doorbells_and_lines(spec).map_or(Ok(()), Err)
 }
 
-/// The notification whose numbers are not right.
+/// The notification whose numbers are wrong.
 fn doorbells_and_lines(spec: &Spec) -> Option<String> {
     let find = |service: Service| spec.processes.iter().find(|process| process.name == service.server);
     let (irq, events) = (find(irq::SERVICE)?, |service| find(service).and_then(|process| process.events()));
@@ -203,9 +203,9 @@ fn doorbells_and_lines(spec: &Spec) -> Option<String> {
     let servers_lines: Vec<Service> =
         ALL.iter().filter(|server| server.line.is_some()).map(|server| server.service).collect();
     for &service in &servers_lines {
-        // Where there are devices, irq-server listens itself: for shared lines, and for the alarm that it asks for.
+        // With devices, irq-server asks timer-server for an alarm by this signal.
         let alarm = if service == timer::SERVICE && irq.events().is_some() { event::ALARM } else { 0 };
-        // serial-server is told of its log, besides.
+        // serial-server also gets the doorbell of irq-server's log.
         let log = if service == serial::SERVICE { RINGS } else { 0 };
         if let Some(id) = events(service).filter(|id| from_irq(*id) & !log != event::INTERRUPT | alarm) {
             return wrong(id);
@@ -222,12 +222,12 @@ fn doorbells_and_lines(spec: &Spec) -> Option<String> {
             return wrong(id);
         }
     }
-    // Lines of the servers' own are never shared and come first.
+    // The lines of the servers' own devices are never shared and come first.
     let expected = (event::ring(all_lines as usize) - 1) * event::ring(servers_lines.len());
     irq.events().filter(|id| from_irq(*id) != expected).and_then(wrong)
 }
 
-/// Ports and I/O address spaces are called what they are.
+/// The names of ports and I/O address spaces say which they are.
 pub(super) fn resources_of_the_machine_bear_their_numbers(spec: &Spec) -> Result<(), String> {
     spec.objects.iter().try_for_each(|object| {
         let right = match object.kind {

@@ -1,7 +1,7 @@
-//! Where frames may be, as one table: what they are for, in which space and at which addresses they are mapped, with which
-//! rights, and where their contents come from. What frames are for is in their name, behind those of the processes that
-//! share them; who those are is the law "frames are shared by name only". There is no use for device memory: that is made
-//! while the system runs, in the windows that the specification lists.
+//! Where frames may be mapped, as one table: their use, the space, the addresses, the rights, and the source of their
+//! contents. The frames' name has their use after the names of the processes that share them, which the law "frames are
+//! shared by name only" checks. Device memory has no row: root-task makes its frames while the system runs, in the
+//! windows that the specification lists.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::{
     spec::{Fill, Kind, Mapping, Rights, Spec},
 };
 
-/// Of any process. That of its program is its own, whether it may write there or not.
+/// For any process. A process's program is its own memory, writable or not.
 #[rustfmt::skip]
 static COMMON: [FrameUse; 5] = [
     frames("segment", Space::Process, (window::IMAGE, window::STACKS), Rights::READ, Contents::Copied),
@@ -84,7 +84,7 @@ fn each(spec: &Spec, holds: impl Fn(&Mapping) -> bool) -> Result<(), String> {
     })
 }
 
-/// And in each space once.
+/// And each space maps them once.
 pub(super) fn frames_are_mapped_where_their_use_is(spec: &Spec) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     let there = |mapping: &Mapping| uses(spec, mapping).next().is_some();

@@ -1,4 +1,4 @@
-//! What root-task sets a thread up with, and keeps for itself.
+//! Laws for what root-task configures a thread with, and what it keeps for itself.
 
 use layout::{
     FAULT_BIT, client_of, event,
@@ -36,14 +36,14 @@ fn is_whole(spec: &Spec, process: &Process) -> bool {
         && own(process.vspace, "vspace", |kind| *kind == Kind::VSpace)
         && process.ept.is_none_or(|ept| own(ept, "ept", |kind| *kind == Kind::Ept))
         && (1..=MAX_VCPUS).contains(&process.threads.len())
-        // Who has no guest has one thread.
+        // A process without a guest has one thread.
         && (process.ept.is_some() || process.threads.len() == 1)
         && process.guard_bits == layout::GUARD_BITS
         && (window::IMAGE..window::STACKS).contains(&process.entry)
         && (1..ROOT_PRIORITY).contains(&process.priority)
 }
 
-/// All of a guest's virtual CPUs have a thread, and nobody else's have one.
+/// Each virtual CPU of a guest has a thread, and no other process's thread has a virtual CPU.
 fn is_threads(spec: &Spec, process: &Process, number: usize, thread: &Thread) -> bool {
     let name = |what| of_thread(&process.name, what, number);
     let own = |id: Id, what, right: fn(&Kind) -> bool| is(spec, id, &name(what), right);
@@ -66,8 +66,8 @@ fn is_threads(spec: &Spec, process: &Process, number: usize, thread: &Thread) ->
         && thread.vcpu.is_none_or(|id| own(id, "vcpu", |kind| *kind == Kind::Vcpu))
 }
 
-/// What the description gives a process is what its capabilities are judged by: servers' endpoints, and the ports that it
-/// holds, each once.
+/// `calls` and `ports`, by which the laws judge a process's capabilities, are what the description gives it: servers'
+/// endpoints and ports, each once.
 pub(super) fn what_is_given_is_there_once(spec: &Spec) -> Result<(), String> {
     let sorted = |ids: &mut dyn Iterator<Item = Id>| {
         let mut ids: Vec<Id> = ids.collect();
@@ -85,7 +85,7 @@ pub(super) fn what_is_given_is_there_once(spec: &Spec) -> Result<(), String> {
     })
 }
 
-/// Who holds devices in a process's name is pci-server, and knows the process by its number there.
+/// Only pci-server holds devices on behalf of a process, and the badge is the process's number there.
 pub(super) fn a_stop_is_told_to_pci_server(spec: &Spec) -> Result<(), String> {
     let pci = spec.processes.iter().find(|process| process.name == pci::SERVICE.server);
     spec.processes.iter().try_for_each(|process| {
@@ -98,7 +98,7 @@ pub(super) fn a_stop_is_told_to_pci_server(spec: &Spec) -> Result<(), String> {
     })
 }
 
-/// Its endpoint, the switch and the console's ports.
+/// Its endpoint, the power-off port and the console's ports.
 pub(super) fn root_task_keeps_its_own(spec: &Spec) -> Result<(), String> {
     let endpoint = spec.kind(spec.supervisor) == Some(&Kind::Endpoint);
     unless(endpoint && spec.name(spec.supervisor) == "root-task.supervisor", || spec.name(spec.supervisor).into())?;

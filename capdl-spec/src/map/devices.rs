@@ -114,7 +114,7 @@ pub(super) fn io_spaces(map: &Map<'_>, out: &mut String, process: &Process) -> f
     Ok(())
 }
 
-/// What a process may ask root-task for, and who hears that it was stopped.
+/// What a process may ask root-task for, and whom root-task signals when it stops.
 pub(super) fn at_root_task(map: &Map<'_>, out: &mut String, number: usize, process: &Process) -> fmt::Result {
     let windows: Vec<_> = map.spec.windows.iter().filter(|window| window.process as usize == number).collect();
     if !windows.is_empty() {

@@ -1,4 +1,4 @@
-//! Components: processes of the user's own beside the VMs. What one may call is in its description.
+//! Components: the user's own processes beside the VMs. The description says which servers each may call.
 
 use layout::{
     Service,
@@ -32,8 +32,8 @@ pub(crate) static FRAMES: [FrameUse; 2] = [
     ),
 ];
 
-/// Servers that it calls: those of its description, and those that it has its devices from. A word that no server has is
-/// none; `checks` refuses it.
+/// Servers that it calls: those of its description, and those that its devices need. Unknown words are left out here;
+/// `checks` refuses them.
 pub(crate) fn calls(component: &Component) -> Vec<Service> {
     let described = component.services.iter().filter_map(|word| by_word(word.get_ref()));
     let mut calls: Vec<Service> = described.map(|server| server.service).collect();

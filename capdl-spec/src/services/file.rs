@@ -1,4 +1,4 @@
-//! fileserver: the images, in the bundle's own pages, and a buffer with each client.
+//! fileserver: the images, in the bundle's own pages, and a buffer shared with each client.
 
 use layout::{config::Window, limits::MAX_IMAGES, window};
 use proto::file::{Config, FileClient, FileEntry, SERVICE};

@@ -18,7 +18,7 @@ use crate::{
 pub(super) static SERVER: Server = Server {
     grants: true,
     signals_clients: true,
-    // Of devices: lines that are shared, and the alarm that it asks for.
+    // Only with devices: it signals itself for shared lines, and timer-server signals the alarm that it asks for.
     is_signalled: |devices| devices,
     scratch_bits: |_| Some(layout::ROOT_BITS),
     holdings: &HOLDINGS,
@@ -28,7 +28,7 @@ pub(super) static SERVER: Server = Server {
 
 const LOOK: Look = Look { signals: "interrupts", aside: true, ..Look::new("#be123c", "#fdebef") };
 
-/// And of each server that has one, the line.
+/// And the line of each server that has one.
 static HOLDINGS: [Holding; 4] = [
     holding(Who::Server(SERVICE), at(slot::IRQ_CONTROL), What::IrqControl, Whose::Machines, Rights::ALL, Badge::None),
     signals(SERVICE, Whose::Users, LINES),

@@ -1,4 +1,4 @@
-//! pci-server: PCI configuration space, and every function, port and line of it that somebody has.
+//! pci-server: PCI configuration space, and every function, port and line that has an owner.
 
 use layout::{
     event,
@@ -26,16 +26,16 @@ pub(super) static SERVER: Server = Server {
     calls: |devices| if devices { vec![irq::SERVICE, timer::SERVICE] } else { Vec::new() },
     ports: |board| vec![board.pci],
     grants: true,
-    // Those of functions are many, one a page of memory.
+    // Functions take many slots, one per page of memory.
     scratch_bits: |devices| devices.then_some(layout::SCRATCH_BITS),
     asks_root_task: |devices| devices,
     checks: &[who_lists_functions_may_call],
     holdings: &HOLDINGS,
-    // Its clients' own priority: the kernel's short way back from a call leads to equals only.
+    // Its clients' own priority, since the kernel's reply fastpath does not return to a caller of lower priority.
     ..Server::new(SERVICE, vmm::PRIORITY, configure, Look::new("#7c3aed", "#f1ebfe"))
 };
 
-/// It asks root-task, where others only say something.
+/// It calls root-task and waits for the reply; other processes only send notices.
 static HOLDINGS: [Holding; 1] = [holding(
     Who::Server(SERVICE),
     at(slot::SUPERVISOR),
@@ -66,7 +66,7 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     encode(&Config { config, clients, functions: functions(wiring)?, ports: lone_ports(wiring)?, intx: board.intx })
 }
 
-/// May it list all functions of the machine?
+/// Whether it may list all functions of the machine.
 fn enumerates(wiring: &Wiring, role: Role) -> bool {
     match role {
         Role::Vmm(n) => wiring.system.vms.get(n).is_some_and(|vm| vm.pci_enumerate),
@@ -115,7 +115,8 @@ fn lone_ports(wiring: &Wiring) -> Result<heapless::Vec<PciPorts, MAX_PCI_PORTS>,
     Ok(lone)
 }
 
-/// The notification and badge that say that a process was stopped: pci-server hears it of those that have devices.
+/// The notification and badge that root-task signals when a process stops: pci-server's, if the process has devices, so
+/// that pci-server can reset them.
 pub(crate) fn on_stop(wiring: &Wiring, process: usize) -> Result<Option<(Id, u64)>, CompileError> {
     let part = wiring.part(process)?;
     if part.is_server() || !part.devices {

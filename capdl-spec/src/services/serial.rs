@@ -46,7 +46,7 @@ const fn rings(who: Who, slot: layout::Slot) -> Holding {
 }
 
 static FRAMES: [FrameUse; 4] = [
-    // The server's own log is its own memory.
+    // The server's own log is not shared.
     frames(
         "log",
         Space::AllBut(SERVICE),
@@ -76,7 +76,7 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     encode(&Config { uart, baud: BAUD, line: wiring.line_of(SERVICE)?, rings })
 }
 
-/// A process's log, which is at one place in all of them.
+/// A process's log, which is at the same address in every process.
 fn log(wiring: &mut Wiring, process: usize, server: usize) -> Result<SerialRing, CompileError> {
     let output = wiring.build.window(server, window::LOG_BYTES);
     let here = Window { at: window::LOG, len: window::LOG_BYTES };

@@ -22,7 +22,7 @@ use crate::{
 
 /// Priority of every vmm-server.
 pub(crate) const PRIORITY: u8 = 100;
-/// Addresses of a guest: all of them.
+/// All guest-physical addresses.
 const EVERYWHERE: (u64, u64) = (0, u64::MAX);
 
 pub(crate) static HOLDINGS: [Holding; 3] = [
@@ -49,7 +49,7 @@ pub(crate) static FRAMES: [FrameUse; 5] = [
 
 pub(crate) static CHECKS: [Check; 1] = [a_vm_has_one_virtual_cpu];
 
-/// The one place that knows: all else takes as many as the list has.
+/// Only this check limits the number; everything else handles as many as the list has.
 fn a_vm_has_one_virtual_cpu(found: &mut Found) {
     for (vm, cpus) in found.system.vms.iter().filter_map(|vm| Some((vm, vm.cpus.as_ref()?))) {
         let message = match cpus.get_ref() {
@@ -85,7 +85,7 @@ const fn one(port: u16) -> PortRange {
     PortRange { first: port, last: port }
 }
 
-/// A guest as the kernel knows it.
+/// The kernel objects of a guest.
 pub(crate) struct Guest {
     pub ept: Id,
     /// One for each of the process's threads.
@@ -126,7 +126,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, 
     Ok((config, guest(wiring, process, number, vm)?))
 }
 
-/// The guest itself: its virtual CPUs, and RAM that only it, its devices and its vmm-server see.
+/// The guest itself: its virtual CPUs, and RAM that only it, its devices and its vmm-server map.
 fn guest(wiring: &mut Wiring, process: usize, number: usize, vm: &Vm) -> Result<Guest, CompileError> {
     let owner = wiring.domain(process)?.name.clone();
     let mut vcpus = Vec::new();

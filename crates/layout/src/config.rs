@@ -1,6 +1,7 @@
-//! The configuration that a vmm-server and a component find at `window::CONFIG`, and what all configurations are made of; a
-//! server's own stands in its protocol (`proto`). Written by capdl-spec, read by `rt::config()`. Everything that a process
-//! must know of the system is there; nothing is discovered from its own CSpace.
+//! The configurations of vmm-servers and components, which lie at `window::CONFIG`, and the types that all
+//! configurations share; a server's own configuration is in its protocol (`proto`). capdl-spec writes them,
+//! `rt::config()` reads them. A configuration holds everything that a process must know of the system; no process
+//! examines its own CSpace.
 
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use crate::{
     limits::{MAX_ARGS, MAX_CMDLINE, MAX_DIRECT_PORTS, MAX_NAME, MAX_OWN_LINES},
 };
 
-/// A name out of the system description.
+/// A name from the system description.
 pub type Name = String<MAX_NAME>;
 
 /// A window of shared memory in this process's VSpace.
@@ -25,7 +26,7 @@ pub struct Window {
 /// A range of I/O ports whose capability the process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
-    /// Where the capability is.
+    /// The capability's slot.
     pub slot: Slot,
     /// First port.
     pub first: u16,
@@ -38,7 +39,7 @@ pub struct Ports {
 pub struct Vmm {
     /// Name of the VM.
     pub name: Name,
-    /// Virtual CPUs: the first is that of the process's first thread, and so on, see `slot::vcpu`.
+    /// Number of virtual CPUs: the process's first thread runs the first, and so on, see `slot::vcpu`.
     pub vcpus: u8,
     /// Bytes of guest RAM from `ram_at` on, mapped in the EPT there and at `window::GUEST_RAM + ram_at`.
     pub ram: u64,
@@ -63,9 +64,9 @@ pub struct Vmm {
     pub lines: Vec<VmLine, MAX_OWN_LINES>,
     /// Page directories for the EPT in the slots from `slot::PAGING` on.
     pub directories: u8,
-    /// Page tables for the EPT in the slots behind them. With neither, the VM has no passthrough devices.
+    /// Page tables for the EPT in the slots after them. With neither, the VM has no passthrough devices.
     pub tables: u8,
-    /// How often the guest may be reset in a row; after a minute, a reset is forgotten.
+    /// How many resets in a row the guest may take; each minute, one is forgotten.
     pub resets: u16,
     /// The guest has an entropy device.
     pub rng: bool,
@@ -78,18 +79,18 @@ pub struct VmLine {
     pub line: u8,
     /// The input of the guest's PIC, 0 to 15; `None` leaves the choice to the VMM.
     pub dest: Option<u8>,
-    /// Interrupts per millisecond above which the line is throttled; 0 is no limit.
+    /// Interrupts per millisecond above which irq-server rate-limits the line; 0 is no limit.
     pub limit: u16,
 }
 
-/// A component of the user's own (or a test) beside the VMs.
+/// The user's own component (or a test's) beside the VMs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Component {
     /// Its name.
     pub name: Name,
-    /// Buffer shared with fileserver, if it uses that.
+    /// Buffer shared with fileserver, if it uses fileserver.
     pub files: Option<Window>,
-    /// Words from the description's `args`, as they stand.
+    /// The description's `args`, unchanged.
     pub args: String<MAX_ARGS>,
     /// Lines of its devices; line n raises `event::line(n)`.
     pub lines: Vec<VmLine, MAX_OWN_LINES>,

@@ -1,5 +1,6 @@
-//! The board that every guest sees, as far as a description has to know it: which ports and which inputs of its PIC its
-//! devices have. `capdl-spec` refuses what it would take away, vmm-server models it (`board.rs`).
+//! The board that every guest sees, as far as descriptions depend on it: the ports of its devices and their inputs of
+//! its PIC. vmm-server models the board (`board.rs`); `capdl-spec` refuses passed-through ports and interrupts that a
+//! modelled device has.
 
 /// A range of ports, both ends inclusive, and the device that answers there.
 pub type Ports = (u16, u16, &'static str);
@@ -28,7 +29,7 @@ pub fn owner_of_ports(first: u16, last: u16) -> Option<&'static Ports> {
 
 /// Inputs of the pair of 8259s, by their IBM PC numbers.
 pub mod input {
-    /// How many there are.
+    /// Number of inputs.
     pub const COUNT: u8 = 16;
     /// Channel 0 of the 8254.
     pub const TIMER: u8 = 0;
@@ -42,7 +43,7 @@ pub mod input {
     pub const CLOCK: u8 = 8;
 }
 
-/// The inputs that devices of the board drive, and which.
+/// The inputs that the board's devices drive, with the devices.
 pub const WIRED: [(u8, &str); 5] = [
     (input::TIMER, "timer"),
     (input::KEYBOARD, "keyboard"),

@@ -1,12 +1,12 @@
-//! Where everything is: capability slots, badges and addresses of every process, and the configuration that each
-//! finds at its start. `capdl-spec` lays a system out by these, the servers look things up by them; nobody types a
-//! slot number twice.
+//! Capability slots, badges and addresses of every process, and the configuration that each reads at its start.
+//! `capdl-spec` builds systems from these definitions and the servers use the same ones, so no slot number is written
+//! twice.
 //!
 //! A process's CSpace has two levels: 256 slots, each of which may hold a second CNode of up to 1024. Only processes that
 //! receive or derive capabilities have such a second level, their *scratch* CNode, and hold no capability to the first.
 //!
-//! Beside that, what both sides have to know of the boards: the real one's ports that mean power over the machine
-//! (`mainboard`), and the ports and interrupts that the guests' one has taken (`guest_board`).
+//! It also has what both sides have to know of the boards: the ports of the real mainboard that give power over the
+//! machine (`mainboard`), and the ports and interrupts that the guest's board uses (`guest_board`).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ pub const ROOT_BITS: u8 = 8;
 /// Bits of a CPtr that choose a slot of a second level; ignored where the first level's slot holds no CNode. A second
 /// level with fewer slots has a guard of zeros in front.
 pub const SCRATCH_BITS: u8 = 10;
-/// Guard of the first level's CNode: what is left of the 64 bits, all zero.
+/// Guard of the first level's CNode: the rest of the 64 bits, all zero.
 pub const GUARD_BITS: u8 = 64 - ROOT_BITS - SCRATCH_BITS;
 
 /// A slot of a process's first-level CNode.
@@ -42,7 +42,8 @@ impl Slot {
     }
 }
 
-/// A slot of the scratch CNode. Slot 0 holds a capability to the scratch CNode itself, so that it can be named.
+/// A slot of the scratch CNode. Slot 0 holds a capability to the scratch CNode itself, which CNode operations on it
+/// need.
 pub const fn scratch_cptr(index: u16) -> u64 {
     slot::SCRATCH.cptr() | index as u64
 }
@@ -54,7 +55,8 @@ pub struct Service {
     pub word: &'static str,
     /// Name of the server's process, and of its package: `timer-server`.
     pub server: &'static str,
-    /// Where a client holds the server's endpoint, badged with the client's identity: one of [`slot::SERVERS`].
+    /// The slot in which a client holds the server's endpoint, badged with the client's identity: one of
+    /// [`slot::SERVERS`].
     pub slot: Slot,
 }
 
@@ -76,7 +78,7 @@ pub mod slot {
     /// root-task's endpoint again, for the kernel to send the thread's faults to: badge with [`super::FAULT_BIT`].
     pub const FAULT: Slot = Slot(6);
 
-    /// Endpoints of the servers that a process calls; which one is where, is in the servers' protocols, see
+    /// Endpoints of the servers that a process calls; each server's protocol says which slot it has, see
     /// [`Service`](super::Service).
     pub const SERVERS: core::ops::Range<u16> = 8..16;
 
@@ -117,7 +119,7 @@ pub const fn client_badge(n: u64) -> u64 {
     CALL_BIT | n
 }
 
-/// The client that a badge names, if it is a client's and not a signal's.
+/// The client that a badge names; `None` for a signal's badge.
 pub const fn client_of(badge: u64) -> Option<u64> {
     if badge & CALL_BIT != 0 { Some(badge & !CALL_BIT) } else { None }
 }
@@ -181,7 +183,7 @@ pub mod event {
 
     /// How many [`ring`]s there are: the bits below [`TIMER`].
     pub const RINGS: usize = TIMER.trailing_zeros() as usize;
-    /// serial-server: ring `n` has bytes to print. irq-server: line `n`, which is shared, was raised.
+    /// serial-server: ring `n` has bytes to print. irq-server: shared line `n` was raised.
     pub const fn ring(n: usize) -> u64 {
         1 << n
     }
@@ -189,7 +191,7 @@ pub mod event {
     pub const fn client(n: usize) -> u64 {
         1 << n
     }
-    /// timer-server: irq-server wants to be woken in a millisecond.
+    /// timer-server: irq-server asks for a signal in a millisecond.
     pub const ALARM: u64 = 1 << 0;
     /// How many [`line`]s there are: the bits from 8 on, below [`TIMER`].
     pub const LINES: usize = RINGS - 8;

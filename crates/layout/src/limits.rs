@@ -1,5 +1,5 @@
-//! How much a system may have of everything that some process keeps in a table of fixed size. capdl-spec refuses more, with
-//! the line of the description; the servers and their configurations have room for as much.
+//! Limits of everything that a process keeps in a table of fixed size. capdl-spec refuses descriptions beyond them and
+//! names the line; the servers and their configurations have room for this much.
 
 use crate::event;
 
@@ -10,7 +10,7 @@ pub const MAX_CLIENTS: usize = 16;
 /// Virtual CPUs of one VM, hence threads of one vmm-server.
 pub const MAX_VCPUS: usize = 8;
 
-/// Streams to the console, serial-server's own log apart: each has an [`event::ring`].
+/// Streams to the console, without serial-server's own log: each has an [`event::ring`].
 pub const MAX_STREAMS: usize = event::RINGS;
 
 /// Interrupt lines of a system: irq-server has an [`event::ring`] for each.
@@ -22,9 +22,9 @@ pub const MAX_OWN_LINES: usize = event::LINES;
 pub const MAX_PCI_FUNCTIONS: usize = 16;
 /// Ranges of ports that are passed through and belong to no function.
 pub const MAX_PCI_PORTS: usize = 16;
-/// Ranges of ports that a description lists of one function.
+/// Ranges of ports that a description lists for one function.
 pub const MAX_FUNCTION_PORTS: usize = 8;
-/// Ranges of memory that a description lists of one function: as many as it has base address registers.
+/// Ranges of memory that a description lists for one function: as many as it has base address registers.
 pub const MAX_FUNCTION_MEMORY: usize = 6;
 /// Interrupt lines of one function: an IDE controller in compatibility mode has two.
 pub const MAX_FUNCTION_LINES: usize = 2;

@@ -1,11 +1,12 @@
-//! Ports of a PC's mainboard, and who may have them. A port is more than the device behind it where that device can write to
-//! memory, raise a system management interrupt (SMI), switch the machine off or reset it: whoever has such a port has the
-//! machine. `capdl-spec` judges descriptions by this list, and pci-server what it finds on the bus.
+//! Ports of a PC's mainboard, and which processes may have them. Some of its devices can write to memory, raise a
+//! system management interrupt (SMI), power the machine off or reset it: a process with such a port controls the whole
+//! machine. `capdl-spec` checks descriptions against this list, and pci-server what it finds on the bus.
 //!
 //! The mainboard has the first 256 of every 1024 ports below 0x1000 (EISA Specification 3.12, I/O address map: ISA system
-//! board, EISA system board); cards that are not on the PCI bus decode ten bits and have 0x100 to 0x3ff. What is where:
-//! 82371AB PIIX4 data sheet (290562), chapter 2; for 0xcd6 the AMD SB700 register reference (43009). A chipset's power
-//! management block, its GPIO and its SMBus are where the firmware puts them, above 0x3ff: no table has them.
+//! board, EISA system board); cards that are not on the PCI bus decode ten bits and have 0x100 to 0x3ff. Sources of the
+//! table: 82371AB PIIX4 data sheet (290562), chapter 2; for 0xcd6 the AMD SB700 register reference (43009). A chipset's
+//! power management block, its GPIO and its SMBus are where the firmware puts them, above 0x3ff, so no table can list
+//! them.
 
 /// A range of ports, both ends inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +15,16 @@ pub struct Fixed {
     pub first: u16,
     /// Last port.
     pub last: u16,
-    /// What has them, or what they do.
+    /// The device that has them, or what they do.
     pub what: &'static str,
-    /// The kernel's own: nobody else's in any case.
+    /// The kernel's own, which no process may have.
     pub kernel: bool,
 }
 
 /// Ports of cards that are not on the PCI bus.
 pub const CARDS: (u16, u16) = (0x100, 0x3ff);
 
-/// The kernel's own first; the last rows are what is left of the mainboard.
+/// The kernel's own come first; the last rows are the rest of the mainboard's ports.
 const FIXED: [Fixed; 19] = [
     kernel(0x020, 0x023, "the interrupt controllers"),
     kernel(0x0a0, 0x0a1, "the interrupt controllers"),
@@ -55,24 +56,25 @@ const fn kernel(first: u16, last: u16, what: &'static str) -> Fixed {
 }
 
 impl Fixed {
-    /// Has it one of the ports `first` to `last`?
+    /// Whether it has one of the ports `first` to `last`.
     pub fn overlaps(&self, first: u16, last: u16) -> bool {
         self.first <= last && first <= self.last
     }
 }
 
-/// What the mainboard has among the ports `first` to `last`: no base address register lies there.
+/// The first of the mainboard's ranges that has one of the ports `first` to `last`; no base address register points
+/// there.
 pub fn among(first: u16, last: u16) -> Option<&'static Fixed> {
     FIXED.iter().find(|fixed| fixed.overlaps(first, last))
 }
 
-/// Is one of the ports `first` to `last` the kernel's own?
+/// Whether one of the ports `first` to `last` is the kernel's own.
 pub fn is_kernels(first: u16, last: u16) -> bool {
     among(first, last).is_some_and(|fixed| fixed.kernel)
 }
 
-/// Whether who has the ports `first` to `last`, which belong to no PCI function, may have the machine with them: all but
-/// those of cards.
+/// Whether a process with the ports `first` to `last`, which belong to no PCI function, may control the whole machine.
+/// True for all ports but those of cards.
 pub fn takes_trust(first: u16, last: u16) -> bool {
     first < CARDS.0 || last > CARDS.1
 }

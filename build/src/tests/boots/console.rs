@@ -1,4 +1,4 @@
-//! The guest's console, both ways: nothing is lost, and the keys that a terminal knows do their work.
+//! The guest's console, both ways: no byte is lost, and a terminal's special keys work.
 
 use std::io::Write as _;
 
@@ -30,16 +30,16 @@ fn console(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(String::new()))
 }
 
-/// Types a line at the shell. The caller waits for what comes of it.
+/// Types a line at the shell. The caller waits for its effect.
 fn enter(machine: &mut Machine, line: &str) -> Result<()> {
     wait_for_shell(machine)?;
     machine.console.skip();
     machine.console.send(format!("{line}\r").as_bytes()).into_diagnostic()
 }
 
-/// Ctrl-C ends what runs, and nothing else.
+/// Ctrl-C ends the running command, and nothing else.
 fn interrupt(machine: &mut Machine) -> Result<()> {
-    // Spelled so that the terminal's echo does not say it, and said by the process that is to be interrupted.
+    // Quoted so that the terminal's echo does not contain the text; the process that Ctrl-C interrupts prints it.
     enter(machine, "sh -c 'echo re\"\"ady; exec sleep 1000'")?;
     expect(machine, "ready\r\n")?;
     machine.console.send(CTRL_C).into_diagnostic()?;
@@ -48,9 +48,9 @@ fn interrupt(machine: &mut Machine) -> Result<()> {
     expect(machine, "status 130\r\n").map(|_| ())
 }
 
-/// Ctrl-Z stops what runs, and `fg` lets it go on.
+/// Ctrl-Z stops the running command, and `fg` continues it.
 fn job_control(machine: &mut Machine) -> Result<()> {
-    // What is typed before the shell gives the terminal away would be a command.
+    // Text typed before the shell gives the terminal to `cat` would be a command.
     enter(machine, "echo re\"\"ady; cat")?;
     expect(machine, "ready\r\n")?;
     cat_answers(machine, "one")?;

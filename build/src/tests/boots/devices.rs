@@ -1,4 +1,4 @@
-//! A disk and a network card in the guest's hands: against the same natively, what exits remain, and a reset while the
+//! A passed-through disk and network card: compared with native speed, their remaining exits, and a reset while the
 //! disk is busy.
 
 use miette::{IntoDiagnostic, Result, ensure, miette};
@@ -17,11 +17,11 @@ pub fn all() -> Vec<Test> {
     ]
 }
 
-/// Drivers that nothing asks for by itself, and a link that is up.
+/// Loads drivers that are not loaded automatically, and sets the link up.
 const PREPARE: &str = "modprobe sd_mod; until [ -b /dev/sda ]; do usleep 10000; done; ip link set eth0 up; sleep 3; \
                        dd if=/dev/sda of=/dev/null bs=64k count=16 skip=1024 2>/dev/null";
 
-/// How much longer than natively it may take.
+/// The largest allowed ratio to the native time.
 const DISK_LIMIT: f64 = 1.10;
 const NETWORK_LIMIT: f64 = 1.15;
 
@@ -38,7 +38,8 @@ fn speed(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(told))
 }
 
-/// The guest resets itself while it reads from the disk. Afterwards it is back, and nobody wrote to its memory.
+/// The guest resets itself while it reads from the disk. Afterwards it boots again, and no DMA has written to its
+/// memory.
 fn reset_while_busy(context: &Context) -> Result<Outcome> {
     let mut machine = super::boot(context, "devices")?;
     ask(&mut machine, PREPARE)?;
@@ -55,7 +56,7 @@ fn reset_while_busy(context: &Context) -> Result<Outcome> {
 }
 
 /// Reads much from the disk, page by page, in one run, and nothing in another, and compares their exits. A command is two
-/// dozen accesses to the controller's ports and an interrupt; what exits is the interrupt's share, at the PIC.
+/// dozen accesses to the controller's ports and an interrupt; only the interrupt causes exits, at the PIC.
 fn exits(context: &Context) -> Result<Outcome> {
     let mut counts = Vec::new();
     for pages in [0, 2000] {
@@ -78,7 +79,7 @@ fn exits(context: &Context) -> Result<Outcome> {
 /// Mask, end of interrupt and unmask at two PICs.
 const MOST_EXITS: f64 = 6.0;
 
-/// The count that the guest's vmm-server tells at power-off.
+/// The count that the guest's vmm-server prints at power-off.
 fn io_exits(transcript: &str) -> Result<u64> {
     let line = transcript.lines().find_map(|line| line.strip_suffix(" I/O instruction"));
     let count = line.and_then(|line| line.split_whitespace().last()?.parse().ok());

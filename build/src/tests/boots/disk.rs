@@ -27,7 +27,7 @@ pub fn log_in(machine: &mut Machine) -> Result<()> {
     super::wait_for_shell(machine)
 }
 
-/// Powers Debian off, whose scripts take their time.
+/// Powers Debian off, whose scripts take long.
 pub fn shut_down(machine: &mut Machine) -> Result<()> {
     machine.console.send(b"poweroff\r").into_diagnostic()?;
     let halted = machine.console.expect("has powered off", BOOT_LIMIT);

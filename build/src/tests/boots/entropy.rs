@@ -1,5 +1,5 @@
-//! The entropy device, as Linux's drivers see it: by the modern interface and by the legacy one, taken away and brought
-//! back, and over a reset of the guest.
+//! The entropy device with Linux's drivers: by the modern and the legacy interface, unbound and bound again, and across
+//! a reset of the guest.
 
 use miette::{IntoDiagnostic, Result, ensure};
 
@@ -14,7 +14,7 @@ pub fn all() -> Vec<Test> {
 
 /// Bytes read at a time.
 const BYTES: usize = 4096;
-/// Where the device is on the guest's bus: behind all that could be passed through.
+/// The device's address on the guest's bus: after all addresses for passed-through functions.
 const PLACE: &str = "0000:00:11.0";
 
 fn entropy(context: &Context) -> Result<Outcome> {
@@ -36,7 +36,7 @@ fn entropy(context: &Context) -> Result<Outcome> {
     let interrupts = field(&ask(&mut machine, "grep virtio0 /proc/interrupts")?, "", 1)?;
     no_complaints(&mut machine)?;
 
-    // A reset in the middle of it.
+    // A reset in the middle of a read.
     machine.console.skip();
     machine.console.send(b"cat /dev/hwrng > /dev/null & usleep 300000; reboot -f\r").into_diagnostic()?;
     super::expect(&mut machine, "vmm-linux: linux: reset")?;
@@ -49,7 +49,7 @@ fn entropy(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{interrupts} interrupts")))
 }
 
-/// The kernel has chosen the device, by the interface that is meant, and its bytes do not look like any pattern.
+/// The kernel uses the device, by the intended interface, and its bytes show no pattern.
 fn is_in_use(machine: &mut Machine, modern: bool) -> Result<()> {
     let current = ask(machine, "cat /sys/class/misc/hw_random/rng_current")?;
     ensure!(current == "virtio_rng.0\n", "the current generator is {current}");
@@ -62,7 +62,7 @@ fn is_in_use(machine: &mut Machine, modern: bool) -> Result<()> {
     Ok(())
 }
 
-/// Linux has nothing to say against the device, its function or their interrupt.
+/// Linux logs no complaint about the device, its function or their interrupt.
 fn no_complaints(machine: &mut Machine) -> Result<()> {
     let warnings = ask(machine, "dmesg -r | grep '^<[0-4]>' || true")?;
     let ours = |line: &&str| ["virtio", "rng", "irq", "IRQ", "00:11.0", "BAR"].iter().any(|word| line.contains(word));

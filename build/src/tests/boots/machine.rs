@@ -1,4 +1,4 @@
-//! What Linux finds: its name, command line, memory, PCI bus and interrupts are those that the description promises.
+//! Linux finds the name, command line, memory, PCI bus and interrupts that the description promises.
 
 use capdl_spec::host;
 use miette::{Result, ensure, miette};
@@ -31,10 +31,10 @@ fn finds_what_the_description_says(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{}, {memory}", name.trim())))
 }
 
-/// The guest has `bytes` of memory, and knows exactly where.
+/// The guest has `bytes` of memory, at exactly the right addresses.
 ///
-/// `free` counts what the kernel's image and its table of pages leave (15 MiB less, however much there is), so it is
-/// added to what the kernel says that it kept. Together they are within 3 % of the description's memory.
+/// `free` counts what the kernel's image and its table of pages leave (15 MiB less, however much there is), so this
+/// adds what the kernel says that it kept. Together they are within 3 % of the description's memory.
 pub fn has_memory(machine: &mut Machine, bytes: u64) -> Result<String> {
     let dmesg = ask(machine, "dmesg")?;
     let seen: Vec<&str> =
@@ -43,7 +43,7 @@ pub fn has_memory(machine: &mut Machine, bytes: u64) -> Result<String> {
     ensure!(seen == predicted, "e820 in dmesg:\n{}\npredicted:\n{}", seen.join("\n"), predicted.join("\n"));
 
     let (available, managed) = memory_line(&dmesg)?;
-    // Whole pages, less the first one, which Linux keeps away from.
+    // Whole pages, except the first one, which Linux does not use.
     let pages = |entry: &e820::Entry| (entry.base + entry.size) / 4096 - entry.base.div_ceil(4096);
     let usable = e820::map(bytes).iter().filter(|entry| entry.kind == e820::Kind::Usable).map(pages).sum::<u64>() - 1;
     ensure!(managed == usable * 4, "Linux manages {managed} KiB of {} usable ones", usable * 4);
@@ -88,7 +88,7 @@ fn virtual_bus(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// A device without banks; without one, Linux reports an error.
+/// The guest has machine-check registers without banks; without any, Linux reports an error.
 fn machine_checks(machine: &mut Machine) -> Result<()> {
     let complaints = ask(machine, "dmesg | grep -i 'mce:' || true")?;
     ensure!(complaints.is_empty(), "{complaints}");

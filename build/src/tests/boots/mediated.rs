@@ -1,5 +1,5 @@
-//! The same devices with every access made by pci-server, and what handing them over spares. Both ways the guest takes its
-//! devices off the bus and looks for them again: Linux then gives them other addresses.
+//! The same devices with every access mediated by pci-server, and the exits that direct access saves. Both ways the
+//! guest removes its devices from the bus and rescans it, and Linux then gives them other addresses.
 
 use miette::{Result, ensure, miette};
 

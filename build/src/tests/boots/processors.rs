@@ -1,6 +1,6 @@
-//! Processors: old ones, on which the kernel for `pc` and `cma34cr` runs, and those that lack something, which the kernel
-//! names in one sentence. The first of them with RDRAND is an Ivy Bridge, so there is no entropy device before. And the ISO as
-//! a disk.
+//! Processors: old ones, on which the kernel for `pc` and `cma34cr` runs, and ones that lack a feature, which the
+//! kernel names in one sentence. The first with RDRAND is an Ivy Bridge, so older ones have no entropy device. Also
+//! boots the ISO as a disk.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn nehalem(context: &Context) -> Result<Outcome> {
     reaches_the_shell(context, "corei5_lynnfield_750", false)
 }
 
-/// What the log says where the guest is to have an entropy device, and the processor cannot give it one.
+/// The log's line when the description has an entropy device but the processor has neither RDSEED nor RDRAND.
 const NO_ENTROPY: &str = "no entropy device, since this processor has neither RDSEED nor RDRAND";
 
 fn reaches_the_shell(context: &Context, processor: &str, entropy: bool) -> Result<Outcome> {
@@ -42,15 +42,15 @@ fn reaches_the_shell(context: &Context, processor: &str, entropy: bool) -> Resul
     let devices = ask(&mut machine, "cat /sys/bus/pci/devices/*/device")?;
     ensure!(devices.contains("0x1005\n") == entropy, "functions of the guest's bus:\n{devices}");
     ensure!(super::transcript(&machine).contains(NO_ENTROPY) != entropy, "the log:\n{}", last_lines(&machine));
-    // The board has no switch that software could throw.
+    // Software cannot power this board off.
     machine.stop();
     Ok(Outcome::Passed(cpu.split_once(": ").map_or(cpu.as_str(), |(_, name)| name).trim().to_owned()))
 }
 
-/// What the kernel says before it has looked at anything.
+/// The kernel's first message, before it has examined the processor.
 const LACKS: &str = "seL4 stops: its configuration needs what this processor lacks: ";
 
-/// Each processor, what boots on it, and what is said.
+/// Each processor, what boots on it, and the expected message.
 const LACKING: [(&str, &str, Build, &str); 6] = [
     ("corei7_sandy_bridge_2600k", "minimal", Build::Release, "1 GiB pages, INVPCID, FSGSBASE\r\n"),
     ("corei7_sandy_bridge_2600k", "minimal", Build::Debug, "1 GiB pages, INVPCID, FSGSBASE\r\n"),
@@ -75,7 +75,7 @@ fn lacking(context: &Context) -> Result<Outcome> {
     passed()
 }
 
-/// The kernel is loaded by ISOLINUX from the disk's boot sector on, and so is root-task's image.
+/// ISOLINUX loads the kernel and root-task's image, starting from the disk's boot sector.
 fn disk(context: &Context) -> Result<Outcome> {
     let mut machine = context.boot_with("minimal", Build::Release, |options| options.as_disk = true)?;
     let found = machine.console.expect("root-task: minimal: ", LIMIT);

@@ -1,5 +1,4 @@
-//! Boots without input, in which a script in the initramfs does everything: they repeat exactly, and show what idleness
-//! costs.
+//! Boots without input, driven by a script in the initramfs: they repeat exactly, and show the cost of idling.
 
 use miette::{Result, ensure, miette};
 
@@ -16,7 +15,7 @@ pub fn all() -> Vec<Test> {
     vec![test("runs-repeat-bit-for-bit", runs_repeat), test("an-idle-guest-rests", idle_guest_rests)]
 }
 
-/// Boots a guest that sleeps for so many seconds between two looks at its interrupts, and powers off.
+/// Boots a guest that reads its interrupt counts, sleeps for that many seconds, reads them again, and powers off.
 fn sleep(context: &Context, seconds: u32) -> Result<Machine> {
     let script = format!(
         "#!/bin/sh\n\
@@ -61,7 +60,7 @@ const EXITS_PER_TICK: u64 = 3;
 /// Exits that an idle guest may take in a second beyond those.
 const OTHER_EXITS: u64 = 20;
 
-/// Two boots that differ in how long they sleep differ in nothing else: what the longer one has in excess, idling cost.
+/// Two boots that differ only in how long they sleep: the difference of their exits is the cost of idling.
 fn idle_guest_rests(context: &Context) -> Result<Outcome> {
     let (short, long) = (transcript(&sleep(context, 1)?), transcript(&sleep(context, 1 + IDLE as u32)?));
     let exits = exits(&long)? - exits(&short)?;
@@ -71,7 +70,7 @@ fn idle_guest_rests(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("in {IDLE} s {ticks} ticks with {EXITS_PER_TICK} exits each, {other} others")))
 }
 
-/// Timer interrupts between the two looks.
+/// Timer interrupts between the two readings.
 fn ticks(transcript: &str) -> Result<u64> {
     let looks: Vec<&str> = transcript.lines().filter(|line| line.trim_start().starts_with("LOC:")).collect();
     match looks[..] {

@@ -1,7 +1,7 @@
-//! A vmm-server that faults while its guest's devices are at work, and is started anew.
+//! A vmm-server that faults while its guest's devices work, and is restarted.
 //!
-//! No guest can make vmm-server fault, so this one is broken: in the boot image, the code with which it notes that the guest
-//! has moved a base address is overwritten by an undefined instruction.
+//! No guest can make vmm-server fault, so this test breaks it: in the boot image, an undefined instruction replaces the
+//! code that handles a moved base address.
 
 use std::path::PathBuf;
 
@@ -21,15 +21,15 @@ pub fn all() -> Vec<Test> {
 }
 
 const SYSTEM: &str = "recover-devices";
-/// What its symbol's name has in it.
+/// Part of the symbol's name.
 const BROKEN: &str = "Passthrough9relocated";
 const UNDEFINED: [u8; 2] = [0x0f, 0x0b];
 
-/// A disk that is there, and a card with an address.
+/// Waits for a working disk, and a card with an address.
 const PREPARE: &str = "modprobe sd_mod; until [ -b /dev/sda ]; do usleep 10000; done; ip link set eth0 up; sleep 3; \
                        udhcpc -q -n -i eth0 && ping -c 1 192.168.10.1";
 const READ: &str = "dd if=/dev/sda bs=64k count=64 skip=1024 2>/dev/null | sha256sum";
-/// The disk reads and the card receives meanwhile.
+/// Keeps the disk reading and the card receiving.
 const FAULT: &str = "dd if=/dev/sda of=/dev/null bs=1M & ping -i 0.01 -s 1400 192.168.10.1 > /dev/null & usleep 500000; \
                      printf '\\0\\0\\0\\0' | dd of=/proc/bus/pci/00/01.0 bs=4 seek=8 conv=notrunc";
 const LIVES: usize = 2;
@@ -55,7 +55,7 @@ fn recover(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{LIVES} times, with the disk and the card at work")))
 }
 
-/// Has vmm-server fault; what is said of it, in order.
+/// Makes vmm-server fault; the messages about it, in order.
 fn fault(machine: &mut Machine) -> Result<()> {
     machine.console.skip();
     machine.console.send(format!("{FAULT}\r").as_bytes()).into_diagnostic()?;
@@ -71,7 +71,7 @@ fn fault(machine: &mut Machine) -> Result<()> {
 fn broken(context: &Context) -> Result<PathBuf> {
     let image = context.image(&description(context, SYSTEM).to_string_lossy(), Build::Release)?;
     let mut iso = project::read(&image.iso)?;
-    // The same call as the image's, which therefore builds nothing anew.
+    // The same call as the image's, so that cargo rebuilds nothing.
     let system = host::load(&description(context, SYSTEM))?;
     let packages = system.packages();
     let packages: Vec<&str> = packages.iter().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! Guests that start again: by their own wish, and after a panic of their kernel.
+//! Guests that reboot: on request, and after a panic of their kernel.
 
 use miette::{IntoDiagnostic, Result, ensure};
 
@@ -33,7 +33,7 @@ fn reboots(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{REBOOTS} times and after a panic")))
 }
 
-/// The kernel gives up, and a second later starts again.
+/// The kernel panics, and reboots a second later.
 fn panic(machine: &mut Machine) -> Result<()> {
     ask(machine, "echo 1 > /proc/sys/kernel/panic")?;
     let crash = machine.console.shell("echo c > /proc/sysrq-trigger", LIMIT);
@@ -42,7 +42,7 @@ fn panic(machine: &mut Machine) -> Result<()> {
     until_it_is_back(machine).map(|_| ())
 }
 
-/// Waits for the reset and for the shell after it; what the system logged about it.
+/// Waits for the reset and for the shell after it; returns what the system logged about it.
 fn until_it_is_back(machine: &mut Machine) -> Result<String> {
     let before = machine.console.transcript().len();
     expect(machine, "vmm-linux: linux: reset")?;
@@ -53,7 +53,7 @@ fn until_it_is_back(machine: &mut Machine) -> Result<String> {
     Ok(logged.join("\n"))
 }
 
-/// Is it a line of a process of ours?
+/// Whether a line is from one of our processes.
 fn is_log(line: &str) -> bool {
     line.split_once(": ")
         .is_some_and(|(name, _)| name.ends_with("-server") || ["vmm-linux", "root-task"].contains(&name))

@@ -1,5 +1,5 @@
-//! Systems that differ from the minimal one: a kernel that unpacks itself, two guests, kernels that are none. And the
-//! minimal one in QEMU, where there is VT-x.
+//! Systems that differ from the minimal one: a kernel that unpacks itself, two guests, invalid kernels. Also the
+//! minimal one in QEMU, if there is VT-x.
 
 use std::process::Stdio;
 
@@ -24,7 +24,7 @@ pub fn all() -> Vec<Test> {
     ]
 }
 
-/// Two thousand million instructions, and then as ever.
+/// Two billion instructions of unpacking, and then the usual boot.
 fn decompresses_itself(context: &Context) -> Result<Outcome> {
     let mut machine = boot(context, "decompress-in-guest")?;
     let cmdline = ask(&mut machine, "cat /proc/cmdline")?;
@@ -48,11 +48,11 @@ fn two_guests(context: &Context) -> Result<Outcome> {
     answers(&mut machine)
 }
 
-/// The first guest's shell answers beside the second one's, and says what became of each command.
+/// The first guest's shell answers while the second runs, and reports each command's status.
 fn answers(machine: &mut Machine) -> Result<Outcome> {
     let release = ask(machine, "uname -r")?;
     ensure!(release.ends_with("-686\n") && release.lines().count() == 1, "uname -r: {release:?}");
-    // As a message of the kernel does, it comes behind the prompt.
+    // Like a kernel message, it appears after the prompt.
     ask(machine, "(sleep 1; echo; echo a late line > /dev/ttyS0) & :")?;
     let late = |fresh: &[u8]| find(fresh, b"a late line\r\n");
     machine.console.wait_until(LIMIT, late).into_diagnostic()?;
@@ -71,7 +71,7 @@ fn answers(machine: &mut Machine) -> Result<Outcome> {
     passed()
 }
 
-/// What `cargo xtask image` leaves beside the ISO. It says itself where it cannot run.
+/// The script that `cargo xtask image` leaves beside the ISO. It reports itself if it cannot run here.
 fn simulate(context: &Context) -> Result<Outcome> {
     let image = context.image("minimal", Build::Release)?;
     let mut run = process::tool("timeout");
@@ -86,7 +86,7 @@ fn simulate(context: &Context) -> Result<Outcome> {
     passed()
 }
 
-/// What the build refuses, by the line of the description that names it.
+/// Kernels that the build refuses, with the line of the description that names them.
 fn wrong_kernels(context: &Context) -> Result<Outcome> {
     let folder = context.project.guest().join("wrong");
     // e_ident of a 64-bit ELF (System V ABI, chapter 4), and 64 bytes of nothing.

@@ -1,4 +1,4 @@
-//! The guest's time against the board's: Bochs stamps with its ticks what the guest writes to port 0x402.
+//! Compares the guest's time with the board's: Bochs's log stamps the guest's writes to port 0x402 with ticks.
 
 use miette::{Result, ensure, miette};
 
@@ -11,14 +11,14 @@ pub fn all() -> Vec<Test> {
     vec![Test::new(Group::Boots, "time-passes-as-on-the-board", time_passes)]
 }
 
-/// Defines `mark`, which writes a letter and a line end to the port: /dev/port takes its number as an offset, and goes to
-/// the next port with every byte.
+/// Defines `mark`, which writes a letter and a line end to the port: /dev/port takes the port as the file offset, which
+/// moves on with every byte.
 const MARK: &str = "out() { dd of=/dev/port bs=1 count=1 seek=1026 conv=notrunc 2>/dev/null; }; \
                     mark() { printf $1 | out; echo | out; }";
 /// Marks a minute by the guest's clock, from the beginning of a second to the beginning of another.
 const MINUTE: &str = "s=$(date +%s); while [ $(date +%s) = $s ]; do :; done; mark A; sleep 59; \
                       while [ $(date +%s) -lt $((s + 61)) ]; do :; done; mark B";
-/// What Linux says when time or interrupts are not as they should be.
+/// Linux's messages when time or interrupts are wrong.
 const COMPLAINTS: [&str; 5] = ["lost interrupt", "unstable", "nobody cared", "bios bug", "apic error"];
 
 fn time_passes(context: &Context) -> Result<Outcome> {

@@ -1,4 +1,4 @@
-//! Linux at work: its results are right whatever else the machine does meanwhile.
+//! Linux under load: its results are right, whatever else the machine does.
 
 use miette::{Result, ensure};
 
@@ -42,7 +42,7 @@ fn stores(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// Two processes that compute in floating point beside each other get what each gets alone.
+/// Two concurrent floating-point processes get the same results as each alone.
 fn floating_point(machine: &mut Machine) -> Result<()> {
     let awk =
         "c() { awk -v x=$1 'BEGIN { for (i = 0; i < 20000; i++) x = x * 1.00001 + i / 7; printf \"%.17g\\n\", x }'; }";
