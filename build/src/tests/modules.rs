@@ -10,7 +10,7 @@ pub fn all() -> Vec<Test> {
     vec![Test::new(Group::Check, "modules", modules)]
 }
 
-/// Crates without a cycle.
+/// Crates without a circle.
 const FREE: [&str; 15] = [
     "build",
     "capdl-spec",
@@ -28,7 +28,7 @@ const FREE: [&str; 15] = [
     "serial-server",
     "timer-server",
 ];
-/// Crates that still have cycles: one that has lost its last moves to [`FREE`].
+/// Crates that still have some: one that has lost its last goes to [`FREE`].
 const NOT_YET: [&str; 1] = ["vmm-server"];
 
 fn modules(context: &Context) -> Result<Outcome> {
