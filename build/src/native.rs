@@ -123,8 +123,8 @@ fn loaded(elf: &[u8]) -> Option<(u32, u32, Vec<u8>)> {
     (header.e_entry(little) == base).then_some((base, end, image))
 }
 
-/// Code that moves the image behind it to its place, marks the tick, and enters it with the registers as they came: ESI points to the boot
-/// parameters, EBX, EBP and EDI are zero.
+/// Code that moves the image that follows it to its place, marks the tick, and enters it with the registers unchanged:
+/// ESI points to the boot parameters, EBX, EBP and EDI are zero.
 fn stub(base: u32, length: usize) -> [u8; STUB] {
     let mut code = vec![0xfa, 0xfc]; // cli; cld
     code.extend([0x89, 0xf2]); // mov edx, esi

@@ -9,7 +9,7 @@
 //! | `board`, `guest` | what the tables know: boards, and images that need no path |
 //! | `text`, `source`, `form`, `keys` | a description as text; what parsing it refuses, said in words; every key and what it looks like |
 //! | `checks` | laws that a description may break, each with its remedy (`found`, `mistake`, `snippet`, `file`) |
-//! | `services` | the list of the servers, and one file for each kind of process: all that is particular to it |
+//! | `services` | the list of the servers, and one file for each kind of process, with everything particular to it |
 //! | `part`, `passthrough`, `lines`, `placement` | a process as a table; who has which function and interrupt, and memory where |
 //! | `wire`, `guest_memory`, `memory`, `windows` | capabilities, shared memory and mappings, as `services` asks for them |
 //! | `compile`, `builder`, `binaries`, `elf`, `bundle`, `error` | the parts as kernel objects, with their programs |

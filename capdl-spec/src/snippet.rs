@@ -23,7 +23,7 @@ pub(crate) struct Snippet {
 }
 
 impl Snippet {
-    /// The line that `span` begins in, and one before and behind it.
+    /// The line that `span` begins in, with the lines before and after it.
     pub fn new(file: &str, text: &str, span: &Range<usize>) -> Self {
         let start = span.start.min(text.len());
         let number = text.as_bytes().iter().take(start).filter(|&&byte| byte == b'\n').count();
