@@ -151,7 +151,6 @@ impl Moves {
         paging: Paging,
     ) -> Option<&Move> {
         let cr3 = exit.cr3();
-        let direction = violation.direction()?;
         let (mode, rip) = (exit.mode(), exit.rip());
         // Near the end of a page, the instruction may continue in the next one, which would take another walk.
         if rip % PAGE > PAGE - BYTES {
@@ -162,7 +161,8 @@ impl Moves {
         let access = self.decode(code)?;
         let base = access.base.map_or(0, |base| exit.register(base));
         let linear = mode.wrap(base.wrapping_add(access.displacement));
-        if access.load != (direction == Direction::In) || linear % PAGE > access.last {
+        let direction = if access.load { Direction::In } else { Direction::Out };
+        if !violation.is_operand(direction) || linear % PAGE > access.last {
             return None;
         }
         (locate_by::<USUAL>(paging, cr3, ram, linear)? == violation.gpa).then_some(access)

@@ -302,20 +302,18 @@ impl EptViolation {
         self.qualification.set(12)
     }
 
-    /// Which way data goes, where an instruction reads its operand or writes it, but does not do both.
+    /// Whether an instruction reads its operand (`In`), or writes it (`Out`), and does not do both.
     #[inline(always)]
-    pub const fn direction(self) -> Option<Direction> {
+    pub const fn is_operand(self, direction: Direction) -> bool {
         const READ: u64 = 1 << 0;
         const WRITE: u64 = 1 << 1;
         const EXEC: u64 = 1 << 2;
         const OPERAND: u64 = 1 << 7 | 1 << 8;
-        const IN: u64 = OPERAND | READ;
-        const OUT: u64 = OPERAND | WRITE;
-        match self.qualification.0 & (READ | WRITE | EXEC | OPERAND) {
-            IN => Some(Direction::In),
-            OUT => Some(Direction::Out),
-            _ => None,
-        }
+        let access = match direction {
+            Direction::In => READ,
+            Direction::Out => WRITE,
+        };
+        self.qualification.0 & (READ | WRITE | EXEC | OPERAND) == OPERAND | access
     }
 }
 
