@@ -49,17 +49,21 @@ fn compile_parts(system: &System, parts: &[Part], binaries: &dyn Binaries) -> Re
     Ok(build.blobs.bundle(build.spec)?)
 }
 
+/// Programs of no segments, and images of no bytes.
+struct Nothing;
+
+impl Binaries for Nothing {
+    fn elf(&self, _: &str) -> Option<&[u8]> {
+        Some(&[])
+    }
+
+    fn image(&self, _: &str) -> Option<&[u8]> {
+        Some(&[])
+    }
+}
+
 /// The specification alone, as it is with programs of no segments and images of no bytes: what maps and drawings show.
 pub fn plan(system: &System) -> Result<Spec, CompileError> {
-    struct Nothing;
-    impl Binaries for Nothing {
-        fn elf(&self, _: &str) -> Option<&[u8]> {
-            Some(&[])
-        }
-        fn image(&self, _: &str) -> Option<&[u8]> {
-            Some(&[])
-        }
-    }
     Ok(compile(system, &Nothing)?.spec)
 }
 
@@ -213,16 +217,6 @@ mod tests {
 
     use super::*;
     use crate::{host, text::Source};
-
-    struct Nothing;
-    impl Binaries for Nothing {
-        fn elf(&self, _: &str) -> Option<&[u8]> {
-            Some(&[])
-        }
-        fn image(&self, _: &str) -> Option<&[u8]> {
-            Some(&[])
-        }
-    }
 
     /// A VM and a component with a function each, after a VM without.
     fn system() -> System {
