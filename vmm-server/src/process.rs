@@ -231,11 +231,6 @@ impl Process<'_> {
         }
         let tsc = rt::tsc();
         effect |= Effect::TIMERS.when(cpu.deadline.passed(tsc));
-        if bits & event::TIMER != 0 {
-            // A line that is throttled for longer than until this alarm needs the next one.
-            self.devices.acknowledge(self.vm.board.lines.expire(self.clock.at(tsc)));
-            self.arm_for_lines(n);
-        }
         let lines = (bits / event::line(0)) as u16;
         if lines != 0 {
             let Board { lines: state, pic, .. } = &mut self.vm.board;
@@ -302,8 +297,11 @@ impl Process<'_> {
 
     /// Raises the timer interrupts that are due, and acknowledges rate-limited lines whose millisecond is over.
     fn pass_time(&mut self, n: usize) -> Effect {
-        let (cpu, tsc) = (&mut self.vcpus[n], rt::tsc());
+        let tsc = rt::tsc();
         self.devices.acknowledge(self.vm.board.lines.expire(self.clock.at(tsc)));
+        // A line that is throttled for longer than until the alarm that has come needs the next one.
+        self.arm_for_lines(n);
+        let cpu = &mut self.vcpus[n];
         if cpu.deadline.passed(tsc) { catch_up(&mut self.vm, cpu, &self.clock) } else { Effect::QUIET }
     }
 
