@@ -49,6 +49,9 @@ mod tally;
 /// The kernel objects of the vCPUs. A second one needs a thread of its own.
 const VCPUS: [Slot; MAX_VCPUS] = [slot::vcpu(0)];
 
+/// Nanoseconds after which a halted guest's request is served again that a back end had nothing for.
+const RETRY: u64 = 1_000_000;
+
 /// A VM and what serves it.
 struct Process<'a> {
     config: &'a Vmm,
@@ -286,6 +289,12 @@ impl Process<'_> {
         // After all steps that raise or clear interrupts, and before the deadline is set: an interrupt ends the halt.
         if Guest::new(&mut self.vm, cpu).interrupt() {
             cpu.halted = false;
+        }
+        if cpu.halted && self.vm.board.functions.is_waiting() {
+            // A back end had nothing to give, and a guest that halts makes no exits after which to ask it again.
+            let tsc = rt::tsc();
+            let retry = self.clock.at(tsc) + RETRY;
+            arm(&self.time, cpu.deadline.alarm_by(retry, &self.clock, tsc));
         }
         if effect.contains(Effect::TIMERS) {
             set_deadline(&mut self.vm, cpu, &self.clock, &self.time);
