@@ -24,11 +24,10 @@ use vmm_server::{
     resets::Resets,
     run,
     time::{Clock, Present},
-    vcpu::{BOOTSTRAP, Vcpu, cpuid::Leaves, debug::DebugRegisters},
+    vcpu::{BOOTSTRAP, Vcpu},
     vm::{MAX_VCPUS, Vm},
 };
 use vtx::{
-    cpuid, cr,
     enter::{VcpuObject, Wake},
     exit::RawExit,
     vmcs::{Vmcs, VmcsField},
@@ -41,6 +40,7 @@ use tally::Tally;
 
 mod console;
 mod entropy;
+mod first_entry;
 mod handover;
 mod life;
 mod placement;
@@ -91,6 +91,19 @@ pub fn run(config: &Vmm) -> ! {
         timer::WallClock { unix: 0, at: rt::tsc() }
     });
     let objects = VCPUS.map(|slot| VcpuObject::new(slot.cptr()));
+    let ram = ram(config);
+    let mut vm = Vm { ram, board: Board::new(config.ram, date.unix) };
+    let mut numbers = BOOTSTRAP..;
+    let mut vcpus = objects.map(|object| {
+        let number = numbers.next().unwrap_or(BOOTSTRAP);
+        Vcpu::new(number, object, first_entry::control_registers(hertz), first_entry::debug_registers(), hertz)
+    });
+    // Before the guest may access ports. The start repeats it, and reports what is wrong; and no signal can be lost,
+    // since the console's rings are looked at in any case.
+    low::first_entry(|at, bytes| _ = ram.write(at, bytes));
+    for cpu in &mut vcpus {
+        let _ = first_entry::run(&mut vm, cpu, hertz);
+    }
     for (object, ports) in
         objects.iter().flat_map(|object| config.direct_ports.iter().map(move |ports| (object, ports)))
     {
@@ -98,21 +111,14 @@ pub fn run(config: &Vmm) -> ! {
             log::error!("{}: ports {:#x} to {:#x}: {error:?}", config.name, ports.first, ports.last);
         }
     }
-    let mut board = Board::new(config.ram, date.unix);
-    let devices = Devices::take(config, objects, &mut board);
-    let ram = ram(config);
-    board.functions.use_memory(ram);
+    let devices = Devices::take(config, objects, &mut vm.board);
+    vm.board.functions.use_memory(ram);
     if config.rng {
-        entropy::plug(&config.name, &mut board);
+        entropy::plug(&config.name, &mut vm.board);
     }
-    let mut numbers = BOOTSTRAP..;
-    let vcpus = objects.map(|object| {
-        let number = numbers.next().unwrap_or(BOOTSTRAP);
-        Vcpu::new(number, object, control_registers(hertz), debug_registers(), hertz)
-    });
     let mut process = Process {
         config,
-        vm: Vm { ram, board },
+        vm,
         clock: Clock::new(date.at, hertz),
         vcpus,
         hertz,
@@ -140,17 +146,6 @@ fn ram(config: &Vmm) -> Ram {
         0 => Ram::flat(main),
         at => Ram::split(rt::shared(Window { at: window::GUEST_RAM, len: LOW }), main, at),
     }
-}
-
-/// The control registers that a guest begins with.
-fn control_registers(hertz: u64) -> cr::ControlRegisters {
-    let features = Leaves::new(hertz).leaf(7, 0);
-    cr::ControlRegisters::new(low::PAGE_DIRECTORY, cpuid::cr4_by_cpuid(features))
-}
-
-/// The debug registers that a guest begins with.
-const fn debug_registers() -> DebugRegisters {
-    DebugRegisters::new(VcpuObject::DEBUG_REGISTERS)
 }
 
 impl Process<'_> {

@@ -17,6 +17,22 @@ pub const COMMAND_LINE_SIZE: usize = 0x1000;
 pub const PAGE_DIRECTORY: u64 = 0xf_0000;
 /// Guest-physical address of what [`crate::native`] makes its page tables of, nine pages.
 pub const NATIVE: u64 = 0xf_1000;
+/// Guest-physical address of [`FLUSH_CODE`], and its linear address with paging off. It is an address that Linux maps to
+/// itself or not at all: its own fetch must not use a translation that it is there to flush.
+pub const FLUSH: u64 = 0xf_a000;
+
+/// Instructions that flush all translations cached under the vCPU's VPID, global ones included, and then exit: a MOV to
+/// CR4 that changes PGE does (SDM volume 3, "Operations that Invalidate TLBs and Paging-Structure Caches"). They change
+/// no flags.
+#[rustfmt::skip]
+pub const FLUSH_CODE: [u8; 23] = [
+    0x0f, 0x20, 0xe0,                   // mov eax, cr4
+    0x8d, 0x80, 0x80, 0x00, 0x00, 0x00, // lea eax, [eax + PGE]
+    0x0f, 0x22, 0xe0,                   // mov cr4, eax
+    0x8d, 0x80, 0x80, 0xff, 0xff, 0xff, // lea eax, [eax - PGE]
+    0x0f, 0x22, 0xe0,                   // mov cr4, eax
+    0x0f, 0xa2,                         // cpuid
+];
 
 /// Selector of the flat code segment (boot.rst, "32-bit Boot Protocol").
 pub const BOOT_CS: u16 = 0x10;
@@ -42,9 +58,15 @@ impl Plan {
         put(ZERO_PAGE, self.zero_page.bytes());
         put(COMMAND_LINE, command_line);
         put(COMMAND_LINE + command_line.len() as u64, &[0]);
-        for (at, index) in (PAGE_DIRECTORY..).step_by(4).zip(0..1024) {
-            put(at, &page_directory_entry(index).to_le_bytes());
-        }
         put(mp::AT, &mp::table());
+        first_entry(put);
     }
+}
+
+/// Calls `put` with what the first entry of a life needs: page directory and [`FLUSH_CODE`].
+pub fn first_entry(mut put: impl FnMut(u64, &[u8])) {
+    for (at, index) in (PAGE_DIRECTORY..).step_by(4).zip(0..1024) {
+        put(at, &page_directory_entry(index).to_le_bytes());
+    }
+    put(FLUSH, &FLUSH_CODE);
 }

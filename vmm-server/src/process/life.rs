@@ -7,15 +7,17 @@ use proto::{serial, supervisor::Notice};
 use rt::Endpoint;
 use vmm_server::{
     answer::{Cause, Next},
-    boot, control,
+    boot,
     guest::Guest,
     linux::low,
     time::Present,
-    vcpu::{BOOTSTRAP, countdown::Countdown},
+    vcpu::BOOTSTRAP,
 };
-use vtx::start::{self, Start};
 
-use super::{Process, arm, control_registers, debug_registers};
+use super::{
+    Process, arm,
+    first_entry::{self, Refused},
+};
 
 impl Process<'_> {
     /// Loads the guest's image, and sets its vCPUs to their state at the first instruction.
@@ -25,26 +27,23 @@ impl Process<'_> {
             Err(error) => self.fail(error),
         };
         for n in 0..self.vcpus.len() {
-            if self.start_vcpu(n, entry).is_err() {
-                self.fail("the kernel refuses the control registers that a guest begins with");
+            if let Err(refused) = self.start_vcpu(n, entry) {
+                self.fail(refused);
             }
         }
     }
 
-    fn start_vcpu(&mut self, n: usize, entry: u32) -> Result<(), Next> {
+    fn start_vcpu(&mut self, n: usize, entry: u32) -> Result<(), Refused> {
+        let signals = first_entry::run(&mut self.vm, &mut self.vcpus[n], self.hertz)?;
         let cpu = &mut self.vcpus[n];
-        cpu.reset(control_registers(self.hertz), debug_registers(), self.hertz);
-        let preemption = Countdown::FIRST;
-        let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption };
-        let there = start::set(&mut cpu.vmcs, &flat);
-        cpu.deadline.use_countdown(there, self.hertz);
-        cpu.debug.load(&mut cpu.vmcs);
-        let program = cpu.control.program();
-        control::apply(&mut Guest::new(&mut self.vm, cpu), &program)?;
         cpu.exit.rip = entry.into();
         cpu.gprs_mut().rsi = low::ZERO_PAGE;
         // Application processors wait until the bootstrap processor starts them.
         cpu.halted = cpu.number != BOOTSTRAP;
+        if signals != 0 {
+            // Timers and lines are settled before the next entry in any case.
+            let _ = self.on_signal(n, signals);
+        }
         Ok(())
     }
 

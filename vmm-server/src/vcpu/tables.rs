@@ -2,14 +2,17 @@
 //! 32-bit tables with a few 4 KiB pages, whatever kind the guest uses (long mode would need its own kind). A guest that
 //! writes to this range only breaks its own instruction.
 
-use crate::{linux::low::NATIVE, ram::Ram};
+use crate::{
+    linux::low::{FLUSH, NATIVE},
+    ram::Ram,
+};
 
 const PAGE: u64 = 4096;
 /// Tables: one for each page in the worst case, which is an instruction with a stack and an operand, all across boundaries.
 const TABLES: u64 = 6;
 /// Pages of ones.
 const ONES: u64 = 2;
-const _: () = assert!(NATIVE + (1 + TABLES + ONES) * PAGE <= 1 << 20, "the memory map reserves no more");
+const _: () = assert!(NATIVE + (1 + TABLES + ONES) * PAGE <= FLUSH, "the next page is taken");
 /// Times that a page is mapped, for one instruction.
 const MOST: u8 = 8;
 

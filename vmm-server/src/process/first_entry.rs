@@ -1,0 +1,81 @@
+//! The first entry of each life of a vCPU. It runs instructions of the VMM's in the guest, which flush what the processor
+//! has cached of page tables under the vCPU's VPID: those of the last life, or those of an earlier vCPU with that VPID.
+//! The pinned kernel flushes at these points itself, but not every kernel does, and no system call asks for it.
+//!
+//! It also has the kernel assign the VPID. A current kernel closes the ports of a revoked capability only if the vCPU
+//! had one when they were opened, so devices are taken over after this entry.
+
+use core::fmt;
+
+use vmm_server::{
+    control,
+    guest::Guest,
+    linux::low,
+    vcpu::{Vcpu, countdown::Countdown, cpuid::Leaves, debug::DebugRegisters},
+    vm::Vm,
+};
+use vtx::{
+    cpuid, cr,
+    enter::{VcpuObject, Wake},
+    exit::Exit,
+    start::{self, Start},
+    vmcs::{Vmcs, VmcsField},
+};
+
+/// Why a guest cannot begin.
+pub enum Refused {
+    /// The kernel, its control registers.
+    ControlRegisters,
+    /// The processor, its state; or it exited for another reason than it should.
+    Exit(Exit),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlRegisters => write!(f, "the kernel refuses the control registers that a guest begins with"),
+            Self::Exit(exit) => write!(f, "the first entry ended with {exit:?}"),
+        }
+    }
+}
+
+/// The control registers that a guest begins with.
+pub fn control_registers(hertz: u64) -> cr::ControlRegisters {
+    let features = Leaves::new(hertz).leaf(7, 0);
+    cr::ControlRegisters::new(low::PAGE_DIRECTORY, cpuid::cr4_by_cpuid(features))
+}
+
+/// The debug registers that a guest begins with.
+pub const fn debug_registers() -> DebugRegisters {
+    DebugRegisters::new(VcpuObject::DEBUG_REGISTERS)
+}
+
+/// Sets `cpu` to the state in which a guest begins, except for the instruction and the registers of its boot protocol, and
+/// makes that entry. The guest's memory has what [`low::first_entry`] puts there. Returns the signals that came
+/// meanwhile.
+pub fn run(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, hertz: u64) -> Result<u64, Refused> {
+    cpu.reset(control_registers(hertz), debug_registers(), hertz);
+    // The preemption timer must not end this entry.
+    let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: u32::MAX };
+    let there = start::set(&mut cpu.vmcs, &flat);
+    cpu.debug.load(&mut cpu.vmcs);
+    let program = cpu.control.program();
+    control::apply(&mut Guest::new(vm, cpu), &program).map_err(|_| Refused::ControlRegisters)?;
+    let signals = flush(cpu)?;
+    cpu.deadline.use_countdown(there, hertz);
+    if there {
+        cpu.vmcs.write(VmcsField::PreemptionTimer, Countdown::FIRST.into());
+    }
+    Ok(signals)
+}
+
+fn flush(cpu: &mut Vcpu<VcpuObject>) -> Result<u64, Refused> {
+    let (mut object, mut rip, mut signals) = (cpu.vmcs, low::FLUSH, 0);
+    loop {
+        match object.enter(rip, cpu.primary, 0) {
+            Wake::Signal { bits, rip: at, .. } => (rip, signals) = (at, signals | bits),
+            Wake::Exit(exit) if Exit::decode(&exit) == Exit::Cpuid => return Ok(signals),
+            Wake::Exit(exit) => return Err(Refused::Exit(Exit::decode(&exit))),
+        }
+    }
+}
