@@ -3,8 +3,7 @@
 
 use std::ops::Range;
 
-use capdl_spec::host::{Mistake, Mistakes, System};
-use capdl_spec::mistake;
+use capdl_spec::host::{Mistake, Mistakes, System, mistake};
 use miette::{IntoDiagnostic, Result};
 use serde_json::Value;
 

@@ -2,9 +2,11 @@
 //! seL4, and the board at the bottom. Every line is a capability or a mapping of the specification; the legend says
 //! what all processes have alike (a log ring, faults to root-task).
 
+mod canvas;
 mod pins;
 mod rails;
 
+use canvas::{Anchor, Area, Canvas, Font, Heads, Stroke};
 use pins::{Pin, natural_width, place, server_width};
 use proto::{
     file, irq,
@@ -13,15 +15,15 @@ use proto::{
 };
 
 use crate::{
-    board::PortRange,
-    canvas::{Anchor, Area, Canvas, Font, Heads, Stroke},
-    lines::lines,
+    compile::{
+        lines::lines,
+        part::{Part, ROOT_PRIORITY, Role},
+        passthrough::{self, functions},
+    },
+    description::{board::PortRange, system::System},
     map::plural,
-    part::{Part, ROOT_PRIORITY, Role},
-    passthrough::{self, functions},
     services::{ALL, Server, server},
     spec::{Id, Kind, Process, Spec},
-    system::System,
 };
 
 const MARGIN: f64 = 40.0;

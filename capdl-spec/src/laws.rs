@@ -16,6 +16,7 @@ pub struct Breach {
     pub by: String,
 }
 
+pub(crate) mod authority;
 mod devices;
 mod holdings;
 mod mappings;

@@ -8,12 +8,14 @@ use core::fmt::{self, Write};
 use layout::{FAULT_BIT, client_of, event, window};
 
 use crate::{
-    board::PortRange,
-    guest::Form,
-    part::{Part, ROOT_PRIORITY, Role},
+    compile::part::{Part, ROOT_PRIORITY, Role},
+    description::{
+        board::PortRange,
+        guest::Form,
+        system::{Bytes, System},
+    },
     services,
     spec::{CapEntry, Id, Kind, Mapping, OnFault, Process, Rights, Spec, WhenOff},
-    system::{Bytes, System},
 };
 
 /// The map of a system; `spec` is what [`crate::compile::compile`] or [`crate::compile::plan`] made of it.

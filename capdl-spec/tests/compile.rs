@@ -5,7 +5,7 @@ mod fixture;
 use std::ops::Range;
 
 use capdl_spec::{
-    bundle::Bundle,
+    compile::bundle::Bundle,
     host::{self, CompileError, System},
     laws,
     spec::{Fill, HEADER_LEN, Kind, MAGIC, Spec},

@@ -4,7 +4,7 @@
 mod fixture;
 
 use capdl_spec::{
-    bundle::Bundle,
+    compile::bundle::Bundle,
     host::{self, CompileError, Form, System},
     laws,
     spec::{DeviceRange, Fill, Kind, PageSize, Spec},

@@ -9,8 +9,7 @@ use proto::pci;
 
 use super::unless;
 use crate::{
-    builder::of_thread,
-    part::ROOT_PRIORITY,
+    compile::{builder::of_thread, part::ROOT_PRIORITY},
     services::ALL,
     spec::{Id, Kind, PageSize, Process, Spec, Thread},
 };

@@ -12,7 +12,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{
+use crate::description::{
     board::BOARDS,
     keys::{KEYS, Key, Table},
     mistake::{Mistake, Mistakes, close, nearest},

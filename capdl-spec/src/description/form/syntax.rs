@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::keys::{KEYS, Key};
+use crate::description::keys::{KEYS, Key};
 
 /// What is wrong and what to do, where the parser stopped with this message of its own.
 pub(super) fn explain(text: &str, span: &Range<usize>, message: &str) -> (String, String) {
