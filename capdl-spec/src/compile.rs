@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_cannot_be_signalled_is_signalled_by_nobody() {
+    fn a_process_that_cannot_be_signalled_is_signalled_by_no_other() {
         for name in ["timer-server", "serial-server", "irq-server", "vmm-plain", "driver"] {
             let deaf = |part: &mut Part| part.is_signalled &= part.name != name;
             let said = with_a_hole(|parts| parts.iter_mut().for_each(deaf));

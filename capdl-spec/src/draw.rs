@@ -406,7 +406,7 @@ impl<'a> Drawing<'a> {
         }
         let all = "Not drawn, because every process has it: an endpoint of root-task for faults and notices; and a 4 KiB log \
                    ring with a doorbell, shared with serial-server.";
-        let alarms = " Nor the alarms of irq-server at timer-server, and what pci-server hears of root-task.";
+        let alarms = " Nor the alarms of irq-server at timer-server, and the notices of root-task to pci-server.";
         let all = format!("{all}{}", if self.devices_are_passed_through() { alarms } else { "" });
         self.canvas.text(MARGIN, y + 40.0, Anchor::Start, SMALL, &all);
         y + 66.0
