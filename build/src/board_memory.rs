@@ -14,7 +14,7 @@ const LEAST_MIB: u64 = 512;
 
 /// The contents of a board's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
+pub struct MemoryNeeds {
     /// RAM of guests and everything else that the specification makes.
     pub objects: u64,
     /// The root-task image.
@@ -23,7 +23,7 @@ pub struct Needs {
     pub placed: u64,
 }
 
-impl Needs {
+impl MemoryNeeds {
     /// Of a specification and the image that carries it.
     pub fn of(spec: &Spec, image: u64) -> Self {
         let objects = spec.objects.iter().map(|object| bytes(&object.kind)).sum();
@@ -86,26 +86,26 @@ mod tests {
 
     #[test]
     fn a_small_system_has_the_least() {
-        let needs = Needs::of(&spec(&[ram(128, Fill::Zero), Kind::Tcb]), 18 << 20);
+        let needs = MemoryNeeds::of(&spec(&[ram(128, Fill::Zero), Kind::Tcb]), 18 << 20);
         assert_eq!(needs.objects, (128 << 20) + 4096);
         assert_eq!(needs.mib(), 512);
     }
 
     #[test]
     fn images_count_three_times_where_that_is_more() {
-        assert_eq!(Needs::of(&spec(&[ram(1024, Fill::Zero)]), 250 << 20).mib(), 1408);
-        assert_eq!(Needs::of(&spec(&[ram(64, Fill::Zero)]), 250 << 20).mib(), 896);
+        assert_eq!(MemoryNeeds::of(&spec(&[ram(1024, Fill::Zero)]), 250 << 20).mib(), 1408);
+        assert_eq!(MemoryNeeds::of(&spec(&[ram(64, Fill::Zero)]), 250 << 20).mib(), 896);
     }
 
     #[test]
     fn memory_at_a_place_of_its_own_must_be_there() {
-        let needs = Needs::of(&spec(&[ram(128, Fill::Ram { paddr: 512 << 20 })]), 18 << 20);
+        let needs = MemoryNeeds::of(&spec(&[ram(128, Fill::Ram { paddr: 512 << 20 })]), 18 << 20);
         assert_eq!(needs.mib(), 768);
     }
 
     #[test]
     fn devices_and_images_are_not_made_of_memory() {
         let bundle = Kind::Frames { size: PageSize::Small, pages: 1000, fill: Fill::Bundle { offset: 0 } };
-        assert_eq!(Needs::of(&spec(&[bundle, ram(64, Fill::Device { paddr: 3 << 30 })]), 0).objects, 0);
+        assert_eq!(MemoryNeeds::of(&spec(&[bundle, ram(64, Fill::Device { paddr: 3 << 30 })]), 0).objects, 0);
     }
 }

@@ -15,7 +15,7 @@ use capdl_spec::host::{self, CardModel, Files, Form, Image as GuestImage, Mistak
 use capdl_spec::spec::Spec;
 use miette::{Context, IntoDiagnostic, Result, miette};
 
-use crate::board_memory::Needs;
+use crate::board_memory::MemoryNeeds;
 use crate::bochs::Options;
 use crate::bochs::config::{Devices, MOST_MEMORY_MIB};
 use crate::console::voice::Voice;
@@ -76,7 +76,7 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     room::keep_newest(&project.images(""), room::MOST);
     let (root_task, spec) = make_root_task_image(project, &system, &prefix, &dir)?;
     let memory_mib =
-        memory_mib(&system, &Needs::of(&spec, std::fs::metadata(&root_task).map_or(0, |data| data.len())))?;
+        memory_mib(&system, &MemoryNeeds::of(&spec, std::fs::metadata(&root_task).map_or(0, |data| data.len())))?;
     let step = Step::start("image: write the ISO");
     let iso = iso::make(&prefix.kernel(), &root_task, &dir)?;
     step.done();
@@ -236,7 +236,7 @@ fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The memory of an emulated board, in MiB; an error if Bochs cannot have that much.
-fn memory_mib(system: &System, needs: &Needs) -> Result<u32> {
+fn memory_mib(system: &System, needs: &MemoryNeeds) -> Result<u32> {
     let mib = needs.mib();
     if system.board().name == BOCHS && mib > MOST_MEMORY_MIB {
         let help = "give the VMs less memory, or smaller kernels and initrds";

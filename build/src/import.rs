@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use miette::{IntoDiagnostic, Result, miette};
 
-pub use self::address::Address;
+pub use self::address::PciAddress;
 use self::capture::{Capture, Function};
 pub use self::files::Files;
 pub use self::section::Dma;
@@ -25,11 +25,11 @@ use crate::{progress, project};
 
 /// What the user asked for.
 #[derive(Debug)]
-pub struct Wishes {
+pub struct ImportOptions {
     /// Output of lspci; it, or further files, may hold /proc/ioports and /proc/interrupts.
     pub files: Vec<PathBuf>,
     /// The functions; if none are given, the tool asks.
-    pub devices: Vec<Address>,
+    pub devices: Vec<PciAddress>,
     /// Their access to memory.
     pub dma: Dma,
     /// The output file; standard output if absent.
@@ -37,15 +37,15 @@ pub struct Wishes {
 }
 
 /// Reads the files, asks for devices if none are given, and writes their section.
-pub fn lspci(wishes: &Wishes) -> Result<()> {
-    let files = Files::read(&wishes.files)?;
+pub fn lspci(options: &ImportOptions) -> Result<()> {
+    let files = Files::read(&options.files)?;
     let capture = capture(&files)?;
-    let devices = match wishes.devices.as_slice() {
+    let devices = match options.devices.as_slice() {
         [] if std::io::stdin().is_terminal() => ask(&capture, &mut std::io::stdin().lock(), &mut std::io::stderr())?,
         devices => devices.to_vec(),
     };
-    let section = section(&files, &capture, &devices, wishes.dma)?;
-    match &wishes.output {
+    let section = section(&files, &capture, &devices, options.dma)?;
+    match &options.output {
         Some(path) => {
             project::write_named(path, section.as_bytes())?;
             progress::say(&format!("written to {}", path.display()));
@@ -56,7 +56,7 @@ pub fn lspci(wishes: &Wishes) -> Result<()> {
 }
 
 /// The section for some devices of the files.
-pub fn convert(files: &Files, devices: &[Address], dma: Dma) -> Result<String> {
+pub fn convert(files: &Files, devices: &[PciAddress], dma: Dma) -> Result<String> {
     section(files, &capture(files)?, devices, dma)
 }
 
@@ -72,7 +72,7 @@ fn capture(files: &Files) -> Result<Capture> {
     Ok(capture)
 }
 
-fn section(files: &Files, capture: &Capture, devices: &[Address], dma: Dma) -> Result<String> {
+fn section(files: &Files, capture: &Capture, devices: &[PciAddress], dma: Dma) -> Result<String> {
     let mut chosen: Vec<&Function> = Vec::new();
     for address in devices {
         let function = capture
@@ -108,7 +108,7 @@ fn list(capture: &Capture) -> String {
 }
 
 /// Shows the list and reads addresses until all are in it. An empty line or the end of the input chooses none.
-fn ask(capture: &Capture, input: &mut impl BufRead, output: &mut impl Write) -> Result<Vec<Address>> {
+fn ask(capture: &Capture, input: &mut impl BufRead, output: &mut impl Write) -> Result<Vec<PciAddress>> {
     writeln!(output, "{}", list(capture)).into_diagnostic()?;
     loop {
         write!(output, "Which ones? Addresses with spaces between them: ").into_diagnostic()?;
@@ -117,7 +117,7 @@ fn ask(capture: &Capture, input: &mut impl BufRead, output: &mut impl Write) -> 
         input.read_line(&mut line).into_diagnostic()?;
         let words = line.split([' ', ',', '\t', '\n', '\r']).filter(|word| !word.is_empty());
         let known = |word: &str| {
-            let address: Address = word.parse()?;
+            let address: PciAddress = word.parse()?;
             let is_here = capture.functions.iter().any(|function| function.address == address);
             if is_here { Ok(address) } else { Err(format!("there is no {address} in the list")) }
         };
@@ -141,7 +141,7 @@ mod tests {
         let capture = capture(&files).expect("a capture");
         let mut output = Vec::new();
         let answer = ask(&capture, &mut "3\n00:04.0\n 00:03.0,\n".as_bytes(), &mut output).expect("an answer");
-        assert_eq!(answer.iter().map(Address::to_string).collect::<Vec<_>>(), ["00:03.0"]);
+        assert_eq!(answer.iter().map(PciAddress::to_string).collect::<Vec<_>>(), ["00:03.0"]);
         let output = String::from_utf8(output).expect("text");
         assert!(output.starts_with("the devices are:\n00:03.0 Ethernet controller: y\nand 1 that cannot"), "{output}");
         assert!(output.contains("`3` is no PCI address") && output.contains("there is no 00:04.0"), "{output}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use miette::Result;
-use xtask::import::{self, Address, Dma};
+use xtask::import::{self, Dma, PciAddress};
 use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
@@ -107,7 +107,7 @@ enum Import {
         files: Vec<PathBuf>,
         /// A device to pass through, such as 00:1f.2 (repeatable)
         #[arg(long = "device", value_name = "ADDRESS")]
-        devices: Vec<Address>,
+        devices: Vec<PciAddress>,
         /// The board has no IOMMU: trust the devices with all memory
         #[arg(long)]
         trusted: bool,
@@ -139,7 +139,7 @@ fn obey(command: Command) -> Result<ExitCode> {
     let project = Project::find()?;
     match command {
         Command::Run { system, until, exec, timeout, debug_kernel } => {
-            run::run(&project, &run::Wishes { system, build: kernel_for(debug_kernel), until, exec, timeout })?;
+            run::run(&project, &run::RunOptions { system, build: kernel_for(debug_kernel), until, exec, timeout })?;
         }
         Command::Test { filter, all, list } => {
             let filter = filter.unwrap_or_default();
@@ -158,7 +158,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Map { system, svg } => progress::print(map::map(&project, &system, svg.as_deref())?.trim_end()),
         Command::Import { from: Import::Lspci { files, devices, trusted, output } } => {
             let dma = if trusted { Dma::Trusted } else { Dma::Domain };
-            import::lspci(&import::Wishes { files, devices, dma, output })?;
+            import::lspci(&import::ImportOptions { files, devices, dma, output })?;
         }
         Command::Kernel { debug_kernel } => {
             progress::print(&kernel::prefix(&project, kernel_for(debug_kernel).into())?.dir().display().to_string());

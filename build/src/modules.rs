@@ -32,21 +32,21 @@ impl Modules {
     }
 
     /// For each set of files that use each other, a shortest cycle: `a → b → a`.
-    pub fn circles(&self) -> Vec<String> {
+    pub fn cycles(&self) -> Vec<String> {
         let mut seen = BTreeSet::new();
-        let mut circles = Vec::new();
+        let mut cycles = Vec::new();
         for module in self.0.keys() {
             if seen.contains(module) {
                 continue;
             }
-            if let Some(circle) = self.shortest(module) {
-                let names: Vec<String> = circle.iter().map(|module| module.join("/")).collect();
-                circles.push(names.join(" → "));
+            if let Some(cycle) = self.shortest(module) {
+                let names: Vec<String> = cycle.iter().map(|module| module.join("/")).collect();
+                cycles.push(names.join(" → "));
                 let reached = self.reached(module);
                 seen.extend(reached.into_iter().filter(|other| self.reached(other).contains(module)));
             }
         }
-        circles
+        cycles
     }
 
     /// A shortest way from a module back to itself.
@@ -229,46 +229,46 @@ fn target(from: &Module, path: &[&str], files: &BTreeMap<Module, String>) -> Opt
 mod unit {
     use super::*;
 
-    fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    fn cycles(files: &[(&str, &str)]) -> Vec<String> {
         let module = |name: &str| name.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let files = files.iter().map(|(name, text)| (module(name), (*text).to_owned())).collect();
-        Modules::of(&files).circles()
+        Modules::of(&files).cycles()
     }
 
     #[test]
-    fn two_files_that_use_each_other_are_a_circle_however_they_say_it() {
+    fn two_files_that_use_each_other_are_a_cycle_however_they_say_it() {
         for there in
             ["use crate::b::B;", "use super::b;", "pub(crate) use crate::{\n    c,\n    b::{self, B as X},\n};"]
         {
             for back in ["use crate::a;", "fn f() -> crate::a::A {}", "use crate::{a::A};", "fn f() { super::a::f(); }"]
             {
-                assert_eq!(circles(&[("a", there), ("b", back)]), ["a → b → a"], "{there} {back}");
+                assert_eq!(cycles(&[("a", there), ("b", back)]), ["a → b → a"], "{there} {back}");
             }
         }
     }
 
     #[test]
-    fn a_circle_is_reported_once_and_at_its_shortest() {
+    fn a_cycle_is_reported_once_and_at_its_shortest() {
         let files = [("a", "use crate::b;"), ("b", "use crate::c;\nuse crate::a;"), ("c", "use crate::a;")];
-        assert_eq!(circles(&files), ["a → b → a"]);
+        assert_eq!(cycles(&files), ["a → b → a"]);
     }
 
     #[test]
-    fn files_in_a_row_are_no_circle() {
+    fn files_in_a_row_are_no_cycle() {
         let files = [
             ("", "mod a;\nmod b;\npub use a::A;"),
             ("a", "use crate::b::B;\nuse crate::Error;"),
             ("b", "use std::fmt;"),
         ];
-        assert_eq!(circles(&files), <[String; 0]>::default());
+        assert_eq!(cycles(&files), <[String; 0]>::default());
     }
 
     #[test]
     fn a_module_and_its_folder_are_one_and_what_is_above_in_it_is_free() {
         let own = [("a", "mod b;\nuse b::f;"), ("a/b", "use super::A;\nuse crate::a::C;")];
-        assert_eq!(circles(&own), <[String; 0]>::default());
+        assert_eq!(cycles(&own), <[String; 0]>::default());
         let through = [("a", "mod b;"), ("a/b", "use crate::c;"), ("c", "use crate::a::A;")];
-        assert_eq!(circles(&through), ["a → a/b → c → a"]);
+        assert_eq!(cycles(&through), ["a → a/b → c → a"]);
     }
 
     #[test]
@@ -278,6 +278,6 @@ mod unit {
             ("a/tests", "use super::*;"),
             ("b", "// use crate::a;\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n"),
         ];
-        assert_eq!(circles(&files), <[String; 0]>::default());
+        assert_eq!(cycles(&files), <[String; 0]>::default());
     }
 }

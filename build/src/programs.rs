@@ -3,8 +3,7 @@
 
 use std::ops::Range;
 
-use capdl_spec::host::{Mistake, Mistakes, System};
-use capdl_spec::mistake;
+use capdl_spec::host::{Mistake, Mistakes, System, mistake};
 use miette::{IntoDiagnostic, Result};
 use serde_json::Value;
 
@@ -12,7 +11,7 @@ use crate::process;
 use crate::project::Project;
 
 /// A package of the workspace.
-struct Package {
+struct CargoPackage {
     name: String,
     /// Whether it has a program, and the feature with which programs for an image are built.
     program: bool,
@@ -33,19 +32,19 @@ pub fn check(project: &Project, system: &System) -> Result<()> {
 }
 
 /// The packages that `cargo metadata` lists (the Cargo book, "cargo metadata").
-fn packages(metadata: &Value) -> Vec<Package> {
+fn packages(metadata: &Value) -> Vec<CargoPackage> {
     let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
     let package = |package: &Value| {
         let targets = list(package, "targets");
         let bin = targets.iter().any(|target| list(target, "kind").iter().any(|kind| kind == "bin"));
         let feature = package.get("features").is_some_and(|features| features.get("image").is_some());
-        Some(Package { name: package.get("name")?.as_str()?.to_owned(), program: bin && feature })
+        Some(CargoPackage { name: package.get("name")?.as_str()?.to_owned(), program: bin && feature })
     };
     list(metadata, "packages").iter().filter_map(package).collect()
 }
 
 /// Components whose package is missing, or has no program for an image.
-fn wrong(system: &System, packages: &[Package]) -> Vec<Mistake> {
+fn wrong(system: &System, packages: &[CargoPackage]) -> Vec<Mistake> {
     let fitting: Vec<&str> =
         packages.iter().filter(|package| package.program).map(|package| package.name.as_str()).collect();
     let named =

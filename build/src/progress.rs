@@ -4,7 +4,7 @@ use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use capdl_spec::snippet;
+use capdl_spec::host::snippet;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::interrupt;

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use capdl_spec::mistake;
+use capdl_spec::host::mistake;
 use miette::{Context, IntoDiagnostic, Result, miette};
 
 /// The project's directories, all absolute.

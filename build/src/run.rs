@@ -23,7 +23,7 @@ use crate::{image, setup};
 
 /// The options of the command line.
 #[derive(Debug, Clone)]
-pub struct Wishes {
+pub struct RunOptions {
     /// The system to boot.
     pub system: String,
     /// Which kernel.
@@ -40,30 +40,30 @@ pub struct Wishes {
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Builds, boots, and does what the options say.
-pub fn run(project: &Project, wishes: &Wishes) -> Result<()> {
-    if let Some(long) = wishes.exec.iter().find(|command| command.len() > LONGEST) {
+pub fn run(project: &Project, options: &RunOptions) -> Result<()> {
+    if let Some(long) = options.exec.iter().find(|command| command.len() > LONGEST) {
         return Err(miette!("a command of {} characters is too long to type: at most {LONGEST}", long.len()));
     }
-    on_a_board_of_bochs(project, &wishes.system)?;
+    on_a_board_of_bochs(project, &options.system)?;
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
-    let image = image::build(project, &wishes.system, wishes.build)?;
-    let show = wishes.exec.is_empty();
-    let attended = show && wishes.until.is_none() && Terminal::is_there();
+    let image = image::build(project, &options.system, options.build)?;
+    let show = options.exec.is_empty();
+    let attended = show && options.until.is_none() && Terminal::is_there();
     let pace = if attended { Pace::RealTime } else { Pace::Free };
-    let options = Options { show, pace, ..image.options(&image.system) };
-    let deadline = Instant::now() + wishes.timeout.unwrap_or(FOR_EVER);
-    let mut machine = Machine::boot(project, &options)?;
+    let emulator = Options { show, pace, ..image.options(&image.system) };
+    let deadline = Instant::now() + options.timeout.unwrap_or(FOR_EVER);
+    let mut machine = Machine::boot(project, &emulator)?;
     say(&format!("Booting {} in Bochs; its files are in {}", image.system, machine.dir().display()));
-    if !wishes.exec.is_empty() || wishes.until.is_some() {
+    if !options.exec.is_empty() || options.until.is_some() {
         machine.console.watch();
     }
-    if !wishes.exec.is_empty() {
-        commands::run(&mut machine, &wishes.exec, deadline)?;
+    if !options.exec.is_empty() {
+        commands::run(&mut machine, &options.exec, deadline)?;
         machine.console.rewind();
     }
-    match &wishes.until {
+    match &options.until {
         Some(text) => until(&mut machine, text, deadline)?,
-        None if wishes.exec.is_empty() => attend::run(&mut machine, deadline)?,
+        None if options.exec.is_empty() => attend::run(&mut machine, deadline)?,
         None => {}
     }
     // A run in which something has failed does not succeed, whatever the options say.

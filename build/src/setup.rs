@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_user_is_told_what_is_missing_and_why() {
+    fn the_message_names_what_is_missing_and_why() {
         let text = list(&packages::for_purposes(&[Purpose::Bochs]));
         assert!(text.contains("bochsbios  run in Bochs: its BIOS (/usr/share/bochs/BIOS-bochs-latest)"), "{text}");
     }

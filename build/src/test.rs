@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use capdl_spec::mistake;
+use capdl_spec::host::mistake;
 use miette::{Result, miette};
 
 use crate::bochs::{Machine, Options};

@@ -15,7 +15,7 @@ pub use pattern::matches;
 
 /// One action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Action {
     /// Write, or add to, a file.
     File {
         /// Relative to where the page's commands run.
@@ -40,7 +40,7 @@ pub enum Step {
 }
 
 /// The actions of a page, in order.
-pub fn steps(page: &str) -> Vec<Step> {
+pub fn steps(page: &str) -> Vec<Action> {
     blocks(page).into_iter().flat_map(Block::steps).collect()
 }
 
@@ -69,20 +69,20 @@ fn blocks(page: &str) -> Vec<Block> {
 }
 
 impl Block {
-    fn steps(self) -> Vec<Step> {
+    fn steps(self) -> Vec<Action> {
         match self.info.split_once(' ') {
             Some(("diff", path)) => {
                 let hunks = self.lines.split(|line| line.starts_with("@@")).map(|hunk| hunk.join("\n") + "\n");
                 let hunks = hunks.filter(|hunk| !hunk.trim().is_empty()).collect();
-                vec![Step::Edit { path: path.to_owned(), hunks }]
+                vec![Action::Edit { path: path.to_owned(), hunks }]
             }
-            Some((_, path)) => vec![Step::File { path: path.to_owned(), text: self.lines.join("\n") + "\n" }],
+            Some((_, path)) => vec![Action::File { path: path.to_owned(), text: self.lines.join("\n") + "\n" }],
             None => commands(&self.lines),
         }
     }
 }
 
-fn commands(lines: &[String]) -> Vec<Step> {
+fn commands(lines: &[String]) -> Vec<Action> {
     let mut steps: Vec<(String, Vec<&str>)> = Vec::new();
     let mut open = false;
     for line in lines {
@@ -100,7 +100,7 @@ fn commands(lines: &[String]) -> Vec<Step> {
             (None, None) => {}
         }
     }
-    let step = |(command, answer): (String, Vec<&str>)| Step::Command {
+    let step = |(command, answer): (String, Vec<&str>)| Action::Command {
         command,
         answer: answer.join("\n").trim_end().to_owned(),
     };
@@ -116,9 +116,9 @@ mod tests {
         let page = "# Title\n\n    $ one 'a b' \\\n        --two\n    first\n    $ a b\n\n    last\n\nText, `$ not this`.\n\n\
                     ```toml x.toml\na = 1\n\nb = 2\n```\n\n```diff y.rs\n@@ fn f\n here\n-old\n+new\n@@\n+more\n```\n\n```rust\nlet x;\n```\n";
         let command =
-            Step::Command { command: "one 'a b' \\\n    --two".into(), answer: "first\n$ a b\n\nlast".into() };
-        let file = Step::File { path: "x.toml".into(), text: "a = 1\n\nb = 2\n".into() };
-        let edit = Step::Edit { path: "y.rs".into(), hunks: vec![" here\n-old\n+new\n".into(), "+more\n".into()] };
+            Action::Command { command: "one 'a b' \\\n    --two".into(), answer: "first\n$ a b\n\nlast".into() };
+        let file = Action::File { path: "x.toml".into(), text: "a = 1\n\nb = 2\n".into() };
+        let edit = Action::Edit { path: "y.rs".into(), hunks: vec![" here\n-old\n+new\n".into(), "+more\n".into()] };
         assert_eq!(steps(page), [command, file, edit]);
     }
 
@@ -126,7 +126,7 @@ mod tests {
     fn a_block_may_have_several_commands() {
         let commands = [("one", "1"), ("two", ""), ("three", "3")];
         let expected =
-            commands.map(|(command, answer)| Step::Command { command: command.into(), answer: answer.into() });
+            commands.map(|(command, answer)| Action::Command { command: command.into(), answer: answer.into() });
         assert_eq!(steps("    $ one\n    1\n    $ two\n    $ three\n    3\n"), expected);
     }
 }

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use capdl_spec::host::{self, Mistake, Source};
 use proptest::prelude::*;
-use xtask::import::{Address, Dma, Files, convert};
+use xtask::import::{Dma, Files, PciAddress, convert};
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(name)
 }
 
-fn addresses(text: &str) -> Vec<Address> {
+fn addresses(text: &str) -> Vec<PciAddress> {
     text.split_whitespace().map(|word| word.parse().expect("an address")).collect()
 }
 

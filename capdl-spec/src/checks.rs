@@ -2,6 +2,7 @@
 //! laws that no description can break, because this crate itself keeps them.
 
 mod counts;
+pub(crate) mod found;
 mod irqs;
 mod pci;
 mod places;
@@ -9,18 +10,20 @@ mod plugged;
 mod ports;
 mod room;
 
+use found::{Check, Found};
 use layout::limits::{MAX_ARGS, MAX_CLIENTS, MAX_CMDLINE, MAX_NAME, MAX_STREAMS};
 use proto::serial;
 use toml::Spanned;
 
 use crate::{
-    file,
-    found::{Check, Found},
-    guest::{Origin, Stock, Use},
-    mistake::{Mistakes, nearest},
+    description::{
+        file,
+        guest::{Origin, Stock, Use},
+        mistake::{Mistakes, nearest},
+        system::{Bytes, System},
+    },
     services::{self, component, vmm},
     spec::PageSize,
-    system::{Bytes, System},
 };
 
 /// Longest name of a VM or component: `vmm-NAME` stays well within `MAX_NAME`.

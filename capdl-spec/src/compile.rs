@@ -1,27 +1,39 @@
 //! From a checked description to everything that runs: objects, capabilities, mappings, badges, and the bundle that
 //! root-task carries. Nothing here depends on anything but its arguments, so equal inputs give equal bytes.
 
+pub mod binaries;
+pub(crate) mod builder;
+pub mod bundle;
+pub(crate) mod elf;
+pub mod error;
+pub(crate) mod guest_memory;
+pub(crate) mod images;
+pub(crate) mod lines;
+pub(crate) mod memory;
+pub mod part;
+pub(crate) mod passthrough;
+pub(crate) mod placement;
+pub(crate) mod windows;
+pub(crate) mod wire;
+
 use std::collections::BTreeMap;
 
+use binaries::Binaries;
+use builder::Builder;
+use bundle::{Bundle, PAGE};
+use error::CompileError;
 use layout::window;
+use part::{Part, Role};
+use wire::Wiring;
 
 use crate::{
-    binaries::Binaries,
-    board::PortRange,
-    builder::Builder,
-    bundle::{Bundle, PAGE},
-    elf,
-    error::CompileError,
-    laws, memory,
-    part::{Part, Role},
+    description::{board::PortRange, system::System},
+    laws,
     services::{
         self, component, pci,
         vmm::{self, Guest},
     },
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
-    system::System,
-    windows,
-    wire::Wiring,
 };
 
 /// Compiles a system with its programs and images.
@@ -216,7 +228,7 @@ mod tests {
     use proto::{file, irq, pci};
 
     use super::*;
-    use crate::{host, text::Source};
+    use crate::{description::text::Source, host};
 
     /// A VM and a component with a function each, after a VM without.
     fn system() -> System {
@@ -271,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_cannot_be_signalled_is_signalled_by_nobody() {
+    fn a_process_that_cannot_be_signalled_is_signalled_by_no_other() {
         for name in ["timer-server", "serial-server", "irq-server", "vmm-plain", "driver"] {
             let deaf = |part: &mut Part| part.is_signalled &= part.name != name;
             let said = with_a_hole(|parts| parts.iter_mut().for_each(deaf));

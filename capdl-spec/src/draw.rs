@@ -2,9 +2,11 @@
 //! seL4, and the board at the bottom. Every line is a capability or a mapping of the specification; the legend says
 //! what all processes have alike (a log ring, faults to root-task).
 
+mod canvas;
 mod pins;
 mod rails;
 
+use canvas::{Anchor, Area, Canvas, Font, Heads, Stroke};
 use pins::{Pin, natural_width, place, server_width};
 use proto::{
     file, irq,
@@ -13,15 +15,15 @@ use proto::{
 };
 
 use crate::{
-    board::PortRange,
-    canvas::{Anchor, Area, Canvas, Font, Heads, Stroke},
-    lines::lines,
+    compile::{
+        lines::lines,
+        part::{Part, ROOT_PRIORITY, Role},
+        passthrough::{self, functions},
+    },
+    description::{board::PortRange, system::System},
     map::plural,
-    part::{Part, ROOT_PRIORITY, Role},
-    passthrough::{self, functions},
     services::{ALL, Server, server},
     spec::{Id, Kind, Process, Spec},
-    system::System,
 };
 
 const MARGIN: f64 = 40.0;
@@ -404,7 +406,7 @@ impl<'a> Drawing<'a> {
         }
         let all = "Not drawn, because every process has it: an endpoint of root-task for faults and notices; and a 4 KiB log \
                    ring with a doorbell, shared with serial-server.";
-        let alarms = " Nor the alarms of irq-server at timer-server, and what pci-server hears of root-task.";
+        let alarms = " Nor the alarms of irq-server at timer-server, and the notices of root-task to pci-server.";
         let all = format!("{all}{}", if self.devices_are_passed_through() { alarms } else { "" });
         self.canvas.text(MARGIN, y + 40.0, Anchor::Start, SMALL, &all);
         y + 66.0

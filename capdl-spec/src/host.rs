@@ -2,22 +2,27 @@
 
 use std::path::Path;
 
+use crate::{checks, description::form};
 pub use crate::{
-    binaries::{Binaries, Files},
-    board::Processor,
-    bundle::Bundle,
-    compile::{compile, plan},
-    draw,
-    emulator::{Card, CardModel, Emulator},
-    error::CompileError,
-    guest::{Form, Image, Origin, Stock},
-    map,
-    mistake::{Mistake, Mistakes},
-    part::{Part, Role},
-    system::System,
-    text::Source,
+    compile::{
+        binaries::{Binaries, Files},
+        bundle::Bundle,
+        compile,
+        error::CompileError,
+        part::{Part, Role},
+        plan,
+    },
+    description::{
+        board::Processor,
+        emulator::{Card, CardModel, Emulator},
+        guest::{Form, Image, Origin, Stock},
+        mistake::{self, Mistake, Mistakes},
+        snippet,
+        system::System,
+        text::Source,
+    },
+    draw, map,
 };
-use crate::{checks, form};
 
 /// Reads, parses and checks a description.
 pub fn load(path: &Path) -> miette::Result<System> {

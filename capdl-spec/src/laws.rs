@@ -16,6 +16,7 @@ pub struct Breach {
     pub by: String,
 }
 
+pub(crate) mod authority;
 mod devices;
 mod holdings;
 mod mappings;
@@ -37,7 +38,7 @@ use mappings::{
     mappings_have_the_rights_of_their_use,
 };
 use processes::{
-    a_process_is_made_of_its_parts, a_stop_is_told_to_pci_server, device_windows_are_pci_servers,
+    a_process_is_made_of_its_parts, device_windows_are_pci_servers, pci_server_is_notified_of_stops,
     root_task_keeps_its_own, what_is_given_is_there_once,
 };
 
@@ -60,7 +61,7 @@ const LAWS: [(&str, Law); 36] = [
     ("frames hold what their use takes", frames_hold_what_their_use_takes),
     ("a process is made of its parts", a_process_is_made_of_its_parts),
     ("what is given is there once", what_is_given_is_there_once),
-    ("a stop is told to pci-server", a_stop_is_told_to_pci_server),
+    ("pci-server is notified of stops", pci_server_is_notified_of_stops),
     ("root-task keeps its own", root_task_keeps_its_own),
     ("device windows are pci-server's", device_windows_are_pci_servers),
     ("a process names its own objects only", a_process_names_its_own_objects_only),

@@ -5,15 +5,14 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `system`, `devices`, `emulator`, `owners`, `images` | what a user writes, typed, and what follows from it alone |
-//! | `board`, `guest` | what the tables know: boards, and images that need no path |
-//! | `text`, `source`, `form`, `keys` | a description as text; what parsing it refuses, said in words; every key and what it looks like |
-//! | `checks` | laws that a description may break, each with its remedy (`found`, `mistake`, `snippet`, `file`) |
+//! | `description` | what a user writes: `system`, `devices` and `emulator` typed, `owners` from it alone; `board` and `guest` know boards, and images that need no path |
+//! | | a description as text: `file`, `source`, `text`; `form` and `keys` refuse what cannot be parsed; `mistake` and `snippet` report |
+//! | `checks` | laws that a description may break, each with its remedy |
 //! | `services` | the list of the servers, and one file for each kind of process, with everything particular to it |
-//! | `part`, `passthrough`, `lines`, `placement` | a process as a table; who has which function and interrupt, and memory where |
-//! | `wire`, `guest_memory`, `memory`, `windows` | capabilities, shared memory and mappings, as `services` asks for them |
-//! | `compile`, `builder`, `binaries`, `elf`, `bundle`, `error` | the parts as kernel objects, with their programs |
-//! | `laws`, `authority` | laws that every compiled specification keeps; the vocabulary of who may hold what |
+//! | `compile` | `part`, `passthrough`, `lines`, `placement`: a process as a table; who has which function and interrupt, and memory where |
+//! | | `wire`, `guest_memory`, `memory`, `windows`: capabilities, shared memory and mappings, as `services` asks for them |
+//! | | `builder`, `binaries`, `images`, `elf`, `bundle`, `error`: the parts as kernel objects, with their programs and images |
+//! | `laws` | laws that every compiled specification keeps; in `authority`, the vocabulary of who may hold what |
 //! | `map`, `draw` | the specification for people: as text, as a picture |
 #![cfg_attr(not(feature = "host"), no_std)]
 #![forbid(unsafe_code)]
@@ -23,76 +22,18 @@ extern crate alloc;
 pub mod spec;
 
 #[cfg(feature = "host")]
-mod authority;
-#[cfg(feature = "host")]
-pub mod binaries;
-#[cfg(feature = "host")]
-pub mod board;
-#[cfg(feature = "host")]
-mod builder;
-#[cfg(feature = "host")]
-pub mod bundle;
-#[cfg(feature = "host")]
-mod canvas;
-#[cfg(feature = "host")]
 mod checks;
 #[cfg(feature = "host")]
 pub mod compile;
 #[cfg(feature = "host")]
-pub mod devices;
+pub mod description;
 #[cfg(feature = "host")]
 pub mod draw;
 #[cfg(feature = "host")]
-mod elf;
-#[cfg(feature = "host")]
-pub mod emulator;
-#[cfg(feature = "host")]
-pub mod error;
-#[cfg(feature = "host")]
-mod file;
-#[cfg(feature = "host")]
-mod form;
-#[cfg(feature = "host")]
-mod found;
-#[cfg(feature = "host")]
-pub mod guest;
-#[cfg(feature = "host")]
-mod guest_memory;
-#[cfg(feature = "host")]
 pub mod host;
-#[cfg(feature = "host")]
-mod images;
-#[cfg(feature = "host")]
-mod keys;
 #[cfg(feature = "host")]
 pub mod laws;
 #[cfg(feature = "host")]
-mod lines;
-#[cfg(feature = "host")]
 pub mod map;
 #[cfg(feature = "host")]
-mod memory;
-#[cfg(feature = "host")]
-pub mod mistake;
-#[cfg(feature = "host")]
-pub mod owners;
-#[cfg(feature = "host")]
-pub mod part;
-#[cfg(feature = "host")]
-mod passthrough;
-#[cfg(feature = "host")]
-mod placement;
-#[cfg(feature = "host")]
 mod services;
-#[cfg(feature = "host")]
-pub mod snippet;
-#[cfg(feature = "host")]
-mod source;
-#[cfg(feature = "host")]
-pub mod system;
-#[cfg(feature = "host")]
-pub mod text;
-#[cfg(feature = "host")]
-mod windows;
-#[cfg(feature = "host")]
-mod wire;

@@ -8,12 +8,14 @@ use core::fmt::{self, Write};
 use layout::{FAULT_BIT, client_of, event, window};
 
 use crate::{
-    board::PortRange,
-    guest::Form,
-    part::{Part, ROOT_PRIORITY, Role},
+    compile::part::{Part, ROOT_PRIORITY, Role},
+    description::{
+        board::PortRange,
+        guest::Form,
+        system::{Bytes, System},
+    },
     services,
     spec::{CapEntry, Id, Kind, Mapping, OnFault, Process, Rights, Spec, WhenOff},
-    system::{Bytes, System},
 };
 
 /// The map of a system; `spec` is what [`crate::compile::compile`] or [`crate::compile::plan`] made of it.
@@ -32,7 +34,7 @@ struct Map<'a> {
 }
 
 /// An entry of a map's table of memory.
-struct Window {
+struct MemoryRow {
     at: u64,
     line: String,
 }
@@ -149,13 +151,13 @@ impl Map<'_> {
 
     fn memory(&self, out: &mut String, process: &Process, part: &Part) -> fmt::Result {
         writeln!(out, "  memory")?;
-        let mut windows: Vec<Window> = self.windows(process.vspace, &process.name).collect();
+        let mut windows: Vec<MemoryRow> = self.windows(process.vspace, &process.name).collect();
         let program = format!("           program {}, as its ELF says", part.program);
-        windows.push(Window { at: window::IMAGE, line: program });
+        windows.push(MemoryRow { at: window::IMAGE, line: program });
         if let Role::Server(service) = part.role
             && let Some(own) = services::server(service).and_then(|server| server.own_memory.as_ref())
         {
-            windows.push(Window { at: own.at, line: format!("           {}", (own.what)(self.system)) });
+            windows.push(MemoryRow { at: own.at, line: format!("           {}", (own.what)(self.system)) });
         }
         windows.sort_by_key(|window| window.at);
         for window in windows {
@@ -170,7 +172,7 @@ impl Map<'_> {
     }
 
     /// Windows of a space, except those of the program and the images.
-    fn windows(&self, space: Id, owner: &str) -> impl Iterator<Item = Window> {
+    fn windows(&self, space: Id, owner: &str) -> impl Iterator<Item = MemoryRow> {
         let mappings = self.spec.mappings.iter().filter(move |mapping| mapping.space == space);
         mappings.filter(|mapping| self.is_planned(mapping.frames)).map(move |mapping| {
             let size = Bytes(self.bytes(mapping)).to_string();
@@ -178,7 +180,7 @@ impl Map<'_> {
             let others: Vec<&str> =
                 self.spec.owners(mapping.frames).into_iter().filter(|name| *name != owner).collect();
             let with = if others.is_empty() { String::new() } else { format!(", shared with {}", others.join(", ")) };
-            Window { at: mapping.at, line: format!("{size:>8}   {:<3} {what}{with}", rights(mapping.rights)) }
+            MemoryRow { at: mapping.at, line: format!("{size:>8}   {:<3} {what}{with}", rights(mapping.rights)) }
         })
     }
 

@@ -13,13 +13,17 @@ pub(crate) mod vmm;
 use layout::Service;
 
 use crate::{
-    authority::{FrameUse, Holding},
-    board::{Board, Device, PortRange},
-    error::CompileError,
-    found::Check,
-    part::{Part, Role},
-    system::System,
-    wire::Wiring,
+    checks::found::Check,
+    compile::{
+        error::CompileError,
+        part::{Part, Role},
+        wire::Wiring,
+    },
+    description::{
+        board::{Board, Device, PortRange},
+        system::System,
+    },
+    laws::authority::{FrameUse, Holding},
 };
 
 /// The servers in their start order: a server starts before its clients. The drawing shows them from right to left.

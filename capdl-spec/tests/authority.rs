@@ -323,7 +323,7 @@ fn device_memory_has_no_place_in_a_specification() {
 }
 
 #[test]
-fn windows_of_devices_are_pci_servers_and_hold_what_is_nobody_elses() {
+fn windows_of_devices_are_pci_servers_and_hold_what_no_other_has() {
     let spec = lawful(DEVICES);
     for n in 0..spec.windows.len() {
         for process in (0..spec.processes.len() as u32 + 1).filter(|&process| process != spec.windows[n].process) {

@@ -5,7 +5,7 @@ mod fixture;
 use std::ops::Range;
 
 use capdl_spec::{
-    bundle::Bundle,
+    compile::bundle::Bundle,
     host::{self, CompileError, System},
     laws,
     spec::{Fill, HEADER_LEN, Kind, MAGIC, Spec},
@@ -81,7 +81,7 @@ fn segments_become_pages_with_their_bytes_in_place() {
 }
 
 #[test]
-fn images_are_mapped_where_fileserver_is_told_and_hold_the_file() {
+fn images_are_mapped_where_fileservers_configuration_says_and_hold_the_file() {
     let system = system(MINIMAL);
     let (bundle, files) = (compile(&system), files(&system));
     let config: file::Config = config(&bundle, "fileserver");
@@ -116,7 +116,7 @@ fn two_vms_with_one_kernel_share_its_image_and_nothing_else() {
 }
 
 #[test]
-fn the_vmm_server_is_told_of_its_guest() {
+fn the_vmm_servers_configuration_describes_its_guest() {
     let bundle = compile(&system(MINIMAL));
     let vmm: config::Vmm = config(&bundle, "vmm-linux");
     assert_eq!((vmm.name.as_str(), vmm.ram), ("linux", 128 << 20));

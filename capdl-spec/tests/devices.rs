@@ -1,10 +1,10 @@
-//! What compiling makes of passthrough: who is told of which function, port and interrupt, what pci-server may ask for,
+//! What compiling makes of passthrough: whose configuration lists which function, port and interrupt, what pci-server may ask for,
 //! and where memory that devices use lies.
 
 mod fixture;
 
 use capdl_spec::{
-    bundle::Bundle,
+    compile::bundle::Bundle,
     host::{self, CompileError, Form, System},
     laws,
     spec::{DeviceRange, Fill, Kind, PageSize, Spec},
@@ -64,7 +64,7 @@ fn a_function_by_its_address_alone_is_found_and_routed_by_pci_server() {
 }
 
 #[test]
-fn listed_devices_are_told_as_they_are_listed() {
+fn listed_devices_are_configured_as_they_are_listed() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../systems/cma34cr-ethernet.toml");
     let bundle = compile(&host::load(&path).expect("it loads"));
     let pci: Pci = config(&bundle, "pci-server");
@@ -131,7 +131,7 @@ fn lines_raise_events_of_their_own_at_the_owner_and_at_irq_server() {
 }
 
 #[test]
-fn pci_server_hears_of_clients_with_devices_that_were_stopped() {
+fn pci_server_is_notified_of_stopped_clients_with_devices() {
     let text = and(vm("bochs", "plain", ""), vm("bochs", "linux", "pci_devices = [\"00:03.0\"]"));
     let spec = compile(&system(&text)).spec;
     let events = object(&spec, "pci-server.events");
@@ -140,7 +140,7 @@ fn pci_server_hears_of_clients_with_devices_that_were_stopped() {
 }
 
 #[test]
-fn without_devices_nobody_gets_anything_for_them() {
+fn without_devices_no_process_gets_anything_for_them() {
     let bundle = compile(&system(&vm("bochs", "linux", "")));
     let (irq, pci): (Irq, Pci) = (config(&bundle, "irq-server"), config(&bundle, "pci-server"));
     assert_eq!((irq.router, irq.alarm, pci.functions.len(), bundle.spec.windows.len()), (None, None, 0, 0));
@@ -235,7 +235,7 @@ fn functions_behind_an_iommu_see_their_owners_memory_and_no_other() {
     }
     let spaces = spec.mappings.iter().filter(|mapping| spec.is_io_space(mapping.space)).count();
     assert_eq!(spaces, 2);
-    assert!(!spec.caps.iter().any(|cap| spec.is_io_space(cap.object)), "nobody holds one");
+    assert!(!spec.caps.iter().any(|cap| spec.is_io_space(cap.object)), "no process holds one");
 }
 
 #[test]

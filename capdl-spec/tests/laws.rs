@@ -243,7 +243,7 @@ fn windows_of_devices_that_overlap() {
 }
 
 #[test]
-fn a_window_of_nobody() {
+fn a_window_without_an_owner() {
     breaks_with_devices("device windows are apart from what others own", |spec| spec.windows[0].process = 99);
 }
 

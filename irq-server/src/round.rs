@@ -228,6 +228,6 @@ mod tests {
         round.raised(Trigger::Level, 0);
         round.answered(0);
         round.answered(1);
-        assert!(round.unmask(), "nobody is late any more");
+        assert!(round.unmask(), "no owner is late any more");
     }
 }

@@ -332,7 +332,7 @@ proptest! {
     }
 
     #[test]
-    fn no_line_stays_masked_when_nobody_answers(steps in prop::collection::vec(step(), 0..60), limit in 0u16..3) {
+    fn no_line_stays_masked_when_no_owner_answers(steps in prop::collection::vec(step(), 0..60), limit in 0u16..3) {
         let mut board = play(steps, limit);
         prop_assert!(board.pass(100) < 15, "and then the ticks end");
         prop_assert!(board.kept().all(|pin| !pin.masked));

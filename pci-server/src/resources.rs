@@ -25,7 +25,7 @@ const SLOTS: (u16, u16) = (1, 1 << layout::SCRATCH_BITS);
 /// Bytes of the window for mediated memory.
 pub const WINDOW: u64 = 4 << 20;
 /// Most pages of one request.
-const AT_ONCE: u16 = 512;
+const MAX_BATCH: u16 = 512;
 
 /// The entry of the configuration that a range belongs to: a function, or a range without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +242,7 @@ fn obtain(authority: &mut impl Authority, range: &MemoryRange) -> Result<(), Ref
     let mut done = 0;
     while done < range.frames {
         let left = range.frames - done;
-        let pages = if range.direct && range.mapped.is_some() && done == 0 { 1 } else { left.min(AT_ONCE) };
+        let pages = if range.direct && range.mapped.is_some() && done == 0 { 1 } else { left.min(MAX_BATCH) };
         let at = u64::from(done) << range.bits;
         let map = range.mapped.filter(|_| !range.direct || done == 0).map(|mapped| (mapped & !(PAGE - 1)) + at);
         let paddr = (range.first & !(PAGE - 1)) + at;

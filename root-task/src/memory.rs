@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_what_is_at_a_range() {
+    fn a_range_is_classified() {
         let mut pool = pool(&[(0x10_0000, 20), (0x20_0000, 20), (0x40_0000, 20)]);
         pool.add(Untyped { slot: 9, paddr: 0x50_0000, bits: 20, device: true, used: 0 });
         assert_eq!(pool.contents(0x18_0000..0x28_0000), [(0x18_0000..0x28_0000, What::Ram)]);

@@ -90,7 +90,7 @@ impl<'a> System<'a> {
             let (info, badge) = endpoint.recv();
             let number = (badge & !FAULT_BIT).wrapping_sub(1);
             let Some(process) = self.spec.processes.get(number as usize) else {
-                log::warn!("a message under badge {badge:#x}, which nobody was given");
+                log::warn!("a message under badge {badge:#x}, which no process was given");
                 continue;
             };
             if badge & FAULT_BIT != 0 {

@@ -48,7 +48,7 @@ enum Owner {
     KeyboardCommand,
     Delay,
     ControlA,
-    Nobody,
+    Unowned,
 }
 
 /// The reset control register: inside mechanism 1's address port, so only accesses of one byte are meant for it.
@@ -76,7 +76,7 @@ const TABLE_LEN: usize = 0xd00;
 
 /// The owner of every port of the table.
 static OWNERS: [Owner; TABLE_LEN] = {
-    let mut table = [Owner::Nobody; TABLE_LEN];
+    let mut table = [Owner::Unowned; TABLE_LEN];
     let mut row = 0;
     while row < PORTS.len() {
         let (first, last, owner) = PORTS[row];
@@ -85,7 +85,7 @@ static OWNERS: [Owner; TABLE_LEN] = {
         assert!(first.is_multiple_of((last - first + 1).next_power_of_two()), "offsets are the port's low bits");
         let mut port = first;
         while port <= last {
-            assert!(matches!(table[port as usize], Owner::Nobody), "two devices share a port");
+            assert!(matches!(table[port as usize], Owner::Unowned), "two devices share a port");
             table[port as usize] = owner;
             port += 1;
         }
@@ -98,7 +98,7 @@ static OWNERS: [Owner; TABLE_LEN] = {
 /// unowned.
 #[inline(always)]
 fn owner(port: u16) -> Owner {
-    OWNERS.get(usize::from(port)).copied().unwrap_or(Owner::Nobody)
+    OWNERS.get(usize::from(port)).copied().unwrap_or(Owner::Unowned)
 }
 
 /// For devices whose registers do not depend on the time.
@@ -183,8 +183,8 @@ impl Board {
     ) -> Result<(u32, Effect), Remote> {
         let width = move || -> Width { width.into() };
         Ok(match owner(port) {
-            Owner::Nobody if self.passthrough.has_port(port) => return Err(Remote),
-            Owner::Nobody => self.function_port_read(port, width()),
+            Owner::Unowned if self.passthrough.has_port(port) => return Err(Remote),
+            Owner::Unowned => self.function_port_read(port, width()),
             Owner::Imcr => quiet(width().mask32()),
             Owner::PicPrimary => match (port, width(), self.pic.masks()) {
                 (0x21, Width::Byte, [Some(mask), _]) => quiet(mask.into()),
@@ -223,8 +223,8 @@ impl Board {
     ) -> Result<Effect, Remote> {
         let width = move || -> Width { width.into() };
         Ok(match owner(port) {
-            Owner::Nobody if self.passthrough.has_port(port) => return Err(Remote),
-            Owner::Nobody => self.function_port_write(port, width(), value),
+            Owner::Unowned if self.passthrough.has_port(port) => return Err(Remote),
+            Owner::Unowned => self.function_port_write(port, width(), value),
             Owner::PicPrimary => self.pic_primary_write(port, width(), value),
             Owner::PicSecondary => self.pic_write(move |pic| pic.secondary().write(port % 2, width(), value, TIMELESS)),
             Owner::Elcr => self.pic_write(move |pic| pic.elcr().write(port % 2, width(), value, TIMELESS)),

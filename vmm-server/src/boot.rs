@@ -11,7 +11,7 @@ use proto::{
 };
 
 use crate::{
-    linux::{self, Guest, Image, Plan, Step, Unreadable},
+    linux::{self, GuestParts, Image, LoadStep, Plan, Unreadable},
     ram::Ram,
 };
 
@@ -89,15 +89,15 @@ pub fn load<T: Transport>(
     };
     let command_line = config.cmdline.as_bytes();
     let guest =
-        Guest { ram: config.ram, ram_at: config.ram_at, initrd: initrd.map_or(0, |file| file.size), command_line };
+        GuestParts { ram: config.ram, ram_at: config.ram_at, initrd: initrd.map_or(0, |file| file.size), command_line };
     let plan = Plan::new(&mut ServerFile { files, buffer, file: kernel }, &guest).map_err(Error::Linux)?;
     for step in &plan.steps {
         match *step {
-            Step::Zero { gpa, len } => ram.fill(gpa, len, 0)?,
-            Step::Copy { file: linux::File::Kernel, offset, gpa, len } => {
+            LoadStep::Zero { gpa, len } => ram.fill(gpa, len, 0)?,
+            LoadStep::Copy { file: linux::File::Kernel, offset, gpa, len } => {
                 files.copy(kernel, offset, len, buffer, &ram.part(gpa, len)?, 0).map_err(Error::Kernel)?;
             }
-            Step::Copy { file: linux::File::Initrd, offset, gpa, len } => {
+            LoadStep::Copy { file: linux::File::Initrd, offset, gpa, len } => {
                 let file = initrd.ok_or(Error::Initrd(file::Error::NotFound))?;
                 files.copy(file, offset, len, buffer, &ram.part(gpa, len)?, 0).map_err(Error::Initrd)?;
             }

@@ -7,7 +7,7 @@
 
 use devices::{
     Effect, GuestMemory, Pin, Router, Width, lapic,
-    pci::{self, ConfigSpace, Function, Hit, Place, Range, Regions, VirtualBus},
+    pci::{self, ConfigSpace, DevFn, Function, Hit, Range, Regions, VirtualBus},
     pic::Pic,
     virtio::{Fault, Virtio, entropy::Entropy},
 };
@@ -135,7 +135,7 @@ impl Functions {
     pub fn new(elsewhere: u8) -> Self {
         let mut bus = VirtualBus::new();
         // Cannot fail: the bus is empty.
-        let _ = bus.insert(Place { device: 0, function: 0 }, Resident::HostBridge(pci::host_bridge()));
+        let _ = bus.insert(DevFn { device: 0, function: 0 }, Resident::HostBridge(pci::host_bridge()));
         for (number, device) in (0..elsewhere).zip(1..) {
             // A function beyond the bus's 32 devices is left out.
             let _ = bus.insert_elsewhere(device, number);
@@ -158,7 +158,7 @@ impl Functions {
     fn add(&mut self, function: Resident, input: u8, pic: &mut Pic) -> Result<(), Absent> {
         let number = self.bus.functions().count() as u8;
         let pin = self.router.connect(input).ok_or(Absent::Router)?;
-        let place = Place { device: FIRST_DEVICE + self.pins.len() as u8, function: 0 };
+        let place = DevFn { device: FIRST_DEVICE + self.pins.len() as u8, function: 0 };
         self.bus.insert(place, function).map_err(|_| Absent::Bus)?;
         self.pins.push((number, pin)).map_err(|_| Absent::Bus)?;
         self.router.reset(pic);

@@ -27,7 +27,7 @@ use crate::{
     time::Present,
     vcpu::{
         Vcpu,
-        step::{Native, Step},
+        step::{Native, NativeStep},
         tables::Tables,
     },
 };
@@ -52,7 +52,7 @@ pub fn begin<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Presen
     let Some(tables) = pages().filter(|_| !guest.vm.board.has_memory_near(violation.gpa)) else {
         return Next::UNDEFINED;
     };
-    let mut step = Step::before(guest, tables);
+    let mut step = NativeStep::before(guest, tables);
     if let Err(next) = step.map(guest, code, false, now) {
         return next;
     }
@@ -119,7 +119,7 @@ pub fn violation<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation) -> Next
     step.goes_on(guest, replaced.ok_or(Next::UNDEFINED))
 }
 
-impl Step {
+impl NativeStep {
     /// Saves the guest's state before the step.
     fn before<V: Vmcs>(guest: &mut Guest<V>, tables: Tables) -> Self {
         let cpu = &mut guest.cpu;

@@ -15,7 +15,7 @@ use proto::{
 pub mod lines;
 pub mod windows;
 
-use windows::{Forwarded, Full, MAX_WINDOWS, Space, Window, Windows};
+use windows::{BarSpace, BarWindow, Forwarded, Full, MAX_WINDOWS, Windows};
 
 /// Registers of configuration space: command; the first and the last base address register.
 const COMMAND: u8 = 0x04;
@@ -46,9 +46,9 @@ impl<T: Transport> Server for pci::Client<T> {
 }
 
 /// The server of a guest without passed-through devices: refuses everything.
-struct Nobody;
+struct NoServer;
 
-impl Server for Nobody {
+impl Server for NoServer {
     fn read(&self, _: &Target, _: pci::Width) -> Result<u32, Error> {
         Err(Error::NotYours)
     }
@@ -81,7 +81,7 @@ pub struct Passthrough {
 
 impl Default for Passthrough {
     fn default() -> Self {
-        Self::new(&Nobody)
+        Self::new(&NoServer)
     }
 }
 
@@ -103,7 +103,7 @@ impl Passthrough {
     }
 
     /// Adds the window of a base address register. If it was not handed over, accesses to it are forwarded.
-    pub fn add(&mut self, window: Window) -> Result<(), Full> {
+    pub fn add(&mut self, window: BarWindow) -> Result<(), Full> {
         self.windows.add(window)?;
         self.forward();
         Ok(())
@@ -116,7 +116,7 @@ impl Passthrough {
     }
 
     /// The windows to move that were handed over: number (for [`Self::lose`]), window, and the new address or none.
-    pub fn moves(&self) -> Vec<(usize, Window, Option<u64>), MAX_WINDOWS> {
+    pub fn moves(&self) -> Vec<(usize, BarWindow, Option<u64>), MAX_WINDOWS> {
         self.windows.moves().collect()
     }
 
@@ -146,13 +146,13 @@ impl Passthrough {
             let Some(window) = self.windows.movable(number, function) else { continue };
             let mut read = |offset, width| self.read(Target::Config { function, offset }, width);
             let command = *command.get_or_insert_with(|| read(COMMAND, Width::Word));
-            let decodes = if window.space == Space::Ports { DECODES_PORTS } else { DECODES_MEMORY };
+            let decodes = if window.space == BarSpace::Ports { DECODES_PORTS } else { DECODES_MEMORY };
             if command & decodes == 0 {
                 continue;
             }
             let at = BARS + 4 * window.bar;
             let mut register = u64::from(read(at, Width::Dword));
-            if window.space == (Space::Memory { wide: true }) {
+            if window.space == (BarSpace::Memory { wide: true }) {
                 register |= u64::from(read(at + 4, Width::Dword)) << 32;
             }
             if self.windows.note(number, window.address(register)) {
@@ -164,12 +164,12 @@ impl Passthrough {
     /// Logs a move: it is rare, and explains why a driver does not find its device.
     #[cold]
     #[inline(never)]
-    fn relocated(&mut self, window: Window) {
+    fn relocated(&mut self, window: BarWindow) {
         /// Log lines, at most: a guest can do this any number of times.
         const LINES: u32 = 16;
         self.relocations = self.relocations.saturating_add(1);
         if self.relocations <= LINES {
-            let Window { function, bar, base, .. } = window;
+            let BarWindow { function, bar, base, .. } = window;
             log::info!("the guest moves register {bar} of function {function}, on the machine at {base:#x}");
         }
         self.forward();
@@ -299,7 +299,7 @@ impl Passthrough {
     #[cold]
     fn note(&mut self, target: Target, error: Error) {
         if !self.refused.contains(&error) && self.refused.push(error).is_ok() {
-            log::warn!("pci-server refuses the guest's access to {target:?}: {error:?}; more like it are not told");
+            log::warn!("pci-server refuses the guest's access to {target:?}: {error:?}; further ones are not logged");
         }
     }
 }

@@ -14,7 +14,7 @@
 use arch::{Mode, Width};
 use vtx::{
     exit::{Direction, EptViolation},
-    gpr::{Gpr, Place},
+    gpr::{Gpr, MessageGpr},
     words::Words,
 };
 
@@ -42,12 +42,12 @@ pub struct Move {
     /// The width of that operand.
     pub width: Width,
     /// The other operand.
-    pub register: Place,
+    pub register: MessageGpr,
     /// The bits of the register that a load leaves unchanged. MOVZX writes all of its destination.
     kept: u64,
     /// The highest offset in a page at which the operand does not reach into the next page.
     last: u64,
-    base: Option<Place>,
+    base: Option<MessageGpr>,
     displacement: u64,
 }
 
@@ -117,7 +117,7 @@ impl Moves {
             length: 0,
             load: false,
             ones: 0,
-            register: Place::Rax,
+            register: MessageGpr::Rax,
             kept: 0,
             width: Width::Byte,
             last: 0,

@@ -25,7 +25,7 @@ use vmm_server::{
     run,
     time::{Clock, Present},
     vcpu::{BOOTSTRAP, Vcpu},
-    vm::{MAX_VCPUS, Vm},
+    vm::{VCPUS, Vm},
 };
 use vtx::{
     enter::{VcpuObject, Wake},
@@ -47,7 +47,7 @@ mod placement;
 mod tally;
 
 /// The kernel objects of the vCPUs. A second one needs a thread of its own.
-const VCPUS: [Slot; MAX_VCPUS] = [slot::vcpu(0)];
+const VCPU_SLOTS: [Slot; VCPUS] = [slot::vcpu(0)];
 
 /// Nanoseconds after which a halted guest's request is served again that a back end had nothing for.
 const RETRY: u64 = 1_000_000;
@@ -57,7 +57,7 @@ struct Process<'a> {
     config: &'a Vmm,
     vm: Vm,
     clock: Clock,
-    vcpus: [Vcpu<VcpuObject>; MAX_VCPUS],
+    vcpus: [Vcpu<VcpuObject>; VCPUS],
     hertz: u64,
     time: timer::Client<Endpoint>,
     devices: Devices,
@@ -71,7 +71,7 @@ struct Process<'a> {
 }
 
 /// Why a vCPU stopped running.
-enum Stop {
+enum StopReason {
     /// A signal with these bits.
     Signal(u64),
     /// An exit that the vCPU has taken over, with the side effects that `between` has to carry out.
@@ -90,7 +90,7 @@ pub fn run(config: &Vmm) -> ! {
         log::warn!("{}: no date ({error:?}), so it begins in 1970", config.name);
         timer::WallClock { unix: 0, at: rt::tsc() }
     });
-    let objects = VCPUS.map(|slot| VcpuObject::new(slot.cptr()));
+    let objects = VCPU_SLOTS.map(|slot| VcpuObject::new(slot.cptr()));
     let ram = ram(config);
     let mut vm = Vm { ram, board: Board::new(config.ram, date.unix) };
     let mut numbers = BOOTSTRAP..;
@@ -155,7 +155,7 @@ impl Process<'_> {
         /// The loop reads the TSC at every eighth exit of a kind (decision 0008): a reading costs a tenth of what an
         /// exit may cost.
         const LOOKS: u64 = 8;
-        self.between(n, Stop::Exit(Effect::TIMERS));
+        self.between(n, StopReason::Exit(Effect::TIMERS));
         loop {
             let Self { vm, clock, vcpus, tally, time, .. } = self;
             let (cpu, now) = (&mut vcpus[n], Present::new(clock, rt::tsc));
@@ -169,13 +169,13 @@ impl Process<'_> {
                     Wake::Exit(exit) => exit,
                     Wake::Signal { bits, rip, inject } => {
                         cpu.interrupted(rip, inject);
-                        break Stop::Signal(bits);
+                        break StopReason::Signal(bits);
                     }
                 };
                 // A guest that exits in quick succession hardly runs, and the preemption timer counts only while it
                 // runs. So the loop compares the TSC with the deadline as well.
                 if tally.exit(exit.reason()).is_multiple_of(LOOKS) && cpu.deadline.passed(rt::tsc()) {
-                    break Stop::Exit(late(vm, cpu, exit, now, clock));
+                    break StopReason::Exit(late(vm, cpu, exit, now, clock));
                 }
                 match run::answer(vm, cpu, exit, now) {
                     Answer::Resume { rip: next } => (rip, inject) = (next, 0),
@@ -183,7 +183,7 @@ impl Process<'_> {
                         (rip, inject) = (next, 0);
                         set_deadline(vm, cpu, clock, time);
                     }
-                    Answer::Taken { effect } => break Stop::Exit(effect),
+                    Answer::Taken { effect } => break StopReason::Exit(effect),
                 }
             };
             self.between(n, stop);
@@ -193,16 +193,16 @@ impl Process<'_> {
     /// The slow path: handles what stopped the vCPU, and carries out everything that is due before its next entry.
     /// While the vCPU halts, it waits for signals here.
     #[inline(never)]
-    fn between(&mut self, n: usize, stop: Stop) {
+    fn between(&mut self, n: usize, stop: StopReason) {
         let mut effect = match stop {
-            Stop::Signal(bits) => self.on_signal(n, bits),
+            StopReason::Signal(bits) => self.on_signal(n, bits),
             // Most exits that get here only step past their instruction, so this case is inline and saves the call of
             // `follow`.
-            Stop::Exit(effect) if self.vcpus[n].next == Next::Skip => {
+            StopReason::Exit(effect) if self.vcpus[n].next == Next::Skip => {
                 self.vcpus[n].skip();
                 effect
             }
-            Stop::Exit(effect) => effect | self.follow(n),
+            StopReason::Exit(effect) => effect | self.follow(n),
         };
         if effect.is_quiet() {
             return;

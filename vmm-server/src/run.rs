@@ -13,7 +13,7 @@ use core::{arch::x86_64::CpuidResult, hint::cold_path};
 use devices::{Effect, Width, lapic::Lapic};
 use vtx::{
     exit::{Direction, EptViolation, Exit, Io, RawExit},
-    gpr::Place,
+    gpr::MessageGpr,
     msr,
     vmcs::Vmcs,
     words::Message,
@@ -95,7 +95,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
     #[inline(always)]
     fn io(mut self, io: Io, now: Present) -> Answer {
         let port = io.port();
-        let eax = self.exit.register(Place::Rax) as u32;
+        let eax = self.exit.register(MessageGpr::Rax) as u32;
         let watch = move |cpu: &mut Vcpu<V>| {
             if cpu.debug.armed() {
                 cpu.watch_port(port, io.width().bytes() as u32);
@@ -105,7 +105,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
             Direction::In => match self.vm.board.read(port, io, now) {
                 Ok((value, effect)) => {
                     let kept = eax & !io.mask();
-                    self.exit.set_register(Place::Rax, (kept | value).into());
+                    self.exit.set_register(MessageGpr::Rax, (kept | value).into());
                     let length = self.exit.instruction_len();
                     self.done(length, true, effect, watch)
                 }
@@ -129,33 +129,33 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
 
     #[inline(always)]
     fn cpuid(mut self) -> Answer {
-        let (leaf, subleaf) = (self.exit.register(Place::Rax) as u32, self.exit.register(Place::Rcx) as u32);
+        let (leaf, subleaf) = (self.exit.register(MessageGpr::Rax) as u32, self.exit.register(MessageGpr::Rcx) as u32);
         let CpuidResult { eax, ebx, ecx, edx } = self.cpu.cpuid.leaf(leaf, subleaf);
-        self.exit.set_register(Place::Rax, eax.into());
-        self.exit.set_register(Place::Rbx, ebx.into());
-        self.exit.set_register(Place::Rcx, ecx.into());
-        self.exit.set_register(Place::Rdx, edx.into());
+        self.exit.set_register(MessageGpr::Rax, eax.into());
+        self.exit.set_register(MessageGpr::Rbx, ebx.into());
+        self.exit.set_register(MessageGpr::Rcx, ecx.into());
+        self.exit.set_register(MessageGpr::Rdx, edx.into());
         let length = self.exit.instruction_len();
         self.done(length, true, Effect::QUIET, |_| {})
     }
 
     #[inline(always)]
     fn rdmsr(mut self, now: Present) -> Answer {
-        let value = match self.exit.register(Place::Rcx) as u32 {
+        let value = match self.exit.register(MessageGpr::Rcx) as u32 {
             msr::TSC_DEADLINE => Ok(self.cpu.lapic.deadline(now.tsc())),
             number => msr::read(number, || now.tsc()),
         };
         let Ok(value) = value else { return self.taken(move |_| Next::PROTECTION) };
-        self.exit.set_register(Place::Rax, value & 0xffff_ffff);
-        self.exit.set_register(Place::Rdx, value >> 32);
+        self.exit.set_register(MessageGpr::Rax, value & 0xffff_ffff);
+        self.exit.set_register(MessageGpr::Rdx, value >> 32);
         let length = self.exit.instruction_len();
         self.done(length, true, Effect::QUIET, |_| {})
     }
 
     #[inline(always)]
     fn wrmsr(self, now: Present) -> Answer {
-        let number = self.exit.register(Place::Rcx) as u32;
-        let [low, high] = [Place::Rax, Place::Rdx].map(|place| self.exit.register(place) & 0xffff_ffff);
+        let number = self.exit.register(MessageGpr::Rcx) as u32;
+        let [low, high] = [MessageGpr::Rax, MessageGpr::Rdx].map(|place| self.exit.register(place) & 0xffff_ffff);
         let value = high << 32 | low;
         let Ok(()) = msr::write(number, value) else { return self.taken(move |_| Next::PROTECTION) };
         let effect = match number {

@@ -69,7 +69,7 @@ pub struct Vcpu<V> {
     pub halted: bool,
     /// The general registers changed since the exit.
     registers_changed: bool,
-    stop: Stop,
+    stop: EntryEnd,
     /// The guest has been stepped past an instruction with a single step or a breakpoint: the trap comes with the next
     /// entry.
     stepped: bool,
@@ -81,7 +81,7 @@ pub struct Vcpu<V> {
 
 /// What ended the last entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+enum EntryEnd {
     /// An exit, which tells RFLAGS and the interruptibility state.
     Exit,
     /// A signal, which does not.
@@ -112,7 +112,7 @@ impl<V: Vmcs> Vcpu<V> {
             deadline: Deadline::new(hertz),
             halted: false,
             registers_changed: false,
-            stop: Stop::Signal,
+            stop: EntryEnd::Signal,
             stepped: false,
             held: None,
             breakpoints: 0,
@@ -132,7 +132,7 @@ impl<V: Vmcs> Vcpu<V> {
     pub fn exited(&mut self, exit: impl Message) {
         exit.load(&mut self.exit);
         self.inject = 0;
-        self.stop = Stop::Exit;
+        self.stop = EntryEnd::Exit;
         self.stepped = false;
         self.breakpoints = 0;
     }
@@ -150,7 +150,7 @@ impl<V: Vmcs> Vcpu<V> {
     pub fn interrupted(&mut self, rip: u64, inject: u32) {
         self.exit.rip = rip;
         self.inject = if inject & EVENT_VALID != 0 { inject } else { 0 };
-        self.stop = Stop::Signal;
+        self.stop = EntryEnd::Signal;
     }
 
     /// Prepares the next entry, as the answer to an exit says.
@@ -308,7 +308,7 @@ impl<V: Vmcs> Vcpu<V> {
     /// Whether the next entry can inject an interrupt. Not after a signal, which does not carry the interrupt state,
     /// and not in place of a single step's trap.
     pub fn takes_interrupt(&self) -> bool {
-        self.stop == Stop::Exit
+        self.stop == EntryEnd::Exit
             && !self.stepped
             && self.inject == 0
             && takes_interrupt(self.exit.rflags, self.exit.interruptibility)

@@ -1,10 +1,13 @@
 //! The state that the vCPUs of a VM share: memory and board. The process owns the back ends, and lends this to the vCPU
 //! that has exited.
 
+use layout::limits::MAX_VCPUS;
+
 use crate::{board::Board, ram::Ram};
 
-/// Most vCPUs of a VM.
-pub const MAX_VCPUS: usize = 1;
+/// vCPUs that this VMM runs. Slots and windows are laid out for more.
+pub const VCPUS: usize = 1;
+const _: () = assert!(VCPUS <= MAX_VCPUS, "each vCPU has a slot");
 
 /// A VM without its vCPUs.
 pub struct Vm {

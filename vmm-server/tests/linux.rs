@@ -3,12 +3,12 @@
 use linux_raw_sys::bootparam::{boot_e820_entry, boot_params, setup_header};
 use proptest::prelude::*;
 use std::mem::offset_of;
-use vmm_server::linux::{Error, File, Guest, Image, Plan, Step, Unreadable, e820, low};
+use vmm_server::linux::{Error, File, GuestParts, Image, LoadStep, Plan, Unreadable, e820, low};
 
 const MIB: u64 = 1 << 20;
 
-fn guest(ram: u64, initrd: u64) -> Guest<'static> {
-    Guest { ram, ram_at: 0, initrd, command_line: b"console=ttyS0" }
+fn guest(ram: u64, initrd: u64) -> GuestParts<'static> {
+    GuestParts { ram, ram_at: 0, initrd, command_line: b"console=ttyS0" }
 }
 
 fn plan(kernel: &[u8], ram: u64, initrd: u64) -> Result<Plan, Error> {
@@ -80,9 +80,9 @@ fn a_vmlinux_goes_to_its_physical_addresses() {
     assert_eq!(
         plan.steps.as_slice(),
         [
-            Step::Copy { file, offset: 0x1000, gpa: 0x0100_0000, len: 0x3000 },
-            Step::Copy { file, offset: 0x4000, gpa: 0x0100_4000, len: 0x1000 },
-            Step::Zero { gpa: 0x0100_5000, len: 0x8000 },
+            LoadStep::Copy { file, offset: 0x1000, gpa: 0x0100_0000, len: 0x3000 },
+            LoadStep::Copy { file, offset: 0x4000, gpa: 0x0100_4000, len: 0x1000 },
+            LoadStep::Zero { gpa: 0x0100_5000, len: 0x8000 },
         ]
     );
     assert_eq!(plan.entry, 0x0100_0000);
@@ -91,7 +91,7 @@ fn a_vmlinux_goes_to_its_physical_addresses() {
 #[test]
 fn a_bzimage_goes_where_it_wants_to_unpack() {
     let plan = plan(&bzimage(), 64 * MIB, 0).unwrap();
-    let copy = Step::Copy { file: File::Kernel, offset: 2560, gpa: 0x0100_0000, len: 0x1_0000 };
+    let copy = LoadStep::Copy { file: File::Kernel, offset: 2560, gpa: 0x0100_0000, len: 0x1_0000 };
     assert_eq!(plan.steps.as_slice(), [copy]);
     assert_eq!(plan.entry, 0x0100_0000);
 }
@@ -118,7 +118,7 @@ fn a_bzimage_need_not_be_padded_to_a_paragraph() {
 #[test]
 fn the_initrd_ends_where_ram_ends() {
     let plan = plan(&bzimage(), 64 * MIB, 0x1234).unwrap();
-    let initrd = Step::Copy { file: File::Initrd, offset: 0, gpa: 64 * MIB - 0x2000, len: 0x1234 };
+    let initrd = LoadStep::Copy { file: File::Initrd, offset: 0, gpa: 64 * MIB - 0x2000, len: 0x1234 };
     assert_eq!(plan.steps.last(), Some(&initrd));
 }
 
@@ -130,7 +130,7 @@ fn the_initrd_stays_below_what_the_kernel_can_reach() {
 
 /// A guest whose RAM is at 64 MiB.
 fn plan_at_64_mib(kernel: &[u8], initrd: u64) -> Result<Plan, Error> {
-    Plan::new(&mut { kernel }, &Guest { ram_at: 64 * MIB, ..guest(64 * MIB, initrd) })
+    Plan::new(&mut { kernel }, &GuestParts { ram_at: 64 * MIB, ..guest(64 * MIB, initrd) })
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_bzimage_moves_to_where_ram_begins_if_it_can() {
 fn a_vmlinux_below_ram_is_refused_and_so_is_ram_that_reaches_the_devices() {
     assert_eq!(plan_at_64_mib(&small_vmlinux(), 0).unwrap_err(), Error::NotInMemory { at: 0x0100_0000 });
     for (ram_at, ram) in [(3072 * MIB - 32 * MIB, 64 * MIB), (u64::MAX, 64 * MIB), (64 * MIB, u64::MAX)] {
-        let guest = Guest { ram_at, ..guest(ram, 0) };
+        let guest = GuestParts { ram_at, ..guest(ram, 0) };
         assert_eq!(Plan::new(&mut bzimage().as_slice(), &guest).unwrap_err(), Error::MemorySize);
     }
     let initrd = 64 * MIB - 0x010d_0000 + 1;
@@ -286,7 +286,7 @@ fn an_old_protocol_and_a_zimage_are_refused_by_name() {
 }
 
 #[test]
-fn a_file_cut_short_is_told_from_a_bad_one() {
+fn a_truncated_file_is_distinguished_from_a_bad_one() {
     let elf = small_vmlinux();
     assert_eq!(plan(&elf[..elf.len() - 1], 64 * MIB, 0).unwrap_err(), Error::Truncated);
     let image = bzimage();
@@ -315,8 +315,9 @@ fn the_command_line_has_a_limit() {
     let mut image = bzimage();
     image[0x238..0x23c].copy_from_slice(&255u32.to_le_bytes());
     let line = [b'a'; 256];
-    let with =
-        |command_line| Plan::new(&mut image.as_slice(), &Guest { ram: 64 * MIB, ram_at: 0, initrd: 0, command_line });
+    let with = |command_line| {
+        Plan::new(&mut image.as_slice(), &GuestParts { ram: 64 * MIB, ram_at: 0, initrd: 0, command_line })
+    };
     assert!(with(&line[..255]).is_ok());
     assert_eq!(with(&line).unwrap_err(), Error::CommandLineTooLong { length: 256, max: 255 });
     assert_eq!(with(b"a\0b").unwrap_err(), Error::CommandLineHasNul);
@@ -356,7 +357,7 @@ impl Image for Claims {
 
 /// Whatever the plan is, following it cannot hurt anything but the guest's own high memory.
 fn check(plan: &Plan, ram: u64) {
-    let mut ranges: Vec<_> = plan.steps.iter().map(Step::range).collect();
+    let mut ranges: Vec<_> = plan.steps.iter().map(LoadStep::range).collect();
     ranges.sort();
     assert!(ranges.iter().all(|&(start, end)| MIB <= start && start < end && end <= ram));
     assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0));

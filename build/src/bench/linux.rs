@@ -4,7 +4,7 @@
 use miette::{Result, ensure, miette};
 
 use super::row::{Row, Rows, Unit};
-use super::script::{self, Job, Needs, Place, Run};
+use super::script::{self, Hardware, Job, Platform, Run};
 use super::{memory, watch};
 use crate::bochs::TFTP_FILE;
 use crate::test::Context;
@@ -36,22 +36,22 @@ stat -c 'fetched %s' /tmp/file";
 
 /// Its disk and its network, both ways.
 const DEVICES_BOTH_WAYS: [Job; 2] = [
-    Job { name: "bench-devices", script: DEVICES, needs: Needs::Devices, place: Place::Vm },
-    Job { name: "bench-native-devices", script: DEVICES, needs: Needs::Devices, place: Place::Native },
+    Job { name: "bench-devices", script: DEVICES, needs: Hardware::Devices, place: Platform::Vm },
+    Job { name: "bench-native-devices", script: DEVICES, needs: Hardware::Devices, place: Platform::Native },
 ];
 
 /// Measures them.
 pub fn measure(context: &Context) -> Result<Rows> {
-    let job = |name, script, place| Job { name, script, needs: Needs::Nothing, place };
+    let job = |name, script, place| Job { name, script, needs: Hardware::Nothing, place };
     let [in_vm, on_board] = DEVICES_BOTH_WAYS;
     // The longest first: two run at a time, and a long one at the end would run alone.
     let jobs = [
         in_vm,
         on_board,
-        job("bench-boot", "", Place::Watched),
-        job("bench-native", "/work", Place::Native),
-        job("bench-idle", "sleep 10", Place::Vm),
-        job("bench-work", "/work", Place::Vm),
+        job("bench-boot", "", Platform::Watched),
+        job("bench-native", "/work", Platform::Native),
+        job("bench-idle", "sleep 10", Platform::Vm),
+        job("bench-work", "/work", Platform::Vm),
     ];
     let [devices, devices_natively, booted, natively, slept, worked] = script::run(context, jobs)?;
     let mut rows = Rows::default();

@@ -41,7 +41,7 @@ const CARD: (u8, CardModel) = (2, CardModel::E1000);
 
 /// What a script needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
+pub enum Hardware {
     /// A console.
     Nothing,
     /// A disk behind the board's IDE controller and a network card, passed through to the guest.
@@ -50,7 +50,7 @@ pub enum Needs {
 
 /// Where Linux runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Platform {
     /// In a VM.
     Vm,
     /// In a VM, and the emulator logs the processor's events, VM exits among them.
@@ -66,10 +66,10 @@ pub struct Job {
     pub name: &'static str,
     /// What init runs after the mark [`SHELL_MARK`], and before it switches off.
     pub script: &'static str,
-    /// See [`Needs`].
-    pub needs: Needs,
-    /// See [`Place`].
-    pub place: Place,
+    /// See [`Hardware`].
+    pub needs: Hardware,
+    /// See [`Platform`].
+    pub place: Platform,
 }
 
 /// What a boot printed and marked.
@@ -156,7 +156,7 @@ impl Ready {
             System::Vm(image) => {
                 let mut options = image.options(name);
                 options.input = false;
-                if place == Place::Watched {
+                if place == Platform::Watched {
                     options.extra.push("debug: action=ignore, cpu0=report".to_owned());
                 }
                 (Machine::boot(project, &options)?, Some(*image))
@@ -168,7 +168,7 @@ impl Ready {
         let _ = std::fs::remove_file(machine.dir().join(config::NETWORK_LOG));
         let marks = machine.marks();
         let entry = match place {
-            Place::Native => marks.iter().find(|(_, mark)| mark == ENTRY_MARK).map(|(tick, _)| *tick),
+            Platform::Native => marks.iter().find(|(_, mark)| mark == ENTRY_MARK).map(|(tick, _)| *tick),
             _ => console.lines().find_map(|line| line.split_once("entering the guest at TSC ")?.1.trim().parse().ok()),
         };
         let entry = entry.ok_or_else(|| miette!("nothing tells when the kernel begins:\n{console}"))?;
@@ -179,17 +179,17 @@ impl Ready {
 fn prepare(context: &Context, job: &Job) -> Result<Ready> {
     let project = &context.project;
     let system = match job.place {
-        Place::Native => {
+        Platform::Native => {
             // No VMM powers the board off, so the script writes to the emulator's power-off port.
             let initrd = initrd(project, job, "/port 35072 Shutdown")?;
             let devices = match job.needs {
-                Needs::Nothing => Devices::default(),
-                Needs::Devices => Devices { disk: Some(disk(project)?), cards: vec![CARD] },
+                Hardware::Nothing => Devices::default(),
+                Hardware::Devices => Devices { disk: Some(disk(project)?), cards: vec![CARD] },
             };
             let (kernel, cmdline) = (debian::kernel(project, debian::Flavour::Plain)?, COMMAND_LINE.to_owned());
             System::Native(Linux { kernel, initrd, cmdline, memory_mib: MEMORY_MIB, devices })
         }
-        Place::Vm | Place::Watched => {
+        Platform::Vm | Platform::Watched => {
             // `-f` powers off at once, without init's shutdown sequence.
             let initrd = initrd(project, job, "poweroff -f")?;
             let file = folder(project).join(format!("{}.toml", job.name));
@@ -213,7 +213,7 @@ fn description(project: &Project, job: &Job, initrd: &Path) -> Result<String> {
          direct_ports = [0x402]\n",
         initrd.display()
     );
-    if job.needs == Needs::Devices {
+    if job.needs == Hardware::Devices {
         let (slot, model) = CARD;
         text.push_str(&format!(
             "pci_devices = [{{ address = \"00:01.1\", dma = \"trusted\" }}, {{ address = \"00:{:02x}.0\", dma = \"trusted\" }}]\n\
@@ -255,12 +255,12 @@ fn disk(project: &Project) -> Result<PathBuf> {
 fn initrd(project: &Project, job: &Job, switch_off: &str) -> Result<PathBuf> {
     let script = format!("#!/bin/sh\n/port 1026 {SHELL_MARK}\n{}\n{switch_off}\n", job.script);
     let first = match job.needs {
-        Needs::Nothing => guest::initramfs(project, Some(&script))?,
-        Needs::Devices => guest::disk_initramfs(project)?,
+        Hardware::Nothing => guest::initramfs(project, Some(&script))?,
+        Hardware::Devices => guest::disk_initramfs(project)?,
     };
     // The kernel unpacks both archives in order; a later file replaces an earlier one of the same name.
     let mut second = Archive::default();
-    if job.needs == Needs::Devices {
+    if job.needs == Hardware::Devices {
         second.add("etc/inittab", &Entry::File { mode: 0o644, bytes: b"ttyS0::wait:/run.sh\n" });
         second.add("run.sh", &Entry::File { mode: 0o755, bytes: script.as_bytes() });
     }

@@ -14,7 +14,7 @@ pub struct Voice {
 }
 
 /// Where a line comes from.
-enum Kind<'a> {
+enum LineKind<'a> {
     /// The VM: its text without the name, and the length of the name.
     Own(&'a [u8], usize),
     /// Any other VM or process.
@@ -37,11 +37,11 @@ impl Voice {
         let mut withheld = Vec::new();
         for (start, line) in lines(printed, line_start(printed, from)) {
             match self.kind(line) {
-                Kind::Own(text, name) => {
+                LineKind::Own(text, name) => {
                     heard.append(&mut withheld);
                     heard.extend_from_slice(text.get(from.saturating_sub(start + name)..).unwrap_or_default());
                 }
-                Kind::Foreign => {
+                LineKind::Foreign => {
                     let end = heard.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |at| at + 1);
                     if withheld.is_empty() {
                         // One line end at most, since an empty line before it is the VM's own.
@@ -49,7 +49,7 @@ impl Voice {
                         withheld = heard.split_off(keep);
                     }
                 }
-                Kind::Unknown => {}
+                LineKind::Unknown => {}
             }
         }
         heard
@@ -58,7 +58,7 @@ impl Voice {
     /// Where the VM's last line begins, at or behind `from`.
     pub fn last_line(&self, printed: &[u8], from: usize) -> usize {
         let own =
-            lines(printed, line_start(printed, from)).filter(|(_, line)| matches!(self.kind(line), Kind::Own(..)));
+            lines(printed, line_start(printed, from)).filter(|(_, line)| matches!(self.kind(line), LineKind::Own(..)));
         own.last().map_or(from, |(start, _)| start.max(from))
     }
 
@@ -83,20 +83,20 @@ impl Voice {
         })
     }
 
-    fn kind<'a>(&self, line: &'a [u8]) -> Kind<'a> {
+    fn kind<'a>(&self, line: &'a [u8]) -> LineKind<'a> {
         if self.labelled {
             return match after_name(line, &self.own) {
-                Some(text) => Kind::Own(text, line.len() - text.len()),
-                None if may_become(line, &self.own) => Kind::Unknown,
-                None => Kind::Foreign,
+                Some(text) => LineKind::Own(text, line.len() - text.len()),
+                None if may_become(line, &self.own) => LineKind::Unknown,
+                None => LineKind::Foreign,
             };
         }
         if self.processes.iter().any(|name| after_name(line, name).is_some()) {
-            Kind::Foreign
+            LineKind::Foreign
         } else if self.processes.iter().any(|name| may_become(line, name)) {
-            Kind::Unknown
+            LineKind::Unknown
         } else {
-            Kind::Own(line, 0)
+            LineKind::Own(line, 0)
         }
     }
 }

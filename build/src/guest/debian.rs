@@ -10,7 +10,7 @@ use miette::{IntoDiagnostic, Result, miette};
 
 use super::archive::{Apt, KERNELS, PACKAGES_VARIABLE, RELEASE};
 use super::bzimage;
-use super::modules::{self, Modules};
+use super::modules::{self, KernelModules};
 use crate::project::{self, Project};
 use crate::{cache, process};
 
@@ -61,7 +61,7 @@ fn kernel_package(project: &Project, flavour: Flavour) -> Result<PathBuf> {
 }
 
 /// Modules of the default kernel with all their dependencies, and the kernel's release string.
-pub fn modules(project: &Project, names: &[&str]) -> Result<(String, Modules)> {
+pub fn modules(project: &Project, names: &[&str]) -> Result<(String, KernelModules)> {
     let package = kernel_package(project, Flavour::Plain)?;
     let file = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let release = file.split('_').next().and_then(|name| name.strip_prefix(KERNELS)).unwrap_or_default();
@@ -77,7 +77,7 @@ pub fn modules(project: &Project, names: &[&str]) -> Result<(String, Modules)> {
         })?;
         modules.iter().try_for_each(|(name, bytes)| project::write(&aside.join(name), bytes))
     })?;
-    let mut modules = Modules::new();
+    let mut modules = KernelModules::new();
     for path in files_below(&kept) {
         modules.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), project::read(&path)?);
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
-use super::ext4::{self, Kind, Node, Place, Tree};
+use super::ext4::{self, Node, NodeKind, Partition, Tree};
 use super::{bzimage, debootstrap};
 use crate::progress::Step;
 use crate::project::{self, Project};
@@ -61,8 +61,8 @@ pub fn make(archive: &[u8], path: &Path) -> Result<()> {
 }
 
 /// The file system on a disk made here.
-pub fn partition(disk: &Path) -> Place {
-    Place { file: disk.to_path_buf(), offset: PARTITION, size: (SIZE - PARTITION) / 4096 * 4096 }
+pub fn partition(disk: &Path) -> Partition {
+    Partition { file: disk.to_path_buf(), offset: PARTITION, size: (SIZE - PARTITION) / 4096 * 4096 }
 }
 
 /// Copies a disk for one run. Blocks of zeros become holes.
@@ -75,12 +75,12 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 /// Adds our files, and lets root log in without a password.
 fn configure(tree: &mut Tree) -> Result<()> {
     for (path, mode, text) in FILES {
-        let kind = Kind::File(text.as_bytes().to_vec());
+        let kind = NodeKind::File(text.as_bytes().to_vec());
         tree.insert(path.to_owned(), Node { kind, mode, owner: (0, 0) });
     }
     // Debian would make it at the first boot, with a warning.
-    tree.insert("etc/mtab".into(), Node { kind: Kind::Link("/proc/mounts".into()), mode: 0o777, owner: (0, 0) });
-    let Some(Node { kind: Kind::File(shadow), .. }) = tree.get_mut("etc/shadow") else {
+    tree.insert("etc/mtab".into(), Node { kind: NodeKind::Link("/proc/mounts".into()), mode: 0o777, owner: (0, 0) });
+    let Some(Node { kind: NodeKind::File(shadow), .. }) = tree.get_mut("etc/shadow") else {
         return Err(miette!("the disk's Debian has no /etc/shadow"));
     };
     let text = String::from_utf8_lossy(shadow).replacen("root:*:", "root::", 1);
@@ -118,10 +118,10 @@ mod tests {
     #[test]
     fn root_needs_no_password() {
         let mut tree = Tree::new();
-        let kind = Kind::File(b"root:*:10957:0:99999:7:::\ndaemon:*:1:0:9:7:::\n".to_vec());
+        let kind = NodeKind::File(b"root:*:10957:0:99999:7:::\ndaemon:*:1:0:9:7:::\n".to_vec());
         tree.insert("etc/shadow".into(), Node { kind, mode: 0o640, owner: (0, 42) });
         configure(&mut tree).unwrap();
-        let Kind::File(shadow) = &tree["etc/shadow"].kind else { panic!("no file") };
+        let NodeKind::File(shadow) = &tree["etc/shadow"].kind else { panic!("no file") };
         assert!(shadow.starts_with(b"root::10957") && shadow.ends_with(b"daemon:*:1:0:9:7:::\n"));
     }
 }

@@ -20,7 +20,7 @@ use crate::project;
 
 /// Where the file system lies.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Partition {
     /// The file that it is part of.
     pub file: PathBuf,
     /// Its first byte.
@@ -34,7 +34,7 @@ const HASH_SEED: &str = "706f7274-6375-4c6c-8973-000000000002";
 
 /// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum NodeKind {
     /// A directory.
     Directory,
     /// A regular file, with its contents.
@@ -49,7 +49,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// What it is.
-    pub kind: Kind,
+    pub kind: NodeKind,
     /// Permission bits.
     pub mode: u32,
     /// Owner and group.
@@ -73,14 +73,14 @@ pub fn tree(archive: &[u8]) -> Result<Tree> {
         let owner = (header.uid().into_diagnostic()?, header.gid().into_diagnostic()?);
         let target = entry.link_name().into_diagnostic()?.map(|name| name.to_string_lossy().into_owned());
         let kind = match header.entry_type() {
-            EntryType::Directory => Kind::Directory,
-            EntryType::Symlink => Kind::Link(target.unwrap_or_default()),
-            EntryType::Char => Kind::Device(major, minor),
+            EntryType::Directory => NodeKind::Directory,
+            EntryType::Symlink => NodeKind::Link(target.unwrap_or_default()),
+            EntryType::Char => NodeKind::Device(major, minor),
             EntryType::Link => linked(&tree, &target.unwrap_or_default())?,
             EntryType::Regular => {
                 let mut bytes = Vec::new();
                 entry.read_to_end(&mut bytes).into_diagnostic()?;
-                Kind::File(bytes)
+                NodeKind::File(bytes)
             }
             // Sockets, pipes and block devices, which an installation without a running system does not have.
             _ => continue,
@@ -93,14 +93,14 @@ pub fn tree(archive: &[u8]) -> Result<Tree> {
 }
 
 /// A copy of a hard link's target.
-fn linked(tree: &Tree, target: &str) -> Result<Kind> {
+fn linked(tree: &Tree, target: &str) -> Result<NodeKind> {
     let node = tree.get(target.trim_start_matches("./"));
     node.map(|node| node.kind.clone()).ok_or_else(|| miette!("the archive links to {target}, which is not in it"))
 }
 
 /// Makes the file system at `place`, which must read as zeros, and puts the tree into it. `scratch` is a directory for
 /// files on their way.
-pub fn make(tree: &Tree, place: &Place, scratch: &Path) -> Result<()> {
+pub fn make(tree: &Tree, place: &Partition, scratch: &Path) -> Result<()> {
     let mut mke2fs = tool("mke2fs");
     mke2fs.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-L", "root", "-U", UUID, "-E"]);
     let lazy = "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0";
@@ -109,7 +109,7 @@ pub fn make(tree: &Tree, place: &Place, scratch: &Path) -> Result<()> {
     process::output(mke2fs)?;
     std::fs::create_dir_all(scratch).into_diagnostic().wrap_err_with(|| scratch.display().to_string())?;
     for (number, node) in tree.values().enumerate() {
-        if let Kind::File(bytes) = &node.kind {
+        if let NodeKind::File(bytes) = &node.kind {
             project::write(&scratch.join(number.to_string()), bytes)?;
         }
     }
@@ -127,7 +127,7 @@ pub fn make(tree: &Tree, place: &Place, scratch: &Path) -> Result<()> {
 }
 
 /// A file's contents, read without mounting.
-pub fn read(place: &Place, path: &str) -> Result<String> {
+pub fn read(place: &Partition, path: &str) -> Result<String> {
     let mut debugfs = tool("debugfs");
     debugfs.args(["-R", &format!("cat {path}")]).arg(name(place));
     let said = process::output(debugfs)?;
@@ -136,14 +136,14 @@ pub fn read(place: &Place, path: &str) -> Result<String> {
 }
 
 /// Checks the file system; the error lists its damage.
-pub fn check(place: &Place) -> Result<()> {
+pub fn check(place: &Partition) -> Result<()> {
     let mut e2fsck = tool("e2fsck");
     e2fsck.args(["-f", "-n"]).arg(name(place));
     process::output(e2fsck).map(|_| ())
 }
 
 /// The file system's name for e2fsprogs, which find it inside a file by this suffix.
-fn name(place: &Place) -> String {
+fn name(place: &Partition) -> String {
     format!("{}?offset={}", place.file.display(), place.offset)
 }
 
@@ -171,10 +171,12 @@ fn script(tree: &Tree, scratch: &Path) -> String {
         }
         let name = quoted(name);
         let (command, kind) = match &node.kind {
-            Kind::Directory => (format!("mkdir {name}"), 0o040_000),
-            Kind::File(_) => (format!("write \"{}\" {name}", scratch.join(number.to_string()).display()), 0o100_000),
-            Kind::Link(target) => (format!("symlink {name} {}", quoted(target)), 0o120_000),
-            Kind::Device(major, minor) => (format!("mknod {name} c {major} {minor}"), 0o020_000),
+            NodeKind::Directory => (format!("mkdir {name}"), 0o040_000),
+            NodeKind::File(_) => {
+                (format!("write \"{}\" {name}", scratch.join(number.to_string()).display()), 0o100_000)
+            }
+            NodeKind::Link(target) => (format!("symlink {name} {}", quoted(target)), 0o120_000),
+            NodeKind::Device(major, minor) => (format!("mknod {name} c {major} {minor}"), 0o020_000),
         };
         let _ = writeln!(text, "{command}\nset_inode_field {name} mode 0{:o}", kind | node.mode);
         for (field, value) in [("uid", node.owner.0), ("gid", node.owner.1)] {
@@ -195,16 +197,16 @@ fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn node(kind: Kind, mode: u32) -> Node {
+    fn node(kind: NodeKind, mode: u32) -> Node {
         Node { kind, mode, owner: (0, 0) }
     }
 
     #[test]
     fn a_directory_is_made_before_what_is_in_it_and_names_are_relative() {
         let mut tree = Tree::new();
-        tree.insert("etc/host name".into(), node(Kind::File(b"x".to_vec()), 0o644));
-        tree.insert("etc".into(), node(Kind::Directory, 0o755));
-        let mut link = node(Kind::Link("etc".into()), 0o777);
+        tree.insert("etc/host name".into(), node(NodeKind::File(b"x".to_vec()), 0o644));
+        tree.insert("etc".into(), node(NodeKind::Directory, 0o755));
+        let mut link = node(NodeKind::Link("etc".into()), 0o777);
         link.owner = (0, 42);
         tree.insert("link".into(), link);
         let wanted = "mkdir \"etc\"\nset_inode_field \"etc\" mode 040755\n\
@@ -237,7 +239,7 @@ mod tests {
         link.set_gid(0);
         builder.append_link(&mut link, "./bin/also", "./bin/su").unwrap();
         let tree = tree(&builder.into_inner().unwrap()).unwrap();
-        assert_eq!(tree["bin/su"], node(Kind::File(b"abc".to_vec()), 0o4755));
+        assert_eq!(tree["bin/su"], node(NodeKind::File(b"abc".to_vec()), 0o4755));
         assert_eq!(tree["bin/also"].kind, tree["bin/su"].kind);
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use miette::{Result, miette};
 
 use super::cpio::{Archive, Entry};
-use super::modules::{self, Modules};
+use super::modules::{self, KernelModules};
 
 const INITTAB: &str = include_str!("../../../guests/default/inittab");
 const STARTUP: &str = include_str!("../../../guests/default/startup");
@@ -46,7 +46,7 @@ pub fn archive(busybox: &[u8], script: Option<&str>) -> Result<Vec<u8>> {
 }
 
 /// The archive that continues from a disk: its kernel, `release`, loads `modules` as the hardware needs them.
-pub fn disk_archive(busybox: &[u8], release: &str, modules: &Modules) -> Result<Vec<u8>> {
+pub fn disk_archive(busybox: &[u8], release: &str, modules: &KernelModules) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     base(&mut archive, busybox)?;
     add_text(&mut archive, "init", 0o755, include_str!("../../../guests/disk/init"));

@@ -10,11 +10,11 @@ use miette::{Result, miette};
 use object::{Object as _, ObjectSection as _};
 
 /// Modules by name, each an ELF.
-pub type Modules = BTreeMap<String, Vec<u8>>;
+pub type KernelModules = BTreeMap<String, Vec<u8>>;
 
 /// The named modules and all their dependencies. `read` finds a module's file by name.
-pub fn closure(names: &[&str], mut read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Modules> {
-    let mut modules = Modules::new();
+pub fn closure(names: &[&str], mut read: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<KernelModules> {
+    let mut modules = KernelModules::new();
     let mut wanted: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     while let Some(name) = wanted.pop() {
         if modules.contains_key(&name) {
@@ -28,7 +28,7 @@ pub fn closure(names: &[&str], mut read: impl FnMut(&str) -> Result<Vec<u8>>) ->
 }
 
 /// The text of modules.dep: each module followed by all that it needs; the first to load comes last.
-pub fn dependency_index(modules: &Modules) -> Result<String> {
+pub fn dependency_index(modules: &KernelModules) -> Result<String> {
     let mut text = String::new();
     for name in modules.keys() {
         let mut order = Vec::new();
@@ -41,7 +41,7 @@ pub fn dependency_index(modules: &Modules) -> Result<String> {
 }
 
 /// The text of modules.alias: which module drives which device.
-pub fn alias_index(modules: &Modules) -> Result<String> {
+pub fn alias_index(modules: &KernelModules) -> Result<String> {
     let mut text = String::new();
     for (name, module) in modules {
         for alias in values(module, "alias")? {
@@ -51,7 +51,7 @@ pub fn alias_index(modules: &Modules) -> Result<String> {
     Ok(text)
 }
 
-fn collect(modules: &Modules, name: &str, order: &mut Vec<String>) -> Result<()> {
+fn collect(modules: &KernelModules, name: &str, order: &mut Vec<String>) -> Result<()> {
     if order.iter().any(|known| known == name) {
         return Ok(());
     }

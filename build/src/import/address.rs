@@ -1,22 +1,20 @@
-//! Where a PCI function is: bus, device, function, written as lspci and Linux do.
+//! Where a PCI function is: segment, bus, device, function, written as lspci and Linux do.
 
 use std::fmt;
 use std::str::FromStr;
 
+use layout::Bdf;
+
 /// A function of PCI segment 0 or of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
+pub struct PciAddress {
     /// Segment ("domain").
     pub segment: u32,
-    /// Bus.
-    pub bus: u8,
-    /// Device, 0 to 31.
-    pub device: u8,
-    /// Function, 0 to 7.
-    pub function: u8,
+    /// Bus, device and function.
+    pub bdf: Bdf,
 }
 
-impl Address {
+impl PciAddress {
     /// The first line of a function in lspci's output: the address, a space, more text.
     pub fn heading(text: &str) -> Option<(Self, &str)> {
         let (address, title) = text.split_once(' ')?;
@@ -24,7 +22,7 @@ impl Address {
     }
 }
 
-impl FromStr for Address {
+impl FromStr for PciAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -32,7 +30,7 @@ impl FromStr for Address {
     }
 }
 
-fn parse(text: &str) -> Option<Address> {
+fn parse(text: &str) -> Option<PciAddress> {
     let (front, function) = text.split_once('.')?;
     let (front, device) = front.rsplit_once(':')?;
     let (segment, bus) = front.rsplit_once(':').unwrap_or(("0000", front));
@@ -40,20 +38,20 @@ fn parse(text: &str) -> Option<Address> {
         let plain = digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         u32::from_str_radix(text, 16).ok().filter(|_| plain)
     };
-    Some(Address {
-        segment: number(segment, 4..=8)?,
+    let bdf = Bdf {
         bus: number(bus, 2..=2)?.try_into().ok()?,
         device: number(device, 2..=2)?.try_into().ok().filter(|device| *device < 32)?,
         function: number(function, 1..=1)?.try_into().ok().filter(|function| *function < 8)?,
-    })
+    };
+    Some(PciAddress { segment: number(segment, 4..=8)?, bdf })
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.segment != 0 {
             write!(f, "{:04x}:", self.segment)?;
         }
-        write!(f, "{:02x}:{:02x}.{}", self.bus, self.device, self.function)
+        self.bdf.fmt(f)
     }
 }
 
@@ -63,11 +61,14 @@ mod tests {
 
     #[test]
     fn addresses_are_read_with_and_without_a_segment() {
-        let address = Address { segment: 0, bus: 5, device: 0x1f, function: 2 };
+        let address = PciAddress { segment: 0, bdf: Bdf { bus: 5, device: 0x1f, function: 2 } };
         assert_eq!("05:1f.2".parse(), Ok(address));
         assert_eq!("0000:05:1f.2".parse(), Ok(address));
         assert_eq!(address.to_string(), "05:1f.2");
-        assert_eq!("10000:e0:06.0".parse::<Address>().map(|address| address.to_string()), Ok("10000:e0:06.0".into()));
+        assert_eq!(
+            "10000:e0:06.0".parse::<PciAddress>().map(|address| address.to_string()),
+            Ok("10000:e0:06.0".into())
+        );
     }
 
     #[test]
@@ -75,7 +76,7 @@ mod tests {
         for text in
             ["", "1f.2", "00:1f", "00:20.0", "00:1f.8", "+0:1f.2", "00:+f.2", "000:00:1f.2", "é0:1f.2", "00:1f.2 "]
         {
-            assert!(text.parse::<Address>().is_err(), "{text}");
+            assert!(text.parse::<PciAddress>().is_err(), "{text}");
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use miette::{Report, Result};
 
-use super::address::Address;
+use super::address::PciAddress;
 use super::files::{Files, Line};
 use super::proc::{self, Arrival, PortClaim};
 
@@ -26,7 +26,7 @@ pub struct Capture {
 #[derive(Debug)]
 pub struct Function {
     /// Where it is.
-    pub address: Address,
+    pub address: PciAddress,
     /// Its first line.
     pub line: Line,
     /// The class's name or number, as printed.
@@ -138,7 +138,7 @@ impl Reader<'_> {
             self.file = line.file;
             self.state = State::Between;
         }
-        if let Some((address, title)) = Address::heading(text) {
+        if let Some((address, title)) = PciAddress::heading(text) {
             self.state = State::Function { capabilities: false };
             return self.begin(address, title, line);
         }
@@ -160,7 +160,7 @@ impl Reader<'_> {
         }
     }
 
-    fn begin(&mut self, address: Address, title: &str, line: Line) -> Result<()> {
+    fn begin(&mut self, address: PciAddress, title: &str, line: Line) -> Result<()> {
         if let Some(first) = self.capture.functions.iter().find(|function| function.address == address) {
             let message =
                 format!("{address} is here for the second time; {} has it already", self.files.cite(&first.line));
@@ -197,7 +197,7 @@ impl Reader<'_> {
 }
 
 impl Function {
-    fn new(address: Address, title: &str, line: Line) -> Self {
+    fn new(address: PciAddress, title: &str, line: Line) -> Self {
         let (class, _) = title.split_once(": ").unwrap_or((title, ""));
         let interface = after(title, "(prog-if ").and_then(|digits| u8::from_str_radix(digits.get(..2)?, 16).ok());
         Self {

@@ -6,11 +6,11 @@
 use layout::mainboard;
 use miette::Result;
 
-use super::address::Address;
+use super::address::PciAddress;
 use super::capture::{Capture, Function, Region};
 use super::class;
 use super::files::{Files, Line};
-use super::proc::Kind;
+use super::proc::Delivery;
 
 /// Inputs of the first I/O APIC. Linux numbers its interrupts like these inputs, and those of other I/O APICs after
 /// them.
@@ -33,7 +33,7 @@ const IDE_CHANNELS: [([(u16, u16); 2], u8); 2] =
 #[derive(Debug)]
 pub struct Device {
     /// Where it is.
-    pub address: Address,
+    pub address: PciAddress,
     /// Its ports.
     pub ports: Vec<Ports>,
     /// Its memory.
@@ -94,7 +94,7 @@ pub fn refusal(function: &Function) -> Option<&'static str> {
 
 /// What the function needs.
 pub fn needs(files: &Files, capture: &Capture, function: &Function) -> Result<Device> {
-    let mut needs = Needs {
+    let mut needs = DeviceBuilder {
         files,
         capture,
         function,
@@ -137,14 +137,14 @@ fn is_of_legacy_channel(region: &Region, legacy: [bool; 2]) -> bool {
     legacy.get(channel).copied().unwrap_or(false)
 }
 
-struct Needs<'a> {
+struct DeviceBuilder<'a> {
     files: &'a Files,
     capture: &'a Capture,
     function: &'a Function,
     device: Device,
 }
 
-impl Needs<'_> {
+impl DeviceBuilder<'_> {
     fn region(&mut self, number: usize, region: &Region) -> Result<()> {
         let origin = format!("{}: {}", self.files.cite(&region.line), plain(&region.text));
         let Some(base) = region.base.filter(|base| *base != 0) else {
@@ -287,21 +287,21 @@ impl Needs<'_> {
                  /proc/interrupts",
                 self.files.cite(msi)
             ),
-            (None, Some((Kind::Message, line)), _) => format!(
+            (None, Some((Delivery::Message, line)), _) => format!(
                 "IRQ {number} is a message's number ({}): boot with `pci=nomsi` and capture again, with /proc/interrupts",
                 self.files.cite(line)
             ),
-            (None, Some((Kind::Pin { .. }, line)), Some(pin)) if BOARD_INPUTS.contains(&pin) => {
+            (None, Some((Delivery::Pin { .. }, line)), Some(pin)) if BOARD_INPUTS.contains(&pin) => {
                 format!("IRQ {number} is also one of the board's own ({}), which a server has", self.files.cite(line))
             }
-            (None, Some((Kind::Pin { pin: at, level }, line)), Some(pin)) if at == number => {
+            (None, Some((Delivery::Pin { pin: at, level }, line)), Some(pin)) if at == number => {
                 return self.input(
                     pin,
                     level,
                     format!("{cite}: IRQ {number}; {}: at the I/O APIC", self.files.cite(line)),
                 );
             }
-            (None, Some((Kind::Pic, line)), _) => format!(
+            (None, Some((Delivery::Pic, line)), _) => format!(
                 "IRQ {number} is an input of the 8259 pair ({}), not of the I/O APIC: boot without `noapic` and `nolapic` and \
                  capture again, with /proc/interrupts",
                 self.files.cite(line)
@@ -348,9 +348,11 @@ impl Needs<'_> {
             notes
                 .push(note(&function.line, "its capabilities are missing, so MSI may have been on: run lspci as root"));
         }
-        if function.address.bus != 0 {
-            let text =
-                format!("it is on bus {}, so behind a bridge; the guest sees it on its bus 0", function.address.bus);
+        if function.address.bdf.bus != 0 {
+            let text = format!(
+                "it is on bus {}, so behind a bridge; the guest sees it on its bus 0",
+                function.address.bdf.bus
+            );
             notes.push(note(&function.line, &text));
         }
         self.device.notes.extend(notes);

@@ -2,7 +2,7 @@
 
 use miette::Result;
 
-use super::address::Address;
+use super::address::PciAddress;
 use super::files::{Files, Line};
 
 /// `  d060-d07f : 0000:00:1f.2`
@@ -13,7 +13,7 @@ pub struct PortClaim {
     /// Last port, inclusive.
     pub last: u16,
     /// Whose they are, if a function's.
-    pub function: Option<Address>,
+    pub function: Option<PciAddress>,
     /// Where it says so.
     pub line: Line,
 }
@@ -24,14 +24,14 @@ pub struct Arrival {
     /// Linux's number.
     pub number: u32,
     /// How it arrives.
-    pub kind: Kind,
+    pub kind: Delivery,
     /// Where it says so.
     pub line: Line,
 }
 
 /// How an interrupt arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Delivery {
     /// At this input of an I/O APIC.
     Pin {
         /// The input.
@@ -77,16 +77,16 @@ pub fn arrival(line: &Line, text: &str) -> Option<Arrival> {
     let mut words = rest.split_whitespace().skip_while(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
     let chip = words.next()?;
     let kind = if chip.contains("MSI") {
-        Kind::Message
+        Delivery::Message
     } else if chip.contains("XT-PIC") {
-        Kind::Pic
+        Delivery::Pic
     } else if let Some((_, trigger)) = chip.split_once("IO-APIC") {
         // Before Linux 4.2 the trigger followed the chip's name, and the pin was the number.
         let (pin, trigger) = match trigger.strip_prefix('-') {
             Some(trigger) => (number, trigger),
             None => words.next()?.split_once('-').and_then(|(pin, trigger)| Some((pin.parse().ok()?, trigger)))?,
         };
-        Kind::Pin { pin, level: trigger != "edge" }
+        Delivery::Pin { pin, level: trigger != "edge" }
     } else {
         return None;
     };

@@ -71,7 +71,7 @@ pub fn write(files: &Files, capture: &Capture, chosen: &[&Function], dma: Dma) -
 
 /// `SATA`, or `Ethernet5` for one on bus 5, or with the whole address if that name is taken.
 fn name(function: &Function, others: &[Named]) -> String {
-    let (word, at) = (class::short(&function.class), function.address);
+    let (word, at) = (class::short(&function.class), function.address.bdf);
     let short = if at.bus == 0 { word.to_owned() } else { format!("{word}{}", at.bus) };
     if others.iter().all(|other| other.name != short) {
         return short;
@@ -148,7 +148,7 @@ fn ioports(text: &mut String, devices: &[Named]) {
     for named in devices {
         for ports in &named.device.ports {
             let (start, end) = (ports.first, u32::from(ports.last) + 1);
-            let (device, name) = (named.device.address.device, &named.name);
+            let (device, name) = (named.device.address.bdf.device, &named.name);
             // pci-server compares those of a device with its BARs.
             let device = if ports.is_bar { format!("pci_device = 0x{device:x}, ") } else { String::new() };
             let entry = format!("{{ start = 0x{start:x}, end = 0x{end:x}, {device}name = \"{name}\" }}");
@@ -166,7 +166,7 @@ fn ioports(text: &mut String, devices: &[Named]) {
 fn pci_devices(text: &mut String, files: &Files, devices: &[Named], dma: Dma) {
     text.push_str("pci_devices = [\n");
     for named in devices {
-        let at = named.device.address;
+        let at = named.device.address.bdf;
         let _ = write!(
             text,
             "    {{ name = \"{}\", bus = {}, dev = 0x{:x}, fun = {}",

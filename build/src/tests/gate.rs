@@ -25,18 +25,18 @@ pub fn all() -> Vec<Test> {
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// The cards' ports, as their owners print them, since they differ between versions of the emulator.
-struct Ports {
+struct CardPorts {
     owners: u32,
     guests: u32,
     intruders: u32,
 }
 
-impl Ports {
+impl CardPorts {
     /// The owner's and the intruder's first NE2000, and the guest's card.
     fn of(text: &str) -> Result<Self> {
         let [guests] = fact(text.lines(), "ports")?;
-        let [owners, _] = told(text, "owner")?;
-        let [_, intruders] = told(text, "intruder")?;
+        let [owners, _] = printed_ports(text, "owner")?;
+        let [_, intruders] = printed_ports(text, "intruder")?;
         Ok(Self { owners, guests, intruders })
     }
 
@@ -65,7 +65,7 @@ impl Ports {
 }
 
 /// The ports of a component's two cards, as it prints them.
-fn told(text: &str, component: &str) -> Result<[u32; 2]> {
+fn printed_ports(text: &str, component: &str) -> Result<[u32; 2]> {
     let line = lines(text, component).find_map(|line| line.strip_prefix("ports "));
     let words = line.unwrap_or_default().split(", ").map(|word| word.trim().trim_start_matches("0x"));
     let ports: Vec<u32> = words.filter_map(|word| u32::from_str_radix(word, 16).ok()).collect();
@@ -120,11 +120,12 @@ fn gate(context: &Context) -> Result<Outcome> {
         &text,
         &["owner: at work", "intruder: begins", "intruder: verdict", "failed: intruder: it faulted", "owner: verdict"],
     )?;
-    let ports = Ports::of(&text)?;
+    let ports = CardPorts::of(&text)?;
     refused(&text, &ports)?;
-    let told = said(&text, "irq-server", "warning: client 5 may not ");
-    let right = told.len() == LINES.len() && told.iter().zip(LINES).all(|(line, expected)| line.ends_with(expected));
-    ensure!(right, "irq-server says\n{told:#?}, not\n{LINES:#?}");
+    let warnings = said(&text, "irq-server", "warning: client 5 may not ");
+    let right =
+        warnings.len() == LINES.len() && warnings.iter().zip(LINES).all(|(line, expected)| line.ends_with(expected));
+    ensure!(right, "irq-server says\n{warnings:#?}, not\n{LINES:#?}");
     let (first, last) = (ports.owners, ports.owners + 31);
     let root_task = format!("intruder: Ports {{ first: {first:x}, last: {last:x}, slot: 3 }} is refused: Outside");
     ensure!(said(&text, "root-task", &root_task).len() == 1, "root-task did not say `{root_task}`:\n{text}");
@@ -135,7 +136,7 @@ fn gate(context: &Context) -> Result<Outcome> {
 
 /// pci-server's log about the guest and the intruder: the first sixteen refusals, then each count that is a power of
 /// two.
-fn refused(text: &str, ports: &Ports) -> Result<()> {
+fn refused(text: &str, ports: &CardPorts) -> Result<()> {
     let refused = ports.refused();
     let intruder = said(text, "pci-server", "warning: `intruder`: ");
     let counts = (1..=16).chain([32, 64, 128, 256, 512, 1024]);

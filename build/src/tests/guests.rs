@@ -39,8 +39,8 @@ pub fn all() -> Vec<Test> {
         test("resets", resets),
         test("a-guest-that-cannot-start-fails-the-run", cannot_start),
         test("a-system-that-cannot-be-built-fails-the-run", cannot_be_built),
-        test("a-spinning-guest-stops-nobody", spin),
-        test("a-guest-that-floods-a-port-stops-nobody", flood),
+        test("a-spinning-guest-delays-no-other", spin),
+        test("a-guest-that-floods-a-port-delays-no-other", flood),
     ]
 }
 
@@ -117,8 +117,8 @@ fn run_all(context: &Context, guests: &[&str], keys: &str) -> Result<Report> {
 /// that it breaks.
 fn virtio(context: &Context) -> Result<Outcome> {
     let report = run_all(context, &["virtio", "ticking"], "rng = true\n")?;
-    let told = report.lines("entropy device: the driver breaks queue 0");
-    ensure!(told == 16, "{told} broken queues are in the log:\n{}", report.console);
+    let logged = report.lines("entropy device: the driver breaks queue 0");
+    ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
     passed()
 }
 

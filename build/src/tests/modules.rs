@@ -30,11 +30,11 @@ const CRATES: [&str; 16] = [
     "vmm-server",
 ];
 fn modules(context: &Context) -> Result<Outcome> {
-    let circles = |name: &str| Ok::<_, Report>(Modules::read(&context.project.root.join(name).join("src"))?.circles());
+    let cycles = |name: &str| Ok::<_, Report>(Modules::read(&context.project.root.join(name).join("src"))?.cycles());
     let mut found = Vec::new();
     for name in CRATES {
-        found.extend(circles(name)?.into_iter().map(|circle| format!("{name}: {circle}")));
+        found.extend(cycles(name)?.into_iter().map(|cycle| format!("{name}: {cycle}")));
     }
-    ensure!(found.is_empty(), "files use each other in circles:\n{}", found.join("\n"));
+    ensure!(found.is_empty(), "import cycles between files:\n{}", found.join("\n"));
     Ok(Outcome::Passed(format!("{} crates", CRATES.len())))
 }

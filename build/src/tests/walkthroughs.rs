@@ -19,7 +19,7 @@ use crate::kernel::Build;
 use crate::process;
 use crate::project::{self, Project};
 use crate::test::{Context, Group, Outcome, Test};
-use crate::walkthrough::{self, Step};
+use crate::walkthrough::{self, Action};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
@@ -85,10 +85,10 @@ fn boots(command: &str) -> bool {
 }
 
 /// Checks that all edits of a page apply to the files. Returns their number.
-fn fitting(root: &Path, steps: &[Step]) -> Result<usize> {
+fn fitting(root: &Path, steps: &[Action]) -> Result<usize> {
     let mut count = 0;
     for step in steps {
-        if let Step::Edit { path, hunks } = step {
+        if let Action::Edit { path, hunks } = step {
             edited(&root.join(path), hunks)?;
             count += hunks.len();
         }
@@ -104,9 +104,9 @@ fn edited(path: &Path, hunks: &[String]) -> Result<String> {
 }
 
 /// Writes a page's files and runs the selected commands; returns their number.
-fn follow(context: &Context, page: &str, steps: &[Step], wanted: impl Fn(&str) -> bool) -> Result<usize> {
+fn follow(context: &Context, page: &str, steps: &[Action], wanted: impl Fn(&str) -> bool) -> Result<usize> {
     let project = &context.project;
-    let any = steps.iter().any(|step| matches!(step, Step::Command { command, .. } if wanted(command)));
+    let any = steps.iter().any(|step| matches!(step, Action::Command { command, .. } if wanted(command)));
     if !any {
         return Ok(0);
     }
@@ -115,17 +115,17 @@ fn follow(context: &Context, page: &str, steps: &[Step], wanted: impl Fn(&str) -
     let mut count = 0;
     for step in steps {
         match step {
-            Step::File { path, text } => add(&folder.join(path), text)?,
-            Step::Edit { hunks, .. } if hunks.iter().all(|hunk| walkthrough::quotes(hunk)) => {}
-            Step::Edit { path, .. } => bail!("{page} edits {path}, which is the project's"),
-            Step::Command { command, answer } if wanted(command) => {
+            Action::File { path, text } => add(&folder.join(path), text)?,
+            Action::Edit { hunks, .. } if hunks.iter().all(|hunk| walkthrough::quotes(hunk)) => {}
+            Action::Edit { path, .. } => bail!("{page} edits {path}, which is the project's"),
+            Action::Command { command, answer } if wanted(command) => {
                 match command.strip_prefix("cargo xtask run ") {
                     Some(system) if !system.contains(' ') => session(context, system, answer)?,
                     _ => run(project, &folder, command, answer)?,
                 }
                 count += 1;
             }
-            Step::Command { .. } => {}
+            Action::Command { .. } => {}
         }
     }
     Ok(count)
@@ -251,12 +251,12 @@ fn changed(context: &Context, page: &str) -> Result<Outcome> {
     let mut commands = 0;
     for step in walkthrough::steps(&text) {
         match step {
-            Step::File { path, text } => add(&tree.join(path), &text)?,
-            Step::Edit { path, hunks } => {
+            Action::File { path, text } => add(&tree.join(path), &text)?,
+            Action::Edit { path, hunks } => {
                 let path = tree.join(path);
                 project::write(&path, edited(&path, &hunks)?.as_bytes())?;
             }
-            Step::Command { command, answer } => {
+            Action::Command { command, answer } => {
                 let mut shell = shell(&tree, &command);
                 shell.env("CARGO_TARGET_DIR", &target).env_remove("CARGO_MANIFEST_DIR");
                 compare(shell, &command, &answer)?;

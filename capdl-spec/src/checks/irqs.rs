@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use layout::guest_board::{self, input};
 
 use super::Found;
-use crate::{devices::Irq, mistake::nearest, owners::Owner};
+use crate::description::{devices::Irq, mistake::nearest, owners::Owner};
 
 /// Inputs of an I/O APIC (82093AA).
 const INPUTS: u8 = 24;

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{Found, RAM_END, places};
 use crate::{
-    bundle::PAGE,
-    devices::Memory,
-    placement::{placed, placed_at},
-    system::{Bytes, Decompress},
+    compile::{
+        bundle::PAGE,
+        placement::{placed, placed_at},
+    },
+    description::{
+        devices::Memory,
+        system::{Bytes, Decompress},
+    },
 };
 
 /// Most of a component's memory for its devices: what a window of its address space holds.

@@ -1,7 +1,7 @@
 //! Refuses device memory where no device can be: in RAM, at the interrupt controllers, or above all physical addresses.
 
 use super::Found;
-use crate::{board::Board, devices::Memory};
+use crate::description::{board::Board, devices::Memory};
 
 /// Below this a PC has RAM, the VGA window and the firmware.
 const LOW: u64 = 1 << 20;

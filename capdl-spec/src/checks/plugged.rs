@@ -1,7 +1,7 @@
 //! Mistakes in `[emulator]`.
 
 use super::Found;
-use crate::{emulator::SLOTS, file, guest::Origin};
+use crate::description::{emulator::SLOTS, file, guest::Origin};
 
 pub(super) fn cards_have_slots_of_their_own(found: &mut Found) {
     let system = found.system;

@@ -8,7 +8,7 @@ use layout::{
 };
 
 use super::Found;
-use crate::{board::PortRange, devices::IoPorts, owners::Owner, system::System};
+use crate::description::{board::PortRange, devices::IoPorts, owners::Owner, system::System};
 
 /// Ports there are.
 const PORTS: u32 = 0x1_0000;

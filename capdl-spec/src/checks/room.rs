@@ -6,7 +6,10 @@ use layout::limits::{
 use toml::Spanned;
 
 use super::{Found, places};
-use crate::{lines::lines, memory, owners::Owner, passthrough};
+use crate::{
+    compile::{lines::lines, memory, passthrough},
+    description::owners::Owner,
+};
 
 /// Longest name of a device or interrupt, in bytes: a few more tell the lines of a device apart.
 const NAME_BYTES: usize = MAX_NAME - 8;

@@ -3,7 +3,7 @@
 use layout::{Service, slot};
 
 use super::{Drawing, GAP, row};
-use crate::{canvas::Stroke, map::shared, services::Server, system::Bytes};
+use crate::{description::system::Bytes, draw::canvas::Stroke, map::shared, services::Server};
 
 /// A connection that clients have with a server: where its line meets the server, and what is written there.
 pub(super) struct Pin {

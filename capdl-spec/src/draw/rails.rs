@@ -1,7 +1,10 @@
 //! The lines between clients and servers: down from the clients to the connection's rail, along it, and on to the server.
 
-use super::{BOX_H, CLIENT_Y, Drawing, Font, RAIL_STEP, SMALL, pins::Pin};
-use crate::canvas::{Anchor, Heads, Stroke};
+use super::{
+    BOX_H, CLIENT_Y, Drawing, Font, RAIL_STEP, SMALL,
+    canvas::{Anchor, Heads, Stroke},
+    pins::Pin,
+};
 
 impl Drawing<'_> {
     /// Where a client's end of a connection is.

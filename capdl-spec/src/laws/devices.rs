@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use layout::{mainboard, slot};
 
 use super::{at, held, unless};
-use crate::placement::TRUSTED_RAM;
+use crate::compile::placement::TRUSTED_RAM;
 use crate::spec::{DeviceRange, Fill, Id, Kind, PageSize, Spec};
 
 /// Whether the process at this position may ask root-task for device memory and ports.
@@ -27,7 +27,7 @@ pub(super) fn device_windows_are_apart_from_what_others_own(spec: &Spec) -> Resu
         unless(there && ordered, || format!("{window:?}"))?;
         list.push(range);
     }
-    ports.extend(crate::windows::owned(spec).map(|range| (u64::from(range.first), u64::from(range.last))));
+    ports.extend(crate::compile::windows::owned(spec).map(|range| (u64::from(range.first), u64::from(range.last))));
     let kernels = |range: &&(u64, u64)| mainboard::is_kernels(range.0 as u16, range.1 as u16);
     unless(!ports.iter().any(|range| kernels(&range)), || format!("{:#x?}", ports.iter().find(kernels)))?;
     memory.extend(placed(spec).into_iter().map(|(start, end, _)| (start, end - 1)));

@@ -8,8 +8,8 @@ use layout::{FAULT_BIT, Service, client_badge, client_of, event, limits::MAX_VCP
 use proto::{irq, serial, timer};
 
 use crate::{
-    authority::{Badge, Holding, RINGS, What, Who, Whose, at, holding, signals},
-    board::PortRange,
+    description::board::PortRange,
+    laws::authority::{Badge, Holding, RINGS, What, Who, Whose, at, holding, signals},
     services::{ALL, Server, vmm},
     spec::{CapEntry, Id, Kind, Process, Rights, Spec},
 };

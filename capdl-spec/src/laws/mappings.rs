@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use layout::{limits::MAX_VCPUS, window};
 
 use crate::{
-    authority::{Contents, FrameUse, Space, frames},
+    laws::authority::{Contents, FrameUse, Space, frames},
     services::{ALL, component, vmm},
     spec::{Fill, Kind, Mapping, Rights, Spec},
 };

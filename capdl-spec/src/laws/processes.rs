@@ -9,8 +9,7 @@ use proto::pci;
 
 use super::unless;
 use crate::{
-    builder::of_thread,
-    part::ROOT_PRIORITY,
+    compile::{builder::of_thread, part::ROOT_PRIORITY},
     services::ALL,
     spec::{Id, Kind, PageSize, Process, Spec, Thread},
 };
@@ -86,7 +85,7 @@ pub(super) fn what_is_given_is_there_once(spec: &Spec) -> Result<(), String> {
 }
 
 /// Only pci-server holds devices on behalf of a process, and the badge is the process's number there.
-pub(super) fn a_stop_is_told_to_pci_server(spec: &Spec) -> Result<(), String> {
+pub(super) fn pci_server_is_notified_of_stops(spec: &Spec) -> Result<(), String> {
     let pci = spec.processes.iter().find(|process| process.name == pci::SERVICE.server);
     spec.processes.iter().try_for_each(|process| {
         let Some((events, badge)) = process.on_stop else { return Ok(()) };

@@ -7,12 +7,13 @@ use proto::pci::Dma;
 
 use super::Map;
 use crate::{
-    board::PortRange,
-    lines::{Line, Of, lines},
-    part::Role,
-    passthrough::{self, Function, functions},
+    compile::{
+        lines::{Line, Of, lines},
+        part::Role,
+        passthrough::{self, Function, functions},
+    },
+    description::{board::PortRange, system::Bytes},
     spec::{DeviceRange, Kind, Process},
-    system::Bytes,
 };
 
 /// Functions, and ports without one, of a process.

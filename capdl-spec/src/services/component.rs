@@ -9,16 +9,18 @@ use proto::{file, irq, pci};
 
 use super::by_word;
 use crate::{
-    authority::{Contents, FrameUse, SHARED, Space, frames},
-    error::CompileError,
-    guest_memory::io_spaces,
-    lines::lines_of,
-    part::{Part, Role},
-    passthrough::COMPONENT_BUS,
-    placement,
+    compile::{
+        error::CompileError,
+        guest_memory::io_spaces,
+        lines::lines_of,
+        part::{Part, Role},
+        passthrough::COMPONENT_BUS,
+        placement,
+        wire::{Wiring, bounded, encode, name},
+    },
+    description::system::Component,
+    laws::authority::{Contents, FrameUse, SHARED, Space, frames},
     spec::{Fill, Rights},
-    system::Component,
-    wire::{Wiring, bounded, encode, name},
 };
 
 pub(crate) static FRAMES: [FrameUse; 2] = [

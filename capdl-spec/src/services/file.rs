@@ -5,14 +5,16 @@ use proto::file::{Config, FileClient, FileEntry, SERVICE};
 
 use super::{Look, OwnMemory, Server, component};
 use crate::{
-    authority::{Contents, FrameUse, Space, frames, shared},
-    bundle::PAGE,
-    error::CompileError,
-    found::Found,
-    guest::Form,
-    part::Role,
+    checks::found::Found,
+    compile::{
+        bundle::PAGE,
+        error::CompileError,
+        part::Role,
+        wire::{Wiring, encode, name},
+    },
+    description::guest::Form,
+    laws::authority::{Contents, FrameUse, Space, frames, shared},
     spec::{Fill, Rights},
-    wire::{Wiring, encode, name},
 };
 
 /// Bytes of the buffer that a client shares with fileserver.

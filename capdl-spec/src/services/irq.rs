@@ -8,11 +8,13 @@ use proto::{
 
 use super::{Look, Server};
 use crate::{
-    authority::{Badge, Holding, LINES, RINGS, What, Who, Whose, at, holding, signals},
-    error::CompileError,
-    lines::Of,
+    compile::{
+        error::CompileError,
+        lines::Of,
+        wire::{Wiring, encode, name},
+    },
+    laws::authority::{Badge, Holding, LINES, RINGS, What, Who, Whose, at, holding, signals},
     spec::{Kind, Rights},
-    wire::{Wiring, encode, name},
 };
 
 pub(super) static SERVER: Server = Server {

@@ -13,13 +13,15 @@ use proto::{
 
 use super::{Look, Server, vmm};
 use crate::{
-    authority::{Badge, Holding, What, Who, Whose, at, holding},
-    error::CompileError,
-    found::Found,
-    part::Role,
-    passthrough,
+    checks::found::Found,
+    compile::{
+        error::CompileError,
+        part::Role,
+        passthrough,
+        wire::{Wiring, bounded, encode, name},
+    },
+    laws::authority::{Badge, Holding, What, Who, Whose, at, holding},
     spec::{Id, Rights},
-    wire::{Wiring, bounded, encode, name},
 };
 
 pub(super) static SERVER: Server = Server {

@@ -9,14 +9,16 @@ use proto::{
 
 use super::{Look, Server};
 use crate::{
-    authority::{
+    compile::{
+        error::CompileError,
+        part::Role,
+        wire::{Wiring, encode, name},
+    },
+    laws::authority::{
         Badge, Contents, FrameUse, Holding, RINGS, SHARED, Space, What, Who, Whose, at, frames, holding, shared,
         signals,
     },
-    error::CompileError,
-    part::Role,
     spec::Rights,
-    wire::{Wiring, encode, name},
 };
 
 /// Bytes of the ring from a guest's console.
@@ -72,7 +74,7 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         wiring.doorbell(process, slot::CONSOLE, server, event::ring(rings.len()))?;
         rings.push(console(wiring, process, server, described.name.get_ref())?);
     }
-    let rings = crate::wire::bounded(rings, "streams to the console")?;
+    let rings = crate::compile::wire::bounded(rings, "streams to the console")?;
     encode(&Config { uart, baud: BAUD, line: wiring.line_of(SERVICE)?, rings })
 }
 

@@ -8,9 +8,11 @@ use proto::{
 
 use super::{Look, Server};
 use crate::{
-    authority::{Holding, Whose, signals},
-    error::CompileError,
-    wire::{Wiring, encode},
+    compile::{
+        error::CompileError,
+        wire::{Wiring, encode},
+    },
+    laws::authority::{Holding, Whose, signals},
 };
 
 pub(super) static SERVER: Server = Server {

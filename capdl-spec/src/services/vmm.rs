@@ -6,18 +6,22 @@ use layout::{config::Vmm, limits::MAX_VCPUS, slot};
 use proto::{file, irq, pci, serial, timer};
 
 use crate::{
-    authority::{Badge, Contents, FrameUse, Holding, Space, What, Who, Whose, at, frames, holding},
-    board::PortRange,
-    builder::of_thread,
-    error::CompileError,
-    found::{Check, Found},
-    guest_memory,
-    lines::lines_of,
-    memory,
-    part::{Part, Role},
+    checks::found::{Check, Found},
+    compile::{
+        builder::of_thread,
+        error::CompileError,
+        guest_memory,
+        lines::lines_of,
+        memory,
+        part::{Part, Role},
+        wire::{Wiring, bounded, encode, name},
+    },
+    description::{
+        board::PortRange,
+        system::{Policy, Vm},
+    },
+    laws::authority::{Badge, Contents, FrameUse, Holding, Space, What, Who, Whose, at, frames, holding},
     spec::{Id, Kind, Rights},
-    system::{Policy, Vm},
-    wire::{Wiring, bounded, encode, name},
 };
 
 /// Priority of every vmm-server.

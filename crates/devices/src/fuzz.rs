@@ -1,6 +1,6 @@
 //! Arbitrary sequences of accesses: no device panics, hangs, answers beyond the width, or misses its own deadline.
 
-use crate::pci::{Bar, ConfigSpace, Place, VirtualBus, host_bridge};
+use crate::pci::{Bar, ConfigSpace, DevFn, VirtualBus, host_bridge};
 use crate::pic::Pic;
 use crate::pit::{MAX_OWED, Pit};
 use crate::reset_ports::{Port, ResetPorts};
@@ -205,7 +205,7 @@ proptest! {
     fn pci(accesses in accesses(9)) {
         let mut bus = VirtualBus::<ConfigSpace>::new();
         let function = host_bridge().with_bar(0, Bar::Memory(4096)).unwrap();
-        bus.insert(Place { device: 0, function: 0 }, function).unwrap();
+        bus.insert(DevFn { device: 0, function: 0 }, function).unwrap();
         for Access { write, offset, width, value, .. } in accesses {
             if write && value & 1 == 0 && offset == 0 {
                 // Half of the addresses written select the function.

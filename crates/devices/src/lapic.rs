@@ -13,7 +13,7 @@ mod timer;
 mod vectors;
 
 use registers::{ERROR, LINT0, LVT, Lvt, MASKED, Register};
-use timer::{Mode, Timer};
+use timer::{Timer, TimerMode};
 use vectors::Vectors;
 
 use crate::Width;
@@ -272,7 +272,7 @@ impl Lapic {
         let forced = if self.is_enabled() { 0 } else { MASKED };
         self.lvt[entry as usize] = value & entry.writable() | forced;
         if entry == Lvt::Timer {
-            self.timer.set_mode(Mode::of(value));
+            self.timer.set_mode(TimerMode::of(value));
         }
     }
 

@@ -37,7 +37,7 @@ const MULTI_FUNCTION: u32 = 0x80 << 16;
 
 /// Where a function sits on bus 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
+pub struct DevFn {
     /// Device number, 0 to 31.
     pub device: u8,
     /// Function number, 0 to 7.
@@ -83,8 +83,8 @@ impl ConfigAddress {
     }
 
     /// The device and function it selects.
-    pub const fn place(self) -> Place {
-        Place { device: (self.0 >> 11 & 31) as u8, function: (self.0 >> 8 & 7) as u8 }
+    pub const fn place(self) -> DevFn {
+        DevFn { device: (self.0 >> 11 & 31) as u8, function: (self.0 >> 8 & 7) as u8 }
     }
 
     /// The first byte of the double word that it selects.
@@ -106,7 +106,7 @@ pub struct Elsewhere {
 const REGISTER_BITS: u32 = 8;
 
 /// CONFIG_ADDRESS without the register, when it selects a function of bus 0.
-const fn selector(place: Place) -> u32 {
+const fn selector(place: DevFn) -> u32 {
     ENABLE >> REGISTER_BITS | (place.device as u32) << 3 | place.function as u32
 }
 
@@ -135,15 +135,15 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     }
 
     /// Puts a function on the bus, function 0 of a device before its others.
-    pub fn insert(&mut self, place: Place, function: F) -> Result<(), PlaceError> {
-        let Place { device, function: number } = place;
+    pub fn insert(&mut self, place: DevFn, function: F) -> Result<(), PlaceError> {
+        let DevFn { device, function: number } = place;
         if device > 31 || number > 7 {
             return Err(PlaceError::Range);
         }
         if self.is_taken(place) {
             return Err(PlaceError::Taken);
         }
-        if number != 0 && self.function(Place { device, function: 0 }).is_none() {
+        if number != 0 && self.function(DevFn { device, function: 0 }).is_none() {
             return Err(PlaceError::NoFunction0);
         }
         self.functions.push((selector(place), function)).map_err(|_| PlaceError::Full)?;
@@ -155,7 +155,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     /// `number`. The owner of the bus has to ask [`elsewhere`](Self::elsewhere) before each access; to the bus itself
     /// the place is empty.
     pub fn insert_elsewhere(&mut self, device: u8, number: u8) -> Result<(), PlaceError> {
-        if self.is_taken(Place { device, function: 0 }) {
+        if self.is_taken(DevFn { device, function: 0 }) {
             return Err(PlaceError::Taken);
         }
         *self.elsewhere.get_mut(usize::from(device)).ok_or(PlaceError::Range)? = Some(number);
@@ -165,7 +165,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     /// The function and byte that an access at `offset` selects, if the function is served elsewhere.
     pub fn elsewhere(&self, offset: u16) -> Option<Elsewhere> {
         let register = register(self.address, offset)?;
-        let Place { device, function } = self.address.place();
+        let DevFn { device, function } = self.address.place();
         let number = (*self.elsewhere.get(usize::from(device))?)?;
         (self.address.bus() == Some(0) && function == 0).then_some(Elsewhere { number, register })
     }
@@ -180,7 +180,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     }
 
     /// The multi-function bit of a device with several functions, if `register` is in the header type's double word.
-    const fn several(&self, place: Place, register: u8) -> u32 {
+    const fn several(&self, place: DevFn, register: u8) -> u32 {
         if register & !3 == HEADER_TYPE && self.multi >> (place.device & 31) & 1 != 0 { MULTI_FUNCTION } else { 0 }
     }
 
@@ -190,13 +190,13 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         self.address = ConfigAddress::new(value);
     }
 
-    fn is_taken(&self, place: Place) -> bool {
+    fn is_taken(&self, place: DevFn) -> bool {
         let elsewhere = self.elsewhere.get(usize::from(place.device)).copied().flatten();
         self.function(place).is_some() || elsewhere.is_some()
     }
 
     /// The function at `place`.
-    pub fn function(&self, place: Place) -> Option<&F> {
+    pub fn function(&self, place: DevFn) -> Option<&F> {
         self.find(selector(place))
     }
 
@@ -206,7 +206,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     }
 
     /// The function at `place`, to be changed.
-    pub fn function_mut(&mut self, place: Place) -> Option<&mut F> {
+    pub fn function_mut(&mut self, place: DevFn) -> Option<&mut F> {
         self.functions.iter_mut().find(|(at, _)| *at == selector(place)).map(|(_, function)| function)
     }
 
@@ -226,7 +226,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     }
 
     /// The function that the address register selects.
-    fn selected(&mut self) -> Option<(Place, &mut F)> {
+    fn selected(&mut self) -> Option<(DevFn, &mut F)> {
         self.address.bus().filter(|&bus| bus == 0)?;
         let place = self.address.place();
         Some((place, self.function_mut(place)?))

@@ -9,7 +9,7 @@ mod counter;
 mod tests;
 
 use crate::{Device, Nanos, SECOND, Width, read_bytes, write_bytes};
-use counter::{Counter, Mode};
+use counter::{Counter, CountingMode};
 
 /// Ticks per second: a twelfth of 14.31818 MHz.
 pub const HZ: u64 = 1_193_182;
@@ -62,7 +62,7 @@ impl Channel {
             2 => Access::High,
             _ => Access::LowHigh,
         };
-        self.counter.program(Mode::of(control), control & 1 != 0);
+        self.counter.program(CountingMode::of(control), control & 1 != 0);
         *self = Self { access, low: None, read_high: false, latched: None, status: None, ..*self };
     }
 

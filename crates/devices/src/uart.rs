@@ -66,7 +66,7 @@ const IIR_FIFOS_ENABLED: u8 = 0xc0;
 
 /// The interrupt sources, by their code in the interrupt identification register, in falling priority.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Source {
+enum InterruptSource {
     LineStatus = 0x06,
     Received = 0x04,
     TimeOut = 0x0c,
@@ -198,17 +198,17 @@ impl Uart {
     }
 
     /// The interrupt to name: the enabled one of highest priority.
-    fn source(&self) -> Source {
+    fn source(&self) -> InterruptSource {
         if self.status.contains(Lsr::OVERRUN) && self.ier.contains(Ier::LINE_STATUS) {
-            Source::LineStatus
+            InterruptSource::LineStatus
         } else if !self.received.is_empty() && self.ier.contains(Ier::RECEIVED) {
-            if self.received.len() >= self.trigger { Source::Received } else { Source::TimeOut }
+            if self.received.len() >= self.trigger { InterruptSource::Received } else { InterruptSource::TimeOut }
         } else if self.transmit_interrupt && self.ier.contains(Ier::TRANSMIT_EMPTY) {
-            Source::TransmitEmpty
+            InterruptSource::TransmitEmpty
         } else if self.msr.bits() & MSR_CHANGES != 0 && self.ier.contains(Ier::MODEM_STATUS) {
-            Source::ModemStatus
+            InterruptSource::ModemStatus
         } else {
-            Source::None
+            InterruptSource::None
         }
     }
 
@@ -273,7 +273,7 @@ impl Uart {
     /// A read that names the transmitter's interrupt also clears it.
     fn read_iir(&mut self) -> u8 {
         let source = self.source();
-        if source == Source::TransmitEmpty {
+        if source == InterruptSource::TransmitEmpty {
             self.changed = true;
             self.transmit_interrupt = false;
         }
@@ -369,6 +369,6 @@ impl Device for Uart {
 
     /// The PC gates the interrupt by OUT2, which loopback holds inactive.
     fn irq(&self) -> bool {
-        self.mcr.contains(Mcr::OUT2) && !self.mcr.contains(Mcr::LOOP) && self.source() != Source::None
+        self.mcr.contains(Mcr::OUT2) && !self.mcr.contains(Mcr::LOOP) && self.source() != InterruptSource::None
     }
 }

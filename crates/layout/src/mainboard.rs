@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_interrupt_controllers_are_nobody_elses() {
+    fn the_kernels_interrupt_controllers_are_passed_through_to_no_process() {
         for port in [0x20, 0x21, 0x22, 0x23, 0xa0, 0xa1, 0x4d0, 0x4d1] {
             assert!(is_kernels(port, port) && is_kernels(port, 0xffff) && is_kernels(0, port), "{port:#x}");
         }

@@ -28,18 +28,18 @@ pub(crate) fn page() -> usize {
 }
 
 /// Frame sizes with a reserved address.
-pub trait Place: FrameType {
+pub trait ScratchFrame: FrameType {
     /// The reserved address.
     fn address() -> usize;
 }
 
-impl Place for cap_type::Granule {
+impl ScratchFrame for cap_type::Granule {
     fn address() -> usize {
         page()
     }
 }
 
-impl Place for cap_type::LargePage {
+impl ScratchFrame for cap_type::LargePage {
     fn address() -> usize {
         LARGE
     }
@@ -57,7 +57,7 @@ impl Scratch {
     }
 
     /// Copies `bytes` into `frame`, `offset` bytes from its start. The capability must not be mapped anywhere.
-    pub fn write<T: Place>(&mut self, frame: Cap<T>, offset: usize, bytes: &[u8]) -> Result<()> {
+    pub fn write<T: ScratchFrame>(&mut self, frame: Cap<T>, offset: usize, bytes: &[u8]) -> Result<()> {
         self.with_mapped(frame, offset, bytes.len(), |memory| {
             // SAFETY: `with_mapped` has checked the range, and `bytes` cannot be at a reserved address.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), memory, bytes.len()) }
@@ -65,7 +65,7 @@ impl Scratch {
     }
 
     /// Copies from `frame`, `offset` bytes from its start, into `bytes`. As for [`write`](Self::write).
-    pub fn read<T: Place>(&mut self, frame: Cap<T>, offset: usize, bytes: &mut [u8]) -> Result<()> {
+    pub fn read<T: ScratchFrame>(&mut self, frame: Cap<T>, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let (to, len) = (bytes.as_mut_ptr(), bytes.len());
         self.with_mapped(frame, offset, len, |memory| {
             // SAFETY: as for `write`.
@@ -73,7 +73,7 @@ impl Scratch {
         })
     }
 
-    fn with_mapped<T: Place>(
+    fn with_mapped<T: ScratchFrame>(
         &mut self,
         frame: Cap<T>,
         offset: usize,

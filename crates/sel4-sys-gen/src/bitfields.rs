@@ -48,7 +48,7 @@ pub struct Field {
     pub extension: u64,
 }
 
-/// Blocks told apart by a tag.
+/// Blocks distinguished by a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Union {
     /// The tag's field.

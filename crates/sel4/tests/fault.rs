@@ -14,7 +14,7 @@ fn fault(label: u64, words: &[(u64, u64)]) -> Fault {
 }
 
 #[test]
-fn every_kind_of_fault_is_told_apart() {
+fn every_kind_of_fault_is_distinguished() {
     let vm = fault(
         sys::seL4_Fault_VMFault,
         &[

@@ -11,7 +11,7 @@ use sel4::{VmEnter, VmEnterResult, VmFault, cap, vcpu::VCpuContext};
 
 use crate::{
     exit::RawExit,
-    gpr::{Gprs, Place},
+    gpr::{Gprs, MessageGpr},
     vmcs::{PrimaryControls, Vmcs, VmcsField},
     words::{Message, Words},
 };
@@ -87,14 +87,14 @@ impl Words for Unread<'_> {
     }
 
     #[inline(always)]
-    fn register(&self, place: Place) -> u64 {
+    fn register(&self, place: MessageGpr) -> u64 {
         self.fault.register(place as usize)
     }
 }
 
 impl Message for Unread<'_> {
     #[inline(always)]
-    fn set_register(&mut self, place: Place, value: u64) {
+    fn set_register(&mut self, place: MessageGpr, value: u64) {
         self.fault.set_register(place as usize, value);
     }
 
@@ -124,7 +124,7 @@ fn load(rip: u64, reason: u64, to: &mut RawExit) {
     to.rflags = fault.rflags();
     to.interruptibility = fault.interruptibility() as u32;
     to.cr3 = fault.cr3();
-    for place in Place::ALL {
+    for place in MessageGpr::ALL {
         *to.gprs.at_mut(place) = fault.register(place as usize);
     }
 }

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exceptions_that_exit_are_told_apart_from_others() {
+    fn exceptions_that_exit_are_distinguished_from_others() {
         assert_eq!(EXITING, 0x2_0002);
         assert_eq!(exiting(0x8000_0301), Some(Exiting::Trap));
         assert_eq!(exiting(0x8000_0501), Some(Exiting::Int1));

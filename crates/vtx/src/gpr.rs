@@ -66,7 +66,7 @@ pub struct Gprs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs)]
-pub enum Place {
+pub enum MessageGpr {
     Rax,
     Rbx,
     Rcx,
@@ -76,22 +76,22 @@ pub enum Place {
     Rbp,
 }
 
-impl Place {
+impl MessageGpr {
     /// All of them, in order.
     pub const ALL: [Self; 7] = [Self::Rax, Self::Rbx, Self::Rcx, Self::Rdx, Self::Rsi, Self::Rdi, Self::Rbp];
 }
 
 impl Gpr {
     /// The place of the register, or `None` where the kernel does not hand it over with an exit.
-    pub const fn place(self) -> Option<Place> {
+    pub const fn place(self) -> Option<MessageGpr> {
         match self {
-            Gpr::Rax => Some(Place::Rax),
-            Gpr::Rbx => Some(Place::Rbx),
-            Gpr::Rcx => Some(Place::Rcx),
-            Gpr::Rdx => Some(Place::Rdx),
-            Gpr::Rsi => Some(Place::Rsi),
-            Gpr::Rdi => Some(Place::Rdi),
-            Gpr::Rbp => Some(Place::Rbp),
+            Gpr::Rax => Some(MessageGpr::Rax),
+            Gpr::Rbx => Some(MessageGpr::Rbx),
+            Gpr::Rcx => Some(MessageGpr::Rcx),
+            Gpr::Rdx => Some(MessageGpr::Rdx),
+            Gpr::Rsi => Some(MessageGpr::Rsi),
+            Gpr::Rdi => Some(MessageGpr::Rdi),
+            Gpr::Rbp => Some(MessageGpr::Rbp),
             _ => None,
         }
     }
@@ -115,28 +115,28 @@ impl Gprs {
     }
 
     /// The value at `place`.
-    pub const fn at(&self, place: Place) -> u64 {
+    pub const fn at(&self, place: MessageGpr) -> u64 {
         match place {
-            Place::Rax => self.rax,
-            Place::Rbx => self.rbx,
-            Place::Rcx => self.rcx,
-            Place::Rdx => self.rdx,
-            Place::Rsi => self.rsi,
-            Place::Rdi => self.rdi,
-            Place::Rbp => self.rbp,
+            MessageGpr::Rax => self.rax,
+            MessageGpr::Rbx => self.rbx,
+            MessageGpr::Rcx => self.rcx,
+            MessageGpr::Rdx => self.rdx,
+            MessageGpr::Rsi => self.rsi,
+            MessageGpr::Rdi => self.rdi,
+            MessageGpr::Rbp => self.rbp,
         }
     }
 
     /// The same, to be changed.
-    pub const fn at_mut(&mut self, place: Place) -> &mut u64 {
+    pub const fn at_mut(&mut self, place: MessageGpr) -> &mut u64 {
         match place {
-            Place::Rax => &mut self.rax,
-            Place::Rbx => &mut self.rbx,
-            Place::Rcx => &mut self.rcx,
-            Place::Rdx => &mut self.rdx,
-            Place::Rsi => &mut self.rsi,
-            Place::Rdi => &mut self.rdi,
-            Place::Rbp => &mut self.rbp,
+            MessageGpr::Rax => &mut self.rax,
+            MessageGpr::Rbx => &mut self.rbx,
+            MessageGpr::Rcx => &mut self.rcx,
+            MessageGpr::Rdx => &mut self.rdx,
+            MessageGpr::Rsi => &mut self.rsi,
+            MessageGpr::Rdi => &mut self.rdi,
+            MessageGpr::Rbp => &mut self.rbp,
         }
     }
 }

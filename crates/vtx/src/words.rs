@@ -4,7 +4,7 @@
 use arch::Mode;
 
 use crate::{
-    gpr::{Gprs, Place},
+    gpr::{Gprs, MessageGpr},
     vmcs::Interruptibility,
 };
 
@@ -55,7 +55,7 @@ pub trait Words {
     /// CR3.
     fn cr3(&self) -> u64;
     /// A general register.
-    fn register(&self, place: Place) -> u64;
+    fn register(&self, place: MessageGpr) -> u64;
 
     /// Whether stepping past the instruction takes more than to add to RIP: a single step, RFLAGS.RF, or a shadow of STI or
     /// MOV SS.
@@ -88,7 +88,7 @@ pub trait Words {
 /// since each ends the use of the message: the guest continues with the registers in it, or all words are copied.
 pub trait Message: Words + Sized {
     /// Changes a general register in the message.
-    fn set_register(&mut self, place: Place, value: u64);
+    fn set_register(&mut self, place: MessageGpr, value: u64);
     /// Has the guest continue with the general registers in the message.
     fn write_registers(self);
     /// Copies all words.
@@ -128,7 +128,7 @@ impl Words for RawExit {
         self.cr3
     }
 
-    fn register(&self, place: Place) -> u64 {
+    fn register(&self, place: MessageGpr) -> u64 {
         self.gprs.at(place)
     }
 }
@@ -136,7 +136,7 @@ impl Words for RawExit {
 /// An exit whose words have all been read. Its registers reach the guest when the vCPU that takes the exit over writes
 /// them before the next entry.
 impl Message for RawExit {
-    fn set_register(&mut self, place: Place, value: u64) {
+    fn set_register(&mut self, place: MessageGpr, value: u64) {
         *self.gprs.at_mut(place) = value;
     }
 

@@ -123,7 +123,7 @@ fn pdptes_have_reserved_bits() {
 }
 
 #[test]
-fn real_mode_is_told_apart() {
+fn real_mode_is_recognised() {
     assert_eq!(paged().mov_to(Cr::Cr0, 0x10), Err(Refusal::RealMode));
 }
 

@@ -86,7 +86,7 @@ fn every_vmx_instruction_is_one_kind_of_exit() {
 }
 
 #[test]
-fn a_failed_entry_is_told_from_an_exit() {
+fn a_failed_entry_is_distinguished_from_an_exit() {
     assert_eq!(exit(u32::MAX, u64::MAX), Exit::EntryFailure(EntryFailure::Instruction));
     assert_eq!(exit(33, 0), Exit::EntryFailure(EntryFailure::GuestState));
     // As the processor stores it, with the entry-failure bit.

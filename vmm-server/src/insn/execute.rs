@@ -33,7 +33,7 @@ const RBX: u8 = 3;
 const RSP: u8 = 4;
 
 /// What becomes of the operand, a register and the flags.
-struct Effect {
+struct Outcome {
     memory: Option<u64>,
     register: Option<(u8, Width, u64)>,
     flags: u64,
@@ -72,12 +72,12 @@ impl Instruction {
     }
 
     /// What the instruction does where its operand in memory is `old`.
-    fn effect(&self, old: u64, registers: &Registers) -> Effect {
+    fn effect(&self, old: u64, registers: &Registers) -> Outcome {
         let (width, flags) = (self.width, registers.flags);
-        let to_memory = |(value, flags)| Effect { memory: Some(value), register: None, flags };
+        let to_memory = |(value, flags)| Outcome { memory: Some(value), register: None, flags };
         let to_register =
-            |number, width, (value, flags)| Effect { memory: None, register: Some((number, width, value)), flags };
-        let to_flags = |(_, flags)| Effect { memory: None, register: None, flags };
+            |number, width, (value, flags)| Outcome { memory: None, register: Some((number, width, value)), flags };
+        let to_flags = |(_, flags)| Outcome { memory: None, register: None, flags };
         match self.operation {
             Operation::Load(to) => to_register(to, width, (old, flags)),
             Operation::Extend { to, to_width, signed } => {
@@ -102,11 +102,11 @@ impl Instruction {
                 if bit == BitOperation::Test { to_flags(result) } else { to_memory(result) }
             }
             Operation::Exchange(with) => {
-                Effect { memory: Some(registers.get(with, width)), register: Some((with, width, old)), flags }
+                Outcome { memory: Some(registers.get(with, width)), register: Some((with, width, old)), flags }
             }
             Operation::ExchangeAdd(with) => {
                 let (sum, flags) = Alu::Add.apply(width, old, registers.get(with, width), flags);
-                Effect { memory: Some(sum), register: Some((with, width, old)), flags }
+                Outcome { memory: Some(sum), register: Some((with, width, old)), flags }
             }
             Operation::CompareExchange(from) => {
                 let accumulator = registers.get(RAX, width);
@@ -115,7 +115,7 @@ impl Instruction {
                     to_memory((registers.get(from, width), flags))
                 } else {
                     // Memory is written here too, as the SDM says.
-                    Effect { memory: Some(old), register: Some((RAX, width, old)), flags }
+                    Outcome { memory: Some(old), register: Some((RAX, width, old)), flags }
                 }
             }
             Operation::Shift(shift, count) => to_memory(shift.apply(width, old, count_of(count, registers), flags)),
@@ -238,9 +238,9 @@ fn swap(width: Width, value: u64) -> u64 {
 }
 
 /// What BSF and BSR do with a bit that they have found.
-fn scan(width: Width, to: u8, found: Option<u64>, flags: u64) -> Effect {
+fn scan(width: Width, to: u8, found: Option<u64>, flags: u64) -> Outcome {
     let flags = flags & !flags::ZF | if found.is_some() { 0 } else { flags::ZF };
-    Effect { memory: None, register: found.map(|bit| (to, width, bit)), flags }
+    Outcome { memory: None, register: found.map(|bit| (to, width, bit)), flags }
 }
 
 /// How far a shift shifts.

@@ -3,7 +3,7 @@
 //! code need not move itself there first; or, if there is no memory there, where memory begins.
 
 use super::zero_page::{LOADED_HIGH, ZeroPage, header};
-use super::{Error, File, HIGH_MEMORY, Kernel, Step};
+use super::{Error, File, HIGH_MEMORY, Kernel, LoadStep};
 use heapless::Vec;
 
 /// First protocol with `pref_address` and `init_size`. Without them, a loader cannot know how much memory the kernel
@@ -40,9 +40,9 @@ pub(super) fn read(head: &[u8], size: u64, ram_at: u64) -> Result<Kernel, Error>
     if len.div_ceil(PARAGRAPH) < header.u32(header::SYSSIZE)?.into() {
         return Err(Error::Truncated);
     }
-    let place = Place::of(&header, ram_at)?;
+    let place = LoadAddress::of(&header, ram_at)?;
     let mut steps = Vec::new();
-    steps.push(Step::Copy { file: File::Kernel, offset, gpa: place.load, len }).map_err(|_| Error::BadHeader)?;
+    steps.push(LoadStep::Copy { file: File::Kernel, offset, gpa: place.load, len }).map_err(|_| Error::BadHeader)?;
     Ok(Kernel {
         steps,
         end: place.unpacked_end.max(place.load.saturating_add(len)),
@@ -54,12 +54,12 @@ pub(super) fn read(head: &[u8], size: u64, ram_at: u64) -> Result<Kernel, Error>
 }
 
 /// Where the protected-mode code goes, and where it puts the kernel.
-struct Place {
+struct LoadAddress {
     load: u64,
     unpacked_end: u64,
 }
 
-impl Place {
+impl LoadAddress {
     /// The kernel unpacks to its preferred address when that is where it was loaded, and also when it was loaded lower,
     /// as a kernel that cannot be relocated is: at 1 MiB.
     fn of(header: &Header, ram_at: u64) -> Result<Self, Error> {
@@ -76,7 +76,7 @@ impl Place {
             preferred
         };
         let unpacked_end = unpacked_at.checked_add(init_size).ok_or(Error::BadHeader)?;
-        Ok(Place { load: if relocatable { unpacked_at } else { HIGH_MEMORY }, unpacked_end })
+        Ok(LoadAddress { load: if relocatable { unpacked_at } else { HIGH_MEMORY }, unpacked_end })
     }
 }
 

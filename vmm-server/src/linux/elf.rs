@@ -1,7 +1,7 @@
 //! A vmlinux: a 32-bit x86 ELF executable, whose segments go to their physical addresses and whose entry point is
 //! physical too. It comes without a setup header, so what the header would say is a constant here.
 
-use super::{Error, File, Kernel, MAX_STEPS, Step, zero_page::ZeroPage};
+use super::{Error, File, Kernel, LoadStep, MAX_STEPS, zero_page::ZeroPage};
 use heapless::Vec;
 use object::Endianness;
 use object::elf::{EM_386, EM_X86_64, ET_EXEC, FileHeader32, PF_X, PT_LOAD, ProgramHeader32};
@@ -53,13 +53,13 @@ pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
     })
 }
 
-type Segment = ProgramHeader32<Endianness>;
+type Phdr = ProgramHeader32<Endianness>;
 
 fn add_segment(
-    segment: &Segment,
+    segment: &Phdr,
     endian: Endianness,
     size: u64,
-    steps: &mut Vec<Step, MAX_STEPS>,
+    steps: &mut Vec<LoadStep, MAX_STEPS>,
 ) -> Result<(), Error> {
     let gpa = u64::from(segment.p_paddr(endian));
     let offset = u64::from(segment.p_offset(endian));
@@ -69,8 +69,8 @@ fn add_segment(
     if offset + in_file > size {
         return Err(Error::Truncated);
     }
-    let copy = Step::Copy { file: File::Kernel, offset, gpa, len: in_file };
-    let zero = Step::Zero { gpa: gpa + in_file, len: zeros };
+    let copy = LoadStep::Copy { file: File::Kernel, offset, gpa, len: in_file };
+    let zero = LoadStep::Zero { gpa: gpa + in_file, len: zeros };
     for step in [(in_file, copy), (zeros, zero)].into_iter().filter(|(len, _)| *len != 0).map(|(_, step)| step) {
         // One step stays free for the initrd.
         if steps.len() + 1 >= MAX_STEPS || steps.push(step).is_err() {
@@ -81,14 +81,14 @@ fn add_segment(
 }
 
 /// Sorts the steps by address, and refuses those that would undo each other.
-fn refuse_overlaps(steps: &mut [Step]) -> Result<(), Error> {
+fn refuse_overlaps(steps: &mut [LoadStep]) -> Result<(), Error> {
     steps.sort_unstable_by_key(|step| step.range().0);
     let overlap = steps.windows(2).any(|pair| matches!(pair, [a, b] if a.range().1 > b.range().0));
     if overlap { Err(Error::BadHeader) } else { Ok(()) }
 }
 
 /// Whether the processor can start at `entry` in this segment.
-fn runs(segment: &Segment, endian: Endianness, entry: u32) -> bool {
+fn runs(segment: &Phdr, endian: Endianness, entry: u32) -> bool {
     let start = segment.p_paddr(endian);
     segment.p_type(endian) == PT_LOAD
         && segment.p_flags(endian) & PF_X == PF_X

@@ -115,7 +115,7 @@ pub enum File {
 
 /// One thing to do to guest memory. Steps do not overlap, and lie in RAM at or above 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LoadStep {
     /// `len` bytes of `file` from `offset` to guest-physical `gpa`.
     Copy {
         /// Which file.
@@ -136,11 +136,11 @@ pub enum Step {
     },
 }
 
-impl Step {
+impl LoadStep {
     /// First byte and byte after the last, guest-physical.
     pub const fn range(&self) -> (u64, u64) {
         match *self {
-            Step::Copy { gpa, len, .. } | Step::Zero { gpa, len } => (gpa, gpa.saturating_add(len)),
+            LoadStep::Copy { gpa, len, .. } | LoadStep::Zero { gpa, len } => (gpa, gpa.saturating_add(len)),
         }
     }
 }
@@ -152,7 +152,7 @@ pub const MAX_STEPS: usize = 2 * elf::MAX_SEGMENTS + 1;
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// What to copy and to clear.
-    pub steps: Vec<Step, MAX_STEPS>,
+    pub steps: Vec<LoadStep, MAX_STEPS>,
     /// Boot parameters, for [`low::ZERO_PAGE`].
     pub zero_page: ZeroPage,
     /// First instruction. The registers at that point: ESI = [`low::ZERO_PAGE`], CS = [`low::BOOT_CS`], DS, ES and SS =
@@ -162,7 +162,7 @@ pub struct Plan {
 
 /// What a guest is made of, apart from its kernel.
 #[derive(Clone, Copy, Debug)]
-pub struct Guest<'a> {
+pub struct GuestParts<'a> {
     /// Bytes of RAM, from `ram_at` on.
     pub ram: u64,
     /// Where the RAM is. If not at zero, there are 640 KiB of low memory as well, and the page where `low` has its own.
@@ -183,7 +183,7 @@ const PAGE: u64 = 4096;
 
 /// What the two kinds of kernel file have in common, once their headers are read.
 struct Kernel {
-    steps: Vec<Step, MAX_STEPS>,
+    steps: Vec<LoadStep, MAX_STEPS>,
     /// End of the memory that the kernel uses before it reads the memory map.
     end: u64,
     entry: u32,
@@ -195,7 +195,7 @@ struct Kernel {
 
 impl Plan {
     /// Reads the headers of `kernel` and lays the guest's memory out.
-    pub fn new(kernel: &mut impl Image, guest: &Guest) -> Result<Plan, Error> {
+    pub fn new(kernel: &mut impl Image, guest: &GuestParts) -> Result<Plan, Error> {
         if guest.ram < MIN_RAM || guest.ram_at > MAX_RAM || guest.ram > MAX_RAM - guest.ram_at {
             return Err(Error::MemorySize);
         }
@@ -211,7 +211,7 @@ impl Plan {
         let initrd = place_initrd(&kernel, guest)?;
         let Kernel { mut steps, entry, mut zero_page, .. } = kernel;
         if guest.initrd != 0 {
-            let copy = Step::Copy { file: File::Initrd, offset: 0, gpa: initrd, len: guest.initrd };
+            let copy = LoadStep::Copy { file: File::Initrd, offset: 0, gpa: initrd, len: guest.initrd };
             steps.push(copy).map_err(|_| Error::BadHeader)?;
             zero_page.set_initrd(initrd as u32, guest.initrd as u32);
         }
@@ -244,7 +244,7 @@ fn check_command_line(line: &[u8], kernel_max: usize) -> Result<(), Error> {
 }
 
 /// As high as RAM and the kernel allow: Linux maps its own memory from below, and unpacks the initrd into what is free.
-fn place_initrd(kernel: &Kernel, guest: &Guest) -> Result<u64, Error> {
+fn place_initrd(kernel: &Kernel, guest: &GuestParts) -> Result<u64, Error> {
     let ram_end = guest.ram_at.saturating_add(guest.ram);
     let end = ram_end.min(kernel.initrd_max.saturating_add(1));
     let kernel_end = kernel.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);

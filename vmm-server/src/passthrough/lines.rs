@@ -27,7 +27,7 @@ const MILLISECOND: u64 = 1_000_000;
 
 /// What a line waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum LineState {
     /// The device's next interrupt.
     Armed,
     /// The guest's end of interrupt: the input is high.
@@ -43,12 +43,12 @@ struct Line {
     input: u8,
     level: bool,
     limit: u16,
-    state: State,
+    state: LineState,
     /// The millisecond of its last interrupt, and interrupts in it.
     millisecond: u64,
     count: u16,
     /// The log has the storm of this line.
-    told: bool,
+    logged: bool,
 }
 
 /// Lines by their position in the configuration; `None` for one without an input. Methods that return a `u16` say
@@ -70,8 +70,8 @@ impl Lines {
         let inputs = inputs(wanted, granted);
         let line = |(input, wanted): (&Option<Input>, &Option<VmLine>)| {
             let Input { at, level } = (*input)?;
-            let (input, limit, state) = (at?, (*wanted)?.limit, State::Armed);
-            Some(Line { input, level, limit, state, millisecond: 0, count: 0, told: false })
+            let (input, limit, state) = (at?, (*wanted)?.limit, LineState::Armed);
+            Some(Line { input, level, limit, state, millisecond: 0, count: 0, logged: false })
         };
         Self { lines: inputs.iter().zip(wanted).map(line).collect(), ..Self::default() }
     }
@@ -96,10 +96,10 @@ impl Lines {
             if line.level {
                 elcr |= 1 << line.input;
             }
-            if line.state != State::Armed {
+            if line.state != LineState::Armed {
                 waiting |= 1 << n;
             }
-            line.state = State::Armed;
+            line.state = LineState::Armed;
         }
         pic.elcr().write(0, Width::Word, elcr, Nanos::ZERO);
         self.in_flight = 0;
@@ -116,7 +116,7 @@ impl Lines {
             raised += 1;
             throttled += u64::from(line.count(n, now));
             if line.level {
-                line.state = State::Raised;
+                line.state = LineState::Raised;
                 in_flight |= 1 << n;
                 pic.set_line(line.input, true);
             } else {
@@ -146,14 +146,14 @@ impl Lines {
         let mut acknowledge = 0;
         let mut in_flight = 0;
         for (n, line) in self.each() {
-            if line.state == State::Raised && ended & 1 << line.input != 0 {
-                line.state = State::Served;
+            if line.state == LineState::Raised && ended & 1 << line.input != 0 {
+                line.state = LineState::Served;
                 pic.set_line(line.input, false);
             }
-            if line.state == State::Served && !pic.masked(line.input) {
+            if line.state == LineState::Served && !pic.masked(line.input) {
                 acknowledge |= line.done(n);
             }
-            in_flight |= u16::from(matches!(line.state, State::Raised | State::Served)) << n;
+            in_flight |= u16::from(matches!(line.state, LineState::Raised | LineState::Served)) << n;
         }
         self.in_flight = in_flight;
         acknowledge
@@ -161,7 +161,7 @@ impl Lines {
 
     /// The next moment for [`expire`](Self::expire).
     pub fn next_event(&self) -> Option<Nanos> {
-        let throttled = self.lines.iter().flatten().filter(|line| line.state == State::Throttled);
+        let throttled = self.lines.iter().flatten().filter(|line| line.state == LineState::Throttled);
         throttled.map(Line::end_of_millisecond).min()
     }
 
@@ -169,8 +169,8 @@ impl Lines {
     pub fn expire(&mut self, now: Nanos) -> u16 {
         let mut acknowledge = 0;
         for (n, line) in self.each() {
-            if line.state == State::Throttled && line.end_of_millisecond() <= now {
-                line.state = State::Armed;
+            if line.state == LineState::Throttled && line.end_of_millisecond() <= now {
+                line.state = LineState::Armed;
                 acknowledge |= 1 << n;
             }
         }
@@ -234,8 +234,8 @@ impl Line {
         }
         self.count = self.count.saturating_add(1);
         let storms = self.storms();
-        if storms && !self.told {
-            self.told = true;
+        if storms && !self.logged {
+            self.logged = true;
             log::warn!("interrupt line {n} storms: it gets no more than {} interrupts a millisecond", self.limit);
         }
         storms
@@ -248,7 +248,7 @@ impl Line {
     /// Ends the service: the line is acknowledged now, or when the millisecond is over.
     const fn done(&mut self, n: usize) -> u16 {
         let storms = self.storms();
-        self.state = if storms { State::Throttled } else { State::Armed };
+        self.state = if storms { LineState::Throttled } else { LineState::Armed };
         (!storms as u16) << n
     }
 

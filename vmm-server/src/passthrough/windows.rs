@@ -27,7 +27,7 @@ const APICS: (u64, u64) = (0xfec0_0000, 0xfeef_ffff);
 
 /// The address space of a base address register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
+pub enum BarSpace {
     /// I/O ports.
     Ports,
     /// Memory; a wide register takes two.
@@ -39,13 +39,13 @@ pub enum Space {
 
 /// The resource of a base address register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct BarWindow {
     /// The function, by its number at pci-server.
     pub function: u8,
     /// The register, 0 to 5.
     pub bar: u8,
     /// Ports or memory.
-    pub space: Space,
+    pub space: BarSpace,
     /// First port or physical address, on the machine.
     pub base: u64,
     /// Ports or bytes, at least one.
@@ -59,7 +59,7 @@ pub struct Window {
 /// A window and where it is in the guest.
 #[derive(Clone, Copy, Debug)]
 struct Placed {
-    window: Window,
+    window: BarWindow,
     /// The address in its register, unless no such window can be there.
     wanted: Option<u64>,
     /// `wanted`, or none if mapping there failed.
@@ -91,7 +91,7 @@ impl Windows {
         Self { all: Vec::new(), moved: false }
     }
 
-    pub fn add(&mut self, window: Window) -> Result<(), Full> {
+    pub fn add(&mut self, window: BarWindow) -> Result<(), Full> {
         let home = Some(window.base);
         self.all.push(Placed { window, wanted: home, at: home, moved: false }).map_err(|_| Full)
     }
@@ -102,7 +102,7 @@ impl Windows {
     }
 
     /// The window of this number, if the guest may move it and it is of this function.
-    pub fn movable(&self, number: usize, function: u8) -> Option<Window> {
+    pub fn movable(&self, number: usize, function: u8) -> Option<BarWindow> {
         let window = self.all.get(number)?.window;
         (window.function == function && window.movable).then_some(window)
     }
@@ -121,8 +121,8 @@ impl Windows {
     }
 
     /// Whether a window at `address` would leave page tables where the machine has large frames.
-    fn blocks(&self, window: Window, address: u64) -> bool {
-        let overlaps = |home: Window| {
+    fn blocks(&self, window: BarWindow, address: u64) -> bool {
+        let overlaps = |home: BarWindow| {
             address >> LARGE <= home.last_from(home.base) >> LARGE
                 && home.base >> LARGE <= window.last_from(address) >> LARGE
         };
@@ -152,7 +152,7 @@ impl Windows {
     }
 
     /// The windows that were handed over and have moved: number, window, new address.
-    pub fn moves(&self) -> impl Iterator<Item = (usize, Window, Option<u64>)> {
+    pub fn moves(&self) -> impl Iterator<Item = (usize, BarWindow, Option<u64>)> {
         let moved = self.all.iter().enumerate().filter(|(_, placed)| placed.moved && placed.window.direct);
         moved.map(|(number, placed)| (number, placed.window, placed.at))
     }
@@ -174,16 +174,16 @@ impl Windows {
 
     /// The ranges whose accesses pci-server makes: of ports, or else of memory.
     pub fn forwarded(&self, ports: bool) -> impl Iterator<Item = Forwarded> {
-        let of_kind = self.all.iter().filter(move |placed| (placed.window.space == Space::Ports) == ports);
+        let of_kind = self.all.iter().filter(move |placed| (placed.window.space == BarSpace::Ports) == ports);
         of_kind.filter_map(|Placed { window, at, .. }| {
             let first = (*at)?;
-            let mediated = !window.direct || window.space == Space::Ports && first != window.base;
+            let mediated = !window.direct || window.space == BarSpace::Ports && first != window.base;
             mediated.then_some(Forwarded { first, last: window.last_from(first), to: window.base })
         })
     }
 }
 
-impl Window {
+impl BarWindow {
     /// Its last port or address on the machine, if there is such a one.
     pub const fn last(self) -> Option<u64> {
         self.base.checked_add(self.size - 1)
@@ -192,16 +192,16 @@ impl Window {
     /// The address in a register's value.
     pub const fn address(self, register: u64) -> u64 {
         match self.space {
-            Space::Ports => register & !0b11,
-            Space::Memory { .. } => register & !0xf,
+            BarSpace::Ports => register & !0b11,
+            BarSpace::Memory { .. } => register & !0xf,
         }
     }
 
     /// All address bits that can be set are set: software has written all ones to ask for the size.
     const fn asks_for_its_size(self, address: u64) -> bool {
         let all = match self.space {
-            Space::Ports | Space::Memory { wide: false } => u32::MAX as u64,
-            Space::Memory { wide: true } => u64::MAX,
+            BarSpace::Ports | BarSpace::Memory { wide: false } => u32::MAX as u64,
+            BarSpace::Memory { wide: true } => u64::MAX,
         };
         address | (self.size - 1) == all
     }
@@ -213,14 +213,14 @@ impl Window {
 
     /// Whether it is mapped in the guest in frames of that size, `large` or small.
     const fn in_frames(self, large: bool) -> bool {
-        self.direct && matches!(self.space, Space::Memory { .. }) && (self.size >= 1 << LARGE) == large
+        self.direct && matches!(self.space, BarSpace::Memory { .. }) && (self.size >= 1 << LARGE) == large
     }
 
     fn fits(self, address: u64) -> bool {
         let Some(last) = address.checked_add(self.size - 1) else { return false };
         match self.space {
-            Space::Ports => last < PORTS_END,
-            Space::Memory { .. } => last < MEMORY_END && (last < APICS.0 || APICS.1 < address),
+            BarSpace::Ports => last < PORTS_END,
+            BarSpace::Memory { .. } => last < MEMORY_END && (last < APICS.0 || APICS.1 < address),
         }
     }
 }

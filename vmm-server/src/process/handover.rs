@@ -17,9 +17,9 @@ use vmm_server::{
     passthrough::{
         Passthrough,
         lines::{Lines, MAX_LINES},
-        windows::{Space, Window},
+        windows::{BarSpace, BarWindow},
     },
-    vm::MAX_VCPUS,
+    vm::VCPUS,
 };
 use vtx::enter::VcpuObject;
 
@@ -47,7 +47,7 @@ pub struct Devices {
 
 impl Devices {
     /// Takes over the devices of the configuration's VM, and plugs them into the board.
-    pub fn take(config: &Vmm, vcpus: [VcpuObject; MAX_VCPUS], board: &mut Board) -> Self {
+    pub fn take(config: &Vmm, vcpus: [VcpuObject; VCPUS], board: &mut Board) -> Self {
         let mut takeover = Takeover::new(config, vcpus);
         let present = config.directories > 0;
         if present {
@@ -165,7 +165,7 @@ struct Takeover {
 }
 
 impl Takeover {
-    fn new(config: &Vmm, vcpus: [VcpuObject; MAX_VCPUS]) -> Self {
+    fn new(config: &Vmm, vcpus: [VcpuObject; VCPUS]) -> Self {
         Self {
             placement: Placement::new(config, vcpus),
             board: Passthrough::new(&SERVER),
@@ -202,20 +202,20 @@ impl Takeover {
         }
     }
 
-    fn register(&mut self, window: Window, access: Access) -> Result<(), &'static str> {
+    fn register(&mut self, window: BarWindow, access: Access) -> Result<(), &'static str> {
         window.last().ok_or("it goes on behind the last address")?;
-        if window.space == Space::Ports {
+        if window.space == BarSpace::Ports {
             let (first, last) = ports(window).ok_or("no processor has such ports")?;
             free(first, last)?;
         }
         match (window.space, access) {
             (_, Access::No) => return Ok(()),
             (_, Access::Mediated) => {}
-            (Space::Ports, Access::Direct { .. }) => {
+            (BarSpace::Ports, Access::Direct { .. }) => {
                 let slot = self.receive(|client| client.take_ports(window.base as u16))?;
                 self.placement.hold(window, slot, 0, 1)?;
             }
-            (Space::Memory { .. }, Access::Direct { bits, count }) => self.frames(window, bits, count)?,
+            (BarSpace::Memory { .. }, Access::Direct { bits, count }) => self.frames(window, bits, count)?,
         }
         self.board.add(window).map_err(|_| "there are too many ranges")
     }
@@ -239,8 +239,8 @@ impl Takeover {
         self.placement.open(slot, first, last)
     }
 
-    fn frames(&mut self, window: Window, bits: u8, count: u16) -> Result<(), &'static str> {
-        let Window { function, bar, .. } = window;
+    fn frames(&mut self, window: BarWindow, bits: u8, count: u16) -> Result<(), &'static str> {
+        let BarWindow { function, bar, .. } = window;
         let first = self.next_slot;
         for page in 0..count {
             self.receive(|client| client.take_frame(TakeFrame { function, bar, page }))?;
@@ -266,17 +266,17 @@ impl Takeover {
 }
 
 /// The window behind a base address register. The guest may move it if the register shows its address.
-fn window(function: u8, bar: u8, what: &Bar, access: Access) -> Window {
+fn window(function: u8, bar: u8, what: &Bar, access: Access) -> BarWindow {
     let space = match what.kind {
-        BarKind::Io => Space::Ports,
-        BarKind::Memory32 { .. } => Space::Memory { wide: false },
-        BarKind::Memory64 { .. } => Space::Memory { wide: true },
+        BarKind::Io => BarSpace::Ports,
+        BarKind::Memory32 { .. } => BarSpace::Memory { wide: false },
+        BarKind::Memory64 { .. } => BarSpace::Memory { wide: true },
     };
     let direct = matches!(access, Access::Direct { .. });
     let (base, size) = (what.base, what.size.max(1));
-    let window = Window { function, bar, space, base, size, direct, movable: false };
+    let window = BarWindow { function, bar, space, base, size, direct, movable: false };
     let shown = SERVER.read(Target::Config { function, offset: BARS + 4 * bar }, Width::Dword);
-    Window { movable: shown.is_ok_and(|shown| window.address(shown.into()) == base & 0xffff_ffff), ..window }
+    BarWindow { movable: shown.is_ok_and(|shown| window.address(shown.into()) == base & 0xffff_ffff), ..window }
 }
 
 /// Refuses ports at which the board has a device of its own.

@@ -7,9 +7,9 @@ use layout::{Slot, config::Vmm, scratch_cptr, slot};
 use vmm_server::{
     passthrough::{
         Passthrough,
-        windows::{MAX_WINDOWS, Space, Window},
+        windows::{BarSpace, BarWindow, MAX_WINDOWS},
     },
-    vm::MAX_VCPUS,
+    vm::VCPUS,
 };
 use vtx::{enter::VcpuObject, ept::Ept};
 
@@ -32,7 +32,7 @@ struct Held {
 
 /// See the head of this file.
 pub struct Placement {
-    vcpus: [VcpuObject; MAX_VCPUS],
+    vcpus: [VcpuObject; VCPUS],
     ept: Ept<Structures>,
     held: Vec<Held, MAX_WINDOWS>,
     lost: u32,
@@ -40,7 +40,7 @@ pub struct Placement {
 
 impl Placement {
     /// Of a guest that has nothing yet.
-    pub fn new(config: &Vmm, vcpus: [VcpuObject; MAX_VCPUS]) -> Self {
+    pub fn new(config: &Vmm, vcpus: [VcpuObject; VCPUS]) -> Self {
         let structure: fn(u16) -> u64 = |n| Slot(n).cptr();
         let directories = slot::PAGING.0;
         let tables = directories + u16::from(config.directories);
@@ -57,7 +57,7 @@ impl Placement {
 
     /// Puts a window where the machine has it. Its capabilities are in the slots from `slot` on: that of the ports, or
     /// `count` frames of 2^`bits` bytes.
-    pub fn hold(&mut self, window: Window, slot: u16, bits: u8, count: u16) -> Result<(), &'static str> {
+    pub fn hold(&mut self, window: BarWindow, slot: u16, bits: u8, count: u16) -> Result<(), &'static str> {
         let held = Held { function: window.function, bar: window.bar, slot, bits, count };
         self.held.push(held).map_err(|_| "there are too many ranges")?;
         self.put(window, window.base)
@@ -79,7 +79,7 @@ impl Placement {
                 board.lose(number);
                 self.lost = self.lost.saturating_add(1);
                 if self.lost <= LINES {
-                    let Window { function, bar, .. } = window;
+                    let BarWindow { function, bar, .. } = window;
                     log::warn!("register {bar} of function {function} cannot be at {at:#x}: {why}");
                 }
             }
@@ -87,9 +87,9 @@ impl Placement {
         board.moved();
     }
 
-    fn put(&mut self, window: Window, at: u64) -> Result<(), &'static str> {
+    fn put(&mut self, window: BarWindow, at: u64) -> Result<(), &'static str> {
         let Some(&Held { slot, bits, count, .. }) = self.held(window) else { return Err("it was not handed over") };
-        if window.space == Space::Ports {
+        if window.space == BarSpace::Ports {
             let (Some((first, last)), true) = (ports(window), at == window.base) else { return Ok(()) };
             return self.open(slot, first, last);
         }
@@ -103,7 +103,7 @@ impl Placement {
         Ok(())
     }
 
-    fn take_away(&mut self, window: Window) {
+    fn take_away(&mut self, window: BarWindow) {
         let Some(&Held { slot, bits, count, .. }) = self.held(window) else { return };
         let taken = match ports(window) {
             Some((first, last)) => self.vcpus.iter().all(|vcpu| vcpu.deny_ports(first, last).is_ok()),
@@ -114,13 +114,13 @@ impl Placement {
         }
     }
 
-    fn held(&self, window: Window) -> Option<&Held> {
+    fn held(&self, window: BarWindow) -> Option<&Held> {
         self.held.iter().find(|held| (held.function, held.bar) == (window.function, window.bar))
     }
 }
 
 /// First and last port of a window of ports.
-pub fn ports(window: Window) -> Option<(u16, u16)> {
+pub fn ports(window: BarWindow) -> Option<(u16, u16)> {
     let ports = (u16::try_from(window.base).ok()?, u16::try_from(window.last()?).ok()?);
-    (window.space == Space::Ports).then_some(ports)
+    (window.space == BarSpace::Ports).then_some(ports)
 }

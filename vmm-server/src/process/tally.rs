@@ -33,11 +33,11 @@ impl Tally {
     pub fn log(&self) {
         let total: u64 = self.exits.iter().sum();
         log::info!("{total} exits, {} signals", self.signals);
-        let mut told = [false; REASONS];
+        let mut listed = [false; REASONS];
         loop {
-            let most = self.exits.iter().enumerate().filter(|&(reason, &count)| count > 0 && !told[reason]);
+            let most = self.exits.iter().enumerate().filter(|&(reason, &count)| count > 0 && !listed[reason]);
             let Some((reason, count)) = most.max_by_key(|&(_, &count)| count) else { break };
-            told[reason] = true;
+            listed[reason] = true;
             log::info!("  {count:>8} {}", name(reason));
         }
     }

@@ -9,7 +9,7 @@ use vtx::cpuid;
 const KEPT: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
-struct Answer {
+struct CachedLeaf {
     leaf: u32,
     subleaf: u32,
     result: CpuidResult,
@@ -19,7 +19,7 @@ struct Answer {
 #[derive(Clone, Debug)]
 pub struct Leaves {
     tsc_hz: u64,
-    kept: [Answer; KEPT],
+    kept: [CachedLeaf; KEPT],
 }
 
 impl Leaves {
@@ -27,7 +27,7 @@ impl Leaves {
     pub const fn new(tsc_hz: u64) -> Self {
         // Empty entries hold a leaf that no processor has, with the right answer for it.
         let nothing = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-        Self { tsc_hz, kept: [Answer { leaf: u32::MAX, subleaf: u32::MAX, result: nothing }; KEPT] }
+        Self { tsc_hz, kept: [CachedLeaf { leaf: u32::MAX, subleaf: u32::MAX, result: nothing }; KEPT] }
     }
 
     /// EAX to EDX after CPUID with `leaf` in EAX and `subleaf` in ECX.
@@ -44,8 +44,8 @@ impl Leaves {
 }
 
 #[cold]
-fn answer(leaf: u32, subleaf: u32, tsc_hz: u64) -> Answer {
-    Answer { leaf, subleaf, result: cpuid::leaf(leaf, subleaf, host(leaf, subleaf), tsc_hz) }
+fn answer(leaf: u32, subleaf: u32, tsc_hz: u64) -> CachedLeaf {
+    CachedLeaf { leaf, subleaf, result: cpuid::leaf(leaf, subleaf, host(leaf, subleaf), tsc_hz) }
 }
 
 /// The host's own CPUID, unfiltered. Zeros for leaves that it does not have, for which a processor repeats another one.

@@ -5,11 +5,11 @@ use super::tables::Tables;
 
 /// The step that a guest is in, if it is.
 #[derive(Clone, Debug, Default)]
-pub struct Native(pub(crate) Option<Step>);
+pub struct Native(pub(crate) Option<NativeStep>);
 
 /// What to put back after it, and what it has so far.
 #[derive(Clone, Debug)]
-pub(crate) struct Step {
+pub(crate) struct NativeStep {
     pub cr3: u64,
     pub cr4: u64,
     /// With PAE paging: an exit with any other leaves nothing of value in these fields.

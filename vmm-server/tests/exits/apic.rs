@@ -97,7 +97,7 @@ fn the_end_of_an_interrupt_is_quiet_unless_another_waits() {
 }
 
 #[test]
-fn its_page_is_read_and_written_and_the_pages_beside_it_are_nobodys() {
+fn its_page_is_read_and_written_and_the_pages_beside_it_are_unmapped() {
     let mut guest = guest();
     let exit = mov(&mut guest, PAGE + 0x30, true);
     assert_eq!(answer_for(&mut guest, exit), (Next::Skip, Effect::QUIET));
@@ -106,7 +106,7 @@ fn its_page_is_read_and_written_and_the_pages_beside_it_are_nobodys() {
     let exit = RawExit { gprs: Gprs { rax: 0x70, ..exit.gprs }, ..exit };
     assert_eq!(answer(&mut guest, exit), Next::Skip);
     assert_eq!(read(&mut guest, TPR), 0x70);
-    assert_eq!(read(&mut guest, PAGE + 0x1030), u32::MAX, "the page behind it is nobody's");
+    assert_eq!(read(&mut guest, PAGE + 0x1030), u32::MAX, "the page behind it is unmapped");
     assert_eq!(read(&mut guest, PAGE - 0x1000 + 0x30), u32::MAX);
 }
 

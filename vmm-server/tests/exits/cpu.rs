@@ -56,7 +56,7 @@ fn an_interrupt_needs_if_and_an_entry_that_injects_nothing_else() {
 }
 
 #[test]
-fn after_a_signal_nobody_knows_whether_an_interrupt_can_be_taken() {
+fn after_a_signal_it_is_unknown_whether_an_interrupt_can_be_taken() {
     let mut cpu = cpu(RawExit { rflags: 0x202, ..RawExit::default() });
     cpu.interrupted(0x1234, 0x8000_0020);
     assert!(!cpu.takes_interrupt());

@@ -12,7 +12,7 @@ use vmm_server::{
 use vtx::{
     cpuid,
     exit::RawExit,
-    gpr::{Gprs, Place},
+    gpr::{Gprs, MessageGpr},
     msr,
     words::{self, Words},
 };
@@ -67,13 +67,13 @@ impl Words for Message<'_> {
         self.words.cr3
     }
 
-    fn register(&self, place: Place) -> u64 {
+    fn register(&self, place: MessageGpr) -> u64 {
         self.words.gprs.at(place)
     }
 }
 
 impl words::Message for Message<'_> {
-    fn set_register(&mut self, place: Place, value: u64) {
+    fn set_register(&mut self, place: MessageGpr, value: u64) {
         *self.words.gprs.at_mut(place) = value;
     }
 

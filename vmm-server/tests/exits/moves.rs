@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proto::pci::{self, Error, Target};
 use vmm_server::{
     board::Board,
-    passthrough::windows::{Space, Window},
+    passthrough::windows::{BarSpace, BarWindow},
     passthrough::{Passthrough, Server},
 };
 
@@ -57,10 +57,10 @@ fn plugged(direct: bool) -> (Board, &'static Card) {
     let card: &'static Card = Box::leak(Box::new(Card { registers: registers.into(), seen: None.into() }));
     let mut devices = Passthrough::new(card);
     devices.functions = 1;
-    let spaces = [Space::Memory { wide: false }, Space::Ports, Space::Memory { wide: true }];
+    let spaces = [BarSpace::Memory { wide: false }, BarSpace::Ports, BarSpace::Memory { wide: true }];
     for (bar, space) in (0..).zip(spaces) {
         let (base, size) = (BASES[usize::from(bar)], SIZES[usize::from(bar)]);
-        devices.add(Window { function: 0, bar, space, base, size, direct, movable: true }).unwrap();
+        devices.add(BarWindow { function: 0, bar, space, base, size, direct, movable: true }).unwrap();
     }
     let mut machine = Board::new(1 << 20, 0);
     machine.plug(devices);
@@ -211,8 +211,8 @@ fn cards(memory: &[(u64, u64)]) -> Passthrough {
     let registers = memory.iter().map(|&(base, _)| base as u32).collect();
     let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(registers)))));
     for (function, &(base, size)) in (0..).zip(memory) {
-        let space = Space::Memory { wide: false };
-        devices.add(Window { function, bar: 0, space, base, size, direct: true, movable: true }).unwrap();
+        let space = BarSpace::Memory { wide: false };
+        devices.add(BarWindow { function, bar: 0, space, base, size, direct: true, movable: true }).unwrap();
         devices.functions = function + 1;
     }
     devices
@@ -263,10 +263,11 @@ fn small_frames_never_get_where_large_ones_are_at_home() {
 #[test]
 fn what_is_not_mapped_may_be_where_large_frames_are_at_home() {
     let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(vec![0xc000_0000, 0xc080_0000])))));
-    let space = Space::Memory { wide: false };
-    let large = Window { function: 0, bar: 0, space, base: 0xc000_0000, size: 0x20_0000, direct: true, movable: true };
+    let space = BarSpace::Memory { wide: false };
+    let large =
+        BarWindow { function: 0, bar: 0, space, base: 0xc000_0000, size: 0x20_0000, direct: true, movable: true };
     devices.add(large).unwrap();
-    devices.add(Window { function: 1, base: 0xc080_0000, size: 0x1000, direct: false, ..large }).unwrap();
+    devices.add(BarWindow { function: 1, base: 0xc080_0000, size: 0x1000, direct: false, ..large }).unwrap();
     put(&mut devices, 0, 0xd000_0000);
     put(&mut devices, 1, 0xc000_0000);
     assert!(devices.has_memory(0xc000_0fff) && !devices.has_memory(0xc080_0000));
@@ -274,12 +275,12 @@ fn what_is_not_mapped_may_be_where_large_frames_are_at_home() {
 
 #[test]
 fn a_window_beyond_the_last_address_reaches_nothing_there() {
-    let space = Space::Memory { wide: false };
+    let space = BarSpace::Memory { wide: false };
     let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(vec![0])))));
     let base = u64::MAX - 0xfff;
-    let window = Window { function: 0, bar: 0, space, base, size: 0x1000, direct: false, movable: true };
-    assert_eq!((window.last(), Window { size: 0x1001, ..window }.last()), (Some(u64::MAX), None));
-    devices.add(Window { size: 0x2000, ..window }).unwrap();
+    let window = BarWindow { function: 0, bar: 0, space, base, size: 0x1000, direct: false, movable: true };
+    assert_eq!((window.last(), BarWindow { size: 0x1001, ..window }.last()), (Some(u64::MAX), None));
+    devices.add(BarWindow { size: 0x2000, ..window }).unwrap();
     put(&mut devices, 0, 0xc000_0000);
     assert_eq!(devices.read_memory(0xc000_0fff, Width::Byte), 0x5a);
     assert_eq!(devices.read_memory(0xc000_1000, Width::Byte), 0xff);

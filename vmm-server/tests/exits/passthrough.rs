@@ -8,7 +8,7 @@ use proto::pci::{self, Error, Target};
 use vmm_server::{
     answer::Next,
     board::{self, Board},
-    passthrough::windows::{Space, Window},
+    passthrough::windows::{BarSpace, BarWindow},
     passthrough::{Passthrough, Server},
 };
 use vtx::{exit::RawExit, gpr::Gprs};
@@ -35,11 +35,11 @@ impl Server for Recorder {
     }
 }
 
-pub const MEMORY: Space = Space::Memory { wide: false };
+pub const MEMORY: BarSpace = BarSpace::Memory { wide: false };
 
 /// What pci-server makes the accesses to, wherever the guest would have it.
-pub fn fixed(space: Space, base: u64, size: u64) -> Window {
-    Window { function: 0, bar: 0, space, base, size, direct: false, movable: false }
+pub fn fixed(space: BarSpace, base: u64, size: u64) -> BarWindow {
+    BarWindow { function: 0, bar: 0, space, base, size, direct: false, movable: false }
 }
 
 /// Two functions, ports 0x1f0 to 0x1f7 and 0xc000 to 0xc00f, a page at 0xe0000000.
@@ -47,8 +47,8 @@ fn plugged(machine: &mut Board, answer: Result<u32, Error>) -> &'static Recorder
     let server: &'static Recorder = Box::leak(Box::new(Recorder { answer, seen: RefCell::default() }));
     let mut devices = Passthrough::new(server);
     devices.functions = 2;
-    devices.add(fixed(Space::Ports, 0x1f0, 8)).unwrap();
-    devices.add(fixed(Space::Ports, 0xc000, 16)).unwrap();
+    devices.add(fixed(BarSpace::Ports, 0x1f0, 8)).unwrap();
+    devices.add(fixed(BarSpace::Ports, 0xc000, 16)).unwrap();
     devices.add(fixed(MEMORY, 0xe000_0000, 0x1000)).unwrap();
     machine.plug(devices);
     server
@@ -170,7 +170,7 @@ fn loads_and_stores_to_device_memory_are_forwarded() {
 }
 
 #[test]
-fn memory_beside_it_is_nobodys_and_what_is_refused_reads_ones() {
+fn memory_beside_it_is_unmapped_and_refused_reads_return_ones() {
     assert_eq!(execute(&[0x8b, 0x06], 0xe000_1000, Ok(0)), (0xffff_ffff, vec![]));
     assert_eq!(execute(&[0x8b, 0x06], 0xe000_0001, Err(Error::Straddles)).0, 0xffff_ffff);
 }

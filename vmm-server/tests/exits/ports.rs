@@ -71,7 +71,7 @@ fn an_out_writes_only_its_width_and_changes_no_register() {
 }
 
 #[test]
-fn ports_that_nobody_owns_read_ones() {
+fn unowned_ports_read_ones() {
     let mut machine = machine();
     for port in 0..=0xffff {
         let owned = OWNED.iter().any(|&(first, last)| (first..=last).contains(&port));

@@ -3,7 +3,7 @@
 
 use devices::{
     Device, Effect, Nanos, NoMemory, Width,
-    pci::{ConfigSpace, Place, VirtualBus, host_bridge},
+    pci::{ConfigSpace, DevFn, VirtualBus, host_bridge},
     pic::Pic,
     pit::Pit,
     reset_ports::{Port, ResetPorts},
@@ -68,7 +68,7 @@ impl Reference {
         let mut rtc = Rtc::new(RAM);
         rtc.set_time(UNIX);
         let mut pci = VirtualBus::new();
-        pci.insert(Place { device: 0, function: 0 }, host_bridge()).unwrap();
+        pci.insert(DevFn { device: 0, function: 0 }, host_bridge()).unwrap();
         Self { pic: Pic::new(), pit: Pit::new(), rtc, uart: Uart::new(), pci, reset_ports: ResetPorts::new() }
     }
 

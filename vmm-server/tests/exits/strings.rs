@@ -12,7 +12,7 @@ use vtx::{
 
 use crate::fake::{Guest, Ports, RAM, answer, guest, raw, reason};
 
-/// Nobody's.
+/// Unowned.
 const PORT: u16 = 0x500;
 const AT: u32 = 0x8000;
 /// Address sizes, in the instruction information.

@@ -32,10 +32,10 @@ fn speed(context: &Context) -> Result<Outcome> {
     let ratio =
         |name: &str| Ok::<f64, miette::Report>(ticks(&format!("{name}_vm"))? / ticks(&format!("{name}_native"))?);
     let (disk, network, tcp) = (ratio("disk_read")?, ratio("dhcp_ping")?, ratio("tcp")?);
-    let told =
+    let report =
         format!("16 MB in {disk:.3}, DHCP to ping in {network:.3}, 10 MB by TCP in {tcp:.3} times the native ticks");
-    ensure!(disk <= DISK_LIMIT && network <= NETWORK_LIMIT, "{told}");
-    Ok(Outcome::Passed(told))
+    ensure!(disk <= DISK_LIMIT && network <= NETWORK_LIMIT, "{report}");
+    Ok(Outcome::Passed(report))
 }
 
 /// The guest resets itself while it reads from the disk. Afterwards it boots again, and no DMA has written to its
@@ -71,9 +71,9 @@ fn exits(context: &Context) -> Result<Outcome> {
     let [(few, before), (many, after)] = counts[..] else { return Err(miette!("two runs")) };
     let commands = many.saturating_sub(few);
     let each = after.saturating_sub(before) as f64 / commands.max(1) as f64;
-    let told = format!("{before} I/O exits without and {after} with {commands} commands more: {each:.2} for each");
-    ensure!(commands >= 1500 && each <= MOST_EXITS, "{told}");
-    Ok(Outcome::Passed(told))
+    let report = format!("{before} I/O exits without and {after} with {commands} commands more: {each:.2} for each");
+    ensure!(commands >= 1500 && each <= MOST_EXITS, "{report}");
+    Ok(Outcome::Passed(report))
 }
 
 /// Mask, end of interrupt and unmask at two PICs.

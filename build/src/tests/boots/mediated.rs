@@ -24,13 +24,13 @@ const READ: &str = "dd if=/dev/sda bs=64k count=64 skip=1024 2>/dev/null | sha25
 fn mediated(context: &Context) -> Result<Outcome> {
     let direct = use_devices(context, "devices")?;
     let mediated = use_devices(context, "mediated")?;
-    let told = format!(
+    let report = format!(
         "exits {} mediated, {} direct; of them accesses made by pci-server {} and {}",
         mediated.exits, direct.exits, mediated.accesses, direct.accesses
     );
     ensure!(mediated.sum == direct.sum, "the disk has {} and {}", mediated.sum, direct.sum);
-    ensure!(mediated.accesses >= direct.accesses + 1000 && mediated.exits > direct.exits, "{told}");
-    Ok(Outcome::Passed(told))
+    ensure!(mediated.accesses >= direct.accesses + 1000 && mediated.exits > direct.exits, "{report}");
+    Ok(Outcome::Passed(report))
 }
 
 struct Use {

@@ -62,7 +62,7 @@ fn fault(machine: &mut Machine) -> Result<()> {
     expect(machine, "vmm-linux faulted: processor exception 6")?;
     expect(machine, "vmm-linux restarted")?;
     let said = expect(machine, "entering the guest")?;
-    ensure!(said.contains("pci-server: `vmm-linux` has stopped"), "pci-server did not hear of it:\n{said}");
+    ensure!(said.contains("pci-server: `vmm-linux` has stopped"), "pci-server was not notified:\n{said}");
     ensure!(!said.contains("error: "), "not everything came back:\n{said}");
     Ok(())
 }

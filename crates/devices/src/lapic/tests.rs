@@ -120,7 +120,7 @@ fn an_end_that_lets_something_through_is_not_quiet() {
 }
 
 #[test]
-fn an_interrupt_command_reaches_this_processor_or_nobody() {
+fn an_interrupt_command_reaches_this_processor_or_none() {
     // Command, destination, whether it arrives: the logical ID is 0b0010_0001.
     let cases = [
         (0x40, 0, true),
@@ -157,7 +157,7 @@ fn an_interrupt_command_reaches_this_processor_or_nobody() {
 }
 
 #[test]
-fn reserved_vectors_and_registers_are_errors_that_are_told_when_asked_for() {
+fn reserved_vectors_and_registers_are_errors_that_the_error_status_reports() {
     let mut lapic = Lapic::new();
     write(&mut lapic, LVT_ERROR, 0x51);
     for (offset, value, error) in [(ICR, SELF | 15, 1 << 5), (0x40, 7, 1 << 7), (0x2f0, 0, 1 << 7), (0x3f0, 0, 1 << 7)]
@@ -301,7 +301,7 @@ fn counts_and_deadlines_do_not_mix() {
 fn what_expires_masked_is_lost() {
     let mut lapic = timer(MASK | DEADLINE | 0x40);
     lapic.set_deadline(5000, 0);
-    assert_eq!(lapic.next_event(), None, "nobody is to be woken");
+    assert_eq!(lapic.next_event(), None, "no deadline is set");
     lapic.write(LVT_TIMER, Width::Dword, DEADLINE | 0x40, 6000);
     assert_eq!((lapic.pending(), lapic.next_event()), (false, None));
 }
@@ -331,7 +331,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
-    /// Whatever a guest does, nothing panics or takes long, no vector below 16 comes out, a deadline that is told is ahead
+    /// Whatever a guest does, nothing panics or takes long, no vector below 16 comes out, a reported deadline is ahead
     /// once the timer was looked at, and each interrupt is above all that are in service.
     #[test]
     fn any_accesses(steps in prop::collection::vec((step(), 0..1u64 << 18), 1..200), start in prop_oneof![Just(0), Just(u64::MAX - (1 << 22))]) {

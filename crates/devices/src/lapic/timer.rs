@@ -7,7 +7,7 @@ pub const RATIO: u64 = 2;
 
 /// The timer mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum TimerMode {
     /// The count reaches zero, once.
     OneShot,
     /// The count reaches zero, and reloads.
@@ -18,7 +18,7 @@ pub enum Mode {
     Reserved,
 }
 
-impl Mode {
+impl TimerMode {
     /// The mode by the timer's LVT entry.
     pub const fn of(lvt: u32) -> Self {
         match lvt >> 17 & 3 {
@@ -37,7 +37,7 @@ impl Mode {
 /// The timer.
 #[derive(Clone, Copy, Debug)]
 pub struct Timer {
-    mode: Mode,
+    mode: TimerMode,
     initial: u32,
     /// The divide configuration register.
     divide: u8,
@@ -47,7 +47,7 @@ pub struct Timer {
 
 impl Timer {
     pub const fn new() -> Self {
-        Self { mode: Mode::OneShot, initial: 0, divide: 0, due: None }
+        Self { mode: TimerMode::OneShot, initial: 0, divide: 0, due: None }
     }
 
     #[inline]
@@ -72,7 +72,7 @@ impl Timer {
     const fn next(&self, due: u64, tsc: u64) -> Option<u64> {
         let period = self.ticks(self.initial);
         match self.mode {
-            Mode::Periodic if period != 0 => {
+            TimerMode::Periodic if period != 0 => {
                 let whole = tsc.saturating_sub(due) / period * period;
                 Some(due.saturating_add(whole).saturating_add(period))
             }
@@ -81,7 +81,7 @@ impl Timer {
     }
 
     /// Sets the mode. A change between a counting mode and one that does not count disarms the timer.
-    pub fn set_mode(&mut self, mode: Mode) {
+    pub fn set_mode(&mut self, mode: TimerMode) {
         if mode != self.mode && !(mode.counts() && self.mode.counts()) {
             self.due = None;
         }
@@ -124,13 +124,13 @@ impl Timer {
     /// Whether it is in TSC-deadline mode.
     #[inline]
     pub fn has_deadlines(&self) -> bool {
-        self.mode == Mode::Deadline
+        self.mode == TimerMode::Deadline
     }
 
     /// The deadline, or zero.
     pub const fn deadline(&self) -> u64 {
         match (self.mode, self.due) {
-            (Mode::Deadline, Some(due)) => due,
+            (TimerMode::Deadline, Some(due)) => due,
             _ => 0,
         }
     }

@@ -5,7 +5,7 @@ use crate::NoMemory;
 
 mod regions;
 
-const NIC: Place = Place { device: 3, function: 0 };
+const NIC: DevFn = DevFn { device: 3, function: 0 };
 
 type Bus = VirtualBus<ConfigSpace>;
 
@@ -20,7 +20,7 @@ fn nic() -> ConfigSpace {
 
 fn bus() -> Bus {
     let mut bus = VirtualBus::new();
-    bus.insert(Place { device: 0, function: 0 }, host_bridge()).unwrap();
+    bus.insert(DevFn { device: 0, function: 0 }, host_bridge()).unwrap();
     bus.insert(NIC, nic()).unwrap();
     bus
 }
@@ -39,17 +39,17 @@ fn inl(bus: &mut Bus, port: u16) -> u32 {
     read(bus, port - 0xcf8, Width::Dword)
 }
 
-fn config(bus: &mut Bus, place: Place, register: u32) -> u32 {
+fn config(bus: &mut Bus, place: DevFn, register: u32) -> u32 {
     outl(bus, 0xcf8, address(place, register));
     inl(bus, 0xcfc)
 }
 
-fn configure(bus: &mut Bus, place: Place, register: u32, value: u32) {
+fn configure(bus: &mut Bus, place: DevFn, register: u32, value: u32) {
     outl(bus, 0xcf8, address(place, register));
     outl(bus, 0xcfc, value);
 }
 
-fn address(place: Place, register: u32) -> u32 {
+fn address(place: DevFn, register: u32) -> u32 {
     0x8000_0000 | u32::from(place.device) << 11 | u32::from(place.function) << 8 | register
 }
 
@@ -71,7 +71,7 @@ fn linux_finds_mechanism_1() {
 fn a_function_that_is_served_elsewhere_is_named_with_its_register() {
     let mut bus = bus();
     bus.insert_elsewhere(4, 7).unwrap();
-    outl(&mut bus, 0xcf8, address(Place { device: 4, function: 0 }, 0x3c));
+    outl(&mut bus, 0xcf8, address(DevFn { device: 4, function: 0 }, 0x3c));
     assert_eq!(bus.elsewhere(4), Some(Elsewhere { number: 7, register: 0x3c }));
     assert_eq!(bus.elsewhere(7), Some(Elsewhere { number: 7, register: 0x3f }));
     assert_eq!([0, 3, 8, 0xffff].map(|offset| bus.elsewhere(offset)), [None; 4], "not the data port");
@@ -95,8 +95,8 @@ fn a_place_has_one_function_wherever_it_is_served() {
     assert_eq!(bus.insert_elsewhere(32, 0), Err(PlaceError::Range));
     bus.insert_elsewhere(4, 0).unwrap();
     assert_eq!(bus.insert_elsewhere(4, 1), Err(PlaceError::Taken));
-    assert_eq!(bus.insert(Place { device: 4, function: 1 }, host_bridge()), Err(PlaceError::Taken));
-    assert_eq!(bus.insert(Place { device: 4, function: 0 }, host_bridge()), Err(PlaceError::Taken));
+    assert_eq!(bus.insert(DevFn { device: 4, function: 1 }, host_bridge()), Err(PlaceError::Taken));
+    assert_eq!(bus.insert(DevFn { device: 4, function: 0 }, host_bridge()), Err(PlaceError::Taken));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn only_double_words_reach_the_address_register() {
 #[test]
 fn the_host_bridge_is_a_440fx() {
     let mut bus = bus();
-    let bridge = Place { device: 0, function: 0 };
+    let bridge = DevFn { device: 0, function: 0 };
     assert_eq!(config(&mut bus, bridge, 0x00), 0x1237_8086);
     assert_eq!(config(&mut bus, bridge, 0x08), 0x0600_0002);
     assert_eq!(config(&mut bus, bridge, 0x0c), 0, "header type 0, one function");
@@ -128,7 +128,7 @@ fn the_host_bridge_is_a_440fx() {
 #[test]
 fn what_is_not_there_reads_ones() {
     let mut bus = bus();
-    for place in [Place { device: 1, function: 0 }, Place { device: 0, function: 1 }, Place { device: 31, function: 7 }]
+    for place in [DevFn { device: 1, function: 0 }, DevFn { device: 0, function: 1 }, DevFn { device: 31, function: 7 }]
     {
         configure(&mut bus, place, 0x04, 0xffff_ffff);
         assert_eq!(config(&mut bus, place, 0x00), 0xffff_ffff);
@@ -145,7 +145,7 @@ fn bytes_and_words_come_from_their_places() {
     outl(&mut bus, 0xcf8, address(NIC, 0));
     assert_eq!(read(&mut bus, 5, Width::Byte), 0x10);
     assert_eq!(read(&mut bus, 6, Width::Word), 0x8029);
-    assert_eq!(read(&mut bus, 7, Width::Word), 0xff80, "beyond 0xcff nobody answers");
+    assert_eq!(read(&mut bus, 7, Width::Word), 0xff80, "beyond 0xcff no device answers");
 }
 
 #[test]
@@ -231,18 +231,18 @@ fn identity_cannot_be_written() {
 fn a_place_holds_one_function() {
     let mut bus = bus();
     assert_eq!(bus.insert(NIC, host_bridge()), Err(PlaceError::Taken));
-    assert_eq!(bus.insert(Place { device: 32, function: 0 }, host_bridge()), Err(PlaceError::Range));
-    assert_eq!(bus.insert(Place { device: 0, function: 8 }, host_bridge()), Err(PlaceError::Range));
+    assert_eq!(bus.insert(DevFn { device: 32, function: 0 }, host_bridge()), Err(PlaceError::Range));
+    assert_eq!(bus.insert(DevFn { device: 0, function: 8 }, host_bridge()), Err(PlaceError::Range));
     for i in 0..30 {
-        bus.insert(Place { device: 4 + i / 8, function: i % 8 }, host_bridge()).unwrap();
+        bus.insert(DevFn { device: 4 + i / 8, function: i % 8 }, host_bridge()).unwrap();
     }
-    assert_eq!(bus.insert(Place { device: 30, function: 0 }, host_bridge()), Err(PlaceError::Full));
+    assert_eq!(bus.insert(DevFn { device: 30, function: 0 }, host_bridge()), Err(PlaceError::Full));
 }
 
 #[test]
 fn a_device_with_several_functions_says_so() {
     let mut bus = bus();
-    let others = [1, 7].map(|function| Place { function, ..NIC });
+    let others = [1, 7].map(|function| DevFn { function, ..NIC });
     assert_eq!(config(&mut bus, NIC, 0x0c), 0);
     for place in others {
         bus.insert(place, nic()).unwrap();
@@ -252,16 +252,16 @@ fn a_device_with_several_functions_says_so() {
     assert_eq!(read(&mut bus, 6, Width::Byte), 0x80);
     assert_eq!(read(&mut bus, 6, Width::Word), 0x0080);
     assert_eq!(config(&mut bus, others[1], 0x00), 0x8029_10ec);
-    assert_eq!(config(&mut bus, Place { function: 2, ..NIC }, 0x00), 0xffff_ffff);
-    assert_eq!(config(&mut bus, Place { device: 0, function: 0 }, 0x0c), 0, "another device");
-    let orphan = Place { device: 9, function: 1 };
+    assert_eq!(config(&mut bus, DevFn { function: 2, ..NIC }, 0x00), 0xffff_ffff);
+    assert_eq!(config(&mut bus, DevFn { device: 0, function: 0 }, 0x0c), 0, "another device");
+    let orphan = DevFn { device: 9, function: 1 };
     assert_eq!(bus.insert(orphan, nic()), Err(PlaceError::NoFunction0), "software would not look for it");
 }
 
 #[test]
 fn a_wide_bar_has_two_registers() {
     let mut bus = bus();
-    let place = Place { device: 5, function: 0 };
+    let place = DevFn { device: 5, function: 0 };
     bus.insert(place, ConfigSpace::new(Identity::default()).with_bar(2, Bar::Memory64(1 << 34)).unwrap()).unwrap();
     configure(&mut bus, place, 0x18, 0xffff_ffff);
     configure(&mut bus, place, 0x1c, 0xffff_ffff);

@@ -358,7 +358,7 @@ fn ocw3_chooses_between_irr_and_isr_and_the_choice_stays() {
 }
 
 #[test]
-fn the_end_of_each_service_is_told_once() {
+fn the_end_of_each_service_is_reported_once() {
     let mut pic = linux();
     pulse(&mut pic, 11);
     pic.acknowledge();

@@ -6,7 +6,7 @@
 
 /// The counting modes, named after the data sheet's sections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Mode {
+pub(super) enum CountingMode {
     TerminalCount = 0,
     OneShot = 1,
     RateGenerator = 2,
@@ -15,7 +15,7 @@ pub(super) enum Mode {
     HardwareStrobe = 5,
 }
 
-impl Mode {
+impl CountingMode {
     /// The mode of a control word: bits 3 to 1, of which 6 and 7 mean 2 and 3.
     pub(super) const fn of(control: u8) -> Self {
         match control >> 1 & 7 {
@@ -69,7 +69,7 @@ struct Successor {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counter {
-    mode: Mode,
+    mode: CountingMode,
     bcd: bool,
     gate: bool,
     /// The count register, once written since the control word.
@@ -83,12 +83,12 @@ pub(super) struct Counter {
 impl Counter {
     /// A counter as the PC's power-on leaves it: nothing programmed, OUT high.
     pub(super) const fn new(gate: bool) -> Self {
-        Self { mode: Mode::SquareWave, bcd: false, gate, count: None, run: None, next: None, rest: true }
+        Self { mode: CountingMode::SquareWave, bcd: false, gate, count: None, run: None, next: None, rest: true }
     }
 
     /// A control word: OUT goes to the mode's rest level and waits for a count.
-    pub(super) fn program(&mut self, mode: Mode, bcd: bool) {
-        let rest = mode != Mode::TerminalCount;
+    pub(super) fn program(&mut self, mode: CountingMode, bcd: bool) {
+        let rest = mode != CountingMode::TerminalCount;
         *self = Self { mode, bcd, count: None, run: None, next: None, rest, ..*self };
     }
 
@@ -109,7 +109,7 @@ impl Counter {
 
     /// The first byte of two: in mode 0 it stops the counting, with OUT low.
     pub(super) fn first_byte(&mut self) {
-        if self.mode == Mode::TerminalCount {
+        if self.mode == CountingMode::TerminalCount {
             self.run = None;
             self.rest = false;
         }
@@ -132,7 +132,7 @@ impl Counter {
 
     /// Loads `count` at the next tick.
     fn start(&mut self, count: u32, tick: u64) {
-        let before = self.mode != Mode::TerminalCount;
+        let before = self.mode != CountingMode::TerminalCount;
         self.next = None;
         self.run = Some(Run { count, done: 0, since: self.gate.then_some(tick + 1), before });
     }
@@ -142,7 +142,7 @@ impl Counter {
         let period = u64::from(run.count);
         let high = high_half(run.count);
         let phase = run.elapsed(tick) % period;
-        let falls = self.mode == Mode::SquareWave && phase < high;
+        let falls = self.mode == CountingMode::SquareWave && phase < high;
         let at = tick + if falls { high - phase } else { period - phase };
         let done = if falls { high_half(count) } else { 0 };
         self.next = Some(Successor { at, run: Run { count, done, since: Some(at), before: true } });
@@ -196,8 +196,8 @@ impl Counter {
     fn count_of(&self, run: &Run, elapsed: u64) -> u32 {
         let period = u64::from(run.count);
         let left = match self.mode {
-            Mode::RateGenerator => period - elapsed % period,
-            Mode::SquareWave => {
+            CountingMode::RateGenerator => period - elapsed % period,
+            CountingMode::SquareWave => {
                 // Each half counts down by two from the count, less one if that is odd.
                 let (phase, high) = (elapsed % period, high_half(run.count));
                 let steps = if phase < high { phase } else { phase - high };
@@ -218,11 +218,11 @@ impl Counter {
         }
         let (elapsed, count) = (run.elapsed(tick), u64::from(run.count));
         match self.mode {
-            Mode::TerminalCount | Mode::OneShot => elapsed >= count,
+            CountingMode::TerminalCount | CountingMode::OneShot => elapsed >= count,
             // GATE low forces OUT high.  The count 1 is not allowed: here OUT stays high for it.
-            Mode::RateGenerator => !self.gate || count < 2 || elapsed % count != count - 1,
-            Mode::SquareWave => !self.gate || elapsed % count < high_half(run.count),
-            Mode::SoftwareStrobe | Mode::HardwareStrobe => elapsed != count,
+            CountingMode::RateGenerator => !self.gate || count < 2 || elapsed % count != count - 1,
+            CountingMode::SquareWave => !self.gate || elapsed % count < high_half(run.count),
+            CountingMode::SoftwareStrobe | CountingMode::HardwareStrobe => elapsed != count,
         }
     }
 
@@ -276,10 +276,10 @@ impl Counter {
     fn rise_of(&self, run: &Run) -> Rise {
         let count = u64::from(run.count);
         match self.mode {
-            Mode::TerminalCount | Mode::OneShot => Rise::Once(count),
-            Mode::SoftwareStrobe | Mode::HardwareStrobe => Rise::Once(count + 1),
-            Mode::RateGenerator | Mode::SquareWave if count < 2 => Rise::Never,
-            Mode::RateGenerator | Mode::SquareWave => Rise::Every(count),
+            CountingMode::TerminalCount | CountingMode::OneShot => Rise::Once(count),
+            CountingMode::SoftwareStrobe | CountingMode::HardwareStrobe => Rise::Once(count + 1),
+            CountingMode::RateGenerator | CountingMode::SquareWave if count < 2 => Rise::Never,
+            CountingMode::RateGenerator | CountingMode::SquareWave => Rise::Every(count),
         }
     }
 }

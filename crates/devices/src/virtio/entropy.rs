@@ -10,12 +10,12 @@ use crate::GuestMemory;
 pub const MOST: usize = 64;
 
 /// Where random bytes come from.
-pub trait Source {
+pub trait EntropySource {
     /// Fills in random bytes from the beginning on; returns how many. Fewer than asked for, or none, if there are no more now.
     fn fill(&mut self, into: &mut [u8]) -> usize;
 }
 
-impl<F: FnMut(&mut [u8]) -> usize> Source for F {
+impl<F: FnMut(&mut [u8]) -> usize> EntropySource for F {
     fn fill(&mut self, into: &mut [u8]) -> usize {
         self(into)
     }
@@ -27,14 +27,14 @@ pub struct Entropy<S> {
     source: S,
 }
 
-impl<S: Source> Entropy<S> {
+impl<S: EntropySource> Entropy<S> {
     /// A device with the random bytes of `source`.
     pub const fn new(source: S) -> Self {
         Self { source }
     }
 }
 
-impl<S: Source> Device for Entropy<S> {
+impl<S: EntropySource> Device for Entropy<S> {
     const KIND: Kind = Kind { id: 4, transitional: Some(0x1005), class: 0x00ff };
     const QUEUES: &'static [u16] = &[8];
 

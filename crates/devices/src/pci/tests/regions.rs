@@ -11,7 +11,7 @@ fn regions(bus: &Bus) -> Regions {
     regions
 }
 
-fn place(bus: &mut Bus, place: Place, ports: u32, memory: u32, command: u32) {
+fn place(bus: &mut Bus, place: DevFn, ports: u32, memory: u32, command: u32) {
     configure(bus, place, 0x10, ports);
     configure(bus, place, 0x14, memory);
     configure(bus, place, 0x04, command);
@@ -66,7 +66,7 @@ fn nothing_answers_that_is_off_or_has_no_address() {
 #[test]
 fn of_two_in_one_place_the_first_answers() {
     let mut bus = bus();
-    let second = Place { device: 9, function: 0 };
+    let second = DevFn { device: 9, function: 0 };
     bus.insert(second, nic()).unwrap();
     place(&mut bus, NIC, 0xc000, 0, 1);
     place(&mut bus, second, 0xc000, 0, 1);
@@ -76,7 +76,7 @@ fn of_two_in_one_place_the_first_answers() {
 }
 
 #[test]
-fn what_nobody_has_a_register_for_reads_ones() {
+fn unclaimed_addresses_read_ones() {
     let mut bus = bus();
     let hit = Hit { function: 1, bar: 0, offset: 0 };
     assert_eq!(bus.read_bar(hit, Width::Word, &NoMemory), (0xffff, Effect::QUIET));

@@ -4,7 +4,7 @@ use super::{
     driver::{DATA, NEXT, WRITE},
     *,
 };
-use crate::virtio::entropy::{Entropy, Source};
+use crate::virtio::entropy::{Entropy, EntropySource};
 
 /// Bytes 1, 2, 3 …, as long as they last.
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ struct Counter {
     left: usize,
 }
 
-impl Source for Counter {
+impl EntropySource for Counter {
     fn fill(&mut self, into: &mut [u8]) -> usize {
         let len = into.len().min(self.left);
         for byte in &mut into[..len] {

@@ -4,11 +4,15 @@
 use layout::slot;
 
 use crate::{
-    builder::Builder,
-    owners::Devices,
-    placement::{Placed, TRUSTED_RAM, placed},
+    compile::{
+        builder::Builder,
+        placement::{Placed, TRUSTED_RAM, placed},
+    },
+    description::{
+        owners::Devices,
+        system::{System, Vm},
+    },
     spec::Level,
-    system::{System, Vm},
 };
 
 /// Page directories and page tables of an EPT that a vmm-server with devices maps itself: one directory per gigabyte,

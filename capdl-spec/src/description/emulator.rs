@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer, de::Error};
 use toml::Spanned;
 
-use crate::guest::Origin;
+use crate::description::guest::Origin;
 
 /// Slots for cards. On the board `bochs` slot n is device n + 1 of bus 0.
 pub const SLOTS: core::ops::RangeInclusive<u8> = 1..=5;

@@ -12,7 +12,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{
+use crate::description::{
     board::BOARDS,
     keys::{KEYS, Key, Table},
     mistake::{Mistake, Mistakes, close, nearest},
@@ -52,7 +52,7 @@ fn list_for_a_table<'a>(source: &Source, table: &'a DeTable<'a>, path: &mut Vec<
             _ => {}
         }
         if let Some((value, element)) = wrong {
-            let place = Place { path: path.clone(), value: Some(value.get_ref()), element, ..Place::default() };
+            let place = StopPoint { path: path.clone(), value: Some(value.get_ref()), element, ..StopPoint::default() };
             let (message, remedy) = place.wrong_value()?;
             return Some(Mistake::new(source, value.span(), message, remedy));
         }
@@ -106,7 +106,7 @@ fn of_form(source: &Source, table: &Spanned<DeTable>, error: &toml::de::Error) -
     let span = error.span().unwrap_or(0..0);
     let text = error.message();
     let say = |message: String, remedy: String| Mistake::new(source, span.clone(), message, remedy);
-    let place = Place::of(table, &span);
+    let place = StopPoint::of(table, &span);
     if let Some((message, remedy)) = text.split_once('\n') {
         let (message, remedy) = place.wrong_size().unwrap_or_else(|| (message.into(), remedy.into()));
         return say(message, remedy);
@@ -197,7 +197,7 @@ fn above(source: &Source, path: &[&str]) -> Option<String> {
 
 /// The key or value where the parser stopped.
 #[derive(Default)]
-struct Place<'a> {
+struct StopPoint<'a> {
     /// The keys that lead there, positions in lists left out.
     path: Vec<&'a str>,
     /// The last of them, if the key itself is wrong.
@@ -208,9 +208,9 @@ struct Place<'a> {
     width: usize,
 }
 
-impl<'a> Place<'a> {
+impl<'a> StopPoint<'a> {
     fn of(table: &'a Spanned<DeTable<'a>>, span: &Range<usize>) -> Self {
-        let mut found = Place { width: usize::MAX, ..Place::default() };
+        let mut found = StopPoint { width: usize::MAX, ..StopPoint::default() };
         found.search_table(table.get_ref(), span, &mut Vec::new());
         found
     }
@@ -221,8 +221,13 @@ impl<'a> Place<'a> {
             path.push(key.get_ref());
             if key.span() == *span {
                 let path = path.clone();
-                *self =
-                    Place { path, key: Some(key.get_ref()), value: Some(value.get_ref()), element: false, width: 0 };
+                *self = StopPoint {
+                    path,
+                    key: Some(key.get_ref()),
+                    value: Some(value.get_ref()),
+                    element: false,
+                    width: 0,
+                };
             }
             self.search(value, span, path, false);
             path.pop();
@@ -234,7 +239,7 @@ impl<'a> Place<'a> {
         let contains = place.start <= span.start && span.end <= place.end;
         if contains && place.len() < self.width {
             let value = Some(value.get_ref());
-            *self = Place { path: path.clone(), key: None, value, element, width: place.len() };
+            *self = StopPoint { path: path.clone(), key: None, value, element, width: place.len() };
         }
         match value.get_ref() {
             DeValue::Table(table) => self.search_table(table, span, path),

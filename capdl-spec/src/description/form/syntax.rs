@@ -2,11 +2,11 @@
 
 use core::ops::Range;
 
-use crate::keys::{KEYS, Key};
+use crate::description::keys::{KEYS, Key};
 
 /// What is wrong and what to do, where the parser stopped with this message of its own.
 pub(super) fn explain(text: &str, span: &Range<usize>, message: &str) -> (String, String) {
-    let line = Line::at(text, span.start);
+    let line = StopLine::at(text, span.start);
     let known = if message.contains("duplicate key") {
         let key = text.get(span.clone()).unwrap_or("the key").trim();
         Some((format!("`{key}` is written already"), "a key stands once in its table: leave one of the two out".into()))
@@ -84,7 +84,7 @@ fn by_message(message: &str) -> Option<(String, String)> {
 }
 
 /// The line in which the parser stopped.
-struct Line<'a> {
+struct StopLine<'a> {
     /// The line without surrounding blanks and comment.
     text: &'a str,
     /// The piece between separators in which the parser stopped.
@@ -93,7 +93,7 @@ struct Line<'a> {
     key: Option<&'a str>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> StopLine<'a> {
     fn at(text: &'a str, at: usize) -> Self {
         let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let (before, behind) = text.split_at(at);
@@ -106,7 +106,7 @@ impl<'a> Line<'a> {
         let to = at + behind.find([']', '}', ',']).unwrap_or(behind.len());
         let head = before.get(..from).unwrap_or_default().trim_end_matches([' ', '[', '\t']);
         let key = head.strip_suffix('=').map(|head| head.rsplit(['{', ',', '[']).next().unwrap_or(head).trim());
-        Line { text: line.trim(), piece: line.get(from..to).unwrap_or_default().trim(), key }
+        StopLine { text: line.trim(), piece: line.get(from..to).unwrap_or_default().trim(), key }
     }
 
     /// Quotes that a word processor has made.

@@ -5,7 +5,7 @@ use core::{fmt, ops::Range};
 
 use miette::{Diagnostic, LabeledSpan, SourceCode};
 
-use crate::{
+use crate::description::{
     snippet::{Snippet, printable, sentence},
     text::Source,
 };

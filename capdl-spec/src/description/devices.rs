@@ -220,11 +220,11 @@ impl<'de> Deserialize<'de> for Flag {
 /// A function as a table, by its address or by its numbers.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Table {
+struct FunctionTable {
     address: Option<Written>,
     bus: Option<u8>,
-    dev: Option<Device>,
-    fun: Option<Function>,
+    dev: Option<DeviceNumber>,
+    fun: Option<FunctionNumber>,
     name: Option<Spanned<String>>,
     irq: Option<Spanned<String>>,
     memory: Option<Vec<Spanned<Memory>>>,
@@ -235,30 +235,34 @@ struct Table {
 
 #[derive(Deserialize)]
 #[serde(try_from = "u8")]
-struct Device(u8);
+struct DeviceNumber(u8);
 #[derive(Deserialize)]
 #[serde(try_from = "u8")]
-struct Function(u8);
+struct FunctionNumber(u8);
 
-impl TryFrom<u8> for Device {
+impl TryFrom<u8> for DeviceNumber {
     type Error = String;
     fn try_from(number: u8) -> Result<Self, String> {
-        if number < 32 { Ok(Device(number)) } else { Err(format!("{number} is no device of a bus\nwrite 0 to 31")) }
+        if number < 32 {
+            Ok(DeviceNumber(number))
+        } else {
+            Err(format!("{number} is no device of a bus\nwrite 0 to 31"))
+        }
     }
 }
 
-impl TryFrom<u8> for Function {
+impl TryFrom<u8> for FunctionNumber {
     type Error = String;
     fn try_from(number: u8) -> Result<Self, String> {
         if number < 8 {
-            Ok(Function(number))
+            Ok(FunctionNumber(number))
         } else {
             Err(format!("{number} is no function of a device\nwrite 0 to 7"))
         }
     }
 }
 
-impl Table {
+impl FunctionTable {
     fn place(&self) -> Option<Bdf> {
         match (&self.address, self.bus, &self.dev, &self.fun) {
             (Some(Written(address)), None, None, None) => Some(*address),
@@ -283,11 +287,11 @@ impl<'de> Deserialize<'de> for PciDevice {
                 Ok(PciDevice { address, name: None, irq: None, memory: None, access: Access::Direct, dma: None })
             }
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<PciDevice, M::Error> {
-                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+                let table = FunctionTable::deserialize(MapAccessDeserializer::new(map))?;
                 let wrong =
                     "a PCI function needs an address, once\nwrite address = \"00:1f.2\", or all of bus, dev and fun";
                 let address = table.place().ok_or_else(|| M::Error::custom(wrong))?;
-                let Table { name, irq, memory, access, dma, .. } = table;
+                let FunctionTable { name, irq, memory, access, dma, .. } = table;
                 Ok(PciDevice { address, name, irq, memory, access, dma })
             }
         }

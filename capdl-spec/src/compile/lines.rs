@@ -8,10 +8,14 @@ use layout::{
 use proto::irq::Route;
 
 use crate::{
-    devices::{DEFAULT_LIMIT, Irq, PciDevice},
-    part::{Part, Role},
-    passthrough::{Function, owners},
-    system::System,
+    compile::{
+        part::{Part, Role},
+        passthrough::{Function, owners},
+    },
+    description::{
+        devices::{DEFAULT_LIMIT, Irq, PciDevice},
+        system::System,
+    },
 };
 
 /// Lines without a route that a function gets when its description names no interrupt: an IDE controller in

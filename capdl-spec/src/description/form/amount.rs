@@ -2,7 +2,10 @@
 
 use toml::de::DeValue;
 
-use crate::{checks, keys::Key, system::Bytes};
+use crate::{
+    checks,
+    description::{keys::Key, system::Bytes},
+};
 
 /// What is wrong with a value that is not a number, or is out of its key's range.
 pub(super) fn wrong_number(key: &Key, value: &DeValue, element: bool) -> Option<(String, String)> {

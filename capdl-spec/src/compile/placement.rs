@@ -1,6 +1,9 @@
 //! Places memory that devices access without an IOMMU.
 
-use crate::{owners::Owner, part::Role, system::System};
+use crate::{
+    compile::part::Role,
+    description::{owners::Owner, system::System},
+};
 
 /// Physical address of the first memory that devices access without an IOMMU: above the kernel and root-task with the
 /// bundle, which `compile` checks.

@@ -4,7 +4,7 @@
 use layout::window;
 use object::{Endianness, elf, read::elf::FileHeader, read::elf::ProgramHeader};
 
-use crate::bundle::PAGE;
+use crate::compile::bundle::PAGE;
 
 /// A loadable segment.
 pub(crate) struct Segment<'a> {

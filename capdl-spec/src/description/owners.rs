@@ -3,9 +3,11 @@
 use toml::Spanned;
 
 use crate::{
-    devices::{IoPorts, Irq, PciDevice},
-    part::Role,
-    system::{Bytes, Component, System, Vm},
+    compile::part::Role,
+    description::{
+        devices::{IoPorts, Irq, PciDevice},
+        system::{Bytes, Component, System, Vm},
+    },
 };
 
 /// The devices that a description passes through to one VM or component.

@@ -2,7 +2,7 @@
 
 use proto::{irq::Route, pci::Dma};
 
-use crate::{
+use crate::description::{
     devices::{Access, Irq, PciDevice},
     owners::Owner,
     system::System,

@@ -1,7 +1,7 @@
 //! Keys of other products, and likely guesses: which key of a description the user meant. Sources: the VM components of
 //! CAmkES, Xen's xl.cfg, QEMU's and Firecracker's options, libvirt's domains.
 
-use crate::keys::{
+use crate::description::keys::{
     KEYS,
     Table::{self, Card, Component, Emulator, Function, IoPorts, Irq, Memory, Policy, Top, Vm},
 };

@@ -9,9 +9,11 @@ use layout::{
 };
 
 use crate::{
-    board::PortRange,
-    bundle::{Blobs, PAGE},
-    part::Part,
+    compile::{
+        bundle::{Blobs, PAGE},
+        part::Part,
+    },
+    description::board::PortRange,
     spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Object, PageSize, Process, Rights, Spec, Thread},
 };
 
@@ -31,7 +33,7 @@ pub(crate) struct Domain {
     ports: u16,
 }
 
-/// Processes are named by their number, the position in [`crate::system::System::parts`].
+/// Processes are named by their number, the position in [`crate::description::system::System::parts`].
 #[derive(Default)]
 pub(crate) struct Builder {
     pub spec: Spec,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use crate::mistake;
+use crate::description::mistake;
 
 /// Images that a description may name without a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,14 +7,9 @@
 use layout::{slot, window};
 
 use crate::{
-    error::CompileError,
-    memory::spare,
-    part::Role,
-    passthrough::functions,
-    placement,
+    compile::{error::CompileError, memory::spare, part::Role, passthrough::functions, placement, wire::Wiring},
+    description::system::Vm,
     spec::{Fill, Id, Kind, Level, PageSize, Rights},
-    system::Vm,
-    wire::Wiring,
 };
 
 /// Where a vmm-server has guest-physical address 0.

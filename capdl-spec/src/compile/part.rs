@@ -2,7 +2,7 @@
 
 use layout::Service;
 
-use crate::board::{Device, PortRange};
+use crate::description::board::{Device, PortRange};
 
 /// root-task's priority: the one that the kernel gives the initial thread, above everyone.
 pub const ROOT_PRIORITY: u8 = 255;
@@ -25,7 +25,7 @@ pub struct Part {
     pub name: String,
     /// What it is.
     pub role: Role,
-    /// The package of its program, or a component's path: a name for [`crate::binaries::Binaries`].
+    /// The package of its program, or a component's path: a name for [`crate::compile::binaries::Binaries`].
     pub program: String,
     /// Its priority, 1 to 253.
     pub priority: u8,

@@ -2,7 +2,7 @@
 
 use miette::Diagnostic;
 
-use crate::elf::ElfError;
+use crate::compile::elf::ElfError;
 
 /// Why a valid description does not become a bundle.
 #[derive(Debug, thiserror::Error, Diagnostic)]

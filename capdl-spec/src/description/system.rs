@@ -11,12 +11,14 @@ use serde::{
 use toml::Spanned;
 
 use crate::{
-    board::{self, Board},
-    devices::{Flag, IoPorts, Irq, PciDevice},
-    emulator::Emulator,
-    guest::Origin,
+    description::{
+        board::{self, Board},
+        devices::{Flag, IoPorts, Irq, PciDevice},
+        emulator::Emulator,
+        guest::Origin,
+        text::Source,
+    },
     spec::{OnFault, WhenOff},
-    text::Source,
 };
 
 /// The command line of a guest whose description has none. It is near the CAmkES VM's; `acpi=off` saves the guest a

@@ -5,10 +5,11 @@ use std::ops::Range;
 use toml::Spanned;
 
 use crate::{
-    guest::{Form, Image, Origin},
-    part::Role,
-    placement,
-    system::{Decompress, System, Vm},
+    compile::{part::Role, placement},
+    description::{
+        guest::{Form, Image, Origin},
+        system::{Decompress, System, Vm},
+    },
 };
 
 impl Vm {

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use crate::{
+use crate::description::{
     file,
     mistake::{Mistake, Mistakes},
     snippet::printable,

@@ -8,13 +8,15 @@ use layout::{FAULT_BIT, Service, Slot, client_badge, config::Name, config::Windo
 use serde::Serialize;
 
 use crate::{
-    binaries::Binaries,
-    builder::{Builder, Domain},
-    error::CompileError,
-    lines::{Line, lines},
-    part::{Part, Role},
+    compile::{
+        binaries::Binaries,
+        builder::{Builder, Domain},
+        error::CompileError,
+        lines::{Line, lines},
+        part::{Part, Role},
+    },
+    description::system::System,
     spec::{Id, Kind, Rights},
-    system::System,
 };
 
 /// A system under construction, from parts to objects. A process's number is its position in `parts`.

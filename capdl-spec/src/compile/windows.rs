@@ -3,11 +3,12 @@
 //! another process or of root-task.
 
 use crate::{
-    board::PortRange,
-    part::Part,
-    passthrough::{functions, owners},
+    compile::{
+        part::Part,
+        passthrough::{functions, owners},
+    },
+    description::{board::PortRange, system::System},
     spec::{DeviceRange, DeviceWindow, Kind, Spec},
-    system::System,
 };
 
 /// The windows of a system whose port objects are all in `spec`. In ascending order, ports first; none touch.

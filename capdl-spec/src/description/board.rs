@@ -79,7 +79,7 @@ pub struct Device {
     /// Its registers.
     pub ports: PortRange,
     /// Its interrupt.
-    pub line: Source,
+    pub line: IoApicInput,
 }
 
 /// Ports `first..=last`.
@@ -93,7 +93,7 @@ pub struct PortRange {
 
 /// An input of an I/O APIC. ISA interrupts are edge triggered and active high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Source {
+pub struct IoApicInput {
     /// 0 is the first I/O APIC.
     pub ioapic: u8,
     /// Its input, 0 to 23.
@@ -105,7 +105,7 @@ const fn ports(first: u16, last: u16) -> PortRange {
 }
 
 const fn isa(name: &'static str, ports: PortRange, pin: u8) -> Device {
-    Device { name, ports, line: Source { ioapic: 0, pin } }
+    Device { name, ports, line: IoApicInput { ioapic: 0, pin } }
 }
 
 /// What every PC has.

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::{mistake::Mistake, system::System};
+use crate::description::{mistake::Mistake, system::System};
 
 /// A check: it adds the mistakes that it finds.
 pub(crate) type Check = fn(&mut Found);

@@ -1,0 +1,15 @@
+//! A description: its text and its mistakes, what a user writes, typed, and what the tables know of boards and images.
+
+pub mod board;
+pub mod devices;
+pub mod emulator;
+pub(crate) mod file;
+pub(crate) mod form;
+pub mod guest;
+pub(crate) mod keys;
+pub mod mistake;
+pub mod owners;
+pub mod snippet;
+pub(crate) mod source;
+pub mod system;
+pub mod text;
