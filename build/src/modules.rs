@@ -105,7 +105,8 @@ fn collect(folder: &Path, path: &mut Module, files: &mut BTreeMap<Module, String
 
 /// The crate's other files that a file uses.
 fn uses(module: &Module, text: &str, files: &BTreeMap<Module, String>) -> BTreeSet<Module> {
-    let code = without_tests(text);
+    // Without turbofish, only a `use` has a path that ends in colons.
+    let code = without_tests(text).replace("::<", "<");
     let mut paths: Vec<Vec<&str>> = Vec::new();
     for statement in code.split(';') {
         if let Some(child) = statement.lines().last().and_then(declared) {
@@ -196,6 +197,8 @@ fn mentioned(code: &str) -> Vec<Vec<&str>> {
     let words = code.split(|c: char| !is_of_path(c) && c != '$');
     words
         .filter(|word| word.starts_with("crate::") || word.starts_with("super::"))
+        // The rest is in braces: a `use`, which `expand` follows to the children. Their parent is not used.
+        .filter(|word| !word.ends_with("::"))
         .map(|w| w.split("::").collect())
         .collect()
 }
@@ -245,6 +248,17 @@ mod unit {
                 assert_eq!(cycles(&[("a", there), ("b", back)]), ["a → b → a"], "{there} {back}");
             }
         }
+    }
+
+    #[test]
+    fn a_use_of_children_is_no_use_of_their_folder() {
+        let files = [
+            ("a", "use crate::b::{c::X, d::Y};\n"),
+            ("b", "mod c;\nmod d;\nuse crate::a::Z;\n"),
+            ("b/c", ""),
+            ("b/d", ""),
+        ];
+        assert_eq!(cycles(&files), <[String; 0]>::default());
     }
 
     #[test]
