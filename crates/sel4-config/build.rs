@@ -11,7 +11,7 @@ const ALWAYS: [&str; 10] = [
     "DEBUG_BUILD",
     "PRINTING",
     "VTX",
-    "VTX_64BIT_GUESTS",
+    "X86_64_VTX_64BIT_GUESTS",
     "X86_VTX_GUEST_DEBUG_REGISTERS",
     "IOMMU",
     "KERNEL_MCS",

@@ -24,10 +24,10 @@ set(KernelMaxNumNodes "1" CACHE STRING "")
 set(KernelNumDomains "1" CACHE STRING "")
 set(KernelTimerTickMS "2" CACHE STRING "")
 set(KernelTimeSlice "5" CACHE STRING "")
-# pc99.cmake has 18, for guest memory behind an IOMMU; here there is room for less of it.
-set(KernelRootCNodeSizeBits "17" CACHE STRING "")
+set(KernelRootCNodeSizeBits "18" CACHE STRING "")
 set(KernelMaxNumBootinfoUntypedCaps "230" CACHE STRING "")
 set(KernelRetypeFanOutLimit "256" CACHE STRING "")
+set(KernelResetChunkBits "16" CACHE STRING "")
 
 set(KernelFPU "FXSAVE" CACHE STRING "")
 # For Haswell and later. pc99-vtx-nehalem.cmake says what older processors lack: there "msr", OFF and OFF.

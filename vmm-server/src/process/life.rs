@@ -13,7 +13,10 @@ use vmm_server::{
     time::Present,
     vcpu::{BOOTSTRAP, countdown::Countdown},
 };
-use vtx::start::{self, Start};
+use vtx::{
+    enter::VcpuObject,
+    start::{self, Start},
+};
 
 use super::{Process, arm, control_registers, debug_registers};
 
@@ -35,7 +38,13 @@ impl Process<'_> {
         let cpu = &mut self.vcpus[n];
         cpu.reset(control_registers(self.hertz), debug_registers(), self.hertz);
         let preemption = Countdown::FIRST;
-        let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption };
+        let flat = Start {
+            code: low::BOOT_CS,
+            data: low::BOOT_DS,
+            gdt: (low::GDT, low::GDT_LIMIT),
+            preemption,
+            clear_entry_controls: VcpuObject::GUESTS_OF_64_BITS,
+        };
         let there = start::set(&mut cpu.vmcs, &flat);
         cpu.deadline.use_countdown(there, self.hertz);
         cpu.debug.load(&mut cpu.vmcs);
