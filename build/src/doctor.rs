@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use miette::Result;
 
+use crate::kernel::{self, Build, Kernel, Platform};
 use crate::packages::{self, Package, Purpose};
 use crate::setup;
 
@@ -47,7 +48,30 @@ fn flags_in(cpuinfo: &str) -> (bool, bool) {
 
 /// The whole report, ready to print.
 pub fn report() -> Result<String> {
-    Ok(describe(&system_name(), &packages::missing(packages::PACKAGES), Virtualisation::of_this_machine()))
+    let report = describe(&system_name(), &packages::missing(packages::PACKAGES), Virtualisation::of_this_machine());
+    Ok(report + &kernels())
+}
+
+/// The kernels that the environment names, or why they cannot be used.
+fn kernels() -> String {
+    let mut text = String::new();
+    let iommu = Kernel { build: Build::Debug, platform: Platform::Iommu };
+    for kernel in [Build::Release.into(), Build::Debug.into(), iommu] {
+        let variable = kernel.variable();
+        let Some(dir) = std::env::var_os(variable) else { continue };
+        let about = match kernel::own(variable, dir, kernel) {
+            Ok(prefix) => prefix.about().to_owned(),
+            Err(error) => {
+                let help = error.help().map(|help| format!(" ({help})")).unwrap_or_default();
+                format!("unusable: {}{help}", error.root_cause())
+            }
+        };
+        let _ = writeln!(text, "{variable:18}{about}");
+    }
+    if text.is_empty() {
+        return "Kernel      5.0.0 with the project's patches, built here (SEL4_PREFIX names another)\n".into();
+    }
+    text
 }
 
 fn system_name() -> String {

@@ -23,7 +23,7 @@ use crate::kernel::{self, Build, Kernel, Platform, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
 use crate::project::{self, Project};
-use crate::{bochs, guest, iso, process, programs, room, setup};
+use crate::{bochs, guest, iso, process, programs, room, setup, slots};
 
 /// The board that is Bochs.
 const BOCHS: &str = "bochs";
@@ -33,6 +33,8 @@ const BOCHS: &str = "bochs";
 pub struct Image {
     /// The description's name.
     pub system: String,
+    /// The kernel's release and configuration.
+    pub kernel: String,
     /// The bootable ISO.
     pub iso: PathBuf,
     /// How much memory an emulated board needs for it, in MiB.
@@ -75,15 +77,17 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     std::fs::create_dir_all(&dir).into_diagnostic()?;
     room::keep_newest(&project.images(""), room::MOST);
     let (root_task, spec) = make_root_task_image(project, &system, &prefix, &dir)?;
-    let memory_mib =
-        memory_mib(&system, &MemoryNeeds::of(&spec, std::fs::metadata(&root_task).map_or(0, |data| data.len())))?;
+    let size = std::fs::metadata(&root_task).map_or(0, |data| data.len());
+    slots::suffice(&prefix, &spec, size)?;
+    let memory_mib = memory_mib(&system, &MemoryNeeds::of(&spec, size))?;
     let step = Step::start("image: write the ISO");
     let iso = iso::make(&prefix.kernel(), &root_task, &dir)?;
     step.done();
     let devices = devices(project, &system)?;
     write_simulate(&dir.join("simulate"), memory_mib, &devices)?;
     let vms = system.vms.iter().map(|vm| vm.name.get_ref().clone()).collect();
-    Ok(Image { system: system.name, iso, memory_mib, devices, spec, vms, _lock: lock })
+    let kernel = prefix.about().to_owned();
+    Ok(Image { system: system.name, kernel, iso, memory_mib, devices, spec, vms, _lock: lock })
 }
 
 /// The root task with the bundle in it: specification, every server, every guest image. Returns its file and the

@@ -35,14 +35,20 @@ const MENU: &str = "DEFAULT portcullis\nPROMPT 0\nTIMEOUT 0\nLABEL portcullis\n 
 /// Fixed for all files in the ISO: 1 January 2000.
 const DATE: &str = "2000010100000000";
 
+/// Writes a 64-bit kernel to `dir`/kernel with a 32-bit ELF header. Its first instructions are 32-bit code, and multiboot
+/// loaders, QEMU's `-kernel` among them, take only such a header.
+pub fn elf32(kernel: &Path, dir: &Path) -> Result<PathBuf> {
+    let to = dir.join("kernel");
+    let mut rewrite = process::tool("objcopy");
+    rewrite.args(["--output-target", "elf32-i386"]).arg(kernel).arg(&to);
+    process::output(rewrite).map(|_| to)
+}
+
 /// Makes `dir`/system.iso from a kernel (64-bit ELF) and a root-task image. Leaves the kernel, as loaded, and the image
 /// beside it.
 pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
     let tree = tree_with_loader(dir, MENU)?;
-    let kernel32 = dir.join("kernel");
-    let mut rewrite = process::tool("objcopy");
-    rewrite.args(["--output-target", "elf32-i386"]).arg(kernel).arg(&kernel32);
-    process::output(rewrite)?;
+    let kernel32 = elf32(kernel, dir)?;
     let image = dir.join("root-task");
     if image != root_task {
         std::fs::copy(root_task, &image)

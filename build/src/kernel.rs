@@ -1,16 +1,20 @@
-//! The seL4 prefix: CMake makes it from kernel-config/, or the user names one by `SEL4_PREFIX`.
-//!
-//! A prefix is an installed seL4: bin/kernel.elf and libsel4/include. Everything above the kernel is built against a
-//! prefix, so the build starts here.
+//! Which seL4 a build is for: CMake makes it from kernel-config/, or the user names installed ones by `SEL4_PREFIX` and
+//! its like. Everything above the kernel is built against such a prefix, so the build starts here.
 
+pub mod prefix;
+
+use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use capdl_spec::host::Processor;
 use miette::{IntoDiagnostic, Result, miette};
 
-use crate::project::{self, Project};
+use crate::project::Project;
 use crate::{cache, packages::Purpose, process, setup};
+
+pub use prefix::Prefix;
 
 /// How much of the kernel's work is visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,15 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The environment variable that names the user's.
+    pub fn variable(self) -> &'static str {
+        match (self.platform, self.build) {
+            (Platform::Iommu, _) => "SEL4_PREFIX_IOMMU",
+            (Platform::Vtx(_), Build::Release) => "SEL4_PREFIX",
+            (Platform::Vtx(_), Build::Debug) => "SEL4_PREFIX_DEBUG",
+        }
+    }
+
     /// As it appears in paths.
     pub fn name(self) -> String {
         let build = self.build.name();
@@ -79,101 +92,62 @@ impl From<Build> for Kernel {
     }
 }
 
-/// A checked prefix: it has a kernel, with VT-x unless it is for [`Platform::Iommu`].
-#[derive(Debug, Clone)]
-pub struct Prefix {
-    dir: PathBuf,
-    name: String,
+/// The environment variables by which a user names kernels. If there is one of them, none of ours is used.
+pub const VARIABLES: [&str; 3] = ["SEL4_PREFIX", "SEL4_PREFIX_DEBUG", "SEL4_PREFIX_IOMMU"];
+
+/// Whether the kernels are the user's.
+pub fn are_own() -> bool {
+    VARIABLES.iter().any(|name| env::var_os(name).is_some())
 }
 
-/// The name of the user's kernel in paths.
-const OWN: &str = "own-prefix";
-/// The environment variable that names the user's prefix.
-const VARIABLE: &str = "SEL4_PREFIX";
+/// The error of a task that needs a kernel which the user, who names others, does not name.
+#[derive(Debug)]
+pub struct Lacking(pub String);
 
-impl Prefix {
-    /// Checks a directory. `name` is the kernel's name in paths.
-    pub fn open(dir: &Path, name: &str) -> Result<Self> {
-        let prefix = Self::with_any_kernel(dir, name)?;
-        let settings = dir.join(CONFIG);
-        if !vtx_is_on(&settings)? {
-            return Err(miette!(
-                help = "configure the kernel with KernelVTX=ON: kernel-config/ has the settings for it",
-                "VT-x is off in {}",
-                settings.display()
-            ));
-        }
-        Ok(prefix)
-    }
-
-    fn with_any_kernel(dir: &Path, name: &str) -> Result<Self> {
-        let prefix = Self { dir: dir.to_path_buf(), name: name.to_owned() };
-        let kernel = prefix.kernel();
-        if !kernel.is_file() {
-            return Err(miette!(
-                help = "an seL4 prefix is what `cmake --install` of a configured seL4 leaves: bin/kernel.elf, libsel4/include",
-                "{} is missing",
-                kernel.display()
-            ));
-        }
-        // ELF (System V ABI, chapter 4): magic and class, 64 bits; e_machine, x86-64.
-        let bytes = project::read(&kernel)?;
-        if !bytes.starts_with(b"\x7fELF\x02") || bytes.get(18..20) != Some(&[62, 0]) {
-            return Err(miette!(
-                help = "configure it with KernelPlatform=pc99 and KernelSel4Arch=x86_64",
-                "{} is no 64-bit kernel for x86",
-                kernel.display()
-            ));
-        }
-        Ok(prefix)
-    }
-
-    /// The kernel's name in paths.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The directory: the value for SEL4_PREFIX.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// The kernel, a 64-bit ELF.
-    pub fn kernel(&self) -> PathBuf {
-        self.dir.join("bin/kernel.elf")
-    }
-
-    /// The same kernel in a 32-bit ELF, which QEMU's `-kernel` takes. A user's prefix may lack it.
-    pub fn kernel32(&self) -> PathBuf {
-        self.dir.join("bin/kernel32.elf")
+impl fmt::Display for Lacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
-/// The kernel's record of its configuration, in a prefix.
-const CONFIG: &str = "libsel4/include/kernel/gen_config.json";
-
-fn vtx_is_on(settings: &Path) -> Result<bool> {
-    let bytes = project::read(settings)?;
-    let config: serde_json::Value = serde_json::from_slice(&bytes)
-        .map_err(|error| miette!("{} is not the kernel's configuration: {error}", settings.display()))?;
-    Ok(config["VTX"] == serde_json::Value::Bool(true))
-}
-
-/// Whether the kernel is the user's.
-pub fn is_own() -> bool {
-    std::env::var_os(VARIABLE).is_some()
-}
+impl std::error::Error for Lacking {}
+impl miette::Diagnostic for Lacking {}
 
 /// The prefix to build against: the user's, or ours, which this builds if it is missing or kernel-config/ has changed.
 pub fn prefix(project: &Project, kernel: Kernel) -> Result<Prefix> {
-    let Some(dir) = std::env::var_os(VARIABLE) else { return make(project, kernel) };
+    if !are_own() {
+        return make(project, kernel);
+    }
+    let variable = kernel.variable();
+    match (env::var_os(variable), kernel.build) {
+        (Some(dir), _) => own(variable, dir, kernel),
+        // One kernel for both, if it is one that can be both.
+        (None, Build::Debug) => match env::var_os("SEL4_PREFIX").map(|dir| own("SEL4_PREFIX", dir, kernel)) {
+            Some(Ok(prefix)) if kernel.platform != Platform::Iommu => Ok(prefix),
+            _ => Err(lacking(kernel).into()),
+        },
+        (None, Build::Release) => Err(lacking(kernel).into()),
+    }
+}
+
+fn lacking(kernel: Kernel) -> Lacking {
+    let what = match kernel.platform {
+        Platform::Iommu => "debug kernel without VT-x, for QEMU",
+        Platform::Vtx(_) if kernel.build == Build::Debug => "debug kernel",
+        Platform::Vtx(_) => "kernel to measure and ship",
+    };
+    Lacking(format!("the environment names kernels, but no {what}: that is {}", kernel.variable()))
+}
+
+/// The prefix that an environment variable names.
+pub fn own(variable: &str, dir: OsString, kernel: Kernel) -> Result<Prefix> {
     let opened = if dir.is_empty() {
         Err(miette!(help = "unset it, or let it name a directory", "it is empty"))
     } else {
         // The servers' build scripts run in other directories, so the path must be absolute.
-        std::path::absolute(dir).into_diagnostic().and_then(|dir| Prefix::open(&dir, OWN))
+        std::path::absolute(dir).into_diagnostic().and_then(|dir| Prefix::open_own(&dir, kernel))
     };
-    opened.map_err(|error| error.context(format!("{VARIABLE} in the environment does not name a usable seL4 prefix")))
+    opened.map_err(|error| error.context(format!("{variable} in the environment does not name a usable seL4 prefix")))
 }
 
 fn make(project: &Project, kernel: Kernel) -> Result<Prefix> {
@@ -181,7 +155,7 @@ fn make(project: &Project, kernel: Kernel) -> Result<Prefix> {
     let dir = project.target.join("sel4").join(&name);
     let source = project.root.join("kernel-config");
     cache::keep(&dir, &cache::fingerprint(&source)?, |aside| build(project, kernel, &source, aside))?;
-    if kernel.platform == Platform::Iommu { Prefix::with_any_kernel(&dir, &name) } else { Prefix::open(&dir, &name) }
+    Prefix::open(&dir, &name, kernel)
 }
 
 /// Configures, compiles, and installs to `into`.
@@ -238,56 +212,6 @@ impl Drop for Workplace {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn directory(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("xtask-kernel-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        dir
-    }
-
-    fn fake_prefix(name: &str, config: &str) -> PathBuf {
-        let dir = directory(name);
-        let elf = [b"\x7fELF\x02".as_slice(), &[0; 13], &[62, 0]].concat();
-        project::write(&dir.join("bin/kernel.elf"), &elf).unwrap();
-        project::write(&dir.join(CONFIG), config.as_bytes()).unwrap();
-        dir
-    }
-
-    #[test]
-    fn a_prefix_without_vtx_is_refused() {
-        let dir = fake_prefix("off", r#"{ "VTX": false }"#);
-        assert!(Prefix::open(&dir, OWN).unwrap_err().to_string().starts_with("VT-x is off in "));
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn a_prefix_that_does_not_mention_vtx_is_refused() {
-        let dir = fake_prefix("silent", "{}");
-        assert!(Prefix::open(&dir, OWN).unwrap_err().to_string().starts_with("VT-x is off in "));
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn a_prefix_with_vtx_is_taken() {
-        let dir = fake_prefix("on", r#"{ "VTX": true }"#);
-        assert_eq!(Prefix::open(&dir, OWN).unwrap().dir(), dir);
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn an_empty_directory_is_no_prefix_and_the_missing_file_is_named() {
-        let error = Prefix::open(&directory("empty"), OWN).unwrap_err().to_string();
-        assert!(error.ends_with("bin/kernel.elf is missing"), "{error}");
-    }
-
-    #[test]
-    fn a_kernel_for_another_processor_is_refused() {
-        let dir = fake_prefix("arm", r#"{ "VTX": true }"#);
-        project::write(&dir.join("bin/kernel.elf"), b"\x7fELF\x01 of 32 bits").unwrap();
-        let error = Prefix::open(&dir, OWN).unwrap_err().to_string();
-        assert!(error.ends_with("is no 64-bit kernel for x86"), "{error}");
-        std::fs::remove_dir_all(dir).unwrap();
-    }
 
     #[test]
     fn the_kernel_is_compiled_where_no_space_is_in_the_path() {

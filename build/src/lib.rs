@@ -30,6 +30,7 @@ pub mod qemu;
 pub mod room;
 pub mod run;
 pub mod setup;
+mod slots;
 pub mod test;
 pub mod tests;
 pub mod walkthrough;

@@ -153,6 +153,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Bench { json, exits } => bench::run(&project, json.as_deref(), exits)?,
         Command::Image { system, debug_kernel } => {
             let image = image::build(&project, &system, kernel_for(debug_kernel))?;
+            progress::say(&format!("Kernel: {}", image.kernel));
             progress::print(&image.iso.display().to_string());
         }
         Command::Map { system, svg } => progress::print(map::map(&project, &system, svg.as_deref())?.trim_end()),

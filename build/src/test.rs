@@ -15,7 +15,7 @@ use miette::{Result, miette};
 
 use crate::bochs::{Machine, Options};
 use crate::image::{self, Image};
-use crate::kernel::{self, Build, Kernel, Prefix};
+use crate::kernel::{self, Build, Kernel, Lacking, Prefix};
 use crate::packages::Purpose;
 use crate::project::Project;
 use crate::{progress, setup};
@@ -121,6 +121,14 @@ impl Context {
         // Also under the images' lock, since two builds of the same kernel would overwrite each other's files.
         let _building = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         kernel::prefix(&self.project, kernel.into())
+    }
+
+    /// Any prefix, for interface files alone: a debug kernel's, which has all system calls, if there is one.
+    pub fn interface(&self) -> Result<Prefix> {
+        match self.prefix(Build::Debug) {
+            Err(error) if error.is::<Lacking>() => self.prefix(Build::Release),
+            found => found,
+        }
     }
 
     /// A system's image, built once for all tests.
@@ -257,6 +265,12 @@ impl Results {
                 self.skipped.push(format!("  {name}: {reason}"));
                 ("skip", reason)
             }
+            // A test that needs another kernel than those that the user names.
+            Err(error) if error.chain().any(|cause| cause.is::<Lacking>()) => {
+                let reason = error.root_cause().to_string();
+                self.skipped.push(format!("  {name}: {reason}"));
+                ("skip", reason)
+            }
             Err(error) => {
                 progress::say(&format!("{name} failed:\n{error:?}"));
                 self.failed.push(format!("  {name}"));
@@ -301,6 +315,16 @@ mod unit {
         let text = results.summary(61);
         assert!(text.contains("check/impossible: no KVM") && text.contains("Failed:\n  check/bad"), "{text}");
         assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 1 skipped"));
+    }
+
+    #[test]
+    fn a_test_whose_kernel_the_user_does_not_name_is_counted_as_skipped() {
+        let mut results = Results::default();
+        let error = miette::Report::from(Lacking("no debug kernel".into())).wrap_err("SEL4_PREFIX").wrap_err("boot");
+        results.add(&test("debug"), (Err(error), 0.1));
+        let text = results.summary(1);
+        assert!(text.contains("Could not run here:\n  check/debug: no debug kernel"), "{text}");
+        assert_eq!(text.lines().last(), Some("0 passed, 0 failed, 1 skipped"));
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::fmt::Write;
 use std::{env, fs, path::Path};
 
 use sel4_sys_gen::config::Setting;
-use sel4_sys_gen::{Prefix, Result};
+use sel4_sys_gen::{Prefix, Release, Result, release};
 
 /// Options that the project's crates use. In a kernel that does not have an option, it counts as off.
 const ALWAYS: [&str; 10] = [
     "DEBUG_BUILD",
     "PRINTING",
     "VTX",
-    "VTX_64BIT_GUESTS",
+    "X86_64_VTX_64BIT_GUESTS",
     "X86_VTX_GUEST_DEBUG_REGISTERS",
     "IOMMU",
     "KERNEL_MCS",
@@ -30,7 +30,8 @@ fn main() {
 fn write_constants() -> Result<()> {
     let prefix = Prefix::from_env()?;
     println!("cargo::rerun-if-changed={}", prefix.include().display());
-    let mut out = String::new();
+    let about = release::describe(Release::of(&prefix)?, &prefix.config);
+    let mut out = format!("/// What this kernel is, in a sentence.\npub const ABOUT: &str = {about:?};\n");
     for (name, setting) in prefix.config.options() {
         writeln!(out, "/// `CONFIG_{name}`")?;
         match setting {

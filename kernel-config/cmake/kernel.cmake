@@ -25,7 +25,7 @@ set(warnings all strict-prototypes missing-prototypes nested-externs missing-dec
     no-address-of-packed-member no-array-bounds)
 list(JOIN warnings " " warnings)
 
-add_custom_command(OUTPUT kernel/kernel.elf kernel/kernel32.elf
+add_custom_command(OUTPUT kernel/kernel.elf
     COMMAND ${CMAKE_COMMAND} -E rm -rf kernel
     COMMAND ${CMAKE_COMMAND} -E make_directory kernel
     COMMAND ${CMAKE_COMMAND} -E copy generated/autoconf.h ${SOURCE}/include/plat/pc99/autoconf.h
@@ -34,9 +34,6 @@ add_custom_command(OUTPUT kernel/kernel.elf kernel/kernel32.elf
             "CFLAGS=${flags}" CPPFLAGS=${relative_paths}
             ${MAKE} --silent -f ${SOURCE}/Makefile SOURCE_ROOT=${SOURCE} ARCH=x86 SEL4_ARCH=x86_64 PLAT=pc99
             ${debug} PYTHON=${PYTHON} "WARNINGS=${warnings}" kernel.elf
-    # A 64-bit kernel whose first instructions are 32-bit code: QEMU's -kernel, and some multiboot loaders, take it only
-    # with a 32-bit ELF header.
-    COMMAND ${OBJCOPY} -O elf32-i386 kernel/kernel.elf kernel/kernel32.elf
     DEPENDS source.stamp generated/autoconf.h
     COMMENT "seL4 5.0.0: compile the kernel (${PLATFORM}, ${BUILD})"
     VERBATIM)

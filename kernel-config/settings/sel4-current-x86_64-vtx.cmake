@@ -1,11 +1,8 @@
-# Settings for a current seL4 (16.0.0 or later), to be built from its own source and CMake, then named by SEL4_PREFIX:
-#
-#   cmake -G Ninja -C kernel-config/settings/sel4-current-x86_64-vtx.cmake \
-#         -DCMAKE_TOOLCHAIN_FILE=SEL4/gcc.cmake -DCMAKE_INSTALL_PREFIX=PREFIX -S SEL4 -B BUILD
-#   ninja -C BUILD all && ninja -C BUILD install
+# Settings for a current seL4 (16.0.0 or later), to be built from its own source and CMake; README.md shows the calls.
 #
 # Earlier releases let a 64-bit guest's VMM (below 16.0.0) or any holder of an Untyped (below 14.0.0) take over the
-# kernel. The values are those of pc99-vtx.cmake and what it includes, where each has its reason, but for the root CNode's.
+# kernel. The values are those of pc99-vtx.cmake and what it includes, where each has its reason (build/tests/settings.rs
+# compares them).
 set(KernelPlatform "pc99" CACHE STRING "")
 set(KernelSel4Arch "x86_64" CACHE STRING "")
 set(KernelX86MicroArch "generic" CACHE STRING "")
@@ -22,12 +19,15 @@ set(KernelMaxRMRREntries "32" CACHE STRING "")
 
 set(KernelMaxNumNodes "1" CACHE STRING "")
 set(KernelNumDomains "1" CACHE STRING "")
+set(KernelNumPriorities "256" CACHE STRING "")
+set(KernelFastpath ON CACHE BOOL "")
+set(KernelMaxNumWorkUnitsPerPreemption "100" CACHE STRING "")
 set(KernelTimerTickMS "2" CACHE STRING "")
 set(KernelTimeSlice "5" CACHE STRING "")
-# pc99.cmake has 18, for guest memory behind an IOMMU; here there is room for less of it.
-set(KernelRootCNodeSizeBits "17" CACHE STRING "")
+set(KernelRootCNodeSizeBits "18" CACHE STRING "")
 set(KernelMaxNumBootinfoUntypedCaps "230" CACHE STRING "")
 set(KernelRetypeFanOutLimit "256" CACHE STRING "")
+set(KernelResetChunkBits "16" CACHE STRING "")
 
 set(KernelFPU "FXSAVE" CACHE STRING "")
 # For Haswell and later. pc99-vtx-nehalem.cmake says what older processors lack: there "msr", OFF and OFF.
@@ -38,6 +38,6 @@ set(KernelLAPICMode "XAPIC" CACHE STRING "")
 set(KernelIRQController "IOAPIC" CACHE STRING "")
 set(KernelMaxNumIOAPIC "1" CACHE STRING "")
 
-# A debug kernel; both OFF for a release kernel, which also must not have the debug system calls.
-set(KernelDebugBuild ON CACHE BOOL "")
-set(KernelPrinting ON CACHE BOOL "")
+# A release kernel, without the debug system calls; both ON for a debug kernel.
+set(KernelDebugBuild OFF CACHE BOOL "")
+set(KernelPrinting OFF CACHE BOOL "")

@@ -64,7 +64,7 @@ impl fmt::Display for Why {
         match self {
             Why::Kernel(error) => write!(f, "{error:?}"),
             Why::OutOfMemory => f.write_str("no memory left"),
-            Why::OutOfSlots => f.write_str("no capability slot left"),
+            Why::OutOfSlots => f.write_str("no capability slot left (see the kernel's KernelRootCNodeSizeBits)"),
             Why::BadSpec(mistake) => f.write_str(mistake),
             Why::NotThere(wanted, there) => {
                 write!(f, "not all of its physical addresses are {}; this machine has there", name(*wanted))?;
@@ -126,6 +126,7 @@ fn decode(bundle: &[u8]) -> Result<Spec, Failure> {
 
 fn build<'a>(mut objects: Objects, bundle: &'a [u8], spec: &'a Spec) -> Result<supervise::System<'a>, Failure> {
     console::open(&mut objects, spec)?;
+    log::info!("on {}", sel4_config::ABOUT);
     objects.create(spec)?;
     log::info!("{}: {} objects, {} KiB of memory left", spec.name, spec.objects.len(), objects.free() >> 10);
     let mut scratch = Scratch::new();

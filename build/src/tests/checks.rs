@@ -4,7 +4,6 @@ use std::process::Command;
 
 use miette::Result;
 
-use crate::kernel::Build;
 use crate::process;
 use crate::test::{Context, Group, Outcome, Test, passed};
 
@@ -32,7 +31,7 @@ fn units(context: &Context) -> Result<Outcome> {
 
 /// A cargo call on the whole workspace, which needs the interface files of some kernel.
 fn cargo(context: &Context, arguments: &[&str]) -> Result<Command> {
-    let prefix = context.prefix(Build::Debug)?;
+    let prefix = context.interface()?;
     let mut command = process::cargo();
     command.args(arguments).current_dir(&context.project.root);
     command.env("SEL4_PREFIX", prefix.dir()).env("CARGO_TARGET_DIR", &context.project.target);

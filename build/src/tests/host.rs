@@ -4,7 +4,7 @@ use std::path::Path;
 
 use miette::{IntoDiagnostic, Result, ensure};
 
-use crate::kernel::Build;
+use crate::kernel::{self, Build};
 use crate::test::{Context, Group, Outcome, Test, passed};
 use crate::{doctor, process, project};
 
@@ -19,7 +19,7 @@ pub fn all() -> Vec<Test> {
 }
 
 fn kernel_prefixes(context: &Context) -> Result<Outcome> {
-    for build in [Build::Debug, Build::Release] {
+    for build in [Build::Release, Build::Debug] {
         let prefix = context.prefix(build)?;
         ensure!(prefix.kernel().is_file(), "{} is missing", prefix.kernel().display());
     }
@@ -69,14 +69,18 @@ fn hostile_environment(context: &Context) -> Result<Outcome> {
     project::write(&place.join("six.py"), b"this is no Python")?;
     let image = context.image("minimal", Build::Release)?;
     let root_task = image.iso.with_file_name("root-task");
-    let servers = context.project.target.join("servers/release/x86_64-unknown-linux-gnu/image/root-task");
+    let prefix = context.prefix(Build::Release)?;
+    let servers = context.project.target.join("servers").join(prefix.name());
+    let servers = servers.join("x86_64-unknown-linux-gnu/image/root-task");
     let seen = || Ok::<_, miette::Report>((project::read(&root_task)?, written(&servers)?));
     let before = seen()?;
     hostile(&["image", "minimal"], &place, &context.project.target)?;
     ensure!(seen()? == before, "the root task is another, or its servers were built anew");
-    hostile(&["kernel"], &place, &place)?;
-    let kernel = project::read(&place.join("sel4/release/bin/kernel.elf"))?;
-    ensure!(kernel == project::read(&context.prefix(Build::Release)?.kernel())?, "the kernel is another");
+    if !kernel::are_own() {
+        hostile(&["kernel"], &place, &place)?;
+        let kernel = project::read(&place.join("sel4/release/bin/kernel.elf"))?;
+        ensure!(kernel == project::read(&prefix.kernel())?, "the kernel is another");
+    }
     std::fs::remove_dir_all(&place).into_diagnostic()?;
     passed()
 }
@@ -95,6 +99,11 @@ fn hostile(arguments: &[&str], place: &Path, target: &Path) -> Result<()> {
     for (name, value) in HOSTILE {
         shell.env(name, value.replace('@', &place.to_string_lossy()));
     }
+    for name in kernel::VARIABLES {
+        if let Some(dir) = std::env::var_os(name) {
+            shell.env(name, dir);
+        }
+    }
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     shell.env("CARGO_MANIFEST_DIR", manifest).env("CARGO_TARGET_DIR", target);
     process::run(&format!("check: {} in a hostile environment", arguments.join(" ")), shell).map(|_| ())
@@ -102,7 +111,9 @@ fn hostile(arguments: &[&str], place: &Path, target: &Path) -> Result<()> {
 
 fn doctor_reports(_: &Context) -> Result<Outcome> {
     let report = doctor::report()?;
-    for heading in ["System", "Packages", "Processor", "Runs here"] {
+    for heading in
+        ["System", "Packages", "Processor", "Runs here", if kernel::are_own() { "SEL4_PREFIX" } else { "Kernel" }]
+    {
         ensure!(report.lines().any(|line| line.starts_with(heading)), "no line `{heading}` in\n{report}");
     }
     ensure!(report.lines().count() <= 24, "more than a screen:\n{report}");

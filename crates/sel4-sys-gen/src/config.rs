@@ -61,7 +61,7 @@ impl Config {
     }
 
     /// The option's value in a preprocessor expression.
-    fn number(&self, name: &str) -> u64 {
+    pub fn number(&self, name: &str) -> u64 {
         match self.options.get(bare(name)) {
             Some(Setting::Switch(on)) => u64::from(*on),
             Some(Setting::Number(number)) => *number,

@@ -221,9 +221,10 @@ fn cc(prefix: &Prefix, arguments: &[&str], source: &str) -> Result<Run> {
     Ok(Run { output: done.stdout, failed_lines })
 }
 
-/// The line of `<stdin>:12:5: error: …`.
+/// The line of `<stdin>:12:5: error: …`; or, if a macro of the headers is wrong, of the expression that uses it:
+/// `<stdin>:12:5: note: in expansion of macro …`.
 fn failed_line(diagnostics: &str) -> Option<usize> {
-    if !diagnostics.contains("error:") {
+    if !["error:", "in expansion of macro"].iter().any(|sign| diagnostics.contains(sign)) {
         return None;
     }
     diagnostics.strip_prefix("<stdin>:")?.split(':').next()?.parse().ok()

@@ -18,6 +18,7 @@ pub mod config;
 pub mod headers;
 pub mod interfaces;
 pub mod prefix;
+pub mod release;
 pub mod stubs;
 pub mod syscalls;
 
@@ -25,6 +26,7 @@ use std::fmt::Write;
 
 pub use config::Config;
 pub use prefix::Prefix;
+pub use release::Release;
 
 /// Why bindings could not be generated, as a sentence for the build's output.
 pub type Error = Box<dyn std::error::Error>;

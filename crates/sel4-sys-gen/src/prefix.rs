@@ -13,10 +13,13 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The prefix that `SEL4_PREFIX` names, or else the debug kernel that the workspace's own build installs.
+    /// The prefix that `SEL4_PREFIX` names, or else the debug kernel that the workspace's own build installs. A relative
+    /// path is relative to the user's directory.
     pub fn from_env() -> Result<Self> {
         if let Some(root) = env::var_os("SEL4_PREFIX") {
-            return Self::open(PathBuf::from(root));
+            // cargo runs build scripts in their packages' directories, and leaves the shell's PWD alone.
+            let user = env::var_os("PWD").unwrap_or_default();
+            return Self::open(Path::new(&user).join(root));
         }
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/sel4/debug");
         match built.canonicalize() {
@@ -42,6 +45,14 @@ impl Prefix {
             return Err(
                 format!("{}: no installed seL4 (no libsel4/include/kernel/gen_config.json)", root.display()).into()
             );
+        }
+        if config.is_defined("KERNEL_MCS") {
+            return Err(format!(
+                "the kernel in {} has the MCS scheduler, which this project does not support: configure it with \
+                 KernelIsMCS=OFF",
+                root.display()
+            )
+            .into());
         }
         Ok(Self { root, config })
     }

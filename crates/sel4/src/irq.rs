@@ -33,6 +33,7 @@ pub struct MsiSource {
     pub handle: u32,
 }
 
+#[allow(clippy::useless_conversion, reason = "releases differ in the type of `depth`")]
 impl cap::IrqControl {
     /// Creates a handler for `pin` of I/O APIC `ioapic` in `slot`. `vector`, below 108, must not be in use; of several
     /// pending interrupts, the highest vector is delivered first.

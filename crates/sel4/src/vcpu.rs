@@ -10,6 +10,13 @@ use crate::{Badge, Result, Word, cap, sys};
 /// The guest's general registers, without the stack pointer; r8 to r15 only if the kernel supports 64-bit guests.
 pub type VCpuContext = sys::seL4_VCPUContext;
 
+/// The registers of 32-bit code, in the kernel's order; those that only 64-bit code has are zero.
+#[inline]
+#[allow(clippy::needless_update, reason = "only a kernel with 64-bit guests has more registers")]
+pub fn context_of_32_bits([eax, ebx, ecx, edx, esi, edi, ebp]: [Word; 7]) -> VCpuContext {
+    VCpuContext { eax, ebx, ecx, edx, esi, edi, ebp, ..VCpuContext::default() }
+}
+
 /// The arguments of a VM entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmEnter {

@@ -7,7 +7,7 @@
 
 use core::marker::PhantomData;
 
-use sel4::{VmEnter, VmEnterResult, VmFault, cap, vcpu::VCpuContext};
+use sel4::{VmEnter, VmEnterResult, VmFault, cap, vcpu::context_of_32_bits};
 
 use crate::{
     exit::RawExit,
@@ -132,6 +132,8 @@ fn load(rip: u64, reason: u64, to: &mut RawExit) {
 impl VcpuObject {
     /// Whether the kernel switches DR0 to DR3 and DR6 with the virtual CPU, and so lets a VMM access them as fields.
     pub const DEBUG_REGISTERS: bool = sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS;
+    /// Whether the kernel supports 64-bit guests: see [`crate::start::Start::clear_entry_controls`].
+    pub const GUESTS_OF_64_BITS: bool = sel4_config::X86_64_VTX_64BIT_GUESTS;
 
     /// The virtual CPU whose capability is at `cptr`.
     pub const fn new(cptr: u64) -> Self {
@@ -154,7 +156,7 @@ impl VcpuObject {
     #[inline]
     pub fn set_registers(&self, gprs: &Gprs) {
         let &Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp } = gprs;
-        let context = VCpuContext { eax: rax, ebx: rbx, ecx: rcx, edx: rdx, esi: rsi, edi: rdi, ebp: rbp };
+        let context = context_of_32_bits([rax, rbx, rcx, rdx, rsi, rdi, rbp]);
         allowed(self.0.vcpu_write_registers(&context), "registers");
     }
 

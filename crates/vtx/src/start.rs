@@ -18,6 +18,9 @@ pub struct Start {
     pub gdt: (u64, u32),
     /// The VMX-preemption timer's count: at zero, the guest exits, until it is written again.
     pub preemption: u32,
+    /// A kernel with 64-bit guests sets the entry control "IA-32e mode guest" in every new VCPU, and this state is that
+    /// of 32-bit code. A kernel without them may refuse the field.
+    pub clear_entry_controls: bool,
 }
 
 const DR7_RESET: u64 = 0x400;
@@ -62,6 +65,9 @@ pub fn set(vmcs: &mut impl Vmcs, start: &Start) -> bool {
     ] {
         vmcs.write(field, value);
     }
+    if start.clear_entry_controls {
+        vmcs.write(F::EntryControls, 0);
+    }
     preemption_timer(vmcs, start.preemption)
 }
 
@@ -89,5 +95,34 @@ fn preemption_timer(vmcs: &mut impl Vmcs, count: u32) -> bool {
 fn segment(vmcs: &mut impl Vmcs, fields: [F; 4], values: [u64; 4]) {
     for (field, value) in fields.into_iter().zip(values) {
         vmcs.write(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    impl Vmcs for BTreeMap<F, u64> {
+        fn read(&mut self, field: F) -> u64 {
+            self.get(&field).copied().unwrap_or(0)
+        }
+
+        fn write(&mut self, field: F, value: u64) {
+            self.insert(field, value);
+        }
+    }
+
+    /// SDM volume 3, table "Definitions of VM-Entry Controls": bit 9.
+    #[test]
+    fn ia_32e_mode_is_switched_off_where_the_kernel_presets_it() {
+        for (clear_entry_controls, expected) in [(true, 0), (false, 1 << 9)] {
+            let mut fields = BTreeMap::from([(F::EntryControls, 1 << 9)]);
+            set(&mut fields, &Start { code: 8, data: 16, gdt: (0, 0), preemption: 1, clear_entry_controls });
+            assert_eq!(fields.get(&F::EntryControls), Some(&expected));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! VMCS fields and control bits by their SDM names (volume 3, Appendix B "Field Encoding in VMCS" and "VMX
 //! Controls"). Guest state, the controls that seL4 lets a VMM set, and read-only exit data; no host state, which is the
 //! kernel's. `decodeReadVMCS` and `decodeWriteVMCS` of the kernel say what user space may touch: of the entry controls
-//! neither side, of the secondary controls only the write, of the read-only data only the read.
+//! neither side before 15.0.0, of the secondary controls only the write, of the read-only data only the read.
 
 use bitflags::bitflags;
 
@@ -50,6 +50,8 @@ pub enum VmcsField {
     ExceptionBitmap = 0x4004,
     /// [`ExitControls`].
     ExitControls = 0x400c,
+    /// VM-entry controls, of which "IA-32e mode guest" is one. Not in kernels before 15.0.0.
+    EntryControls = 0x4012,
     /// Event to inject, see [`crate::event`]. VMEnter sets it as well, from message register 2.
     EntryInterruptionInfo = 0x4016,
     /// Its error code: zero, as the VMM does not write it (decision 0007).

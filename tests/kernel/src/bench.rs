@@ -1,6 +1,7 @@
 //! The test bench: memory, slots, and the objects that checks create. Memory and slots are not reused, except objects
 //! that a check deletes itself: there is enough for all.
 
+use alloc::vec::Vec;
 use core::array;
 use core::ops::Range;
 
@@ -37,6 +38,7 @@ pub struct Bench {
     empty: Range<usize>,
     cnode_bits: u8,
     vectors: Range<Word>,
+    lent: Vec<cap::IoPort>,
     /// Where our IPC buffer is.
     pub ipc_buffer: Word,
     /// For the contents of frames that are not mapped.
@@ -52,6 +54,7 @@ impl Bench {
             empty: bootinfo.empty(),
             cnode_bits: bootinfo.init_thread_cnode_size_bits() as u8,
             vectors: 50..100,
+            lent: Vec::new(),
             ipc_buffer: bootinfo.ipc_buffer() as Word,
             scratch: Scratch::new(),
         }
@@ -100,11 +103,26 @@ impl Bench {
         Ok(copy)
     }
 
-    /// A capability to these ports.
+    /// A capability to these ports, until the end of the check.
     pub fn ports(&mut self, first: u16, last: u16) -> Result<cap::IoPort> {
+        let ports = self.ports_for_good(first, last)?;
+        self.lent.push(ports);
+        Ok(ports)
+    }
+
+    /// A capability to these ports.
+    pub fn ports_for_good(&mut self, first: u16, last: u16) -> Result<cap::IoPort> {
         let ports = cap::IoPort::from_cptr(self.empty_slot());
         sel4::ioport::ioport_issue(first, last, &slot_of(ports))?;
         Ok(ports)
+    }
+
+    /// Takes the check's ports back: since 10.0.0 the kernel issues a port again only after that.
+    pub fn take_ports_back(&mut self) {
+        for ports in self.lent.drain(..) {
+            // The slot is empty if the check has deleted it.
+            let _ = delete(ports);
+        }
     }
 
     /// Retypes all of this memory, which was a VCPU, into frames.

@@ -27,6 +27,11 @@ impl From<sel4::Error> for Seen {
     }
 }
 
+/// Fails unless the kernel refuses it. Releases differ in the error.
+pub fn refused<T>(what: &str, result: sel4::Result<T>) -> Outcome {
+    result.is_err().then_some(()).ok_or_else(|| Seen(format!("{what} is not refused")))
+}
+
 /// Fails with the observed value unless it equals the expected one.
 pub fn expect<T: PartialEq + Debug>(what: &str, seen: T, expected: T) -> Outcome {
     if seen == expected { Ok(()) } else { Err(Seen(format!("{what}: {seen:x?}, not {expected:x?}"))) }

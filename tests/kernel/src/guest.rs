@@ -100,7 +100,14 @@ impl Guest {
     /// Sets its registers.
     pub fn reset(&self) -> Result<()> {
         let mut fields = Fields { vcpu: self.vcpu, refused: None };
-        start::set(&mut fields, &Start { code: 0x08, data: 0x10, gdt: (0, 0xffff), preemption: u32::MAX });
+        let flat = Start {
+            code: 0x08,
+            data: 0x10,
+            gdt: (0, 0xffff),
+            preemption: u32::MAX,
+            clear_entry_controls: sel4_config::X86_64_VTX_64BIT_GUESTS,
+        };
+        start::set(&mut fields, &flat);
         fields.write(F::GuestTrSelector, 0x18);
         // With IF set: in Bochs, host interrupts do not exit from a guest that was entered with IF clear.
         fields.write(F::GuestRflags, 0x202);

@@ -65,7 +65,9 @@ fn main(bootinfo: BootInfoPtr) -> ! {
     let optional = OPTIONAL.into_iter().filter_map(|(checks, _, has)| has.then_some(checks));
     for check in CHECKS.into_iter().chain(optional).flatten() {
         say!("run  {} {}", check.patch, check.name);
-        match (check.run)(&mut bench) {
+        let outcome = (check.run)(&mut bench);
+        bench.take_ports_back();
+        match outcome {
             Ok(()) => {
                 passed += 1;
                 say!("ok   {} {}", check.patch, check.name);

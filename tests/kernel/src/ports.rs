@@ -83,15 +83,16 @@ fn former_vcpus(bench: &mut Bench) -> Outcome {
     let memory = bench.memory(VCPU_BITS)?;
     let vcpu = cap::VCpu::from_cptr(bench.empty_slot());
     let mut former = Vec::new();
+    let ports = bench.ports(PORT, PORT)?;
     for _ in 0..sel4_config::MAX_VPIDS {
         remake(vcpu, memory)?;
-        let port = bench.ports(PORT, PORT)?;
+        let port = bench.copy(ports)?;
         vcpu.vcpu_enable_io_port(port, PORT, PORT)?;
         delete(vcpu)?;
         former.push(port);
     }
     let guest = Guest::new(bench, &OUT)?;
-    let port = bench.ports(PORT, PORT)?;
+    let port = bench.copy(ports)?;
     guest.vcpu.vcpu_enable_io_port(port, PORT, PORT)?;
     former.into_iter().try_for_each(delete)?;
     expect("reason of the exit", guest.enter(0).reason, reason::HLT)?;
@@ -122,7 +123,8 @@ fn lent_to_a_guest(bench: &mut Bench) -> Outcome {
 /// 0028: in the kernel's derivation list the later one precedes the earlier one, as a child would.
 fn given_out_twice(bench: &mut Bench) -> Outcome {
     let earlier = bench.ports(PORT, PORT)?;
-    let later = bench.ports(PORT, PORT)?;
+    // Since 10.0.0 the kernel issues a port once.
+    let Ok(later) = bench.ports(PORT, PORT) else { return Ok(()) };
     revoke(later)?;
     expect("the earlier one", earlier.ioport_out8(PORT, 0), Ok(()))
 }

@@ -56,7 +56,13 @@ pub const fn debug_registers() -> DebugRegisters {
 pub fn run(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, hertz: u64) -> Result<u64, Refused> {
     cpu.reset(control_registers(hertz), debug_registers(), hertz);
     // The preemption timer must not end this entry.
-    let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: u32::MAX };
+    let flat = Start {
+        code: low::BOOT_CS,
+        data: low::BOOT_DS,
+        gdt: (low::GDT, low::GDT_LIMIT),
+        preemption: u32::MAX,
+        clear_entry_controls: VcpuObject::GUESTS_OF_64_BITS,
+    };
     let there = start::set(&mut cpu.vmcs, &flat);
     cpu.debug.load(&mut cpu.vmcs);
     let program = cpu.control.program();

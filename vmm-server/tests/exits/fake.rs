@@ -168,7 +168,13 @@ pub fn vcpu() -> Vcpu<Fields> {
 pub fn guest_with(ram: u64) -> Guest {
     let vm = Vm { ram: Ram::flat(Window::leak(vec![0; ram as usize].leak())), board: Board::new(ram, 1_700_000_000) };
     let mut guest = Guest { vm, cpu: vcpu() };
-    let flat = Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: 1000 };
+    let flat = Start {
+        code: low::BOOT_CS,
+        data: low::BOOT_DS,
+        gdt: (low::GDT, low::GDT_LIMIT),
+        preemption: 1000,
+        clear_entry_controls: false,
+    };
     start::set(&mut guest.cpu.vmcs, &flat);
     guest.cpu.debug.load(&mut guest.cpu.vmcs);
     let program = guest.cpu.control.program();

@@ -1,0 +1,3 @@
+#pragma once
+/* Needs stdint.h, which it does not include. */
+typedef struct { uint64_t id, len; } seL4_BootInfoHeader;
