@@ -261,7 +261,9 @@ impl<V: Vmcs> Vcpu<V> {
     #[inline]
     pub fn skip(&mut self) {
         self.exit.rip = self.exit.after(self.exit.instruction_len);
-        if self.exit.rflags & (RFLAGS_TF | RFLAGS_RF) != 0 || self.breakpoints != 0 {
+        // RF hides breakpoints. Where there are none, the next instruction ends it as well, and without a system call.
+        let ends = if self.debug.armed() { RFLAGS_TF | RFLAGS_RF } else { RFLAGS_TF };
+        if self.exit.rflags & ends != 0 || self.breakpoints != 0 {
             self.trap();
         }
         self.leave_shadow();

@@ -57,8 +57,8 @@ pub trait Words {
     /// A general register.
     fn register(&self, place: MessageGpr) -> u64;
 
-    /// Whether stepping past the instruction takes more than to add to RIP: a single step, RFLAGS.RF, or a shadow of STI or
-    /// MOV SS.
+    /// Whether stepping past the instruction takes more than to add to RIP: a single step, or a shadow of STI or MOV SS.
+    /// RFLAGS.RF, which every EPT violation saves as set, matters only where breakpoints are armed.
     #[inline(always)]
     fn is_stepped_or_shadowed(&self) -> bool {
         self.stepped_or_shadowed() != 0
@@ -68,7 +68,7 @@ pub trait Words {
     #[inline(always)]
     fn stepped_or_shadowed(&self) -> u64 {
         let shadow = self.interruptibility() & Interruptibility::SHADOW.bits();
-        self.rflags() & (RFLAGS_TF | RFLAGS_RF) | u64::from(shadow)
+        self.rflags() & RFLAGS_TF | u64::from(shadow)
     }
 
     /// How wide the guest's pointers are. Support for 64-bit code would decide here which mode the guest is in.

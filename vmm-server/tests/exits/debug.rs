@@ -191,11 +191,28 @@ fn a_trap_of_a_breakpoint_comes_with_that_of_a_step_and_before_an_interrupt() {
 }
 
 #[test]
-fn rf_ends_with_the_instruction_that_is_done_here() {
+fn rf_ends_with_the_instruction_that_is_done_here_where_it_may_hide_a_breakpoint() {
     let mut guest = guest();
     let exit = RawExit { rflags: 0x1_0202, ..raw(reason::CPUID, 0, Gprs::default()) };
+    write(&mut guest, 0, RIP + 2);
+    write(&mut guest, 7, 1);
     assert_eq!(resumed(&mut guest, &exit), None);
     answer(&mut guest, exit);
     guest.cpu.follow();
     assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestRflags), 0x202);
+}
+
+#[test]
+fn without_breakpoints_rf_costs_nothing() {
+    let exit = RawExit { rflags: 0x1_0202, ..raw(reason::CPUID, 0, Gprs::default()) };
+    assert!(resumed(&mut guest(), &exit).is_some());
+    let mut guest = guest();
+    guest.vm.ram.write(RIP, &[0x08, 0x06]).unwrap(); // or %al, (%esi), which is emulated at length
+    let at = 0xe000_0000;
+    let gprs = Gprs { rsi: at, ..Gprs::default() };
+    let exit = RawExit { guest_physical: at, ..raw(reason::EPT, 3 | 1 << 7 | 1 << 8, gprs) };
+    assert_eq!(answer(&mut guest, exit), Next::Skip);
+    let flags = guest.cpu.vmcs.written(VmcsField::GuestRflags);
+    guest.cpu.follow();
+    assert_eq!((guest.cpu.exit.rip, guest.cpu.vmcs.written(VmcsField::GuestRflags)), (RIP + 2, flags));
 }

@@ -188,9 +188,11 @@ pub fn guest() -> Guest {
     guest_with(RAM)
 }
 
-/// An exit of a two-byte instruction at [`RIP`].
+/// An exit of a two-byte instruction at [`RIP`]. An EPT violation saves RFLAGS.RF as set (SDM volume 3, "Saving RIP, RSP, RFLAGS,
+/// and SSP").
 pub fn raw(reason: u32, qualification: u64, gprs: Gprs) -> RawExit {
-    RawExit { reason, qualification, instruction_len: 2, rip: RIP, rflags: 0x202, gprs, ..RawExit::default() }
+    let rflags = if reason == reason::EPT { 0x1_0202 } else { 0x202 };
+    RawExit { reason, qualification, instruction_len: 2, rip: RIP, rflags, gprs, ..RawExit::default() }
 }
 
 /// What the VMM answers to an exit, and what is to be settled. If the guest can have been in the state that the exit brings, it

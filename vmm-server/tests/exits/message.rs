@@ -101,7 +101,6 @@ fn a_guest_that_is_stepped_or_shadowed_is_taken_over() {
     assert!(resumed(&mut guest(), &exit).is_some());
     for more in [
         RawExit { rflags: 0x302, ..exit },
-        RawExit { rflags: 0x1_0202, ..exit },
         RawExit { interruptibility: 1, ..exit },
         RawExit { interruptibility: 2, ..exit },
     ] {
