@@ -146,7 +146,7 @@ pub fn bochsrc(board: &Board) -> String {
          panic: action=fatal\n\
          error: action=report\n\
          info: action=report\n\
-         debug: action=ignore\n\
+         debug: action=ignore, unmapped=report\n\
          sound: driver=dummy\n\
          speaker: enabled=0\n\
          plugin_ctrl: speaker=0, gameport=0, parallel=0\n\

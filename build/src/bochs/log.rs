@@ -31,7 +31,7 @@ pub fn line(text: &str) -> Option<Line<'_>> {
 pub enum Ending {
     /// The system powered the board off (`Shutdown` on port 0x8900).
     PowerOff,
-    /// The system ended the board because something had failed (`D` on port 0x8900, and the debugger's script quits).
+    /// The system powered the board off because something had failed (`FShutdown` there).
     Failed,
     /// The emulator cannot go on: after a triple fault, say. The text is Bochs's.
     Panic(String),
@@ -39,11 +39,15 @@ pub enum Ending {
     Died(String),
 }
 
+/// The end of the line about an `F` on port 0x8900.
+const FAILED: &str = "8-bit write to 8900 = 46";
+
 /// What the log says about the end: a panic line, if there is one.
 pub fn ending(log: &str) -> Option<Ending> {
     let panic = log.lines().filter_map(line).find(|line| line.level == 'p')?;
     if panic.text.contains("Shutdown port: shutdown requested") {
-        return Some(Ending::PowerOff);
+        let failed = log.lines().filter_map(line).any(|line| line.level == 'd' && line.text.ends_with(FAILED));
+        return Some(if failed { Ending::Failed } else { Ending::PowerOff });
     }
     let text = format!("{} (tick {}, {})", panic.text, panic.ticks, panic.device);
     Some(Ending::Panic(if panic.text.contains("exception with no resolution") {
@@ -81,6 +85,20 @@ mod tests {
     fn a_power_off_is_no_panic() {
         assert_eq!(ending(LOG), Some(Ending::PowerOff));
         assert_eq!(last_tick(LOG), 180_000_000);
+    }
+
+    #[test]
+    fn a_failure_is_a_byte_before_the_switch_and_no_other_byte() {
+        // The prefix is there in Bochs 2.7, and not in 3.0.
+        for (what, byte, expected) in [
+            ("unmapped: 8-bit write to 8900", "46", Ending::Failed),
+            ("8-bit write to 8900", "46", Ending::Failed),
+            ("8-bit write to 8900", "53", Ending::PowerOff),
+            ("8-bit write to 0890", "46", Ending::PowerOff),
+        ] {
+            let log = format!("00170000000d[UNMAP ] {what} = {byte}\n{LOG}");
+            assert_eq!(ending(&log), Some(expected), "{what} = {byte}");
+        }
     }
 
     #[test]

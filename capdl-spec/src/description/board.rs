@@ -143,9 +143,9 @@ pub static BOARDS: [Board; 4] = [
         name: "bochs",
         about: "Bochs, i440FX and PIIX3",
         processor: Processor::Haswell,
-        // iodev/unmapped.cc of Bochs: `Shutdown` is a panic with its own text; `D` returns to the debugger, whose script then
-        // quits without one.
-        power_off: Some(Switch { port: 0x8900, off: b"Shutdown", failed: b"D" }),
+        // iodev/unmapped.cc of Bochs: `Shutdown` is a panic with its own text. Each byte is a line of the log for debugging, so
+        // one before `Shutdown` can say what it is for. (`D` would return to the debugger, where that runs: not in Bochs 3.0.)
+        power_off: Some(Switch { port: 0x8900, off: b"Shutdown", failed: b"FShutdown" }),
         debug_ports: &[(0xe9, "text"), (0x402, "marks"), (0x8900, "stop")],
         guest_ram: 2 << 30,
         // iodev/pci.cc of Bochs: the I/O APIC's inputs 16 to 19, by (device + pin - 2) & 3.
