@@ -126,7 +126,7 @@ fn refused(release: Release, config: &Config, kernel: Kernel) -> Option<(&'stati
         (!vtx && on("SUPPORT_PCID"), "PCIDs are on, which QEMU without KVM does not emulate,", "KernelSupportPCID=OFF"),
         (
             kernel.build == Build::Debug && !(on("DEBUG_BUILD") && on("PRINTING")),
-            "no debug kernel is",
+            "debugging is off",
             "KernelDebugBuild=ON and KernelPrinting=ON",
         ),
     ];
@@ -176,7 +176,7 @@ mod tests {
                 "seL4 issue 1667",
                 "KernelX86_64VTX64BitGuests=OFF",
             ),
-            ("release", r#"{"VTX": true}"#, debug, "no debug kernel", "KernelDebugBuild=ON and KernelPrinting=ON"),
+            ("release", r#"{"VTX": true}"#, debug, "debugging is off", "KernelDebugBuild=ON and KernelPrinting=ON"),
             ("qemu", r#"{"VTX": true}"#, iommu, "VT-x is on", "KernelVTX=OFF"),
         ] {
             let said = said(name, config, kernel);
