@@ -19,7 +19,7 @@ use crate::board_memory::MemoryNeeds;
 use crate::bochs::Options;
 use crate::bochs::config::{Devices, MOST_MEMORY_MIB};
 use crate::console::voice::Voice;
-use crate::kernel::{self, Build, Kernel, Platform, Prefix};
+use crate::kernel::{self, Build, Kernel, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
 use crate::project::{self, Project};
@@ -68,8 +68,7 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     let system = host::load(&description)?;
     programs::check(project, &system)?;
     setup::ensure(&[Purpose::Kernel, Purpose::Image])?;
-    let platform = Platform::Vtx(system.board().processor);
-    let prefix = kernel::prefix(project, Kernel { build, platform })?;
+    let prefix = kernel::prefix(project, Kernel::of(&system, build))?;
     let suffix = if build == Build::Release { String::new() } else { format!("-{}", build.name()) };
     let dir = project.images(&format!("{}{suffix}", system.name));
     std::fs::create_dir_all(project.images("")).into_diagnostic()?;
@@ -290,7 +289,24 @@ fn write_simulate(path: &Path, memory_mib: u32, devices: &Devices) -> Result<()>
 
 #[cfg(test)]
 mod tests {
+    use capdl_spec::host::Source;
+
     use super::*;
+
+    #[test]
+    fn a_board_that_bochs_does_not_have_is_refused_with_the_sum() {
+        let system = |board: &str| {
+            let vm = "[[vm]]\nname = \"linux\"\nmemory = \"1792 MiB\"\nkernel = \"debian-686\"\n";
+            let text = format!("board = \"{board}\"\n{vm}");
+            host::parse(Source { path: "x.toml".into(), text }).expect("it is right")
+        };
+        let needs = MemoryNeeds { objects: 3 << 30, image: 100 << 20, placed: 0 };
+        let error = memory_mib(&system("bochs"), &needs).unwrap_err().to_string();
+        let words = ["with 3200 MiB", "at most 3072 MiB", "3072 MiB for guests", "100 MiB of images"];
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert_eq!(memory_mib(&system("pc"), &needs).unwrap(), 3200);
+        assert_eq!(memory_mib(&system("bochs"), &MemoryNeeds { objects: 2 << 30, ..needs }).unwrap(), 2176);
+    }
 
     /// An ELF64 header and two loadable program headers, of sizes 16 and 1.
     fn elf() -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! Installs the missing packages through apt, as root or with sudo; if neither works, it prints the command to type.
 
+use std::ffi::OsString;
 use std::process::Command;
 
 use miette::{Result, miette};
@@ -50,10 +51,10 @@ fn install(missing: &[Package]) -> Result<()> {
     let mut error = None;
     for attempt in 1..=ATTEMPTS {
         // A fresh machine's lists are empty or old. A failed update may not matter; the install shows whether it does.
-        let _ = process::run("apt-get update", apt(installer, &["update"]));
+        let _ = process::run("apt-get update", apt(installer, &["update"], std::env::vars_os()));
         let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
         arguments.extend(missing.iter().map(|package| package.name));
-        match process::run("apt-get install", apt(installer, &arguments)) {
+        match process::run("apt-get install", apt(installer, &arguments, std::env::vars_os())) {
             Ok(_) => return Ok(()),
             Err(failure) => error = Some(failure),
         }
@@ -85,8 +86,13 @@ fn list(missing: &[Package]) -> String {
 /// The command that a user would type.
 pub fn by_hand(missing: &[Package]) -> String {
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
-    let sudo = if process::exists("sudo") && !rustix::process::geteuid().is_root() { "sudo " } else { "" };
+    let sudo = sudo(process::exists("sudo"), rustix::process::geteuid().is_root());
     format!("{sudo}apt-get update && {sudo}apt-get install --yes --no-install-recommends {}", names.join(" "))
+}
+
+/// The beginning of a command that only root may run.
+fn sudo(is_here: bool, is_root: bool) -> &'static str {
+    if is_here && !is_root { "sudo " } else { "" }
 }
 
 fn installer() -> Option<Installer> {
@@ -114,14 +120,15 @@ pub fn way() -> &'static str {
     }
 }
 
-fn apt(installer: Installer, arguments: &[&str]) -> Command {
+/// apt, as root. `environment` is the user's.
+fn apt(installer: Installer, arguments: &[&str], environment: impl Iterator<Item = (OsString, OsString)>) -> Command {
     let mut command = match installer {
         Installer::Root => process::tool("env"),
         Installer::Sudo => {
             let mut sudo = process::tool("sudo");
             sudo.args(["--non-interactive", "env"]);
             // sudo does not pass the environment on, so the proxies are passed explicitly.
-            for (name, value) in process::proxies(std::env::vars_os()) {
+            for (name, value) in process::proxies(environment) {
                 let mut setting = name;
                 setting.push("=");
                 setting.push(value);
@@ -150,13 +157,15 @@ mod tests {
     fn the_command_for_the_user_names_every_package_and_sudo_only_where_there_is_one() {
         let text = by_hand(&packages::for_purposes(&[Purpose::Image]));
         assert!(text.ends_with("install --yes --no-install-recommends xorriso isolinux syslinux-common"), "{text}");
-        let needed = process::exists("sudo") && !rustix::process::geteuid().is_root();
-        assert_eq!(text.contains("sudo"), needed, "{text}");
+        assert_eq!(
+            [(true, false), (true, true), (false, false)].map(|(here, root)| sudo(here, root)),
+            ["sudo ", "", ""]
+        );
     }
 
     #[test]
     fn apt_is_never_asked_a_question() {
-        let text = process::show(&apt(Installer::Sudo, &["install", "--yes", "gcc"]));
+        let text = process::show(&apt(Installer::Sudo, &["install", "--yes", "gcc"], std::iter::empty()));
         assert!(text.starts_with("sudo --non-interactive env "), "{text}");
         assert!(text.contains(" DEBIAN_FRONTEND=noninteractive apt-get "), "{text}");
     }
@@ -165,7 +174,10 @@ mod tests {
     fn the_proxies_are_those_of_the_user_in_either_spelling() {
         let all = [("http_proxy", "p"), ("HTTPS_PROXY", "q"), ("LD_PRELOAD", "x")];
         let all = all.map(|(name, value)| (name.into(), value.into()));
-        let names: Vec<_> = process::proxies(all.into_iter()).map(|(name, _)| name).collect();
+        let names: Vec<_> = process::proxies(all.clone().into_iter()).map(|(name, _)| name).collect();
         assert_eq!(names, ["http_proxy", "HTTPS_PROXY"]);
+        // sudo hands nothing on by itself.
+        let text = process::show(&apt(Installer::Sudo, &["update"], all.into_iter()));
+        assert!(text.contains(" env http_proxy=p HTTPS_PROXY=q DEBIAN_FRONTEND=noninteractive apt-get "), "{text}");
     }
 }
