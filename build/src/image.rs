@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use capdl_spec::host::{self, CardModel, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, Stock, System};
@@ -137,31 +138,41 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds image packages against a prefix; each one's ELF by package name.
 pub fn cargo_build(project: &Project, packages: &[&str], prefix: &Prefix) -> Result<BTreeMap<String, PathBuf>> {
+    let step = Step::start(&format!("{}: build ({})", packages.join(", "), prefix.name()));
+    let mut built = BTreeMap::new();
+    let said =
+        process::capture(building(project, packages, prefix.dir(), prefix.name()), |line| match artifact(line) {
+            Some((name, path)) => drop(built.insert(name, path)),
+            None if line.starts_with('{') => {}
+            None => step.note(line),
+        });
+    said.map_err(without_messages)?;
+    step.done();
+    all_of(packages, built)
+}
+
+/// The paths from cargo's messages, since a file at the expected place may be an old one.
+fn all_of(packages: &[&str], built: BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, PathBuf>> {
+    match packages.iter().find(|package| !built.contains_key(**package)) {
+        Some(package) => Err(miette!("cargo built no program of the package {package}")),
+        None => Ok(built),
+    }
+}
+
+/// cargo's call, against the prefix `dir` of this name.
+fn building(project: &Project, packages: &[&str], dir: &Path, name: &str) -> Command {
     let mut cargo = process::cargo();
-    cargo.current_dir(&project.root).env("SEL4_PREFIX", prefix.dir());
+    cargo.current_dir(&project.root).env("SEL4_PREFIX", dir);
     // In every process, vector registers cost a trap if the guest uses them too, so automatic vectorisation is off.
     cargo.env("RUSTFLAGS", "-C no-vectorize-slp -C no-vectorize-loops");
     cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "cc");
     cargo.args(["build", "--profile", "image", "--features", "image", "--bins", "--target", TARGET]);
     cargo.args(["--message-format", "json-render-diagnostics", "--target-dir"]);
-    cargo.arg(project.target.join("servers").join(prefix.name()));
+    cargo.arg(project.target.join("servers").join(name));
     for package in packages {
         cargo.args(["--package", package]);
     }
-    let step = Step::start(&format!("{}: build ({})", packages.join(", "), prefix.name()));
-    let mut built = BTreeMap::new();
-    let said = process::capture(cargo, |line| match artifact(line) {
-        Some((name, path)) => drop(built.insert(name, path)),
-        None if line.starts_with('{') => {}
-        None => step.note(line),
-    });
-    said.map_err(without_messages)?;
-    step.done();
-    // Takes the path from cargo's messages, since a file at the expected place may be an old one.
-    match packages.iter().find(|package| !built.contains_key(**package)) {
-        Some(package) => Err(miette!("cargo built no program of the package {package}")),
-        None => Ok(built),
-    }
+    cargo
 }
 
 /// The program that one of cargo's messages announces (the Cargo book, "JSON messages").
@@ -331,6 +342,22 @@ mod tests {
         assert_eq!(image[120 + 32..120 + 40], 6u64.to_le_bytes());
         assert_eq!(image[120 + 40..120 + 48], 6u64.to_le_bytes());
         assert_eq!(image[64 + 32], 16, "the other segment stays");
+    }
+
+    #[test]
+    fn programs_are_built_for_the_images_target_whatever_the_users_is() {
+        let project = Project::find().unwrap();
+        let cargo = building(&project, &["root-task"], Path::new("/prefix"), "release");
+        let arguments: Vec<_> = cargo.get_args().collect();
+        assert!(arguments.windows(2).any(|pair| pair == ["--target", TARGET]), "{arguments:?}");
+    }
+
+    #[test]
+    fn a_program_that_cargo_has_not_built_is_missed() {
+        let built = BTreeMap::from([("root-task".to_owned(), PathBuf::from("/t/root-task"))]);
+        assert_eq!(all_of(&["root-task"], built.clone()).unwrap(), built);
+        let error = all_of(&["root-task", "vmm-server"], built).unwrap_err().to_string();
+        assert_eq!(error, "cargo built no program of the package vmm-server");
     }
 
     #[test]

@@ -38,15 +38,7 @@ pub fn ensure(purposes: &[Purpose]) -> Result<()> {
 
 /// Installs packages that are known to be missing.
 fn install(missing: &[Package]) -> Result<()> {
-    let installer = installer().ok_or_else(|| {
-        let (list, help) = (list(missing), format!("run, as root: {}", by_hand(missing)));
-        if process::exists("apt-get") {
-            miette!(help = help, "this is missing, and this user can install it neither as root nor with sudo:\n{list}")
-        } else {
-            let help = "install what has them; the names are those of Debian's packages";
-            miette!(help = help, "this is missing, and there is no apt-get here that could install it:\n{list}")
-        }
-    })?;
+    let installer = installer().ok_or_else(|| uninstallable(missing, process::exists("apt-get")))?;
     progress::say(&format!("Installing Debian packages that are missing:\n{}", list(missing)));
     let mut error = None;
     for attempt in 1..=ATTEMPTS {
@@ -67,6 +59,18 @@ fn install(missing: &[Package]) -> Result<()> {
         return Ok(());
     }
     Err(miette!(help = format!("try it by hand: {}", by_hand(&still)), "{error}"))
+}
+
+/// The error where nothing can be installed: there is no apt, or this user may not use it.
+fn uninstallable(missing: &[Package], has_apt: bool) -> miette::Report {
+    let list = list(missing);
+    if has_apt {
+        let help = format!("run, as root: {}", by_hand(missing));
+        miette!(help = help, "this is missing, and this user can install it neither as root nor with sudo:\n{list}")
+    } else {
+        let help = "install what has them; the names are those of Debian's packages";
+        miette!(help = help, "this is missing, and there is no apt-get here that could install it:\n{list}")
+    }
 }
 
 /// The missing packages for the user to read: the package, its purpose, and what was not found of it.
@@ -161,6 +165,14 @@ mod tests {
             [(true, false), (true, true), (false, false)].map(|(here, root)| sudo(here, root)),
             ["sudo ", "", ""]
         );
+    }
+
+    #[test]
+    fn without_sudo_the_command_is_for_root_and_without_apt_there_is_none() {
+        let missing = packages::for_purposes(&[Purpose::Image]);
+        let help = |has_apt| uninstallable(&missing, has_apt).help().map(|help| help.to_string()).unwrap_or_default();
+        assert_eq!(help(true), format!("run, as root: {}", by_hand(&missing)));
+        assert!(!help(false).contains("apt-get") && !help(false).contains("sudo"), "{}", help(false));
     }
 
     #[test]
