@@ -275,10 +275,7 @@ fn start(dir: &Path, preload: Option<&Path>) -> Result<Child> {
     command.args(["--pdeathsig", "KILL", "bochs-bin", "-q", "-f", "bochsrc", "-rc", "debugger"]);
     command.current_dir(dir).process_group(0);
     if let Some(library) = preload {
-        // A name without a path, since the dynamic linker splits the list at spaces and colons, which a path may
-        // contain.
-        std::os::unix::fs::symlink(library, dir.join(PRELOAD)).into_diagnostic()?;
-        command.env("LD_PRELOAD", format!("./{PRELOAD}"));
+        command.env("LD_PRELOAD", preloaded(library, dir)?);
     }
     command.stdin(Stdio::null()).stdout(output.try_clone().into_diagnostic()?).stderr(output);
     command.spawn().map_err(|error| {
@@ -286,8 +283,14 @@ fn start(dir: &Path, preload: Option<&Path>) -> Result<Child> {
     })
 }
 
-/// The preload's name in a run's directory.
-const PRELOAD: &str = "determinism.so";
+/// The value of LD_PRELOAD in `dir`: a name without a path, since the dynamic linker splits the list at spaces and
+/// colons, which a path may contain.
+fn preloaded(library: &Path, dir: &Path) -> Result<String> {
+    /// The preload's name in a run's directory.
+    const PRELOAD: &str = "determinism.so";
+    std::os::unix::fs::symlink(library, dir.join(PRELOAD)).into_diagnostic()?;
+    Ok(format!("./{PRELOAD}"))
+}
 
 /// Why an emulator has not connected.
 #[derive(Debug)]
@@ -334,5 +337,29 @@ pub(crate) fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStr
             return Err(Missing::Silent);
         }
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulator_that_ends_at_once_is_not_waited_for() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (mut child, started) = (process::tool("true").spawn().unwrap(), Instant::now());
+        assert!(matches!(accept(&listener, &mut child), Err(Missing::Ended)));
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn the_preloads_name_has_nothing_that_the_dynamic_linker_splits() {
+        let dir = std::env::temp_dir().join(format!("xtask bochs {}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("a library"), "x").unwrap();
+        let name = preloaded(&dir.join("a library"), &dir).unwrap();
+        assert!(!name.contains([' ', ':']), "{name}");
+        assert_eq!(std::fs::read(dir.join(name)).unwrap(), b"x");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -205,6 +205,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_stays_until_its_successor_is_whole() {
+        let dir = directory("aside");
+        let path = dir.join("file");
+        keep(&path, "old", |aside| project::write(aside, b"old")).unwrap();
+        let look = |aside: &Path| {
+            assert_ne!(aside, path);
+            assert_eq!(project::read(&path).unwrap(), b"old");
+        };
+        keep(&path, "new", |aside| {
+            look(aside);
+            std::fs::write(aside, b"ne").unwrap();
+            Err(miette!("the disk is full"))
+        })
+        .unwrap_err();
+        keep(&path, "new", |aside| {
+            look(aside);
+            project::write(aside, b"new")
+        })
+        .unwrap();
+        assert_eq!(project::read(&path).unwrap(), b"new");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn a_renamed_file_changes_the_fingerprint() {
         let dir = directory("print");
         project::write(&dir.join("a"), b"x").unwrap();

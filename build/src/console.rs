@@ -6,6 +6,8 @@
 pub mod report;
 pub mod shell;
 pub mod terminal;
+#[cfg(test)]
+mod typing;
 pub mod voice;
 
 use std::fs::File;

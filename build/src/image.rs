@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use capdl_spec::host::{self, CardModel, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, Stock, System};
@@ -19,7 +20,7 @@ use crate::board_memory::MemoryNeeds;
 use crate::bochs::Options;
 use crate::bochs::config::{Devices, MOST_MEMORY_MIB};
 use crate::console::voice::Voice;
-use crate::kernel::{self, Build, Kernel, Platform, Prefix};
+use crate::kernel::{self, Build, Kernel, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
 use crate::project::{self, Project};
@@ -68,8 +69,7 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     let system = host::load(&description)?;
     programs::check(project, &system)?;
     setup::ensure(&[Purpose::Kernel, Purpose::Image])?;
-    let platform = Platform::Vtx(system.board().processor);
-    let prefix = kernel::prefix(project, Kernel { build, platform })?;
+    let prefix = kernel::prefix(project, Kernel::of(&system, build))?;
     let suffix = if build == Build::Release { String::new() } else { format!("-{}", build.name()) };
     let dir = project.images(&format!("{}{suffix}", system.name));
     std::fs::create_dir_all(project.images("")).into_diagnostic()?;
@@ -138,31 +138,41 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds image packages against a prefix; each one's ELF by package name.
 pub fn cargo_build(project: &Project, packages: &[&str], prefix: &Prefix) -> Result<BTreeMap<String, PathBuf>> {
+    let step = Step::start(&format!("{}: build ({})", packages.join(", "), prefix.name()));
+    let mut built = BTreeMap::new();
+    let said =
+        process::capture(building(project, packages, prefix.dir(), prefix.name()), |line| match artifact(line) {
+            Some((name, path)) => drop(built.insert(name, path)),
+            None if line.starts_with('{') => {}
+            None => step.note(line),
+        });
+    said.map_err(without_messages)?;
+    step.done();
+    all_of(packages, built)
+}
+
+/// The paths from cargo's messages, since a file at the expected place may be an old one.
+fn all_of(packages: &[&str], built: BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, PathBuf>> {
+    match packages.iter().find(|package| !built.contains_key(**package)) {
+        Some(package) => Err(miette!("cargo built no program of the package {package}")),
+        None => Ok(built),
+    }
+}
+
+/// cargo's call, against the prefix `dir` of this name.
+fn building(project: &Project, packages: &[&str], dir: &Path, name: &str) -> Command {
     let mut cargo = process::cargo();
-    cargo.current_dir(&project.root).env("SEL4_PREFIX", prefix.dir());
+    cargo.current_dir(&project.root).env("SEL4_PREFIX", dir);
     // In every process, vector registers cost a trap if the guest uses them too, so automatic vectorisation is off.
     cargo.env("RUSTFLAGS", "-C no-vectorize-slp -C no-vectorize-loops");
     cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "cc");
     cargo.args(["build", "--profile", "image", "--features", "image", "--bins", "--target", TARGET]);
     cargo.args(["--message-format", "json-render-diagnostics", "--target-dir"]);
-    cargo.arg(project.target.join("servers").join(prefix.name()));
+    cargo.arg(project.target.join("servers").join(name));
     for package in packages {
         cargo.args(["--package", package]);
     }
-    let step = Step::start(&format!("{}: build ({})", packages.join(", "), prefix.name()));
-    let mut built = BTreeMap::new();
-    let said = process::capture(cargo, |line| match artifact(line) {
-        Some((name, path)) => drop(built.insert(name, path)),
-        None if line.starts_with('{') => {}
-        None => step.note(line),
-    });
-    said.map_err(without_messages)?;
-    step.done();
-    // Takes the path from cargo's messages, since a file at the expected place may be an old one.
-    match packages.iter().find(|package| !built.contains_key(**package)) {
-        Some(package) => Err(miette!("cargo built no program of the package {package}")),
-        None => Ok(built),
-    }
+    cargo
 }
 
 /// The program that one of cargo's messages announces (the Cargo book, "JSON messages").
@@ -290,7 +300,24 @@ fn write_simulate(path: &Path, memory_mib: u32, devices: &Devices) -> Result<()>
 
 #[cfg(test)]
 mod tests {
+    use capdl_spec::host::Source;
+
     use super::*;
+
+    #[test]
+    fn a_board_that_bochs_does_not_have_is_refused_with_the_sum() {
+        let system = |board: &str| {
+            let vm = "[[vm]]\nname = \"linux\"\nmemory = \"1792 MiB\"\nkernel = \"debian-686\"\n";
+            let text = format!("board = \"{board}\"\n{vm}");
+            host::parse(Source { path: "x.toml".into(), text }).expect("it is right")
+        };
+        let needs = MemoryNeeds { objects: 3 << 30, image: 100 << 20, placed: 0 };
+        let error = memory_mib(&system("bochs"), &needs).unwrap_err().to_string();
+        let words = ["with 3200 MiB", "at most 3072 MiB", "3072 MiB for guests", "100 MiB of images"];
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert_eq!(memory_mib(&system("pc"), &needs).unwrap(), 3200);
+        assert_eq!(memory_mib(&system("bochs"), &MemoryNeeds { objects: 2 << 30, ..needs }).unwrap(), 2176);
+    }
 
     /// An ELF64 header and two loadable program headers, of sizes 16 and 1.
     fn elf() -> Vec<u8> {
@@ -315,6 +342,22 @@ mod tests {
         assert_eq!(image[120 + 32..120 + 40], 6u64.to_le_bytes());
         assert_eq!(image[120 + 40..120 + 48], 6u64.to_le_bytes());
         assert_eq!(image[64 + 32], 16, "the other segment stays");
+    }
+
+    #[test]
+    fn programs_are_built_for_the_images_target_whatever_the_users_is() {
+        let project = Project::find().unwrap();
+        let cargo = building(&project, &["root-task"], Path::new("/prefix"), "release");
+        let arguments: Vec<_> = cargo.get_args().collect();
+        assert!(arguments.windows(2).any(|pair| pair == ["--target", TARGET]), "{arguments:?}");
+    }
+
+    #[test]
+    fn a_program_that_cargo_has_not_built_is_missed() {
+        let built = BTreeMap::from([("root-task".to_owned(), PathBuf::from("/t/root-task"))]);
+        assert_eq!(all_of(&["root-task"], built.clone()).unwrap(), built);
+        let error = all_of(&["root-task", "vmm-server"], built).unwrap_err().to_string();
+        assert_eq!(error, "cargo built no program of the package vmm-server");
     }
 
     #[test]

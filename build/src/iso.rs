@@ -107,3 +107,14 @@ fn xorriso(tree: &Path, iso: &Path) -> Command {
     command.arg("-o").arg(iso).arg(tree);
     command
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_iso_has_the_boot_sector_of_a_disk() {
+        let text = process::show(&xorriso(Path::new("tree"), Path::new("system.iso")));
+        assert!(text.contains(" -isohybrid-mbr /usr/lib/ISOLINUX/isohdpfx.bin "), "{text}");
+    }
+}

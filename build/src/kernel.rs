@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use capdl_spec::host::Processor;
+use capdl_spec::host::{Processor, System};
 use miette::{IntoDiagnostic, Result, miette};
 
 use crate::project::Project;
@@ -65,6 +65,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The kernel for the board of a system.
+    pub fn of(system: &System, build: Build) -> Self {
+        Self { build, platform: Platform::Vtx(system.board().processor) }
+    }
+
     /// The environment variable that names the user's.
     pub fn variable(self) -> &'static str {
         match (self.platform, self.build) {
@@ -211,7 +216,24 @@ impl Drop for Workplace {
 
 #[cfg(test)]
 mod tests {
+    use capdl_spec::host::{self, Source};
+
     use super::*;
+
+    #[test]
+    fn boards_with_old_processors_get_the_kernel_that_asks_for_no_more_than_vtx() {
+        let settings = include_str!("../../kernel-config/settings/pc99-vtx-nehalem.cmake");
+        for setting in ["SUPPORT_PCID OFF", "FSGSBASE_MSR ON", "HUGE_PAGE OFF"] {
+            assert!(settings.contains(&format!("\nkernel_config({setting})\n")), "{setting}");
+        }
+        for (board, settings) in [("bochs", "pc99-vtx"), ("pc", "pc99-vtx-nehalem"), ("cma34cr", "pc99-vtx-nehalem")] {
+            let vm = "[[vm]]\nname = \"linux\"\nmemory = \"64 MiB\"\nkernel = \"debian-686\"\n";
+            let text = format!("board = \"{board}\"\n{vm}");
+            let system = host::parse(Source { path: "x.toml".into(), text }).expect("it is right");
+            let kernel = Kernel::of(&system, Build::Release);
+            assert_eq!(kernel.platform.settings(), settings, "{board}");
+        }
+    }
 
     #[test]
     fn the_kernel_is_compiled_where_no_space_is_in_the_path() {

@@ -197,6 +197,26 @@ mod tests {
     }
 
     #[test]
+    fn help_the_version_and_the_nearest_command_are_there() {
+        for (arguments, said) in [
+            (&["help"][..], "Boot a system in Bochs"),
+            (&["help", "run"], "--timeout <SECONDS>"),
+            (&["--version"], concat!("xtask ", env!("CARGO_PKG_VERSION"))),
+            (&["imgae"], "'image'"),
+            (&["run", "--timout", "3"], "'--timeout'"),
+        ] {
+            assert!(refused(arguments).contains(said), "{arguments:?}: {}", refused(arguments));
+        }
+    }
+
+    #[test]
+    fn cargo_shows_its_progress_while_it_compiles_the_tool() {
+        let alias = include_str!("../../.cargo/config.toml").lines().find(|line| line.starts_with("xtask = "));
+        let words: Vec<&str> = alias.unwrap().trim_end_matches('"').split(' ').collect();
+        assert!(words.contains(&"xtask") && words.iter().all(|word| !["-q", "--quiet"].contains(word)), "{words:?}");
+    }
+
+    #[test]
     fn a_time_is_a_whole_number_of_seconds() {
         assert_eq!(refused(&["run", "--timeout", "120"]), "");
         for wrong in ["abc", "", "0", "-5", "1.5", "2m", "0x10", "31536001", "99999999999999999999"] {

@@ -164,11 +164,29 @@ mod tests {
     }
 
     #[test]
+    fn what_no_package_manager_knows_is_found_too() {
+        let wanted =
+            [Evidence::Program("sh"), Evidence::File("/proc/self/status"), Evidence::Program("no-such-program")];
+        let wanted = wanted.map(|evidence| package(Purpose::Kernel, "unknown-to-dpkg", evidence, "a test"));
+        assert_eq!(missing(&wanted), [wanted[2]]);
+    }
+
+    #[test]
     fn modules_are_asked_of_python_itself() {
         let absent = absent_modules(&["sys", "no_such_module"]);
         let expected: &[&str] =
             if process::exists("python3") { &["no_such_module"] } else { &["no_such_module", "sys"] };
         assert_eq!(absent.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_readme_begins_with_what_rust_links_with() {
+        let readme = include_str!("../../README.md");
+        let first = readme.lines().find_map(|line| line.strip_prefix("    ")).unwrap();
+        let names = first.strip_prefix("sudo apt-get install ").and_then(|rest| rest.split(" #").next());
+        let names: Vec<&str> = names.unwrap().split_whitespace().collect();
+        assert!(names.contains(&"gcc") && names.contains(&"libc6-dev"), "{first}");
+        assert!(names.iter().all(|name| PACKAGES.iter().any(|package| package.name == *name)), "{first}");
     }
 
     #[test]

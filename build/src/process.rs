@@ -288,6 +288,15 @@ mod tests {
     }
 
     #[test]
+    fn the_inner_cargo_overrides_flags_and_wrappers_of_configuration_files() {
+        let cargo = cargo();
+        for name in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+            let set = cargo.get_envs().find(|(set, _)| *set == name);
+            assert_eq!(set, Some((OsStr::new(name), Some(OsStr::new("")))), "{name}");
+        }
+    }
+
+    #[test]
     fn every_command_has_one_locale() {
         let mut command = tool("sh");
         command.args(["-c", "echo $LC_ALL $TZ $LANG"]);

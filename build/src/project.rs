@@ -157,6 +157,17 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_a_file_that_is_written_anew_keeps_the_old_one() {
+        let dir = std::env::temp_dir().join(format!("xtask-write-{}", std::process::id()));
+        let (file, reader) = (dir.join("file"), dir.join("reader"));
+        write(&file, b"old").unwrap();
+        std::fs::hard_link(&file, &reader).unwrap();
+        write(&file, b"new").unwrap();
+        assert_eq!((read(&reader).unwrap(), read(&file).unwrap()), (b"old".to_vec(), b"new".to_vec()));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn a_folder_that_a_user_mistyped_is_not_made() {
         let missing = std::env::temp_dir().join(format!("portcullis-no-such-folder-{}", std::process::id()));
         let error = write_named(&missing.join("x.svg"), b"x").unwrap_err().to_string();

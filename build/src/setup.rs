@@ -1,5 +1,6 @@
 //! Installs the missing packages through apt, as root or with sudo; if neither works, it prints the command to type.
 
+use std::ffi::OsString;
 use std::process::Command;
 
 use miette::{Result, miette};
@@ -37,23 +38,15 @@ pub fn ensure(purposes: &[Purpose]) -> Result<()> {
 
 /// Installs packages that are known to be missing.
 fn install(missing: &[Package]) -> Result<()> {
-    let installer = installer().ok_or_else(|| {
-        let (list, help) = (list(missing), format!("run, as root: {}", by_hand(missing)));
-        if process::exists("apt-get") {
-            miette!(help = help, "this is missing, and this user can install it neither as root nor with sudo:\n{list}")
-        } else {
-            let help = "install what has them; the names are those of Debian's packages";
-            miette!(help = help, "this is missing, and there is no apt-get here that could install it:\n{list}")
-        }
-    })?;
+    let installer = installer().ok_or_else(|| uninstallable(missing, process::exists("apt-get")))?;
     progress::say(&format!("Installing Debian packages that are missing:\n{}", list(missing)));
     let mut error = None;
     for attempt in 1..=ATTEMPTS {
         // A fresh machine's lists are empty or old. A failed update may not matter; the install shows whether it does.
-        let _ = process::run("apt-get update", apt(installer, &["update"]));
+        let _ = process::run("apt-get update", apt(installer, &["update"], std::env::vars_os()));
         let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
         arguments.extend(missing.iter().map(|package| package.name));
-        match process::run("apt-get install", apt(installer, &arguments)) {
+        match process::run("apt-get install", apt(installer, &arguments, std::env::vars_os())) {
             Ok(_) => return Ok(()),
             Err(failure) => error = Some(failure),
         }
@@ -66,6 +59,18 @@ fn install(missing: &[Package]) -> Result<()> {
         return Ok(());
     }
     Err(miette!(help = format!("try it by hand: {}", by_hand(&still)), "{error}"))
+}
+
+/// The error where nothing can be installed: there is no apt, or this user may not use it.
+fn uninstallable(missing: &[Package], has_apt: bool) -> miette::Report {
+    let list = list(missing);
+    if has_apt {
+        let help = format!("run, as root: {}", by_hand(missing));
+        miette!(help = help, "this is missing, and this user can install it neither as root nor with sudo:\n{list}")
+    } else {
+        let help = "install what has them; the names are those of Debian's packages";
+        miette!(help = help, "this is missing, and there is no apt-get here that could install it:\n{list}")
+    }
 }
 
 /// The missing packages for the user to read: the package, its purpose, and what was not found of it.
@@ -85,8 +90,13 @@ fn list(missing: &[Package]) -> String {
 /// The command that a user would type.
 pub fn by_hand(missing: &[Package]) -> String {
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
-    let sudo = if process::exists("sudo") && !rustix::process::geteuid().is_root() { "sudo " } else { "" };
+    let sudo = sudo(process::exists("sudo"), rustix::process::geteuid().is_root());
     format!("{sudo}apt-get update && {sudo}apt-get install --yes --no-install-recommends {}", names.join(" "))
+}
+
+/// The beginning of a command that only root may run.
+fn sudo(is_here: bool, is_root: bool) -> &'static str {
+    if is_here && !is_root { "sudo " } else { "" }
 }
 
 fn installer() -> Option<Installer> {
@@ -114,14 +124,15 @@ pub fn way() -> &'static str {
     }
 }
 
-fn apt(installer: Installer, arguments: &[&str]) -> Command {
+/// apt, as root. `environment` is the user's.
+fn apt(installer: Installer, arguments: &[&str], environment: impl Iterator<Item = (OsString, OsString)>) -> Command {
     let mut command = match installer {
         Installer::Root => process::tool("env"),
         Installer::Sudo => {
             let mut sudo = process::tool("sudo");
             sudo.args(["--non-interactive", "env"]);
             // sudo does not pass the environment on, so the proxies are passed explicitly.
-            for (name, value) in process::proxies(std::env::vars_os()) {
+            for (name, value) in process::proxies(environment) {
                 let mut setting = name;
                 setting.push("=");
                 setting.push(value);
@@ -150,13 +161,23 @@ mod tests {
     fn the_command_for_the_user_names_every_package_and_sudo_only_where_there_is_one() {
         let text = by_hand(&packages::for_purposes(&[Purpose::Image]));
         assert!(text.ends_with("install --yes --no-install-recommends xorriso isolinux syslinux-common"), "{text}");
-        let needed = process::exists("sudo") && !rustix::process::geteuid().is_root();
-        assert_eq!(text.contains("sudo"), needed, "{text}");
+        assert_eq!(
+            [(true, false), (true, true), (false, false)].map(|(here, root)| sudo(here, root)),
+            ["sudo ", "", ""]
+        );
+    }
+
+    #[test]
+    fn without_sudo_the_command_is_for_root_and_without_apt_there_is_none() {
+        let missing = packages::for_purposes(&[Purpose::Image]);
+        let help = |has_apt| uninstallable(&missing, has_apt).help().map(|help| help.to_string()).unwrap_or_default();
+        assert_eq!(help(true), format!("run, as root: {}", by_hand(&missing)));
+        assert!(!help(false).contains("apt-get") && !help(false).contains("sudo"), "{}", help(false));
     }
 
     #[test]
     fn apt_is_never_asked_a_question() {
-        let text = process::show(&apt(Installer::Sudo, &["install", "--yes", "gcc"]));
+        let text = process::show(&apt(Installer::Sudo, &["install", "--yes", "gcc"], std::iter::empty()));
         assert!(text.starts_with("sudo --non-interactive env "), "{text}");
         assert!(text.contains(" DEBIAN_FRONTEND=noninteractive apt-get "), "{text}");
     }
@@ -165,7 +186,10 @@ mod tests {
     fn the_proxies_are_those_of_the_user_in_either_spelling() {
         let all = [("http_proxy", "p"), ("HTTPS_PROXY", "q"), ("LD_PRELOAD", "x")];
         let all = all.map(|(name, value)| (name.into(), value.into()));
-        let names: Vec<_> = process::proxies(all.into_iter()).map(|(name, _)| name).collect();
+        let names: Vec<_> = process::proxies(all.clone().into_iter()).map(|(name, _)| name).collect();
         assert_eq!(names, ["http_proxy", "HTTPS_PROXY"]);
+        // sudo hands nothing on by itself.
+        let text = process::show(&apt(Installer::Sudo, &["update"], all.into_iter()));
+        assert!(text.contains(" env http_proxy=p HTTPS_PROXY=q DEBIAN_FRONTEND=noninteractive apt-get "), "{text}");
     }
 }

@@ -256,6 +256,14 @@ fn a_window_for_one_who_cannot_ask() {
 }
 
 #[test]
+fn a_window_of_a_vmm() {
+    breaks_with_devices("device windows are pci-server's", |spec| {
+        let other = spec.processes.iter().position(|process| process.name == "vmm-a").expect("it is there");
+        spec.windows[0].process = other as u32;
+    });
+}
+
+#[test]
 fn an_ept_of_another_guest() {
     let law = "an EPT is held with spare paging structures only";
     breaks_with_devices(law, |spec| cap(spec, "vmm-a", "vmm-a.ept").object = object(spec, "vmm-b.ept"));

@@ -37,7 +37,6 @@ impl Grants {
             return Ok(());
         }
         let target = Target::of(objects, spec, process).ok_or(Refused::NoRoom)?;
-        self.0.begin(process);
         match request {
             Request::Ports { first, last, slot } => {
                 let slot = target.slots(objects, slot, 1)?;

@@ -49,8 +49,9 @@ impl Ledger {
         Self { windows: spec.windows.clone(), taken: ports.collect(), granted: Vec::new(), tried: BTreeMap::new() }
     }
 
-    /// Whether a process may have what it asks for.
-    pub fn judge(&self, process: usize, request: Request) -> Result<Verdict, Refused> {
+    /// Whether a process may have what it asks for. Counts a request that is to be tried, since even a failed one has
+    /// split untyped memory into pieces.
+    pub fn judge(&mut self, process: usize, request: Request) -> Result<Verdict, Refused> {
         let range = range(request).ok_or(Refused::Outside)?;
         let mut own = self.windows.iter().filter(|window| window.process as usize == process);
         if !own.any(|window| holds(window.range, range)) {
@@ -63,17 +64,12 @@ impl Ledger {
         if self.taken.iter().copied().chain(granted).any(|other| overlap(other, range)) {
             return Err(Refused::NotThere);
         }
-        if self.tried.get(&process).is_some_and(|&tried| tried >= MOST_TRIED) {
+        let tried = self.tried.entry(process).or_default();
+        if *tried >= MOST_TRIED {
             return Err(Refused::NoRoom);
         }
+        *tried += 1;
         Ok(Verdict::Grant)
-    }
-
-    /// Counts a request that may be granted before it is tried, since even a failed one has split untyped memory into
-    /// pieces.
-    pub fn begin(&mut self, process: usize) {
-        let tried = self.tried.entry(process).or_default();
-        *tried = tried.saturating_add(1);
     }
 
     /// Notes what was granted.
@@ -159,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_process_gets_what_lies_in_its_windows() {
-        let ledger = ledger();
+        let mut ledger = ledger();
         assert_eq!(ledger.judge(1, memory(0xfebf_f000, 1, 12, None)), Ok(Verdict::Grant));
         assert_eq!(ledger.judge(1, memory(0xe000_0000, 8, 21, Some(0x3000_0000))), Ok(Verdict::Grant));
         assert_eq!(ledger.judge(1, ports(0x1f0, 0x1f7)), Ok(Verdict::Grant));
@@ -170,7 +166,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_outside_every_window() {
-        let ledger = ledger();
+        let mut ledger = ledger();
         for request in [
             ports(0x1f7, 0x1f0),
             memory(0xd000_0800, 1, 12, None),
@@ -219,7 +215,6 @@ mod tests {
             if ledger.judge(1, request)? == Verdict::Granted {
                 return Ok(());
             }
-            ledger.begin(1);
             if ledger.tried[&1].is_multiple_of(2) {
                 ledger.record_part(1, request, 1);
                 return Err(Refused::NoRoom);

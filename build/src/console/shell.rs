@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Console, Failure, PAUSE, Printed, find, lock, report};
+use crate::guest::initramfs::PROMPT;
 
 /// What a command answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,8 +90,18 @@ impl Console {
         Ok(Answer { output, status })
     }
 
+    /// Takes a terminal's rows and columns, and types them, once the default guest's shell waits: a serial line does not
+    /// carry the size, and that shell understands `stty`.
+    pub fn tell_size(&mut self, size: &mut Option<(u16, u16)>) {
+        if self.is_at(PROMPT)
+            && let Some((rows, columns)) = size.take()
+        {
+            let _ = self.send(format!("stty rows {rows} cols {columns}\r").as_bytes());
+        }
+    }
+
     /// Whether the shell waits with this prompt.
-    pub fn is_at(&self, wanted: &str) -> bool {
+    fn is_at(&self, wanted: &str) -> bool {
         prompt(&self.heard()).is_some_and(|prompt| prompt == wanted.as_bytes())
     }
 
@@ -271,10 +282,8 @@ fn plain(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const PROMPT: &[u8] = b"portcullis:/# ";
-
     fn prompts() -> Vec<Vec<u8>> {
-        vec![PROMPT.to_vec()]
+        vec![PROMPT.into()]
     }
 
     #[test]
@@ -313,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_prompt_is_a_last_line_that_ends_in_one() {
-        assert_eq!(prompt(b"Welcome\r\nportcullis:/# ").as_deref(), Some(PROMPT));
+        assert_eq!(prompt(b"Welcome\r\nportcullis:/# ").as_deref(), Some(PROMPT.as_bytes()));
         assert_eq!(prompt(b"user@guest:~$ ").as_deref(), Some(&b"user@guest:~$ "[..]));
         assert_eq!(prompt(b"# \r\n[    0.1] Linux"), None);
         assert_eq!(prompt(b""), None);
@@ -321,7 +330,7 @@ mod tests {
 
     #[test]
     fn what_a_prompt_asks_the_terminal_is_no_part_of_it() {
-        assert_eq!(prompt(b"\x1b[1;32mportcullis:/# \x1b[6n").as_deref(), Some(PROMPT));
+        assert_eq!(prompt(b"\x1b[1;32mportcullis:/# \x1b[6n").as_deref(), Some(PROMPT.as_bytes()));
         let printed = b"mark-1-40\r\n-sh: syntax error\r\nportcullis:/# \x1b[6n";
         assert_eq!(answer(printed, "mark-1-", &prompts()).unwrap().2, None);
     }

@@ -51,7 +51,12 @@ impl Drop for Terminal {
 /// Whether to read keys from the terminal: only if it shows the console. In `cargo xtask run | less` the keys belong to
 /// less.
 pub fn may_read_keys() -> bool {
-    !std::io::stdin().is_terminal() || std::io::stdout().is_terminal()
+    reads_keys(std::io::stdin().is_terminal(), std::io::stdout().is_terminal())
+}
+
+/// Whether each is a terminal.
+const fn reads_keys(input: bool, output: bool) -> bool {
+    !input || output
 }
 
 /// The state of the user's input.
@@ -152,6 +157,12 @@ mod tests {
 
     fn take(typed: &[u8]) -> (Vec<u8>, bool) {
         Keys::default().take(typed)
+    }
+
+    #[test]
+    fn a_pager_has_the_keys_to_itself() {
+        assert!(!reads_keys(true, false), "run | less");
+        assert!(reads_keys(true, true) && reads_keys(false, true) && reads_keys(false, false));
     }
 
     #[test]

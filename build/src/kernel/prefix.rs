@@ -136,6 +136,7 @@ fn refused(release: Release, config: &Config, kernel: Kernel) -> Option<(&'stati
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel;
 
     const HASWELL: Kernel = Kernel { build: Build::Release, platform: Platform::Vtx(Processor::Haswell) };
 
@@ -182,6 +183,17 @@ mod tests {
             let said = said(name, config, kernel);
             assert!(said.contains(what) && said.contains(setting), "{name}: {said}");
         }
+    }
+
+    #[test]
+    fn a_relative_prefix_is_made_absolute_and_an_empty_one_is_refused() {
+        let dir = fake("relative", r#"{"VTX": true}"#);
+        let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+        let relative = up.join(dir.strip_prefix("/").unwrap());
+        assert!(kernel::own("SEL4_PREFIX", relative.into(), HASWELL).unwrap().dir().is_absolute());
+        let error = kernel::own("SEL4_PREFIX", "".into(), HASWELL).unwrap_err();
+        assert_eq!(error.chain().nth(1).unwrap().to_string(), "it is empty");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

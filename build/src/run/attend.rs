@@ -9,19 +9,11 @@ use crate::bochs::Machine;
 use crate::bochs::log::Ending;
 use crate::console::Failure;
 use crate::console::terminal::{self, Terminal, WAYS_OUT};
-use crate::guest::initramfs::PROMPT;
 use crate::progress::{print, say};
 
 pub(super) fn run(machine: &mut Machine, deadline: Instant) -> Result<()> {
     let at_terminal = Terminal::is_there();
-    if at_terminal {
-        say(&format!("{WAYS_OUT} the console and ends the emulator."));
-    } else {
-        say(
-            "There is no terminal: the console is shown until the system ends. --until TEXT, --exec CMD and --timeout \
-             SECONDS end a run earlier, and so does Ctrl-C.",
-        );
-    }
+    say(&hint(at_terminal));
     let keyboard = if terminal::may_read_keys() { machine.console.keyboard() } else { None };
     let keys = keyboard.map(terminal::forward_keys);
     let raw = if at_terminal { Terminal::raw() } else { None };
@@ -36,13 +28,7 @@ pub(super) fn run(machine: &mut Machine, deadline: Instant) -> Result<()> {
         if keys.as_ref().is_some_and(|keys| keys.typed()) {
             size = None;
         }
-        if machine.console.is_at(PROMPT)
-            && let Some((rows, columns)) = size.take()
-        {
-            // A serial line does not carry the terminal's size. The default guest's shell understands `stty`, so the
-            // tool types that.
-            let _ = machine.console.send(format!("stty rows {rows} cols {columns}\r").as_bytes());
-        }
+        machine.console.tell_size(&mut size);
         if Instant::now() > deadline {
             drop(raw);
             return Err(disappointed(machine, Failure::TimedOut, "the system is still running"));
@@ -56,4 +42,26 @@ pub(super) fn run(machine: &mut Machine, deadline: Instant) -> Result<()> {
         Some(other) => return Err(machine.why(&other)),
     }
     Ok(())
+}
+
+/// How the run ends, for the user.
+fn hint(at_terminal: bool) -> String {
+    if at_terminal {
+        return format!("{WAYS_OUT} the console and ends the emulator.");
+    }
+    "There is no terminal: the console is shown until the system ends. --until TEXT, --exec CMD and --timeout SECONDS end \
+     a run earlier, and so does Ctrl-C."
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_user_is_told_how_to_leave_with_and_without_a_terminal() {
+        for (at_terminal, ways) in [(true, &["Ctrl-]", "Enter ~ ."][..]), (false, &["--until", "--exec", "--timeout"])]
+        {
+            let hint = super::hint(at_terminal);
+            assert!(ways.iter().all(|way| hint.contains(way)), "{hint}");
+        }
+    }
 }

@@ -28,6 +28,13 @@ fn exception(guest: &mut Guest, info: u64, first: u64, raw: RawExit) -> Next {
 }
 
 #[test]
+fn debug_and_alignment_exceptions_and_wbinvd_exit_from_the_start() {
+    let mut guest = guest();
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::ExceptionBitmap), 1 << 1 | 1 << 17);
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::SecondaryControls), 1 << 6);
+}
+
+#[test]
 fn a_step_over_sti_leaves_no_shadow() {
     let mut guest = guest();
     let raw = RawExit { rflags: STEPPING, interruptibility: 1, ..raw(0, 1 << 14, Gprs::default()) };
