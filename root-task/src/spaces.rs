@@ -24,8 +24,12 @@ pub fn fill(objects: &Objects, spec: &Spec, bundle: &[u8], scratch: &mut Scratch
     for id in (0..spec.objects.len() as u32).map(Id) {
         let Some(contents) = contents(objects, spec, id, bundle)? else { continue };
         for (page, slot) in objects.slots(id).enumerate() {
-            let frame = cap::Granule::from_bits(slot as u64);
-            scratch.write(frame, 0, &contents.page(page)).context(|| format!("{}, filling", objects.name(id)))?;
+            // The kernel has cleared the frame.
+            let (at, bytes) = contents.of_page(page);
+            if !bytes.is_empty() {
+                let frame = cap::Granule::from_bits(slot as u64);
+                scratch.write(frame, at, bytes).context(|| format!("{}, filling", objects.name(id)))?;
+            }
         }
     }
     Ok(())
@@ -53,7 +57,12 @@ pub fn refill(
         let spare = own(objects.spare());
         for (page, slot) in objects.slots(frames).enumerate() {
             spare.copy(&own(slot), CapRights::all()).context(|| objects.name(frames))?;
-            let written = scratch.write(cap::Granule::from_bits(objects.spare() as u64), 0, &contents.page(page));
+            let (at, bytes) = contents.of_page(page);
+            let mut whole = [0; PAGE];
+            if let Some(to) = whole.get_mut(at..at + bytes.len()) {
+                to.copy_from_slice(bytes);
+            }
+            let written = scratch.write(cap::Granule::from_bits(objects.spare() as u64), 0, &whole);
             spare.delete().and(written).context(|| format!("{}, filling", objects.name(frames)))?;
         }
     }
@@ -67,18 +76,13 @@ struct Contents<'a> {
 }
 
 impl Contents<'_> {
-    /// The contents of page `number` of the row.
-    fn page(&self, number: usize) -> [u8; PAGE] {
-        let mut page = [0; PAGE];
+    /// The bytes of page `number` of the row, and where in the page they begin. The rest of the page is zero.
+    fn of_page(&self, number: usize) -> (usize, &[u8]) {
         let start = (number * PAGE).saturating_sub(self.skip);
         let at = if number == 0 { self.skip } else { 0 };
         let rest = self.bytes.get(start..).unwrap_or_default();
         let len = rest.len().min(PAGE.saturating_sub(at));
-        // Copying slices compiles to a copy by words.
-        if let (Some(to), Some(from)) = (page.get_mut(at..at + len), rest.get(..len)) {
-            to.copy_from_slice(from);
-        }
-        page
+        (at, rest.get(..len).unwrap_or_default())
     }
 }
 
