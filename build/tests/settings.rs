@@ -38,8 +38,10 @@ const CHOICES: [(&str, &str, &str); 4] = [
     ("KernelIRQController", "IOAPIC", "IRQ_IOAPIC"),
 ];
 
-/// Options of the current release alone, or with a value that each half chooses: debug or release.
-const ELSEWHERE: [&str; 3] = ["KernelX86MicroArch", "KernelDebugBuild", "KernelPrinting"];
+/// Options of the current release alone, or with a value that each half chooses: debug or release. The compiler's flags
+/// have a test of their own.
+const ELSEWHERE: [&str; 4] = ["KernelX86MicroArch", "KernelDebugBuild", "KernelPrinting", FLAGS];
+const FLAGS: &str = "CMAKE_C_FLAGS";
 
 fn settings(name: &str) -> String {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../kernel-config/settings")).join(name);
@@ -70,4 +72,12 @@ fn the_current_kernels_settings_are_those_of_the_pinned_one() {
     let known: Vec<&str> = known.collect();
     let unknown: Vec<&String> = current.keys().filter(|name| !known.contains(&name.as_str())).collect();
     assert!(unknown.is_empty(), "{unknown:?} are not compared");
+}
+
+#[test]
+fn both_kernels_have_the_same_flags_for_copying_and_clearing() {
+    let current = settings("sel4-current-x86_64-vtx.cmake");
+    let flags = current.split_once(&format!("set({FLAGS} \"")).and_then(|(_, rest)| rest.split_once('"'));
+    let flags = flags.map(|(flags, _)| flags).expect("it has flags");
+    assert!(settings("../cmake/kernel.cmake").contains(&format!("list(APPEND flags {flags})")), "{flags}");
 }
