@@ -36,6 +36,8 @@ const IO: u32 = 30;
 const OF_THE_KERNEL: [u32; 2] = [0, 1];
 /// The log's first line of seL4's own code: the loader runs in 32-bit mode.
 const LONG_MODE: &str = "long mode activated";
+/// The row of the time from seL4's entry to the guest's first instruction.
+pub const START_UP: &str = "sel4_to_guest";
 /// Ports that get rows.
 const BUSIEST: usize = 10;
 
@@ -59,7 +61,7 @@ pub fn rows(run: &Run) -> Result<Vec<Row>> {
     std::fs::remove_file(&path).into_diagnostic()?;
     let kernel = kernel.ok_or_else(|| miette!("the emulator does not tell when seL4 begins"))?;
     let mut rows = counts.rows().0;
-    rows.push(Row::single("sel4_to_guest", run.entry.saturating_sub(kernel), Unit::Ticks));
+    rows.push(Row::single(START_UP, run.entry.saturating_sub(kernel), Unit::Ticks));
     Ok(rows)
 }
 

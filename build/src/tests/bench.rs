@@ -4,7 +4,7 @@
 use miette::{Result, ensure};
 
 use crate::bench::row::Rows;
-use crate::bench::{self, exits, linux};
+use crate::bench::{self, exits, linux, watch};
 use crate::kernel;
 use crate::test::{Context, Group, Outcome, Test};
 
@@ -19,6 +19,11 @@ pub fn all() -> Vec<Test> {
 /// By how much a row may exceed the baseline, in percent.
 const PERCENT: u64 = 2;
 
+/// Most ticks from the pinned kernel's entry to the first instruction of a guest of 128 MiB.
+const START_UP: u64 = 100_000_000;
+/// The same for a kernel of the user's own.
+const OWN_START_UP: u64 = 200_000_000;
+
 fn exits_cost(context: &Context) -> Result<Outcome> {
     judge(context, exits::measure)
 }
@@ -29,13 +34,23 @@ fn linux_costs(context: &Context) -> Result<Outcome> {
 
 fn judge(context: &Context, measure: fn(&Context) -> Result<Rows>) -> Result<Outcome> {
     let rows = measure(context)?;
-    if kernel::are_own() {
-        let rows = rows.0.len();
-        return Ok(Outcome::Passed(format!("{rows} rows, not compared: the baseline is that of the pinned kernel")));
+    let own_kernel = kernel::are_own();
+    let most = if own_kernel { OWN_START_UP } else { START_UP };
+    if let Some(row) = rows.get(watch::START_UP) {
+        ensure!(
+            row.median <= most,
+            help = "a kernel of your own needs the options and flags of kernel-config/settings",
+            "{}: {} ticks, and at most {most} may be",
+            row.name,
+            row.median
+        );
+    }
+    let count = rows.0.len();
+    if own_kernel {
+        return Ok(Outcome::Passed(format!("{count} rows, not compared: the baseline is that of the pinned kernel")));
     }
     let baseline = bench::baseline()?;
     let worse = rows.worse(&baseline, PERCENT);
     ensure!(worse.is_empty(), "worse by more than {PERCENT} %:\n{}", worse.join("\n"));
-    let rows = rows.0.len();
-    Ok(Outcome::Passed(format!("{rows} rows")))
+    Ok(Outcome::Passed(format!("{count} rows")))
 }
