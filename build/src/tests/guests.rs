@@ -31,6 +31,7 @@ pub fn all() -> Vec<Test> {
         test("control-registers", control_registers),
         test("single-step", single_step),
         test("breakpoints", breakpoints),
+        test("two-guests-keep-their-state", state),
         test("task-switch", task_switch),
         test("a-guest-that-crashes-for-ever-has-failed", crash),
         test("alignment-check", alignment_check),
@@ -265,6 +266,15 @@ fn single_step(context: &Context) -> Result<Outcome> {
 
 fn breakpoints(context: &Context) -> Result<Outcome> {
     run(context, "breakpoints").and_then(|_| passed())
+}
+
+/// Two guests whose every register differs: after a million page faults each, preempted and in turns, no value is the
+/// other's.
+fn state(context: &Context) -> Result<Outcome> {
+    let report = run_all(context, &["state", "state-too"], "")?;
+    let faults: u32 = report.facts("faults").iter().flatten().sum();
+    ensure!(faults >= 2_000_000, "only {faults} page faults:\n{}", report.console);
+    Ok(Outcome::Passed(format!("{faults} page faults")))
 }
 
 fn task_switch(context: &Context) -> Result<Outcome> {

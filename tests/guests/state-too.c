@@ -1,0 +1,2 @@
+/* The other guest of state.c. */
+#include "state.c"
