@@ -172,6 +172,10 @@ impl<V: Vmcs> Vcpu<V> {
             self.vmcs.write(VmcsField::GuestPendingDebug, 0);
             self.stepped = false;
         }
+        // `skip` leaves RF to the next instruction, which now is the handler's: IRET would bring RF back later.
+        if self.next == Next::Skip && self.exit.rflags & RFLAGS_RF != 0 {
+            self.set_rflags(self.exit.rflags & !RFLAGS_RF);
+        }
     }
 
     /// Continues where the guest stopped. A shadow that is still there holds back the trap of a single step, but VM

@@ -216,3 +216,20 @@ fn without_breakpoints_rf_costs_nothing() {
     guest.cpu.follow();
     assert_eq!((guest.cpu.exit.rip, guest.cpu.vmcs.written(VmcsField::GuestRflags)), (RIP + 2, flags));
 }
+
+#[test]
+fn an_interrupt_after_an_emulated_instruction_does_not_save_its_rf() {
+    let mut guest = guest();
+    let exit = RawExit { rflags: 0x1_0202, ..raw(reason::CPUID, 0, Gprs::default()) };
+    guest.cpu.exited(exit);
+    guest.cpu.next = Next::Skip;
+    guest.cpu.follow();
+    guest.cpu.deliver(Event::Interrupt(0x30));
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestRflags), 0x202);
+    // An instruction that is to be executed once more keeps it.
+    guest.cpu.exited(exit);
+    guest.cpu.next = Next::Retry;
+    let flags = guest.cpu.vmcs.written(VmcsField::GuestRflags);
+    guest.cpu.deliver(Event::Interrupt(0x30));
+    assert_eq!(guest.cpu.vmcs.written(VmcsField::GuestRflags), flags);
+}
