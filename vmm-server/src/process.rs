@@ -98,9 +98,11 @@ pub fn run(config: &Vmm) -> ! {
         let number = numbers.next().unwrap_or(BOOTSTRAP);
         Vcpu::new(number, object, first_entry::control_registers(hertz), first_entry::debug_registers(), hertz)
     });
-    // Before the guest may access ports. The start repeats it, and reports what is wrong; and no signal can be lost,
-    // since the console's rings are looked at in any case.
-    low::first_entry(|at, bytes| _ = ram.write(at, bytes));
+    if config.directories > 0 {
+        handover::wait_for_stop();
+    }
+    // Before ports are opened, since a VPID has to be there by then. The start repeats it, and reports what is wrong. No
+    // signal is lost: the console's rings are looked at in any case, and lines are acknowledged when they are claimed.
     for cpu in &mut vcpus {
         let _ = first_entry::run(&mut vm, cpu, hertz);
     }

@@ -210,6 +210,7 @@ fn low_memory_is_reserved_or_never_allocated_and_does_not_overlap() {
     let plan = plan(&bzimage(), 64 * MIB, 0).unwrap();
     let mut pieces = Vec::new();
     plan.low_memory(b"quiet", |gpa, bytes| pieces.push((gpa, bytes.to_vec())));
+    low::first_entry(|gpa, bytes| pieces.push((gpa, bytes.to_vec())));
     pieces.sort();
     for pair in pieces.windows(2) {
         assert!(pair[0].0 + pair[0].1.len() as u64 <= pair[1].0);
@@ -221,6 +222,29 @@ fn low_memory_is_reserved_or_never_allocated_and_does_not_overlap() {
     }
     let line: Vec<u8> = pieces.iter().filter(|p| (0x3000..0x4000).contains(&p.0)).flat_map(|p| p.1.clone()).collect();
     assert_eq!(line, b"quiet\0");
+}
+
+/// As the host's decoder reads them: CR4 is read once, changed in PGE alone, and restored.
+#[test]
+fn the_first_entry_toggles_pge_and_exits() {
+    use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic, OpKind, Register};
+    let code: Vec<_> = Decoder::with_ip(32, &low::FLUSH_CODE, low::FLUSH, DecoderOptions::NONE).into_iter().collect();
+    let (mut eax, mut written) = (0_u32, Vec::new());
+    for one in &code {
+        assert_eq!(one.flow_control(), FlowControl::Next);
+        match (one.mnemonic(), one.op0_register(), one.op1_register()) {
+            (Mnemonic::Mov, Register::EAX, Register::CR4) => eax = 0,
+            (Mnemonic::Mov, Register::CR4, Register::EAX) => written.push(eax),
+            (Mnemonic::Lea, Register::EAX, _) if one.op1_kind() == OpKind::Memory => {
+                assert_eq!((one.memory_base(), one.memory_index()), (Register::EAX, Register::None));
+                eax = eax.wrapping_add(one.memory_displacement32());
+            }
+            (Mnemonic::Cpuid, ..) => assert_eq!((one.ip(), one.next_ip()), (low::FLUSH_END, low::FLUSH_END + 2)),
+            _ => panic!("{one:?}"),
+        }
+    }
+    assert_eq!(written, [vtx::cr::cr4::PGE as u32, 0]);
+    assert_eq!(code.last().map(|last| last.mnemonic()), Some(Mnemonic::Cpuid));
 }
 
 #[test]

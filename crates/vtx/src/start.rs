@@ -24,7 +24,8 @@ pub struct Start {
 }
 
 const DR7_RESET: u64 = 0x400;
-const RFLAGS_RESET: u64 = 0x2;
+/// RFLAGS as after a reset.
+pub const RFLAGS_RESET: u64 = 0x2;
 
 /// Sets a virtual CPU to that state. Returns whether it has a preemption timer.
 pub fn set(vmcs: &mut impl Vmcs, start: &Start) -> bool {

@@ -17,13 +17,16 @@ pub const COMMAND_LINE_SIZE: usize = 0x1000;
 pub const PAGE_DIRECTORY: u64 = 0xf_0000;
 /// Guest-physical address of what [`crate::native`] makes its page tables of, nine pages.
 pub const NATIVE: u64 = 0xf_1000;
-/// Guest-physical address of [`FLUSH_CODE`], and its linear address with paging off. It is an address that Linux maps to
-/// itself or not at all: its own fetch must not use a translation that it is there to flush.
+/// Guest-physical address of [`FLUSH_CODE`], and its linear address with paging off. Linux maps it to itself or not at
+/// all, unless a process asks for this page. Then a kernel that does not flush may have the first entry fetch that
+/// process's code instead, so the entry is bounded, and has to end where `FLUSH_CODE` does.
 pub const FLUSH: u64 = 0xf_a000;
+/// The address of its last instruction.
+pub const FLUSH_END: u64 = FLUSH + FLUSH_CODE.len() as u64 - 2;
 
 /// Instructions that flush all translations cached under the vCPU's VPID, global ones included, and then exit: a MOV to
-/// CR4 that changes PGE does (SDM volume 3, "Operations that Invalidate TLBs and Paging-Structure Caches"). They change
-/// no flags.
+/// CR4 that changes PGE does (SDM volume 3, "Operations that Invalidate TLBs and Paging-Structure Caches"). They
+/// leave EAX and the arithmetic flags undefined.
 #[rustfmt::skip]
 pub const FLUSH_CODE: [u8; 23] = [
     0x0f, 0x20, 0xe0,                   // mov eax, cr4
@@ -59,11 +62,11 @@ impl Plan {
         put(COMMAND_LINE, command_line);
         put(COMMAND_LINE + command_line.len() as u64, &[0]);
         put(mp::AT, &mp::table());
-        first_entry(put);
     }
 }
 
-/// Calls `put` with what the first entry of a life needs: page directory and [`FLUSH_CODE`].
+/// Calls `put` with what the first entry of a life needs, and the guest with paging off: page directory and
+/// [`FLUSH_CODE`].
 pub fn first_entry(mut put: impl FnMut(u64, &[u8])) {
     for (at, index) in (PAGE_DIRECTORY..).step_by(4).zip(0..1024) {
         put(at, &page_directory_entry(index).to_le_bytes());

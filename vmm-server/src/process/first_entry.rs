@@ -20,21 +20,37 @@ use vtx::{
     exit::Exit,
     start::{self, Start},
     vmcs::{Vmcs, VmcsField},
+    words::Words,
 };
+
+/// Ticks of the preemption timer, where there is one, until the entry is given up.
+const PATIENCE: u32 = 1 << 20;
 
 /// Why a guest cannot begin.
 pub enum Refused {
-    /// The kernel, its control registers.
+    /// Its memory is too small.
+    Memory,
+    /// The kernel refuses its control registers.
     ControlRegisters,
-    /// The processor, its state; or it exited for another reason than it should.
+    /// The processor refuses its state, or it exited elsewhere than it should.
     Exit(Exit),
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Memory => write!(f, "the guest has no memory below 1 MiB"),
             Self::ControlRegisters => write!(f, "the kernel refuses the control registers that a guest begins with"),
-            Self::Exit(exit) => write!(f, "the first entry ended with {exit:?}"),
+            Self::Exit(Exit::EntryFailure(failure)) => write!(
+                f,
+                "the processor refuses the state that a guest begins with ({failure:?}): it may lack a feature that \
+                 `cargo xtask doctor` names"
+            ),
+            Self::Exit(exit) => write!(
+                f,
+                "the first entry ended with {exit:?}: the kernel does not flush translations, and the guest's last life \
+                 has mapped a page over the VMM's"
+            ),
         }
     }
 }
@@ -51,16 +67,17 @@ pub const fn debug_registers() -> DebugRegisters {
 }
 
 /// Sets `cpu` to the state in which a guest begins, except for the instruction and the registers of its boot protocol, and
-/// makes that entry. The guest's memory has what [`low::first_entry`] puts there. Returns the signals that came
-/// meanwhile.
+/// makes that entry. Returns the signals that came meanwhile.
 pub fn run(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, hertz: u64) -> Result<u64, Refused> {
+    let mut written = Ok(());
+    low::first_entry(|at, bytes| written = written.and(vm.ram.write(at, bytes)));
+    written.map_err(|_| Refused::Memory)?;
     cpu.reset(control_registers(hertz), debug_registers(), hertz);
-    // The preemption timer must not end this entry.
     let flat = Start {
         code: low::BOOT_CS,
         data: low::BOOT_DS,
         gdt: (low::GDT, low::GDT_LIMIT),
-        preemption: u32::MAX,
+        preemption: PATIENCE,
         clear_entry_controls: VcpuObject::GUESTS_OF_64_BITS,
     };
     let there = start::set(&mut cpu.vmcs, &flat);
@@ -68,6 +85,7 @@ pub fn run(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, hertz: u64) -> Result<u64, R
     let program = cpu.control.program();
     control::apply(&mut Guest::new(vm, cpu), &program).map_err(|_| Refused::ControlRegisters)?;
     let signals = flush(cpu)?;
+    cpu.vmcs.write(VmcsField::GuestRflags, start::RFLAGS_RESET);
     cpu.deadline.use_countdown(there, hertz);
     if there {
         cpu.vmcs.write(VmcsField::PreemptionTimer, Countdown::FIRST.into());
@@ -80,8 +98,11 @@ fn flush(cpu: &mut Vcpu<VcpuObject>) -> Result<u64, Refused> {
     loop {
         match object.enter(rip, cpu.primary, 0) {
             Wake::Signal { bits, rip: at, .. } => (rip, signals) = (at, signals | bits),
-            Wake::Exit(exit) if Exit::decode(&exit) == Exit::Cpuid => return Ok(signals),
-            Wake::Exit(exit) => return Err(Refused::Exit(Exit::decode(&exit))),
+            Wake::Exit(exit) => {
+                let what = Exit::decode(&exit);
+                let ended = what == Exit::Cpuid && exit.rip() == low::FLUSH_END;
+                return if ended { Ok(signals) } else { Err(Refused::Exit(what)) };
+            }
         }
     }
 }

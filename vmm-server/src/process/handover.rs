@@ -36,6 +36,12 @@ const SLOTS: u16 = 1 << layout::SCRATCH_BITS;
 
 static SERVER: pci::Client<Endpoint> = pci::Client(Endpoint::at(pci::SERVICE.slot));
 
+/// Waits until pci-server has stopped the devices of this process's last life, of whose end root-task has told it by a
+/// signal: a server handles signals before calls. Until then their DMA may overwrite what is put into the guest's memory.
+pub fn wait_for_stop() {
+    let _ = SERVER.grants().next();
+}
+
 /// The guest's devices, apart from the accesses that the board forwards.
 pub struct Devices {
     handlers: Vec<Option<Interrupt>, MAX_LINES>,

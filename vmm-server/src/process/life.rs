@@ -14,37 +14,32 @@ use vmm_server::{
     vcpu::BOOTSTRAP,
 };
 
-use super::{
-    Process, arm,
-    first_entry::{self, Refused},
-};
+use super::{Process, arm, first_entry};
 
 impl Process<'_> {
     /// Loads the guest's image, and sets its vCPUs to their state at the first instruction.
     pub(super) fn start(&mut self) {
+        // Before the image is there: on a kernel that does not flush, this entry may run code of the last life.
+        for n in 0..self.vcpus.len() {
+            match first_entry::run(&mut self.vm, &mut self.vcpus[n], self.hertz) {
+                Ok(0) => {}
+                Ok(signals) => {
+                    // Timers and lines are settled before the next entry in any case.
+                    let _ = self.on_signal(n, signals);
+                }
+                Err(refused) => self.fail(refused),
+            }
+        }
         let entry = match boot::load(self.config, &self.files, &self.buffer, &self.vm.ram) {
             Ok(entry) => entry,
             Err(error) => self.fail(error),
         };
-        for n in 0..self.vcpus.len() {
-            if let Err(refused) = self.start_vcpu(n, entry) {
-                self.fail(refused);
-            }
+        for cpu in &mut self.vcpus {
+            cpu.exit.rip = entry.into();
+            cpu.gprs_mut().rsi = low::ZERO_PAGE;
+            // Application processors wait until the bootstrap processor starts them.
+            cpu.halted = cpu.number != BOOTSTRAP;
         }
-    }
-
-    fn start_vcpu(&mut self, n: usize, entry: u32) -> Result<(), Refused> {
-        let signals = first_entry::run(&mut self.vm, &mut self.vcpus[n], self.hertz)?;
-        let cpu = &mut self.vcpus[n];
-        cpu.exit.rip = entry.into();
-        cpu.gprs_mut().rsi = low::ZERO_PAGE;
-        // Application processors wait until the bootstrap processor starts them.
-        cpu.halted = cpu.number != BOOTSTRAP;
-        if signals != 0 {
-            // Timers and lines are settled before the next entry in any case.
-            let _ = self.on_signal(n, signals);
-        }
-        Ok(())
     }
 
     #[cold]
