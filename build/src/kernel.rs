@@ -7,9 +7,10 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use capdl_spec::host::{Processor, System};
-use miette::{IntoDiagnostic, Result, miette};
+use miette::{IntoDiagnostic, Report, Result, miette};
 
 use crate::project::Project;
 use crate::{cache, packages::Purpose, process, setup};
@@ -98,11 +99,24 @@ impl From<Build> for Kernel {
 }
 
 /// The environment variables by which a user names kernels. If there is one of them, none of ours is used.
-pub const VARIABLES: [&str; 3] = ["SEL4_PREFIX", "SEL4_PREFIX_DEBUG", "SEL4_PREFIX_IOMMU"];
+pub const VARIABLES: [&str; 3] = [SHIPPED, "SEL4_PREFIX_DEBUG", "SEL4_PREFIX_IOMMU"];
+/// The variable for the kernel that everything needs.
+const SHIPPED: &str = "SEL4_PREFIX";
 
 /// Whether the kernels are the user's.
 pub fn are_own() -> bool {
     VARIABLES.iter().any(|name| env::var_os(name).is_some())
+}
+
+/// Names the user's kernels to a command that starts with an empty environment, by absolute paths, since it may run
+/// elsewhere.
+pub fn hand_on(command: &mut Command) {
+    for name in VARIABLES {
+        if let Some(dir) = env::var_os(name) {
+            let absolute = std::path::absolute(&dir).map_or(dir, PathBuf::into_os_string);
+            command.env(name, absolute);
+        }
+    }
 }
 
 /// The error of a task that needs a kernel which the user, who names others, does not name.
@@ -124,24 +138,36 @@ pub fn prefix(project: &Project, kernel: Kernel) -> Result<Prefix> {
         return make(project, kernel);
     }
     let variable = kernel.variable();
-    match (env::var_os(variable), kernel.build) {
-        (Some(dir), _) => own(variable, dir, kernel),
-        // One kernel for both, if it is one that can be both.
-        (None, Build::Debug) => match env::var_os("SEL4_PREFIX").map(|dir| own("SEL4_PREFIX", dir, kernel)) {
-            Some(Ok(prefix)) if kernel.platform != Platform::Iommu => Ok(prefix),
-            _ => Err(lacking(kernel).into()),
-        },
-        (None, Build::Release) => Err(lacking(kernel).into()),
+    if let Some(dir) = env::var_os(variable) {
+        return own(variable, dir, kernel);
     }
+    let Some(dir) = env::var_os(SHIPPED) else { return Err(unnamed()) };
+    // A wrong path is an error for each task, and not a kernel that one task lacks.
+    let shipped = own(SHIPPED, dir, Build::Release.into())?;
+    match kernel.platform {
+        // One kernel for both, if it is one that can be both.
+        Platform::Vtx(_) => Prefix::open_own(shipped.dir(), kernel).map_err(|_| lacking(kernel).into()),
+        Platform::Iommu => Err(lacking(kernel).into()),
+    }
+}
+
+/// The error where the user names kernels, but not the one that everything needs.
+fn unnamed() -> Report {
+    let named: Vec<&str> = VARIABLES.into_iter().filter(|name| env::var_os(name).is_some()).collect();
+    miette!(
+        help =
+            format!("set {SHIPPED} to an installed release kernel, or unset {} to use the project's", named.join(", ")),
+        "the environment has {}, but {SHIPPED} names no kernel to measure and ship",
+        named.join(" and ")
+    )
 }
 
 fn lacking(kernel: Kernel) -> Lacking {
     let what = match kernel.platform {
         Platform::Iommu => "debug kernel without VT-x, for QEMU",
-        Platform::Vtx(_) if kernel.build == Build::Debug => "debug kernel",
-        Platform::Vtx(_) => "kernel to measure and ship",
+        Platform::Vtx(_) => "debug kernel",
     };
-    Lacking(format!("the environment names kernels, but no {what}: that is {}", kernel.variable()))
+    Lacking(format!("{SHIPPED} is no {what}, and {} names none", kernel.variable()))
 }
 
 /// The prefix that an environment variable names.
@@ -149,8 +175,10 @@ pub fn own(variable: &str, dir: OsString, kernel: Kernel) -> Result<Prefix> {
     let opened = if dir.is_empty() {
         Err(miette!(help = "unset it, or let it name a directory", "it is empty"))
     } else {
-        // The servers' build scripts run in other directories, so the path must be absolute.
-        std::path::absolute(dir).into_diagnostic().and_then(|dir| Prefix::open_own(&dir, kernel))
+        // The servers' build scripts run in other directories, so the path must be absolute. And cargo runs them again
+        // only for another path: where a link leads has to be part of it.
+        let dir = std::path::absolute(dir).into_diagnostic();
+        dir.and_then(|dir| Prefix::open_own(&dir.canonicalize().unwrap_or(dir), kernel))
     };
     opened.map_err(|error| error.context(format!("{variable} in the environment does not name a usable seL4 prefix")))
 }

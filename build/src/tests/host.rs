@@ -99,11 +99,7 @@ fn hostile(arguments: &[&str], place: &Path, target: &Path) -> Result<()> {
     for (name, value) in HOSTILE {
         shell.env(name, value.replace('@', &place.to_string_lossy()));
     }
-    for name in kernel::VARIABLES {
-        if let Some(dir) = std::env::var_os(name) {
-            shell.env(name, dir);
-        }
-    }
+    kernel::hand_on(&mut shell);
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     shell.env("CARGO_MANIFEST_DIR", manifest).env("CARGO_TARGET_DIR", target);
     process::run(&format!("check: {} in a hostile environment", arguments.join(" ")), shell).map(|_| ())

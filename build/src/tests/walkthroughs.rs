@@ -15,7 +15,7 @@ use miette::{Context as _, IntoDiagnostic, Result, bail, ensure};
 
 use crate::bochs::{Machine, last_lines};
 use crate::guest::{self, debian};
-use crate::kernel::Build;
+use crate::kernel::{self, Build};
 use crate::process;
 use crate::project::{self, Project};
 use crate::test::{Context, Group, Outcome, Test};
@@ -208,6 +208,7 @@ fn shell(folder: &Path, script: &str) -> Command {
     shell.arg("-c").arg(format!("exec 2>&1\n{script}")).current_dir(folder).stdin(Stdio::null());
     // As at a terminal with the width of these pages.
     shell.env("CARGO_TERM_COLOR", "never").env("NO_COLOR", "1").env("COLUMNS", "120");
+    kernel::hand_on(&mut shell);
     shell
 }
 
