@@ -1,7 +1,9 @@
 //! Whether the root task's CSpace, whose size is an option of the kernel, is large enough for a system. Where it is not, a
 //! release kernel stops without a word.
 
-use capdl_spec::spec::{Fill, Kind, Spec};
+use std::collections::BTreeSet;
+
+use capdl_spec::spec::{Fill, Kind, Mapping, Spec};
 use miette::{Result, miette};
 
 use crate::kernel::Prefix;
@@ -11,6 +13,7 @@ const INITIAL: u64 = 512;
 const PAGE: u64 = 4096;
 
 /// Capabilities of a specification's objects and of the image that carries it, each with one slot, or one for each page.
+/// A frame can be mapped once by a capability, so each further mapping takes copies, as does each of the image's pages.
 fn needed(spec: &Spec, image: u64) -> u64 {
     let slots = |kind: &Kind| match *kind {
         // Pages of the image itself.
@@ -19,7 +22,19 @@ fn needed(spec: &Spec, image: u64) -> u64 {
         _ => 1,
     };
     let objects: u64 = spec.objects.iter().map(|object| slots(&object.kind)).sum();
-    INITIAL + image.div_ceil(PAGE) + objects
+    INITIAL + image.div_ceil(PAGE) + objects + copies(spec)
+}
+
+fn copies(spec: &Spec) -> u64 {
+    let mut mapped = BTreeSet::new();
+    let copies = |mapping: &Mapping| match spec.objects.get(mapping.frames.0 as usize).map(|object| &object.kind) {
+        Some(Kind::Frames { pages, fill, .. }) => {
+            let original = mapped.insert(mapping.frames) && !matches!(fill, Fill::Bundle { .. });
+            if original { 0 } else { u64::from(*pages) }
+        }
+        _ => 0,
+    };
+    spec.mappings.iter().map(copies).sum()
 }
 
 /// Refuses a kernel with too few slots. `image` is the size of the root task's image in bytes.
@@ -38,7 +53,7 @@ pub fn suffice(prefix: &Prefix, spec: &Spec, image: u64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use capdl_spec::spec::{Object, PageSize};
+    use capdl_spec::spec::{Id, Object, PageSize, Rights};
 
     use super::*;
 
@@ -48,7 +63,15 @@ mod tests {
         let frames = Kind::Frames { size: PageSize::Small, pages: 100, fill: Fill::Zero };
         let bundle = Kind::Frames { size: PageSize::Small, pages: 1000, fill: Fill::Bundle { offset: 0 } };
         let objects = vec![object(Kind::Endpoint), object(frames), object(bundle)];
-        let spec = Spec { objects, ..Spec::default() };
+        let mut spec = Spec { objects, ..Spec::default() };
         assert_eq!(needed(&spec, 3 * PAGE + 1), INITIAL + 4 + 101);
+        let rights = Rights { read: true, write: false, grant: false };
+        let mapping = |frames| Mapping { space: Id(0), frames: Id(frames), at: 0, rights, cached: true };
+        spec.mappings = vec![mapping(1), mapping(1), mapping(2)];
+        assert_eq!(
+            needed(&spec, 3 * PAGE + 1),
+            INITIAL + 4 + 101 + 100 + 1000,
+            "a second mapping and the image's pages"
+        );
     }
 }
