@@ -37,13 +37,11 @@ fn judge(context: &Context, measure: fn(&Context) -> Result<Rows>) -> Result<Out
     let own_kernel = kernel::are_own();
     let most = if own_kernel { OWN_START_UP } else { START_UP };
     if let Some(row) = rows.get(watch::START_UP) {
-        ensure!(
-            row.median <= most,
-            help = "a kernel of your own needs the options and flags of kernel-config/settings",
-            "{}: {} ticks, and at most {most} may be",
-            row.name,
-            row.median
-        );
+        let help = match own_kernel {
+            true => "a kernel of your own needs the options and flags of kernel-config/settings",
+            false => "docs/performance.md has the parts of the start-up, and how to profile it",
+        };
+        ensure!(row.median <= most, help = help, "{}: {} ticks, and at most {most} may be", row.name, row.median);
     }
     let count = rows.0.len();
     if own_kernel {
