@@ -9,21 +9,29 @@ use vtx::vmcs::{SecondaryControls, VmcsField as F};
 
 use crate::bench::{Bench, SELF, VCPU_BITS, delete, remake};
 use crate::check::{Check, Outcome, expect};
-use crate::guest::{Guest, HALT, SPIN, reason};
+use crate::guest::{Guest, HALT, SPIN, parted, reason};
 use crate::thread::{EQUAL, REASON, Thread, reaches, run_guest};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
-    Check { patch: "0003", name: "memory with a VCPU in it is taken", run: memory_is_taken },
-    Check { patch: "0007", name: "a guest that computes leaves its equals their time", run: a_busy_guest },
-    Check { patch: "0009", name: "a thread comes back from a VCPU that is deleted", run: deleted_while_it_runs },
-    Check { patch: "0009", name: "a VCPU outlives a thread that is deleted", run: thread_deleted_while_it_runs },
-    Check { patch: "0009", name: "VCPUs follow each other in one place", run: one_after_the_other },
-    Check { patch: "0016", name: "the fields of an injected event can be set", run: injection },
-    Check { patch: "0016", name: "the fields of an interrupted event can be read", run: interrupted_event },
-    Check { patch: "0017", name: "a guest enters once its state is corrected", run: corrected_state },
-    Check { patch: "0019", name: "a guest's caches are on", run: caches },
-    Check { patch: "0027", name: "a guest keeps its page-fault address", run: page_fault_address },
+    Check { defect: "vcpu-memory", name: "memory with a VCPU in it is taken", run: memory_is_taken },
+    Check { defect: "time-slice", name: "a guest that computes leaves its equals their time", run: a_busy_guest },
+    Check {
+        defect: "vcpu-deletion",
+        name: "a thread comes back from a VCPU that is deleted",
+        run: deleted_while_it_runs,
+    },
+    Check {
+        defect: "vcpu-deletion",
+        name: "a VCPU outlives a thread that is deleted",
+        run: thread_deleted_while_it_runs,
+    },
+    Check { defect: "vcpu-deletion", name: "VCPUs follow each other in one place", run: one_after_the_other },
+    Check { defect: "event-fields", name: "the fields of an injected event can be set", run: injection },
+    Check { defect: "event-fields", name: "the fields of an interrupted event can be read", run: interrupted_event },
+    Check { defect: "refused-entry", name: "a guest enters once its state is corrected", run: corrected_state },
+    Check { defect: "caches-off", name: "a guest's caches are on", run: caches },
+    Check { defect: "cr2", name: "a guest keeps its page-fault address", run: page_fault_address },
 ];
 
 /// 0003: one VCPU takes up all of this memory, until it is deleted.
@@ -87,6 +95,7 @@ fn one_after_the_other(bench: &mut Bench) -> Outcome {
     for _ in 0..1500 {
         expect("reason of the exit", guest.enter(0).reason, reason::HLT)?;
         delete(guest.vcpu)?;
+        parted();
         remake(guest.vcpu, memory)?;
         guest.bind(SELF)?;
         guest.reset()?;
