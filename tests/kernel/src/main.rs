@@ -15,6 +15,7 @@ mod bases;
 mod check;
 mod thread;
 
+mod cr2;
 mod debug;
 mod ept;
 mod fpu;
@@ -36,10 +37,11 @@ use check::{Check, Seen};
 root_task!(main);
 
 /// Every check, after those of the patches that it depends on, so that a kernel that stops does so at the right name.
-const CHECKS: [&[Check]; 11] = [
+const CHECKS: [&[Check]; 12] = [
     paging::CHECKS,
     ipc::CHECKS,
     vcpu::CHECKS,
+    cr2::CHECKS,
     ept::CHECKS,
     ports::CHECKS,
     fpu::CHECKS,

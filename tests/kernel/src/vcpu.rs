@@ -31,7 +31,6 @@ pub const CHECKS: &[Check] = &[
     Check { defect: "event-fields", name: "the fields of an interrupted event can be read", run: interrupted_event },
     Check { defect: "refused-entry", name: "a guest enters once its state is corrected", run: corrected_state },
     Check { defect: "caches-off", name: "a guest's caches are on", run: caches },
-    Check { defect: "cr2", name: "a guest keeps its page-fault address", run: page_fault_address },
 ];
 
 /// 0003: one VCPU takes up all of this memory, until it is deleted.
@@ -149,21 +148,4 @@ fn caches(bench: &mut Bench) -> Outcome {
     let exit = guest.enter(0);
     expect("reason of the exit", exit.reason, reason::HLT)?;
     expect("CD and NW in CR0", exit.eax & (cr0::CD | cr0::NW), 0)
-}
-
-/// 0027: two guests, each with its own CR2.
-fn page_fault_address(bench: &mut Bench) -> Outcome {
-    // mov eax, 0x11112222; mov cr2, eax; hlt; mov eax, cr2; hlt
-    const SET_AND_GET: [u8; 13] = [0xb8, 0x22, 0x22, 0x11, 0x11, 0x0f, 0x22, 0xd0, 0xf4, 0x0f, 0x20, 0xd0, 0xf4];
-    // mov eax, 1; mov cr2, eax; hlt
-    const SET: [u8; 9] = [0xb8, 0x01, 0x00, 0x00, 0x00, 0x0f, 0x22, 0xd0, 0xf4];
-    let guest = Guest::new(bench, &SET_AND_GET)?;
-    let set = guest.enter(0);
-    expect("reason of the exit", set.reason, reason::HLT)?;
-    let other = Guest::new(bench, &SET)?;
-    expect("reason of the other guest's exit", other.enter(0).reason, reason::HLT)?;
-    guest.bind(SELF)?;
-    let get = guest.enter(set.next);
-    expect("reason of the second exit", get.reason, reason::HLT)?;
-    expect("CR2", get.eax, 0x1111_2222)
 }
