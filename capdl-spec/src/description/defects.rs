@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use super::{devices::Access, owners::Owner, system::System};
+use crate::description::{devices::Access, owners::Owner, system::System};
 
 /// A defect that a kernel has or had.
 #[derive(Debug)]
