@@ -227,7 +227,7 @@ fn devices(project: &Project, system: &System) -> Result<Devices> {
 
 /// Appends the bundle to the root task's ELF and describes it in the program header that is reserved for it: the last
 /// loadable one, of a single byte (crates/image-link/root-task.ld). `None` if there is no such header.
-fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
+pub fn with_bundle(mut elf: Vec<u8>, bundle: &[u8]) -> Option<Vec<u8>> {
     let field = |elf: &[u8], at: usize, width: usize| {
         let bytes = elf.get(at..at + width)?;
         Some(bytes.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte)))

@@ -13,7 +13,7 @@ use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
 use xtask::test::Form;
-use xtask::{bench, doctor, image, interrupt, map, progress, run, setup, test};
+use xtask::{bench, defects, doctor, image, interrupt, map, progress, run, setup, test};
 
 /// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
 #[derive(Parser)]
@@ -92,6 +92,12 @@ enum Command {
         #[arg(long)]
         debug_kernel: bool,
     },
+    /// Ask a kernel for its known defects, print them, and keep the result for `image` and `run`
+    KernelCheck {
+        /// Ask the one with assertions and its own messages
+        #[arg(long)]
+        debug_kernel: bool,
+    },
     /// Install the Debian packages that are missing
     Setup,
     /// Show what this machine has and lacks, and what therefore runs here
@@ -152,6 +158,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         }
         Command::Bench { json, exits } => bench::run(&project, json.as_deref(), exits)?,
         Command::Image { system, debug_kernel } => {
+            defects::consult(&project, &system, kernel_for(debug_kernel))?;
             let image = image::build(&project, &system, kernel_for(debug_kernel))?;
             progress::say(&format!("Kernel: {}", image.kernel));
             progress::print(&image.iso.display().to_string());
@@ -163,6 +170,9 @@ fn obey(command: Command) -> Result<ExitCode> {
         }
         Command::Kernel { debug_kernel } => {
             progress::print(&kernel::prefix(&project, kernel_for(debug_kernel).into())?.dir().display().to_string());
+        }
+        Command::KernelCheck { debug_kernel } => {
+            progress::print(&defects::check(&project, kernel_for(debug_kernel).into())?);
         }
         Command::Setup => {
             setup::ensure(&Purpose::ALL)?;

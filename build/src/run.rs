@@ -19,7 +19,7 @@ use crate::kernel::Build;
 use crate::packages::Purpose;
 use crate::progress::{print, say};
 use crate::project::Project;
-use crate::{image, setup};
+use crate::{defects, image, setup};
 
 /// The options of the command line.
 #[derive(Debug, Clone)]
@@ -46,6 +46,7 @@ pub fn run(project: &Project, options: &RunOptions) -> Result<()> {
     }
     on_a_board_of_bochs(project, &options.system)?;
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
+    defects::consult(project, &options.system, options.build)?;
     let image = image::build(project, &options.system, options.build)?;
     let show = options.exec.is_empty();
     let attended = show && options.until.is_none() && Terminal::is_there();

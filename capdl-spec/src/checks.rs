@@ -17,9 +17,10 @@ use toml::Spanned;
 
 use crate::{
     description::{
+        defects::{DEFECTS, Defect},
         file,
         guest::{Origin, Stock, Use},
-        mistake::{Mistakes, nearest},
+        mistake::{Mistakes, close, nearest},
         system::{Bytes, System},
     },
     services::{self, component, vmm},
@@ -50,7 +51,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [Check; 44] = [
+const LAWS: [Check; 46] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -94,6 +95,8 @@ const LAWS: [Check; 44] = [
     services_are_listed_once,
     arguments_fit,
     fault_policies_name_a_process,
+    accepted_defects_are_known,
+    accepted_defects_are_listed_once,
     the_servers_can_serve_them_all,
 ];
 
@@ -350,6 +353,29 @@ fn fault_policies_name_a_process(found: &mut Found) {
                 false => nearest(name.get_ref(), &known),
             };
             found.add(name.span(), message, remedy);
+        }
+    }
+}
+
+fn accepted_defects_are_known(found: &mut Found) {
+    for name in &found.system.accept_kernel_defects {
+        let text = name.get_ref();
+        if Defect::named(text).is_none() {
+            let known: Vec<&str> = DEFECTS.iter().map(|defect| defect.name).collect();
+            let remedy = close(text, &known).map_or_else(
+                || "docs/kernel-defects.md lists them, and `cargo xtask kernel-check` those of a kernel".to_string(),
+                |name| format!("did you mean `{name}`?"),
+            );
+            found.add(name.span(), format!("no defect of a kernel is called `{text}`"), remedy);
+        }
+    }
+}
+
+fn accepted_defects_are_listed_once(found: &mut Found) {
+    let names = &found.system.accept_kernel_defects;
+    for (n, name) in names.iter().enumerate() {
+        if names[..n].iter().any(|other| other.get_ref() == name.get_ref()) {
+            found.add(name.span(), format!("`{}` is listed twice", name.get_ref()), "list each defect once");
         }
     }
 }

@@ -14,6 +14,7 @@ pub use crate::{
     },
     description::{
         board::Processor,
+        defects::{DEFECTS, Defect, Endangered},
         emulator::{Card, CardModel, Emulator},
         guest::{Form, Image, Origin, Stock},
         mistake::{self, Mistake, Mistakes},

@@ -5,7 +5,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `description` | what a user writes: `system`, `devices` and `emulator` typed, `owners` from it alone; `board` and `guest` know boards, and images that need no path |
+//! | `description` | what a user writes: `system`, `devices` and `emulator` typed, `owners` from it alone; `board`, `guest` and `defects` know boards, images that need no path, and defects of kernels |
 //! | | a description as text: `file`, `source`, `text`; `form` and `keys` refuse what cannot be parsed; `mistake` and `snippet` report |
 //! | `checks` | laws that a description may break, each with its remedy |
 //! | `services` | the list of the servers, and one file for each kind of process, with everything particular to it |

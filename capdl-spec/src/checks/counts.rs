@@ -37,6 +37,8 @@ pub(super) fn lists_have_an_end(found: &mut Found) {
     }
     let faults = &system.policy.on_fault;
     check("policies", faults.len(), faults.keys().nth(MOST).map(Spanned::span));
+    let defects = &system.accept_kernel_defects;
+    check("kernel defects", defects.len(), defects.get(MOST).map(Spanned::span));
     let cards = &system.emulator.cards;
     check("cards", cards.len(), cards.get(MOST).map(|card| card.slot.span()));
 }

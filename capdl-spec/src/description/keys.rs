@@ -42,6 +42,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("component", &[Top], "a list of tables", "[[component]]"),
     key("policy", &[Top], "a table", "[policy]"),
     key("emulator", &[Top], "a table", "[emulator]"),
+    key("accept_kernel_defects", &[Top], "a list of names of kernel defects", "accept_kernel_defects = [\"cr2\"]"),
     key("name", OWNERS, "a name", "name = \"linux\""),
     key("memory", &[Vm], "a size", "memory = \"128 MiB\""),
     key("cpus", &[Vm], "a number", "cpus = 1"),

@@ -52,6 +52,9 @@ pub struct System {
     /// What is plugged into an emulated board.
     #[serde(default)]
     pub emulator: Emulator,
+    /// Defects of the kernel on which the system is built in spite of what they endanger; see `defects`.
+    #[serde(default)]
+    pub accept_kernel_defects: Vec<Spanned<String>>,
 }
 
 /// A virtual machine.

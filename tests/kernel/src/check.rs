@@ -5,10 +5,10 @@ use core::fmt::Debug;
 
 use crate::bench::Bench;
 
-/// A check of behaviour that is wrong in a kernel without the patch.
+/// A check of behaviour that is wrong in a kernel with a defect.
 pub struct Check {
-    /// The number of the patch.
-    pub patch: &'static str,
+    /// The defect, by the name that `capdl_spec::defects` has for it.
+    pub defect: &'static str,
     /// The behaviour that it checks.
     pub name: &'static str,
     /// The check itself.

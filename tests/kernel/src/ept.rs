@@ -10,10 +10,10 @@ use crate::guest::{Guest, reason};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
-    Check { patch: "0006", name: "a guest loses a page that is unmapped", run: unmapped },
-    Check { patch: "0012", name: "a guest loses a page whose copied capability is deleted", run: deleted },
-    Check { patch: "0012", name: "a guest loses a page whose original capability is revoked", run: revoked },
-    Check { patch: "0015", name: "a failed mapping tells which table is missing", run: missing_level },
+    Check { defect: "invept", name: "a guest loses a page that is unmapped", run: unmapped },
+    Check { defect: "copies", name: "a guest loses a page whose copied capability is deleted", run: deleted },
+    Check { defect: "copies", name: "a guest loses a page whose original capability is revoked", run: revoked },
+    Check { defect: "ept-levels", name: "a failed mapping tells which table is missing", run: missing_level },
 ];
 
 /// `mov eax, [0x2000]; out 0x80, al; jmp` to the start.

@@ -4,16 +4,17 @@ use core::arch::asm;
 
 use sel4::{Word, yield_now};
 
-use crate::bench::{Bench, SELF, VCPU_BITS};
+use crate::bench::{Bench, SELF, VCPU_BITS, delete};
 use crate::check::{Check, Outcome, expect};
 use crate::guest::{Guest, HALT, reason};
 use crate::thread::{EQUAL, Thread, reaches, rest, stage};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
-    Check { patch: "0018", name: "a guest starts with exceptions masked", run: a_clean_start },
-    Check { patch: "0009", name: "the FPU leaves a former VCPU's memory alone", run: former_vcpu },
-    Check { patch: "0025", name: "threads keep their registers after an exit", run: registers_are_kept },
+    Check { defect: "fpu-start", name: "a guest starts with exceptions masked", run: a_clean_start },
+    Check { defect: "former-vcpus", name: "the FPU leaves a former VCPU's memory alone", run: former_vcpu },
+    Check { defect: "fpu", name: "threads keep their registers after an exit", run: registers_are_kept },
+    Check { defect: "fpu-disabled", name: "a thread that loses its VCPU keeps the FPU", run: without_its_vcpu },
 ];
 
 /// `stmxcsr [0x800]; fldpi; hlt`.
@@ -62,6 +63,16 @@ fn registers_are_kept(bench: &mut Bench) -> Outcome {
     expect("reason of the exit", exit, reason::HLT)?;
     expect("the other thread has used the register", overwritten, true)?;
     expect("our register", ours, OURS)
+}
+
+/// Without the FPU, the root task would fault here.
+fn without_its_vcpu(bench: &mut Bench) -> Outcome {
+    let guest = Guest::new(bench, &HALT)?;
+    set_xmm15(1);
+    expect("reason of the exit", guest.enter(0).reason, reason::HLT)?;
+    delete(guest.vcpu)?;
+    set_xmm15(2);
+    expect("our register", xmm15(), 2)
 }
 
 extern "C" fn overwrite(value: Word) -> ! {

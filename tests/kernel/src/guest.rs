@@ -94,7 +94,9 @@ impl Guest {
     /// Binds it to a thread.
     pub fn bind(&self, tcb: cap::Tcb) -> Result<()> {
         tcb.tcb_set_ept_root(self.ept)?;
-        self.vcpu.vcpu_set_tcb(tcb)
+        self.vcpu.vcpu_set_tcb(tcb)?;
+        parted();
+        Ok(())
     }
 
     /// Sets its registers.
@@ -137,10 +139,17 @@ impl Guest {
     }
 }
 
+/// To be called after this thread may have lost its VCPU. In releases with the defect `fpu-disabled`, that disables its FPU
+/// until the kernel switches to it again; not every check is to end there.
+pub fn parted() {
+    sel4::yield_now();
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         // The slot is empty if the check has deleted the VCPU.
         let _ = delete(self.vcpu);
+        parted();
     }
 }
 

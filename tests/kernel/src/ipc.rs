@@ -9,10 +9,14 @@ use crate::thread::{LOWER, Thread, rest, run_guest};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
-    Check { patch: "0008", name: "VMEnter without a VCPU is a fault", run: vmenter_without_vcpu },
-    Check { patch: "0020", name: "the address of a page fault has 64 bits", run: fault_address },
-    Check { patch: "0026", name: "a suspended thread resumes behind its call", run: resumes_behind_its_call },
-    Check { patch: "0026", name: "a suspended thread that still waits calls again", run: calls_again },
+    Check { defect: "vmenter", name: "VMEnter without a VCPU is a fault", run: vmenter_without_vcpu },
+    Check { defect: "fault-address", name: "the address of a page fault has 64 bits", run: fault_address },
+    Check {
+        defect: "suspended-call",
+        name: "a suspended thread resumes behind its call",
+        run: resumes_behind_its_call,
+    },
+    Check { defect: "suspended-call", name: "a suspended thread that still waits calls again", run: calls_again },
 ];
 
 /// Runs a thread from `rip` on until it faults.

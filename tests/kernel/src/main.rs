@@ -1,6 +1,7 @@
-//! A root task that tests the fixes of kernel-config/patches on the kernel itself: runs one check
-//! after the other, prints a line for each and a verdict, and powers the machine off. A failing check may also stop the
-//! machine or hang; then its name is the last line.
+//! A root task that asks the kernel for its defects: runs one check after the other, prints a line before and after
+//! each, and powers the machine off behind the last, or behind the first that fails, since the kernel may not be what it
+//! was. A failing check may also stop the machine or hang; then its name is the last line. The rest runs in another boot:
+//! the bundle names the check behind which a boot begins.
 //!
 //! Unsafe code: instructions that access processor registers (bases.rs, fpu.rs, process.rs, host.rs). `Scratch` accesses memory,
 //! and second threads (thread.rs) use only system calls whose messages are in registers.
@@ -14,6 +15,7 @@ mod bases;
 mod check;
 mod thread;
 
+mod cr2;
 mod debug;
 mod ept;
 mod fpu;
@@ -27,7 +29,7 @@ mod vcpu;
 
 use kernel_tests::{bench, console, guest, say};
 use sel4::BootInfoPtr;
-use sel4_root_task::root_task;
+use sel4_root_task::{bundle, root_task};
 
 use bench::Bench;
 use check::{Check, Seen};
@@ -35,10 +37,11 @@ use check::{Check, Seen};
 root_task!(main);
 
 /// Every check, after those of the patches that it depends on, so that a kernel that stops does so at the right name.
-const CHECKS: [&[Check]; 11] = [
+const CHECKS: [&[Check]; 12] = [
     paging::CHECKS,
     ipc::CHECKS,
     vcpu::CHECKS,
+    cr2::CHECKS,
     ept::CHECKS,
     ports::CHECKS,
     fpu::CHECKS,
@@ -50,34 +53,46 @@ const CHECKS: [&[Check]; 11] = [
 ];
 
 /// Checks that need an option of the kernel's, the option, and whether this kernel has it.
-const OPTIONAL: [(&[Check], &str, bool); 1] = [(bases::BY_INSTRUCTION, "FSGSBASE_INST", sel4_config::FSGSBASE_INST)];
+const OPTIONAL: [(&[Check], &str, bool); 3] = [
+    (bases::BY_INSTRUCTION, "FSGSBASE_INST", sel4_config::FSGSBASE_INST),
+    (debug::WITH_REGISTERS, DEBUG_REGISTERS, sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS),
+    (host::COUNTED, DEBUG_REGISTERS, sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS),
+];
+const DEBUG_REGISTERS: &str = "X86_VTX_GUEST_DEBUG_REGISTERS";
 
 fn main(bootinfo: BootInfoPtr) -> ! {
     let mut bench = Bench::new(bootinfo);
     let console = console::open(&mut bench);
-    let (mut passed, mut failed, mut left_out) = (0, 0, 0);
-    for (checks, option, _) in OPTIONAL.into_iter().filter(|(.., has)| !has) {
-        for check in checks {
-            left_out += 1;
-            say!("left {} {}: this kernel is without {option}", check.patch, check.name);
+    let optional = OPTIONAL.into_iter().flat_map(|(checks, option, has)| {
+        let missing = if has { None } else { Some(option) };
+        checks.iter().map(move |check| (check, missing))
+    });
+    let all = CHECKS.into_iter().flatten().map(|check| (check, None)).chain(optional);
+    for (check, missing) in behind(all, bundle::bundle(bootinfo)) {
+        let Check { defect, name, run } = check;
+        if let Some(option) = missing {
+            say!("left {defect}: {name}: this kernel is without {option}");
+            continue;
         }
-    }
-    let optional = OPTIONAL.into_iter().filter_map(|(checks, _, has)| has.then_some(checks));
-    for check in CHECKS.into_iter().chain(optional).flatten() {
-        say!("run  {} {}", check.patch, check.name);
-        let outcome = (check.run)(&mut bench);
+        say!("run  {defect}: {name}");
+        let outcome = run(&mut bench);
         bench.take_ports_back();
-        match outcome {
-            Ok(()) => {
-                passed += 1;
-                say!("ok   {} {}", check.patch, check.name);
-            }
-            Err(Seen(what)) => {
-                failed += 1;
-                say!("FAIL {} {}: {what}", check.patch, check.name);
-            }
+        if let Err(Seen(what)) = outcome {
+            say!("FAIL {defect}: {name}: {what}");
+            console.power_off();
         }
+        say!("ok   {defect}: {name}");
     }
-    say!("verdict: {passed} passed, {failed} failed, {left_out} left out");
+    say!("end");
     console.power_off()
+}
+
+/// A check, and the missing option of the kernel's that it needs.
+type Item = (&'static Check, Option<&'static str>);
+
+/// The checks behind the one that the bundle names; all if it names none.
+fn behind(all: impl Iterator<Item = Item> + Clone, bundle: &[u8]) -> impl Iterator<Item = Item> {
+    let name = bundle.split(|byte| *byte == 0).next().unwrap_or_default();
+    let begin = all.clone().position(|(check, _)| check.name.as_bytes() == name).map_or(0, |at| at + 1);
+    all.skip(begin)
 }

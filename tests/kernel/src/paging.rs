@@ -8,11 +8,11 @@ use crate::check::{Check, Outcome, expect, refused};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
-    Check { patch: "0012", name: "deleting a copy unmaps it", run: deleting_a_copy_unmaps_it },
-    Check { patch: "0012", name: "revoking unmaps copies", run: revoking_unmaps_copies },
-    Check { patch: "0013", name: "a PDPT's capability can be copied", run: a_pdpt_can_be_copied },
-    Check { patch: "0022", name: "nothing is mapped at the gap's edge", run: nothing_at_the_edge },
-    Check { patch: "0023", name: "a dead address space takes no tables", run: a_dead_space_takes_no_tables },
+    Check { defect: "copies", name: "deleting a copy unmaps it", run: deleting_a_copy_unmaps_it },
+    Check { defect: "copies", name: "revoking unmaps copies", run: revoking_unmaps_copies },
+    Check { defect: "pdpt", name: "a PDPT's capability can be copied", run: a_pdpt_can_be_copied },
+    Check { defect: "last-page", name: "nothing is mapped at the gap's edge", run: nothing_at_the_edge },
+    Check { defect: "dead-space", name: "a dead address space takes no tables", run: a_dead_space_takes_no_tables },
 ];
 
 /// An arbitrary address.
@@ -28,7 +28,12 @@ fn deleting_a_copy_unmaps_it(bench: &mut Bench) -> Outcome {
     let (frame, other) = (bench.make()?, bench.make()?);
     let copy = bench.copy(frame)?;
     map(copy, space, ADDRESS)?;
-    expect("another frame at a mapped address", map(other, space, ADDRESS), Err(Error::DeleteFirst))?;
+    let mapped = map(other, space, ADDRESS);
+    if mapped.is_ok() {
+        // Later releases replace a mapping. On those, the checks of ept.rs tell.
+        return Ok(());
+    }
+    expect("another frame at a mapped address", mapped, Err(Error::DeleteFirst))?;
     delete(copy)?;
     expect("another frame at the same address", map(other, space, ADDRESS), Ok(()))
 }

@@ -5,29 +5,37 @@ use alloc::vec::Vec;
 use sel4::{Error, cap};
 
 use crate::bench::{Bench, SELF, VCPU_BITS, delete, remake, revoke};
-use crate::check::{Check, Outcome, expect};
+use crate::check::{Check, Outcome, Seen, expect};
 use crate::guest::{Guest, HALT, reason};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
-    Check { patch: "0010", name: "a range of ports may end at 0xffff", run: a_range_may_end_at_ffff },
-    Check { patch: "0011", name: "a port enabled before the first entry is open", run: an_enabled_port_is_open },
+    Check { defect: "port-range", name: "a range of ports may end at 0xffff", run: a_range_may_end_at_ffff },
+    Check { defect: "ports", name: "a port enabled before the first entry is open", run: an_enabled_port_is_open },
     Check {
-        patch: "0011",
+        defect: "ports",
         name: "a port deleted before the first entry is closed",
         run: deleted_before_the_first_entry,
     },
-    Check { patch: "0011", name: "a port deleted later is closed", run: deleted_later },
-    Check { patch: "0009", name: "deleting a port leaves a former VCPU's memory alone", run: former_vcpu },
-    Check { patch: "0044", name: "deleting ports of former VCPUs leaves another's open", run: former_vcpus },
-    Check { patch: "0028", name: "ports that were lent can be taken back", run: lent_ports },
-    Check { patch: "0028", name: "ports that were lent are closed for a guest, too", run: lent_to_a_guest },
-    Check { patch: "0028", name: "the same ports given out twice are apart", run: given_out_twice },
+    Check { defect: "ports", name: "a port deleted later is closed", run: deleted_later },
+    Check { defect: "former-vcpus", name: "deleting a port leaves a former VCPU's memory alone", run: former_vcpu },
+    Check { defect: "former-vcpus", name: "deleting ports of former VCPUs leaves another's open", run: former_vcpus },
+    Check { defect: "lent-ports", name: "ports that were lent can be taken back", run: lent_ports },
+    Check { defect: "lent-ports", name: "ports that were lent are closed for a guest, too", run: lent_to_a_guest },
+    Check { defect: "lent-ports", name: "the same ports given out twice are apart", run: given_out_twice },
 ];
 
 /// `out 0x80, al; hlt`. No device uses this port.
 const OUT: [u8; 3] = [0xe6, 0x80, 0xf4];
 const PORT: u16 = 0x80;
+
+/// A guest that has exited at the port once: whether ports enabled before the first entry are closed again (0011) is not
+/// what the check asks for.
+fn entered_once(bench: &mut Bench) -> Result<Guest, Seen> {
+    let guest = Guest::new(bench, &OUT)?;
+    expect("reason of the first exit", guest.enter(0).reason, reason::PORT)?;
+    Ok(guest)
+}
 
 /// 0010: the kernel would loop for ever.
 fn a_range_may_end_at_ffff(bench: &mut Bench) -> Outcome {
@@ -91,7 +99,7 @@ fn former_vcpus(bench: &mut Bench) -> Outcome {
         delete(vcpu)?;
         former.push(port);
     }
-    let guest = Guest::new(bench, &OUT)?;
+    let guest = entered_once(bench)?;
     let port = bench.copy(ports)?;
     guest.vcpu.vcpu_enable_io_port(port, PORT, PORT)?;
     former.into_iter().try_for_each(delete)?;
@@ -112,7 +120,7 @@ fn lent_ports(bench: &mut Bench) -> Outcome {
 
 /// 0028 and 0011.
 fn lent_to_a_guest(bench: &mut Bench) -> Outcome {
-    let guest = Guest::new(bench, &OUT)?;
+    let guest = entered_once(bench)?;
     let port = bench.ports(PORT, PORT)?;
     guest.vcpu.vcpu_enable_io_port(bench.copy(port)?, PORT, PORT)?;
     expect("reason of the exit with the capability", guest.enter(0).reason, reason::HLT)?;

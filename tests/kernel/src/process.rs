@@ -14,15 +14,19 @@ use crate::thread::{EQUAL, Thread, reaches, stage};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
-    Check { patch: "0031", name: "a system call with NT set", run: nested_task },
-    Check { patch: "0031", name: "a system call with AC set", run: alignment_check },
-    Check { patch: "0031", name: "a system call with IOPL asked for", run: io_privilege },
-    Check { patch: "0031", name: "a system call with DF set", run: direction },
-    Check { patch: "0031", name: "an interrupt with AC set", run: interrupted },
-    Check { patch: "0032", name: "SYSENTER is a fault", run: sysenter },
-    Check { patch: "0032", name: "SYSENTER with a return address that is not canonical is a fault", run: sysenter_far },
-    Check { patch: "0032", name: "SYSENTER with TF set is a fault", run: sysenter_traced },
-    Check { patch: "0033", name: "no descriptor lies behind the GDT", run: behind_the_gdt },
+    Check { defect: "flags", name: "a system call with NT set", run: nested_task },
+    Check { defect: "flags", name: "a system call with AC set", run: alignment_check },
+    Check { defect: "flags", name: "a system call with IOPL asked for", run: io_privilege },
+    Check { defect: "flags", name: "a system call with DF set", run: direction },
+    Check { defect: "flags", name: "an interrupt with AC set", run: interrupted },
+    Check { defect: "sysenter", name: "SYSENTER is a fault", run: sysenter },
+    Check {
+        defect: "sysenter",
+        name: "SYSENTER with a return address that is not canonical is a fault",
+        run: sysenter_far,
+    },
+    Check { defect: "sysenter", name: "SYSENTER with TF set is a fault", run: sysenter_traced },
+    Check { defect: "gdt", name: "no descriptor lies behind the GDT", run: behind_the_gdt },
 ];
 
 /// RFLAGS.

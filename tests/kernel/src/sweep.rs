@@ -12,17 +12,18 @@ use sel4::{CPtr, Error, MessageInfo, Word, ipc_buffer, sys};
 use crate::bench::{Bench, slot_of};
 use crate::check::{Check, Outcome, Seen, expect, refused};
 use crate::guest::Guest;
+use crate::thread::{EQUAL, Thread, reaches, rest, stage};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
-    Check { patch: "0037", name: "an EPT's root has no invocations", run: ept_root },
-    Check { patch: "0037", name: "messages without words and capabilities are answered", run: empty_messages },
-    Check { patch: "0037", name: "hostile values are answered", run: hostile_values },
-    Check { patch: "0037", name: "guest-physical addresses end at 48 bits", run: guest_addresses },
-    Check { patch: "0037", name: "user addresses do not wrap around", run: wrapped_addresses },
-    Check { patch: "0037", name: "an IPC buffer is at a user address", run: ipc_buffer_address },
-    Check { patch: "0037", name: "an MSI handle has 32 bits", run: msi_handle },
-    Check { patch: "0037", name: "unmapping what is not mapped is done", run: unmap_twice },
+    Check { defect: "invocations", name: "an EPT's root has no invocations", run: ept_root },
+    Check { defect: "invocations", name: "messages without words and capabilities are answered", run: empty_messages },
+    Check { defect: "invocations", name: "hostile values are answered", run: hostile_values },
+    Check { defect: "invocations", name: "guest-physical addresses end at 48 bits", run: guest_addresses },
+    Check { defect: "invocations", name: "user addresses do not wrap around", run: wrapped_addresses },
+    Check { defect: "invocations", name: "an IPC buffer is at a user address", run: ipc_buffer_address },
+    Check { defect: "invocations", name: "an MSI handle has 32 bits", run: msi_handle },
+    Check { defect: "invocations", name: "unmapping what is not mapped is done", run: unmap_twice },
 ];
 
 /// Labels that no type of capability knows; the last one is the largest that a message can have.
@@ -185,14 +186,20 @@ fn wrapped_addresses(bench: &mut Bench) -> Outcome {
     refused("the last page", mapped)
 }
 
-/// 0037: the kernel makes it the base of GS, and must not fault there.
+/// 0037: a kernel that makes it the base of GS must not fault there.
 fn ipc_buffer_address(bench: &mut Bench) -> Outcome {
-    let tcb: cap::Tcb = bench.make()?;
+    extern "C" fn run(_: Word) -> ! {
+        stage(1);
+        rest()
+    }
     for address in [0x8000_0000_0000, 0x1234_0000_0000_5000, 0xffff_ffff_ffff_f000] {
+        let thread = Thread::new(bench, run, 0, EQUAL)?;
         let frame: cap::Granule = bench.make()?;
         ipc_buffer().set_word(0, address);
-        let answer = invoke(tcb.cptr(), sys::TCBSetIPCBuffer, &[frame.cptr()], 1);
-        refused("the address", Error::check(answer))?;
+        if Error::check(invoke(thread.tcb.cptr(), sys::TCBSetIPCBuffer, &[frame.cptr()], 1)).is_ok() {
+            thread.start()?;
+            expect("a thread with this buffer runs", reaches(1), true)?;
+        }
     }
     Ok(())
 }
@@ -204,7 +211,7 @@ fn msi_handle(bench: &mut Bench) -> Outcome {
         ipc_buffer().set_word(index, word);
     }
     let answer = invoke(slot::IRQ_CONTROL.cap().cptr(), sys::X86IRQIssueIRQHandlerMSI, &[slot::CNODE.cap().cptr()], 7);
-    refused("the values", Error::check(answer))
+    refused("the message", Error::check(answer))
 }
 
 /// 0037: it has no effect, and returns no error.

@@ -9,21 +9,28 @@ use vtx::vmcs::{SecondaryControls, VmcsField as F};
 
 use crate::bench::{Bench, SELF, VCPU_BITS, delete, remake};
 use crate::check::{Check, Outcome, expect};
-use crate::guest::{Guest, HALT, SPIN, reason};
+use crate::guest::{Guest, HALT, SPIN, parted, reason};
 use crate::thread::{EQUAL, REASON, Thread, reaches, run_guest};
 
 /// The checks of this file.
 pub const CHECKS: &[Check] = &[
-    Check { patch: "0003", name: "memory with a VCPU in it is taken", run: memory_is_taken },
-    Check { patch: "0007", name: "a guest that computes leaves its equals their time", run: a_busy_guest },
-    Check { patch: "0009", name: "a thread comes back from a VCPU that is deleted", run: deleted_while_it_runs },
-    Check { patch: "0009", name: "a VCPU outlives a thread that is deleted", run: thread_deleted_while_it_runs },
-    Check { patch: "0009", name: "VCPUs follow each other in one place", run: one_after_the_other },
-    Check { patch: "0016", name: "the fields of an injected event can be set", run: injection },
-    Check { patch: "0016", name: "the fields of an interrupted event can be read", run: interrupted_event },
-    Check { patch: "0017", name: "a guest enters once its state is corrected", run: corrected_state },
-    Check { patch: "0019", name: "a guest's caches are on", run: caches },
-    Check { patch: "0027", name: "a guest keeps its page-fault address", run: page_fault_address },
+    Check { defect: "vcpu-memory", name: "memory with a VCPU in it is taken", run: memory_is_taken },
+    Check { defect: "time-slice", name: "a guest that computes leaves its equals their time", run: a_busy_guest },
+    Check {
+        defect: "vcpu-deletion",
+        name: "a thread comes back from a VCPU that is deleted",
+        run: deleted_while_it_runs,
+    },
+    Check {
+        defect: "vcpu-deletion",
+        name: "a VCPU outlives a thread that is deleted",
+        run: thread_deleted_while_it_runs,
+    },
+    Check { defect: "vcpu-deletion", name: "VCPUs follow each other in one place", run: one_after_the_other },
+    Check { defect: "event-fields", name: "the fields of an injected event can be set", run: injection },
+    Check { defect: "event-fields", name: "the fields of an interrupted event can be read", run: interrupted_event },
+    Check { defect: "refused-entry", name: "a guest enters once its state is corrected", run: corrected_state },
+    Check { defect: "caches-off", name: "a guest's caches are on", run: caches },
 ];
 
 /// 0003: one VCPU takes up all of this memory, until it is deleted.
@@ -87,6 +94,7 @@ fn one_after_the_other(bench: &mut Bench) -> Outcome {
     for _ in 0..1500 {
         expect("reason of the exit", guest.enter(0).reason, reason::HLT)?;
         delete(guest.vcpu)?;
+        parted();
         remake(guest.vcpu, memory)?;
         guest.bind(SELF)?;
         guest.reset()?;
@@ -140,21 +148,4 @@ fn caches(bench: &mut Bench) -> Outcome {
     let exit = guest.enter(0);
     expect("reason of the exit", exit.reason, reason::HLT)?;
     expect("CD and NW in CR0", exit.eax & (cr0::CD | cr0::NW), 0)
-}
-
-/// 0027: two guests, each with its own CR2.
-fn page_fault_address(bench: &mut Bench) -> Outcome {
-    // mov eax, 0x11112222; mov cr2, eax; hlt; mov eax, cr2; hlt
-    const SET_AND_GET: [u8; 13] = [0xb8, 0x22, 0x22, 0x11, 0x11, 0x0f, 0x22, 0xd0, 0xf4, 0x0f, 0x20, 0xd0, 0xf4];
-    // mov eax, 1; mov cr2, eax; hlt
-    const SET: [u8; 9] = [0xb8, 0x01, 0x00, 0x00, 0x00, 0x0f, 0x22, 0xd0, 0xf4];
-    let guest = Guest::new(bench, &SET_AND_GET)?;
-    let set = guest.enter(0);
-    expect("reason of the exit", set.reason, reason::HLT)?;
-    let other = Guest::new(bench, &SET)?;
-    expect("reason of the other guest's exit", other.enter(0).reason, reason::HLT)?;
-    guest.bind(SELF)?;
-    let get = guest.enter(set.next);
-    expect("reason of the second exit", get.reason, reason::HLT)?;
-    expect("CR2", get.eax, 0x1111_2222)
 }

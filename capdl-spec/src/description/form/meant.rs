@@ -26,6 +26,18 @@ const ROWS: &[Row] = &[
     (&[Top], &["vms", "virtual_machine", "virtual_machines", "guest", "guests", "domain", "vm0"], Key("vm")),
     (&[Top], &["components", "process", "processes", "server", "program"], Key("component")),
     (&[Top], &["bochs", "qemu"], Key("emulator")),
+    (
+        &[Top],
+        &[
+            "accept_defects",
+            "accept_kernel_defect",
+            "kernel_defects",
+            "known_defects",
+            "ignore_kernel_defects",
+            "defects",
+        ],
+        Key("accept_kernel_defects"),
+    ),
     (&[Top], &["name", "title", "version"], Say("leave it out: a system is named as its file")),
     (OWNERS, &["devices", "device", "pci", "passthrough", "hostdev", "pci_device", "pcidev"], Key("pci_devices")),
     (OWNERS, &["interrupts", "interrupt", "lines"], Key("irqs")),
