@@ -80,8 +80,8 @@ fn a_dead_space_takes_no_tables(bench: &mut Bench) -> Outcome {
     delete(pool)?;
     let directory: cap::PageDirectory = bench.make()?;
     let mapped = directory.page_directory_map(space, ADDRESS, VmAttributes::DEFAULT);
-    refused("a page directory", mapped)?;
+    refused("a page directory", mapped, Error::InvalidCapability)?;
     let pdpt: cap::Pdpt = bench.make()?;
     let mapped = pdpt.pdpt_map(space, ADDRESS + (1 << 39), VmAttributes::DEFAULT);
-    refused("a PDPT", mapped)
+    refused("a PDPT", mapped, Error::InvalidCapability)
 }

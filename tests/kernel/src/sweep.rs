@@ -159,15 +159,15 @@ fn hostile_values(bench: &mut Bench) -> Outcome {
 fn guest_addresses(bench: &mut Bench) -> Outcome {
     let guest = Guest::new(bench, &[])?;
     for address in [1 << 48, 0x1234_0000_0000_5000, 1 << 63, !0xfff] {
-        refused("a page", guest.map(bench.make()?, address))?;
+        refused("a page", guest.map(bench.make()?, address), Error::InvalidArgument)?;
         let attributes = sel4::EptAttributes::DEFAULT;
         let table: cap::EptPageTable = bench.make()?;
-        refused("a page table", table.ept_page_table_map(guest.ept, address, attributes))?;
+        refused("a page table", table.ept_page_table_map(guest.ept, address, attributes), Error::InvalidArgument)?;
         let directory: cap::EptPageDirectory = bench.make()?;
         let mapped = directory.ept_page_directory_map(guest.ept, address, attributes);
-        refused("a page directory", mapped)?;
+        refused("a page directory", mapped, Error::InvalidArgument)?;
         let pdpt: cap::EptPdpt = bench.make()?;
-        refused("a PDPT", pdpt.ept_pdpt_map(guest.ept, address, attributes))?;
+        refused("a PDPT", pdpt.ept_pdpt_map(guest.ept, address, attributes), Error::InvalidArgument)?;
     }
     let pdpt: cap::EptPdpt = bench.make()?;
     let last = pdpt.ept_pdpt_map(guest.ept, 0xff80_0000_0000, sel4::EptAttributes::DEFAULT);
@@ -180,10 +180,10 @@ fn wrapped_addresses(bench: &mut Bench) -> Outcome {
     let (rights, attributes) = (sel4::CapRights::read_write(), sel4::VmAttributes::DEFAULT);
     let large: cap::LargePage = bench.make()?;
     let mapped = large.frame_map(space, 0xffff_ffff_ffe0_0000, rights, attributes);
-    refused("the last large page", mapped)?;
+    refused("the last large page", mapped, Error::InvalidArgument)?;
     let page: cap::Granule = bench.make()?;
     let mapped = page.frame_map(space, 0xffff_ffff_ffff_f000, rights, attributes);
-    refused("the last page", mapped)
+    refused("the last page", mapped, Error::InvalidArgument)
 }
 
 /// 0037: a kernel that makes it the base of GS must not fault there.
@@ -211,7 +211,7 @@ fn msi_handle(bench: &mut Bench) -> Outcome {
         ipc_buffer().set_word(index, word);
     }
     let answer = invoke(slot::IRQ_CONTROL.cap().cptr(), sys::X86IRQIssueIRQHandlerMSI, &[slot::CNODE.cap().cptr()], 7);
-    refused("the message", Error::check(answer))
+    refused("the message", Error::check(answer), Error::RangeError)
 }
 
 /// 0037: it has no effect, and returns no error.
