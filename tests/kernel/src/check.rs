@@ -7,7 +7,7 @@ use crate::bench::Bench;
 
 /// A check of behaviour that is wrong in a kernel with a defect.
 pub struct Check {
-    /// The defect, by the name that `capdl_spec::defects` has for it.
+    /// The defect, by its name in capdl-spec.
     pub defect: &'static str,
     /// The behaviour that it checks.
     pub name: &'static str,
