@@ -8,7 +8,7 @@ use capdl_spec::host::{self, DEFECTS, Defect, Endangered, Mistake, Mistakes, Sys
 use miette::Result;
 
 use super::{Finding, Findings, kept};
-use crate::kernel::{self, Build, Kernel, Platform};
+use crate::kernel::{self, Build, Kernel};
 use crate::progress::say;
 use crate::project::Project;
 
@@ -19,8 +19,7 @@ pub fn consult(project: &Project, name: &str, build: Build) -> Result<()> {
         return Ok(());
     }
     let system = host::load(&project.system(name)?)?;
-    let platform = Platform::Vtx(system.board().processor);
-    let known = kept::known(project, &kernel::prefix(project, Kernel { build, platform })?)?;
+    let known = kept::known(project, &kernel::prefix(project, Kernel::of(&system, build))?)?;
     for remark in remarks(&system, known.as_ref()) {
         say(&remark);
     }

@@ -27,9 +27,11 @@ impl From<sel4::Error> for Seen {
     }
 }
 
+/// Whether this is the pinned kernel: no other has this option.
+pub const PINNED: bool = sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS;
+
 /// Fails unless the kernel refuses it: the pinned kernel with this error, others with any, since releases differ.
 pub fn refused<T: Debug>(what: &str, result: sel4::Result<T>, with: sel4::Error) -> Outcome {
-    const PINNED: bool = sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS;
     match result {
         Err(error) if error == with || !PINNED => Ok(()),
         other => Err(Seen(format!("{what}: {other:x?}, not {with:?}"))),
