@@ -18,6 +18,7 @@ use std::path::Path;
 
 use miette::Result;
 
+use crate::kernel::Build;
 use crate::packages::Purpose;
 use crate::progress::{self, say};
 use crate::project::{self, Project};
@@ -37,6 +38,9 @@ pub fn baseline() -> Result<Rows> {
 pub fn run(project: &Project, json: Option<&Path>, exits_alone: bool) -> Result<()> {
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
     let context = Context::new(project.clone());
+    if let Some(remark) = context.prefix(Build::Release)?.remark() {
+        say(&remark);
+    }
     let mut rows = exits::measure(&context)?;
     if !exits_alone {
         rows.0.extend(linux::measure(&context)?.0);

@@ -19,8 +19,9 @@ pub fn consult(project: &Project, name: &str, build: Build) -> Result<()> {
         return Ok(());
     }
     let system = host::load(&project.system(name)?)?;
-    let known = kept::known(project, &kernel::prefix(project, Kernel::of(&system, build))?)?;
-    for remark in remarks(&system, known.as_ref()) {
+    let prefix = kernel::prefix(project, Kernel::of(&system, build))?;
+    let known = kept::known(project, &prefix)?;
+    for remark in prefix.remark().into_iter().chain(remarks(&system, known.as_ref())) {
         say(&remark);
     }
     let mistakes = dangers(&system, known.as_ref());

@@ -18,6 +18,8 @@ pub struct Prefix {
     about: String,
     needs: String,
     slots: u64,
+    /// Whether it is a debug kernel where a release kernel is wanted.
+    slow: bool,
 }
 
 impl Prefix {
@@ -38,7 +40,8 @@ impl Prefix {
             name: name.to_owned(),
             about: release::describe(release, &installed.config),
             needs: release::needs(&installed.config).join(", "),
-            slots: 1 << installed.config.number("ROOT_CNODE_SIZE_BITS").min(32),
+            slots: 1 << installed.config.number(SLOT_BITS).min(32),
+            slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
         })
     }
 
@@ -82,11 +85,25 @@ impl Prefix {
         self.slots
     }
 
+    /// What is to be said of a debug kernel in the place of the release kernel, which is for measuring and shipping.
+    pub fn remark(&self) -> Option<String> {
+        self.slow.then(|| {
+            format!(
+                "the kernel in {} is a debug kernel: slower, and any process can stop the machine by its debug system \
+                 calls; to ship or measure a system, name a release kernel by SEL4_PREFIX and this one by SEL4_PREFIX_DEBUG",
+                self.dir.display()
+            )
+        })
+    }
+
     /// The kernel, a 64-bit ELF.
     pub fn kernel(&self) -> PathBuf {
         self.dir.join("bin/kernel.elf")
     }
 }
+
+/// The option that says how many capabilities the root task can hold, as a power of two.
+const SLOT_BITS: &str = "ROOT_CNODE_SIZE_BITS";
 
 /// Whether there is a kernel at all, and for this kind of processor.
 fn exists(dir: &Path) -> Result<()> {
@@ -129,6 +146,7 @@ fn refused(release: Release, config: &Config, kernel: Kernel) -> Option<(&'stati
             "debugging is off",
             "KernelDebugBuild=ON and KernelPrinting=ON",
         ),
+        (!on(SLOT_BITS), "the configuration does not name the size of the root CNode", "KernelRootCNodeSizeBits=18"),
     ];
     refusals.into_iter().find_map(|(wrong, what, setting)| wrong.then_some((what, setting)))
 }
@@ -140,8 +158,9 @@ mod tests {
 
     const HASWELL: Kernel = Kernel { build: Build::Release, platform: Platform::Vtx(Processor::Haswell) };
 
-    /// A prefix with this configuration; `name` makes its directory unique.
+    /// A prefix with this configuration, and the size of the root CNode; `name` makes its directory unique.
     fn fake(name: &str, config: &str) -> PathBuf {
+        let config = config.replacen('{', r#"{"ROOT_CNODE_SIZE_BITS": 18, "#, 1);
         let dir = std::env::temp_dir().join(format!("xtask-prefix-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let elf = [b"\x7fELF\x02".as_slice(), &[0; 13], &[62, 0]].concat();
@@ -179,6 +198,13 @@ mod tests {
             ),
             ("release", r#"{"VTX": true}"#, debug, "debugging is off", "KernelDebugBuild=ON and KernelPrinting=ON"),
             ("qemu", r#"{"VTX": true}"#, iommu, "VT-x is on", "KernelVTX=OFF"),
+            (
+                "slots",
+                r#"{"VTX": true, "ROOT_CNODE_SIZE_BITS": false}"#,
+                HASWELL,
+                "does not name the size of the root CNode",
+                "KernelRootCNodeSizeBits=18",
+            ),
         ] {
             let said = said(name, config, kernel);
             assert!(said.contains(what) && said.contains(setting), "{name}: {said}");
@@ -211,8 +237,18 @@ mod tests {
 
     #[test]
     fn a_fitting_kernel_is_taken_and_described() {
-        let said = said("on", r#"{"VTX": true, "ROOT_CNODE_SIZE_BITS": 18}"#, HASWELL);
+        let said = said("on", r#"{"VTX": true}"#, HASWELL);
         assert!(said.starts_with("seL4 before 15.0.0, release build for any processor: guests of 32 bits"), "{said}");
+    }
+
+    #[test]
+    fn a_debug_kernel_is_remarked_on_where_a_release_kernel_is_wanted() {
+        let dir = fake("slow", r#"{"VTX": true, "DEBUG_BUILD": true, "PRINTING": true}"#);
+        let remark = |build| Prefix::open(&dir, "x", Kernel { build, ..HASWELL }).unwrap().remark();
+        let said = remark(Build::Release).unwrap();
+        assert!(said.starts_with(&format!("the kernel in {} is a debug kernel: ", dir.display())), "{said}");
+        assert_eq!(remark(Build::Debug), None);
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
