@@ -175,12 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn ports_that_cannot_be_revoked_refuse_the_guest_that_has_them() {
-        let known = with(&["ports", "invept"]);
+    fn memory_that_cannot_be_revoked_refuses_the_guest_that_has_it() {
+        let known = with(&["ports", "invept", "ept-flush"]);
         let text = format!("{ONE}pci_devices = [\"00:03.0\"]\n");
         let said = said(&text, Some(&known));
         assert!(said.starts_with("x.toml:6: `one` has the device 00:03.0, and this kernel has the defects"), "{said}");
-        assert!(said.contains("`ports`, `invept`"), "{said}");
+        assert!(said.contains("`invept`, `ept-flush`") && !said.contains("`ports`"), "{said}");
     }
 
     #[test]
@@ -188,7 +188,9 @@ mod tests {
         let said = said(&[ONE, TWO].concat(), None);
         assert!(said.contains("x.toml:7: `two` is a second VM, and it is not known whether"), "{said}");
         assert!(said.contains("`cr2`, `time-slice`") && said.contains("run `cargo xtask kernel-check`"), "{said}");
-        assert!(super::tests::said(&format!("{ONE}pci_devices = [\"00:03.0\"]\n"), None).contains("`ports`, `invept`"));
+        assert!(
+            super::tests::said(&format!("{ONE}pci_devices = [\"00:03.0\"]\n"), None).contains("`invept`, `copies`")
+        );
         assert_eq!(super::tests::said(ONE, None), "");
         assert_eq!(remarks(&system(ONE), None).len(), 1);
     }

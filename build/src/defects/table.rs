@@ -58,7 +58,7 @@ mod tests {
         let text = table("a prefix", &findings);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[2].starts_with("ports                PRESENT    ports that were enabled before"), "{text}");
-        assert!(lines[2].ends_with("after revocation; VMs with passed-through devices"), "{text}");
+        assert!(lines[2].ends_with("after revocation; none: user level avoids it"), "{text}");
         assert_eq!(lines[3].trim(), "seen: a port is closed: c, not 1e");
         assert!(lines[4].starts_with("ept-types            not shown "), "{text}");
         assert!(lines[6].starts_with("cr2                  mended "), "{text}");
