@@ -2,7 +2,7 @@
 //!
 //! `exits` has the rows of single exits, which our own guest measures; `linux` those of whole boots, in a VM and
 //! natively. The table compares a row with the floor (the smallest loop around VMEnter), the peers (`peers`) and the
-//! committed baseline; `chart` draws it. docs/performance.md explains method and results.
+//! committed baseline of the pinned kernel, or of a current one; `chart` draws both. docs/performance.md explains method and results.
 
 pub mod chart;
 pub mod exits;
@@ -18,7 +18,7 @@ use std::path::Path;
 
 use miette::Result;
 
-use crate::kernel::Build;
+use crate::kernel::{self, Build};
 use crate::packages::Purpose;
 use crate::progress::{self, say};
 use crate::project::{self, Project};
@@ -28,10 +28,17 @@ use row::Rows;
 
 /// The rows that a change is compared with. `cargo xtask bench --json build/src/bench/baseline.json` replaces them.
 const BASELINE: &str = include_str!("bench/baseline.json");
+/// The same on seL4 16.0.0, configured by kernel-config/settings.
+const CURRENT: &str = include_str!("bench/current.json");
 
-/// The committed rows.
+/// The committed rows of the pinned kernel.
 pub fn baseline() -> Result<Rows> {
     Rows::from_json(BASELINE)
+}
+
+/// The committed rows of a current seL4.
+pub fn current() -> Result<Rows> {
+    Rows::from_json(CURRENT)
 }
 
 /// Measures everything, or the rows of single exits alone, prints the table, draws the chart and writes the rows to `json`.
@@ -45,9 +52,13 @@ pub fn run(project: &Project, json: Option<&Path>, exits_alone: bool) -> Result<
     if !exits_alone {
         rows.0.extend(linux::measure(&context)?.0);
     }
-    progress::print(table::text(&rows, &baseline()?).trim_end());
+    let (baseline, current) = (baseline()?, current()?);
+    // The chart has both kernels: the one that was measured, and what is committed of the other.
+    let (before, [pinned, current]) =
+        if kernel::are_own() { (&current, [&baseline, &rows]) } else { (&baseline, [&rows, &current]) };
+    progress::print(table::text(&rows, before).trim_end());
     let drawing = project.target.join("bench.svg");
-    project::write(&drawing, chart::svg(&rows).as_bytes())?;
+    project::write(&drawing, chart::svg(pinned, current).as_bytes())?;
     say(&format!("drawn in {}", drawing.display()));
     if let Some(file) = json {
         project::write_named(file, rows.to_json().as_bytes())?;

@@ -1,28 +1,35 @@
-//! A bar chart (SVG 1.1): for each exit, bars for the floor, for us and for the peers.
+//! A bar chart (SVG 1.1): for each exit, bars for the floor and for us, on the pinned kernel and on a current one, and for
+//! the peers.
 
 use std::fmt::Write as _;
 
 use super::peers::{self, Peer};
-use super::row::Rows;
+use super::row::{Row, Rows};
 use super::table;
 
 /// The meanings of the bars, from the top, with their colours.
-const SERIES: [(&str, &str); 4] =
-    [("floor", "#9aa5b1"), ("Portcullis", "#1f6feb"), ("libvmm 0.2.0", "#e0a030"), ("CAmkES VM 3.12.0", "#c0504d")];
+const SERIES: [(&str, &str); 6] = [
+    ("floor, pinned kernel", "#9aa5b1"),
+    ("Portcullis", "#1f6feb"),
+    ("floor, seL4 16.0.0", "#c8ced6"),
+    ("Portcullis", "#79b0ff"),
+    ("libvmm 0.2.0", "#e0a030"),
+    ("CAmkES VM 3.12.0", "#c0504d"),
+];
 
 const BACKGROUND: &str = "#ffffff";
 /// Pixels.
 const LEFT: f64 = 130.0;
 const SCALE_WIDTH: f64 = 620.0;
 const BAR: f64 = 9.0;
-const GROUP: f64 = 4.0 * BAR + 12.0;
+const GROUP: f64 = SERIES.len() as f64 * BAR + 12.0;
 const TOP: f64 = 66.0;
 /// Ticks that the scale ends at. A longer bar is broken, and its number stands beside it.
 const END: u64 = 3_500;
 
-/// The drawing.
-pub fn svg(rows: &Rows) -> String {
-    let exits: Vec<_> = rows.0.iter().filter(|row| table::floor(rows, &row.name).is_some()).collect();
+/// The drawing, of the rows on the pinned kernel and on a current one.
+pub fn svg(pinned: &Rows, current: &Rows) -> String {
+    let exits: Vec<_> = pinned.0.iter().filter(|row| table::floor(pinned, &row.name).is_some()).collect();
     let (width, height) = (LEFT + SCALE_WIDTH + 90.0, TOP + GROUP * exits.len() as f64 + 16.0);
     let mut body = String::new();
     text(
@@ -33,16 +40,19 @@ pub fn svg(rows: &Rows) -> String {
         "Ticks (emulated instructions) per VM exit, median; Bochs, release builds",
     );
     for (index, (name, colour)) in SERIES.iter().enumerate() {
-        let x = LEFT + 160.0 * index as f64;
+        let x = 16.0 + (LEFT + SCALE_WIDTH + 74.0) * index as f64 / SERIES.len() as f64;
         rect(&mut body, (x, 40.0), 12.0, colour);
         text(&mut body, (x + 18.0, 49.0), 12, "start", name);
     }
     for (index, row) in exits.iter().enumerate() {
         let top = TOP + GROUP * index as f64;
-        text(&mut body, (LEFT - 10.0, top + 2.5 * BAR), 12, "end", &row.name);
+        let middle = top + (SERIES.len() as f64 + 1.0) / 2.0 * BAR;
+        text(&mut body, (LEFT - 10.0, middle), 12, "end", &row.name);
         let peer = peers::of(&row.name).copied().unwrap_or(Peer { row: "", camkes: None, libvmm: None });
-        let floor = table::floor(rows, &row.name).map(|floor| floor.median);
-        let values = [floor, Some(row.median), peer.libvmm, peer.camkes];
+        let median = |row: Option<&Row>| row.map(|row| row.median);
+        let floor = |rows| median(table::floor(rows, &row.name));
+        let values =
+            [floor(pinned), Some(row.median), floor(current), median(current.get(&row.name)), peer.libvmm, peer.camkes];
         for (bar, (value, (_, colour))) in values.into_iter().zip(SERIES).enumerate() {
             let Some(value) = value else { continue };
             let (y, length) = (top + BAR * bar as f64, SCALE_WIDTH * value.min(END) as f64 / END as f64);
@@ -78,14 +88,21 @@ fn text(body: &mut String, (x, y): (f64, f64), size: u32, anchor: &str, text: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::row::{Row, Unit};
+    use crate::bench::row::Unit;
 
     #[test]
     fn an_exit_has_a_bar_for_each_that_was_measured() {
         let rows = [("floor", 500), ("floor_write", 1000), ("cpuid", 1100), ("ipc_call", 400)];
         let rows = Rows(rows.map(|(name, value)| Row::single(name, value, Unit::Ticks)).to_vec());
-        let svg = svg(&rows);
-        assert!(svg.contains(">cpuid<") && svg.contains(">1761<") && svg.contains(">1771<"), "{svg}");
+        let current = Rows(
+            [("floor_write", 1111), ("cpuid", 1222)]
+                .map(|(name, value)| Row::single(name, value, Unit::Ticks))
+                .to_vec(),
+        );
+        let svg = svg(&rows, &current);
+        for bar in ["cpuid", "1000", "1100", "1111", "1222", "1761", "1771"] {
+            assert!(svg.contains(&format!(">{bar}<")), "{bar}: {svg}");
+        }
         assert!(!svg.contains("ipc_call"), "a call is no exit");
     }
 }
