@@ -25,7 +25,7 @@ pub const CHECKS: &[Check] = &[
     Check { defect: "controls", name: "the host is as before after hostile fields", run: hostile_fields },
 ];
 
-/// The one that needs a count which a kernel with `X86_VTX_GUEST_DEBUG_REGISTERS` has, since both are patches of ours.
+/// The one that reads how often the kernel has flushed a guest's translations.
 pub const COUNTED: &[Check] =
     &[Check { defect: "translations", name: "translations end with their control registers", run: translations }];
 

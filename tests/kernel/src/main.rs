@@ -32,7 +32,7 @@ use sel4::BootInfoPtr;
 use sel4_root_task::{bundle, root_task};
 
 use bench::Bench;
-use check::{Check, Seen};
+use check::{Check, PINNED, Seen};
 
 root_task!(main);
 
@@ -52,26 +52,25 @@ const CHECKS: [&[Check]; 12] = [
     host::CHECKS,
 ];
 
-/// Checks that need an option of the kernel's, the option, and whether this kernel has it.
+/// Checks that need something which not every kernel has, what that is, and whether this kernel has it.
 const OPTIONAL: [(&[Check], &str, bool); 3] = [
     (bases::BY_INSTRUCTION, "FSGSBASE_INST", sel4_config::FSGSBASE_INST),
-    (debug::WITH_REGISTERS, DEBUG_REGISTERS, sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS),
-    (host::COUNTED, DEBUG_REGISTERS, sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS),
+    (debug::WITH_REGISTERS, "X86_VTX_GUEST_DEBUG_REGISTERS", sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS),
+    (host::COUNTED, "a count of its flushes, which our patches add", PINNED),
 ];
-const DEBUG_REGISTERS: &str = "X86_VTX_GUEST_DEBUG_REGISTERS";
 
 fn main(bootinfo: BootInfoPtr) -> ! {
     let mut bench = Bench::new(bootinfo);
     let console = console::open(&mut bench);
-    let optional = OPTIONAL.into_iter().flat_map(|(checks, option, has)| {
-        let missing = if has { None } else { Some(option) };
+    let optional = OPTIONAL.into_iter().flat_map(|(checks, what, has)| {
+        let missing = if has { None } else { Some(what) };
         checks.iter().map(move |check| (check, missing))
     });
     let all = CHECKS.into_iter().flatten().map(|check| (check, None)).chain(optional);
     for (check, missing) in behind(all, bundle::bundle(bootinfo)) {
         let Check { defect, name, run } = check;
-        if let Some(option) = missing {
-            say!("left {defect}: {name}: this kernel is without {option}");
+        if let Some(what) = missing {
+            say!("left {defect}: {name}: this kernel is without {what}");
             continue;
         }
         say!("run  {defect}: {name}");
@@ -87,7 +86,7 @@ fn main(bootinfo: BootInfoPtr) -> ! {
     console.power_off()
 }
 
-/// A check, and the missing option of the kernel's that it needs.
+/// A check, and what it needs that the kernel is without.
 type Item = (&'static Check, Option<&'static str>);
 
 /// The checks behind the one that the bundle names; all if it names none.

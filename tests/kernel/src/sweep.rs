@@ -54,7 +54,9 @@ fn subjects(bench: &mut Bench) -> sel4::Result<Vec<Subject>> {
     let mut add = |name, cap, labels, simple| all.push(Subject { name, cap, labels, simple });
     add("untyped", bench.memory(12)?.cptr(), sys::UntypedRetype..=sys::UntypedRetype, &[][..]);
     let tcb = bench.make::<cap_type::Tcb>()?.cptr();
-    add("TCB", tcb, sys::TCBReadRegisters..=sys::TCBUnbindNotification, &[sys::TCBSuspend, sys::TCBResume]);
+    // Up to the next type's: later releases have more of these.
+    let labels = sys::TCBReadRegisters..=sys::CNodeRevoke - 1;
+    add("TCB", tcb, labels, &[sys::TCBSuspend, sys::TCBResume]);
     add("TCB", tcb, sys::TCBSetEPTRoot..=sys::TCBSetEPTRoot, &[]);
     add("CNode", bench.cnode()?.cptr(), sys::CNodeRevoke..=sys::CNodeSaveCaller, &[]);
     add("IRQControl", irq_control, sys::IRQIssueIRQHandler..=sys::IRQIssueIRQHandler, &[]);
