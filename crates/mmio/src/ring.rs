@@ -202,19 +202,9 @@ impl Consumer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::window::zeros as window;
     use proptest::prelude::*;
     use std::{vec, vec::Vec};
-
-    /// A window of zeros; made of `u64`s, so that it is aligned.
-    fn window(len: u64) -> Window {
-        let words: &'static mut [u64] = vec![0u64; (len as usize).div_ceil(8)].leak();
-        Window::leak(zeroed_bytes(words)).part(0, len).unwrap()
-    }
-
-    fn zeroed_bytes(words: &'static mut [u64]) -> &'static mut [u8] {
-        // SAFETY: plain bytes of a static exclusive slice.
-        unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
-    }
 
     fn ring(capacity: u64) -> (Producer, Consumer, Window) {
         let window = window(HEADER + capacity + 1);

@@ -162,6 +162,15 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// For tests: a window of zeros; made of `u64`s, so that it is aligned.
+#[cfg(test)]
+pub(crate) fn zeros(len: u64) -> Window {
+    let words: &'static mut [u64] = std::vec![0u64; (len as usize).div_ceil(8)].leak();
+    // SAFETY: plain bytes of a static exclusive slice.
+    let bytes = unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) };
+    Window::leak(bytes).part(0, len).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
