@@ -6,12 +6,12 @@ mod consult;
 mod kept;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use capdl_spec::host::DEFECTS;
 use miette::Result;
 
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Build, Kernel};
 use crate::packages::Purpose;
 use crate::progress;
 use crate::project::Project;
@@ -52,6 +52,16 @@ pub fn check(project: &Project, kernel: Kernel) -> Result<String> {
     let place = kept::keep(project, &prefix, &findings)?;
     progress::say(&format!("the result is kept in {}", place.display()));
     Ok(table::table(&format!("{} ({})", prefix.about(), prefix.dir().display()), &findings))
+}
+
+/// The defects that the user's release kernel is known to have.
+pub fn present(project: &Project) -> Result<BTreeSet<String>> {
+    if !kernel::are_own() {
+        return Ok(BTreeSet::new());
+    }
+    let known = kept::known(project, &kernel::prefix(project, Build::Release.into())?)?.unwrap_or_default();
+    let present = known.into_iter().filter(|(_, finding)| matches!(finding, Finding::Present(_)));
+    Ok(present.map(|(name, _)| name).collect())
 }
 
 /// What the answers say of each defect.

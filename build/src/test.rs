@@ -3,7 +3,7 @@
 //! A test that this machine cannot run is counted and listed with the reason, never skipped silently; likewise the
 //! tests of the long form (`--all`) in a short run.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +18,7 @@ use crate::image::{self, Image};
 use crate::kernel::{self, Build, Kernel, Lacking, Prefix};
 use crate::packages::Purpose;
 use crate::project::Project;
-use crate::{progress, setup};
+use crate::{defects, progress, setup};
 
 /// How many emulators run at a time.
 const BOOTS_AT_A_TIME: usize = 2;
@@ -84,12 +84,19 @@ pub struct Test {
     /// The test itself.
     pub run: fn(&Context) -> Result<Outcome>,
     long: bool,
+    /// The defects of a kernel by which it fails.
+    fails_by: &'static [&'static str],
 }
 
 impl Test {
     /// A test that every run includes.
     pub fn new(group: Group, name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Self {
-        Self { group, name, run, long: false }
+        Self { group, name, run, long: false, fails_by: &[] }
+    }
+
+    /// The same test, which shows these defects: it may fail on a user's kernel in which `kernel-check` has found one.
+    pub fn fails_by(self, defects: &'static [&'static str]) -> Self {
+        Self { fails_by: defects, ..self }
     }
 
     /// The same test, in the long form of the suite only: it takes minutes, and its result rarely changes.
@@ -204,7 +211,7 @@ pub fn run(project: &Project, tests: Vec<Test>, filter: &str, form: Form) -> Res
     let (beside, alone): (Vec<Test>, Vec<Test>) = tests.into_iter().partition(|test| test.group.is_parallel());
     let left = left.iter().map(|test| format!("  {}", test.full_name())).collect();
     let (before, after): (Vec<Test>, Vec<Test>) = alone.into_iter().partition(|test| test.group < Group::Components);
-    let mut results = Results { left, ..Results::default() };
+    let mut results = Results { left, defects: defects::present(project)?, ..Results::default() };
     for test in before {
         results.add(&test, judge(&test, &context));
     }
@@ -247,8 +254,12 @@ fn judge(test: &Test, context: &Context) -> Verdict {
 
 #[derive(Default)]
 struct Results {
+    /// The known defects of the user's kernel.
+    defects: BTreeSet<String>,
     passed: u32,
     failed: Vec<String>,
+    /// Failed by a known defect.
+    endangered: Vec<String>,
     skipped: Vec<String>,
     left: Vec<String>,
 }
@@ -271,7 +282,22 @@ impl Results {
                 self.skipped.push(format!("  {name}: {reason}"));
                 ("skip", reason)
             }
+            Err(error) if test.fails_by.iter().any(|defect| self.defects.contains(*defect)) => {
+                let defects: Vec<&str> =
+                    test.fails_by.iter().copied().filter(|defect| self.defects.contains(*defect)).collect();
+                progress::say(&format!("{name} failed, by a known defect of this kernel:\n{error:?}"));
+                let defects = defects.join(", ");
+                self.endangered.push(format!("  {name}: {defects}"));
+                ("FAIL", format!("known defects of this kernel: {defects}"))
+            }
             Err(error) => {
+                let error = match kernel::are_own() && !test.fails_by.is_empty() {
+                    true => error.wrap_err(format!(
+                        "not among this kernel's known defects, as far as `cargo xtask kernel-check` has been run: {}",
+                        test.fails_by.join(", ")
+                    )),
+                    false => error,
+                };
                 progress::say(&format!("{name} failed:\n{error:?}"));
                 self.failed.push(format!("  {name}"));
                 ("FAIL", String::new())
@@ -286,6 +312,7 @@ impl Results {
         let lists = [
             ("Could not run here:", &self.skipped),
             ("Left to `cargo xtask test --all`:", &self.left),
+            ("Failed by known defects of this kernel (docs/kernel-defects.md):", &self.endangered),
             ("Failed:", &self.failed),
         ];
         for (heading, names) in lists {
@@ -294,6 +321,9 @@ impl Results {
             }
         }
         text += &format!("{} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped.len());
+        if !self.endangered.is_empty() {
+            text += &format!(", {} by known defects", self.endangered.len());
+        }
         if self.left.is_empty() { text } else { text + &format!(", {} left to --all", self.left.len()) }
     }
 }
@@ -325,6 +355,17 @@ mod unit {
         let text = results.summary(1);
         assert!(text.contains("Could not run here:\n  check/debug: no debug kernel"), "{text}");
         assert_eq!(text.lines().last(), Some("0 passed, 0 failed, 1 skipped"));
+    }
+
+    #[test]
+    fn a_test_that_fails_by_a_known_defect_of_the_users_kernel_is_counted_apart() {
+        let mut results = Results { defects: ["cr2".to_owned()].into(), ..Results::default() };
+        results.add(&test("state").fails_by(&["cr2"]), (Err(miette!("lost")), 0.1));
+        results.add(&test("state").fails_by(&["cr2"]), (passed(), 0.1));
+        results.add(&test("ports").fails_by(&["ports"]), (Err(miette!("open")), 0.1));
+        let text = results.summary(1);
+        assert!(text.contains("(docs/kernel-defects.md):\n  check/state: cr2\nFailed:\n  check/ports\n"), "{text}");
+        assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 0 skipped, 1 by known defects"));
     }
 
     #[test]
