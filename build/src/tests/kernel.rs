@@ -1,6 +1,6 @@
 //! The kernel's known defects: tests/kernel runs as the root task, on every kernel in Bochs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use capdl_spec::host::Processor;
 use miette::{Result, ensure};
@@ -26,7 +26,7 @@ const NEHALEM: Kernel = Kernel { build: Build::Release, platform: Platform::Vtx(
 /// Our kernels have none that can be shown. A user's may have those that upstream has not mended.
 fn mended_defects(context: &Context, kernel: Kernel) -> Result<Outcome> {
     let answers = boots::ask(&context.project, &context.prefix(kernel)?)?;
-    let (mut passed, mut failed, mut left) = (0, Vec::new(), Vec::new());
+    let (mut passed, mut failed, mut left) = (0, Vec::new(), BTreeMap::new());
     let mut present = BTreeSet::new();
     for answer in &answers.checks {
         match &answer.verdict {
@@ -35,7 +35,7 @@ fn mended_defects(context: &Context, kernel: Kernel) -> Result<Outcome> {
                 present.insert(answer.defect.as_str());
                 failed.push(format!("{}: {}: {what}", answer.defect, answer.check));
             }
-            Verdict::LeftOut(why) => left.push(format!("; left out: {}: {why}", answer.check)),
+            Verdict::LeftOut(why) => *left.entry(why).or_insert(0) += 1,
         }
     }
     let invepts = answers.invalid_invepts;
@@ -43,7 +43,7 @@ fn mended_defects(context: &Context, kernel: Kernel) -> Result<Outcome> {
         present.insert("invept");
         failed.push(format!("invept: {invepts} lines \"INVEPT: ...\" in the emulator's log: nothing is flushed"));
     }
-    let left = left.concat();
+    let left: String = left.into_iter().map(|(why, count)| format!("; {count} left out: {why}")).collect();
     if !kernel::are_own() {
         ensure!(failed.is_empty(), "{}", failed.join("\n"));
         return Ok(Outcome::Passed(format!("{passed} checks{left}")));

@@ -191,15 +191,19 @@ fn console(machine: &Machine) -> String {
     })
 }
 
-/// Runs a command as a reader's shell would, but runs this program for `cargo xtask`.
+/// Runs a command as a reader's shell would, but runs this program for `cargo xtask`, and `cargo` on the project itself:
+/// the target directory, and so the folder, may be anywhere.
 fn run(project: &Project, folder: &Path, command: &str, answer: &str) -> Result<()> {
-    const XTASK: &str =
-        "cargo() { if [ \"$1\" = xtask ]; then shift; \"$XTASK\" \"$@\"; else command cargo \"$@\"; fi; }";
+    const XTASK: &str = "cargo() { verb=$1; shift; \
+        if [ \"$verb\" = xtask ]; then \"$XTASK\" \"$@\"; \
+        else command cargo \"$verb\" --manifest-path \"$MANIFEST\" \"$@\"; fi; }";
     let mut shell = shell(folder, &format!("{XTASK}\n{command}"));
     shell
         // Not by its path, since `cargo test` may have replaced the file meanwhile.
         .env("XTASK", format!("/proc/{}/exe", std::process::id()))
-        .env("CARGO_MANIFEST_DIR", project.root.join("build"));
+        .env("CARGO_MANIFEST_DIR", project.root.join("build"))
+        .env("CARGO_TARGET_DIR", &project.target)
+        .env("MANIFEST", project.root.join("Cargo.toml"));
     compare(shell, command, answer)
 }
 
