@@ -76,14 +76,20 @@ static void to_itself(void) {
 static void timer(void) {
 	*reg(DIVIDE) = 0xb;
 	*reg(TIMER) = VECTOR;
-	*reg(INITIAL) = 50000;
-	u32 count = *reg(CURRENT);
-	expect("it counts", count > 0 && count < 50000, 1);
-	u64 start = tsc();
-	while (!requested()) {}
-	expect("100,000 ticks", tsc() - start < 200000, 1);
-	expect("count", *reg(CURRENT), 0);
-	take_it("one shot", 1);
+	/* Servers that are still starting may take the processor for longer than that, but not each time. */
+	u64 least = ~0ull;
+	for (u32 i = 0; i < 5; i++) {
+		*reg(INITIAL) = 50000;
+		u32 count = *reg(CURRENT);
+		expect("it counts", count > 0 && count < 50000, 1);
+		u64 start = tsc();
+		while (!requested()) {}
+		u64 took = tsc() - start;
+		if (took < least) least = took;
+		expect("count", *reg(CURRENT), 0);
+		take_it("one shot", 1);
+	}
+	expect("100,000 ticks", least < 200000, 1);
 	*reg(TIMER) = PERIODIC | VECTOR;
 	*reg(INITIAL) = 1;
 	for (u32 i = 0; i < 50; i++) {

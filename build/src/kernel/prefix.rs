@@ -20,6 +20,7 @@ pub struct Prefix {
     slots: u64,
     /// Whether it is a debug kernel where a release kernel is wanted.
     slow: bool,
+    guest_debug_registers: bool,
 }
 
 impl Prefix {
@@ -42,6 +43,7 @@ impl Prefix {
             needs: release::needs(&installed.config).join(", "),
             slots: 1 << installed.config.number(SLOT_BITS).min(32),
             slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
+            guest_debug_registers: installed.config.is_defined("X86_VTX_GUEST_DEBUG_REGISTERS"),
         })
     }
 
@@ -83,6 +85,11 @@ impl Prefix {
     /// How many capabilities the root task can hold.
     pub fn slots(&self) -> u64 {
         self.slots
+    }
+
+    /// Whether the kernel switches debug registers between guests (`debug-registers` in docs/kernel-defects.md).
+    pub fn has_guest_debug_registers(&self) -> bool {
+        self.guest_debug_registers
     }
 
     /// What is to be said of a debug kernel in the place of the release kernel, which is for measuring and shipping.

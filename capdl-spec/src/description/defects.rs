@@ -47,6 +47,11 @@ pub const DEFECTS: &[Defect] = &[
     defect("time-slice", SeveralGuests, "a guest that computes is never preempted by VMs of the same priority"),
     defect("vcpu-memory", Guests, "the kernel allocates the memory of a VCPU a second time"),
     defect("fpu", Guests, "after a VM exit, threads see and overwrite each other's FPU registers"),
+    defect(
+        "pending-interrupt",
+        Guests,
+        "an interrupt that arrives while the kernel handles another is an exception of the running process",
+    ),
     defect("invept", GuestsWithDevices, "no change of an EPT flushes the processor's translations"),
     defect("ept-flush", GuestsWithDevices, "a guest still reaches pages that were unmapped from its EPT"),
     defect("ept-types", GuestsWithDevices, "memory of a device is cached in the guest"),

@@ -30,7 +30,7 @@ macro_rules! objects {
     ($($kind:ident)*) => { $(impl Object for cap_type::$kind { const BLUEPRINT: ObjectBlueprint = ObjectBlueprint::$kind; })* };
 }
 
-objects! { Endpoint Tcb VSpace Pdpt PageDirectory PageTable Granule LargePage IoPageTable VCpu EptPml4 EptPdpt EptPageDirectory EptPageTable }
+objects! { Endpoint Notification Tcb VSpace Pdpt PageDirectory PageTable Granule LargePage IoPageTable VCpu EptPml4 EptPdpt EptPageDirectory EptPageTable }
 
 /// Memory, slots, and access to the contents of frames.
 pub struct Bench {

@@ -20,6 +20,7 @@ mod debug;
 mod ept;
 mod fpu;
 mod host;
+mod interrupts;
 mod ipc;
 mod paging;
 mod ports;
@@ -37,7 +38,7 @@ use check::{Check, PINNED, Seen};
 root_task!(main);
 
 /// Every check, after those of the patches that it depends on, so that a kernel that stops does so at the right name.
-const CHECKS: [&[Check]; 12] = [
+const CHECKS: [&[Check]; 13] = [
     paging::CHECKS,
     ipc::CHECKS,
     vcpu::CHECKS,
@@ -50,6 +51,7 @@ const CHECKS: [&[Check]; 12] = [
     bases::CHECKS,
     sweep::CHECKS,
     host::CHECKS,
+    interrupts::CHECKS,
 ];
 
 /// Checks that need something which not every kernel has, what that is, and whether this kernel has it.
