@@ -43,6 +43,8 @@ pub type Random = fn(&mut [u8]) -> usize;
 
 /// A modelled function.
 #[expect(clippy::large_enum_variant, reason = "nothing allocates, and there are few of them")]
+// Has configuration space, which is first in each kind, at one offset: the fast path finds it without a branch.
+#[repr(C)]
 enum Resident {
     HostBridge(ConfigSpace),
     Entropy(Virtio<Entropy<Random>>),

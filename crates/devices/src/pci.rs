@@ -31,10 +31,6 @@ const ADDRESS_WRITABLE: u32 = 0x80ff_fffc;
 /// Offset of CONFIG_DATA from CONFIG_ADDRESS.
 const DATA: u16 = 4;
 
-/// The double word of configuration space with the header type, and its multi-function bit.
-const HEADER_TYPE: u8 = 0x0c;
-const MULTI_FUNCTION: u32 = 0x80 << 16;
-
 /// Where a function sits on bus 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct DevFn {
@@ -51,7 +47,7 @@ pub enum PlaceError {
     Range,
     /// Another function is there, or the whole device is passed through.
     Taken,
-    /// The device has no function 0 yet. Without it, software does not look for other functions.
+    /// The device has no function 0 whose header says that there are more. Software would not look for them.
     NoFunction0,
     /// The table is full.
     Full,
@@ -118,8 +114,6 @@ pub struct VirtualBus<F, const N: usize = FUNCTIONS> {
     functions: Vec<(u32, F), N>,
     /// By device number: the number of its function 0, if that is served elsewhere.
     elsewhere: [Option<u8>; 32],
-    /// Devices with more than one function, bit by bit.
-    multi: u32,
 }
 
 impl<F: Function, const N: usize> Default for VirtualBus<F, N> {
@@ -131,10 +125,11 @@ impl<F: Function, const N: usize> Default for VirtualBus<F, N> {
 impl<F: Function, const N: usize> VirtualBus<F, N> {
     /// A bus with nothing on it.
     pub const fn new() -> Self {
-        Self { address: ConfigAddress(0), functions: Vec::new(), elsewhere: [None; 32], multi: 0 }
+        Self { address: ConfigAddress(0), functions: Vec::new(), elsewhere: [None; 32] }
     }
 
-    /// Puts a function on the bus, function 0 of a device before its others.
+    /// Puts a function on the bus, function 0 of a device before its others, which its header has to announce
+    /// ([`ConfigSpace::with_multi_function`]).
     pub fn insert(&mut self, place: DevFn, function: F) -> Result<(), PlaceError> {
         let DevFn { device, function: number } = place;
         if device > 31 || number > 7 {
@@ -143,12 +138,11 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
         if self.is_taken(place) {
             return Err(PlaceError::Taken);
         }
-        if number != 0 && self.function(DevFn { device, function: 0 }).is_none() {
+        let announced = |first: &F| first.config().is_multi_function();
+        if number != 0 && !self.function(DevFn { device, function: 0 }).is_some_and(announced) {
             return Err(PlaceError::NoFunction0);
         }
-        self.functions.push((selector(place), function)).map_err(|_| PlaceError::Full)?;
-        self.multi |= u32::from(number != 0) << device;
-        Ok(())
+        self.functions.push((selector(place), function)).map_err(|_| PlaceError::Full)
     }
 
     /// Puts a function on the bus, as the only function of `device`, that another server answers for and knows by
@@ -174,14 +168,7 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     /// no side effect.
     #[inline(always)]
     pub fn data(&self) -> Option<u32> {
-        let register = self.address.register();
-        let value = self.find(self.address.0 >> REGISTER_BITS)?.config().quiet(register)?;
-        Some(value | self.several(self.address.place(), register))
-    }
-
-    /// The multi-function bit of a device with several functions, if `register` is in the header type's double word.
-    const fn several(&self, place: DevFn, register: u8) -> u32 {
-        if register & !3 == HEADER_TYPE && self.multi >> (place.device & 31) & 1 != 0 { MULTI_FUNCTION } else { 0 }
+        self.find(self.address.0 >> REGISTER_BITS)?.config().quiet(self.address.register())
     }
 
     /// Writes the address register.
@@ -226,10 +213,9 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     }
 
     /// The function that the address register selects.
-    fn selected(&mut self) -> Option<(DevFn, &mut F)> {
+    fn selected(&mut self) -> Option<&mut F> {
         self.address.bus().filter(|&bus| bus == 0)?;
-        let place = self.address.place();
-        Some((place, self.function_mut(place)?))
+        self.function_mut(self.address.place())
     }
 
     /// Makes an IN of `width`, `offset` ports behind [`CONFIG_ADDRESS`].
@@ -251,12 +237,10 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     }
 
     fn read_data(&mut self, offset: u16, width: Width, memory: &impl GuestMemory) -> (u32, Effect) {
-        let address = self.address;
-        let Some((at, (place, function))) = register(address, offset).zip(self.selected()) else {
-            return (width.mask32(), Effect::QUIET);
-        };
-        let (value, effect) = function.read_config(at, width, memory);
-        (value | self.several(place, at) >> (8 * (at % 4)), effect)
+        match register(self.address, offset).zip(self.selected()) {
+            Some((at, function)) => function.read_config(at, width, memory),
+            None => (width.mask32(), Effect::QUIET),
+        }
     }
 
     /// Makes an OUT of `width` there. CONFIG_ADDRESS takes double words only and ignores narrower writes.
@@ -276,9 +260,8 @@ impl<F: Function, const N: usize> VirtualBus<F, N> {
     }
 
     fn write_data(&mut self, offset: u16, width: Width, value: u32, memory: &impl GuestMemory) -> Effect {
-        let address = self.address;
-        match register(address, offset).zip(self.selected()) {
-            Some((at, (_, function))) => function.write_config(at, width, value, memory),
+        match register(self.address, offset).zip(self.selected()) {
+            Some((at, function)) => function.write_config(at, width, value, memory),
             None => Effect::QUIET,
         }
     }

@@ -61,6 +61,7 @@ pub const BARS: usize = 6;
 
 const COMMAND: usize = 0x04;
 const STATUS: usize = 0x06;
+const HEADER_TYPE: usize = 0x0e;
 const FIRST_BAR: usize = 0x10;
 const SUBSYSTEM: usize = 0x2c;
 const CAPABILITIES: usize = 0x34;
@@ -68,6 +69,8 @@ const INTERRUPT_LINE: usize = 0x3c;
 const INTERRUPT_PIN: usize = 0x3d;
 const HEADER: usize = 0x40;
 
+/// Header type: the device has more functions than this one.
+const MULTI_FUNCTION: u8 = 1 << 7;
 /// Status: an interrupt is pending in the function; there is a capabilities list.
 const STATUS_INTERRUPT: u8 = 1 << 3;
 const STATUS_CAPABILITIES: u8 = 1 << 4;
@@ -136,6 +139,18 @@ impl ConfigSpace {
         self.bytes[INTERRUPT_LINE] = line;
         self.line = line;
         self
+    }
+
+    /// Has function 0 announce that its device has others.
+    #[must_use]
+    pub const fn with_multi_function(mut self) -> Self {
+        self.bytes[HEADER_TYPE] |= MULTI_FUNCTION;
+        self
+    }
+
+    /// Whether it does.
+    pub const fn is_multi_function(&self) -> bool {
+        self.bytes[HEADER_TYPE] & MULTI_FUNCTION != 0
     }
 
     /// Appends a capability to the list and returns its offset. `body` is what follows the identifier and the offset of the

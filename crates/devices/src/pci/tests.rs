@@ -234,7 +234,7 @@ fn a_place_holds_one_function() {
     assert_eq!(bus.insert(DevFn { device: 32, function: 0 }, host_bridge()), Err(PlaceError::Range));
     assert_eq!(bus.insert(DevFn { device: 0, function: 8 }, host_bridge()), Err(PlaceError::Range));
     for i in 0..30 {
-        bus.insert(DevFn { device: 4 + i / 8, function: i % 8 }, host_bridge()).unwrap();
+        bus.insert(DevFn { device: 4 + i / 8, function: i % 8 }, host_bridge().with_multi_function()).unwrap();
     }
     assert_eq!(bus.insert(DevFn { device: 30, function: 0 }, host_bridge()), Err(PlaceError::Full));
 }
@@ -242,20 +242,30 @@ fn a_place_holds_one_function() {
 #[test]
 fn a_device_with_several_functions_says_so() {
     let mut bus = bus();
-    let others = [1, 7].map(|function| DevFn { function, ..NIC });
-    assert_eq!(config(&mut bus, NIC, 0x0c), 0);
-    for place in others {
-        bus.insert(place, nic()).unwrap();
+    let place = |function| DevFn { device: 6, function };
+    bus.insert(place(0), nic().with_multi_function()).unwrap();
+    for function in [1, 7] {
+        bus.insert(place(function), nic()).unwrap();
     }
-    assert_eq!(config(&mut bus, NIC, 0x0c), 0x0080_0000);
+    assert_eq!(config(&mut bus, place(0), 0x0c), 0x0080_0000);
     assert_eq!(bus.data(), Some(0x0080_0000));
     assert_eq!(read(&mut bus, 6, Width::Byte), 0x80);
     assert_eq!(read(&mut bus, 6, Width::Word), 0x0080);
-    assert_eq!(config(&mut bus, others[1], 0x00), 0x8029_10ec);
-    assert_eq!(config(&mut bus, DevFn { function: 2, ..NIC }, 0x00), 0xffff_ffff);
-    assert_eq!(config(&mut bus, DevFn { device: 0, function: 0 }, 0x0c), 0, "another device");
+    configure(&mut bus, place(0), 0x0c, 0);
+    bus.reset();
+    assert_eq!(config(&mut bus, place(0), 0x0c), 0x0080_0000, "neither a write nor a reset changes it");
+    assert_eq!(config(&mut bus, place(7), 0x00), 0x8029_10ec);
+    assert_eq!(config(&mut bus, place(2), 0x00), 0xffff_ffff);
+    assert_eq!(config(&mut bus, NIC, 0x0c), 0, "another device");
+}
+
+#[test]
+fn a_function_that_software_would_not_look_for_is_refused() {
+    let mut bus = bus();
     let orphan = DevFn { device: 9, function: 1 };
-    assert_eq!(bus.insert(orphan, nic()), Err(PlaceError::NoFunction0), "software would not look for it");
+    assert_eq!(bus.insert(orphan, nic()), Err(PlaceError::NoFunction0));
+    let unannounced = DevFn { function: 1, ..NIC };
+    assert_eq!(bus.insert(unannounced, nic()), Err(PlaceError::NoFunction0));
 }
 
 #[test]

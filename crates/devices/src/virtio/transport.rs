@@ -50,6 +50,8 @@ pub struct Fault {
 
 /// A virtio device as a function of a PCI bus.
 #[derive(Clone, Debug)]
+// Configuration space first: an enum of functions has it at one offset then, and finds it without a branch.
+#[repr(C)]
 pub struct Virtio<D> {
     config: ConfigSpace,
     /// Offset of the capability that is a window to the BARs.
