@@ -37,6 +37,13 @@ enum Access {
     LowHigh = 3,
 }
 
+/// What reads give in place of the count: the status first, then a count. One of them is there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Latch {
+    status: Option<u8>,
+    count: Option<u16>,
+}
+
 /// A counter and the byte-wide port before it.
 #[derive(Clone, Copy, Debug)]
 struct Channel {
@@ -44,16 +51,17 @@ struct Channel {
     access: Access,
     /// The low byte of a count whose high byte is still to come.
     low: Option<u8>,
-    /// The next byte read of a pair is the high one.
-    read_high: bool,
-    latched: Option<u16>,
-    status: Option<u8>,
+    /// The next byte read is the high one.
+    high: bool,
+    /// Reads take low and high bytes in turn: kept from `access`, for the fast path.
+    in_turn: bool,
+    latched: Option<Latch>,
 }
 
 impl Channel {
     const fn new(gate: bool) -> Self {
         let counter = Counter::new(gate);
-        Self { counter, access: Access::LowHigh, low: None, read_high: false, latched: None, status: None }
+        Self { counter, access: Access::LowHigh, low: None, high: false, in_turn: true, latched: None }
     }
 
     fn program(&mut self, control: u8) {
@@ -63,11 +71,13 @@ impl Channel {
             _ => Access::LowHigh,
         };
         self.counter.program(CountingMode::of(control), control & 1 != 0);
-        *self = Self { access, low: None, read_high: false, latched: None, status: None, ..*self };
+        let (high, in_turn) = (access == Access::High, access == Access::LowHigh);
+        *self = Self { access, low: None, high, in_turn, latched: None, ..*self };
     }
 
     fn latch_count(&mut self, tick: u64) {
-        self.latched.get_or_insert(self.counter.value(tick));
+        let count = self.counter.value(tick);
+        self.latched.get_or_insert_default().count.get_or_insert(count);
     }
 
     fn latch_status(&mut self, tick: u64) {
@@ -75,29 +85,25 @@ impl Channel {
             | u8::from(self.counter.null_count(tick)) << 6
             | (self.access as u8) << 4
             | self.counter.control();
-        self.status.get_or_insert(status);
+        self.latched.get_or_insert_default().status.get_or_insert(status);
     }
 
-    /// Reads what was latched, the status first.
+    /// Reads a byte of what is latched.
     #[cold]
-    fn read_latched(&mut self) -> Option<u8> {
-        if let Some(status) = self.status.take() {
-            return Some(status);
-        }
-        let count = self.latched?;
-        let byte = self.pass(count);
-        if !self.read_high {
-            self.latched = None;
-        }
-        Some(byte)
+    fn read_latched(&mut self, Latch { status, count }: Latch) -> u8 {
+        let byte = status.unwrap_or_else(|| self.pass(count.unwrap_or(0)));
+        let pair_is_open = self.in_turn && self.high;
+        let left = count.filter(|_| status.is_some() || pair_is_open);
+        self.latched = left.map(|count| Latch { status: None, count: Some(count) });
+        byte
     }
 
     /// The next byte of a count, as the access mode orders them.
     #[inline]
     fn pass(&mut self, count: u16) -> u8 {
-        let high = self.read_high || self.access == Access::High;
-        self.read_high = !high && self.access == Access::LowHigh;
-        count.to_le_bytes()[usize::from(high)]
+        let byte = count.to_le_bytes()[usize::from(self.high)];
+        self.high ^= self.in_turn;
+        byte
     }
 
     fn write(&mut self, value: u8, tick: u64) {
@@ -256,12 +262,12 @@ impl Pit {
         let number = usize::from(offset);
         // The control register cannot be read.
         let Some(channel) = self.channels.get_mut(number) else { return 0xff };
-        if !channel.counter.runs() && channel.status.is_none() && channel.latched.is_none() {
+        if let Some(latch) = channel.latched {
+            return channel.read_latched(latch);
+        }
+        if !channel.counter.runs() {
             // The count does not change, so the edges of other counters can be counted later.
             return channel.pass(channel.counter.value(0));
-        }
-        if channel.status.is_some() || channel.latched.is_some() {
-            return channel.read_latched().unwrap_or(0xff);
         }
         let tick = self.advance(now.into());
         self.channels.get_mut(number).map_or(0xff, |channel| channel.pass(channel.counter.value(tick)))

@@ -4,6 +4,8 @@
 //! start.  A counter is not stepped: it keeps the tick at which it was loaded, and the count and OUT follow from that.
 //! A count is loaded one tick after its write or trigger, and until then reads as the new count, not as the old.
 
+use core::num::NonZeroU32;
+
 /// The counting modes, named after the data sheet's sections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum CountingMode {
@@ -73,7 +75,7 @@ pub(super) struct Counter {
     bcd: bool,
     gate: bool,
     /// The count register, once written since the control word.
-    count: Option<u32>,
+    count: Option<NonZeroU32>,
     run: Option<Run>,
     next: Option<Successor>,
     /// OUT while nothing runs.
@@ -120,7 +122,7 @@ impl Counter {
         let modulus = self.modulus();
         let count = if self.bcd { from_bcd(register) } else { register.into() } % modulus;
         let count = if count == 0 { modulus } else { count };
-        self.count = Some(count);
+        self.count = NonZeroU32::new(count);
         if self.mode.triggered() {
             return;
         }
@@ -166,7 +168,7 @@ impl Counter {
         if gate == core::mem::replace(&mut self.gate, gate) {
             return;
         }
-        let Some(count) = self.count else { return };
+        let Some(count) = self.count.map(NonZeroU32::get) else { return };
         if gate && (self.mode.triggered() || self.mode.periodic()) {
             let before = self.out(tick);
             self.run = Some(Run { count, done: 0, since: Some(tick + 1), before });
@@ -186,7 +188,7 @@ impl Counter {
     #[inline(always)]
     pub(super) fn value(&self, tick: u64) -> u16 {
         let value = match self.run {
-            None => self.count.unwrap_or(0),
+            None => self.count.map_or(0, NonZeroU32::get),
             Some(run) => self.count_of(&run, run.elapsed(tick)),
         };
         // The highest count reads as zero, in both codes.

@@ -26,6 +26,29 @@ fn one_byte_access_reads_and_writes_that_byte() {
 }
 
 #[test]
+fn a_latched_count_of_one_byte_is_read_once() {
+    // High byte of 0x1200, low byte of 0x0012; both in mode 2.
+    for (control, later, counts) in [(0b0010_0100, 0x301, [0x11, 0x0f]), (0b0001_0100, 6, [0x11, 0x0d])] {
+        let mut pit = Pit::new();
+        out(&mut pit, 0x43, control, 0);
+        out(&mut pit, 0x40, 0x12, 0);
+        out(&mut pit, 0x43, 0b0000_0000, 2);
+        assert_eq!([(); 2].map(|()| inb(&mut pit, 0x40, later)), counts);
+    }
+}
+
+#[test]
+fn a_count_that_does_not_run_is_read_in_pairs() {
+    let mut pit = Pit::new();
+    out(&mut pit, 0x43, 0b0011_0010, 0); // Channel 0, mode 1: the trigger never comes.
+    assert_eq!(count(&mut pit, 0x40, 1), 0, "no count yet");
+    out(&mut pit, 0x40, 0x34, 1);
+    out(&mut pit, 0x40, 0x12, 1);
+    assert_eq!(count(&mut pit, 0x40, 2), 0x1234);
+    assert_eq!(count(&mut pit, 0x40, 3), 0x1234);
+}
+
+#[test]
 fn read_back_gives_status_before_count() {
     let mut pit = programmed(0b0011_0100, 0x1000);
     out(&mut pit, 0x43, 0b1100_0010, 0x11); // Count and status of channel 0.
