@@ -9,12 +9,12 @@ use super::table;
 
 /// The meanings of the bars, from the top, with their colours.
 const SERIES: [(&str, &str); 6] = [
-    ("floor, pinned kernel", "#9aa5b1"),
+    ("floor", "#9aa5b1"),
     ("Portcullis", "#1f6feb"),
-    ("floor, seL4 16.0.0", "#c8ced6"),
-    ("Portcullis", "#79b0ff"),
+    ("floor on 16.0.0", "#c8ced6"),
+    ("Portcullis on 16.0.0", "#79b0ff"),
     ("libvmm 0.2.0", "#e0a030"),
-    ("CAmkES VM 3.12.0", "#c0504d"),
+    ("CAmkES VM 3.12", "#c0504d"),
 ];
 
 const BACKGROUND: &str = "#ffffff";

@@ -37,7 +37,7 @@ fn main(config: Component) -> ! {
         (Some("phoenix"), None) => fault::phoenix(&config),
         (Some("fault"), Some(kind)) => fault::fault(kind),
         (Some("gate"), Some(part)) => gate::play(part, &config),
-        (Some("disk"), Some(outside)) => disk(&config, outside),
+        (Some("disk"), Some(outside)) => disk(&config, outside, args.next() == Some("interrupts")),
         (Some("canary"), None) => dma::canary(&config),
         (Some("card"), None) => card(),
         _ => panic!("no such part: {}", config.args),
@@ -76,11 +76,12 @@ fn witness() {
     verdict.close();
 }
 
-/// The owner of a disk behind an IOMMU, which starts DMA to an address that is not its own.
-fn disk(config: &Component, outside: &str) {
+/// The owner of a disk behind an IOMMU, which starts DMA to an address that is not its own, and raises interrupts by it if
+/// told so.
+fn disk(config: &Component, outside: &str, raise: bool) {
     let mut verdict = Verdict::default();
     let outside = outside.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    dma::owner(&mut verdict, config, outside.unwrap_or(0));
+    dma::owner(&mut verdict, config, outside.unwrap_or(0), raise);
     verdict.close();
 }
 
