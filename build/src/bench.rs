@@ -16,7 +16,7 @@ pub mod watch;
 
 use std::path::Path;
 
-use miette::Result;
+use miette::{Result, miette};
 
 use crate::kernel::{self, Build};
 use crate::packages::Purpose;
@@ -44,6 +44,13 @@ pub fn current() -> Result<Rows> {
 /// Measures everything, or the rows of single exits alone, prints the table, draws the chart and writes the rows to `json`.
 pub fn run(project: &Project, json: Option<&Path>, exits_alone: bool) -> Result<()> {
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
+    let baseline_file = json.is_some_and(|file| file.file_name().is_some_and(|name| name == "baseline.json"));
+    if kernel::are_own() && baseline_file {
+        return Err(miette!(
+            help = "for the rows of a current seL4, write to build/src/bench/current.json",
+            "baseline.json is for the pinned kernel, and the environment names another"
+        ));
+    }
     let context = Context::new(project.clone());
     if let Some(remark) = context.prefix(Build::Release)?.remark() {
         say(&remark);

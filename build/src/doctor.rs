@@ -60,13 +60,19 @@ fn kernels() -> String {
         let variable = kernel.variable();
         let Some(dir) = std::env::var_os(variable) else { continue };
         let about = match kernel::own(variable, dir, kernel) {
-            Ok(prefix) => prefix.about().to_owned(),
+            Ok(prefix) => {
+                [Some(prefix.about().to_owned()), prefix.remark()].into_iter().flatten().collect::<Vec<_>>().join("; ")
+            }
             Err(error) => {
                 let help = error.help().map(|help| format!(" ({help})")).unwrap_or_default();
-                format!("unusable: {}{help}", error.root_cause())
+                let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+                format!("unusable: {}{help}", causes.join(": "))
             }
         };
         let _ = writeln!(text, "{variable:18}{about}");
+    }
+    if !text.is_empty() && std::env::var_os(Kernel::from(Build::Release).variable()).is_none() {
+        text += "SEL4_PREFIX       names none, and the others serve tests only: it has to name the kernel to ship\n";
     }
     if text.is_empty() {
         return "Kernel      5.0.0 with the project's patches, built here (SEL4_PREFIX names another)\n".into();

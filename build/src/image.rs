@@ -19,6 +19,7 @@ use miette::{Context, IntoDiagnostic, Result, miette};
 use crate::board_memory::MemoryNeeds;
 use crate::bochs::Options;
 use crate::bochs::config::{Devices, MOST_MEMORY_MIB};
+use crate::cache;
 use crate::console::voice::Voice;
 use crate::kernel::{self, Build, Kernel, Prefix};
 use crate::packages::Purpose;
@@ -136,16 +137,20 @@ pub fn make_root_task_image(
 /// apply to build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// The variable by which build scripts learn that another seL4 is installed at the same path, whatever the files' times.
+const CONTENT: &str = "SEL4_PREFIX_CONTENT";
+
 /// Builds image packages against a prefix; each one's ELF by package name.
 pub fn cargo_build(project: &Project, packages: &[&str], prefix: &Prefix) -> Result<BTreeMap<String, PathBuf>> {
     let step = Step::start(&format!("{}: build ({})", packages.join(", "), prefix.name()));
     let mut built = BTreeMap::new();
-    let said =
-        process::capture(building(project, packages, prefix.dir(), prefix.name()), |line| match artifact(line) {
-            Some((name, path)) => drop(built.insert(name, path)),
-            None if line.starts_with('{') => {}
-            None => step.note(line),
-        });
+    let mut cargo = building(project, packages, prefix.dir(), prefix.name());
+    cargo.env(CONTENT, cache::fingerprint(&prefix.dir().join("libsel4/include"))?);
+    let said = process::capture(cargo, |line| match artifact(line) {
+        Some((name, path)) => drop(built.insert(name, path)),
+        None if line.starts_with('{') => {}
+        None => step.note(line),
+    });
     said.map_err(without_messages)?;
     step.done();
     all_of(packages, built)

@@ -22,6 +22,8 @@ const ALWAYS: [&str; 10] = [
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SEL4_PREFIX");
+    // A hash of the interface files: another prefix at the same path may have older files.
+    println!("cargo::rerun-if-env-changed=SEL4_PREFIX_CONTENT");
     if let Err(why) = write_constants() {
         println!("cargo::error={why}");
     }

@@ -6,6 +6,8 @@ use sel4_sys_gen::{Prefix, Result, generate};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SEL4_PREFIX");
+    // A hash of the interface files: another prefix at the same path may have older files.
+    println!("cargo::rerun-if-env-changed=SEL4_PREFIX_CONTENT");
     println!("cargo::rerun-if-env-changed=CC");
     if let Err(why) = write_bindings() {
         for line in why.to_string().lines() {

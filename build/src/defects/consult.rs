@@ -49,7 +49,7 @@ struct Danger {
 fn dangers(system: &System, known: Option<&Findings>) -> Vec<Mistake> {
     let mut dangers: Vec<Danger> = Vec::new();
     for defect in DEFECTS {
-        let Some(suspicion) = suspicion(defect, known) else { continue };
+        let Some(suspicion) = suspicion(defect, known, system) else { continue };
         let Some((span, what)) = system.endangered_by(defect) else { continue };
         match dangers.iter_mut().find(|danger| danger.span == span && danger.suspicion == suspicion) {
             Some(danger) => danger.defects.push(defect),
@@ -61,12 +61,12 @@ fn dangers(system: &System, known: Option<&Findings>) -> Vec<Mistake> {
 
 /// Why a system may have to be refused for a defect; `None` where the kernel is without it, where no check could ever
 /// tell, and where nothing but the only guest is at stake before anybody has asked.
-fn suspicion(defect: &Defect, known: Option<&Findings>) -> Option<Suspicion> {
+fn suspicion(defect: &Defect, known: Option<&Findings>, system: &System) -> Option<Suspicion> {
     match known.and_then(|known| known.get(defect.name)) {
         Some(Finding::Present(_)) => Some(Suspicion::Shown),
         Some(Finding::Mended | Finding::NotShown(_)) => None,
         None if super::NOT_SHOWN.iter().any(|(name, _)| *name == defect.name) => None,
-        None if defect.endangers == Endangered::Guests => None,
+        None if defect.endangers == Endangered::Guests && system.is_one_vm_without_devices() => None,
         None => Some(Suspicion::Unasked),
     }
 }
@@ -113,10 +113,14 @@ fn remarks(system: &System, known: Option<&Findings>) -> Vec<String> {
     let hostile =
         names(&|defect| present(defect) && defect.endangers == Endangered::HostileProcesses && !system.accepts(defect));
     let unknown = names(&|defect| unshown(defect) && system.endangered_by(defect).is_some());
+    let unasked = names(&|defect| !known.contains_key(defect.name));
     [
         accepted.map(|names| format!("defects of this kernel that the description accepts: {names}")),
         hostile.map(|names| format!("defects of this kernel that a hostile process could use: {names}")),
         unknown.map(|names| format!("defects that could not be shown, and would endanger this system: {names}")),
+        unasked.map(|names| {
+            format!("this kernel was asked by an earlier `cargo xtask kernel-check`, which did not know of: {names}")
+        }),
     ]
     .into_iter()
     .flatten()
@@ -187,6 +191,7 @@ mod tests {
     fn a_kernel_that_nobody_has_asked_runs_one_vm_without_devices() {
         let said = said(&[ONE, TWO].concat(), None);
         assert!(said.contains("x.toml:7: `two` is a second VM, and it is not known whether"), "{said}");
+        assert!(said.contains("x.toml:3: `one` is a VM, and it is not known whether"), "{said}");
         assert!(said.contains("`cr2`, `time-slice`") && said.contains("run `cargo xtask kernel-check`"), "{said}");
         assert!(
             super::tests::said(&format!("{ONE}pci_devices = [\"00:03.0\"]\n"), None).contains("`invept`, `copies`")

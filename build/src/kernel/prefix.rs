@@ -42,7 +42,7 @@ impl Prefix {
             name: name.to_owned(),
             about: release::describe(release, &installed.config),
             needs: release::needs(&installed.config).join(", "),
-            slots: 1 << installed.config.number(SLOT_BITS).min(32),
+            slots: 1 << installed.config.number(SLOT_BITS),
             slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
             guest_debug_registers: installed.config.is_defined("X86_VTX_GUEST_DEBUG_REGISTERS"),
             guests_of_64_bits: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS"),
@@ -160,7 +160,11 @@ fn refused(release: Release, config: &Config, kernel: Kernel) -> Option<(&'stati
             "debugging is off",
             "KernelDebugBuild=ON and KernelPrinting=ON",
         ),
-        (!on(SLOT_BITS), "the configuration does not name the size of the root CNode", "KernelRootCNodeSizeBits=18"),
+        (
+            !(4..=32).contains(&config.number(SLOT_BITS)),
+            "the configuration names no possible size of the root CNode",
+            "KernelRootCNodeSizeBits=18",
+        ),
     ];
     refusals.into_iter().find_map(|(wrong, what, setting)| wrong.then_some((what, setting)))
 }
@@ -216,7 +220,7 @@ mod tests {
                 "slots",
                 r#"{"VTX": true, "ROOT_CNODE_SIZE_BITS": false}"#,
                 HASWELL,
-                "does not name the size of the root CNode",
+                "names no possible size of the root CNode",
                 "KernelRootCNodeSizeBits=18",
             ),
         ] {

@@ -150,6 +150,11 @@ impl System {
         self.accept_kernel_defects.iter().any(|name| name.get_ref() == defect.name)
     }
 
+    /// Whether one VM without devices is all that a defect could harm.
+    pub fn is_one_vm_without_devices(&self) -> bool {
+        [SeveralGuests, Devices].iter().all(|kind| kind.place(self).is_none())
+    }
+
     /// Where a defect endangers this system, and what is there, in words. `None` if it does not, or the description
     /// accepts it.
     pub fn endangered_by(&self, defect: &Defect) -> Option<(Range<usize>, String)> {
