@@ -182,11 +182,29 @@ impl Consumer {
         (self.pop(&mut byte) == 1).then_some(byte[0])
     }
 
+    /// Copies the bytes behind the next `skip` ones, as many as are available and fit `into`, and leaves them in the ring;
+    /// returns how many. The producer may change them until they are read.
+    pub fn peek(&self, skip: u32, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.available().saturating_sub(skip) as usize);
+        // No sum overflows: `skip` is at most the capacity if `count` is not 0, and `size` is below half of u32.
+        let from = if count == 0 { self.head } else { (self.head + skip) % self.ring.size };
+        let until_end = (self.ring.size - from) as usize;
+        let (first, rest) = into[..count].split_at_mut(count.min(until_end));
+        let read = self.ring.window.read(HEADER + u64::from(from), first).and(self.ring.window.read(HEADER, rest));
+        debug_assert!(read.is_ok());
+        count
+    }
+
     /// Parks: the producer signals when there are bytes. If there are some already, does not park and returns `true`.
     pub fn park(&mut self) -> bool {
+        self.park_behind(0)
+    }
+
+    /// The same for a consumer that leaves `seen` bytes in the ring and waits for more.
+    pub fn park_behind(&mut self, seen: u32) -> bool {
         self.ring.set_parked(CONSUMER_PARKED);
         // The producer may have written bytes before it could see the mark, and then does not signal.
-        let bytes = self.available() > 0;
+        let bytes = self.available() > seen;
         if bytes {
             self.ring.field(CONSUMER_PARKED).store(0, Ordering::Relaxed);
         }
@@ -238,6 +256,29 @@ mod tests {
         p.push(b"b");
         assert!(p.must_signal());
         assert!(!p.must_signal(), "one signal is enough");
+    }
+
+    #[test]
+    fn bytes_can_be_looked_at_across_the_end_of_the_ring() {
+        let (mut p, mut c, _) = ring(5);
+        p.push(b"abc");
+        c.pop(&mut [0; 3]);
+        p.push(b"defgh");
+        let mut out = [0; 8];
+        assert_eq!((c.peek(1, &mut out), &out[..4]), (4, &b"efgh"[..]));
+        assert_eq!(c.peek(5, &mut out), 0);
+        assert_eq!(c.peek(u32::MAX, &mut out), 0);
+        assert_eq!((c.pop(&mut out), &out[..5]), (5, &b"defgh"[..]), "they stay");
+    }
+
+    #[test]
+    fn a_consumer_that_has_seen_some_bytes_waits_for_more() {
+        let (mut p, mut c, _) = ring(8);
+        p.push(b"ab");
+        assert!(c.park_behind(1), "there is one more");
+        assert!(!c.park_behind(2));
+        p.push(b"c");
+        assert!(p.must_signal());
     }
 
     #[test]
