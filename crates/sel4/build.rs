@@ -3,13 +3,14 @@
 use std::env;
 
 /// A `cfg`, the beginning of the reported feature that sets it, and another part of that feature.
-const DIFFERENCES: [(&str, &str, &str); 8] = [
+const DIFFERENCES: [(&str, &str, &str); 9] = [
     ("capdata_union", "seL4_CapData(", ""),
     ("grant_reply", "seL4_CapRights_new(", "capAllowGrantReply"),
     ("ioport_control", "seL4_X86_IOPortControl_Issue(", ""),
     ("priority_authority", "seL4_TCB_SetPriority(", "authority:"),
     ("ept_attributes", "seL4_X86_Page_MapEPT(", "seL4_X86_EPT_VMAttributes"),
     ("printing", "seL4_SysDebugPutChar", ""),
+    ("dump_scheduler", "seL4_SysDebugDumpScheduler", ""),
     ("debug_build", "seL4_SysDebugCapIdentify", ""),
     ("vtx", "seL4_SysVMEnter", ""),
 ];

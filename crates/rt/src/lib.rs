@@ -20,6 +20,7 @@ mod start;
 pub use config::{config, shared};
 pub use endpoint::{Endpoint, scratch};
 pub use hardware::{Interrupt, IoPorts, random, signal, tsc, wait};
+pub use sel4::debug_dump_scheduler as dump_scheduler;
 pub use serve::{Event, finish, serve};
 
 /// Declares the main function: `fn(C) -> !`, where `C` is the process's configuration: a server's is in its protocol, the

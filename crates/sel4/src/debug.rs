@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-#[cfg(any(debug_build, printing))]
+#[cfg(any(debug_build, printing, dump_scheduler))]
 use crate::sys::{self, syscall::call};
 use crate::{CPtr, cap};
 
@@ -24,6 +24,13 @@ pub fn debug_cap_identify(cptr: CPtr) -> u32 {
         let _ = cptr;
         0
     }
+}
+
+/// Prints all threads on the kernel's console; returns whether the kernel can: a debug build of a current one.
+pub fn debug_dump_scheduler() -> bool {
+    #[cfg(dump_scheduler)]
+    call(sys::seL4_SysDebugDumpScheduler, 0, 0, [0; 4]);
+    cfg!(dump_scheduler)
 }
 
 /// Names a thread, for the kernel's messages.

@@ -42,7 +42,7 @@ pub use sel4_sys as sys;
 pub use bootinfo::{BootInfoPtr, UntypedDesc};
 pub use cap::Cap;
 pub use cptr::{AbsoluteCPtr, CNodeCapData, CPtr, CPtrWithDepth};
-pub use debug::{debug_cap_identify, debug_name_thread, debug_put_char};
+pub use debug::{debug_cap_identify, debug_dump_scheduler, debug_name_thread, debug_put_char};
 pub use fault::Fault;
 pub use ipc::{reply, yield_now};
 pub use message::{Badge, IpcBuffer, MessageInfo, ipc_buffer};
