@@ -1,12 +1,15 @@
 //! serial-server: shares one UART among all logs and guest consoles. Each is a ring of bytes; the server merges them to
-//! one readable stream, and sends keyboard input to the console in focus. It leaves out changing the focus, which is
-//! always the first console of the description.
+//! one readable stream, and sends what is typed to the consoles that the user has chosen, the first one of the description
+//! at the start.
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod commands;
 mod mixer;
 mod server;
+mod set;
+mod source;
 pub mod uart;
 
-pub use server::{Hardware, Server, Stream};
+pub use server::{Hardware, Server, Settings, Stream};
 pub use uart::Reception;

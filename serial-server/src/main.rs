@@ -11,7 +11,7 @@ use proto::{
 };
 use rt::{Endpoint, Event, Interrupt, IoPorts};
 use serial_server::uart::Uart;
-use serial_server::{Hardware, Reception, Server, Stream};
+use serial_server::{Hardware, Reception, Server, Settings, Stream};
 
 rt::main!(main, log: own);
 
@@ -32,7 +32,8 @@ fn main(config: Config) -> ! {
         input: None,
     };
     let streams = config.rings.iter().map(stream).chain([own]);
-    let mut server = Server::new(Machine { uart, interrupt, clients }, streams);
+    let settings = Settings { hertz: hertz(), colours: config.colours };
+    let mut server = Server::new(Machine { uart, interrupt, clients }, streams, settings);
     log::info!("{} baud at {:#x}, {} streams", config.baud, config.uart.first, config.rings.len());
     // The UART may have raised its edge before the line was claimed; serving it once clears that.
     server.on_interrupt();
@@ -53,6 +54,14 @@ fn main(config: Config) -> ! {
         }
         Ok(())
     })
+}
+
+/// Rate of the TSC.
+fn hertz() -> u64 {
+    match timer::Client(Endpoint::at(timer::SERVICE.slot)).frequency() {
+        Ok(hertz) => hertz,
+        Err(error) => panic!("no rate of the TSC: {error:?}"),
+    }
 }
 
 fn name(text: &str) -> layout::config::Name {
@@ -118,5 +127,8 @@ impl Hardware for Machine {
         if let Some(Some(slot)) = self.clients.get(stream) {
             rt::signal(*slot);
         }
+    }
+    fn dump_scheduler(&mut self) -> bool {
+        rt::dump_scheduler()
     }
 }

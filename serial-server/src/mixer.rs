@@ -1,58 +1,116 @@
-//! Merges streams into one. Streams take turns line by line, so that lines do not mix; a console that stopped in the
-//! middle of a line (a prompt) keeps its turn until it has been silent for a while.
+//! Merges streams into one, line by line, so that lines do not mix. Log lines are printed as `name: line`.
 //!
-//! Log lines are printed as `name: line`. Console bytes are printed unchanged; if there are several consoles, their
-//! lines begin with the name as well.
+//! A sole console is printed byte for byte. It keeps the line that it is in until it has been silent for a while (a prompt);
+//! then logs may come between.
+//!
+//! Several consoles are shared in whole lines, each behind its console's name, in turn. What is not a line yet waits for
+//! its end, but not for long: a prompt has none. What a console prints while the user types at it is printed at once, and
+//! others wait a moment for its end. If another line comes between nevertheless, the rest has a bar behind the name:
+//! `name| rest`. Consoles that are typed at together print as one as long as they print the same.
 
 use heapless::{Deque, Vec};
-use layout::{config::Name, limits::MAX_STREAMS};
-use mmio::Consumer;
+use layout::limits::MAX_STREAMS;
 use proto::serial::RingKind;
 
-/// Most sources: the configuration's, and this server's own log.
-pub const MAX_SOURCES: usize = MAX_STREAMS + 1;
+use crate::set::Set;
+use crate::source::Source;
+
+/// Most sources: the configuration's, this server's own log, and its answers to commands.
+pub const MAX_SOURCES: usize = MAX_STREAMS + 2;
 /// Maximum length of a log line; longer ones are broken, so that a client that never ends its line does not block
 /// others.
 const LOG_LINE: u32 = 512;
-/// Bytes that a console may print without an end of line before other streams may interrupt the line.
-const CONSOLE_LINE: u32 = 32 * 1024;
+/// The same for a console that shares the line with others.
+pub const CONSOLE_LINE: u32 = 4096;
+/// Bytes that a sole console may print without an end of line before logs may interrupt the line.
+const SOLE_LINE: u32 = 32 * 1024;
+/// SGR sequences (ECMA-48, 8.3.117), by console: red to cyan without the dark blue, then the same bright.
+const COLOURS: [&[u8]; 10] = [
+    b"\x1b[32m",
+    b"\x1b[33m",
+    b"\x1b[36m",
+    b"\x1b[35m",
+    b"\x1b[31m",
+    b"\x1b[92m",
+    b"\x1b[93m",
+    b"\x1b[96m",
+    b"\x1b[95m",
+    b"\x1b[91m",
+];
+/// For consoles that print as one.
+const TOGETHER: &[u8] = b"\x1b[97m";
+const NO_COLOUR: &[u8] = b"\x1b[m";
 
-/// The timeout after which other streams may interrupt the unfinished line of a silent console.
+/// Times, in ticks of the TSC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SilenceTimeout {
-    /// The console printed recently, and may continue its line.
-    Running,
-    /// The console has been silent.
-    Expired,
+pub struct Times {
+    /// A console in the middle of a line that has printed nothing for so long counts as silent: 40 ms, in any case longer
+    /// than a guest takes from one byte of a line to the next.
+    pub silence: u64,
+    /// The same for a console that is typed at: longer than a user takes from one key to the next.
+    pub typing: u64,
+    /// So long, others wait in all for the end of a console's line.
+    pub longest: u64,
+    /// So long, a console's bytes wait for the end of their line.
+    pub patience: u64,
 }
 
-/// One source of bytes.
-pub struct Source {
-    /// Prefix of its lines.
-    pub name: Name,
-    /// Log or console.
-    pub kind: RingKind,
-    /// Its bytes.
-    pub bytes: Consumer,
+impl Times {
+    /// With a TSC of so many Hz.
+    pub const fn new(hertz: u64) -> Self {
+        Self { silence: hertz / 25, typing: hertz / 2, longest: hertz * 4, patience: hertz / 4 }
+    }
+}
+
+/// Whether what is not a line yet may wait for its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hurry {
+    /// It may.
+    No,
+    /// Somebody waits until all is printed.
+    Yes,
+}
+
+/// The line that is being printed.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// Whose it is: several consoles that print the same.
+    who: Set,
+    /// Bytes of it so far.
+    column: u32,
+    /// When it began, and when its last byte was printed.
+    begun: u64,
+    last: u64,
 }
 
 /// All sources, and which one prints.
 pub struct Mixer {
     sources: Vec<Source, MAX_SOURCES>,
-    /// The source that is in the middle of a line.
-    turn: Option<usize>,
-    /// Bytes of that line so far.
-    column: u32,
+    /// Clients' consoles. With two of them, the console is shared.
+    consoles: Set,
+    /// Consoles that get what is typed.
+    input: Set,
+    times: Times,
+    turn: Option<Turn>,
     /// The source to poll first for the next line (round robin).
     next: usize,
     /// Bytes to print before all others: line ends and names.
-    staged: Deque<u8, 64>,
+    staged: Deque<u8, 640>,
+    /// Whether names of consoles, and what follows them, are coloured.
+    colours: bool,
+    /// Whether control characters of consoles are printed as `^X`.
+    pub visible: bool,
 }
 
 impl Mixer {
-    /// Nothing printed yet.
-    pub fn new(sources: Vec<Source, MAX_SOURCES>) -> Self {
-        Self { sources, turn: None, column: 0, next: 0, staged: Deque::new() }
+    /// Nothing printed yet. The first console is the one that is typed at.
+    pub fn new(mut sources: Vec<Source, MAX_SOURCES>, times: Times, colours: bool) -> Self {
+        let consoles: Set = (0..sources.len()).filter(|&n| sources[n].kind == RingKind::Console).collect();
+        let added = sources.push(Source::own());
+        debug_assert!(added.is_ok(), "it has room for one more than the configuration and the server's log");
+        let input = consoles.iter().next().map_or(Set::NONE, Set::of);
+        let staged = Deque::new();
+        Self { sources, consoles, input, times, turn: None, next: 0, staged, colours, visible: false }
     }
 
     /// All sources, by position.
@@ -60,91 +118,236 @@ impl Mixer {
         &mut self.sources
     }
 
-    /// Bytes that have not been printed.
-    pub fn pending(&self) -> u32 {
-        let rings: u32 = self.sources.iter().map(|source| source.bytes.available()).sum();
-        rings + self.staged.len() as u32
+    /// The clients' consoles.
+    pub fn consoles(&self) -> Set {
+        self.consoles
     }
 
-    /// Whether a console is in the middle of a line.
-    pub fn console_in_line(&self) -> bool {
-        self.turn.and_then(|turn| self.sources.get(turn)).is_some_and(|source| source.kind == RingKind::Console)
+    /// Whether several consoles share the line.
+    pub fn is_shared(&self) -> bool {
+        self.consoles.len() > 1
+    }
+
+    /// Those that get what is typed.
+    pub fn input(&self) -> Set {
+        self.input
+    }
+
+    /// One of them is typed at.
+    pub fn typed_at(&mut self, n: usize, now: u64) {
+        if let Some(source) = self.sources.get_mut(n) {
+            (source.echoes, source.last) = (true, now);
+        }
+    }
+
+    /// From now on, these do.
+    pub fn set_input(&mut self, input: Set) {
+        self.input = input;
+    }
+
+    /// The server's own lines, behind all clients'.
+    pub fn own(&mut self) -> Option<&mut Source> {
+        self.sources.last_mut()
+    }
+
+    /// Bytes that have not been printed.
+    pub fn pending(&self) -> u32 {
+        let sources: u32 = self.sources.iter().map(Source::pending).sum();
+        sources + self.staged.len() as u32
+    }
+
+    /// Whether the next byte begins a line.
+    pub fn at_line_start(&self) -> bool {
+        self.turn.is_none() && self.staged.is_empty()
+    }
+
+    /// When [`Self::next`] may have a byte that it has not now, though nothing has come: `None` if nothing waits.
+    pub fn deadline(&self, now: u64) -> Option<u64> {
+        if self.pending() == 0 {
+            return None;
+        }
+        match self.held_until() {
+            Some(end) if end > now => Some(end),
+            _ => {
+                let since = self.sources.iter().filter_map(Source::since).min().unwrap_or(now);
+                // At least a while from now, so that no mistake here can keep the processor busy.
+                Some((since + self.times.patience).max(now + self.times.silence))
+            }
+        }
     }
 
     /// The next byte, if one may go out now.
-    pub fn next(&mut self, timeout: SilenceTimeout) -> Option<u8> {
+    pub fn next(&mut self, now: u64, hurry: Hurry) -> Option<u8> {
         if let Some(byte) = self.staged.pop_front() {
             return Some(byte);
         }
-        if !self.overlong() {
-            if let Some(byte) = self.go_on() {
-                return Some(byte);
-            }
-            if self.console_in_line() && timeout == SilenceTimeout::Running {
-                return None;
-            }
+        if !self.overlong()
+            && let Some(byte) = self.go_on(now)
+        {
+            return Some(byte);
         }
-        let next = self.choose()?;
-        if self.turn == Some(next) && self.console_in_line() {
+        self.look(now);
+        if hurry == Hurry::No && !self.overlong() && self.held_until().is_some_and(|end| now < end) {
+            return None;
+        }
+        let who = self.choose(now, hurry)?;
+        match &mut self.turn {
             // No other source has bytes, so the console continues its line, with a new share.
-            self.column = 0;
-        } else {
-            if self.turn.is_some() {
-                self.stage(b"\r\n");
+            Some(turn) if turn.who == who && self.sources[who.first()].kind == RingKind::Console => {
+                (turn.column, turn.begun) = (0, now);
             }
-            self.begin(next);
+            turn => {
+                if let Some(turn) = turn.take() {
+                    self.uncolour(turn.who);
+                    self.stage(b"\r\n");
+                }
+                self.begin(who, now);
+            }
         }
-        self.staged.pop_front().or_else(|| self.go_on())
+        self.staged.pop_front().or_else(|| self.go_on(now))
     }
 
     /// Whether the current line has used up its share.
     fn overlong(&self) -> bool {
-        self.column >= if self.console_in_line() { CONSOLE_LINE } else { LOG_LINE }
+        let Some(turn) = self.turn else { return false };
+        let most = match self.sources[turn.who.first()].kind {
+            RingKind::Log => LOG_LINE,
+            RingKind::Console if self.is_shared() => CONSOLE_LINE,
+            RingKind::Console => SOLE_LINE,
+        };
+        turn.column >= most
+    }
+
+    /// Until when all others wait for the end of the current line.
+    fn held_until(&self) -> Option<u64> {
+        let turn = self.turn.filter(|turn| self.sources[turn.who.first()].kind == RingKind::Console)?;
+        // They print the same no longer.
+        if turn.who.len() > 1 && turn.who.iter().all(|n| self.sources[n].pending() > 0) {
+            return None;
+        }
+        if !self.is_shared() {
+            return Some(turn.last + self.times.silence + 1);
+        }
+        let own = turn.who == Set::of(self.sources.len() - 1);
+        let wait = if own || self.input.contains(turn.who) { self.times.typing } else { self.times.silence };
+        Some((turn.last + wait).min(turn.begun + self.times.longest) + 1)
     }
 
     /// The next byte of the current line.
-    fn go_on(&mut self) -> Option<u8> {
-        let source = self.sources.get_mut(self.turn?)?;
-        let byte = source.bytes.pop_byte()?;
-        self.column += 1;
-        match (byte, source.kind) {
-            (b'\n', RingKind::Console) => {
-                self.turn = None;
-                Some(b'\n')
+    fn go_on(&mut self, now: u64) -> Option<u8> {
+        let turn = self.turn.as_mut()?;
+        let who = turn.who;
+        if who.len() > 1 {
+            let byte = self.sources[who.first()].first()?;
+            if !who.iter().all(|n| self.sources[n].first() == Some(byte)) {
+                return None;
             }
-            (b'\n', RingKind::Log) => {
+        }
+        let bytes = who.iter().map(|n| {
+            self.sources[n].last = now;
+            self.sources[n].pop()
+        });
+        // They are the same, unless a client has changed its own just now.
+        let byte = bytes.fold(None, |first, byte| first.or(byte))?;
+        (turn.column, turn.last) = (turn.column + 1, now);
+        match (byte, self.sources[who.first()].kind) {
+            (b'\n', kind) => {
                 self.turn = None;
+                if kind == RingKind::Log {
+                    self.stage(b"\r");
+                }
+                self.uncolour(who);
                 self.stage(b"\n");
-                Some(b'\r')
+                self.staged.pop_front()
             }
             // Logs are plain text: escape sequences could move the cursor and overwrite other processes' lines.
             (0..=0x1f | 0x7f, RingKind::Log) => Some(b'.'),
+            (0..=8 | 0xb | 0xc | 0xe..=0x1f | 0x7f, RingKind::Console) if self.visible => {
+                self.stage(&[byte ^ 0x40]);
+                Some(b'^')
+            }
             _ => Some(byte),
         }
     }
 
-    /// The next source with bytes, round robin.
-    fn choose(&mut self) -> Option<usize> {
-        let count = self.sources.len();
-        let order = (0..count).map(|n| (self.next + n) % count);
-        let turn = order.into_iter().find(|&n| self.sources.get(n).is_some_and(|s| s.bytes.available() > 0))?;
-        self.next = (turn + 1) % count;
-        Some(turn)
-    }
-
-    fn begin(&mut self, turn: usize) {
-        self.turn = Some(turn);
-        self.column = 0;
-        let consoles = self.sources.iter().filter(|source| source.kind == RingKind::Console).count();
-        let Some(source) = self.sources.get(turn) else { return };
-        if source.kind == RingKind::Log || consoles > 1 {
-            let name = source.name.clone();
-            self.stage(name.as_bytes());
-            self.stage(b": ");
+    /// Takes note of what has come.
+    fn look(&mut self, now: u64) {
+        if self.is_shared() {
+            self.sources
+                .iter_mut()
+                .filter(|source| source.kind == RingKind::Console)
+                .for_each(|source| source.look(now));
         }
     }
 
-    /// Queues bytes to print before all others. Two line ends and the longest name fit.
+    /// Whose line is next, round robin.
+    fn choose(&mut self, now: u64, hurry: Hurry) -> Option<Set> {
+        let count = self.sources.len();
+        let order = (0..count).map(|n| (self.next + n) % count);
+        let (turn, who) = order.into_iter().find_map(|n| Some((n, self.ready(n, now, hurry)?)))?;
+        self.next = (turn + 1) % count;
+        Some(who)
+    }
+
+    /// Whether a source has bytes to begin a line with, and which others begin it with the same.
+    fn ready(&self, n: usize, now: u64, hurry: Hurry) -> Option<Set> {
+        let source = &self.sources[n];
+        if source.pending() == 0 {
+            return None;
+        }
+        if source.kind == RingKind::Log || !self.is_shared() || hurry == Hurry::Yes {
+            return Some(Set::of(n));
+        }
+        let waited = source.since().is_some_and(|since| now.saturating_sub(since) >= self.times.patience);
+        let together = if self.input.contains(Set::of(n)) { self.input } else { Set::of(n) };
+        let same: Set = together.iter().filter(|&m| m == n || source.goes_on_like(&self.sources[m])).collect();
+        // Those that are typed at together may print the same a little later, unless they are silent. Once the others have a
+        // whole line, they will not; the one with the most to print has a line more before what is the same again.
+        let differs = || {
+            let done = |other: &Source| match other.pending() {
+                0 => now.saturating_sub(other.last) >= self.times.patience,
+                pending => other.has_line() && pending <= source.pending(),
+            };
+            together.iter().all(|m| done(&self.sources[m]))
+        };
+        // With nothing else to print, what is typed at need not wait for the end of its line: a prompt comes at once.
+        let others = || (0..self.sources.len()).filter(|&m| !same.contains(Set::of(m)));
+        let idle = || self.input.contains(same) && others().all(|m| self.sources[m].pending() == 0);
+        let go = if same == together { source.has_line() || source.echoes || idle() } else { differs() };
+        (go || waited).then_some(same)
+    }
+
+    fn begin(&mut self, who: Set, now: u64) {
+        self.turn = Some(Turn { who, column: 0, begun: now, last: now });
+        let first = who.first();
+        if self.colours && self.is_shared() && self.consoles.contains(who) {
+            let colour = (0..first).filter(|n| self.consoles.contains(Set::of(*n))).count() % COLOURS.len();
+            self.stage(if who.len() > 1 { TOGETHER } else { COLOURS[colour] });
+        }
+        let (kind, rest) = (self.sources[first].kind, self.sources[first].unfinished);
+        for n in who.iter() {
+            self.sources[n].echoes = false;
+            if kind == RingKind::Log || self.is_shared() {
+                let name = self.sources[n].name.clone();
+                self.stage(if n == first { b"" } else { b"+" });
+                self.stage(name.as_bytes());
+            }
+        }
+        if kind == RingKind::Log {
+            self.stage(b": ");
+        } else if self.is_shared() {
+            self.stage(if rest { b"| " } else { b": " });
+        }
+    }
+
+    /// Ends the colour of a line.
+    fn uncolour(&mut self, who: Set) {
+        if self.colours && self.is_shared() && self.consoles.contains(who) {
+            self.stage(NO_COLOUR);
+        }
+    }
+
+    /// Queues bytes to print before all others. Two line ends, colours and the names of all consoles fit.
     fn stage(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             let _ = self.staged.push_back(byte);
@@ -153,121 +356,4 @@ impl Mixer {
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-    use mmio::{Producer, Ring, Window};
-    use proptest::prelude::*;
-    use std::{format, string::String, vec, vec::Vec as StdVec};
-
-    fn source(name: &str, kind: RingKind) -> (Producer, Source) {
-        let ring = Ring::new(Window::leak(vec![0; 4096].leak())).unwrap();
-        (ring.producer(), Source { name: name.try_into().unwrap(), kind, bytes: ring.consumer() })
-    }
-
-    fn mixer<const N: usize>(sources: [(&str, RingKind); N]) -> ([Producer; N], Mixer) {
-        let mut all = Vec::new();
-        let producers = sources.map(|(name, kind)| {
-            let (producer, source) = source(name, kind);
-            assert!(all.push(source).is_ok());
-            producer
-        });
-        (producers, Mixer::new(all))
-    }
-
-    fn drain(mixer: &mut Mixer, timeout: SilenceTimeout) -> String {
-        let mut out = StdVec::new();
-        while let Some(byte) = mixer.next(timeout) {
-            out.push(byte);
-        }
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn a_log_line_carries_its_name_and_a_console_does_not() {
-        let ([mut log, mut console], mut mixer) = mixer([("irq", RingKind::Log), ("vm0", RingKind::Console)]);
-        log.push(b"two lines\nof text\n");
-        console.push(b"Linux\r\n");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "irq: two lines\r\nLinux\r\nirq: of text\r\n");
-    }
-
-    #[test]
-    fn a_log_waits_for_the_end_of_the_consoles_line() {
-        let ([mut log, mut console], mut mixer) = mixer([("irq", RingKind::Log), ("vm0", RingKind::Console)]);
-        console.push(b"[    0.0");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "[    0.0");
-        log.push(b"hello\n");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "");
-        console.push(b"00] Linux\r\n");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "00] Linux\r\nirq: hello\r\n");
-    }
-
-    #[test]
-    fn a_log_line_interrupts_a_silent_prompt() {
-        let ([mut log, mut console], mut mixer) = mixer([("irq", RingKind::Log), ("vm0", RingKind::Console)]);
-        console.push(b"/ # ");
-        drain(&mut mixer, SilenceTimeout::Running);
-        log.push(b"hello\n");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Expired), "\r\nirq: hello\r\n");
-        console.push(b"ls");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Expired), "ls");
-    }
-
-    #[test]
-    fn several_consoles_take_turns_by_line_and_are_named() {
-        let ([mut a, mut b], mut mixer) = mixer([("a", RingKind::Console), ("b", RingKind::Console)]);
-        a.push(b"1\n2\n");
-        b.push(b"x\ny");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "a: 1\nb: x\na: 2\nb: y");
-    }
-
-    #[test]
-    fn a_log_cannot_move_the_cursor() {
-        let ([mut log], mut mixer) = mixer([("irq", RingKind::Log)]);
-        log.push(b"\x1b[2Jgone\r\n");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "irq: .[2Jgone.\r\n");
-    }
-
-    #[test]
-    fn an_endless_console_line_does_not_silence_the_logs() {
-        let ([mut log, mut console], mut mixer) = mixer([("irq", RingKind::Log), ("vm0", RingKind::Console)]);
-        console.push(b"x");
-        drain(&mut mixer, SilenceTimeout::Running);
-        mixer.column = CONSOLE_LINE - 1;
-        console.push(b"yz");
-        log.push(b"here\n");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "y\r\nirq: here\r\nz");
-    }
-
-    #[test]
-    fn an_endless_log_line_is_cut() {
-        let ([mut log, mut console], mut mixer) = mixer([("irq", RingKind::Log), ("vm0", RingKind::Console)]);
-        log.push(&[b'x'; 600]);
-        console.push(b"ok\n");
-        let cut = format!("irq: {}\r\nok\nirq: {}", "x".repeat(512), "x".repeat(88));
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), cut);
-        console.push(b"ok\n");
-        assert_eq!(drain(&mut mixer, SilenceTimeout::Running), "\r\nok\n", "an unfinished log line is not waited for");
-    }
-
-    proptest! {
-        #[test]
-        fn a_single_console_passes_byte_for_byte(
-            pieces in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..40), any::<bool>()), 0..20),
-        ) {
-            let ([mut console], mut mixer) = mixer([("vm0", RingKind::Console)]);
-            // The console has used up nearly all of its share.
-            mixer.column = CONSOLE_LINE - 10;
-            let (mut sent, mut got) = (StdVec::new(), StdVec::new());
-            for (piece, over) in pieces {
-                console.push(&piece);
-                sent.extend(piece);
-                let timeout = if over { SilenceTimeout::Expired } else { SilenceTimeout::Running };
-                while let Some(byte) = mixer.next(timeout) {
-                    got.push(byte);
-                }
-            }
-            prop_assert_eq!(got, sent);
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,8 @@
-//! Moves bytes: from the clients' rings to the UART as it empties, from the UART to the console in focus. The server
-//! buffers nothing itself, so no byte is lost when the line is slow: a full ring blocks its producer.
+//! Moves bytes: from the clients' rings to the UART as it empties, from the UART to the consoles that are typed at. The
+//! server buffers nothing itself, so no byte is lost when the line is slow: a full ring blocks its producer. If several
+//! consoles share the line, the user moves the typing by commands (`commands`).
+
+mod orders;
 
 use heapless::Vec;
 use layout::config::Name;
@@ -7,16 +10,21 @@ use mmio::{Consumer, Producer};
 use proto::serial::{Flush, GetStats, RingKind, Serve, Stats};
 use proto::wire::ClientId;
 
-use crate::mixer::{MAX_SOURCES, Mixer, SilenceTimeout, Source};
+use crate::commands::{Key, Keys};
+use crate::mixer::{Hurry, MAX_SOURCES, Mixer, Times};
+use crate::set::Set;
+use crate::source::Source;
 use crate::uart::{FIFO, Reception};
 
-/// TSC ticks after which a console in the middle of a line counts as silent: 40 ms at 50 MHz, half a millisecond at
-/// 4 GHz, in any case longer than a guest takes from one byte of a line to the next.
-const SILENCE: u64 = 2_000_000;
+/// Seconds for which a console may leave its ring full before what is typed at it is dropped: it must not keep the user
+/// from typing at others.
+const DEAF: u64 = 5;
 /// Rounds of service per interrupt, so that a broken chip that always asks for another cannot hang the server.
 const MAX_ROUNDS: u32 = 64;
 /// Bytes received per round, for the same reason.
 const MAX_RECEIVED: u32 = 256;
+/// How often the server tries to park before it waits for the next event.
+const MAX_PARKINGS: u32 = 3;
 
 /// The machine, as far as this server uses it.
 pub trait Hardware {
@@ -40,6 +48,27 @@ pub trait Hardware {
     fn alarm(&mut self, at: u64);
     /// Signals the client of a stream that it has bytes, or room.
     fn signal(&mut self, stream: usize);
+    /// Has the kernel print its threads, past this server; returns whether it can.
+    fn dump_scheduler(&mut self) -> bool;
+}
+
+/// What does not change: see `Config`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Rate of the TSC.
+    pub hertz: u64,
+    /// Whether consoles that share the line are coloured.
+    pub colours: bool,
+}
+
+/// What `@d` switches between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Debug {
+    Off,
+    /// Control characters of consoles are visible.
+    Visible,
+    /// Each byte that is typed is told, too.
+    Typed,
 }
 
 /// A client's stream, with the server's ends of its rings.
@@ -60,27 +89,43 @@ pub struct Server<H> {
     mixer: Mixer,
     /// By stream.
     inputs: Vec<Option<Producer>, MAX_SOURCES>,
-    /// The stream that gets keyboard input.
-    focus: Option<usize>,
+    hertz: u64,
+    keys: Keys,
+    debug: Debug,
+    /// The kernel is to print its threads when this server's line ends.
+    dump: bool,
     reception: Reception,
-    /// When a console's byte was last sent.
-    last_console: u64,
-    /// An alarm is set.
-    alarm: bool,
+    /// Since when a console's full ring keeps the server from receiving.
+    blocked: Option<u64>,
+    /// Consoles that let that last too long: what is typed at them is dropped while their rings are full.
+    deaf: Set,
+    /// When the alarm is set.
+    alarm: Option<u64>,
     stats: Stats,
 }
 
 impl<H: Hardware> Server<H> {
-    /// The server of `streams`, by position in the configuration. The first console has the focus.
-    pub fn new(hardware: H, streams: impl IntoIterator<Item = Stream>) -> Self {
+    /// The server of `streams`, by position in the configuration. The first console is typed at.
+    pub fn new(hardware: H, streams: impl IntoIterator<Item = Stream>, settings: Settings) -> Self {
         let (mut sources, mut inputs) = (Vec::new(), Vec::new());
         for Stream { name, kind, output, input } in streams {
-            let pushed = sources.push(Source { name, kind, bytes: output }).is_ok() && inputs.push(input).is_ok();
+            let pushed = sources.push(Source::new(name, kind, output)).is_ok() && inputs.push(input).is_ok();
             debug_assert!(pushed, "the configuration holds no more");
         }
-        let focus = inputs.iter().position(Option::is_some);
-        let (mixer, stats) = (Mixer::new(sources), Stats::default());
-        Self { hardware, mixer, inputs, focus, reception: Reception::On, last_console: 0, alarm: false, stats }
+        Self {
+            hardware,
+            mixer: Mixer::new(sources, Times::new(settings.hertz), settings.colours),
+            inputs,
+            hertz: settings.hertz,
+            keys: Keys::default(),
+            debug: Debug::Off,
+            dump: false,
+            reception: Reception::On,
+            blocked: None,
+            deaf: Set::NONE,
+            alarm: None,
+            stats: Stats::default(),
+        }
     }
 
     /// Handles a client's doorbell: the client has written bytes, or has read some.
@@ -89,13 +134,16 @@ impl<H: Hardware> Server<H> {
         if self.reception == Reception::Off {
             self.take_input();
         }
-        self.print(self.silence_timeout());
+        self.print(Hurry::No);
     }
 
-    /// Handles the alarm: the console in the middle of a line may have been silent for long enough.
+    /// Handles the alarm: a line may have waited for its end for long enough, or a console's ring may have been full.
     pub fn on_alarm(&mut self) {
-        self.alarm = false;
-        self.print(self.silence_timeout());
+        self.alarm = None;
+        if self.reception == Reception::Off {
+            self.take_input();
+        }
+        self.print(Hurry::No);
     }
 
     /// Handles the UART's interrupt. Its line is edge-triggered, and an edge is lost while the line is masked: so the
@@ -104,7 +152,7 @@ impl<H: Hardware> Server<H> {
         self.stats.interrupts += 1;
         for _ in 0..MAX_ROUNDS {
             self.take_input();
-            self.print(self.silence_timeout());
+            self.print(Hurry::No);
             if !self.hardware.acknowledge() {
                 break;
             }
@@ -112,43 +160,53 @@ impl<H: Hardware> Server<H> {
     }
 
     /// Fills the UART as long as it has room and a stream has bytes for it.
-    fn print(&mut self, timeout: SilenceTimeout) {
-        let mut parked = false;
+    fn print(&mut self, hurry: Hurry) {
+        let mut parked = 0;
         while self.hardware.room() > 0 {
-            let bytes = self.batch(timeout);
+            let bytes = self.batch(hurry);
             if !bytes.is_empty() {
                 self.hardware.send(&bytes);
                 self.stats.sent += bytes.len() as u64;
-            } else if parked {
-                break;
+            } else if self.dump {
+                self.dump_now();
             } else {
-                // Poll once more after parking: a client may have written a byte before it could see the mark, and has
-                // then not rung the doorbell.
+                // A client may have written a byte before it could see the mark, and has then not rung the doorbell. Bytes
+                // that are held back look the same; for them there is the alarm.
+                let mut news = false;
                 for source in self.mixer.sources() {
-                    source.bytes.park();
+                    news |= source.park();
                 }
-                parked = true;
+                parked += 1;
+                if !news || parked == MAX_PARKINGS {
+                    break;
+                }
             }
         }
-        // If bytes are left although the UART has room, a console's unfinished line holds them back. No other event may
-        // follow, so only the alarm ensures that they are printed.
-        let held_back = timeout == SilenceTimeout::Running && self.hardware.room() > 0 && self.mixer.pending() > 0;
-        if held_back && !self.alarm {
-            self.alarm = true;
-            self.hardware.alarm(self.last_console + SILENCE + 1);
+        // If bytes are left although the UART has room, they wait for the end of a line. No other event may follow, so only
+        // the alarm ensures that they are printed.
+        if self.hardware.room() > 0
+            && let Some(at) = self.mixer.deadline(self.hardware.now())
+        {
+            self.wake_at(at);
         }
         self.wake_producers();
     }
 
-    /// The next bytes for the UART.
-    fn batch(&mut self, timeout: SilenceTimeout) -> Vec<u8, FIFO> {
-        let mut bytes = Vec::new();
-        while !bytes.is_full() {
-            let Some(byte) = self.mixer.next(timeout) else { break };
-            let _ = bytes.push(byte);
+    /// Sets the alarm, unless it is set for an earlier time.
+    fn wake_at(&mut self, at: u64) {
+        if self.alarm.is_none_or(|alarm| at < alarm) {
+            self.alarm = Some(at);
+            self.hardware.alarm(at);
         }
-        if !bytes.is_empty() && self.mixer.console_in_line() {
-            self.last_console = self.hardware.now();
+    }
+
+    /// The next bytes for the UART.
+    fn batch(&mut self, hurry: Hurry) -> Vec<u8, FIFO> {
+        let mut bytes = Vec::new();
+        let now = self.hardware.now();
+        while !(bytes.is_full() || self.dump && self.mixer.at_line_start()) {
+            let Some(byte) = self.mixer.next(now, hurry) else { break };
+            let _ = bytes.push(byte);
         }
         bytes
     }
@@ -156,35 +214,30 @@ impl<H: Hardware> Server<H> {
     /// Signals the consoles that wait for room. Logs do not wait: their writers drop and count what does not fit.
     fn wake_producers(&mut self) {
         for (stream, source) in self.mixer.sources().iter_mut().enumerate() {
-            if source.bytes.must_signal() && source.kind == RingKind::Console {
+            if source.must_signal() && source.kind == RingKind::Console {
                 self.hardware.signal(stream);
             }
         }
     }
 
-    fn silence_timeout(&self) -> SilenceTimeout {
-        let silent = self.hardware.now().saturating_sub(self.last_console) > SILENCE;
-        if silent { SilenceTimeout::Expired } else { SilenceTimeout::Running }
-    }
-
-    /// Moves received bytes to the console in focus. When its ring is full, turns reception off, so that the sender
-    /// waits.
+    /// Moves received bytes to the consoles that are typed at. When the ring of one is full, turns reception off, so that
+    /// the sender waits.
     fn take_input(&mut self) {
-        let Some(focus) = self.focus else { return self.drop_input() };
-        let Some(Some(input)) = self.inputs.get_mut(focus) else { return };
         let mut reception = Reception::On;
         for _ in 0..MAX_RECEIVED {
             // The byte stays in the chip's FIFO until the ring has room: a byte that was read would have to be dropped.
-            if input.room() == 0 && !input.park() {
+            if !self.has_room() {
                 reception = Reception::Off;
                 break;
             }
             let Some(byte) = self.hardware.receive() else { break };
-            input.push(&[byte]);
             self.stats.received += 1;
+            self.type_byte(byte);
         }
-        if input.must_signal() {
-            self.hardware.signal(focus);
+        for (stream, input) in self.inputs.iter_mut().enumerate() {
+            if input.as_mut().is_some_and(Producer::must_signal) {
+                self.hardware.signal(stream);
+            }
         }
         if reception != self.reception {
             self.reception = reception;
@@ -192,13 +245,61 @@ impl<H: Hardware> Server<H> {
         }
     }
 
-    /// Drops input, as no console exists. Unread bytes would keep the UART's interrupt asserted.
-    fn drop_input(&mut self) {
-        for _ in 0..MAX_RECEIVED {
-            let Some(_) = self.hardware.receive() else { break };
-            self.stats.received += 1;
-            self.stats.lost += 1;
+    /// Whether each console that is typed at can take a byte, or does not count any more.
+    fn has_room(&mut self) -> bool {
+        let mut full = Set::NONE;
+        for n in self.mixer.input().iter() {
+            if let Some(Some(input)) = self.inputs.get_mut(n) {
+                if input.room() > 0 {
+                    self.deaf = self.deaf.without(Set::of(n));
+                } else if !self.deaf.contains(Set::of(n)) && !input.park() {
+                    full = full.and(Set::of(n));
+                }
+            }
         }
+        if full == Set::NONE {
+            self.blocked = None;
+            return true;
+        }
+        // A sole console has no command that could wait behind the bytes.
+        if !self.mixer.is_shared() {
+            return false;
+        }
+        let now = self.hardware.now();
+        let until = *self.blocked.get_or_insert(now) + DEAF * self.hertz;
+        if now >= until {
+            self.blocked = None;
+            self.give_up(full);
+            return true;
+        }
+        self.wake_at(until);
+        false
+    }
+
+    /// Handles a received byte.
+    fn type_byte(&mut self, byte: u8) {
+        if !self.mixer.is_shared() {
+            return self.pass_on(byte);
+        }
+        self.tell_typed(byte);
+        match self.keys.take(byte) {
+            Key::Through(byte) => self.pass_on(byte),
+            Key::Shown(bytes) => self.show(&bytes),
+            Key::Run(typed) => self.obey(&typed),
+        }
+    }
+
+    /// Gives a byte to the consoles that are typed at. Without any, it is lost; unread bytes would keep the UART's interrupt
+    /// asserted.
+    fn pass_on(&mut self, byte: u8) {
+        let mut taken = false;
+        for n in self.mixer.input().iter() {
+            if let Some(Some(input)) = self.inputs.get_mut(n) {
+                taken |= input.push(&[byte]) == 1;
+                self.mixer.typed_at(n, self.hardware.now());
+            }
+        }
+        self.stats.lost += u64::from(!taken);
     }
 }
 
@@ -206,7 +307,7 @@ impl<H: Hardware> Serve for Server<H> {
     /// Prints what waits for the end of a console's line as well: the caller waits until all is printed, and the
     /// console may be its own, with no more to come.
     fn flush(&mut self, _: ClientId, _: Flush) -> u32 {
-        self.print(SilenceTimeout::Expired);
+        self.print(Hurry::Yes);
         self.mixer.pending() + self.hardware.unsent() as u32
     }
 

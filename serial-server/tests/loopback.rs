@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proto::loopback::Loopback;
 use proto::serial::{Client, RingKind, dispatch};
 use proto::wire::{ClientId, Message, Transport};
-use serial_server::{Hardware, Reception, Server, Stream};
+use serial_server::{Hardware, Reception, Server, Settings, Stream};
 
 /// The transmitter holds 16 bytes until `step` sends them; the receiver drops bytes when its 16 are full.
 #[derive(Default)]
@@ -22,7 +22,10 @@ struct Line {
     now: u64,
     alarm: Option<u64>,
     signals: Vec<usize>,
+    dumps: bool,
 }
+
+const SETTINGS: Settings = Settings { hertz: 50_000_000, colours: false };
 
 #[derive(Clone, Default)]
 struct Machine(Rc<RefCell<Line>>);
@@ -62,8 +65,17 @@ impl Hardware for Machine {
     fn signal(&mut self, stream: usize) {
         self.0.borrow_mut().signals.push(stream);
     }
+    fn dump_scheduler(&mut self) -> bool {
+        let mut line = self.0.borrow_mut();
+        // The kernel waits until the transmitter is empty.
+        let sent = std::mem::take(&mut line.fifo);
+        line.out.extend(sent);
+        line.out.extend(b"(threads)\r\n");
+        line.dumps
+    }
 }
 
+/// One console among logs, as most systems are.
 struct Board {
     machine: Machine,
     server: Server<Machine>,
@@ -85,7 +97,7 @@ impl Board {
         };
         let streams = [stream("vmm", RingKind::Log, log, None), stream("vm0", RingKind::Console, console, Some(typed))];
         let machine = Machine::default();
-        let mut server = Server::new(machine.clone(), streams);
+        let mut server = Server::new(machine.clone(), streams, SETTINGS);
         server.on_doorbell();
         Self { machine, server, log: log.producer(), console: console.producer(), typed: typed.consumer() }
     }
@@ -240,11 +252,192 @@ fn an_interrupt_is_served_until_none_is_pending() {
 #[test]
 fn without_a_console_input_is_dropped_and_counted() {
     let machine = Machine::default();
-    let mut server = Server::new(machine.clone(), []);
+    let mut server = Server::new(machine.clone(), [], SETTINGS);
     machine.0.borrow_mut().typed.extend(b"abc");
     server.on_interrupt();
     let stats = Client(Loopback::new(|m: &mut Message| dispatch(&mut server, ClientId(0), m))).stats().unwrap();
     assert_eq!((stats.received, stats.lost), (3, 3));
+}
+
+/// A system with several consoles. Stream `n` is the console of the VM `vmN`, and its rings hold 64 bytes.
+struct Shared<const N: usize> {
+    machine: Machine,
+    server: Server<Machine>,
+    consoles: [Producer; N],
+    typed: [Consumer; N],
+}
+
+impl<const N: usize> Shared<N> {
+    fn new() -> Self {
+        let ring = || Ring::new(Window::leak(vec![0; 64 + 65].leak())).unwrap();
+        let rings: [(Ring, Ring); N] = std::array::from_fn(|_| (ring(), ring()));
+        let stream = |(n, (output, input)): (usize, &(Ring, Ring))| Stream {
+            name: format!("vm{n}").as_str().try_into().unwrap(),
+            kind: RingKind::Console,
+            output: output.consumer(),
+            input: Some(input.producer()),
+        };
+        let machine = Machine::default();
+        let mut server = Server::new(machine.clone(), rings.iter().enumerate().map(stream), SETTINGS);
+        server.on_doorbell();
+        let (consoles, typed) = (rings.map(|ring| ring.0.producer()), rings.map(|ring| ring.1.consumer()));
+        Self { machine, server, consoles, typed }
+    }
+
+    /// Lets time pass, in ticks: the transmitter empties at its pace, alarms ring, and each console prints what is left of
+    /// its text.
+    fn run(&mut self, ticks: u64, texts: &mut [&[u8]]) -> String {
+        let end = self.machine.0.borrow().now + ticks;
+        while self.machine.0.borrow().now < end {
+            for (console, text) in self.consoles.iter_mut().zip(&mut *texts) {
+                let taken = console.push(text);
+                *text = &text[taken..];
+                if console.must_signal() {
+                    self.server.on_doorbell();
+                }
+            }
+            let mut line = self.machine.0.borrow_mut();
+            line.now += 50_000;
+            let sent = std::mem::take(&mut line.fifo);
+            line.out.extend(&sent);
+            let now = line.now;
+            let rings = line.alarm.take_if(|at| *at <= now).is_some();
+            drop(line);
+            if rings {
+                self.server.on_alarm();
+            }
+            if !sent.is_empty() {
+                self.server.on_interrupt();
+            }
+        }
+        String::from_utf8(std::mem::take(&mut self.machine.0.borrow_mut().out)).unwrap()
+    }
+
+    /// Types, and returns what is printed in a second.
+    fn type_in(&mut self, text: &str) -> String {
+        self.machine.0.borrow_mut().typed.extend(text.bytes());
+        self.server.on_interrupt();
+        self.run(SETTINGS.hertz, &mut [])
+    }
+
+    /// What has been typed at a console.
+    fn got(&mut self, n: usize) -> String {
+        let mut bytes = [0; 100];
+        let count = self.typed[n].pop(&mut bytes);
+        if self.typed[n].must_signal() {
+            self.server.on_doorbell();
+        }
+        String::from_utf8(bytes[..count].to_vec()).unwrap()
+    }
+}
+
+#[test]
+fn eight_consoles_that_print_at_once_have_all_lines_whole_and_once() {
+    let mut board = Shared::<8>::new();
+    let texts: [String; 8] = std::array::from_fn(|n| (0..200).map(|line| format!("{n} says {line}\r\n")).collect());
+    let mut left: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+    let out = board.run(4 * SETTINGS.hertz, &mut left);
+    assert!(left.iter().all(|left| left.is_empty()));
+    for (n, text) in texts.iter().enumerate() {
+        let said: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix(&format!("vm{n}: "))).collect();
+        assert_eq!(said, text.lines().collect::<Vec<_>>());
+    }
+    assert_eq!(out.lines().count(), 8 * 200);
+}
+
+#[test]
+fn the_input_moves_by_number_and_by_name() {
+    let mut board = Shared::<3>::new();
+    assert_eq!(board.type_in("a\r"), "");
+    assert_eq!(board.type_in("@1b\r"), "serial-server: input goes to vm1\r\n");
+    assert_eq!(board.type_in("@vm2\rc"), "serial-server: @vm2\r\nserial-server: input goes to vm2\r\n");
+    assert_eq!(board.type_in("@0\r@@0\r"), "");
+    assert_eq!([0, 1, 2].map(|n| board.got(n)), ["a\r", "b\r", "c@0\r@0\r"]);
+    assert_eq!(
+        board.type_in("@m 0 2\r!"),
+        "serial-server: @m 0 2\r\nserial-server: input goes to vm0, vm2; lines that are the same are printed once\r\n"
+    );
+    assert_eq!([0, 1, 2].map(|n| board.got(n)), ["!", "", "!"]);
+}
+
+#[test]
+fn a_wrong_command_says_how_to_get_help() {
+    let mut board = Shared::<2>::new();
+    assert_eq!(board.type_in("@7"), "serial-server: there is no VM 7: type @? for help\r\n");
+    let said = board.type_in("@x\r");
+    assert_eq!(said, "serial-server: @x\r\nserial-server: invalid command @x: type @? for help\r\n");
+    let help = board.type_in("@?");
+    for part in ["@NAME", "@m", "@d", "@s", "@@", "0  vm0, which gets the input\r\n", "1  vm1\r\n"] {
+        assert!(help.contains(part), "{help}");
+    }
+    assert!(help.lines().all(|line| line.starts_with("serial-server: ")), "{help}");
+    assert_eq!(board.got(0), "");
+}
+
+#[test]
+fn the_kernel_prints_its_threads_between_two_lines() {
+    let mut board = Shared::<2>::new();
+    board.machine.0.borrow_mut().dumps = true;
+    board.machine.0.borrow_mut().typed.extend(b"@s\r");
+    board.server.on_interrupt();
+    let flood = b"noise\r\n".repeat(50);
+    let out = board.run(SETTINGS.hertz, &mut [b"", &flood]);
+    let strange =
+        |line: &&str| !["vm1: noise", "serial-server: @s", "serial-server: the kernel's threads:"].contains(line);
+    assert_eq!(out.lines().filter(strange).collect::<Vec<_>>(), ["(threads)"], "{out}");
+    board.machine.0.borrow_mut().dumps = false;
+    assert!(board.type_in("@s\r").contains("serial-server: this kernel does not list them"));
+}
+
+#[test]
+fn the_debug_mode_shows_control_characters_and_typed_bytes() {
+    let mut board = Shared::<2>::new();
+    assert!(board.type_in("@d\r").ends_with(" debug mode 1, control characters are visible\r\n"));
+    assert!(board.run(SETTINGS.hertz, &mut [b"\x1b[m\r\n"]).ends_with("vm0: ^[[m\r\n"));
+    board.type_in("@d\r");
+    assert_eq!(board.type_in("k"), "serial-server: typed 0x6b\r\n");
+    assert!(board.type_in("\r@d\r").ends_with(" debug mode 0\r\n"));
+}
+
+#[test]
+fn what_is_typed_at_a_console_that_floods_arrives() {
+    let mut board = Shared::<2>::new();
+    let flood = b"noise\r\n".repeat(1000);
+    let mut left: [&[u8]; 2] = [&flood, &flood];
+    board.run(SETTINGS.hertz / 4, &mut left);
+    board.machine.0.borrow_mut().typed.extend(b"ls\r@1ls\r");
+    board.run(SETTINGS.hertz / 4, &mut left);
+    assert_eq!([0, 1].map(|n| board.got(n)), ["ls\r", "ls\r"]);
+    assert!(left.iter().all(|left| !left.is_empty()), "they still flood");
+}
+
+#[test]
+fn a_console_that_takes_no_input_does_not_keep_the_user_from_the_others() {
+    let mut board = Shared::<2>::new();
+    let paste = "p".repeat(100);
+    assert_eq!(board.type_in(&paste), "");
+    assert!(board.machine.0.borrow().refused, "the sender waits");
+    assert_eq!(board.got(0), "p".repeat(64));
+    assert_eq!(board.type_in(""), "", "it has taken some");
+    assert_eq!(board.got(0), "p".repeat(36), "nothing is lost");
+    board.type_in(&format!("{paste}\r@1x"));
+    let said = board.run(5 * SETTINGS.hertz, &mut []);
+    assert!(said.contains("serial-server: vm0 has not taken its input for a while"), "{said}");
+    assert!(said.contains("serial-server: input goes to vm1"), "{said}");
+    assert_eq!([0, 1].map(|n| board.got(n)), ["p".repeat(64), "x".into()]);
+    board.type_in("\r@0y");
+    assert_eq!(board.got(0), "y");
+}
+
+#[test]
+fn with_a_sole_console_an_at_sign_is_the_guests() {
+    let mut board = Board::new(64);
+    board.machine.0.borrow_mut().typed.extend(b"@1\r@?");
+    board.server.on_interrupt();
+    let mut typed = [0; 10];
+    assert_eq!((board.typed.pop(&mut typed), &typed[..5]), (5, &b"@1\r@?"[..]));
+    board.run();
+    assert_eq!(board.out(), "");
 }
 
 proptest! {

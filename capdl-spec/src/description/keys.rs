@@ -41,6 +41,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("vm", &[Top], "a list of tables", "[[vm]]"),
     key("component", &[Top], "a list of tables", "[[component]]"),
     key("policy", &[Top], "a table", "[policy]"),
+    key("console_colours", &[Top], "true or false", "console_colours = true"),
     key("emulator", &[Top], "a table", "[emulator]"),
     key("accept_kernel_defects", &[Top], "a list of names of kernel defects", "accept_kernel_defects = [\"cr2\"]"),
     key("name", OWNERS, "a name", "name = \"linux\""),

@@ -49,6 +49,9 @@ pub struct System {
     /// What happens when processes fail, and when the last VM ends.
     #[serde(default)]
     pub policy: Policy,
+    /// Whether serial-server colours the lines of VMs that share the console, for a plain terminal.
+    #[serde(default)]
+    pub console_colours: bool,
     /// What is plugged into an emulated board.
     #[serde(default)]
     pub emulator: Emulator,

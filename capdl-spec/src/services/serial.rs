@@ -75,7 +75,7 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         rings.push(console(wiring, process, server, described.name.get_ref())?);
     }
     let rings = crate::compile::wire::bounded(rings, "streams to the console")?;
-    encode(&Config { uart, baud: BAUD, line: wiring.line_of(SERVICE)?, rings })
+    encode(&Config { uart, baud: BAUD, colours: wiring.system.console_colours, line: wiring.line_of(SERVICE)?, rings })
 }
 
 /// A process's log, which is at the same address in every process.

@@ -21,6 +21,8 @@ pub struct Config {
     pub uart: Ports,
     /// Line speed in bits per second.
     pub baud: u32,
+    /// Whether the lines of consoles that share the UART are coloured.
+    pub colours: bool,
     /// The UART's line at irq-server.
     pub line: u8,
     /// Who prints, and who is typed at. The position is the client's doorbell bit, `event::ring(n)`.
