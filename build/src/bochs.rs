@@ -9,6 +9,7 @@ pub mod log;
 mod refusal;
 
 use std::fs::File;
+use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use miette::{Context, IntoDiagnostic, Result, miette};
 use rustix::process::Pid;
 
-use crate::console::{Console, report, voice::Voice};
+use crate::console::{Console, paint, report, voice::Voice};
 use crate::project::{self, Project};
 use crate::{cache, guest, interrupt, process, room};
 use config::{Board, Devices, Pace, Serial, Version};
@@ -109,12 +110,13 @@ impl Machine {
         let mut child = start(&dir, preload.as_deref())?;
         let group = Pid::from_child(&child);
         interrupt::remember_group(group);
+        let shown = options.show.then(|| shown(&options.voice));
         let console = match listener {
             Some(listener) => match accept(&listener, &mut child) {
-                Ok(com1) => Console::socket(com1, &dir, options.show),
+                Ok(com1) => Console::socket(com1, &dir, shown),
                 Err(missing) => Err(refused(&missing, &dir, options)),
             },
-            None => Console::file(&dir, group, options.show),
+            None => Console::file(&dir, group, shown),
         };
         let mut console = console.inspect_err(|_| interrupt::kill_group(group))?;
         console.voice = options.voice.clone();
@@ -191,6 +193,15 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Where the user sees the console: in colours if several VMs share it.
+fn shown(voice: &Voice) -> Box<dyn io::Write + Send> {
+    if voice.is_shared() && paint::wanted() {
+        Box::new(paint::Paint::new(io::stdout(), voice.vms()))
+    } else {
+        Box::new(io::stdout())
     }
 }
 
@@ -300,11 +311,11 @@ pub(crate) enum Missing {
     /// It did not connect in time.
     Silent,
     /// The host's socket failed.
-    Host(std::io::Error),
+    Host(io::Error),
 }
 
-impl From<std::io::Error> for Missing {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for Missing {
+    fn from(error: io::Error) -> Self {
         Self::Host(error)
     }
 }

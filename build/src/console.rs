@@ -3,6 +3,7 @@
 //! A thread collects everything that arrives, so no output is lost between waits. `shell` knows how to talk to a shell,
 //! `terminal` joins the console to the user's terminal.
 
+pub mod paint;
 pub mod report;
 pub mod shell;
 pub mod terminal;
@@ -82,6 +83,8 @@ pub struct Console {
     watch: bool,
     /// Where the next `expect` starts to look.
     cursor: usize,
+    /// The start of the first line in which the user may have moved the input without `voice` having followed.
+    followed: usize,
     /// How many commands were typed: each gets its own marks.
     commands: u32,
     /// The prompts at which commands were typed.
@@ -90,30 +93,25 @@ pub struct Console {
 
 impl Console {
     /// The console at the end of a socket. A copy of what it prints goes to console.txt in `dir`.
-    pub fn socket(stream: TcpStream, dir: &Path, show: bool) -> Result<Self> {
+    pub fn socket(stream: TcpStream, dir: &Path, shown: Option<Box<dyn Write + Send>>) -> Result<Self> {
         let reader = stream.try_clone().into_diagnostic()?;
-        let copy = File::create(dir.join("console.txt")).into_diagnostic()?;
-        Ok(Self::collect(reader, Some(stream), vec![Box::new(copy)], show))
+        let copy: Box<dyn Write + Send> = Box::new(File::create(dir.join("console.txt")).into_diagnostic()?);
+        Ok(Self::collect(reader, Some(stream), std::iter::once(copy).chain(shown).collect()))
     }
 
     /// The console that Bochs writes to serial.txt in `dir`: it takes no input. It ends with the process `writer`.
-    pub fn file(dir: &Path, writer: Pid, show: bool) -> Result<Self> {
+    pub fn file(dir: &Path, writer: Pid, shown: Option<Box<dyn Write + Send>>) -> Result<Self> {
         let path = dir.join("serial.txt");
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path).into_diagnostic()?;
         let printed = Shared::default();
         let writer = pidfd_open(writer, PidfdFlags::empty()).into_diagnostic()?;
         let tail = Tail { file, writer, printed: Arc::downgrade(&printed) };
-        let copy = File::create(dir.join("console.txt")).into_diagnostic()?;
-        Ok(Self::collect_into(printed, tail, None, vec![Box::new(copy)], show))
+        let copy: Box<dyn Write + Send> = Box::new(File::create(dir.join("console.txt")).into_diagnostic()?);
+        Ok(Self::collect_into(printed, tail, None, std::iter::once(copy).chain(shown).collect()))
     }
 
-    fn collect(
-        from: impl Read + Send + 'static,
-        input: Option<TcpStream>,
-        copies: Vec<Box<dyn Write + Send>>,
-        show: bool,
-    ) -> Self {
-        Self::collect_into(Shared::default(), from, input, copies, show)
+    fn collect(from: impl Read + Send + 'static, input: Option<TcpStream>, copies: Vec<Box<dyn Write + Send>>) -> Self {
+        Self::collect_into(Shared::default(), from, input, copies)
     }
 
     fn collect_into(
@@ -121,12 +119,8 @@ impl Console {
         mut from: impl Read + Send + 'static,
         input: Option<TcpStream>,
         mut copies: Vec<Box<dyn Write + Send>>,
-        show: bool,
     ) -> Self {
         let weak = Arc::downgrade(&printed);
-        if show {
-            copies.push(Box::new(io::stdout()));
-        }
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             loop {
@@ -148,7 +142,8 @@ impl Console {
                 }
             }
         });
-        Self { printed, input, voice: Voice::default(), watch: false, cursor: 0, commands: 0, prompts: Vec::new() }
+        let (voice, prompts) = (Voice::default(), Vec::new());
+        Self { printed, input, voice, watch: false, cursor: 0, followed: 0, commands: 0, prompts }
     }
 
     /// Waits until `text` is printed, and returns the output before it. The next call starts after it.
@@ -188,6 +183,38 @@ impl Console {
         let state = lock(&self.printed);
         let waiting = |state: &mut Printed| state.bytes.len() <= length && !state.ended;
         let _ = self.printed.1.wait_timeout_while(state, limit, waiting);
+    }
+
+    /// Listens to the VM to which the user has moved the input; returns whether that is another one.
+    pub fn follow_input(&mut self) -> bool {
+        if !self.voice.is_shared() {
+            return false;
+        }
+        let moved = {
+            let state = lock(&self.printed);
+            let fresh = state.bytes.get(self.followed..).unwrap_or_default();
+            let moved = self.voice.input_moved(fresh);
+            self.followed += fresh.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            moved
+        };
+        let other = moved.filter(|vm| vm != self.voice.own());
+        other.as_ref().inspect(|vm| self.voice.listen_to(vm)).is_some()
+    }
+
+    /// Moves the input to another VM, once serial-server is there to do that.
+    pub fn move_input(&mut self, vm: &str, limit: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + limit;
+        self.rewind();
+        self.expect("serial-server: ", limit)?;
+        self.skip();
+        self.send(format!("@{vm}\r").as_bytes())?;
+        self.expect(
+            &format!("serial-server: input goes to {vm}\r\n"),
+            deadline.saturating_duration_since(Instant::now()),
+        )?;
+        self.voice.listen_to(vm);
+        self.rewind();
+        Ok(())
     }
 
     /// From now on, waiting ends when root-task reports a failure.
@@ -292,7 +319,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
 
     fn console(text: &'static str) -> Console {
-        Console::collect(text.as_bytes(), None, Vec::new(), false)
+        Console::collect(text.as_bytes(), None, Vec::new())
     }
 
     #[test]
@@ -308,14 +335,14 @@ mod tests {
     #[test]
     fn a_text_that_does_not_come_times_out() {
         let (reader, _writer) = io::pipe().unwrap();
-        let mut console = Console::collect(reader, None, Vec::new(), false);
+        let mut console = Console::collect(reader, None, Vec::new());
         assert_eq!(console.expect("x", Duration::from_millis(30)), Err(Failure::TimedOut));
     }
 
     #[test]
     fn a_text_is_found_across_two_arrivals() {
         let (reader, mut writer) = io::pipe().unwrap();
-        let mut console = Console::collect(reader, None, Vec::new(), false);
+        let mut console = Console::collect(reader, None, Vec::new());
         writer.write_all(b"portcul").unwrap();
         thread::sleep(Duration::from_millis(20));
         writer.write_all(b"lis").unwrap();
@@ -329,7 +356,7 @@ mod tests {
         let mut command = crate::process::tool("sh");
         command.args(["-c", "printf portcul > serial.txt; sleep 0.2; printf lis >> serial.txt"]).current_dir(&dir);
         let mut writer = command.spawn().unwrap();
-        let mut console = Console::file(&dir, Pid::from_child(&writer), false).unwrap();
+        let mut console = Console::file(&dir, Pid::from_child(&writer), None).unwrap();
         console.expect("portcullis", SOON).unwrap();
         assert_eq!(console.expect("more", SOON), Err(Failure::Ended));
         writer.wait().unwrap();

@@ -33,6 +33,9 @@ enum Command {
         /// End with success when TEXT appears on the console
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         until: Option<String>,
+        /// Send what is typed to the VM NAME, in place of the first one
+        #[arg(long, value_name = "NAME")]
+        vm: Option<String>,
         /// Type CMD at the guest's shell and print its answer (repeatable)
         #[arg(long, value_name = "CMD", value_parser = NonEmptyStringValueParser::new())]
         exec: Vec<String>,
@@ -144,8 +147,9 @@ fn main() -> ExitCode {
 fn obey(command: Command) -> Result<ExitCode> {
     let project = Project::find()?;
     match command {
-        Command::Run { system, until, exec, timeout, debug_kernel } => {
-            run::run(&project, &run::RunOptions { system, build: kernel_for(debug_kernel), until, exec, timeout })?;
+        Command::Run { system, until, vm, exec, timeout, debug_kernel } => {
+            let build = kernel_for(debug_kernel);
+            run::run(&project, &run::RunOptions { system, vm, build, until, exec, timeout })?;
         }
         Command::Test { filter, all, list } => {
             let filter = filter.unwrap_or_default();

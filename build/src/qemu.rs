@@ -73,7 +73,7 @@ impl Machine {
             };
             let (com1, monitor) = (accept(&com1)?, accept(&monitor)?);
             monitor.set_read_timeout(Some(PATIENCE)).into_diagnostic()?;
-            Ok((Console::socket(com1, &dir, false)?, BufReader::new(monitor)))
+            Ok((Console::socket(com1, &dir, None)?, BufReader::new(monitor)))
         };
         let (console, monitor) = connect().inspect_err(|_: &miette::Report| interrupt::kill_group(group))?;
         let mut machine = Self { dir, child, group, console, monitor, _lock: lock };

@@ -6,7 +6,7 @@ mod commands;
 
 use std::time::{Duration, Instant};
 
-use capdl_spec::host;
+use capdl_spec::host::{self, mistake};
 use miette::{Result, miette};
 
 use crate::bochs::config::Pace;
@@ -26,6 +26,8 @@ use crate::{defects, image, setup};
 pub struct RunOptions {
     /// The system to boot.
     pub system: String,
+    /// The VM that gets the input; the first one if left out.
+    pub vm: Option<String>,
     /// Which kernel.
     pub build: Build,
     /// Text on the console at which the run ends with success.
@@ -45,6 +47,7 @@ pub fn run(project: &Project, options: &RunOptions) -> Result<()> {
         return Err(miette!("a command of {} characters is too long to type: at most {LONGEST}", long.len()));
     }
     on_a_board_of_bochs(project, &options.system)?;
+    let vm = options.vm.as_deref().map(|vm| wanted(project, &options.system, vm)).transpose()?.flatten();
     setup::ensure(&[Purpose::Kernel, Purpose::Image, Purpose::Bochs])?;
     defects::consult(project, &options.system, options.build)?;
     let image = image::build(project, &options.system, options.build)?;
@@ -57,6 +60,11 @@ pub fn run(project: &Project, options: &RunOptions) -> Result<()> {
     say(&format!("Booting {} in Bochs; its files are in {}", image.system, machine.dir().display()));
     if !options.exec.is_empty() || options.until.is_some() {
         machine.console.watch();
+    }
+    if let Some(vm) = vm
+        && let Err(failure) = machine.console.move_input(&vm, left(deadline))
+    {
+        return Err(disappointed(&mut machine, failure, &format!("the input does not go to the VM `{vm}`")));
     }
     if !options.exec.is_empty() {
         commands::run(&mut machine, &options.exec, deadline)?;
@@ -71,6 +79,31 @@ pub fn run(project: &Project, options: &RunOptions) -> Result<()> {
     match machine.failures() {
         failures if failures.is_empty() => Ok(()),
         failures => Err(miette!("{}", failures.join("\n"))),
+    }
+}
+
+/// The VM of this name, unless it is the one that gets the input anyway.
+fn wanted(project: &Project, system: &str, name: &str) -> Result<Option<String>> {
+    let system = host::load(&project.system(system)?)?;
+    let vms: Vec<&str> = system.vms.iter().map(|vm| vm.name.get_ref().as_str()).collect();
+    choose(name, &vms).map_err(|help| {
+        let path = system.source.path.display();
+        miette!(help = help, "{path}: no VM has the name `{name}`, which --vm gives")
+    })
+}
+
+/// The VM of this name, if the input has to be moved to it; the error is advice.
+fn choose(name: &str, vms: &[&str]) -> Result<Option<String>, String> {
+    match vms.iter().position(|vm| *vm == name) {
+        Some(number) => Ok((number > 0).then(|| name.to_owned())),
+        None => {
+            let all = match vms {
+                [] => "the system has no VM".to_owned(),
+                [vm] => format!("its only VM is `{vm}`"),
+                vms => format!("its VMs are {}", vms.join(", ")),
+            };
+            Err(mistake::close(name, vms).map_or(all.clone(), |vm| format!("did you mean `{vm}`? {all}")))
+        }
     }
 }
 
@@ -117,4 +150,19 @@ fn disappointed(machine: &mut Machine, failure: Failure, what: &str) -> miette::
 
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::choose;
+
+    #[test]
+    fn a_vm_is_chosen_by_its_name() {
+        assert_eq!(choose("first", &["first", "second"]), Ok(None));
+        assert_eq!(choose("second", &["first", "second"]), Ok(Some("second".into())));
+        let advice = |name, vms: &[&str]| choose(name, vms).unwrap_err();
+        assert_eq!(advice("secnod", &["first", "second"]), "did you mean `second`? its VMs are first, second");
+        assert_eq!(advice("x", &["linux"]), "its only VM is `linux`");
+        assert_eq!(advice("x", &[]), "the system has no VM");
+    }
 }

@@ -93,7 +93,8 @@ impl Console {
     /// Takes a terminal's rows and columns, and types them, once the default guest's shell waits: a serial line does not
     /// carry the size, and that shell understands `stty`.
     pub fn tell_size(&mut self, size: &mut Option<(u16, u16)>) {
-        if self.is_at(PROMPT)
+        if size.is_some()
+            && self.is_at(PROMPT)
             && let Some((rows, columns)) = size.take()
         {
             let _ = self.send(format!("stty rows {rows} cols {columns}\r").as_bytes());

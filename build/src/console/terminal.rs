@@ -72,9 +72,9 @@ impl Forwarded {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// Whether the user has typed anything.
+    /// Whether the user has typed anything since the last call.
     pub fn typed(&self) -> bool {
-        self.typed.load(Ordering::Relaxed)
+        self.typed.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -31,10 +31,40 @@ fn console(start: &str, mut play: impl FnMut(&str) -> String + Send + 'static) -
             }
         }
     });
-    let mut console = Console::collect(host.try_clone().unwrap(), Some(host), Vec::new(), false);
+    let mut console = Console::collect(host.try_clone().unwrap(), Some(host), Vec::new());
     let processes = vec!["vmm-linux".to_owned(), "root-task".to_owned()];
     console.voice = Voice::new(&["linux".to_owned()], processes);
     console
+}
+
+/// A console that two VMs share, with a serial-server that obeys `@NAME`.
+fn shared_console() -> Console {
+    let start = "serial-server: 115200 baud\r\nfirst: portcullis:/# \r\nsecond: portcullis:/# ";
+    let mut console = console(start, |line| match line.strip_prefix('@') {
+        Some(vm) => format!("\r\nserial-server: input goes to {vm}\r\n"),
+        None => "first: portcullis:/# \r\nsecond: portcullis:/# ".to_owned(),
+    });
+    console.voice = Voice::new(&["first".to_owned(), "second".to_owned()], Vec::new());
+    console
+}
+
+#[test]
+fn the_input_moves_to_the_vm_that_is_asked_for() {
+    let mut console = shared_console();
+    console.move_input("second", LIMIT).unwrap();
+    assert_eq!(console.voice.own(), "second");
+    assert_eq!(console.wait_for_prompt(LIMIT), Ok(()));
+    assert!(!console.follow_input(), "it is there already");
+}
+
+#[test]
+fn the_console_follows_the_users_own_commands() {
+    let mut console = shared_console();
+    assert!(!console.follow_input());
+    console.send(b"@second\r").unwrap();
+    console.expect("goes to second\r\n", LIMIT).unwrap();
+    assert!(console.follow_input() && !console.follow_input());
+    assert_eq!(console.voice.own(), "second");
 }
 
 /// A shell of process number `process`, which init replaces when it ends. Of a line it runs what the tests type.

@@ -1,14 +1,18 @@
 //! Filters one VM's lines out of the console. One serial line carries the consoles of all VMs and the logs of all
 //! processes: serial-server puts a name before each line of a log, and of a console if there are several. When a
-//! console's line has been silent (at a prompt, say), it ends that line and prints other output.
+//! console's line has been silent (at a prompt, say), it ends that line and prints other output. If there are several
+//! consoles, the rest of such a line is marked: `name| rest`; what several print alike is `name+name: line`.
+
+/// What serial-server says when the user moves the input.
+const MOVED: &str = "serial-server: input goes to ";
 
 /// The VM whose shell is used, and all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Voice {
     /// The VM's name.
     own: String,
-    /// Whether its lines begin with its name, since there are other VMs.
-    labelled: bool,
+    /// All VMs. If there are several, their lines begin with their names.
+    vms: Vec<String>,
     /// Processes, whose log lines begin with their name.
     processes: Vec<String>,
 }
@@ -17,6 +21,8 @@ pub struct Voice {
 enum LineKind<'a> {
     /// The VM: its text without the name, and the length of the name.
     Own(&'a [u8], usize),
+    /// The same, of a line that other output interrupted.
+    Rest(&'a [u8], usize),
     /// Any other VM or process.
     Foreign,
     /// Too short to tell.
@@ -26,7 +32,36 @@ enum LineKind<'a> {
 impl Voice {
     /// `vms` are the VMs of the system by their names; the first one has the keyboard. `processes` are those that log.
     pub fn new(vms: &[String], processes: Vec<String>) -> Self {
-        Self { own: vms.first().cloned().unwrap_or_default(), labelled: vms.len() > 1, processes }
+        Self { own: vms.first().cloned().unwrap_or_default(), vms: vms.to_vec(), processes }
+    }
+
+    /// All VMs, by their names.
+    pub fn vms(&self) -> &[String] {
+        &self.vms
+    }
+
+    /// The VM whose shell is used.
+    pub fn own(&self) -> &str {
+        &self.own
+    }
+
+    /// From now on, that is another one.
+    pub fn listen_to(&mut self, vm: &str) {
+        vm.clone_into(&mut self.own);
+    }
+
+    /// Whether several VMs share the console.
+    pub fn is_shared(&self) -> bool {
+        self.vms.len() > 1
+    }
+
+    /// The VM that gets the input according to the last word of serial-server in this output; an empty name if there are
+    /// several.
+    pub fn input_moved(&self, printed: &[u8]) -> Option<String> {
+        let said = lines(printed, 0).filter_map(|(_, line)| line.strip_prefix(MOVED.as_bytes()));
+        let last = said.filter(|line| line.ends_with(b"\n")).last()?;
+        let vm = String::from_utf8_lossy(last).trim_end().to_owned();
+        Some(if self.vms.contains(&vm) { vm } else { String::new() })
     }
 
     /// The VM's output from position `from` on. If other output interrupted its line and the line has not continued
@@ -40,6 +75,16 @@ impl Voice {
                 LineKind::Own(text, name) => {
                     heard.append(&mut withheld);
                     heard.extend_from_slice(text.get(from.saturating_sub(start + name)..).unwrap_or_default());
+                    uncolour(&mut heard, line);
+                }
+                LineKind::Rest(text, name) => {
+                    // The line end before it was serial-server's, whether other output followed it or not.
+                    if withheld.is_empty() && heard.ends_with(b"\r\n") {
+                        heard.truncate(heard.len() - 2);
+                    }
+                    withheld.clear();
+                    heard.extend_from_slice(text.get(from.saturating_sub(start + name)..).unwrap_or_default());
+                    uncolour(&mut heard, line);
                 }
                 LineKind::Foreign => {
                     let end = heard.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |at| at + 1);
@@ -57,8 +102,8 @@ impl Voice {
 
     /// Where the VM's last line begins, at or behind `from`.
     pub fn last_line(&self, printed: &[u8], from: usize) -> usize {
-        let own =
-            lines(printed, line_start(printed, from)).filter(|(_, line)| matches!(self.kind(line), LineKind::Own(..)));
+        let own = lines(printed, line_start(printed, from))
+            .filter(|(_, line)| matches!(self.kind(line), LineKind::Own(..) | LineKind::Rest(..)));
         own.last().map_or(from, |(start, _)| start.max(from))
     }
 
@@ -84,12 +129,8 @@ impl Voice {
     }
 
     fn kind<'a>(&self, line: &'a [u8]) -> LineKind<'a> {
-        if self.labelled {
-            return match after_name(line, &self.own) {
-                Some(text) => LineKind::Own(text, line.len() - text.len()),
-                None if may_become(line, &self.own) => LineKind::Unknown,
-                None => LineKind::Foreign,
-            };
+        if self.is_shared() {
+            return self.shared_kind(line);
         }
         if self.processes.iter().any(|name| after_name(line, name).is_some()) {
             LineKind::Foreign
@@ -97,6 +138,47 @@ impl Voice {
             LineKind::Unknown
         } else {
             LineKind::Own(line, 0)
+        }
+    }
+}
+
+impl Voice {
+    /// The kind of a line whose label, if it is a VM's, is `name`, or `name+name`, and `: ` or `| `.
+    fn shared_kind<'a>(&self, line: &'a [u8]) -> LineKind<'a> {
+        let plain = without_colour(line);
+        let Some(end) = plain.iter().position(|byte| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'+')) else {
+            // Only a line that is still arriving has no more than a name.
+            return LineKind::Unknown;
+        };
+        let (names, text) = plain.split_at(end);
+        let own = names.split(|byte| *byte == b'+').any(|name| name == self.own.as_bytes());
+        match text {
+            [b':' | b'|'] => LineKind::Unknown,
+            [b':', b' ', text @ ..] if own => LineKind::Own(text, line.len() - text.len()),
+            [b'|', b' ', text @ ..] if own => LineKind::Rest(text, line.len() - text.len()),
+            _ => LineKind::Foreign,
+        }
+    }
+}
+
+/// A line without the colour that serial-server gives it, where a description asks for that: an SGR sequence before the
+/// label.
+fn without_colour(line: &[u8]) -> &[u8] {
+    let Some(sequence) = line.strip_prefix(b"\x1b[") else { return line };
+    match sequence.iter().position(|byte| !byte.is_ascii_digit()) {
+        Some(end) if sequence.get(end) == Some(&b'm') => sequence.get(end + 1..).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
+/// Takes the end of that colour away from what a line has added.
+fn uncolour(heard: &mut Vec<u8>, line: &[u8]) {
+    if line.starts_with(b"\x1b[") {
+        for (end, plain) in [(&b"\x1b[m\n"[..], &b"\n"[..]), (b"\x1b[m\r\n", b"\r\n")] {
+            if heard.ends_with(end) {
+                heard.truncate(heard.len() - end.len());
+                heard.extend_from_slice(plain);
+            }
         }
     }
 }
@@ -152,6 +234,8 @@ mod tests {
     fn others_that_break_into_a_prompt_do_not_end_it() {
         assert_eq!(heard(&two(), "first: portcullis:/# \r\nsecond: x\r\n", 0), "portcullis:/# ");
         assert_eq!(heard(&two(), "first: portcullis:/# \r\nsecond: x\r\nfirst: ls", 0), "portcullis:/# \r\nls");
+        assert_eq!(heard(&two(), "first: portcullis:/# \r\nsecond: x\r\nfirst| ls", 0), "portcullis:/# ls");
+        assert_eq!(heard(&two(), "first: a\r\nfirst| b\r\n", 0), "ab\r\n", "other output may be a kernel's");
         assert_eq!(heard(&alone(), "portcullis:/# \r\nirq-server: 2 lines\r\n", 0), "portcullis:/# ");
         assert_eq!(heard(&alone(), "portcullis:/# \r\nirq-server: a\r\nirq-server: b\r\n", 0), "portcullis:/# ");
     }
@@ -162,6 +246,28 @@ mod tests {
         assert_eq!(heard(&two(), printed, "first: portcullis:/# ".len()), "echo\r\nx\r\n");
         assert_eq!(heard(&two(), printed, 3), "portcullis:/# echo\r\nx\r\n");
         assert_eq!(heard(&alone(), "abc\r\ndef\r\n", 1), "bc\r\ndef\r\n");
+    }
+
+    #[test]
+    fn what_several_print_alike_is_heard_too() {
+        assert_eq!(heard(&two(), "second: c\r\nsecond+first: a\r\nfirst+second| b\r\n", 0), "ab\r\n");
+    }
+
+    #[test]
+    fn colours_of_the_server_are_not_heard() {
+        let printed = "\x1b[32mfirst: \x1b[1ma\r\x1b[m\n\x1b[33msecond: b\r\x1b[m\n\x1b[32mfirst: #";
+        assert_eq!(heard(&two(), printed, 0), "\x1b[1ma\r\n#");
+    }
+
+    #[test]
+    fn the_input_is_where_the_server_said_last() {
+        let said = |printed: &str| two().input_moved(printed.as_bytes());
+        assert_eq!(said("first: x\r\n"), None);
+        let moved = "serial-server: input goes to second\r\n";
+        assert_eq!(said(moved).as_deref(), Some("second"));
+        assert_eq!(said(&format!("{moved}serial-server: input goes to fir")).as_deref(), Some("second"));
+        assert_eq!(said(&format!("{moved}first: serial-server: input goes to first\r\n")).as_deref(), Some("second"));
+        assert_eq!(said("serial-server: input goes to first, second; lines\r\n").as_deref(), Some(""));
     }
 
     #[test]

@@ -11,13 +11,17 @@ use crate::console::Failure;
 use crate::console::terminal::{self, Terminal, WAYS_OUT};
 use crate::progress::{print, say};
 
+/// How long the user has typed nothing when the tool may.
+const IDLE: Duration = Duration::from_millis(500);
+
 pub(super) fn run(machine: &mut Machine, deadline: Instant) -> Result<()> {
     let at_terminal = Terminal::is_there();
     say(&hint(at_terminal));
     let keyboard = if terminal::may_read_keys() { machine.console.keyboard() } else { None };
     let keys = keyboard.map(terminal::forward_keys);
     let raw = if at_terminal { Terminal::raw() } else { None };
-    let mut size = if at_terminal { Terminal::size() } else { None };
+    let (mut known, mut size) = (None, None);
+    let mut last_key = Instant::now();
     let ending = loop {
         if let Some(ending) = machine.wait(Duration::from_millis(50))? {
             break Some(ending);
@@ -26,9 +30,16 @@ pub(super) fn run(machine: &mut Machine, deadline: Instant) -> Result<()> {
             break None;
         }
         if keys.as_ref().is_some_and(|keys| keys.typed()) {
-            size = None;
+            last_key = Instant::now();
         }
-        machine.console.tell_size(&mut size);
+        // The terminal's size may change, and so may the VM: each gets it, between two commands of the user.
+        let now = if at_terminal { Terminal::size() } else { None };
+        if machine.console.follow_input() || now != known {
+            (known, size) = (now, now);
+        }
+        if last_key.elapsed() > IDLE {
+            machine.console.tell_size(&mut size);
+        }
         if Instant::now() > deadline {
             drop(raw);
             return Err(disappointed(machine, Failure::TimedOut, "the system is still running"));
