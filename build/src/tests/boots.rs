@@ -12,6 +12,7 @@ mod processors;
 mod quiet;
 mod recover;
 mod restart;
+mod shared;
 mod systems;
 mod time;
 mod work;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Test> {
         mediated::all(),
         systems::all(),
         restart::all(),
+        shared::all(),
         work::all(),
         processors::all(),
         quiet::all(),
