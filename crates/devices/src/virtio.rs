@@ -18,7 +18,7 @@ mod transport;
 use crate::GuestMemory;
 use bitflags::bitflags;
 pub use chain::MAX_SIZE;
-pub use request::{Request, Requests};
+pub use request::{Held, Request, Requests};
 pub use transport::{Fault, Virtio};
 
 /// The vendor of all virtio functions.
@@ -77,10 +77,12 @@ pub enum Broken {
 /// How far a device has got with the requests of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Served {
-    /// All requests that it was given are done.
+    /// All requests that it was given are done, or held.
     All,
-    /// The remaining requests are pending for the device's back end.
+    /// The remaining requests are pending for the device's back end, which cannot say when it has something for them.
     Waiting,
+    /// The remaining requests are pending until a held one ends, for which the device is polled.
+    Held,
 }
 
 /// A device type's numbers.
@@ -119,6 +121,14 @@ pub trait Device {
     /// Serves the pending requests of queue number `queue`.
     fn serve(&mut self, queue: usize, requests: &mut Requests<'_, impl GuestMemory>) -> Result<Served, Broken>;
 
-    /// Resets the device: pending requests are dropped.
+    /// Takes the features that the driver has accepted: those of its type, and the transport's.
+    fn accept(&mut self, _features: Features) {}
+
+    /// Whether it has passed something to its back end that the back end was not told about.
+    fn has_output(&self) -> bool {
+        false
+    }
+
+    /// Resets the device: pending and held requests are dropped.
     fn reset(&mut self) {}
 }

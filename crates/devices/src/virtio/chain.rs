@@ -128,14 +128,9 @@ impl Chain {
         self.buffers.push(Buffer { gpa, len }).map_err(|_| Broken::Chain)
     }
 
-    /// The buffers that the device reads.
-    pub fn readable(&self) -> &[Buffer] {
-        self.buffers.get(..self.readable).unwrap_or_default()
-    }
-
-    /// The buffers that it writes.
-    pub fn writable(&self) -> &[Buffer] {
-        self.buffers.get(self.readable..).unwrap_or_default()
+    /// All buffers, and how many of them the device reads.
+    pub fn buffers(&self) -> (&[Buffer], usize) {
+        (&self.buffers, self.readable)
     }
 }
 

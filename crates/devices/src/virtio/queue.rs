@@ -50,6 +50,8 @@ pub(super) struct Queue {
     used: u16,
     /// The used index when the need for an interrupt was last checked.
     signalled: u16,
+    /// Counts resets: a request that was held before one is none of the queue's.
+    epoch: u32,
 }
 
 impl Queue {
@@ -66,12 +68,18 @@ impl Queue {
             next: 0,
             used: 0,
             signalled: 0,
+            epoch: 0,
         }
     }
 
-    /// Resets the queue.
+    /// Resets the queue. Requests that the device still holds are lost.
     pub const fn reset(&mut self) {
-        *self = Self::new(self.max);
+        *self = Self { epoch: self.epoch.wrapping_add(1), ..Self::new(self.max) };
+    }
+
+    /// Which of the driver's rings this is, counted by resets.
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Whether the driver has enabled it.
@@ -121,7 +129,7 @@ impl Queue {
         self.enable(memory)
     }
 
-    /// How many requests are there that were not finished.
+    /// How many requests the driver has made available and the device has not taken.
     pub fn waiting(&self, memory: &impl GuestMemory) -> Result<u16, Broken> {
         let index = memory.read_u16(self.places.available.wrapping_add(2)).map_err(|_| Broken::Ring)?;
         let waiting = index.wrapping_sub(self.next);
@@ -130,7 +138,7 @@ impl Queue {
         if waiting <= self.size { Ok(waiting) } else { Err(Broken::Available) }
     }
 
-    /// Fetches the next request, if there is one. It stays the next one until it is finished.
+    /// Fetches the next request, if there is one. It stays the next one until it is taken.
     pub fn fetch(&self, memory: &impl GuestMemory, chain: &mut Chain) -> Result<bool, Broken> {
         if self.waiting(memory)? == 0 {
             return Ok(false);
@@ -145,12 +153,16 @@ impl Queue {
         Ok(true)
     }
 
+    /// Takes the next request: the one behind it is the next one from now on.
+    pub const fn take(&mut self) {
+        self.next = self.next.wrapping_add(1);
+    }
+
     /// Gives the request with this head back to the driver, with `len` bytes written.
     pub fn finish(&mut self, head: u16, len: u32, memory: &impl GuestMemory) -> Result<(), Broken> {
         let entry = self.places.used + RING_HEADER + USED_ENTRY * self.slot(self.used);
         let both = u64::from(head) | u64::from(len) << 32;
         memory.write_u64(entry, both).map_err(|_| Broken::Ring)?;
-        self.next = self.next.wrapping_add(1);
         self.used = self.used.wrapping_add(1);
         // The driver must see the entry before it sees the new index.
         fence(Ordering::Release);

@@ -1,11 +1,16 @@
 //! Requests, as a device sees them: bytes to read, room to write, and an end.
+//!
+//! A device finishes a request at once, or holds it until its back end is done with it. A held request keeps the copies of
+//! its descriptors, so the driver cannot change what was checked; it belongs to the ring that it came from, so after a
+//! reset nothing is left of it.
 
 use super::{
     Broken,
-    chain::{Chain, Cursor},
+    chain::{Buffer, Chain, Cursor},
     queue::Queue,
 };
 use crate::GuestMemory;
+use heapless::Vec;
 
 /// The pending requests of a queue, as many as one turn may serve. The limit bounds the time of an exit, however fast
 /// the guest adds requests.
@@ -15,49 +20,85 @@ pub struct Requests<'a, M> {
     pub(super) memory: &'a M,
     /// How many more there are in this turn.
     pub(super) left: u16,
+    pub(super) progress: Progress,
+}
+
+/// How far a request is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    read: Cursor,
+    write: Cursor,
+    /// Bytes written.
+    written: u32,
+    /// It is no longer the queue's next one.
+    taken: bool,
 }
 
 impl<M: GuestMemory> Requests<'_, M> {
-    /// The next request. It remains the next one, now or in a later turn, until it is finished.
+    /// The next request. It remains the next one, now or in a later turn, until it is finished or held.
     pub fn peek(&mut self) -> Result<Option<Request<'_, M>>, Broken> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         if !self.queue.fetch(self.memory, self.chain)? {
             return Ok(None);
         }
         self.left = left;
-        let (read, write) = (Cursor::default(), Cursor::default());
-        Ok(Some(Request { queue: self.queue, chain: self.chain, memory: self.memory, read, write, written: 0 }))
+        self.progress = Progress::default();
+        let Self { queue, chain, memory, progress, .. } = self;
+        let (buffers, readable) = chain.buffers();
+        Ok(Some(Request { queue, memory, head: chain.head, buffers, readable, progress }))
     }
+
+    /// Goes on with a request that was held; `None` if the queue was reset since.
+    pub fn resume<'a, const N: usize>(&'a mut self, held: &'a mut Held<N>) -> Option<Request<'a, M>> {
+        if held.epoch != self.queue.epoch() {
+            return None;
+        }
+        let Held { head, buffers, readable, progress, .. } = held;
+        Some(Request { queue: self.queue, memory: self.memory, head: *head, buffers, readable: *readable, progress })
+    }
+}
+
+/// A request of at most `N` buffers that its device has taken and not finished.
+#[derive(Clone, Debug)]
+pub struct Held<const N: usize> {
+    epoch: u32,
+    head: u16,
+    buffers: Vec<Buffer, N>,
+    readable: usize,
+    progress: Progress,
 }
 
 /// One request.
 pub struct Request<'a, M> {
     queue: &'a mut Queue,
-    chain: &'a Chain,
     memory: &'a M,
-    read: Cursor,
-    write: Cursor,
-    written: u32,
+    head: u16,
+    /// First those that the device reads, then those that it writes.
+    buffers: &'a [Buffer],
+    readable: usize,
+    progress: &'a mut Progress,
 }
 
 impl<M: GuestMemory> Request<'_, M> {
     /// Bytes that were not read yet.
     pub fn readable(&self) -> u64 {
-        self.read.left(self.chain.readable())
+        self.progress.read.left(self.inputs())
     }
 
     /// Bytes that there is room for.
     pub fn writable(&self) -> u64 {
-        self.write.left(self.chain.writable())
+        self.progress.write.left(self.outputs())
     }
 
     /// Copies the next bytes of the request; returns how many there were.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, Broken> {
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let Some(piece) = self.read.advance(self.chain.readable(), rest.len()) else { break };
+            let mut cursor = self.progress.read;
+            let Some(piece) = cursor.advance(self.inputs(), rest.len()) else { break };
             let Some(rest) = rest.get_mut(..piece.len as usize) else { break };
             self.memory.read(piece.gpa, rest).map_err(|_| Broken::Buffer)?;
+            self.progress.read = cursor;
             done += rest.len();
         }
         Ok(done)
@@ -67,17 +108,53 @@ impl<M: GuestMemory> Request<'_, M> {
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-            let Some(piece) = self.write.advance(self.chain.writable(), rest.len()) else { break };
+            let mut cursor = self.progress.write;
+            let Some(piece) = cursor.advance(self.outputs(), rest.len()) else { break };
             let Some(rest) = rest.get(..piece.len as usize) else { break };
             self.memory.write(piece.gpa, rest).map_err(|_| Broken::Buffer)?;
+            self.progress.write = cursor;
+            self.progress.written += piece.len;
             done += rest.len();
-            self.written += piece.len;
         }
         Ok(done)
     }
 
+    /// Writes the last byte of the answer, where some device types have a status, without counting it as written unless
+    /// all bytes before it were.
+    pub fn write_last(&mut self, byte: u8) -> Result<(), Broken> {
+        if self.writable() == 1 {
+            return self.write(&[byte]).map(drop);
+        }
+        let last = self.outputs().iter().rfind(|buffer| buffer.len > 0).ok_or(Broken::Request)?;
+        self.memory.write(last.gpa + u64::from(last.len) - 1, &[byte]).map_err(|_| Broken::Buffer)
+    }
+
+    /// Takes the request off the queue, for later. Its end comes by [`Requests::resume`].
+    ///
+    /// # Errors
+    /// It has more than `N` buffers.
+    pub fn hold<const N: usize>(self) -> Result<Held<N>, Broken> {
+        let buffers = Vec::from_slice(self.buffers).map_err(|_| Broken::Request)?;
+        if !self.progress.taken {
+            self.queue.take();
+        }
+        let progress = Progress { taken: true, ..*self.progress };
+        Ok(Held { epoch: self.queue.epoch(), head: self.head, buffers, readable: self.readable, progress })
+    }
+
     /// Gives the request back to the driver, with what was written.
     pub fn finish(self) -> Result<(), Broken> {
-        self.queue.finish(self.chain.head, self.written, self.memory)
+        if !self.progress.taken {
+            self.queue.take();
+        }
+        self.queue.finish(self.head, self.progress.written, self.memory)
+    }
+
+    fn inputs(&self) -> &[Buffer] {
+        self.buffers.get(..self.readable).unwrap_or_default()
+    }
+
+    fn outputs(&self) -> &[Buffer] {
+        self.buffers.get(self.readable..).unwrap_or_default()
     }
 }

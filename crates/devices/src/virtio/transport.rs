@@ -8,7 +8,7 @@ mod layout;
 mod legacy;
 mod window;
 
-use super::{Broken, Device, Features, MAX_QUEUES, Requests, Served, chain::Chain, queue::Queue};
+use super::{Broken, Device, Features, MAX_QUEUES, Requests, Served, chain::Chain, queue::Queue, request::Progress};
 use crate::{
     Effect, GuestMemory, Width,
     pci::{Command, ConfigError, ConfigSpace, Function},
@@ -100,7 +100,7 @@ impl<D: Device> Virtio<D> {
     }
 
     /// Serves the pending requests of all queues. Call it when the back end has something new, or after
-    /// [`Effect::OUTPUT`].
+    /// [`Effect::OUTPUT`]. Then tell the back end about what the device has passed to it.
     pub fn poll(&mut self, memory: &impl GuestMemory) -> Effect {
         let before = self.irq();
         let effect = (0..self.queues.len()).fold(Effect::QUIET, |effect, queue| effect | self.serve(queue, memory));
@@ -164,6 +164,7 @@ impl<D: Device> Virtio<D> {
         for queue in &mut self.queues {
             queue.accept(features);
         }
+        self.device.accept(features);
     }
 
     fn reset_device(&mut self) {
@@ -210,17 +211,18 @@ impl<D: Device> Virtio<D> {
     fn turn(&mut self, number: usize, memory: &impl GuestMemory) -> Result<Effect, Broken> {
         let Some(queue) = self.queues.get_mut(number) else { return Ok(Effect::QUIET) };
         let mut chain = Chain::default();
-        let mut requests = Requests { left: queue.size, queue, chain: &mut chain, memory };
+        let progress = Progress::default();
+        let mut requests = Requests { left: queue.size, queue, chain: &mut chain, memory, progress };
         let effect = loop {
             let before = requests.left;
             let served = self.device.serve(number, &mut requests)?;
             requests.queue.arm(memory)?;
             let waiting = requests.queue.waiting(memory)?;
-            if served == Served::Waiting || waiting > 0 && (requests.left == 0 || requests.left == before) {
-                break Effect::OUTPUT;
-            }
-            if waiting == 0 {
-                break Effect::QUIET;
+            match served {
+                Served::Held => break Effect::QUIET,
+                Served::All if waiting == 0 => break Effect::QUIET,
+                Served::All if requests.left > 0 && requests.left < before => {}
+                Served::All | Served::Waiting => break Effect::OUTPUT,
             }
         };
         if requests.queue.wants_interrupt(memory)? {
@@ -243,6 +245,11 @@ impl<D: Device> Virtio<D> {
     /// Raises an interrupt. Message-signalled ones would be sent here.
     fn signal(&mut self, why: Isr) {
         self.isr |= why;
+    }
+
+    /// The effects of an access by the driver: [`settle`](Self::settle), and the back end's turn if it got something.
+    fn settle_access(&mut self, before: bool, effect: Effect) -> Effect {
+        self.settle(before, effect) | Effect::OUTPUT.when(self.device.has_output())
     }
 
     /// Updates the pin after an access; `before` was its level before.
@@ -329,7 +336,7 @@ impl<D: Device> Function for Virtio<D> {
         if !before.1 && self.config.command().contains(Command::BUS_MASTER) {
             effect |= self.poll(memory);
         }
-        self.settle(before.0, effect)
+        self.settle_access(before.0, effect)
     }
 
     fn read(&mut self, bar: u8, offset: u64, width: Width, _memory: &impl GuestMemory) -> (u64, Effect) {
@@ -341,7 +348,7 @@ impl<D: Device> Function for Virtio<D> {
     fn write(&mut self, bar: u8, offset: u64, width: Width, value: u64, memory: &impl GuestMemory) -> Effect {
         let before = self.irq();
         let effect = self.write_bar(bar, offset, width, value & width.mask(), memory);
-        self.settle(before, effect)
+        self.settle_access(before, effect)
     }
 
     fn reset(&mut self) {
