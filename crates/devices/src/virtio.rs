@@ -7,6 +7,7 @@
 //! the device until the driver resets it, and affects nothing else.
 //! Left out: packed rings, in-order use, MSI-X, notification data, resets of single queues.
 
+pub mod block;
 mod chain;
 pub mod entropy;
 mod queue;

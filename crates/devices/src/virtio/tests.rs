@@ -1,5 +1,6 @@
 //! Virtio as a driver meets it. Layouts and bits are written again from the specification.
 
+mod block;
 mod driver;
 mod entropy;
 mod hostile;
