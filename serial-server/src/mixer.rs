@@ -17,6 +17,7 @@ use crate::source::Source;
 
 /// Most sources: the configuration's, this server's own log, and its answers to commands.
 pub const MAX_SOURCES: usize = MAX_STREAMS + 2;
+const _: () = assert!(MAX_SOURCES <= Set::MOST, "each source has a place in a set");
 /// Maximum length of a log line; longer ones are broken, so that a client that never ends its line does not block
 /// others.
 const LOG_LINE: u32 = 512;

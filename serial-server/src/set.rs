@@ -4,9 +4,10 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Set(u32);
 
-const _: () = assert!(crate::mixer::MAX_SOURCES <= u32::BITS as usize, "each source has a bit");
-
 impl Set {
+    /// How many sources there may be.
+    pub const MOST: usize = u32::BITS as usize;
+
     /// Of none.
     pub const NONE: Self = Self(0);
 
