@@ -13,7 +13,7 @@ use layout::limits::MAX_STREAMS;
 use proto::serial::RingKind;
 
 use crate::set::Set;
-use crate::source::Source;
+use crate::source::{CONSOLE_LINE, Source};
 
 /// Most sources: the configuration's, this server's own log, and its answers to commands.
 pub const MAX_SOURCES: usize = MAX_STREAMS + 2;
@@ -21,8 +21,6 @@ const _: () = assert!(MAX_SOURCES <= Set::MOST, "each source has a place in a se
 /// Maximum length of a log line; longer ones are broken, so that a client that never ends its line does not block
 /// others.
 const LOG_LINE: u32 = 512;
-/// The same for a console that shares the line with others.
-pub const CONSOLE_LINE: u32 = 4096;
 /// Bytes that a sole console may print without an end of line before logs may interrupt the line.
 const SOLE_LINE: u32 = 32 * 1024;
 /// SGR sequences (ECMA-48, 8.3.117), by console: red to cyan without the dark blue, then the same bright.

@@ -8,8 +8,8 @@ use layout::config::Name;
 use mmio::Consumer;
 use proto::serial::RingKind;
 
-use crate::mixer::CONSOLE_LINE;
-
+/// Maximum length of a line of a console that shares the line with others; longer ones are printed in parts.
+pub const CONSOLE_LINE: u32 = 4096;
 /// Bytes of the server's own lines that wait: help is the longest.
 const OWN_BYTES: usize = 1024;
 /// Longest of its lines.
