@@ -106,10 +106,10 @@ fn together(machine: &mut Machine) -> Result<()> {
     machine.console.send(b"\recho sa\"\"me; uname -r\r").into_diagnostic()?;
     expect(machine, "\nfirst+second: same\r\n")?;
     let printed = transcript(machine);
-    ensure!(!printed.contains("first: same") && !printed.contains("second: same"), "{}", last_lines(machine));
-    for _ in 0..2 {
-        expect(machine, "-686")?;
-    }
+    ensure!(!printed.contains("\nfirst: same") && !printed.contains("\nsecond: same"), "{}", last_lines(machine));
+    // What both kernels' names begin with may be printed once, too.
+    expect(machine, "-686")?;
+    expect(machine, "-pae")?;
     Ok(())
 }
 
