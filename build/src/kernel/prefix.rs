@@ -21,6 +21,7 @@ pub struct Prefix {
     /// Whether it is a debug kernel where a release kernel is wanted.
     slow: bool,
     guest_debug_registers: bool,
+    guests_of_64_bits: bool,
 }
 
 impl Prefix {
@@ -44,6 +45,7 @@ impl Prefix {
             slots: 1 << installed.config.number(SLOT_BITS),
             slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
             guest_debug_registers: installed.config.is_defined("X86_VTX_GUEST_DEBUG_REGISTERS"),
+            guests_of_64_bits: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS"),
         })
     }
 
@@ -90,6 +92,11 @@ impl Prefix {
     /// Whether the kernel switches debug registers between guests (`debug-registers` in docs/kernel-defects.md).
     pub fn has_guest_debug_registers(&self) -> bool {
         self.guest_debug_registers
+    }
+
+    /// Whether it is configured for guests of 64 bits, too.
+    pub fn has_guests_of_64_bits(&self) -> bool {
+        self.guests_of_64_bits
     }
 
     /// What is to be said of a debug kernel in the place of the release kernel, which is for measuring and shipping.
