@@ -67,7 +67,7 @@ enum Debug {
     Off,
     /// Control characters of consoles are visible.
     Visible,
-    /// Each byte that is typed is told, too.
+    /// Each byte that is typed is reported, too.
     Typed,
 }
 
