@@ -2,7 +2,8 @@
 //!
 //! `exits` has the rows of single exits, which our own guest measures; `linux` those of whole boots, in a VM and
 //! natively. The table compares a row with the floor (the smallest loop around VMEnter), the peers (`peers`) and the
-//! committed baseline of the pinned kernel, or of a current one; `chart` draws both. docs/performance.md explains method and results.
+//! committed baseline of the pinned kernel, or of a current one; `chart` draws both. docs/performance.md explains method
+//! and results.
 
 pub mod chart;
 pub mod exits;

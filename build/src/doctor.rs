@@ -61,7 +61,8 @@ fn kernels() -> String {
         let Some(dir) = std::env::var_os(variable) else { continue };
         let about = match kernel::own(variable, dir, kernel) {
             Ok(prefix) => {
-                [Some(prefix.about().to_owned()), prefix.remark()].into_iter().flatten().collect::<Vec<_>>().join("; ")
+                let about = prefix.about();
+                prefix.remark().map_or_else(|| about.to_owned(), |remark| format!("{about}; {remark}"))
             }
             Err(error) => {
                 let help = error.help().map(|help| format!(" ({help})")).unwrap_or_default();
