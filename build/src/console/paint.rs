@@ -9,6 +9,8 @@ const COLOURS: [&str; 10] = [
     "\x1b[91m",
 ];
 const TOGETHER: &str = "\x1b[97m";
+/// What a label ends with: of a line, and of the rest of one.
+const ENDS: [&str; 2] = [": ", "| "];
 const NO_COLOUR: &[u8] = b"\x1b[m";
 
 /// Whether to colour what goes to standard output: not for a file or a pipe, nor where NO_COLOR is set.
@@ -71,12 +73,13 @@ impl<W: Write> Paint<W> {
         if !before.iter().all(|name| vm(name).is_some()) {
             return Label::No;
         }
-        match last.strip_suffix(": ").or_else(|| last.strip_suffix("| ")).and_then(vm) {
+        match ENDS.iter().find_map(|end| last.strip_suffix(end)).and_then(vm) {
             Some(number) if before.is_empty() => Label::Colour(COLOURS[number % COLOURS.len()]),
             Some(_) => Label::Colour(TOGETHER),
-            None if self.vms.iter().any(|vm| format!("{vm}: ").starts_with(last)) => Label::Maybe,
-            None if self.vms.iter().any(|vm| format!("{vm}| ").starts_with(last)) => Label::Maybe,
-            None => Label::No,
+            None => {
+                let begins = |vm: &String| ENDS.iter().any(|end| format!("{vm}{end}").starts_with(last));
+                if self.vms.iter().any(begins) { Label::Maybe } else { Label::No }
+            }
         }
     }
 }
