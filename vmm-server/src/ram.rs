@@ -3,7 +3,7 @@
 //! there, for the VMM as for the guest.
 
 use devices::{GuestMemory, NotRam};
-use mmio::{OutOfRange, Window};
+use mmio::{OutOfRange, Record, Reservation, Window};
 
 /// The memory of one guest.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +107,16 @@ impl GuestMemory for Ram {
 
     fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), NotRam> {
         Ram::write(self, gpa, bytes).map_err(|_| NotRam)
+    }
+
+    fn send(&self, gpa: u64, len: u32, to: &mut Reservation<'_>) -> Result<(), NotRam> {
+        let (window, at) = self.region(gpa);
+        to.copy_from(window, at, len).map_err(|_| NotRam)
+    }
+
+    fn receive(&self, gpa: u64, len: u32, from: &Record<'_>, at: u32) -> Result<(), NotRam> {
+        let (window, to) = self.region(gpa);
+        from.copy_to(at, window, to, len).map_err(|_| NotRam)
     }
 
     shared!(read_u16, write_u16, u16);

@@ -3,6 +3,8 @@
 //! There are no references into guest memory. The guest's other processors, and passed-through devices, may change the
 //! bytes at any time, so a model copies them once, and checks the copy.
 
+use mmio::{Record, Reservation};
+
 /// The bytes are not all RAM of the guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotRam;
@@ -36,9 +38,44 @@ pub trait GuestMemory {
     /// Copies `bytes` to `gpa`.
     fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), NotRam>;
 
+    /// Appends the `len` bytes from `gpa` on to a record that has room for them. Memory that is shared with a guest
+    /// overrides this and the next, which copy twice.
+    fn send(&self, mut gpa: u64, len: u32, to: &mut Reservation<'_>) -> Result<(), NotRam> {
+        let mut bytes = [0; CHUNK];
+        for len in chunks(len) {
+            let bytes = bytes.get_mut(..len).ok_or(NotRam)?;
+            self.read(gpa, bytes)?;
+            to.write(bytes).map_err(|_| NotRam)?;
+            gpa += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies the `len` bytes from offset `at` of a record on to `gpa`.
+    fn receive(&self, mut gpa: u64, len: u32, from: &Record<'_>, mut at: u32) -> Result<(), NotRam> {
+        let mut bytes = [0; CHUNK];
+        for len in chunks(len) {
+            let bytes = bytes.get_mut(..len).ok_or(NotRam)?;
+            from.read(at, bytes).map_err(|_| NotRam)?;
+            self.write(gpa, bytes)?;
+            gpa += len as u64;
+            at += len as u32;
+        }
+        Ok(())
+    }
+
     scalar!(read_u16, write_u16, u16);
     scalar!(read_u32, write_u32, u32);
     scalar!(read_u64, write_u64, u64);
+}
+
+/// Bytes that the default copies take at a time.
+const CHUNK: usize = 64;
+
+/// The lengths of the pieces of `len` bytes.
+fn chunks(len: u32) -> impl Iterator<Item = usize> {
+    let len = len as usize;
+    (0..len).step_by(CHUNK).map(move |done| (len - done).min(CHUNK))
 }
 
 /// No memory at all, for functions that use none.

@@ -10,6 +10,7 @@
 pub mod block;
 mod chain;
 pub mod entropy;
+pub mod network;
 mod queue;
 mod request;
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod transport;
 use crate::GuestMemory;
 use bitflags::bitflags;
 pub use chain::MAX_SIZE;
-pub use request::{Held, Request, Requests};
+pub use request::{Held, Place, Request, Requests};
 pub use transport::{Fault, Virtio};
 
 /// The vendor of all virtio functions.

@@ -48,6 +48,8 @@ pub(super) struct Queue {
     next: u16,
     /// The used entry that comes next.
     used: u16,
+    /// How many used entries are written, from that one on, that the driver does not see yet.
+    filled: u16,
     /// The used index when the need for an interrupt was last checked.
     signalled: u16,
     /// Counts resets: a request that was held before one is none of the queue's.
@@ -67,6 +69,7 @@ impl Queue {
             event_index: false,
             next: 0,
             used: 0,
+            filled: 0,
             signalled: 0,
             epoch: 0,
         }
@@ -158,13 +161,21 @@ impl Queue {
         self.next = self.next.wrapping_add(1);
     }
 
-    /// Gives the request with this head back to the driver, with `len` bytes written.
-    pub fn finish(&mut self, head: u16, len: u32, memory: &impl GuestMemory) -> Result<(), Broken> {
-        let entry = self.places.used + RING_HEADER + USED_ENTRY * self.slot(self.used);
+    /// Gives the request with this head back to the driver, with `len` bytes written, once [`publish`](Self::publish) is
+    /// called.
+    pub fn fill(&mut self, head: u16, len: u32, memory: &impl GuestMemory) -> Result<(), Broken> {
+        let place = self.slot(self.used.wrapping_add(self.filled));
+        let entry = self.places.used + RING_HEADER + USED_ENTRY * place;
         let both = u64::from(head) | u64::from(len) << 32;
         memory.write_u64(entry, both).map_err(|_| Broken::Ring)?;
-        self.used = self.used.wrapping_add(1);
-        // The driver must see the entry before it sees the new index.
+        self.filled += 1;
+        Ok(())
+    }
+
+    /// Has the driver see all that was given back, at once.
+    pub fn publish(&mut self, memory: &impl GuestMemory) -> Result<(), Broken> {
+        self.used = self.used.wrapping_add(core::mem::take(&mut self.filled));
+        // The driver must see the entries before it sees the new index.
         fence(Ordering::Release);
         memory.write_u16(self.places.used + 2, self.used).map_err(|_| Broken::Ring)
     }

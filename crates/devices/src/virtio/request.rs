@@ -11,6 +11,7 @@ use super::{
 };
 use crate::GuestMemory;
 use heapless::Vec;
+use mmio::{Record, Reservation};
 
 /// The pending requests of a queue, as many as one turn may serve. The limit bounds the time of an exit, however fast
 /// the guest adds requests.
@@ -48,6 +49,11 @@ impl<M: GuestMemory> Requests<'_, M> {
         Ok(Some(Request { queue, memory, head: chain.head, buffers, readable, progress }))
     }
 
+    /// How many requests the queue has room for.
+    pub const fn size(&self) -> u16 {
+        self.queue.size
+    }
+
     /// Goes on with a request that was held; `None` if the queue was reset since.
     pub fn resume<'a, const N: usize>(&'a mut self, held: &'a mut Held<N>) -> Option<Request<'a, M>> {
         if held.epoch != self.queue.epoch() {
@@ -57,6 +63,10 @@ impl<M: GuestMemory> Requests<'_, M> {
         Some(Request { queue: self.queue, memory: self.memory, head: *head, buffers, readable: *readable, progress })
     }
 }
+
+/// Two bytes of a request's answer that are not written yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Place([u64; 2]);
 
 /// A request of at most `N` buffers that its device has taken and not finished.
 #[derive(Clone, Debug)]
@@ -79,7 +89,7 @@ pub struct Request<'a, M> {
     progress: &'a mut Progress,
 }
 
-impl<M: GuestMemory> Request<'_, M> {
+impl<'a, M: GuestMemory> Request<'a, M> {
     /// Bytes that were not read yet.
     pub fn readable(&self) -> u64 {
         self.progress.read.left(self.inputs())
@@ -142,12 +152,71 @@ impl<M: GuestMemory> Request<'_, M> {
         Ok(Held { epoch: self.queue.epoch(), head: self.head, buffers, readable: self.readable, progress })
     }
 
+    /// Appends the next bytes of the request to a record, as many as there are and it has reserved; returns how many.
+    pub fn send(&mut self, to: &mut Reservation<'_>) -> Result<u32, Broken> {
+        let mut done = 0;
+        while to.left() > 0 {
+            let mut cursor = self.progress.read;
+            let Some(piece) = cursor.advance(self.inputs(), to.left() as usize) else { break };
+            self.memory.send(piece.gpa, piece.len, to).map_err(|_| Broken::Buffer)?;
+            self.progress.read = cursor;
+            done += piece.len;
+        }
+        Ok(done)
+    }
+
+    /// Appends the bytes of a record from offset `at` on to the answer; returns how many there was room for.
+    pub fn receive(&mut self, from: &Record<'_>, mut at: u32) -> Result<u32, Broken> {
+        let start = at;
+        while let Some(left) = from.len().checked_sub(at).filter(|&left| left > 0) {
+            let mut cursor = self.progress.write;
+            let Some(piece) = cursor.advance(self.outputs(), left as usize) else { break };
+            self.memory.receive(piece.gpa, piece.len, from, at).map_err(|_| Broken::Buffer)?;
+            self.progress.write = cursor;
+            self.progress.written += piece.len;
+            at += piece.len;
+        }
+        Ok(at - start)
+    }
+
+    /// Leaves the next two bytes of the answer for [`Request::fill_in`]; `None` if there is no room.
+    pub fn leave_out(&mut self) -> Option<Place> {
+        let mut cursor = self.progress.write;
+        let mut next = || Some(cursor.advance(self.outputs(), 1)?.gpa);
+        let place = Place([next()?, next()?]);
+        self.progress.write = cursor;
+        self.progress.written += 2;
+        Some(place)
+    }
+
+    /// Writes a little-endian `u16` where it was left out, of this or of an earlier request.
+    pub fn fill_in(&self, Place(place): Place, value: u16) -> Result<(), Broken> {
+        let bytes = value.to_le_bytes();
+        place
+            .into_iter()
+            .zip(bytes)
+            .try_for_each(|(gpa, byte)| self.memory.write(gpa, &[byte]))
+            .map_err(|_| Broken::Buffer)
+    }
+
     /// Gives the request back to the driver, with what was written.
     pub fn finish(self) -> Result<(), Broken> {
-        if !self.progress.taken {
-            self.queue.take();
+        let (queue, memory) = self.give()?;
+        queue.publish(memory)
+    }
+
+    /// Likewise, but the driver does not see it before the next request that is finished.
+    pub fn fill(self) -> Result<(), Broken> {
+        self.give().map(drop)
+    }
+
+    fn give(self) -> Result<(&'a mut Queue, &'a M), Broken> {
+        let Self { queue, memory, head, progress, .. } = self;
+        if !progress.taken {
+            queue.take();
         }
-        self.queue.finish(self.head, self.progress.written, self.memory)
+        queue.fill(head, progress.written, memory)?;
+        Ok((queue, memory))
     }
 
     fn inputs(&self) -> &[Buffer] {

@@ -4,6 +4,7 @@ mod block;
 mod driver;
 mod entropy;
 mod hostile;
+mod network;
 mod queue;
 mod registers;
 mod window;

@@ -216,13 +216,16 @@ impl<D: Device> Virtio<D> {
         let effect = loop {
             let before = requests.left;
             let served = self.device.serve(number, &mut requests)?;
+            if served == Served::Held {
+                // Nothing that the driver adds could be served now, so it need not notify.
+                break Effect::QUIET;
+            }
             requests.queue.arm(memory)?;
             let waiting = requests.queue.waiting(memory)?;
             match served {
-                Served::Held => break Effect::QUIET,
                 Served::All if waiting == 0 => break Effect::QUIET,
                 Served::All if requests.left > 0 && requests.left < before => {}
-                Served::All | Served::Waiting => break Effect::OUTPUT,
+                _ => break Effect::OUTPUT,
             }
         };
         if requests.queue.wants_interrupt(memory)? {
