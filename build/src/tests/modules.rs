@@ -11,7 +11,7 @@ pub fn all() -> Vec<Test> {
 }
 
 /// The crates that are looked at.
-const CRATES: [&str; 16] = [
+const CRATES: [&str; 17] = [
     "build",
     "capdl-spec",
     "crates/devices",
@@ -23,6 +23,7 @@ const CRATES: [&str; 16] = [
     "crates/vtx",
     "fileserver",
     "irq-server",
+    "net-server",
     "pci-server",
     "root-task",
     "serial-server",

@@ -29,6 +29,12 @@ pub const MAX_FUNCTION_MEMORY: usize = 6;
 /// Interrupt lines of one function: an IDE controller in compatibility mode has two.
 pub const MAX_FUNCTION_LINES: usize = 2;
 
+/// Network devices of one VM.
+pub const MAX_NICS: usize = 4;
+/// Ports of all switches together: net-server has an [`event::ring`] for each.
+pub const MAX_SWITCH_PORTS: usize = 16;
+const _: () = assert!(MAX_SWITCH_PORTS < event::RINGS);
+
 /// Images of fileserver: the bits of a client's `may_open`.
 pub const MAX_IMAGES: usize = u64::BITS as usize;
 

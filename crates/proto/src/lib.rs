@@ -11,6 +11,7 @@ extern crate std;
 pub mod file;
 pub mod irq;
 pub mod loopback;
+pub mod net;
 pub mod pci;
 pub mod serial;
 pub mod supervisor;

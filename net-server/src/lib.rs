@@ -1,0 +1,11 @@
+//! net-server: a switch for each network of the system, with a port for each client.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod bucket;
+mod learned;
+mod server;
+mod switch;
+
+pub use server::{Hardware, Server};
+pub use switch::Rings;
