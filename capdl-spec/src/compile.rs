@@ -30,7 +30,7 @@ use crate::{
     description::{board::PortRange, system::System},
     laws,
     services::{
-        self, component, pci,
+        component, pci,
         vmm::{self, Guest},
     },
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
@@ -89,12 +89,13 @@ struct Wired {
 
 fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
     wiring.supervisor();
-    for server in services::ALL {
+    for server in wiring.system.servers() {
         wiring.service(server.service, server.grants)?;
     }
     let mut configs = BTreeMap::new();
     // The last process first: it then gets the first of the shared windows, and the committed maps show it there.
-    for server in services::ALL.into_iter().rev() {
+    let servers: Vec<_> = wiring.system.servers().collect();
+    for server in servers.into_iter().rev() {
         configs.insert(wiring.server(server.service)?, (server.configure)(wiring)?);
     }
     let mut wired = Vec::new();
@@ -268,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_process_or_line_that_is_not_there_stops_the_build() {
-        for server in services::ALL {
+        for server in system().servers() {
             let name = server.service.server;
             let said = with_a_hole(|parts| parts.retain(|part| part.name != name));
             assert!(said.starts_with("the wiring has no process of `Server"), "{name}: {said}");

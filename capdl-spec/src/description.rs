@@ -9,6 +9,7 @@ pub(crate) mod form;
 pub mod guest;
 pub(crate) mod keys;
 pub mod mistake;
+pub mod network;
 pub mod owners;
 pub mod snippet;
 pub(crate) mod source;

@@ -49,8 +49,8 @@ const VMM: (&str, &str) = ("#475569", "#f8fafc");
 const CHIP: (&str, &str) = ("#57534e", "#f5f5f4");
 
 /// The servers of the row, left to right.
-fn row() -> impl DoubleEndedIterator<Item = &'static Server> {
-    ALL.into_iter().rev().filter(|server| !server.look.aside)
+fn row(system: &System) -> impl Iterator<Item = &'static Server> {
+    ALL.into_iter().rev().filter(|server| !server.look.aside && (server.is_wanted)(system))
 }
 
 /// Those beside it.
@@ -114,15 +114,15 @@ impl<'a> Drawing<'a> {
     /// Puts the servers side by side, each as wide as its pins need, and the clients above them.
     fn lay_out(&mut self) {
         let left = MARGIN + ROOT_WIDTH + GAP;
-        let mut pins: Vec<Pin> = row().chain(aside()).flat_map(|server| self.pins_of(server)).collect();
-        let natural = natural_width(&pins);
+        let mut pins: Vec<Pin> = row(self.system).chain(aside()).flat_map(|server| self.pins_of(server)).collect();
+        let natural = natural_width(&pins, self.system);
         let clients = self.clients.len().max(1) as f64;
         let width = natural.max(clients * CLIENT_WIDTH + (clients - 1.0) * GAP);
         let stretch = width / natural;
         let y = CLIENT_Y + BOX_H + 96.0 + if clients > 1.0 { RAIL_STEP * pins.len() as f64 } else { 0.0 };
         self.row = Area { x: left, y, w: width, h: BOX_H };
         let mut x = left;
-        for server in row() {
+        for server in row(self.system) {
             let w = server_width(&pins, server) * stretch;
             place(&mut pins, server.service, x, w);
             x += w + GAP * stretch;
@@ -223,14 +223,14 @@ impl<'a> Drawing<'a> {
         if server.look.aside {
             return self.irq;
         }
-        let stretch = self.row.w / natural_width(&self.pins);
-        let before = row().take_while(|one| one.service != server.service);
+        let stretch = self.row.w / natural_width(&self.pins, self.system);
+        let before = row(self.system).take_while(|one| one.service != server.service);
         let x = before.map(|one| (server_width(&self.pins, one) + GAP) * stretch).sum::<f64>() + self.row.x;
         Area { x, w: server_width(&self.pins, server) * stretch, ..self.row }
     }
 
     fn servers(&mut self) {
-        for server in ALL {
+        for server in self.system.servers() {
             let (area, look) = (self.server_area(server), &server.look);
             self.canvas.rect(area, 9.0, look.fill, look.line);
             let y = area.y + area.h / 2.0;

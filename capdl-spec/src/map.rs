@@ -132,6 +132,7 @@ impl Map<'_> {
             event::TIMER => "deadline".into(),
             badge if let Some(word) = server.and_then(|server| (server.event)(badge)) => word,
             event::CONSOLE => "console input".into(),
+            event::NETWORK => "frames, or room for them".into(),
             line if line >= event::line(0) => format!("interrupt, its line {}", bit - event::line(0).trailing_zeros()),
             _ => format!("bit {bit}"),
         }

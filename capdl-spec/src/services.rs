@@ -5,6 +5,7 @@
 pub(crate) mod component;
 mod file;
 mod irq;
+pub(crate) mod net;
 pub(crate) mod pci;
 mod serial;
 mod timer;
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// The servers in their start order: a server starts before its clients. The drawing shows them from right to left.
-pub(crate) static ALL: [&Server; 5] = [
+pub(crate) static ALL: [&Server; 6] = [
     // Servers that other servers call.
     &irq::SERVER,
     &timer::SERVER,
@@ -35,12 +36,15 @@ pub(crate) static ALL: [&Server; 5] = [
     &serial::SERVER,
     &pci::SERVER,
     &file::SERVER,
+    &net::SERVER,
 ];
 
 /// A server, as its own file describes it.
 pub(crate) struct Server {
     /// Its names, and where its clients hold its endpoint.
     pub service: Service,
+    /// Whether a system has it.
+    pub is_wanted: fn(&System) -> bool,
     /// Above its clients', so that none of them waits for another.
     pub priority: u8,
     /// The servers that it calls, which may depend on whether the system passes devices through.
@@ -106,7 +110,7 @@ impl Look {
 }
 
 impl Server {
-    /// A server that calls nobody, has no port, no interrupt and no capability but its endpoint.
+    /// A server of every system that calls nobody, has no port, no interrupt and no capability but its endpoint.
     pub const fn new(
         service: Service,
         priority: u8,
@@ -115,6 +119,7 @@ impl Server {
     ) -> Self {
         Server {
             service,
+            is_wanted: |_| true,
             priority,
             calls: |_| Vec::new(),
             ports: |_| Vec::new(),
@@ -169,11 +174,16 @@ fn are_signalled(calls: &[Service]) -> bool {
 }
 
 impl System {
+    /// Its servers, in the order of [`ALL`].
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &'static Server> {
+        ALL.into_iter().filter(|server| (server.is_wanted)(self))
+    }
+
     /// All processes in their start order. A server's clients are numbered in this order.
     pub fn parts(&self) -> Vec<Part> {
         let any = self.owners().any(|owner| owner.devices.any());
-        let servers = ALL.into_iter().map(|server| server.part(self.board(), any));
-        let vmms = self.vms.iter().enumerate().map(|(n, vm)| vmm::part(n, vm));
+        let servers = self.servers().map(|server| server.part(self.board(), any));
+        let vmms = self.vms.iter().enumerate().map(|(n, vm)| vmm::part(n, vm, net::nics(self, n).next().is_some()));
         let components = self.components.iter().enumerate().map(|(n, component)| component::part(n, component));
         let mut parts: Vec<Part> = servers.chain(vmms).chain(components).collect();
         for part in parts.iter_mut().filter(|part| !part.is_server()) {

@@ -13,7 +13,7 @@ use capdl_spec::{
 use fixture::{ENTRY, SEGMENTS, config, files, object, system};
 use layout::config;
 use proptest::prelude::*;
-use proto::{file, irq, serial, timer};
+use proto::{file, irq, net, serial, timer};
 
 const MINIMAL: &str = "board = \"bochs\"\n[[vm]]\nname = \"linux\"\nmemory = \"128 MiB\"\nkernel = \"debian-686\"\n\
                        initrd = \"debian-busybox\"\n";
@@ -46,6 +46,32 @@ fn a_guest_has_an_entropy_device_if_its_description_says_so() {
         let vmm: config::Vmm = config(&bundle, "vmm-linux");
         assert_eq!(vmm.rng, rng, "{line}");
     }
+}
+
+#[test]
+fn members_of_networks_have_rings_that_nobody_else_maps() {
+    let vm = |name| format!("[[vm]]\nname = \"{name}\"\nmemory = \"64 MiB\"\nkernel = \"debian-686\"\n");
+    let networks = "[[network]]\nname = \"lan\"\nmembers = [\"a\", { name = \"b\", mac = \"02:00:00:00:00:0b\" }]\n\
+                    [[network]]\nname = \"dmz\"\nmembers = [\"b\", { name = \"c\", bridge = true }]\n";
+    let bundle = compile(&system(&format!("board = \"bochs\"\n{}{}{}{networks}", vm("a"), vm("b"), vm("c"))));
+    let net: net::Config = config(&bundle, "net-server");
+    let ports: Vec<_> =
+        net.ports.iter().map(|port| (port.name.as_str(), port.network, port.client, port.bridge)).collect();
+    assert_eq!(ports, [("lan.a", 0, 0, false), ("lan.b", 0, 1, false), ("dmz.b", 1, 1, false), ("dmz.c", 1, 2, true)]);
+    let b: config::Vmm = config(&bundle, "vmm-b");
+    assert_eq!(b.nics.len(), 2);
+    assert_eq!(b.nics[0].mac, [2, 0, 0, 0, 0, 11]);
+    for (nic, (port, what)) in b.nics.iter().zip([(&net.ports[1], "net0"), (&net.ports[2], "net1")]) {
+        assert_eq!(nic.mac, port.mac.0);
+        for (here, there, way) in [(nic.output, port.input, "out"), (nic.input, port.output, "in")] {
+            let frames = object(&bundle.spec, &format!("vmm-b+net-server.{what}-{way}"));
+            let mapped = bundle.spec.mappings.iter().filter(|mapping| mapping.frames == frames);
+            assert_eq!(mapped.map(|mapping| mapping.at).collect::<Vec<_>>(), [here.at, there.at]);
+            assert_eq!(here.len, there.len);
+        }
+    }
+    let minimal = compile(&system(MINIMAL)).spec;
+    assert!(minimal.processes.iter().all(|process| process.name != "net-server"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use devices::{
     Effect, GuestMemory, Pin, Router, Width, lapic,
     pci::{self, ConfigSpace, DevFn, Function, Hit, Range, Regions, VirtualBus},
     pic::Pic,
-    virtio::{Fault, Virtio, entropy::Entropy},
+    virtio::{Fault, Virtio, entropy::Entropy, network::Network},
 };
 use heapless::Vec;
 use layout::{guest_board, limits::MAX_PCI_FUNCTIONS};
@@ -41,6 +41,15 @@ const MEMORY: [Range; 1] = [(lapic::BASE, lapic::BASE + lapic::SIZE - 1)];
 /// Fills in random bytes; returns how many.
 pub type Random = fn(&mut [u8]) -> usize;
 
+/// How the other end of a network device's rings is signalled.
+#[derive(Clone, Copy)]
+pub struct Doorbell {
+    /// The system call, with the device's number.
+    pub ring: fn(usize),
+    /// The device, counted from 0 among the guest's network devices.
+    pub number: usize,
+}
+
 /// A modelled function.
 #[expect(clippy::large_enum_variant, reason = "nothing allocates, and there are few of them")]
 // Has configuration space, which is first in each kind, at one offset: the fast path finds it without a branch.
@@ -48,6 +57,7 @@ pub type Random = fn(&mut [u8]) -> usize;
 enum Resident {
     HostBridge(ConfigSpace),
     Entropy(Virtio<Entropy<Random>>),
+    Network(Virtio<Network>, Doorbell),
 }
 
 /// Evaluates `$what` for the function of any kind.
@@ -56,6 +66,7 @@ macro_rules! each {
         match $self {
             Resident::HostBridge($function) => $what,
             Resident::Entropy($function) => $what,
+            Resident::Network($function, _) => $what,
         }
     };
 }
@@ -96,6 +107,17 @@ impl Resident {
         match self {
             Self::HostBridge(_) => (Effect::QUIET, None),
             Self::Entropy(function) => (function.poll(memory), function.take_fault()),
+            Self::Network(function, doorbell) => {
+                let mut effect = function.poll(memory);
+                if function.device().take_doorbell() {
+                    (doorbell.ring)(doorbell.number);
+                }
+                if function.device().take_link_change() {
+                    log::error!("network device {}: net-server breaks the rules of a ring", doorbell.number);
+                    effect |= function.config_changed();
+                }
+                (effect, function.take_fault())
+            }
         }
     }
 
@@ -103,6 +125,7 @@ impl Resident {
         match self {
             Self::HostBridge(_) => "host bridge",
             Self::Entropy(_) => "entropy device",
+            Self::Network(..) => "network device",
         }
     }
 }
@@ -155,6 +178,12 @@ impl Functions {
     pub fn add_entropy(&mut self, random: Random, input: u8, pic: &mut Pic) -> Result<(), Absent> {
         let function = Virtio::new(Entropy::new(random), input).map_err(|_| Absent::Bus)?;
         self.add(Resident::Entropy(function), input, pic)
+    }
+
+    /// Adds a network device, likewise.
+    pub fn add_network(&mut self, device: Network, doorbell: Doorbell, input: u8, pic: &mut Pic) -> Result<(), Absent> {
+        let function = Virtio::new(device, input).map_err(|_| Absent::Bus)?;
+        self.add(Resident::Network(function, doorbell), input, pic)
     }
 
     fn add(&mut self, function: Resident, input: u8, pic: &mut Pic) -> Result<(), Absent> {
@@ -242,6 +271,11 @@ impl Functions {
     pub fn write(&mut self, hit: Hit, width: Width, value: u64, pic: &mut Pic) -> Effect {
         let effect = self.bus.write_bar(hit, width, value, &self.ram);
         self.follow(effect, pic)
+    }
+
+    /// A back end has something new, or room.
+    pub const fn wake(&mut self) {
+        self.waiting = true;
     }
 
     /// Whether work for [`serve`](Self::serve) is pending.

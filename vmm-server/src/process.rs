@@ -43,6 +43,7 @@ mod entropy;
 mod first_entry;
 mod handover;
 mod life;
+mod network;
 mod placement;
 mod tally;
 
@@ -118,6 +119,7 @@ pub fn run(config: &Vmm) -> ! {
     if config.rng {
         entropy::plug(&config.name, &mut vm.board);
     }
+    network::plug(config, &mut vm.board);
     let mut process = Process {
         config,
         vm,
@@ -239,6 +241,9 @@ impl Process<'_> {
         }
         if bits & event::CONSOLE != 0 {
             self.console.on_signal();
+        }
+        if bits & event::NETWORK != 0 {
+            self.vm.board.functions.wake();
         }
         effect
     }

@@ -1,11 +1,13 @@
 //! Modelled PCI functions on the guest's bus, by the accesses of a driver. Registers are numbers from the PCI and the virtio
 //! specifications.
 
-use devices::{Device, Effect, Nanos, Width, pic::Pic};
-use mmio::Window;
+use std::cell::RefCell;
+
+use devices::{Device, Effect, Nanos, Width, pic::Pic, virtio::network::Network};
+use mmio::{RecordRing, Window};
 use proptest::prelude::*;
 use vmm_server::{
-    functions::{Absent, Functions},
+    functions::{Absent, Doorbell, Functions},
     ram::Ram,
 };
 
@@ -276,4 +278,60 @@ proptest! {
         // A ring that has come to lie there is one of zeros: it has no request, and its event index is 0.
         prop_assert!(bytes.iter().all(|byte| *byte == 0));
     }
+}
+
+thread_local! {
+    /// The doorbells that were rung.
+    static RUNG: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A legacy network driver sends a frame and gets one: the doorbell is rung when the loop serves, not during the access.
+#[test]
+fn a_network_device_has_its_doorbell_rung_after_the_access() {
+    const TABLE: u64 = 0x8000;
+    let mut board = Board::new();
+    let rings = [(); 2].map(|()| RecordRing::new(Window::leak(vec![0; 4096].leak())).unwrap());
+    let device = Network::new([2, 0, 0, 0, 0, 1], rings[0].producer(), rings[1].consumer());
+    let (mut from, mut to) = (rings[0].consumer(), rings[1].producer());
+    let doorbell = Doorbell { ring: |number| RUNG.with_borrow_mut(|rung| rung.push(number)), number: 3 };
+    board.functions.add_network(device, doorbell, INPUT, &mut board.pic).unwrap();
+    board.place();
+    for status in [0, 1, 3] {
+        let _ = board.outp(18, Width::Byte, status);
+    }
+    // A queue of 256 entries takes three pages: 16 bytes for each descriptor, then the available ring, then the used one.
+    for (queue, page) in [(0, RING / 4096), (1, TABLE / 4096)] {
+        let _ = board.outp(14, Width::Word, queue);
+        let _ = board.outp(8, Width::Dword, page);
+    }
+    let _ = board.outp(18, Width::Byte, 7);
+    let queue = |board: &Board, table: u64, gpa: u64, len: u64| {
+        board.ram.write_u64(table, gpa).unwrap();
+        board.ram.write_u64(table + 8, len).unwrap();
+        board.ram.write_u16(table + 4096 + 2, 1).unwrap();
+    };
+    queue(&board, TABLE, 0xf000, 70);
+    assert!(board.outp(16, Width::Word, 1).contains(Effect::OUTPUT));
+    assert_eq!(from.peek().unwrap().map(|record| record.len()), Some(12 + 60));
+    assert!(board.functions.is_waiting() && RUNG.take().is_empty());
+    let _ = board.functions.serve(&mut board.pic);
+    assert_eq!(RUNG.take(), [3]);
+    assert!(!board.functions.is_waiting());
+    assert_eq!(board.inp(19, Width::Byte), 1, "the driver has its buffer back");
+
+    queue(&board, RING, 0xe000, 0x0000_0002_0000_0100);
+    let mut record = to.reserve(72).unwrap();
+    record.write(&[7; 72]).unwrap();
+    record.publish();
+    board.functions.wake();
+    let _ = board.functions.serve(&mut board.pic);
+    assert_eq!(board.ram.read_u32(RING + 0x2000 + 2).unwrap() & 0xffff, 0, "no driver takes such a header");
+    let mut record = to.reserve(72).unwrap();
+    record.write(&[0; 72]).unwrap();
+    record.publish();
+    board.functions.wake();
+    let effect = board.functions.serve(&mut board.pic);
+    assert_eq!(board.ram.read_u16(RING + 0x2000 + 2), Ok(1));
+    assert_eq!(board.ram.read_u32(RING + 0x2000 + 8), Ok(70));
+    assert!(effect.contains(Effect::LINES));
 }

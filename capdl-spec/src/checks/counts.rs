@@ -20,6 +20,11 @@ pub(super) fn lists_have_an_end(found: &mut Found) {
     let (vms, components) = (&system.vms, &system.components);
     check("VMs", vms.len(), vms.get(MOST).map(|vm| vm.name.span()));
     check("components", components.len(), components.get(MOST).map(|component| component.name.span()));
+    let networks = &system.networks;
+    check("networks", networks.len(), networks.get(MOST).map(|network| network.name.span()));
+    for network in networks.iter().take(MOST) {
+        check("members", network.members.len(), network.members.get(MOST).map(Spanned::span));
+    }
     for devices in system.owners().take(MOST).map(|owner| owner.devices) {
         check("ranges of ports", devices.ioports.len(), devices.ioports.get(MOST).map(Spanned::span));
         check("PCI functions", devices.pci_devices.len(), devices.pci_devices.get(MOST).map(Spanned::span));

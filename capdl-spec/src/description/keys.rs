@@ -7,6 +7,8 @@ pub(crate) enum Table {
     Top,
     Vm,
     Component,
+    Network,
+    Member,
     Policy,
     OnFault,
     Emulator,
@@ -26,7 +28,7 @@ pub(crate) struct Key {
     pub example: &'static str,
 }
 
-use Table::{Card, Component, Emulator, Function, IoPorts, Irq, Memory, OnFault, Policy, Top, Vm};
+use Table::{Card, Component, Emulator, Function, IoPorts, Irq, Member, Memory, Network, OnFault, Policy, Top, Vm};
 
 const fn key(name: &'static str, tables: &'static [Table], what: &'static str, example: &'static str) -> Key {
     Key { name, tables, what, example }
@@ -40,11 +42,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("board", &[Top], "the name of a board", "board = \"bochs\""),
     key("vm", &[Top], "a list of tables", "[[vm]]"),
     key("component", &[Top], "a list of tables", "[[component]]"),
+    key("network", &[Top], "a list of tables", "[[network]]"),
     key("policy", &[Top], "a table", "[policy]"),
     key("console_colours", &[Top], "true or false", "console_colours = true"),
     key("emulator", &[Top], "a table", "[emulator]"),
     key("accept_kernel_defects", &[Top], "a list of names of kernel defects", "accept_kernel_defects = [\"cr2\"]"),
-    key("name", OWNERS, "a name", "name = \"linux\""),
+    key("name", &[Vm, Component, Network, Member], "a name", "name = \"linux\""),
     key("memory", &[Vm], "a size", "memory = \"128 MiB\""),
     key("cpus", &[Vm], "a number", "cpus = 1"),
     key("kernel", &[Vm], "a file or the name of a kernel", "kernel = \"debian-686\""),
@@ -74,6 +77,9 @@ pub(crate) const KEYS: &[Key] = &[
         "irqs = [{ name = \"card\", source = 17, level_trig = 1, active_low = 1 }]",
     ),
     key("pci_devices_iospace", OWNERS, FLAG, "pci_devices_iospace = 1"),
+    key("members", &[Network], "a list of VMs", "members = [\"linux\", { name = \"router\", bridge = true }]"),
+    key("mac", &[Member], "an Ethernet address", "mac = \"02:00:00:00:00:01\""),
+    key("bridge", &[Member], "true or false", "bridge = true"),
     key("on_fault", &[Policy], "a table", "[policy.on_fault]"),
     key("when_off", &[Policy], "power-off or stay", "when_off = \"stay\""),
     key("resets", &[Policy], "a number of resets in a row, from 1 to 65535", "resets = 100"),
@@ -131,6 +137,7 @@ impl Key {
                 | "end"
                 | "address"
                 | "source"
+                | "members"
         )
     }
 }
@@ -142,6 +149,8 @@ impl Table {
             [] => Top,
             ["vm"] => Vm,
             ["component"] => Component,
+            ["network"] => Network,
+            ["network", "members"] => Member,
             ["policy"] => Policy,
             ["policy", "on_fault"] => OnFault,
             ["emulator"] => Emulator,
@@ -161,6 +170,8 @@ impl Table {
             Top => "the description itself",
             Vm => "[[vm]]",
             Component => "[[component]]",
+            Network => "[[network]]",
+            Member => "an entry of `members` in a [[network]]",
             Policy => "[policy]",
             OnFault => "[policy.on_fault]",
             Emulator => "[emulator]",

@@ -16,6 +16,7 @@ use crate::{
         devices::{Flag, IoPorts, Irq, PciDevice},
         emulator::Emulator,
         guest::Origin,
+        network::Network,
         text::Source,
     },
     spec::{OnFault, WhenOff},
@@ -46,6 +47,9 @@ pub struct System {
     /// The user's own processes beside the VMs.
     #[serde(rename = "component", default)]
     pub components: Vec<Component>,
+    /// Networks between the VMs.
+    #[serde(rename = "network", default)]
+    pub networks: Vec<Network>,
     /// What happens when processes fail, and when the last VM ends.
     #[serde(default)]
     pub policy: Policy,

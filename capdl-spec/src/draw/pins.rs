@@ -3,7 +3,12 @@
 use layout::{Service, slot};
 
 use super::{Drawing, GAP, row};
-use crate::{description::system::Bytes, draw::canvas::Stroke, map::shared, services::Server};
+use crate::{
+    description::system::{Bytes, System},
+    draw::canvas::Stroke,
+    map::shared,
+    services::Server,
+};
 
 /// A connection that clients have with a server: where its line meets the server, and what is written there.
 pub(super) struct Pin {
@@ -96,8 +101,8 @@ pub(super) fn server_width(pins: &[Pin], server: &Server) -> f64 {
 }
 
 /// How wide the row of servers is at least.
-pub(super) fn natural_width(pins: &[Pin]) -> f64 {
-    let widths: Vec<f64> = row().map(|server| server_width(pins, server)).collect();
+pub(super) fn natural_width(pins: &[Pin], system: &System) -> f64 {
+    let widths: Vec<f64> = row(system).map(|server| server_width(pins, server)).collect();
     widths.iter().sum::<f64>() + GAP * (widths.len() as f64 - 1.0)
 }
 

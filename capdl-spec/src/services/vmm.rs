@@ -2,8 +2,14 @@
 
 use core::num::NonZeroU16;
 
-use layout::{config::Vmm, limits::MAX_VCPUS, slot};
-use proto::{file, irq, pci, serial, timer};
+use layout::{
+    config::{Nic, Vmm},
+    limits::MAX_VCPUS,
+    slot,
+};
+use proto::{file, irq, net as network, pci, serial, timer};
+
+use super::net;
 
 use crate::{
     checks::found::{Check, Found},
@@ -65,10 +71,11 @@ fn a_vm_has_one_virtual_cpu(found: &mut Found) {
     }
 }
 
-pub(super) fn part(number: usize, vm: &Vm) -> Part {
+pub(super) fn part(number: usize, vm: &Vm, is_connected: bool) -> Part {
     let devices = vm.devices().any();
     let mut calls = vec![timer::SERVICE, serial::SERVICE, pci::SERVICE, file::SERVICE];
     calls.extend(devices.then_some(irq::SERVICE));
+    calls.extend(is_connected.then_some(network::SERVICE));
     Part {
         name: format!("vmm-{}", vm.name.get_ref()),
         role: Role::Vmm(number),
@@ -108,6 +115,11 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, 
         let ports = wiring.build.ports(process, one(*port.get_ref()));
         direct_ports.push(ports).map_err(|_| CompileError::TooMany("direct ports"))?;
     }
+    let nics = net::nics(wiring.system, number).zip(net::RINGS).map(|(port, [output, input])| {
+        let (output, input) = (wiring.window(process, output)?, wiring.window(process, input)?);
+        Ok(Nic { mac: port.mac.0, output, input })
+    });
+    let nics = bounded(nics.collect::<Result<_, CompileError>>()?, "network devices of a VM")?;
     let spare = memory::spare(vm);
     let config = encode(&Vmm {
         name: name(vm.name.get_ref())?,
@@ -126,6 +138,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, 
         tables: spare.tables,
         resets: wiring.system.policy.resets.map_or(Policy::RESETS, NonZeroU16::get),
         rng: vm.rng,
+        nics,
     })?;
     Ok((config, guest(wiring, process, number, vm)?))
 }

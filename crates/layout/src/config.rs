@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Slot,
-    limits::{MAX_ARGS, MAX_CMDLINE, MAX_DIRECT_PORTS, MAX_NAME, MAX_OWN_LINES},
+    limits::{MAX_ARGS, MAX_CMDLINE, MAX_DIRECT_PORTS, MAX_NAME, MAX_NICS, MAX_OWN_LINES},
 };
 
 /// A name from the system description.
@@ -70,6 +70,19 @@ pub struct Vmm {
     pub resets: u16,
     /// The guest has an entropy device.
     pub rng: bool,
+    /// The guest's network devices; device `n` has the doorbell `slot::nic(n)`.
+    pub nics: Vec<Nic, MAX_NICS>,
+}
+
+/// A network device of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Its address.
+    pub mac: [u8; 6],
+    /// Ring of records to net-server.
+    pub output: Window,
+    /// Ring of records from it.
+    pub input: Window,
 }
 
 /// An interrupt line of a passthrough device.

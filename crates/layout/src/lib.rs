@@ -62,7 +62,10 @@ pub struct Service {
 
 /// Slots with the same meaning in every process; empty where a process has no use for them.
 pub mod slot {
-    use super::{Slot, limits::MAX_VCPUS};
+    use super::{
+        Slot,
+        limits::{MAX_NICS, MAX_VCPUS},
+    };
 
     /// Endpoint on which a server receives calls.
     pub const SERVICE: Slot = Slot(1);
@@ -103,8 +106,11 @@ pub mod slot {
     pub const fn events(n: usize) -> Slot {
         if n == 0 { EVENTS } else { Slot(vcpu(MAX_VCPUS).0 + n as u16) }
     }
-    const _: () =
-        assert!(events(MAX_VCPUS).0 <= PAGING.0, "slots of virtual CPUs end before those of paging structures");
+    /// vmm-server: signals net-server that the rings of its network device `n` have frames, or room.
+    pub const fn nic(n: usize) -> Slot {
+        Slot(120 + n as u16)
+    }
+    const _: () = assert!(events(MAX_VCPUS).0 <= nic(0).0 && nic(MAX_NICS).0 <= PAGING.0, "two uses of a slot");
 
     /// vmm-server with passthrough devices: first of the EPT's paging structures that are not yet mapped, page directories
     /// before page tables.
@@ -178,12 +184,15 @@ pub mod event {
     pub const TIMER: u64 = 1 << 24;
     /// The console ring has bytes for the guest.
     pub const CONSOLE: u64 = 1 << 1;
+    /// The rings of a network device have frames for the guest, or room for the guest's.
+    pub const NETWORK: u64 = 1 << 5;
     /// serial-server: the UART's interrupt. timer-server: the PIT's.
     pub const INTERRUPT: u64 = 1 << 25;
 
     /// How many [`ring`]s there are: the bits below [`TIMER`].
     pub const RINGS: usize = TIMER.trailing_zeros() as usize;
-    /// serial-server: ring `n` has bytes to print. irq-server: shared line `n` was raised.
+    /// serial-server: ring `n` has bytes to print. irq-server: shared line `n` was raised. net-server: port `n` has frames,
+    /// or room.
     pub const fn ring(n: usize) -> u64 {
         1 << n
     }

@@ -1,0 +1,32 @@
+//! The guest's network devices: each has two rings shared with net-server, and a doorbell.
+
+use devices::virtio::network::Network;
+use layout::{
+    config::{Nic, Vmm, Window},
+    slot,
+};
+use mmio::RecordRing;
+use vmm_server::{board::Board, functions::Doorbell};
+
+/// Puts the devices on the guest's bus. A device for which there is no place is left out.
+pub fn plug(config: &Vmm, board: &mut Board) {
+    let name = &config.name;
+    for (number, &Nic { mac, output, input }) in config.nics.iter().enumerate() {
+        let Some(line) = board.lines.free_input() else {
+            log::error!("{name}: no network device {number}, since devices have all inputs of the PIC");
+            continue;
+        };
+        let device = Network::new(mac, ring(output).producer(), ring(input).consumer());
+        let doorbell = Doorbell { ring: |number| rt::signal(slot::nic(number)), number };
+        if let Err(absent) = board.functions.add_network(device, doorbell, line, &mut board.pic) {
+            log::error!("{name}: no network device {number}: {absent:?}");
+        }
+    }
+}
+
+fn ring(window: Window) -> RecordRing {
+    match RecordRing::new(rt::shared(window)) {
+        Ok(ring) => ring,
+        Err(error) => panic!("network: {error:?}"),
+    }
+}
