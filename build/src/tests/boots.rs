@@ -8,6 +8,7 @@ mod entropy;
 mod ethernet;
 mod machine;
 mod mediated;
+mod network;
 mod processors;
 mod quiet;
 mod recover;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Test> {
         devices::all(),
         recover::all(),
         mediated::all(),
+        network::all(),
         systems::all(),
         restart::all(),
         shared::all(),
