@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: measures costs in emulated instructions, which repeat exactly.
 //!
 //! `exits` has the rows of single exits, which our own guest measures; `linux` those of whole boots, in a VM and
-//! natively. The table compares a row with the floor (the smallest loop around VMEnter), the peers (`peers`) and the
+//! natively; `network` those of two VMs at a switch. The table compares a row with the floor (the smallest loop around VMEnter), the peers (`peers`) and the
 //! committed baseline of the pinned kernel, or of a current one; `chart` draws both. docs/performance.md explains method
 //! and results.
 
@@ -9,6 +9,7 @@ pub mod chart;
 pub mod exits;
 pub mod linux;
 pub mod memory;
+pub mod network;
 pub mod peers;
 pub mod row;
 pub mod script;
@@ -59,6 +60,7 @@ pub fn run(project: &Project, json: Option<&Path>, exits_alone: bool) -> Result<
     let mut rows = exits::measure(&context)?;
     if !exits_alone {
         rows.0.extend(linux::measure(&context)?.0);
+        rows.0.extend(network::measure(&context)?.0);
     }
     let (baseline, current) = (baseline()?, current()?);
     // The chart has both kernels: the one that was measured, and what is committed of the other.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use capdl_spec::host::CardModel;
-use miette::{Result, miette};
+use miette::{Result, ensure, miette};
 
 use super::exits::finish;
 use crate::bochs::Machine;
@@ -30,8 +30,11 @@ pub const MEMORY_MIB: u32 = 128;
 /// The line that the script writes to the emulator's log when the first program on the console runs.
 pub const SHELL_MARK: &str = "shell";
 
-/// Programs that the scripts use: `/work`, and `/port NUMBER WORD`.
-const PROGRAMS: [(&str, &str); 2] = [("work", include_str!("work.c")), ("port", include_str!("port.c"))];
+/// Programs that the scripts use: `/work`, `/net`, and `/port NUMBER WORD`.
+const PROGRAMS: [(&str, &str); 3] =
+    [("work", include_str!("work.c")), ("net", include_str!("net.c")), ("port", include_str!("port.c"))];
+/// What they share.
+const HEADER: (&str, &str) = ("program.h", include_str!("program.h"));
 
 /// Where the disk's file is found, and its bytes: what work.c reads, and more.
 const DISK: &str = "disk.img";
@@ -46,6 +49,8 @@ pub enum Hardware {
     Nothing,
     /// A disk behind the board's IDE controller and a network card, passed through to the guest.
     Devices,
+    /// A second VM with the same script at the same switch: this one is 10.0.0.1, the other 10.0.0.2.
+    Peer,
 }
 
 /// Where Linux runs.
@@ -99,11 +104,15 @@ impl Run {
     }
 }
 
-/// All exits until power-off, which vmm-server prints on the console: `vmm-linux: 38862 exits, 6185 signals`.
+/// All exits of all VMs until power-off, which each vmm-server prints on the console: `vmm-linux: 38862 exits, 6185 signals`.
 pub fn exits(console: &str) -> Result<u64> {
-    let line = console.lines().find_map(|line| line.strip_prefix("vmm-linux: ")?.split_once(" exits, "));
-    let count = line.and_then(|(count, _)| count.trim().parse().ok());
-    count.ok_or_else(|| miette!("vmm-server does not tell its exits:\n{console}"))
+    let line = |line: &str| {
+        let (count, _) = line.strip_prefix("vmm-")?.split_once(": ")?.1.split_once(" exits, ")?;
+        count.trim().parse::<u64>().ok()
+    };
+    let counts: Vec<u64> = console.lines().filter_map(line).collect();
+    ensure!(!counts.is_empty(), "vmm-server does not tell its exits:\n{console}");
+    Ok(counts.iter().sum())
 }
 
 /// Held while jobs run, since concurrent tests would overwrite each other's files.
@@ -183,7 +192,7 @@ fn prepare(context: &Context, job: &Job) -> Result<Ready> {
             // No VMM powers the board off, so the script writes to the emulator's power-off port.
             let initrd = initrd(project, job, "/port 35072 Shutdown")?;
             let devices = match job.needs {
-                Hardware::Nothing => Devices::default(),
+                Hardware::Nothing | Hardware::Peer => Devices::default(),
                 Hardware::Devices => Devices { disk: Some(disk(project)?), cards: vec![CARD] },
             };
             let (kernel, cmdline) = (debian::kernel(project, debian::Flavour::Plain)?, COMMAND_LINE.to_owned());
@@ -201,30 +210,39 @@ fn prepare(context: &Context, job: &Job) -> Result<Ready> {
 }
 
 fn description(project: &Project, job: &Job, initrd: &Path) -> Result<String> {
-    let mut text = format!(
-        "board = \"bochs\"\n\
-         \n\
-         [[vm]]\n\
-         name = \"linux\"\n\
-         memory = \"{MEMORY_MIB} MiB\"\n\
-         kernel = \"debian-686\"\n\
-         initrd = \"{}\"\n\
-         cmdline = \"{COMMAND_LINE}\"\n\
-         direct_ports = [0x402]\n",
-        initrd.display()
-    );
-    if job.needs == Hardware::Devices {
-        let (slot, model) = CARD;
-        text.push_str(&format!(
-            "pci_devices = [{{ address = \"00:01.1\", dma = \"trusted\" }}, {{ address = \"00:{:02x}.0\", dma = \"trusted\" }}]\n\
-             \n\
-             [emulator]\n\
-             disk = \"{}\"\n\
-             cards = [{{ slot = {slot}, model = \"{}\" }}]\n",
-            slot + 1,
-            disk(project)?.display(),
-            model.word()
-        ));
+    let vm = |name: &str, words: &str| {
+        format!(
+            "\n\
+             [[vm]]\n\
+             name = \"{name}\"\n\
+             memory = \"{MEMORY_MIB} MiB\"\n\
+             kernel = \"debian-686\"\n\
+             initrd = \"{}\"\n\
+             cmdline = \"{COMMAND_LINE}{words}\"\n",
+            initrd.display()
+        )
+    };
+    let linux = vm("linux", if job.needs == Hardware::Peer { " ip=10.0.0.1/24" } else { "" });
+    let mut text = format!("board = \"bochs\"\n{linux}direct_ports = [0x402]\n");
+    match job.needs {
+        Hardware::Nothing => {}
+        Hardware::Devices => {
+            let (slot, model) = CARD;
+            text.push_str(&format!(
+                "pci_devices = [{{ address = \"00:01.1\", dma = \"trusted\" }}, {{ address = \"00:{:02x}.0\", dma = \"trusted\" }}]\n\
+                 \n\
+                 [emulator]\n\
+                 disk = \"{}\"\n\
+                 cards = [{{ slot = {slot}, model = \"{}\" }}]\n",
+                slot + 1,
+                disk(project)?.display(),
+                model.word()
+            ));
+        }
+        Hardware::Peer => {
+            text.push_str(&vm("peer", " ip=10.0.0.2/24"));
+            text.push_str("\n[[network]]\nname = \"lan\"\nmembers = [\"linux\", \"peer\"]\n");
+        }
     }
     Ok(text)
 }
@@ -234,6 +252,8 @@ fn folder(project: &Project) -> PathBuf {
 }
 
 fn programs(project: &Project) -> Result<()> {
+    let (header, source) = HEADER;
+    project::write(&folder(project).join(header), source.as_bytes())?;
     for (name, source) in PROGRAMS {
         let program = folder(project).join(name);
         let file = program.with_extension("c");
@@ -256,11 +276,11 @@ fn initrd(project: &Project, job: &Job, switch_off: &str) -> Result<PathBuf> {
     let script = format!("#!/bin/sh\n/port 1026 {SHELL_MARK}\n{}\n{switch_off}\n", job.script);
     let first = match job.needs {
         Hardware::Nothing => guest::initramfs(project, Some(&script))?,
-        Hardware::Devices => guest::disk_initramfs(project)?,
+        Hardware::Devices | Hardware::Peer => guest::disk_initramfs(project)?,
     };
     // The kernel unpacks both archives in order; a later file replaces an earlier one of the same name.
     let mut second = Archive::default();
-    if job.needs == Hardware::Devices {
+    if job.needs != Hardware::Nothing {
         second.add("etc/inittab", &Entry::File { mode: 0o644, bytes: b"ttyS0::wait:/run.sh\n" });
         second.add("run.sh", &Entry::File { mode: 0o755, bytes: script.as_bytes() });
     }

@@ -41,7 +41,8 @@ pub fn text(rows: &Rows, baseline: &Rows) -> String {
     for row in &rows.0 {
         let floor = floor(rows, &row.name).map(|floor| floor.median);
         let peer = peers::of(&row.name).and_then(|peer| peer.better());
-        let native = row.name.strip_suffix("_vm").and_then(|name| rows.get(&format!("{name}_native")));
+        let same = |place: &str| row.name.strip_suffix("_vm").and_then(|name| rows.get(&format!("{name}_{place}")));
+        let native = same("native").or_else(|| same("loopback"));
         let before = baseline.get(&row.name).map(|before| before.median);
         let Row { name, min, median, p99, unit } = row;
         // Writing to a String cannot fail.

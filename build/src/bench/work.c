@@ -1,51 +1,10 @@
 /* What Linux's own work costs: a program without a C library, which is init's child in the initramfs. Each row is 2,000
  * rounds (fewer where one is long) by RDTSC, printed as "= NAME MIN MEDIAN P99" in hexadecimal. Given the name of a
  * disk, it reads from that instead. */
-typedef unsigned int u32;
+#include "program.h"
 
-enum { ROUNDS = 2000, FORKS = 200, SPINS = 20, CHARACTERS = 1024, READS = 4 };
-enum { EXIT = 1, FORK = 2, READ = 3, WRITE = 4, OPEN = 5, WAITPID = 7, PIPE = 42, IOCTL = 54, GETPPID = 64,
-       YIELD = 158, MMAP2 = 192 };
-
-static u32 samples[ROUNDS];
-
-static int call(int number, int a, int b, int c) {
-	int result;
-	asm volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory");
-	return result;
-}
-
-static u32 tsc(void) {
-	u32 low;
-	asm volatile("rdtsc" : "=a"(low) : : "edx");
-	return low;
-}
-
-static void print(const char *text) {
-	u32 length = 0;
-	while (text[length]) length++;
-	call(WRITE, 1, (int)text, length);
-}
-
-static void print_hex(u32 value) {
-	char digits[10] = " 00000000";
-	for (int i = 8; i > 0; i--, value >>= 4) digits[i] = "0123456789abcdef"[value & 15];
-	print(digits);
-}
-
-static void row(const char *name, u32 count) {
-	for (u32 i = 1; i < count; i++) {
-		u32 sample = samples[i], j = i;
-		for (; j > 0 && samples[j - 1] > sample; j--) samples[j] = samples[j - 1];
-		samples[j] = sample;
-	}
-	print("= ");
-	print(name);
-	print_hex(samples[0]);
-	print_hex(samples[count / 2]);
-	print_hex(samples[count * 99 / 100]);
-	print("\n");
-}
+enum { FORKS = 200, SPINS = 20, CHARACTERS = 1024, READS = 4 };
+enum { FORK = 2, READ = 3, OPEN = 5, WAITPID = 7, PIPE = 42, GETPPID = 64, YIELD = 158, MMAP2 = 192 };
 
 static void system_call(void) {
 	for (u32 i = 0; i < ROUNDS; i++) {
@@ -53,7 +12,7 @@ static void system_call(void) {
 		call(GETPPID, 0, 0, 0);
 		samples[i] = tsc() - start;
 	}
-	row("getppid", ROUNDS);
+	row("getppid", "", ROUNDS);
 }
 
 static void page_fault(void) {
@@ -67,7 +26,7 @@ static void page_fault(void) {
 		*page = 1;
 		samples[i] = tsc() - start;
 	}
-	row("page_fault", ROUNDS);
+	row("page_fault", "", ROUNDS);
 }
 
 static void fork_exit(void) {
@@ -78,7 +37,7 @@ static void fork_exit(void) {
 		call(WAITPID, child, 0, 0);
 		samples[i] = tsc() - start;
 	}
-	row("fork_exit", FORKS);
+	row("fork_exit", "", FORKS);
 }
 
 /* A byte to another process and back. */
@@ -102,7 +61,7 @@ static void pipe_ping_pong(void) {
 		samples[i] = tsc() - start;
 	}
 	call(WAITPID, child, 0, 0);
-	row("pipe_ping_pong", ROUNDS);
+	row("pipe_ping_pong", "", ROUNDS);
 }
 
 /* Two processes that yield to each other: there and back is two switches. */
@@ -117,7 +76,7 @@ static void context_switch(void) {
 		samples[i] = (tsc() - start) / 2;
 	}
 	call(WAITPID, child, 0, 0);
-	row("context_switch", ROUNDS);
+	row("context_switch", "", ROUNDS);
 }
 
 /* Ten million instructions. */
@@ -127,7 +86,7 @@ static void spin(void) {
 		asm volatile("1: dec %0; jnz 1b" : "+r"(count));
 		samples[i] = tsc() - start;
 	}
-	row("spin", SPINS);
+	row("spin", "", SPINS);
 }
 
 /* A character on the console, as the driver sends it: from the write until all are out. */
@@ -137,10 +96,10 @@ static void print_character(void) {
 	for (u32 i = 0; i < 4; i++) {
 		u32 start = tsc();
 		call(WRITE, 1, (int)text, CHARACTERS);
-		call(IOCTL, 1, 0x5409, 1);
+		drain();
 		samples[i] = (tsc() - start) / CHARACTERS;
 	}
-	row("print_character", 4);
+	row("print_character", "", 4);
 }
 
 /* 16 MB from a disk, each time the next. */
@@ -153,17 +112,14 @@ static void read_disk(const char *name) {
 			if (call(READ, disk, (int)buffer, sizeof buffer) != sizeof buffer) call(EXIT, 1, 0, 0);
 		samples[i] = tsc() - start;
 	}
-	row("disk_read", READS);
+	row("disk_read", "", READS);
 }
 
-/* The kernel leaves the number of arguments and their addresses on the stack. */
-asm(".globl _start\n_start: mov %esp, %eax; push %eax; call begin");
-
 void begin(u32 *stack) {
-	call(IOCTL, 1, 0x5409, 1);
+	drain();
 	if (stack[0] == 2) {
 		read_disk((const char *)stack[2]);
-		call(IOCTL, 1, 0x5409, 1);
+		drain();
 		call(EXIT, 0, 0, 0);
 	}
 	system_call();
@@ -173,6 +129,6 @@ void begin(u32 *stack) {
 	context_switch();
 	spin();
 	print_character();
-	call(IOCTL, 1, 0x5409, 1);
+	drain();
 	call(EXIT, 0, 0, 0);
 }

@@ -4,7 +4,7 @@
 use miette::{Result, ensure};
 
 use crate::bench::row::Rows;
-use crate::bench::{self, exits, linux, watch};
+use crate::bench::{self, exits, linux, network, watch};
 use crate::kernel;
 use crate::test::{Context, Group, Outcome, Test};
 
@@ -13,6 +13,7 @@ pub fn all() -> Vec<Test> {
     vec![
         Test::new(Group::Guests, "exits-cost-no-more-than-the-baseline", exits_cost),
         Test::new(Group::Boots, "linux-costs-no-more-than-the-baseline", linux_costs),
+        Test::new(Group::Boots, "a-network-costs-no-more-than-the-baseline", network_costs),
     ]
 }
 
@@ -30,6 +31,10 @@ fn exits_cost(context: &Context) -> Result<Outcome> {
 
 fn linux_costs(context: &Context) -> Result<Outcome> {
     judge(context, linux::measure)
+}
+
+fn network_costs(context: &Context) -> Result<Outcome> {
+    judge(context, network::measure)
 }
 
 fn judge(context: &Context, measure: fn(&Context) -> Result<Rows>) -> Result<Outcome> {
