@@ -278,16 +278,26 @@ fn initrd(project: &Project, job: &Job, switch_off: &str) -> Result<PathBuf> {
         Hardware::Nothing => guest::initramfs(project, Some(&script))?,
         Hardware::Devices | Hardware::Peer => guest::disk_initramfs(project)?,
     };
-    // The kernel unpacks both archives in order; a later file replaces an earlier one of the same name.
     let mut second = Archive::default();
     if job.needs != Hardware::Nothing {
         second.add("etc/inittab", &Entry::File { mode: 0o644, bytes: b"ttyS0::wait:/run.sh\n" });
         second.add("run.sh", &Entry::File { mode: 0o755, bytes: script.as_bytes() });
     }
+    extended(project, &first, second)
+}
+
+/// An initramfs with the programs in addition.
+pub fn with_programs(project: &Project, first: &Path) -> Result<PathBuf> {
+    programs(project)?;
+    extended(project, first, Archive::default())
+}
+
+/// The kernel unpacks both archives in order; a later file replaces an earlier one of the same name.
+fn extended(project: &Project, first: &Path, mut second: Archive) -> Result<PathBuf> {
     for (name, _) in PROGRAMS {
         second.add(name, &Entry::File { mode: 0o755, bytes: &project::read(&folder(project).join(name))? });
     }
-    let bytes = [project::read(&first)?, second.finish()].concat();
+    let bytes = [project::read(first)?, second.finish()].concat();
     let path = folder(project).join(format!("{}.cpio", bzimage::fingerprint(&bytes)));
     project::write(&path, &bytes)?;
     Ok(path)

@@ -1,14 +1,19 @@
-//! Three guests at a switch, with Linux's own driver: everyone reaches everyone, bulk data arrive as they were sent, and
-//! the network survives a driver that leaves and comes back, a foreign address, and a guest that reboots in the middle.
+//! Three guests at a switch, with Linux's own driver: everyone reaches everyone, bulk data arrive as they were sent, no
+//! datagram is lost between guests that keep up, and the network survives a driver that leaves and comes back, a foreign
+//! address, a closed window, a guest that reboots in the middle, and a vmm-server that faults there.
 //!
 //! All keys go to the first guest. The others have a shell at a TCP port, which the first one types at.
 
+use std::path::PathBuf;
+
 use miette::{Result, ensure};
 
-use super::{ask, wait_for_shell};
+use super::{ask, recover, wait_for_shell};
+use crate::bench::script;
 use crate::bochs::Machine;
 use crate::kernel::Build;
 use crate::test::{Context, Group, Outcome, Test};
+use crate::{guest, project};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
@@ -18,10 +23,14 @@ pub fn all() -> Vec<Test> {
 /// The first modelled function of a guest's bus, after all addresses for passed-through functions.
 const PLACE: &str = "0000:00:11.0";
 /// Bytes of a transfer.
-const BULK: usize = 2_000_000;
+const BULK: usize = 10_000_000;
+/// Part of the symbol of what vmm-server does when its guest powers off: it faults there.
+const BROKEN: &str = "9power_off";
 
 fn network(context: &Context) -> Result<Outcome> {
-    let mut machine = context.boot("network", Build::Release)?;
+    let path = described(context)?;
+    let iso = recover::broken(context, &path, BROKEN)?;
+    let mut machine = context.boot_with(&path.to_string_lossy(), Build::Release, |options| options.iso = iso)?;
     wait_for_shell(&mut machine)?;
     let found =
         ask(&mut machine, &format!("cd /sys/bus/pci/devices/{PLACE}; cat vendor device subsystem_device; cd /"))?;
@@ -37,6 +46,10 @@ fn network(context: &Context) -> Result<Outcome> {
     ensure!(address == "02:00:00:00:00:0c\n", "the address of the description: {address}");
 
     bulk(&mut machine)?;
+    at(&mut machine, 2, "/net serve > /dev/null 2>&1 & /net count > /dev/null 2>&1 &")?;
+    for what in ["datagrams", "window"] {
+        ask(&mut machine, &format!("/net 0a000002 {what}"))?;
+    }
     no_complaints(&mut machine)?;
 
     // The switch takes no other address, and Linux says so at once.
@@ -58,22 +71,37 @@ fn network(context: &Context) -> Result<Outcome> {
     let legacy = ask(&mut machine, "cut -c33 /sys/bus/virtio/devices/virtio0/features")?;
     ensure!(legacy == "0\n", "feature VERSION_1 of the legacy interface: {legacy}");
 
-    // The second guest reboots while it is sent to. The third is reached meanwhile, and the second again when it is up.
-    at(&mut machine, 2, "nc -l -p 5002 <> /tmp/quiet > /dev/null 2>&1 &")?;
-    ask(&mut machine, "sleep 1; (nc 10.0.0.2 5002 < /dev/zero > /dev/null 2>&1 &) ; sleep 1")?;
-    ask(&mut machine, "(echo 'reboot -f' | nc -w 5 10.0.0.2 99 > /dev/null 2>&1 &) ; sleep 2")?;
-    ping(&mut machine, 3)?;
-    machine.console.rewind();
-    super::expect(&mut machine, "vmm-b: b: reset")?;
-    ping(&mut machine, 3)?;
-    ask(&mut machine, "killall nc; :")?;
-    ask(&mut machine, "until ping -c 1 -W 1 10.0.0.2 > /dev/null; do :; done")?;
+    // The second guest reboots while it is sent to, then its vmm-server faults there. The third is reached meanwhile, and
+    // the second again when it is up.
+    for (command, said) in [("reboot -f", "vmm-b: b: reset"), ("poweroff -f", "vmm-b faulted: processor exception 6")] {
+        at(&mut machine, 2, "mkfifo /tmp/quiet; nc -l -p 5002 <> /tmp/quiet > /dev/null 2>&1 &")?;
+        ask(&mut machine, "sleep 1; (nc 10.0.0.2 5002 < /dev/zero > /dev/null 2>&1 &) ; sleep 1")?;
+        ask(&mut machine, &format!("(echo \"{command}\" | nc -w 5 10.0.0.2 99 > /dev/null 2>&1 &) ; sleep 2"))?;
+        ping(&mut machine, 3)?;
+        machine.console.rewind();
+        super::expect(&mut machine, said)?;
+        ping(&mut machine, 3)?;
+        ask(&mut machine, "killall nc; :")?;
+        ask(&mut machine, "until ping -c 1 -W 1 10.0.0.2 > /dev/null; do :; done")?;
+        ask(&mut machine, "until echo exit | nc 10.0.0.2 99; do usleep 200000; done")?;
+    }
     no_complaints(&mut machine)?;
     let transcript = super::transcript(&machine);
     for word in ["breaks queue", "breaks the rules"] {
         ensure!(!transcript.contains(word), "{word}:\n{transcript}");
     }
     Ok(Outcome::Passed(format!("{BULK} bytes each way")))
+}
+
+/// The system of the walkthrough, with the programs of the benchmark in the guests, and another life for a vmm-server.
+fn described(context: &Context) -> Result<PathBuf> {
+    let project = &context.project;
+    let initrd = script::with_programs(project, &guest::disk_initramfs(project)?)?;
+    let text = String::from_utf8_lossy(&project::read(&project.root.join("systems/network.toml"))?).into_owned();
+    let text = text.replace("\"debian-disk\"", &format!("\"{}\"", initrd.display()));
+    let path = project.guest().join("network/network-and-programs.toml");
+    project::write(&path, format!("{text}\n[policy.on_fault]\nvmm-b = \"restart\"\n").as_bytes())?;
+    Ok(path)
 }
 
 /// The output of a command in guest `number`.

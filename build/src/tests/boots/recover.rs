@@ -3,7 +3,7 @@
 //! No guest can make vmm-server fault, so this test breaks it: in the boot image, an undefined instruction replaces the
 //! code that handles a moved base address.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use capdl_spec::host;
 use miette::{IntoDiagnostic, Result, ensure, miette};
@@ -35,8 +35,8 @@ const FAULT: &str = "dd if=/dev/sda of=/dev/null bs=1M & ping -i 0.01 -s 1400 19
 const LIVES: usize = 2;
 
 fn recover(context: &Context) -> Result<Outcome> {
-    let iso = broken(context)?;
     let path = description(context, SYSTEM);
+    let iso = broken(context, &path, BROKEN)?;
     let mut machine = context.boot_with(&path.to_string_lossy(), Build::Release, |options| options.iso = iso)?;
     wait_for_shell(&mut machine)?;
     ask(&mut machine, PREPARE)?;
@@ -67,32 +67,32 @@ fn fault(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// The system's ISO with a broken vmm-server.
-fn broken(context: &Context) -> Result<PathBuf> {
-    let image = context.image(&description(context, SYSTEM).to_string_lossy(), Build::Release)?;
+/// A system's ISO with a broken vmm-server: one that faults in the function whose symbol contains `broken`.
+pub fn broken(context: &Context, description: &Path, broken: &str) -> Result<PathBuf> {
+    let image = context.image(&description.to_string_lossy(), Build::Release)?;
     let mut iso = project::read(&image.iso)?;
     // The same call as the image's, so that cargo rebuilds nothing.
-    let system = host::load(&description(context, SYSTEM))?;
+    let system = host::load(description)?;
     let packages = system.packages();
     let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
     let built = image::cargo_build(&context.project, &packages, &context.prefix(Build::Release)?)?;
     let server = built.get("vmm-server").ok_or_else(|| miette!("cargo built no vmm-server"))?;
-    let code = code(&project::read(server)?)?;
+    let code = code(&project::read(server)?, broken)?;
     let places: Vec<usize> = (0..iso.len()).filter(|&at| iso[at..].starts_with(&code)).collect();
-    ensure!(places.len() == 1, "{BROKEN} is in the image at {places:x?}");
+    ensure!(places.len() == 1, "{broken} is in the image at {places:x?}");
     iso[places[0]..][..UNDEFINED.len()].copy_from_slice(&UNDEFINED);
     let path = image.iso.with_file_name("broken.iso");
     project::write(&path, &iso)?;
     Ok(path)
 }
 
-/// The machine code of the function that is to be broken.
-fn code(elf: &[u8]) -> Result<Vec<u8>> {
+/// The machine code of a function.
+fn code(elf: &[u8], name: &str) -> Result<Vec<u8>> {
     let elf = object::File::parse(elf).into_diagnostic()?;
-    let symbol = elf.symbols().find(|symbol| symbol.name().is_ok_and(|name| name.contains(BROKEN)));
-    let symbol = symbol.ok_or_else(|| miette!("vmm-server has no {BROKEN}"))?;
-    let section = symbol.section_index().ok_or_else(|| miette!("{BROKEN} is in no section"))?;
+    let symbol = elf.symbols().find(|symbol| symbol.name().is_ok_and(|symbol| symbol.contains(name)));
+    let symbol = symbol.ok_or_else(|| miette!("vmm-server has no {name}"))?;
+    let section = symbol.section_index().ok_or_else(|| miette!("{name} is in no section"))?;
     let section = elf.section_by_index(section).into_diagnostic()?;
     let code = section.data_range(symbol.address(), symbol.size()).into_diagnostic()?;
-    code.map(<[u8]>::to_vec).ok_or_else(|| miette!("{BROKEN} has no code"))
+    code.map(<[u8]>::to_vec).ok_or_else(|| miette!("{name} has no code"))
 }
