@@ -35,9 +35,9 @@ pub fn compile(project: &Project, name: &str, dir: &Path) -> Result<()> {
     process::output(gcc).map(|_| ())
 }
 
-/// Compiles the guests `names` and describes a system of one VM for each, with further lines `keys`; returns the description.
-/// The system has the name of the first.
-pub fn system(project: &Project, names: &[&str], keys: &str) -> Result<PathBuf> {
+/// Compiles the guests `names` and describes a system of one VM for each, with further lines `keys`, and `rest` behind them;
+/// returns the description. The system has the name of the first.
+pub fn system(project: &Project, names: &[&str], keys: &str, rest: &str) -> Result<PathBuf> {
     let name = format!("tiny-{}", names.join("-"));
     let dir = project.guest().join("tiny").join(&name);
     let mut description = "board = \"bochs\"\n".to_owned();
@@ -45,6 +45,7 @@ pub fn system(project: &Project, names: &[&str], keys: &str) -> Result<PathBuf> 
         compile(project, guest, &dir)?;
         let _ = write!(description, "\n[[vm]]\nname = \"{guest}\"\nmemory = \"4 MiB\"\nkernel = \"./{guest}\"\n{keys}");
     }
+    description.push_str(rest);
     let path = dir.join(name).with_extension("toml");
     project::write(&path, description.as_bytes())?;
     Ok(path)

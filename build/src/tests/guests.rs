@@ -27,6 +27,7 @@ pub fn all() -> Vec<Test> {
         test("vectors-unmapped", vectors_unmapped),
         test("local-apic", local_apic),
         test("a-queue-that-is-broken-breaks-nothing-else", virtio),
+        test("a-network-device-takes-anything", virtio_net),
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
         test("single-step", single_step),
@@ -93,12 +94,12 @@ impl Report {
 
 /// Runs a guest until it powers off. All its checks must pass.
 fn run(context: &Context, guest: &str) -> Result<Report> {
-    run_all(context, &[guest], "")
+    run_all(context, &[guest], "", "")
 }
 
-/// The same for several guests at once, each with these lines in its description.
-fn run_all(context: &Context, guests: &[&str], keys: &str) -> Result<Report> {
-    let description = tiny::system(&context.project, guests, keys)?;
+/// The same for several guests at once, each with these lines in its description, which ends with `rest`.
+fn run_all(context: &Context, guests: &[&str], keys: &str, rest: &str) -> Result<Report> {
+    let description = tiny::system(&context.project, guests, keys, rest)?;
     let mut machine =
         context.boot_with(&description.to_string_lossy(), Build::Release, |options| options.input = false)?;
     match machine.wait(LIMIT)? {
@@ -117,9 +118,19 @@ fn run_all(context: &Context, guests: &[&str], keys: &str) -> Result<Report> {
 /// A hostile driver of the entropy device, beside a guest that keeps time. The log has only the first 16 of the queues
 /// that it breaks.
 fn virtio(context: &Context) -> Result<Outcome> {
-    let report = run_all(context, &["virtio", "ticking"], "rng = true\n")?;
+    let report = run_all(context, &["virtio", "ticking"], "rng = true\n", "")?;
     let logged = report.lines("entropy device: the driver breaks queue 0");
     ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
+    passed()
+}
+
+/// A hostile driver of a network device, beside a guest at the same switch that keeps time and takes no frames.
+fn virtio_net(context: &Context) -> Result<Outcome> {
+    let network = "\n[[network]]\nname = \"lan\"\nmembers = [\"virtio-net\", \"ticking\"]\n";
+    let report = run_all(context, &["virtio-net", "ticking"], "", network)?;
+    let logged = report.lines("network device: the driver breaks queue");
+    ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
+    ensure!(report.lines("= frames ffff") == 1, "frames of others' addresses:\n{}", report.console);
     passed()
 }
 
@@ -281,7 +292,7 @@ fn breakpoints(context: &Context) -> Result<Outcome> {
 /// Two guests whose every register differs: after a million page faults each, preempted and in turns, no value is the
 /// other's.
 fn state(context: &Context) -> Result<Outcome> {
-    let report = run_all(context, &["state", "state-too"], "")?;
+    let report = run_all(context, &["state", "state-too"], "", "")?;
     // Lines of several guests begin with their names.
     let counts = report.console.lines().filter_map(|line| line.trim_end().split_once(": = faults "));
     let counts: Vec<u32> = counts.filter_map(|(_, count)| u32::from_str_radix(count, 16).ok()).collect();
@@ -295,7 +306,7 @@ fn task_switch(context: &Context) -> Result<Outcome> {
 
 /// It is reset a few times, its registers are logged once, and the other guest goes on.
 fn crash(context: &Context) -> Result<Outcome> {
-    let description = tiny::system(&context.project, &["crash", "ticking"], "")?;
+    let description = tiny::system(&context.project, &["crash", "ticking"], "", "")?;
     let mut machine =
         context.boot_with(&description.to_string_lossy(), Build::Release, |options| options.input = false)?;
     let ending = machine.wait(LIMIT)?;
@@ -309,7 +320,7 @@ fn crash(context: &Context) -> Result<Outcome> {
 
 /// #AC exits, is delivered, and loses no interrupt; a guest in an endless loop of #AC is reset, and the others go on.
 fn alignment_check(context: &Context) -> Result<Outcome> {
-    let report = run_all(context, &["alignment-check", "ticking"], "")?;
+    let report = run_all(context, &["alignment-check", "ticking"], "", "")?;
     let log = "reset after #AC in the delivery of #AC";
     ensure!(report.lines(log) == 1, "not one line in the log:\n{}", report.console);
     passed()
@@ -353,7 +364,7 @@ fn resets(context: &Context) -> Result<Outcome> {
 /// the failure.
 fn cannot_start(context: &Context) -> Result<Outcome> {
     const REASON: &str = "the VM `halt` failed: kernel: a 64-bit kernel; only 32-bit guests run";
-    let description = tiny::system(&context.project, &["halt", "ticking"], "")?;
+    let description = tiny::system(&context.project, &["halt", "ticking"], "", "")?;
     let image = context.image(&description.to_string_lossy(), Build::Release)?;
     // The build would refuse such a kernel, so this changes it afterwards: EI_CLASS of its ELF becomes ELFCLASS64.
     let mut iso = project::read(&image.iso)?;
@@ -378,7 +389,7 @@ fn cannot_start(context: &Context) -> Result<Outcome> {
 
 /// root-task reports on its own console what it cannot make, and the machine ends.
 fn cannot_be_built(context: &Context) -> Result<Outcome> {
-    let small = tiny::system(&context.project, &["halt"], "")?;
+    let small = tiny::system(&context.project, &["halt"], "", "")?;
     let text = String::from_utf8_lossy(&project::read(&small)?).replace("4 MiB", "64 MiB");
     let description = small.with_file_name("tiny-halt-64.toml");
     project::write(&description, text.as_bytes())?;
@@ -409,7 +420,7 @@ fn flood(context: &Context) -> Result<Outcome> {
 
 /// Beside a guest that holds the processor as well as it can, another one's timer, console and power switch work.
 fn beside(context: &Context, guest: &str, started: &str) -> Result<Outcome> {
-    let description = tiny::system(&context.project, &[guest, "ticking"], "")?;
+    let description = tiny::system(&context.project, &[guest, "ticking"], "", "")?;
     let mut machine = context.boot(&description.to_string_lossy(), Build::Release)?;
     for text in [started, "guest: right", "ticking has powered off"] {
         machine.console.rewind();
