@@ -10,7 +10,12 @@ use crate::test::{Context, Group, Outcome, Test, passed};
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Check, name, run);
-    vec![test("format", format), test("lints", lints), test("units", units)]
+    vec![
+        test("format", format),
+        test("lints", lints),
+        test("units", units),
+        test("virtio-in-ten-million-cases", virtio).long(),
+    ]
 }
 
 fn format(context: &Context) -> Result<Outcome> {
@@ -26,6 +31,16 @@ fn lints(context: &Context) -> Result<Outcome> {
 
 fn units(context: &Context) -> Result<Outcome> {
     let output = process::run("check: cargo test", cargo(context, &["test", "--workspace", "--no-fail-fast"])?)?;
+    Ok(Outcome::Passed(format!("{} unit tests", count_passed(&output))))
+}
+
+/// The properties of the virtio devices, whatever driver and back end do, with more cases than `units` has time for.
+fn virtio(context: &Context) -> Result<Outcome> {
+    /// For each of the four.
+    const CASES: u32 = 2_500_000;
+    let mut command = cargo(context, &["test", "--release", "--package", "devices", "--lib", "virtio"])?;
+    command.env("PORTCULLIS_CASES", CASES.to_string());
+    let output = process::run("check: virtio devices in ten million cases", command)?;
     Ok(Outcome::Passed(format!("{} unit tests", count_passed(&output))))
 }
 

@@ -632,7 +632,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+    #![proptest_config(driver::cases(1_000))]
 
     /// The platter checks each operation. Afterwards the device works, and every request ended at most once.
     #[test]

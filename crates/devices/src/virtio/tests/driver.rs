@@ -1,6 +1,13 @@
 //! A driver in a few lines: it lays out a ring in memory and pokes at registers.
 
 use super::*;
+use proptest::test_runner::Config;
+
+/// How many cases a property is tried with: so many, or as many as `PORTCULLIS_CASES` says.
+pub fn cases(usual: u32) -> Config {
+    let asked = std::env::var("PORTCULLIS_CASES").ok().and_then(|asked| asked.parse().ok());
+    Config { failure_persistence: None, ..Config::with_cases(asked.unwrap_or(usual)) }
+}
 
 /// Where the driver's memory begins, and how long it is.
 pub const RAM: u64 = 0x10_0000;

@@ -128,7 +128,7 @@ impl Bench {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+    #![proptest_config(driver::cases(1_000))]
 
     #[test]
     fn no_driver_breaks_more_than_its_own_device(acts in prop::collection::vec(act(), 1..60)) {

@@ -439,7 +439,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(driver::cases(200))]
 
     #[test]
     fn no_driver_and_no_peer_breaks_more_than_the_device(acts in prop::collection::vec(act(), 1..80)) {
