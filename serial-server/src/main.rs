@@ -33,7 +33,8 @@ fn main(config: Config) -> ! {
     };
     let streams = config.rings.iter().map(stream).chain([own]);
     let settings = Settings { hertz: hertz(), colours: config.colours };
-    let mut server = Server::new(Machine { uart, interrupt, clients }, streams, settings);
+    let answers = ring(rt::logger::answers());
+    let mut server = Server::new(Machine { uart, interrupt, clients }, streams, answers, settings);
     log::info!("{} baud at {:#x}, {} streams", config.baud, config.uart.first, config.rings.len());
     // The UART may have raised its edge before the line was claimed; serving it once clears that.
     server.on_interrupt();

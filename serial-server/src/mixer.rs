@@ -10,6 +10,7 @@
 
 use heapless::{Deque, Vec};
 use layout::limits::MAX_STREAMS;
+use mmio::Ring;
 use proto::serial::RingKind;
 
 use crate::set::Set;
@@ -18,6 +19,8 @@ use crate::source::{CONSOLE_LINE, Source};
 /// Most sources: the configuration's, this server's own log, and its answers to commands.
 pub const MAX_SOURCES: usize = MAX_STREAMS + 2;
 const _: () = assert!(MAX_SOURCES <= Set::MOST, "each source has a place in a set");
+/// Two line ends, colours, and the names of all consoles.
+const STAGED: usize = 640;
 /// Maximum length of a log line; longer ones are broken, so that a client that never ends its line does not block
 /// others.
 const LOG_LINE: u32 = 512;
@@ -94,7 +97,7 @@ pub struct Mixer {
     /// The source to poll first for the next line (round robin).
     next: usize,
     /// Bytes to print before all others: line ends and names.
-    staged: Deque<u8, 640>,
+    staged: Deque<u8, STAGED>,
     /// Whether names of consoles, and what follows them, are coloured.
     colours: bool,
     /// Whether control characters of consoles are printed as `^X`.
@@ -102,10 +105,10 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// Nothing printed yet. The first console is the one that is typed at.
-    pub fn new(mut sources: Vec<Source, MAX_SOURCES>, times: Times, colours: bool) -> Self {
+    /// Nothing printed yet. The first console is the one that is typed at. The server's own lines wait in `own`.
+    pub fn new(mut sources: Vec<Source, MAX_SOURCES>, own: Ring, times: Times, colours: bool) -> Self {
         let consoles: Set = (0..sources.len()).filter(|&n| sources[n].kind == RingKind::Console).collect();
-        let added = sources.push(Source::own());
+        let added = sources.push(Source::own(own));
         debug_assert!(added.is_ok(), "it has room for one more than the configuration and the server's log");
         let input = consoles.iter().next().map_or(Set::NONE, Set::of);
         let staged = Deque::new();
@@ -346,7 +349,7 @@ impl Mixer {
         }
     }
 
-    /// Queues bytes to print before all others. Two line ends, colours and the names of all consoles fit.
+    /// Queues bytes to print before all others.
     fn stage(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             let _ = self.staged.push_back(byte);

@@ -6,7 +6,7 @@ mod orders;
 
 use heapless::Vec;
 use layout::config::Name;
-use mmio::{Consumer, Producer};
+use mmio::{Consumer, Producer, Ring};
 use proto::serial::{Flush, GetStats, RingKind, Serve, Stats};
 use proto::wire::ClientId;
 
@@ -105,8 +105,9 @@ pub struct Server<H> {
 }
 
 impl<H: Hardware> Server<H> {
-    /// The server of `streams`, by position in the configuration. The first console is typed at.
-    pub fn new(hardware: H, streams: impl IntoIterator<Item = Stream>, settings: Settings) -> Self {
+    /// The server of `streams`, by position in the configuration. The first console is typed at. Answers to commands wait
+    /// in `own`.
+    pub fn new(hardware: H, streams: impl IntoIterator<Item = Stream>, own: Ring, settings: Settings) -> Self {
         let (mut sources, mut inputs) = (Vec::new(), Vec::new());
         for Stream { name, kind, output, input } in streams {
             let pushed = sources.push(Source::new(name, kind, output)).is_ok() && inputs.push(input).is_ok();
@@ -114,7 +115,7 @@ impl<H: Hardware> Server<H> {
         }
         Self {
             hardware,
-            mixer: Mixer::new(sources, Times::new(settings.hertz), settings.colours),
+            mixer: Mixer::new(sources, own, Times::new(settings.hertz), settings.colours),
             inputs,
             hertz: settings.hertz,
             keys: Keys::default(),

@@ -2,11 +2,11 @@
 
 /// The set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Set(u32);
+pub struct Set(u128);
 
 impl Set {
     /// How many sources there may be.
-    pub const MOST: usize = u32::BITS as usize;
+    pub const MOST: usize = u128::BITS as usize;
 
     /// Of none.
     pub const NONE: Self = Self(0);

@@ -3,26 +3,15 @@
 
 use core::fmt;
 
-use heapless::{Deque, String};
+use heapless::String;
 use layout::config::Name;
-use mmio::Consumer;
+use mmio::{Consumer, Producer, Ring};
 use proto::serial::RingKind;
 
 /// Maximum length of a line of a console that shares the line with others; longer ones are printed in parts.
 pub const CONSOLE_LINE: u32 = 4096;
-/// Bytes of the server's own lines that wait: help is the longest.
-const OWN_BYTES: usize = 1024;
-/// Longest of its lines.
+/// Longest of the server's own lines.
 const OWN_LINE: usize = 256;
-
-/// Where a source's bytes come from.
-#[expect(clippy::large_enum_variant, reason = "nothing allocates, and all sources are in one table")]
-enum Bytes {
-    /// A client's ring.
-    Ring(Consumer),
-    /// This server: what the user types as a command, and the answers.
-    Own(Deque<u8, OWN_BYTES>),
-}
 
 /// A stream.
 pub struct Source {
@@ -36,7 +25,9 @@ pub struct Source {
     pub last: u64,
     /// Whether the last byte that was printed left a line unfinished.
     pub unfinished: bool,
-    bytes: Bytes,
+    bytes: Consumer,
+    /// The other end, if the stream is this server's: what the user types as a command, and the answers.
+    own: Option<Producer>,
     /// Bytes at the head that were looked at: no end of line is among them, unless it is the last of them.
     scanned: u32,
     /// Whether they are a line, or the first part of one that is too long.
@@ -48,24 +39,29 @@ pub struct Source {
 impl Source {
     /// A client's stream.
     pub fn new(name: Name, kind: RingKind, bytes: Consumer) -> Self {
-        Self::of(name, kind, Bytes::Ring(bytes))
+        Self {
+            name,
+            kind,
+            echoes: false,
+            last: 0,
+            unfinished: false,
+            bytes,
+            own: None,
+            scanned: 0,
+            line: false,
+            since: None,
+        }
     }
 
-    /// The server's own lines.
-    pub fn own() -> Self {
-        Self::of("serial-server".try_into().unwrap_or_default(), RingKind::Console, Bytes::Own(Deque::new()))
-    }
-
-    fn of(name: Name, kind: RingKind, bytes: Bytes) -> Self {
-        Self { name, kind, echoes: false, last: 0, unfinished: false, bytes, scanned: 0, line: false, since: None }
+    /// The server's own lines, which wait in this ring.
+    pub fn own(ring: Ring) -> Self {
+        let name = "serial-server".try_into().unwrap_or_default();
+        Self { own: Some(ring.producer()), ..Self::new(name, RingKind::Console, ring.consumer()) }
     }
 
     /// Bytes that have not been printed.
     pub fn pending(&self) -> u32 {
-        match &self.bytes {
-            Bytes::Ring(ring) => ring.available(),
-            Bytes::Own(bytes) => bytes.len() as u32,
-        }
+        self.bytes.available()
     }
 
     /// Takes note of bytes that have come.
@@ -75,7 +71,7 @@ impl Source {
         }
         let mut bytes = [0; 64];
         while !self.line {
-            let count = self.peek(self.scanned, &mut bytes);
+            let count = self.bytes.peek(self.scanned, &mut bytes);
             let end = bytes.iter().take(count).position(|byte| *byte == b'\n');
             self.scanned += end.map_or(count, |end| end + 1) as u32;
             self.line = end.is_some() || self.scanned >= CONSOLE_LINE;
@@ -106,8 +102,8 @@ impl Source {
         let (mut mine, mut others) = ([0; 64], [0; 64]);
         let mut same = |at: u32| {
             let part = mine.len().min((length - at) as usize);
-            self.peek(at, &mut mine[..part]);
-            other.peek(at, &mut others[..part]);
+            self.bytes.peek(at, &mut mine[..part]);
+            other.bytes.peek(at, &mut others[..part]);
             mine == others
         };
         length > 0 && (0..length).step_by(64).all(&mut same)
@@ -116,15 +112,12 @@ impl Source {
     /// The next byte, which stays.
     pub fn first(&self) -> Option<u8> {
         let mut byte = [0];
-        (self.peek(0, &mut byte) == 1).then_some(byte[0])
+        (self.bytes.peek(0, &mut byte) == 1).then_some(byte[0])
     }
 
     /// Takes the next byte.
     pub fn pop(&mut self) -> Option<u8> {
-        let byte = match &mut self.bytes {
-            Bytes::Ring(ring) => ring.pop_byte(),
-            Bytes::Own(bytes) => bytes.pop_front(),
-        }?;
+        let byte = self.bytes.pop_byte()?;
         self.scanned = self.scanned.saturating_sub(1);
         self.line &= self.scanned > 0;
         self.since = None;
@@ -134,18 +127,12 @@ impl Source {
 
     /// Asks the client for a signal when it writes more than [`Self::look`] has seen; returns whether it has already.
     pub fn park(&mut self) -> bool {
-        match &mut self.bytes {
-            Bytes::Ring(ring) => ring.park_behind(self.scanned),
-            Bytes::Own(_) => false,
-        }
+        self.bytes.park_behind(self.scanned)
     }
 
     /// Whether the client waits for room, and has to be signalled.
     pub fn must_signal(&mut self) -> bool {
-        match &mut self.bytes {
-            Bytes::Ring(ring) => ring.must_signal(),
-            Bytes::Own(_) => false,
-        }
+        self.bytes.must_signal()
     }
 
     /// Adds a line to the server's own. One that does not fit is lost, as a log's is.
@@ -160,34 +147,21 @@ impl Source {
 
     /// Adds bytes to the server's own, in whole or not at all.
     pub fn add(&mut self, bytes: &[u8]) {
-        if let Bytes::Own(own) = &mut self.bytes
-            && own.capacity() - own.len() >= bytes.len()
-        {
-            own.extend(bytes.iter().copied());
+        if let Some(own) = self.own.as_mut().filter(|own| own.room() as usize >= bytes.len()) {
+            own.push(bytes);
             self.echoes = true;
         }
     }
 
     /// Ends the server's own line, if it has begun one.
     pub fn end_line(&mut self) {
-        if let Bytes::Own(own) = &self.bytes
-            && own.back().map_or(self.unfinished, |last| *last != b'\n')
-        {
+        let mut last = [0];
+        let begun = match self.pending().checked_sub(1) {
+            Some(others) => self.bytes.peek(others, &mut last) == 1 && last != *b"\n",
+            None => self.unfinished,
+        };
+        if begun {
             self.add(b"\r\n");
-        }
-    }
-
-    fn peek(&self, skip: u32, into: &mut [u8]) -> usize {
-        match &self.bytes {
-            Bytes::Ring(ring) => ring.peek(skip, into),
-            Bytes::Own(bytes) => {
-                let mut count = 0;
-                for (to, from) in into.iter_mut().zip(bytes.iter().skip(skip as usize)) {
-                    *to = *from;
-                    count += 1;
-                }
-                count
-            }
         }
     }
 }

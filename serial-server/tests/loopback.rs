@@ -75,6 +75,11 @@ impl Hardware for Machine {
     }
 }
 
+/// Where answers to commands wait.
+fn answers() -> Ring {
+    Ring::new(Window::leak(vec![0; 4096].leak())).unwrap()
+}
+
 /// One console among logs, as most systems are.
 struct Board {
     machine: Machine,
@@ -97,7 +102,7 @@ impl Board {
         };
         let streams = [stream("vmm", RingKind::Log, log, None), stream("vm0", RingKind::Console, console, Some(typed))];
         let machine = Machine::default();
-        let mut server = Server::new(machine.clone(), streams, SETTINGS);
+        let mut server = Server::new(machine.clone(), streams, answers(), SETTINGS);
         server.on_doorbell();
         Self { machine, server, log: log.producer(), console: console.producer(), typed: typed.consumer() }
     }
@@ -252,7 +257,7 @@ fn an_interrupt_is_served_until_none_is_pending() {
 #[test]
 fn without_a_console_input_is_dropped_and_counted() {
     let machine = Machine::default();
-    let mut server = Server::new(machine.clone(), [], SETTINGS);
+    let mut server = Server::new(machine.clone(), [], answers(), SETTINGS);
     machine.0.borrow_mut().typed.extend(b"abc");
     server.on_interrupt();
     let stats = Client(Loopback::new(|m: &mut Message| dispatch(&mut server, ClientId(0), m))).stats().unwrap();
@@ -278,7 +283,7 @@ impl<const N: usize> Shared<N> {
             input: Some(input.producer()),
         };
         let machine = Machine::default();
-        let mut server = Server::new(machine.clone(), rings.iter().enumerate().map(stream), SETTINGS);
+        let mut server = Server::new(machine.clone(), rings.iter().enumerate().map(stream), answers(), SETTINGS);
         server.on_doorbell();
         let (consoles, typed) = (rings.map(|ring| ring.0.producer()), rings.map(|ring| ring.1.consumer()));
         Self { machine, server, consoles, typed }

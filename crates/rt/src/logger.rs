@@ -26,8 +26,12 @@ pub fn start_own() {
 
 /// The ring of a process that reads its own log: serial-server, which is also the ring's consumer.
 pub fn own() -> Window {
-    // SAFETY: the static is reached through windows only.
-    unsafe { Window::new(OWN.0.get().cast(), window::LOG_BYTES) }
+    OWN.window()
+}
+
+/// Another ring of that size, for what serial-server prints beside its log: answers to what the user types.
+pub fn answers() -> Window {
+    ANSWERS.window()
 }
 
 /// Waits until serial-server has taken all lines, with a timeout in TSC ticks: serial-server may be unable to run.
@@ -53,7 +57,19 @@ struct Own(UnsafeCell<[u8; window::LOG_BYTES as usize]>);
 // SAFETY: the process has one thread.
 unsafe impl Sync for Own {}
 
-static OWN: Own = Own(UnsafeCell::new([0; window::LOG_BYTES as usize]));
+static OWN: Own = Own::new();
+static ANSWERS: Own = Own::new();
+
+impl Own {
+    const fn new() -> Self {
+        Self(UnsafeCell::new([0; window::LOG_BYTES as usize]))
+    }
+
+    fn window(&self) -> Window {
+        // SAFETY: the bytes are reached through windows only, and both are statics.
+        unsafe { Window::new(self.0.get().cast(), window::LOG_BYTES) }
+    }
+}
 
 struct Logger(UnsafeCell<Option<State>>);
 // SAFETY: the process has one thread.

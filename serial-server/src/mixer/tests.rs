@@ -49,7 +49,8 @@ fn board<const N: usize>(sources: [(&str, RingKind); N], colours: bool) -> ([Pro
         assert!(all.push(source).is_ok());
         producer
     });
-    (producers, Board { mixer: Mixer::new(all, TIMES, colours), now: 1_000_000_000 })
+    let own = Ring::new(Window::leak(vec![0; 4096].leak())).unwrap();
+    (producers, Board { mixer: Mixer::new(all, own, TIMES, colours), now: 1_000_000_000 })
 }
 
 fn sole() -> ([Producer; 2], Board) {
