@@ -39,6 +39,8 @@ pub struct Image {
     pub kernel: String,
     /// The bootable ISO.
     pub iso: PathBuf,
+    /// Bytes of the root-task image in it.
+    pub bytes: u64,
     /// How much memory an emulated board needs for it, in MiB.
     pub memory_mib: u32,
     /// What an emulated board has plugged in for it.
@@ -88,7 +90,7 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     write_simulate(&dir.join("simulate"), memory_mib, &devices)?;
     let vms = system.vms.iter().map(|vm| vm.name.get_ref().clone()).collect();
     let kernel = prefix.about().to_owned();
-    Ok(Image { system: system.name, kernel, iso, memory_mib, devices, spec, vms, _lock: lock })
+    Ok(Image { system: system.name, kernel, iso, bytes: size, memory_mib, devices, spec, vms, _lock: lock })
 }
 
 /// The root task with the bundle in it: specification, every server, every guest image. Returns its file and the

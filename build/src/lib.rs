@@ -1,9 +1,9 @@
 //! The build tool behind `cargo xtask`, from an empty machine to a guest's prompt.
 //!
 //! It sets up the host (`packages`, `setup`, `doctor`), builds the parts of a system (`kernel` and its `defects`, `guest`,
-//! `image`, `iso`; `cache` keeps them), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`) and tests it (`test`,
-//! `tests`; for the documentation, `walkthrough`). It writes to cargo's target directory only, and installs Debian
-//! packages through apt.
+//! `image` and its `footprint`, `iso`; `cache` keeps them), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`)
+//! and tests it (`test`, `tests`; for the documentation, `walkthrough`). It writes to cargo's target directory only, and
+//! installs Debian packages through apt.
 #![forbid(unsafe_code)]
 
 pub mod bench;
@@ -13,6 +13,7 @@ pub mod cache;
 pub mod console;
 pub mod defects;
 pub mod doctor;
+pub mod footprint;
 pub mod guest;
 pub mod image;
 pub mod import;

@@ -13,7 +13,7 @@ use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
 use xtask::test::Form;
-use xtask::{bench, defects, doctor, image, interrupt, map, progress, run, setup, test};
+use xtask::{bench, defects, doctor, footprint, image, interrupt, map, progress, run, setup, test};
 
 /// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
 #[derive(Parser)]
@@ -165,6 +165,7 @@ fn obey(command: Command) -> Result<ExitCode> {
             defects::consult(&project, &system, kernel_for(debug_kernel))?;
             let image = image::build(&project, &system, kernel_for(debug_kernel))?;
             progress::say(&format!("Kernel: {}", image.kernel));
+            progress::say(&footprint::text(&image.spec, image.bytes));
             progress::print(&image.iso.display().to_string());
         }
         Command::Map { system, svg } => progress::print(map::map(&project, &system, svg.as_deref())?.trim_end()),
