@@ -11,18 +11,20 @@ mod ports;
 mod room;
 
 use found::{Check, Found};
-use layout::limits::{MAX_ARGS, MAX_CLIENTS, MAX_CMDLINE, MAX_NAME, MAX_STREAMS};
+use layout::limits::{MAX_ARGS, MAX_CMDLINE, MAX_GUESTS, MAX_NAME};
 use proto::serial;
 use toml::Spanned;
 
 use crate::{
     description::{
+        count::too_many,
         defects::{DEFECTS, Defect},
         file,
         guest::{Origin, Stock, Use},
         mistake::{Mistakes, close, nearest},
         system::{Bytes, System},
     },
+    map::plural,
     services::{self, component, vmm},
     spec::PageSize,
 };
@@ -44,12 +46,14 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
         law(&mut found);
     }
     found.mistakes.sort_by_key(|mistake| mistake.span.start);
+    // VMs of one `[[vm]]` have their mistakes in common.
+    found.mistakes.dedup_by(|next, first| next.span == first.span && next.remedy == first.remedy);
     if found.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(found.mistakes)) }
 }
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [Check; 46] = [
+const LAWS: [Check; 47] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -85,6 +89,7 @@ const LAWS: [Check; 46] = [
     room::functions_list_what_pci_server_holds,
     room::ports_and_lines_are_not_too_many,
     room::memory_of_devices_is_not_too_large,
+    room::owners_of_devices_are_among_the_first,
     plugged::cards_have_slots_of_their_own,
     plugged::only_emulated_boards_are_plugged_in_to,
     plugged::the_disk_can_be_read,
@@ -143,7 +148,14 @@ fn names_are_unique(found: &mut Found) {
             Some(n) if n < servers => {
                 found.add(name.span(), format!("`{text}` is the name of a server"), "choose another name");
             }
-            Some(_) => found.add(name.span(), format!("there are two of the name `{text}`"), "choose another name"),
+            Some(_) => {
+                let numbered = found.system.vms.iter().any(|vm| vm.name.get_ref() == text && vm.count.is_some());
+                let remedy = match numbered {
+                    true => "choose another name: a VM with `count` has its name and a number from 0 on",
+                    false => "choose another name",
+                };
+                found.add(name.span(), format!("there are two of the name `{text}`"), remedy);
+            }
             None => taken.push(text.clone()),
         }
     }
@@ -177,16 +189,18 @@ fn guest_memory_ends_below_the_pci_windows(found: &mut Found) {
 
 fn guests_fit_in_the_board(found: &mut Found) {
     let board = found.system.board();
-    let mut total = 0u64;
-    for vm in &found.system.vms {
-        let before = total;
-        total = total.saturating_add(vm.memory.get_ref().0);
-        if total > board.guest_ram && before <= board.guest_ram {
-            let message = format!("up to here the guests have {}, more than the board `{}`", Bytes(total), board.name);
-            let remedy = format!("all guests together may have {}", Bytes(board.guest_ram));
-            found.add(vm.memory.span(), message, remedy);
-        }
-    }
+    let sizes = || found.system.vms.iter().map(|vm| vm.memory.get_ref().0);
+    let total = sizes().fold(0u64, u64::saturating_add);
+    let mut up_to_here = sizes().scan(0u64, |sum, size| {
+        *sum = sum.saturating_add(size);
+        Some(*sum)
+    });
+    let Some(first_beyond) = up_to_here.position(|sum| sum > board.guest_ram) else { return };
+    let vm = &found.system.vms[first_beyond];
+    let (guests, missing) = (plural(found.system.vms.len(), "VM"), Bytes(total - board.guest_ram));
+    let message =
+        format!("{guests} with {} in all: {missing} more than the board `{}` has for them", Bytes(total), board.name);
+    found.add(vm.memory.span(), message, format!("all guests together may have {}", Bytes(board.guest_ram)));
 }
 
 fn images_are_what_they_are_used_for(found: &mut Found) {
@@ -262,8 +276,8 @@ fn file_names_fit(found: &mut Found) {
 }
 
 fn command_lines_fit_and_are_one_line(found: &mut Found) {
-    for line in found.system.vms.iter().flat_map(|vm| &vm.cmdline) {
-        let text = line.get_ref();
+    for (vm, line) in found.system.vms.iter().filter_map(|vm| Some((vm, vm.cmdline.as_ref()?))) {
+        let text = vm.cmdline();
         if text.len() > MAX_CMDLINE {
             let message = format!("the command line has {} bytes", text.len());
             found.add(line.span(), message, format!("Linux takes {MAX_CMDLINE} at most"));
@@ -380,13 +394,7 @@ fn accepted_defects_are_listed_once(found: &mut Found) {
 
 fn the_servers_can_serve_them_all(found: &mut Found) {
     let (vms, components) = (found.system.vms.len(), found.system.components.len());
-    // serial-server prints the logs of the other servers.
-    let servers = found.system.servers().count() - 1;
-    let streams = servers + 2 * vms + components;
-    let Some(last) = names(found.system).last().map(Spanned::span) else { return };
-    if streams > MAX_STREAMS || vms + components > MAX_CLIENTS {
-        let message = format!("{vms} VMs and {components} components are too many");
-        let remedy = format!("twice the VMs plus the components may be {} at most", MAX_STREAMS - servers);
-        found.add(last, message, remedy);
-    }
+    let Some(last) = names(found.system).nth(MAX_GUESTS).map(Spanned::span) else { return };
+    let (message, remedy) = too_many(vms, components);
+    found.add(last, message, remedy);
 }

@@ -35,6 +35,7 @@ pub fn parse(source: Source) -> Result<System, Mistakes> {
     let mut system = form::parse(&source)?;
     system.name = source.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     system.source = source;
+    system.expand()?;
     checks::check(&system)?;
     Ok(system)
 }

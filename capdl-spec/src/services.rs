@@ -208,6 +208,8 @@ impl System {
 
 #[cfg(test)]
 mod tests {
+    use layout::limits::{MAX_CLIENTS, MAX_GUESTS};
+
     use super::*;
 
     #[test]
@@ -219,6 +221,11 @@ mod tests {
                 assert!(word != other_word && name != other && slot != taken, "{name} and {other}");
             }
         }
+    }
+
+    #[test]
+    fn a_server_has_room_for_all_others() {
+        assert!(ALL.len() - 1 + MAX_GUESTS <= MAX_CLIENTS);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use capdl_spec::{
     spec::{Fill, HEADER_LEN, Kind, MAGIC, Spec},
 };
 use fixture::{ENTRY, SEGMENTS, config, files, object, system};
-use layout::config;
+use layout::{config, limits::MAX_GUESTS};
 use proptest::prelude::*;
 use proto::{file, irq, net, serial, timer};
 
@@ -197,6 +197,18 @@ fn a_program_that_cannot_be_loaded_is_named_with_the_reason() {
     files.elfs.insert("fileserver".into(), b"#!/bin/sh".to_vec());
     let error = host::compile(&system, &files).expect_err("it is no ELF");
     assert_eq!(error.to_string(), "the program `fileserver` cannot be loaded: it is not a whole 64-bit ELF file");
+}
+
+#[test]
+fn as_many_guests_as_there_is_room_for_compile_to_a_lawful_specification() {
+    let vms = MAX_GUESTS - 1;
+    let text = "[[vm]]\nname = \"a-name-as-long-as-any\"\nmemory = \"2 MiB\"\nkernel = \"debian-686\"\n";
+    let part = component(0, &["irq", "timer", "serial", "pci", "file"], 50);
+    let system = system(&format!("board = \"bochs\"\n{text}count = {vms}\n{part}"));
+    let bundle = compile(&system);
+    assert_eq!(laws::breaches(&bundle.spec), vec![]);
+    let console: serial::Config = config(&bundle, "serial-server");
+    assert_eq!(console.rings.len(), bundle.spec.processes.len() - 1 + vms);
 }
 
 /// A VM of a random description.

@@ -76,7 +76,7 @@ impl<C: Controller> Server<C> {
             lines: config.lines,
             router: config.router,
             alarm: config.alarm.map_or(Alarm::None, Alarm::Idle),
-            records: Default::default(),
+            records: core::array::from_fn(|_| Record::default()),
             spurious: Tally::default(),
         }
     }

@@ -54,7 +54,7 @@ impl<M: Machine> Server<M> {
     pub fn new(machine: M, listing: Listing, config: Config) -> Self {
         let refusals = Refusals::new(&config.clients);
         let (functions, resources) = (Vec::new(), Resources::default());
-        let budgets = Default::default();
+        let budgets = core::array::from_fn(|_| WaitBudget::default());
         let mut server = Self { machine, listing, config, functions, resources, refusals, budgets };
         let valid = server.check();
         let obtained = server.obtain(valid);
@@ -145,7 +145,9 @@ impl<M: Machine> Server<M> {
 
     /// Handles root-task's signals that clients were stopped.
     pub fn on_signal(&mut self, bits: u64) {
-        for client in (0..self.config.clients.len()).filter(|&client| bits & event::client(client) != 0) {
+        for client in
+            (0..self.config.clients.len().min(event::RINGS)).filter(|&client| bits & event::client(client) != 0)
+        {
             if let Some(stopped) = self.config.clients.get(client) {
                 log::info!("`{}` has stopped", stopped.name);
             }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use layout::limits::MAX_GUESTS;
 use mmio::{Consumer, Producer, Ring, Window};
 use proptest::prelude::*;
 use proto::loopback::Loopback;
@@ -377,6 +378,16 @@ fn a_wrong_command_says_how_to_get_help() {
     }
     assert!(help.lines().all(|line| line.starts_with("serial-server: ")), "{help}");
     assert_eq!(board.got(0), "");
+}
+
+#[test]
+fn help_lists_as_many_vms_as_there_may_be() {
+    let mut board = Shared::<MAX_GUESTS>::new();
+    board.type_in("@m\r");
+    let help = board.type_in("@?");
+    for n in 0..MAX_GUESTS {
+        assert!(help.contains(&format!("  {n}  vm{n}, which gets the input\r\n")), "{n}: {help}");
+    }
 }
 
 #[test]

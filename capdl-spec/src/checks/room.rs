@@ -1,7 +1,10 @@
 //! Refuses more devices than the servers' configurations hold, and longer names.
 
-use layout::limits::{
-    MAX_FUNCTION_MEMORY, MAX_FUNCTION_PORTS, MAX_LINES, MAX_NAME, MAX_OWN_LINES, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS,
+use layout::{
+    event,
+    limits::{
+        MAX_FUNCTION_MEMORY, MAX_FUNCTION_PORTS, MAX_LINES, MAX_NAME, MAX_OWN_LINES, MAX_PCI_FUNCTIONS, MAX_PCI_PORTS,
+    },
 };
 use toml::Spanned;
 
@@ -67,6 +70,16 @@ pub(super) fn ports_and_lines_are_not_too_many(found: &mut Found) {
     let of_line = |owner: &Owner| lines.get(MAX_LINES).is_some_and(|line| line.owner == owner.role);
     if let Some(owner) = system.owners().find(of_line) {
         too_many(found, owner.name, lines.len(), MAX_LINES, "the system, with its own two,");
+    }
+}
+
+/// root-task signals pci-server when one of them stops, by the client's own bit.
+pub(super) fn owners_of_devices_are_among_the_first(found: &mut Found) {
+    let system = found.system;
+    for owner in system.owners().skip(event::RINGS).filter(|owner| owner.devices.any()) {
+        let message =
+            format!("`{}` has devices, and {} VMs and components come before it", owner.name.get_ref(), event::RINGS);
+        found.add(owner.name.span(), message, format!("put it among the first {}", event::RINGS));
     }
 }
 

@@ -15,7 +15,7 @@ use toml::Spanned;
 pub const DEFAULT_LIMIT: u16 = 100;
 
 /// An entry of `ioports`: a range of ports that its owner may use.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IoPorts {
     /// First port.
@@ -33,7 +33,7 @@ pub struct IoPorts {
 }
 
 /// An entry of `pci_devices`: a PCI function.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PciDevice {
     /// Where it is.
     pub address: Bdf,
@@ -63,7 +63,7 @@ pub struct Memory {
 }
 
 /// An entry of `irqs`: an interrupt.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Irq {
     /// What `pci_devices` call it.

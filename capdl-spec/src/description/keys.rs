@@ -48,6 +48,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("emulator", &[Top], "a table", "[emulator]"),
     key("accept_kernel_defects", &[Top], "a list of names of kernel defects", "accept_kernel_defects = [\"cr2\"]"),
     key("name", &[Vm, Component, Network, Member], "a name", "name = \"linux\""),
+    key("count", &[Vm], "a number of VMs, from 1 on", "count = 8"),
     key("memory", &[Vm], "a size", "memory = \"128 MiB\""),
     key("cpus", &[Vm], "a number", "cpus = 1"),
     key("kernel", &[Vm], "a file or the name of a kernel", "kernel = \"debian-686\""),

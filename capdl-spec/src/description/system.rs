@@ -65,11 +65,13 @@ pub struct System {
 }
 
 /// A virtual machine.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vm {
     /// Unique among VMs and components; its process is `vmm-NAME`.
     pub name: Spanned<String>,
+    /// How many VMs it stands for, see `count`; each has its number behind the name. One without a number when left out.
+    pub count: Option<Spanned<u16>>,
     /// Guest RAM: a multiple of 2 MiB.
     pub memory: Spanned<Bytes>,
     /// Virtual CPUs, one when left out.
@@ -78,7 +80,7 @@ pub struct Vm {
     pub kernel: Spanned<Origin>,
     /// Initial RAM disk.
     pub initrd: Option<Spanned<Origin>>,
-    /// Kernel command line, [`DEFAULT_CMDLINE`] when left out.
+    /// Kernel command line, with `{name}` for the VM's name; [`DEFAULT_CMDLINE`] when left out.
     pub cmdline: Option<Spanned<String>>,
     /// What decompresses a bzImage.
     #[serde(default)]
@@ -235,11 +237,6 @@ impl Vm {
     /// How many virtual CPUs it has.
     pub fn cpus(&self) -> usize {
         self.cpus.as_ref().map_or(1, |cpus| usize::from(*cpus.get_ref()))
-    }
-
-    /// The guest's command line.
-    pub fn cmdline(&self) -> &str {
-        self.cmdline.as_ref().map_or(DEFAULT_CMDLINE, |line| line.get_ref())
     }
 }
 

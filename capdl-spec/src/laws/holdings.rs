@@ -211,7 +211,7 @@ fn doorbells_and_lines(spec: &Spec) -> Option<String> {
             return wrong(id);
         }
     }
-    if let Some(id) = events(serial::SERVICE).filter(|id| !whole(said(*id, None) & RINGS)) {
+    if let Some(id) = events(serial::SERVICE).filter(|id| !streams_have_bits_in_turn(spec, *id)) {
         return wrong(id);
     }
     let mut all_lines = 0;
@@ -225,6 +225,16 @@ fn doorbells_and_lines(spec: &Spec) -> Option<String> {
     // The lines of the servers' own devices are never shared and come first.
     let expected = (event::ring(all_lines as usize) - 1) * event::ring(servers_lines.len());
     irq.events().filter(|id| from_irq(*id) != expected).and_then(wrong)
+}
+
+/// Whether the streams to serial-server have the bits of its notification in turn: each its own, if there are enough.
+fn streams_have_bits_in_turn(spec: &Spec, events: Id) -> bool {
+    let mut uses = [0; event::RINGS];
+    for cap in spec.caps.iter().filter(|cap| cap.object == events && cap.rights.write && cap.badge & RINGS != 0) {
+        uses[cap.badge.trailing_zeros() as usize] += 1;
+    }
+    let (each, more) = (uses.iter().sum::<usize>() / uses.len(), uses.iter().sum::<usize>() % uses.len());
+    uses.iter().enumerate().all(|(bit, uses)| *uses == each + usize::from(bit < more))
 }
 
 /// The names of ports and I/O address spaces say which they are.

@@ -35,7 +35,7 @@ pub(super) static SERVER: Server = Server {
     scratch_bits: |_| Some(layout::ROOT_BITS),
     holdings: &HOLDINGS,
     frames: &FRAMES,
-    event: |badge| (badge & RINGS != 0).then(|| format!("ring {}", badge.trailing_zeros())),
+    event: |badge| (badge & RINGS != 0).then(|| format!("stream {}", badge.trailing_zeros())),
     ..Server::new(SERVICE, 220, configure, Look::new("#1d4ed8", "#e8effd"))
 };
 
@@ -66,12 +66,12 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     let uart = wiring.build.ports(server, wiring.system.board().uart.ports);
     let mut rings = Vec::new();
     for process in (0..wiring.parts.len()).filter(|&process| process != server) {
-        wiring.doorbell(process, slot::LOG, server, event::ring(rings.len()))?;
+        wiring.doorbell(process, slot::LOG, server, event::stream(rings.len()))?;
         rings.push(log(wiring, process, server)?);
     }
     for (vm, described) in wiring.system.vms.iter().enumerate() {
         let process = wiring.process(Role::Vmm(vm))?;
-        wiring.doorbell(process, slot::CONSOLE, server, event::ring(rings.len()))?;
+        wiring.doorbell(process, slot::CONSOLE, server, event::stream(rings.len()))?;
         rings.push(console(wiring, process, server, described.name.get_ref())?);
     }
     let rings = crate::compile::wire::bounded(rings, "streams to the console")?;

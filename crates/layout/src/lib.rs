@@ -191,12 +191,15 @@ pub mod event {
 
     /// How many [`ring`]s there are: the bits below [`TIMER`].
     pub const RINGS: usize = TIMER.trailing_zeros() as usize;
-    /// serial-server: ring `n` has bytes to print. irq-server: shared line `n` was raised. net-server: port `n` has frames,
-    /// or room.
+    /// irq-server: shared line `n` was raised. net-server: port `n` has frames, or room.
     pub const fn ring(n: usize) -> u64 {
         1 << n
     }
-    /// pci-server: client `n` was stopped.
+    /// serial-server: stream `n`, or one that shares its bit, has bytes to print. The server looks at all of them.
+    pub const fn stream(n: usize) -> u64 {
+        ring(n % RINGS)
+    }
+    /// pci-server: client `n`, one of the first [`RINGS`], was stopped.
     pub const fn client(n: usize) -> u64 {
         1 << n
     }

@@ -5,13 +5,15 @@ use crate::event;
 
 /// Bytes of the longest name of a process, image or device.
 pub const MAX_NAME: usize = 48;
-/// Clients of one server.
-pub const MAX_CLIENTS: usize = 16;
+/// Clients of one server: servers, and [`MAX_GUESTS`].
+pub const MAX_CLIENTS: usize = 48;
+/// VMs and components.
+pub const MAX_GUESTS: usize = 40;
 /// Virtual CPUs of one VM, hence threads of one vmm-server.
 pub const MAX_VCPUS: usize = 8;
 
-/// Streams to the console, without serial-server's own log: each has an [`event::ring`].
-pub const MAX_STREAMS: usize = event::RINGS;
+/// Streams to the console, without serial-server's own log: the logs of all processes, and the VMs' consoles.
+pub const MAX_STREAMS: usize = MAX_CLIENTS + MAX_GUESTS;
 
 /// Interrupt lines of a system: irq-server has an [`event::ring`] for each.
 pub const MAX_LINES: usize = event::RINGS;

@@ -25,7 +25,7 @@ pub struct Config {
     pub colours: bool,
     /// The UART's line at irq-server.
     pub line: u8,
-    /// Who prints, and who is typed at. The position is the client's doorbell bit, `event::ring(n)`.
+    /// Who prints, and who is typed at. The position is the client's doorbell bit, `event::stream(n)`.
     pub rings: Vec<SerialRing, MAX_STREAMS>,
 }
 

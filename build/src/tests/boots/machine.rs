@@ -22,7 +22,7 @@ fn finds_what_the_description_says(context: &Context) -> Result<Outcome> {
     let name = ask(&mut machine, "uname -rm")?;
     ensure!(name.ends_with("-686 i686\n"), "uname -rm: {name}");
     let cmdline = ask(&mut machine, "cat /proc/cmdline")?;
-    ensure!(cmdline.strip_suffix('\n') == Some(vm.cmdline()), "/proc/cmdline: {cmdline:?}");
+    ensure!(cmdline.strip_suffix('\n') == Some(vm.cmdline().as_ref()), "/proc/cmdline: {cmdline:?}");
     let memory = has_memory(&mut machine, vm.memory.get_ref().0)?;
     virtual_bus(&mut machine)?;
     interrupts_move(&mut machine)?;
