@@ -2,15 +2,17 @@
 
 use miette::{IntoDiagnostic, Result, ensure};
 
-use super::{LIMIT, ask, description, expect, last_lines, transcript};
+use super::{LIMIT, ask, expect, last_lines, transcript};
 use crate::bochs::Machine;
 use crate::console::find;
+use crate::footprint;
 use crate::kernel::Build;
 use crate::test::{Context, Group, Outcome, Test, passed};
 
 pub fn all() -> Vec<Test> {
     vec![
         Test::new(Group::Boots, "two-guests-share-a-console", two),
+        Test::new(Group::Boots, "eight-guests-know-their-names", many),
         Test::new(Group::Boots, "eight-guests-print-a-megabyte-at-once", eight).long(),
     ]
 }
@@ -20,7 +22,7 @@ const FLOOD: usize = 2000;
 const LINE: usize = 50;
 
 fn two(context: &Context) -> Result<Outcome> {
-    let mut machine = context.boot(&description(context, "two-guests").to_string_lossy(), Build::Release)?;
+    let mut machine = context.boot("two", Build::Release)?;
     listen(&mut machine, "first")?;
     ask(&mut machine, "true")?;
     listen(&mut machine, "second")?;
@@ -113,12 +115,32 @@ fn together(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
+/// Each of the eight VMs of one `[[vm]]` answers at its shell, typed at by its name and its number in turn.
+fn many(context: &Context) -> Result<Outcome> {
+    let image = context.image("many", Build::Release)?;
+    let mut machine = context.boot("many", Build::Release)?;
+    let vms: Vec<String> = (0..8).map(|n| format!("web{n}")).collect();
+    ensure!(machine.console.voice.vms() == vms, "the VMs are {:?}", machine.console.voice.vms());
+    for (n, vm) in vms.iter().enumerate() {
+        if n % 2 == 0 {
+            listen(&mut machine, vm)?;
+        } else {
+            told(&mut machine, &format!("@{n}"), &format!("input goes to {vm}\r\n"))?;
+            machine.console.voice.listen_to(vm);
+            machine.console.send(b"\r").into_diagnostic()?;
+        }
+        let said = ask(&mut machine, "hostname; uname -r")?;
+        let lines: Vec<&str> = said.lines().collect();
+        ensure!(matches!(lines[..], [name, release] if name == vm && release.ends_with("-686")), "{vm} says {said:?}");
+    }
+    Ok(Outcome::Passed(footprint::summary(&image.spec, image.bytes)))
+}
+
 /// Lines that each of eight guests prints: 125 KB.
 const LINES: usize = 2500;
 
 fn eight(context: &Context) -> Result<Outcome> {
-    let system = description(context, "eight-guests");
-    let mut machine = context.boot(&system.to_string_lossy(), Build::Release)?;
+    let mut machine = context.boot("many", Build::Release)?;
     let vms = machine.console.voice.vms().to_vec();
     for vm in &vms {
         listen(&mut machine, vm)?;

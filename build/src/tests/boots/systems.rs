@@ -34,7 +34,7 @@ fn decompresses_itself(context: &Context) -> Result<Outcome> {
 }
 
 fn two_guests(context: &Context) -> Result<Outcome> {
-    let mut machine = context.boot(&description(context, "two-guests").to_string_lossy(), Build::Release)?;
+    let mut machine = context.boot("two", Build::Release)?;
     for guest in ["first", "second"] {
         machine.console.rewind();
         let shell = format!("{guest}: portcullis:/# ");
