@@ -17,7 +17,7 @@ use crate::{image, iso, project};
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// The rows' names, in the order of measurement.
-pub const NAMES: [&str; 24] = [
+pub const NAMES: [&str; 25] = [
     "floor",
     "floor_write",
     "ipc_call",
@@ -38,6 +38,7 @@ pub const NAMES: [&str; 24] = [
     "mediated_mmio",
     "direct_port",
     "direct_mmio",
+    "virtqueue",
     "halt_wake",
     "inject_eoi",
     "device_irq",
@@ -67,8 +68,8 @@ fn floor(context: &Context) -> Result<String> {
     Ok(finish(Machine::boot(&context.project, &options)?)?.0)
 }
 
-/// A guest with a mediated network card (pci-server makes each access), and a USB controller and another card as direct
-/// devices; and a component, which outranks the guest's VMM and therefore finishes before the guest begins.
+/// A guest with an entropy device, a mediated network card (pci-server makes each access), and a USB controller and another
+/// card as direct devices; and a component, which outranks the guest's VMM and therefore finishes before the guest begins.
 fn guest(context: &Context) -> Result<String> {
     let dir = context.project.guest().join("bench");
     tiny::compile(&context.project, "bench", &dir)?;
@@ -80,6 +81,7 @@ fn guest(context: &Context) -> Result<String> {
                 memory = \"4 MiB\"\n\
                 kernel = \"./bench\"\n\
                 direct_ports = [0x402]\n\
+                rng = true\n\
                 pci_devices = [{ address = \"00:03.0\", access = \"mediated\" }, \"00:01.2\", \"00:05.0\"]\n\
                 \n\
                 [[component]]\n\
