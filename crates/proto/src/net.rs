@@ -100,6 +100,29 @@ pub struct Segments {
     pub size: u16,
 }
 
+/// What is to be split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segmented {
+    /// A segment of TCP in IPv4.
+    TcpV4,
+    /// A segment of TCP in IPv6.
+    TcpV6,
+    /// A datagram of UDP, into fragments.
+    Udp,
+}
+
+impl Segments {
+    /// What is to be split.
+    pub const fn of(&self) -> Segmented {
+        match self.kind & !Offload::ECN {
+            Offload::TCPV4 => Segmented::TcpV4,
+            Offload::TCPV6 => Segmented::TcpV6,
+            // Offload::parse makes no others.
+            _ => Segmented::Udp,
+        }
+    }
+}
+
 impl Offload {
     const NEEDS_CSUM: u8 = 1;
     const TCPV4: u8 = 1;
@@ -108,12 +131,14 @@ impl Offload {
     const ECN: u8 = 0x80;
 
     /// The meaning of a header, if it has one for a frame of `frame` bytes. Flags that concern the receiver only are ignored.
+    /// A checksum is behind the addresses: written over them, it would be another sender's frame.
     pub fn parse(header: [u8; HEADER], frame: u32) -> Option<Self> {
         let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
         let [flags, kind, ..] = header;
         let (headers, size, start, offset) = (word(2), word(4), word(6), word(8));
         let checksum = (flags & Self::NEEDS_CSUM != 0).then_some((start, offset));
-        if u32::from(start) + u32::from(offset) + 2 > frame && checksum.is_some() {
+        let fits = u32::from(start) >= SHORTEST && u32::from(start) + u32::from(offset) + 2 <= frame;
+        if checksum.is_some() && !fits {
             return None;
         }
         let segments = match kind & !Self::ECN {
@@ -239,6 +264,7 @@ mod tests {
             [1, 1, 66, 0, 0, 0, 34, 0, 16, 0, 0, 0],
             [1, 1, 0xff, 0xff, 0xa8, 5, 34, 0, 16, 0, 0, 0],
             [1, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            [1, 0, 0, 0, 0, 0, 13, 0, 16, 0, 0, 0],
         ] {
             assert_eq!(Offload::parse(header, 10_000), None, "{header:?}");
         }
