@@ -57,6 +57,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("decompress", &[Vm], "host or guest", "decompress = \"host\""),
     key("direct_ports", &[Vm], "a list of ports, 0 to 0xffff", "direct_ports = [0xe9]"),
     key("rng", &[Vm], "true or false", "rng = true"),
+    key("uplink", &[Component], "the name of a network", "uplink = \"lan\""),
     key("image", &[Component], "a package or a file", "image = \"./component.elf\""),
     key("priority", &[Component], "a number from 1 to 253", "priority = 90"),
     key("services", &[Component], "a list of servers", "services = [\"timer\", \"serial\"]"),

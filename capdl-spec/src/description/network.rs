@@ -38,8 +38,10 @@ impl Member {
     }
 }
 
+/// An address for who is called `member` in that network.
+///
 /// Locally administered, and no group's (IEEE 802, section 8.2): 0x02, then five bytes of a hash (FNV-1a).
-fn derived(network: &str, member: &str) -> Mac {
+pub fn derived(network: &str, member: &str) -> Mac {
     let bytes = network.bytes().chain([0]).chain(member.bytes());
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));

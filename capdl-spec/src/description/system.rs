@@ -141,6 +141,8 @@ pub struct Component {
     pub irqs: Vec<Irq>,
     /// Whether each of its functions gets an I/O address space, to which an IOMMU confines it.
     pub pci_devices_iospace: Option<Spanned<Flag>>,
+    /// The name of the network whose uplink it is, if it is a driver of a card.
+    pub uplink: Option<Spanned<String>>,
     /// Memory that its functions may use: 4 KiB to 1 MiB.
     pub dma_memory: Option<Spanned<Bytes>>,
 }

@@ -86,7 +86,10 @@ impl Holding {
             Whose::Guests => {
                 holder.ept == Some(object) || holder.threads.iter().any(|thread| thread.vcpu == Some(object))
             }
-            Whose::Called(service) => of_server(service) && holder.calls.contains(&object),
+            Whose::Called(service) => {
+                let endpoint = spec.endpoint_of(service.server);
+                of_server(service) && endpoint.is_some_and(|endpoint| holder.calls.contains(&endpoint))
+            }
             Whose::Server(service) => of_server(service) && holder.name != service.server,
             Whose::Callers => owner.is_some_and(calls),
             Whose::Users => owner.is_some_and(|owner| calls(owner) && !is_server(owner)),

@@ -5,7 +5,7 @@ use layout::{
     config::{Component as Config, Window},
     window,
 };
-use proto::{file, irq, pci};
+use proto::{file, irq, net, pci};
 
 use super::by_word;
 use crate::{
@@ -40,7 +40,7 @@ pub(crate) fn calls(component: &Component) -> Vec<Service> {
     let described = component.services.iter().filter_map(|word| by_word(word.get_ref()));
     let mut calls: Vec<Service> = described.map(|server| server.service).collect();
     let of_devices = if component.devices().any() { [irq::SERVICE, pci::SERVICE].as_slice() } else { &[] };
-    for service in of_devices {
+    for service in of_devices.iter().chain(component.uplink.as_ref().map(|_| &net::SERVICE)) {
         if !calls.contains(service) {
             calls.push(*service);
         }
@@ -85,6 +85,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, C
         args: args.try_into().map_err(|_| CompileError::TooLong(args.into()))?,
         lines: bounded(lines_of(wiring.system, wiring.parts, role).collect(), "interrupt lines of a process")?,
         dma,
+        nic: super::net::rings(wiring, process, role)?.first().copied(),
     })
 }
 

@@ -1,9 +1,10 @@
 //! net-server: the rings of all ports, their doorbells, and the addresses that each may send from. Systems without a network
 //! do not have it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use layout::{
+    config::Nic,
     event,
     limits::{MAX_NICS, MAX_SWITCH_PORTS},
     slot,
@@ -23,9 +24,10 @@ use crate::{
         wire::{Wiring, bounded, encode, name},
     },
     description::{
+        devices::Access,
         mistake::nearest,
-        network::{Member, Network},
-        system::System,
+        network::{Network, derived},
+        system::{Component, System},
     },
     laws::authority::{Badge, FrameUse, Holding, RINGS as RING_BITS, What, Who, Whose, holding, shared, signals},
     spec::Rights,
@@ -36,12 +38,13 @@ const AGAIN: u64 = event::ring(MAX_SWITCH_PORTS);
 /// Bytes of a ring: of its data 512 KiB, which is more than what TCP has under way to a guest of 64 MiB.
 const RING_BYTES: u64 = 4096 + (512 << 10);
 /// The names of the rings of a VM's network devices: to net-server, and from it.
-pub(crate) const RINGS: [[&str; 2]; MAX_NICS] =
+const RINGS: [[&str; 2]; MAX_NICS] =
     [["net0-out", "net0-in"], ["net1-out", "net1-in"], ["net2-out", "net2-in"], ["net3-out", "net3-in"]];
 
 pub(super) static SERVER: Server = Server {
     is_wanted: |system| !system.networks.is_empty(),
     calls: |_| vec![timer::SERVICE],
+    signals_clients: true,
     is_signalled: |_| true,
     checks: &CHECKS,
     holdings: &HOLDINGS,
@@ -55,14 +58,14 @@ pub(super) static SERVER: Server = Server {
 
 static HOLDINGS: [Holding; 3] = [
     holding(
-        Who::Vmm,
+        Who::Anyone,
         (slot::nic(0).0, slot::nic(MAX_NICS).0),
         What::Notification,
-        Whose::Server(SERVICE),
+        Whose::Called(SERVICE),
         Rights::WRITE,
         Badge::Bit(RING_BITS),
     ),
-    signals(SERVICE, Whose::Vmms, event::NETWORK),
+    signals(SERVICE, Whose::Callers, event::NETWORK),
     signals(SERVICE, Whose::Own, RING_BITS),
 ];
 
@@ -71,39 +74,66 @@ static FRAMES: [FrameUse; 2 * MAX_NICS] = {
     [shared(a), shared(b), shared(c), shared(d), shared(e), shared(f), shared(g), shared(h)]
 };
 
-static CHECKS: [Check; 6] = [
+static CHECKS: [Check; 8] = [
     networks_have_names,
     members_are_vms,
     members_are_listed_once,
     addresses_differ,
     vms_have_room_for_their_networks,
     ports_are_not_too_many,
+    uplinks_are_of_networks,
+    uplinks_have_a_card,
 ];
 
-/// A VM's network device, which is a port of a switch.
-pub(crate) struct Attached<'a> {
+/// A port of a switch, and who is connected to it.
+pub(super) struct Attached<'a> {
     network: usize,
-    member: &'a Spanned<Member>,
-    pub mac: Mac,
+    /// The name of a VM, or of the component that is the network's uplink.
+    name: &'a str,
+    role: Option<Role>,
+    mac: Mac,
+    bridge: bool,
+    /// Where the description says so.
+    span: Range<usize>,
 }
 
-/// All ports, network by network.
+/// All ports, network by network: those of its members, then those of its uplinks.
 fn ports(system: &System) -> impl Iterator<Item = Attached<'_>> {
-    system.networks.iter().enumerate().flat_map(|(network, described)| {
-        let port = move |member: &'_ Spanned<Member>| member.get_ref().mac(described.name.get_ref());
-        described.members.iter().map(move |member| Attached { network, member, mac: port(member) })
+    system.networks.iter().enumerate().flat_map(move |(network, described)| {
+        let members = described.members.iter().map(move |entry| {
+            let member = entry.get_ref();
+            let vm = system.vms.iter().position(|vm| *vm.name.get_ref() == member.name);
+            let (role, mac) = (vm.map(Role::Vmm), member.mac(described.name.get_ref()));
+            Attached { network, name: &member.name, role, mac, bridge: member.bridge, span: entry.span() }
+        });
+        let uplinks = uplinks(system).filter(|(.., uplink)| uplink.get_ref() == described.name.get_ref());
+        members.chain(uplinks.map(move |(number, component, uplink)| {
+            let name = component.name.get_ref();
+            // No frame has it: an uplink is a bridge to whatever is outside.
+            let mac = derived(described.name.get_ref(), name);
+            Attached { network, name, role: Some(Role::Component(number)), mac, bridge: true, span: uplink.span() }
+        }))
     })
 }
 
-/// The network devices of VM number `vm`, in their order.
-pub(crate) fn nics(system: &System, vm: usize) -> impl Iterator<Item = Attached<'_>> {
-    let name = system.vms.get(vm).map(|vm| vm.name.get_ref());
-    ports(system).filter(move |port| Some(&port.member.get_ref().name) == name)
+/// The components that are uplinks, with their numbers, and the networks' names.
+fn uplinks(system: &System) -> impl Iterator<Item = (usize, &Component, &Spanned<String>)> {
+    let components = system.components.iter().enumerate();
+    components.filter_map(|(number, component)| Some((number, component, component.uplink.as_ref()?)))
 }
 
-/// The position of the VM that is a member.
-fn vm_of(system: &System, member: &Member) -> Option<usize> {
-    system.vms.iter().position(|vm| *vm.name.get_ref() == member.name)
+/// The network devices of a process, in their order.
+pub(super) fn nics(system: &System, role: Role) -> impl Iterator<Item = Attached<'_>> {
+    ports(system).filter(move |port| port.role == Some(role))
+}
+
+/// The rings of a process's network devices, as the process has them.
+pub(super) fn rings(wiring: &Wiring, process: usize, role: Role) -> Result<Vec<Nic>, CompileError> {
+    let rings = nics(wiring.system, role).zip(RINGS).map(|(port, [output, input])| {
+        let (output, input) = (wiring.window(process, output)?, wiring.window(process, input)?);
+        Ok(Nic { mac: port.mac.0, output, input })
+    });
+    rings.collect()
 }
 
 fn networks_have_names(found: &mut Found) {
@@ -118,10 +148,11 @@ fn networks_have_names(found: &mut Found) {
         if networks[..n].iter().any(|other| other.name.get_ref() == text) {
             found.add(name.span(), format!("there are two networks of the name `{text}`"), "choose another name");
         }
-        if members.len() < 2 {
+        let uplinks = uplinks(found.system).filter(|(.., uplink)| uplink.get_ref() == text).count();
+        if members.is_empty() || members.len() + uplinks < 2 {
             let message = format!("the network `{text}` connects nobody: it has {} members", members.len());
             let message = if members.len() == 1 { message.replace("members", "member") } else { message };
-            found.add(name.span(), message, "list at least two VMs in `members`");
+            found.add(name.span(), message, "list at least two VMs in `members`, or one where there is an uplink");
         }
     }
 }
@@ -129,14 +160,18 @@ fn networks_have_names(found: &mut Found) {
 fn members_are_vms(found: &mut Found) {
     let system = found.system;
     let vms: Vec<&str> = system.vms.iter().map(|vm| vm.name.get_ref().as_str()).collect();
-    for member in system.networks.iter().flat_map(|network| &network.members) {
+    let members =
+        system.networks.iter().flat_map(|network| network.members.iter().map(move |member| (network, member)));
+    for (network, member) in members {
         let name = &member.get_ref().name;
         if vms.contains(&name.as_str()) {
             continue;
         }
         if system.components.iter().any(|component| component.name.get_ref() == name) {
             let message = format!("`{name}` is a component, and a network connects VMs");
-            found.add(member.span(), message, "leave it out");
+            let remedy =
+                format!("leave it out; if it drives a card, write uplink = \"{}\" there", network.name.get_ref());
+            found.add(member.span(), message, remedy);
         } else {
             found.add(member.span(), format!("no VM is called `{name}`"), nearest(name, &vms));
         }
@@ -158,22 +193,20 @@ fn members_are_listed_once(found: &mut Found) {
 fn addresses_differ(found: &mut Found) {
     let ports: Vec<Attached> = ports(found.system).collect();
     for (n, port) in ports.iter().enumerate() {
-        let twin = |other: &&Attached| {
-            let (one, two) = (&port.member.get_ref().name, &other.member.get_ref().name);
-            other.network == port.network && other.mac == port.mac && one != two
-        };
+        let twin =
+            |other: &&Attached| other.network == port.network && other.mac == port.mac && other.name != port.name;
         if let Some(other) = ports[..n].iter().find(twin) {
-            let message = format!("{} is the address of `{}` already", port.mac, other.member.get_ref().name);
-            found.add(port.member.span(), message, "give it another `mac`");
+            let message = format!("{} is the address of `{}` already", port.mac, other.name);
+            found.add(port.span.clone(), message, "give it another `mac`");
         }
     }
 }
 
 fn vms_have_room_for_their_networks(found: &mut Found) {
     for vm in 0..found.system.vms.len() {
-        if let Some(port) = nics(found.system, vm).nth(MAX_NICS) {
-            let message = format!("`{}` is in more than {MAX_NICS} networks", port.member.get_ref().name);
-            found.add(port.member.span(), message, format!("a VM has {MAX_NICS} network devices at most"));
+        if let Some(port) = nics(found.system, Role::Vmm(vm)).nth(MAX_NICS) {
+            let message = format!("`{}` is in more than {MAX_NICS} networks", port.name);
+            found.add(port.span, message, format!("a VM has {MAX_NICS} network devices at most"));
         }
     }
 }
@@ -181,34 +214,72 @@ fn vms_have_room_for_their_networks(found: &mut Found) {
 fn ports_are_not_too_many(found: &mut Found) {
     if let Some(port) = ports(found.system).nth(MAX_SWITCH_PORTS) {
         let message = format!("the networks have {} members, too many", ports(found.system).count());
-        found.add(port.member.span(), message, format!("net-server has {MAX_SWITCH_PORTS} ports"));
+        found.add(port.span, message, format!("net-server has {MAX_SWITCH_PORTS} ports"));
+    }
+}
+
+fn uplinks_are_of_networks(found: &mut Found) {
+    let system = found.system;
+    let known: Vec<&str> = system.networks.iter().map(|network| network.name.get_ref().as_str()).collect();
+    let mut taken: Vec<(&str, &str)> = Vec::new();
+    for (_, component, uplink) in uplinks(system) {
+        let (name, network) = (component.name.get_ref(), uplink.get_ref().as_str());
+        if !known.contains(&network) {
+            let remedy = match known.is_empty() {
+                true => format!("add a [[network]] with name = \"{network}\""),
+                false => nearest(network, &known),
+            };
+            found.add(uplink.span(), format!("no network is called `{network}`"), remedy);
+        } else if let Some((_, other)) = taken.iter().find(|(taken, _)| *taken == network) {
+            // Two ways to the same outside would send each other's frames in a circle.
+            let message = format!("`{other}` is the uplink of `{network}` already");
+            found.add(uplink.span(), message, "each network has one uplink: leave this one out");
+        }
+        taken.push((network, name));
+    }
+}
+
+fn uplinks_have_a_card(found: &mut Found) {
+    let example = "pci_devices = [{ address = \"00:03.0\", access = \"mediated\", dma = \"trusted\" }]";
+    for (_, component, uplink) in uplinks(found.system) {
+        let name = component.name.get_ref();
+        match component.pci_devices.first() {
+            None => {
+                let message = format!("`{name}` has no card to be the uplink with");
+                found.add(uplink.span(), message, format!("list it, for example {example}"));
+            }
+            Some(card) if card.get_ref().access == Access::Direct => {
+                let message = format!("`{name}` cannot reach the registers of its card");
+                found.add(card.span(), message, "add access = \"mediated\": pci-server passes each access on");
+            }
+            Some(_) => {}
+        }
     }
 }
 
 fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     let (server, system) = (wiring.server(SERVICE)?, wiring.system);
-    let mut nics = vec![0; system.vms.len()];
     // A VM in several networks has one signal for all of them.
     let mut signals = BTreeMap::new();
+    let mut nics = BTreeMap::new();
     let mut described = Vec::new();
-    for (number, Attached { network, member, mac }) in ports(system).enumerate() {
-        let member = member.get_ref();
-        let vm = vm_of(system, member).ok_or_else(|| CompileError::unwired("VM", &member.name))?;
-        let (process, nic) = (wiring.process(Role::Vmm(vm))?, nics[vm]);
-        nics[vm] += 1;
-        let signal = match signals.get(&vm) {
+    for (number, Attached { network, name: who, role, mac, bridge, .. }) in ports(system).enumerate() {
+        let process = wiring.process(role.ok_or_else(|| CompileError::unwired("VM", who))?)?;
+        let nic = nics.entry(process).or_insert(0);
+        let signal = match signals.get(&process) {
             Some(signal) => *signal,
             None => wiring.signal(server, process, event::NETWORK)?,
         };
-        signals.insert(vm, signal);
-        let [output, input] = RINGS.get(nic).ok_or(CompileError::TooMany("network devices of a VM"))?;
-        wiring.doorbell(process, slot::nic(nic), server, event::ring(number))?;
+        signals.insert(process, signal);
+        let [output, input] = RINGS.get(*nic).ok_or(CompileError::TooMany("network devices of a VM"))?;
+        wiring.doorbell(process, slot::nic(*nic), server, event::ring(number))?;
+        *nic += 1;
         described.push(Port {
-            name: name(&format!("{}.{}", system.networks[network].name.get_ref(), member.name))?,
+            name: name(&format!("{}.{who}", system.networks[network].name.get_ref()))?,
             network: network as u8,
             client: wiring.client(SERVICE, process)? as u8,
             mac,
-            bridge: member.bridge,
+            bridge,
             input: wiring.share(output, process, server, RING_BYTES),
             output: wiring.share(input, process, server, RING_BYTES),
             signal,

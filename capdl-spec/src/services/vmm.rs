@@ -2,11 +2,7 @@
 
 use core::num::NonZeroU16;
 
-use layout::{
-    config::{Nic, Vmm},
-    limits::MAX_VCPUS,
-    slot,
-};
+use layout::{config::Vmm, limits::MAX_VCPUS, slot};
 use proto::{file, irq, net as network, pci, serial, timer};
 
 use super::net;
@@ -115,11 +111,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, 
         let ports = wiring.build.ports(process, one(*port.get_ref()));
         direct_ports.push(ports).map_err(|_| CompileError::TooMany("direct ports"))?;
     }
-    let nics = net::nics(wiring.system, number).zip(net::RINGS).map(|(port, [output, input])| {
-        let (output, input) = (wiring.window(process, output)?, wiring.window(process, input)?);
-        Ok(Nic { mac: port.mac.0, output, input })
-    });
-    let nics = bounded(nics.collect::<Result<_, CompileError>>()?, "network devices of a VM")?;
+    let nics = bounded(net::rings(wiring, process, role)?, "network devices of a VM")?;
     let spare = memory::spare(vm);
     let config = encode(&Vmm {
         name: name(vm.name.get_ref())?,

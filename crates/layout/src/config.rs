@@ -74,10 +74,10 @@ pub struct Vmm {
     pub nics: Vec<Nic, MAX_NICS>,
 }
 
-/// A network device of a guest.
+/// A network device of a guest, or what an uplink has in place of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nic {
-    /// Its address.
+    /// Its address at the switch.
     pub mac: [u8; 6],
     /// Ring of records to net-server.
     pub output: Window,
@@ -109,4 +109,6 @@ pub struct Component {
     pub lines: Vec<VmLine, MAX_OWN_LINES>,
     /// Memory for its devices to use, and its address on the bus.
     pub dma: Option<(Window, u64)>,
+    /// Its port of a network's switch, if it is an uplink; its doorbell is `slot::nic(0)`.
+    pub nic: Option<Nic>,
 }

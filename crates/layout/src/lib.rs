@@ -106,7 +106,7 @@ pub mod slot {
     pub const fn events(n: usize) -> Slot {
         if n == 0 { EVENTS } else { Slot(vcpu(MAX_VCPUS).0 + n as u16) }
     }
-    /// vmm-server: signals net-server that the rings of its network device `n` have frames, or room.
+    /// vmm-server, and an uplink: signals net-server that the rings of its network device `n` have frames, or room.
     pub const fn nic(n: usize) -> Slot {
         Slot(120 + n as u16)
     }
@@ -184,7 +184,7 @@ pub mod event {
     pub const TIMER: u64 = 1 << 24;
     /// The console ring has bytes for the guest.
     pub const CONSOLE: u64 = 1 << 1;
-    /// The rings of a network device have frames for the guest, or room for the guest's.
+    /// The rings of a network device have frames for the guest or the uplink, or room for its own.
     pub const NETWORK: u64 = 1 << 5;
     /// serial-server: the UART's interrupt. timer-server: the PIT's.
     pub const INTERRUPT: u64 = 1 << 25;
