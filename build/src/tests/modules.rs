@@ -11,7 +11,7 @@ pub fn all() -> Vec<Test> {
 }
 
 /// The crates that are looked at.
-const CRATES: [&str; 17] = [
+const CRATES: [&str; 18] = [
     "build",
     "capdl-spec",
     "crates/devices",
@@ -21,6 +21,7 @@ const CRATES: [&str; 17] = [
     "crates/rt",
     "crates/sel4",
     "crates/vtx",
+    "e1000-driver",
     "fileserver",
     "irq-server",
     "net-server",
