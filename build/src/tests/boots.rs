@@ -16,6 +16,7 @@ mod restart;
 mod shared;
 mod systems;
 mod time;
+mod uplink;
 mod work;
 
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Test> {
         recover::all(),
         mediated::all(),
         network::all(),
+        uplink::all(),
         systems::all(),
         restart::all(),
         shared::all(),

@@ -17,8 +17,8 @@ pub fn all() -> Vec<Test> {
 }
 
 /// The emulated network's server, and what it leases to its first client (Bochs's iodev/network/eth_vnet.cc).
-const SERVER: &str = "192.168.10.1";
-const LEASE: &str = "inet 192.168.10.15/24";
+pub(super) const SERVER: &str = "192.168.10.1";
+pub(super) const LEASE: &str = "inet 192.168.10.15/24";
 
 fn network(context: &Context) -> Result<Outcome> {
     let mut machine = context.boot("ethernet", Build::Release)?;
@@ -44,7 +44,7 @@ fn network(context: &Context) -> Result<Outcome> {
     )))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
