@@ -176,7 +176,7 @@ enum Step {
 struct Recorded<'a, 'r>(&'a Record<'r>);
 
 impl Frame for Recorded<'_, '_> {
-    fn len(&self) -> u32 {
+    fn size(&self) -> u32 {
         self.0.len().saturating_sub(HEADER as u32)
     }
 
@@ -189,6 +189,6 @@ fn begin(record: &Record<'_>, id: u32) -> Result<Wire, Refused> {
     let mut header = COMPLETE;
     record.read(0, &mut header).map_err(|_| Refused::Malformed)?;
     let frame = Recorded(record);
-    let offload = Offload::parse(header, frame.len()).ok_or(Refused::Malformed)?;
+    let offload = Offload::parse(header, frame.size()).ok_or(Refused::Malformed)?;
     Wire::new(offload, &frame, id)
 }

@@ -39,7 +39,7 @@ const UDP_SUM: usize = 6;
 /// A frame, from its destination address on. Its bytes may change at any time.
 pub trait Frame {
     /// How many bytes it has.
-    fn len(&self) -> u32;
+    fn size(&self) -> u32;
     /// Copies the bytes from `at` on; all of them are in the frame.
     fn read(&self, at: u32, into: &mut [u8]) -> Option<()>;
 }
@@ -129,7 +129,7 @@ impl Wire {
         }
         let len = match &self.how {
             How::Whole(checksum) => {
-                let piece = into.get_mut(..frame.len() as usize)?;
+                let piece = into.get_mut(..frame.size() as usize)?;
                 frame.read(0, piece)?;
                 if let &Some((from, at)) = checksum {
                     put16(piece, at, finish(sum(0, piece.get(from..)?)))?;
@@ -153,7 +153,7 @@ fn whole(checksum: Option<(u16, u16)>, frame: &impl Frame) -> Result<Option<(usi
     let mut ethernet = [0; 14];
     frame.read(0, &mut ethernet).ok_or(Refused::Malformed)?;
     let tag = get16(&ethernet, 12).filter(|kind| TAGS.contains(kind)).map_or(0, |_| TAG);
-    if frame.len() as usize > UNTAGGED + tag {
+    if frame.size() as usize > UNTAGGED + tag {
         return Err(Refused::TooLong);
     }
     Ok(checksum.map(|(from, offset)| (usize::from(from), usize::from(from) + usize::from(offset))))
@@ -162,9 +162,9 @@ fn whole(checksum: Option<(u16, u16)>, frame: &impl Frame) -> Result<Option<(usi
 impl Split {
     fn new(checksum: (u16, u16), segments: Segments, frame: &impl Frame, id: u32) -> Result<Self, Refused> {
         let mut headers = [0; MOST_HEADERS];
-        let known = headers.len().min(frame.len() as usize);
+        let known = headers.len().min(frame.size() as usize);
         headers.get_mut(..known).and_then(|known| frame.read(0, known)).ok_or(Refused::Malformed)?;
-        let described = Self::of(headers, known, checksum, segments, frame.len(), id).ok_or(Refused::Malformed)?;
+        let described = Self::of(headers, known, checksum, segments, frame.size(), id).ok_or(Refused::Malformed)?;
         described.fitting(frame)
     }
 
@@ -309,11 +309,11 @@ fn behind_tags(headers: &[u8]) -> Option<(usize, u16)> {
 /// The checksum of a whole datagram of UDP.
 fn datagram_sum(headers: &[u8], ip: usize, version: Version, udp: usize, frame: &impl Frame) -> Option<u16> {
     let mut at = udp as u32;
-    let mut total = pseudo_header(headers, ip, version, UDP, frame.len() - at)?;
+    let mut total = pseudo_header(headers, ip, version, UDP, frame.size() - at)?;
     // An even number, so that every part begins with the upper byte of a word.
     let mut part = [0; 512];
-    while at < frame.len() {
-        let part = part.get_mut(..(frame.len() - at).min(512) as usize)?;
+    while at < frame.size() {
+        let part = part.get_mut(..(frame.size() - at).min(512) as usize)?;
         frame.read(at, part)?;
         if at == udp as u32 {
             put16(part, UDP_SUM, 0)?;

@@ -7,7 +7,7 @@ use proto::net::Offload;
 struct Bytes(Vec<u8>);
 
 impl Frame for Bytes {
-    fn len(&self) -> u32 {
+    fn size(&self) -> u32 {
         self.0.len() as u32
     }
     fn read(&self, at: u32, into: &mut [u8]) -> Option<()> {
@@ -56,7 +56,7 @@ fn header(kind: u8, size: u16, start: u16, offset: u16) -> [u8; 12] {
 
 fn pieces(header: [u8; 12], frame: &[u8]) -> Result<Vec<Vec<u8>>, Refused> {
     let frame = Bytes(frame.to_vec());
-    let offload = Offload::parse(header, frame.len()).expect("the header has a meaning");
+    let offload = Offload::parse(header, frame.size()).expect("the header has a meaning");
     let mut wire = Wire::new(offload, &frame, ID)?;
     let mut all = Vec::new();
     let mut piece = [0; LONGEST];

@@ -103,7 +103,7 @@ impl Packets {
 
 /// IP's checksum, and that of what it carries: a sum of everything that it covers is all ones.
 fn check(frame: &[u8]) -> Result<()> {
-    if !frame.get(12..14).is_some_and(|kind| kind == [8, 0]) {
+    if frame.get(12..14).is_none_or(|kind| kind != [8, 0]) {
         return Ok(());
     }
     let ip = frame.get(14..).unwrap_or_default();
