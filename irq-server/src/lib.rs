@@ -9,8 +9,6 @@ mod line_set;
 mod round;
 mod server;
 mod source;
-mod tally;
 
 pub use line_set::LineSet;
 pub use server::{Controller, Record, Refused, Server};
-pub use tally::Tally;

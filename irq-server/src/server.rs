@@ -9,12 +9,12 @@ use layout::{
     limits::{MAX_CLIENTS, MAX_LINES},
 };
 use proto::irq::{Claim, Config, Done, Error, Line, Lines, Route, Serve, SetRoute};
+use proto::tally::{Report, Tally};
 use proto::wire::ClientId;
 
 use crate::LineSet;
 use crate::round::{Answer, Raised};
 use crate::source::{Source, Sources};
-use crate::tally::{Report, Tally};
 
 /// Attempts to create a handler.
 const MAX_TRIES: u32 = 4;

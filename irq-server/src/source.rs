@@ -4,10 +4,10 @@
 use heapless::Vec;
 use layout::limits::MAX_LINES;
 use proto::irq::{Error, Line, Route};
+use proto::tally::Tally;
 
 use crate::LineSet;
 use crate::round::{Round, Trigger};
-use crate::tally::Tally;
 
 /// An input of an I/O APIC.
 #[derive(Debug)]

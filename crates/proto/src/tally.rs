@@ -18,13 +18,13 @@ pub enum Report {
 
 impl Tally {
     /// Counts an occurrence.
-    pub fn add(&mut self) -> Report {
+    pub const fn add(&mut self) -> Report {
         self.0 = self.0.saturating_add(1);
         if self.0 <= FIRST || self.0.is_power_of_two() { Report::Log } else { Report::Suppress }
     }
 
     /// The count; it saturates at `u32::MAX`.
-    pub fn count(self) -> u32 {
+    pub const fn count(self) -> u32 {
         self.0
     }
 }
