@@ -9,12 +9,12 @@ use crate::GuestMemory;
 
 /// Bytes of a sector, the unit of all numbers of the interface.
 pub const SECTOR: u64 = 512;
-/// Buffers of data in a request at most (`seg_max`).
-pub const SEGMENTS: u32 = 32;
+/// Buffers of data in a request at most (`seg_max`): of a page each, as much as a back end takes at once.
+pub const SEGMENTS: u32 = 16;
 /// Bytes of each at most (`size_max`): what fits a chunk of most DMA engines.
 pub const SEGMENT: u32 = 0x1_0000;
-/// Requests that are with the back end at the same time, at most.
-pub const IN_FLIGHT: usize = 16;
+/// Requests that are with the back end at the same time, at most: enough for a disk that does one after the other.
+pub const IN_FLIGHT: usize = 4;
 /// Bytes of the text by which the driver may know the device.
 pub const ID: usize = 20;
 
