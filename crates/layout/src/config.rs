@@ -23,6 +23,15 @@ pub struct Window {
     pub len: u64,
 }
 
+/// The rings between a client of block-server, or a disk's driver, and block-server: `proto::block`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockRings {
+    /// Requests.
+    pub requests: Window,
+    /// Completions.
+    pub completions: Window,
+}
+
 /// A range of I/O ports whose capability the process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {

@@ -110,7 +110,12 @@ pub mod slot {
     pub const fn nic(n: usize) -> Slot {
         Slot(120 + n as u16)
     }
-    const _: () = assert!(events(MAX_VCPUS).0 <= nic(0).0 && nic(MAX_NICS).0 <= PAGING.0, "two uses of a slot");
+    /// A client of block-server, and a disk's driver: signals block-server that its rings have changed.
+    pub const BLOCK: Slot = Slot(124);
+    const _: () = assert!(
+        events(MAX_VCPUS).0 <= nic(0).0 && nic(MAX_NICS).0 <= BLOCK.0 && BLOCK.0 < PAGING.0,
+        "two uses of a slot"
+    );
 
     /// vmm-server with passthrough devices: first of the EPT's paging structures that are not yet mapped, page directories
     /// before page tables.
@@ -186,12 +191,15 @@ pub mod event {
     pub const CONSOLE: u64 = 1 << 1;
     /// The rings of a network device have frames for the guest or the uplink, or room for its own.
     pub const NETWORK: u64 = 1 << 5;
+    /// A client of block-server, and a disk's driver: their rings have changed.
+    pub const BLOCK: u64 = 1 << 6;
     /// serial-server: the UART's interrupt. timer-server: the PIT's.
     pub const INTERRUPT: u64 = 1 << 25;
 
     /// How many [`ring`]s there are: the bits below [`TIMER`].
     pub const RINGS: usize = TIMER.trailing_zeros() as usize;
-    /// irq-server: shared line `n` was raised. net-server: port `n` has frames, or room.
+    /// irq-server: shared line `n` was raised. net-server: port `n` has frames, or room. block-server: the rings of client
+    /// `n` have changed.
     pub const fn ring(n: usize) -> u64 {
         1 << n
     }

@@ -36,6 +36,13 @@ pub const MAX_NICS: usize = 4;
 /// Ports of all switches together: net-server has an [`event::ring`] for each.
 pub const MAX_SWITCH_PORTS: usize = 16;
 const _: () = assert!(MAX_SWITCH_PORTS < event::RINGS);
+/// Disks of a system.
+pub const MAX_DISKS: usize = 4;
+/// Disks of one VM.
+pub const MAX_OWN_DISKS: usize = 4;
+/// Disks of all VMs; with the disks' drivers, block-server has an [`event::ring`] for each.
+pub const MAX_EXPORTS: usize = 16;
+const _: () = assert!(MAX_EXPORTS + MAX_DISKS <= event::RINGS);
 
 /// Images of fileserver: the bits of a client's `may_open`.
 pub const MAX_IMAGES: usize = u64::BITS as usize;

@@ -8,6 +8,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod file;
 pub mod irq;
 pub mod loopback;
