@@ -1,0 +1,226 @@
+//! A disk as a client has it: a part of a real one, and the rings to the client.
+//!
+//! Of each request that is with the driver, the room for its completion is set aside, so that a client that takes no
+//! completions keeps nobody else's.
+
+use layout::{Slot, config::Name};
+use mmio::{NoRoom, Record, RecordConsumer, RecordProducer};
+use proto::{
+    block::{Completion, Geometry, Operation, PARTITION_AT, Part, Request, SECTOR, Status},
+    tally::Tally,
+};
+
+use crate::table::{self, BYTES, NoPartition, Partition};
+
+/// Requests of a client that are with the driver at most: so many that the disk is busy, and so few that the next
+/// client's are not far behind.
+const IN_FLIGHT: u32 = 8;
+
+/// The sectors of the disk that it is, and what comes before them.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    first: u64,
+    sectors: u64,
+    /// A partition, with the table in which it is alone.
+    partition: Option<Partition>,
+}
+
+impl Extent {
+    /// What `part` of a disk is.
+    pub fn of(part: Part, sectors: u64, sector: &[u8; BYTES]) -> Result<Self, NoPartition> {
+        match part {
+            Part::Whole => Ok(Self { first: 0, sectors, partition: None }),
+            Part::Partition(number) => {
+                let partition = table::partition(sector, number, sectors)?;
+                Ok(Self { first: partition.first, sectors: partition.sectors, partition: Some(partition) })
+            }
+            Part::Slice { first, sectors: len } => match first.checked_add(len) {
+                Some(end) if end <= sectors && len > 0 => Ok(Self { first, sectors: len, partition: None }),
+                _ => Err(NoPartition::Outside),
+            },
+        }
+    }
+
+    /// Sectors before those of the disk.
+    const fn head(&self) -> u64 {
+        if self.partition.is_some() { PARTITION_AT } else { 0 }
+    }
+
+    /// Whether both have a sector of the disk.
+    pub const fn overlaps(&self, other: &Self) -> bool {
+        self.first < other.first + other.sectors && other.first < self.first + self.sectors
+    }
+
+    /// The sectors of the disk: the first one, and the one behind the last.
+    pub const fn range(&self) -> (u64, u64) {
+        (self.first, self.first + self.sectors)
+    }
+}
+
+/// What to do for a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// Answer it here: the disk has no part in it.
+    Here,
+    /// Pass this operation to the driver; the first sectors are not the disk's.
+    Disk(Operation, u32),
+    /// Refuse it.
+    Refuse,
+}
+
+/// The client's disk.
+pub struct Export {
+    pub client: Name,
+    pub disk: usize,
+    pub part: Part,
+    pub read_only: bool,
+    pub requests: RecordConsumer,
+    pub completions: RecordProducer,
+    pub signal: Slot,
+    /// As soon as it is known. `Some(None)` is none.
+    pub extent: Option<Option<Extent>>,
+    in_flight: u32,
+    /// Bytes of the ring that completions of these take.
+    set_aside: u32,
+    /// The client has broken a ring.
+    pub broken: bool,
+    /// Requests that it may not make.
+    pub refusals: Tally,
+}
+
+/// Bytes of a ring that a completion with `data` bytes takes at most.
+const fn span(data: u32) -> u32 {
+    (Completion::BYTES as u32 + data + 4).next_multiple_of(8)
+}
+
+impl Export {
+    /// A client's disk, of which nothing is known yet.
+    pub fn new(config: &proto::block::Export, requests: RecordConsumer, completions: RecordProducer) -> Self {
+        let proto::block::Export { client, disk, part, read_only, signal, .. } = config;
+        Self {
+            client: client.clone(),
+            disk: usize::from(*disk),
+            part: *part,
+            read_only: *read_only,
+            requests,
+            completions,
+            signal: *signal,
+            extent: None,
+            in_flight: 0,
+            set_aside: 0,
+            broken: false,
+            refusals: Tally::default(),
+        }
+    }
+
+    /// Whether one more request may be with the driver.
+    pub const fn has_turn(&self) -> bool {
+        self.in_flight < IN_FLIGHT
+    }
+
+    /// Whether no request is with the driver.
+    pub const fn is_idle(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    /// What the disk is, if it is one.
+    pub fn geometry(&self) -> Option<Geometry> {
+        let extent = self.extent.flatten()?;
+        Some(Geometry { sectors: extent.head() + extent.sectors, read_only: self.read_only })
+    }
+
+    /// Judges an operation.
+    pub fn judge(&self, operation: Operation) -> Way {
+        let Some(extent) = self.extent.flatten() else { return Way::Refuse };
+        let (sector, sectors, write) = match operation {
+            Operation::Hello => return Way::Here,
+            Operation::Flush => return Way::Disk(Operation::Flush, 0),
+            Operation::Read { sector, sectors } => (sector, sectors, false),
+            Operation::Write { sector, sectors } => (sector, sectors, true),
+        };
+        let head = extent.head();
+        let end = sector.checked_add(sectors.into()).filter(|&end| end <= head + extent.sectors);
+        // Nobody writes the table of a partition.
+        if end.is_none() || write && (self.read_only || sector < head) {
+            return Way::Refuse;
+        }
+        let before = u32::try_from(head.saturating_sub(sector)).unwrap_or(sectors).min(sectors);
+        let (at, left) = (extent.first + sector.max(head) - head, sectors - before);
+        match (left, write) {
+            (0, _) => Way::Here,
+            (_, true) => Way::Disk(Operation::Write { sector: at, sectors: left }, 0),
+            (_, false) => Way::Disk(Operation::Read { sector: at, sectors: left }, before),
+        }
+    }
+
+    /// Whether there is room for the completion of a request, beside those that are set aside. `Err` is to come again:
+    /// there is by now.
+    pub fn has_room(&mut self, request: &Request) -> Result<bool, ()> {
+        let all = self.set_aside + span(request.answer());
+        match self.completions.reserve(all - 4) {
+            Ok(_) => Ok(true),
+            Err(NoRoom::Broken) => {
+                self.broken = true;
+                Ok(false)
+            }
+            Err(NoRoom::TooLong) => Ok(false),
+            Err(NoRoom::Full) => {
+                if self.completions.park(all - 4) {
+                    Err(())
+                } else {
+                    Ok(false)
+                }
+            }
+        }
+    }
+
+    /// A request has gone to the driver.
+    pub const fn passed(&mut self, request: &Request) {
+        self.in_flight += 1;
+        self.set_aside += span(request.answer());
+    }
+
+    /// One that did has ended.
+    pub const fn came_back(&mut self, request: &Request) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.set_aside = self.set_aside.saturating_sub(span(request.answer()));
+    }
+
+    /// Sends a completion without data.
+    pub fn end(&mut self, tag: u64, status: Status) {
+        let Ok(mut record) = self.completions.reserve(Completion::BYTES as u32) else { return };
+        if record.write(&Completion { tag, status }.bytes()).is_ok() {
+            record.publish();
+        }
+    }
+
+    /// Sends what the disk is.
+    pub fn answer_hello(&mut self, tag: u64) {
+        let Some(geometry) = self.geometry() else { return self.end(tag, Status::Failed) };
+        let len = Completion::BYTES + Geometry::BYTES;
+        let Ok(mut record) = self.completions.reserve(len as u32) else { return };
+        let head = Completion { tag, status: Status::Done }.bytes();
+        if record.write(&head).and_then(|()| record.write(&geometry.bytes())).is_ok() {
+            record.publish();
+        }
+    }
+
+    /// Sends the sectors of a read: `head` that are not the disk's, and then those of `rest`, behind a completion.
+    pub fn answer_read(&mut self, request: &Request, head: u32, rest: Option<&Record<'_>>) {
+        let Operation::Read { sector, sectors } = request.operation else { return };
+        let left = (sectors - head) * SECTOR;
+        let Ok(mut record) = self.completions.reserve(Completion::BYTES as u32 + sectors * SECTOR) else { return };
+        let table = self.extent.flatten().and_then(|extent| extent.partition).map(table::alone);
+        let head = (sector..).take(head as usize).map(|sector| if sector == 0 { table } else { None });
+        let mut done = record.write(&Completion { tag: request.tag, status: Status::Done }.bytes());
+        for bytes in head {
+            done = done.and_then(|()| record.write(&bytes.unwrap_or([0; BYTES])));
+        }
+        if let Some(rest) = rest {
+            done = done.and_then(|()| rest.forward(Completion::BYTES as u32, &mut record, left));
+        }
+        if done.is_ok() {
+            record.publish();
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The server: requests from clients to drivers, completions back, in turns.
+//!
+//! Each turn takes one request of each client, and the next turn begins with another one, so that no client waits for more
+//! than one request of each of the others.
+
+use heapless::Vec;
+use layout::{
+    Slot,
+    limits::{MAX_DISKS, MAX_EXPORTS},
+};
+use mmio::{NotARing, RecordRing, Window};
+use proto::{
+    block::{Completion, Config, Geometry, Operation, Request, SECTOR, Status},
+    tally::Report,
+};
+
+use crate::{
+    drive::{Drive, For, Refused, State},
+    export::{Export, Extent, Way},
+    table::BYTES,
+};
+
+/// The server.
+pub struct Server {
+    drives: Vec<Drive, MAX_DISKS>,
+    exports: Vec<Export, MAX_EXPORTS>,
+    /// The client whose turn is first.
+    first: usize,
+}
+
+/// Whether a turn has changed anything, so that another one may.
+type Moved = bool;
+
+impl Server {
+    /// The server of the configuration; `window` finds the memory of the rings.
+    pub fn new(config: &Config, window: impl Fn(layout::config::Window) -> Window) -> Result<Self, NotARing> {
+        let ring = |at| RecordRing::new(window(at));
+        let mut drives = Vec::new();
+        for disk in &config.disks {
+            let (requests, completions) = (ring(disk.rings.requests)?, ring(disk.rings.completions)?);
+            let mut drive = Drive::new(disk.name.clone(), requests.producer(), completions.consumer(), disk.signal);
+            if drive.pass(Operation::Hello, For::Server, 0, |_| true).is_err() {
+                drive.state = State::Gone;
+            }
+            let _ = drives.push(drive);
+        }
+        let mut exports = Vec::new();
+        for export in &config.exports {
+            let (requests, completions) = (ring(export.rings.requests)?, ring(export.rings.completions)?);
+            let _ = exports.push(Export::new(export, requests.consumer(), completions.producer()));
+        }
+        Ok(Self { drives, exports, first: 0 })
+    }
+
+    /// Does all that can be done now; `signal` signals a process whose rings have changed.
+    pub fn step(&mut self, mut signal: impl FnMut(Slot)) {
+        loop {
+            let mut moved = false;
+            for number in 0..self.drives.len() {
+                moved |= self.collect(number);
+            }
+            for n in 0..self.exports.len() {
+                moved |= self.take((self.first + n) % self.exports.len());
+            }
+            self.first = (self.first + 1) % self.exports.len().max(1);
+            if !moved {
+                break;
+            }
+        }
+        for drive in &mut self.drives {
+            if drive.requests.must_signal() | drive.completions.must_signal() {
+                signal(drive.signal);
+            }
+        }
+        for export in &mut self.exports {
+            if export.requests.must_signal() | export.completions.must_signal() {
+                signal(export.signal);
+            }
+        }
+    }
+
+    /// Takes a completion of a driver.
+    fn collect(&mut self, number: usize) -> Moved {
+        let Some(drive) = self.drives.get_mut(number) else { return false };
+        if matches!(drive.state, State::Gone) {
+            return self.give_up(number);
+        }
+        let (asked, known) = match drive.state {
+            State::Asked => (true, 0),
+            State::Reading { sectors } => (false, sectors),
+            State::Ready { .. } | State::Gone => (false, 0),
+        };
+        let (Drive { completions, pending, .. }, exports) = (&mut *drive, &mut self.exports);
+        let record = match completions.peek() {
+            Ok(Some(record)) => record,
+            Ok(None) => return completions.park(),
+            Err(_) => {
+                log::error!("`{}`: its driver has broken the ring", drive.name);
+                drive.state = State::Gone;
+                return true;
+            }
+        };
+        let mut bytes = [0; Completion::BYTES];
+        let completion = record.read(0, &mut bytes).map(|()| Completion::of(&bytes));
+        let data = record.len().saturating_sub(Completion::BYTES as u32);
+        let place = completion.ok().and_then(|completion| {
+            let place = pending.iter_mut().find(|place| place.is_some_and(|(tag, _)| tag == completion.tag))?;
+            place.take().map(|(_, whose)| (whose, completion.status))
+        });
+        match place {
+            // A driver that begins again may answer a request twice.
+            None => record.release(),
+            Some((For::Export { number: export, request, head }, status)) => {
+                let expected = request.answer().saturating_sub(head * SECTOR);
+                let failed = status != Status::Done || data != expected;
+                if let Some(export) = exports.get_mut(export) {
+                    export.came_back(&request);
+                    match (failed, request.operation) {
+                        (true, _) => export.end(request.tag, Status::Failed),
+                        (false, Operation::Read { .. }) => export.answer_read(&request, head, Some(&record)),
+                        (false, _) => export.end(request.tag, Status::Done),
+                    }
+                }
+                record.release();
+                if failed {
+                    report(drive, &request);
+                }
+            }
+            Some((For::Server, status)) => {
+                let (mut shape, mut table) = ([0; Geometry::BYTES], [0; BYTES]);
+                let into: &mut [u8] = if asked { &mut shape } else { &mut table };
+                let whole = data as usize == into.len() && record.read(Completion::BYTES as u32, into).is_ok();
+                let state = match (whole && status == Status::Done, asked) {
+                    (false, _) => State::Gone,
+                    (true, true) => State::Reading { sectors: Geometry::of(&shape).sectors },
+                    (true, false) => State::Ready { sectors: known, table },
+                };
+                record.release();
+                drive.state = state;
+                self.learn(number);
+            }
+        }
+        true
+    }
+
+    /// Goes on with what is known of a disk by now.
+    fn learn(&mut self, number: usize) {
+        let Some(drive) = self.drives.get_mut(number) else { return };
+        match drive.state {
+            State::Asked => {}
+            State::Reading { sectors } => {
+                let first = Operation::Read { sector: 0, sectors: 1 };
+                if sectors == 0 || drive.pass(first, For::Server, 0, |_| true).is_err() {
+                    drive.state = State::Gone;
+                }
+            }
+            State::Ready { sectors, table } => {
+                log::info!("`{}`: {sectors} sectors", drive.name);
+                for n in 0..self.exports.len() {
+                    self.find(n, number, sectors, &table);
+                }
+            }
+            State::Gone => {}
+        }
+    }
+
+    /// Finds the sectors of client `n`, if it is a client of this disk.
+    fn find(&mut self, n: usize, disk: usize, sectors: u64, table: &[u8; BYTES]) {
+        let name = self.drives.get(disk).map(|drive| drive.name.clone()).unwrap_or_default();
+        let Some(export) = self.exports.get(n).filter(|export| export.disk == disk) else { return };
+        let extent = match Extent::of(export.part, sectors, table) {
+            Ok(extent) => Some(extent),
+            Err(why) => {
+                log::error!("{}: `{name}` does not have {}: {why:?}", export.client, export.part);
+                None
+            }
+        };
+        let extent = extent.filter(|extent| {
+            let shared = self.exports.iter().filter(|other| other.disk == disk);
+            let shared = shared.filter(|other| !(other.read_only && export.read_only));
+            let other = shared.clone().find(|other| other.extent.flatten().is_some_and(|other| other.overlaps(extent)));
+            if let Some(other) = other {
+                log::error!("{}: {} of `{name}` overlaps what {} has", export.client, export.part, other.client);
+            }
+            other.is_none()
+        });
+        if let Some((first, end)) = extent.map(|extent| extent.range()) {
+            log::info!("{}: {} of `{name}`, sectors {first} to {}", export.client, export.part, end - 1);
+        }
+        if let Some(export) = self.exports.get_mut(n) {
+            export.extent = Some(extent);
+        }
+    }
+
+    /// Ends what waits for a disk that is not there.
+    fn give_up(&mut self, number: usize) -> Moved {
+        let Self { drives, exports, .. } = self;
+        let Some(drive) = drives.get_mut(number) else { return false };
+        let mut moved = false;
+        for (_, whose) in drive.pending.iter_mut().filter_map(Option::take) {
+            moved = true;
+            if let For::Export { number, request, .. } = whose
+                && let Some(export) = exports.get_mut(number)
+            {
+                export.came_back(&request);
+                export.end(request.tag, Status::Failed);
+            }
+        }
+        for export in exports.iter_mut().filter(|export| export.disk == number && export.extent.is_none()) {
+            log::error!("{}: there is no disk `{}`", export.client, drive.name);
+            export.extent = Some(None);
+            moved = true;
+        }
+        moved
+    }
+
+    /// Takes a request of a client, if it has one, and it is its turn.
+    fn take(&mut self, n: usize) -> Moved {
+        let Self { drives, exports, .. } = self;
+        let Some(export) = exports.get_mut(n) else { return false };
+        let Some(drive) = drives.get_mut(export.disk) else { return false };
+        if export.broken || export.extent.is_none() || !export.has_turn() {
+            return false;
+        }
+        let mut bytes = [0; Request::BYTES];
+        let request = match export.requests.peek() {
+            Ok(Some(record)) => match record.read(0, &mut bytes) {
+                Ok(()) => Request::of(&bytes, record.len() - Request::BYTES as u32),
+                Err(_) => None,
+            },
+            Ok(None) => return export.requests.park(),
+            Err(_) => {
+                break_off(export);
+                return false;
+            }
+        };
+        let Some(request) = request else {
+            // It has no tag to which there could be an answer.
+            refuse(export, "is no request");
+            return release(export);
+        };
+        match export.has_room(&request) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(()) => return true,
+        }
+        match (export.judge(request.operation), request.operation) {
+            (_, Operation::Hello) if !export.is_idle() => return false,
+            (_, Operation::Hello) => export.answer_hello(request.tag),
+            (Way::Here, Operation::Read { sectors, .. }) => export.answer_read(&request, sectors, None),
+            (Way::Here, _) => export.end(request.tag, Status::Done),
+            (Way::Refuse, _) => {
+                refuse(export, "is outside its disk, or a write where it may not");
+                export.end(request.tag, Status::Refused);
+            }
+            (Way::Disk(..), _) if matches!(drive.state, State::Gone) => export.end(request.tag, Status::Failed),
+            (Way::Disk(operation, head), _) => {
+                let data = if let Operation::Write { sectors, .. } = operation { sectors * SECTOR } else { 0 };
+                let Ok(Some(record)) = export.requests.peek() else { return false };
+                let append = |to: &mut mmio::Reservation<'_>| record.forward(Request::BYTES as u32, to, data).is_ok();
+                match drive.pass(operation, For::Export { number: n, request, head }, data, append) {
+                    Ok(()) => export.passed(&request),
+                    Err(Refused::Enough) => return false,
+                    // The client has changed the record's length since it was judged.
+                    Err(Refused::NoData) => {
+                        break_off(export);
+                        return false;
+                    }
+                    Err(Refused::Gone) => {
+                        drive.state = State::Gone;
+                        return true;
+                    }
+                }
+            }
+        }
+        release(export)
+    }
+}
+
+/// Takes nothing more from a client that has broken its ring.
+fn break_off(export: &mut Export) {
+    export.broken = true;
+    log::error!("{} has broken its ring", export.client);
+}
+
+/// Gives the room of a client's request back.
+fn release(export: &mut Export) -> Moved {
+    if let Ok(Some(record)) = export.requests.peek() {
+        record.release();
+    }
+    true
+}
+
+/// Logs a request that a client may not make.
+fn refuse(export: &mut Export, why: &str) {
+    if export.refusals.add() == Report::Log {
+        log::warn!("{}: a request {why} ({} so far)", export.client, export.refusals.count());
+    }
+}
+
+/// Logs a request that the disk could not carry out.
+fn report(drive: &mut Drive, request: &Request) {
+    if drive.failures.add() == Report::Log {
+        log::error!("`{}`: {:?} failed ({} so far)", drive.name, request.operation, drive.failures.count());
+    }
+}
