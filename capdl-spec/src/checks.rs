@@ -311,8 +311,8 @@ fn servers_outrank_components(found: &mut Found) {
         // Every process prints through serial-server.
         let called = component::calls(component).into_iter().chain([serial::SERVICE]).filter_map(services::server);
         let Some(lowest) = called.min_by_key(|server| server.priority) else { continue };
-        // An uplink serves guests, and would starve behind a busy one: it may be pci-server's equal, as they are.
-        let top = lowest.priority - u8::from(component.uplink.is_none());
+        // A driver serves guests, and would starve behind a busy one: it may be pci-server's equal, as they are.
+        let top = lowest.priority - u8::from(component.uplink.is_none() && component.drives.is_none());
         if priority == 0 || priority > top {
             let message =
                 format!("the priority {priority} of `{}` is not below its servers'", component.name.get_ref());

@@ -4,6 +4,7 @@ pub mod board;
 pub mod count;
 pub mod defects;
 pub mod devices;
+pub mod disks;
 pub mod emulator;
 pub(crate) mod file;
 pub(crate) mod form;

@@ -2,6 +2,7 @@
 //! and how it is drawn. [`ALL`] is the only list of the servers; a new server is a file here and a line there
 //! (docs/walkthroughs/add-a-server.md).
 
+mod block;
 pub(crate) mod component;
 mod file;
 mod irq;
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// The servers in their start order: a server starts before its clients. The drawing shows them from right to left.
-pub(crate) static ALL: [&Server; 6] = [
+pub(crate) static ALL: [&Server; 7] = [
     // Servers that other servers call.
     &irq::SERVER,
     &timer::SERVER,
@@ -37,6 +38,7 @@ pub(crate) static ALL: [&Server; 6] = [
     &pci::SERVER,
     &file::SERVER,
     &net::SERVER,
+    &block::SERVER,
 ];
 
 /// A server, as its own file describes it.

@@ -17,6 +17,7 @@ pub(crate) enum Table {
     Function,
     Memory,
     Irq,
+    VmDisk,
 }
 
 /// A key, or several that look alike.
@@ -28,7 +29,9 @@ pub(crate) struct Key {
     pub example: &'static str,
 }
 
-use Table::{Card, Component, Emulator, Function, IoPorts, Irq, Member, Memory, Network, OnFault, Policy, Top, Vm};
+use Table::{
+    Card, Component, Emulator, Function, IoPorts, Irq, Member, Memory, Network, OnFault, Policy, Top, Vm, VmDisk,
+};
 
 const fn key(name: &'static str, tables: &'static [Table], what: &'static str, example: &'static str) -> Key {
     Key { name, tables, what, example }
@@ -58,6 +61,13 @@ pub(crate) const KEYS: &[Key] = &[
     key("direct_ports", &[Vm], "a list of ports, 0 to 0xffff", "direct_ports = [0xe9]"),
     key("rng", &[Vm], "true or false", "rng = true"),
     key("uplink", &[Component], "the name of a network", "uplink = \"lan\""),
+    key("disks", &[Vm], "a list of disks, or of parts of them", "disks = [{ name = \"main\", partition = 1 }]"),
+    key("name", &[VmDisk], "the name of a disk that a component drives", "name = \"main\""),
+    key("partition", &[VmDisk], "a number from 1 to 4", "partition = 1"),
+    key("first", &[VmDisk], "the number of a sector", "first = 2048"),
+    key("sectors", &[VmDisk], "a number of sectors, from 1", "sectors = 65536"),
+    key("read_only", &[VmDisk], "true or false", "read_only = true"),
+    key("drives", &[Component], "the name of a disk", "drives = \"main\""),
     key("image", &[Component], "a package or a file", "image = \"./component.elf\""),
     key("priority", &[Component], "a number from 1 to 253", "priority = 90"),
     key("services", &[Component], "a list of servers", "services = [\"timer\", \"serial\"]"),
@@ -157,6 +167,7 @@ impl Table {
             ["policy", "on_fault"] => OnFault,
             ["emulator"] => Emulator,
             ["emulator", "cards"] => Card,
+            ["vm", "disks"] => VmDisk,
             ["vm" | "component", "ioports"] => IoPorts,
             ["vm" | "component", "pci_devices"] => Function,
             ["vm" | "component", "irqs"] => Irq,
@@ -182,6 +193,7 @@ impl Table {
             Function => "an entry of `pci_devices`",
             Memory => "an entry of `memory` in one of `pci_devices`",
             Irq => "an entry of `irqs`",
+            VmDisk => "an entry of `disks`",
         }
     }
 

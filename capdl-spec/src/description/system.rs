@@ -14,6 +14,7 @@ use crate::{
     description::{
         board::{self, Board},
         devices::{Flag, IoPorts, Irq, PciDevice},
+        disks::VmDisk,
         emulator::Emulator,
         guest::Origin,
         network::Network,
@@ -91,6 +92,9 @@ pub struct Vm {
     /// Has the guest an entropy device?
     #[serde(default)]
     pub rng: bool,
+    /// Disks of block-server's, or parts of them.
+    #[serde(default)]
+    pub disks: Vec<Spanned<VmDisk>>,
     /// Whether the VM's process may list the machine's PCI functions.
     #[serde(default)]
     pub pci_enumerate: bool,
@@ -143,6 +147,8 @@ pub struct Component {
     pub pci_devices_iospace: Option<Spanned<Flag>>,
     /// The name of the network whose uplink it is, if it is a driver of a card.
     pub uplink: Option<Spanned<String>>,
+    /// The name of the disk that it drives for block-server, if it is a driver.
+    pub drives: Option<Spanned<String>>,
     /// Memory that its functions may use: 4 KiB to 1 MiB.
     pub dma_memory: Option<Spanned<Bytes>>,
 }

@@ -5,7 +5,7 @@ use layout::{
     config::{Component as Config, Window},
     window,
 };
-use proto::{file, irq, net, pci};
+use proto::{block, file, irq, net, pci};
 
 use super::by_word;
 use crate::{
@@ -40,7 +40,8 @@ pub(crate) fn calls(component: &Component) -> Vec<Service> {
     let described = component.services.iter().filter_map(|word| by_word(word.get_ref()));
     let mut calls: Vec<Service> = described.map(|server| server.service).collect();
     let of_devices = if component.devices().any() { [irq::SERVICE, pci::SERVICE].as_slice() } else { &[] };
-    for service in of_devices.iter().chain(component.uplink.as_ref().map(|_| &net::SERVICE)) {
+    let of_guests = [component.uplink.as_ref().map(|_| net::SERVICE), component.drives.as_ref().map(|_| block::SERVICE)];
+    for service in of_devices.iter().chain(of_guests.iter().flatten()) {
         if !calls.contains(service) {
             calls.push(*service);
         }
@@ -78,6 +79,10 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, C
         true => Some(wiring.window(process, "files")?),
         false => None,
     };
+    let disk = match &component.drives {
+        Some(_) => Some(super::block::rings_of_driver(wiring, process)?),
+        None => None,
+    };
     let args = component.args.as_ref().map_or("", |args| args.get_ref());
     encode(&Config {
         name: name(component.name.get_ref())?,
@@ -86,6 +91,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, C
         lines: bounded(lines_of(wiring.system, wiring.parts, role).collect(), "interrupt lines of a process")?,
         dma,
         nic: super::net::rings(wiring, process, role)?.first().copied(),
+        disk,
     })
 }
 

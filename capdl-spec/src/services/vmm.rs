@@ -3,10 +3,9 @@
 use core::num::NonZeroU16;
 
 use layout::{config::Vmm, limits::MAX_VCPUS, slot};
-use proto::{file, irq, net as network, pci, serial, timer};
+use proto::{block as blocks, file, irq, net as network, pci, serial, timer};
 
-use super::net;
-
+use super::{block, net};
 use crate::{
     checks::found::{Check, Found},
     compile::{
@@ -72,6 +71,7 @@ pub(super) fn part(number: usize, vm: &Vm, is_connected: bool) -> Part {
     let mut calls = vec![timer::SERVICE, serial::SERVICE, pci::SERVICE, file::SERVICE];
     calls.extend(devices.then_some(irq::SERVICE));
     calls.extend(is_connected.then_some(network::SERVICE));
+    calls.extend((!vm.disks.is_empty()).then_some(blocks::SERVICE));
     Part {
         name: format!("vmm-{}", vm.name.get_ref()),
         role: Role::Vmm(number),
@@ -112,6 +112,11 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, 
         direct_ports.push(ports).map_err(|_| CompileError::TooMany("direct ports"))?;
     }
     let nics = bounded(net::rings(wiring, process, role)?, "network devices of a VM")?;
+    let mut disks = heapless::Vec::new();
+    for n in 0..vm.disks.len() {
+        let rings = block::rings(wiring, process, n)?;
+        disks.push(rings).map_err(|_| CompileError::TooMany("disks"))?;
+    }
     let spare = memory::spare(vm);
     let config = encode(&Vmm {
         name: name(vm.name.get_ref())?,
@@ -131,6 +136,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, 
         resets: wiring.system.policy.resets.map_or(Policy::RESETS, NonZeroU16::get),
         rng: vm.rng,
         nics,
+        disks,
     })?;
     Ok((config, guest(wiring, process, number, vm)?))
 }

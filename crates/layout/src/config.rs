@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Slot,
-    limits::{MAX_ARGS, MAX_CMDLINE, MAX_DIRECT_PORTS, MAX_NAME, MAX_NICS, MAX_OWN_LINES},
+    limits::{MAX_ARGS, MAX_CMDLINE, MAX_DIRECT_PORTS, MAX_NAME, MAX_NICS, MAX_OWN_DISKS, MAX_OWN_LINES},
 };
 
 /// A name from the system description.
@@ -81,6 +81,8 @@ pub struct Vmm {
     pub rng: bool,
     /// The guest's network devices; device `n` has the doorbell `slot::nic(n)`.
     pub nics: Vec<Nic, MAX_NICS>,
+    /// Its disks, by the rings to block-server.
+    pub disks: Vec<BlockRings, MAX_OWN_DISKS>,
 }
 
 /// A network device of a guest, or what an uplink has in place of one.
@@ -120,4 +122,6 @@ pub struct Component {
     pub dma: Option<(Window, u64)>,
     /// Its port of a network's switch, if it is an uplink; its doorbell is `slot::nic(0)`.
     pub nic: Option<Nic>,
+    /// The rings from block-server, if it drives a disk.
+    pub disk: Option<BlockRings>,
 }

@@ -43,7 +43,8 @@ const ROWS: &[Row] = &[
     (OWNERS, &["interrupts", "interrupt", "lines"], Key("irqs")),
     (OWNERS, &["ports", "io_ports", "pio", "ioport"], Key("ioports")),
     (OWNERS, &["iommu", "iospace", "iospace_domain", "vtd", "io_space"], Key("pci_devices_iospace")),
-    (OWNERS, &["drive", "drives", "hda", "cdrom", "storage", "block"], Key("disk")),
+    (&[Vm], &["disk", "drive", "drives", "hda", "cdrom", "storage", "block", "virtio_blk"], Key("disks")),
+    (&[Component], &["drive", "disk", "disks", "block"], Key("drives")),
     (OWNERS, &["network", "net", "nic", "netdev", "ethernet", "vif", "virtio_net"], Key("cards")),
     (
         OWNERS,

@@ -1,0 +1,234 @@
+//! block-server: rings shared with the clients that have disks and with the drivers of disks, and signals both ways. Systems
+//! in which nobody drives a disk do not have it.
+
+use layout::{
+    config::{BlockRings, Window},
+    event,
+    limits::{MAX_DISKS, MAX_EXPORTS, MAX_OWN_DISKS},
+    slot,
+};
+use proto::block::{Config, Disk, Export, Part, RING_BYTES, SERVICE};
+use toml::Spanned;
+
+use super::{Look, Server};
+use crate::{
+    checks::found::{Check, Found},
+    compile::{
+        error::CompileError,
+        part::Role,
+        wire::{Wiring, bounded, encode, name},
+    },
+    description::{disks::VmDisk, mistake::nearest, system::System},
+    laws::authority::{Badge, FrameUse, Holding, RINGS as RING_BITS, What, Who, Whose, at, holding, shared, signals},
+    spec::Rights,
+};
+
+pub(super) static SERVER: Server = Server {
+    is_wanted: |system| driven(system).next().is_some(),
+    signals_clients: true,
+    is_signalled: |_| true,
+    checks: &CHECKS,
+    holdings: &HOLDINGS,
+    frames: &FRAMES,
+    event: |badge| (badge & RING_BITS != 0).then(|| format!("rings of client {}", badge.trailing_zeros())),
+    ..Server::new(SERVICE, 180, configure, Look::new("#a16207", "#fdf6e3"))
+};
+
+static HOLDINGS: [Holding; 2] = [
+    holding(
+        Who::Anyone,
+        at(slot::BLOCK),
+        What::Notification,
+        Whose::Server(SERVICE),
+        Rights::WRITE,
+        Badge::Bit(RING_BITS),
+    ),
+    signals(SERVICE, Whose::Callers, event::BLOCK),
+];
+
+/// The names of the rings of a VM's disks: to block-server, and from it. A driver has the first two.
+const RINGS: [[&str; 2]; MAX_OWN_DISKS] =
+    [["disk0-out", "disk0-in"], ["disk1-out", "disk1-in"], ["disk2-out", "disk2-in"], ["disk3-out", "disk3-in"]];
+
+static FRAMES: [FrameUse; 2 * MAX_OWN_DISKS] = {
+    let [[a, b], [c, d], [e, f], [g, h]] = RINGS;
+    [shared(a), shared(b), shared(c), shared(d), shared(e), shared(f), shared(g), shared(h)]
+};
+
+static CHECKS: [Check; 5] = [
+    names_of_disks_fit,
+    disks_have_one_driver,
+    disks_are_not_too_many,
+    vms_have_disks_that_are_driven,
+    parts_of_disks_have_one_owner,
+];
+
+/// Longest name of a disk, in bytes.
+const NAME_BYTES: usize = 24;
+
+/// The disks that components drive.
+fn driven(system: &System) -> impl Iterator<Item = &Spanned<String>> {
+    system.components.iter().filter_map(|component| component.drives.as_ref())
+}
+
+fn names_of_disks_fit(found: &mut Found) {
+    for disk in driven(found.system) {
+        let text = disk.get_ref();
+        if text.is_empty() || text.len() > NAME_BYTES || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            let remedy = format!("a disk's name is 1 to {NAME_BYTES} printable characters of ASCII, without blanks");
+            found.add(disk.span(), format!("`{text}` is not a name"), remedy);
+        }
+    }
+}
+
+fn disks_have_one_driver(found: &mut Found) {
+    let mut taken = Vec::new();
+    for disk in driven(found.system) {
+        if taken.contains(&disk.get_ref()) {
+            let message = format!("the disk `{}` has a driver already", disk.get_ref());
+            found.add(disk.span(), message, "each disk has one driver: choose another name for this one");
+        }
+        taken.push(disk.get_ref());
+    }
+}
+
+fn disks_are_not_too_many(found: &mut Found) {
+    let system = found.system;
+    if let Some(disk) = driven(system).nth(MAX_DISKS) {
+        let message = format!("{} disks are too many", driven(system).count());
+        found.add(disk.span(), message, format!("block-server has {MAX_DISKS} at most"));
+    }
+    if let Some(disk) = system.vms.iter().flat_map(|vm| &vm.disks).nth(MAX_EXPORTS) {
+        found.add(disk.span(), "the VMs have too many disks".into(), format!("{MAX_EXPORTS} in all, at most"));
+    }
+    for vm in &system.vms {
+        if let Some(disk) = vm.disks.get(MAX_OWN_DISKS) {
+            let message = format!("{} disks are too many for a VM", vm.disks.len());
+            found.add(disk.span(), message, format!("{MAX_OWN_DISKS} at most"));
+        }
+    }
+}
+
+fn vms_have_disks_that_are_driven(found: &mut Found) {
+    let known: Vec<&str> = driven(found.system).map(|disk| disk.get_ref().as_str()).collect();
+    for disk in found.system.vms.iter().flat_map(|vm| &vm.disks) {
+        let name = &disk.get_ref().name;
+        if !known.contains(&name.get_ref().as_str()) {
+            let message = format!("no component drives a disk `{}`", name.get_ref());
+            let remedy = match known.is_empty() {
+                true => format!("add a [[component]] with drives = \"{}\"", name.get_ref()),
+                false => nearest(name.get_ref(), &known),
+            };
+            found.add(name.span(), message, remedy);
+        }
+        if let Err((message, remedy)) = part(disk.get_ref()) {
+            found.add(disk.span(), message, remedy);
+        }
+    }
+}
+
+/// What block-server cannot know before it has read the table is checked there again.
+fn parts_of_disks_have_one_owner(found: &mut Found) {
+    let disks: Vec<_> = found.system.vms.iter().flat_map(|vm| &vm.disks).collect();
+    for (n, disk) in disks.iter().enumerate() {
+        let (this, Ok(part)) = (disk.get_ref(), self::part(disk.get_ref())) else { continue };
+        let taken = disks.iter().take(n).map(|other| other.get_ref()).any(|other| {
+            let same = other.name.get_ref() == this.name.get_ref() && !(other.read_only && this.read_only);
+            same && self::part(other).is_ok_and(|other| overlap(part, other))
+        });
+        if taken {
+            let message = format!("this part of `{}` has an owner already", this.name.get_ref());
+            found.add(disk.span(), message, "give each its own part, or write read_only = true for all of them");
+        }
+    }
+}
+
+/// Whether two parts certainly have a sector in common.
+fn overlap(one: Part, other: Part) -> bool {
+    match (one, other) {
+        (Part::Whole, _) | (_, Part::Whole) => true,
+        (Part::Partition(one), Part::Partition(other)) => one == other,
+        (Part::Slice { first: a, sectors: m }, Part::Slice { first: b, sectors: n }) => {
+            a < b.saturating_add(n) && b < a.saturating_add(m)
+        }
+        _ => false,
+    }
+}
+
+/// What a VM gets of a disk; or what is wrong, and what to do.
+fn part(disk: &VmDisk) -> Result<Part, (String, &'static str)> {
+    match (disk.partition, disk.first, disk.sectors) {
+        (None, None, None) => Ok(Part::Whole),
+        (Some(number @ 1..=4), None, None) => Ok(Part::Partition(number)),
+        (Some(number), None, None) => Err((format!("a disk has no primary partition {number}"), "write 1 to 4")),
+        (None, Some(first), Some(sectors)) if sectors > 0 && first.checked_add(sectors).is_some() => {
+            Ok(Part::Slice { first, sectors })
+        }
+        (None, ..) => Err((
+            "this is no range of sectors".into(),
+            "write both the first sector and how many, for example first = 2048, sectors = 65536",
+        )),
+        (Some(_), ..) => Err((
+            "a disk is a partition or a range of sectors, not both".into(),
+            "write partition alone, or first and sectors",
+        )),
+    }
+}
+
+/// Shares the rings of a process's `n`th disk with block-server; returns block-server's windows, to it and from it.
+fn share(wiring: &mut Wiring, process: usize, server: usize, n: usize) -> Result<[Window; 2], CompileError> {
+    let names = RINGS.get(n).ok_or(CompileError::TooMany("disks of a VM"))?;
+    Ok(names.map(|name| wiring.share(name, process, server, RING_BYTES)))
+}
+
+/// The rings of a VM's `n`th disk, as its process has them.
+pub(super) fn rings(wiring: &Wiring, process: usize, n: usize) -> Result<BlockRings, CompileError> {
+    let [out, input] = RINGS.get(n).ok_or(CompileError::TooMany("disks of a VM"))?;
+    Ok(BlockRings { requests: wiring.window(process, out)?, completions: wiring.window(process, input)? })
+}
+
+/// The rings of a driver, as its process has them: requests come from block-server.
+pub(super) fn rings_of_driver(wiring: &Wiring, process: usize) -> Result<BlockRings, CompileError> {
+    let BlockRings { requests, completions } = rings(wiring, process, 0)?;
+    Ok(BlockRings { requests: completions, completions: requests })
+}
+
+fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
+    let server = wiring.server(SERVICE)?;
+    let mut signals = Vec::new();
+    for (client, process) in wiring.clients(SERVICE).into_iter().enumerate() {
+        wiring.doorbell(process, slot::BLOCK, server, event::ring(client))?;
+        signals.push((process, wiring.signal(server, process, event::BLOCK)?));
+    }
+    let system = wiring.system;
+    let signal = |process| {
+        let signal = signals.iter().find(|(to, _)| *to == process).map(|(_, slot)| *slot);
+        signal.ok_or_else(|| CompileError::unwired("signal", format!("process {process}")))
+    };
+    let mut disks = Vec::new();
+    for (n, component) in system.components.iter().enumerate() {
+        let Some(disk) = &component.drives else { continue };
+        let process = wiring.process(Role::Component(n))?;
+        let [completions, requests] = share(wiring, process, server, 0)?;
+        let rings = BlockRings { requests, completions };
+        disks.push(Disk { name: name(disk.get_ref())?, rings, signal: signal(process)? });
+    }
+    let mut exports = Vec::new();
+    for (n, vm) in system.vms.iter().enumerate() {
+        for (own, disk) in vm.disks.iter().map(Spanned::get_ref).enumerate() {
+            let process = wiring.process(Role::Vmm(n))?;
+            let number = driven(system).position(|driven| driven.get_ref() == disk.name.get_ref());
+            let number = number.ok_or_else(|| CompileError::unwired("driver", disk.name.get_ref()))?;
+            let [requests, completions] = share(wiring, process, server, own)?;
+            exports.push(Export {
+                client: name(vm.name.get_ref())?,
+                disk: number as u8,
+                part: part(disk).map_err(|(what, _)| CompileError::unwired("part", what))?,
+                read_only: disk.read_only,
+                rings: BlockRings { requests, completions },
+                signal: signal(process)?,
+            });
+        }
+    }
+    encode(&Config { disks: bounded(disks, "disks")?, exports: bounded(exports, "disks of VMs")? })
+}
