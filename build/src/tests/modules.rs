@@ -11,7 +11,8 @@ pub fn all() -> Vec<Test> {
 }
 
 /// The crates that are looked at.
-const CRATES: [&str; 18] = [
+const CRATES: [&str; 20] = [
+    "block-server",
     "build",
     "capdl-spec",
     "crates/devices",
@@ -23,6 +24,7 @@ const CRATES: [&str; 18] = [
     "crates/vtx",
     "e1000-driver",
     "fileserver",
+    "ide-driver",
     "irq-server",
     "net-server",
     "pci-server",
