@@ -9,12 +9,12 @@ use devices::{
     Effect, GuestMemory, Pin, Router, Width, lapic,
     pci::{self, ConfigSpace, DevFn, Function, Hit, Range, Regions, VirtualBus},
     pic::Pic,
-    virtio::{Fault, Virtio, entropy::Entropy, network::Network},
+    virtio::{Fault, Virtio, block::Block, entropy::Entropy, network::Network},
 };
 use heapless::Vec;
 use layout::{guest_board, limits::MAX_PCI_FUNCTIONS};
 
-use crate::ram::Ram;
+use crate::{disk::Disk, ram::Ram};
 
 /// The most modelled functions, the host bridge included.
 const MOST: usize = 8;
@@ -41,12 +41,12 @@ const MEMORY: [Range; 1] = [(lapic::BASE, lapic::BASE + lapic::SIZE - 1)];
 /// Fills in random bytes; returns how many.
 pub type Random = fn(&mut [u8]) -> usize;
 
-/// How the other end of a network device's rings is signalled.
+/// How the other end of a device's rings is signalled.
 #[derive(Clone, Copy)]
 pub struct Doorbell {
     /// The system call, with the device's number.
     pub ring: fn(usize),
-    /// The device, counted from 0 among the guest's network devices.
+    /// The device, counted from 0 among the guest's devices of its kind.
     pub number: usize,
 }
 
@@ -58,6 +58,7 @@ enum Resident {
     HostBridge(ConfigSpace),
     Entropy(Virtio<Entropy<Random>>),
     Network(Virtio<Network>, Doorbell),
+    Block(Virtio<Block<Disk>>, Doorbell),
 }
 
 /// Evaluates `$what` for the function of any kind.
@@ -67,6 +68,7 @@ macro_rules! each {
             Resident::HostBridge($function) => $what,
             Resident::Entropy($function) => $what,
             Resident::Network($function, _) => $what,
+            Resident::Block($function, _) => $what,
         }
     };
 }
@@ -118,6 +120,13 @@ impl Resident {
                 }
                 (effect, function.take_fault())
             }
+            Self::Block(function, doorbell) => {
+                let effect = function.poll(memory);
+                if function.device().backend().must_signal() {
+                    (doorbell.ring)(doorbell.number);
+                }
+                (effect, function.take_fault())
+            }
         }
     }
 
@@ -126,6 +135,7 @@ impl Resident {
             Self::HostBridge(_) => "host bridge",
             Self::Entropy(_) => "entropy device",
             Self::Network(..) => "network device",
+            Self::Block(..) => "disk",
         }
     }
 }
@@ -184,6 +194,12 @@ impl Functions {
     pub fn add_network(&mut self, device: Network, doorbell: Doorbell, input: u8, pic: &mut Pic) -> Result<(), Absent> {
         let function = Virtio::new(device, input).map_err(|_| Absent::Bus)?;
         self.add(Resident::Network(function, doorbell), input, pic)
+    }
+
+    /// Adds a disk, likewise.
+    pub fn add_disk(&mut self, disk: Disk, doorbell: Doorbell, input: u8, pic: &mut Pic) -> Result<(), Absent> {
+        let function = Virtio::new(Block::new(disk), input).map_err(|_| Absent::Bus)?;
+        self.add(Resident::Block(function, doorbell), input, pic)
     }
 
     fn add(&mut self, function: Resident, input: u8, pic: &mut Pic) -> Result<(), Absent> {

@@ -10,6 +10,7 @@ pub mod boot;
 pub mod control;
 pub mod crash;
 mod debug;
+pub mod disk;
 mod events;
 pub mod functions;
 pub mod guest;

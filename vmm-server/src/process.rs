@@ -39,6 +39,7 @@ use handover::Devices;
 use tally::Tally;
 
 mod console;
+mod disks;
 mod entropy;
 mod first_entry;
 mod handover;
@@ -120,6 +121,7 @@ pub fn run(config: &Vmm) -> ! {
         entropy::plug(&config.name, &mut vm.board);
     }
     network::plug(config, &mut vm.board);
+    disks::plug(config, &time, hertz, &mut vm.board);
     let mut process = Process {
         config,
         vm,
@@ -242,7 +244,7 @@ impl Process<'_> {
         if bits & event::CONSOLE != 0 {
             self.console.on_signal();
         }
-        if bits & event::NETWORK != 0 {
+        if bits & (event::NETWORK | event::BLOCK) != 0 {
             self.vm.board.functions.wake();
         }
         effect
