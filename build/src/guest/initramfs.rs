@@ -24,9 +24,19 @@ const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 
 /// Drivers for what emulated boards have: IDE, the disk behind it, its file system, two Ethernet cards. ext4 requests
 /// crc32c by its algorithm's name, so modules.dep does not list that dependency. And drivers for VMs' devices: virtio's
-/// transport, the entropy device, and the network device.
-pub const MODULES: [&str; 9] =
-    ["ata_piix", "sd_mod", "ext4", "crc32c_generic", "e1000", "ne2k-pci", "virtio_pci", "virtio-rng", "virtio_net"];
+/// transport, the entropy device, the network device, and the disk.
+pub const MODULES: [&str; 10] = [
+    "ata_piix",
+    "sd_mod",
+    "ext4",
+    "crc32c_generic",
+    "e1000",
+    "ne2k-pci",
+    "virtio_pci",
+    "virtio-rng",
+    "virtio_net",
+    "virtio_blk",
+];
 
 /// The default archive, uncompressed: decompressing would cost the guest more than reading.
 pub fn archive(busybox: &[u8], script: Option<&str>) -> Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! Whole systems with Linux in them, booted in Bochs. A boot takes a quarter of a minute and a core, so tests share
 //! boots where they can. This file has their common functions.
 
+mod block;
 mod console;
 mod devices;
 mod disk;
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Test> {
     [
         ethernet::all(),
         disk::all(),
+        block::all(),
         devices::all(),
         recover::all(),
         mediated::all(),

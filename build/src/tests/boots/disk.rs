@@ -44,7 +44,15 @@ fn debian(context: &Context) -> Result<Outcome> {
     ensure!(controller.contains("8086:7010"), "lspci:\n{controller}");
     let mode = ask(&mut machine, "cat /sys/class/ata_device/dev1.0/xfer_mode")?;
     ensure!(mode.contains("DMA"), "the disk is in mode {mode}");
-    ask(&mut machine, "echo written by the guest > /root/note; sync")?;
+    ask(&mut machine, NOTE)?;
+    found_from_outside(machine)
+}
+
+/// Writes a file.
+pub const NOTE: &str = "echo written by the guest > /root/note; sync";
+
+/// Powers Debian off, and finds the file of [`NOTE`] on the disk's image.
+pub fn found_from_outside(mut machine: Machine) -> Result<Outcome> {
     shut_down(&mut machine)?;
     let place = disk::partition(&machine.dir().join(config::DISK));
     let note = ext4::read(&place, "/root/note")?;

@@ -29,7 +29,7 @@ const PLACE: &str = "0000:00:11.0";
 /// Bytes of a transfer.
 const BULK: usize = 10_000_000;
 /// Part of the symbol of what vmm-server does when its guest powers off: it faults there.
-const BROKEN: &str = "9power_off";
+pub const BROKEN: &str = "9power_off";
 
 fn network(context: &Context) -> Result<Outcome> {
     let path = described(context)?;
