@@ -110,9 +110,9 @@ fn what_there_is(machine: &mut Machine) -> Result<()> {
     let found = ask(
         machine,
         "cd /sys/block; echo *; cat vda/size vda/ro vda/vda1/start vda/vda1/size vda/queue/write_cache; cd /; \
-         ls /dev/vd*; cat /sys/block/vdb/size /sys/block/vdb/ro",
+         echo /dev/vd*; cat /sys/block/vdb/size /sys/block/vdb/ro",
     )?;
-    let expected = "vda vdb\n16448\n0\n64\n16384\nwrite back\n/dev/vda\n/dev/vda1\n/dev/vdb\n1000\n1\n";
+    let expected = "vda vdb\n16448\n0\n64\n16384\nwrite back\n/dev/vda /dev/vda1 /dev/vdb\n1000\n1\n";
     ensure!(found == expected, "the disks are\n{found}");
     // The first and the last sector of each, by their words.
     for (disk, sector, number) in [
