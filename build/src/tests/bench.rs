@@ -19,6 +19,8 @@ pub fn all() -> Vec<Test> {
 
 /// By how much a row may exceed the baseline, in percent.
 const PERCENT: u64 = 2;
+/// The same for two VMs: who runs when depends on the phase of time slices and timers, which any changed instruction shifts.
+const PERCENT_OF_TWO: u64 = 10;
 
 /// Most ticks from the pinned kernel's entry to the first instruction of a guest of 128 MiB.
 const START_UP: u64 = 100_000_000;
@@ -26,18 +28,18 @@ const START_UP: u64 = 100_000_000;
 const OWN_START_UP: u64 = 200_000_000;
 
 fn exits_cost(context: &Context) -> Result<Outcome> {
-    judge(context, exits::measure)
+    judge(context, exits::measure, PERCENT)
 }
 
 fn linux_costs(context: &Context) -> Result<Outcome> {
-    judge(context, linux::measure)
+    judge(context, linux::measure, PERCENT)
 }
 
 fn network_costs(context: &Context) -> Result<Outcome> {
-    judge(context, network::measure)
+    judge(context, network::measure, PERCENT_OF_TWO)
 }
 
-fn judge(context: &Context, measure: fn(&Context) -> Result<Rows>) -> Result<Outcome> {
+fn judge(context: &Context, measure: fn(&Context) -> Result<Rows>, percent: u64) -> Result<Outcome> {
     let rows = measure(context)?;
     let own_kernel = kernel::are_own();
     let most = if own_kernel { OWN_START_UP } else { START_UP };
@@ -53,7 +55,7 @@ fn judge(context: &Context, measure: fn(&Context) -> Result<Rows>) -> Result<Out
         return Ok(Outcome::Passed(format!("{count} rows, not compared: the baseline is that of the pinned kernel")));
     }
     let baseline = bench::baseline()?;
-    let worse = rows.worse(&baseline, PERCENT);
-    ensure!(worse.is_empty(), "worse by more than {PERCENT} %:\n{}", worse.join("\n"));
+    let worse = rows.worse(&baseline, percent);
+    ensure!(worse.is_empty(), "worse by more than {percent} %:\n{}", worse.join("\n"));
     Ok(Outcome::Passed(format!("{count} rows")))
 }

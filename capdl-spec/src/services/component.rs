@@ -40,7 +40,8 @@ pub(crate) fn calls(component: &Component) -> Vec<Service> {
     let described = component.services.iter().filter_map(|word| by_word(word.get_ref()));
     let mut calls: Vec<Service> = described.map(|server| server.service).collect();
     let of_devices = if component.devices().any() { [irq::SERVICE, pci::SERVICE].as_slice() } else { &[] };
-    let of_guests = [component.uplink.as_ref().map(|_| net::SERVICE), component.drives.as_ref().map(|_| block::SERVICE)];
+    let of_guests =
+        [component.uplink.as_ref().map(|_| net::SERVICE), component.drives.as_ref().map(|_| block::SERVICE)];
     for service in of_devices.iter().chain(of_guests.iter().flatten()) {
         if !calls.contains(service) {
             calls.push(*service);
