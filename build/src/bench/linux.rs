@@ -34,6 +34,14 @@ for n in 1 2 3 4; do
 done
 stat -c 'fetched %s' /tmp/file";
 
+/// The same disk as a virtio disk.
+const VIRTIO_DISK: Job = Job {
+    name: "bench-virtio-disk",
+    script: "until [ -b /dev/vda ]; do usleep 10000; done; echo 124 > /sys/block/vda/queue/read_ahead_kb; /work /dev/vda",
+    needs: Hardware::VirtioDisk,
+    place: Platform::Vm,
+};
+
 /// Its disk and its network, both ways.
 const DEVICES_BOTH_WAYS: [Job; 2] = [
     Job { name: "bench-devices", script: DEVICES, needs: Hardware::Devices, place: Platform::Vm },
@@ -48,12 +56,13 @@ pub fn measure(context: &Context) -> Result<Rows> {
     let jobs = [
         in_vm,
         on_board,
+        VIRTIO_DISK,
         job("bench-boot", "", Platform::Watched),
         job("bench-native", "/work", Platform::Native),
         job("bench-idle", "sleep 10", Platform::Vm),
         job("bench-work", "/work", Platform::Vm),
     ];
-    let [devices, devices_natively, booted, natively, slept, worked] = script::run(context, jobs)?;
+    let [devices, devices_natively, virtio_disk, booted, natively, slept, worked] = script::run(context, jobs)?;
     let mut rows = Rows::default();
     rows.0.push(Row::single("boot_vm", booted.to_the_shell()?, Unit::Ticks));
     rows.0.push(Row::single("boot_native", natively.to_the_shell()?, Unit::Ticks));
@@ -65,6 +74,7 @@ pub fn measure(context: &Context) -> Result<Rows> {
     rows.0.extend(named(Rows::printed(&natively.console).0, "native"));
     rows.0.extend(named(device_rows(&devices)?, "vm"));
     rows.0.extend(named(device_rows(&devices_natively)?, "native"));
+    rows.0.extend(named(Rows::printed(&virtio_disk.console).0, "virtio"));
     rows.0.extend(memory::rows(&booted)?);
     Ok(rows)
 }

@@ -49,6 +49,8 @@ pub enum Hardware {
     Nothing,
     /// A disk behind the board's IDE controller and a network card, passed through to the guest.
     Devices,
+    /// The same disk behind block-server and its driver, as a virtio disk.
+    VirtioDisk,
     /// A second VM with the same script at the same switch: this one is 10.0.0.1, the other 10.0.0.2.
     Peer,
 }
@@ -192,7 +194,7 @@ fn prepare(context: &Context, job: &Job) -> Result<Ready> {
             // No VMM powers the board off, so the script writes to the emulator's power-off port.
             let initrd = initrd(project, job, "/port 35072 Shutdown")?;
             let devices = match job.needs {
-                Hardware::Nothing | Hardware::Peer => Devices::default(),
+                Hardware::Nothing | Hardware::VirtioDisk | Hardware::Peer => Devices::default(),
                 Hardware::Devices => Devices { disk: Some(disk(project)?), cards: vec![CARD] },
             };
             let (kernel, cmdline) = (debian::kernel(project, debian::Flavour::Plain)?, COMMAND_LINE.to_owned());
@@ -239,6 +241,22 @@ fn description(project: &Project, job: &Job, initrd: &Path) -> Result<String> {
                 model.word()
             ));
         }
+        Hardware::VirtioDisk => text.push_str(&format!(
+            "disks = [{{ name = \"main\" }}]\n\
+             \n\
+             [[component]]\n\
+             name = \"ide\"\n\
+             image = \"ide-driver\"\n\
+             priority = 100\n\
+             services = [\"timer\"]\n\
+             drives = \"main\"\n\
+             pci_devices = [{{ address = \"00:01.1\", dma = \"trusted\" }}]\n\
+             dma_memory = \"128 KiB\"\n\
+             \n\
+             [emulator]\n\
+             disk = \"{}\"\n",
+            disk(project)?.display()
+        )),
         Hardware::Peer => {
             text.push_str(&vm("peer", " ip=10.0.0.2/24"));
             text.push_str("\n[[network]]\nname = \"lan\"\nmembers = [\"linux\", \"peer\"]\n");
@@ -276,7 +294,7 @@ fn initrd(project: &Project, job: &Job, switch_off: &str) -> Result<PathBuf> {
     let script = format!("#!/bin/sh\n/port 1026 {SHELL_MARK}\n{}\n{switch_off}\n", job.script);
     let first = match job.needs {
         Hardware::Nothing => guest::initramfs(project, Some(&script))?,
-        Hardware::Devices | Hardware::Peer => guest::disk_initramfs(project)?,
+        Hardware::Devices | Hardware::VirtioDisk | Hardware::Peer => guest::disk_initramfs(project)?,
     };
     let mut second = Archive::default();
     if job.needs != Hardware::Nothing {
