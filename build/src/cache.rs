@@ -53,7 +53,7 @@ fn put_in_place(aside: &Path, path: &Path, note: &Path, recipe: &str) -> Result<
 
 /// The text of a note. A recipe may be long, so it is hashed as well.
 fn noted(recipe: &str, contents: &str) -> String {
-    format!("made of {}\ncontents {contents}\n", hex(Sha256::new().chain_update(recipe)))
+    format!("made of {}\ncontents {contents}\n", sha256(recipe.as_bytes()))
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -84,6 +84,11 @@ pub fn fingerprint(path: &Path) -> Result<String> {
         }
     }
     Ok(hex(hash))
+}
+
+/// The SHA-256 of some bytes, in hexadecimal, as `sha256sum` prints it.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::new().chain_update(bytes))
 }
 
 fn hex(hash: Sha256) -> String {

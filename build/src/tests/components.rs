@@ -8,11 +8,11 @@ use std::time::Duration;
 use capdl_spec::host;
 use capdl_spec::spec::{Id, Kind, Process, Spec};
 use miette::{Context as _, IntoDiagnostic, Result, ensure, miette};
-use sha2::{Digest, Sha256};
 
 use crate::bochs::config::{START_OF_TIME, TICKS_PER_SECOND};
 use crate::bochs::log::Ending;
 use crate::bochs::{Machine, last_lines};
+use crate::cache::sha256;
 use crate::console::Failure;
 use crate::kernel::Build;
 use crate::project;
@@ -77,8 +77,7 @@ fn servers(context: &Context) -> Result<Outcome> {
     let text = until(&mut machine, "client: verdict: ")?;
     let checks = verdict(&text, "client")? + verdict(&text, "outsider")?;
     for (process, file) in [("client", "Cargo.lock"), ("outsider", "LICENSE")] {
-        let digest = Sha256::digest(project::read(&context.project.root.join(file))?);
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = sha256(&project::read(&context.project.root.join(file))?);
         let line = format!("sha256 {digest} {file}");
         ensure!(lines(&text, process).any(|found| found == line), "{process} did not print `{line}`");
     }

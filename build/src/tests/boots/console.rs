@@ -3,10 +3,10 @@
 use std::io::Write as _;
 
 use miette::{IntoDiagnostic, Result, ensure, miette};
-use sha2::{Digest, Sha256};
 
 use super::{ask, boot, expect, power_off, wait_for_shell};
 use crate::bochs::Machine;
+use crate::cache::sha256;
 use crate::test::{Context, Group, Outcome, Test};
 
 pub fn all() -> Vec<Test> {
@@ -90,8 +90,4 @@ fn print(machine: &mut Machine) -> Result<()> {
     let same = sum.starts_with(&sha256(text.as_bytes()));
     ensure!(same, "{} bytes arrived of about {}", text.len(), PRINTED / 3 * 4);
     Ok(())
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

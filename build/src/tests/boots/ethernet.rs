@@ -1,13 +1,11 @@
 //! The network card, passed through beside the disk: Debian gets an address and a large file.
 
-use std::fmt::Write as _;
-
 use miette::{Result, ensure};
-use sha2::{Digest as _, Sha256};
 
 use super::ask;
 use super::disk::{log_in, shut_down};
 use crate::bochs::{TFTP_FILE, config, tftp_file};
+use crate::cache::sha256;
 use crate::kernel::Build;
 use crate::test::{Context, Group, Outcome, Test};
 
@@ -31,7 +29,7 @@ fn network(context: &Context) -> Result<Outcome> {
     let get = format!("cd /tmp && tftp -m binary {SERVER} -c get {}", TFTP_FILE.0);
     ask(&mut machine, &get)?;
     let sum = ask(&mut machine, &format!("sha256sum /tmp/{}", TFTP_FILE.0))?;
-    let wanted = hex(&Sha256::digest(tftp_file()));
+    let wanted = sha256(&tftp_file());
     ensure!(sum.starts_with(&wanted), "the file's sum is {sum}, and was {wanted}");
     let interrupts = ask(&mut machine, "grep eth0 /proc/interrupts")?;
     shut_down(&mut machine)?;
@@ -42,11 +40,4 @@ fn network(context: &Context) -> Result<Outcome> {
         TFTP_FILE.1,
         interrupts.split_whitespace().collect::<Vec<_>>().join(" ")
     )))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

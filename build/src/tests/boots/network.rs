@@ -7,11 +7,11 @@
 use std::path::PathBuf;
 
 use miette::{Result, ensure};
-use sha2::{Digest, Sha256};
 
 use super::{ask, recover, wait_for_shell};
 use crate::bench::script;
 use crate::bochs::Machine;
+use crate::cache::sha256;
 use crate::kernel::Build;
 use crate::test::{Context, Group, Outcome, Test};
 use crate::{
@@ -151,7 +151,7 @@ fn bulk(context: &Context, machine: &mut Machine) -> Result<()> {
     at(machine, 2, "mkfifo /tmp/quiet; nc -l -p 5000 <> /tmp/quiet > /tmp/bulk 2>&1 &")?;
     ask(machine, "sleep 1; nc 10.0.0.2 5000 < /tmp/bulk")?;
     let arrived = at(machine, 2, "sleep 1; sha256sum < /tmp/bulk")?;
-    let sum: String = Sha256::digest(&sent).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = sha256(&sent);
     ensure!(arrived == format!("{sum}  -\n"), "sent {sum}, arrived {arrived}");
     at(machine, 2, "nc -l -p 5001 < /tmp/bulk > /dev/null 2>&1 &")?;
     ask(machine, "sleep 1; nc 10.0.0.2 5001 <> /tmp/quiet | cmp - /tmp/bulk && rm /tmp/bulk")?;

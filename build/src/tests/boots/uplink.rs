@@ -2,10 +2,10 @@
 //! and sends one. Everything that it sends is right on the wire, where the emulated network logs it.
 
 use miette::{IntoDiagnostic, Result, ensure, miette};
-use sha2::{Digest as _, Sha256};
 
 use super::{ask, ethernet, expect, transcript, wait_for_shell};
 use crate::bochs::{Machine, TFTP_FILE, config, tftp_file};
+use crate::cache::sha256;
 use crate::kernel::Build;
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
@@ -32,7 +32,7 @@ fn outside(context: &Context) -> Result<Outcome> {
     let before = heard(&mut machine)?;
     let get = format!("ftpget {FTP} /tmp/file {} && sha256sum /tmp/file", TFTP_FILE.0);
     let sum = ask(&mut machine, &get)?;
-    let wanted = ethernet::hex(&Sha256::digest(tftp_file()));
+    let wanted = sha256(&tftp_file());
     ensure!(sum.starts_with(&wanted), "the file's sum is {sum}, and was {wanted}");
     // Of a new name Bochs says that there is no such file, and then there is one.
     let put = format!("ftpput -u bochs -p bochs {FTP} part /tmp/part");
