@@ -16,6 +16,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod transport;
+pub mod vsock;
 
 use crate::GuestMemory;
 use bitflags::bitflags;

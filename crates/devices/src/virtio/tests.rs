@@ -7,6 +7,7 @@ mod hostile;
 mod network;
 mod queue;
 mod registers;
+mod vsock;
 mod window;
 
 use super::*;
