@@ -3,8 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod bucket;
+mod connections;
 mod learned;
+mod members;
 mod server;
+mod sockets;
 mod switch;
 
 pub use server::{Hardware, Server};

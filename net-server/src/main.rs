@@ -8,25 +8,29 @@ use mmio::RecordRing;
 use net_server::{Hardware, Rings, Server};
 use proto::{
     net::{Config, Port, dispatch},
-    timer,
+    timer, vsock,
 };
 use rt::{Endpoint, Event};
 
 rt::main!(main);
 
 fn main(config: Config) -> ! {
-    let hertz = match timer::Client(Endpoint::at(timer::SERVICE.slot)).frequency() {
+    let time = timer::Client(Endpoint::at(timer::SERVICE.slot));
+    let hertz = match time.frequency() {
         Ok(hertz) => hertz,
         Err(error) => panic!("timer-server: {error:?}"),
     };
     for Port { name, mac, .. } in &config.ports {
         log::info!("{name} is {mac}");
     }
-    let rings = config
-        .ports
-        .iter()
-        .map(|port| Rings { input: ring(port.input).consumer(), output: ring(port.output).producer() });
-    let mut server = Server::new(Machine { config: &config }, &config, rings, hertz);
+    for vsock::Port { name, cid, .. } in &config.sockets {
+        log::info!("{name} is CID {cid}");
+    }
+    let ports = config.ports.iter().map(|port| (port.input, port.output));
+    let sockets = config.sockets.iter().map(|port| (port.input, port.output));
+    let rings = ports.chain(sockets);
+    let rings = rings.map(|(input, output)| Rings { input: ring(input).consumer(), output: ring(output).producer() });
+    let mut server = Server::new(Machine { config: &config, time }, &config, rings, hertz);
     server.on_signal(0);
     rt::serve(|event| match event {
         Event::Call(from, message) => dispatch(&mut server, from, message),
@@ -47,6 +51,7 @@ fn ring(window: Window) -> RecordRing {
 /// The real machine.
 struct Machine<'a> {
     config: &'a Config,
+    time: timer::Client<Endpoint>,
 }
 
 impl Hardware for Machine<'_> {
@@ -54,11 +59,18 @@ impl Hardware for Machine<'_> {
         rt::tsc()
     }
     fn signal(&mut self, port: usize) {
-        if let Some(port) = self.config.ports.get(port) {
-            rt::signal(port.signal);
+        let Config { ports, sockets, .. } = self.config;
+        let signals = ports.iter().map(|port| port.signal).chain(sockets.iter().map(|port| port.signal));
+        if let Some(signal) = signals.skip(port).next() {
+            rt::signal(signal);
         }
     }
     fn again(&mut self) {
         rt::signal(self.config.again);
+    }
+    fn alarm(&mut self, at: u64) {
+        if let Err(error) = self.time.arm(at) {
+            log::error!("timer-server: {error:?}");
+        }
     }
 }

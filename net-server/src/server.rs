@@ -1,10 +1,11 @@
 //! The server: which ports it looks at, whom it signals, and what it answers.
 
 use heapless::Vec;
-use layout::limits::MAX_SWITCH_PORTS;
+use layout::{event, limits::MAX_SWITCH_PORTS};
 use proto::net::{Config, Counts, Error, GetCounts, Serve};
 use proto::wire::ClientId;
 
+use crate::sockets::Sockets;
 use crate::switch::{Moved, Rings, Switch};
 
 /// Frames of a port in its turn: enough to be worth the turn, and few enough for the others not to wait long.
@@ -22,34 +23,50 @@ pub trait Hardware {
     fn signal(&mut self, port: usize);
     /// Has [`Server::on_signal`] called again.
     fn again(&mut self);
+    /// Has it called when the TSC has reached `at`, unless another time is set before.
+    fn alarm(&mut self, at: u64);
 }
 
 /// The server.
 pub struct Server<H> {
     hardware: H,
     switch: Switch,
+    sockets: Sockets,
     /// The client of each port.
     clients: Vec<u8, MAX_SWITCH_PORTS>,
-    /// Ports that may have frames, as bits.
+    /// Ports that may have frames, or packets of sockets, as bits. Those of sockets are behind the others.
     active: u64,
+    /// When the hardware was asked to call.
+    alarm: Option<u64>,
     noted: u32,
 }
 
 impl<H: Hardware> Server<H> {
-    /// The server of a configuration, with the rings of its ports; `hertz` is the rate of the TSC.
-    pub fn new(hardware: H, config: &Config, rings: impl Iterator<Item = Rings>, hertz: u64) -> Self {
-        let switch = Switch::new(config, rings, hertz, hardware.now());
-        let clients = config.ports.iter().map(|port| port.client).collect();
+    /// The server of a configuration, with the rings of its ports, and then those of its sockets' members; `hertz` is the
+    /// rate of the TSC.
+    pub fn new(hardware: H, config: &Config, mut rings: impl Iterator<Item = Rings>, hertz: u64) -> Self {
+        let switch = Switch::new(config, rings.by_ref().take(config.ports.len()), hertz, hardware.now());
+        let sockets = Sockets::new(&config.sockets, rings, hertz);
+        let clients = config.ports.iter().map(|port| port.client);
+        let clients = clients.chain(config.sockets.iter().map(|port| port.client)).collect();
         // The clients may have sent frames, or wait for room, since before a restart.
-        let active = (1 << switch.len()) - 1;
-        Self { hardware, switch, clients, active, noted: 0 }
+        let active = (1 << (switch.len() + sockets.len())) - 1;
+        Self { hardware, switch, sockets, clients, active, alarm: None, noted: 0 }
     }
 
     /// Moves frames, after a signal with these bits.
     pub fn on_signal(&mut self, bits: u64) {
-        let ports = self.switch.len();
-        self.active |= bits & ((1 << ports) - 1);
+        let first = self.switch.len();
+        let ports = first + self.sockets.len();
+        if bits & event::TIMER != 0 {
+            self.alarm = None;
+        }
+        let bits = bits & ((1 << ports) - 1);
+        self.active |= bits;
+        self.sockets.signalled(bits >> first);
+        self.sockets.expire(self.hardware.now());
         for _ in 0..ROUNDS {
+            self.active |= self.sockets.take_ready() << first;
             if self.active == 0 {
                 break;
             }
@@ -59,11 +76,22 @@ impl<H: Hardware> Server<H> {
                 }
             }
         }
+        self.sockets.settle(self.hardware.now());
+        self.active |= self.sockets.take_ready() << first;
         for port in 0..ports {
-            if self.switch.must_signal(port) {
+            let must_signal = match port.checked_sub(first) {
+                Some(member) => self.sockets.must_signal(member),
+                None => self.switch.must_signal(port),
+            };
+            if must_signal {
                 self.hardware.signal(port);
             }
         }
+        let deadline = self.sockets.deadline();
+        if let Some(at) = deadline.filter(|_| deadline != self.alarm) {
+            self.hardware.alarm(at);
+        }
+        self.alarm = deadline;
         if self.active != 0 {
             self.hardware.again();
         }
@@ -72,7 +100,12 @@ impl<H: Hardware> Server<H> {
     /// A port's turn.
     fn turn(&mut self, port: usize) {
         for _ in 0..BURST {
-            match self.switch.step(port, self.hardware.now()) {
+            let now = self.hardware.now();
+            let moved = match port.checked_sub(self.switch.len()) {
+                Some(member) => self.sockets.step(member, now),
+                None => self.switch.step(port, now),
+            };
+            match moved {
                 Moved::Frame => {}
                 Moved::Nothing => {
                     self.active &= !(1 << port);
@@ -93,8 +126,12 @@ impl<H: Hardware> Server<H> {
 
 impl<H> Serve for Server<H> {
     fn counts(&mut self, from: ClientId, call: GetCounts) -> Result<Counts, Error> {
-        let mut own = (0..).zip(&self.clients).filter(|(_, client)| u64::from(**client) == from.0);
+        let mut own = (0_usize..).zip(&self.clients).filter(|(_, client)| u64::from(**client) == from.0);
         let (port, _) = own.nth(call.port.into()).ok_or(Error::Unknown)?;
-        self.switch.counts(port).ok_or(Error::Unknown)
+        let counts = match port.checked_sub(self.switch.len()) {
+            Some(member) => self.sockets.counts(member),
+            None => self.switch.counts(port),
+        };
+        counts.ok_or(Error::Unknown)
     }
 }

@@ -37,9 +37,9 @@ struct Port {
 /// What came of looking at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// A frame was taken.
+    /// A frame was taken, or a packet of a socket.
     Frame,
-    /// There was none, and the client signals when there is.
+    /// There was none that could be, and a signal comes when there is.
     Nothing,
     /// A ring of this port has just broken.
     Broke,

@@ -35,6 +35,9 @@ impl Hardware for Machine {
     fn again(&mut self) {
         self.0.borrow_mut().again = true;
     }
+    fn alarm(&mut self, _at: u64) {
+        panic!("frames do not wait");
+    }
 }
 
 /// A client's ends.
@@ -58,7 +61,7 @@ fn mac(n: usize) -> Mac {
 /// A server with a port for each of these: its network, and whether its client is a bridge. Rings have `bytes` of data.
 fn bench(bytes: usize, ports: &[(u8, bool)]) -> Bench {
     let unused = Described { at: 0, len: 0 };
-    let mut config = Config { ports: Default::default(), again: Slot(0) };
+    let mut config = Config { ports: Default::default(), sockets: Default::default(), again: Slot(0) };
     let (mut guests, mut rings) = (Vec::new(), Vec::new());
     for (n, &(network, bridge)) in ports.iter().enumerate() {
         let [output, input] = [(); 2].map(|()| Window::leak(vec![0; 128 + bytes].leak()));

@@ -286,5 +286,6 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         });
     }
     let again = wiring.signal(server, server, AGAIN)?;
-    encode(&Config { ports: bounded(described, "ports of net-server")?, again })
+    let ports = bounded(described, "ports of net-server")?;
+    encode(&Config { ports, sockets: heapless::Vec::new(), again })
 }

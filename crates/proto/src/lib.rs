@@ -18,4 +18,5 @@ pub mod serial;
 pub mod supervisor;
 pub mod tally;
 pub mod timer;
+pub mod vsock;
 pub mod wire;

@@ -13,7 +13,10 @@ use layout::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Call, ClientId, IpcError, Message, Transport};
+use crate::{
+    vsock,
+    wire::{Call, ClientId, IpcError, Message, Transport},
+};
 
 /// The server.
 pub const SERVICE: Service = Service { word: "net", server: "net-server", slot: Slot(15) };
@@ -23,6 +26,8 @@ pub const SERVICE: Service = Service { word: "net", server: "net-server", slot: 
 pub struct Config {
     /// The ports of all networks. The position is the doorbell's bit, `event::ring(n)`.
     pub ports: Vec<Port, MAX_SWITCH_PORTS>,
+    /// The members of all networks of sockets; the position, behind all ports, is likewise the doorbell's bit.
+    pub sockets: Vec<vsock::Port, MAX_SWITCH_PORTS>,
     /// net-server's own notification, for work that it interrupts to answer calls.
     pub again: Slot,
 }
@@ -167,7 +172,7 @@ impl Offload {
 /// Returns the counts of one of the caller's ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetCounts {
-    /// The port, counted from 0 among the caller's.
+    /// The port, counted from 0 among the caller's. Those of sockets are the last.
     pub port: u8,
 }
 impl Call for GetCounts {
@@ -186,7 +191,7 @@ pub struct Counts {
     pub malformed: u64,
     /// Frames from it with an address that is not its own.
     pub spoofed: u64,
-    /// Frames from it to an address that nobody has.
+    /// Frames from it to an address that nobody has. Of sockets, packets that were answered by RST.
     pub unknown: u64,
     /// Frames from it to groups, beyond what it may send of them.
     pub limited: u64,
