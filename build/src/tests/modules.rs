@@ -11,7 +11,7 @@ pub fn all() -> Vec<Test> {
 }
 
 /// The crates that are looked at.
-const CRATES: [&str; 20] = [
+const CRATES: [&str; 21] = [
     "block-server",
     "build",
     "capdl-spec",
@@ -21,6 +21,7 @@ const CRATES: [&str; 20] = [
     "crates/proto",
     "crates/rt",
     "crates/sel4",
+    "crates/vsock",
     "crates/vtx",
     "e1000-driver",
     "fileserver",
