@@ -12,10 +12,11 @@ mod room;
 
 use found::{Check, Found};
 use layout::limits::{MAX_ARGS, MAX_CMDLINE, MAX_GUESTS, MAX_NAME};
-use proto::serial;
+use proto::{net, serial};
 use toml::Spanned;
 
 use crate::{
+    compile::part::Role,
     description::{
         count::too_many,
         defects::{DEFECTS, Defect},
@@ -306,10 +307,12 @@ fn direct_ports_are_debug_ports_of_the_board(found: &mut Found) {
 }
 
 fn servers_outrank_components(found: &mut Found) {
-    for component in &found.system.components {
+    for (number, component) in found.system.components.iter().enumerate() {
         let priority = *component.priority.get_ref();
+        let is_connected = services::net::connects(found.system, Role::Component(number));
         // Every process prints through serial-server.
-        let called = component::calls(component).into_iter().chain([serial::SERVICE]).filter_map(services::server);
+        let called = component::calls(component).into_iter().chain([serial::SERVICE]);
+        let called = called.chain(is_connected.then_some(net::SERVICE)).filter_map(services::server);
         let Some(lowest) = called.min_by_key(|server| server.priority) else { continue };
         // A driver serves guests, and would starve behind a busy one: it may be pci-server's equal, as they are.
         let top = lowest.priority - u8::from(component.uplink.is_none() && component.drives.is_none());

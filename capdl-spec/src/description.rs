@@ -17,3 +17,4 @@ pub mod snippet;
 pub(crate) mod source;
 pub mod system;
 pub mod text;
+pub mod vsock;

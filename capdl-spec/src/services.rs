@@ -185,9 +185,9 @@ impl System {
     pub fn parts(&self) -> Vec<Part> {
         let any = self.owners().any(|owner| owner.devices.any());
         let servers = self.servers().map(|server| server.part(self.board(), any));
-        let vmms =
-            self.vms.iter().enumerate().map(|(n, vm)| vmm::part(n, vm, net::nics(self, Role::Vmm(n)).next().is_some()));
-        let components = self.components.iter().enumerate().map(|(n, component)| component::part(n, component));
+        let vmms = self.vms.iter().enumerate().map(|(n, vm)| vmm::part(n, vm, net::connects(self, Role::Vmm(n))));
+        let components = self.components.iter().enumerate();
+        let components = components.map(|(n, one)| component::part(n, one, net::connects(self, Role::Component(n))));
         let mut parts: Vec<Part> = servers.chain(vmms).chain(components).collect();
         for part in parts.iter_mut().filter(|part| !part.is_server()) {
             part.is_signalled = are_signalled(&part.calls);

@@ -75,6 +75,33 @@ fn members_of_networks_have_rings_that_nobody_else_maps() {
 }
 
 #[test]
+fn members_of_sockets_are_vms_and_components_with_addresses() {
+    let vm = "[[vm]]\nname = \"a\"\nmemory = \"64 MiB\"\nkernel = \"debian-686\"\n";
+    let component = |name| format!("[[component]]\nname = \"{name}\"\nimage = \"components\"\n");
+    let vsock = "[[vsock]]\nname = \"streams\"\nmembers = [\"a\", { name = \"c\", cid = 9 }, \"d\"]\n";
+    let text = format!("board = \"bochs\"\n{vm}{}{}{}{vsock}", component("c"), component("d"), component("e"));
+    let bundle = compile(&system(&text));
+    let net: net::Config = config(&bundle, "net-server");
+    let members: Vec<_> = net.sockets.iter().map(|port| (port.name.as_str(), port.client, port.cid)).collect();
+    assert_eq!(members, [("streams.a", 0, 3), ("streams.c", 1, 9), ("streams.d", 2, 5)]);
+    let a: config::Vmm = config(&bundle, "vmm-a");
+    let [c, d, e] = ["c", "d", "e"].map(|name| config::<config::Component>(&bundle, name).vsock);
+    assert_eq!(e, None);
+    for (process, own, port) in [("vmm-a", a.vsock, 0), ("c", c, 1), ("d", d, 2)] {
+        let own = own.expect("it is a member");
+        let port = &net.sockets[port];
+        for (here, there, way) in [(own.output, port.input, "out"), (own.input, port.output, "in")] {
+            let frames = object(&bundle.spec, &format!("{process}+net-server.vsock-{way}"));
+            let mapped = bundle.spec.mappings.iter().filter(|mapping| mapping.frames == frames);
+            assert_eq!(mapped.map(|mapping| mapping.at).collect::<Vec<_>>(), [here.at, there.at]);
+        }
+    }
+    let spec = &bundle.spec;
+    let called = spec.processes.iter().filter(|process| process.calls.len() == 1).map(|process| process.name.as_str());
+    assert!(["c", "d"].iter().all(|name| called.clone().any(|process| process == *name)), "they may call net-server");
+}
+
+#[test]
 fn equal_descriptions_give_equal_bytes() {
     assert_eq!(compile(&system(MINIMAL)), compile(&system(MINIMAL)));
 }

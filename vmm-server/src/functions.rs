@@ -9,7 +9,7 @@ use devices::{
     Effect, GuestMemory, Pin, Router, Width, lapic,
     pci::{self, ConfigSpace, DevFn, Function, Hit, Range, Regions, VirtualBus},
     pic::Pic,
-    virtio::{Fault, Virtio, block::Block, entropy::Entropy, network::Network},
+    virtio::{Device, Fault, Virtio, block::Block, entropy::Entropy, network::Network, vsock::Vsock},
 };
 use heapless::Vec;
 use layout::{guest_board, limits::MAX_PCI_FUNCTIONS};
@@ -59,6 +59,7 @@ enum Resident {
     Entropy(Virtio<Entropy<Random>>),
     Network(Virtio<Network>, Doorbell),
     Block(Virtio<Block<Disk>>, Doorbell),
+    Vsock(Virtio<Vsock>, Doorbell),
 }
 
 /// Evaluates `$what` for the function of any kind.
@@ -69,6 +70,7 @@ macro_rules! each {
             Resident::Entropy($function) => $what,
             Resident::Network($function, _) => $what,
             Resident::Block($function, _) => $what,
+            Resident::Vsock($function, _) => $what,
         }
     };
 }
@@ -127,6 +129,27 @@ impl Resident {
                 }
                 (effect, function.take_fault())
             }
+            Self::Vsock(function, doorbell) => {
+                // Without a driver, the device has no queue to serve.
+                function.device().announce();
+                let effect = function.poll(memory);
+                if function.device().take_doorbell() {
+                    (doorbell.ring)(doorbell.number);
+                }
+                if function.device().take_broken() {
+                    log::error!("socket device: net-server breaks the rules of a ring");
+                }
+                (effect, function.take_fault())
+            }
+        }
+    }
+
+    /// Whether its back end has to be told of something.
+    fn has_output(&mut self) -> bool {
+        match self {
+            Self::HostBridge(_) | Self::Entropy(_) | Self::Block(..) => false,
+            Self::Network(function, _) => function.device().has_output(),
+            Self::Vsock(function, _) => function.device().has_output(),
         }
     }
 
@@ -136,6 +159,7 @@ impl Resident {
             Self::Entropy(_) => "entropy device",
             Self::Network(..) => "network device",
             Self::Block(..) => "disk",
+            Self::Vsock(..) => "socket device",
         }
     }
 }
@@ -202,6 +226,12 @@ impl Functions {
         self.add(Resident::Block(function, doorbell), input, pic)
     }
 
+    /// Adds a socket device, likewise.
+    pub fn add_vsock(&mut self, device: Vsock, doorbell: Doorbell, input: u8, pic: &mut Pic) -> Result<(), Absent> {
+        let function = Virtio::new(device, input).map_err(|_| Absent::Bus)?;
+        self.add(Resident::Vsock(function, doorbell), input, pic)
+    }
+
     fn add(&mut self, function: Resident, input: u8, pic: &mut Pic) -> Result<(), Absent> {
         let number = self.bus.functions().count() as u8;
         let pin = self.router.connect(input).ok_or(Absent::Router)?;
@@ -217,7 +247,8 @@ impl Functions {
         self.bus.reset();
         self.regions.update(&self.bus);
         self.router.reset(pic);
-        self.waiting = false;
+        // A socket device tells its back end of the reset.
+        self.waiting = self.bus.functions_mut().any(|(_, function)| function.has_output());
     }
 
     /// The address register of configuration space: a read without side effects.

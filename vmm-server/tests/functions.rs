@@ -3,7 +3,11 @@
 
 use std::cell::RefCell;
 
-use devices::{Device, Effect, Nanos, Width, pic::Pic, virtio::network::Network};
+use devices::{
+    Device, Effect, Nanos, Width,
+    pic::Pic,
+    virtio::{network::Network, vsock::Vsock},
+};
 use mmio::{RecordRing, Window};
 use proptest::prelude::*;
 use vmm_server::{
@@ -334,4 +338,49 @@ fn a_network_device_has_its_doorbell_rung_after_the_access() {
     assert_eq!(board.ram.read_u16(RING + 0x2000 + 2), Ok(1));
     assert_eq!(board.ram.read_u32(RING + 0x2000 + 8), Ok(70));
     assert!(effect.contains(Effect::LINES));
+}
+
+/// Whoever is connected to the guest learns of its reset, also if it has no driver any more.
+#[test]
+fn a_socket_device_tells_of_the_guests_reset() {
+    let mut board = Board::new();
+    let rings = [(); 2].map(|()| RecordRing::new(Window::leak(vec![0; 4096].leak())).unwrap());
+    let mut from = rings[0].consumer();
+    let mut notice = move || {
+        let Some(record) = from.peek().unwrap() else {
+            from.park();
+            return None;
+        };
+        let mut bytes = [9; 1];
+        record.read(0, &mut bytes).unwrap();
+        record.release();
+        Some(bytes[0])
+    };
+    let device = Vsock::new(3, rings[0].producer(), rings[1].consumer());
+    let doorbell = Doorbell { ring: |number| RUNG.with_borrow_mut(|rung| rung.push(number)), number: 5 };
+    board.functions.add_vsock(device, doorbell, INPUT, &mut board.pic).unwrap();
+    board.place();
+    // The modern interface's status, VERSION_1 and queue 0, of which only the used ring's place is not that of zeros.
+    for (at, width, value) in [
+        (0x14, Width::Byte, 0),
+        (0x14, Width::Byte, 3),
+        (0x08, Width::Dword, 1),
+        (0x0c, Width::Dword, 1),
+        (0x14, Width::Byte, 0x0b),
+        (0x16, Width::Word, 0),
+        (0x20, Width::Dword, RING),
+        (0x28, Width::Dword, RING + 0x1000),
+        (0x30, Width::Dword, RING + 0x2000),
+        (0x1c, Width::Word, 1),
+        (0x14, Width::Byte, 0x0f),
+    ] {
+        let _ = board.write(at, width, value);
+    }
+    let _ = board.functions.serve(&mut board.pic);
+    assert_eq!([notice(), notice(), notice()], [Some(0), Some(1), None]);
+    RUNG.take();
+    board.functions.reset(&mut board.pic);
+    assert!(board.functions.is_waiting());
+    let _ = board.functions.serve(&mut board.pic);
+    assert_eq!((notice(), RUNG.take()), (Some(0), vec![5]));
 }

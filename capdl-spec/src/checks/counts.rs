@@ -25,6 +25,11 @@ pub(super) fn lists_have_an_end(found: &mut Found) {
     for network in networks.iter().take(MOST) {
         check("members", network.members.len(), network.members.get(MOST).map(Spanned::span));
     }
+    let vsocks = &system.vsocks;
+    check("networks of sockets", vsocks.len(), vsocks.get(MOST).map(|vsock| vsock.name.span()));
+    for vsock in vsocks.iter().take(MOST) {
+        check("members", vsock.members.len(), vsock.members.get(MOST).map(Spanned::span));
+    }
     for devices in system.owners().take(MOST).map(|owner| owner.devices) {
         check("ranges of ports", devices.ioports.len(), devices.ioports.get(MOST).map(Spanned::span));
         check("PCI functions", devices.pci_devices.len(), devices.pci_devices.get(MOST).map(Spanned::span));

@@ -305,12 +305,14 @@ mod tests {
         parse(&Source { path: "x.toml".into(), text: text.into() }).err()?.0.pop()
     }
 
-    const HEADS: [(Table, &str, &str); 13] = [
+    const HEADS: [(Table, &str, &str); 15] = [
         (Table::Top, "", ""),
         (Table::Vm, "[[vm]]\n", ""),
         (Table::Component, "[[component]]\n", ""),
         (Table::Network, "[[network]]\n", ""),
         (Table::Member, "[[network]]\nmembers = [{ ", " }]"),
+        (Table::Vsock, "[[vsock]]\n", ""),
+        (Table::VsockMember, "[[vsock]]\nmembers = [{ ", " }]"),
         (Table::Policy, "[policy]\n", ""),
         (Table::OnFault, "[policy.on_fault]\n", ""),
         (Table::Emulator, "[emulator]\n", ""),

@@ -9,6 +9,8 @@ pub(crate) enum Table {
     Component,
     Network,
     Member,
+    Vsock,
+    VsockMember,
     Policy,
     OnFault,
     Emulator,
@@ -31,6 +33,7 @@ pub(crate) struct Key {
 
 use Table::{
     Card, Component, Emulator, Function, IoPorts, Irq, Member, Memory, Network, OnFault, Policy, Top, Vm, VmDisk,
+    Vsock, VsockMember,
 };
 
 const fn key(name: &'static str, tables: &'static [Table], what: &'static str, example: &'static str) -> Key {
@@ -46,11 +49,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("vm", &[Top], "a list of tables", "[[vm]]"),
     key("component", &[Top], "a list of tables", "[[component]]"),
     key("network", &[Top], "a list of tables", "[[network]]"),
+    key("vsock", &[Top], "a list of tables", "[[vsock]]"),
     key("policy", &[Top], "a table", "[policy]"),
     key("console_colours", &[Top], "true or false", "console_colours = true"),
     key("emulator", &[Top], "a table", "[emulator]"),
     key("accept_kernel_defects", &[Top], "a list of names of kernel defects", "accept_kernel_defects = [\"cr2\"]"),
-    key("name", &[Vm, Component, Network, Member], "a name", "name = \"linux\""),
+    key("name", &[Vm, Component, Network, Member, Vsock, VsockMember], "a name", "name = \"linux\""),
     key("count", &[Vm], "a number of VMs, from 1 on", "count = 8"),
     key("memory", &[Vm], "a size", "memory = \"128 MiB\""),
     key("cpus", &[Vm], "a number", "cpus = 1"),
@@ -92,6 +96,13 @@ pub(crate) const KEYS: &[Key] = &[
     key("members", &[Network], "a list of VMs", "members = [\"linux\", { name = \"router\", bridge = true }]"),
     key("mac", &[Member], "an Ethernet address", "mac = \"02:00:00:00:00:01\""),
     key("bridge", &[Member], "true or false", "bridge = true"),
+    key(
+        "members",
+        &[Vsock],
+        "a list of VMs and components",
+        "members = [\"linux\", { name = \"component\", cid = 7 }]",
+    ),
+    key("cid", &[VsockMember], "a number from 3 to 4294967294", "cid = 7"),
     key("on_fault", &[Policy], "a table", "[policy.on_fault]"),
     key("when_off", &[Policy], "power-off or stay", "when_off = \"stay\""),
     key("resets", &[Policy], "a number of resets in a row, from 1 to 65535", "resets = 100"),
@@ -163,6 +174,8 @@ impl Table {
             ["component"] => Component,
             ["network"] => Network,
             ["network", "members"] => Member,
+            ["vsock"] => Vsock,
+            ["vsock", "members"] => VsockMember,
             ["policy"] => Policy,
             ["policy", "on_fault"] => OnFault,
             ["emulator"] => Emulator,
@@ -185,6 +198,8 @@ impl Table {
             Component => "[[component]]",
             Network => "[[network]]",
             Member => "an entry of `members` in a [[network]]",
+            Vsock => "[[vsock]]",
+            VsockMember => "an entry of `members` in a [[vsock]]",
             Policy => "[policy]",
             OnFault => "[policy.on_fault]",
             Emulator => "[emulator]",

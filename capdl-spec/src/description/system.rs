@@ -19,6 +19,7 @@ use crate::{
         guest::Origin,
         network::Network,
         text::Source,
+        vsock::Vsock,
     },
     spec::{OnFault, WhenOff},
 };
@@ -51,6 +52,9 @@ pub struct System {
     /// Networks between the VMs.
     #[serde(rename = "network", default)]
     pub networks: Vec<Network>,
+    /// Networks of sockets between VMs and components.
+    #[serde(rename = "vsock", default)]
+    pub vsocks: Vec<Vsock>,
     /// What happens when processes fail, and when the last VM ends.
     #[serde(default)]
     pub policy: Policy,

@@ -7,7 +7,7 @@ use layout::{
 };
 use proto::{block, file, irq, net, pci};
 
-use super::by_word;
+use super::{by_word, vmm};
 use crate::{
     compile::{
         error::CompileError,
@@ -50,8 +50,11 @@ pub(crate) fn calls(component: &Component) -> Vec<Service> {
     calls
 }
 
-pub(super) fn part(number: usize, component: &Component) -> Part {
-    let (calls, devices) = (calls(component), component.devices().any());
+pub(super) fn part(number: usize, component: &Component, is_connected: bool) -> Part {
+    let (mut calls, devices) = (calls(component), component.devices().any());
+    if is_connected && !calls.contains(&net::SERVICE) {
+        calls.push(net::SERVICE);
+    }
     let scratch_bits = if devices { layout::SCRATCH_BITS } else { layout::ROOT_BITS };
     Part {
         name: component.name.get_ref().clone(),
@@ -84,6 +87,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, C
         Some(_) => Some(super::block::rings_of_driver(wiring, process)?),
         None => None,
     };
+    let vsock = vmm::vsock(wiring, role, process)?;
     let args = component.args.as_ref().map_or("", |args| args.get_ref());
     encode(&Config {
         name: name(component.name.get_ref())?,
@@ -93,6 +97,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, C
         dma,
         nic: super::net::rings(wiring, process, role)?.first().copied(),
         disk,
+        vsock,
     })
 }
 

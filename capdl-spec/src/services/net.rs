@@ -1,9 +1,12 @@
 //! net-server: the rings of all ports, their doorbells, and the addresses that each may send from. Systems without a network
 //! do not have it.
 
+pub(crate) mod sockets;
+
 use std::{collections::BTreeMap, ops::Range};
 
 use layout::{
+    Slot,
     config::Nic,
     event,
     limits::{MAX_NICS, MAX_SWITCH_PORTS},
@@ -29,7 +32,7 @@ use crate::{
         network::{Network, derived},
         system::{Component, System},
     },
-    laws::authority::{Badge, FrameUse, Holding, RINGS as RING_BITS, What, Who, Whose, holding, shared, signals},
+    laws::authority::{Badge, FrameUse, Holding, RINGS as RING_BITS, What, Who, Whose, at, holding, shared, signals},
     spec::Rights,
 };
 
@@ -42,7 +45,7 @@ const RINGS: [[&str; 2]; MAX_NICS] =
     [["net0-out", "net0-in"], ["net1-out", "net1-in"], ["net2-out", "net2-in"], ["net3-out", "net3-in"]];
 
 pub(super) static SERVER: Server = Server {
-    is_wanted: |system| !system.networks.is_empty(),
+    is_wanted: |system| !system.networks.is_empty() || !system.vsocks.is_empty(),
     calls: |_| vec![timer::SERVICE],
     signals_clients: true,
     is_signalled: |_| true,
@@ -56,10 +59,18 @@ pub(super) static SERVER: Server = Server {
     ..Server::new(SERVICE, 180, configure, Look::new("#a16207", "#fdf6e3"))
 };
 
-static HOLDINGS: [Holding; 3] = [
+static HOLDINGS: [Holding; 4] = [
     holding(
         Who::Anyone,
         (slot::nic(0).0, slot::nic(MAX_NICS).0),
+        What::Notification,
+        Whose::Called(SERVICE),
+        Rights::WRITE,
+        Badge::Bit(RING_BITS),
+    ),
+    holding(
+        Who::Anyone,
+        at(slot::VSOCK),
         What::Notification,
         Whose::Called(SERVICE),
         Rights::WRITE,
@@ -69,12 +80,19 @@ static HOLDINGS: [Holding; 3] = [
     signals(SERVICE, Whose::Own, RING_BITS),
 ];
 
-static FRAMES: [FrameUse; 2 * MAX_NICS] = {
+static FRAMES: [FrameUse; 2 * MAX_NICS + 2] = {
     let [[a, b], [c, d], [e, f], [g, h]] = RINGS;
-    [shared(a), shared(b), shared(c), shared(d), shared(e), shared(f), shared(g), shared(h)]
+    let [out, into] = sockets::RINGS;
+    [shared(a), shared(b), shared(c), shared(d), shared(e), shared(f), shared(g), shared(h), shared(out), shared(into)]
 };
 
-static CHECKS: [Check; 8] = [
+static CHECKS: [Check; 13] = {
+    let [a, b, c, d, e] = sockets::CHECKS;
+    let [f, g, h, i, j, k, l, m] = OF_NETWORKS;
+    [f, g, h, i, j, k, l, m, a, b, c, d, e]
+};
+
+const OF_NETWORKS: [Check; 8] = [
     networks_have_names,
     members_are_vms,
     members_are_listed_once,
@@ -127,6 +145,11 @@ pub(super) fn nics(system: &System, role: Role) -> impl Iterator<Item = Attached
     ports(system).filter(move |port| port.role == Some(role))
 }
 
+/// Whether a process is connected to any network.
+pub(crate) fn connects(system: &System, role: Role) -> bool {
+    nics(system, role).next().is_some() || sockets::member(system, role).is_some()
+}
+
 /// The rings of a process's network devices, as the process has them.
 pub(super) fn rings(wiring: &Wiring, process: usize, role: Role) -> Result<Vec<Nic>, CompileError> {
     let rings = nics(wiring.system, role).zip(RINGS).map(|(port, [output, input])| {
@@ -140,20 +163,26 @@ fn networks_have_names(found: &mut Found) {
     let networks = &found.system.networks;
     for (n, Network { name, members }) in networks.iter().enumerate() {
         let text = name.get_ref();
-        let letters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !letters || !text.starts_with(|c: char| c.is_ascii_lowercase()) || text.len() > 16 {
-            let remedy = "a network's name is 1 to 16 of a-z, 0-9 and -, and starts with a letter";
-            found.add(name.span(), format!("`{text}` is not a name"), remedy);
-        }
-        if networks[..n].iter().any(|other| other.name.get_ref() == text) {
-            found.add(name.span(), format!("there are two networks of the name `{text}`"), "choose another name");
-        }
+        check_name(found, name, networks[..n].iter().map(|other| &other.name));
         let uplinks = uplinks(found.system).filter(|(.., uplink)| uplink.get_ref() == text).count();
         if members.is_empty() || members.len() + uplinks < 2 {
             let message = format!("the network `{text}` connects nobody: it has {} members", members.len());
             let message = if members.len() == 1 { message.replace("members", "member") } else { message };
             found.add(name.span(), message, "list at least two VMs in `members`, or one where there is an uplink");
         }
+    }
+}
+
+/// Checks the name of a network, which comes after others.
+fn check_name<'a>(found: &mut Found, name: &Spanned<String>, mut others: impl Iterator<Item = &'a Spanned<String>>) {
+    let text = name.get_ref();
+    let letters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if !letters || !text.starts_with(|c: char| c.is_ascii_lowercase()) || text.len() > 16 {
+        let remedy = "a network's name is 1 to 16 of a-z, 0-9 and -, and starts with a letter";
+        found.add(name.span(), format!("`{text}` is not a name"), remedy);
+    }
+    if others.any(|other| other.get_ref() == text) {
+        found.add(name.span(), format!("there are two networks of the name `{text}`"), "choose another name");
     }
 }
 
@@ -212,9 +241,11 @@ fn vms_have_room_for_their_networks(found: &mut Found) {
 }
 
 fn ports_are_not_too_many(found: &mut Found) {
-    if let Some(port) = ports(found.system).nth(MAX_SWITCH_PORTS) {
-        let message = format!("the networks have {} members, too many", ports(found.system).count());
-        found.add(port.span, message, format!("net-server has {MAX_SWITCH_PORTS} ports"));
+    let spans = ports(found.system).map(|port| port.span);
+    let spans: Vec<_> = spans.chain(sockets::members(found.system).map(|member| member.span())).collect();
+    if let Some(span) = spans.get(MAX_SWITCH_PORTS) {
+        let message = format!("the networks have {} members, too many", spans.len());
+        found.add(span.clone(), message, format!("net-server has {MAX_SWITCH_PORTS} ports"));
     }
 }
 
@@ -259,18 +290,13 @@ fn uplinks_have_a_card(found: &mut Found) {
 
 fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     let (server, system) = (wiring.server(SERVICE)?, wiring.system);
-    // A VM in several networks has one signal for all of them.
-    let mut signals = BTreeMap::new();
+    let mut signals = Signals::new();
     let mut nics = BTreeMap::new();
     let mut described = Vec::new();
     for (number, Attached { network, name: who, role, mac, bridge, .. }) in ports(system).enumerate() {
         let process = wiring.process(role.ok_or_else(|| CompileError::unwired("VM", who))?)?;
         let nic = nics.entry(process).or_insert(0);
-        let signal = match signals.get(&process) {
-            Some(signal) => *signal,
-            None => wiring.signal(server, process, event::NETWORK)?,
-        };
-        signals.insert(process, signal);
+        let signal = signal(wiring, &mut signals, server, process)?;
         let [output, input] = RINGS.get(*nic).ok_or(CompileError::TooMany("network devices of a VM"))?;
         wiring.doorbell(process, slot::nic(*nic), server, event::ring(number))?;
         *nic += 1;
@@ -285,7 +311,20 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
             signal,
         });
     }
+    let sockets = sockets::configure(wiring, &mut signals, described.len())?;
     let again = wiring.signal(server, server, AGAIN)?;
-    let ports = bounded(described, "ports of net-server")?;
-    encode(&Config { ports, sockets: heapless::Vec::new(), again })
+    let (ports, sockets) = (bounded(described, "ports of net-server")?, bounded(sockets, "sockets of net-server")?);
+    encode(&Config { ports, sockets, again })
+}
+
+/// net-server's signals, by the processes that it signals: one for all of a process's rings.
+type Signals = BTreeMap<usize, Slot>;
+
+fn signal(wiring: &mut Wiring, signals: &mut Signals, server: usize, process: usize) -> Result<Slot, CompileError> {
+    if let Some(signal) = signals.get(&process) {
+        return Ok(*signal);
+    }
+    let signal = wiring.signal(server, process, event::NETWORK)?;
+    signals.insert(process, signal);
+    Ok(signal)
 }

@@ -2,7 +2,11 @@
 
 use core::num::NonZeroU16;
 
-use layout::{config::Vmm, limits::MAX_VCPUS, slot};
+use layout::{
+    config::{Vmm, Vsock},
+    limits::MAX_VCPUS,
+    slot,
+};
 use proto::{block as blocks, file, irq, net as network, pci, serial, timer};
 
 use super::{block, net};
@@ -137,8 +141,17 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, 
         rng: vm.rng,
         nics,
         disks,
+        vsock: vsock(wiring, role, process)?,
     })?;
     Ok((config, guest(wiring, process, number, vm)?))
+}
+
+/// The socket device of a VM, or a component's own sockets.
+pub(crate) fn vsock(wiring: &Wiring, role: Role, process: usize) -> Result<Option<Vsock>, CompileError> {
+    let Some(member) = net::sockets::member(wiring.system, role) else { return Ok(None) };
+    let [output, input] = net::sockets::RINGS;
+    let (output, input) = (wiring.window(process, output)?, wiring.window(process, input)?);
+    Ok(Some(Vsock { cid: member.cid, output, input }))
 }
 
 /// The guest itself: its virtual CPUs, and RAM that only it, its devices and its vmm-server map.

@@ -83,6 +83,8 @@ pub struct Vmm {
     pub nics: Vec<Nic, MAX_NICS>,
     /// Its disks, by the rings to block-server.
     pub disks: Vec<BlockRings, MAX_OWN_DISKS>,
+    /// Its socket device.
+    pub vsock: Option<Vsock>,
 }
 
 /// A network device of a guest, or what an uplink has in place of one.
@@ -90,6 +92,17 @@ pub struct Vmm {
 pub struct Nic {
     /// Its address at the switch.
     pub mac: [u8; 6],
+    /// Ring of records to net-server.
+    pub output: Window,
+    /// Ring of records from it.
+    pub input: Window,
+}
+
+/// A member of a network of sockets: a guest's device, or a component. Its doorbell is `slot::VSOCK`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vsock {
+    /// Its address.
+    pub cid: u32,
     /// Ring of records to net-server.
     pub output: Window,
     /// Ring of records from it.
@@ -124,4 +137,6 @@ pub struct Component {
     pub nic: Option<Nic>,
     /// The rings from block-server, if it drives a disk.
     pub disk: Option<BlockRings>,
+    /// Its sockets, if it is a member of a network of them.
+    pub vsock: Option<Vsock>,
 }

@@ -112,8 +112,10 @@ pub mod slot {
     }
     /// A client of block-server, and a disk's driver: signals block-server that its rings have changed.
     pub const BLOCK: Slot = Slot(124);
+    /// A member of a network of sockets: signals net-server that its rings have packets, or room.
+    pub const VSOCK: Slot = Slot(125);
     const _: () = assert!(
-        events(MAX_VCPUS).0 <= nic(0).0 && nic(MAX_NICS).0 <= BLOCK.0 && BLOCK.0 < PAGING.0,
+        events(MAX_VCPUS).0 <= nic(0).0 && nic(MAX_NICS).0 <= BLOCK.0 && VSOCK.0 < PAGING.0,
         "two uses of a slot"
     );
 
@@ -189,7 +191,7 @@ pub mod event {
     pub const TIMER: u64 = 1 << 24;
     /// The console ring has bytes for the guest.
     pub const CONSOLE: u64 = 1 << 1;
-    /// The rings of a network device have frames for the guest or the uplink, or room for its own.
+    /// The rings of a network device or of sockets have something for this process, or room for what it sends.
     pub const NETWORK: u64 = 1 << 5;
     /// A client of block-server, and a disk's driver: their rings have changed.
     pub const BLOCK: u64 = 1 << 6;

@@ -116,6 +116,9 @@ impl Process<'_> {
         /// Seconds that serial-server has for that. After them the notice goes out anyway: a stuck serial-server must
         /// not keep the guest's end from root-task.
         const PATIENCE: u64 = 30;
+        // The devices' back ends, and whoever is behind them, learn that the guest is no more.
+        let _ = self.vm.board.reset();
+        let _ = self.vm.board.serve_functions();
         let serial = serial::Client(Endpoint::at(serial::SERVICE.slot));
         let end = rt::tsc().saturating_add(PATIENCE * self.hertz);
         while serial.flush().is_ok_and(|pending| pending > 0) && rt::tsc() < end {

@@ -1,8 +1,8 @@
-//! The guest's network devices: each has two rings shared with net-server, and a doorbell.
+//! The guest's network devices, and its socket device: each has two rings shared with net-server, and a doorbell.
 
-use devices::virtio::network::Network;
+use devices::virtio::{network::Network, vsock};
 use layout::{
-    config::{Nic, Vmm, Window},
+    config::{Nic, Vmm, Vsock, Window},
     slot,
 };
 use mmio::RecordRing;
@@ -21,6 +21,16 @@ pub fn plug(config: &Vmm, board: &mut Board) {
         if let Err(absent) = board.functions.add_network(device, doorbell, line, &mut board.pic) {
             log::error!("{name}: no network device {number}: {absent:?}");
         }
+    }
+    let Some(Vsock { cid, output, input }) = config.vsock else { return };
+    let Some(line) = board.lines.free_input() else {
+        log::error!("{name}: no socket device, since devices have all inputs of the PIC");
+        return;
+    };
+    let device = vsock::Vsock::new(cid, ring(output).producer(), ring(input).consumer());
+    let doorbell = Doorbell { ring: |_| rt::signal(slot::VSOCK), number: 0 };
+    if let Err(absent) = board.functions.add_vsock(device, doorbell, line, &mut board.pic) {
+        log::error!("{name}: no socket device: {absent:?}");
     }
 }
 
