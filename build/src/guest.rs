@@ -24,9 +24,9 @@ use std::path::{Path, PathBuf};
 
 use miette::{Context, IntoDiagnostic, Result};
 
-use crate::cache;
 use crate::progress::Step;
 use crate::project::{self, Project};
+use crate::{cache, process};
 
 /// A kernel without compressed parts: decompresses a bzImage once, so that the guest need not do it at every boot.
 pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
@@ -89,6 +89,18 @@ pub fn disk_initramfs(project: &Project) -> Result<PathBuf> {
     let busybox = project::read(&debian::busybox(project)?)?;
     let (release, modules) = debian::modules(project, &initramfs::MODULES)?;
     let path = project.guest().join("disk.cpio");
-    project::write(&path, &initramfs::disk_archive(&busybox, &release, &modules)?)?;
+    let vsock = project::read(&vsock(project)?)?;
+    project::write(&path, &initramfs::disk_archive(&busybox, &vsock, &release, &modules)?)?;
     Ok(path)
+}
+
+/// The program for streams by AF_VSOCK, which busybox has none for.
+fn vsock(project: &Project) -> Result<PathBuf> {
+    let (source, program) = (project.root.join("guests/disk/vsock.c"), project.guest().join("vsock"));
+    cache::keep(&program, &cache::fingerprint(&source)?, |aside| {
+        let mut gcc = tiny::gcc(&source, aside);
+        gcc.arg("-Wl,--omagic,--strip-all");
+        process::output(gcc).map(|_| ())
+    })?;
+    Ok(program)
 }

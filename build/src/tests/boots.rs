@@ -18,6 +18,7 @@ mod shared;
 mod systems;
 mod time;
 mod uplink;
+mod vsock;
 mod work;
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Test> {
         mediated::all(),
         network::all(),
         uplink::all(),
+        vsock::all(),
         systems::all(),
         restart::all(),
         shared::all(),

@@ -19,6 +19,7 @@ mod pci;
 mod serial;
 mod timer;
 mod verdict;
+mod vsock;
 
 use layout::config::Component;
 
@@ -38,6 +39,7 @@ fn main(config: Component) -> ! {
         (Some("fault"), Some(kind)) => fault::fault(kind),
         (Some("gate"), Some(part)) => gate::play(part, &config),
         (Some("disk"), Some(outside)) => disk(&config, outside, args.next() == Some("interrupts")),
+        (Some("echo"), Some(port)) => vsock::echo(&config, port),
         (Some("canary"), None) => dma::canary(&config),
         (Some("card"), None) => card(),
         _ => panic!("no such part: {}", config.args),
