@@ -5,10 +5,9 @@
 
 use e1000_driver::{Card, Fault, Link, Model, Registers, Uplink};
 use layout::{
-    config::{Component, Nic, Window},
+    config::{Component, Nic},
     event, slot,
 };
-use mmio::RecordRing;
 use proto::pci::{self, Access, Target, Width};
 use rt::{Endpoint, Interrupt};
 
@@ -46,7 +45,7 @@ fn main(config: Component) -> ! {
 }
 
 fn run(card: Card<Machine>, nic: &Nic, interrupt: Interrupt, mut link: Link) -> ! {
-    let mut uplink = Uplink::new(card, ring(nic.output).producer(), ring(nic.input).consumer());
+    let mut uplink = Uplink::new(card, rt::records(nic.output).producer(), rt::records(nic.input).consumer());
     let mut changes = 0;
     interrupt.acknowledge();
     loop {
@@ -69,13 +68,6 @@ fn run(card: Card<Machine>, nic: &Nic, interrupt: Interrupt, mut link: Link) -> 
             link = now;
         }
         interrupt.acknowledge();
-    }
-}
-
-fn ring(window: Window) -> RecordRing {
-    match RecordRing::new(rt::shared(window)) {
-        Ok(ring) => ring,
-        Err(error) => panic!("{window:?}: {error:?}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use core::slice;
 
 use layout::{config, window};
-use mmio::Window;
+use mmio::{RecordRing, Window};
 use serde::de::DeserializeOwned;
 
 /// Most bytes of a configuration: up to the next window.
@@ -32,4 +32,14 @@ pub fn shared(window: config::Window) -> Window {
     // SAFETY: from the log on there are only windows, and no Rust objects. root-task mapped the windows of the
     // configuration; an access to any other would be a page fault, which is not undefined behaviour.
     unsafe { Window::new(window.at as *mut u8, window.len) }
+}
+
+/// The ring of records in a window of the configuration, of which this process makes its end.
+///
+/// Panics as [`shared`] does, and if the window is no ring's.
+pub fn records(window: config::Window) -> RecordRing {
+    match RecordRing::new(shared(window)) {
+        Ok(ring) => ring,
+        Err(error) => panic!("{window:?}: {error:?}"),
+    }
 }

@@ -1,11 +1,7 @@
 //! A stream's bytes come back as they went: whoever connects by AF_VSOCK gets an echo.
 
 use heapless::Vec;
-use layout::{
-    config::{Component, Window},
-    slot,
-};
-use mmio::RecordRing;
+use layout::{config::Component, slot};
 use vsock::{Event, Id, Sockets};
 
 /// Connections at a time.
@@ -17,7 +13,7 @@ const ROOM: usize = 8192;
 pub fn echo(config: &Component, port: &str) -> ! {
     let (Some(own), Ok(port)) = (config.vsock, port.parse()) else { panic!("no socket, or no port: {port}") };
     let mut sockets: Sockets<MOST, ROOM> =
-        Sockets::new(own.cid, ring(own.output).producer(), ring(own.input).consumer());
+        Sockets::new(own.cid, rt::records(own.output).producer(), rt::records(own.input).consumer());
     if sockets.listen(port).is_err() {
         panic!("no place to listen");
     }
@@ -57,12 +53,5 @@ fn send_back(sockets: &mut Sockets<MOST, ROOM>, id: Id) {
     }
     if sockets.is_at_end(id) {
         sockets.close(id);
-    }
-}
-
-fn ring(window: Window) -> RecordRing {
-    match RecordRing::new(rt::shared(window)) {
-        Ok(ring) => ring,
-        Err(error) => panic!("{window:?}: {error:?}"),
     }
 }

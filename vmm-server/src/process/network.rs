@@ -2,10 +2,9 @@
 
 use devices::virtio::{network::Network, vsock};
 use layout::{
-    config::{Nic, Vmm, Vsock, Window},
+    config::{Nic, Vmm, Vsock},
     slot,
 };
-use mmio::RecordRing;
 use vmm_server::{board::Board, functions::Doorbell};
 
 /// Puts the devices on the guest's bus. A device for which there is no place is left out.
@@ -16,7 +15,7 @@ pub fn plug(config: &Vmm, board: &mut Board) {
             log::error!("{name}: no network device {number}, since devices have all inputs of the PIC");
             continue;
         };
-        let device = Network::new(mac, ring(output).producer(), ring(input).consumer());
+        let device = Network::new(mac, rt::records(output).producer(), rt::records(input).consumer());
         let doorbell = Doorbell { ring: |number| rt::signal(slot::nic(number)), number };
         if let Err(absent) = board.functions.add_network(device, doorbell, line, &mut board.pic) {
             log::error!("{name}: no network device {number}: {absent:?}");
@@ -27,16 +26,9 @@ pub fn plug(config: &Vmm, board: &mut Board) {
         log::error!("{name}: no socket device, since devices have all inputs of the PIC");
         return;
     };
-    let device = vsock::Vsock::new(cid, ring(output).producer(), ring(input).consumer());
+    let device = vsock::Vsock::new(cid, rt::records(output).producer(), rt::records(input).consumer());
     let doorbell = Doorbell { ring: |_| rt::signal(slot::VSOCK), number: 0 };
     if let Err(absent) = board.functions.add_vsock(device, doorbell, line, &mut board.pic) {
         log::error!("{name}: no socket device: {absent:?}");
-    }
-}
-
-fn ring(window: Window) -> RecordRing {
-    match RecordRing::new(rt::shared(window)) {
-        Ok(ring) => ring,
-        Err(error) => panic!("network: {error:?}"),
     }
 }
