@@ -4,11 +4,13 @@
 
 mod bucket;
 mod connections;
+mod counts;
 mod learned;
 mod members;
 mod server;
 mod sockets;
 mod switch;
 
+pub use counts::Counts;
 pub use server::{Hardware, Server};
 pub use switch::Rings;

@@ -3,12 +3,11 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use layout::config::Window;
-use mmio::RecordRing;
 use net_server::{Hardware, Rings, Server};
 use proto::{
-    net::{Config, Port, dispatch},
+    net::{Config, Port},
     timer, vsock,
+    wire::IpcError,
 };
 use rt::{Endpoint, Event};
 
@@ -29,23 +28,17 @@ fn main(config: Config) -> ! {
     let ports = config.ports.iter().map(|port| (port.input, port.output));
     let sockets = config.sockets.iter().map(|port| (port.input, port.output));
     let rings = ports.chain(sockets);
-    let rings = rings.map(|(input, output)| Rings { input: ring(input).consumer(), output: ring(output).producer() });
+    let rings = rings
+        .map(|(input, output)| Rings { input: rt::records(input).consumer(), output: rt::records(output).producer() });
     let mut server = Server::new(Machine { config: &config, time }, &config, rings, hertz);
     server.on_signal(0);
     rt::serve(|event| match event {
-        Event::Call(from, message) => dispatch(&mut server, from, message),
+        Event::Call(..) => Err(IpcError::UnknownLabel),
         Event::Signal(bits) => {
             server.on_signal(bits);
             Ok(())
         }
     })
-}
-
-fn ring(window: Window) -> RecordRing {
-    match RecordRing::new(rt::shared(window)) {
-        Ok(ring) => ring,
-        Err(error) => panic!("{window:?}: {error:?}"),
-    }
 }
 
 /// The real machine.

@@ -5,20 +5,21 @@
 //! takes anything again.
 
 use heapless::Vec;
-use layout::limits::MAX_SWITCH_PORTS;
+use layout::{config::Name, limits::MAX_SWITCH_PORTS};
 use mmio::{NoRoom, Record, RecordProducer};
-use proto::net::Counts;
 use proto::vsock::{Address, DOWN, HEADER, Header, LONGEST, LOST, Op, Port, STREAM, UP};
 
 use crate::connections::{Connections, End, State};
+use crate::counts::{Counts, Refused};
 use crate::switch::Moved;
 
 /// Seconds for which a member may keep others waiting.
 const PATIENCE: u64 = 4;
 
 /// A member, without its rings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Member {
+    name: Name,
     network: u8,
     cid: u32,
     /// It answers.
@@ -69,10 +70,11 @@ impl Members {
     }
 
     /// Adds a member, with the ring to it.
-    pub fn add(&mut self, &Port { network, cid, .. }: &Port, output: RecordProducer) {
+    pub fn add(&mut self, Port { name, network, cid, .. }: &Port, output: RecordProducer) {
         let member = Member {
-            network,
-            cid,
+            name: name.clone(),
+            network: *network,
+            cid: *cid,
             present: false,
             // Its connections of before a restart are unknown to this switch.
             lost: true,
@@ -133,18 +135,16 @@ impl Members {
             self.notice(from, read.then_some(notice));
             return true;
         }
-        let sender = &mut self.all[from];
-        sender.counts.received += 1;
         let is_whole = |header: &Header| {
             let data = if header.op == Some(Op::Data) { LONGEST } else { 0 };
             header.len <= data && record.len() == HEADER as u32 + header.len
         };
         let Some(header) = Header::parse(&head).filter(is_whole) else {
-            sender.counts.malformed += 1;
+            self.count(from, Refused::Malformed);
             return true;
         };
-        if header.from.cid != sender.cid {
-            sender.counts.spoofed += 1;
+        if header.from.cid != self.all[from].cid {
+            self.count(from, Refused::Spoofed);
             return true;
         }
         let to = self.receiver(from, header.to.cid);
@@ -163,7 +163,7 @@ impl Members {
             _ if header.kind != STREAM => None,
             // Nobody opens a connection that is open.
             (None, ..) | (Some(Op::Request), _, Some(State::Live)) => {
-                self.all[from].counts.malformed += 1;
+                self.count(from, Refused::Malformed);
                 return true;
             }
             (Some(Op::Request), Some(ends), None) => {
@@ -205,7 +205,6 @@ impl Members {
                 Put::Never => self.lose(from),
             }
         }
-        self.all[from].counts.unknown += 1;
         true
     }
 
@@ -222,15 +221,17 @@ impl Members {
         match notice {
             Some(UP) => member.present = true,
             Some(DOWN) => member.present = false,
-            _ => {
-                member.counts.malformed += 1;
-                return;
-            }
+            _ => return self.count(from, Refused::Malformed),
         }
         (member.lost, member.turn) = (false, None);
         self.connections.end_all(from as u8);
         // They find that the connections are gone.
         self.wake(from);
+    }
+
+    fn count(&mut self, from: usize, refused: Refused) {
+        let Member { name, counts, .. } = &mut self.all[from];
+        counts.add(name, refused);
     }
 
     /// A member has kept others waiting for too long, or has broken its ring.
@@ -292,7 +293,6 @@ impl Members {
                     });
                     debug_assert!(copied.is_ok());
                     copy.publish();
-                    member.counts.sent += 1;
                     return Put::Done;
                 }
                 Err(NoRoom::Full) => {

@@ -1,10 +1,9 @@
-//! The server: which ports it looks at, whom it signals, and what it answers.
+//! The server: which ports it looks at, and whom it signals.
 
-use heapless::Vec;
 use layout::{event, limits::MAX_SWITCH_PORTS};
-use proto::net::{Config, Counts, Error, GetCounts, Serve};
-use proto::wire::ClientId;
+use proto::net::Config;
 
+use crate::counts::Counts;
 use crate::sockets::Sockets;
 use crate::switch::{Moved, Rings, Switch};
 
@@ -32,8 +31,6 @@ pub struct Server<H> {
     hardware: H,
     switch: Switch,
     sockets: Sockets,
-    /// The client of each port.
-    clients: Vec<u8, MAX_SWITCH_PORTS>,
     /// Ports that may have frames, or packets of sockets, as bits. Those of sockets are behind the others.
     active: u64,
     /// When the hardware was asked to call.
@@ -47,11 +44,9 @@ impl<H: Hardware> Server<H> {
     pub fn new(hardware: H, config: &Config, mut rings: impl Iterator<Item = Rings>, hertz: u64) -> Self {
         let switch = Switch::new(config, rings.by_ref().take(config.ports.len()), hertz, hardware.now());
         let sockets = Sockets::new(&config.sockets, rings, hertz);
-        let clients = config.ports.iter().map(|port| port.client);
-        let clients = clients.chain(config.sockets.iter().map(|port| port.client)).collect();
         // The clients may have sent frames, or wait for room, since before a restart.
         let active = (1 << (switch.len() + sockets.len())) - 1;
-        Self { hardware, switch, sockets, clients, active, alarm: None, noted: 0 }
+        Self { hardware, switch, sockets, active, alarm: None, noted: 0 }
     }
 
     /// Moves frames, after a signal with these bits.
@@ -122,16 +117,11 @@ impl<H: Hardware> Server<H> {
             }
         }
     }
-}
-
-impl<H> Serve for Server<H> {
-    fn counts(&mut self, from: ClientId, call: GetCounts) -> Result<Counts, Error> {
-        let mut own = (0_usize..).zip(&self.clients).filter(|(_, client)| u64::from(**client) == from.0);
-        let (port, _) = own.nth(call.port.into()).ok_or(Error::Unknown)?;
-        let counts = match port.checked_sub(self.switch.len()) {
+    /// What was refused to a port's client. Those of sockets are behind the others.
+    pub fn counts(&self, port: usize) -> Option<Counts> {
+        match port.checked_sub(self.switch.len()) {
             Some(member) => self.sockets.counts(member),
             None => self.switch.counts(port),
-        };
-        counts.ok_or(Error::Unknown)
+        }
     }
 }

@@ -6,9 +6,9 @@
 use heapless::Vec;
 use layout::limits::MAX_SWITCH_PORTS;
 use mmio::{BrokenRing, RecordConsumer};
-use proto::net::Counts;
 use proto::vsock::Port;
 
+use crate::counts::Counts;
 use crate::members::Members;
 use crate::switch::{Moved, Rings};
 

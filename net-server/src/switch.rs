@@ -4,11 +4,15 @@
 //! are copied once, and the copy is what goes on: the sender may change them in the meantime.
 
 use heapless::Vec;
-use layout::limits::MAX_SWITCH_PORTS;
+use layout::{config::Name, limits::MAX_SWITCH_PORTS};
 use mmio::{BrokenRing, NoRoom, Record, RecordConsumer, RecordProducer};
-use proto::net::{Config, Counts, HEADER, LONGEST, Mac, Offload, Port as Described, SHORTEST};
+use proto::net::{Config, HEADER, LONGEST, Mac, Offload, Port as Described, SHORTEST};
 
-use crate::{bucket::Bucket, learned::Learned};
+use crate::{
+    bucket::Bucket,
+    counts::{Counts, Refused},
+    learned::Learned,
+};
 
 /// Bytes of a record that are copied: header and addresses.
 const HEAD: usize = HEADER + 2 * 6;
@@ -25,6 +29,7 @@ pub struct Rings {
 /// A port, without its rings.
 #[derive(Clone, Debug)]
 struct Port {
+    name: Name,
     network: u8,
     mac: Mac,
     bridge: bool,
@@ -45,14 +50,6 @@ pub enum Moved {
     Broke,
 }
 
-/// Why a frame goes nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
-    Malformed,
-    Spoofed,
-    Limited,
-}
-
 /// The switches of all networks.
 #[derive(Debug, Default)]
 pub struct Switch {
@@ -65,11 +62,12 @@ impl Switch {
     /// The ports of a configuration, with these rings, at time `now` of a TSC of this rate.
     pub fn new(config: &Config, rings: impl Iterator<Item = Rings>, hertz: u64, now: u64) -> Self {
         let mut switch = Self::default();
-        for (&Described { network, mac, bridge, .. }, Rings { input, output }) in config.ports.iter().zip(rings) {
+        for (Described { name, network, mac, bridge, .. }, Rings { input, output }) in config.ports.iter().zip(rings) {
             let port = Port {
-                network,
-                mac,
-                bridge,
+                name: name.clone(),
+                network: *network,
+                mac: *mac,
+                bridge: *bridge,
                 learned: Learned::default(),
                 groups: Bucket::new(hertz, now),
                 counts: Counts::default(),
@@ -128,36 +126,21 @@ impl Switch {
     }
 }
 
-/// Sends a frame where it belongs, and counts it.
+/// Sends a frame where it belongs, or counts why it does not.
 fn forward(ports: &mut [Port], outputs: &mut [RecordProducer], from: usize, record: &Record<'_>, now: u64) {
     let judged = judge(ports, from, record, now);
     let Some(sender) = ports.get_mut(from) else { return };
-    sender.counts.received += 1;
     let (network, head, to) = match judged {
         Ok((head, to)) => (sender.network, head, to),
-        Err(refused) => {
-            let count = match refused {
-                Refused::Malformed => &mut sender.counts.malformed,
-                Refused::Spoofed => &mut sender.counts.spoofed,
-                Refused::Limited => &mut sender.counts.limited,
-            };
-            *count += 1;
-            return;
-        }
+        Err(refused) => return sender.counts.add(&sender.name, refused),
     };
-    let mut reached = false;
     for (number, (port, output)) in ports.iter_mut().zip(outputs).enumerate() {
         if number == from || port.network != network || !to.reaches(number, port) {
             continue;
         }
-        reached = true;
-        match copy(output, &head, record) {
-            Ok(()) => port.counts.sent += 1,
-            Err(_) => port.counts.dropped += 1,
+        if copy(output, &head, record).is_err() {
+            port.counts.add(&port.name, Refused::Dropped);
         }
-    }
-    if let (false, Some(sender)) = (reached, ports.get_mut(from)) {
-        sender.counts.unknown += 1;
     }
 }
 

@@ -34,7 +34,7 @@ fn bench(bytes: usize) -> Bench {
         let [out, into] = [(); 2].map(|()| RecordRing::new(Window::leak(vec![0; 128 + bytes].leak())).unwrap());
         rings.push(Rings { input: out.consumer(), output: into.producer() });
         let name = "x".try_into().unwrap();
-        let port = Port { name, network: 0, client: 0, cid, input: unused, output: unused, signal: Slot(0) };
+        let port = Port { name, network: 0, cid, input: unused, output: unused, signal: Slot(0) };
         config.sockets.push(port).unwrap();
         Member::new(cid, out.producer(), into.consumer())
     });

@@ -303,7 +303,6 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         described.push(Port {
             name: name(&format!("{}.{who}", system.networks[network].name.get_ref()))?,
             network: network as u8,
-            client: wiring.client(SERVICE, process)? as u8,
             mac,
             bridge,
             input: wiring.share(output, process, server, RING_BYTES),

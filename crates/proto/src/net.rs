@@ -1,5 +1,5 @@
 //! net-server, a switch. Frames are transferred by rings of records (`mmio::RecordRing`), without calls: each port has one
-//! in each direction. A client rings the doorbell when the ring says so. The only call is for counts.
+//! in each direction. A client rings the doorbell when the ring says so.
 //!
 //! A record is a header of 12 bytes, then a frame from its destination address on, without padding and checksum (FCS).
 //! The header is `struct virtio_net_hdr` (VIRTIO 1.2, section 5.1.6), little-endian: what the sender of the frame has left
@@ -13,10 +13,7 @@ use layout::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    vsock,
-    wire::{Call, ClientId, IpcError, Message, Transport},
-};
+use crate::vsock;
 
 /// The server.
 pub const SERVICE: Service = Service { word: "net", server: "net-server", slot: Slot(15) };
@@ -39,8 +36,6 @@ pub struct Port {
     pub name: Name,
     /// The number of the network.
     pub network: u8,
-    /// The client that may ask for its counts.
-    pub client: u8,
     /// Its client's address, which is nobody else's.
     pub mac: Mac,
     /// Its client forwards frames of others: it may send from all addresses that are no other port's, and gets frames to
@@ -166,76 +161,6 @@ impl Offload {
             None => (0, [[0; 2]; 2]),
         };
         [flags, kind, headers[0], headers[1], size[0], size[1], start[0], start[1], offset[0], offset[1], 0, 0]
-    }
-}
-
-/// Returns the counts of one of the caller's ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GetCounts {
-    /// The port, counted from 0 among the caller's. Those of sockets are the last.
-    pub port: u8,
-}
-impl Call for GetCounts {
-    const LABEL: u64 = 0x801;
-    type Reply = Result<Counts, Error>;
-}
-
-/// Counts of a port since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Frames that came from the port's client.
-    pub received: u64,
-    /// Frames that went to it.
-    pub sent: u64,
-    /// Frames from it that were no frames: a wrong length, or a header without meaning.
-    pub malformed: u64,
-    /// Frames from it with an address that is not its own.
-    pub spoofed: u64,
-    /// Frames from it to an address that nobody has. Of sockets, packets that were answered by RST.
-    pub unknown: u64,
-    /// Frames from it to groups, beyond what it may send of them.
-    pub limited: u64,
-    /// Frames to it for which its ring had no room.
-    pub dropped: u64,
-}
-
-/// Why net-server refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Error {
-    /// The message did not get through.
-    Ipc(IpcError),
-    /// The caller has no such port.
-    Unknown,
-}
-
-impl From<IpcError> for Error {
-    fn from(error: IpcError) -> Self {
-        Error::Ipc(error)
-    }
-}
-
-/// A client of net-server.
-#[derive(Clone, Copy, Debug)]
-pub struct Client<T>(pub T);
-
-impl<T: Transport> Client<T> {
-    /// See [`GetCounts`].
-    pub fn counts(&self, port: u8) -> Result<Counts, Error> {
-        self.0.call(&GetCounts { port })?
-    }
-}
-
-/// What net-server implements.
-pub trait Serve {
-    /// See [`GetCounts`].
-    fn counts(&mut self, from: ClientId, call: GetCounts) -> Result<Counts, Error>;
-}
-
-/// Answers one message.
-pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) -> Result<(), IpcError> {
-    match message.label {
-        GetCounts::LABEL => message.answer(|call| server.counts(from, call)),
-        _ => Err(IpcError::UnknownLabel),
     }
 }
 

@@ -22,8 +22,6 @@ pub struct Port {
     pub name: Name,
     /// The number of the network.
     pub network: u8,
-    /// The client that may ask for its counts.
-    pub client: u8,
     /// Its client's address.
     pub cid: u32,
     /// Ring from the client.

@@ -141,7 +141,6 @@ pub(super) fn configure(wiring: &mut Wiring, signals: &mut Signals, first: usize
         ports.push(Port {
             name: name(&format!("{}.{}", system.vsocks[network].name.get_ref(), described.name))?,
             network: network as u8,
-            client: wiring.client(SERVICE, process)? as u8,
             cid,
             input: wiring.share(output, process, server, RING_BYTES),
             output: wiring.share(input, process, server, RING_BYTES),
