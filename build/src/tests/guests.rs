@@ -28,6 +28,7 @@ pub fn all() -> Vec<Test> {
         test("local-apic", local_apic),
         test("a-queue-that-is-broken-breaks-nothing-else", virtio),
         test("a-network-device-takes-anything", virtio_net),
+        test("a-socket-device-takes-anything", virtio_vsock),
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
         test("single-step", single_step),
@@ -132,6 +133,22 @@ fn virtio_net(context: &Context) -> Result<Outcome> {
     let logged = report.lines("network device: the driver breaks queue");
     ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
     ensure!(report.lines("= frames ffff") == 1, "frames of others' addresses:\n{}", report.console);
+    // The first eight, and then whenever their number has doubled.
+    let logged = report.lines("lan.virtio-net sends from another's address");
+    ensure!(logged == 8 + 12, "{logged} frames of others' addresses are in the log:\n{}", report.console);
+    let logged = report.lines("lan.virtio-net sends too much to groups");
+    ensure!(logged >= 8, "{logged} frames beyond the limit are in the log:\n{}", report.console);
+    passed()
+}
+
+/// A hostile driver of a socket device, beside a member that keeps time and has no driver.
+fn virtio_vsock(context: &Context) -> Result<Outcome> {
+    let sockets = "\n[[vsock]]\nname = \"streams\"\nmembers = [\"virtio-vsock\", \"ticking\"]\n";
+    let report = run_all(context, &["virtio-vsock", "ticking"], "", sockets)?;
+    let logged = report.lines("socket device: the driver breaks queue");
+    ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
+    let logged = report.lines("streams.virtio-vsock sends from another's address");
+    ensure!((8..40).contains(&logged), "{logged} packets of others' addresses are in the log:\n{}", report.console);
     passed()
 }
 
