@@ -154,6 +154,9 @@ impl<R: Registers> Uplink<R> {
         Step::Done
     }
 
+    // Rare: formatting stays out of the loop that moves frames.
+    #[cold]
+    #[inline(never)]
     fn refuse(&mut self, refused: Refused) {
         let (count, why) = match refused {
             Refused::TooLong => (&mut self.counts.too_long, "too long for the wire"),

@@ -87,7 +87,7 @@ fn bytes(context: &Context) -> Result<Outcome> {
     let path: PathBuf = context.project.guest().join("test-disks.img");
     project::write(&path, &before)?;
     let system = description(context, "disks");
-    let iso = recover::broken(context, &system, BROKEN)?;
+    let iso = recover::broken(context, &system, "vmm-server", BROKEN)?;
     let mut machine = context.boot_with(&system.to_string_lossy(), Build::Release, |options| {
         options.iso = iso;
         options.devices.disk = Some(path);

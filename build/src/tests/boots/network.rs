@@ -33,7 +33,7 @@ pub const BROKEN: &str = "9power_off";
 
 fn network(context: &Context) -> Result<Outcome> {
     let path = described(context)?;
-    let iso = recover::broken(context, &path, BROKEN)?;
+    let iso = recover::broken(context, &path, "vmm-server", BROKEN)?;
     let mut machine = context.boot_with(&path.to_string_lossy(), Build::Release, |options| options.iso = iso)?;
     wait_for_shell(&mut machine)?;
     let found =
@@ -104,7 +104,7 @@ fn described(context: &Context) -> Result<PathBuf> {
     let text = String::from_utf8_lossy(&project::read(&project.root.join("systems/network.toml"))?).into_owned();
     let text = text.replace("\"debian-disk\"", &format!("\"{}\"", initrd.display()));
     let path = project.guest().join("network/network-and-programs.toml");
-    project::write(&path, format!("{text}\n[policy.on_fault]\nvmm-b = \"restart\"\n").as_bytes())?;
+    project::write(&path, text.replace("[policy.on_fault]\n", "[policy.on_fault]\nvmm-b = \"restart\"\n").as_bytes())?;
     Ok(path)
 }
 

@@ -36,7 +36,7 @@ const LIVES: usize = 2;
 
 fn recover(context: &Context) -> Result<Outcome> {
     let path = description(context, SYSTEM);
-    let iso = broken(context, &path, BROKEN)?;
+    let iso = broken(context, &path, "vmm-server", BROKEN)?;
     let mut machine = context.boot_with(&path.to_string_lossy(), Build::Release, |options| options.iso = iso)?;
     wait_for_shell(&mut machine)?;
     ask(&mut machine, PREPARE)?;
@@ -67,8 +67,8 @@ fn fault(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// A system's ISO with a broken vmm-server: one that faults in the function whose symbol contains `broken`.
-pub fn broken(context: &Context, description: &Path, broken: &str) -> Result<PathBuf> {
+/// A system's ISO with a broken program: one that faults in the function whose symbol contains `broken`.
+pub fn broken(context: &Context, description: &Path, program: &str, broken: &str) -> Result<PathBuf> {
     let image = context.image(&description.to_string_lossy(), Build::Release)?;
     let mut iso = project::read(&image.iso)?;
     // The same call as the image's, so that cargo rebuilds nothing.
@@ -76,8 +76,8 @@ pub fn broken(context: &Context, description: &Path, broken: &str) -> Result<Pat
     let packages = system.packages();
     let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
     let built = image::cargo_build(&context.project, &packages, &context.prefix(Build::Release)?)?;
-    let server = built.get("vmm-server").ok_or_else(|| miette!("cargo built no vmm-server"))?;
-    let code = code(&project::read(server)?, broken)?;
+    let program = built.get(program).ok_or_else(|| miette!("cargo built no {program}"))?;
+    let code = code(&project::read(program)?, broken)?;
     let places: Vec<usize> = (0..iso.len()).filter(|&at| iso[at..].starts_with(&code)).collect();
     ensure!(places.len() == 1, "{broken} is in the image at {places:x?}");
     iso[places[0]..][..UNDEFINED.len()].copy_from_slice(&UNDEFINED);
@@ -90,7 +90,7 @@ pub fn broken(context: &Context, description: &Path, broken: &str) -> Result<Pat
 fn code(elf: &[u8], name: &str) -> Result<Vec<u8>> {
     let elf = object::File::parse(elf).into_diagnostic()?;
     let symbol = elf.symbols().find(|symbol| symbol.name().is_ok_and(|symbol| symbol.contains(name)));
-    let symbol = symbol.ok_or_else(|| miette!("vmm-server has no {name}"))?;
+    let symbol = symbol.ok_or_else(|| miette!("the program has no {name}"))?;
     let section = symbol.section_index().ok_or_else(|| miette!("{name} is in no section"))?;
     let section = elf.section_by_index(section).into_diagnostic()?;
     let code = section.data_range(symbol.address(), symbol.size()).into_diagnostic()?;

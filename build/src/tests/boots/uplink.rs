@@ -1,9 +1,10 @@
 //! A guest without a device of the machine reaches the outside by its network's uplink: it gets an address, answers, a file
-//! and sends one. Everything that it sends is right on the wire, where the emulated network logs it.
+//! and sends one. Everything that it sends is right on the wire, where the emulated network logs it. The driver faults, and
+//! takes the card again.
 
 use miette::{IntoDiagnostic, Result, ensure, miette};
 
-use super::{ask, ethernet, expect, transcript, wait_for_shell};
+use super::{ask, ethernet, expect, recover, transcript, wait_for_shell};
 use crate::bochs::{Machine, TFTP_FILE, config, tftp_file};
 use crate::cache::sha256;
 use crate::kernel::Build;
@@ -21,9 +22,13 @@ const FTP: &str = "192.168.10.3";
 const BULK: usize = 1_000_000;
 /// Most frames that a promiscuous guest sees in the meantime: those to groups.
 const OF_GROUPS: u64 = 20;
+/// Where the driver faults: at the first frame that is too long for the wire.
+const BROKEN: &str = "6refuse";
 
 fn outside(context: &Context) -> Result<Outcome> {
-    let mut machine = context.boot("network", Build::Release)?;
+    let path = context.project.system("network")?;
+    let iso = recover::broken(context, &path, "e1000-driver", BROKEN)?;
+    let mut machine = context.boot_with("network", Build::Release, |options| options.iso = iso)?;
     wait_for_shell(&mut machine)?;
     lease(&mut machine)?;
 
@@ -49,9 +54,17 @@ fn outside(context: &Context) -> Result<Outcome> {
     wait_for_shell(&mut machine)?;
     lease(&mut machine)?;
 
+    // A driver that faults begins anew.
+    machine.console.skip();
+    let ping =
+        format!("ip link set eth0 mtu 9000; ping -c 1 -W 1 -s 8000 {}; ip link set eth0 mtu 1500\r", ethernet::SERVER);
+    machine.console.send(ping.as_bytes()).into_diagnostic()?;
+    expect(&mut machine, "nic restarted")?;
+    lease(&mut machine)?;
+
     let said = transcript(&machine);
     let link = format!("nic: {}, link up, 1000 Mb/s, full duplex", config::mac(0));
-    ensure!(said.matches(&link).count() == 1 && said.matches("nic: ").count() == 1, "the driver says:\n{said}");
+    ensure!(said.matches(&link).count() == 2 && said.matches("\nnic: ").count() == 2, "the driver says:\n{said}");
     for word in ["breaks the rules", "rate-limited"] {
         ensure!(!said.contains(word), "{word}:\n{said}");
     }
