@@ -19,9 +19,9 @@ static u32 count;
 #define MEMORY(name, vector) GIVES(name, vector, : : "a"(area), "c"(0), "d"(0) : "memory", "cc")
 
 static u32 area[4];
+static u32 hypercall;
 
 static void hidden(void) {
-	PLAIN("vmcall", UD);
 	PLAIN("vmlaunch", UD);
 	PLAIN("vmresume", UD);
 	PLAIN("vmxoff", UD);
@@ -49,6 +49,7 @@ static void allowed_anywhere(void) {
 	PLAIN("rdtsc", NONE);
 	PLAIN("rdrand %%eax", NONE);
 	PLAIN("mov $0xd, %%eax; mov $1, %%ecx; cpuid", NONE);
+	GIVES("vmcall", NONE, : "=a"(hypercall) : "a"(77) : "memory", "cc");
 }
 
 static void kernel(void) {
@@ -94,6 +95,8 @@ static void judge(const char *level) {
 static void guest(void) {
 	kernel();
 	judge("wrong at privilege level 0\n");
+	expect("an unknown hypercall", hypercall, -1000);
 	in_user_mode(user);
 	judge("wrong at privilege level 3\n");
+	expect("a hypercall of a user program", hypercall, -1);
 }

@@ -14,6 +14,7 @@ pub mod disk;
 mod events;
 pub mod functions;
 pub mod guest;
+pub mod hypercalls;
 pub mod insn;
 pub mod linear;
 pub mod linux;

@@ -94,7 +94,7 @@ pub fn run(config: &Vmm) -> ! {
     });
     let objects = VCPU_SLOTS.map(|slot| VcpuObject::new(slot.cptr()));
     let ram = ram(config);
-    let mut vm = Vm { ram, board: Board::new(config.ram, date.unix) };
+    let mut vm = Vm::new(ram, Board::new(config.ram, date.unix));
     let mut numbers = BOOTSTRAP..;
     let mut vcpus = objects.map(|object| {
         let number = numbers.next().unwrap_or(BOOTSTRAP);

@@ -25,6 +25,7 @@ use crate::{
     board::Remote,
     control,
     guest::Guest,
+    hypercalls,
     plain::Move,
     string_io, task,
     time::Present,
@@ -69,6 +70,7 @@ fn answer_with<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: impl Message, effe
         // The host's caches are coherent, and stay as they are.
         Exit::Wbinvd | Exit::Invd => stopped.taken(move |_| Next::Skip),
         // CPUID hides the features of these instructions, so the guest's processor has none of them.
+        Exit::Vmcall => stopped.taken(hypercalls::answer),
         Exit::Getsec | Exit::VmxInstruction | Exit::Xsetbv | Exit::Monitor | Exit::Mwait => stopped.undefined(),
         // These exit only with an execution control that is off.
         Exit::Pause | Exit::Invlpg(_) => stopped.taken(move |_| Next::Skip),

@@ -3,7 +3,7 @@
 
 use layout::limits::MAX_VCPUS;
 
-use crate::{board::Board, ram::Ram};
+use crate::{board::Board, hypercalls::Unknown, ram::Ram};
 
 /// vCPUs that this VMM runs. Slots and windows are laid out for more.
 pub const VCPUS: usize = 1;
@@ -15,4 +15,13 @@ pub struct Vm {
     pub ram: Ram,
     /// The devices of its board.
     pub board: Board,
+    /// Unknown hypercalls that it has made.
+    pub unknown_hypercalls: Unknown,
+}
+
+impl Vm {
+    /// A VM of this memory and board.
+    pub fn new(ram: Ram, board: Board) -> Self {
+        Self { ram, board, unknown_hypercalls: Unknown::default() }
+    }
 }

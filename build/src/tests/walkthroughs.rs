@@ -1,8 +1,8 @@
 //! Executes the pages of docs/walkthroughs and the README: runs their commands and compares the answers.
 //!
 //! Each page runs in its own folder, which links to the project's folders, so that the page's files appear nowhere
-//! else. Commands without a boot always run, and lines quoted from the tree have to be there. `add-a-device-model` and
-//! `add-a-server` change the tree: their edits always have to apply, and the long form changes, builds and tests a copy
+//! else. Commands without a boot always run, and lines quoted from the tree have to be there. `add-a-device-model`,
+//! `add-a-server` and `add-a-hypercall` change the tree: their edits always have to apply, and the long form changes, builds and tests a copy
 //! of the tree.
 
 use std::ffi::OsStr;
@@ -28,12 +28,14 @@ pub fn all() -> Vec<Test> {
         Test::new(Group::Walkthroughs, "systems-that-boot", booted).long(),
         Test::new(Group::Walkthroughs, "a-device-model", |context| changed(context, DEVICE_MODEL)).long(),
         Test::new(Group::Walkthroughs, "a-server", |context| changed(context, SERVER)).long(),
+        Test::new(Group::Walkthroughs, "a-hypercall", |context| changed(context, HYPERCALL)).long(),
     ]
 }
 
 /// The pages that change the project.
 const DEVICE_MODEL: &str = "add-a-device-model";
 const SERVER: &str = "add-a-server";
+const HYPERCALL: &str = "add-a-hypercall";
 /// Prefixes of commands that boot a system, or read files that a boot has left.
 const BOOTS: [&str; 3] = ["cargo xtask run", "cargo xtask test", "debugfs"];
 /// How long a boot and each command of a session may take on a busy machine.
@@ -77,7 +79,7 @@ fn booted(context: &Context) -> Result<Outcome> {
 }
 
 fn changes(page: &str) -> bool {
-    [DEVICE_MODEL, SERVER].contains(&page)
+    [DEVICE_MODEL, SERVER, HYPERCALL].contains(&page)
 }
 
 fn boots(command: &str) -> bool {

@@ -61,7 +61,9 @@ pub enum Exit {
     Rdtsc,
     /// RSM.
     Rsm,
-    /// VMCALL, VMXOFF, VMXON, VMREAD, … or VMFUNC. All but VMCALL exit before their privilege check.
+    /// VMCALL, from any privilege level.
+    Vmcall,
+    /// VMXOFF, VMXON, VMREAD, … or VMFUNC. They exit before their privilege check.
     VmxInstruction,
     /// MOV to or from a control register, CLTS or LMSW.
     CrAccess(CrAccess),
@@ -374,7 +376,8 @@ impl Exit {
             15 => Exit::Rdpmc,
             16 => Exit::Rdtsc,
             17 => Exit::Rsm,
-            18..=27 | 50 | 53 | 59 => Exit::VmxInstruction,
+            18 => Exit::Vmcall,
+            19..=27 | 50 | 53 | 59 => Exit::VmxInstruction,
             28 => cr_access(qualification()).map_or(Exit::Other(28), Exit::CrAccess),
             29 => Exit::DrAccess(dr_access(qualification())),
             30 => Exit::Io(Io(qualification())),

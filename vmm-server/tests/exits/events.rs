@@ -47,8 +47,8 @@ fn a_step_over_sti_leaves_no_shadow() {
 fn a_fault_in_a_shadow_ends_it_and_the_step() {
     for interruptibility in [1, 2] {
         let mut guest = guest();
-        // VMCALL
-        let raw = RawExit { rflags: STEPPING, interruptibility, ..raw(18, 0, Gprs::default()) };
+        // VMCLEAR
+        let raw = RawExit { rflags: STEPPING, interruptibility, ..raw(19, 0, Gprs::default()) };
         assert_eq!(answer(&mut guest, raw), Next::UNDEFINED);
         guest.cpu.follow();
         assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestInterruptibility), 0);

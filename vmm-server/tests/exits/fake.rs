@@ -166,7 +166,7 @@ pub fn vcpu() -> Vcpu<Fields> {
 
 /// A guest with `ram` bytes of memory, at [`RIP`], with interrupts on.
 pub fn guest_with(ram: u64) -> Guest {
-    let vm = Vm { ram: Ram::flat(Window::leak(vec![0; ram as usize].leak())), board: Board::new(ram, 1_700_000_000) };
+    let vm = Vm::new(Ram::flat(Window::leak(vec![0; ram as usize].leak())), Board::new(ram, 1_700_000_000));
     let mut guest = Guest { vm, cpu: vcpu() };
     let flat = Start {
         code: low::BOOT_CS,

@@ -9,6 +9,7 @@ mod debug;
 mod entry;
 mod events;
 mod fake;
+mod hypercalls;
 mod instructions;
 mod memory;
 mod message;
