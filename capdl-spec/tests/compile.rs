@@ -74,6 +74,27 @@ fn members_of_networks_have_rings_that_nobody_else_maps() {
 }
 
 #[test]
+fn a_component_has_the_devices_of_its_networks_in_their_order() {
+    let vm = "[[vm]]\nname = \"a\"\nmemory = \"64 MiB\"\nkernel = \"debian-686\"\n";
+    let component = "[[component]]\nname = \"c\"\nimage = \"firewall\"\n";
+    let networks = "[[network]]\nname = \"in\"\nmembers = [\"a\", { name = \"c\", bridge = true }]\n\
+                    [[network]]\nname = \"out\"\nmembers = [{ name = \"c\", mac = \"02:00:00:00:00:0c\" }, \"a\"]\n";
+    let bundle = compile(&system(&format!("board = \"bochs\"\n{vm}{component}{networks}")));
+    let net: net::Config = config(&bundle, "net-server");
+    let c: config::Component = config(&bundle, "c");
+    let own: Vec<_> = net.ports.iter().filter(|port| port.name.ends_with(".c")).collect();
+    assert_eq!(
+        own.iter().map(|port| (port.name.as_str(), port.bridge)).collect::<Vec<_>>(),
+        [("in.c", true), ("out.c", false)]
+    );
+    assert_eq!(
+        c.nics.iter().map(|nic| nic.mac).collect::<Vec<_>>(),
+        own.iter().map(|port| port.mac.0).collect::<Vec<_>>()
+    );
+    assert_eq!(c.nics[1].mac, [2, 0, 0, 0, 0, 12]);
+}
+
+#[test]
 fn members_of_sockets_are_vms_and_components_with_addresses() {
     let vm = "[[vm]]\nname = \"a\"\nmemory = \"64 MiB\"\nkernel = \"debian-686\"\n";
     let component = |name| format!("[[component]]\nname = \"{name}\"\nimage = \"components\"\n");

@@ -4,8 +4,6 @@
 
 mod card;
 mod uplink;
-mod wire;
 
 pub use card::{Card, Fault, Link, Model, Registers};
 pub use uplink::{Counts, Uplink};
-pub use wire::{Frame, LONGEST, Refused, Wire};

@@ -25,7 +25,7 @@ const NOTED: u32 = 32;
 static PCI: pci::Client<Endpoint> = pci::Client(Endpoint::at(pci::SERVICE.slot));
 
 fn main(config: Component) -> ! {
-    let Some(nic) = config.nic else {
+    let Some(nic) = config.nics.first() else {
         log::error!("no uplink: the description does not say of which network");
         rt::finish()
     };
@@ -41,7 +41,7 @@ fn main(config: Component) -> ! {
         Some(mac) => log::info!("{mac}, link {link}"),
         None => log::info!("no address in the EEPROM, link {link}"),
     }
-    run(card, &nic, interrupt, link)
+    run(card, nic, interrupt, link)
 }
 
 fn run(card: Card<Machine>, nic: &Nic, interrupt: Interrupt, mut link: Link) -> ! {

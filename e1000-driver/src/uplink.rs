@@ -1,10 +1,10 @@
 //! From the rings of a switch's port to the controller, and back.
 
-use mmio::{BrokenRing, Record, RecordConsumer, RecordProducer};
-use proto::net::{HEADER, Offload};
+use ethernet::{Input, LONGEST, Next, Refused};
+use mmio::{RecordConsumer, RecordProducer};
+use proto::net::HEADER;
 
 use crate::card::{Arrival, Card, Registers};
-use crate::wire::{Frame, LONGEST, Refused, Wire};
 
 /// Frames of each direction in a turn.
 const TURN: usize = 64;
@@ -34,19 +34,14 @@ pub struct Uplink<R> {
     card: Card<R>,
     /// To the switch, and from it.
     output: RecordProducer,
-    input: RecordConsumer,
-    /// The first frame of the ring from the switch, if it was begun.
-    begun: Option<Wire>,
-    /// For fragments.
-    id: u32,
+    input: Input,
     counts: Counts,
-    broken: bool,
 }
 
 impl<R: Registers> Uplink<R> {
     /// The driver of a controller, at these ends of a port's rings.
     pub fn new(card: Card<R>, output: RecordProducer, input: RecordConsumer) -> Self {
-        Self { card, output, input, begun: None, id: 0, counts: Counts::default(), broken: false }
+        Self { card, output, input: Input::new(input), counts: Counts::default() }
     }
 
     /// The controller.
@@ -96,62 +91,21 @@ impl<R: Registers> Uplink<R> {
     }
 
     fn send(&mut self) -> bool {
+        let mut piece = [0; LONGEST];
         for _ in 0..TURN {
-            match self.piece() {
-                Step::Done => {}
-                Step::Idle => return false,
+            if !self.card.has_room() {
+                return false;
+            }
+            match self.input.next(&mut piece) {
+                Next::Piece(len) => {
+                    self.card.send(piece.get(..len).unwrap_or_default());
+                    self.counts.sent += 1;
+                }
+                Next::Dropped(refused) => self.refuse(refused),
+                Next::Nothing => return false,
             }
         }
         true
-    }
-
-    /// Sends the next piece of the first frame from the switch.
-    fn piece(&mut self) -> Step {
-        if self.broken || !self.card.has_room() {
-            return Step::Idle;
-        }
-        let record = match self.input.peek() {
-            Ok(Some(record)) => record,
-            // A broken ring is not waited for, and the next look finds out.
-            Ok(None) => return if self.input.park() { Step::Done } else { Step::Idle },
-            Err(BrokenRing) => {
-                self.broken = true;
-                return Step::Idle;
-            }
-        };
-        let mut wire = match self.begun.take() {
-            Some(wire) => wire,
-            None => {
-                self.id = self.id.wrapping_add(1);
-                match begin(&record, self.id) {
-                    Ok(wire) => wire,
-                    Err(refused) => {
-                        record.release();
-                        self.refuse(refused);
-                        return Step::Done;
-                    }
-                }
-            }
-        };
-        let mut piece = [0; LONGEST];
-        let len = wire.next(&Recorded(&record), &mut piece);
-        match len.and_then(|len| piece.get(..len)) {
-            Some(piece) if wire.is_done() => {
-                self.card.send(piece);
-                record.release();
-            }
-            Some(piece) => {
-                self.card.send(piece);
-                self.begun = Some(wire);
-            }
-            None => {
-                record.release();
-                self.refuse(Refused::Malformed);
-                return Step::Done;
-            }
-        }
-        self.counts.sent += 1;
-        Step::Done
     }
 
     // Rare: formatting stays out of the loop that moves frames.
@@ -167,31 +121,4 @@ impl<R: Registers> Uplink<R> {
             log::warn!("{count} frames dropped that are {why}");
         }
     }
-}
-
-enum Step {
-    Done,
-    /// Nothing can be sent before a signal or an interrupt.
-    Idle,
-}
-
-/// The frame of a record.
-struct Recorded<'a, 'r>(&'a Record<'r>);
-
-impl Frame for Recorded<'_, '_> {
-    fn size(&self) -> u32 {
-        self.0.len().saturating_sub(HEADER as u32)
-    }
-
-    fn read(&self, at: u32, into: &mut [u8]) -> Option<()> {
-        self.0.read(at.checked_add(HEADER as u32)?, into).ok()
-    }
-}
-
-fn begin(record: &Record<'_>, id: u32) -> Result<Wire, Refused> {
-    let mut header = COMPLETE;
-    record.read(0, &mut header).map_err(|_| Refused::Malformed)?;
-    let frame = Recorded(record);
-    let offload = Offload::parse(header, frame.size()).ok_or(Refused::Malformed)?;
-    Wire::new(offload, &frame, id)
 }

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use e1000_driver::{Card, Counts, Fault, LONGEST, Link, Model, Registers, Uplink};
+use e1000_driver::{Card, Counts, Fault, Link, Model, Registers, Uplink};
+use ethernet::LONGEST;
 use mmio::{RecordConsumer, RecordProducer, RecordRing, Window};
 use proptest::prelude::*;
 use proto::net::{HEADER, Mac};

@@ -93,7 +93,12 @@ pub(crate) const KEYS: &[Key] = &[
         "irqs = [{ name = \"card\", source = 17, level_trig = 1, active_low = 1 }]",
     ),
     key("pci_devices_iospace", OWNERS, FLAG, "pci_devices_iospace = 1"),
-    key("members", &[Network], "a list of VMs", "members = [\"linux\", { name = \"router\", bridge = true }]"),
+    key(
+        "members",
+        &[Network],
+        "a list of VMs and components",
+        "members = [\"linux\", { name = \"router\", bridge = true }]",
+    ),
     key("mac", &[Member], "an Ethernet address", "mac = \"02:00:00:00:00:01\""),
     key("bridge", &[Member], "true or false", "bridge = true"),
     key(

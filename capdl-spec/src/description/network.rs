@@ -1,4 +1,4 @@
-//! Networks in descriptions: which VMs are connected to a switch, and with which addresses.
+//! Networks in descriptions: which VMs and components are connected to a switch, and with which addresses.
 
 use core::fmt;
 
@@ -22,7 +22,7 @@ pub struct Network {
 /// A member of a network.
 #[derive(Debug)]
 pub struct Member {
-    /// The name of a VM.
+    /// The name of a VM or component.
     pub name: String,
     /// Its address there; see [`Member::mac`].
     mac: Option<Mac>,
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for Member {
         impl<'de> Visitor<'de> for TextOrTable {
             type Value = Member;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of a VM, or a table")
+                f.write_str("the name of a VM or component, or a table")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Member, E> {
                 Ok(Member { name: text.into(), mac: None, bridge: false })

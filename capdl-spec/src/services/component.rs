@@ -95,7 +95,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, C
         args: args.try_into().map_err(|_| CompileError::TooLong(args.into()))?,
         lines: bounded(lines_of(wiring.system, wiring.parts, role).collect(), "interrupt lines of a process")?,
         dma,
-        nic: super::net::rings(wiring, process, role)?.first().copied(),
+        nics: bounded(super::net::rings(wiring, process, role)?, "network devices of a process")?,
         disk,
         vsock,
     })

@@ -94,10 +94,10 @@ static CHECKS: [Check; 13] = {
 
 const OF_NETWORKS: [Check; 8] = [
     networks_have_names,
-    members_are_vms,
+    members_are_vms_or_components,
     members_are_listed_once,
     addresses_differ,
-    vms_have_room_for_their_networks,
+    members_have_room_for_their_networks,
     ports_are_not_too_many,
     uplinks_are_of_networks,
     uplinks_have_a_card,
@@ -120,8 +120,7 @@ fn ports(system: &System) -> impl Iterator<Item = Attached<'_>> {
     system.networks.iter().enumerate().flat_map(move |(network, described)| {
         let members = described.members.iter().map(move |entry| {
             let member = entry.get_ref();
-            let vm = system.vms.iter().position(|vm| *vm.name.get_ref() == member.name);
-            let (role, mac) = (vm.map(Role::Vmm), member.mac(described.name.get_ref()));
+            let (role, mac) = (role_of(system, &member.name), member.mac(described.name.get_ref()));
             Attached { network, name: &member.name, role, mac, bridge: member.bridge, span: entry.span() }
         });
         let uplinks = uplinks(system).filter(|(.., uplink)| uplink.get_ref() == described.name.get_ref());
@@ -168,7 +167,11 @@ fn networks_have_names(found: &mut Found) {
         if members.is_empty() || members.len() + uplinks < 2 {
             let message = format!("the network `{text}` connects nobody: it has {} members", members.len());
             let message = if members.len() == 1 { message.replace("members", "member") } else { message };
-            found.add(name.span(), message, "list at least two VMs in `members`, or one where there is an uplink");
+            found.add(
+                name.span(),
+                message,
+                "list at least two VMs or components in `members`, or one where there is an uplink",
+            );
         }
     }
 }
@@ -186,25 +189,37 @@ fn check_name<'a>(found: &mut Found, name: &Spanned<String>, mut others: impl It
     }
 }
 
-fn members_are_vms(found: &mut Found) {
+fn members_are_vms_or_components(found: &mut Found) {
     let system = found.system;
-    let vms: Vec<&str> = system.vms.iter().map(|vm| vm.name.get_ref().as_str()).collect();
-    let members =
-        system.networks.iter().flat_map(|network| network.members.iter().map(move |member| (network, member)));
-    for (network, member) in members {
-        let name = &member.get_ref().name;
-        if vms.contains(&name.as_str()) {
-            continue;
-        }
-        if system.components.iter().any(|component| component.name.get_ref() == name) {
-            let message = format!("`{name}` is a component, and a network connects VMs");
-            let remedy =
-                format!("leave it out; if it drives a card, write uplink = \"{}\" there", network.name.get_ref());
-            found.add(member.span(), message, remedy);
-        } else {
-            found.add(member.span(), format!("no VM is called `{name}`"), nearest(name, &vms));
+    for network in &system.networks {
+        for member in &network.members {
+            let (name, network) = (&member.get_ref().name, network.name.get_ref());
+            check_member(found, name, member.span());
+            if uplinks(system)
+                .any(|(_, component, uplink)| component.name.get_ref() == name && uplink.get_ref() == network)
+            {
+                let message = format!("`{name}` is the uplink of `{network}`, and so a member");
+                found.add(member.span(), message, "leave it out here");
+            }
         }
     }
+}
+
+/// Checks that there is a VM or component of the name that a network lists.
+fn check_member(found: &mut Found, name: &str, span: Range<usize>) {
+    if role_of(found.system, name).is_none() {
+        let vms = found.system.vms.iter().map(|vm| &vm.name);
+        let names = vms.chain(found.system.components.iter().map(|component| &component.name));
+        let known: Vec<&str> = names.map(|name| name.get_ref().as_str()).collect();
+        found.add(span, format!("no VM or component is called `{name}`"), nearest(name, &known));
+    }
+}
+
+/// The VM or component of this name.
+fn role_of(system: &System, name: &str) -> Option<Role> {
+    let vm = system.vms.iter().position(|vm| vm.name.get_ref() == name).map(Role::Vmm);
+    let component = || system.components.iter().position(|component| component.name.get_ref() == name);
+    vm.or_else(|| component().map(Role::Component))
 }
 
 fn members_are_listed_once(found: &mut Found) {
@@ -231,11 +246,13 @@ fn addresses_differ(found: &mut Found) {
     }
 }
 
-fn vms_have_room_for_their_networks(found: &mut Found) {
-    for vm in 0..found.system.vms.len() {
-        if let Some(port) = nics(found.system, Role::Vmm(vm)).nth(MAX_NICS) {
+fn members_have_room_for_their_networks(found: &mut Found) {
+    let system = found.system;
+    let vms = (0..system.vms.len()).map(Role::Vmm);
+    for role in vms.chain((0..system.components.len()).map(Role::Component)) {
+        if let Some(port) = nics(system, role).nth(MAX_NICS) {
             let message = format!("`{}` is in more than {MAX_NICS} networks", port.name);
-            found.add(port.span, message, format!("a VM has {MAX_NICS} network devices at most"));
+            found.add(port.span, message, format!("nobody has more than {MAX_NICS} network devices"));
         }
     }
 }

@@ -133,8 +133,8 @@ pub struct Component {
     pub lines: Vec<VmLine, MAX_OWN_LINES>,
     /// Memory for its devices to use, and its address on the bus.
     pub dma: Option<(Window, u64)>,
-    /// Its port of a network's switch, if it is an uplink; its doorbell is `slot::nic(0)`.
-    pub nic: Option<Nic>,
+    /// Its ports of networks' switches, in the order of the networks; the doorbell of port n is `slot::nic(n)`.
+    pub nics: Vec<Nic, MAX_NICS>,
     /// The rings from block-server, if it drives a disk.
     pub disk: Option<BlockRings>,
     /// Its sockets, if it is a member of a network of them.

@@ -15,7 +15,7 @@ use crate::{
         part::Role,
         wire::{Wiring, name},
     },
-    description::{mistake::nearest, system::System, vsock::VsockMember},
+    description::{system::System, vsock::VsockMember},
 };
 
 /// The names of the rings of a member: to net-server, and from it.
@@ -62,13 +62,6 @@ pub(crate) fn member(system: &System, role: Role) -> Option<Member<'_>> {
     members(system).find(|member| member.described.get_ref().name == *name.get_ref())
 }
 
-/// The VM or component of this name.
-fn role_of(system: &System, name: &str) -> Option<Role> {
-    let vm = system.vms.iter().position(|vm| vm.name.get_ref() == name).map(Role::Vmm);
-    let component = || system.components.iter().position(|component| component.name.get_ref() == name);
-    vm.or_else(|| component().map(Role::Component))
-}
-
 fn networks_have_names(found: &mut Found) {
     let networks = &found.system.vsocks;
     for (n, vsock) in networks.iter().enumerate() {
@@ -81,16 +74,8 @@ fn networks_have_names(found: &mut Found) {
 }
 
 fn members_are_vms_or_components(found: &mut Found) {
-    let system = found.system;
-    let vms = system.vms.iter().map(|vm| &vm.name);
-    let names = vms.chain(system.components.iter().map(|component| &component.name));
-    let known: Vec<&str> = names.map(|name| name.get_ref().as_str()).collect();
-    for member in members(system) {
-        let name = &member.described.get_ref().name;
-        if !known.contains(&name.as_str()) {
-            let message = format!("no VM or component is called `{name}`");
-            found.add(member.span(), message, nearest(name, &known));
-        }
+    for member in members(found.system) {
+        super::check_member(found, &member.described.get_ref().name, member.span());
     }
 }
 
@@ -133,7 +118,7 @@ pub(super) fn configure(wiring: &mut Wiring, signals: &mut Signals, first: usize
     let mut ports = Vec::new();
     for (number, Member { network, described, cid }) in members(system).enumerate() {
         let described = described.get_ref();
-        let role = role_of(system, &described.name);
+        let role = super::role_of(system, &described.name);
         let process = wiring.process(role.ok_or_else(|| CompileError::unwired("member", &described.name))?)?;
         wiring.doorbell(process, slot::VSOCK, server, event::ring(first + number))?;
         let signal = super::signal(wiring, signals, server, process)?;

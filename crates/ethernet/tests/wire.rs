@@ -1,6 +1,6 @@
 //! Frames as guests send them, and as they are on the wire. The checksums were computed by another program.
 
-use e1000_driver::{Frame, LONGEST, Refused, Wire};
+use ethernet::{Frame, LONGEST, Refused, Wire};
 use proptest::prelude::*;
 use proto::net::Offload;
 
