@@ -2,9 +2,10 @@
 //!
 //! `archive` fetches packages, `debian` unpacks them, `bzimage` extracts the kernel from its self-extracting wrapper or
 //! a compressed file (`compression`), `relocation` moves it, `loader` checks it with the guest's loader, `cpio` writes
-//! archives, `initramfs` lists the contents of ours, `modules` its drivers. `disk` makes a disk with the Debian that
+//! archives, `initramfs` lists the contents of ours, `modules` its drivers, `additions` extend it. `disk` makes a disk with the Debian that
 //! `debootstrap` installs, in a file system that `ext4` makes. `tiny` compiles the tests' guests.
 
+pub mod additions;
 pub mod archive;
 pub mod bzimage;
 pub mod compression;

@@ -105,7 +105,7 @@ pub fn make_root_task_image(
     let mut files = Files::default();
     for image in system.images() {
         let path =
-            guest_image(project, &image.origin, image.form).map_err(|error| at_its_line(system, &image, error))?;
+            guest_image(project, &image.origin, &image.form).map_err(|error| at_its_line(system, &image, error))?;
         files.images.insert(image.name, project::read(&path)?);
     }
     guest::loader::check(system, &files).map_err(Mistakes::report)?;
@@ -206,7 +206,7 @@ fn at_its_line(system: &System, image: &GuestImage, error: miette::Report) -> mi
 }
 
 /// The file of a guest's image; fetches, makes or decompresses it as its origin and form say.
-fn guest_image(project: &Project, origin: &Origin, form: Form) -> Result<PathBuf> {
+fn guest_image(project: &Project, origin: &Origin, form: &Form) -> Result<PathBuf> {
     let path = match origin {
         Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project, guest::debian::Flavour::Plain)?,
         Origin::Stock(Stock::DebianPaeKernel) => guest::debian::kernel(project, guest::debian::Flavour::Pae)?,
@@ -218,7 +218,8 @@ fn guest_image(project: &Project, origin: &Origin, form: Form) -> Result<PathBuf
     match form {
         Form::AsIs => Ok(path),
         Form::Decompressed => guest::loaded_vmlinux(project, &path, None),
-        Form::Relocated { at } => guest::loaded_vmlinux(project, &path, Some(at)),
+        Form::Relocated { at } => guest::loaded_vmlinux(project, &path, Some(*at)),
+        Form::Extended(additions) => guest::additions::extended(project, &path, additions),
     }
 }
 
@@ -226,7 +227,7 @@ fn guest_image(project: &Project, origin: &Origin, form: Form) -> Result<PathBuf
 fn devices(project: &Project, system: &System) -> Result<Devices> {
     let disk = system.emulator.disk.as_ref().map(|disk| {
         let origin = disk.get_ref().within(system.folder());
-        guest_image(project, &origin, Form::AsIs)
+        guest_image(project, &origin, &Form::AsIs)
     });
     let cards = system.emulator.cards.iter().map(|card| (*card.slot.get_ref(), card.model)).collect();
     Ok(Devices { disk: disk.transpose()?, cards })

@@ -54,7 +54,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [Check; 47] = [
+const LAWS: [Check; 48] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -64,6 +64,7 @@ const LAWS: [Check; 47] = [
     guests_fit_in_the_board,
     images_are_what_they_are_used_for,
     files_can_be_read,
+    additions_can_be_made,
     file_names_fit,
     command_lines_fit_and_are_one_line,
     direct_ports_are_debug_ports_of_the_board,
@@ -263,6 +264,37 @@ fn files_can_be_read(found: &mut Found) {
     }
     for component in system.components.iter().filter(|component| component.image_is_path()) {
         unusable("program", component.image.get_ref().as_ref(), component.image.span());
+    }
+}
+
+/// Packages and folders for initrds.
+fn additions_can_be_made(found: &mut Found) {
+    let system = found.system;
+    for vm in &system.vms {
+        let spans = vm.packages.iter().map(Spanned::span).chain(vm.overlay.iter().map(Spanned::span));
+        if let (None, Some(span)) = (&vm.initrd, spans.min_by_key(|span| span.start)) {
+            let message = format!("`{}` has no initrd to add files to", vm.name.get_ref());
+            found.add(span, message, "give it one, like initrd = \"debian-busybox\"");
+        }
+        for (n, package) in vm.packages.iter().enumerate() {
+            let name = package.get_ref();
+            let may_follow = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+            let letters = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+            if name.len() < 2 || !letters || !name.chars().all(may_follow) {
+                let remedy =
+                    "a package's name is two or more of a-z, 0-9, +, - and ., without a version or an architecture";
+                found.add(package.span(), format!("`{name}` is not a package's name"), remedy);
+            }
+            if vm.packages[..n].iter().any(|other| other.get_ref() == name) {
+                found.add(package.span(), format!("`{name}` is listed twice"), "list each package once");
+            }
+        }
+        if let Some(folder) = &vm.overlay
+            && let Err(why) = file::examine_folder(&system.folder().join(folder.get_ref()))
+        {
+            let message = format!("the overlay `{}` {why}", folder.get_ref().display());
+            found.add(folder.span(), message, file::remedy(folder.get_ref(), &why));
+        }
     }
 }
 

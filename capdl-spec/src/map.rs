@@ -11,7 +11,7 @@ use crate::{
     compile::part::{Part, ROOT_PRIORITY, Role},
     description::{
         board::PortRange,
-        guest::Form,
+        guest::{Additions, Form},
         system::{Bytes, System},
     },
     services,
@@ -65,12 +65,17 @@ impl Map<'_> {
             let words = self.system.images_of(number).into_iter().zip(["kernel", "initrd"]);
             let images = self.system.images();
             for (key, word) in words {
-                let name = self.system.image_index(key.0, key.1).map_or("", |n| images[n].name.as_str());
-                let moved = match key.1 {
+                let name = self.system.image_index(key.0, &key.1).map_or("", |n| images[n].name.as_str());
+                let changed = match &key.1 {
                     Form::Relocated { at } => format!(", moved to {at:#x}"),
                     Form::AsIs | Form::Decompressed => String::new(),
+                    Form::Extended(Additions { packages, overlay }) => {
+                        let folder = overlay.iter().map(|_| "files of an overlay");
+                        let added: Vec<&str> = packages.iter().map(String::as_str).chain(folder).collect();
+                        format!(", with {}", added.join(", "))
+                    }
                 };
-                writeln!(out, "    {word}  {name}{moved}")?;
+                writeln!(out, "    {word}  {name}{changed}")?;
             }
             writeln!(out, "    cmdline {}", vm.cmdline())?;
         }

@@ -99,6 +99,22 @@ impl Apt {
         Err(error)
     }
 
+    /// Downloads packages, and all that they depend on, into a directory. The index of an earlier fetch is used first.
+    pub fn fetch_all(&self, names: &[String], into: &Path) -> Result<()> {
+        std::fs::create_dir_all(into.join("partial")).into_diagnostic()?;
+        let install = || {
+            let mut install = self.command("apt-get");
+            install.args(["install", "--download-only", "--no-install-recommends", "--yes"]);
+            install.arg("-o").arg(format!("Dir::Cache::archives={}", into.display())).args(names);
+            process::run(&format!("guest: fetch {}", names.join(", ")), install)
+        };
+        if install().is_ok() {
+            return Ok(());
+        }
+        let said = self.update()?;
+        install().map(|_| ()).map_err(|error| error.wrap_err(unavailable(&names.join(", "), &said)))
+    }
+
     /// The line `deb URI RELEASE main` of the mirror that answers.
     pub fn source(&self) -> Result<String> {
         let ask = || {

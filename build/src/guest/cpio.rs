@@ -3,11 +3,19 @@
 //! Format: Linux's Documentation/driver-api/early-userspace/buffer-format.rst. Entries get numbered inodes, time 0 and
 //! owner root, so the same entries make the same bytes anywhere; device nodes need no privilege. No hard links.
 
+use std::collections::BTreeSet;
+
+/// Bytes of an entry's header: a magic number and thirteen fields.
+const HEADER: usize = 110;
+
 /// A file system entry's kind and contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry<'a> {
-    /// A directory, mode 0755.
-    Directory,
+    /// A directory.
+    Directory {
+        /// Its permission bits.
+        mode: u32,
+    },
     /// A regular file.
     File {
         /// Its permission bits.
@@ -39,13 +47,13 @@ impl Archive {
     /// Adds an entry under a path without a leading slash.
     pub fn add(&mut self, path: &str, entry: &Entry) {
         let (mode, data, device) = match *entry {
-            Entry::Directory => (0o040_755, &[][..], (0, 0)),
+            Entry::Directory { mode } => (0o040_000 | mode, &[][..], (0, 0)),
             Entry::File { mode, bytes } => (0o100_000 | mode, bytes, (0, 0)),
             Entry::Link(target) => (0o120_777, target.as_bytes(), (0, 0)),
             Entry::Device { mode, major, minor } => (0o020_000 | mode, &[][..], (major, minor)),
         };
         self.entries += 1;
-        let links = if *entry == Entry::Directory { 2 } else { 1 };
+        let links = if matches!(entry, Entry::Directory { .. }) { 2 } else { 1 };
         self.put(path, [self.entries, mode, 0, 0, links, 0], data, device);
     }
 
@@ -78,6 +86,38 @@ impl Archive {
     }
 }
 
+/// The directories of an archive, and what stands for one: symbolic links. Reads the archives at the beginning of `bytes` that
+/// are not compressed.
+pub fn directories(bytes: &[u8]) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    let mut at = 0;
+    while let Some((name, mode, end)) = entry(bytes, at) {
+        if matches!(mode & 0o170_000, 0o040_000 | 0o120_000) {
+            all.insert(name.to_owned());
+        }
+        at = end;
+        // Between archives there are zeros.
+        if name == "TRAILER!!!" {
+            at += bytes.get(at..).unwrap_or_default().iter().take_while(|byte| **byte == 0).count();
+        }
+    }
+    all
+}
+
+/// The entry at `at`: name, mode, and where the next one is.
+fn entry(bytes: &[u8], at: usize) -> Option<(&str, u32, usize)> {
+    let header = std::str::from_utf8(bytes.get(at..at.checked_add(HEADER)?)?).ok()?;
+    let field = |n: usize| u32::from_str_radix(header.get(6 + 8 * n..14 + 8 * n)?, 16).ok();
+    if !header.starts_with("070701") && !header.starts_with("070702") {
+        return None;
+    }
+    let (mode, size, name) = (field(1)?, field(6)? as usize, field(11)? as usize);
+    let text = bytes.get(at + HEADER..(at + HEADER).checked_add(name)?.checked_sub(1)?)?;
+    let data = (at + HEADER + name).next_multiple_of(4);
+    let end = data.checked_add(size)?.checked_next_multiple_of(4)?;
+    (end <= bytes.len()).then_some((std::str::from_utf8(text).ok()?, mode, end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +140,32 @@ mod tests {
         assert_eq!(std::str::from_utf8(&bytes[..110]).unwrap(), header);
         assert_eq!(&bytes[110..120], b"dev/ttyS0\0");
         assert_eq!(&bytes[120..126], b"070701", "the name is padded so that the next header is aligned");
+    }
+
+    #[test]
+    fn directories_are_found_in_archives_behind_each_other() {
+        let archive = |entries: &[(&str, Entry)]| {
+            let mut archive = Archive::default();
+            entries.iter().for_each(|(path, entry)| archive.add(path, entry));
+            archive.finish()
+        };
+        let first = archive(&[
+            ("a", Entry::Directory { mode: 0o755 }),
+            ("a/b", Entry::File { mode: 0o644, bytes: b"12345" }),
+            ("usr", Entry::Link("a")),
+        ]);
+        let second = archive(&[("c", Entry::Directory { mode: 0o700 })]);
+        let both = [&first[..], &[0; 1024], &second].concat();
+        assert_eq!(directories(&both).into_iter().collect::<Vec<_>>(), ["a", "c", "usr"]);
+        // Whatever the bytes are: a file of its own may be anything.
+        assert_eq!(directories(b"\x1f\x8b compressed").len(), 0);
+        for len in 0..both.len() {
+            let mut wrong = both.clone();
+            wrong[len] ^= 0xff;
+            assert!(directories(&both[..len]).len() <= 3 && directories(&wrong).len() <= 3);
+        }
+        let huge = both.iter().map(|byte| if *byte == b'0' { b'F' } else { *byte }).collect::<Vec<_>>();
+        assert_eq!(directories(&[&b"070701"[..], &huge[6..]].concat()).len(), 0);
     }
 
     #[test]

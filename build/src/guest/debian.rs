@@ -157,6 +157,28 @@ fn newest(dir: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|e| e == "deb") && is_wanted(path)).max()
 }
 
+/// Packages with all that they depend on, unpacked into a directory. Their installation scripts do not run.
+pub fn packages(project: &Project, names: &[String]) -> Result<PathBuf> {
+    let key = bzimage::fingerprint(names.join(" ").as_bytes());
+    let fetched = project.guest().join("packages").join(format!("with-{key}"));
+    let recipe = format!("{} of {RELEASE}", names.join(" "));
+    cache::keep(&fetched, &recipe, |aside| Apt::new(project)?.fetch_all(names, aside))?;
+    let unpacked = project.guest().join("additions").join(&key);
+    cache::keep(&unpacked, &recipe, |aside| {
+        std::fs::create_dir_all(aside).into_diagnostic()?;
+        let mut packages: Vec<PathBuf> = files_below(&fetched);
+        packages.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
+        packages.sort();
+        for package in packages {
+            let mut extract = process::tool("dpkg-deb");
+            extract.arg("--extract").arg(&package).arg(aside);
+            process::run(&format!("guest: unpack {}", package.file_name().unwrap_or_default().display()), extract)?;
+        }
+        Ok(())
+    })?;
+    Ok(unpacked)
+}
+
 /// Extracts one file from a package; the file is in one of several directories.
 fn unpack(project: &Project, package: &Path, dirs: &[&str], wanted: impl Fn(&str) -> bool, to: &Path) -> Result<()> {
     cache::keep(to, &recipe(package)?, |aside| {

@@ -65,7 +65,7 @@ pub fn disk_archive(busybox: &[u8], vsock: &[u8], release: &str, modules: &Kerne
     add_text(&mut archive, "etc/inittab", 0o644, include_str!("../../../guests/disk/inittab"));
     add_text(&mut archive, "etc/profile", 0o644, include_str!("../../../guests/disk/profile"));
     for directory in ["etc/udhcpc", "lib", "lib/modules", &format!("lib/modules/{release}")] {
-        archive.add(directory, &Entry::Directory);
+        archive.add(directory, &Entry::Directory { mode: 0o755 });
     }
     add_text(&mut archive, "etc/udhcpc/default.script", 0o755, include_str!("../../../guests/disk/udhcpc"));
     let at = |file: &str| format!("lib/modules/{release}/{file}");
@@ -86,7 +86,7 @@ fn base(archive: &mut Archive, busybox: &[u8]) -> Result<()> {
     let applets = applets(busybox)
         .ok_or_else(|| miette!("the busybox of the package lists no applets: is it a busybox at all?"))?;
     for directory in ["bin", "dev", "etc", "etc/portcullis", "mnt", "proc", "root", "run", "sys", "tmp", "usr", "var"] {
-        archive.add(directory, &Entry::Directory);
+        archive.add(directory, &Entry::Directory { mode: 0o755 });
     }
     for (path, target) in [("sbin", "bin"), ("usr/bin", "../bin"), ("usr/sbin", "../bin")] {
         archive.add(path, &Entry::Link(target));

@@ -7,7 +7,7 @@ use toml::Spanned;
 use crate::{
     compile::{part::Role, placement},
     description::{
-        guest::{Form, Image, Origin},
+        guest::{Additions, Form, Image, Origin},
         system::{Decompress, System, Vm},
     },
 };
@@ -24,6 +24,16 @@ impl Vm {
 }
 
 impl System {
+    /// How a VM's initrd goes into the bundle.
+    fn initrd_form(&self, vm: &Vm) -> Form {
+        let packages = vm.packages.iter().map(|name| name.get_ref().clone()).collect();
+        let overlay = vm.overlay.as_ref().map(|folder| self.folder().join(folder.get_ref()));
+        match (Additions { packages, overlay }) {
+            additions if additions == Additions::default() => Form::AsIs,
+            additions => Form::Extended(additions),
+        }
+    }
+
     /// Every image that the system needs, each once, in fileserver's order.
     pub fn images(&self) -> Vec<Image> {
         let folder = self.folder();
@@ -40,7 +50,7 @@ impl System {
     /// The names of a VM's kernel and initrd at fileserver; `None` if there is no such VM.
     pub fn boots(&self, vm: usize) -> Option<(String, Option<String>)> {
         let images = self.images();
-        let name = |(origin, form): &(&Origin, Form)| Some(images.get(self.image_index(origin, *form)?)?.name.clone());
+        let name = |(origin, form): &(&Origin, Form)| Some(images.get(self.image_index(origin, form)?)?.name.clone());
         match self.images_of(vm).as_slice() {
             [kernel] => Some((name(kernel)?, None)),
             [kernel, initrd] => Some((name(kernel)?, Some(name(initrd)?))),
@@ -68,12 +78,13 @@ impl System {
         let ram_at = placement::placed_at(self, Role::Vmm(vm));
         let Some(vm) = self.vms.get(vm) else { return Vec::new() };
         let kernel = (vm.kernel.get_ref(), vm.kernel_form(ram_at));
-        core::iter::once(kernel).chain(vm.initrd.iter().map(|initrd| (initrd.get_ref(), Form::AsIs))).collect()
+        let initrd = vm.initrd.iter().map(|initrd| (initrd.get_ref(), self.initrd_form(vm)));
+        core::iter::once(kernel).chain(initrd).collect()
     }
 
     /// Position of an image in [`System::images`].
-    pub(crate) fn image_index(&self, origin: &Origin, form: Form) -> Option<usize> {
-        self.image_keys().iter().position(|key| *key == (origin, form))
+    pub(crate) fn image_index(&self, origin: &Origin, form: &Form) -> Option<usize> {
+        self.image_keys().iter().position(|(known, how)| *known == origin && how == form)
     }
 
     fn image_keys(&self) -> Vec<(&Origin, Form)> {

@@ -28,6 +28,18 @@ pub(crate) fn examine(path: &Path) -> Result<(), String> {
     }
 }
 
+/// Checks that a folder exists and can be listed. The error continues a sentence, as that of `examine` does.
+pub(crate) fn examine_folder(path: &Path) -> Result<(), String> {
+    match path.metadata() {
+        Ok(about) if about.is_dir() => {
+            std::fs::read_dir(path).map(|_| ()).map_err(|error| format!("cannot be read: {error}"))
+        }
+        Ok(_) => Err("is not a folder".into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err("does not exist".into()),
+        Err(error) => Err(format!("cannot be looked at: {error}")),
+    }
+}
+
 /// What to do about a file that cannot be used, by what `examine` says.
 /// `path` is as the description has it; `~`, `$HOME` and `*`, which a shell would replace, are literal.
 pub(crate) fn remedy(path: &Path, why: &str) -> String {
@@ -41,6 +53,7 @@ pub(crate) fn remedy(path: &Path, why: &str) -> String {
         None => {}
     }
     let remedy = match () {
+        () if why == "is not a folder" => "name a folder: what is below it goes to the same place in the guest",
         () if why != "does not exist" => "name a file that has something in it and that you may read",
         () if path.contains('$') => "variables are not replaced here: write the whole path, like \"/home/NAME/…\"",
         () if path.contains("://") => "nothing is fetched here: download it, and write the path of the file",

@@ -69,7 +69,7 @@ pub enum Origin {
 }
 
 /// What the build does with an image before it goes into the bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// Nothing.
     AsIs,
@@ -80,6 +80,17 @@ pub enum Form {
         /// Where it loads: a multiple of 16 MiB.
         at: u64,
     },
+    /// An initrd with more files behind its own.
+    Extended(Additions),
+}
+
+/// Files that a VM's initrd gets in addition, in this order: a later one replaces an earlier one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Additions {
+    /// Packages of the guest's distribution.
+    pub packages: Vec<String>,
+    /// A folder, relative to the working directory.
+    pub overlay: Option<PathBuf>,
 }
 
 /// An image that a system needs.

@@ -60,6 +60,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("cpus", &[Vm], "a number", "cpus = 1"),
     key("kernel", &[Vm], "a file or the name of a kernel", "kernel = \"debian-686\""),
     key("initrd", &[Vm], "a file or the name of an initrd", "initrd = \"debian-busybox\""),
+    key("packages", &[Vm], "a list of packages of Debian", "packages = [\"strace\"]"),
+    key("overlay", &[Vm], "a folder", "overlay = \"./files\""),
     key("cmdline", &[Vm], "a text", "cmdline = \"console=ttyS0,115200\""),
     key("decompress", &[Vm], "host or guest", "decompress = \"host\""),
     key("direct_ports", &[Vm], "a list of ports, 0 to 0xffff", "direct_ports = [0xe9]"),

@@ -2,7 +2,11 @@
 //! addresses) follows from it. Parsing refuses the wrong form; `checks` refuses the wrong meaning. The fields for
 //! passthrough are in `devices`.
 
-use std::{collections::BTreeMap, num::NonZeroU16, path::Path};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -85,6 +89,11 @@ pub struct Vm {
     pub kernel: Spanned<Origin>,
     /// Initial RAM disk.
     pub initrd: Option<Spanned<Origin>>,
+    /// Packages of the guest's distribution whose files the initrd gets, with those that they depend on.
+    #[serde(default)]
+    pub packages: Vec<Spanned<String>>,
+    /// A folder whose files the initrd gets, after those of packages.
+    pub overlay: Option<Spanned<PathBuf>>,
     /// Kernel command line, with `{name}` for the VM's name; [`DEFAULT_CMDLINE`] when left out.
     pub cmdline: Option<Spanned<String>>,
     /// What decompresses a bzImage.

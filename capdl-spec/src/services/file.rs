@@ -100,7 +100,7 @@ fn may_open(wiring: &Wiring, role: Role) -> Result<u64, CompileError> {
         Role::Server(_) => Vec::new(),
     };
     keys.into_iter().try_fold(0, |bits, (origin, form)| {
-        let index = system.image_index(origin, form);
+        let index = system.image_index(origin, &form);
         let index = index.ok_or_else(|| CompileError::unwired("image", origin.base_name()))?;
         Ok(bits | 1 << index)
     })
