@@ -10,6 +10,7 @@ mod ethernet;
 mod machine;
 mod mediated;
 mod network;
+mod nic;
 mod processors;
 mod quiet;
 mod recover;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Test> {
         mediated::all(),
         network::all(),
         uplink::all(),
+        nic::all(),
         vsock::all(),
         systems::all(),
         restart::all(),

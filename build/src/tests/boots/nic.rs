@@ -1,0 +1,67 @@
+//! A guest behind a firewall, with components as its peers and a network card outside: systems/nic.toml. Its programs are from a
+//! package and from a folder beside the description.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use miette::{IntoDiagnostic, Result, ensure};
+
+use super::{ask, ethernet, transcript, wait_for_shell};
+use crate::kernel::Build;
+use crate::project;
+use crate::test::{Context, Group, Outcome, Test};
+
+/// The tests of this file.
+pub fn all() -> Vec<Test> {
+    vec![Test::new(Group::Boots, "a-guest-behind-a-firewall", firewall)]
+}
+
+/// Prints what it gets back for its second word from port 7 of its first, by UDP.
+const ECHO: &str = "#!/bin/sh\necho \"$2\" | nc.openbsd -u -w 2 \"$1\" \"${3:-7}\"\n";
+
+fn firewall(context: &Context) -> Result<Outcome> {
+    let mut machine = context.boot_with(&described(context)?.to_string_lossy(), Build::Release, |_| {})?;
+    wait_for_shell(&mut machine)?;
+    for (address, word) in [("192.168.0.2", "hi"), ("192.168.0.3", "ho")] {
+        let said = ask(&mut machine, &format!("echo-by-udp {address} {word}"))?;
+        ensure!(said == format!("{word}\n"), "{address} sends back: {said}");
+    }
+    let table = ask(&mut machine, "arp -n")?;
+    for line in ["(192.168.0.2) at 06:00:00:0c:0d:0e", "(192.168.0.3) at 06:00:00:0d:0e:0f"] {
+        ensure!(table.contains(line), "ARP's table has no {line}:\n{table}");
+    }
+    let ping = ask(&mut machine, "ping -c 3 192.168.0.2")?;
+    ensure!(ping.contains("3 packets received"), "ping:\n{ping}");
+    // The longest datagram that fits into a frame.
+    let long = ask(&mut machine, "yes 1234567 | head -c 1472 | nc.openbsd -u -w 2 192.168.0.2 7 | wc -c")?;
+    ensure!(long.trim() == "1472", "1472 bytes come back as {long}");
+    let said = ask(&mut machine, "echo-by-udp 192.168.0.2 no 8")?;
+    ensure!(said.is_empty(), "port 8 answers: {said}");
+    let lease = ask(&mut machine, "udhcpc -q -n -i eth0 && ip addr show eth0")?;
+    ensure!(lease.contains(ethernet::LEASE), "no lease through the firewall:\n{lease}");
+    let said = transcript(&machine);
+    for line in ["firewall: allow arp: 1 frames so far", "firewall: allow udp any 67: ", "firewall: no rule: 1 frames"]
+    {
+        ensure!(said.contains(line), "the firewall does not say: {line}\n{said}");
+    }
+    // A link of the initramfs is what it was: files for /usr/bin are in /bin.
+    let folder = ask(&mut machine, "readlink /usr/bin; stat -c %a:%u /bin/echo-by-udp; stat -c %a /etc/only-for-root")?;
+    ensure!(folder == "../bin\n751:0\n600\n", "the overlay: {folder}");
+    Ok(Outcome::Passed(format!("{} lines of ARP", table.lines().count())))
+}
+
+/// The system, with a folder whose files its guest gets.
+fn described(context: &Context) -> Result<PathBuf> {
+    let project = &context.project;
+    let folder = project.guest().join("nic");
+    for (path, text, mode) in [("usr/bin/echo-by-udp", ECHO, 0o751), ("etc/only-for-root", "x", 0o600)] {
+        let path = folder.join("files").join(path);
+        project::write(&path, text.as_bytes())?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).into_diagnostic()?;
+    }
+    let text = String::from_utf8_lossy(&project::read(&project.root.join("systems/nic.toml"))?).into_owned();
+    let text = text.replace("packages = ", "overlay = \"./files\"\npackages = ");
+    let path = folder.join("nic-with-files.toml");
+    project::write(&path, text.as_bytes())?;
+    Ok(path)
+}
