@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use miette::Result;
+use xtask::guest::{debian::Flavour, kbuild};
 use xtask::import::{self, Dma, PciAddress};
 use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
@@ -89,6 +90,11 @@ enum Command {
         #[command(subcommand)]
         from: Import,
     },
+    /// Make things for guests
+    Guest {
+        #[command(subcommand)]
+        what: ForGuests,
+    },
     /// Build the seL4 kernel alone
     Kernel {
         /// Build the one with assertions and its own messages
@@ -105,6 +111,18 @@ enum Command {
     Setup,
     /// Show what this machine has and lacks, and what therefore runs here
     Doctor,
+}
+
+#[derive(Subcommand)]
+enum ForGuests {
+    /// Build the kernel modules of a folder against the headers of a guest's kernel, and print their files
+    Module {
+        /// A folder with kbuild's Makefile, such as `obj-m := hello.o`
+        folder: PathBuf,
+        /// The guest's kernel, as its description names it
+        #[arg(long, default_value = "debian-686", value_parser = ["debian-686", "debian-686-pae"])]
+        kernel: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -172,6 +190,12 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Import { from: Import::Lspci { files, devices, trusted, output } } => {
             let dma = if trusted { Dma::Trusted } else { Dma::Domain };
             import::lspci(&import::ImportOptions { files, devices, dma, output })?;
+        }
+        Command::Guest { what: ForGuests::Module { folder, kernel } } => {
+            let flavour = if kernel == "debian-686-pae" { Flavour::Pae } else { Flavour::Plain };
+            for module in kbuild::modules(&project, flavour, &folder)? {
+                progress::print(&module.display().to_string());
+            }
         }
         Command::Kernel { debug_kernel } => {
             progress::print(&kernel::prefix(&project, kernel_for(debug_kernel).into())?.dir().display().to_string());

@@ -25,7 +25,7 @@ pub enum Flavour {
 
 impl Flavour {
     /// The end of its packages' names.
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Flavour::Plain => "686",
             Flavour::Pae => "686-pae",
@@ -60,16 +60,33 @@ fn kernel_package(project: &Project, flavour: Flavour) -> Result<PathBuf> {
     package.map_err(|error| error.wrap_err(NO_KERNEL))
 }
 
+/// The release of the guest's kernel, as its `uname -r` says.
+pub fn release(project: &Project, flavour: Flavour) -> Result<String> {
+    let package = kernel_package(project, flavour)?;
+    Ok(release_of(&package))
+}
+
+fn release_of(package: &Path) -> String {
+    let file = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    file.split('_').next().and_then(|name| name.strip_prefix(KERNELS)).unwrap_or_default().to_owned()
+}
+
+/// Fetches a package and unpacks it into a directory, beside what is there.
+pub fn unpack_all(project: &Project, name: &str, into: &Path) -> Result<()> {
+    let package = package(project, brought().as_deref(), name, |file| file.split('_').next() == Some(name))?;
+    extract(&package, into)
+}
+
 /// Modules of the default kernel with all their dependencies, and the kernel's release string.
 pub fn modules(project: &Project, names: &[&str]) -> Result<(String, KernelModules)> {
     let package = kernel_package(project, Flavour::Plain)?;
     let file = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let release = file.split('_').next().and_then(|name| name.strip_prefix(KERNELS)).unwrap_or_default();
+    let release = release_of(&package);
     let key = bzimage::fingerprint(format!("{file} {}", names.join(" ")).as_bytes());
     let kept = project.guest().join("modules").join(key);
     cache::keep(&kept, &recipe(&package)?, |aside| {
         let scratch = Scratch::extract(project, &package)?;
-        let found = files_below(&scratch.0.join("lib/modules").join(release));
+        let found = files_below(&scratch.0.join("lib/modules").join(&release));
         let modules = modules::closure(names, |name| {
             let wanted = |path: &&PathBuf| path.file_name().is_some_and(|file| is_module_file(file.as_bytes(), name));
             let path = found.iter().find(wanted);
@@ -81,7 +98,7 @@ pub fn modules(project: &Project, names: &[&str]) -> Result<(String, KernelModul
     for path in files_below(&kept) {
         modules.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), project::read(&path)?);
     }
-    Ok((release.to_owned(), modules))
+    Ok((release, modules))
 }
 
 /// `-` and `_` differ in file names, but not in module names.
@@ -91,7 +108,7 @@ fn is_module_file(file: &[u8], module: &str) -> bool {
 }
 
 /// All regular files below a directory.
-fn files_below(dir: &Path) -> Vec<PathBuf> {
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut files = Vec::new();
     for entry in entries {
@@ -170,9 +187,7 @@ pub fn packages(project: &Project, names: &[String]) -> Result<PathBuf> {
         packages.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
         packages.sort();
         for package in packages {
-            let mut extract = process::tool("dpkg-deb");
-            extract.arg("--extract").arg(&package).arg(aside);
-            process::run(&format!("guest: unpack {}", package.file_name().unwrap_or_default().display()), extract)?;
+            extract(&package, aside)?;
         }
         Ok(())
     })?;
@@ -192,6 +207,13 @@ fn unpack(project: &Project, package: &Path, dirs: &[&str], wanted: impl Fn(&str
     })
 }
 
+/// Unpacks a package's files into a directory.
+fn extract(package: &Path, into: &Path) -> Result<()> {
+    let mut extract = process::tool("dpkg-deb");
+    extract.arg("--extract").arg(package).arg(into);
+    process::run(&format!("guest: unpack {}", package.file_name().unwrap_or_default().display()), extract).map(|_| ())
+}
+
 /// A package's files, in a directory that is removed on drop.
 struct Scratch(PathBuf);
 
@@ -200,9 +222,7 @@ impl Scratch {
         let name = package.file_name().unwrap_or_default().display();
         let scratch = Self(project.guest().join(format!("unpack-{}-{name}", std::process::id())));
         std::fs::create_dir_all(project.guest()).into_diagnostic()?;
-        let mut extract = process::tool("dpkg-deb");
-        extract.arg("--extract").arg(package).arg(&scratch.0);
-        process::run(&format!("guest: unpack {name}"), extract)?;
+        extract(package, &scratch.0)?;
         Ok(scratch)
     }
 }

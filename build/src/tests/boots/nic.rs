@@ -1,15 +1,17 @@
 //! A guest behind a firewall, with components as its peers and a network card outside: systems/nic.toml. Its programs are from a
-//! package and from a folder beside the description.
+//! package and from a folder beside the description, which has a kernel module too.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use miette::{IntoDiagnostic, Result, ensure};
+use miette::{IntoDiagnostic, Result, ensure, miette};
 
 use super::{ask, ethernet, transcript, wait_for_shell};
+use crate::guest::debian::Flavour;
+use crate::guest::kbuild;
 use crate::kernel::Build;
 use crate::project;
-use crate::test::{Context, Group, Outcome, Test};
+use crate::test::{Context, Group, Outcome, Test, passed};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
@@ -47,7 +49,12 @@ fn firewall(context: &Context) -> Result<Outcome> {
     // A link of the initramfs is what it was: files for /usr/bin are in /bin.
     let folder = ask(&mut machine, "readlink /usr/bin; stat -c %a:%u /bin/echo-by-udp; stat -c %a /etc/only-for-root")?;
     ensure!(folder == "../bin\n751:0\n600\n", "the overlay: {folder}");
-    Ok(Outcome::Passed(format!("{} lines of ARP", table.lines().count())))
+    // The module is of this kernel, and VMCALL reaches the VMM.
+    let module = ask(&mut machine, "insmod /lib/hypercall.ko number=1234 && dmesg | grep -c 'hypercall 1234: -1000$'")?;
+    ensure!(module == "1\n", "the module says: {module}");
+    let said = transcript(&machine);
+    ensure!(said.contains("the guest makes hypercall 1234, which is unknown"), "the VMM does not say so:\n{said}");
+    passed()
 }
 
 /// The system, with a folder whose files its guest gets.
@@ -59,6 +66,15 @@ fn described(context: &Context) -> Result<PathBuf> {
         project::write(&path, text.as_bytes())?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).into_diagnostic()?;
     }
+    // In a copy: the build leaves its results there.
+    let module = folder.join("module");
+    for name in ["Makefile", "hypercall.c"] {
+        let source = project.root.join("tests/modules/hypercall").join(name);
+        project::write(&module.join(name), &project::read(&source)?)?;
+    }
+    let built = kbuild::modules(project, Flavour::Plain, &module)?;
+    let [built] = built.as_slice() else { return Err(miette!("these modules were built: {built:?}")) };
+    project::write(&folder.join("files/lib/hypercall.ko"), &project::read(built)?)?;
     let text = String::from_utf8_lossy(&project::read(&project.root.join("systems/nic.toml"))?).into_owned();
     let text = text.replace("packages = ", "overlay = \"./files\"\npackages = ");
     let path = folder.join("nic-with-files.toml");
