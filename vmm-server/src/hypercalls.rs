@@ -4,8 +4,6 @@
 //! Arguments are in EBX, ECX, EDX and ESI, and the result replaces EAX: the convention of KVM, and so of Linux's
 //! `kvm_hypercall0` to `kvm_hypercall4` (Linux, Documentation/virt/kvm/x86/hypercalls.rst). Errors are KVM's numbers too.
 
-use heapless::Vec;
-
 use crate::{answer::Next, guest::Guest, vm::Vm};
 
 /// All hypercalls.
@@ -15,8 +13,6 @@ const TABLE: &[Hypercall] = &[];
 const UNKNOWN: i32 = -1000;
 /// `-KVM_EPERM`: it is not for this caller.
 const NOT_PERMITTED: i32 = -1;
-/// Unknown numbers that are logged, each once.
-const NOTED: usize = 8;
 
 /// A hypercall.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +34,6 @@ pub enum Caller {
     /// Its user programs too.
     Anyone,
 }
-
-/// Unknown numbers that the guest has used.
-#[derive(Clone, Debug, Default)]
-pub struct Unknown(Vec<u32, NOTED>);
 
 /// Answers a VMCALL.
 pub fn answer<V: vtx::vmcs::Vmcs>(guest: &mut Guest<V>) -> Next {
@@ -65,13 +57,6 @@ pub fn answer_by<V: vtx::vmcs::Vmcs>(table: &[Hypercall], guest: &mut Guest<V>) 
     };
     guest.cpu.gprs_mut().rax = (result as u32).into();
     Next::Skip
-}
-
-impl Unknown {
-    /// Whether a number has not been noted before; it is now.
-    pub fn is_new(&mut self, number: u32) -> bool {
-        !self.0.contains(&number) && self.0.push(number).is_ok()
-    }
 }
 
 const _: () = {

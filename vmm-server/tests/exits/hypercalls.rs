@@ -2,8 +2,8 @@
 
 use vmm_server::{
     answer::Next,
-    hypercalls::{Caller, Hypercall, Unknown, answer_by},
-    vm::Vm,
+    hypercalls::{Caller, Hypercall, answer_by},
+    vm::{Unknown, Vm},
 };
 use vtx::{
     gpr::Gprs,
