@@ -141,6 +141,24 @@ pub fn write_named(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, bytes)
 }
 
+/// Copies a folder without cargo's results and git's files.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).into_diagnostic()?;
+    for entry in std::fs::read_dir(from).into_diagnostic()? {
+        let entry = entry.into_diagnostic()?;
+        let (path, there) = (entry.path(), to.join(entry.file_name()));
+        if ["target", ".git"].iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        if entry.file_type().into_diagnostic()?.is_dir() {
+            copy_tree(&path, &there)?;
+        } else {
+            std::fs::copy(&path, &there).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -271,12 +271,17 @@ fn files_can_be_read(found: &mut Found) {
 fn additions_can_be_made(found: &mut Found) {
     let system = found.system;
     for vm in &system.vms {
-        let spans = vm.packages.iter().map(Spanned::span).chain(vm.overlay.iter().map(Spanned::span));
+        let (packages, folders) = (vm.packages.iter().chain(&vm.build_packages), vm.programs.iter().chain(&vm.overlay));
+        let spans = packages.clone().map(Spanned::span).chain(folders.clone().map(Spanned::span));
         if let (None, Some(span)) = (&vm.initrd, spans.min_by_key(|span| span.start)) {
             let message = format!("`{}` has no initrd to add files to", vm.name.get_ref());
             found.add(span, message, "give it one, like initrd = \"debian-busybox\"");
         }
-        for (n, package) in vm.packages.iter().enumerate() {
+        if let ([], Some(package)) = (vm.programs.as_slice(), vm.build_packages.first()) {
+            let message = format!("`{}` has no programs to build", vm.name.get_ref());
+            found.add(package.span(), message, "list their folders, like programs = [\"./hello\"], or leave this out");
+        }
+        for package in packages {
             let name = package.get_ref();
             let may_follow = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
             let letters = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -285,15 +290,19 @@ fn additions_can_be_made(found: &mut Found) {
                     "a package's name is two or more of a-z, 0-9, +, - and ., without a version or an architecture";
                 found.add(package.span(), format!("`{name}` is not a package's name"), remedy);
             }
-            if vm.packages[..n].iter().any(|other| other.get_ref() == name) {
-                found.add(package.span(), format!("`{name}` is listed twice"), "list each package once");
+        }
+        for folder in folders {
+            let path = folder.get_ref();
+            if let Err(why) = file::examine_folder(&system.folder().join(path)) {
+                found.add(folder.span(), format!("the folder `{}` {why}", path.display()), file::remedy(path, &why));
             }
         }
-        if let Some(folder) = &vm.overlay
-            && let Err(why) = file::examine_folder(&system.folder().join(folder.get_ref()))
-        {
-            let message = format!("the overlay `{}` {why}", folder.get_ref().display());
-            found.add(folder.span(), message, file::remedy(folder.get_ref(), &why));
+        for folder in &vm.programs {
+            let path = folder.get_ref();
+            if system.folder().join(path).is_dir() && !system.folder().join(path).join("Makefile").is_file() {
+                let message = format!("the folder `{}` has no Makefile", path.display());
+                found.add(folder.span(), message, "write one whose target `install` puts files below $(DESTDIR)");
+            }
         }
     }
 }

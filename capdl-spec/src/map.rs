@@ -69,9 +69,12 @@ impl Map<'_> {
                 let changed = match &key.1 {
                     Form::Relocated { at } => format!(", moved to {at:#x}"),
                     Form::AsIs | Form::Decompressed => String::new(),
-                    Form::Extended(Additions { packages, overlay }) => {
-                        let folder = overlay.iter().map(|_| "files of an overlay");
-                        let added: Vec<&str> = packages.iter().map(String::as_str).chain(folder).collect();
+                    Form::Extended(Additions { packages, programs, overlay, .. }) => {
+                        let name = |folder: &std::path::PathBuf| {
+                            folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+                        };
+                        let folders = programs.iter().chain(overlay).map(name);
+                        let added: Vec<String> = packages.iter().cloned().chain(folders).collect();
                         format!(", with {}", added.join(", "))
                     }
                 };

@@ -1,4 +1,4 @@
-//! Initrds with more files: packages of Debian, and folders of the user's.
+//! Initrds with more files: packages of Debian, programs and folders of the user's.
 //!
 //! The kernel unpacks all archives of an initrd in their order (Linux, Documentation/driver-api/early-userspace/
 //! buffer-format.rst), so the files are an archive behind the initrd, whatever that is. They belong to root and keep their
@@ -13,7 +13,8 @@ use capdl_spec::description::guest::Additions;
 use miette::{IntoDiagnostic, Result, miette};
 
 use super::cpio::{self, Archive, Entry};
-use super::{bzimage, debian};
+use super::debian::{self, Flavour};
+use super::{bzimage, programs};
 use crate::project::{self, Project};
 
 /// What no guest of this size reads.
@@ -35,6 +36,11 @@ pub fn extended(project: &Project, initrd: &Path, additions: &Additions) -> Resu
     let mut known = cpio::directories(&bytes);
     if !additions.packages.is_empty() {
         add(&mut archive, &mut known, &debian::packages(project, &additions.packages)?, &LEFT_OUT)?;
+    }
+    for folder in &additions.programs {
+        let flavour = additions.kernel.and_then(Flavour::of);
+        let built = programs::install(project, folder, &additions.build_packages, flavour)?;
+        add(&mut archive, &mut known, &built, &[])?;
     }
     if let Some(folder) = &additions.overlay {
         add(&mut archive, &mut known, folder, &[])?;
@@ -137,7 +143,7 @@ mod tests {
         }
         std::fs::set_permissions(overlay.join("etc"), std::fs::Permissions::from_mode(0o750)).unwrap();
         std::os::unix::fs::symlink("secret", overlay.join("etc/link")).unwrap();
-        let additions = Additions { packages: Vec::new(), overlay: Some(overlay.clone()) };
+        let additions = Additions { overlay: Some(overlay.clone()), ..Additions::default() };
         let made = project::read(&extended(&project(&dir), &initrd, &additions).unwrap()).unwrap();
         assert!(made.starts_with(&first));
         let second = &made[first.len().next_multiple_of(4)..];

@@ -6,6 +6,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use capdl_spec::description::guest::Stock;
 use miette::{IntoDiagnostic, Result, miette};
 
 use super::archive::{Apt, KERNELS, PACKAGES_VARIABLE, RELEASE};
@@ -29,6 +30,15 @@ impl Flavour {
         match self {
             Flavour::Plain => "686",
             Flavour::Pae => "686-pae",
+        }
+    }
+
+    /// That of a description's kernel, if it is one of Debian's.
+    pub const fn of(stock: Stock) -> Option<Self> {
+        match stock {
+            Stock::DebianKernel => Some(Self::Plain),
+            Stock::DebianPaeKernel => Some(Self::Pae),
+            _ => None,
         }
     }
 
@@ -108,7 +118,7 @@ fn is_module_file(file: &[u8], module: &str) -> bool {
 }
 
 /// All regular files below a directory.
-pub fn files_below(dir: &Path) -> Vec<PathBuf> {
+fn files_below(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut files = Vec::new();
     for entry in entries {

@@ -35,9 +35,8 @@ pub fn modules(project: &Project, flavour: Flavour, folder: &Path) -> Result<Vec
     // Debian's headers ask for the compiler of their release by its version.
     make.arg("-C").arg(&headers).arg(format!("M={}", folder.display())).args(["ARCH=i386", "CC=gcc", "modules"]);
     process::run(&format!("guest: build modules for {release}"), make)?;
-    let mut built: Vec<PathBuf> = debian::files_below(&folder);
+    let mut built = cache::files_below(&folder)?;
     built.retain(|path| path.extension().is_some_and(|extension| extension == "ko"));
-    built.sort();
     if built.is_empty() {
         return Err(miette!(
             "{} names no module: its Makefile needs a line such as obj-m := hello.o",
@@ -48,7 +47,7 @@ pub fn modules(project: &Project, flavour: Flavour, folder: &Path) -> Result<Vec
 }
 
 /// The headers of a kernel, ready to build against, and its release.
-fn headers(project: &Project, flavour: Flavour) -> Result<(String, PathBuf)> {
+pub fn headers(project: &Project, flavour: Flavour) -> Result<(String, PathBuf)> {
     let release = debian::release(project, flavour)?;
     // 6.1.0-50-686 has its own headers, and 6.1.0-50's and 6.1's tools.
     let version = release.strip_suffix(flavour.name()).unwrap_or(&release).trim_end_matches('-');
@@ -64,7 +63,7 @@ fn headers(project: &Project, flavour: Flavour) -> Result<(String, PathBuf)> {
         let makefile = aside.join(SOURCES).join(format!("linux-headers-{release}/Makefile"));
         let text = String::from_utf8_lossy(&project::read(&makefile)?).into_owned();
         project::write(&makefile, text.replace("/usr/src", &kept.join(SOURCES).to_string_lossy()).as_bytes())?;
-        debian::files_below(&aside.join(TOOLS).join(tools)).iter().try_for_each(|path| wrap(path, aside, &kept))
+        cache::files_below(&aside.join(TOOLS).join(tools))?.iter().try_for_each(|path| wrap(path, aside, &kept))
     })?;
     let tree = kept.join(SOURCES).join(format!("linux-headers-{release}"));
     Ok((release, tree))

@@ -18,6 +18,7 @@ mod restart;
 mod shared;
 mod systems;
 mod time;
+mod tutorial;
 mod uplink;
 mod vsock;
 mod work;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Test> {
         quiet::all(),
         entropy::all(),
         time::all(),
+        tutorial::all(),
         console::all(),
         machine::all(),
     ]

@@ -248,7 +248,7 @@ fn changed(context: &Context, page: &str) -> Result<Outcome> {
     if tree.exists() {
         std::fs::remove_dir_all(&tree).into_diagnostic()?;
     }
-    copy_tree(&project.root, &tree)?;
+    project::copy_tree(&project.root, &tree)?;
     std::fs::create_dir_all(&target).into_diagnostic()?;
     // Fetched files, and results that do not depend on the edited files.
     for name in ["guest", "sel4"] {
@@ -276,22 +276,4 @@ fn changed(context: &Context, page: &str) -> Result<Outcome> {
     }
     ensure!(commands > 0, "the page has no command");
     Ok(Outcome::Passed(format!("{commands} commands")))
-}
-
-/// Copies the project without build results and git's files.
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to).into_diagnostic()?;
-    for entry in std::fs::read_dir(from).into_diagnostic()? {
-        let entry = entry.into_diagnostic()?;
-        let (path, there) = (entry.path(), to.join(entry.file_name()));
-        if ["target", ".git"].iter().any(|name| entry.file_name() == *name) {
-            continue;
-        }
-        if entry.file_type().into_diagnostic()?.is_dir() {
-            copy_tree(&path, &there)?;
-        } else {
-            std::fs::copy(&path, &there).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
-        }
-    }
-    Ok(())
 }

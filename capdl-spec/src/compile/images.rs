@@ -1,6 +1,6 @@
 //! The images that a system needs, how each goes into the bundle, and their names at fileserver.
 
-use std::ops::Range;
+use std::{ops::Range, path::PathBuf};
 
 use toml::Spanned;
 
@@ -26,9 +26,21 @@ impl Vm {
 impl System {
     /// How a VM's initrd goes into the bundle.
     fn initrd_form(&self, vm: &Vm) -> Form {
-        let packages = vm.packages.iter().map(|name| name.get_ref().clone()).collect();
-        let overlay = vm.overlay.as_ref().map(|folder| self.folder().join(folder.get_ref()));
-        match (Additions { packages, overlay }) {
+        let names = |all: &[Spanned<String>]| all.iter().map(|name| name.get_ref().clone()).collect();
+        let folder = |folder: &Spanned<PathBuf>| self.folder().join(folder.get_ref());
+        let programs: Vec<PathBuf> = vm.programs.iter().map(folder).collect();
+        let kernel = match vm.kernel.get_ref() {
+            Origin::Stock(stock) if !programs.is_empty() => Some(*stock),
+            _ => None,
+        };
+        let additions = Additions {
+            packages: names(&vm.packages),
+            programs,
+            build_packages: names(&vm.build_packages),
+            kernel,
+            overlay: vm.overlay.as_ref().map(folder),
+        };
+        match additions {
             additions if additions == Additions::default() => Form::AsIs,
             additions => Form::Extended(additions),
         }

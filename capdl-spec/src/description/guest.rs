@@ -89,6 +89,12 @@ pub enum Form {
 pub struct Additions {
     /// Packages of the guest's distribution.
     pub packages: Vec<String>,
+    /// Folders with a Makefile, relative to the working directory.
+    pub programs: Vec<PathBuf>,
+    /// Packages that are there when those are built.
+    pub build_packages: Vec<String>,
+    /// The VM's kernel, for which modules among them are built.
+    pub kernel: Option<Stock>,
     /// A folder, relative to the working directory.
     pub overlay: Option<PathBuf>,
 }

@@ -61,6 +61,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("kernel", &[Vm], "a file or the name of a kernel", "kernel = \"debian-686\""),
     key("initrd", &[Vm], "a file or the name of an initrd", "initrd = \"debian-busybox\""),
     key("packages", &[Vm], "a list of packages of Debian", "packages = [\"strace\"]"),
+    key("programs", &[Vm], "a list of folders", "programs = [\"./hello\"]"),
+    key("build_packages", &[Vm], "a list of packages of Debian", "build_packages = [\"libzmq3-dev\"]"),
     key("overlay", &[Vm], "a folder", "overlay = \"./files\""),
     key("cmdline", &[Vm], "a text", "cmdline = \"console=ttyS0,115200\""),
     key("decompress", &[Vm], "host or guest", "decompress = \"host\""),

@@ -92,7 +92,13 @@ pub struct Vm {
     /// Packages of the guest's distribution whose files the initrd gets, with those that they depend on.
     #[serde(default)]
     pub packages: Vec<Spanned<String>>,
-    /// A folder whose files the initrd gets, after those of packages.
+    /// Folders with a Makefile, which the build has install into the initrd.
+    #[serde(default)]
+    pub programs: Vec<Spanned<PathBuf>>,
+    /// Packages that are needed to build those, beside C's library.
+    #[serde(default)]
+    pub build_packages: Vec<Spanned<String>>,
+    /// A folder whose files the initrd gets, after all others.
     pub overlay: Option<Spanned<PathBuf>>,
     /// Kernel command line, with `{name}` for the VM's name; [`DEFAULT_CMDLINE`] when left out.
     pub cmdline: Option<Spanned<String>>,
