@@ -36,8 +36,8 @@ fn units(context: &Context) -> Result<Outcome> {
 
 /// The properties of the virtio devices, whatever driver and back end do, with more cases than `units` has time for.
 fn virtio(context: &Context) -> Result<Outcome> {
-    /// For each of the five.
-    const CASES: u32 = 2_000_000;
+    /// For each of the seven.
+    const CASES: u32 = 1_500_000;
     let mut command = cargo(context, &["test", "--release", "--package", "devices", "--lib", "virtio"])?;
     command.env("PORTCULLIS_CASES", CASES.to_string());
     let output = process::run("check: virtio devices in ten million cases", command)?;

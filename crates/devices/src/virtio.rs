@@ -9,6 +9,7 @@
 
 pub mod block;
 mod chain;
+pub mod console;
 pub mod entropy;
 pub mod network;
 mod queue;
@@ -26,8 +27,8 @@ pub use transport::{Fault, Virtio};
 
 /// The vendor of all virtio functions.
 pub const VENDOR: u16 = 0x1af4;
-/// Queues of a device at most.
-pub const MAX_QUEUES: usize = 4;
+/// Queues of a device at most: a console's.
+pub const MAX_QUEUES: usize = console::QUEUES;
 
 bitflags! {
     /// Feature bits (chapter 6, and 5 for those of a device type).

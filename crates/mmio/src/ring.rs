@@ -9,6 +9,7 @@
 //! | 4 | producer | `tail`: the next byte to write |
 //! | 8 | consumer sets, producer clears | the consumer has parked: signal it when there are bytes |
 //! | 12 | producer sets, consumer clears | the producer has parked: signal it when there is room |
+//! | 16 | producer | a word for the consumer, whose meaning is theirs; nobody is signalled for it |
 //!
 //! The peer may be hostile. Each side keeps a private copy of its own offset and takes the other's modulo the size:
 //! whatever the header contains, every access stays in the window and every call ends. A hostile peer garbles its own
@@ -22,6 +23,7 @@ const HEAD: u64 = 0;
 const TAIL: u64 = 4;
 const CONSUMER_PARKED: u64 = 8;
 const PRODUCER_PARKED: u64 = 12;
+const WORD: u64 = 16;
 const HEADER: u64 = 64;
 
 /// The window is too small, too large or not aligned for a ring.
@@ -133,6 +135,16 @@ impl Producer {
         count
     }
 
+    /// The word for the consumer, as the last producer left it.
+    pub fn word(&self) -> u32 {
+        self.ring.field(WORD).load(Ordering::Relaxed)
+    }
+
+    /// Sets the word for the consumer. Who sees it also sees all bytes that were pushed before.
+    pub fn set_word(&mut self, word: u32) {
+        self.ring.field(WORD).store(word, Ordering::Release);
+    }
+
     /// Whether the consumer has parked. If `true`, the caller must signal it; the next call returns `false`.
     pub fn must_signal(&mut self) -> bool {
         self.ring.take_parked(CONSUMER_PARKED)
@@ -180,6 +192,17 @@ impl Consumer {
     pub fn pop_byte(&mut self) -> Option<u8> {
         let mut byte = [0];
         (self.pop(&mut byte) == 1).then_some(byte[0])
+    }
+
+    /// Drops all bytes that are available.
+    pub fn clear(&mut self) {
+        self.head = self.ring.offset(TAIL);
+        self.ring.field(HEAD).store(self.head, Ordering::Release);
+    }
+
+    /// The producer's word, which it may change at any time.
+    pub fn word(&self) -> u32 {
+        self.ring.field(WORD).load(Ordering::Acquire)
     }
 
     /// Copies the bytes behind the next `skip` ones, as many as are available and fit `into`, and leaves them in the ring;
@@ -302,6 +325,28 @@ mod tests {
         let mut out = [0; 8];
         assert_eq!(again.consumer().pop(&mut out), 3);
         assert_eq!(&out[..3], b"bcd");
+    }
+
+    #[test]
+    fn a_consumer_can_drop_what_is_there() {
+        let (mut p, mut c, _) = ring(5);
+        p.push(b"abcde");
+        assert!(!p.park());
+        c.clear();
+        assert!(c.must_signal(), "there is room");
+        assert_eq!((c.available(), p.room()), (0, 5));
+        p.push(b"f");
+        assert_eq!(c.pop_byte(), Some(b'f'));
+    }
+
+    #[test]
+    fn the_producers_word_outlives_it() {
+        let (mut p, c, window) = ring(5);
+        assert_eq!((p.word(), c.word()), (0, 0));
+        p.set_word(7);
+        assert_eq!(c.word(), 7);
+        assert_eq!(Ring::new(window).unwrap().producer().word(), 7);
+        assert_eq!(c.available(), 0, "it is none of the bytes");
     }
 
     #[test]

@@ -114,6 +114,17 @@ impl<'a, M: GuestMemory> Request<'a, M> {
         Ok(done)
     }
 
+    /// Leaves out the next `len` bytes of the request: those that a device has taken of it in an earlier turn.
+    pub fn skip(&mut self, len: u32) {
+        let mut left = len;
+        while left > 0 {
+            let mut cursor = self.progress.read;
+            let Some(piece) = cursor.advance(self.inputs(), left as usize) else { break };
+            self.progress.read = cursor;
+            left -= piece.len;
+        }
+    }
+
     /// Appends bytes to the answer; returns how many there was room for.
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
         let mut done = 0;

@@ -1,6 +1,7 @@
 //! Virtio as a driver meets it. Layouts and bits are written again from the specification.
 
 mod block;
+mod console;
 mod driver;
 mod entropy;
 mod hostile;
