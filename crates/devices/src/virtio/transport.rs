@@ -107,11 +107,13 @@ impl<D: Device> Virtio<D> {
         self.settle(before, effect)
     }
 
-    /// The device's configuration has changed: the driver gets an interrupt for it.
+    /// The device's configuration has changed: a driver that is ready gets an interrupt for it.
     pub fn config_changed(&mut self) -> Effect {
         let before = self.irq();
         self.generation = self.generation.wrapping_add(1);
-        self.signal(Isr::CONFIG);
+        if self.status.contains(Status::DRIVER_OK) {
+            self.signal(Isr::CONFIG);
+        }
         self.settle(before, Effect::QUIET)
     }
 

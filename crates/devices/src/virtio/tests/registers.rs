@@ -120,6 +120,7 @@ fn a_reset_forgets_all_but_the_place_on_the_bus() {
     assert_eq!(driver.read(4, 0x0c, Width::Dword), 0);
     assert_eq!(driver.function.device().resets, 2);
     assert_eq!(driver.config().read(0x04, Width::Word), 7);
+    assert_eq!(driver.function.config_changed(), Effect::QUIET, "no driver is ready");
     driver.function.reset();
     assert_eq!(driver.config().read(0x04, Width::Word), 0);
 }

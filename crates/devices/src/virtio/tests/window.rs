@@ -73,6 +73,7 @@ fn the_window_reaches_registers_of_either_bar() {
 #[test]
 fn reading_the_interrupt_status_by_it_clears_that() {
     let mut window = Window::new();
+    window.driver.set_status(7);
     assert_eq!(window.driver.function.config_changed(), Effect::LINES);
     window.choose(4, 0x1000, 1);
     let read = window.driver.function.read_config(window.at + 16, Width::Byte, &window.driver.memory);
