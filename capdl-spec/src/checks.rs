@@ -26,7 +26,7 @@ use crate::{
         system::{Bytes, System},
     },
     map::plural,
-    services::{self, component, vmm},
+    services::{self, component, pipes, vmm},
     spec::PageSize,
 };
 
@@ -43,7 +43,8 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
     let laws = if found.mistakes.is_empty() { LAWS.as_slice() } else { &[] };
     let of_servers = if found.mistakes.is_empty() { services::ALL.as_slice() } else { &[] };
     let of_vms = if found.mistakes.is_empty() { vmm::CHECKS.as_slice() } else { &[] };
-    for law in laws.iter().chain(of_vms).chain(of_servers.iter().flat_map(|server| server.checks)) {
+    let of_pipes = if found.mistakes.is_empty() { pipes::CHECKS.as_slice() } else { &[] };
+    for law in laws.iter().chain(of_vms).chain(of_pipes).chain(of_servers.iter().flat_map(|server| server.checks)) {
         law(&mut found);
     }
     found.mistakes.sort_by_key(|mistake| mistake.span.start);

@@ -30,7 +30,7 @@ use crate::{
     description::{board::PortRange, system::System},
     laws,
     services::{
-        component, pci,
+        component, pci, pipes,
         vmm::{self, Guest},
     },
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
@@ -98,6 +98,7 @@ fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
     for server in servers.into_iter().rev() {
         configs.insert(wiring.server(server.service)?, (server.configure)(wiring)?);
     }
+    let mut pipes = pipes::configure(wiring)?;
     let mut wired = Vec::new();
     for (process, part) in wiring.parts.iter().enumerate() {
         let (config, guest) = match part.role {
@@ -107,7 +108,8 @@ fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
             }
             Role::Component(number) => (component::configure(wiring, number)?, None),
             Role::Vmm(number) => {
-                let (config, guest) = vmm::configure(wiring, number)?;
+                let pipes = pipes.remove(&number).unwrap_or_default();
+                let (config, guest) = vmm::configure(wiring, number, pipes)?;
                 (config, Some(guest))
             }
         };

@@ -13,6 +13,7 @@ pub(crate) mod keys;
 pub mod mistake;
 pub mod network;
 pub mod owners;
+pub mod pipe;
 pub mod snippet;
 pub(crate) mod source;
 pub mod system;

@@ -22,7 +22,7 @@ use crate::{
     },
     description::{board::PortRange, system::System},
     map::plural,
-    services::{ALL, Server, server},
+    services::{ALL, Server, pipes, server},
     spec::{Id, Kind, Process, Spec},
 };
 
@@ -207,6 +207,10 @@ impl<'a> Drawing<'a> {
         for ports in owner.iter().flat_map(|owner| owner.devices.ports_of(None)) {
             let (first, last) = ports.range();
             reach.push(format!("port {}", PortRange { first, last }));
+        }
+        if let Role::Vmm(vm) = role {
+            let pipes = pipes::of_vm(self.system, self.system.vms[vm].name.get_ref());
+            reach.extend(pipes.map(|name| format!("pipe {}", name.get_ref())));
         }
         reach.extend(functions(self.system).filter(|function| function.owner.role == role).map(|function| {
             let dma = match function.dma() {

@@ -21,6 +21,7 @@ pub(crate) mod authority;
 mod devices;
 mod holdings;
 mod mappings;
+mod pipes;
 mod processes;
 
 use authority::RINGS;
@@ -39,6 +40,7 @@ use mappings::{
     a_guests_memory_is_where_its_vmm_has_it, frames_are_mapped_where_their_use_is, frames_hold_what_their_use_takes,
     mappings_have_the_rights_of_their_use,
 };
+use pipes::a_pipe_has_two_ends;
 use processes::{
     a_process_is_made_of_its_parts, device_windows_are_pci_servers, pci_server_is_notified_of_stops,
     root_task_keeps_its_own, what_is_given_is_there_once,
@@ -47,7 +49,7 @@ use processes::{
 type Law = fn(&Spec) -> Result<(), String>;
 
 /// All laws.
-const LAWS: [(&str, Law); 36] = [
+const LAWS: [(&str, Law); 37] = [
     ("names are unique", names_are_unique),
     ("every id names an object", every_id_names_an_object),
     ("a slot holds one capability", a_slot_holds_one_capability),
@@ -82,6 +84,7 @@ const LAWS: [(&str, Law); 36] = [
     ("IRQControl has one owner", irq_control_has_one_owner),
     ("windows do not overlap", windows_do_not_overlap),
     ("frames are shared by name only", frames_are_shared_by_name_only),
+    ("a pipe has two ends", a_pipe_has_two_ends),
     ("the bundle's own pages are read-only", the_bundles_own_pages_are_read_only),
     ("paging structures are those that the mappings need", paging_structures_are_those_that_the_mappings_need),
 ];

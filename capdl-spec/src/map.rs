@@ -5,7 +5,7 @@ mod devices;
 
 use core::fmt::{self, Write};
 
-use layout::{FAULT_BIT, client_of, event, window};
+use layout::{FAULT_BIT, client_of, event, limits::MAX_PIPES, window};
 
 use crate::{
     compile::part::{Part, ROOT_PRIORITY, Role},
@@ -141,6 +141,7 @@ impl Map<'_> {
             badge if let Some(word) = server.and_then(|server| (server.event)(badge)) => word,
             event::CONSOLE => "console input".into(),
             event::NETWORK => "frames, or room for them".into(),
+            pipe if let Some(n) = (0..MAX_PIPES).find(|&n| event::pipe(n) == pipe) => format!("its pipe {n}"),
             line if line >= event::line(0) => format!("interrupt, its line {}", bit - event::line(0).trailing_zeros()),
             _ => format!("bit {bit}"),
         }

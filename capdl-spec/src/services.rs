@@ -8,6 +8,7 @@ mod file;
 mod irq;
 pub(crate) mod net;
 pub(crate) mod pci;
+pub(crate) mod pipes;
 mod serial;
 mod timer;
 pub(crate) mod vmm;

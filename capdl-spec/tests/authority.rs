@@ -23,10 +23,12 @@ const DEVICES: &str = "board = \"pc\"\n\
     [[component]]\nname = \"driver\"\nimage = \"components\"\nservices = [\"timer\"]\n\
     pci_devices = [{ address = \"00:1a.0\", dma = \"trusted\" }]\ndma_memory = \"64 KiB\"\n\
     [[component]]\nname = \"reader\"\nimage = \"components\"\nservices = [\"file\"]\nfiles = [\"../Cargo.toml\"]\n";
-/// Two without, of which one has debug ports.
+/// Three without, of which one has debug ports; two have a pipe between them.
 const PLAIN: &str = "board = \"bochs\"\n\
     [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\ndirect_ports = [0x402]\n\
-    [[vm]]\nname = \"b\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n";
+    [[vm]]\nname = \"b\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\nhvc = true\n\
+    [[vm]]\nname = \"c\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n\
+    [[pipe]]\nname = \"bytes\"\nmembers = [\"a\", \"b\"]\n";
 
 fn lawful(text: &str) -> Spec {
     let spec = host::plan(&system(text)).expect("it compiles");
@@ -81,8 +83,9 @@ fn ways(spec: &Spec, object: Id) -> Vec<(u32, Rights, u64)> {
         Kind::Notification => {
             let bits =
                 [event::TIMER, event::CONSOLE, event::INTERRUPT, event::line(0), event::line(15), event::ring(23)];
-            let slots = [slot::LOG, slot::CONSOLE, slot::SIGNALS, slot::SIGNALS.plus(60)];
-            let signals = slots.into_iter().flat_map(|slot| bits.map(|bit| (slot, Rights::WRITE, bit)));
+            let bits = bits.into_iter().chain([event::pipe(0), event::pipe(1)]);
+            let slots = [slot::LOG, slot::CONSOLE, slot::SIGNALS, slot::SIGNALS.plus(60), slot::pipe(0), slot::pipe(3)];
+            let signals = slots.into_iter().flat_map(|slot| bits.clone().map(move |bit| (slot, Rights::WRITE, bit)));
             signals.chain([(slot::EVENTS, Rights::READ, 0), (slot::SIGNALS.plus(61), Rights::READ, 0)]).collect()
         }
         Kind::CNode { .. } => plain(&[slot::SCRATCH]),

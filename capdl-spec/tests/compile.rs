@@ -11,7 +11,7 @@ use capdl_spec::{
     spec::{Fill, HEADER_LEN, Kind, MAGIC, Spec},
 };
 use fixture::{ENTRY, SEGMENTS, config, files, object, system};
-use layout::{config, limits::MAX_GUESTS};
+use layout::{config, event, limits::MAX_GUESTS, slot};
 use proptest::prelude::*;
 use proto::{file, irq, net, serial, timer};
 
@@ -119,6 +119,54 @@ fn members_of_sockets_are_vms_and_components_with_addresses() {
     let spec = &bundle.spec;
     let called = spec.processes.iter().filter(|process| process.calls.len() == 1).map(|process| process.name.as_str());
     assert!(["c", "d"].iter().all(|name| called.clone().any(|process| process == *name)), "they may call net-server");
+}
+
+#[test]
+fn a_pipe_is_two_rings_that_its_ends_map_crosswise() {
+    let vm = |name| format!("[[vm]]\nname = \"{name}\"\nmemory = \"64 MiB\"\nkernel = \"debian-686\"\n");
+    let pipe = |name, a, b| format!("[[pipe]]\nname = \"{name}\"\nmembers = [\"{a}\", \"{b}\"]\n");
+    let pipes = [pipe("first", "a", "b"), pipe("second", "c", "a")].concat();
+    let bundle = compile(&system(&format!("board = \"bochs\"\n{}{}{}{pipes}", vm("a"), vm("b"), vm("c"))));
+    let [a, b, c] = ["vmm-a", "vmm-b", "vmm-c"].map(|name| config::<config::Vmm>(&bundle, name).pipes);
+    assert_eq!(a.iter().map(|pipe| pipe.name.as_str()).collect::<Vec<_>>(), ["first", "second"]);
+    for (frames, ends) in [("vmm-a+vmm-b.pipe0", [&a[0], &b[0]]), ("vmm-c+vmm-a.pipe1", [&c[0], &a[1]])] {
+        let frames = object(&bundle.spec, frames);
+        let mapped: Vec<u64> =
+            bundle.spec.mappings.iter().filter(|mapping| mapping.frames == frames).map(|mapping| mapping.at).collect();
+        let [[out, into], [other_into, other_out]] =
+            [[ends[0].rings.output, ends[0].rings.input], [ends[1].rings.input, ends[1].rings.output]];
+        assert_eq!((vec![out.at, other_into.at], out.len), (mapped, other_into.len), "one end's output");
+        assert_eq!(into.at - out.at, other_out.at - other_into.at, "and the other's");
+        assert_eq!((into.len, other_out.len, into.at - out.at), (out.len, out.len, out.len));
+    }
+    // Each end signals the other by the bit of the pipe's number there.
+    let signal = |from: &str, n, to: &str, m| {
+        let (cnode, events) = (object(&bundle.spec, from), object(&bundle.spec, to));
+        let cap = bundle.spec.caps.iter().find(|cap| (cap.cnode, cap.object) == (cnode, events)).expect("it has one");
+        assert_eq!((cap.slot, cap.badge), (u32::from(slot::pipe(n).0), event::pipe(m)), "{from} to {to}");
+    };
+    signal("vmm-a.cspace", 0, "vmm-b.events", 0);
+    signal("vmm-a.cspace", 1, "vmm-c.events", 0);
+    signal("vmm-c.cspace", 0, "vmm-a.events", 1);
+}
+
+#[test]
+fn a_second_console_is_a_stream_more_and_no_capability() {
+    let first = compile(&system(MINIMAL));
+    let second = compile(&system(&format!("{MINIMAL}hvc = true\n")));
+    let caps = |spec: &Spec| -> Vec<_> {
+        let named =
+            spec.caps.iter().map(|cap| (spec.name(cap.cnode).to_string(), cap.slot, spec.name(cap.object).to_string()));
+        named.collect()
+    };
+    assert_eq!(caps(&first.spec), caps(&second.spec));
+    let serial: serial::Config = config(&second, "serial-server");
+    let [.., console, hvc] = serial.rings.as_slice() else { panic!("there are two consoles") };
+    assert_eq!((console.name.as_str(), hvc.name.as_str()), ("linux", "linux.hvc0"));
+    assert_eq!(console.input.map(|(_, signal)| signal), hvc.input.map(|(_, signal)| signal));
+    let vmm: config::Vmm = config(&second, "vmm-linux");
+    assert_eq!(vmm.hvc.map(|rings| rings.output.len), Some(hvc.output.len));
+    assert_eq!(config::<config::Vmm>(&first, "vmm-linux").hvc, None);
 }
 
 #[test]

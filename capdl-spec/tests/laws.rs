@@ -32,17 +32,18 @@ fn give(spec: &mut Spec, process: &str, object_name: &str) {
     spec.caps.push(CapEntry { cnode, slot: 200, object, rights: Rights::ALL, badge: 0 });
 }
 
-fn broken(change: impl FnOnce(&mut Spec)) -> Vec<&'static str> {
-    let mut spec = lawful();
-    assert_eq!(laws::breaches(&spec), vec![]);
-    change(&mut spec);
-    laws::breaches(&spec).into_iter().map(|breach| breach.law).collect()
-}
-
 /// Asserts that the change breaks this law, perhaps with others.
 #[track_caller]
 fn breaks(law: &str, change: impl FnOnce(&mut Spec)) {
-    let broken = broken(change);
+    breaks_in(lawful(), law, change);
+}
+
+/// The same, in another specification.
+#[track_caller]
+fn breaks_in(mut spec: Spec, law: &str, change: impl FnOnce(&mut Spec)) {
+    assert_eq!(laws::breaches(&spec), vec![]);
+    change(&mut spec);
+    let broken: Vec<_> = laws::breaches(&spec).into_iter().map(|breach| breach.law).collect();
     assert!(broken.contains(&law), "it breaks {broken:?}");
 }
 
@@ -180,6 +181,70 @@ fn a_vm_that_sees_the_memory_of_another() {
     });
 }
 
+/// Three VMs, the first of which has two pipes to the second.
+fn lawful_with_pipes() -> Spec {
+    let vm = |name| format!("[[vm]]\nname = \"{name}\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n");
+    let pipe = |name| format!("[[pipe]]\nname = \"{name}\"\nmembers = [\"a\", \"b\"]\n");
+    let text = ["board = \"bochs\"\n".into(), vm("a"), vm("b"), vm("c"), pipe("one"), pipe("two")].concat();
+    let system = system(&text);
+    host::compile(&system, &files(&system)).expect("it compiles").spec
+}
+
+#[track_caller]
+fn breaks_with_pipes(law: &str, change: impl FnOnce(&mut Spec)) {
+    breaks_in(lawful_with_pipes(), law, change);
+}
+
+fn map_pipe(spec: &mut Spec, space: &str, name: &str) {
+    let (pipe, space) = (object(spec, "vmm-a+vmm-b.pipe1"), object(spec, space));
+    let mut mapping = spec.mappings.iter().find(|mapping| mapping.frames == pipe).expect("it is mapped").clone();
+    mapping.space = space;
+    spec.mappings.push(mapping);
+    spec.objects[pipe.0 as usize].name = name.into();
+}
+
+#[test]
+fn a_pipe_with_a_third_end() {
+    breaks_with_pipes("a pipe has two ends", |spec| map_pipe(spec, "vmm-c.vspace", "vmm-a+vmm-b+vmm-c.pipe1"));
+}
+
+#[test]
+fn a_pipe_with_one_end() {
+    breaks_with_pipes("a pipe has two ends", |spec| {
+        let (pipe, b) = (object(spec, "vmm-a+vmm-b.pipe1"), object(spec, "vmm-b.vspace"));
+        spec.mappings.retain(|mapping| (mapping.frames, mapping.space) != (pipe, b));
+        spec.objects[pipe.0 as usize].name = "vmm-a.pipe1".into();
+    });
+}
+
+#[test]
+fn a_pipe_that_a_guest_maps() {
+    let law = "frames are mapped where their use is";
+    breaks_with_pipes(law, |spec| map_pipe(spec, "vmm-c.ept", "vmm-a+vmm-b+vmm-c.pipe1"));
+}
+
+#[test]
+fn a_pipe_that_ends_at_a_server() {
+    let law = "frames are mapped where their use is";
+    breaks_with_pipes(law, |spec| map_pipe(spec, "fileserver.vspace", "vmm-a+vmm-b+fileserver.pipe1"));
+}
+
+#[test]
+fn a_signal_too_few_for_a_pipe() {
+    breaks_with_pipes("a pipe has two ends", |spec| {
+        let signal = cap(spec, "vmm-a", "vmm-b.events").clone();
+        spec.caps.retain(|cap| *cap != signal);
+    });
+}
+
+#[test]
+fn a_signal_to_a_vm_without_a_pipe() {
+    breaks_with_pipes("a process holds its own and what it was given", |spec| {
+        let other = object(spec, "vmm-c.events");
+        cap(spec, "vmm-a", "vmm-b.events").object = other;
+    });
+}
+
 #[test]
 fn an_image_that_can_be_written() {
     breaks("the bundle's own pages are read-only", |spec| {
@@ -220,11 +285,7 @@ fn lawful_with_devices() -> Spec {
 
 #[track_caller]
 fn breaks_with_devices(law: &str, change: impl FnOnce(&mut Spec)) {
-    let mut spec = lawful_with_devices();
-    assert_eq!(laws::breaches(&spec), vec![]);
-    change(&mut spec);
-    let broken: Vec<_> = laws::breaches(&spec).into_iter().map(|breach| breach.law).collect();
-    assert!(broken.contains(&law), "it breaks {broken:?}");
+    breaks_in(lawful_with_devices(), law, change);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! `name| rest`. Consoles that are typed at together print as one as long as they print the same.
 
 use heapless::{Deque, Vec};
-use layout::limits::{MAX_GUESTS, MAX_NAME, MAX_STREAMS};
+use layout::limits::{MAX_GUESTS, MAX_HVCS, MAX_NAME, MAX_STREAMS};
 use mmio::Ring;
 use proto::serial::RingKind;
 
@@ -20,7 +20,7 @@ use crate::source::{CONSOLE_LINE, Source};
 pub const MAX_SOURCES: usize = MAX_STREAMS + 2;
 const _: () = assert!(MAX_SOURCES <= Set::MOST, "each source has a place in a set");
 /// Two line ends, colours, and the names of all consoles.
-const STAGED: usize = MAX_GUESTS * (MAX_NAME + 1) + 32;
+const STAGED: usize = (MAX_GUESTS + MAX_HVCS) * (MAX_NAME + 1) + 32;
 /// Maximum length of a log line; longer ones are broken, so that a client that never ends its line does not block
 /// others.
 const LOG_LINE: u32 = 512;

@@ -9,10 +9,20 @@ use devices::{
     Effect, GuestMemory, Pin, Router, Width, lapic,
     pci::{self, ConfigSpace, DevFn, Function, Hit, Range, Regions, VirtualBus},
     pic::Pic,
-    virtio::{Device, Fault, Virtio, block::Block, entropy::Entropy, network::Network, vsock::Vsock},
+    virtio::{
+        Device, Fault, Virtio,
+        block::Block,
+        console::{self, Console},
+        entropy::Entropy,
+        network::Network,
+        vsock::Vsock,
+    },
 };
 use heapless::Vec;
-use layout::{guest_board, limits::MAX_PCI_FUNCTIONS};
+use layout::{
+    guest_board,
+    limits::{MAX_PCI_FUNCTIONS, MAX_PIPES},
+};
 
 use crate::{disk::Disk, ram::Ram};
 
@@ -50,6 +60,10 @@ pub struct Doorbell {
     pub number: usize,
 }
 
+/// Signals the other end of a console device's port.
+pub type PortSignal = fn(usize);
+const _: () = assert!(console::MAX_PORTS == 1 + MAX_PIPES, "a terminal, and a port for each pipe");
+
 /// A modelled function.
 #[expect(clippy::large_enum_variant, reason = "nothing allocates, and there are few of them")]
 // Has configuration space, which is first in each kind, at one offset: the fast path finds it without a branch.
@@ -60,6 +74,7 @@ enum Resident {
     Network(Virtio<Network>, Doorbell),
     Block(Virtio<Block<Disk>>, Doorbell),
     Vsock(Virtio<Vsock>, Doorbell),
+    Console(Virtio<Console>, PortSignal),
 }
 
 /// Evaluates `$what` for the function of any kind.
@@ -71,6 +86,7 @@ macro_rules! each {
             Resident::Network($function, _) => $what,
             Resident::Block($function, _) => $what,
             Resident::Vsock($function, _) => $what,
+            Resident::Console($function, _) => $what,
         }
     };
 }
@@ -141,6 +157,17 @@ impl Resident {
                 }
                 (effect, function.take_fault())
             }
+            Self::Console(function, signal) => {
+                function.device().take_again();
+                let mut effect = function.poll(memory);
+                let doorbells = function.device().take_doorbells();
+                (0..console::MAX_PORTS).filter(|port| doorbells & 1 << port != 0).for_each(*signal);
+                if function.device().take_resized() {
+                    effect |= function.config_changed();
+                }
+                effect |= Effect::OUTPUT.when(function.device().take_again());
+                (effect, function.take_fault())
+            }
         }
     }
 
@@ -150,6 +177,7 @@ impl Resident {
             Self::HostBridge(_) | Self::Entropy(_) | Self::Block(..) => false,
             Self::Network(function, _) => function.device().has_output(),
             Self::Vsock(function, _) => function.device().has_output(),
+            Self::Console(function, _) => function.device().has_output(),
         }
     }
 
@@ -160,6 +188,7 @@ impl Resident {
             Self::Network(..) => "network device",
             Self::Block(..) => "disk",
             Self::Vsock(..) => "socket device",
+            Self::Console(..) => "console device",
         }
     }
 }
@@ -232,6 +261,14 @@ impl Functions {
         self.add(Resident::Vsock(function, doorbell), input, pic)
     }
 
+    /// Adds a console device, likewise.
+    pub fn add_console(&mut self, device: Console, signal: PortSignal, input: u8, pic: &mut Pic) -> Result<(), Absent> {
+        let function = Virtio::new(device, input).map_err(|_| Absent::Bus)?;
+        // Other ends may have to learn that an earlier process of this VM is no more.
+        self.waiting = true;
+        self.add(Resident::Console(function, signal), input, pic)
+    }
+
     fn add(&mut self, function: Resident, input: u8, pic: &mut Pic) -> Result<(), Absent> {
         let number = self.bus.functions().count() as u8;
         let pin = self.router.connect(input).ok_or(Absent::Router)?;
@@ -247,7 +284,7 @@ impl Functions {
         self.bus.reset();
         self.regions.update(&self.bus);
         self.router.reset(pic);
-        // A socket device tells its back end of the reset.
+        // Socket and console devices tell their other ends of the reset.
         self.waiting = self.bus.functions_mut().any(|(_, function)| function.has_output());
     }
 

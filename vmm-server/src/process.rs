@@ -46,6 +46,7 @@ mod handover;
 mod life;
 mod network;
 mod placement;
+mod ports;
 mod tally;
 
 /// The kernel objects of the vCPUs. A second one needs a thread of its own.
@@ -121,6 +122,7 @@ pub fn run(config: &Vmm) -> ! {
         entropy::plug(&config.name, &mut vm.board);
     }
     network::plug(config, &mut vm.board);
+    ports::plug(config, &mut vm.board);
     disks::plug(config, &time, hertz, &mut vm.board);
     let mut process = Process {
         config,
@@ -244,7 +246,8 @@ impl Process<'_> {
         if bits & event::CONSOLE != 0 {
             self.console.on_signal();
         }
-        if bits & (event::NETWORK | event::BLOCK) != 0 {
+        let of_hvc = if self.config.hvc.is_some() { event::CONSOLE } else { 0 };
+        if bits & (event::NETWORK | event::BLOCK | event::PIPES | of_hvc) != 0 {
             self.vm.board.functions.wake();
         }
         effect

@@ -6,9 +6,9 @@ use std::cell::RefCell;
 use devices::{
     Device, Effect, Nanos, Width,
     pic::Pic,
-    virtio::{network::Network, vsock::Vsock},
+    virtio::{console::Console, network::Network, vsock::Vsock},
 };
-use mmio::{RecordRing, Window};
+use mmio::{RecordRing, Ring, Window};
 use proptest::prelude::*;
 use vmm_server::{
     functions::{Absent, Doorbell, Functions},
@@ -383,4 +383,47 @@ fn a_socket_device_tells_of_the_guests_reset() {
     assert!(board.functions.is_waiting());
     let _ = board.functions.serve(&mut board.pic);
     assert_eq!((notice(), RUNG.take()), (Some(0), vec![5]));
+}
+
+/// A legacy driver prints on port 0, a byte of the configuration does too, and the window's size comes with an interrupt.
+#[test]
+fn a_console_device_signals_the_other_ends_of_its_ports() {
+    let mut board = Board::new();
+    let rings = [(); 4].map(|()| Ring::new(Window::leak(vec![0; 128].leak())).unwrap());
+    let mut device = Console::default();
+    device.add_terminal(rings[0].producer(), rings[1].consumer());
+    // An earlier process of this VM has left its end open.
+    rings[2].producer().set_word(1);
+    assert_eq!(device.add("bytes", rings[2].producer(), rings[3].consumer()), Some(1));
+    let (mut printed, mut typed) = (rings[0].consumer(), rings[1].producer());
+    printed.park();
+    let signal = |port| RUNG.with_borrow_mut(|rung| rung.push(port));
+    board.functions.add_console(device, signal, INPUT, &mut board.pic).unwrap();
+    assert!(board.functions.is_waiting());
+    let _ = board.functions.serve(&mut board.pic);
+    assert_eq!((RUNG.take(), rings[2].consumer().word()), (vec![1], 2));
+    board.place();
+    for status in [0, 1, 3] {
+        let _ = board.outp(18, Width::Byte, status);
+    }
+    // Queue 1, of 32 entries: 16 bytes for each descriptor, then the available ring, then the used one on a page of its own.
+    let _ = board.outp(14, Width::Word, 1);
+    let _ = board.outp(8, Width::Dword, RING / 4096);
+    let _ = board.outp(18, Width::Byte, 7);
+    board.ram.write(BUFFER, b"prompt").unwrap();
+    board.ram.write_u64(RING, BUFFER).unwrap();
+    board.ram.write_u64(RING + 8, 6).unwrap();
+    board.ram.write_u16(RING + 512 + 2, 1).unwrap();
+    assert_eq!(board.outp(16, Width::Word, 1), Effect::LINES | Effect::OUTPUT);
+    let _ = board.functions.serve(&mut board.pic);
+    let mut bytes = [0; 10];
+    assert_eq!((RUNG.take(), printed.pop(&mut bytes), &bytes[..6]), (vec![0], 6, &b"prompt"[..]));
+    assert_eq!(board.inp(19, Width::Byte), 1);
+    typed.set_word(24 << 16 | 80);
+    board.functions.wake();
+    assert_eq!(board.functions.serve(&mut board.pic), Effect::LINES);
+    assert_eq!((board.inp(19, Width::Byte), board.inp(20, Width::Dword)), (2, 24 << 16 | 80));
+    board.functions.wake();
+    assert_eq!(board.functions.serve(&mut board.pic), Effect::QUIET);
+    assert!(!board.functions.is_waiting());
 }

@@ -30,6 +30,11 @@ pub(super) fn lists_have_an_end(found: &mut Found) {
     for vsock in vsocks.iter().take(MOST) {
         check("members", vsock.members.len(), vsock.members.get(MOST).map(Spanned::span));
     }
+    let pipes = &system.pipes;
+    check("pipes", pipes.len(), pipes.get(MOST).map(|pipe| pipe.name.span()));
+    for pipe in pipes.iter().take(MOST) {
+        check("members", pipe.members.len(), pipe.members.get(MOST).map(Spanned::span));
+    }
     for devices in system.owners().take(MOST).map(|owner| owner.devices) {
         check("ranges of ports", devices.ioports.len(), devices.ioports.get(MOST).map(Spanned::span));
         check("PCI functions", devices.pci_devices.len(), devices.pci_devices.get(MOST).map(Spanned::span));

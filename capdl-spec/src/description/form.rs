@@ -305,7 +305,7 @@ mod tests {
         parse(&Source { path: "x.toml".into(), text: text.into() }).err()?.0.pop()
     }
 
-    const HEADS: [(Table, &str, &str); 15] = [
+    const HEADS: [(Table, &str, &str); 16] = [
         (Table::Top, "", ""),
         (Table::Vm, "[[vm]]\n", ""),
         (Table::Component, "[[component]]\n", ""),
@@ -313,6 +313,7 @@ mod tests {
         (Table::Member, "[[network]]\nmembers = [{ ", " }]"),
         (Table::Vsock, "[[vsock]]\n", ""),
         (Table::VsockMember, "[[vsock]]\nmembers = [{ ", " }]"),
+        (Table::Pipe, "[[pipe]]\n", ""),
         (Table::Policy, "[policy]\n", ""),
         (Table::OnFault, "[policy.on_fault]\n", ""),
         (Table::Emulator, "[emulator]\n", ""),

@@ -11,6 +11,7 @@ pub(crate) enum Table {
     Member,
     Vsock,
     VsockMember,
+    Pipe,
     Policy,
     OnFault,
     Emulator,
@@ -32,7 +33,7 @@ pub(crate) struct Key {
 }
 
 use Table::{
-    Card, Component, Emulator, Function, IoPorts, Irq, Member, Memory, Network, OnFault, Policy, Top, Vm, VmDisk,
+    Card, Component, Emulator, Function, IoPorts, Irq, Member, Memory, Network, OnFault, Pipe, Policy, Top, Vm, VmDisk,
     Vsock, VsockMember,
 };
 
@@ -50,11 +51,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("component", &[Top], "a list of tables", "[[component]]"),
     key("network", &[Top], "a list of tables", "[[network]]"),
     key("vsock", &[Top], "a list of tables", "[[vsock]]"),
+    key("pipe", &[Top], "a list of tables", "[[pipe]]"),
     key("policy", &[Top], "a table", "[policy]"),
     key("console_colours", &[Top], "true or false", "console_colours = true"),
     key("emulator", &[Top], "a table", "[emulator]"),
     key("accept_kernel_defects", &[Top], "a list of names of kernel defects", "accept_kernel_defects = [\"cr2\"]"),
-    key("name", &[Vm, Component, Network, Member, Vsock, VsockMember], "a name", "name = \"linux\""),
+    key("name", &[Vm, Component, Network, Member, Vsock, VsockMember, Pipe], "a name", "name = \"linux\""),
     key("count", &[Vm], "a number of VMs, from 1 on", "count = 8"),
     key("memory", &[Vm], "a size", "memory = \"128 MiB\""),
     key("cpus", &[Vm], "a number", "cpus = 1"),
@@ -68,6 +70,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("decompress", &[Vm], "host or guest", "decompress = \"host\""),
     key("direct_ports", &[Vm], "a list of ports, 0 to 0xffff", "direct_ports = [0xe9]"),
     key("rng", &[Vm], "true or false", "rng = true"),
+    key("hvc", &[Vm], "true or false", "hvc = true"),
     key("uplink", &[Component], "the name of a network", "uplink = \"lan\""),
     key("disks", &[Vm], "a list of disks, or of parts of them", "disks = [{ name = \"main\", partition = 1 }]"),
     key("name", &[VmDisk], "the name of a disk that a component drives", "name = \"main\""),
@@ -111,6 +114,7 @@ pub(crate) const KEYS: &[Key] = &[
         "a list of VMs and components",
         "members = [\"linux\", { name = \"component\", cid = 7 }]",
     ),
+    key("members", &[Pipe], "a list of two VMs", "members = [\"first\", \"second\"]"),
     key("cid", &[VsockMember], "a number from 3 to 4294967294", "cid = 7"),
     key("on_fault", &[Policy], "a table", "[policy.on_fault]"),
     key("when_off", &[Policy], "power-off or stay", "when_off = \"stay\""),
@@ -185,6 +189,7 @@ impl Table {
             ["network", "members"] => Member,
             ["vsock"] => Vsock,
             ["vsock", "members"] => VsockMember,
+            ["pipe"] => Pipe,
             ["policy"] => Policy,
             ["policy", "on_fault"] => OnFault,
             ["emulator"] => Emulator,
@@ -209,6 +214,7 @@ impl Table {
             Member => "an entry of `members` in a [[network]]",
             Vsock => "[[vsock]]",
             VsockMember => "an entry of `members` in a [[vsock]]",
+            Pipe => "[[pipe]]",
             Policy => "[policy]",
             OnFault => "[policy.on_fault]",
             Emulator => "[emulator]",

@@ -22,6 +22,7 @@ use crate::{
         emulator::Emulator,
         guest::Origin,
         network::Network,
+        pipe::Pipe,
         text::Source,
         vsock::Vsock,
     },
@@ -59,6 +60,9 @@ pub struct System {
     /// Networks of sockets between VMs and components.
     #[serde(rename = "vsock", default)]
     pub vsocks: Vec<Vsock>,
+    /// Pipes between two VMs each.
+    #[serde(rename = "pipe", default)]
+    pub pipes: Vec<Pipe>,
     /// What happens when processes fail, and when the last VM ends.
     #[serde(default)]
     pub policy: Policy,
@@ -111,6 +115,9 @@ pub struct Vm {
     /// Has the guest an entropy device?
     #[serde(default)]
     pub rng: bool,
+    /// Has the guest a second console, hvc0?
+    #[serde(default)]
+    pub hvc: bool,
     /// Disks of block-server's, or parts of them.
     #[serde(default)]
     pub disks: Vec<Spanned<VmDisk>>,
@@ -278,6 +285,13 @@ impl System {
     /// The board.
     pub fn board(&self) -> &'static Board {
         self.board.get_ref()
+    }
+
+    /// The consoles that share the serial line, as serial-server names and numbers them: the VMs', then the second ones.
+    pub fn consoles(&self) -> Vec<String> {
+        let first = self.vms.iter().map(|vm| vm.name.get_ref().clone());
+        let second = self.vms.iter().filter(|vm| vm.hvc).map(|vm| format!("{}.hvc0", vm.name.get_ref()));
+        first.chain(second).collect()
     }
 
     /// The folder that paths in the description start from.

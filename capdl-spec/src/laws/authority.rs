@@ -56,6 +56,8 @@ pub(crate) enum Whose {
     Users,
     /// It belongs to a process with a guest.
     Vmms,
+    /// It belongs to a process with a guest that has a pipe to the holder's.
+    Peers,
     /// It is root-task's endpoint.
     Supervisor,
     /// It belongs to the machine; the description says which process gets it.
@@ -147,6 +149,8 @@ pub(crate) enum Space {
     Server(Service),
     /// A process's, except this server's.
     AllBut(Service),
+    /// A process's that has a guest.
+    Vmm,
     /// A guest's.
     Guest,
     /// A device's.

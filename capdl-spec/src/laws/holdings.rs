@@ -10,7 +10,8 @@ use proto::{irq, serial, timer};
 use crate::{
     description::board::PortRange,
     laws::authority::{Badge, Holding, RINGS, What, Who, Whose, at, holding, signals},
-    services::{ALL, Server, vmm},
+    laws::pipes::pipes_between,
+    services::{ALL, Server, pipes, vmm},
     spec::{CapEntry, Id, Kind, Process, Rights, Spec},
 };
 
@@ -48,7 +49,7 @@ static OF_SERVERS: LazyLock<Vec<Holding>> = LazyLock::new(|| {
 /// All rows.
 fn holdings() -> impl Iterator<Item = &'static Holding> {
     let own = ALL.into_iter().flat_map(|server| server.holdings);
-    COMMON.iter().chain(OF_SERVERS.iter()).chain(own).chain(&vmm::HOLDINGS)
+    COMMON.iter().chain(OF_SERVERS.iter()).chain(own).chain(&vmm::HOLDINGS).chain(&pipes::HOLDINGS)
 }
 
 /// A process's number at root-task.
@@ -94,6 +95,7 @@ impl Holding {
             Whose::Callers => owner.is_some_and(calls),
             Whose::Users => owner.is_some_and(|owner| calls(owner) && !is_server(owner)),
             Whose::Vmms => owner.is_some_and(|owner| owner.ept.is_some()),
+            Whose::Peers => owner.is_some_and(|owner| pipes_between(spec, holder, owner) > 0),
             Whose::Supervisor => object == spec.supervisor,
             Whose::Given => holder.ports.contains(&object),
             Whose::Machines => owner.is_none(),

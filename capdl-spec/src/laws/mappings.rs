@@ -9,7 +9,7 @@ use layout::{limits::MAX_VCPUS, window};
 
 use crate::{
     laws::authority::{Contents, FrameUse, Space, frames},
-    services::{ALL, component, vmm},
+    services::{ALL, component, pipes, vmm},
     spec::{Fill, Kind, Mapping, Rights, Spec},
 };
 
@@ -26,7 +26,7 @@ static COMMON: [FrameUse; 5] = [
 /// All rows.
 fn frame_uses() -> impl Iterator<Item = &'static FrameUse> {
     let of_servers = ALL.into_iter().flat_map(|server| server.frames);
-    COMMON.iter().chain(of_servers).chain(&component::FRAMES).chain(&vmm::FRAMES)
+    COMMON.iter().chain(of_servers).chain(&component::FRAMES).chain(&vmm::FRAMES).chain(&pipes::FRAMES)
 }
 
 impl FrameUse {
@@ -34,8 +34,8 @@ impl FrameUse {
         let Some((_, what)) = name.split_once('.') else { return false };
         match what.strip_prefix(self.name) {
             Some("") => true,
-            // Of segments and of further threads.
-            Some(number) if matches!(self.name, "segment" | "stack" | "ipc-buffer") => {
+            // Of segments, of further threads, and of pipes.
+            Some(number) if matches!(self.name, "segment" | "stack" | "ipc-buffer" | pipes::FRAMES_OF) => {
                 number.bytes().all(|byte| byte.is_ascii_digit())
             }
             Some(_) => matches!(self.contents, Contents::Bundle),
@@ -69,9 +69,11 @@ fn uses<'a>(spec: &'a Spec, mapping: &'a Mapping) -> impl Iterator<Item = &'stat
     let inside = move |(first, behind): (u64, u64)| first <= start && end <= behind && start < end;
     let name = spec.name(mapping.frames);
     let owner = spec.owner_of(mapping.space);
+    let has_guest = spec.processes.iter().any(|process| process.vspace == mapping.space && process.ept.is_some());
     let is_there = move |row: &FrameUse| match row.space {
         Space::Server(service) => space == Some(Space::Process) && owner == service.server,
         Space::AllBut(service) => space == Some(Space::Process) && owner != service.server,
+        Space::Vmm => has_guest,
         other => space == Some(other),
     };
     frame_uses().filter(move |row| row.is_called(name) && is_there(row) && inside(row.at))

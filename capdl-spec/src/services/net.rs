@@ -162,7 +162,7 @@ fn networks_have_names(found: &mut Found) {
     let networks = &found.system.networks;
     for (n, Network { name, members }) in networks.iter().enumerate() {
         let text = name.get_ref();
-        check_name(found, name, networks[..n].iter().map(|other| &other.name));
+        check_name(found, "network", name, networks[..n].iter().map(|other| &other.name));
         let uplinks = uplinks(found.system).filter(|(.., uplink)| uplink.get_ref() == text).count();
         if members.is_empty() || members.len() + uplinks < 2 {
             let message = format!("the network `{text}` connects nobody: it has {} members", members.len());
@@ -176,16 +176,21 @@ fn networks_have_names(found: &mut Found) {
     }
 }
 
-/// Checks the name of a network, which comes after others.
-fn check_name<'a>(found: &mut Found, name: &Spanned<String>, mut others: impl Iterator<Item = &'a Spanned<String>>) {
+/// Checks the name of a network, or of something else that connects, which comes after others.
+pub(super) fn check_name<'a>(
+    found: &mut Found,
+    what: &str,
+    name: &Spanned<String>,
+    mut others: impl Iterator<Item = &'a Spanned<String>>,
+) {
     let text = name.get_ref();
     let letters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !letters || !text.starts_with(|c: char| c.is_ascii_lowercase()) || text.len() > 16 {
-        let remedy = "a network's name is 1 to 16 of a-z, 0-9 and -, and starts with a letter";
+        let remedy = format!("a {what}'s name is 1 to 16 of a-z, 0-9 and -, and starts with a letter");
         found.add(name.span(), format!("`{text}` is not a name"), remedy);
     }
     if others.any(|other| other.get_ref() == text) {
-        found.add(name.span(), format!("there are two networks of the name `{text}`"), "choose another name");
+        found.add(name.span(), format!("there are two {what}s of the name `{text}`"), "choose another name");
     }
 }
 

@@ -1,6 +1,6 @@
 //! serial-server: the UART, the rings of all logs and of the guests' consoles, and their doorbells.
 
-use layout::{config::Window, event, slot, window};
+use layout::{Slot, config::Window, event, limits::MAX_HVCS, slot, window};
 use proto::{
     irq,
     serial::{Config, RingKind, SERVICE, SerialRing},
@@ -9,6 +9,7 @@ use proto::{
 
 use super::{Look, Server};
 use crate::{
+    checks::found::{Check, Found},
     compile::{
         error::CompileError,
         part::Role,
@@ -33,6 +34,7 @@ pub(super) static SERVER: Server = Server {
     ports: |board| vec![board.uart.ports],
     line: Some(|board| board.uart),
     scratch_bits: |_| Some(layout::ROOT_BITS),
+    checks: &CHECKS,
     holdings: &HOLDINGS,
     frames: &FRAMES,
     event: |badge| (badge & RINGS != 0).then(|| format!("stream {}", badge.trailing_zeros())),
@@ -43,11 +45,11 @@ static HOLDINGS: [Holding; 3] =
     [rings(Who::Anyone, slot::LOG), rings(Who::Vmm, slot::CONSOLE), signals(SERVICE, Whose::Vmms, event::CONSOLE)];
 
 /// The doorbell of a ring.
-const fn rings(who: Who, slot: layout::Slot) -> Holding {
+const fn rings(who: Who, slot: Slot) -> Holding {
     holding(who, at(slot), What::Notification, Whose::Server(SERVICE), Rights::WRITE, Badge::Bit(RINGS))
 }
 
-static FRAMES: [FrameUse; 4] = [
+static FRAMES: [FrameUse; 6] = [
     // The server's own log is not shared.
     frames(
         "log",
@@ -59,12 +61,24 @@ static FRAMES: [FrameUse; 4] = [
     frames("log", Space::Server(SERVICE), SHARED, Rights::READ_WRITE, Contents::Zeros),
     shared("console-out"),
     shared("console-in"),
+    shared("hvc-out"),
+    shared("hvc-in"),
 ];
+
+static CHECKS: [Check; 1] = [second_consoles_are_not_too_many];
+
+fn second_consoles_are_not_too_many(found: &mut Found) {
+    let second = found.system.vms.iter().filter(|vm| vm.hvc);
+    if let Some(vm) = second.clone().nth(MAX_HVCS) {
+        let message = format!("{} VMs have a second console, too many", second.count());
+        found.add(vm.name.span(), message, format!("serial-server has {MAX_HVCS} of them: leave `hvc` out"));
+    }
+}
 
 fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     let server = wiring.server(SERVICE)?;
     let uart = wiring.build.ports(server, wiring.system.board().uart.ports);
-    let mut rings = Vec::new();
+    let (mut rings, mut second) = (Vec::new(), Vec::new());
     for process in (0..wiring.parts.len()).filter(|&process| process != server) {
         wiring.doorbell(process, slot::LOG, server, event::stream(rings.len()))?;
         rings.push(log(wiring, process, server)?);
@@ -72,7 +86,16 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     for (vm, described) in wiring.system.vms.iter().enumerate() {
         let process = wiring.process(Role::Vmm(vm))?;
         wiring.doorbell(process, slot::CONSOLE, server, event::stream(rings.len()))?;
-        rings.push(console(wiring, process, server, described.name.get_ref())?);
+        let signal = wiring.signal(server, process, event::CONSOLE)?;
+        let name = described.name.get_ref().as_str();
+        rings.push(console(wiring, (process, server), ["console-out", "console-in"], signal, name)?);
+        if described.hvc {
+            second.push((process, signal, format!("{name}.hvc0")));
+        }
+    }
+    // The doorbell and the signal of the first console are the second one's as well: both sides look at all their rings.
+    for (process, signal, name) in second {
+        rings.push(console(wiring, (process, server), ["hvc-out", "hvc-in"], signal, &name)?);
     }
     let rings = crate::compile::wire::bounded(rings, "streams to the console")?;
     encode(&Config { uart, baud: BAUD, colours: wiring.system.console_colours, line: wiring.line_of(SERVICE)?, rings })
@@ -86,9 +109,14 @@ fn log(wiring: &mut Wiring, process: usize, server: usize) -> Result<SerialRing,
     Ok(SerialRing { name: name(&wiring.part(process)?.name)?, kind: RingKind::Log, output, input: None })
 }
 
-fn console(wiring: &mut Wiring, process: usize, server: usize, vm: &str) -> Result<SerialRing, CompileError> {
-    let output = wiring.share("console-out", process, server, CONSOLE_OUT_BYTES);
-    let input = wiring.share("console-in", process, server, CONSOLE_IN_BYTES);
-    let signal = wiring.signal(server, process, event::CONSOLE)?;
-    Ok(SerialRing { name: name(vm)?, kind: RingKind::Console, output, input: Some((input, signal)) })
+fn console(
+    wiring: &mut Wiring,
+    (process, server): (usize, usize),
+    [output, input]: [&'static str; 2],
+    signal: Slot,
+    label: &str,
+) -> Result<SerialRing, CompileError> {
+    let output = wiring.share(output, process, server, CONSOLE_OUT_BYTES);
+    let input = wiring.share(input, process, server, CONSOLE_IN_BYTES);
+    Ok(SerialRing { name: name(label)?, kind: RingKind::Console, output, input: Some((input, signal)) })
 }

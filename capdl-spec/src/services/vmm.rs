@@ -3,7 +3,7 @@
 use core::num::NonZeroU16;
 
 use layout::{
-    config::{Vmm, Vsock},
+    config::{ByteRings, Pipe, Vmm, Vsock},
     limits::MAX_VCPUS,
     slot,
 };
@@ -103,8 +103,12 @@ pub(crate) struct Guest {
     pub vcpus: Vec<Id>,
 }
 
-/// Its configuration, and its guest.
-pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, Guest), CompileError> {
+/// Its configuration, with these ends of pipes, and its guest.
+pub(crate) fn configure(
+    wiring: &mut Wiring,
+    number: usize,
+    pipes: Vec<Pipe>,
+) -> Result<(Vec<u8>, Guest), CompileError> {
     let role = Role::Vmm(number);
     let process = wiring.process(role)?;
     let missing = |what: &str| CompileError::unwired(what, format!("VM {number}"));
@@ -142,6 +146,8 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<(Vec<u8>, 
         nics,
         disks,
         vsock: vsock(wiring, role, process)?,
+        hvc: hvc(wiring, vm, process)?,
+        pipes: bounded(pipes, "pipes of a VM")?,
     })?;
     Ok((config, guest(wiring, process, number, vm)?))
 }
@@ -152,6 +158,15 @@ pub(crate) fn vsock(wiring: &Wiring, role: Role, process: usize) -> Result<Optio
     let [output, input] = net::sockets::RINGS;
     let (output, input) = (wiring.window(process, output)?, wiring.window(process, input)?);
     Ok(Some(Vsock { cid: member.cid, output, input }))
+}
+
+/// The second console of a VM.
+fn hvc(wiring: &Wiring, vm: &Vm, process: usize) -> Result<Option<ByteRings>, CompileError> {
+    if !vm.hvc {
+        return Ok(None);
+    }
+    let (output, input) = (wiring.window(process, "hvc-out")?, wiring.window(process, "hvc-in")?);
+    Ok(Some(ByteRings { output, input }))
 }
 
 /// The guest itself: its virtual CPUs, and RAM that only it, its devices and its vmm-server map.

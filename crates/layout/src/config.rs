@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Slot,
-    limits::{MAX_ARGS, MAX_CMDLINE, MAX_DIRECT_PORTS, MAX_NAME, MAX_NICS, MAX_OWN_DISKS, MAX_OWN_LINES},
+    limits::{MAX_ARGS, MAX_CMDLINE, MAX_DIRECT_PORTS, MAX_NAME, MAX_NICS, MAX_OWN_DISKS, MAX_OWN_LINES, MAX_PIPES},
 };
 
 /// A name from the system description.
@@ -85,6 +85,28 @@ pub struct Vmm {
     pub disks: Vec<BlockRings, MAX_OWN_DISKS>,
     /// Its socket device.
     pub vsock: Option<Vsock>,
+    /// The rings of its second console, at serial-server, which shares the doorbell and the signal of the first.
+    pub hvc: Option<ByteRings>,
+    /// Its pipes to other VMs; pipe `n` has the doorbell `slot::pipe(n)` and the signal `event::pipe(n)`.
+    pub pipes: Vec<Pipe, MAX_PIPES>,
+}
+
+/// Two rings of bytes: `mmio::Ring`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByteRings {
+    /// From this process.
+    pub output: Window,
+    /// To it.
+    pub input: Window,
+}
+
+/// A guest's end of a pipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pipe {
+    /// The pipe's name, by which the guest finds its port.
+    pub name: Name,
+    /// The rings to and from the other end's process.
+    pub rings: ByteRings,
 }
 
 /// A network device of a guest, or what an uplink has in place of one.

@@ -64,7 +64,7 @@ pub struct Service {
 pub mod slot {
     use super::{
         Slot,
-        limits::{MAX_NICS, MAX_VCPUS},
+        limits::{MAX_NICS, MAX_PIPES, MAX_VCPUS},
     };
 
     /// Endpoint on which a server receives calls.
@@ -106,6 +106,11 @@ pub mod slot {
     pub const fn events(n: usize) -> Slot {
         if n == 0 { EVENTS } else { Slot(vcpu(MAX_VCPUS).0 + n as u16) }
     }
+    /// vmm-server: signals the process at the other end of its guest's pipe `n` that the rings have bytes, or room, or that the
+    /// guest has opened or closed its end.
+    pub const fn pipe(n: usize) -> Slot {
+        Slot(114 + n as u16)
+    }
     /// vmm-server, and an uplink: signals net-server that the rings of its network device `n` have frames, or room.
     pub const fn nic(n: usize) -> Slot {
         Slot(120 + n as u16)
@@ -115,7 +120,10 @@ pub mod slot {
     /// A member of a network of sockets: signals net-server that its rings have packets, or room.
     pub const VSOCK: Slot = Slot(125);
     const _: () = assert!(
-        events(MAX_VCPUS).0 <= nic(0).0 && nic(MAX_NICS).0 <= BLOCK.0 && VSOCK.0 < PAGING.0,
+        events(MAX_VCPUS).0 <= pipe(0).0
+            && pipe(MAX_PIPES).0 <= nic(0).0
+            && nic(MAX_NICS).0 <= BLOCK.0
+            && VSOCK.0 < PAGING.0,
         "two uses of a slot"
     );
 
@@ -195,6 +203,12 @@ pub mod event {
     pub const NETWORK: u64 = 1 << 5;
     /// A client of block-server, and a disk's driver: their rings have changed.
     pub const BLOCK: u64 = 1 << 6;
+    /// The other end of the guest's pipe `n` has done something.
+    pub const fn pipe(n: usize) -> u64 {
+        [1 << 0, 1 << 2, 1 << 3, 1 << 4][n]
+    }
+    /// All of them.
+    pub const PIPES: u64 = pipe(0) | pipe(1) | pipe(2) | pipe(3);
     /// serial-server: the UART's interrupt. timer-server: the PIT's.
     pub const INTERRUPT: u64 = 1 << 25;
 

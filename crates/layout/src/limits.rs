@@ -12,8 +12,10 @@ pub const MAX_GUESTS: usize = 40;
 /// Virtual CPUs of one VM, hence threads of one vmm-server.
 pub const MAX_VCPUS: usize = 8;
 
+/// VMs with a second console.
+pub const MAX_HVCS: usize = 16;
 /// Streams to the console, without serial-server's own log: the logs of all processes, and the VMs' consoles.
-pub const MAX_STREAMS: usize = MAX_CLIENTS + MAX_GUESTS;
+pub const MAX_STREAMS: usize = MAX_CLIENTS + MAX_GUESTS + MAX_HVCS;
 
 /// Interrupt lines of a system: irq-server has an [`event::ring`] for each.
 pub const MAX_LINES: usize = event::RINGS;
@@ -43,6 +45,9 @@ pub const MAX_OWN_DISKS: usize = 4;
 /// Disks of all VMs; with the disks' drivers, block-server has an [`event::ring`] for each.
 pub const MAX_EXPORTS: usize = 16;
 const _: () = assert!(MAX_EXPORTS + MAX_DISKS <= event::RINGS);
+
+/// Pipes of one VM.
+pub const MAX_PIPES: usize = 4;
 
 /// Images of fileserver: the bits of a client's `may_open`.
 pub const MAX_IMAGES: usize = u64::BITS as usize;

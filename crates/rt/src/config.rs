@@ -3,7 +3,7 @@
 use core::slice;
 
 use layout::{config, window};
-use mmio::{RecordRing, Window};
+use mmio::{RecordRing, Ring, Window};
 use serde::de::DeserializeOwned;
 
 /// Most bytes of a configuration: up to the next window.
@@ -32,6 +32,16 @@ pub fn shared(window: config::Window) -> Window {
     // SAFETY: from the log on there are only windows, and no Rust objects. root-task mapped the windows of the
     // configuration; an access to any other would be a page fault, which is not undefined behaviour.
     unsafe { Window::new(window.at as *mut u8, window.len) }
+}
+
+/// The ring of bytes in a window of the configuration, of which this process makes its end.
+///
+/// Panics as [`shared`] does, and if the window is no ring's.
+pub fn bytes(window: config::Window) -> Ring {
+    match Ring::new(shared(window)) {
+        Ok(ring) => ring,
+        Err(error) => panic!("{window:?}: {error:?}"),
+    }
 }
 
 /// The ring of records in a window of the configuration, of which this process makes its end.

@@ -17,7 +17,7 @@ mod serve;
 #[cfg(feature = "image")]
 mod start;
 
-pub use config::{config, records, shared};
+pub use config::{bytes, config, records, shared};
 pub use endpoint::{Endpoint, scratch};
 pub use hardware::{Interrupt, IoPorts, random, signal, tsc, wait};
 pub use sel4::debug_dump_scheduler as dump_scheduler;

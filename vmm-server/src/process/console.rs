@@ -2,7 +2,7 @@
 
 use devices::uart::{FIFO, Uart};
 use layout::{config::Vmm, slot};
-use mmio::{Consumer, Producer, Ring};
+use mmio::{Consumer, Producer};
 
 /// Bytes moved at a time.
 const CHUNK: usize = 64;
@@ -18,11 +18,8 @@ pub struct Console {
 impl Console {
     /// The rings of the configuration.
     pub fn new(config: &Vmm) -> Self {
-        let ring = |window| match Ring::new(rt::shared(window)) {
-            Ok(ring) => ring,
-            Err(error) => panic!("console: {error:?}"),
-        };
-        Self { output: ring(config.console_out).producer(), input: ring(config.console_in).consumer(), waiting: true }
+        let (output, input) = (rt::bytes(config.console_out).producer(), rt::bytes(config.console_in).consumer());
+        Self { output, input, waiting: true }
     }
 
     /// serial-server has typed bytes for the guest, or has made room for what the guest prints.

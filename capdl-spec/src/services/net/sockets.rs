@@ -65,7 +65,7 @@ pub(crate) fn member(system: &System, role: Role) -> Option<Member<'_>> {
 fn networks_have_names(found: &mut Found) {
     let networks = &found.system.vsocks;
     for (n, vsock) in networks.iter().enumerate() {
-        super::check_name(found, &vsock.name, networks[..n].iter().map(|other| &other.name));
+        super::check_name(found, "network", &vsock.name, networks[..n].iter().map(|other| &other.name));
         if vsock.members.len() < 2 {
             let message = format!("`{}` connects nobody", vsock.name.get_ref());
             found.add(vsock.name.span(), message, "list at least two VMs or components in `members`");
