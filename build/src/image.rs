@@ -47,8 +47,8 @@ pub struct Image {
     pub devices: Devices,
     /// What root-task makes.
     pub spec: Spec,
-    /// The VMs' names; the first one has the keyboard.
-    pub vms: Vec<String>,
+    /// The consoles' names; the first one has the keyboard.
+    pub consoles: Vec<String>,
     /// Held as long as the image's files are in use.
     _lock: Arc<File>,
 }
@@ -60,7 +60,7 @@ impl Image {
         options.memory_mib = self.memory_mib;
         options.devices = self.devices.clone();
         let processes = self.spec.processes.iter().map(|process| process.name.clone());
-        options.voice = Voice::new(&self.vms, processes.chain(["root-task".to_owned()]).collect());
+        options.voice = Voice::new(&self.consoles, processes.chain(["root-task".to_owned()]).collect());
         options
     }
 }
@@ -88,9 +88,9 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     step.done();
     let devices = devices(project, &system)?;
     write_simulate(&dir.join("simulate"), memory_mib, &devices)?;
-    let vms = system.vms.iter().map(|vm| vm.name.get_ref().clone()).collect();
+    let consoles = system.consoles();
     let kernel = prefix.about().to_owned();
-    Ok(Image { system: system.name, kernel, iso, bytes: size, memory_mib, devices, spec, vms, _lock: lock })
+    Ok(Image { system: system.name, kernel, iso, bytes: size, memory_mib, devices, spec, consoles, _lock: lock })
 }
 
 /// The root task with the bundle in it: specification, every server, every guest image. Returns its file and the

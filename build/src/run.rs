@@ -82,11 +82,12 @@ pub fn run(project: &Project, options: &RunOptions) -> Result<()> {
     }
 }
 
-/// The VM of this name, unless it is the one that gets the input anyway.
+/// The console of this name, a VM's or its second one, unless it is the one that gets the input anyway.
 fn wanted(project: &Project, system: &str, name: &str) -> Result<Option<String>> {
     let system = host::load(&project.system(system)?)?;
-    let vms: Vec<&str> = system.vms.iter().map(|vm| vm.name.get_ref().as_str()).collect();
-    choose(name, &vms).map_err(|help| {
+    let consoles = system.consoles();
+    let names: Vec<&str> = consoles.iter().map(String::as_str).collect();
+    choose(name, &names).map_err(|help| {
         let path = system.source.path.display();
         miette!(help = help, "{path}: no VM has the name `{name}`, which --vm gives")
     })

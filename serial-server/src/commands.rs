@@ -117,6 +117,8 @@ pub enum Order {
     Input(Set),
     /// The next mode for finding faults.
     Debug,
+    /// The size of the window, for consoles that can be told.
+    Window { rows: u16, columns: u16 },
     /// The kernel's list of threads.
     Scheduler,
     /// Help.
@@ -155,6 +157,13 @@ pub fn order<'a>(word: &'a str, names: &Vec<&str, MAX_SOURCES>) -> Result<Order,
         "h" | "help" => return Ok(Order::Help),
         "m" => return Ok(Order::Input((0..names.len()).collect())),
         _ => {}
+    }
+    if let Some(size) = word.strip_prefix("w ") {
+        let mut numbers = size.split_whitespace().map(str::parse);
+        return match (numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(rows)), Some(Ok(columns)), None) => Ok(Order::Window { rows, columns }),
+            _ => Err(Wrong::Word(word)),
+        };
     }
     // `@m 0 1`, `@m01`, `@m first second`.
     let list = word.strip_prefix('m').filter(|list| list.starts_with(|c: char| c == ' ' || c.is_ascii_digit()));
@@ -262,6 +271,13 @@ mod tests {
             ("m01", input(&[0, 1])),
             ("m first,3", input(&[0, 3])),
             ("s", Ok(Order::Scheduler)),
+            ("w 24 80", Ok(Order::Window { rows: 24, columns: 80 })),
+            ("w  65535  0", Ok(Order::Window { rows: 65535, columns: 0 })),
+            ("w 24", Err(Wrong::Word("w 24"))),
+            ("w 24 80 1", Err(Wrong::Word("w 24 80 1"))),
+            ("w 24 65536", Err(Wrong::Word("w 24 65536"))),
+            ("w 24 -1", Err(Wrong::Word("w 24 -1"))),
+            ("w", Err(Wrong::Word("w"))),
             ("help", Ok(Order::Help)),
             ("", Err(Wrong::Word(""))),
             ("x", Err(Wrong::Word("x"))),

@@ -335,6 +335,11 @@ impl<const N: usize> Shared<N> {
         }
         String::from_utf8(bytes[..count].to_vec()).unwrap()
     }
+
+    /// The word beside what has been typed.
+    fn word(&self, n: usize) -> u32 {
+        self.typed[n].word()
+    }
 }
 
 #[test]
@@ -373,11 +378,22 @@ fn a_wrong_command_says_how_to_get_help() {
     let said = board.type_in("@x\r");
     assert_eq!(said, "serial-server: @x\r\nserial-server: invalid command @x: type @? for help\r\n");
     let help = board.type_in("@?");
-    for part in ["@NAME", "@m", "@d", "@s", "@@", "0  vm0, which gets the input\r\n", "1  vm1\r\n"] {
+    for part in ["@NAME", "@m", "@d", "@w", "@s", "@@", "0  vm0, which gets the input\r\n", "1  vm1\r\n"] {
         assert!(help.contains(part), "{help}");
     }
     assert!(help.lines().all(|line| line.starts_with("serial-server: ")), "{help}");
     assert_eq!(board.got(0), "");
+}
+
+#[test]
+fn the_windows_size_is_the_word_of_all_consoles() {
+    let mut board = Shared::<2>::new();
+    let said = board.type_in("@w 50 132\r");
+    assert!(said.ends_with("serial-server: second consoles have 50 rows and 132 columns\r\n"), "{said}");
+    for n in 0..2 {
+        assert_eq!(board.word(n), 50 << 16 | 132);
+        assert_eq!(board.got(n), "");
+    }
 }
 
 #[test]

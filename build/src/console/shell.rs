@@ -90,20 +90,21 @@ impl Console {
         Ok(Answer { output, status })
     }
 
-    /// Takes a terminal's rows and columns, and types them, once the default guest's shell waits: a serial line does not
-    /// carry the size, and that shell understands `stty`.
+    /// Takes a terminal's rows and columns, and types them, once a shell waits: a serial line does not carry the size. The
+    /// default guest's shell understands `stty`; for a second console, serial-server takes it.
     pub fn tell_size(&mut self, size: &mut Option<(u16, u16)>) {
+        let is_second = self.voice.is_second();
+        let waits = |prompt: Vec<u8>| is_second || prompt == PROMPT.as_bytes();
         if size.is_some()
-            && self.is_at(PROMPT)
+            && prompt(&self.heard()).is_some_and(waits)
             && let Some((rows, columns)) = size.take()
         {
-            let _ = self.send(format!("stty rows {rows} cols {columns}\r").as_bytes());
+            let typed = match is_second {
+                true => format!("@w {rows} {columns}\r"),
+                false => format!("stty rows {rows} cols {columns}\r"),
+            };
+            let _ = self.send(typed.as_bytes());
         }
-    }
-
-    /// Whether the shell waits with this prompt.
-    fn is_at(&self, wanted: &str) -> bool {
-        prompt(&self.heard()).is_some_and(|prompt| prompt == wanted.as_bytes())
     }
 
     /// Whether Linux has printed, since the last command was typed, that it powers off or halts on request.

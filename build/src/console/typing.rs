@@ -67,6 +67,18 @@ fn the_console_follows_the_users_own_commands() {
     assert_eq!(console.voice.own(), "second");
 }
 
+#[test]
+fn a_second_console_is_told_the_size_by_serial_server() {
+    let mut console = console("first.hvc0: (initramfs) ", |_| String::new());
+    console.voice = Voice::new(&["first.hvc0".to_owned(), "first".to_owned()], Vec::new());
+    let mut size = Some((50, 132));
+    while size.is_some() {
+        console.tell_size(&mut size);
+        thread::sleep(Duration::from_millis(5));
+    }
+    console.expect("@w 50 132\r\n", LIMIT).unwrap();
+}
+
 /// A shell of process number `process`, which init replaces when it ends. Of a line it runs what the tests type.
 fn shell(process: &mut u32, line: &str) -> String {
     let Some(mark) = line.strip_prefix("echo ").and_then(|rest| rest.split_once("$$")).map(|(mark, _)| mark) else {

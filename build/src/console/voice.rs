@@ -6,7 +6,7 @@
 /// What serial-server says when the user moves the input.
 const MOVED: &str = "serial-server: input goes to ";
 
-/// The VM whose shell is used, and all others.
+/// The VM whose shell is used, and all others. A VM's second console counts as a VM, with the name `NAME.hvc0`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Voice {
     /// The VM's name.
@@ -43,6 +43,11 @@ impl Voice {
     /// The VM whose shell is used.
     pub fn own(&self) -> &str {
         &self.own
+    }
+
+    /// Whether that is a VM's second console.
+    pub fn is_second(&self) -> bool {
+        self.own.contains('.')
     }
 
     /// From now on, that is another one.
@@ -119,12 +124,14 @@ impl Voice {
 
     /// Whether the VM's process logged `what` about its guest.
     fn logged(&self, what: &str, printed: &[u8], from: usize) -> bool {
-        let log = format!("vmm-{}: ", self.own);
+        // A second console's name is that of its VM, a dot, and its own.
+        let vm = self.own.split('.').next().unwrap_or_default();
+        let log = format!("vmm-{vm}: ");
         let whole = |&(start, line): &(usize, &[u8])| start >= from && line.ends_with(b"\n");
         let mut lines = lines(printed, line_start(printed, from)).filter(whole);
         lines.any(|(_, line)| {
             let said = line.strip_prefix(log.as_bytes()).map(String::from_utf8_lossy);
-            said.is_some_and(|said| said.contains(&format!("{}{what}", self.own)))
+            said.is_some_and(|said| said.contains(&format!("{vm}{what}")))
         })
     }
 
@@ -146,7 +153,8 @@ impl Voice {
     /// The kind of a line whose label, if it is a VM's, is `name`, or `name+name`, and `: ` or `| `.
     fn shared_kind<'a>(&self, line: &'a [u8]) -> LineKind<'a> {
         let plain = without_colour(line);
-        let Some(end) = plain.iter().position(|byte| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'+')) else {
+        let Some(end) = plain.iter().position(|byte| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'+' | b'.'))
+        else {
             // Only a line that is still arriving has no more than a name.
             return LineKind::Unknown;
         };

@@ -38,7 +38,8 @@ pub struct SerialRing {
     pub kind: RingKind,
     /// Ring from the client.
     pub output: Window,
-    /// Ring to the client, and the notification that says it has bytes: consoles only.
+    /// Ring to the client, and the notification that says it has bytes, or another word: consoles only. The word is the
+    /// columns of the terminal's window, and in the upper half its rows; 0 if they are not known.
     pub input: Option<(Window, Slot)>,
 }
 

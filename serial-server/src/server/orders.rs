@@ -12,12 +12,13 @@ use crate::set::Set;
 /// Longest list of consoles in a line.
 const LIST: usize = 200;
 
-const HELP: [&str; 8] = [
+const HELP: [&str; 9] = [
     "at the start of a line, @ is a command:",
     "  @0 ... @9        type at this VM; @NAME and Enter, too",
     "  @m 0 1, Enter    type at several VMs, lines that are the same are printed once; @m, Enter: at all",
     "  @@               an @ for the VM",
     "  @d, Enter        debug mode: 0 off, 1 control characters are visible, 2 and typed bytes",
+    "  @w 24 80, Enter  the window's rows and columns, for second consoles",
     "  @s, Enter        the kernel's threads (debug kernels)",
     "  @?               this help",
     "the VMs:",
@@ -47,6 +48,7 @@ impl<H: Hardware> Server<H> {
                         self.move_input(set.iter().filter_map(|number| numbers.get(number).copied()).collect());
                     }
                     Ok(Order::Debug) => self.next_debug(),
+                    Ok(Order::Window { rows, columns }) => self.resize(rows, columns),
                     Ok(Order::Scheduler) => {
                         self.say(format_args!("the kernel's threads:"));
                         self.dump = true;
@@ -63,6 +65,18 @@ impl<H: Hardware> Server<H> {
         let names = self.names(input);
         let once = if input.len() > 1 { "; lines that are the same are printed once" } else { "" };
         self.say(format_args!("input goes to {names}{once}"));
+    }
+
+    /// Tells all consoles the window's size, by the word of their rings. A UART has no register for it, so only guests with
+    /// second consoles learn of it.
+    fn resize(&mut self, rows: u16, columns: u16) {
+        for (stream, input) in self.inputs.iter_mut().enumerate() {
+            if let Some(input) = input {
+                input.set_word(u32::from(rows) << 16 | u32::from(columns));
+                self.hardware.signal(stream);
+            }
+        }
+        self.say(format_args!("second consoles have {rows} rows and {columns} columns"));
     }
 
     fn help(&mut self) {
