@@ -92,14 +92,21 @@ pub fn disk_initramfs(project: &Project) -> Result<PathBuf> {
     let busybox = project::read(&debian::busybox(project)?)?;
     let (release, modules) = debian::modules(project, &initramfs::MODULES)?;
     let path = project.guest().join("disk.cpio");
-    let vsock = project::read(&vsock(project)?)?;
-    project::write(&path, &initramfs::disk_archive(&busybox, &vsock, &release, &modules)?)?;
+    let mut programs = Vec::new();
+    for name in PROGRAMS {
+        programs.push((name, project::read(&program(project, name)?)?));
+    }
+    project::write(&path, &initramfs::disk_archive(&busybox, &programs, &release, &modules)?)?;
     Ok(path)
 }
 
-/// The program for streams by AF_VSOCK, which busybox has none for.
-fn vsock(project: &Project) -> Result<PathBuf> {
-    let (source, program) = (project.root.join("guests/disk/vsock.c"), project.guest().join("vsock"));
+/// Programs for what busybox has none for: streams by AF_VSOCK, and virtio ports.
+const PROGRAMS: [&str; 2] = ["vsock", "port"];
+
+/// One of them, compiled.
+fn program(project: &Project, name: &str) -> Result<PathBuf> {
+    let source = project.root.join("guests/disk").join(name).with_extension("c");
+    let program = project.guest().join(name);
     cache::keep(&program, &cache::fingerprint(&source)?, |aside| {
         let mut gcc = tiny::gcc(&source, aside);
         gcc.arg("-Wl,--omagic,--strip-all");

@@ -24,8 +24,8 @@ const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 
 /// Drivers for what emulated boards have: IDE, the disk behind it, its file system, two Ethernet cards. ext4 requests
 /// crc32c by its algorithm's name, so modules.dep does not list that dependency. And drivers for VMs' devices: virtio's
-/// transport, the entropy device, the network device, the disk, and the socket device.
-pub const MODULES: [&str; 11] = [
+/// transport, the entropy device, the network device, the disk, the socket device, and the console.
+pub const MODULES: [&str; 12] = [
     "ata_piix",
     "sd_mod",
     "ext4",
@@ -37,6 +37,7 @@ pub const MODULES: [&str; 11] = [
     "virtio_net",
     "virtio_blk",
     "vmw_vsock_virtio_transport",
+    "virtio_console",
 ];
 
 /// The default archive, uncompressed: decompressing would cost the guest more than reading.
@@ -56,11 +57,19 @@ pub fn archive(busybox: &[u8], script: Option<&str>) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-/// The archive that continues from a disk: its kernel, `release`, loads `modules` as the hardware needs them.
-pub fn disk_archive(busybox: &[u8], vsock: &[u8], release: &str, modules: &KernelModules) -> Result<Vec<u8>> {
+/// The archive that continues from a disk, with `programs` of ours: its kernel, `release`, loads `modules` as the hardware
+/// needs them.
+pub fn disk_archive(
+    busybox: &[u8],
+    programs: &[(&str, Vec<u8>)],
+    release: &str,
+    modules: &KernelModules,
+) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     base(&mut archive, busybox)?;
-    archive.add("bin/vsock", &Entry::File { mode: 0o755, bytes: vsock });
+    for (name, bytes) in programs {
+        archive.add(&format!("bin/{name}"), &Entry::File { mode: 0o755, bytes });
+    }
     add_text(&mut archive, "init", 0o755, include_str!("../../../guests/disk/init"));
     add_text(&mut archive, "etc/inittab", 0o644, include_str!("../../../guests/disk/inittab"));
     add_text(&mut archive, "etc/profile", 0o644, include_str!("../../../guests/disk/profile"));

@@ -11,6 +11,7 @@ mod machine;
 mod mediated;
 mod network;
 mod nic;
+mod ports;
 mod processors;
 mod quiet;
 mod recover;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Test> {
         uplink::all(),
         nic::all(),
         vsock::all(),
+        ports::all(),
         systems::all(),
         restart::all(),
         shared::all(),
