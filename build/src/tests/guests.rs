@@ -29,6 +29,7 @@ pub fn all() -> Vec<Test> {
         test("a-queue-that-is-broken-breaks-nothing-else", virtio),
         test("a-network-device-takes-anything", virtio_net),
         test("a-socket-device-takes-anything", virtio_vsock),
+        test("a-console-device-takes-anything", virtio_console),
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
         test("single-step", single_step),
@@ -149,6 +150,16 @@ fn virtio_vsock(context: &Context) -> Result<Outcome> {
     ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
     let logged = report.lines("streams.virtio-vsock sends from another's address");
     ensure!((8..40).contains(&logged), "{logged} packets of others' addresses are in the log:\n{}", report.console);
+    passed()
+}
+
+/// A hostile driver of a console device, beside a guest at the other end of its pipe that keeps time.
+fn virtio_console(context: &Context) -> Result<Outcome> {
+    let pipe = "\n[[pipe]]\nname = \"bytes\"\nmembers = [\"virtio-console\", \"ticking\"]\n";
+    let report = run_all(context, &["virtio-console", "ticking"], "hvc = true\n", pipe)?;
+    let logged = report.lines("console device: the driver breaks queue");
+    ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
+    ensure!(report.lines("= messages 1fa") == 1, "messages:\n{}", report.console);
     passed()
 }
 
