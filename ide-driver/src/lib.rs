@@ -6,7 +6,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use mmio::{OutOfRange, Ports, Window};
+#[cfg(feature = "image")]
+pub mod machine;
+
+use disk::{BUFFER, Fault, SECTOR, Transfer};
+use mmio::{Ports, Window};
 
 /// The command block's ports, and that of device control.
 pub const BLOCK: u16 = 0x1f0;
@@ -60,17 +64,13 @@ const BM_TO_MEMORY: u8 = 1 << 3;
 const BM_ERROR: u8 = 1 << 1;
 const BM_INTERRUPT: u8 = 1 << 2;
 
-/// Where in the memory the table of regions is, and where the data are.
+/// Where in the memory the table of regions is.
 const TABLE: u64 = 0;
-/// See [`TABLE`].
-pub const BUFFER: u64 = 0x1000;
 /// No region crosses a multiple of this.
 const REGION: u64 = 1 << 16;
 /// The last entry of the table.
 const LAST: u32 = 1 << 31;
 
-/// Bytes of a sector.
-pub const SECTOR: u64 = 512;
 /// Looks at a register that is to change soon.
 const LOOKS: u32 = 100_000;
 
@@ -78,36 +78,6 @@ const LOOKS: u32 = 100_000;
 pub trait Controller: Ports {
     /// Waits for an interrupt of the channel, and lets it interrupt again; false if none comes in time.
     fn wait(&mut self) -> bool;
-}
-
-/// A command has failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// The disk reports an error.
-    Disk,
-    /// The bus master does.
-    Dma,
-    /// There was no interrupt in time, or the disk stays busy.
-    Silent,
-    /// There is no disk.
-    Absent,
-    /// The data do not fit the memory, or the controller does not reach it.
-    Memory,
-}
-
-impl From<OutOfRange> for Fault {
-    fn from(_: OutOfRange) -> Self {
-        Fault::Memory
-    }
-}
-
-/// What to do with sectors in the buffer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Transfer {
-    /// From the disk.
-    Read,
-    /// To the disk.
-    Write,
 }
 
 /// The disk.
@@ -123,25 +93,12 @@ pub struct Disk<C> {
     sectors: u64,
 }
 
-impl<C: Controller> Disk<C> {
-    /// Resets the channel and asks its first disk what it is. The controller's addresses have 32 bits.
-    pub fn find(controller: C, master: u16, memory: Window, bus: u64) -> Result<Self, Fault> {
-        if bus.checked_add(memory.len()).is_none_or(|end| end > 1 << 32) {
-            return Err(Fault::Memory);
-        }
-        let mut disk = Self { controller, master, memory, bus, sectors: 0 };
-        disk.reset()?;
-        disk.sectors = disk.identify()?;
-        Ok(disk)
-    }
-
-    /// How many sectors it has.
-    pub const fn sectors(&self) -> u64 {
+impl<C: Controller> disk::Disk for Disk<C> {
+    fn sectors(&self) -> u64 {
         self.sectors
     }
 
-    /// Transfers sectors to or from the buffer.
-    pub fn transfer(&mut self, way: Transfer, sector: u64, sectors: u32) -> Result<(), Fault> {
+    fn transfer(&mut self, way: Transfer, sector: u64, sectors: u32) -> Result<(), Fault> {
         let bytes = u64::from(sectors) * SECTOR;
         let end = sector.checked_add(sectors.into()).filter(|&end| end <= self.sectors);
         if end.is_none() || sectors == 0 || sectors > 256 {
@@ -171,14 +128,26 @@ impl<C: Controller> Disk<C> {
         self.after(ended)
     }
 
-    /// Brings all that was written to the medium.
-    pub fn flush(&mut self) -> Result<(), Fault> {
+    fn flush(&mut self) -> Result<(), Fault> {
         self.ready()?;
         self.controller.out8(DEVICE, MASTER);
         self.controller.out8(self.master + BM_STATUS, BM_ERROR | BM_INTERRUPT);
         self.controller.out8(COMMAND, FLUSH_CACHE);
         let ended = self.end(false);
         self.after(ended)
+    }
+}
+
+impl<C: Controller> Disk<C> {
+    /// Resets the channel and asks its first disk what it is. The controller's addresses have 32 bits.
+    pub fn find(controller: C, master: u16, memory: Window, bus: u64) -> Result<Self, Fault> {
+        if bus.checked_add(memory.len()).is_none_or(|end| end > 1 << 32) {
+            return Err(Fault::Memory);
+        }
+        let mut disk = Self { controller, master, memory, bus, sectors: 0 };
+        disk.reset()?;
+        disk.sectors = disk.identify()?;
+        Ok(disk)
     }
 
     /// Writes the table of the regions that the buffer's first bytes are.

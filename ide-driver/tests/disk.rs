@@ -3,7 +3,8 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ide_driver::{BUFFER, Controller, Disk, Fault, SECTOR, Transfer};
+use disk::{BUFFER, Disk as _, Fault, SECTOR, Transfer};
+use ide_driver::{Controller, Disk};
 use mmio::{Ports, Window};
 
 const MASTER: u16 = 0xc000;

@@ -11,11 +11,12 @@ pub fn all() -> Vec<Test> {
 }
 
 /// The crates that are looked at.
-const CRATES: [&str; 21] = [
+const CRATES: [&str; 22] = [
     "block-server",
     "build",
     "capdl-spec",
     "crates/devices",
+    "crates/disk",
     "crates/layout",
     "crates/mmio",
     "crates/proto",
