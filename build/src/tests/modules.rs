@@ -11,7 +11,8 @@ pub fn all() -> Vec<Test> {
 }
 
 /// The crates that are looked at.
-const CRATES: [&str; 22] = [
+const CRATES: [&str; 23] = [
+    "ahci-driver",
     "block-server",
     "build",
     "capdl-spec",
