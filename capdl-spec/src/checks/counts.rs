@@ -50,6 +50,7 @@ pub(super) fn lists_have_an_end(found: &mut Found) {
     for component in components.iter().take(MOST) {
         check("services", component.services.len(), component.services.get(MOST).map(Spanned::span));
         check("files", component.files.len(), component.files.get(MOST).map(Spanned::span));
+        check("disks", component.disks.len(), component.disks.get(MOST).map(Spanned::span));
     }
     let faults = &system.policy.on_fault;
     check("policies", faults.len(), faults.keys().nth(MOST).map(Spanned::span));

@@ -1,21 +1,21 @@
-//! Disks in descriptions: an entry of a VM's `disks`. A disk has the name that the component has given it that drives it.
+//! Disks in descriptions: an entry of `disks`. A disk has the name that the component has given it that drives it.
 
 use serde::Deserialize;
 use toml::Spanned;
 
-/// An entry of `disks`: what a VM gets of a disk. All of it, if there is neither a partition nor a range of sectors.
+/// An entry of `disks`: what a VM or a component gets of a disk. All of it, if there is neither a partition nor a range of sectors.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct VmDisk {
+pub struct DiskPart {
     /// The name that its driver has for it.
     pub name: Spanned<String>,
-    /// A primary partition, 1 to 4: the VM sees a disk with this partition alone.
+    /// A primary partition, 1 to 4: its owner sees a disk with this partition alone.
     pub partition: Option<u8>,
     /// The first sector of a range.
     pub first: Option<u64>,
     /// How many sectors it has.
     pub sectors: Option<u64>,
-    /// Whether the VM may only read it.
+    /// Whether it may only be read.
     #[serde(default)]
     pub read_only: bool,
 }

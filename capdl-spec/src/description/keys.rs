@@ -20,7 +20,7 @@ pub(crate) enum Table {
     Function,
     Memory,
     Irq,
-    VmDisk,
+    DiskPart,
 }
 
 /// A key, or several that look alike.
@@ -33,7 +33,8 @@ pub(crate) struct Key {
 }
 
 use Table::{
-    Card, Component, Emulator, Function, IoPorts, Irq, Member, Memory, Network, OnFault, Pipe, Policy, Top, Vm, VmDisk,
+    Card, Component, DiskPart, Emulator, Function, IoPorts, Irq, Member, Memory, Network, OnFault, Pipe, Policy, Top,
+    Vm,
     Vsock, VsockMember,
 };
 
@@ -72,12 +73,17 @@ pub(crate) const KEYS: &[Key] = &[
     key("rng", &[Vm], "true or false", "rng = true"),
     key("hvc", &[Vm], "true or false", "hvc = true"),
     key("uplink", &[Component], "the name of a network", "uplink = \"lan\""),
-    key("disks", &[Vm], "a list of disks, or of parts of them", "disks = [{ name = \"main\", partition = 1 }]"),
-    key("name", &[VmDisk], "the name of a disk that a component drives", "name = \"main\""),
-    key("partition", &[VmDisk], "a number from 1 to 4", "partition = 1"),
-    key("first", &[VmDisk], "the number of a sector", "first = 2048"),
-    key("sectors", &[VmDisk], "a number of sectors, from 1", "sectors = 65536"),
-    key("read_only", &[VmDisk], "true or false", "read_only = true"),
+    key(
+        "disks",
+        &[Vm, Component],
+        "a list of disks, or of parts of them",
+        "disks = [{ name = \"main\", partition = 1 }]",
+    ),
+    key("name", &[DiskPart], "the name of a disk that a component drives", "name = \"main\""),
+    key("partition", &[DiskPart], "a number from 1 to 4", "partition = 1"),
+    key("first", &[DiskPart], "the number of a sector", "first = 2048"),
+    key("sectors", &[DiskPart], "a number of sectors, from 1", "sectors = 65536"),
+    key("read_only", &[DiskPart], "true or false", "read_only = true"),
     key("drives", &[Component], "the name of a disk", "drives = \"main\""),
     key("image", &[Component], "a package or a file", "image = \"./component.elf\""),
     key("priority", &[Component], "a number from 1 to 253", "priority = 90"),
@@ -194,7 +200,7 @@ impl Table {
             ["policy", "on_fault"] => OnFault,
             ["emulator"] => Emulator,
             ["emulator", "cards"] => Card,
-            ["vm", "disks"] => VmDisk,
+            ["vm" | "component", "disks"] => DiskPart,
             ["vm" | "component", "ioports"] => IoPorts,
             ["vm" | "component", "pci_devices"] => Function,
             ["vm" | "component", "irqs"] => Irq,
@@ -223,7 +229,7 @@ impl Table {
             Function => "an entry of `pci_devices`",
             Memory => "an entry of `memory` in one of `pci_devices`",
             Irq => "an entry of `irqs`",
-            VmDisk => "an entry of `disks`",
+            DiskPart => "an entry of `disks`",
         }
     }
 

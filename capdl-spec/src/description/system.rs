@@ -18,7 +18,7 @@ use crate::{
     description::{
         board::{self, Board},
         devices::{Flag, IoPorts, Irq, PciDevice},
-        disks::VmDisk,
+        disks::DiskPart,
         emulator::Emulator,
         guest::Origin,
         network::Network,
@@ -120,7 +120,7 @@ pub struct Vm {
     pub hvc: bool,
     /// Disks of block-server's, or parts of them.
     #[serde(default)]
-    pub disks: Vec<Spanned<VmDisk>>,
+    pub disks: Vec<Spanned<DiskPart>>,
     /// Whether the VM's process may list the machine's PCI functions.
     #[serde(default)]
     pub pci_enumerate: bool,
@@ -175,6 +175,9 @@ pub struct Component {
     pub uplink: Option<Spanned<String>>,
     /// The name of the disk that it drives for block-server, if it is a driver.
     pub drives: Option<Spanned<String>>,
+    /// Disks of block-server's, or parts of them, if it is a client.
+    #[serde(default)]
+    pub disks: Vec<Spanned<DiskPart>>,
     /// Memory that its functions may use: 4 KiB to 1 MiB.
     pub dma_memory: Option<Spanned<Bytes>>,
 }

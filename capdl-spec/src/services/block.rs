@@ -1,13 +1,17 @@
 //! block-server: rings shared with the clients that have disks and with the drivers of disks, and signals both ways. Systems
 //! in which nobody drives a disk do not have it.
 
+use heapless::Vec as Bounded;
 use layout::{
     config::{BlockRings, Window},
     event,
     limits::{MAX_DISKS, MAX_EXPORTS, MAX_OWN_DISKS},
     slot,
 };
-use proto::block::{Config, Disk, Export, Part, RING_BYTES, SERVICE};
+use proto::{
+    block::{Config, Disk, Export, MOST, Part, RING_BYTES, SECTOR, SERVICE},
+    timer,
+};
 use toml::Spanned;
 
 use super::{Look, Server};
@@ -18,7 +22,12 @@ use crate::{
         part::Role,
         wire::{Wiring, bounded, encode, name},
     },
-    description::{disks::VmDisk, mistake::nearest, system::System},
+    description::{
+        devices::Access,
+        disks::DiskPart,
+        mistake::nearest,
+        system::{Component, System},
+    },
     laws::authority::{Badge, FrameUse, Holding, RINGS as RING_BITS, What, Who, Whose, at, holding, shared, signals},
     spec::Rights,
 };
@@ -46,7 +55,7 @@ static HOLDINGS: [Holding; 2] = [
     signals(SERVICE, Whose::Callers, event::BLOCK),
 ];
 
-/// The names of the rings of a VM's disks: to block-server, and from it. A driver has the first two.
+/// The names of the rings of a process's disks: to block-server, and from it. A driver has the first two.
 const RINGS: [[&str; 2]; MAX_OWN_DISKS] =
     [["disk0-out", "disk0-in"], ["disk1-out", "disk1-in"], ["disk2-out", "disk2-in"], ["disk3-out", "disk3-in"]];
 
@@ -55,12 +64,14 @@ static FRAMES: [FrameUse; 2 * MAX_OWN_DISKS] = {
     [shared(a), shared(b), shared(c), shared(d), shared(e), shared(f), shared(g), shared(h)]
 };
 
-static CHECKS: [Check; 5] = [
+static CHECKS: [Check; 7] = [
     names_of_disks_fit,
     disks_have_one_driver,
     disks_are_not_too_many,
-    vms_have_disks_that_are_driven,
+    disks_are_driven,
     parts_of_disks_have_one_owner,
+    drivers_are_no_clients,
+    drivers_have_a_controller,
 ];
 
 /// Longest name of a disk, in bytes.
@@ -69,6 +80,28 @@ const NAME_BYTES: usize = 24;
 /// The disks that components drive.
 fn driven(system: &System) -> impl Iterator<Item = &Spanned<String>> {
     system.components.iter().filter_map(|component| component.drives.as_ref())
+}
+
+/// A VM or a component that has disks.
+struct Client<'a> {
+    name: &'a str,
+    role: Role,
+    disks: &'a [Spanned<DiskPart>],
+}
+
+/// The processes that have disks, VMs first.
+fn clients(system: &System) -> impl Iterator<Item = Client<'_>> {
+    let vms = system.vms.iter().enumerate().map(|(n, vm)| Client {
+        name: vm.name.get_ref(),
+        role: Role::Vmm(n),
+        disks: &vm.disks,
+    });
+    let components = system.components.iter().enumerate().map(|(n, component)| Client {
+        name: component.name.get_ref(),
+        role: Role::Component(n),
+        disks: &component.disks,
+    });
+    vms.chain(components).filter(|client| !client.disks.is_empty())
 }
 
 fn names_of_disks_fit(found: &mut Found) {
@@ -98,20 +131,21 @@ fn disks_are_not_too_many(found: &mut Found) {
         let message = format!("{} disks are too many", driven(system).count());
         found.add(disk.span(), message, format!("block-server has {MAX_DISKS} at most"));
     }
-    if let Some(disk) = system.vms.iter().flat_map(|vm| &vm.disks).nth(MAX_EXPORTS) {
-        found.add(disk.span(), "the VMs have too many disks".into(), format!("{MAX_EXPORTS} in all, at most"));
+    if let Some(disk) = clients(system).flat_map(|client| client.disks).nth(MAX_EXPORTS) {
+        let message = "VMs and components have too many disks".into();
+        found.add(disk.span(), message, format!("{MAX_EXPORTS} in all, at most"));
     }
-    for vm in &system.vms {
-        if let Some(disk) = vm.disks.get(MAX_OWN_DISKS) {
-            let message = format!("{} disks are too many for a VM", vm.disks.len());
+    for Client { name, disks, .. } in clients(system) {
+        if let Some(disk) = disks.get(MAX_OWN_DISKS) {
+            let message = format!("{} disks are too many for `{name}`", disks.len());
             found.add(disk.span(), message, format!("{MAX_OWN_DISKS} at most"));
         }
     }
 }
 
-fn vms_have_disks_that_are_driven(found: &mut Found) {
+fn disks_are_driven(found: &mut Found) {
     let known: Vec<&str> = driven(found.system).map(|disk| disk.get_ref().as_str()).collect();
-    for disk in found.system.vms.iter().flat_map(|vm| &vm.disks) {
+    for disk in clients(found.system).flat_map(|client| client.disks) {
         let name = &disk.get_ref().name;
         if !known.contains(&name.get_ref().as_str()) {
             let message = format!("no component drives a disk `{}`", name.get_ref());
@@ -129,7 +163,7 @@ fn vms_have_disks_that_are_driven(found: &mut Found) {
 
 /// What block-server cannot know before it has read the table is checked there again.
 fn parts_of_disks_have_one_owner(found: &mut Found) {
-    let disks: Vec<_> = found.system.vms.iter().flat_map(|vm| &vm.disks).collect();
+    let disks: Vec<_> = clients(found.system).flat_map(|client| client.disks).collect();
     for (n, disk) in disks.iter().enumerate() {
         let (this, Ok(part)) = (disk.get_ref(), self::part(disk.get_ref())) else { continue };
         let taken = disks.iter().take(n).map(|other| other.get_ref()).any(|other| {
@@ -139,6 +173,51 @@ fn parts_of_disks_have_one_owner(found: &mut Found) {
         if taken {
             let message = format!("this part of `{}` has an owner already", this.name.get_ref());
             found.add(disk.span(), message, "give each its own part, or write read_only = true for all of them");
+        }
+    }
+}
+
+/// The rings of a driver have the names that those of a client's first disk have.
+fn drivers_are_no_clients(found: &mut Found) {
+    for component in found.system.components.iter().filter(|component| component.drives.is_some()) {
+        if let Some(disk) = component.disks.first() {
+            let message = format!("`{}` drives a disk, and has none of block-server's", component.name.get_ref());
+            found.add(disk.span(), message, "leave `disks` out: give the disk to another component, or to a VM");
+        }
+    }
+}
+
+/// Bytes of memory that a driver of ours has for its controller: a page of structures, and the longest request.
+const LEAST_DMA_MEMORY: u64 = 4096 + MOST as u64 * SECTOR as u64;
+
+/// What drivers of ours need; the user's own may be for something else than a controller.
+fn drivers_have_a_controller(found: &mut Found) {
+    for component in &found.system.components {
+        let Component { name, image, drives: Some(disk), .. } = component else { continue };
+        let name = name.get_ref();
+        let (device, mediated) = match image.get_ref().as_str() {
+            "ide-driver" => ("{ address = \"00:01.1\", dma = \"trusted\" }", false),
+            "ahci-driver" => ("{ address = \"00:1f.2\", access = \"mediated\", dma = \"trusted\" }", true),
+            _ => continue,
+        };
+        match component.pci_devices.first() {
+            None => {
+                let message = format!("`{name}` has no controller to drive the disk with");
+                found.add(disk.span(), message, format!("list it, for example pci_devices = [{device}]"));
+            }
+            Some(controller) if mediated && controller.get_ref().access == Access::Direct => {
+                let message = format!("`{name}` cannot reach the registers of its controller");
+                found.add(controller.span(), message, "add access = \"mediated\": pci-server passes each access on");
+            }
+            Some(_) => {}
+        }
+        if let Some(memory) = component.dma_memory.as_ref().filter(|memory| memory.get_ref().0 < LEAST_DMA_MEMORY) {
+            let message = format!("{} of dma_memory are too few for `{name}`", memory.get_ref());
+            found.add(memory.span(), message, format!("{} KiB at least", LEAST_DMA_MEMORY >> 10));
+        }
+        if !component.services.iter().any(|word| word.get_ref() == timer::SERVICE.word) {
+            let message = format!("`{name}` cannot tell when its controller does not answer");
+            found.add(image.span(), message, "add services = [\"timer\"]");
         }
     }
 }
@@ -155,8 +234,8 @@ fn overlap(one: Part, other: Part) -> bool {
     }
 }
 
-/// What a VM gets of a disk; or what is wrong, and what to do.
-fn part(disk: &VmDisk) -> Result<Part, (String, &'static str)> {
+/// What a client gets of a disk; or what is wrong, and what to do.
+fn part(disk: &DiskPart) -> Result<Part, (String, &'static str)> {
     match (disk.partition, disk.first, disk.sectors) {
         (None, None, None) => Ok(Part::Whole),
         (Some(number @ 1..=4), None, None) => Ok(Part::Partition(number)),
@@ -177,13 +256,22 @@ fn part(disk: &VmDisk) -> Result<Part, (String, &'static str)> {
 
 /// Shares the rings of a process's `n`th disk with block-server; returns block-server's windows, to it and from it.
 fn share(wiring: &mut Wiring, process: usize, server: usize, n: usize) -> Result<[Window; 2], CompileError> {
-    let names = RINGS.get(n).ok_or(CompileError::TooMany("disks of a VM"))?;
+    let names = RINGS.get(n).ok_or(CompileError::TooMany("disks of a process"))?;
     Ok(names.map(|name| wiring.share(name, process, server, RING_BYTES)))
 }
 
-/// The rings of a VM's `n`th disk, as its process has them.
-pub(super) fn rings(wiring: &Wiring, process: usize, n: usize) -> Result<BlockRings, CompileError> {
-    let [out, input] = RINGS.get(n).ok_or(CompileError::TooMany("disks of a VM"))?;
+/// The rings of a client's disks, as its process has them.
+pub(super) fn rings_of_client(
+    wiring: &Wiring,
+    process: usize,
+    disks: usize,
+) -> Result<Bounded<BlockRings, MAX_OWN_DISKS>, CompileError> {
+    bounded((0..disks).map(|n| rings(wiring, process, n)).collect::<Result<_, _>>()?, "disks of a process")
+}
+
+/// The rings of a process's `n`th disk.
+fn rings(wiring: &Wiring, process: usize, n: usize) -> Result<BlockRings, CompileError> {
+    let [out, input] = RINGS.get(n).ok_or(CompileError::TooMany("disks of a process"))?;
     Ok(BlockRings { requests: wiring.window(process, out)?, completions: wiring.window(process, input)? })
 }
 
@@ -214,14 +302,14 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         disks.push(Disk { name: name(disk.get_ref())?, rings, signal: signal(process)? });
     }
     let mut exports = Vec::new();
-    for (n, vm) in system.vms.iter().enumerate() {
-        for (own, disk) in vm.disks.iter().map(Spanned::get_ref).enumerate() {
-            let process = wiring.process(Role::Vmm(n))?;
+    for Client { name: client, role, disks } in clients(system) {
+        for (own, disk) in disks.iter().map(Spanned::get_ref).enumerate() {
+            let process = wiring.process(role)?;
             let number = driven(system).position(|driven| driven.get_ref() == disk.name.get_ref());
             let number = number.ok_or_else(|| CompileError::unwired("driver", disk.name.get_ref()))?;
             let [requests, completions] = share(wiring, process, server, own)?;
             exports.push(Export {
-                client: name(vm.name.get_ref())?,
+                client: name(client)?,
                 disk: number as u8,
                 part: part(disk).map_err(|(what, _)| CompileError::unwired("part", what))?,
                 read_only: disk.read_only,
@@ -230,5 +318,5 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
             });
         }
     }
-    encode(&Config { disks: bounded(disks, "disks")?, exports: bounded(exports, "disks of VMs")? })
+    encode(&Config { disks: bounded(disks, "disks")?, exports: bounded(exports, "disks of VMs and components")? })
 }

@@ -40,8 +40,8 @@ pub(crate) fn calls(component: &Component) -> Vec<Service> {
     let described = component.services.iter().filter_map(|word| by_word(word.get_ref()));
     let mut calls: Vec<Service> = described.map(|server| server.service).collect();
     let of_devices = if component.devices().any() { [irq::SERVICE, pci::SERVICE].as_slice() } else { &[] };
-    let of_guests =
-        [component.uplink.as_ref().map(|_| net::SERVICE), component.drives.as_ref().map(|_| block::SERVICE)];
+    let has_disk = component.drives.is_some() || !component.disks.is_empty();
+    let of_guests = [component.uplink.as_ref().map(|_| net::SERVICE), has_disk.then_some(block::SERVICE)];
     for service in of_devices.iter().chain(of_guests.iter().flatten()) {
         if !calls.contains(service) {
             calls.push(*service);
@@ -97,6 +97,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, C
         dma,
         nics: bounded(super::net::rings(wiring, process, role)?, "network devices of a process")?,
         disk,
+        disks: super::block::rings_of_client(wiring, process, component.disks.len())?,
         vsock,
     })
 }

@@ -120,11 +120,7 @@ pub(crate) fn configure(
         direct_ports.push(ports).map_err(|_| CompileError::TooMany("direct ports"))?;
     }
     let nics = bounded(net::rings(wiring, process, role)?, "network devices of a VM")?;
-    let mut disks = heapless::Vec::new();
-    for n in 0..vm.disks.len() {
-        let rings = block::rings(wiring, process, n)?;
-        disks.push(rings).map_err(|_| CompileError::TooMany("disks"))?;
-    }
+    let disks = block::rings_of_client(wiring, process, vm.disks.len())?;
     let spare = memory::spare(vm);
     let config = encode(&Vmm {
         name: name(vm.name.get_ref())?,

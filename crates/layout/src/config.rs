@@ -159,6 +159,8 @@ pub struct Component {
     pub nics: Vec<Nic, MAX_NICS>,
     /// The rings from block-server, if it drives a disk.
     pub disk: Option<BlockRings>,
+    /// Its disks, by the rings to block-server.
+    pub disks: Vec<BlockRings, MAX_OWN_DISKS>,
     /// Its sockets, if it is a member of a network of them.
     pub vsock: Option<Vsock>,
 }

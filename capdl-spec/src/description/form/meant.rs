@@ -44,7 +44,7 @@ const ROWS: &[Row] = &[
     (OWNERS, &["ports", "io_ports", "pio", "ioport"], Key("ioports")),
     (OWNERS, &["iommu", "iospace", "iospace_domain", "vtd", "io_space"], Key("pci_devices_iospace")),
     (&[Vm], &["disk", "drive", "drives", "hda", "cdrom", "storage", "block", "virtio_blk"], Key("disks")),
-    (&[Component], &["drive", "disk", "disks", "block"], Key("drives")),
+    (&[Component], &["drive", "disk", "block"], Key("drives")),
     (OWNERS, &["network", "net", "nic", "netdev", "ethernet", "vif", "virtio_net"], Key("cards")),
     (
         OWNERS,
