@@ -1,10 +1,10 @@
 //! A disk, by the rings to its driver: requests that are with the driver, and what is known of the disk.
 
 use layout::{Slot, config::Name};
-use mmio::{NoRoom, RecordConsumer, RecordProducer, Reservation};
+use mmio::{Mended, NoRoom, RecordConsumer, RecordProducer, Reservation};
 use proto::{
     block::{Operation, Request},
-    tally::Tally,
+    tally::{Report, Tally},
 };
 
 use crate::table::BYTES;
@@ -29,7 +29,7 @@ pub enum State {
         /// The first one.
         table: [u8; BYTES],
     },
-    /// There is no disk, or its driver has broken a ring.
+    /// There is no disk, or its driver has broken a ring, or has ended.
     Gone,
 }
 
@@ -49,6 +49,14 @@ pub enum For {
     },
 }
 
+/// A request that is with the driver.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    pub tag: u64,
+    pub operation: Operation,
+    pub whose: For,
+}
+
 /// The disk.
 pub struct Drive {
     pub name: Name,
@@ -56,12 +64,15 @@ pub struct Drive {
     pub completions: RecordConsumer,
     pub signal: Slot,
     pub state: State,
-    /// By tag.
-    pub pending: [Option<(u64, For)>; DEPTH],
+    pub pending: [Option<Pending>; DEPTH],
     /// The last request's tag.
     tag: u64,
     /// Requests that the driver could not carry out.
     pub failures: Tally,
+    /// How often the driver was lost.
+    losses: Tally,
+    /// The driver will not run again.
+    ended: bool,
 }
 
 /// Why a request does not go to the driver.
@@ -79,7 +90,41 @@ impl Drive {
     /// A disk of which nothing is known yet.
     pub fn new(name: Name, requests: RecordProducer, completions: RecordConsumer, signal: Slot) -> Self {
         let pending = [const { None }; DEPTH];
-        Self { name, requests, completions, signal, state: State::Asked, pending, tag: 0, failures: Tally::default() }
+        let (failures, losses) = (Tally::default(), Tally::default());
+        let state = State::Asked;
+        Self { name, requests, completions, signal, state, pending, tag: 0, failures, losses, ended: false }
+    }
+
+    /// Asks the driver what the disk is.
+    pub fn ask(&mut self) {
+        self.state = match self.pass(Operation::Hello, For::Server, 0, |_| true) {
+            Ok(()) => State::Asked,
+            Err(_) => State::Gone,
+        };
+    }
+
+    /// There is no driver from now on.
+    pub fn lose(&mut self, why: &str) {
+        self.state = State::Gone;
+        if self.losses.add() == Report::Log {
+            log::error!("`{}`: its driver {why} ({} so far)", self.name, self.losses.count());
+        }
+    }
+
+    /// The driver will not run again.
+    pub fn end(&mut self) {
+        self.ended = true;
+        self.lose("has ended, and all requests fail");
+    }
+
+    /// Whether the driver has begun anew where requests are lost, or the disk was gone: it has to be asked again.
+    pub fn has_begun_anew(&mut self) -> bool {
+        match self.requests.mend().max(self.completions.mend()) {
+            _ if self.ended => false,
+            Mended::Same | Mended::Broken => false,
+            Mended::Continued => matches!(self.state, State::Gone),
+            Mended::Emptied => true,
+        }
     }
 
     /// Passes an operation to the driver; `data` appends what follows.
@@ -105,7 +150,7 @@ impl Drive {
         }
         record.publish();
         self.tag = tag;
-        *place = Some((tag, whose));
+        *place = Some(Pending { tag, operation, whose });
         Ok(())
     }
 }

@@ -4,10 +4,10 @@
 //! completions keeps nobody else's.
 
 use layout::{Slot, config::Name};
-use mmio::{NoRoom, Record, RecordConsumer, RecordProducer};
+use mmio::{Mended, NoRoom, Record, RecordConsumer, RecordProducer};
 use proto::{
     block::{Completion, Geometry, Operation, PARTITION_AT, Part, Request, SECTOR, Status},
-    tally::Tally,
+    tally::{Report, Tally},
 };
 
 use crate::table::{self, BYTES, NoPartition, Partition};
@@ -83,7 +83,9 @@ pub struct Export {
     /// Bytes of the ring that completions of these take.
     set_aside: u32,
     /// The client has broken a ring.
-    pub broken: bool,
+    broken: bool,
+    /// How often.
+    breaks: Tally,
     /// Requests that it may not make.
     pub refusals: Tally,
 }
@@ -109,13 +111,30 @@ impl Export {
             in_flight: 0,
             set_aside: 0,
             broken: false,
+            breaks: Tally::default(),
             refusals: Tally::default(),
         }
     }
 
     /// Whether one more request may be with the driver.
     pub const fn has_turn(&self) -> bool {
-        self.in_flight < IN_FLIGHT
+        !self.broken && self.in_flight < IN_FLIGHT
+    }
+
+    /// Takes nothing more from a client that has broken its ring, before it begins anew.
+    pub fn break_off(&mut self) {
+        self.broken = true;
+        if self.breaks.add() == Report::Log {
+            log::error!("{} has broken its ring ({} so far)", self.client, self.breaks.count());
+        }
+    }
+
+    /// Goes on with a client that has begun anew.
+    pub fn mend(&mut self) {
+        match self.requests.mend().max(self.completions.mend()) {
+            Mended::Same | Mended::Broken => {}
+            Mended::Continued | Mended::Emptied => self.broken = false,
+        }
     }
 
     /// Whether no request is with the driver.
@@ -160,7 +179,7 @@ impl Export {
         match self.completions.reserve(all - 4) {
             Ok(_) => Ok(true),
             Err(NoRoom::Broken) => {
-                self.broken = true;
+                self.break_off();
                 Ok(false)
             }
             Err(NoRoom::TooLong) => Ok(false),

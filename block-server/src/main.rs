@@ -18,7 +18,8 @@ fn main(config: Config) -> ! {
     rt::serve(|event| match event {
         // All goes through the rings.
         Event::Call(..) => Err(IpcError::UnknownLabel),
-        Event::Signal(_) => {
+        Event::Signal(bits) => {
+            server.end(bits);
             server.step(rt::signal);
             Ok(())
         }

@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 use layout::{
-    Slot,
+    Slot, event,
     limits::{MAX_DISKS, MAX_EXPORTS},
 };
 use mmio::{NotARing, RecordRing, Window};
@@ -39,9 +39,7 @@ impl Server {
         for disk in &config.disks {
             let (requests, completions) = (ring(disk.rings.requests)?, ring(disk.rings.completions)?);
             let mut drive = Drive::new(disk.name.clone(), requests.producer(), completions.consumer(), disk.signal);
-            if drive.pass(Operation::Hello, For::Server, 0, |_| true).is_err() {
-                drive.state = State::Gone;
-            }
+            drive.ask();
             let _ = drives.push(drive);
         }
         let mut exports = Vec::new();
@@ -54,6 +52,10 @@ impl Server {
 
     /// Does all that can be done now; `signal` signals a process whose rings have changed.
     pub fn step(&mut self, mut signal: impl FnMut(Slot)) {
+        for number in 0..self.drives.len() {
+            self.renew(number);
+        }
+        self.exports.iter_mut().for_each(Export::mend);
         loop {
             let mut moved = false;
             for number in 0..self.drives.len() {
@@ -79,6 +81,29 @@ impl Server {
         }
     }
 
+    /// Some drivers will not run again: those of `layout::event::ended`. The next step ends what waits for them.
+    pub fn end(&mut self, bits: u64) {
+        for (n, drive) in self.drives.iter_mut().enumerate() {
+            if bits & event::ended(n) != 0 {
+                drive.end();
+            }
+        }
+    }
+
+    /// Asks a driver that has begun anew what its disk is, if it cannot just go on.
+    fn renew(&mut self, number: usize) {
+        if !self.drives.get_mut(number).is_some_and(Drive::has_begun_anew) {
+            return;
+        }
+        self.give_up(number);
+        for export in self.exports.iter_mut().filter(|export| export.disk == number) {
+            export.extent = None;
+        }
+        if let Some(drive) = self.drives.get_mut(number) {
+            drive.ask();
+        }
+    }
+
     /// Takes a completion of a driver.
     fn collect(&mut self, number: usize) -> Moved {
         let Some(drive) = self.drives.get_mut(number) else { return false };
@@ -95,8 +120,7 @@ impl Server {
             Ok(Some(record)) => record,
             Ok(None) => return completions.park(),
             Err(_) => {
-                log::error!("`{}`: its driver has broken the ring", drive.name);
-                drive.state = State::Gone;
+                drive.lose("has broken the ring");
                 return true;
             }
         };
@@ -104,13 +128,13 @@ impl Server {
         let completion = record.read(0, &mut bytes).map(|()| Completion::of(&bytes));
         let data = record.len().saturating_sub(Completion::BYTES as u32);
         let place = completion.ok().and_then(|completion| {
-            let place = pending.iter_mut().find(|place| place.is_some_and(|(tag, _)| tag == completion.tag))?;
-            place.take().map(|(_, whose)| (whose, completion.status))
+            let place = pending.iter_mut().find(|place| place.is_some_and(|one| one.tag == completion.tag))?;
+            place.take().map(|one| (one.whose, one.operation, completion.status))
         });
         match place {
             // A driver that begins again may answer a request twice.
             None => record.release(),
-            Some((For::Export { number: export, request, head }, status)) => {
+            Some((For::Export { number: export, request, head }, operation, status)) => {
                 let expected = request.answer().saturating_sub(head * SECTOR);
                 let failed = status != Status::Done || data != expected;
                 if let Some(export) = exports.get_mut(export) {
@@ -122,11 +146,13 @@ impl Server {
                     }
                 }
                 record.release();
-                if failed {
-                    report(drive, &request);
+                if failed && drive.failures.add() == Report::Log {
+                    let client = exports.get(export).map(|export| export.client.as_str()).unwrap_or_default();
+                    let count = drive.failures.count();
+                    log::error!("`{}`: {operation:?} of {client} failed ({count} so far)", drive.name);
                 }
             }
-            Some((For::Server, status)) => {
+            Some((For::Server, _, status)) => {
                 let (mut shape, mut table) = ([0; Geometry::BYTES], [0; BYTES]);
                 let into: &mut [u8] = if asked { &mut shape } else { &mut table };
                 let whole = data as usize == into.len() && record.read(Completion::BYTES as u32, into).is_ok();
@@ -197,9 +223,9 @@ impl Server {
         let Self { drives, exports, .. } = self;
         let Some(drive) = drives.get_mut(number) else { return false };
         let mut moved = false;
-        for (_, whose) in drive.pending.iter_mut().filter_map(Option::take) {
+        for one in drive.pending.iter_mut().filter_map(Option::take) {
             moved = true;
-            if let For::Export { number, request, .. } = whose
+            if let For::Export { number, request, .. } = one.whose
                 && let Some(export) = exports.get_mut(number)
             {
                 export.came_back(&request);
@@ -219,7 +245,7 @@ impl Server {
         let Self { drives, exports, .. } = self;
         let Some(export) = exports.get_mut(n) else { return false };
         let Some(drive) = drives.get_mut(export.disk) else { return false };
-        if export.broken || export.extent.is_none() || !export.has_turn() {
+        if export.extent.is_none() || !export.has_turn() {
             return false;
         }
         let mut bytes = [0; Request::BYTES];
@@ -230,7 +256,7 @@ impl Server {
             },
             Ok(None) => return export.requests.park(),
             Err(_) => {
-                break_off(export);
+                export.break_off();
                 return false;
             }
         };
@@ -263,11 +289,11 @@ impl Server {
                     Err(Refused::Enough) => return false,
                     // The client has changed the record's length since it was judged.
                     Err(Refused::NoData) => {
-                        break_off(export);
+                        export.break_off();
                         return false;
                     }
                     Err(Refused::Gone) => {
-                        drive.state = State::Gone;
+                        drive.lose("has broken the ring");
                         return true;
                     }
                 }
@@ -275,12 +301,6 @@ impl Server {
         }
         release(export)
     }
-}
-
-/// Takes nothing more from a client that has broken its ring.
-fn break_off(export: &mut Export) {
-    export.broken = true;
-    log::error!("{} has broken its ring", export.client);
 }
 
 /// Gives the room of a client's request back.
@@ -295,12 +315,5 @@ fn release(export: &mut Export) -> Moved {
 fn refuse(export: &mut Export, why: &str) {
     if export.refusals.add() == Report::Log {
         log::warn!("{}: a request {why} ({} so far)", export.client, export.refusals.count());
-    }
-}
-
-/// Logs a request that the disk could not carry out.
-fn report(drive: &mut Drive, request: &Request) {
-    if drive.failures.add() == Report::Log {
-        log::error!("`{}`: {:?} failed ({} so far)", drive.name, request.operation, drive.failures.count());
     }
 }

@@ -7,7 +7,7 @@ use devices::virtio::{
     Broken,
     block::{Backend, Disk as Shape, Finished, ID, Operation, Started},
 };
-use mmio::{NotARing, RecordConsumer, RecordProducer, RecordRing, Window};
+use mmio::{Mended, NotARing, RecordConsumer, RecordProducer, RecordRing, Window};
 use proto::block::{self, Completion, Geometry, Request, SECTOR, Status};
 
 /// Bytes that are copied at once.
@@ -34,8 +34,11 @@ impl Disk {
     }
 
     /// Greets block-server. `token` is a number that no predecessor has used. False if the ring is full of a predecessor's
-    /// requests: then try again after a signal.
+    /// requests, or broken by it: then try again after a signal.
     pub fn greet(&mut self, token: u64) -> bool {
+        if self.requests.mend() == Mended::Broken {
+            return false;
+        }
         let request = Request { tag: GREETING | token, operation: block::Operation::Hello };
         let len = Request::BYTES as u32;
         if !self.has_room(len) {
@@ -60,6 +63,9 @@ impl Disk {
 
     /// Looks for the answer to the greeting with this token. `Some(false)` says that there is no disk.
     pub fn is_greeted(&mut self, token: u64) -> Option<bool> {
+        if self.completions.mend() == Mended::Broken {
+            return None;
+        }
         while self.has_completion() {
             let Ok(Some(record)) = self.completions.peek() else { return Some(false) };
             let (mut head, mut shape) = ([0; Completion::BYTES], [0; Geometry::BYTES]);

@@ -227,6 +227,10 @@ pub mod event {
     pub const fn client(n: usize) -> u64 {
         1 << n
     }
+    /// block-server: driver `n` will not run again. Behind the rings of all clients.
+    pub const fn ended(n: usize) -> u64 {
+        ring(RINGS - 1 - n)
+    }
     /// timer-server: irq-server asks for a signal in a millisecond.
     pub const ALARM: u64 = 1 << 0;
     /// How many [`line`]s there are: the bits from 8 on, below [`TIMER`].

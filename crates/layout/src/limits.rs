@@ -44,7 +44,8 @@ pub const MAX_DISKS: usize = 4;
 pub const MAX_OWN_DISKS: usize = 4;
 /// Disks of all VMs; with the disks' drivers, block-server has an [`event::ring`] for each.
 pub const MAX_EXPORTS: usize = 16;
-const _: () = assert!(MAX_EXPORTS + MAX_DISKS <= event::RINGS);
+// Each disk has a driver, which rings, and ends.
+const _: () = assert!(MAX_EXPORTS + 2 * MAX_DISKS <= event::RINGS);
 
 /// Pipes of one VM.
 pub const MAX_PIPES: usize = 4;

@@ -15,6 +15,6 @@ mod window;
 
 pub use buffer::{SharedBuffer, Span};
 pub use ports::Ports;
-pub use records::{BrokenRing, NoRoom, Record, RecordConsumer, RecordProducer, RecordRing, Reservation};
+pub use records::{BrokenRing, Mended, NoRoom, Record, RecordConsumer, RecordProducer, RecordRing, Reservation};
 pub use ring::{Consumer, NotARing, Producer, Ring};
 pub use window::{OutOfRange, Window};

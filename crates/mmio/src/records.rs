@@ -8,16 +8,18 @@
 //! |---|---|---|
 //! | 0 | producer | index: the end of the last record |
 //! | 4 | producer | signal it when the consumer's index goes past this |
+//! | 8 | producer | its lives: how often the end was made; 12: the index at which the last one has begun |
 //! | 64 | consumer | index: the end of the last record that it has released |
 //! | 68 | consumer | signal it when the producer's index goes past this |
+//! | 72 | consumer | its lives; 76: where the last one has begun |
 //! | 128 | producer | the data: of each record its length in 4 bytes, then its bytes, which may wrap around |
 //!
 //! The fields at 4 and 68 are those that virtio has with `VIRTIO_F_EVENT_IDX` (VIRTIO 1.2, section 2.7.10): a side that
 //! is awake leaves its field behind, and costs the other no signal.
 //!
 //! The peer may be hostile. Each side keeps a private copy of its own index, reads each of the peer's numbers once and
-//! checks the copy. If one cannot be, the ring is broken for this side from then on. No call loops over what the peer
-//! wrote, but a peer that goes on producing can keep a consumer busy: callers limit how many records they take at a time.
+//! checks the copy. If one cannot be, the ring is broken for this side, until the peer is made anew: then either end may
+//! mend it ([`RecordProducer::mend`]), and what was in it is lost. No call loops over what the peer wrote, but a peer that goes on producing can keep a consumer busy: callers limit how many records they take at a time.
 
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -25,18 +27,36 @@ use crate::{NotARing, OutOfRange, Window};
 
 const PRODUCER: u64 = 0;
 const CONSUMER: u64 = 64;
-/// In a side's line: its index, and where the peer's index is to cause a signal.
+/// In a side's line: its index, where the peer's index is to cause a signal, how often the side was made, and the index at
+/// which it has begun.
 const INDEX: u64 = 0;
 const WAKE: u64 = 4;
+const LIVES: u64 = 8;
+const BEGIN: u64 = 12;
+/// Not an index: a side that was made, and has found numbers that cannot be, begins where the peer says.
+const NOWHERE: u32 = 1;
 const DATA: u64 = 128;
 
 /// Bytes of a record's length.
 const PREFIX: u32 = 4;
 const ALIGN: u32 = 8;
 
-/// The peer has broken the rules: the ring is of no use any more.
+/// The peer has broken the rules: the ring is of no use before it is mended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokenRing;
+
+/// What has become of a ring; of two rings, the greater one is what has become of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mended {
+    /// The peer is who it was, and the ring is whole.
+    Same,
+    /// The peer was made anew, and goes on behind its predecessor's last record.
+    Continued,
+    /// The peer was made anew, and what was in the ring is lost.
+    Emptied,
+    /// The ring is broken.
+    Broken,
+}
 
 /// Why there is no room for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +102,13 @@ impl RecordRing {
         debug_assert!(cleared.is_ok());
     }
 
-    /// The producer. It continues behind the last record that its predecessor published.
+    /// The producer. It continues behind the last record that its predecessor published; if the predecessor has left
+    /// numbers that cannot be, it is broken until both ends have called `mend`.
     pub fn producer(self) -> RecordProducer {
         RecordProducer(Side::new(self, PRODUCER, CONSUMER))
     }
 
-    /// The consumer. It continues behind the last record that its predecessor released.
+    /// The consumer. It continues behind the last record that its predecessor released, or is broken likewise.
     pub fn consumer(self) -> RecordConsumer {
         RecordConsumer(Side::new(self, CONSUMER, PRODUCER))
     }
@@ -147,12 +168,59 @@ struct Side {
     /// The index when the need for a signal was last checked; `None` before the first time.
     signalled: Option<u32>,
     broken: bool,
+    /// How often the peer was made, as far as this side knows.
+    lives: u32,
 }
 
 impl Side {
     fn new(ring: RecordRing, own: u64, peer: u64) -> Self {
-        let index = ring.get(own + INDEX);
-        Self { ring, own, peer, index, signalled: None, broken: !index.is_multiple_of(ALIGN) }
+        let (index, lives) = (ring.get(own + INDEX), ring.get(peer + LIVES));
+        let mut side = Self { ring, own, peer, index, signalled: None, broken: false, lives };
+        side.broken = !index.is_multiple_of(ALIGN) || !side.agrees(ring.get(peer + INDEX));
+        side.live(if side.broken { NOWHERE } else { index });
+        side
+    }
+
+    /// Whether the peer can be at `index`.
+    const fn agrees(&self, index: u32) -> bool {
+        let used = if self.own == PRODUCER { self.index.wrapping_sub(index) } else { index.wrapping_sub(self.index) };
+        used <= self.ring.size && used.is_multiple_of(ALIGN)
+    }
+
+    /// Says that there is a new one of this side.
+    fn live(&self, begin: u32) {
+        self.ring.set(self.own + BEGIN, begin);
+        self.ring.set(self.own + LIVES, self.ring.get(self.own + LIVES).wrapping_add(1));
+    }
+
+    /// Looks whether the peer was made anew. A peer that only says so harms itself.
+    fn mend(&mut self) -> Mended {
+        let lives = self.ring.get(self.peer + LIVES);
+        if lives == self.lives {
+            return if self.broken { Mended::Broken } else { Mended::Same };
+        }
+        self.lives = lives;
+        let begin = self.ring.get(self.peer + BEGIN);
+        if begin.is_multiple_of(ALIGN) {
+            if !self.broken && self.agrees(begin) {
+                return Mended::Continued;
+            }
+            self.begin(begin);
+        } else {
+            // The peer waits for a beginning. This side has its own in memory that nobody else writes; until the peer
+            // takes it over, its number is what a predecessor has left.
+            self.begin(self.index & !(ALIGN - 1));
+            self.ring.set(self.peer + INDEX, self.index);
+            self.live(self.index);
+        }
+        Mended::Emptied
+    }
+
+    /// Goes on with an empty ring.
+    fn begin(&mut self, index: u32) {
+        self.index = index;
+        self.ring.set(self.own + INDEX, index);
+        (self.signalled, self.broken) = (None, false);
     }
 
     /// How far the producer is ahead of the consumer, if that can be.
@@ -231,6 +299,11 @@ impl RecordProducer {
         // The room is there when the consumer's index has reached what is not reserved of the data's last round.
         self.0.wake_at(self.0.index.wrapping_add(needed).wrapping_sub(self.0.ring.size).wrapping_sub(1));
         self.room().is_ok_and(|room| room >= needed) || self.0.broken
+    }
+
+    /// Looks whether the consumer was made anew, and mends a broken ring then: both ends have to.
+    pub fn mend(&mut self) -> Mended {
+        self.0.mend()
     }
 
     /// Whether the consumer has released all records.
@@ -339,6 +412,11 @@ impl RecordConsumer {
     pub fn park(&mut self) -> bool {
         self.0.wake_at(self.0.index);
         self.0.used(|own, producer| producer.wrapping_sub(own)).is_ok_and(|used| used > 0) || self.0.broken
+    }
+
+    /// Looks whether the producer was made anew, and mends a broken ring then: both ends have to.
+    pub fn mend(&mut self) -> Mended {
+        self.0.mend()
     }
 
     /// Whether the producer wants a signal for what was released since the last call; the caller must send it then.

@@ -179,7 +179,7 @@ fn ends_that_begin_again_continue_and_owe_no_signal() {
 }
 
 #[test]
-fn numbers_that_cannot_be_break_the_ring_for_good() {
+fn numbers_that_cannot_be_break_the_ring_also_when_they_are_mended() {
     for index in [80, 8 + 64, 4, 0x8000_0000, !7] {
         let (mut p, mut c, window) = ring(64);
         window.write_u32(PRODUCER, index).unwrap();
@@ -201,6 +201,80 @@ fn numbers_that_cannot_be_break_the_ring_for_good() {
     window.write_u32(PRODUCER, 3).unwrap();
     let mut began = RecordRing::new(window).unwrap().producer();
     assert_eq!(began.reserve(0).unwrap_err(), NoRoom::Broken);
+}
+
+/// What a process that is gone may have left in its own index, and in the one that is not its.
+const LEFT: [(u32, Option<u32>); 7] = [
+    (3, None),
+    (8, Some(4)),
+    (!7, None),
+    (0x8000_0000, Some(64)),
+    (80, Some(!3)),
+    (16, Some(0x1000)),
+    (0x1000, Some(0x1000)),
+];
+
+fn flows(p: &mut RecordProducer, c: &mut RecordConsumer) {
+    while receive(c).unwrap().is_some() {}
+    for n in 0..100u8 {
+        send(p, &[n; 5]).unwrap();
+        assert_eq!(receive(c), Ok(Some(vec![n; 5])));
+    }
+    assert!(p.is_drained());
+}
+
+/// Both look, until neither finds anything new.
+fn mend(p: &mut RecordProducer, c: &mut RecordConsumer) {
+    for _ in 0..3 {
+        (p.mend(), c.mend());
+    }
+    assert_eq!((p.mend(), c.mend()), (Mended::Same, Mended::Same));
+}
+
+#[test]
+fn a_ring_is_whole_again_with_the_successor_of_who_has_broken_it() {
+    for (own, peers) in LEFT {
+        for found in [false, true] {
+            let (mut p, mut c, window) = ring(64);
+            mend(&mut p, &mut c);
+            send(&mut p, b"lost").unwrap();
+            window.write_u32(PRODUCER, own).unwrap();
+            peers.map(|peers| window.write_u32(CONSUMER, peers).unwrap());
+            // The other side may find out before its peer's end, or after.
+            if found && c.peek().is_err() {
+                assert_eq!(c.mend(), Mended::Broken, "{own:#x}: the same producer");
+            }
+            let mut p = RecordRing::new(window).unwrap().producer();
+            mend(&mut p, &mut c);
+            flows(&mut p, &mut c);
+
+            let (mut p, mut c, window) = ring(64);
+            mend(&mut p, &mut c);
+            send(&mut p, b"lost").unwrap();
+            window.write_u32(CONSUMER, own).unwrap();
+            peers.map(|peers| window.write_u32(PRODUCER, peers).unwrap());
+            if found && p.reserve(0).is_err() {
+                assert_eq!(p.mend(), Mended::Broken, "{own:#x}: the same consumer");
+            }
+            let mut c = RecordRing::new(window).unwrap().consumer();
+            mend(&mut p, &mut c);
+            flows(&mut p, &mut c);
+        }
+    }
+}
+
+#[test]
+fn a_successor_is_noticed_once_and_loses_nothing() {
+    let (mut p, mut c, window) = ring(64);
+    mend(&mut p, &mut c);
+    send(&mut p, b"a").unwrap();
+    let mut p = RecordRing::new(window).unwrap().producer();
+    send(&mut p, b"b").unwrap();
+    assert_eq!((c.mend(), c.mend()), (Mended::Continued, Mended::Same));
+    let mut c = RecordRing::new(window).unwrap().consumer();
+    assert_eq!((p.mend(), p.mend()), (Mended::Continued, Mended::Same));
+    assert_eq!(receive(&mut c), Ok(Some(b"a".to_vec())));
+    assert_eq!(receive(&mut c), Ok(Some(b"b".to_vec())));
 }
 
 #[test]
