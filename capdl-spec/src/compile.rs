@@ -30,7 +30,7 @@ use crate::{
     description::{board::PortRange, system::System},
     laws,
     services::{
-        component, pci, pipes,
+        block, component, pci, pipes,
         vmm::{self, Guest},
     },
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
@@ -80,11 +80,12 @@ pub fn plan(system: &System) -> Result<Spec, CompileError> {
 }
 
 /// What wiring leaves to be added to a process: its encoded configuration, its guest, and whom root-task signals when
-/// it stops.
+/// it stops, or ends.
 struct Wired {
     config: Vec<u8>,
     guest: Option<Guest>,
     on_stop: Option<(Id, u64)>,
+    on_end: Option<(Id, u64)>,
 }
 
 fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
@@ -113,7 +114,8 @@ fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
                 (config, Some(guest))
             }
         };
-        wired.push(Wired { config, guest, on_stop: pci::on_stop(wiring, process)? });
+        let (on_stop, on_end) = (pci::on_stop(wiring, process)?, block::on_end(wiring, part.role)?);
+        wired.push(Wired { config, guest, on_stop, on_end });
     }
     Ok(wired)
 }
@@ -211,6 +213,7 @@ fn process(
         ports,
         on_fault: on_fault.map(|(_, policy)| *policy).unwrap_or_default(),
         on_stop: wired.on_stop,
+        on_end: wired.on_end,
     })
 }
 

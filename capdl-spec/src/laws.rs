@@ -42,8 +42,8 @@ use mappings::{
 };
 use pipes::a_pipe_has_two_ends;
 use processes::{
-    a_process_is_made_of_its_parts, device_windows_are_pci_servers, pci_server_is_notified_of_stops,
-    root_task_keeps_its_own, what_is_given_is_there_once,
+    a_process_is_made_of_its_parts, block_server_is_notified_of_ends, device_windows_are_pci_servers,
+    pci_server_is_notified_of_stops, root_task_keeps_its_own, what_is_given_is_there_once,
 };
 
 type Law = fn(&Spec) -> Result<(), String>;
@@ -66,6 +66,7 @@ const LAWS: [(&str, Law); 37] = [
     ("a process is made of its parts", a_process_is_made_of_its_parts),
     ("what is given is there once", what_is_given_is_there_once),
     ("pci-server is notified of stops", pci_server_is_notified_of_stops),
+    ("only block-server is signalled of ends, those of its drivers", block_server_is_notified_of_ends),
     ("root-task keeps its own", root_task_keeps_its_own),
     ("device windows are pci-server's", device_windows_are_pci_servers),
     ("a process names its own objects only", a_process_names_its_own_objects_only),
@@ -128,7 +129,8 @@ fn every_id_names_an_object(spec: &Spec) -> Result<(), String> {
     ids.push(spec.supervisor);
     ids.extend(spec.power_off.iter().map(|switch| switch.ports));
     ids.extend(spec.console.iter().map(|console| console.ports));
-    ids.extend(spec.processes.iter().flat_map(|process| process.on_stop).map(|(events, _)| events));
+    let signals = spec.processes.iter().flat_map(|process| [process.on_stop, process.on_end]);
+    ids.extend(signals.flatten().map(|(events, _)| events));
     ids.extend(spec.processes.iter().flat_map(|process| process.calls.iter().chain(&process.ports)));
     ids.into_iter().try_for_each(|id| unless(spec.kind(id).is_some(), || format!("{id:?}")))
 }

@@ -2,7 +2,7 @@
 //! and how it is drawn. [`ALL`] is the only list of the servers; a new server is a file here and a line there
 //! (docs/walkthroughs/add-a-server.md).
 
-mod block;
+pub(crate) mod block;
 pub(crate) mod component;
 mod file;
 mod irq;

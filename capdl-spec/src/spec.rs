@@ -284,6 +284,8 @@ pub struct Process {
     /// Notification and badge to signal when it stops, by a fault or because it has finished: for a server that holds
     /// devices on its behalf.
     pub on_stop: Option<(Id, u64)>,
+    /// Notification and badge to signal when it will not run again: for a server whose clients wait for it.
+    pub on_end: Option<(Id, u64)>,
 }
 
 /// A thread of a process.

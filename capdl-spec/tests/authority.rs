@@ -23,6 +23,11 @@ const DEVICES: &str = "board = \"pc\"\n\
     [[component]]\nname = \"driver\"\nimage = \"components\"\nservices = [\"timer\"]\n\
     pci_devices = [{ address = \"00:1a.0\", dma = \"trusted\" }]\ndma_memory = \"64 KiB\"\n\
     [[component]]\nname = \"reader\"\nimage = \"components\"\nservices = [\"file\"]\nfiles = [\"../Cargo.toml\"]\n";
+/// Two drivers of disks, and a guest that has one.
+const DISKS: &str = "board = \"bochs\"\n\
+    [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\ndisks = [{ name = \"main\" }]\n\
+    [[component]]\nname = \"first\"\nimage = \"components\"\ndrives = \"main\"\n\
+    [[component]]\nname = \"second\"\nimage = \"components\"\ndrives = \"other\"\n";
 /// Three without, of which one has debug ports; two have a pipe between them.
 const PLAIN: &str = "board = \"bochs\"\n\
     [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\ndirect_ports = [0x402]\n\
@@ -229,7 +234,7 @@ fn paged(mut spec: Spec) -> Spec {
 #[test]
 fn no_process_can_be_made_of_anothers_parts() {
     type Set = fn(&mut Process, Id);
-    const FIELDS: [Set; 10] = [
+    const FIELDS: [Set; 11] = [
         |process, id| process.threads[0].tcb = id,
         |process, id| process.cspace = id,
         |process, id| process.vspace = id,
@@ -238,10 +243,11 @@ fn no_process_can_be_made_of_anothers_parts() {
         |process, id| process.threads[0].vcpu = Some(id),
         |process, id| process.ept = Some(id),
         |process, id| process.on_stop = Some((id, process.on_stop.map_or(1, |(_, badge)| badge))),
+        |process, id| process.on_end = Some((id, process.on_end.map_or(event::ended(0), |(_, badge)| badge))),
         |process, id| process.calls.push(id),
         |process, id| process.ports.push(id),
     ];
-    const NUMBERS: [fn(&mut Process); 10] = [
+    const NUMBERS: [fn(&mut Process); 11] = [
         |process| process.threads.push(process.threads[0].clone()),
         |process| process.threads.clear(),
         |process| process.guard_bits += 1,
@@ -252,8 +258,9 @@ fn no_process_can_be_made_of_anothers_parts() {
         |process| process.priority = 0,
         |process| process.threads[0].events = None,
         |process| process.on_stop = process.on_stop.map(|(events, badge)| (events, badge << 1)),
+        |process| process.on_end = process.on_end.map(|(events, badge)| (events, badge << 1)),
     ];
-    for spec in [lawful(PLAIN), lawful(DEVICES)] {
+    for spec in [lawful(PLAIN), lawful(DEVICES), lawful(DISKS)] {
         let mut changed = spec.clone();
         for n in 0..spec.processes.len() {
             let mut check = |set: &dyn Fn(&mut Process), what: &dyn Fn() -> String| {

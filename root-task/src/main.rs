@@ -136,12 +136,12 @@ fn build<'a>(mut objects: Objects, bundle: &'a [u8], spec: &'a Spec) -> Result<s
     for process in &spec.processes {
         program::configure(&objects, process)?;
     }
-    let stop_signals = supervise::stop_signals(&mut objects, spec)?;
+    let signals = supervise::signals(&mut objects, spec)?;
     let report = verify::verify(&objects, spec)?;
     log::info!("checked: {report}");
     for process in &spec.processes {
         program::start(&objects, process)?;
         log::info!("started {} (priority {})", process.name, process.priority);
     }
-    Ok(supervise::System::new(objects, spec, bundle, scratch, stop_signals))
+    Ok(supervise::System::new(objects, spec, bundle, scratch, signals))
 }

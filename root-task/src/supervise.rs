@@ -5,7 +5,7 @@
 use alloc::{format, vec, vec::Vec};
 use core::fmt;
 
-use capdl_spec::spec::{OnFault, Process, Spec, Thread, WhenOff};
+use capdl_spec::spec::{Id, OnFault, Process, Spec, Thread, WhenOff};
 use layout::FAULT_BIT;
 use proto::supervisor::{self, Notice, Refused, Request, printable};
 use proto::wire::{Call, IpcError, Message};
@@ -37,30 +37,40 @@ pub struct System<'a> {
     /// How the machine ends: whether something has failed.
     end: End,
     grants: Grants,
-    /// By process: the notification to signal when it stops.
-    stop_signals: Vec<Option<cap::Notification>>,
+    signals: Vec<Signals>,
     /// By process: whether it was warned about.
     warned: Vec<bool>,
     /// By process: how often it was restarted.
     restarts: Vec<u32>,
 }
 
-/// Makes the capabilities by which root-task signals that processes have stopped.
-pub fn stop_signals(objects: &mut Objects, spec: &Spec) -> Result<Vec<Option<cap::Notification>>, Failure> {
-    let mut signals = Vec::with_capacity(spec.processes.len());
-    for process in &spec.processes {
-        let Some((notification, badge)) = process.on_stop else {
-            signals.push(None);
-            continue;
-        };
-        let failure = |why| Failure { what: format!("{}: stop signal", process.name), why };
-        let slot = objects.take_slots(1).map_err(failure)?.start;
-        own(slot)
-            .mint(&own(objects.slots(notification).start), CapRights::write_only(), badge)
-            .context(|| format!("{}: stop signal", process.name))?;
-        signals.push(Some(cap::Notification::from_bits(slot as u64)));
-    }
-    Ok(signals)
+/// The notifications to signal when a process stops, and when it will not run again.
+pub struct Signals {
+    stop: Option<cap::Notification>,
+    end: Option<cap::Notification>,
+}
+
+/// Makes the capabilities by which root-task signals that processes have stopped, by process.
+pub fn signals(objects: &mut Objects, spec: &Spec) -> Result<Vec<Signals>, Failure> {
+    let processes = spec.processes.iter();
+    let signals = processes.map(|process| {
+        Ok(Signals { stop: signal(objects, process, process.on_stop)?, end: signal(objects, process, process.on_end)? })
+    });
+    signals.collect()
+}
+
+fn signal(
+    objects: &mut Objects,
+    process: &Process,
+    signal: Option<(Id, u64)>,
+) -> Result<Option<cap::Notification>, Failure> {
+    let Some((notification, badge)) = signal else { return Ok(None) };
+    let failure = |why| Failure { what: format!("{}: signal of its end", process.name), why };
+    let slot = objects.take_slots(1).map_err(failure)?.start;
+    own(slot)
+        .mint(&own(objects.slots(notification).start), CapRights::write_only(), badge)
+        .context(|| format!("{}: signal of its end", process.name))?;
+    Ok(Some(cap::Notification::from_bits(slot as u64)))
 }
 
 /// A process that has been restarted this often stays stopped. Otherwise a process that faults at its start would keep
@@ -69,17 +79,11 @@ const MOST_RESTARTS: u32 = 16;
 
 impl<'a> System<'a> {
     /// The system right after its start.
-    pub fn new(
-        objects: Objects,
-        spec: &'a Spec,
-        bundle: &'a [u8],
-        scratch: Scratch,
-        stop_signals: Vec<Option<cap::Notification>>,
-    ) -> Self {
+    pub fn new(objects: Objects, spec: &'a Spec, bundle: &'a [u8], scratch: Scratch, signals: Vec<Signals>) -> Self {
         let guests = Guests::new(spec.processes.iter().map(|process| process.ept.is_some()));
         let grants = Grants::new(spec);
         let (warned, restarts) = (vec![false; spec.processes.len()], vec![0; spec.processes.len()]);
-        Self { objects, spec, bundle, scratch, guests, end: End::Off, grants, stop_signals, warned, restarts }
+        Self { objects, spec, bundle, scratch, guests, end: End::Off, grants, signals, warned, restarts }
     }
 
     /// Receives messages and handles them. It never replies to a fault: to restart a process, root-task writes its
@@ -182,6 +186,7 @@ impl<'a> System<'a> {
     /// Reports that the process will not run again, and ends its guest.
     fn stays_stopped(&mut self, number: usize, process: &Process, why: fmt::Arguments) {
         self.fails(process, why);
+        self.signal_end(number);
         self.guest_ended(number, State::Failed);
     }
 
@@ -253,12 +258,19 @@ impl<'a> System<'a> {
             Notice::Finished => {
                 program::stop(&self.objects, process);
                 self.signal_stop(number);
+                self.signal_end(number);
             }
         }
     }
 
     fn signal_stop(&self, number: usize) {
-        if let Some(Some(signal)) = self.stop_signals.get(number) {
+        if let Some(signal) = self.signals.get(number).and_then(|signals| signals.stop.as_ref()) {
+            signal.signal();
+        }
+    }
+
+    fn signal_end(&self, number: usize) {
+        if let Some(signal) = self.signals.get(number).and_then(|signals| signals.end.as_ref()) {
             signal.signal();
         }
     }

@@ -2,10 +2,10 @@
 
 use layout::{
     FAULT_BIT, client_of, event,
-    limits::{MAX_CLIENTS, MAX_VCPUS},
+    limits::{MAX_CLIENTS, MAX_DISKS, MAX_VCPUS},
     slot, window,
 };
-use proto::pci;
+use proto::{block, pci};
 
 use super::unless;
 use crate::{
@@ -94,6 +94,21 @@ pub(super) fn pci_server_is_notified_of_stops(spec: &Spec) -> Result<(), String>
         let own = number.is_some_and(|number| number < MAX_CLIENTS && event::client(number) == badge);
         let heard = pci.is_some_and(|pci| pci.events() == Some(events));
         unless(own && heard && badge < FAULT_BIT, || process.name.clone())
+    })
+}
+
+/// Only block-server waits for processes: for the drivers of its disks, which have rings to it.
+pub(super) fn block_server_is_notified_of_ends(spec: &Spec) -> Result<(), String> {
+    let block = spec.processes.iter().find(|process| process.name == block::SERVICE.server);
+    let drivers = spec.processes.iter().filter_map(|process| Some((process, process.on_end?)));
+    drivers.enumerate().try_for_each(|(disk, (process, (events, badge)))| {
+        let known = disk < MAX_DISKS && event::ended(disk) == badge;
+        let rings = spec
+            .caps
+            .iter()
+            .any(|cap| cap.cnode == process.cspace && cap.slot == slot::BLOCK.0.into() && cap.object == events);
+        let heard = block.is_some_and(|block| block.events() == Some(events));
+        unless(known && rings && heard, || process.name.clone())
     })
 }
 

@@ -127,10 +127,10 @@ pub(super) fn at_root_task(map: &Map<'_>, out: &mut String, number: usize, proce
             DeviceRange::Memory { first, last } => writeln!(out, "    device memory {first:#x}-{last:#x}")?,
         }
     }
-    match process.on_stop {
-        Some((events, badge)) => {
-            writeln!(out, "  when it is stopped, {} is signalled, badge {badge:#x}", map.spec.name(events))
+    for (signal, when) in [(process.on_stop, "it is stopped"), (process.on_end, "it will not run again")] {
+        if let Some((events, badge)) = signal {
+            writeln!(out, "  when {when}, {} is signalled, badge {badge:#x}", map.spec.name(events))?;
         }
-        None => Ok(()),
     }
+    Ok(())
 }

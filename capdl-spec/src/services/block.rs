@@ -29,7 +29,7 @@ use crate::{
         system::{Component, System},
     },
     laws::authority::{Badge, FrameUse, Holding, RINGS as RING_BITS, What, Who, Whose, at, holding, shared, signals},
-    spec::Rights,
+    spec::{Id, Rights},
 };
 
 pub(super) static SERVER: Server = Server {
@@ -43,6 +43,9 @@ pub(super) static SERVER: Server = Server {
     ..Server::new(SERVICE, 180, configure, Look::new("#a16207", "#fdf6e3"))
 };
 
+/// The badges of clients and drivers. Those behind are root-task's, for the ends of drivers.
+const DOORBELLS: u64 = (1 << (MAX_EXPORTS + MAX_DISKS)) - 1;
+
 static HOLDINGS: [Holding; 2] = [
     holding(
         Who::Anyone,
@@ -50,7 +53,7 @@ static HOLDINGS: [Holding; 2] = [
         What::Notification,
         Whose::Server(SERVICE),
         Rights::WRITE,
-        Badge::Bit(RING_BITS),
+        Badge::Bit(DOORBELLS),
     ),
     signals(SERVICE, Whose::Callers, event::BLOCK),
 ];
@@ -281,10 +284,23 @@ pub(super) fn rings_of_driver(wiring: &Wiring, process: usize) -> Result<BlockRi
     Ok(BlockRings { requests: completions, completions: requests })
 }
 
+/// The notification and badge that root-task signals when a driver will not run again, so that nobody waits for it.
+pub(crate) fn on_end(wiring: &Wiring, role: Role) -> Result<Option<(Id, u64)>, CompileError> {
+    let Role::Component(number) = role else { return Ok(None) };
+    let drivers = wiring.system.components.iter().enumerate().filter(|(_, component)| component.drives.is_some());
+    match drivers.map(|(number, _)| number).position(|driver| driver == number) {
+        Some(disk) => Ok(Some((wiring.events(wiring.server(SERVICE)?)?, event::ended(disk)))),
+        None => Ok(None),
+    }
+}
+
 fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     let server = wiring.server(SERVICE)?;
     let mut signals = Vec::new();
     for (client, process) in wiring.clients(SERVICE).into_iter().enumerate() {
+        if client >= MAX_EXPORTS + MAX_DISKS {
+            return Err(CompileError::TooMany("clients of block-server"));
+        }
         wiring.doorbell(process, slot::BLOCK, server, event::ring(client))?;
         signals.push((process, wiring.signal(server, process, event::BLOCK)?));
     }
