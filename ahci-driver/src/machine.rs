@@ -32,7 +32,10 @@ pub fn find(config: &Component, memory: Window, bus: u64) -> Result<Disk<Machine
         log::error!("the registers cannot be accessed: write access = \"mediated\"");
         return Err(Fault::Absent);
     };
-    Disk::find(Machine { base: bar.base, line }, memory, bus, port)
+    let disk = Disk::find(Machine { base: bar.base, line }, memory, bus, port)?;
+    let model = disk.model();
+    log::info!("port {}: {}", disk.port(), str::from_utf8(&model).unwrap_or_default().trim_end());
+    Ok(disk)
 }
 
 /// Registers and interrupt.

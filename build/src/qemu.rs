@@ -29,8 +29,8 @@ pub struct Options {
     pub kernel: PathBuf,
     /// The root task with its bundle.
     pub root_task: PathBuf,
-    /// The raw image of the disk at the board's AHCI controller. Writes to it are lost when the emulator ends.
-    pub disk: PathBuf,
+    /// The disk at the board's AHCI controller, as QEMU's `-drive` takes it.
+    pub disk: String,
     /// The disk's name.
     pub disk_model: String,
     /// Further devices, as QEMU's `-device` takes them.
@@ -135,7 +135,7 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
     add("-qmp", socket(monitor)?);
     add("-kernel", options.kernel.display().to_string());
     add("-initrd", options.root_task.display().to_string());
-    add("-drive", format!("if=none,id=disk,format=raw,snapshot=on,file={}", options.disk.display()));
+    add("-drive", format!("if=none,id=disk,format=raw,{}", options.disk));
     // The IOMMU first, since QEMU attaches devices to it when it creates them.
     add("-device", "intel-iommu".into());
     add("-device", format!("ide-hd,bus=ide.0,drive=disk,model={}", options.disk_model));

@@ -11,7 +11,9 @@ mod guests;
 mod host;
 mod iommu;
 mod kernel;
+mod medium;
 mod modules;
+mod sata;
 mod walkthroughs;
 
 use crate::test::Test;
@@ -26,6 +28,7 @@ pub fn all() -> Vec<Test> {
         components::all(),
         kernel::all(),
         iommu::all(),
+        sata::all(),
         gate::all(),
         guests::all(),
         bzimage::all(),

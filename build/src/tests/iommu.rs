@@ -96,7 +96,7 @@ fn boot(context: &Context) -> Result<Machine> {
             name: "test-q35-ahci".into(),
             kernel: iso::elf32(&prefix.kernel(), &dir)?,
             root_task,
-            disk,
+            disk: format!("snapshot=on,file={}", disk.display()),
             disk_model: MODEL.into(),
             devices: DEVICES.map(str::to_owned).into(),
             acpi_tables: vec![format!("sig=DMAR,data={}", reservations(&dir)?.display())],
@@ -132,7 +132,7 @@ fn reservations(dir: &Path) -> Result<PathBuf> {
 }
 
 /// Waits for a text and the end of its line; returns everything printed so far.
-fn until(machine: &mut Machine, text: &str) -> Result<String> {
+pub fn until(machine: &mut Machine, text: &str) -> Result<String> {
     let found = machine.console.expect(text, LIMIT).and_then(|_| machine.console.expect("\n", LIMIT));
     let transcript = machine.console.transcript();
     found.map_err(|failure| {

@@ -7,6 +7,7 @@
 
 mod ahci;
 mod bench;
+mod blocks;
 mod cspace;
 mod dma;
 mod fault;
@@ -40,6 +41,7 @@ fn main(config: Component) -> ! {
         (Some("gate"), Some(part)) => gate::play(part, &config),
         (Some("disk"), Some(outside)) => disk(&config, outside, args.next() == Some("interrupts")),
         (Some("echo"), Some(port)) => vsock::echo(&config, port),
+        (Some("blocks"), Some(numbers)) => blocks(&config, numbers),
         (Some("canary"), None) => dma::canary(&config),
         (Some("card"), None) => card(),
         _ => panic!("no such part: {}", config.args),
@@ -84,6 +86,13 @@ fn disk(config: &Component, outside: &str, raise: bool) {
     let mut verdict = Verdict::default();
     let outside = outside.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
     dma::owner(&mut verdict, config, outside.unwrap_or(0), raise);
+    verdict.close();
+}
+
+/// A client of block-server.
+fn blocks(config: &Component, numbers: &str) {
+    let mut verdict = Verdict::default();
+    blocks::all(&mut verdict, config, numbers);
     verdict.close();
 }
 

@@ -16,6 +16,7 @@ use crate::bochs::{Machine, config};
 use crate::kernel::Build;
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
+use crate::tests::medium::{FIRST, LENGTH, SECTOR, SECTORS, medium};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
@@ -57,30 +58,10 @@ fn no_complaints(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-const SECTOR: usize = 512;
-/// The test's disk: two partitions of 8 MiB, and something behind them; whole cylinders of 16 heads and 63 sectors.
-const SECTORS: usize = 40 * 16 * 63;
-const FIRST: usize = 2048;
-const LENGTH: usize = 16384;
-/// The range that the guest has of the rest.
+/// The range that the guest has behind the partitions.
 const RANGE: (usize, usize) = (36864, 1000);
 /// Sectors of the table that the guest sees.
 const TABLE: usize = 64;
-
-/// Every sector has its number in each of its words, so that one in the wrong place shows.
-fn medium() -> Vec<u8> {
-    let mut bytes: Vec<u8> =
-        (0..SECTORS * SECTOR / 4).flat_map(|word| ((word * 4 / SECTOR) as u32).to_le_bytes()).collect();
-    for n in 0..2 {
-        let entry = &mut bytes[446 + 16 * n..][..16];
-        entry[..8].copy_from_slice(&[0, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff]);
-        entry[8..12].copy_from_slice(&((FIRST + n * LENGTH) as u32).to_le_bytes());
-        entry[12..].copy_from_slice(&(LENGTH as u32).to_le_bytes());
-    }
-    bytes[446 + 32..510].fill(0);
-    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
-    bytes
-}
 
 fn bytes(context: &Context) -> Result<Outcome> {
     let before = medium();
