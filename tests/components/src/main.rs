@@ -13,6 +13,7 @@ mod dma;
 mod fault;
 mod files;
 mod gate;
+mod ide;
 mod irq;
 mod malformed;
 mod messages;
@@ -41,6 +42,7 @@ fn main(config: Component) -> ! {
         (Some("gate"), Some(part)) => gate::play(part, &config),
         (Some("disk"), Some(outside)) => disk(&config, outside, args.next() == Some("interrupts")),
         (Some("echo"), Some(port)) => vsock::echo(&config, port),
+        (Some("ide"), Some(writes)) => ide::drive(&config, writes),
         (Some("blocks"), Some(numbers)) => blocks(&config, numbers),
         (Some("canary"), None) => dma::canary(&config),
         (Some("card"), None) => card(),

@@ -21,7 +21,11 @@ use crate::tests::medium::{FIRST, LENGTH, SECTOR, SECTORS, medium};
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
-    vec![test("debian-on-a-partition", debian), test("bytes-on-a-partition", bytes)]
+    vec![
+        test("debian-on-a-partition", debian),
+        test("bytes-on-a-partition", bytes),
+        test("a-driver-that-is-killed-amid-writes", killed),
+    ]
 }
 
 fn debian(context: &Context) -> Result<Outcome> {
@@ -62,6 +66,74 @@ fn no_complaints(machine: &mut Machine) -> Result<()> {
 const RANGE: (usize, usize) = (36864, 1000);
 /// Sectors of the table that the guest sees.
 const TABLE: usize = 64;
+
+/// Of the writes of 4 KiB that a driver's process carries out: how many of each life are acknowledged, and how often it is
+/// started anew.
+const WRITES: usize = 20;
+const LIVES: usize = 1 + 16;
+/// Blocks of 4 KiB: how many are copied, where zeros are written afterwards, and how long a block is.
+const COPIED: usize = 256;
+const ZEROS: usize = 512;
+const BLOCK: usize = 4096;
+
+/// The driver faults amid writes, again and again: the guest does not notice. When it is not started anew any more, the guest
+/// has errors, and goes on.
+fn killed(context: &Context) -> Result<Outcome> {
+    let before = medium();
+    let path: PathBuf = context.project.guest().join("test-disk-killed.img");
+    project::write(&path, &before)?;
+    let system = description(context, "disk-killed");
+    let mut machine = context.boot_with(&system.to_string_lossy(), Build::Release, |options| {
+        options.devices.disk = Some(path);
+    })?;
+    wait_for_shell(&mut machine)?;
+    let mut run = |command: &str, end: &str| {
+        machine.console.skip();
+        machine.console.send(format!("{command}\r").as_bytes()).into_diagnostic()?;
+        expect(&mut machine, end)
+    };
+    let copy = format!(
+        "dd if=/dev/vda1 of=/dev/vda1 bs=4k skip={} count={COPIED} oflag=direct conv=notrunc,fsync; echo copied $?",
+        LENGTH / 2 * SECTOR / BLOCK
+    );
+    run(&copy, "copied 0\r\n")?;
+    run(
+        &format!("dd if=/dev/zero of=/dev/vda1 bs=4k seek={ZEROS} count=1024 oflag=direct conv=notrunc; echo ended $?"),
+        "ended 1\r\n",
+    )?;
+    // The guest lives, and so does its disk, on which nothing can be done.
+    run("dd if=/dev/vda1 of=/dev/null bs=4k skip=1500 count=1 iflag=direct; echo read $?", "read 1\r\n")?;
+    ask(&mut machine, "dmesg | grep -q 'I/O error, dev vda, sector .* op 0x1:(WRITE)'")?;
+    let transcript = super::transcript(&machine);
+    for (what, times) in [
+        ("ide faulted: ", LIVES),
+        ("ide restarted", LIVES - 1),
+        ("its driver has ended", 1),
+        ("has broken the ring", 0),
+    ] {
+        let found = transcript.matches(what).count();
+        ensure!(found == times, "\"{what}\" {found} times, not {times}:\n{transcript}");
+    }
+    let after = project::read(&machine.dir().join(config::DISK))?;
+    what_was_acknowledged(&before, &after)
+}
+
+/// The image has all copied blocks, then as many blocks of zeros as there were writes left, and one that was not acknowledged.
+fn what_was_acknowledged(before: &[u8], after: &[u8]) -> Result<Outcome> {
+    let partition = FIRST * SECTOR..(FIRST + LENGTH) * SECTOR;
+    let half = LENGTH / 2 * SECTOR;
+    let (before, after) = (&before[partition.clone()], &after[partition]);
+    let mut expected = before.to_vec();
+    expected.copy_within(half..half + COPIED * BLOCK, 0);
+    let zeros = LIVES * WRITES - COPIED;
+    expected[ZEROS * BLOCK..][..(zeros + 1) * BLOCK].fill(0);
+    let wrong = (0..LENGTH * SECTOR / BLOCK).find(|n| after[n * BLOCK..][..BLOCK] != expected[n * BLOCK..][..BLOCK]);
+    ensure!(wrong.is_none(), "block {wrong:?} of the partition is not as the guest has left it");
+    Ok(Outcome::Passed(format!(
+        "{} writes acknowledged by {LIVES} drivers, all in the image, then errors",
+        LIVES * WRITES
+    )))
+}
 
 fn bytes(context: &Context) -> Result<Outcome> {
     let before = medium();
