@@ -1,10 +1,7 @@
 //! The process: the rings and the memory of its configuration, and its controller's interrupt.
 
-use layout::{
-    config::{Component, Window as At},
-    event, slot,
-};
-use mmio::{RecordRing, Window};
+use layout::{config::Component, event, slot};
+use mmio::Window;
 use proto::{
     pci::{self, Grant, Target, Width},
     timer,
@@ -43,18 +40,11 @@ pub fn run<D: Disk>(config: &Component, find: impl FnOnce(&Component, Window, u6
             None
         }
     };
-    let (requests, completions) = (ring(rings.requests).consumer(), ring(rings.completions).producer());
+    let (requests, completions) = (rt::records(rings.requests).consumer(), rt::records(rings.completions).producer());
     let mut driver = Driver::new(disk, memory, requests, completions);
     loop {
         driver.step(|| rt::signal(slot::BLOCK));
         rt::wait();
-    }
-}
-
-fn ring(at: At) -> RecordRing {
-    match RecordRing::new(rt::shared(at)) {
-        Ok(ring) => ring,
-        Err(error) => panic!("rings: {error:?}"),
     }
 }
 

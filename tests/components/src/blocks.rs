@@ -3,7 +3,7 @@
 //! fail, and accesses to the sectors that `args` list.
 
 use layout::{config::Component, event, slot};
-use mmio::{RecordConsumer, RecordProducer, RecordRing};
+use mmio::{RecordConsumer, RecordProducer};
 use proto::block::{Completion, Geometry, MOST, Operation, PARTITION_AT, Request, SECTOR, Status};
 
 use crate::verdict::{Verdict, flush};
@@ -145,8 +145,7 @@ pub fn all(verdict: &mut Verdict, config: &Component, args: &str) {
 
 fn disk(config: &Component, n: usize) -> Option<Disk> {
     let rings = config.disks.get(n)?;
-    let requests = RecordRing::new(rt::shared(rings.requests)).ok()?.producer();
-    let completions = RecordRing::new(rt::shared(rings.completions)).ok()?.consumer();
+    let (requests, completions) = (rt::records(rings.requests).producer(), rt::records(rings.completions).consumer());
     Some(Disk { requests, completions, tag: 0 })
 }
 
