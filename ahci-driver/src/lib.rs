@@ -186,6 +186,19 @@ impl<C: Controller> disk::Disk for Disk<C> {
         self.dirty &= ended.is_err();
         ended
     }
+
+    fn stray(&mut self) {
+        let status = self.get(PX_IS);
+        self.set(PX_IS, status);
+        self.controller.write(IS, 1 << self.number);
+        if status & Bits::LINK != 0 {
+            // Otherwise it interrupts again and again. The next command finds the link as it is.
+            self.set(SERR, u32::MAX);
+            self.lost |= self.dirty;
+            self.link = Link::Down;
+        }
+        self.controller.acknowledge();
+    }
 }
 
 impl<C: Controller> Disk<C> {

@@ -587,6 +587,21 @@ fn a_disk_that_is_unplugged_is_an_error_at_once_and_comes_back() {
 }
 
 #[test]
+fn a_disk_that_is_unplugged_between_commands_interrupts_once() {
+    let (mut disk, machine, _) = found();
+    disk.transfer(Transfer::Write, 1, 1).unwrap();
+    let identity = machine.0.borrow_mut().ports[PORT].identity.take();
+    machine.0.borrow_mut().ports[PORT].is = 1 << 22;
+    machine.0.borrow_mut().ports[PORT].serr = 1 << 16;
+    disk.stray();
+    assert_eq!((machine.0.borrow().ports[PORT].is, machine.0.borrow().ports[PORT].serr), (0, 0));
+    assert_eq!(disk.transfer(Transfer::Read, 1, 1), Err(Fault::Absent));
+    machine.0.borrow_mut().ports[PORT].identity = identity;
+    assert_eq!(disk.transfer(Transfer::Read, 1, 1), Ok(()));
+    assert_eq!(disk.flush(), Err(Fault::Absent), "what was in its cache only may be lost");
+}
+
+#[test]
 fn what_was_only_in_the_cache_of_a_disk_that_was_away_fails_the_next_flush() {
     let (mut disk, machine, _) = found();
     let away = |disk: &mut Disk<Machine>| {

@@ -78,6 +78,8 @@ const LOOKS: u32 = 100_000;
 pub trait Controller: Ports {
     /// Waits for an interrupt of the channel, and lets it interrupt again; false if none comes in time.
     fn wait(&mut self) -> bool;
+    /// Lets the channel interrupt again.
+    fn acknowledge(&mut self);
 }
 
 /// The disk.
@@ -135,6 +137,12 @@ impl<C: Controller> disk::Disk for Disk<C> {
         self.controller.out8(COMMAND, FLUSH_CACHE);
         let ended = self.end(false);
         self.after(ended)
+    }
+
+    fn stray(&mut self) {
+        // Reading the status takes the interrupt away.
+        self.controller.in8(COMMAND);
+        self.controller.acknowledge();
     }
 }
 

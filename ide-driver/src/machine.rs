@@ -62,6 +62,10 @@ impl Controller for Machine {
         }
         came
     }
+
+    fn acknowledge(&mut self) {
+        self.line.acknowledge();
+    }
 }
 
 impl Machine {

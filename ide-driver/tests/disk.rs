@@ -215,6 +215,7 @@ impl Controller for Machine {
         }
         model.ending != Ending::Never
     }
+    fn acknowledge(&mut self) {}
 }
 
 /// A disk of so many sectors, the model behind it, and the memory.

@@ -42,6 +42,13 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// See [`Disk::stray`].
+    pub fn stray(&mut self) {
+        if let Some(disk) = &mut self.disk {
+            disk.stray();
+        }
+    }
+
     /// Serves one request, or parks.
     fn serve(&mut self) -> Result<(), Idle> {
         let mut bytes = [0; Request::BYTES];

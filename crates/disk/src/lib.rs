@@ -32,6 +32,8 @@ pub trait Disk {
     fn transfer(&mut self, way: Transfer, sector: u64, sectors: u32) -> Result<(), Fault>;
     /// Brings all that was written to the medium.
     fn flush(&mut self) -> Result<(), Fault>;
+    /// An interrupt has come that no command waits for, for example a second one: lets the line interrupt again.
+    fn stray(&mut self);
 }
 
 /// What to do with sectors in the buffer.

@@ -44,7 +44,9 @@ pub fn run<D: Disk>(config: &Component, find: impl FnOnce(&Component, Window, u6
     let mut driver = Driver::new(disk, memory, requests, completions);
     loop {
         driver.step(|| rt::signal(slot::BLOCK));
-        rt::wait();
+        if rt::wait() & event::line(0) != 0 {
+            driver.stray();
+        }
     }
 }
 

@@ -68,6 +68,7 @@ impl Disk for Bytes {
         self.0.borrow_mut().flushes += 1;
         self.end()
     }
+    fn stray(&mut self) {}
 }
 
 /// A driver, and block-server's ends of its rings.

@@ -33,4 +33,8 @@ impl<D: Disk> Disk for Mortal<D> {
     fn flush(&mut self) -> Result<(), Fault> {
         self.disk.flush()
     }
+
+    fn stray(&mut self) {
+        self.disk.stray();
+    }
 }
