@@ -29,7 +29,8 @@ impl<D: Disk> Driver<D> {
     /// Does all that can be done now; `signal` signals block-server.
     pub fn step(&mut self, mut signal: impl FnMut()) {
         // If a predecessor has broken the rings, both ends have to find out that there is a new one.
-        (self.requests.mend(), self.completions.mend());
+        self.requests.mend();
+        self.completions.mend();
         loop {
             let served = self.serve();
             // After each request, since the next one may take long.
