@@ -79,6 +79,29 @@ pub fn takes_trust(first: u16, last: u16) -> bool {
     first < CARDS.0 || last > CARDS.1
 }
 
+/// How the holder of some ports reaches all of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaches {
+    /// They program a DMA controller, or run code in system management mode.
+    ByItself,
+    /// They make PCI functions bus masters, which an IOMMU confines.
+    ByPci,
+}
+
+/// Whether the holder of the ports `first` to `last` reaches all of memory.
+pub fn reaches_memory(first: u16, last: u16) -> Option<Reaches> {
+    // 8237s and their page registers, APM control (SMI), and EISA's 8237s.
+    const DMA: [(u16, u16); 6] =
+        [(0x000, 0x01f), (0x080, 0x091), (0x0b2, 0x0b3), (0x0c0, 0x0df), (0x400, 0x40f), (0x480, 0x48f)];
+    const PCI: [(u16, u16); 1] = [(0xcf8, 0xcff)];
+    let has = |ranges: &[(u16, u16)]| ranges.iter().any(|&(from, to)| from <= last && first <= to);
+    match () {
+        () if has(&DMA) => Some(Reaches::ByItself),
+        () if has(&PCI) => Some(Reaches::ByPci),
+        () => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +120,19 @@ mod tests {
         }
         for (first, last) in [(0xff, 0x100), (0x3ff, 0x400), (0, 0xffff)] {
             assert!(takes_trust(first, last) && among(first, last).is_some(), "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn who_programs_dma_reaches_memory() {
+        for port in [0x00, 0x0a, 0x83, 0xb2, 0xd6, 0x40b, 0x481] {
+            assert_eq!(reaches_memory(port, port), Some(Reaches::ByItself), "{port:#x}");
+        }
+        assert_eq!(reaches_memory(0xcf8, 0xcff), Some(Reaches::ByPci));
+        assert_eq!(reaches_memory(0, 0xffff), Some(Reaches::ByItself));
+        // 8254, RTC, UART, IDE, Bochs' debug port 0xe9.
+        for port in [0x40, 0x61, 0x70, 0x3f8, 0x1f0, 0xe9, 0x8900] {
+            assert_eq!(reaches_memory(port, port), None, "{port:#x}");
         }
     }
 
