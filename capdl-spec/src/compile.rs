@@ -74,9 +74,14 @@ impl Binaries for Nothing {
     }
 }
 
-/// The specification alone, as it is with programs of no segments and images of no bytes: what maps and drawings show.
+/// A system with programs of no segments and images of no bytes: its authority, without what a build has to make.
+pub fn planned(system: &System) -> Result<Bundle, CompileError> {
+    compile(system, &Nothing)
+}
+
+/// Its specification alone: what maps and drawings show.
 pub fn plan(system: &System) -> Result<Spec, CompileError> {
-    Ok(compile(system, &Nothing)?.spec)
+    Ok(planned(system)?.spec)
 }
 
 /// What wiring leaves to be added to a process: its encoded configuration, its guest, and whom root-task signals when

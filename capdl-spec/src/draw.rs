@@ -2,7 +2,7 @@
 //! seL4, and the board at the bottom. Every line is a capability or a mapping of the specification; the legend says
 //! what all processes have alike (a log ring, faults to root-task).
 
-mod canvas;
+pub(crate) mod canvas;
 mod pins;
 mod rails;
 

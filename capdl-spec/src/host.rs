@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use crate::{checks, description::form};
 pub use crate::{
+    audit,
     compile::{
         binaries::{Binaries, Files},
         bundle::Bundle,
         compile,
         error::CompileError,
         part::{Part, Role},
-        plan,
+        plan, planned,
     },
     description::{
         board::Processor,
@@ -24,6 +24,7 @@ pub use crate::{
     },
     draw, map,
 };
+use crate::{checks, description::form};
 
 /// Reads, parses and checks a description.
 pub fn load(path: &Path) -> miette::Result<System> {

@@ -14,6 +14,7 @@
 //! | | `builder`, `binaries`, `images`, `elf`, `bundle`, `error`: the parts as kernel objects, with their programs and images |
 //! | `laws` | laws that every compiled specification keeps; in `authority`, the vocabulary of who may hold what |
 //! | `map`, `draw` | the specification for people: as text, as a picture |
+//! | `audit` | what flows between VMs and components of a compiled system, and policies against it |
 #![cfg_attr(not(feature = "host"), no_std)]
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,8 @@ extern crate alloc;
 
 pub mod spec;
 
+#[cfg(feature = "host")]
+pub mod audit;
 #[cfg(feature = "host")]
 mod checks;
 #[cfg(feature = "host")]

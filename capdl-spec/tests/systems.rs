@@ -21,14 +21,16 @@ fn every_system_loads_and_compiles() {
     }
 }
 
-/// With `BLESS` in the environment maps and drawings are written anew.
+/// With `BLESS` in the environment maps, drawings and audits are written anew.
 #[test]
-fn every_system_has_a_current_map_and_drawing() {
+fn every_system_has_a_current_map_drawing_and_audit() {
     for path in systems() {
         let system = host::load(&path).expect("it loads");
-        let spec = host::plan(&system).expect("it compiles");
-        current(&path.with_extension("map"), &host::map::text(&system, &spec));
-        current(&path.with_extension("svg"), &host::draw::svg(&system, &spec));
+        let bundle = host::planned(&system).expect("it compiles");
+        let spec = &bundle.spec;
+        current(&path.with_extension("map"), &host::map::text(&system, spec));
+        current(&path.with_extension("svg"), &host::draw::svg(&system, spec));
+        current(&path.with_extension("audit"), &host::audit::audit(&bundle).expect("it can be read").text());
     }
 }
 

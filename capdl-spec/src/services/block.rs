@@ -226,7 +226,7 @@ fn drivers_have_a_controller(found: &mut Found) {
 }
 
 /// Whether two parts certainly have a sector in common.
-fn overlap(one: Part, other: Part) -> bool {
+pub(crate) fn overlap(one: Part, other: Part) -> bool {
     match (one, other) {
         (Part::Whole, _) | (_, Part::Whole) => true,
         (Part::Partition(one), Part::Partition(other)) => one == other,
