@@ -6,6 +6,7 @@
 //! | `reach` | flows that capabilities and mappings allow, whatever the programs do |
 //! | `functions` | flows that honest servers make, by the configurations that they find at their start |
 //! | `paths` | flows through others |
+//! | `never` | policies of the description that a flow breaks |
 //! | `text`, `groups`, `matrix` | the result for people: as text, and as a drawing |
 //! | `named` | the result with names in place of numbers, for JSON |
 //!
@@ -18,6 +19,7 @@ mod functions;
 mod groups;
 mod matrix;
 mod named;
+pub(crate) mod never;
 mod paths;
 mod reach;
 mod text;

@@ -4,6 +4,7 @@
 mod counts;
 pub(crate) mod found;
 mod irqs;
+mod never;
 mod pci;
 mod places;
 mod plugged;
@@ -55,7 +56,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [Check; 48] = [
+const LAWS: [Check; 51] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -101,6 +102,9 @@ const LAWS: [Check; 48] = [
     services_are_listed_once,
     arguments_fit,
     fault_policies_name_a_process,
+    never::policies_name_vms_and_components,
+    never::policies_are_about_two,
+    never::policies_distrust_servers_and_drivers,
     accepted_defects_are_known,
     accepted_defects_are_listed_once,
     the_servers_can_serve_them_all,

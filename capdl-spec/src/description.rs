@@ -12,6 +12,7 @@ pub mod guest;
 pub(crate) mod keys;
 pub mod mistake;
 pub mod network;
+pub mod never;
 pub mod owners;
 pub mod pipe;
 pub mod snippet;

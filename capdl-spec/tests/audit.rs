@@ -361,6 +361,61 @@ fn who_holds_anothers_cnode_controls_it() {
     assert!(flows.contains(&"a ↔ b: control of vmm-b.cspace".to_string()), "{flows:?}");
 }
 
+fn verdict(text: &str) -> String {
+    let source = host::Source { path: "x.toml".into(), text: text.into() };
+    host::parse(source).map_or_else(|mistakes| mistakes.plain(), |_| String::new())
+}
+
+fn never(from: &str, to: &str, rest: &str) -> String {
+    format!("[[policy.never]]\nfrom = \"{from}\"\nto = \"{to}\"\n{rest}\n")
+}
+
+#[test]
+fn a_policy_is_broken_by_what_flows_and_kept_by_what_does_not() {
+    for (text, from, to, kept) in [
+        (lan(), "a", "b", false),
+        (lan(), "a", "c", true),
+        (two(), "a", "b", true),
+        (disk("partition = 1", "partition = 2"), "a", "b", true),
+        (disk("partition = 1", "partition = 2"), "a", "ide", false),
+    ] {
+        let said = verdict(&[&text, never(from, to, "").as_str()].concat());
+        assert_eq!(said.is_empty(), kept, "{from} to {to}: {said}");
+    }
+}
+
+/// A violation only through a shared server is found when the description asks for it, with the path.
+#[test]
+fn a_policy_may_distrust_servers_and_drivers() {
+    let with = |text: &str, servers: &str| {
+        verdict(&[text, &never("a", "b", &format!("even_if_taken_over = [{servers}]"))].concat())
+    };
+    let said = with(&two(), "\"fileserver\"");
+    assert!(said.contains("`a` gives information to `b`: a → memory files → fileserver → memory files → b"), "{said}");
+    let said = with(&disk("partition = 1", "partition = 2"), "\"ide\"");
+    assert!(said.contains("a → disk main (block-server) → ide → disk main (block-server) → b"), "{said}");
+    // irq-server has no client that is a VM here, and both are no clients of net-server.
+    assert_eq!(with(&two(), "\"irq-server\""), "");
+    let text = [BOCHS, &vm("a", ""), &vm("b", ""), &vm("c", ""), &network("lan", "\"a\", \"c\"")].concat();
+    assert_eq!(with(&text, "\"net-server\""), "");
+}
+
+#[test]
+fn a_policy_may_trust_who_is_in_between() {
+    let networks = [network("one", "\"a\", \"b\""), network("two", "\"b\", \"c\"")].concat();
+    let text = [BOCHS, &vm("a", ""), &vm("b", ""), &vm("c", ""), &networks].concat();
+    let said = verdict(&[&text, never("a", "c", "").as_str()].concat());
+    assert!(said.contains("a → network one (net-server) → b → network two (net-server) → c"), "{said}");
+    assert_eq!(verdict(&[&text, never("a", "c", "except_through = [\"b\"]").as_str()].concat()), "");
+}
+
+#[test]
+fn a_policy_may_allow_signals() {
+    let text = [PC, &confined("a", "00:19.0", 17), &confined("b", "00:1a.0", 17)].concat();
+    assert!(verdict(&[&text, never("a", "b", "").as_str()].concat()).contains("interrupt line"));
+    assert_eq!(verdict(&[&text, never("a", "b", "except_signals = true").as_str()].concat()), "");
+}
+
 #[test]
 fn the_text_fits_100_columns_and_the_drawing_is_one() {
     let many = [BOCHS, &vm("web", "count = 40")].concat();

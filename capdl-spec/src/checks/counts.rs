@@ -54,6 +54,13 @@ pub(super) fn lists_have_an_end(found: &mut Found) {
     }
     let faults = &system.policy.on_fault;
     check("policies", faults.len(), faults.keys().nth(MOST).map(Spanned::span));
+    let nevers = &system.policy.never;
+    check("policies", nevers.len(), nevers.get(MOST).map(|never| never.from.span()));
+    for never in nevers.iter().take(MOST) {
+        for names in [&never.except_through, &never.even_if_taken_over] {
+            check("names", names.len(), names.get(MOST).map(Spanned::span));
+        }
+    }
     let defects = &system.accept_kernel_defects;
     check("kernel defects", defects.len(), defects.get(MOST).map(Spanned::span));
     let cards = &system.emulator.cards;

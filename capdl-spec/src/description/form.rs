@@ -189,7 +189,7 @@ fn unknown_key(source: &Source, name: &str, path: &[&str], known: &[&str]) -> (S
 fn above(source: &Source, path: &[&str]) -> Option<String> {
     let heading = match path {
         [] | ["vm"] | ["component"] => return None,
-        ["policy", ..] | ["emulator"] => format!("[{}]", path.join(".")),
+        ["policy"] | ["policy", "on_fault"] | ["emulator"] => format!("[{}]", path.join(".")),
         _ => format!("[[{}]]", path.join(".")),
     };
     source.text.lines().any(|line| line.trim_start().starts_with(&heading)).then_some(heading)
@@ -316,6 +316,7 @@ mod tests {
         (Table::Pipe, "[[pipe]]\n", ""),
         (Table::Policy, "[policy]\n", ""),
         (Table::OnFault, "[policy.on_fault]\n", ""),
+        (Table::Never, "[[policy.never]]\n", ""),
         (Table::Emulator, "[emulator]\n", ""),
         (Table::Card, "[[emulator.cards]]\n", ""),
         (Table::IoPorts, "[[vm]]\nioports = [{ ", " }]"),

@@ -14,6 +14,7 @@ pub(crate) enum Table {
     Pipe,
     Policy,
     OnFault,
+    Never,
     Emulator,
     Card,
     IoPorts,
@@ -33,9 +34,8 @@ pub(crate) struct Key {
 }
 
 use Table::{
-    Card, Component, DiskPart, Emulator, Function, IoPorts, Irq, Member, Memory, Network, OnFault, Pipe, Policy, Top,
-    Vm,
-    Vsock, VsockMember,
+    Card, Component, DiskPart, Emulator, Function, IoPorts, Irq, Member, Memory, Network, Never, OnFault, Pipe, Policy,
+    Top, Vm, Vsock, VsockMember,
 };
 
 const fn key(name: &'static str, tables: &'static [Table], what: &'static str, example: &'static str) -> Key {
@@ -122,6 +122,12 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("members", &[Pipe], "a list of two VMs", "members = [\"first\", \"second\"]"),
     key("cid", &[VsockMember], "a number from 3 to 4294967294", "cid = 7"),
+    key("never", &[Policy], "a list of tables", "[[policy.never]]"),
+    key("from", &[Never], "the name of a VM or component", "from = \"secret\""),
+    key("to", &[Never], "the name of a VM or component", "to = \"public\""),
+    key("except_through", &[Never], "a list of VMs and components", "except_through = [\"filter\"]"),
+    key("except_signals", &[Never], "true or false", "except_signals = true"),
+    key("even_if_taken_over", &[Never], "a list of servers and drivers", "even_if_taken_over = [\"net-server\"]"),
     key("on_fault", &[Policy], "a table", "[policy.on_fault]"),
     key("when_off", &[Policy], "power-off or stay", "when_off = \"stay\""),
     key("resets", &[Policy], "a number of resets in a row, from 1 to 65535", "resets = 100"),
@@ -180,6 +186,8 @@ impl Key {
                 | "address"
                 | "source"
                 | "members"
+                | "from"
+                | "to"
         )
     }
 }
@@ -198,6 +206,7 @@ impl Table {
             ["pipe"] => Pipe,
             ["policy"] => Policy,
             ["policy", "on_fault"] => OnFault,
+            ["policy", "never"] => Never,
             ["emulator"] => Emulator,
             ["emulator", "cards"] => Card,
             ["vm" | "component", "disks"] => DiskPart,
@@ -223,6 +232,7 @@ impl Table {
             Pipe => "[[pipe]]",
             Policy => "[policy]",
             OnFault => "[policy.on_fault]",
+            Never => "[[policy.never]]",
             Emulator => "[emulator]",
             Card => "an entry of `cards` in [emulator]",
             IoPorts => "an entry of `ioports`",

@@ -23,6 +23,7 @@ use crate::{
         guest::Origin,
         network::Network,
         pipe::Pipe,
+        never::Never,
         text::Source,
         vsock::Vsock,
     },
@@ -192,6 +193,9 @@ pub struct Policy {
     /// When the last VM has powered off.
     #[serde(default)]
     pub when_off: WhenOff,
+    /// What must not flow; a description in which it does is refused.
+    #[serde(default)]
+    pub never: Vec<Never>,
     /// How many resets in a row a guest may take before it counts as failed; each minute, one is forgotten.
     pub resets: Option<NonZeroU16>,
 }
