@@ -6,6 +6,7 @@
 //! installs Debian packages through apt.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod bench;
 pub mod board_memory;
 pub mod bochs;

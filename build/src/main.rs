@@ -14,7 +14,7 @@ use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
 use xtask::test::Form;
-use xtask::{bench, defects, doctor, footprint, image, interrupt, map, progress, run, setup, test};
+use xtask::{audit, bench, defects, doctor, footprint, image, interrupt, map, progress, run, setup, test};
 
 /// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
 #[derive(Parser)]
@@ -82,6 +82,18 @@ enum Command {
         #[arg(default_value = "minimal")]
         system: String,
         /// Also draw it
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// Print what flows between the VMs and components of a system, and whether its policies hold
+    Audit {
+        /// A name in systems/, or the path of a description
+        #[arg(default_value = "minimal")]
+        system: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Also draw the matrix
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
@@ -187,6 +199,11 @@ fn obey(command: Command) -> Result<ExitCode> {
             progress::print(&image.iso.display().to_string());
         }
         Command::Map { system, svg } => progress::print(map::map(&project, &system, svg.as_deref())?.trim_end()),
+        Command::Audit { system, json, svg } => {
+            let shown = audit::audit(&project, &system, svg.as_deref(), json)?;
+            progress::print(shown.text.trim_end());
+            shown.policies?;
+        }
         Command::Import { from: Import::Lspci { files, devices, trusted, output } } => {
             let dma = if trusted { Dma::Trusted } else { Dma::Domain };
             import::lspci(&import::ImportOptions { files, devices, dma, output })?;

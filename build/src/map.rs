@@ -15,11 +15,17 @@ pub fn map(project: &Project, name: &str, svg: Option<&Path>) -> Result<String> 
     let system = host::load(&project.system(name)?)?;
     let spec = host::plan(&system)?;
     if let Some(file) = svg {
-        if file.extension().is_none_or(|extension| extension != "svg") {
-            return Err(miette!("the drawing is an SVG: {} should end in .svg", file.display()));
-        }
-        project::write_named(file, host::draw::svg(&system, &spec).as_bytes())?;
-        progress::say(&format!("drawn in {}", file.display()));
+        draw(file, &host::draw::svg(&system, &spec))?;
     }
     Ok(host::map::text(&system, &spec))
+}
+
+/// Writes a drawing to a file.
+pub fn draw(file: &Path, svg: &str) -> Result<()> {
+    if file.extension().is_none_or(|extension| extension != "svg") {
+        return Err(miette!("the drawing is an SVG: {} should end in .svg", file.display()));
+    }
+    project::write_named(file, svg.as_bytes())?;
+    progress::say(&format!("drawn in {}", file.display()));
+    Ok(())
 }
