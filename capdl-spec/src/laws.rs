@@ -49,7 +49,7 @@ use processes::{
 type Law = fn(&Spec) -> Result<(), String>;
 
 /// All laws.
-const LAWS: [(&str, Law); 37] = [
+const LAWS: [(&str, Law); 38] = [
     ("names are unique", names_are_unique),
     ("every id names an object", every_id_names_an_object),
     ("a slot holds one capability", a_slot_holds_one_capability),

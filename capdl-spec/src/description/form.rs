@@ -305,7 +305,7 @@ mod tests {
         parse(&Source { path: "x.toml".into(), text: text.into() }).err()?.0.pop()
     }
 
-    const HEADS: [(Table, &str, &str); 16] = [
+    const HEADS: [(Table, &str, &str); 17] = [
         (Table::Top, "", ""),
         (Table::Vm, "[[vm]]\n", ""),
         (Table::Component, "[[component]]\n", ""),
