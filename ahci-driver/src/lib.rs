@@ -11,7 +11,7 @@ pub mod machine;
 mod registers;
 
 use disk::{BUFFER, Fault, SECTOR, Transfer};
-use mmio::Window;
+use mmio::{OutOfRange, Window};
 use registers::{
     ABSENT, AHCI, ALIGN, Bits, CAP, CAP2, CI, CLB, CMD, DET, DET_PRESENT, FB, GHC, HANDOVER, IS, PI, PORT, PORT_STEP,
     PX_IE, PX_IS, SCTL, SERR, SIG, SSTS, TFD,
@@ -162,19 +162,24 @@ impl<C: Controller> disk::Disk for Disk<C> {
         self.identity.as_ref().map_or(0, |identity| identity.sectors)
     }
 
-    fn transfer(&mut self, way: Transfer, sector: u64, sectors: u32) -> Result<(), Fault> {
-        let end = sector.checked_add(sectors.into()).filter(|&end| end <= disk::Disk::sectors(self));
-        if end.is_none() || sectors == 0 {
-            return Err(Fault::Disk);
-        }
-        let command = Ata::Transfer { way, sector, sectors };
-        if command.bytes() > REGION_BYTES {
-            return Err(Fault::Memory);
-        }
-        self.memory.part(BUFFER, command.bytes())?;
-        // It may have begun to write when it fails.
-        self.dirty |= way == Transfer::Write;
-        self.command(command)
+    fn read(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        mut take: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault> {
+        self.transfer(Transfer::Read, sector, sectors)?;
+        Ok(take(self.buffer(sectors)?)?)
+    }
+
+    fn write(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        mut give: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault> {
+        give(self.buffer(sectors)?)?;
+        self.transfer(Transfer::Write, sector, sectors)
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
@@ -202,6 +207,27 @@ impl<C: Controller> disk::Disk for Disk<C> {
 }
 
 impl<C: Controller> Disk<C> {
+    /// Transfers sectors to or from the buffer; a write has ended when the disk says so.
+    pub fn transfer(&mut self, way: Transfer, sector: u64, sectors: u32) -> Result<(), Fault> {
+        let end = sector.checked_add(sectors.into()).filter(|&end| end <= disk::Disk::sectors(self));
+        if end.is_none() || sectors == 0 {
+            return Err(Fault::Disk);
+        }
+        let command = Ata::Transfer { way, sector, sectors };
+        if command.bytes() > REGION_BYTES {
+            return Err(Fault::Memory);
+        }
+        self.memory.part(BUFFER, command.bytes())?;
+        // It may have begun to write when it fails.
+        self.dirty |= way == Transfer::Write;
+        self.command(command)
+    }
+
+    /// Where the bytes of a transfer are.
+    fn buffer(&self, sectors: u32) -> Result<Window, OutOfRange> {
+        self.memory.part(BUFFER, u64::from(sectors) * SECTOR)
+    }
+
     /// Takes the controller from the firmware, resets it, and finds the disk: at `port`, or the one at the first port that has
     /// one. The controller's structures and the data go to `memory`, which has the address `bus` for it.
     pub fn find(mut controller: C, memory: Window, bus: u64, port: Option<u8>) -> Result<Self, Fault> {

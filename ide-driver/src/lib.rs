@@ -9,8 +9,8 @@
 #[cfg(feature = "image")]
 pub mod machine;
 
-use disk::{BUFFER, Fault, SECTOR, Transfer};
-use mmio::{Ports, Window};
+use disk::{Fault, SECTOR, Transfer};
+use mmio::{OutOfRange, Ports, Window};
 
 /// The command block's ports, and that of device control.
 pub const BLOCK: u16 = 0x1f0;
@@ -64,11 +64,11 @@ const BM_TO_MEMORY: u8 = 1 << 3;
 const BM_ERROR: u8 = 1 << 1;
 const BM_INTERRUPT: u8 = 1 << 2;
 
-/// Where in the memory the table of regions is.
-const TABLE: u64 = 0;
-/// No region crosses a multiple of this.
-const REGION: u64 = 1 << 16;
-/// The last entry of the table.
+/// Sectors of a command at most. One region of the bus master, which does not cross a multiple of 64 KiB, has room for them.
+const STRETCH: u32 = 128;
+const REGION: u64 = STRETCH as u64 * SECTOR;
+/// Bytes of an entry of the bus master's table, and the mark of the last one.
+const ENTRY: u64 = 8;
 const LAST: u32 = 1 << 31;
 
 /// Looks at a register that is to change soon.
@@ -82,15 +82,29 @@ pub trait Controller: Ports {
     fn acknowledge(&mut self);
 }
 
+/// A direction, as the bus master's command has it.
+const fn direction(way: Transfer) -> u8 {
+    match way {
+        Transfer::Read => BM_TO_MEMORY,
+        Transfer::Write => 0,
+    }
+}
+
+/// The sectors of a request in stretches of one command each.
+fn stretches(sector: u64, sectors: u32) -> impl Iterator<Item = (u64, u32)> {
+    (0..sectors).step_by(STRETCH as usize).map(move |at| (sector + u64::from(at), STRETCH.min(sectors - at)))
+}
+
 /// The disk.
 #[derive(Debug)]
 pub struct Disk<C> {
     controller: C,
     /// The bus master's first port.
     master: u16,
-    memory: Window,
-    /// The memory's address on the bus.
-    bus: u64,
+    /// The bus master's table, and its address on the bus.
+    table: (Window, u64),
+    /// Two regions, and their addresses: the disk is at one while the other's bytes are copied.
+    buffers: [(Window, u64); 2],
     /// How many sectors it has.
     sectors: u64,
 }
@@ -100,34 +114,43 @@ impl<C: Controller> disk::Disk for Disk<C> {
         self.sectors
     }
 
-    fn transfer(&mut self, way: Transfer, sector: u64, sectors: u32) -> Result<(), Fault> {
-        let bytes = u64::from(sectors) * SECTOR;
-        let end = sector.checked_add(sectors.into()).filter(|&end| end <= self.sectors);
-        if end.is_none() || sectors == 0 || sectors > 256 {
-            return Err(Fault::Disk);
+    fn read(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        mut take: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault> {
+        self.check(sector, sectors)?;
+        let mut taken = Ok(());
+        let mut last = None;
+        for (n, (sector, sectors)) in stretches(sector, sectors).enumerate() {
+            let buffer = self.start(Transfer::Read, n, sector, sectors)?;
+            if let Some(last) = last.replace(buffer) {
+                taken = taken.and_then(|()| take(last));
+            }
+            self.finish(Transfer::Read)?;
         }
-        self.memory.part(BUFFER, bytes)?;
-        self.describe(bytes)?;
-        let direction = if way == Transfer::Read { BM_TO_MEMORY } else { 0 };
-        let wide = end.is_some_and(|end| end > END_28);
-        let command = match (way, wide) {
-            (Transfer::Read, false) => READ_DMA,
-            (Transfer::Read, true) => READ_DMA_EXT,
-            (Transfer::Write, false) => WRITE_DMA,
-            (Transfer::Write, true) => WRITE_DMA_EXT,
-        };
-        self.ready()?;
-        let (master, c) = (self.master, &mut self.controller);
-        c.out32(master + BM_TABLE, (self.bus + TABLE) as u32);
-        c.out8(master + BM_COMMAND, direction);
-        c.out8(master + BM_STATUS, BM_ERROR | BM_INTERRUPT);
-        self.address(sector, sectors, wide);
-        let c = &mut self.controller;
-        c.out8(COMMAND, command);
-        c.out8(master + BM_COMMAND, direction | BM_START);
-        let ended = self.end(true);
-        self.controller.out8(master + BM_COMMAND, direction);
-        self.after(ended)
+        taken.and_then(|()| last.map_or(Ok(()), take)).map_err(Fault::from)
+    }
+
+    fn write(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        mut give: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault> {
+        self.check(sector, sectors)?;
+        let mut busy = false;
+        for (n, (sector, sectors)) in stretches(sector, sectors).enumerate() {
+            let given = self.buffer(n, sectors).and_then(&mut give);
+            if busy {
+                self.finish(Transfer::Write)?;
+            }
+            given?;
+            self.start(Transfer::Write, n, sector, sectors)?;
+            busy = true;
+        }
+        self.finish(Transfer::Write)
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
@@ -147,30 +170,68 @@ impl<C: Controller> disk::Disk for Disk<C> {
 }
 
 impl<C: Controller> Disk<C> {
-    /// Resets the channel and asks its first disk what it is. The controller's addresses have 32 bits.
+    /// Resets the channel and asks its first disk what it is. `memory` is at `bus` for the controller, whose addresses have
+    /// 32 bits.
     pub fn find(controller: C, master: u16, memory: Window, bus: u64) -> Result<Self, Fault> {
         if bus.checked_add(memory.len()).is_none_or(|end| end > 1 << 32) {
             return Err(Fault::Memory);
         }
-        let mut disk = Self { controller, master, memory, bus, sectors: 0 };
+        // Regions begin at multiples of their length. The table, of one entry, is in front of them or behind.
+        let first = bus.next_multiple_of(REGION) - bus;
+        let part = |at, len| Ok::<_, Fault>((memory.part(at, len)?, bus + at));
+        let buffers = [part(first, REGION)?, part(first + REGION, REGION)?];
+        let table = part(if first > 0 { 0 } else { 2 * REGION }, ENTRY)?;
+        let mut disk = Self { controller, master, table, buffers, sectors: 0 };
         disk.reset()?;
         disk.sectors = disk.identify()?;
         Ok(disk)
     }
 
-    /// Writes the table of the regions that the buffer's first bytes are.
-    fn describe(&self, bytes: u64) -> Result<(), Fault> {
-        let (mut at, end) = (self.bus + BUFFER, self.bus + BUFFER + bytes);
-        let mut entry = TABLE;
-        while at < end {
-            let next = (at + 1).next_multiple_of(REGION).min(end);
-            // 64 KiB are 0.
-            let len = (next - at) as u32 & 0xffff;
-            self.memory.write_u32(entry, at as u32)?;
-            self.memory.write_u32(entry + 4, len | if next == end { LAST } else { 0 })?;
-            (at, entry) = (next, entry + 8);
-        }
-        Ok(())
+    /// Whether there are such sectors.
+    fn check(&self, sector: u64, sectors: u32) -> Result<(), Fault> {
+        let end = sector.checked_add(sectors.into()).filter(|&end| end <= self.sectors);
+        if end.is_some() && sectors > 0 { Ok(()) } else { Err(Fault::Disk) }
+    }
+
+    /// The bytes of the `n`th stretch.
+    fn buffer(&self, n: usize, sectors: u32) -> Result<Window, OutOfRange> {
+        let [(even, _), (odd, _)] = &self.buffers;
+        if n.is_multiple_of(2) { even } else { odd }.part(0, u64::from(sectors) * SECTOR)
+    }
+
+    /// Has the disk begin with the `n`th stretch of a request; returns where its bytes are.
+    fn start(&mut self, way: Transfer, n: usize, sector: u64, sectors: u32) -> Result<Window, Fault> {
+        let buffer = self.buffer(n, sectors)?;
+        let [(_, even), (_, odd)] = self.buffers;
+        let (table, at) = self.table;
+        table.write_u32(0, if n.is_multiple_of(2) { even } else { odd } as u32)?;
+        // 64 KiB are 0.
+        table.write_u32(4, buffer.len() as u32 & 0xffff | LAST)?;
+        let direction = direction(way);
+        let wide = sector + u64::from(sectors) > END_28;
+        let command = match (way, wide) {
+            (Transfer::Read, false) => READ_DMA,
+            (Transfer::Read, true) => READ_DMA_EXT,
+            (Transfer::Write, false) => WRITE_DMA,
+            (Transfer::Write, true) => WRITE_DMA_EXT,
+        };
+        self.ready()?;
+        let (master, c) = (self.master, &mut self.controller);
+        c.out32(master + BM_TABLE, at as u32);
+        c.out8(master + BM_COMMAND, direction);
+        c.out8(master + BM_STATUS, BM_ERROR | BM_INTERRUPT);
+        self.address(sector, sectors, wide);
+        let c = &mut self.controller;
+        c.out8(COMMAND, command);
+        c.out8(master + BM_COMMAND, direction | BM_START);
+        Ok(buffer)
+    }
+
+    /// Waits for the end of the command that was started.
+    fn finish(&mut self, way: Transfer) -> Result<(), Fault> {
+        let ended = self.end(true);
+        self.controller.out8(self.master + BM_COMMAND, direction(way));
+        self.after(ended)
     }
 
     /// Writes the numbers of the sectors.
@@ -185,7 +246,6 @@ impl<C: Controller> Disk<C> {
             c.out8(LBA_MID, byte(4));
             c.out8(LBA_HIGH, byte(5));
         }
-        // 256 are 0 of eight bits.
         c.out8(COUNT, sectors as u8);
         c.out8(LBA_LOW, byte(0));
         c.out8(LBA_MID, byte(1));

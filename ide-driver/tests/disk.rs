@@ -3,14 +3,14 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use disk::{BUFFER, Disk as _, Fault, SECTOR, Transfer};
+use disk::{Disk as _, Fault, SECTOR};
 use ide_driver::{Controller, Disk};
-use mmio::{Ports, Window};
+use mmio::{OutOfRange, Ports, Window};
 
 const MASTER: u16 = 0xc000;
-/// The memory's address on the bus: the buffer crosses a multiple of 64 KiB.
+/// The memory's address on the bus. The next multiple of 64 KiB is 36 KiB away.
 const BUS: u64 = 0x0123_7000;
-const MEMORY: usize = 128 << 10;
+const MEMORY: usize = 192 << 10;
 const SECTORS: u64 = 1000;
 
 /// How commands end.
@@ -47,6 +47,8 @@ struct Model {
     direction: u8,
     master_status: u8,
     command: u8,
+    /// A command of DMA is under way.
+    is_busy: bool,
 }
 
 impl Model {
@@ -122,15 +124,24 @@ impl Model {
         };
     }
 
-    fn transfer(&mut self) {
+    /// Begins with a command: a read has its data in memory at once, a write fetches them at its end, so that a driver which
+    /// uses memory too early or too late shows.
+    fn begin(&mut self) {
         let (command, sector, count) = (self.command, self.sector(), self.count());
         self.log.push((command, sector, count));
         let reads = matches!(command, 0x25 | 0xc8);
         assert_eq!(self.direction, if reads { 8 } else { 0 }, "direction");
         let lens: u64 = self.regions().iter().map(|(_, len)| len).sum();
         assert_eq!(lens, u64::from(count) * 512, "the table has other bytes than the command");
-        let mut at = sector as usize * 512;
-        if self.ending == Ending::Well && sector < SECTORS {
+        self.is_busy = true;
+        if reads {
+            self.transfer(true);
+        }
+    }
+
+    fn transfer(&mut self, reads: bool) {
+        let mut at = self.sector() as usize * 512;
+        if self.ending == Ending::Well && self.sector() < SECTORS {
             for (memory, len) in self.regions() {
                 let place = at..at + len as usize;
                 at = place.end;
@@ -140,7 +151,16 @@ impl Model {
                 }
             }
         }
-        self.end();
+    }
+
+    /// Ends the command, if it does not stay busy.
+    fn end_transfer(&mut self) {
+        if std::mem::take(&mut self.is_busy) {
+            if matches!(self.command, 0x35 | 0xca) {
+                self.transfer(false);
+            }
+            self.end();
+        }
     }
 }
 
@@ -177,7 +197,7 @@ impl Ports for Machine {
             port if port == MASTER => {
                 model.direction = value & 8;
                 if value & 1 != 0 {
-                    model.transfer();
+                    model.begin();
                 }
             }
             port if port == MASTER + 2 => model.master_status &= !(value & 6),
@@ -212,6 +232,7 @@ impl Controller for Machine {
             model.status |= 0x80;
         } else {
             model.status &= !0x80;
+            model.end_transfer();
         }
         model.ending != Ending::Never
     }
@@ -238,6 +259,7 @@ fn find(sectors: u64, wide: bool) -> (Result<Disk<Machine>, Fault>, Machine, Win
         direction: 0,
         master_status: 0,
         command: 0,
+        is_busy: false,
     })));
     (Disk::find(machine.clone(), MASTER, memory, BUS), machine, memory)
 }
@@ -262,49 +284,98 @@ fn memory_that_the_controller_does_not_reach_is_refused() {
     }
 }
 
+/// Sectors, as the driver takes them from memory.
+fn read(disk: &mut Disk<Machine>, sector: u64, sectors: u32) -> Result<Vec<u8>, Fault> {
+    let mut found = vec![];
+    disk.read(sector, sectors, |bytes| {
+        let at = found.len();
+        found.resize(at + bytes.len() as usize, 0);
+        bytes.read(0, &mut found[at..])
+    })?;
+    Ok(found)
+}
+
+fn write(disk: &mut Disk<Machine>, sector: u64, sectors: u32, data: &[u8]) -> Result<(), Fault> {
+    let mut at = 0;
+    disk.write(sector, sectors, |bytes| {
+        let from = at;
+        at += bytes.len() as usize;
+        bytes.write(0, &data[from..at])
+    })
+}
+
 #[test]
-fn sectors_arrive_also_across_64_kib() {
-    let (mut disk, machine, memory) = disk();
-    for (sector, sectors) in [(0u64, 1u32), (7, 128), (872, 128), (999, 1), (3, 63), (3, 64), (3, 65)] {
-        disk.transfer(Transfer::Read, sector, sectors).unwrap();
-        let mut bytes = vec![0; sectors as usize * 512];
-        memory.read(BUFFER, &mut bytes).unwrap();
+fn sectors_arrive_by_commands_of_64_kib() {
+    let (mut disk, machine, _) = disk();
+    for (sector, sectors) in [(0u64, 1u32), (7, 128), (872, 128), (999, 1), (3, 129), (3, 256), (1, 999)] {
+        machine.0.borrow_mut().log.clear();
+        let bytes = read(&mut disk, sector, sectors).unwrap();
         let model = machine.0.borrow();
-        assert!(bytes == model.medium[sector as usize * 512..][..bytes.len()], "{sector}+{sectors}");
-        assert_eq!(model.log.last(), Some(&(0xc8, sector, sectors)));
+        assert!(bytes == model.medium[sector as usize * 512..][..sectors as usize * 512], "{sector}+{sectors}");
+        let first = (0xc8, sector, sectors.min(128));
+        assert_eq!((model.log[0], model.log.len() as u32), (first, sectors.div_ceil(128)));
     }
-    let written: Vec<u8> = (0..128 * 512).map(|at| (at / 3) as u8).collect();
-    memory.write(BUFFER, &written).unwrap();
-    let before = machine.0.borrow().medium.clone();
-    disk.transfer(Transfer::Write, 100, 128).unwrap();
-    let model = machine.0.borrow();
-    assert_eq!(model.log.last(), Some(&(0xca, 100, 128)));
-    assert!(model.medium[100 * 512..228 * 512] == written);
-    assert!(model.medium[..100 * 512] == before[..100 * 512] && model.medium[228 * 512..] == before[228 * 512..]);
+    for sectors in [128, 300] {
+        let data: Vec<u8> = (0..sectors * 512).map(|at| (at / 3) as u8).collect();
+        let before = machine.0.borrow().medium.clone();
+        write(&mut disk, 100, sectors as u32, &data).unwrap();
+        let model = machine.0.borrow();
+        let (first, end) = (100 * 512, (100 + sectors) * 512);
+        assert!(model.medium[first..end] == data, "{sectors}");
+        assert!(model.medium[..first] == before[..first] && model.medium[end..] == before[end..]);
+    }
+    assert_eq!(machine.0.borrow().log[8..], [(0xca, 100, 128), (0xca, 100, 128), (0xca, 228, 128), (0xca, 356, 44)]);
+}
+
+/// Two regions and a table, wherever the memory begins.
+#[test]
+fn memory_of_192_kib_is_enough() {
+    for bus in [0, 0x1000, 0xf000, 0x1_0000] {
+        let (_, machine, memory) = disk();
+        let disk = |len| Disk::find(machine.clone(), MASTER, memory.part(0, len).unwrap(), bus).map(drop);
+        assert_eq!(disk(192 << 10), Ok(()), "{bus:#x}");
+        assert_eq!(disk(128 << 10), Err(Fault::Memory), "{bus:#x}");
+    }
 }
 
 #[test]
 fn nothing_outside_the_disk_is_asked_for() {
-    const OUTSIDE: [(u64, u32); 9] =
-        [(1000, 1), (999, 2), (873, 128), (0, 0), (0, 257), (1 << 28, 1), (1 << 32, 1), (1 << 63, 1), (u64::MAX, 1)];
+    const OUTSIDE: [(u64, u32); 8] =
+        [(1000, 1), (999, 2), (873, 128), (0, 0), (1 << 28, 1), (1 << 32, 1), (1 << 63, 1), (u64::MAX, 1)];
     let (mut disk, machine, _) = disk();
     for (sector, sectors) in OUTSIDE {
-        for way in [Transfer::Read, Transfer::Write] {
-            assert_eq!(disk.transfer(way, sector, sectors), Err(Fault::Disk), "{sector:#x}+{sectors}");
-        }
+        let nothing = |_| panic!("{sector:#x}+{sectors}");
+        assert_eq!(disk.read(sector, sectors, nothing), Err(Fault::Disk), "{sector:#x}+{sectors}");
+        assert_eq!(disk.write(sector, sectors, nothing), Err(Fault::Disk), "{sector:#x}+{sectors}");
     }
-    // Inside, but more than the memory has room for.
-    assert_eq!(disk.transfer(Transfer::Read, 0, 256), Err(Fault::Memory));
     assert_eq!(machine.0.borrow().log, []);
+}
+
+/// What cannot be copied fails its request, and the disk is not left in the middle of a command.
+#[test]
+fn a_copy_that_fails_is_the_request_s_fault() {
+    let (mut disk, machine, _) = disk();
+    for fails in 0..3 {
+        let copy = |n: &mut u32| {
+            *n += 1;
+            if *n == fails + 1 { Err(OutOfRange) } else { Ok(()) }
+        };
+        let (mut reads, mut writes) = (0, 0);
+        assert_eq!(disk.read(0, 300, |_| copy(&mut reads)), Err(Fault::Memory), "{fails}");
+        assert_eq!(disk.write(0, 300, |_| copy(&mut writes)), Err(Fault::Memory), "{fails}");
+        assert_eq!((reads, writes), (fails + 1, fails + 1));
+        assert!(!machine.0.borrow().is_busy, "{fails}");
+    }
 }
 
 #[test]
 fn sectors_that_28_bits_do_not_reach_go_by_the_longer_commands() {
     let (disk, machine, _) = find(1 << 40, true);
     let mut disk = disk.expect("a disk");
-    disk.transfer(Transfer::Read, (1 << 28) - 1, 1).unwrap();
-    disk.transfer(Transfer::Read, (1 << 28) - 1, 2).unwrap();
-    disk.transfer(Transfer::Write, 0x12_3456_789a, 128).unwrap();
+    let nothing = |_| Ok(());
+    disk.read((1 << 28) - 1, 1, nothing).unwrap();
+    disk.read((1 << 28) - 1, 2, nothing).unwrap();
+    disk.write(0x12_3456_789a, 128, nothing).unwrap();
     let expected = [(0xc8, 0x0fff_ffff, 1), (0x25, 0x0fff_ffff, 2), (0x35, 0x12_3456_789a, 128)];
     assert_eq!(machine.0.borrow().log, expected);
 }
@@ -325,9 +396,9 @@ fn what_the_disk_reports_is_that_command_s() {
     let (mut disk, machine, _) = disk();
     for (ending, fault) in FAULTS {
         machine.0.borrow_mut().ending = ending;
-        assert_eq!(disk.transfer(Transfer::Write, 1, 1), Err(fault));
+        assert_eq!(write(&mut disk, 1, 1, &[1; 512]), Err(fault));
         machine.0.borrow_mut().ending = Ending::Well;
-        assert_eq!(disk.transfer(Transfer::Read, 1, 1), Ok(()));
+        assert_eq!(read(&mut disk, 1, 1).map(drop), Ok(()));
     }
     assert_eq!(machine.0.borrow().resets, 1, "only the first one");
 }
@@ -336,26 +407,24 @@ fn what_the_disk_reports_is_that_command_s() {
 fn a_disk_that_does_not_answer_is_reset() {
     let (mut disk, machine, _) = disk();
     machine.0.borrow_mut().ending = Ending::Never;
-    assert_eq!(disk.transfer(Transfer::Read, 1, 1), Err(Fault::Silent));
+    assert_eq!(read(&mut disk, 1, 1).map(drop), Err(Fault::Silent));
     assert_eq!(machine.0.borrow().resets, 2);
-    assert_eq!(disk.transfer(Transfer::Read, 1, 1), Ok(()));
+    assert_eq!(read(&mut disk, 1, 1).map(drop), Ok(()));
     machine.0.borrow_mut().ending = Ending::Never;
     assert_eq!(disk.flush(), Err(Fault::Silent));
     assert_eq!(disk.flush(), Ok(()));
     // It still wants to transfer something.
     for n in 3..5 {
         machine.0.borrow_mut().status = 0x58;
-        assert_eq!(if n == 3 { disk.flush() } else { disk.transfer(Transfer::Write, 1, 1) }, Ok(()));
+        assert_eq!(if n == 3 { disk.flush() } else { write(&mut disk, 1, 1, &[1; 512]) }, Ok(()));
         assert_eq!(machine.0.borrow().resets, n + 1);
     }
 }
 
 #[test]
 fn an_interrupt_from_before_ends_no_command() {
-    let (mut disk, machine, memory) = disk();
+    let (mut disk, machine, _) = disk();
     machine.0.borrow_mut().stray = true;
-    disk.transfer(Transfer::Read, 5, 1).unwrap();
-    let mut bytes = [0; 512];
-    memory.read(BUFFER, &mut bytes).unwrap();
+    let bytes = read(&mut disk, 5, 1).unwrap();
     assert_eq!(bytes[..], machine.0.borrow().medium[5 * 512..6 * 512]);
 }

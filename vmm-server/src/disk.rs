@@ -3,15 +3,16 @@
 //! Its first request is a greeting, and what comes before the answer to that is none of this process's: a predecessor may
 //! have died with requests under way.
 
-use devices::virtio::{
-    Broken,
-    block::{Backend, Disk as Shape, Finished, ID, Operation, Started},
+use devices::{
+    GuestMemory,
+    virtio::{
+        Broken, Request as GuestRequest,
+        block::{Backend, Disk as Shape, Finished, ID, Operation, Started},
+    },
 };
-use mmio::{Mended, NotARing, RecordConsumer, RecordProducer, RecordRing, Window};
+use mmio::{Mended, NotARing, Record, RecordConsumer, RecordProducer, RecordRing, Reservation, Window};
 use proto::block::{self, Completion, Geometry, Request, SECTOR, Status};
 
-/// Bytes that are copied at once.
-const CHUNK: usize = 4096;
 /// Set in the tags of greetings, and not in those of the guest's requests.
 const GREETING: u64 = 1 << 63;
 
@@ -93,6 +94,40 @@ impl Disk {
         self.output = false;
         self.requests.must_signal() | self.completions.must_signal()
     }
+
+    /// Sends a request, with what `data` appends for a write.
+    pub fn begin(
+        &mut self,
+        tag: u32,
+        operation: Operation,
+        data: impl FnOnce(&mut Reservation<'_>) -> Result<u32, Broken>,
+    ) -> Result<Started, Broken> {
+        let (operation, bytes) = match operation {
+            Operation::Read { sector, sectors } => (block::Operation::Read { sector, sectors }, 0),
+            Operation::Write { sector, sectors } => (block::Operation::Write { sector, sectors }, sectors * SECTOR),
+            Operation::Flush => (block::Operation::Flush, 0),
+        };
+        let len = Request::BYTES as u32 + bytes;
+        // Without room, block-server signals when there is some; the device is polled then.
+        if !self.has_room(len) {
+            return Ok(Started::Busy);
+        }
+        let Ok(mut record) = self.requests.reserve(len) else { return Ok(Started::Busy) };
+        let written = record.write(&Request { tag: tag.into(), operation }.bytes());
+        debug_assert!(written.is_ok());
+        if bytes > 0 && data(&mut record)? != bytes {
+            return Err(Broken::Request);
+        }
+        record.publish();
+        self.output = true;
+        Ok(Started::Yes)
+    }
+
+    /// The completion that [`Backend::finished`] has given, and where in it the data begin.
+    pub fn data(&mut self) -> Option<(Record<'_>, u32)> {
+        let record = self.completions.peek().ok().flatten()?;
+        Some((record, Completion::BYTES as u32))
+    }
 }
 
 impl Backend for Disk {
@@ -106,32 +141,9 @@ impl Backend for Disk {
         &mut self,
         tag: u32,
         operation: Operation,
-        mut data: impl FnMut(&mut [u8]) -> Result<(), Broken>,
+        request: &mut GuestRequest<'_, impl GuestMemory>,
     ) -> Result<Started, Broken> {
-        let (operation, bytes) = match operation {
-            Operation::Read { sector, sectors } => (block::Operation::Read { sector, sectors }, 0),
-            Operation::Write { sector, sectors } => (block::Operation::Write { sector, sectors }, sectors * SECTOR),
-            Operation::Flush => (block::Operation::Flush, 0),
-        };
-        let len = Request::BYTES as u32 + bytes;
-        // Without room, block-server signals when there is some; the device is polled then.
-        if !self.has_room(len) {
-            return Ok(Started::Busy);
-        }
-        let Ok(mut record) = self.requests.reserve(len) else { return Ok(Started::Busy) };
-        let mut written = record.write(&Request { tag: tag.into(), operation }.bytes());
-        let mut left = bytes as usize;
-        while left > 0 {
-            let mut chunk = [0; CHUNK];
-            let chunk = chunk.get_mut(..left.min(CHUNK)).unwrap_or_default();
-            data(chunk)?;
-            written = written.and_then(|()| record.write(chunk));
-            left -= chunk.len();
-        }
-        debug_assert!(written.is_ok());
-        record.publish();
-        self.output = true;
-        Ok(Started::Yes)
+        self.begin(tag, operation, |record| request.send(record))
     }
 
     fn finished(&mut self) -> Option<Finished> {
@@ -151,14 +163,8 @@ impl Backend for Disk {
         None
     }
 
-    fn copy(&mut self, at: u32, into: &mut [u8]) {
-        let read = match self.completions.peek() {
-            Ok(Some(record)) => record.read((Completion::BYTES as u32).saturating_add(at), into).is_ok(),
-            _ => false,
-        };
-        if !read {
-            into.fill(0);
-        }
+    fn deliver(&mut self, request: &mut GuestRequest<'_, impl GuestMemory>) -> Result<u32, Broken> {
+        self.data().map_or(Ok(0), |(record, at)| request.receive(&record, at))
     }
 
     fn release(&mut self) {

@@ -4,8 +4,8 @@ use devices::virtio::{
     Broken,
     block::{Backend, Finished, Operation, Started},
 };
-use mmio::{RecordConsumer, RecordProducer, RecordRing, Window};
-use proto::block::{self, Completion, Geometry, RING_BYTES, Request, Status};
+use mmio::{RecordConsumer, RecordProducer, RecordRing, Reservation, Window};
+use proto::block::{self, Completion, Geometry, MOST, RING_BYTES, Request, Status};
 use vmm_server::disk::Disk;
 
 /// block-server's end.
@@ -44,9 +44,11 @@ fn memory() -> [Window; 2] {
     [(); 2].map(|()| Window::leak(vec![0; RING_BYTES as usize].leak()))
 }
 
-fn zeros(into: &mut [u8]) -> Result<(), Broken> {
-    into.fill(0);
-    Ok(())
+/// Appends so many bytes as there is room for, the `n`th of them 3 `n`.
+fn data(record: &mut Reservation<'_>) -> Result<u32, Broken> {
+    let bytes: Vec<u8> = (0..record.left()).map(|n| (3 * n) as u8).collect();
+    record.write(&bytes).unwrap();
+    Ok(bytes.len() as u32)
 }
 
 const READ: Operation = Operation::Read { sector: 7, sectors: 2 };
@@ -56,7 +58,7 @@ fn what_comes_before_the_greeting_s_answer_is_a_predecessor_s() {
     let memory = memory();
     let (mut disk, mut server) = ends(memory);
     // A predecessor has sent a request, and its greeting's number is an old one.
-    disk.start(1, READ, zeros).unwrap();
+    disk.begin(1, READ, data).unwrap();
     assert!(disk.greet(5));
     let (mut disk, _) = ends(memory);
     assert!(disk.greet(6));
@@ -92,17 +94,9 @@ fn a_greeting_without_a_good_answer_finds_no_disk() {
 fn requests_go_out_with_their_data() {
     let (mut disk, mut server) = ends(memory());
     assert!(!disk.has_output());
-    let mut next = 0u8;
-    let data = |into: &mut [u8]| {
-        into.iter_mut().for_each(|byte| {
-            *byte = next;
-            next = next.wrapping_add(3);
-        });
-        Ok(())
-    };
-    assert_eq!(disk.start(1, Operation::Write { sector: 1 << 40, sectors: 20 }, data), Ok(Started::Yes));
-    assert_eq!(disk.start(2, READ, zeros), Ok(Started::Yes));
-    assert_eq!(disk.start(u32::MAX, Operation::Flush, zeros), Ok(Started::Yes));
+    assert_eq!(disk.begin(1, Operation::Write { sector: 1 << 40, sectors: 20 }, data), Ok(Started::Yes));
+    assert_eq!(disk.begin(2, READ, data), Ok(Started::Yes));
+    assert_eq!(disk.begin(u32::MAX, Operation::Flush, data), Ok(Started::Yes));
     assert!(disk.has_output() && disk.must_signal() && !disk.has_output());
     let (request, data) = server.take().unwrap();
     assert_eq!(request, Request { tag: 1, operation: block::Operation::Write { sector: 1 << 40, sectors: 20 } });
@@ -116,28 +110,25 @@ fn requests_go_out_with_their_data() {
 #[test]
 fn a_request_whose_data_cannot_be_fetched_is_none() {
     let (mut disk, mut server) = ends(memory());
-    let mut calls = 0;
-    let data = |_: &mut [u8]| {
-        calls += 1;
-        if calls == 2 { Err(Broken::Request) } else { Ok(()) }
-    };
-    assert_eq!(disk.start(1, Operation::Write { sector: 0, sectors: 128 }, data), Err(Broken::Request));
+    let write = Operation::Write { sector: 0, sectors: 128 };
+    assert_eq!(disk.begin(1, write, |_| Err(Broken::Request)), Err(Broken::Request));
+    assert_eq!(disk.begin(1, write, |record| data(record).map(|len| len - 1)), Err(Broken::Request));
     assert_eq!(server.take(), None);
-    assert_eq!(disk.start(2, Operation::Flush, zeros), Ok(Started::Yes));
+    assert_eq!(disk.begin(2, Operation::Flush, data), Ok(Started::Yes));
     assert_eq!(server.take().map(|(request, _)| request.tag), Some(2));
 }
 
 #[test]
 fn a_full_ring_is_busy_until_block_server_has_room() {
     let (mut disk, mut server) = ends(memory());
-    let write = Operation::Write { sector: 0, sectors: 128 };
-    let sent = (0..).take_while(|&tag| disk.start(tag, write, zeros) == Ok(Started::Yes)).count();
+    let write = Operation::Write { sector: 0, sectors: MOST };
+    let sent = (0..).take_while(|&tag| disk.begin(tag, write, data) == Ok(Started::Yes)).count();
     assert!((3..5).contains(&sent), "{sent}");
-    assert_eq!(disk.start(9, write, |_| panic!("it is busy")), Ok(Started::Busy));
+    assert_eq!(disk.begin(9, write, |_| panic!("it is busy")), Ok(Started::Busy));
     server.requests.must_signal();
     server.take().unwrap();
     assert!(server.requests.must_signal(), "the device waits for room");
-    assert_eq!(disk.start(9, write, zeros), Ok(Started::Yes));
+    assert_eq!(disk.begin(9, write, data), Ok(Started::Yes));
 }
 
 #[test]
@@ -153,14 +144,10 @@ fn ends_come_with_their_data_until_they_are_released() {
     for _ in 0..2 {
         assert_eq!(disk.finished(), Some(Finished { tag: 3, ok: true, len: 1024 }));
     }
-    let mut bytes = [0; 512];
-    disk.copy(512, &mut bytes);
-    assert_eq!(bytes, [0x5a; 512]);
-    for at in [513, 1024, u32::MAX] {
-        bytes = [1; 512];
-        disk.copy(at, &mut bytes);
-        assert_eq!(bytes, [0; 512], "{at}");
-    }
+    let (record, at) = disk.data().expect("data");
+    let mut bytes = [0; 1024];
+    record.read(at, &mut bytes).unwrap();
+    assert_eq!((record.len() - at, bytes), (1024, [0x5a; 1024]));
     for (tag, ok) in [(4, false), (5, false), (6, true)] {
         disk.release();
         assert_eq!(disk.finished(), Some(Finished { tag, ok, len: 0 }));
@@ -178,6 +165,6 @@ fn a_broken_ring_has_no_ends_and_takes_nothing() {
     assert_eq!(disk.finished(), None);
     assert_eq!(disk.is_greeted(1), Some(false));
     memory[0].write_u32(64, 0x8000_0000).unwrap();
-    assert_eq!(disk.start(1, READ, zeros), Ok(Started::Busy));
+    assert_eq!(disk.begin(1, READ, data), Ok(Started::Busy));
     assert!(!disk.greet(1));
 }

@@ -251,7 +251,7 @@ fn description(project: &Project, job: &Job, initrd: &Path) -> Result<String> {
              services = [\"timer\"]\n\
              drives = \"main\"\n\
              pci_devices = [{{ address = \"00:01.1\", dma = \"trusted\" }}]\n\
-             dma_memory = \"128 KiB\"\n\
+             dma_memory = \"192 KiB\"\n\
              \n\
              [emulator]\n\
              disk = \"{}\"\n",

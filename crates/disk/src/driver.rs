@@ -3,16 +3,15 @@
 //! A request is released after it was answered. A process that begins again does what its predecessor has not finished once
 //! more, which changes nothing: requests name sectors and what is to be in them.
 
-use mmio::{RecordConsumer, RecordProducer, Window};
-use proto::block::{self, Completion, Geometry, Operation, Request, Status};
+use mmio::{RecordConsumer, RecordProducer};
+use proto::block::{Completion, Geometry, Operation, Request, Status};
 
-use crate::{BUFFER, Disk, Fault, Transfer};
+use crate::{Disk, Fault};
 
 /// The driver of a disk, without its process. Where there is no disk, every request fails.
 #[derive(Debug)]
 pub struct Driver<D> {
     disk: Option<D>,
-    memory: Window,
     requests: RecordConsumer,
     completions: RecordProducer,
 }
@@ -21,9 +20,9 @@ pub struct Driver<D> {
 struct Idle;
 
 impl<D: Disk> Driver<D> {
-    /// A driver at these ends of the rings; the disk's controller reaches `memory`.
-    pub const fn new(disk: Option<D>, memory: Window, requests: RecordConsumer, completions: RecordProducer) -> Self {
-        Self { disk, memory, requests, completions }
+    /// A driver at these ends of the rings.
+    pub const fn new(disk: Option<D>, requests: RecordConsumer, completions: RecordProducer) -> Self {
+        Self { disk, requests, completions }
     }
 
     /// Does all that can be done now; `signal` signals block-server.
@@ -68,11 +67,10 @@ impl<D: Disk> Driver<D> {
                 Err(mmio::NoRoom::Full) => return if self.completions.park(room) { Ok(()) } else { Err(Idle) },
                 Err(mmio::NoRoom::TooLong | mmio::NoRoom::Broken) => return Err(Idle),
             }
-            let done = self.carry_out(&request);
-            if let Err(fault) = done {
+            if let Err(fault) = self.carry_out(&request) {
                 log::debug!("{:?}: {fault:?}", request.operation);
+                self.fail(&request);
             }
-            self.answer(&request, done.is_ok());
         }
         if let Ok(Some(record)) = self.requests.peek() {
             record.release();
@@ -80,33 +78,36 @@ impl<D: Disk> Driver<D> {
         Ok(())
     }
 
+    /// Carries a request out and sends its completion. Without one, nothing was sent.
     fn carry_out(&mut self, request: &Request) -> Result<(), Fault> {
-        let disk = self.disk.as_mut().ok_or(Fault::Absent)?;
+        let Self { disk, requests, completions } = self;
+        let disk = disk.as_mut().ok_or(Fault::Absent)?;
+        let room = Completion::BYTES as u32 + request.answer();
+        let mut record = completions.reserve(room).map_err(|_| Fault::Memory)?;
+        record.write(&Completion { tag: request.tag, status: Status::Done }.bytes())?;
         match request.operation {
-            Operation::Hello => Ok(()),
-            Operation::Flush => disk.flush(),
-            Operation::Read { sector, sectors } => disk.transfer(Transfer::Read, sector, sectors),
+            Operation::Hello => record.write(&Geometry { sectors: disk.sectors(), read_only: false }.bytes())?,
+            Operation::Flush => disk.flush()?,
+            Operation::Read { sector, sectors } => {
+                disk.read(sector, sectors, |bytes| record.copy_from(&bytes, 0, bytes.len() as u32))?;
+            }
             Operation::Write { sector, sectors } => {
-                let Ok(Some(record)) = self.requests.peek() else { return Err(Fault::Memory) };
-                record.copy_to(Request::BYTES as u32, &self.memory, BUFFER, sectors * block::SECTOR)?;
-                disk.transfer(Transfer::Write, sector, sectors)
+                let Ok(Some(data)) = requests.peek() else { return Err(Fault::Memory) };
+                let mut at = Request::BYTES as u32;
+                disk.write(sector, sectors, |bytes| {
+                    data.copy_to(at, &bytes, 0, bytes.len() as u32)?;
+                    at += bytes.len() as u32;
+                    Ok(())
+                })?;
             }
         }
+        record.publish();
+        Ok(())
     }
 
-    fn answer(&mut self, request: &Request, done: bool) {
-        let status = if done { Status::Done } else { Status::Failed };
-        let sectors = self.disk.as_ref().map_or(0, Disk::sectors);
-        let Ok(mut record) = self.completions.reserve(Completion::BYTES as u32 + request.answer()) else { return };
-        let mut written = record.write(&Completion { tag: request.tag, status }.bytes());
-        if done {
-            written = written.and_then(|()| match request.operation {
-                Operation::Hello => record.write(&Geometry { sectors, read_only: false }.bytes()),
-                Operation::Read { sectors, .. } => record.copy_from(&self.memory, BUFFER, sectors * block::SECTOR),
-                Operation::Write { .. } | Operation::Flush => Ok(()),
-            });
-        }
-        if written.is_ok() {
+    fn fail(&mut self, request: &Request) {
+        let Ok(mut record) = self.completions.reserve(Completion::BYTES as u32) else { return };
+        if record.write(&Completion { tag: request.tag, status: Status::Failed }.bytes()).is_ok() {
             record.publish();
         }
     }

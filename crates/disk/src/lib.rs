@@ -16,27 +16,40 @@ mod tests;
 
 pub use driver::Driver;
 
-use mmio::OutOfRange;
+use mmio::{OutOfRange, Window};
 
 /// Bytes of a sector.
 pub const SECTOR: u64 = proto::block::SECTOR as u64;
 
-/// Where in a driver's memory the data of a request are; what is before is the controller's.
+/// Where in a driver's memory the data of a request may be; what is before is the controller's.
 pub const BUFFER: u64 = 0x1000;
 
 /// A disk, whose controller reaches the driver's memory.
 pub trait Disk {
     /// How many sectors it has.
     fn sectors(&self) -> u64;
-    /// Transfers sectors to or from [`BUFFER`]; a write has ended when the disk says so.
-    fn transfer(&mut self, way: Transfer, sector: u64, sectors: u32) -> Result<(), Fault>;
+    /// Reads sectors; `take` gets their bytes, in one stretch after the other, perhaps while the disk reads the next one.
+    fn read(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        take: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault>;
+    /// Writes sectors; `give` has to fill in their bytes, in one stretch after the other, perhaps while the disk writes the
+    /// last one. It has ended when the disk says so.
+    fn write(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        give: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault>;
     /// Brings all that was written to the medium.
     fn flush(&mut self) -> Result<(), Fault>;
     /// An interrupt has come that no command waits for, for example a second one: lets the line interrupt again.
     fn stray(&mut self);
 }
 
-/// What to do with sectors in the buffer.
+/// Which way a command moves sectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transfer {
     /// From the disk.

@@ -41,7 +41,7 @@ pub fn run<D: Disk>(config: &Component, find: impl FnOnce(&Component, Window, u6
         }
     };
     let (requests, completions) = (rt::records(rings.requests).consumer(), rt::records(rings.completions).producer());
-    let mut driver = Driver::new(disk, memory, requests, completions);
+    let mut driver = Driver::new(disk, requests, completions);
     loop {
         driver.step(|| rt::signal(slot::BLOCK));
         if rt::wait() & event::line(0) != 0 {

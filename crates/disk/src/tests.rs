@@ -8,7 +8,7 @@ use std::{
     vec::Vec,
 };
 
-use mmio::{RecordConsumer, RecordProducer, RecordRing, Window};
+use mmio::{OutOfRange, RecordConsumer, RecordProducer, RecordRing, Window};
 use proptest::prelude::*;
 use proto::block::{Completion, Geometry, MOST, Operation, RING_BYTES, Request, Status};
 
@@ -40,10 +40,7 @@ impl Bytes {
     }
 }
 
-impl Disk for Bytes {
-    fn sectors(&self) -> u64 {
-        SECTORS
-    }
+impl Bytes {
     fn transfer(&mut self, way: Transfer, sector: u64, sectors: u32) -> Result<(), Fault> {
         if sector.checked_add(sectors.into()).is_none_or(|end| end > SECTORS) {
             return Err(Fault::Disk);
@@ -62,6 +59,34 @@ impl Disk for Bytes {
         }
         drop(medium);
         self.end()
+    }
+
+    fn buffer(&self, sectors: u32) -> Result<Window, OutOfRange> {
+        self.1.part(BUFFER, u64::from(sectors) * 512)
+    }
+}
+
+impl Disk for Bytes {
+    fn sectors(&self) -> u64 {
+        SECTORS
+    }
+    fn read(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        mut take: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault> {
+        self.transfer(Transfer::Read, sector, sectors)?;
+        Ok(take(self.buffer(sectors)?)?)
+    }
+    fn write(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        mut give: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault> {
+        give(self.buffer(sectors)?)?;
+        self.transfer(Transfer::Write, sector, sectors)
     }
     fn flush(&mut self) -> Result<(), Fault> {
         self.0.borrow_mut().log.push(Operation::Flush);
@@ -102,7 +127,7 @@ impl Bench {
         }));
         let [requests, completions] = rings.map(|ring| RecordRing::new(ring).unwrap());
         let disk = has_disk.then(|| Bytes(medium.clone(), memory));
-        let driver = Driver::new(disk, memory, requests.consumer(), completions.producer());
+        let driver = Driver::new(disk, requests.consumer(), completions.producer());
         let (requests, completions) = (requests.producer(), completions.consumer());
         Self { driver, medium, requests, completions, rings, memory: outer, signals: 0 }
     }
@@ -160,8 +185,8 @@ fn requests_are_carried_out_in_their_order() {
     assert_eq!(bench.receive(), Some((4, Status::Done, vec![])));
     assert_eq!(bench.receive(), Some((5, Status::Done, vec![9; 1024])));
     assert_eq!(bench.medium.borrow().log, [READ, WRITE, Operation::Flush, READ]);
-    let last = Operation::Read { sector: SECTORS - 128, sectors: MOST };
-    assert_eq!(bench.ask(last, &[]).1, bench.medium.borrow().bytes[(SECTORS as usize - 128) * 512..]);
+    let last = Operation::Read { sector: SECTORS - u64::from(MOST), sectors: MOST };
+    assert_eq!(bench.ask(last, &[]).1, bench.medium.borrow().bytes[(SECTORS as usize - MOST as usize) * 512..]);
 }
 
 #[test]
@@ -254,7 +279,7 @@ fn who_begins_again_repeats_what_was_not_answered() {
         let [requests, completions] = bench.rings.map(|ring| RecordRing::new(ring).unwrap());
         let memory = bench.memory.part(0, MEMORY).unwrap();
         let disk = Bytes(bench.medium.clone(), memory);
-        bench.driver = Driver::new(Some(disk), memory, requests.consumer(), completions.producer());
+        bench.driver = Driver::new(Some(disk), requests.consumer(), completions.producer());
         // The second life dies at the same request.
         let again = bench.medium.borrow().log.len() == 1;
         bench.medium.borrow_mut().dies = again;

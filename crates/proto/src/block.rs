@@ -21,10 +21,10 @@ pub const SERVICE: Service = Service { word: "block", server: "block-server", sl
 
 /// Bytes of a sector.
 pub const SECTOR: u32 = 512;
-/// Sectors of a request at most.
-pub const MOST: u32 = 128;
+/// Sectors of a request at most: what Linux reads ahead by default.
+pub const MOST: u32 = 256;
 /// Bytes of a ring in which a few of the longest records have room.
-pub const RING_BYTES: u64 = (256 << 10) + 4096;
+pub const RING_BYTES: u64 = (512 << 10) + 4096;
 /// First sector of a partition that a client gets as a disk of its own, behind the table with only this partition.
 pub const PARTITION_AT: u64 = 64;
 

@@ -9,8 +9,8 @@ use crate::GuestMemory;
 
 /// Bytes of a sector, the unit of all numbers of the interface.
 pub const SECTOR: u64 = 512;
-/// Buffers of data in a request at most (`seg_max`): of a page each, as much as a back end takes at once.
-pub const SEGMENTS: u32 = 16;
+/// Buffers of data in a request at most (`seg_max`): of a page each, a read-ahead as Linux has it by default (128 KiB).
+pub const SEGMENTS: u32 = 32;
 /// Bytes of each at most (`size_max`): what fits a chunk of most DMA engines.
 pub const SEGMENT: u32 = 0x1_0000;
 /// Requests that are with the back end at the same time, at most: enough for a disk that does one after the other.
@@ -22,8 +22,6 @@ pub const ID: usize = 20;
 const BUFFERS: usize = SEGMENTS as usize + 2;
 /// Bytes of a request's header: type, reserved, sector.
 const HEADER: usize = 16;
-/// Bytes that are copied at once.
-const CHUNK: usize = 4096;
 
 // Types of requests (5.2.6).
 const IN: u32 = 0;
@@ -106,20 +104,20 @@ pub trait Backend {
     /// What it is.
     fn disk(&self) -> Disk;
 
-    /// Begins with an operation, which stays known by `tag`. For a write it fetches all bytes, in order, from `data`; it
-    /// forgets the operation if that fails. It does not call `data` if it is busy.
+    /// Begins with an operation, which stays known by `tag`. For a write it reads as many bytes of `request`, unless it is
+    /// busy; it forgets the operation if that fails.
     fn start(
         &mut self,
         tag: u32,
         operation: Operation,
-        data: impl FnMut(&mut [u8]) -> Result<(), Broken>,
+        request: &mut Request<'_, impl GuestMemory>,
     ) -> Result<Started, Broken>;
 
     /// An operation that has ended, if there is one. It remains this one until it is released.
     fn finished(&mut self) -> Option<Finished>;
 
-    /// Copies bytes of its data, from byte `at` on. Bytes that it does not have are zeros.
-    fn copy(&mut self, at: u32, into: &mut [u8]);
+    /// Appends its data to the answer of `request`; returns how many bytes there were.
+    fn deliver(&mut self, request: &mut Request<'_, impl GuestMemory>) -> Result<u32, Broken>;
 
     /// Forgets it.
     fn release(&mut self);
@@ -263,11 +261,7 @@ impl<B: Backend> Block<B> {
             return Ok(());
         };
         let tag = self.tag.wrapping_add(1);
-        let data = |into: &mut [u8]| match request.read(into)? {
-            len if len == into.len() => Ok(()),
-            _ => Err(Broken::Request),
-        };
-        *started = match self.backend.start(tag, operation, data)? {
+        *started = match self.backend.start(tag, operation, &mut request)? {
             Started::Yes => Some((tag, operation)),
             Started::Busy => None,
         };
@@ -292,20 +286,11 @@ impl<B: Backend> Block<B> {
             Operation::Read { sectors, .. } => u64::from(sectors) * SECTOR,
             Operation::Write { .. } | Operation::Flush => 0,
         };
-        if !ok || u64::from(len) != expected {
+        let whole = ok && u64::from(len) == expected;
+        if !whole || len > 0 && self.backend.deliver(&mut request)? != len {
             end(request, Status::IoErr)?;
             *place = None;
             return Ok(());
-        }
-        for at in (0..len).step_by(CHUNK) {
-            let mut bytes = [0; CHUNK];
-            let chunk = bytes.get_mut(..(len - at) as usize);
-            let chunk = match chunk {
-                Some(chunk) => chunk,
-                None => &mut bytes,
-            };
-            self.backend.copy(at, chunk);
-            request.write(chunk)?;
         }
         (*work, *started) = (work.after(operation), None);
         self.advance(n, requests)

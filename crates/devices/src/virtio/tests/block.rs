@@ -78,7 +78,7 @@ impl Backend for Platter {
         &mut self,
         tag: u32,
         operation: Operation,
-        mut data: impl FnMut(&mut [u8]) -> Result<(), Broken>,
+        request: &mut Request<'_, impl GuestMemory>,
     ) -> Result<Started, Broken> {
         if self.pending.len() >= self.room {
             return Ok(Started::Busy);
@@ -89,9 +89,9 @@ impl Backend for Platter {
         if let Operation::Write { sector, sectors } = operation {
             assert!(!self.read_only);
             let mut bytes = vec![0; sectors as usize * 512];
-            let (first, rest) = bytes.split_at_mut(100);
-            data(first)?;
-            data(rest)?;
+            if request.read(&mut bytes)? < bytes.len() {
+                return Err(Broken::Request);
+            }
             self.bytes[sector as usize * 512..][..bytes.len()].copy_from_slice(&bytes);
         }
         self.pending.push_back((tag, operation));
@@ -104,9 +104,9 @@ impl Backend for Platter {
         self.ended.front().map(|&(finished, _)| finished)
     }
 
-    fn copy(&mut self, at: u32, into: &mut [u8]) {
+    fn deliver(&mut self, request: &mut Request<'_, impl GuestMemory>) -> Result<u32, Broken> {
         let (_, data) = self.ended.front().unwrap();
-        into.copy_from_slice(&data[at as usize..][..into.len()]);
+        request.write(data).map(|len| len as u32)
     }
 
     fn release(&mut self) {
@@ -214,7 +214,7 @@ fn it_is_found_by_either_kind_of_driver() {
     for (bar, at) in [(0, 20), (4, 0x2000)] {
         assert_eq!(bench.driver.read(bar, at, Width::Qword), SECTORS);
         assert_eq!(bench.driver.read(bar, at + 8, Width::Dword), 0x1_0000);
-        assert_eq!(bench.driver.read(bar, at + 12, Width::Dword), 16);
+        assert_eq!(bench.driver.read(bar, at + 12, Width::Dword), 32);
         assert_eq!(bench.driver.read(bar, at + 16, Width::Dword), 0);
         assert_eq!(bench.driver.read(bar, at + 20, Width::Dword), 512);
         assert_eq!(bench.driver.read(bar, at + 24, Width::Dword), 0);
@@ -476,7 +476,7 @@ fn a_request_without_header_or_status_breaks_the_queue() {
 
 #[test]
 fn more_segments_than_agreed_break_the_queue() {
-    for (segments, fault) in [(16, None), (17, Some(Fault { queue: 0, broken: Broken::Request }))] {
+    for (segments, fault) in [(32, None), (33, Some(Fault { queue: 0, broken: Broken::Request }))] {
         let mut bench = Bench::new();
         let memory = &bench.driver.memory;
         bench.ring.descriptor(memory, 0, DATA, 16, NEXT, 1);
