@@ -1,16 +1,24 @@
-//! A disk as a client has it: a part of a real one, and the rings to the client.
+//! A disk as a client has it: a part of a real one or a file, and the rings to the client.
 //!
 //! Of each request that is with the driver, the room for its completion is set aside, so that a client that takes no
 //! completions keeps nobody else's.
 
-use layout::{Slot, config::Name};
-use mmio::{Mended, NoRoom, Record, RecordConsumer, RecordProducer};
+use layout::{
+    Slot,
+    config::{self, Name},
+};
+use mmio::{Mended, NoRoom, Record, RecordConsumer, RecordProducer, Window};
 use proto::{
-    block::{Completion, Geometry, Operation, PARTITION_AT, Part, Request, SECTOR, Status},
+    block::{Completion, Geometry, Operation, PARTITION_AT, Part, Request, SECTOR, Source, Status},
+    file,
     tally::{Report, Tally},
+    wire::Transport,
 };
 
-use crate::table::{self, BYTES, NoPartition, Partition};
+use crate::{
+    image::{Fault, Files, Image},
+    table::{self, BYTES, NoPartition, Partition},
+};
 
 /// Requests of a client that are with the driver at most: so many that the disk is busy, and so few that the next
 /// client's are not far behind.
@@ -68,10 +76,20 @@ pub enum Way {
     Refuse,
 }
 
+/// Where the sectors of a client's disk are.
+pub enum Place {
+    /// On a disk, by its position.
+    Drive(usize),
+    /// In a file.
+    Image(Image),
+    /// Nowhere: there is no such file.
+    Nowhere,
+}
+
 /// The client's disk.
 pub struct Export {
     pub client: Name,
-    pub disk: usize,
+    pub place: Place,
     pub part: Part,
     pub read_only: bool,
     pub requests: RecordConsumer,
@@ -97,17 +115,31 @@ const fn span(data: u32) -> u32 {
 
 impl Export {
     /// A client's disk, of which nothing is known yet.
-    pub fn new(config: &proto::block::Export, requests: RecordConsumer, completions: RecordProducer) -> Self {
-        let proto::block::Export { client, disk, part, read_only, signal, .. } = config;
+    /// A file is known at once.
+    pub fn new<T: Transport>(
+        config: &proto::block::Export,
+        files: Option<&Files<T>>,
+        memory: impl Fn(config::Window) -> Window,
+        requests: RecordConsumer,
+        completions: RecordProducer,
+    ) -> Self {
+        let proto::block::Export { client, source, part, read_only, signal, .. } = config;
+        let (place, extent) = match source {
+            Source::Disk(number) => (Place::Drive(usize::from(*number)), None),
+            Source::File { name, layer } => {
+                let (place, extent) = open(client, files, name, *layer, memory);
+                (place, Some(extent))
+            }
+        };
         Self {
             client: client.clone(),
-            disk: usize::from(*disk),
+            read_only: *read_only || matches!(&place, Place::Image(image) if image.is_read_only()),
+            place,
             part: *part,
-            read_only: *read_only,
             requests,
             completions,
             signal: *signal,
-            extent: None,
+            extent,
             in_flight: 0,
             set_aside: 0,
             broken: false,
@@ -224,6 +256,39 @@ impl Export {
         }
     }
 
+    /// Whether its sectors are on this disk.
+    pub const fn is_on(&self, drive: usize) -> bool {
+        matches!(self.place, Place::Drive(number) if number == drive)
+    }
+
+    /// Carries an operation on a file out, and ends the request. Sectors are those of the file.
+    pub fn on_image<T: Transport>(&mut self, files: &Files<T>, request: &Request) {
+        let Self { client, place: Place::Image(image), requests, completions, .. } = self else { return };
+        let Ok(mut end) = completions.reserve(Completion::BYTES as u32 + request.answer()) else { return };
+        let mut done = end.write(&Completion { tag: request.tag, status: Status::Done }.bytes()).map_err(Fault::from);
+        done = done.and_then(|()| match request.operation {
+            Operation::Read { sector, sectors } => image.read(files, sector, sectors, &mut end),
+            Operation::Write { sector, sectors } => match requests.peek() {
+                Ok(Some(record)) => image.write(files, sector, sectors, &record, Request::BYTES as u32),
+                _ => Err(Fault::OutOfRange),
+            },
+            // A layer has no other medium.
+            Operation::Flush | Operation::Hello => Ok(()),
+        });
+        match done {
+            Ok(()) => end.publish(),
+            Err(fault) => {
+                // Once: a client whose layer is full would fill the log as well.
+                if image.last.replace(fault) != Some(fault) {
+                    let (name, (room, used)) = (&image.name, image.room());
+                    let why = if fault == Fault::Full { "there is no room for more writes" } else { "it fails" };
+                    log::error!("{client}: `{name}`: {why} ({fault:?}), {used} of {room} KiB of copy_on_write in use");
+                }
+                self.end(request.tag, Status::Failed);
+            }
+        }
+    }
+
     /// Sends the sectors of a read: `head` that are not the disk's, and then those of `rest`, behind a completion.
     pub fn answer_read(&mut self, request: &Request, head: u32, rest: Option<&Record<'_>>) {
         let Operation::Read { sector, sectors } = request.operation else { return };
@@ -240,6 +305,33 @@ impl Export {
         }
         if done.is_ok() {
             record.publish();
+        }
+    }
+}
+
+/// A file, and the sectors that it has.
+fn open<T: Transport>(
+    client: &Name,
+    files: Option<&Files<T>>,
+    name: &Name,
+    layer: Option<config::Window>,
+    memory: impl Fn(config::Window) -> Window,
+) -> (Place, Option<Extent>) {
+    let image = files.ok_or(file::Error::NotFound).and_then(|files| Image::open(files, name, layer.map(memory)));
+    match image {
+        Ok(image) if image.sectors() > 0 => {
+            let (sectors, (room, used)) = (image.sectors(), image.room());
+            match image.is_read_only() {
+                true => log::info!("{client}: `{name}`, {sectors} sectors, read-only"),
+                false => {
+                    log::info!("{client}: `{name}`, {sectors} sectors, {used} of {room} KiB of copy_on_write in use")
+                }
+            }
+            (Place::Image(image), Some(Extent { first: 0, sectors, partition: None }))
+        }
+        image => {
+            log::error!("{client}: `{name}` is no disk: {:?}", image.err());
+            (Place::Nowhere, None)
         }
     }
 }

@@ -1,9 +1,10 @@
-//! block-server: disks, and parts of disks, for clients. A request never leaves its client's part, whatever its sector number.
+//! block-server: disks, parts of disks, and files as disks, for clients. A request never leaves its client's part, whatever its sector number.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod drive;
 mod export;
+mod image;
 mod server;
 pub mod table;
 

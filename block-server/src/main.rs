@@ -4,13 +4,13 @@
 #![deny(unsafe_code)]
 
 use block_server::Server;
-use proto::{block::Config, wire::IpcError};
-use rt::Event;
+use proto::{block::Config, file, wire::IpcError};
+use rt::{Endpoint, Event};
 
 rt::main!(main);
 
 fn main(config: Config) -> ! {
-    let mut server = match Server::new(&config, rt::shared) {
+    let mut server = match Server::new(&config, rt::shared, Endpoint::at(file::SERVICE.slot)) {
         Ok(server) => server,
         Err(error) => panic!("rings: {error:?}"),
     };

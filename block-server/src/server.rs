@@ -3,26 +3,32 @@
 //! Each turn takes one request of each client, and the next turn begins with another one, so that no client waits for more
 //! than one request of each of the others.
 
+use core::ops::ControlFlow;
+
 use heapless::Vec;
 use layout::{
-    Slot, event,
+    Slot, config, event,
     limits::{MAX_DISKS, MAX_EXPORTS},
 };
-use mmio::{NotARing, RecordRing, Window};
+use mmio::{NotARing, RecordRing, Reservation, Window};
 use proto::{
     block::{Completion, Config, Geometry, Operation, Request, SECTOR, Status},
     tally::Report,
+    wire::Transport,
 };
 
 use crate::{
     drive::{Drive, For, Refused, State},
-    export::{Export, Extent, Way},
+    export::{Export, Extent, Place, Way},
+    image::Files,
     table::BYTES,
 };
 
 /// The server.
-pub struct Server {
+pub struct Server<T> {
     drives: Vec<Drive, MAX_DISKS>,
+    /// fileserver, if any client has a file.
+    files: Option<Files<T>>,
     exports: Vec<Export, MAX_EXPORTS>,
     /// The client whose turn is first.
     first: usize,
@@ -31,9 +37,9 @@ pub struct Server {
 /// Whether a turn has changed anything, so that another one may.
 type Moved = bool;
 
-impl Server {
-    /// The server of the configuration; `window` finds the memory of the rings.
-    pub fn new(config: &Config, window: impl Fn(layout::config::Window) -> Window) -> Result<Self, NotARing> {
+impl<T: Transport> Server<T> {
+    /// The server of the configuration; `window` finds memory, and `files` leads to fileserver.
+    pub fn new(config: &Config, window: impl Fn(config::Window) -> Window, files: T) -> Result<Self, NotARing> {
         let ring = |at| RecordRing::new(window(at));
         let mut drives = Vec::new();
         for disk in &config.disks {
@@ -42,12 +48,14 @@ impl Server {
             drive.ask();
             let _ = drives.push(drive);
         }
+        let files = config.files.map(|buffer| Files::new(files, window(buffer)));
         let mut exports = Vec::new();
         for export in &config.exports {
             let (requests, completions) = (ring(export.rings.requests)?, ring(export.rings.completions)?);
-            let _ = exports.push(Export::new(export, requests.consumer(), completions.producer()));
+            let (requests, completions) = (requests.consumer(), completions.producer());
+            let _ = exports.push(Export::new(export, files.as_ref(), &window, requests, completions));
         }
-        Ok(Self { drives, exports, first: 0 })
+        Ok(Self { drives, files, exports, first: 0 })
     }
 
     /// Does all that can be done now; `signal` signals a process whose rings have changed.
@@ -96,7 +104,7 @@ impl Server {
             return;
         }
         self.give_up(number);
-        for export in self.exports.iter_mut().filter(|export| export.disk == number) {
+        for export in self.exports.iter_mut().filter(|export| export.is_on(number)) {
             export.extent = None;
         }
         if let Some(drive) = self.drives.get_mut(number) {
@@ -193,7 +201,7 @@ impl Server {
     /// Finds the sectors of client `n`, if it is a client of this disk.
     fn find(&mut self, n: usize, disk: usize, sectors: u64, table: &[u8; BYTES]) {
         let name = self.drives.get(disk).map(|drive| drive.name.clone()).unwrap_or_default();
-        let Some(export) = self.exports.get(n).filter(|export| export.disk == disk) else { return };
+        let Some(export) = self.exports.get(n).filter(|export| export.is_on(disk)) else { return };
         let extent = match Extent::of(export.part, sectors, table) {
             Ok(extent) => Some(extent),
             Err(why) => {
@@ -202,7 +210,7 @@ impl Server {
             }
         };
         let extent = extent.filter(|extent| {
-            let shared = self.exports.iter().filter(|other| other.disk == disk);
+            let shared = self.exports.iter().filter(|other| other.is_on(disk));
             let shared = shared.filter(|other| !(other.read_only && export.read_only));
             let other = shared.clone().find(|other| other.extent.flatten().is_some_and(|other| other.overlaps(extent)));
             if let Some(other) = other {
@@ -232,7 +240,7 @@ impl Server {
                 export.end(request.tag, Status::Failed);
             }
         }
-        for export in exports.iter_mut().filter(|export| export.disk == number && export.extent.is_none()) {
+        for export in exports.iter_mut().filter(|export| export.is_on(number) && export.extent.is_none()) {
             log::error!("{}: there is no disk `{}`", export.client, drive.name);
             export.extent = Some(None);
             moved = true;
@@ -242,9 +250,8 @@ impl Server {
 
     /// Takes a request of a client, if it has one, and it is its turn.
     fn take(&mut self, n: usize) -> Moved {
-        let Self { drives, exports, .. } = self;
+        let Self { drives, files, exports, .. } = self;
         let Some(export) = exports.get_mut(n) else { return false };
-        let Some(drive) = drives.get_mut(export.disk) else { return false };
         if export.extent.is_none() || !export.has_turn() {
             return false;
         }
@@ -279,27 +286,47 @@ impl Server {
                 refuse(export, "is outside its disk, or a write where it may not");
                 export.end(request.tag, Status::Refused);
             }
-            (Way::Disk(..), _) if matches!(drive.state, State::Gone) => export.end(request.tag, Status::Failed),
-            (Way::Disk(operation, head), _) => {
-                let data = if let Operation::Write { sectors, .. } = operation { sectors * SECTOR } else { 0 };
-                let Ok(Some(record)) = export.requests.peek() else { return false };
-                let append = |to: &mut mmio::Reservation<'_>| record.forward(Request::BYTES as u32, to, data).is_ok();
-                match drive.pass(operation, For::Export { number: n, request, head }, data, append) {
-                    Ok(()) => export.passed(&request),
-                    Err(Refused::Enough) => return false,
-                    // The client has changed the record's length since it was judged.
-                    Err(Refused::NoData) => {
-                        export.break_off();
-                        return false;
-                    }
-                    Err(Refused::Gone) => {
-                        drive.lose("has broken the ring");
-                        return true;
+            (Way::Disk(operation, head), _) => match export.place {
+                Place::Drive(number) => {
+                    let Some(drive) = drives.get_mut(number) else { return false };
+                    match pass(drive, export, operation, For::Export { number: n, request, head }) {
+                        ControlFlow::Continue(()) => {}
+                        ControlFlow::Break(moved) => return moved,
                     }
                 }
-            }
+                Place::Image(_) => files.iter().for_each(|files| export.on_image(files, &request)),
+                Place::Nowhere => export.end(request.tag, Status::Failed),
+            },
         }
         release(export)
+    }
+}
+
+/// Passes a client's request to a driver. A break leaves it where it is, or ends the client.
+fn pass(drive: &mut Drive, export: &mut Export, operation: Operation, whose: For) -> ControlFlow<Moved> {
+    let For::Export { request, .. } = whose else { return ControlFlow::Break(false) };
+    if matches!(drive.state, State::Gone) {
+        export.end(request.tag, Status::Failed);
+        return ControlFlow::Continue(());
+    }
+    let data = if let Operation::Write { sectors, .. } = operation { sectors * SECTOR } else { 0 };
+    let Ok(Some(record)) = export.requests.peek() else { return ControlFlow::Break(false) };
+    let append = |to: &mut Reservation<'_>| record.forward(Request::BYTES as u32, to, data).is_ok();
+    match drive.pass(operation, whose, data, append) {
+        Ok(()) => {
+            export.passed(&request);
+            ControlFlow::Continue(())
+        }
+        Err(Refused::Enough) => ControlFlow::Break(false),
+        // The client has changed the record's length since it was judged.
+        Err(Refused::NoData) => {
+            export.break_off();
+            ControlFlow::Break(false)
+        }
+        Err(Refused::Gone) => {
+            drive.lose("has broken the ring");
+            ControlFlow::Break(true)
+        }
     }
 }
 

@@ -212,28 +212,21 @@ fn guests_fit_in_the_board(found: &mut Found) {
 
 fn images_are_what_they_are_used_for(found: &mut Found) {
     let system = found.system;
-    let kernels = system.vms.iter().map(|vm| (&vm.kernel, Use::Kernel));
-    let initrds = system.vms.iter().flat_map(|vm| &vm.initrd).map(|initrd| (initrd, Use::Initrd));
-    let disks = system.emulator.disk.iter().map(|disk| (disk, Use::Disk));
-    for (image, wanted) in kernels.chain(initrds).chain(disks) {
+    let kernels = system.vms.iter().map(|vm| (&vm.kernel, Use::Kernel, "kernel"));
+    let initrds = system.vms.iter().flat_map(|vm| &vm.initrd).map(|initrd| (initrd, Use::Initrd, "initrd"));
+    let files = system.disk_files().map(|(_, file)| (file, Use::Disk, "file"));
+    let disks = system.emulator.disk.iter().map(|disk| (disk, Use::Disk, "disk"));
+    for (image, wanted, key) in kernels.chain(initrds).chain(files).chain(disks) {
         let Origin::Stock(stock) = image.get_ref() else { continue };
         if stock.purpose() != wanted {
             let message = format!("`{}` is {}, not {}", stock.name(), article(stock.purpose()), article(wanted));
             let fitting: Vec<String> = Stock::ALL
                 .iter()
                 .filter(|stock| stock.purpose() == wanted)
-                .map(|stock| format!("{} = \"{}\"", word(wanted), stock.name()))
+                .map(|stock| format!("{key} = \"{}\"", stock.name()))
                 .collect();
             found.add(image.span(), message, format!("write {}", fitting.join(" or ")));
         }
-    }
-}
-
-fn word(purpose: Use) -> &'static str {
-    match purpose {
-        Use::Kernel => "kernel",
-        Use::Initrd => "initrd",
-        Use::Disk => "disk",
     }
 }
 
@@ -250,7 +243,8 @@ fn files(system: &System) -> impl Iterator<Item = (&'static str, &Spanned<Origin
     let kernels = system.vms.iter().map(|vm| ("kernel", &vm.kernel));
     let initrds = system.vms.iter().flat_map(|vm| vm.initrd.as_ref()).map(|initrd| ("initrd", initrd));
     let files = system.components.iter().flat_map(|component| &component.files).map(|file| ("file", file));
-    kernels.chain(initrds).chain(files)
+    let disks = system.disk_files().map(|(_, file)| ("disk", file));
+    kernels.chain(initrds).chain(files).chain(disks)
 }
 
 fn files_can_be_read(found: &mut Found) {

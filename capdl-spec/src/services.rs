@@ -52,6 +52,8 @@ pub(crate) struct Server {
     pub priority: u8,
     /// The servers that it calls, which may depend on whether the system passes devices through.
     pub calls: fn(devices: bool) -> Vec<Service>,
+    /// Whether it reads files of fileserver's in a system; `None` if it never does.
+    pub files: Option<fn(&System) -> bool>,
     /// The board's ports that it holds from the start.
     pub ports: fn(&Board) -> Vec<PortRange>,
     /// The board's device whose interrupt is its own.
@@ -125,6 +127,7 @@ impl Server {
             is_wanted: |_| true,
             priority,
             calls: |_| Vec::new(),
+            files: None,
             ports: |_| Vec::new(),
             line: None,
             grants: false,
@@ -142,8 +145,10 @@ impl Server {
         }
     }
 
-    fn part(&self, board: &Board, devices: bool) -> Part {
-        let calls = (self.calls)(devices);
+    fn part(&self, system: &System, devices: bool) -> Part {
+        let board = system.board();
+        let mut calls = (self.calls)(devices);
+        calls.extend(self.files.is_some_and(|reads| reads(system)).then_some(proto::file::SERVICE));
         Part {
             name: self.service.server.to_string(),
             role: Role::Server(self.service),
@@ -185,7 +190,7 @@ impl System {
     /// All processes in their start order. A server's clients are numbered in this order.
     pub fn parts(&self) -> Vec<Part> {
         let any = self.owners().any(|owner| owner.devices.any());
-        let servers = self.servers().map(|server| server.part(self.board(), any));
+        let servers = self.servers().map(|server| server.part(self, any));
         let vmms = self.vms.iter().enumerate().map(|(n, vm)| vmm::part(n, vm, net::connects(self, Role::Vmm(n))));
         let components = self.components.iter().enumerate();
         let components = components.map(|(n, one)| component::part(n, one, net::connects(self, Role::Component(n))));
@@ -235,7 +240,8 @@ mod tests {
     #[test]
     fn servers_start_before_their_clients() {
         for (n, server) in ALL.into_iter().enumerate() {
-            for service in [(server.calls)(false), (server.calls)(true)].concat() {
+            let files = server.files.map(|_| proto::file::SERVICE);
+            for service in [(server.calls)(false), (server.calls)(true)].concat().into_iter().chain(files) {
                 assert!(ALL[..n].iter().any(|before| before.service == service), "{:?}", server.service);
             }
         }

@@ -7,6 +7,7 @@ use toml::Spanned;
 use crate::{
     compile::{part::Role, placement},
     description::{
+        disks::DiskPart,
         guest::{Additions, Form, Image, Origin},
         system::{Decompress, System, Vm},
     },
@@ -81,7 +82,8 @@ impl System {
         let kernels = self.vms.iter().map(|vm| &vm.kernel);
         let initrds = self.vms.iter().flat_map(|vm| &vm.initrd);
         let files = self.components.iter().flat_map(|component| &component.files);
-        let mut all = kernels.chain(initrds).chain(files);
+        let disks = self.disk_files().map(|(_, file)| file);
+        let mut all = kernels.chain(initrds).chain(files).chain(disks);
         all.find(|origin| origin.get_ref().within(folder) == image.origin).map(Spanned::span)
     }
 
@@ -94,6 +96,13 @@ impl System {
         core::iter::once(kernel).chain(initrd).collect()
     }
 
+    /// The disks that are files.
+    pub(crate) fn disk_files(&self) -> impl Iterator<Item = (&DiskPart, &Spanned<Origin>)> {
+        let of_vms = self.vms.iter().flat_map(|vm| &vm.disks);
+        let of_components = self.components.iter().flat_map(|component| &component.disks);
+        of_vms.chain(of_components).map(Spanned::get_ref).filter_map(|disk| Some((disk, disk.file.as_ref()?)))
+    }
+
     /// Position of an image in [`System::images`].
     pub(crate) fn image_index(&self, origin: &Origin, form: &Form) -> Option<usize> {
         self.image_keys().iter().position(|(known, how)| *known == origin && how == form)
@@ -101,9 +110,11 @@ impl System {
 
     fn image_keys(&self) -> Vec<(&Origin, Form)> {
         let of_vms = (0..self.vms.len()).flat_map(|vm| self.images_of(vm));
-        let of_components = self.components.iter().flat_map(|c| &c.files).map(|file| (file.get_ref(), Form::AsIs));
+        let of_components = self.components.iter().flat_map(|c| &c.files);
+        let of_disks = self.disk_files().map(|(_, file)| file);
+        let as_is = of_components.chain(of_disks).map(|file| (file.get_ref(), Form::AsIs));
         let mut keys = Vec::new();
-        for key in of_vms.chain(of_components) {
+        for key in of_vms.chain(as_is) {
             if !keys.contains(&key) {
                 keys.push(key);
             }

@@ -25,8 +25,8 @@ pub(crate) struct Wiring<'a> {
     pub parts: &'a [Part],
     pub binaries: &'a dyn Binaries,
     pub build: Builder,
-    /// A process's windows for memory that it shares with a server, by what is shared.
-    windows: BTreeMap<(usize, &'static str), Window>,
+    /// Windows for memory that a process shares with a server, by what is shared: the process's, and the server's.
+    windows: BTreeMap<(usize, &'static str), (Window, Window)>,
 }
 
 /// A name as configurations have it.
@@ -162,19 +162,22 @@ impl<'a> Wiring<'a> {
             .ok_or_else(|| CompileError::unwired("notification", &domain.name))
     }
 
-    /// Memory that a client shares with a server, in the next window of each. Returns the server's window;
-    /// [`Wiring::window`] finds the client's.
+    /// Memory that a client shares with a server, in the next window of each; asking again gives the same. Returns the
+    /// server's window; [`Wiring::window`] finds the client's.
     pub fn share(&mut self, what: &'static str, client: usize, server: usize, len: u64) -> Window {
+        if let Some((_, there)) = self.windows.get(&(client, what)) {
+            return *there;
+        }
         let (here, there) = (self.build.window(client, len), self.build.window(server, len));
         self.build.share(what, (client, here), (server, there));
-        self.windows.insert((client, what), here);
+        self.windows.insert((client, what), (here, there));
         there
     }
 
     /// A process's window for what it shares with a server.
     pub fn window(&self, process: usize, what: &'static str) -> Result<Window, CompileError> {
         match self.windows.get(&(process, what)) {
-            Some(window) => Ok(*window),
+            Some((here, _)) => Ok(*here),
             None => Err(CompileError::unwired(format!("window `{what}`"), &self.part(process)?.name)),
         }
     }

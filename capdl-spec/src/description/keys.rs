@@ -80,6 +80,8 @@ pub(crate) const KEYS: &[Key] = &[
         "disks = [{ name = \"main\", partition = 1 }]",
     ),
     key("name", &[DiskPart], "the name of a disk that a component drives", "name = \"main\""),
+    key("file", &[DiskPart], "a file or the name of a disk", "file = \"./disk.img\""),
+    key("copy_on_write", &[DiskPart], "a size", "copy_on_write = \"4 MiB\""),
     key("partition", &[DiskPart], "a number from 1 to 4", "partition = 1"),
     key("first", &[DiskPart], "the number of a sector", "first = 2048"),
     key("sectors", &[DiskPart], "a number of sectors, from 1", "sectors = 65536"),

@@ -34,8 +34,10 @@ impl FrameUse {
         let Some((_, what)) = name.split_once('.') else { return false };
         match what.strip_prefix(self.name) {
             Some("") => true,
-            // Of segments, of further threads, and of pipes.
-            Some(number) if matches!(self.name, "segment" | "stack" | "ipc-buffer" | pipes::FRAMES_OF) => {
+            // Of segments, of further threads, of pipes, and of what is written over files.
+            Some(number)
+                if matches!(self.name, "segment" | "stack" | "ipc-buffer" | "layer" | pipes::FRAMES_OF) =>
+            {
                 number.bytes().all(|byte| byte.is_ascii_digit())
             }
             Some(_) => matches!(self.contents, Contents::Bundle),

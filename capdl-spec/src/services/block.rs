@@ -1,23 +1,24 @@
-//! block-server: rings shared with the clients that have disks and with the drivers of disks, and signals both ways. Systems
-//! in which nobody drives a disk do not have it.
+//! block-server: rings shared with the clients that have disks and with the drivers of disks, and signals both ways; memory
+//! for what clients write to files. Systems in which nobody drives or has a disk do not have it.
 
 use heapless::Vec as Bounded;
 use layout::{
     config::{BlockRings, Window},
     event,
     limits::{MAX_DISKS, MAX_EXPORTS, MAX_OWN_DISKS},
-    slot,
+    slot, window,
 };
 use proto::{
-    block::{Config, Disk, Export, MOST, Part, RING_BYTES, SECTOR, SERVICE},
-    timer,
+    block::{Config, Disk, Export, MOST, Part, RING_BYTES, SECTOR, SERVICE, Source, layer_table},
+    file as files, timer,
 };
 use toml::Spanned;
 
-use super::{Look, Server};
+use super::{Look, Server, file};
 use crate::{
     checks::found::{Check, Found},
     compile::{
+        bundle::PAGE,
         error::CompileError,
         part::Role,
         wire::{Wiring, bounded, encode, name},
@@ -25,15 +26,20 @@ use crate::{
     description::{
         devices::Access,
         disks::DiskPart,
+        guest::{Form, Origin},
         mistake::nearest,
-        system::{Component, System},
+        system::{Bytes, Component, System},
     },
-    laws::authority::{Badge, FrameUse, Holding, RINGS as RING_BITS, What, Who, Whose, at, holding, shared, signals},
-    spec::{Id, Rights},
+    laws::authority::{
+        Badge, Contents, FrameUse, Holding, RINGS as RING_BITS, Space, What, Who, Whose, at, frames, holding, shared,
+        signals,
+    },
+    spec::{Fill, Id, Rights},
 };
 
 pub(super) static SERVER: Server = Server {
-    is_wanted: |system| driven(system).next().is_some(),
+    is_wanted: |system| driven(system).next().is_some() || has_files(system),
+    files: Some(has_files),
     signals_clients: true,
     is_signalled: |_| true,
     checks: &CHECKS,
@@ -62,12 +68,16 @@ static HOLDINGS: [Holding; 2] = [
 const RINGS: [[&str; 2]; MAX_OWN_DISKS] =
     [["disk0-out", "disk0-in"], ["disk1-out", "disk1-in"], ["disk2-out", "disk2-in"], ["disk3-out", "disk3-in"]];
 
-static FRAMES: [FrameUse; 2 * MAX_OWN_DISKS] = {
+/// What clients write to files.
+const LAYER: FrameUse =
+    frames("layer", Space::Server(SERVICE), (window::LAYERS, window::GUEST_RAM), Rights::READ_WRITE, Contents::Zeros);
+
+static FRAMES: [FrameUse; 2 * MAX_OWN_DISKS + 1] = {
     let [[a, b], [c, d], [e, f], [g, h]] = RINGS;
-    [shared(a), shared(b), shared(c), shared(d), shared(e), shared(f), shared(g), shared(h)]
+    [shared(a), shared(b), shared(c), shared(d), shared(e), shared(f), shared(g), shared(h), LAYER]
 };
 
-static CHECKS: [Check; 7] = [
+static CHECKS: [Check; 10] = [
     names_of_disks_fit,
     disks_have_one_driver,
     disks_are_not_too_many,
@@ -75,7 +85,13 @@ static CHECKS: [Check; 7] = [
     parts_of_disks_have_one_owner,
     drivers_are_no_clients,
     drivers_have_a_controller,
+    files_are_disks,
+    files_are_read_only_or_have_a_layer,
+    files_and_layers_fit_the_board,
 ];
+
+/// Most memory for what a VM writes to a file.
+const MOST_LAYER: u64 = 256 << 20;
 
 /// Longest name of a disk, in bytes.
 const NAME_BYTES: usize = 24;
@@ -149,7 +165,10 @@ fn disks_are_not_too_many(found: &mut Found) {
 fn disks_are_driven(found: &mut Found) {
     let known: Vec<&str> = driven(found.system).map(|disk| disk.get_ref().as_str()).collect();
     for disk in clients(found.system).flat_map(|client| client.disks) {
-        let name = &disk.get_ref().name;
+        let Some(name) = &disk.get_ref().name else { continue };
+        if disk.get_ref().file.is_some() {
+            continue;
+        }
         if !known.contains(&name.get_ref().as_str()) {
             let message = format!("no component drives a disk `{}`", name.get_ref());
             let remedy = match known.is_empty() {
@@ -169,12 +188,14 @@ fn parts_of_disks_have_one_owner(found: &mut Found) {
     let disks: Vec<_> = clients(found.system).flat_map(|client| client.disks).collect();
     for (n, disk) in disks.iter().enumerate() {
         let (this, Ok(part)) = (disk.get_ref(), self::part(disk.get_ref())) else { continue };
+        let Some(name) = &this.name else { continue };
         let taken = disks.iter().take(n).map(|other| other.get_ref()).any(|other| {
-            let same = other.name.get_ref() == this.name.get_ref() && !(other.read_only && this.read_only);
+            let same = other.name.as_ref().is_some_and(|other| other.get_ref() == name.get_ref());
+            let same = same && !(other.read_only && this.read_only);
             same && self::part(other).is_ok_and(|other| overlap(part, other))
         });
         if taken {
-            let message = format!("this part of `{}` has an owner already", this.name.get_ref());
+            let message = format!("this part of `{}` has an owner already", name.get_ref());
             found.add(disk.span(), message, "give each its own part, or write read_only = true for all of them");
         }
     }
@@ -223,6 +244,106 @@ fn drivers_have_a_controller(found: &mut Found) {
             found.add(image.span(), message, "add services = [\"timer\"]");
         }
     }
+}
+
+/// Whether a disk of a VM is a file.
+fn has_files(system: &System) -> bool {
+    system.disk_files().next().is_some()
+}
+
+/// A disk is on a disk that is driven, or it is a whole file, which has sectors.
+fn files_are_disks(found: &mut Found) {
+    let system = found.system;
+    for disk in clients(system).flat_map(|client| client.disks) {
+        let (span, disk) = (disk.span(), disk.get_ref());
+        let file = match (&disk.name, &disk.file) {
+            (Some(_), None) => continue,
+            (None, Some(file)) => file,
+            (Some(_), Some(_)) => {
+                let remedy = "write name for a disk that a component drives, or file for one of the boot image's";
+                found.add(span, "a disk is driven by a component or is a file, not both".into(), remedy);
+                continue;
+            }
+            (None, None) => {
+                let remedy = "add name = \"main\" for a disk that a component drives, or file = \"./disk.img\"";
+                found.add(span, "this disk has no name, and is no file".into(), remedy);
+                continue;
+            }
+        };
+        if disk.partition.is_some() || disk.first.is_some() || disk.sectors.is_some() {
+            let remedy = "leave partition, first and sectors out, or cut the part into a file of its own";
+            found.add(span, "a file is a disk as a whole".into(), remedy);
+        }
+        // Whether it is there is another check's.
+        let Some(bytes) = length(system, file.get_ref()) else { continue };
+        if !bytes.is_multiple_of(SECTOR.into()) {
+            let message = format!("`{}` has {bytes} bytes, which are no whole sectors", file.get_ref().base_name());
+            let remedy = format!("pad it to a multiple of {SECTOR}: truncate -s %{SECTOR} FILE");
+            found.add(file.span(), message, remedy);
+        }
+    }
+}
+
+fn files_are_read_only_or_have_a_layer(found: &mut Found) {
+    let system = found.system;
+    for disk in clients(system).flat_map(|client| client.disks) {
+        let (span, disk) = (disk.span(), disk.get_ref());
+        match (&disk.file, &disk.copy_on_write) {
+            (None, None) => {}
+            (None, Some(size)) => {
+                let remedy = "leave copy_on_write out: the VM writes to the disk itself, unless it is read_only";
+                found.add(size.span(), "only a disk that is a file can have copy_on_write".into(), remedy);
+            }
+            (Some(_), None) if disk.read_only => {}
+            (Some(_), None) => {
+                let remedy = "add read_only = true, or copy_on_write = \"4 MiB\" for what the VM writes";
+                found.add(span, "nobody writes the file of a disk".into(), remedy);
+            }
+            (Some(_), Some(size)) if disk.read_only => {
+                let remedy = "write one of them";
+                found.add(size.span(), "a disk that is read_only needs no memory for writes".into(), remedy);
+            }
+            (Some(file), Some(size)) => {
+                let bytes = size.get_ref().0;
+                // The table of what was written, and one block.
+                let least = layer_table(length(system, file.get_ref()).unwrap_or(0)) + PAGE;
+                if bytes < least || !bytes.is_multiple_of(PAGE) || bytes > MOST_LAYER {
+                    let message = format!("{} is no size for copy_on_write", size.get_ref());
+                    let (unit, least, most) = (Bytes(PAGE), Bytes(least), Bytes(MOST_LAYER));
+                    found.add(size.span(), message, format!("write a multiple of {unit}, from {least} up to {most}"));
+                }
+            }
+        }
+    }
+}
+
+/// All are in memory while the system runs: each file once, and what each VM writes to it.
+fn files_and_layers_fit_the_board(found: &mut Found) {
+    let (system, board) = (found.system, found.system.board());
+    let guests: u64 = system.vms.iter().map(|vm| vm.memory.get_ref().0).fold(0, u64::saturating_add);
+    let mut left = board.guest_ram.saturating_sub(guests);
+    let mut seen = Vec::new();
+    for (disk, file) in system.disk_files() {
+        let new = !seen.contains(&file.get_ref());
+        seen.push(file.get_ref());
+        let bytes = length(system, file.get_ref()).filter(|_| new).unwrap_or(0);
+        let layer = disk.copy_on_write.as_ref().map(|size| (size.span(), size.get_ref().0));
+        for (span, bytes) in core::iter::once((file.span(), bytes)).chain(layer) {
+            let Some(rest) = left.checked_sub(bytes) else {
+                let message = format!("{} are more than the {} of memory that are left", Bytes(bytes), Bytes(left));
+                let remedy = format!("VMs, files and copy_on_write may have {} in all", Bytes(board.guest_ram));
+                return found.add(span, message, remedy);
+            };
+            left = rest;
+        }
+    }
+}
+
+/// Bytes of a file, if it is there. Those of stock images are known when the build makes them.
+fn length(system: &System, file: &Origin) -> Option<u64> {
+    let Origin::File(path) = file else { return None };
+    let about = system.folder().join(path).metadata().ok()?;
+    about.is_file().then_some(about.len())
 }
 
 /// Whether two parts certainly have a sector in common.
@@ -317,16 +438,24 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         let rings = BlockRings { requests, completions };
         disks.push(Disk { name: name(disk.get_ref())?, rings, signal: signal(process)? });
     }
+    // fileserver is configured later, and finds the buffer then.
+    let files = match has_files(system) {
+        true => {
+            wiring.share("files", server, wiring.server(files::SERVICE)?, file::BUFFER_BYTES);
+            Some(wiring.window(server, "files")?)
+        }
+        false => None,
+    };
     let mut exports = Vec::new();
+    let mut layers = window::LAYERS;
     for Client { name: client, role, disks } in clients(system) {
         for (own, disk) in disks.iter().map(Spanned::get_ref).enumerate() {
             let process = wiring.process(role)?;
-            let number = driven(system).position(|driven| driven.get_ref() == disk.name.get_ref());
-            let number = number.ok_or_else(|| CompileError::unwired("driver", disk.name.get_ref()))?;
+            let source = source(wiring, server, disk, &mut layers, exports.len())?;
             let [requests, completions] = share(wiring, process, server, own)?;
             exports.push(Export {
                 client: name(client)?,
-                disk: number as u8,
+                source,
                 part: part(disk).map_err(|(what, _)| CompileError::unwired("part", what))?,
                 read_only: disk.read_only,
                 rings: BlockRings { requests, completions },
@@ -334,5 +463,40 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
             });
         }
     }
-    encode(&Config { disks: bounded(disks, "disks")?, exports: bounded(exports, "disks of VMs and components")? })
+    encode(&Config {
+        disks: bounded(disks, "disks")?,
+        exports: bounded(exports, "disks of VMs and components")?,
+        files,
+    })
+}
+
+/// Where the sectors of a client's disk are. Memory for writes to a file is at `at`, which then is behind it.
+fn source(
+    wiring: &mut Wiring,
+    server: usize,
+    disk: &DiskPart,
+    at: &mut u64,
+    number: usize,
+) -> Result<Source, CompileError> {
+    let system = wiring.system;
+    let missing = || CompileError::unwired("disk", format!("number {number}"));
+    let Some(file) = &disk.file else {
+        let name = disk.name.as_ref().ok_or_else(missing)?;
+        let number = driven(system).position(|driven| driven.get_ref() == name.get_ref()).ok_or_else(missing)?;
+        return Ok(Source::Disk(number as u8));
+    };
+    let index = system.image_index(file.get_ref(), &Form::AsIs).ok_or_else(missing)?;
+    let image = system.images().into_iter().nth(index).ok_or_else(missing)?;
+    let layer = match &disk.copy_on_write {
+        None => None,
+        Some(size) => {
+            let layer = Window { at: *at, len: size.get_ref().0 };
+            let vspace = wiring.domain(server)?.vspace;
+            let frames = wiring.build.frames(format!("{}.layer{number}", SERVICE.server), layer.len, Fill::Zero);
+            wiring.build.map(vspace, frames, layer.at, Rights::READ_WRITE);
+            *at += layer.len.next_multiple_of(PAGE);
+            Some(layer)
+        }
+    };
+    Ok(Source::File { name: name(&image.name)?, layer })
 }

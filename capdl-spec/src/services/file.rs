@@ -1,7 +1,10 @@
 //! fileserver: the images, in the bundle's own pages, and a buffer shared with each client.
 
 use layout::{config::Window, limits::MAX_IMAGES, window};
-use proto::file::{Config, FileClient, FileEntry, SERVICE};
+use proto::{
+    block,
+    file::{Config, FileClient, FileEntry, SERVICE},
+};
 
 use super::{Look, OwnMemory, Server, component};
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
 };
 
 /// Bytes of the buffer that a client shares with fileserver.
-const BUFFER_BYTES: u64 = 64 * 1024;
+pub(super) const BUFFER_BYTES: u64 = 64 * 1024;
 
 pub(super) static SERVER: Server = Server {
     checks: &[who_has_files_may_read_them, images_are_not_too_many],
@@ -96,6 +99,9 @@ fn may_open(wiring: &Wiring, role: Role) -> Result<u64, CompileError> {
         Role::Component(n) => {
             let files = system.components.get(n).into_iter().flat_map(|component| &component.files);
             files.map(|file| (file.get_ref(), Form::AsIs)).collect()
+        }
+        Role::Server(service) if service == block::SERVICE => {
+            system.disk_files().map(|(_, file)| (file.get_ref(), Form::AsIs)).collect()
         }
         Role::Server(_) => Vec::new(),
     };

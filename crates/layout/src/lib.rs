@@ -189,6 +189,8 @@ pub mod window {
     pub const DEVICES: u64 = 0x3000_0000;
     /// fileserver: the images, one after the other, read-only.
     pub const FILES: u64 = 0x1_0000_0000;
+    /// block-server: memory for what clients write to files, one after the other.
+    pub const LAYERS: u64 = FILES;
     /// vmm-server: guest RAM; guest-physical address 0 is here.
     pub const GUEST_RAM: u64 = 0x10_0000_0000;
 }

@@ -11,7 +11,7 @@ use core::fmt;
 use heapless::Vec;
 use layout::{
     Service, Slot,
-    config::{BlockRings, Name},
+    config::{BlockRings, Name, Window},
     limits::{MAX_DISKS, MAX_EXPORTS},
 };
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ pub struct Config {
     pub disks: Vec<Disk, MAX_DISKS>,
     /// What clients get of them.
     pub exports: Vec<Export, MAX_EXPORTS>,
+    /// The buffer shared with fileserver, if it is a client of that.
+    pub files: Option<Window>,
 }
 
 /// A disk, and the process that drives it.
@@ -53,8 +55,8 @@ pub struct Disk {
 pub struct Export {
     /// The client.
     pub client: Name,
-    /// The disk, by its position.
-    pub disk: u8,
+    /// Where its sectors are.
+    pub source: Source,
     /// What of it.
     pub part: Part,
     /// Writes are refused.
@@ -63,6 +65,20 @@ pub struct Export {
     pub rings: BlockRings,
     /// Signals the client.
     pub signal: Slot,
+}
+
+/// Where the sectors of a client's disk are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// On a disk, by its position.
+    Disk(u8),
+    /// In a file of fileserver's. Nobody writes it.
+    File {
+        /// Its name.
+        name: Name,
+        /// Memory for what this client writes, if it may: zeros when block-server begins.
+        layer: Option<Window>,
+    },
 }
 
 /// What a client gets of a disk.
@@ -89,6 +105,14 @@ impl fmt::Display for Part {
             Part::Slice { first, sectors } => write!(f, "sectors from {first} on, {sectors} of them"),
         }
     }
+}
+
+/// Bytes of a client's writes to a file that are kept together.
+pub const BLOCK: u64 = 4096;
+
+/// Bytes of the table at the beginning of a layer, for a file of this length: a word for each block.
+pub const fn layer_table(file: u64) -> u64 {
+    (file.div_ceil(BLOCK) * 4).next_multiple_of(BLOCK)
 }
 
 /// What to do.
