@@ -7,6 +7,7 @@ mod devices;
 mod disk;
 mod entropy;
 mod ethernet;
+mod files;
 mod machine;
 mod mediated;
 mod network;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Test> {
         ethernet::all(),
         disk::all(),
         block::all(),
+        files::all(),
         devices::all(),
         recover::all(),
         mediated::all(),
