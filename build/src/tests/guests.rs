@@ -3,17 +3,19 @@
 
 use std::arch::x86_64::CpuidResult;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use miette::{Result, ensure, miette};
 use vtx::{cpuid, msr};
 
-use crate::bochs::Machine;
 use crate::bochs::log::Ending;
+use crate::bochs::{Machine, config};
 use crate::guest::{self, tiny};
 use crate::kernel::Build;
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test, passed};
+use crate::tests::medium::{FIRST, SECTOR, medium};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
@@ -30,6 +32,7 @@ pub fn all() -> Vec<Test> {
         test("a-network-device-takes-anything", virtio_net),
         test("a-socket-device-takes-anything", virtio_vsock),
         test("a-console-device-takes-anything", virtio_console),
+        test("a-disk-takes-anything", virtio_blk),
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
         test("single-step", single_step),
@@ -103,8 +106,20 @@ fn run(context: &Context, guest: &str) -> Result<Report> {
 /// The same for several guests at once, each with these lines in its description, which ends with `rest`.
 fn run_all(context: &Context, guests: &[&str], keys: &str, rest: &str) -> Result<Report> {
     let description = tiny::system(&context.project, guests, keys, rest)?;
-    let mut machine =
-        context.boot_with(&description.to_string_lossy(), Build::Release, |options| options.input = false)?;
+    run_described(context, &description, guests.len(), None).map(|(report, _)| report)
+}
+
+/// The same for the guests of a description, with a disk.
+fn run_described(
+    context: &Context,
+    description: &Path,
+    guests: usize,
+    disk: Option<PathBuf>,
+) -> Result<(Report, Machine)> {
+    let mut machine = context.boot_with(&description.to_string_lossy(), Build::Release, |options| {
+        options.input = false;
+        options.devices.disk = disk.or(options.devices.disk.take());
+    })?;
     match machine.wait(LIMIT)? {
         Some(Ending::PowerOff) => {}
         Some(other) => return Err(machine.why(&other)),
@@ -114,8 +129,8 @@ fn run_all(context: &Context, guests: &[&str], keys: &str, rest: &str) -> Result
         }
     }
     let report = Report::of(String::from_utf8_lossy(&machine.console.transcript()).into_owned());
-    ensure!(report.lines("guest: right") == guests.len(), "not every guest is content:\n{}", report.console);
-    Ok(report)
+    ensure!(report.lines("guest: right") == guests, "not every guest is content:\n{}", report.console);
+    Ok((report, machine))
 }
 
 /// A hostile driver of the entropy device, beside a guest that keeps time. The log has only the first 16 of the queues
@@ -160,6 +175,52 @@ fn virtio_console(context: &Context) -> Result<Outcome> {
     let logged = report.lines("console device: the driver breaks queue");
     ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
     ensure!(report.lines("= messages 1fa") == 1, "messages:\n{}", report.console);
+    passed()
+}
+
+/// Two hostile drivers of a disk's parts, one of them read-only, beside a guest that keeps time. On the disk, nothing changes
+/// but what the first one may write.
+fn virtio_blk(context: &Context) -> Result<Outcome> {
+    const DRIVER: &str = "
+[[component]]
+name = \"ide\"
+image = \"ide-driver\"
+priority = 100
+services = [\"timer\"]
+drives = \"main\"
+pci_devices = [{ address = \"00:01.1\", dma = \"trusted\" }]
+dma_memory = \"192 KiB\"
+
+[[vm]]
+name = \"reader\"
+memory = \"4 MiB\"
+kernel = \"./virtio-blk\"
+disks = [{ name = \"main\", first = 36864, sectors = 1000, read_only = true }]
+
+[emulator]
+disk = \"debian-sysv\"
+";
+    let kernel = "kernel = \"./virtio-blk\"\n";
+    let description = tiny::system(&context.project, &["virtio-blk", "ticking"], "", DRIVER)?;
+    let text = String::from_utf8_lossy(&project::read(&description)?).into_owned();
+    let text = text.replacen(kernel, &format!("{kernel}disks = [{{ name = \"main\", partition = 1 }}]\n"), 1);
+    project::write(&description, text.as_bytes())?;
+    let before = medium();
+    let path = context.project.guest().join("tiny/virtio-blk.img");
+    project::write(&path, &before)?;
+    let (report, machine) = run_described(context, &description, 3, Some(path))?;
+    for name in ["virtio-blk", "reader"] {
+        let logged = report.lines(&format!("vmm-{name}: warning: disk: the driver breaks queue 0"));
+        ensure!(logged == 16, "{logged} broken queues of {name} are in the log:\n{}", report.console);
+    }
+    let after = project::read(&machine.dir().join(config::DISK))?;
+    let written = (FIRST + 100) * SECTOR..(FIRST + 228) * SECTOR;
+    ensure!(after.len() == before.len(), "the disk has another size");
+    for at in (0..after.len()).step_by(4) {
+        let expected = if written.contains(&at) { &0x0bad_f00d_u32.to_le_bytes() } else { &before[at..at + 4] };
+        let found = &after[at..at + 4];
+        ensure!(found == expected, "byte {at} of the disk begins {found:x?} in place of {expected:x?}");
+    }
     passed()
 }
 
