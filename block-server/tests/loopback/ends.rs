@@ -43,7 +43,8 @@ fn a_client_that_begins_anew_after_it_has_broken_a_ring_is_served_again() {
             let ring = |n: usize| RecordRing::new(bench.memory[n]).unwrap();
             bench.clients[0] = Client { requests: ring(2).producer(), completions: ring(3).consumer() };
             bench.step();
-            (bench.clients[0].requests.mend(), bench.clients[0].completions.mend());
+            bench.clients[0].requests.mend();
+            bench.clients[0].completions.mend();
             bench.settle();
             while bench.clients[0].receive().is_some() {}
             assert_eq!(bench.ask(0, Operation::Hello, &[]).0, Status::Done, "{at} {left:#x}");

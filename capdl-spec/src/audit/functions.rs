@@ -3,7 +3,8 @@
 
 use layout::{Service, Slot, client_badge, config::Window, window};
 use proto::{
-    block, irq, net,
+    block::{self, Source},
+    irq, net,
     pci::{self, Intx},
 };
 use serde::de::DeserializeOwned;
@@ -151,7 +152,9 @@ impl Model<'_> {
         let Some(block) = &self.configurations.block else { return Vec::new() };
         let mut flows = Vec::new();
         for (n, one) in block.exports.iter().enumerate() {
-            let Some(disk) = block.disks.get(usize::from(one.disk)) else { continue };
+            // Nobody writes a file: what clients write is their own.
+            let Source::Disk(number) = one.source else { continue };
+            let Some(disk) = block.disks.get(usize::from(number)) else { continue };
             let client = (self.writers(process, one.rings.requests), self.readers(process, one.rings.completions));
             let driver = (self.writers(process, disk.rings.completions), self.readers(process, disk.rings.requests));
             let flow =
@@ -159,7 +162,7 @@ impl Model<'_> {
             flows.extend(pairs(&client.0, &driver.1).into_iter().map(flow));
             flows.extend(pairs(&driver.0, &client.1).into_iter().map(flow));
             for (_, other) in block.exports.iter().enumerate().filter(|(other, _)| *other != n) {
-                let same = other.disk == one.disk && overlap(one.part, other.part);
+                let same = other.source == one.source && overlap(one.part, other.part);
                 if same && !one.read_only {
                     let readers = self.readers(process, other.rings.completions);
                     flows.extend(pairs(&client.0, &readers).into_iter().map(flow));

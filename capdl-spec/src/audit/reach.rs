@@ -201,7 +201,7 @@ impl Model<'_> {
                 let (a, b) = (one.at, other.at);
                 let master = [one.dma, other.dma].iter().any(|dma| *dma != Dma::No);
                 let device = a.bus == b.bus && a.device == b.device;
-                if !device && !(a.bus == b.bus && a.bus != 0 && master) {
+                if !(device || a.bus == b.bus && a.bus != 0 && master) {
                     continue;
                 }
                 let shared = if device { "one device" } else { "one bus" };

@@ -35,9 +35,7 @@ impl FrameUse {
         match what.strip_prefix(self.name) {
             Some("") => true,
             // Of segments, of further threads, of pipes, and of what is written over files.
-            Some(number)
-                if matches!(self.name, "segment" | "stack" | "ipc-buffer" | "layer" | pipes::FRAMES_OF) =>
-            {
+            Some(number) if matches!(self.name, "segment" | "stack" | "ipc-buffer" | "layer" | pipes::FRAMES_OF) => {
                 number.bytes().all(|byte| byte.is_ascii_digit())
             }
             Some(_) => matches!(self.contents, Contents::Bundle),

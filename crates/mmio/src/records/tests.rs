@@ -226,7 +226,8 @@ fn flows(p: &mut RecordProducer, c: &mut RecordConsumer) {
 /// Both look, until neither finds anything new.
 fn mend(p: &mut RecordProducer, c: &mut RecordConsumer) {
     for _ in 0..3 {
-        (p.mend(), c.mend());
+        p.mend();
+        c.mend();
     }
     assert_eq!((p.mend(), c.mend()), (Mended::Same, Mended::Same));
 }
@@ -239,7 +240,9 @@ fn a_ring_is_whole_again_with_the_successor_of_who_has_broken_it() {
             mend(&mut p, &mut c);
             send(&mut p, b"lost").unwrap();
             window.write_u32(PRODUCER, own).unwrap();
-            peers.map(|peers| window.write_u32(CONSUMER, peers).unwrap());
+            if let Some(peers) = peers {
+                window.write_u32(CONSUMER, peers).unwrap();
+            }
             // The other side may find out before its peer's end, or after.
             if found && c.peek().is_err() {
                 assert_eq!(c.mend(), Mended::Broken, "{own:#x}: the same producer");
@@ -252,7 +255,9 @@ fn a_ring_is_whole_again_with_the_successor_of_who_has_broken_it() {
             mend(&mut p, &mut c);
             send(&mut p, b"lost").unwrap();
             window.write_u32(CONSUMER, own).unwrap();
-            peers.map(|peers| window.write_u32(PRODUCER, peers).unwrap());
+            if let Some(peers) = peers {
+                window.write_u32(PRODUCER, peers).unwrap();
+            }
             if found && p.reserve(0).is_err() {
                 assert_eq!(p.mend(), Mended::Broken, "{own:#x}: the same consumer");
             }
