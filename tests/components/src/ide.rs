@@ -1,9 +1,10 @@
 //! ide-driver in a process that faults after some writes, in each of its lives: the disk has ended the last one then, and
 //! block-server does not know.
 
-use disk::{Disk, Fault, Transfer, process};
+use disk::{Disk, Fault, process};
 use ide_driver::machine;
 use layout::config::Component;
+use mmio::{OutOfRange, Window};
 
 /// Drives the disk, and faults at the write after `writes`.
 pub fn drive(config: &Component, writes: &str) -> ! {
@@ -21,12 +22,24 @@ impl<D: Disk> Disk for Mortal<D> {
         self.disk.sectors()
     }
 
-    fn transfer(&mut self, way: Transfer, sector: u64, sectors: u32) -> Result<(), Fault> {
-        let ended = self.disk.transfer(way, sector, sectors);
-        if way == Transfer::Write {
-            let Some(left) = self.left.checked_sub(1) else { panic!("dies at sector {sector}") };
-            self.left = left;
-        }
+    fn read(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        take: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault> {
+        self.disk.read(sector, sectors, take)
+    }
+
+    fn write(
+        &mut self,
+        sector: u64,
+        sectors: u32,
+        give: impl FnMut(Window) -> Result<(), OutOfRange>,
+    ) -> Result<(), Fault> {
+        let ended = self.disk.write(sector, sectors, give);
+        let Some(left) = self.left.checked_sub(1) else { panic!("dies at sector {sector}") };
+        self.left = left;
         ended
     }
 
