@@ -1,6 +1,7 @@
 //! A description: its text and its mistakes, what a user writes, typed, and what the tables know of boards, images and kernels.
 
 pub mod board;
+pub mod bytes;
 pub mod count;
 pub mod defects;
 pub mod devices;

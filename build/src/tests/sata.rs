@@ -24,8 +24,10 @@ pub fn all() -> Vec<Test> {
 /// Sectors of the partition whose reads fail, and whose writes do; tests/systems/q35-disks.toml has them too.
 const UNREAD: usize = 5000;
 const UNWRITTEN: usize = 6000;
+/// Sectors of the longest request (`proto::block::MOST`).
+const LONGEST: usize = 256;
 /// What the client writes of the partition: the first sector, and how many.
-const WRITTEN: [(usize, usize); 3] = [(100, 16), (200, 128), (LENGTH - 1, 1)];
+const WRITTEN: [(usize, usize); 3] = [(100, 16), (200, LONGEST), (LENGTH - 1, 1)];
 const BYTE: u8 = 0xb5;
 
 fn sata(context: &Context) -> Result<Outcome> {

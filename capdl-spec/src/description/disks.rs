@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{guest::Origin, system::Bytes};
+use super::{bytes::Bytes, guest::Origin};
 
 /// An entry of `disks`: what a VM or a component gets of a disk. All of it, if there is neither a partition nor a range of sectors.
 #[derive(Clone, Debug, Deserialize)]

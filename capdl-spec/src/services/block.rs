@@ -14,7 +14,7 @@ use proto::{
 };
 use toml::Spanned;
 
-use super::{Look, Server, file};
+use super::{Look, Server};
 use crate::{
     checks::found::{Check, Found},
     compile::{
@@ -441,7 +441,7 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     // fileserver is configured later, and finds the buffer then.
     let files = match has_files(system) {
         true => {
-            wiring.share("files", server, wiring.server(files::SERVICE)?, file::BUFFER_BYTES);
+            wiring.share("files", server, wiring.server(files::SERVICE)?, files::BUFFER_BYTES);
             Some(wiring.window(server, "files")?)
         }
         false => None,

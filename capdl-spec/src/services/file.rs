@@ -3,7 +3,7 @@
 use layout::{config::Window, limits::MAX_IMAGES, window};
 use proto::{
     block,
-    file::{Config, FileClient, FileEntry, SERVICE},
+    file::{BUFFER_BYTES, Config, FileClient, FileEntry, SERVICE},
 };
 
 use super::{Look, OwnMemory, Server, component};
@@ -19,9 +19,6 @@ use crate::{
     laws::authority::{Contents, FrameUse, Space, frames, shared},
     spec::{Fill, Rights},
 };
-
-/// Bytes of the buffer that a client shares with fileserver.
-pub(super) const BUFFER_BYTES: u64 = 64 * 1024;
 
 pub(super) static SERVER: Server = Server {
     checks: &[who_has_files_may_read_them, images_are_not_too_many],

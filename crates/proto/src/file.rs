@@ -14,6 +14,9 @@ use crate::wire::{Call, ClientId, IpcError, Message, Transport};
 /// The server.
 pub const SERVICE: Service = Service { word: "file", server: "fileserver", slot: Slot(12) };
 
+/// Bytes of the buffer that a client shares with fileserver.
+pub const BUFFER_BYTES: u64 = 64 * 1024;
+
 /// What fileserver finds at its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
