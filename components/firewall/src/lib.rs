@@ -53,7 +53,7 @@ fn pass(from: &mut Port, to: &mut Port, way: Way, rules: &mut Rules) -> bool {
     for _ in 0..TURN {
         let Some(len) = from.receive(&mut frame) else { return false };
         let frame = frame.get(..len).unwrap_or_default();
-        if rules.decide(&Packet::of(frame, way)) == Action::Allow {
+        if !frame.is_empty() && rules.decide(&Packet::of(frame, way)) == Action::Allow {
             // A full ring loses frames, as a wire does.
             let _ = to.send(frame);
         }

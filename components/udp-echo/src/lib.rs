@@ -19,6 +19,8 @@ const DATAGRAMS: usize = 16;
 const LONGEST: usize = 1472;
 /// Frames in a turn.
 const TURN: usize = 16;
+/// How long an answer waits for its receiver to be found.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The memory of the stack's sockets.
 #[derive(Debug)]
@@ -48,6 +50,9 @@ pub struct Echo<'a> {
     interface: Interface,
     sockets: SocketSet<'a>,
     socket: SocketHandle,
+    udp: u16,
+    /// When answers that cannot be sent are dropped.
+    stuck: Option<Instant>,
 }
 
 impl<'a> Echo<'a> {
@@ -66,12 +71,12 @@ impl<'a> Echo<'a> {
         debug_assert!(bound.is_ok());
         let mut sockets = SocketSet::new(&mut sockets[..]);
         let socket = sockets.add(socket);
-        Self { stack, interface, sockets, socket }
+        Self { stack, interface, sockets, socket, udp, stuck: None }
     }
 
     /// Takes some frames and answers. Returns whether there may be more.
     pub fn turn(&mut self, now: Instant) -> bool {
-        let Self { stack, interface, sockets, socket } = self;
+        let Self { stack, interface, sockets, socket: handle, .. } = self;
         interface.poll_maintenance(now);
         let mut more = true;
         for _ in 0..TURN {
@@ -80,7 +85,7 @@ impl<'a> Echo<'a> {
                 break;
             }
         }
-        let socket = sockets.get_mut::<Socket>(*socket);
+        let socket = sockets.get_mut::<Socket>(*handle);
         let mut datagram = [0; LONGEST];
         while socket.can_send()
             && let Ok((len, from)) = socket.recv_slice(&mut datagram)
@@ -89,7 +94,21 @@ impl<'a> Echo<'a> {
             let _ = socket.send_slice(datagram.get(..len).unwrap_or_default(), from.endpoint);
         }
         interface.poll_egress(now, stack, sockets);
+        self.drop_stuck(now);
         more
+    }
+
+    /// An answer to an address that nobody has would keep all others behind it.
+    fn drop_stuck(&mut self, now: Instant) {
+        let socket = self.sockets.get_mut::<Socket>(self.socket);
+        if socket.send_queue() == 0 {
+            self.stuck = None;
+        } else if now >= *self.stuck.get_or_insert(now + PATIENCE) {
+            socket.close();
+            let bound = socket.bind(self.udp);
+            debug_assert!(bound.is_ok());
+            self.stuck = None;
+        }
     }
 
     /// When to have a turn at the latest, even if nothing comes.

@@ -56,6 +56,50 @@ fn datagrams_come_back() {
     assert_eq!(echo.deadline(now), None, "it waits for nothing but frames");
 }
 
+/// A datagram to the component's port, from an address that nobody has.
+fn from_nobody(n: u8) -> Vec<u8> {
+    let mut ip = [0x45, 0, 0, 32, 0, n, 0, 0, 64, 17, 0, 0, 10, 0, 0, 77, 10, 0, 0, 9];
+    let words = ip.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum: u32 = words.sum();
+    let [a, b] = (!((sum >> 16) + (sum & 0xffff)) as u16).to_be_bytes();
+    (ip[10], ip[11]) = (a, b);
+    [&[0; 12][..], &OWN.0, &OTHER.0, &[8, 0], &ip, &[0x10, 0, 0, 7, 0, 12, 0, 0], b"lost"].concat()
+}
+
+#[test]
+fn answers_to_nobody_do_not_keep_the_others_waiting() {
+    let (mut echo, mut to, from) = echo();
+    for n in 0..40 {
+        let frame = from_nobody(n);
+        let mut record = to.reserve(frame.len() as u32).unwrap();
+        record.write(&frame).unwrap();
+        record.publish();
+    }
+    let mut now = Instant::ZERO;
+    for _ in 0..20 {
+        while echo.turn(now) {}
+        now += Duration::from_millis(500);
+    }
+    let mut stack = Stack::new(Port::new(OTHER, to, from));
+    let config = Config::new(HardwareAddress::Ethernet(stack.address()));
+    let mut interface = Interface::new(config, &mut stack, now);
+    interface.update_ip_addrs(|all| all.push(IpCidr::new(Ipv4Address::new(10, 0, 0, 1).into(), 24)).unwrap());
+    let buffer =
+        || PacketBuffer::new(&mut vec![PacketMetadata::EMPTY; 64].leak()[..], &mut vec![0; 1 << 16].leak()[..]);
+    let mut socket = Socket::new(buffer(), buffer());
+    socket.bind(1000).unwrap();
+    let mut sockets = SocketSet::new(&mut vec![SocketStorage::EMPTY].leak()[..]);
+    let socket = sockets.add(socket);
+    sockets.get_mut::<Socket>(socket).send_slice(b"there", (ADDRESS, 7)).unwrap();
+    for _ in 0..40 {
+        interface.poll(now, &mut stack, &mut sockets);
+        while echo.turn(now) {}
+        now += Duration::from_millis(500);
+    }
+    let (got, _) = sockets.get_mut::<Socket>(socket).recv().expect("it comes back");
+    assert_eq!(got, b"there");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 

@@ -34,16 +34,18 @@ impl Port {
         self.mac
     }
 
-    /// Takes the next frame; returns how many bytes it has. If there is none, the switch signals when there is.
+    /// Takes the next frame; returns how many bytes it has, or 0 where only frames that are none were found so far. If there
+    /// is nothing, the switch signals when there is.
     pub fn receive(&mut self, into: &mut [u8; LONGEST]) -> Option<usize> {
         for _ in 0..DROPPED {
             match self.input.next(into) {
                 Next::Piece(len) => return Some(len),
                 Next::Dropped(_) => {}
-                Next::Nothing => break,
+                Next::Nothing => return None,
             }
         }
-        None
+        // Not the end: the ring is not parked, and the caller has to come again.
+        Some(0)
     }
 
     /// Sends a frame: from its destination address on, without padding and FCS, and with nothing left to be computed.

@@ -29,7 +29,12 @@ impl Bench {
 
     fn receive(&mut self) -> Option<Vec<u8>> {
         let mut frame = [0; LONGEST];
-        self.port.receive(&mut frame).map(|len| frame[..len].to_vec())
+        loop {
+            match self.port.receive(&mut frame) {
+                Some(0) => {}
+                len => return len.map(|len| frame[..len].to_vec()),
+            }
+        }
     }
 }
 
@@ -72,6 +77,23 @@ fn what_is_no_frame_is_left_out() {
     }
     bench.put(NONE, &[6; 60]);
     assert_eq!(bench.receive(), Some(vec![6; 60]));
+}
+
+#[test]
+fn many_that_are_none_do_not_end_the_signals() {
+    for count in [63, 64, 65, 128, 200] {
+        let mut bench = bench();
+        assert_eq!(bench.receive(), None);
+        bench.to.must_signal();
+        for _ in 0..count {
+            bench.put(NONE, &[0; 13]);
+        }
+        assert!(bench.to.must_signal());
+        assert_eq!(bench.receive(), None);
+        bench.put(NONE, &[5; 60]);
+        assert!(bench.to.must_signal(), "{count}");
+        assert_eq!(bench.receive(), Some(vec![5; 60]));
+    }
 }
 
 #[test]
