@@ -58,7 +58,7 @@ const READY_TIME: u64 = 10_000;
 /// From the interrupt to the moment when the command is no longer issued.
 const END_TIME: u64 = 10;
 /// Interrupts in a row that end nothing.
-const STRAYS: u32 = 100;
+const STRAYS: u32 = 1_000_000;
 
 /// What is not the disk's own.
 pub trait Controller {

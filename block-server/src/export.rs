@@ -92,6 +92,8 @@ pub struct Export {
     pub place: Place,
     pub part: Part,
     pub read_only: bool,
+    /// A flush of another client has failed, and with it perhaps what this one has written.
+    pub flush_lost: bool,
     pub requests: RecordConsumer,
     pub completions: RecordProducer,
     pub signal: Slot,
@@ -136,6 +138,7 @@ impl Export {
             read_only: *read_only || matches!(&place, Place::Image(image) if image.is_read_only()),
             place,
             part: *part,
+            flush_lost: false,
             requests,
             completions,
             signal: *signal,

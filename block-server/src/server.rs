@@ -154,6 +154,13 @@ impl<T: Transport> Server<T> {
                     }
                 }
                 record.release();
+                if failed && request.operation == Operation::Flush {
+                    // Whoever has written learns of it, not only who has asked.
+                    let others = exports.iter_mut().enumerate().filter(|(n, _)| *n != export);
+                    for (_, other) in others.filter(|(_, other)| other.is_on(number) && !other.read_only) {
+                        other.flush_lost = true;
+                    }
+                }
                 if failed && drive.failures.add() == Report::Log {
                     let client = exports.get(export).map(|export| export.client.as_str()).unwrap_or_default();
                     let count = drive.failures.count();
@@ -285,6 +292,9 @@ impl<T: Transport> Server<T> {
             (Way::Refuse, _) => {
                 refuse(export, "is outside its disk, or a write where it may not");
                 export.end(request.tag, Status::Refused);
+            }
+            (Way::Disk(..), Operation::Flush) if core::mem::take(&mut export.flush_lost) => {
+                export.end(request.tag, Status::Failed);
             }
             (Way::Disk(operation, head), _) => match export.place {
                 Place::Drive(number) => {

@@ -32,6 +32,19 @@ fn a_failure_is_that_request_s() {
 }
 
 #[test]
+fn a_flush_that_fails_is_known_to_all_who_may_have_written() {
+    let mut bench = Bench::ready(&[FIRST, SECOND]);
+    let flush = |bench: &mut Bench, client| bench.ask(client, Operation::Flush, &[]).0;
+    assert_eq!(bench.write(0, 64, 1, 4), Status::Done);
+    bench.driver.fails = true;
+    assert_eq!(flush(&mut bench, 1), Status::Failed);
+    bench.driver.fails = false;
+    assert_eq!(flush(&mut bench, 1), Status::Done);
+    assert_eq!(flush(&mut bench, 0), Status::Failed, "it has written, and did not ask then");
+    assert_eq!(flush(&mut bench, 0), Status::Done);
+}
+
+#[test]
 fn a_greeting_is_answered_after_all_before_it() {
     let mut bench = Bench::ready(&[FIRST]);
     bench.clients[0].send(1, Operation::Read { sector: 64, sectors: 1 }, &[]);

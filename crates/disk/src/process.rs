@@ -99,7 +99,7 @@ impl Line {
     /// Lets some time pass. Interrupts in it are lost.
     pub fn sleep(&self, milliseconds: u64) {
         let deadline = tsc() + milliseconds * self.hz / 1000;
-        while self.wait_until(deadline) {
+        while tsc() < deadline && self.wait_until(deadline) {
             self.acknowledge();
         }
     }
