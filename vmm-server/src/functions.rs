@@ -258,6 +258,8 @@ impl Functions {
     /// Adds a socket device, likewise.
     pub fn add_vsock(&mut self, device: Vsock, doorbell: Doorbell, input: u8, pic: &mut Pic) -> Result<(), Absent> {
         let function = Virtio::new(device, input).map_err(|_| Absent::Bus)?;
+        // net-server may have to learn that an earlier process of this VM is no more.
+        self.waiting = true;
         self.add(Resident::Vsock(function, doorbell), input, pic)
     }
 
