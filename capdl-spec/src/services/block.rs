@@ -354,7 +354,9 @@ pub(crate) fn overlap(one: Part, other: Part) -> bool {
         (Part::Slice { first: a, sectors: m }, Part::Slice { first: b, sectors: n }) => {
             a < b.saturating_add(n) && b < a.saturating_add(m)
         }
-        _ => false,
+        // The table, which says where all partitions are, is in the first sector.
+        (Part::Slice { first: 0, .. }, Part::Partition(_)) | (Part::Partition(_), Part::Slice { first: 0, .. }) => true,
+        (Part::Slice { .. }, Part::Partition(_)) | (Part::Partition(_), Part::Slice { .. }) => false,
     }
 }
 
