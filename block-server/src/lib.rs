@@ -1,4 +1,5 @@
-//! block-server: disks, parts of disks, and files as disks, for clients. A request never leaves its client's part, whatever its sector number.
+//! block-server: disks, parts of disks, and files as disks, for clients. A request never leaves its client's part, whatever
+//! its sector number.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -19,7 +19,8 @@
 //!
 //! The peer may be hostile. Each side keeps a private copy of its own index, reads each of the peer's numbers once and
 //! checks the copy. If one cannot be, the ring is broken for this side, until the peer is made anew: then either end may
-//! mend it ([`RecordProducer::mend`]), and what was in it is lost. No call loops over what the peer wrote, but a peer that goes on producing can keep a consumer busy: callers limit how many records they take at a time.
+//! mend it ([`RecordProducer::mend`]), and what was in it is lost. No call loops over what the peer wrote, but a peer that
+//! goes on producing can keep a consumer busy: callers limit how many records they take at a time.
 
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
