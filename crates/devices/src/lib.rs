@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod channel;
 mod effect;
 pub mod lapic;
 mod memory;

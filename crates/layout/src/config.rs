@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Slot,
-    limits::{MAX_ARGS, MAX_CMDLINE, MAX_DIRECT_PORTS, MAX_NAME, MAX_NICS, MAX_OWN_DISKS, MAX_OWN_LINES, MAX_PIPES},
+    limits::{
+        MAX_ARGS, MAX_CHANNELS, MAX_CMDLINE, MAX_DATAPORTS, MAX_DIRECT_PORTS, MAX_NAME, MAX_NICS, MAX_OWN_DISKS,
+        MAX_OWN_LINES, MAX_PIPES,
+    },
 };
 
 /// A name from the system description.
@@ -89,6 +92,32 @@ pub struct Vmm {
     pub hvc: Option<ByteRings>,
     /// Its pipes to other VMs; pipe `n` has the doorbell `slot::pipe(n)` and the signal `event::pipe(n)`.
     pub pipes: Vec<Pipe, MAX_PIPES>,
+    /// Its channels; channel `n` has the doorbell `slot::channel(n)`, and all have the signal `event::CHANNEL`.
+    pub channels: Vec<Channel, MAX_CHANNELS>,
+}
+
+/// An end of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel {
+    /// The channel's name.
+    pub name: Name,
+    /// One page with the counters of events of both ends.
+    pub events: Window,
+    /// This end is the first of the description's `members`.
+    pub first: bool,
+    /// Its dataports.
+    pub dataports: Vec<Dataport, MAX_DATAPORTS>,
+}
+
+/// Memory that both ends of a channel map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dataport {
+    /// Where this process has it.
+    pub window: Window,
+    /// Where its guest has it, if it has a guest: the guest-physical address of its first byte.
+    pub gpa: Option<u64>,
+    /// Whether this end may write.
+    pub writable: bool,
 }
 
 /// Two rings of bytes: `mmio::Ring`.
@@ -163,4 +192,6 @@ pub struct Component {
     pub disks: Vec<BlockRings, MAX_OWN_DISKS>,
     /// Its sockets, if it is a member of a network of them.
     pub vsock: Option<Vsock>,
+    /// Its channels; channel `n` has the doorbell `slot::channel(n)`, and all have the signal `event::CHANNEL`.
+    pub channels: Vec<Channel, MAX_CHANNELS>,
 }

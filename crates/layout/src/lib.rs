@@ -64,7 +64,7 @@ pub struct Service {
 pub mod slot {
     use super::{
         Slot,
-        limits::{MAX_NICS, MAX_PIPES, MAX_VCPUS},
+        limits::{MAX_CHANNELS, MAX_NICS, MAX_PIPES, MAX_VCPUS},
     };
 
     /// Endpoint on which a server receives calls.
@@ -93,6 +93,12 @@ pub mod slot {
     /// First of the badged notification capabilities with which a server signals its clients; the last is before
     /// [`CONSOLE`].
     pub const SIGNALS: Slot = Slot(32);
+
+    /// vmm-server and components, which signal no clients: signals the process at the other end of channel `n`.
+    pub const fn channel(n: usize) -> Slot {
+        SIGNALS.plus(n as u16)
+    }
+    const _: () = assert!(channel(MAX_CHANNELS).0 <= CONSOLE.0, "two uses of a slot");
 
     /// vmm-server: signals serial-server that the console ring has bytes.
     pub const CONSOLE: Slot = Slot(96);
@@ -159,14 +165,17 @@ pub mod window {
     pub const IMAGE: u64 = 0x40_0000;
     /// End (exclusive) of the first thread's stack; the page below the stack stays unmapped, so an overflow faults.
     pub const STACK_TOP: u64 = 0x2000_0000;
-    /// Bytes of stack.
-    pub const STACK_BYTES: u64 = 256 * 1024;
-    /// End (exclusive) of thread `n`'s stack: below the page below its predecessor's.
+    /// Bytes of the stack of a vmm-server, which has the guest's devices on it, or else of another process.
+    pub const fn stack_bytes(of_vmm: bool) -> u64 {
+        if of_vmm { MOST_STACK_BYTES } else { 256 * 1024 }
+    }
+    const MOST_STACK_BYTES: u64 = 512 * 1024;
+    /// End (exclusive) of thread `n`'s stack: below the page below its predecessor's, however large that is.
     pub const fn stack_top(n: usize) -> u64 {
-        STACK_TOP - n as u64 * (STACK_BYTES + PAGE)
+        STACK_TOP - n as u64 * (MOST_STACK_BYTES + PAGE)
     }
     /// The lowest address of a stack.
-    pub const STACKS: u64 = stack_top(MAX_VCPUS - 1) - STACK_BYTES;
+    pub const STACKS: u64 = stack_top(MAX_VCPUS - 1) - MOST_STACK_BYTES;
     /// The first thread's IPC buffer, one page.
     pub const IPC_BUFFER: u64 = 0x2100_0000;
     /// Thread `n`'s IPC buffer; the pages between them stay unmapped.
@@ -205,6 +214,8 @@ pub mod event {
     pub const NETWORK: u64 = 1 << 5;
     /// A client of block-server, and a disk's driver: their rings have changed.
     pub const BLOCK: u64 = 1 << 6;
+    /// The other end of a channel has emitted events. Which channel, their counters say.
+    pub const CHANNEL: u64 = 1 << 7;
     /// The other end of the guest's pipe `n` has done something.
     pub const fn pipe(n: usize) -> u64 {
         [1 << 0, 1 << 2, 1 << 3, 1 << 4][n]

@@ -24,6 +24,10 @@ pub const MAX_OWN_LINES: usize = event::LINES;
 
 /// Functions that are passed through.
 pub const MAX_PCI_FUNCTIONS: usize = 16;
+/// Functions of one VM that its vmm-server models, beside the host bridge: they have the device numbers behind those of
+/// [`MAX_PCI_FUNCTIONS`], up to 31.
+pub const MAX_MODELLED_FUNCTIONS: usize = 31 - MAX_PCI_FUNCTIONS;
+
 /// Ranges of ports that are passed through and belong to no function.
 pub const MAX_PCI_PORTS: usize = 16;
 /// Ranges of ports that a description lists for one function.
@@ -49,6 +53,11 @@ const _: () = assert!(MAX_EXPORTS + 2 * MAX_DISKS <= event::RINGS);
 
 /// Pipes of one VM.
 pub const MAX_PIPES: usize = 4;
+
+/// Channels of one process.
+pub const MAX_CHANNELS: usize = 8;
+/// Dataports of one channel: a PCI function has six base address registers, and the first is for events.
+pub const MAX_DATAPORTS: usize = 4;
 
 /// Images of fileserver: the bits of a client's `may_open`.
 pub const MAX_IMAGES: usize = u64::BITS as usize;
