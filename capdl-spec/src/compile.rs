@@ -30,7 +30,7 @@ use crate::{
     description::{board::PortRange, system::System},
     laws,
     services::{
-        block, component, pci, pipes,
+        block, channels, component, pci, pipes,
         vmm::{self, Guest},
     },
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
@@ -105,17 +105,19 @@ fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
         configs.insert(wiring.server(server.service)?, (server.configure)(wiring)?);
     }
     let mut pipes = pipes::configure(wiring)?;
+    let mut channels = channels::configure(wiring)?;
     let mut wired = Vec::new();
     for (process, part) in wiring.parts.iter().enumerate() {
+        let channels = channels.remove(&process).unwrap_or_default();
         let (config, guest) = match part.role {
             Role::Server(service) => {
                 let config = configs.remove(&process);
                 (config.ok_or_else(|| CompileError::unwired("configuration", service.server))?, None)
             }
-            Role::Component(number) => (component::configure(wiring, number)?, None),
+            Role::Component(number) => (component::configure(wiring, number, channels)?, None),
             Role::Vmm(number) => {
                 let pipes = pipes.remove(&number).unwrap_or_default();
-                let (config, guest) = vmm::configure(wiring, number, pipes)?;
+                let (config, guest) = vmm::configure(wiring, number, pipes, channels)?;
                 (config, Some(guest))
             }
         };

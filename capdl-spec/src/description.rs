@@ -2,6 +2,7 @@
 
 pub mod board;
 pub mod bytes;
+pub mod channel;
 pub mod count;
 pub mod defects;
 pub mod devices;

@@ -22,7 +22,7 @@ use crate::{
     },
     description::{board::PortRange, system::System},
     map::plural,
-    services::{ALL, Server, pipes, server},
+    services::{ALL, Server, channels, pipes, server},
     spec::{Id, Kind, Process, Spec},
 };
 
@@ -212,6 +212,13 @@ impl<'a> Drawing<'a> {
             let pipes = pipes::of_vm(self.system, self.system.vms[vm].name.get_ref());
             reach.extend(pipes.map(|name| format!("pipe {}", name.get_ref())));
         }
+        let name = match role {
+            Role::Vmm(vm) => self.system.vms.get(vm).map(|vm| &vm.name),
+            Role::Component(number) => self.system.components.get(number).map(|component| &component.name),
+            Role::Server(_) => None,
+        };
+        let channels = name.into_iter().flat_map(|name| channels::of(self.system, name.get_ref()));
+        reach.extend(channels.map(|channel| format!("channel {}", channel.name.get_ref())));
         reach.extend(functions(self.system).filter(|function| function.owner.role == role).map(|function| {
             let dma = match function.dma() {
                 Dma::No => "no DMA",

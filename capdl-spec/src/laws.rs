@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use layout::{FAULT_BIT, slot};
 use proto::serial;
 
+use crate::services;
 use crate::spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Process, Rights, Spec};
 
 /// A broken law, and what breaks it.
@@ -18,6 +19,7 @@ pub struct Breach {
 }
 
 pub(crate) mod authority;
+mod channels;
 mod devices;
 mod holdings;
 mod mappings;
@@ -25,6 +27,7 @@ mod pipes;
 mod processes;
 
 use authority::RINGS;
+use channels::{a_channel_has_two_ends, dataports_are_at_home, is_event};
 use devices::{
     a_function_has_one_io_address_space, an_ept_is_held_with_spare_paging_structures_only,
     an_io_address_space_is_no_other_owners, device_windows_are_apart_from_what_others_own, has_windows,
@@ -49,7 +52,7 @@ use processes::{
 type Law = fn(&Spec) -> Result<(), String>;
 
 /// All laws.
-const LAWS: [(&str, Law); 38] = [
+const LAWS: [(&str, Law); 40] = [
     ("names are unique", names_are_unique),
     ("every id names an object", every_id_names_an_object),
     ("a slot holds one capability", a_slot_holds_one_capability),
@@ -86,6 +89,8 @@ const LAWS: [(&str, Law); 38] = [
     ("windows do not overlap", windows_do_not_overlap),
     ("frames are shared by name only", frames_are_shared_by_name_only),
     ("a pipe has two ends", a_pipe_has_two_ends),
+    ("a channel has two ends", a_channel_has_two_ends),
+    ("dataports are at home", dataports_are_at_home),
     ("the bundle's own pages are read-only", the_bundles_own_pages_are_read_only),
     ("paging structures are those that the mappings need", paging_structures_are_those_that_the_mappings_need),
 ];
@@ -107,6 +112,10 @@ fn each(spec: &Spec) -> impl Iterator<Item = Breach> {
 
 fn unless(holds: bool, by: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(by()) }
+}
+
+fn is_server(process: &Process) -> bool {
+    services::ALL.iter().any(|server| process.name == server.service.server)
 }
 
 fn names_are_unique(spec: &Spec) -> Result<(), String> {
@@ -217,7 +226,7 @@ fn badges_are_unique(spec: &Spec) -> Result<(), String> {
 }
 
 /// Each bit of a notification has one meaning and one sender. Streams to serial-server share bits if there are not enough:
-/// it looks at all streams whatever the bit.
+/// it looks at all streams whatever the bit. So do the ends of channels.
 fn events_are_single_bits(spec: &Spec) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     let console = spec.processes.iter().find(|process| process.name == serial::SERVICE.server);
@@ -227,7 +236,9 @@ fn events_are_single_bits(spec: &Spec) -> Result<(), String> {
         let fine = match cap.rights.write {
             true => {
                 let first = seen.insert((cap.object, cap.badge));
-                cap.badge.is_power_of_two() && cap.badge < FAULT_BIT && (first || of_streams(cap))
+                cap.badge.is_power_of_two()
+                    && cap.badge < FAULT_BIT
+                    && (first || of_streams(cap) || is_event(spec, cap))
             }
             false => {
                 cap.rights.read

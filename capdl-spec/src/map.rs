@@ -141,6 +141,7 @@ impl Map<'_> {
             badge if let Some(word) = server.and_then(|server| (server.event)(badge)) => word,
             event::CONSOLE => "console input".into(),
             event::NETWORK => "frames, or room for them".into(),
+            event::CHANNEL => "events of a channel".into(),
             pipe if let Some(n) = (0..MAX_PIPES).find(|&n| event::pipe(n) == pipe) => format!("its pipe {n}"),
             line if line >= event::line(0) => format!("interrupt, its line {}", bit - event::line(0).trailing_zeros()),
             _ => format!("bit {bit}"),

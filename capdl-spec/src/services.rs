@@ -3,6 +3,7 @@
 //! (docs/walkthroughs/add-a-server.md).
 
 pub(crate) mod block;
+pub(crate) mod channels;
 pub(crate) mod component;
 mod file;
 mod irq;
@@ -196,7 +197,7 @@ impl System {
         let components = components.map(|(n, one)| component::part(n, one, net::connects(self, Role::Component(n))));
         let mut parts: Vec<Part> = servers.chain(vmms).chain(components).collect();
         for part in parts.iter_mut().filter(|part| !part.is_server()) {
-            part.is_signalled = are_signalled(&part.calls);
+            part.is_signalled = are_signalled(&part.calls) || channels::connects(self, part.role);
         }
         parts
     }

@@ -28,12 +28,17 @@ const DISKS: &str = "board = \"bochs\"\n\
     [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\ndisks = [{ name = \"main\" }]\n\
     [[component]]\nname = \"first\"\nimage = \"components\"\ndrives = \"main\"\n\
     [[component]]\nname = \"second\"\nimage = \"components\"\ndrives = \"other\"\n";
-/// Three without, of which one has debug ports; two have a pipe between them.
+/// Three without, of which one has debug ports; two have a pipe and a channel between them, and one a channel to a component.
 const PLAIN: &str = "board = \"bochs\"\n\
     [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\ndirect_ports = [0x402]\n\
     [[vm]]\nname = \"b\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\nhvc = true\n\
     [[vm]]\nname = \"c\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n\
-    [[pipe]]\nname = \"bytes\"\nmembers = [\"a\", \"b\"]\n";
+    [[pipe]]\nname = \"bytes\"\nmembers = [\"a\", \"b\"]\n\
+    [[component]]\nname = \"d\"\nimage = \"components\"\n\
+    [[component]]\nname = \"e\"\nimage = \"components\"\n\
+    [[channel]]\nname = \"strings\"\nmembers = [\"a\", \"d\"]\n\
+    dataports = [{ size = \"4 KiB\", writer = \"d\" }]\n\
+    [[channel]]\nname = \"both\"\nmembers = [\"b\", \"a\"]\n";
 
 fn lawful(text: &str) -> Spec {
     let spec = host::plan(&system(text)).expect("it compiles");
@@ -89,8 +94,10 @@ fn ways(spec: &Spec, object: Id) -> Vec<(u32, Rights, u64)> {
             let bits =
                 [event::TIMER, event::CONSOLE, event::INTERRUPT, event::line(0), event::line(15), event::ring(23)];
             let bits = bits.into_iter().chain([event::pipe(0), event::pipe(1)]);
+            let bits = bits.chain([event::CHANNEL]);
             let slots = [slot::LOG, slot::CONSOLE, slot::SIGNALS, slot::SIGNALS.plus(60), slot::pipe(0), slot::pipe(3)];
-            let signals = slots.into_iter().flat_map(|slot| bits.clone().map(move |bit| (slot, Rights::WRITE, bit)));
+            let slots = slots.into_iter().chain([slot::channel(1), slot::channel(7)]);
+            let signals = slots.flat_map(|slot| bits.clone().map(move |bit| (slot, Rights::WRITE, bit)));
             signals.chain([(slot::EVENTS, Rights::READ, 0), (slot::SIGNALS.plus(61), Rights::READ, 0)]).collect()
         }
         Kind::CNode { .. } => plain(&[slot::SCRATCH]),

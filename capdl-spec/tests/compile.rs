@@ -8,7 +8,7 @@ use capdl_spec::{
     compile::bundle::Bundle,
     host::{self, CompileError, System},
     laws,
-    spec::{Fill, HEADER_LEN, Kind, MAGIC, Spec},
+    spec::{Fill, HEADER_LEN, Kind, MAGIC, Rights, Spec},
 };
 use fixture::{ENTRY, SEGMENTS, config, files, object, system};
 use layout::{config, event, limits::MAX_GUESTS, slot};
@@ -148,6 +148,46 @@ fn a_pipe_is_two_rings_that_its_ends_map_crosswise() {
     signal("vmm-a.cspace", 0, "vmm-b.events", 0);
     signal("vmm-a.cspace", 1, "vmm-c.events", 0);
     signal("vmm-c.cspace", 0, "vmm-a.events", 1);
+}
+
+#[test]
+fn a_channel_is_memory_that_its_ends_and_their_guests_map() {
+    let vm = |name, memory| format!("[[vm]]\nname = \"{name}\"\nmemory = \"{memory} MiB\"\nkernel = \"debian-686\"\n");
+    let component = "[[component]]\nname = \"c\"\nimage = \"components\"\n";
+    let channels = "[[channel]]\nname = \"first\"\nmembers = [\"c\", \"a\"]\n\
+                    dataports = [\"8 KiB\", { size = \"64 KiB\", writer = \"c\" }]\n\
+                    [[channel]]\nname = \"second\"\nmembers = [\"a\", \"b\"]\n";
+    let bundle = compile(&system(&format!("board = \"bochs\"\n{}{}{component}{channels}", vm("a", 64), vm("b", 66))));
+    let [a, b] = ["vmm-a", "vmm-b"].map(|name| config::<config::Vmm>(&bundle, name).channels);
+    let c = config::<config::Component>(&bundle, "c").channels;
+    let names = |ends: &[config::Channel]| ends.iter().map(|end| end.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(
+        (names(&a), names(&b), names(&c)),
+        (vec!["first".into(), "second".into()], vec!["second".into()], vec!["first".into()])
+    );
+    assert_eq!((a[0].first, c[0].first, a[1].first, b[0].first), (false, true, true, false));
+    // Behind the RAM, at multiples of 64 MiB, each at a multiple of its size.
+    let homes = |end: &config::Channel| end.dataports.iter().map(|one| one.gpa).collect::<Vec<_>>();
+    assert_eq!(homes(&a[0]), [Some(64 << 20), Some((64 << 20) + 0x1_0000)]);
+    assert_eq!(
+        (homes(&a[1]), homes(&b[0]), homes(&c[0])),
+        (vec![Some((64 << 20) + 0x2_0000)], vec![Some(128 << 20)], vec![None; 2])
+    );
+    let writable = |end: &config::Channel| end.dataports.iter().map(|one| one.writable).collect::<Vec<_>>();
+    assert_eq!((writable(&a[0]), writable(&c[0])), (vec![true, false], vec![true, true]));
+    let (mapped, ept) = (object(&bundle.spec, "c+vmm-a.dataport01"), object(&bundle.spec, "vmm-a.ept"));
+    let guests = bundle.spec.mappings.iter().find(|mapping| (mapping.frames, mapping.space) == (mapped, ept));
+    let guests = guests.expect("the guest maps it");
+    assert_eq!((Some(guests.at), guests.rights), (a[0].dataports[1].gpa, Rights::READ));
+    let signal = |from: &str, n, to: &str| {
+        let (cnode, events) = (object(&bundle.spec, from), object(&bundle.spec, to));
+        let cap = bundle.spec.caps.iter().find(|cap| (cap.cnode, cap.object) == (cnode, events)).expect("it has one");
+        assert_eq!((cap.slot, cap.badge), (u32::from(slot::channel(n).0), event::CHANNEL), "{from} to {to}");
+    };
+    signal("c.cspace", 0, "vmm-a.events");
+    signal("vmm-a.cspace", 0, "c.events");
+    signal("vmm-a.cspace", 1, "vmm-b.events");
+    signal("vmm-b.cspace", 0, "vmm-a.events");
 }
 
 #[test]

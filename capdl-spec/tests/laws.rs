@@ -4,7 +4,7 @@ mod fixture;
 
 use capdl_spec::{
     host, laws,
-    spec::{CapEntry, DeviceRange, Fill, Id, Kind, Object, Process, Rights, Spec},
+    spec::{CapEntry, DeviceRange, Fill, Id, Kind, Mapping, Object, Process, Rights, Spec},
 };
 use fixture::{files, object, system};
 use layout::Bdf;
@@ -376,5 +376,93 @@ fn no_object_has_the_kernels_ports() {
     breaks("device windows are apart from what others own", |spec| {
         let ports = spec.objects.iter_mut().find(|object| matches!(object.kind, Kind::IoPorts { .. })).unwrap();
         ports.kind = Kind::IoPorts { first: 0x20, last: 0x21 };
+    });
+}
+
+/// Two VMs and two components: a channel from the first VM to a component, which only the component may write, and one to the
+/// other VM.
+fn lawful_with_channels() -> Spec {
+    let vm = |name| format!("[[vm]]\nname = \"{name}\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n");
+    let component = |name| format!("[[component]]\nname = \"{name}\"\nimage = \"components\"\n");
+    let channels = "[[channel]]\nname = \"one\"\nmembers = [\"a\", \"c\"]\n\
+                    dataports = [{ size = \"4 KiB\", writer = \"c\" }]\n\
+                    [[channel]]\nname = \"two\"\nmembers = [\"a\", \"b\"]\n";
+    let text =
+        ["board = \"bochs\"\n".into(), vm("a"), vm("b"), component("c"), component("d"), channels.into()].concat();
+    let system = system(&text);
+    host::compile(&system, &files(&system)).expect("it compiles").spec
+}
+
+#[track_caller]
+fn breaks_with_channels(change: impl FnOnce(&mut Spec)) {
+    breaks_in(lawful_with_channels(), "a channel has two ends", change);
+}
+
+/// The mapping of frames in a space.
+fn mapping<'a>(spec: &'a mut Spec, frames: &str, space: &str) -> &'a mut Mapping {
+    let (frames, space) = (object(spec, frames), object(spec, space));
+    let mut mappings = spec.mappings.iter_mut();
+    mappings.find(|mapping| (mapping.frames, mapping.space) == (frames, space)).expect("it is mapped")
+}
+
+#[test]
+fn a_dataport_that_a_third_process_maps() {
+    breaks_with_channels(|spec| {
+        let mut third = mapping(spec, "vmm-a+c.dataport00", "c.vspace").clone();
+        third.space = object(spec, "d.vspace");
+        spec.mappings.push(third);
+        let frames = object(spec, "vmm-a+c.dataport00");
+        spec.objects[frames.0 as usize].name = "vmm-a+c+d.dataport00".into();
+    });
+}
+
+#[test]
+fn a_dataport_that_a_guest_may_write_and_its_vmm_may_not() {
+    breaks_with_channels(|spec| mapping(spec, "vmm-a+c.dataport00", "vmm-a.ept").rights = Rights::READ_WRITE);
+}
+
+#[test]
+fn a_dataport_that_nobody_may_write() {
+    breaks_with_channels(|spec| mapping(spec, "vmm-a+c.dataport00", "c.vspace").rights = Rights::READ);
+}
+
+#[test]
+fn a_dataport_that_its_guest_does_not_have() {
+    breaks_with_channels(|spec| {
+        let missing = mapping(spec, "vmm-a+vmm-b.dataport10", "vmm-b.ept").clone();
+        spec.mappings.retain(|mapping| *mapping != missing);
+    });
+}
+
+#[test]
+fn a_dataport_that_a_guest_has_elsewhere() {
+    breaks_in(lawful_with_channels(), "dataports are at home", |spec| {
+        mapping(spec, "vmm-a+c.dataport00", "vmm-a.ept").at += 4096;
+    });
+}
+
+#[test]
+fn a_dataport_of_a_channel_that_is_not_there() {
+    breaks_with_channels(|spec| {
+        let frames = object(spec, "vmm-a+c.dataport00");
+        spec.objects[frames.0 as usize].name = "vmm-a+c.dataport20".into();
+    });
+}
+
+#[test]
+fn a_signal_too_few_for_a_channel() {
+    breaks_with_channels(|spec| {
+        let signal = cap(spec, "c", "vmm-a.events").clone();
+        spec.caps.retain(|cap| *cap != signal);
+    });
+}
+
+#[test]
+fn a_signal_to_a_component_without_a_channel() {
+    let law = "a process holds its own and what it was given";
+    breaks_in(lawful_with_channels(), law, |spec| {
+        let mut signal = cap(spec, "c", "vmm-a.events").clone();
+        (signal.cnode, signal.object) = (object(spec, "d.cspace"), object(spec, "vmm-a.events"));
+        spec.caps.push(signal);
     });
 }

@@ -88,8 +88,9 @@ pub fn load<T: Transport>(
         None => None,
     };
     let command_line = config.cmdline.as_bytes();
+    let (ram_bytes, ram_at, windows) = (config.ram, config.ram_at, windows(config));
     let guest =
-        GuestParts { ram: config.ram, ram_at: config.ram_at, initrd: initrd.map_or(0, |file| file.size), command_line };
+        GuestParts { ram: ram_bytes, ram_at, windows, initrd: initrd.map_or(0, |file| file.size), command_line };
     let plan = Plan::new(&mut ServerFile { files, buffer, file: kernel }, &guest).map_err(Error::Linux)?;
     for step in &plan.steps {
         match *step {
@@ -109,4 +110,11 @@ pub fn load<T: Transport>(
     });
     written?;
     Ok(plan.entry)
+}
+
+/// Where the dataports of channels have their homes: first byte, and the one behind the last.
+fn windows(config: &Vmm) -> Option<(u64, u64)> {
+    let dataports = config.channels.iter().flat_map(|channel| &channel.dataports);
+    let homes = dataports.filter_map(|one| Some((one.gpa?, one.gpa?.saturating_add(one.window.len))));
+    homes.reduce(|(first, end), (from, to)| (first.min(from), end.max(to)))
 }

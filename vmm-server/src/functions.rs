@@ -6,7 +6,9 @@
 //! pending until [`Functions::serve`].
 
 use devices::{
-    Effect, GuestMemory, Pin, Router, Width, lapic,
+    Effect, GuestMemory, Pin, Router, Width,
+    channel::Channel,
+    lapic,
     pci::{self, ConfigSpace, DevFn, Function, Hit, Range, Regions, VirtualBus},
     pic::Pic,
     virtio::{
@@ -21,13 +23,13 @@ use devices::{
 use heapless::Vec;
 use layout::{
     guest_board,
-    limits::{MAX_PCI_FUNCTIONS, MAX_PIPES},
+    limits::{MAX_MODELLED_FUNCTIONS, MAX_PCI_FUNCTIONS, MAX_PIPES},
 };
 
 use crate::{disk::Disk, ram::Ram};
 
 /// The most modelled functions, the host bridge included.
-const MOST: usize = 8;
+const MOST: usize = 1 + MAX_MODELLED_FUNCTIONS;
 /// Device number of the first modelled function besides the bridge. Those from 1 up to it are for passed-through
 /// functions.
 const FIRST_DEVICE: u8 = 1 + MAX_PCI_FUNCTIONS as u8;
@@ -75,6 +77,7 @@ enum Resident {
     Block(Virtio<Block<Disk>>, Doorbell),
     Vsock(Virtio<Vsock>, Doorbell),
     Console(Virtio<Console>, PortSignal),
+    Channel(Channel, Doorbell),
 }
 
 /// Evaluates `$what` for the function of any kind.
@@ -87,6 +90,7 @@ macro_rules! each {
             Resident::Block($function, _) => $what,
             Resident::Vsock($function, _) => $what,
             Resident::Console($function, _) => $what,
+            Resident::Channel($function, _) => $what,
         }
     };
 }
@@ -122,8 +126,8 @@ impl Function for Resident {
 }
 
 impl Resident {
-    /// Does the pending work of the function's back end.
-    fn serve(&mut self, memory: &impl GuestMemory) -> (Effect, Option<Fault>) {
+    /// Does the pending work of the function's back end. Counts `refused` accesses to channels.
+    fn serve(&mut self, memory: &impl GuestMemory, refused: &mut u32) -> (Effect, Option<Fault>) {
         match self {
             Self::HostBridge(_) => (Effect::QUIET, None),
             Self::Entropy(function) => (function.poll(memory), function.take_fault()),
@@ -168,13 +172,26 @@ impl Resident {
                 effect |= Effect::OUTPUT.when(function.device().take_again());
                 (effect, function.take_fault())
             }
+            Self::Channel(function, doorbell) => {
+                if function.take_doorbell() {
+                    (doorbell.ring)(doorbell.number);
+                }
+                if let Some(dataport) = function.take_refused() {
+                    *refused = refused.saturating_add(1);
+                    if *refused <= LINES {
+                        let number = doorbell.number;
+                        log::warn!("channel {number}: the guest writes dataport {dataport}, which it may only read");
+                    }
+                }
+                (function.poll(), None)
+            }
         }
     }
 
     /// Whether its back end has to be told of something.
     fn has_output(&mut self) -> bool {
         match self {
-            Self::HostBridge(_) | Self::Entropy(_) | Self::Block(..) => false,
+            Self::HostBridge(_) | Self::Entropy(_) | Self::Block(..) | Self::Channel(..) => false,
             Self::Network(function, _) => function.device().has_output(),
             Self::Vsock(function, _) => function.device().has_output(),
             Self::Console(function, _) => function.device().has_output(),
@@ -189,6 +206,7 @@ impl Resident {
             Self::Block(..) => "disk",
             Self::Vsock(..) => "socket device",
             Self::Console(..) => "console device",
+            Self::Channel(..) => "channel",
         }
     }
 }
@@ -215,6 +233,8 @@ pub struct Functions {
     waiting: bool,
     /// How many queues drivers have broken.
     broken: u32,
+    /// How often the guest has written to a channel what it may not.
+    refused: u32,
 }
 
 impl Functions {
@@ -229,7 +249,8 @@ impl Functions {
             let _ = bus.insert_elsewhere(device, number);
         }
         let regions = Regions::new(&PORTS, &MEMORY);
-        Self { bus, regions, router: Router::new(), pins: Vec::new(), ram: Ram::none(), waiting: false, broken: 0 }
+        let (router, pins) = (Router::new(), Vec::new());
+        Self { bus, regions, router, pins, ram: Ram::none(), waiting: false, broken: 0, refused: 0 }
     }
 
     /// Sets the memory that the functions reach as bus masters.
@@ -269,6 +290,19 @@ impl Functions {
         // Other ends may have to learn that an earlier process of this VM is no more.
         self.waiting = true;
         self.add(Resident::Console(function, signal), input, pic)
+    }
+
+    /// Adds an end of a channel, likewise.
+    pub fn add_channel(
+        &mut self,
+        function: Channel,
+        doorbell: Doorbell,
+        input: u8,
+        pic: &mut Pic,
+    ) -> Result<(), Absent> {
+        // Events may have come for an earlier process of this VM.
+        self.waiting = true;
+        self.add(Resident::Channel(function, doorbell), input, pic)
     }
 
     fn add(&mut self, function: Resident, input: u8, pic: &mut Pic) -> Result<(), Absent> {
@@ -377,7 +411,7 @@ impl Functions {
         self.waiting = false;
         let mut effect = Effect::QUIET;
         for (_, function) in self.bus.functions_mut() {
-            let (more, fault) = function.serve(&self.ram);
+            let (more, fault) = function.serve(&self.ram, &mut self.refused);
             effect |= more;
             let Some(Fault { queue, broken }) = fault else { continue };
             self.broken = self.broken.saturating_add(1);

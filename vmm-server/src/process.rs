@@ -38,6 +38,7 @@ use console::Console;
 use handover::Devices;
 use tally::Tally;
 
+mod channels;
 mod console;
 mod disks;
 mod entropy;
@@ -124,6 +125,7 @@ pub fn run(config: &Vmm) -> ! {
     network::plug(config, &mut vm.board);
     ports::plug(config, &mut vm.board);
     disks::plug(config, &time, hertz, &mut vm.board);
+    channels::plug(config, &mut vm.board);
     let mut process = Process {
         config,
         vm,
@@ -247,7 +249,7 @@ impl Process<'_> {
             self.console.on_signal();
         }
         let of_hvc = if self.config.hvc.is_some() { event::CONSOLE } else { 0 };
-        if bits & (event::NETWORK | event::BLOCK | event::PIPES | of_hvc) != 0 {
+        if bits & (event::NETWORK | event::BLOCK | event::PIPES | event::CHANNEL | of_hvc) != 0 {
             self.vm.board.functions.wake();
         }
         effect

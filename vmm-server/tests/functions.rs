@@ -8,6 +8,7 @@ use devices::{
     pic::Pic,
     virtio::{console::Console, network::Network, vsock::Vsock},
 };
+use layout::limits::MAX_MODELLED_FUNCTIONS;
 use mmio::{RecordRing, Ring, Window};
 use proptest::prelude::*;
 use vmm_server::{
@@ -232,7 +233,7 @@ fn what_the_board_has_is_no_bars() {
 #[test]
 fn the_bus_has_room_for_so_many() {
     let mut board = Board::new();
-    for _ in 1..8 {
+    for _ in 0..MAX_MODELLED_FUNCTIONS {
         board.functions.add_entropy(random, INPUT, &mut board.pic).unwrap();
     }
     assert_eq!(board.functions.add_entropy(random, INPUT, &mut board.pic), Err(Absent::Bus));

@@ -8,7 +8,7 @@ use vmm_server::linux::{Error, File, GuestParts, Image, LoadStep, Plan, Unreadab
 const MIB: u64 = 1 << 20;
 
 fn guest(ram: u64, initrd: u64) -> GuestParts<'static> {
-    GuestParts { ram, ram_at: 0, initrd, command_line: b"console=ttyS0" }
+    GuestParts { ram, ram_at: 0, windows: None, initrd, command_line: b"console=ttyS0" }
 }
 
 fn plan(kernel: &[u8], ram: u64, initrd: u64) -> Result<Plan, Error> {
@@ -340,7 +340,10 @@ fn the_command_line_has_a_limit() {
     image[0x238..0x23c].copy_from_slice(&255u32.to_le_bytes());
     let line = [b'a'; 256];
     let with = |command_line| {
-        Plan::new(&mut image.as_slice(), &GuestParts { ram: 64 * MIB, ram_at: 0, initrd: 0, command_line })
+        Plan::new(
+            &mut image.as_slice(),
+            &GuestParts { ram: 64 * MIB, ram_at: 0, windows: None, initrd: 0, command_line },
+        )
     };
     assert!(with(&line[..255]).is_ok());
     assert_eq!(with(&line).unwrap_err(), Error::CommandLineTooLong { length: 256, max: 255 });

@@ -35,6 +35,13 @@ pub(super) fn lists_have_an_end(found: &mut Found) {
     for pipe in pipes.iter().take(MOST) {
         check("members", pipe.members.len(), pipe.members.get(MOST).map(Spanned::span));
     }
+    let channels = &system.channels;
+    check("channels", channels.len(), channels.get(MOST).map(|channel| channel.name.span()));
+    for channel in channels.iter().take(MOST) {
+        check("members", channel.members.len(), channel.members.get(MOST).map(Spanned::span));
+        let dataports = channel.dataports.as_deref().unwrap_or_default();
+        check("dataports", dataports.len(), dataports.get(MOST).map(Spanned::span));
+    }
     for devices in system.owners().take(MOST).map(|owner| owner.devices) {
         check("ranges of ports", devices.ioports.len(), devices.ioports.get(MOST).map(Spanned::span));
         check("PCI functions", devices.pci_devices.len(), devices.pci_devices.get(MOST).map(Spanned::span));

@@ -11,7 +11,7 @@ use layout::{
 use crate::{
     compile::{
         bundle::{Blobs, PAGE},
-        part::Part,
+        part::{Part, Role},
     },
     description::board::PortRange,
     spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Object, PageSize, Process, Rights, Spec, Thread},
@@ -89,8 +89,9 @@ impl Builder {
         let (ipc_buffer_at, stack) = (window::ipc_buffer(thread), window::stack_top(thread));
         let ipc_buffer = self.frames(name("ipc-buffer"), PAGE, Fill::Zero);
         self.map(vspace, ipc_buffer, ipc_buffer_at, Rights::READ_WRITE);
-        let stack_frames = self.frames(name("stack"), window::STACK_BYTES, Fill::Zero);
-        self.map(vspace, stack_frames, stack - window::STACK_BYTES, Rights::READ_WRITE);
+        let bytes = window::stack_bytes(matches!(part.role, Role::Vmm(_)));
+        let stack_frames = self.frames(name("stack"), bytes, Fill::Zero);
+        self.map(vspace, stack_frames, stack - bytes, Rights::READ_WRITE);
         let events = part.is_signalled.then(|| self.object(name("events"), Kind::Notification));
         Thread { tcb, ipc_buffer, ipc_buffer_at, stack, events, vcpu: None }
     }

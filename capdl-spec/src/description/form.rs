@@ -305,7 +305,7 @@ mod tests {
         parse(&Source { path: "x.toml".into(), text: text.into() }).err()?.0.pop()
     }
 
-    const HEADS: [(Table, &str, &str); 17] = [
+    const HEADS: [(Table, &str, &str); 19] = [
         (Table::Top, "", ""),
         (Table::Vm, "[[vm]]\n", ""),
         (Table::Component, "[[component]]\n", ""),
@@ -314,6 +314,8 @@ mod tests {
         (Table::Vsock, "[[vsock]]\n", ""),
         (Table::VsockMember, "[[vsock]]\nmembers = [{ ", " }]"),
         (Table::Pipe, "[[pipe]]\n", ""),
+        (Table::Channel, "[[channel]]\n", ""),
+        (Table::Dataport, "[[channel]]\ndataports = [{ ", " }]"),
         (Table::Policy, "[policy]\n", ""),
         (Table::OnFault, "[policy.on_fault]\n", ""),
         (Table::Never, "[[policy.never]]\n", ""),

@@ -12,6 +12,8 @@ pub(crate) enum Table {
     Vsock,
     VsockMember,
     Pipe,
+    Channel,
+    Dataport,
     Policy,
     OnFault,
     Never,
@@ -34,8 +36,8 @@ pub(crate) struct Key {
 }
 
 use Table::{
-    Card, Component, DiskPart, Emulator, Function, IoPorts, Irq, Member, Memory, Network, Never, OnFault, Pipe, Policy,
-    Top, Vm, Vsock, VsockMember,
+    Card, Channel, Component, Dataport, DiskPart, Emulator, Function, IoPorts, Irq, Member, Memory, Network, Never,
+    OnFault, Pipe, Policy, Top, Vm, Vsock, VsockMember,
 };
 
 const fn key(name: &'static str, tables: &'static [Table], what: &'static str, example: &'static str) -> Key {
@@ -53,11 +55,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("network", &[Top], "a list of tables", "[[network]]"),
     key("vsock", &[Top], "a list of tables", "[[vsock]]"),
     key("pipe", &[Top], "a list of tables", "[[pipe]]"),
+    key("channel", &[Top], "a list of tables", "[[channel]]"),
     key("policy", &[Top], "a table", "[policy]"),
     key("console_colours", &[Top], "true or false", "console_colours = true"),
     key("emulator", &[Top], "a table", "[emulator]"),
     key("accept_kernel_defects", &[Top], "a list of names of kernel defects", "accept_kernel_defects = [\"cr2\"]"),
-    key("name", &[Vm, Component, Network, Member, Vsock, VsockMember, Pipe], "a name", "name = \"linux\""),
+    key("name", &[Vm, Component, Network, Member, Vsock, VsockMember, Pipe, Channel], "a name", "name = \"linux\""),
     key("count", &[Vm], "a number of VMs, from 1 on", "count = 8"),
     key("memory", &[Vm], "a size", "memory = \"128 MiB\""),
     key("cpus", &[Vm], "a number", "cpus = 1"),
@@ -123,6 +126,15 @@ pub(crate) const KEYS: &[Key] = &[
         "members = [\"linux\", { name = \"component\", cid = 7 }]",
     ),
     key("members", &[Pipe], "a list of two VMs", "members = [\"first\", \"second\"]"),
+    key("members", &[Channel], "a list of two VMs or components", "members = [\"linux\", \"string-reverse\"]"),
+    key(
+        "dataports",
+        &[Channel],
+        "a list of sizes",
+        "dataports = [\"64 KiB\", { size = \"4 KiB\", writer = \"linux\" }]",
+    ),
+    key("size", &[Dataport], "a size", "size = \"4 KiB\""),
+    key("writer", &[Dataport], "the name of a member", "writer = \"linux\""),
     key("cid", &[VsockMember], "a number from 3 to 4294967294", "cid = 7"),
     key("never", &[Policy], "a list of tables", "[[policy.never]]"),
     key("from", &[Never], "the name of a VM or component", "from = \"secret\""),
@@ -206,6 +218,8 @@ impl Table {
             ["vsock"] => Vsock,
             ["vsock", "members"] => VsockMember,
             ["pipe"] => Pipe,
+            ["channel"] => Channel,
+            ["channel", "dataports"] => Dataport,
             ["policy"] => Policy,
             ["policy", "on_fault"] => OnFault,
             ["policy", "never"] => Never,
@@ -232,6 +246,8 @@ impl Table {
             Vsock => "[[vsock]]",
             VsockMember => "an entry of `members` in a [[vsock]]",
             Pipe => "[[pipe]]",
+            Channel => "[[channel]]",
+            Dataport => "an entry of `dataports` in a [[channel]]",
             Policy => "[policy]",
             OnFault => "[policy.on_fault]",
             Never => "[[policy.never]]",

@@ -16,6 +16,7 @@ pub use super::bytes::Bytes;
 use crate::{
     description::{
         board::{self, Board},
+        channel::Channel,
         devices::{Flag, IoPorts, Irq, PciDevice},
         disks::DiskPart,
         emulator::Emulator,
@@ -63,6 +64,9 @@ pub struct System {
     /// Pipes between two VMs each.
     #[serde(rename = "pipe", default)]
     pub pipes: Vec<Pipe>,
+    /// Channels between VMs and components, two each.
+    #[serde(rename = "channel", default)]
+    pub channels: Vec<Channel>,
     /// What happens when processes fail, and when the last VM ends.
     #[serde(default)]
     pub policy: Policy,

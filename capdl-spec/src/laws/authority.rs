@@ -58,6 +58,8 @@ pub(crate) enum Whose {
     Vmms,
     /// It belongs to a process with a guest that has a pipe to the holder's.
     Peers,
+    /// It belongs to the process at the other end of a channel.
+    OtherEnds,
     /// It is root-task's endpoint.
     Supervisor,
     /// It belongs to the machine; the description says which process gets it.

@@ -7,11 +7,12 @@ use std::sync::LazyLock;
 use layout::{FAULT_BIT, Service, client_badge, client_of, event, limits::MAX_VCPUS, slot};
 use proto::{irq, serial, timer};
 
+use super::is_server;
 use crate::{
     description::board::PortRange,
     laws::authority::{Badge, Holding, RINGS, What, Who, Whose, at, holding, signals},
-    laws::pipes::pipes_between,
-    services::{ALL, Server, pipes, vmm},
+    laws::{channels::are_ends_of_one, pipes::pipes_between},
+    services::{ALL, Server, channels, pipes, vmm},
     spec::{CapEntry, Id, Kind, Process, Rights, Spec},
 };
 
@@ -49,7 +50,13 @@ static OF_SERVERS: LazyLock<Vec<Holding>> = LazyLock::new(|| {
 /// All rows.
 fn holdings() -> impl Iterator<Item = &'static Holding> {
     let own = ALL.into_iter().flat_map(|server| server.holdings);
-    COMMON.iter().chain(OF_SERVERS.iter()).chain(own).chain(&vmm::HOLDINGS).chain(&pipes::HOLDINGS)
+    COMMON
+        .iter()
+        .chain(OF_SERVERS.iter())
+        .chain(own)
+        .chain(&vmm::HOLDINGS)
+        .chain(&pipes::HOLDINGS)
+        .chain(&channels::HOLDINGS)
 }
 
 /// A process's number at root-task.
@@ -61,10 +68,6 @@ fn number(spec: &Spec, holder: &Process) -> u64 {
 fn named(spec: &Spec, object: Id) -> Option<&Process> {
     let name = spec.name(object).split('.').next()?;
     spec.processes.iter().find(|process| process.name == name)
-}
-
-fn is_server(process: &Process) -> bool {
-    ALL.iter().any(|server| process.name == server.service.server)
 }
 
 impl Holding {
@@ -96,6 +99,7 @@ impl Holding {
             Whose::Users => owner.is_some_and(|owner| calls(owner) && !is_server(owner)),
             Whose::Vmms => owner.is_some_and(|owner| owner.ept.is_some()),
             Whose::Peers => owner.is_some_and(|owner| pipes_between(spec, holder, owner) > 0),
+            Whose::OtherEnds => owner.is_some_and(|owner| are_ends_of_one(spec, holder, owner)),
             Whose::Supervisor => object == spec.supervisor,
             Whose::Given => holder.ports.contains(&object),
             Whose::Machines => owner.is_none(),

@@ -9,7 +9,7 @@ use layout::{limits::MAX_VCPUS, window};
 
 use crate::{
     laws::authority::{Contents, FrameUse, Space, frames},
-    services::{ALL, component, pipes, vmm},
+    services::{ALL, channels, component, pipes, vmm},
     spec::{Fill, Kind, Mapping, Rights, Spec},
 };
 
@@ -23,10 +23,15 @@ static COMMON: [FrameUse; 5] = [
     frames("config", Space::Process, (window::CONFIG, window::LOG), Rights::READ, Contents::Copied),
 ];
 
+/// Uses of which a process may have several: their numbers are behind them.
+const NUMBERED: [&str; 7] =
+    ["segment", "stack", "ipc-buffer", "layer", pipes::FRAMES_OF, channels::EVENTS_OF, channels::DATAPORT_OF];
+
 /// All rows.
 fn frame_uses() -> impl Iterator<Item = &'static FrameUse> {
     let of_servers = ALL.into_iter().flat_map(|server| server.frames);
-    COMMON.iter().chain(of_servers).chain(&component::FRAMES).chain(&vmm::FRAMES).chain(&pipes::FRAMES)
+    let of_peers = pipes::FRAMES.iter().chain(&channels::FRAMES);
+    COMMON.iter().chain(of_servers).chain(&component::FRAMES).chain(&vmm::FRAMES).chain(of_peers)
 }
 
 impl FrameUse {
@@ -34,10 +39,8 @@ impl FrameUse {
         let Some((_, what)) = name.split_once('.') else { return false };
         match what.strip_prefix(self.name) {
             Some("") => true,
-            // Of segments, of further threads, of pipes, and of what is written over files.
-            Some(number) if matches!(self.name, "segment" | "stack" | "ipc-buffer" | "layer" | pipes::FRAMES_OF) => {
-                number.bytes().all(|byte| byte.is_ascii_digit())
-            }
+            // Of segments, of further threads, of pipes, of channels, and of what is written over files.
+            Some(number) if NUMBERED.contains(&self.name) => number.bytes().all(|byte| byte.is_ascii_digit()),
             Some(_) => matches!(self.contents, Contents::Bundle),
             None => false,
         }

@@ -58,7 +58,7 @@ fn is_threads(spec: &Spec, process: &Process, number: usize, thread: &Thread) ->
         && own(thread.ipc_buffer, "ipc-buffer", page)
         && mapped(&name("ipc-buffer"), window::ipc_buffer(number))
         && thread.ipc_buffer_at == window::ipc_buffer(number)
-        && mapped(&name("stack"), window::stack_top(number) - window::STACK_BYTES)
+        && mapped(&name("stack"), window::stack_top(number) - window::stack_bytes(process.ept.is_some()))
         && thread.stack == window::stack_top(number)
         && thread.events.is_none_or(|id| listens && own(id, "events", |kind| *kind == Kind::Notification))
         && thread.vcpu.is_some() == process.ept.is_some()

@@ -7,7 +7,7 @@ use layout::{
 };
 use proto::{block, file, irq, net, pci};
 
-use super::{by_word, vmm};
+use super::{by_word, channels::End, vmm};
 use crate::{
     compile::{
         error::CompileError,
@@ -72,8 +72,8 @@ pub(super) fn part(number: usize, component: &Component, is_connected: bool) -> 
     }
 }
 
-/// Its memory for devices, and its configuration.
-pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, CompileError> {
+/// Its memory for devices, and its configuration, with these ends of channels.
+pub(crate) fn configure(wiring: &mut Wiring, number: usize, channels: Vec<End>) -> Result<Vec<u8>, CompileError> {
     let role = Role::Component(number);
     let process = wiring.process(role)?;
     let component = wiring.system.components.get(number);
@@ -99,6 +99,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize) -> Result<Vec<u8>, C
         disk,
         disks: super::block::rings_of_client(wiring, process, component.disks.len())?,
         vsock,
+        channels: bounded(channels.into_iter().map(|end| end.config).collect(), "channels of a process")?,
     })
 }
 

@@ -211,7 +211,7 @@ fn members_are_vms_or_components(found: &mut Found) {
 }
 
 /// Checks that there is a VM or component of the name that a network lists.
-fn check_member(found: &mut Found, name: &str, span: Range<usize>) {
+pub(super) fn check_member(found: &mut Found, name: &str, span: Range<usize>) {
     if role_of(found.system, name).is_none() {
         let vms = found.system.vms.iter().map(|vm| &vm.name);
         let names = vms.chain(found.system.components.iter().map(|component| &component.name));
@@ -221,7 +221,7 @@ fn check_member(found: &mut Found, name: &str, span: Range<usize>) {
 }
 
 /// The VM or component of this name.
-fn role_of(system: &System, name: &str) -> Option<Role> {
+pub(super) fn role_of(system: &System, name: &str) -> Option<Role> {
     let vm = system.vms.iter().position(|vm| vm.name.get_ref() == name).map(Role::Vmm);
     let component = || system.components.iter().position(|component| component.name.get_ref() == name);
     vm.or_else(|| component().map(Role::Component))

@@ -9,7 +9,7 @@ use layout::{
 };
 use proto::{block as blocks, file, irq, net as network, pci, serial, timer};
 
-use super::{block, net};
+use super::{block, channels::End, net};
 use crate::{
     checks::found::{Check, Found},
     compile::{
@@ -103,11 +103,12 @@ pub(crate) struct Guest {
     pub vcpus: Vec<Id>,
 }
 
-/// Its configuration, with these ends of pipes, and its guest.
+/// Its configuration, with these ends of pipes and channels, and its guest.
 pub(crate) fn configure(
     wiring: &mut Wiring,
     number: usize,
     pipes: Vec<Pipe>,
+    channels: Vec<End>,
 ) -> Result<(Vec<u8>, Guest), CompileError> {
     let role = Role::Vmm(number);
     let process = wiring.process(role)?;
@@ -122,6 +123,7 @@ pub(crate) fn configure(
     let nics = bounded(net::rings(wiring, process, role)?, "network devices of a VM")?;
     let disks = block::rings_of_client(wiring, process, vm.disks.len())?;
     let spare = memory::spare(vm);
+    let homes: Vec<_> = channels.iter().flat_map(|end| end.homes.clone()).collect();
     let config = encode(&Vmm {
         name: name(vm.name.get_ref())?,
         vcpus: vm.cpus() as u8,
@@ -144,8 +146,13 @@ pub(crate) fn configure(
         vsock: vsock(wiring, role, process)?,
         hvc: hvc(wiring, vm, process)?,
         pipes: bounded(pipes, "pipes of a VM")?,
+        channels: bounded(channels.into_iter().map(|end| end.config).collect(), "channels of a process")?,
     })?;
-    Ok((config, guest(wiring, process, number, vm)?))
+    let guest = guest(wiring, process, number, vm)?;
+    for (frames, at, rights) in homes {
+        wiring.build.map(guest.ept, frames, at, rights);
+    }
+    Ok((config, guest))
 }
 
 /// The socket device of a VM, or a component's own sockets.

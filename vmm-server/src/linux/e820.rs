@@ -25,18 +25,20 @@ pub struct Entry {
 }
 
 /// Ranges in [`map`].
-pub const ENTRIES: usize = 4;
+pub const ENTRIES: usize = 5;
 
 /// The map of a guest with `ram` bytes of RAM from address zero, by ascending address. `ram` is at least 1 MiB.
 ///
 /// 640 KiB less the kilobyte where a PC keeps its extended BIOS data; nothing where a VGA and option ROMs would be; the
 /// BIOS's own 64 KiB, where [`super::low::PAGE_DIRECTORY`] lies; then everything from 1 MiB on.
 pub fn map(ram: u64) -> Vec<Entry, ENTRIES> {
-    map_at(0, ram)
+    map_at(0, ram, None)
 }
 
-/// The same with what lies above 1 MiB at address `at` instead, if that is not zero: all of `ram`.
-pub fn map_at(at: u64, ram: u64) -> Vec<Entry, ENTRIES> {
+/// The same with what lies above 1 MiB at address `at` instead, if that is not zero: all of `ram`. If devices
+/// have memory behind the RAM from the start (`windows`: first byte, and the one behind the last), nothing else should be
+/// placed there.
+pub fn map_at(at: u64, ram: u64, windows: Option<(u64, u64)>) -> Vec<Entry, ENTRIES> {
     let high = if at == 0 { 0x10_0000 } else { at };
     let ranges = [
         (0, 0x9_fc00, Kind::Usable),
@@ -44,5 +46,7 @@ pub fn map_at(at: u64, ram: u64) -> Vec<Entry, ENTRIES> {
         (0xf_0000, 0x10_0000, Kind::Reserved),
         (high, at.saturating_add(ram), Kind::Usable),
     ];
-    ranges.map(|(base, end, kind)| Entry { base, size: end.saturating_sub(base), kind }).into_iter().collect()
+    let windows = windows.map(|(base, end)| (base, end, Kind::Reserved));
+    let ranges = ranges.into_iter().chain(windows);
+    ranges.map(|(base, end, kind)| Entry { base, size: end.saturating_sub(base), kind }).collect()
 }

@@ -167,6 +167,8 @@ pub struct GuestParts<'a> {
     pub ram: u64,
     /// Where the RAM is. If not at zero, there are 640 KiB of low memory as well, and the page where `low` has its own.
     pub ram_at: u64,
+    /// Memory that devices have from the start, behind the RAM: first byte, and the one behind the last.
+    pub windows: Option<(u64, u64)>,
     /// Bytes of initrd, zero for none.
     pub initrd: u64,
     /// Command line, without a final NUL.
@@ -216,7 +218,7 @@ impl Plan {
             zero_page.set_initrd(initrd as u32, guest.initrd as u32);
         }
         zero_page.set_command_line(low::COMMAND_LINE as u32);
-        zero_page.set_memory_map(&e820::map_at(guest.ram_at, guest.ram));
+        zero_page.set_memory_map(&e820::map_at(guest.ram_at, guest.ram, guest.windows));
         Ok(Plan { steps, zero_page, entry })
     }
 }
