@@ -93,21 +93,23 @@ pub fn disk_initramfs(project: &Project) -> Result<PathBuf> {
     let (release, modules) = debian::modules(project, &initramfs::MODULES)?;
     let path = project.guest().join("disk.cpio");
     let mut programs = Vec::new();
-    for name in PROGRAMS {
-        programs.push((name, project::read(&program(project, name)?)?));
+    for (name, folder) in PROGRAMS {
+        programs.push((name, project::read(&program(project, name, folder)?)?));
     }
     project::write(&path, &initramfs::disk_archive(&busybox, &programs, &release, &modules)?)?;
     Ok(path)
 }
 
-/// Programs for what busybox has none for: streams by AF_VSOCK, and virtio ports.
-const PROGRAMS: [&str; 2] = ["vsock", "port"];
+/// Programs for what busybox has none for, and where they are: streams by AF_VSOCK, virtio ports, and channels.
+const PROGRAMS: [(&str, &str); 3] =
+    [("vsock", "guests/disk"), ("port", "guests/disk"), ("portcullis-channel", "guests/channel")];
 
 /// One of them, compiled.
-fn program(project: &Project, name: &str) -> Result<PathBuf> {
-    let source = project.root.join("guests/disk").join(name).with_extension("c");
+fn program(project: &Project, name: &str, folder: &str) -> Result<PathBuf> {
+    let folder = project.root.join(folder);
+    let source = folder.join(name).with_extension("c");
     let program = project.guest().join(name);
-    cache::keep(&program, &cache::fingerprint(&source)?, |aside| {
+    cache::keep(&program, &cache::fingerprint(&folder)?, |aside| {
         let mut gcc = tiny::gcc(&source, aside);
         gcc.arg("-Wl,--omagic,--strip-all");
         process::output(gcc).map(|_| ())

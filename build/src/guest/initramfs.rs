@@ -24,8 +24,8 @@ const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 
 /// Drivers for what emulated boards have: IDE, the disk behind it, its file system, two Ethernet cards. ext4 requests
 /// crc32c by its algorithm's name, so modules.dep does not list that dependency. And drivers for VMs' devices: virtio's
-/// transport, the entropy device, the network device, the disk, the socket device, and the console.
-pub const MODULES: [&str; 12] = [
+/// transport, the entropy device, the network device, the disk, the socket device, and the console; and the driver for channels.
+pub const MODULES: [&str; 13] = [
     "ata_piix",
     "sd_mod",
     "ext4",
@@ -38,6 +38,7 @@ pub const MODULES: [&str; 12] = [
     "virtio_blk",
     "vmw_vsock_virtio_transport",
     "virtio_console",
+    "uio_pci_generic",
 ];
 
 /// The default archive, uncompressed: decompressing would cost the guest more than reading.

@@ -2,7 +2,8 @@
 //! puts files below DESTDIR.
 //!
 //! The compiler is the host's, by `-m32`; headers, libraries and start-up files are those of the guest's release, from packages.
-//! Makefiles get it as CC, and a guest's kernel headers, ready for kbuild, as KDIR.
+//! Makefiles get it as CC, a guest's kernel headers, ready for kbuild, as KDIR, and our own header, that of channels, as
+//! PORTCULLIS.
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,9 @@ use crate::{cache, process, setup};
 const BASE: [&str; 2] = ["libc6-dev", "libgcc-12-dev"];
 /// Where those of the compiler are. They work with other versions of it.
 const COMPILER: &str = "usr/lib/gcc/i686-linux-gnu/12";
+
+/// Where our own headers for guests' programs are.
+const INCLUDES: &str = "guests/channel";
 
 /// Builds a folder and returns the directory into which its Makefile has installed.
 pub fn install(project: &Project, folder: &Path, libraries: &[String], kernel: Option<Flavour>) -> Result<PathBuf> {
@@ -35,7 +39,12 @@ pub fn install(project: &Project, folder: &Path, libraries: &[String], kernel: O
         })?;
         variables.push(format!("KDIR={}", kbuild::headers(project, flavour)?.1.display()));
     }
-    let recipe = format!("{} {}", cache::fingerprint(folder)?, variables.join(" "));
+    let mut recipe = format!("{} {}", cache::fingerprint(folder)?, variables.join(" "));
+    let own = project.root.join(INCLUDES);
+    if text.contains("PORTCULLIS") {
+        recipe = format!("{recipe} {}", cache::fingerprint(&own)?);
+        variables.push(format!("PORTCULLIS={}", own.display()));
+    }
     let built = project.guest().join("programs").join(cache::sha256(recipe.as_bytes()));
     cache::keep(&built, &recipe, |aside| {
         // Sources stay as they are.

@@ -2,6 +2,7 @@
 //! boots where they can. This file has their common functions.
 
 mod block;
+mod channels;
 mod console;
 mod devices;
 mod disk;
@@ -49,6 +50,7 @@ pub fn all() -> Vec<Test> {
         network::all(),
         uplink::all(),
         nic::all(),
+        channels::all(),
         vsock::all(),
         ports::all(),
         systems::all(),
@@ -93,6 +95,17 @@ fn ask(machine: &mut Machine, command: &str) -> Result<String> {
     let answer = answer.into_diagnostic().wrap_err_with(|| last_lines(machine)).wrap_err_with(|| command.to_owned())?;
     ensure!(answer.status == Status::Exit(0), "`{command}` ended with {:?}:\n{}", answer.status, answer.output);
     Ok(answer.output)
+}
+
+/// The output of a command at a console's shell.
+fn at(machine: &mut Machine, console: &str, command: &str) -> Result<String> {
+    let moved = machine.console.move_input(console, LIMIT);
+    moved.into_diagnostic().map_err(|error| error.wrap_err(last_lines(machine)))?;
+    machine.console.skip();
+    // The shell may have printed its prompt long ago.
+    machine.console.send(b"\r").into_diagnostic()?;
+    wait_for_shell(machine)?;
+    ask(machine, command)
 }
 
 /// Waits until a text is printed, and returns what came before it.

@@ -33,6 +33,7 @@ pub fn all() -> Vec<Test> {
         test("a-socket-device-takes-anything", virtio_vsock),
         test("a-console-device-takes-anything", virtio_console),
         test("a-disk-takes-anything", virtio_blk),
+        test("a-channel-takes-anything", channel),
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
         test("single-step", single_step),
@@ -175,6 +176,17 @@ fn virtio_console(context: &Context) -> Result<Outcome> {
     let logged = report.lines("console device: the driver breaks queue");
     ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
     ensure!(report.lines("= messages 1fa") == 1, "messages:\n{}", report.console);
+    passed()
+}
+
+/// A hostile driver of a channel, beside the guest at its other end, which keeps time.
+fn channel(context: &Context) -> Result<Outcome> {
+    let channel = "\n[[channel]]\nname = \"shared\"\nmembers = [\"channel\", \"ticking\"]\n\
+                   dataports = [{ size = \"4 KiB\", writer = \"channel\" }, { size = \"8 KiB\", writer = \"ticking\" }, \"64 KiB\"]\n";
+    let report = run_all(context, &["channel", "ticking"], "", channel)?;
+    let logged = report.lines("channel 0: the guest writes dataport 1, which it may only read");
+    ensure!(logged == 16, "{logged} refused writes are in the log:\n{}", report.console);
+    ensure!(report.lines("= events 3e8") == 1, "events:\n{}", report.console);
     passed()
 }
 

@@ -3,7 +3,7 @@
 
 use miette::{IntoDiagnostic, Result, ensure, miette};
 
-use super::{LIMIT, ask, expect, last_lines, wait_for_shell};
+use super::{LIMIT, ask, at, expect, wait_for_shell};
 use crate::bochs::Machine;
 use crate::bochs::log::Ending;
 use crate::kernel::Build;
@@ -53,17 +53,6 @@ fn ports(context: &Context) -> Result<Outcome> {
     let transcript = super::transcript(machine);
     ensure!(!transcript.contains("breaks queue"), "a queue is broken:\n{transcript}");
     Ok(Outcome::Passed(format!("{BULK} bytes each way")))
-}
-
-/// The output of a command at a console's shell.
-fn at(machine: &mut Machine, console: &str, command: &str) -> Result<String> {
-    let moved = machine.console.move_input(console, LIMIT);
-    moved.into_diagnostic().map_err(|error| error.wrap_err(last_lines(machine)))?;
-    machine.console.skip();
-    // The shell may have printed its prompt long ago.
-    machine.console.send(b"\r").into_diagnostic()?;
-    wait_for_shell(machine)?;
-    ask(machine, command)
 }
 
 /// A shell that answers with that many lines. 4000 are more than all buffers on the way hold.
