@@ -120,7 +120,10 @@ pub fn make_root_task_image(
         let program = part.program;
         let path = match built.get(&program) {
             Some(path) => path.clone(),
-            None => system.source.path.parent().unwrap_or(&project.root).join(&program),
+            None => {
+                let path = system.source.path.parent().unwrap_or(&project.root).join(&program);
+                if path.is_dir() { outside(project, &path, prefix)? } else { path }
+            }
         };
         files.elfs.insert(program, project::read(&path)?);
     }
@@ -158,6 +161,42 @@ pub fn cargo_build(project: &Project, packages: &[&str], prefix: &Prefix) -> Res
     all_of(packages, built)
 }
 
+/// Builds a crate outside of the project, in its folder, as the project's own packages are built. Returns its ELF.
+fn outside(project: &Project, folder: &Path, prefix: &Prefix) -> Result<PathBuf> {
+    const PROFILE: &str = "[profile.image]";
+    let manifest = String::from_utf8_lossy(&project::read(&project.root.join("Cargo.toml"))?).into_owned();
+    let (_, profile) = manifest.split_once(PROFILE).ok_or_else(|| miette!("Cargo.toml has no {PROFILE}"))?;
+    let config = project.target.join("outside").join("profile.toml");
+    project::write(&config, format!("{PROFILE}{profile}").as_bytes())?;
+    // The versions that the project is tested with, unless the crate has chosen others.
+    let lock = folder.join("Cargo.lock");
+    if !lock.exists() {
+        project::write(&lock, &project::read(&project.root.join("Cargo.lock"))?)?;
+    }
+    let step = Step::start(&format!("{}: build ({})", folder.display(), prefix.name()));
+    let mut built = Vec::new();
+    let mut cargo = building(project, &[], prefix.dir(), prefix.name());
+    cargo.env(CONTENT, cache::fingerprint(&prefix.dir().join("libsel4/include"))?);
+    cargo.arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--config").arg(&config);
+    let linked = image_link::process().into_iter().map(|argument| format!("-Clink-arg={argument}"));
+    let flags: Vec<String> = RUSTFLAGS.split(' ').map(str::to_owned).chain(linked).collect();
+    cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    let said = process::capture(cargo, |line| match artifact(line) {
+        Some((_, path)) => built.push(path),
+        None if line.starts_with('{') => {}
+        None => step.note(line),
+    });
+    said.map_err(without_messages)?;
+    step.done();
+    match <[PathBuf; 1]>::try_from(built) {
+        Ok([path]) => Ok(path),
+        Err(programs) => {
+            let help = "it needs one [[bin]] and the feature `image`, as templates/component has them";
+            Err(miette!(help = help, "{} builds {} programs for an image, not 1", folder.display(), programs.len()))
+        }
+    }
+}
+
 /// The paths from cargo's messages, since a file at the expected place may be an old one.
 fn all_of(packages: &[&str], built: BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, PathBuf>> {
     match packages.iter().find(|package| !built.contains_key(**package)) {
@@ -166,12 +205,14 @@ fn all_of(packages: &[&str], built: BTreeMap<String, PathBuf>) -> Result<BTreeMa
     }
 }
 
+/// In every process, vector registers cost a trap if the guest uses them too, so automatic vectorisation is off.
+const RUSTFLAGS: &str = "-Cno-vectorize-slp -Cno-vectorize-loops";
+
 /// cargo's call, against the prefix `dir` of this name.
 fn building(project: &Project, packages: &[&str], dir: &Path, name: &str) -> Command {
     let mut cargo = process::cargo();
     cargo.current_dir(&project.root).env("SEL4_PREFIX", dir);
-    // In every process, vector registers cost a trap if the guest uses them too, so automatic vectorisation is off.
-    cargo.env("RUSTFLAGS", "-C no-vectorize-slp -C no-vectorize-loops");
+    cargo.env("RUSTFLAGS", RUSTFLAGS);
     cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "cc");
     cargo.args(["build", "--profile", "image", "--features", "image", "--bins", "--target", TARGET]);
     cargo.args(["--message-format", "json-render-diagnostics", "--target-dir"]);

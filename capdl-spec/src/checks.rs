@@ -264,7 +264,11 @@ fn files_can_be_read(found: &mut Found) {
         }
     }
     for component in system.components.iter().filter(|component| component.image_is_path()) {
-        unusable("program", component.image.get_ref().as_ref(), component.image.span());
+        // A folder is a crate, which the build compiles.
+        let path: &std::path::Path = component.image.get_ref().as_ref();
+        let manifest = path.join("Cargo.toml");
+        let program = if folder.join(path).is_dir() { manifest.as_path() } else { path };
+        unusable("program", program, component.image.span());
     }
 }
 

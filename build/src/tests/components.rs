@@ -15,6 +15,7 @@ use crate::bochs::{Machine, last_lines};
 use crate::cache::sha256;
 use crate::console::Failure;
 use crate::kernel::Build;
+use crate::process;
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
 
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Test> {
         test("faults-are-reported-and-the-others-go-on", faults),
         test("a-fault-can-stop-the-machine", halt),
         test("capabilities-are-those-of-the-specification", capabilities),
+        test("a-component-outside-of-the-project", outside),
     ]
 }
 
@@ -197,6 +199,37 @@ fn halt(context: &Context) -> Result<Outcome> {
     ensure!(text.contains("root-task: the machine stops"), "no last word:\n{text}");
     ensure!(lines(&text, "witness").next().is_none(), "a process ran on:\n{text}");
     crate::test::passed()
+}
+
+/// A copy of templates/component in another folder, with the line of its manifest that names the project: its own test runs,
+/// and a description beside it has it built and started.
+fn outside(context: &Context) -> Result<Outcome> {
+    let project = &context.project;
+    let folder = std::env::temp_dir().join(format!("portcullis-outside-{}", std::process::id()));
+    let there = folder.join("mine");
+    let _ = std::fs::remove_dir_all(&folder);
+    project::copy_tree(&project.root.join("templates/component"), &there)?;
+    let manifest = String::from_utf8_lossy(&project::read(&there.join("Cargo.toml"))?).into_owned();
+    let library = project.root.join("crates/portcullis");
+    let manifest = manifest.replace("../../crates/portcullis", &library.to_string_lossy());
+    project::write(&there.join("Cargo.toml"), manifest.as_bytes())?;
+    let text = "board = \"bochs\"\n[[component]]\nname = \"greeter\"\nimage = \"./mine\"\nargs = \"outside\"\n";
+    let path = folder.join("greeting.toml");
+    project::write(&path, text.as_bytes())?;
+    let run = || {
+        let mut machine =
+            context.boot_with(&path.to_string_lossy(), Build::Release, |options| options.input = false)?;
+        until(&mut machine, "greeter: Hello, outside!")?;
+        machine.stop();
+        let mut cargo = process::cargo();
+        cargo.current_dir(&there).args(["test", "--target-dir"]).arg(project.target.join("outside"));
+        let said = process::output(cargo)?;
+        ensure!(said.contains("test result: ok. 1 passed"), "the component's own test says:\n{said}");
+        crate::test::passed()
+    };
+    let outcome = run();
+    let _ = std::fs::remove_dir_all(&folder);
+    outcome
 }
 
 /// With a debug kernel, root-task and each component identify the capabilities in their CSpaces.

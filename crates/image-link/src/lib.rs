@@ -25,7 +25,20 @@ fn link(script: &str) {
     for file in [script, "sections.ld", "debug.ld"] {
         println!("cargo::rerun-if-changed={folder}/{file}");
     }
-    let arguments = [
+    for argument in arguments(script) {
+        println!("cargo::rustc-link-arg-bins={argument}");
+    }
+}
+
+/// What the compiler driver is told, to link a process that the root task loads: for crates outside of this repository, whose
+/// build script does not know of this one.
+pub fn process() -> Vec<String> {
+    arguments("server.ld").into()
+}
+
+fn arguments(script: &str) -> [String; 7] {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    [
         // For the compiler driver, whose default is a position-independent program with C start-up files.
         "-static".to_string(),
         "-no-pie".to_string(),
@@ -35,8 +48,5 @@ fn link(script: &str) {
         "-Wl,--build-id=none,--gc-sections,--orphan-handling=error,--fatal-warnings,--no-undefined".to_string(),
         "-Wl,-z,max-page-size=0x1000,-z,norelro".to_string(),
         format!("-Wl,-L,{folder},-T,{folder}/{script}"),
-    ];
-    for argument in arguments {
-        println!("cargo::rustc-link-arg-bins={argument}");
-    }
+    ]
 }
