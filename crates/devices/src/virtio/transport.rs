@@ -236,6 +236,17 @@ impl<D: Device> Virtio<D> {
         Ok(effect)
     }
 
+    /// Forgets the queues of a driver that has switched bus mastering off while it was ready. Linux's kexec does so and does not
+    /// reset the device; the next kernel switches it on before it does, and the old queues are in that kernel's memory.
+    fn abandon(&mut self) {
+        if self.status.contains(Status::DRIVER_OK) {
+            self.status -= Status::DRIVER_OK;
+            for queue in &mut self.queues {
+                queue.reset();
+            }
+        }
+    }
+
     /// Stops the device after a violation by the driver, until the driver resets it (2.1.2).
     fn break_down(&mut self, queue: u16, broken: Broken) -> Effect {
         self.status |= Status::NEEDS_RESET;
@@ -335,6 +346,9 @@ impl<D: Device> Function for Virtio<D> {
     fn write_config(&mut self, register: u8, width: Width, value: u32, memory: &impl GuestMemory) -> Effect {
         let before = (self.irq(), self.config.command().contains(Command::BUS_MASTER));
         let mut effect = self.config.write(register, width, value);
+        if before.1 && !self.config.command().contains(Command::BUS_MASTER) {
+            self.abandon();
+        }
         if self.is_window(register) {
             effect |= self.reach_through(memory);
         }

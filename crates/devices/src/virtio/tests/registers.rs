@@ -1,7 +1,7 @@
 //! The registers of both interfaces.
 
 use super::{
-    driver::{DATA, NEXT, RAM, WRITE},
+    driver::{DATA, LEN, NEXT, RAM, WRITE},
     *,
 };
 
@@ -157,6 +157,39 @@ fn nothing_is_served_before_it_may_be() {
     driver.set_status(0x8f);
     ring.offer(&driver.memory, 1, 0);
     assert_eq!(driver.kick(), Effect::QUIET, "the driver has given up");
+}
+
+/// Linux's kexec leaves a device as it is, but for bus mastering. The next kernel switches that on before its driver resets the
+/// device, and what the old driver's buffers were is the kernel's own memory then.
+#[test]
+fn a_driver_that_gives_bus_mastering_up_has_no_queues_any_more() {
+    let legacy = || (Driver::legacy(Echo::default(), (RING / 4096) as u32, 0), Ring::at(RING, 256));
+    let modern = || (Driver::modern(Echo::default(), &Ring::new(8), 0), Ring::new(8));
+    for (mut driver, ring) in [modern(), legacy()] {
+        ring.descriptor(&driver.memory, 0, DATA, 4, WRITE, 0);
+        let _ = driver.function.write_config(0x04, Width::Word, 0x0003, &driver.memory);
+        ring.offer(&driver.memory, 0, 0);
+        let before = driver.memory.bytes::<LEN>(RAM);
+        for effect in [
+            driver.kick(),
+            driver.function.write_config(0x04, Width::Word, 0x0007, &driver.memory),
+            driver.function.poll(&driver.memory),
+            driver.kick(),
+        ] {
+            assert_eq!(effect, Effect::QUIET);
+        }
+        assert!(driver.memory.bytes::<LEN>(RAM) == before, "memory has changed");
+        assert_eq!(driver.status() & 4, 0, "DRIVER_OK");
+
+        let ring = Ring::new(8);
+        driver.initialise(0);
+        driver.set_up(0, &ring);
+        driver.set_status(0x0f);
+        ring.descriptor(&driver.memory, 0, DATA, 4, WRITE, 0);
+        ring.offer(&driver.memory, 0, 0);
+        let _ = driver.kick();
+        assert_eq!(ring.used(&driver.memory).0, 1, "the next driver has");
+    }
 }
 
 /// Section 4.1.4.10, as Linux's `virtio_pci_legacy.c` uses it.
