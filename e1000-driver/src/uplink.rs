@@ -73,6 +73,8 @@ impl<R: Registers> Uplink<R> {
             let taken = card.take(|memory, at, len| {
                 let Ok(mut record) = output.reserve(HEADER as u32 + len) else {
                     counts.dropped += 1;
+                    // It may be broken by a predecessor, and the switch has seen that there is a new driver.
+                    output.mend();
                     return;
                 };
                 // Cannot fail: that much is reserved, and the frame is in the memory.

@@ -6,7 +6,7 @@
 
 use heapless::Vec;
 use layout::{config::Name, limits::MAX_SWITCH_PORTS};
-use mmio::{NoRoom, Record, RecordProducer};
+use mmio::{Mended, NoRoom, Record, RecordProducer};
 use proto::vsock::{Address, DOWN, HEADER, Header, LONGEST, LOST, Op, Port, STREAM, UP};
 
 use crate::connections::{Connections, End, State};
@@ -252,6 +252,16 @@ impl Members {
         }
         self.lose(member);
         Moved::Broke
+    }
+
+    /// Looks whether the ring to a member can be used again.
+    pub fn mend(&mut self, member: usize) -> Mended {
+        self.outputs.get_mut(member).map_or(Mended::Broken, RecordProducer::mend)
+    }
+
+    /// Both of a member's rings are whole.
+    pub fn mended(&mut self, member: usize) {
+        self.all[member].broken = false;
     }
 
     /// Sends a member what it is owed, as far as there is room.

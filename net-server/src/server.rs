@@ -11,7 +11,7 @@ use crate::switch::{Moved, Rings, Switch};
 const BURST: usize = 16;
 /// Rounds over all ports before calls and new signals are looked at.
 const ROUNDS: usize = 64;
-/// Broken rings that are logged; each port breaks once.
+/// Broken rings that are logged.
 const NOTED: u32 = MAX_SWITCH_PORTS as u32;
 
 /// What the server needs of the machine.
@@ -58,6 +58,7 @@ impl<H: Hardware> Server<H> {
         }
         let bits = bits & ((1 << ports) - 1);
         self.active |= bits;
+        (0..first).filter(|port| bits & 1 << port != 0).for_each(|port| self.switch.mend(port));
         self.sockets.signalled(bits >> first);
         self.sockets.expire(self.hardware.now());
         for _ in 0..ROUNDS {
@@ -110,7 +111,9 @@ impl<H: Hardware> Server<H> {
                     self.active &= !(1 << port);
                     self.noted += 1;
                     if self.noted <= NOTED {
-                        log::error!("the client of port {port} breaks the rules of its ring: the port is off");
+                        log::error!(
+                            "the client of port {port} breaks the rules of its ring: the port is off until it begins anew"
+                        );
                     }
                     break;
                 }

@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 use layout::limits::MAX_SWITCH_PORTS;
-use mmio::{BrokenRing, RecordConsumer};
+use mmio::{BrokenRing, Mended, RecordConsumer};
 use proto::vsock::Port;
 
 use crate::counts::Counts;
@@ -74,9 +74,15 @@ impl Sockets {
         self.members.deadline()
     }
 
-    /// These members, as bits, have signalled: whoever waits for their room can try again.
+    /// These members, as bits, have signalled: whoever waits for their room can try again. One that has begun anew may have a
+    /// predecessor that has broken a ring.
     pub fn signalled(&mut self, members: u64) {
-        (0..self.len()).filter(|member| members & 1 << member != 0).for_each(|member| self.members.wake(member));
+        for (member, input) in self.inputs.iter_mut().enumerate().filter(|(member, _)| members & 1 << member != 0) {
+            if input.mend().max(self.members.mend(member)) != Mended::Broken {
+                self.members.mended(member);
+            }
+            self.members.wake(member);
+        }
     }
 
     /// Members whose next packet need not wait any longer, as bits.

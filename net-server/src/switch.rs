@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 use layout::{config::Name, limits::MAX_SWITCH_PORTS};
-use mmio::{BrokenRing, NoRoom, Record, RecordConsumer, RecordProducer};
+use mmio::{BrokenRing, Mended, NoRoom, Record, RecordConsumer, RecordProducer};
 use proto::net::{Config, HEADER, LONGEST, Mac, Offload, Port as Described, SHORTEST};
 
 use crate::{
@@ -89,6 +89,16 @@ impl Switch {
     /// A port's counts.
     pub fn counts(&self, port: usize) -> Option<Counts> {
         self.ports.get(port).map(|port| port.counts)
+    }
+
+    /// Goes on with a port's client that has begun anew, if its predecessor has broken a ring.
+    pub fn mend(&mut self, port: usize) {
+        let Self { ports, inputs, outputs } = self;
+        if let (Some(port), Some(input), Some(output)) =
+            (ports.get_mut(port), inputs.get_mut(port), outputs.get_mut(port))
+        {
+            port.broken &= input.mend().max(output.mend()) == Mended::Broken;
+        }
     }
 
     /// Moves the next frame from a port's client, if there is one.

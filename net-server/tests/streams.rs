@@ -24,21 +24,26 @@ type Member = Sockets<4, 1000>;
 struct Bench {
     server: Server<Machine>,
     members: [Member; 2],
+    /// The first member's rings.
+    windows: [Window; 2],
 }
 
 fn bench(bytes: usize) -> Bench {
     let unused = Described { at: 0, len: 0 };
     let mut config = Config { ports: Default::default(), sockets: Default::default(), again: Slot(0) };
-    let mut rings = Vec::new();
+    let (mut rings, mut all) = (Vec::new(), Vec::new());
     let members = [3, 4].map(|cid| {
-        let [out, into] = [(); 2].map(|()| RecordRing::new(Window::leak(vec![0; 128 + bytes].leak())).unwrap());
+        let windows = [(); 2].map(|()| Window::leak(vec![0; 128 + bytes].leak()));
+        all.push(windows);
+        let [out, into] = windows.map(|window| RecordRing::new(window).unwrap());
         rings.push(Rings { input: out.consumer(), output: into.producer() });
         let name = "x".try_into().unwrap();
         let port = Port { name, network: 0, cid, input: unused, output: unused, signal: Slot(0) };
         config.sockets.push(port).unwrap();
         Member::new(cid, out.producer(), into.consumer())
     });
-    let mut bench = Bench { server: Server::new(Machine, &config, rings.into_iter(), 1_000), members };
+    let server = Server::new(Machine, &config, rings.into_iter(), 1_000);
+    let mut bench = Bench { server, members, windows: all[0] };
     bench.members[1].listen(7).unwrap();
     for _ in 0..3 {
         assert_eq!((bench.next(0), bench.next(1)), (None, None));
@@ -136,5 +141,31 @@ fn whom_nobody_answers_is_told_so() {
         bench.server.on_signal(1);
         assert_eq!(bench.next(1), None);
         assert_eq!(bench.next(0), Some(Event::Closed(id)));
+    }
+}
+
+#[test]
+fn a_member_that_begins_anew_has_sockets_whatever_its_predecessor_has_left() {
+    // The predecessor's own index, in either ring.
+    for (ring, at) in [(0, 0), (1, 64)] {
+        let mut bench = bench(512);
+        let [_, two] = bench.connect();
+        bench.windows[ring].write_u32(at, 4).unwrap();
+        bench.server.on_signal(1);
+        bench.members[1].write(two, b"to nobody");
+        while bench.next(1).is_some() {}
+
+        let [out, into] = bench.windows.map(|window| RecordRing::new(window).unwrap());
+        bench.members[0] = Member::new(3, out.producer(), into.consumer());
+        for _ in 0..4 {
+            assert_eq!(bench.next(0), None, "ring {ring}");
+            while bench.next(1).is_some() {}
+        }
+        let [one, two] = bench.connect();
+        bench.members[0].write(one, b"here again");
+        assert_eq!(bench.next(0), None);
+        assert_eq!(bench.next(1), Some(Event::Readable(two)));
+        let mut bytes = [0; 20];
+        assert_eq!((bench.members[1].read(two, &mut bytes), &bytes[..10]), (10, &b"here again"[..]));
     }
 }

@@ -43,7 +43,8 @@ struct Guest {
     mac: Mac,
     output: RecordProducer,
     input: RecordConsumer,
-    window: Window,
+    /// To the switch, and from it.
+    windows: [Window; 2],
 }
 
 struct Bench {
@@ -62,10 +63,10 @@ fn bench(bytes: usize, ports: &[(u8, bool)]) -> Bench {
     let mut config = Config { ports: Default::default(), sockets: Default::default(), again: Slot(0) };
     let (mut guests, mut rings) = (Vec::new(), Vec::new());
     for (n, &(network, bridge)) in ports.iter().enumerate() {
-        let [output, input] = [(); 2].map(|()| Window::leak(vec![0; 128 + bytes].leak()));
-        let [from, to] = [output, input].map(|window| RecordRing::new(window).unwrap());
+        let windows = [(); 2].map(|()| Window::leak(vec![0; 128 + bytes].leak()));
+        let [from, to] = windows.map(|window| RecordRing::new(window).unwrap());
         rings.push(Rings { input: from.consumer(), output: to.producer() });
-        guests.push(Guest { mac: mac(n), output: from.producer(), input: to.consumer(), window: output });
+        guests.push(Guest { mac: mac(n), output: from.producer(), input: to.consumer(), windows });
         let name = "x".try_into().unwrap();
         let port = Port { name, network, mac: mac(n), bridge, input: unused, output: unused, signal: Slot(0) };
         config.ports.push(port).unwrap();
@@ -289,12 +290,38 @@ fn a_busy_ring_costs_no_signals() {
 #[test]
 fn a_client_that_breaks_its_ring_is_off_and_the_others_go_on() {
     let mut bench = bench(4096, &[(0, false); 3]);
-    bench.guests[0].window.write_u32(0, 4).unwrap();
+    bench.guests[0].windows[0].write_u32(0, 4).unwrap();
     bench.server.on_signal(1);
     bench.server.on_signal(1);
     assert!(!bench.machine.0.borrow().again);
     bench.send(1, &frame(mac(2), mac(1), 60));
     assert_eq!(bench.got(2).len(), 1);
+}
+
+#[test]
+fn a_client_that_begins_anew_is_served_whatever_its_predecessor_has_left() {
+    // The predecessor's own index, in either ring.
+    for (ring, at) in [(0, 0), (1, 64)] {
+        let mut bench = bench(4096, &[(0, false); 2]);
+        bench.guests[0].windows[ring].write_u32(at, 4).unwrap();
+        bench.send(1, &frame(mac(0), mac(1), 60));
+        bench.server.on_signal(1);
+        bench.signals();
+
+        let Guest { windows, output, input, .. } = &mut bench.guests[0];
+        let [from, to] = windows.map(|window| RecordRing::new(window).unwrap());
+        (*output, *input) = (from.producer(), to.consumer());
+        assert!(output.must_signal());
+        bench.server.on_signal(1);
+        assert_eq!(bench.signals(), [0], "it is to look at its rings");
+        let Guest { output, input, .. } = &mut bench.guests[0];
+        let _ = (output.mend(), input.mend());
+
+        bench.send(0, &frame(mac(1), mac(0), 60));
+        assert_eq!(bench.got(1).len(), 1, "ring {ring}");
+        bench.send(1, &frame(mac(0), mac(1), 60));
+        assert!(bench.got(0).ends_with(&[[&HEADER[..], &frame(mac(0), mac(1), 60)].concat()]), "ring {ring}");
+    }
 }
 
 proptest! {
@@ -324,7 +351,7 @@ proptest! {
             }
         }
         for (guest, at, value) in lies {
-            bench.guests[guest].window.write_u32(at, value).unwrap();
+            bench.guests[guest].windows[0].write_u32(at, value).unwrap();
             bench.server.on_signal(0xff);
         }
     }

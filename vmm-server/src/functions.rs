@@ -136,8 +136,11 @@ impl Resident {
                 if function.device().take_doorbell() {
                     (doorbell.ring)(doorbell.number);
                 }
-                if function.device().take_link_change() {
-                    log::error!("network device {}: net-server breaks the rules of a ring", doorbell.number);
+                if let Some(up) = function.device().take_link_change() {
+                    match up {
+                        true => log::info!("network device {}: the rings work again", doorbell.number),
+                        false => log::error!("network device {}: a ring breaks the rules", doorbell.number),
+                    }
                     effect |= function.config_changed();
                 }
                 (effect, function.take_fault())
@@ -157,7 +160,7 @@ impl Resident {
                     (doorbell.ring)(doorbell.number);
                 }
                 if function.device().take_broken() {
-                    log::error!("socket device: net-server breaks the rules of a ring");
+                    log::error!("socket device: a ring breaks the rules");
                 }
                 (effect, function.take_fault())
             }

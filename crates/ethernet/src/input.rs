@@ -1,6 +1,6 @@
 //! The ring from a switch's port.
 
-use mmio::{BrokenRing, Record, RecordConsumer};
+use mmio::{BrokenRing, Mended, Record, RecordConsumer};
 use proto::net::{HEADER, Offload};
 
 use crate::wire::{Frame, LONGEST, Refused, Wire};
@@ -32,7 +32,8 @@ impl Input {
         Self { ring, begun: None, id: 0 }
     }
 
-    /// Takes the next frame, or the next piece of one that is longer than the wire takes. From a broken ring nothing comes.
+    /// Takes the next frame, or the next piece of one that is longer than the wire takes. From a ring that a predecessor has
+    /// broken nothing comes before the switch has signalled.
     pub fn next(&mut self, into: &mut [u8; LONGEST]) -> Next {
         // The second look is for what has come just before the switch was asked for a signal.
         for _ in 0..2 {
@@ -44,7 +45,13 @@ impl Input {
                     }
                     return Next::Nothing;
                 }
-                Err(BrokenRing) => return Next::Nothing,
+                Err(BrokenRing) => {
+                    self.begun = None;
+                    if self.ring.mend() != Mended::Broken {
+                        continue;
+                    }
+                    return Next::Nothing;
+                }
             };
             let begun = match self.begun.take() {
                 Some(wire) => Ok(wire),

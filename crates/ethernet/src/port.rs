@@ -51,7 +51,11 @@ impl Port {
     /// Sends a frame: from its destination address on, without padding and FCS, and with nothing left to be computed.
     pub fn send(&mut self, frame: &[u8]) -> Result<(), Full> {
         let len = u32::try_from(frame.len()).ok().filter(|len| *len <= LONGEST_RECORD).ok_or(Full)?;
-        let mut record = self.output.reserve(HEADER as u32 + len).map_err(|_| Full)?;
+        let Ok(mut record) = self.output.reserve(HEADER as u32 + len) else {
+            // It may be broken by a predecessor, and the switch has seen that there is a new client.
+            self.output.mend();
+            return Err(Full);
+        };
         // Neither can fail: that much is reserved.
         if record.write(&COMPLETE).and_then(|()| record.write(frame)).is_ok() {
             record.publish();

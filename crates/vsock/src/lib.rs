@@ -18,7 +18,7 @@ mod socket;
 mod tests;
 
 use heapless::Vec;
-use mmio::{NoRoom, RecordConsumer, RecordProducer};
+use mmio::{BrokenRing, Mended, NoRoom, RecordConsumer, RecordProducer};
 pub use proto::vsock::Address;
 use proto::vsock::{HEADER, Header, LONGEST, Op, STREAM, UP};
 use socket::{Socket, State};
@@ -247,9 +247,10 @@ impl<const N: usize, const B: usize> Sockets<N, B> {
         let record = match self.input.peek() {
             Ok(Some(record)) => record,
             Ok(None) => return self.input.park(),
-            Err(_) => {
+            Err(BrokenRing) => {
                 self.lose();
-                return false;
+                self.announced = false;
+                return self.input.mend() != Mended::Broken;
             }
         };
         let mut head = [0; HEADER];
@@ -311,10 +312,11 @@ impl<const N: usize, const B: usize> Sockets<N, B> {
         self.refusal = None;
     }
 
-    /// Tells net-server that somebody answers here. `false` if there is no room to.
+    /// Tells net-server that somebody answers here. `false` if that has to wait for a signal.
     fn announce(&mut self) -> bool {
         if !self.announced {
-            self.announced = put_record(&mut self.output, &UP, &[]);
+            // A predecessor may have broken the ring. Then net-server signals when both ends have been made anew.
+            self.announced = self.output.mend() != Mended::Broken && put_record(&mut self.output, &UP, &[]);
         }
         self.announced
     }
@@ -336,8 +338,12 @@ fn put_record(output: &mut RecordProducer, head: &[u8], data: &[u8]) -> bool {
                 return true;
             }
             Err(NoRoom::Full) => {}
-            // A broken ring swallows everything: the other one shows that it is of no use.
-            Err(NoRoom::TooLong | NoRoom::Broken) => return true,
+            // A broken ring swallows everything: connections end when nothing is answered.
+            Err(NoRoom::TooLong) => return true,
+            Err(NoRoom::Broken) => match output.mend() {
+                Mended::Broken => return true,
+                _ => continue,
+            },
         }
         if !output.park(len) {
             return false;

@@ -9,7 +9,7 @@
 
 use super::{Broken, Device, Features, Kind, Place, Requests, Served};
 use crate::GuestMemory;
-use mmio::{BrokenRing, NoRoom, RecordConsumer, RecordProducer};
+use mmio::{BrokenRing, Mended, NoRoom, RecordConsumer, RecordProducer};
 
 /// Bytes of a frame's header in a record.
 const HEADER: u32 = 12;
@@ -118,11 +118,11 @@ impl Network {
         core::mem::replace(&mut self.doorbell, false)
     }
 
-    /// Whether the rings have stopped to work since the last call. The driver is to be told then, by a change of the
-    /// configuration.
-    pub const fn take_link_change(&mut self) -> bool {
+    /// If the rings have stopped to work since the last call, or work again, whether they do. The driver is to be told then, by a
+    /// change of the configuration.
+    pub fn take_link_change(&mut self) -> Option<bool> {
         let told = core::mem::replace(&mut self.told, self.up);
-        told != self.up
+        (told != self.up).then_some(self.up)
     }
 
     /// Frames that were dropped.
@@ -323,6 +323,9 @@ impl Device for Network {
     }
 
     fn serve(&mut self, queue: usize, requests: &mut Requests<'_, impl GuestMemory>) -> Result<Served, Broken> {
+        if !self.up && self.input.mend().max(self.output.mend()) != Mended::Broken {
+            (self.up, self.delivery) = (true, None);
+        }
         let served = match queue {
             RECEIVE => self.receive(requests),
             TRANSMIT => self.transmit(requests),

@@ -9,7 +9,7 @@
 
 use super::{Broken, Device, Features, Kind, Requests, Served};
 use crate::GuestMemory;
-use mmio::{BrokenRing, NoRoom, RecordConsumer, RecordProducer};
+use mmio::{BrokenRing, Mended, NoRoom, RecordConsumer, RecordProducer};
 
 /// Bytes of a packet's header.
 const HEADER: u32 = 44;
@@ -82,12 +82,15 @@ impl Vsock {
     /// Whether the rings have stopped to work since the last call.
     pub const fn take_broken(&mut self) -> bool {
         let noted = core::mem::replace(&mut self.noted, self.broken);
-        noted != self.broken
+        self.broken && !noted
     }
 
     /// Tells the other end of the rings whether a driver answers, if it does not know. `false` if that has to wait for room;
     /// packets wait meanwhile.
     pub fn announce(&mut self) -> bool {
+        if self.broken && self.input.mend().max(self.output.mend()) != Mended::Broken {
+            (self.broken, self.told, self.at) = (false, None, HEADER);
+        }
         while !self.broken && self.told != Some(self.up) {
             match self.output.reserve(UP.len() as u32) {
                 Ok(mut record) => {

@@ -36,9 +36,10 @@ fn record_ring(bytes: usize) -> (RecordRing, Window) {
 /// One with rings of this size, without a driver.
 fn bare(bytes: usize) -> Bench {
     let [(out, first), (into, second)] = [record_ring(bytes), record_ring(bytes)];
+    let (from, to) = (out.consumer(), into.producer());
     let driver = Driver::new(Vsock::new(CID, out.producer(), into.consumer()));
     let queues = TABLES.map(|at| Ring::at(at, 8));
-    Bench { driver, queues, from: out.consumer(), to: into.producer(), windows: [first, second] }
+    Bench { driver, queues, from, to, windows: [first, second] }
 }
 
 /// One whose driver has just begun, and which has said so.
@@ -292,6 +293,12 @@ fn broken_rings_are_reported_to_both_sides() {
     assert!(bench.driver.function.device().take_broken());
     assert!(!bench.driver.function.device().take_broken(), "once");
     assert_eq!(bench.fault(), None, "it was not the driver");
+    // Their other ends are made anew.
+    let [from, to] = bench.windows.map(|window| RecordRing::new(window).unwrap());
+    (bench.from, bench.to) = (from.consumer(), to.producer());
+    assert!(bench.driver.function.device().announce());
+    bench.from.mend();
+    assert_eq!(bench.sent(), Some(vec![1]), "they are told that a driver answers");
 }
 
 #[test]
