@@ -29,14 +29,22 @@ pub struct Options {
     pub kernel: PathBuf,
     /// The root task with its bundle.
     pub root_task: PathBuf,
-    /// The disk at the board's AHCI controller, as QEMU's `-drive` takes it.
-    pub disk: String,
-    /// The disk's name.
-    pub disk_model: String,
+    /// The disk at the board's AHCI controller: as QEMU's `-drive` takes it, and its name.
+    pub disk: Option<(String, &'static str)>,
+    /// What is at the other end of a card, as QEMU's `-netdev` takes it.
+    pub netdev: Option<String>,
     /// Further devices, as QEMU's `-device` takes them.
     pub devices: Vec<String>,
     /// Further ACPI tables, as QEMU's `-acpitable` takes them.
     pub acpi_tables: Vec<String>,
+}
+
+impl Options {
+    /// A board without a disk and further devices.
+    pub fn new(name: &str, kernel: PathBuf, root_task: PathBuf) -> Self {
+        let (disk, netdev, devices, acpi_tables) = (None, None, Vec::new(), Vec::new());
+        Self { name: name.into(), kernel, root_task, disk, netdev, devices, acpi_tables }
+    }
 }
 
 /// A running emulator. It is killed when dropped, and when the thread that started it ends.
@@ -135,10 +143,15 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
     add("-qmp", socket(monitor)?);
     add("-kernel", options.kernel.display().to_string());
     add("-initrd", options.root_task.display().to_string());
-    add("-drive", format!("if=none,id=disk,format=raw,{}", options.disk));
     // The IOMMU first, since QEMU attaches devices to it when it creates them.
     add("-device", "intel-iommu".into());
-    add("-device", format!("ide-hd,bus=ide.0,drive=disk,model={}", options.disk_model));
+    if let Some((drive, model)) = &options.disk {
+        add("-drive", format!("if=none,id=disk,format=raw,{drive}"));
+        add("-device", format!("ide-hd,bus=ide.0,drive=disk,model={model}"));
+    }
+    if let Some(netdev) = &options.netdev {
+        add("-netdev", netdev.clone());
+    }
     for device in &options.devices {
         add("-device", device.clone());
     }

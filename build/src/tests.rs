@@ -9,10 +9,12 @@ mod gate;
 mod guest;
 mod guests;
 mod host;
+mod intel_82574;
 mod iommu;
 mod kernel;
 mod medium;
 mod modules;
+mod q35;
 mod sata;
 mod walkthroughs;
 
@@ -29,6 +31,7 @@ pub fn all() -> Vec<Test> {
         kernel::all(),
         iommu::all(),
         sata::all(),
+        intel_82574::all(),
         gate::all(),
         guests::all(),
         bzimage::all(),

@@ -3,29 +3,22 @@
 //! board.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use capdl_spec::host::{self, Mistakes, Source, System};
-use miette::{Result, ensure, miette};
+use miette::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::components::{lines, verdict};
-use crate::bochs::last_lines;
-use crate::image;
-use crate::kernel::{self, Build, Kernel, Platform};
-use crate::packages::Purpose;
+use super::q35::{self, until};
+use crate::kernel;
 use crate::project::{self, Project};
-use crate::qemu::{Machine, Options};
+use crate::qemu::Machine;
 use crate::test::{Context, Group, Outcome, Test};
-use crate::{iso, process, setup};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
     vec![Test::new(Group::Components, "dma-stays-within-its-domain", dma)]
 }
-
-/// How long a part of the test may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// Cards on the board beside the disk: one whose owner may not use DMA, one whose owner's memory is at a known address,
 /// and one behind a bridge.
@@ -47,11 +40,15 @@ const CANARY: u64 = 0x6361_6e61_7279_2121;
 const CANARY_BYTES: u64 = 0x1_0000;
 
 fn dma(context: &Context) -> Result<Outcome> {
-    setup::ensure(&[Purpose::Qemu])?;
-    if !process::exists("qemu-system-x86_64") {
-        return Ok(Outcome::Skipped("there is no qemu-system-x86_64".into()));
+    if let Some(skipped) = q35::skipped()? {
+        return Ok(skipped);
     }
-    let mut machine = boot(context)?;
+    let mut machine = q35::boot(context, "q35-ahci", &system(&context.project)?, |dir, options| {
+        options.disk = Some((format!("snapshot=on,file={}", disk(dir)?.display()), MODEL));
+        options.devices = DEVICES.map(str::to_owned).into();
+        options.acpi_tables = vec![format!("sig=DMAR,data={}", reservations(dir)?.display())];
+        Ok(())
+    })?;
     let text = until(&mut machine, "disk: listed")?;
     // At once: when the disk's owner has stopped, pci-server resets the disk, and its registers are gone for a moment.
     let functions = same_functions(&text, &machine.ask("query-pci", json!({}))?)?;
@@ -83,27 +80,6 @@ fn system(project: &Project) -> Result<System> {
     host::parse(Source { path, text }).map_err(Mistakes::report)
 }
 
-fn boot(context: &Context) -> Result<Machine> {
-    let project = &context.project;
-    let system = system(project)?;
-    let prefix = context.prefix(Kernel { build: Build::Debug, platform: Platform::Iommu })?;
-    let dir = project.images("q35-ahci-iommu");
-    let disk = disk(&dir)?;
-    let (root_task, _) = image::make_root_task_image(project, &system, &prefix, &dir)?;
-    Machine::boot(
-        project,
-        &Options {
-            name: "test-q35-ahci".into(),
-            kernel: iso::elf32(&prefix.kernel(), &dir)?,
-            root_task,
-            disk: format!("snapshot=on,file={}", disk.display()),
-            disk_model: MODEL.into(),
-            devices: DEVICES.map(str::to_owned).into(),
-            acpi_tables: vec![format!("sig=DMAR,data={}", reservations(&dir)?.display())],
-        },
-    )
-}
-
 /// A disk in which every word encodes its position: word `n` of sector `s` is `s << 16 | n`.
 fn disk(dir: &Path) -> Result<PathBuf> {
     let path = dir.join("disk.img");
@@ -129,17 +105,6 @@ fn reservations(dir: &Path) -> Result<PathBuf> {
     let path = dir.join("dmar.bin");
     project::write(&path, &table)?;
     Ok(path)
-}
-
-/// Waits for a text and the end of its line; returns everything printed so far.
-pub fn until(machine: &mut Machine, text: &str) -> Result<String> {
-    let found = machine.console.expect(text, LIMIT).and_then(|_| machine.console.expect("\n", LIMIT));
-    let transcript = machine.console.transcript();
-    found.map_err(|failure| {
-        let help = format!("see console.txt and qemu.out in {}", machine.dir().display());
-        miette!(help = help, "no \"{text}\": {failure}. The last lines:\n{}", last_lines(&transcript, 25))
-    })?;
-    Ok(String::from_utf8_lossy(&transcript).replace('\r', ""))
 }
 
 /// pci-server's list equals QEMU's. Returns the number of functions.

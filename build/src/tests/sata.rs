@@ -2,19 +2,17 @@
 //! vmm-server (tests/systems/q35-disks.toml), behind an IOMMU. QEMU has the disk report errors where it is told to, and the
 //! image afterwards has what the client wrote.
 
+use std::path::PathBuf;
+
 use capdl_spec::host;
 use miette::{Result, ensure, miette};
 use serde_json::{Value, json};
 
 use super::components::{lines, verdict};
-use super::iommu::until;
 use super::medium::{FIRST, LENGTH, SECTOR, SECTORS, medium};
-use crate::kernel::{Build, Kernel, Platform};
-use crate::packages::Purpose;
+use super::q35::{self, until};
 use crate::project;
-use crate::qemu::{Machine, Options};
 use crate::test::{Context, Group, Outcome, Test};
-use crate::{image, iso, process, setup};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
@@ -31,29 +29,16 @@ const WRITTEN: [(usize, usize); 3] = [(100, 16), (200, LONGEST), (LENGTH - 1, 1)
 const BYTE: u8 = 0xb5;
 
 fn sata(context: &Context) -> Result<Outcome> {
-    setup::ensure(&[Purpose::Qemu])?;
-    if !process::exists("qemu-system-x86_64") {
-        return Ok(Outcome::Skipped("there is no qemu-system-x86_64".into()));
+    if let Some(skipped) = q35::skipped()? {
+        return Ok(skipped);
     }
-    let project = &context.project;
-    let system = host::load(&project.root.join("tests/systems/q35-disks.toml"))?;
-    let prefix = context.prefix(Kernel { build: Build::Debug, platform: Platform::Iommu })?;
-    let dir = project.images("q35-disks-iommu");
-    let (before, disk) = (medium(), dir.join("disk.img"));
-    project::write(&disk, &before)?;
-    let (root_task, _) = image::make_root_task_image(project, &system, &prefix, &dir)?;
-    let mut machine = Machine::boot(
-        project,
-        &Options {
-            name: "test-q35-disks".into(),
-            kernel: iso::elf32(&prefix.kernel(), &dir)?,
-            root_task,
-            disk: format!("{},file.image.filename={}", errors(), disk.display()),
-            disk_model: "PORTCULLIS".into(),
-            devices: Vec::new(),
-            acpi_tables: Vec::new(),
-        },
-    )?;
+    let system = host::load(&context.project.root.join("tests/systems/q35-disks.toml"))?;
+    let (before, mut disk) = (medium(), PathBuf::new());
+    let mut machine = q35::boot(context, "q35-disks", &system, |dir, options| {
+        disk = dir.join("disk.img");
+        options.disk = Some((format!("{},file.image.filename={}", errors(), disk.display()), "PORTCULLIS"));
+        project::write(&disk, &before)
+    })?;
     let text = until(&mut machine, "client: verdict: ")?;
     let checks = verdict(&text, "client")?;
     logged(&text)?;
