@@ -36,7 +36,7 @@ pub fn keep(path: &Path, recipe: &str, make: impl FnOnce(&Path) -> Result<()>) -
 }
 
 fn put_in_place(aside: &Path, path: &Path, note: &Path, recipe: &str) -> Result<()> {
-    for file in files_below(aside)? {
+    for file in sources_below(aside)? {
         let synced = File::open(&file).and_then(|file| file.sync_all());
         synced.into_diagnostic().wrap_err_with(|| format!("cannot write {}", file.display()))?;
     }
@@ -70,7 +70,7 @@ fn remove(path: &Path) -> Result<()> {
 pub fn fingerprint(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
-    for file in files_below(path)? {
+    for file in sources_below(path)? {
         let name = file.strip_prefix(path).unwrap_or(&file).to_string_lossy().into_owned();
         let read = |error| miette!("cannot read {}: {error}", file.display());
         let mut open = File::open(&file).map_err(read)?;
@@ -95,8 +95,8 @@ fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The regular files in a directory, sorted; the file itself if it is one.
-pub fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
+/// The regular files in a directory that its contents are made of, sorted; the file itself if it is one.
+pub fn sources_below(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
     }
@@ -109,7 +109,7 @@ pub fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
         // links, which may point anywhere.
         let skip = path.file_name().is_some_and(|name| name == "target" || name == "__pycache__") || path.is_symlink();
         if !skip {
-            files.extend(files_below(&path)?);
+            files.extend(sources_below(&path)?);
         }
     }
     Ok(files)

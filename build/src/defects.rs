@@ -134,7 +134,7 @@ mod tests {
     fn checked() -> Vec<String> {
         let folder = Project::find().unwrap().root.join("tests/kernel/src");
         let mut names = Vec::new();
-        for file in crate::cache::files_below(&folder).unwrap() {
+        for file in crate::cache::sources_below(&folder).unwrap() {
             let text = String::from_utf8(project::read(&file).unwrap()).unwrap();
             let found = text.split("Check { ").chain(text.split("Check {\n")).skip(1);
             let quoted = found.filter_map(|rest| rest.trim_start().strip_prefix("defect: \"")?.split_once('"'));

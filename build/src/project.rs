@@ -159,9 +159,39 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// All files and links below a folder, sorted. For folders of sources there is `cache::sources_below`.
+pub fn entries_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let listed = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let listed = listed.into_diagnostic().wrap_err_with(|| format!("cannot list {}", folder.display()))?;
+    let mut paths = Vec::new();
+    for entry in listed {
+        match entry.file_type().into_diagnostic()?.is_dir() {
+            true => paths.extend(entries_below(&entry.path())?),
+            false => paths.push(entry.path()),
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_entries_and_folders_named_target_too() {
+        let folder = std::env::temp_dir().join(format!("xtask-entries-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(folder.join("empty")).unwrap();
+        assert!(entries_below(&folder).unwrap().is_empty());
+        std::fs::create_dir_all(folder.join("bin")).unwrap();
+        std::os::unix::fs::symlink("/bin/nowhere", folder.join("bin/link")).unwrap();
+        assert_eq!(entries_below(&folder).unwrap(), [folder.join("bin/link")]);
+        write(&folder.join("bin/target/module.ko"), b"").unwrap();
+        assert_eq!(entries_below(&folder).unwrap(), ["bin/link", "bin/target/module.ko"].map(|name| folder.join(name)));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(entries_below(&folder).is_err());
+    }
 
     #[test]
     fn spaces_and_letters_are_fine_in_a_path_and_what_tools_would_misread_is_named() {

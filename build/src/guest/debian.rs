@@ -96,7 +96,7 @@ pub fn modules(project: &Project, names: &[&str]) -> Result<(String, KernelModul
     let kept = project.guest().join("modules").join(key);
     cache::keep(&kept, &recipe(&package)?, |aside| {
         let scratch = Scratch::extract(project, &package)?;
-        let found = files_below(&scratch.0.join("lib/modules").join(&release));
+        let found = project::entries_below(&scratch.0.join("lib/modules").join(&release))?;
         let modules = modules::closure(names, |name| {
             let wanted = |path: &&PathBuf| path.file_name().is_some_and(|file| is_module_file(file.as_bytes(), name));
             let path = found.iter().find(wanted);
@@ -105,7 +105,7 @@ pub fn modules(project: &Project, names: &[&str]) -> Result<(String, KernelModul
         modules.iter().try_for_each(|(name, bytes)| project::write(&aside.join(name), bytes))
     })?;
     let mut modules = KernelModules::new();
-    for path in files_below(&kept) {
+    for path in project::entries_below(&kept)? {
         modules.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), project::read(&path)?);
     }
     Ok((release, modules))
@@ -115,20 +115,6 @@ pub fn modules(project: &Project, names: &[&str]) -> Result<(String, KernelModul
 fn is_module_file(file: &[u8], module: &str) -> bool {
     let plain = |text: &[u8]| text.iter().map(|byte| if *byte == b'-' { b'_' } else { *byte }).collect::<Vec<u8>>();
     plain(file) == plain(format!("{module}.ko").as_bytes())
-}
-
-/// All regular files below a directory.
-fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut files = Vec::new();
-    for entry in entries {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => files.extend(files_below(&entry.path())),
-            Ok(kind) if kind.is_file() => files.push(entry.path()),
-            _ => {}
-        }
-    }
-    files
 }
 
 /// Debian's static busybox for i386.
@@ -193,9 +179,8 @@ pub fn packages(project: &Project, names: &[String]) -> Result<PathBuf> {
     let unpacked = project.guest().join("additions").join(&key);
     cache::keep(&unpacked, &recipe, |aside| {
         std::fs::create_dir_all(aside).into_diagnostic()?;
-        let mut packages: Vec<PathBuf> = files_below(&fetched);
+        let mut packages = project::entries_below(&fetched)?;
         packages.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
-        packages.sort();
         for package in packages {
             extract(&package, aside)?;
         }

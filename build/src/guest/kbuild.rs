@@ -35,7 +35,7 @@ pub fn modules(project: &Project, flavour: Flavour, folder: &Path) -> Result<Vec
     // Debian's headers ask for the compiler of their release by its version.
     make.arg("-C").arg(&headers).arg(format!("M={}", folder.display())).args(["ARCH=i386", "CC=gcc", "modules"]);
     process::run(&format!("guest: build modules for {release}"), make)?;
-    let mut built = cache::files_below(&folder)?;
+    let mut built = cache::sources_below(&folder)?;
     built.retain(|path| path.extension().is_some_and(|extension| extension == "ko"));
     if built.is_empty() {
         return Err(miette!(
@@ -63,7 +63,7 @@ pub fn headers(project: &Project, flavour: Flavour) -> Result<(String, PathBuf)>
         let makefile = aside.join(SOURCES).join(format!("linux-headers-{release}/Makefile"));
         let text = String::from_utf8_lossy(&project::read(&makefile)?).into_owned();
         project::write(&makefile, text.replace("/usr/src", &kept.join(SOURCES).to_string_lossy()).as_bytes())?;
-        cache::files_below(&aside.join(TOOLS).join(tools))?.iter().try_for_each(|path| wrap(path, aside, &kept))
+        cache::sources_below(&aside.join(TOOLS).join(tools))?.iter().try_for_each(|path| wrap(path, aside, &kept))
     })?;
     let tree = kept.join(SOURCES).join(format!("linux-headers-{release}"));
     Ok((release, tree))

@@ -58,7 +58,7 @@ pub fn install(project: &Project, folder: &Path, libraries: &[String], kernel: O
         let made = process::run(&format!("guest: build {name}"), make);
         let _ = std::fs::remove_dir_all(&sources);
         made.map_err(|error| error.wrap_err(format!("{} cannot be built", folder.display())))?;
-        if cache::files_below(aside)?.is_empty() {
+        if project::entries_below(aside)?.is_empty() {
             let help = "its target `install` puts files below $(DESTDIR), such as $(DESTDIR)/bin/hello";
             return Err(miette!(help = help, "{} installs nothing", makefile.display()));
         }
