@@ -1,12 +1,40 @@
 //! A driver in a few lines: it lays out a ring in memory and pokes at registers.
 
 use super::*;
+use mmio::{RecordRing, Window};
 use proptest::test_runner::Config;
+use std::{cell::RefCell, vec, vec::Vec};
 
 /// How many cases a property is tried with: so many, or as many as `PORTCULLIS_CASES` says.
 pub fn cases(usual: u32) -> Config {
     let asked = std::env::var("PORTCULLIS_CASES").ok().and_then(|asked| asked.parse().ok());
     Config { failure_persistence: None, ..Config::with_cases(asked.unwrap_or(usual)) }
+}
+
+std::thread_local! {
+    static SPARE: RefCell<Vec<Window>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A ring with so many bytes of data. A property makes millions of them, so their memory is used again.
+pub fn record_ring(bytes: usize) -> (RecordRing, Window) {
+    let len = 128 + bytes;
+    let spare = SPARE.with_borrow_mut(|spare| {
+        let place = spare.iter().position(|window| window.len() == len as u64);
+        place.map(|place| spare.swap_remove(place))
+    });
+    let window = match spare {
+        Some(window) => {
+            window.fill(0, len as u64, 0).unwrap();
+            window
+        }
+        None => Window::leak(vec![0; len].leak()),
+    };
+    (RecordRing::new(window).unwrap(), window)
+}
+
+/// Gives the memory of rings back that are used no more.
+pub fn give_back(windows: [Window; 2]) {
+    SPARE.with_borrow_mut(|spare| spare.extend(windows));
 }
 
 /// Where the driver's memory begins, and how long it is.

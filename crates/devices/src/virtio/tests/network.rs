@@ -1,7 +1,7 @@
 //! The network device.
 
 use super::{
-    driver::{DATA, NEXT, WRITE},
+    driver::{DATA, NEXT, WRITE, record_ring},
     *,
 };
 use crate::virtio::network::{Dropped, Network};
@@ -35,9 +35,10 @@ struct Bench {
     windows: [Window; 2],
 }
 
-fn record_ring(bytes: usize) -> (RecordRing, Window) {
-    let window = Window::leak(vec![0; 128 + bytes].leak());
-    (RecordRing::new(window).unwrap(), window)
+impl Drop for Bench {
+    fn drop(&mut self) {
+        driver::give_back(self.windows);
+    }
 }
 
 fn bench(bytes: usize, make: impl FnOnce(Network) -> Driver<Network>) -> Bench {
@@ -389,7 +390,6 @@ fn broken_rings_take_the_link_down() {
     let _ = bench.kick(1);
     assert_eq!(bench.tx.used(&bench.driver.memory).0, 1, "the driver gets its buffer back");
     assert_eq!(bench.dropped().sent, 1);
-    // Their other ends are made anew.
     let [from, to] = bench.windows.map(|window| RecordRing::new(window).unwrap());
     (bench.from, bench.to) = (from.consumer(), to.producer());
     let _ = bench.poll();

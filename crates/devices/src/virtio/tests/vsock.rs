@@ -1,7 +1,7 @@
 //! The socket device.
 
 use super::{
-    driver::{DATA, NEXT, WRITE},
+    driver::{DATA, NEXT, WRITE, record_ring},
     *,
 };
 use crate::virtio::vsock::Vsock;
@@ -28,9 +28,10 @@ struct Bench {
     windows: [Window; 2],
 }
 
-fn record_ring(bytes: usize) -> (RecordRing, Window) {
-    let window = Window::leak(vec![0; 128 + bytes].leak());
-    (RecordRing::new(window).unwrap(), window)
+impl Drop for Bench {
+    fn drop(&mut self) {
+        driver::give_back(self.windows);
+    }
 }
 
 /// One with rings of this size, without a driver.
