@@ -25,6 +25,7 @@ mod tutorial;
 mod uplink;
 mod vsock;
 mod work;
+mod zmq;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Test> {
         entropy::all(),
         time::all(),
         tutorial::all(),
+        zmq::all(),
         console::all(),
         machine::all(),
     ]
