@@ -52,6 +52,7 @@ impl<V: Vmcs> Guest<'_, V> {
     /// interrupt-window exit comes as soon as the guest can take it.
     #[inline]
     pub fn interrupt(&mut self) -> bool {
+        self.vm.board.functions.deliver(&mut self.cpu.lapic);
         let external = self.external();
         // In a native step the interrupt waits for the end of the instruction: the exit that ends the step settles
         // again.

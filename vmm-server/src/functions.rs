@@ -8,8 +8,8 @@
 use devices::{
     Effect, GuestMemory, Pin, Router, Width,
     channel::Channel,
-    lapic,
-    pci::{self, ConfigSpace, DevFn, Function, Hit, Range, Regions, VirtualBus},
+    lapic::{self, Lapic, Vectors},
+    pci::{self, ConfigSpace, DevFn, Function, Hit, Range, Regions, VirtualBus, msix::Message},
     pic::Pic,
     virtio::{
         Device, Fault, Virtio,
@@ -118,6 +118,10 @@ impl Function for Resident {
 
     fn irq(&self) -> bool {
         each!(self, function => function.irq())
+    }
+
+    fn take_message(&mut self) -> Option<Message> {
+        each!(self, function => Function::take_message(function))
     }
 
     fn reset(&mut self) {
@@ -232,6 +236,8 @@ pub struct Functions {
     /// Functions with a pin, by their numbers on the bus.
     pins: Vec<(u8, Pin), MOST>,
     ram: Ram,
+    /// Messages that the processor has not received yet.
+    messages: Vectors,
     /// Work for [`serve`](Self::serve) is pending.
     waiting: bool,
     /// How many queues drivers have broken.
@@ -252,8 +258,8 @@ impl Functions {
             let _ = bus.insert_elsewhere(device, number);
         }
         let regions = Regions::new(&PORTS, &MEMORY);
-        let (router, pins) = (Router::new(), Vec::new());
-        Self { bus, regions, router, pins, ram: Ram::none(), waiting: false, broken: 0, refused: 0 }
+        let (router, pins, messages) = (Router::new(), Vec::new(), Vectors::NONE);
+        Self { bus, regions, router, pins, ram: Ram::none(), messages, waiting: false, broken: 0, refused: 0 }
     }
 
     /// Sets the memory that the functions reach as bus masters.
@@ -323,6 +329,7 @@ impl Functions {
         self.bus.reset();
         self.regions.update(&self.bus);
         self.router.reset(pic);
+        self.messages = Vectors::NONE;
         // Socket and console devices tell their other ends of the reset.
         self.waiting = self.bus.functions_mut().any(|(_, function)| function.has_output());
     }
@@ -443,8 +450,34 @@ impl Functions {
                 }
             }
         }
+        let mut effect = effect;
+        if effect.contains(Effect::MESSAGES) {
+            for (_, function) in self.bus.functions_mut() {
+                while let Some(message) = function.take_message() {
+                    self.messages.set(message.vector());
+                }
+            }
+            // The run loop has the processor receive them when it looks at its interrupts.
+            effect |= Effect::LINES;
+        }
         self.waiting |= effect.contains(Effect::OUTPUT);
         // REGIONS is done. To the run loop it would mean that passed-through windows have moved.
-        effect - Effect::REGIONS
+        effect - Effect::REGIONS - Effect::MESSAGES
+    }
+
+    /// Has the processor's local APIC receive the messages that functions have sent.
+    #[inline(always)]
+    pub fn deliver(&mut self, lapic: &mut Lapic) {
+        if !self.messages.is_empty() {
+            self.deliver_all(lapic);
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_all(&mut self, lapic: &mut Lapic) {
+        while let Some(vector) = self.messages.highest() {
+            self.messages.clear(vector);
+            lapic.receive(vector);
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::test::Context;
 
 /// The same for both places, and near the default one.
 const COMMAND_LINE: &str = "console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y i8042.noaux=y io_delay=udelay noisapnp \
-                            pci=nomsi acpi=off cryptomgr.notests=1 quiet";
+                            acpi=off cryptomgr.notests=1 quiet";
 
 /// Memory of the guest, and of the board without a VMM.
 pub const MEMORY_MIB: u32 = 128;

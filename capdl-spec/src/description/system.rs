@@ -33,7 +33,7 @@ use crate::{
 /// The command line of a guest whose description has none. It is near the CAmkES VM's; `acpi=off` saves the guest a
 /// search for absent tables, and `cryptomgr.notests=1` and `quiet` save minutes on an emulated machine.
 pub const DEFAULT_CMDLINE: &str = "earlyprintk=ttyS0,115200 console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y \
-                                   i8042.noaux=y io_delay=udelay noisapnp pci=nomsi acpi=off \
+                                   i8042.noaux=y io_delay=udelay noisapnp acpi=off \
                                    cryptomgr.notests=1 quiet";
 
 /// A system description.

@@ -18,6 +18,8 @@ bitflags! {
         const REGIONS = 1 << 3;
         /// The guest asks for a reset of the machine.
         const RESET = 1 << 4;
+        /// A PCI function has sent interrupt messages.
+        const MESSAGES = 1 << 5;
     }
 }
 

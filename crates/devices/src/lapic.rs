@@ -14,7 +14,7 @@ mod vectors;
 
 use registers::{ERROR, LINT0, LVT, Lvt, MASKED, Register};
 use timer::{Timer, TimerMode};
-use vectors::Vectors;
+pub use vectors::Vectors;
 
 use crate::Width;
 
@@ -150,6 +150,11 @@ impl Lapic {
     #[inline]
     pub const fn next_event(&self) -> Option<u64> {
         if self.lvt[Lvt::Timer as usize] & MASKED != 0 { None } else { self.timer.due() }
+    }
+
+    /// Takes an interrupt message of this vector, edge triggered.
+    pub fn receive(&mut self, vector: u8) {
+        self.accept(vector);
     }
 
     /// Whether a requested interrupt has a higher priority than the processor.

@@ -7,6 +7,7 @@
 mod bar;
 mod config_space;
 mod function;
+pub mod msix;
 mod regions;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! A set of vectors: the interrupt request register and the in-service register.
+//! A set of vectors: the interrupt request register, the in-service register, and messages on their way.
 
 /// A set of the 256 vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,11 +11,13 @@ impl Vectors {
     /// No vector.
     pub const NONE: Self = Self { low: 0, high: 0 };
 
+    /// Whether there is none.
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.low | self.high == 0
     }
 
+    /// The highest vector.
     #[inline]
     pub const fn highest(&self) -> Option<u8> {
         if self.high != 0 {
@@ -27,10 +29,12 @@ impl Vectors {
         }
     }
 
+    /// Adds a vector.
     pub const fn set(&mut self, vector: u8) {
         *self.half(vector) |= 1 << (vector % 128);
     }
 
+    /// Removes a vector.
     pub const fn clear(&mut self, vector: u8) {
         *self.half(vector) &= !(1 << (vector % 128));
     }

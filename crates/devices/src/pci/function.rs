@@ -1,6 +1,6 @@
 //! The contract of a modelled PCI function.
 
-use super::ConfigSpace;
+use super::{ConfigSpace, msix::Message};
 use crate::{Effect, GuestMemory, Width};
 
 /// A function on the virtual bus: configuration space, what its BARs stand for, and an interrupt pin.
@@ -33,6 +33,11 @@ pub trait Function {
     /// The level of its INTx pin now.
     fn irq(&self) -> bool {
         self.config().intx()
+    }
+
+    /// Takes an interrupt message that the function has sent, after an access with [`Effect::MESSAGES`].
+    fn take_message(&mut self) -> Option<Message> {
+        None
     }
 
     /// The bus is reset: everything is as after power-on.

@@ -5,6 +5,7 @@ mod console;
 mod driver;
 mod entropy;
 mod hostile;
+mod messages;
 mod network;
 mod queue;
 mod registers;

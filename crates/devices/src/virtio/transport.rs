@@ -11,11 +11,17 @@ mod window;
 use super::{Broken, Device, Features, MAX_QUEUES, Requests, Served, chain::Chain, queue::Queue, request::Progress};
 use crate::{
     Effect, GuestMemory, Width,
-    pci::{Command, ConfigError, ConfigSpace, Function},
+    pci::{
+        Command, ConfigError, ConfigSpace, Function,
+        msix::{Message, Msix},
+    },
 };
 use bitflags::bitflags;
 use heapless::Vec;
-use layout::{LEGACY_BAR, MODERN_BAR, Part};
+use layout::{LEGACY_BAR, MODERN_BAR, MSIX_BAR, Part};
+
+/// No vector of the table: no message is sent.
+const NO_VECTOR: u16 = 0xffff;
 
 bitflags! {
     /// The device status.
@@ -66,6 +72,10 @@ pub struct Virtio<D> {
     driver_half: u32,
     queue_select: u16,
     queues: Vec<Queue, MAX_QUEUES>,
+    /// The table of interrupt messages, and which of its vectors are those of the queues and of the configuration.
+    msix: Msix,
+    vectors: [u16; MAX_QUEUES],
+    config_vector: u16,
     /// Counts changes of the device's configuration.
     generation: u8,
     fault: Option<Fault>,
@@ -77,7 +87,7 @@ impl<D: Device> Virtio<D> {
     /// # Errors
     /// A device type whose configuration fits no BAR: a mistake in its [`Device`] implementation.
     pub fn new(device: D, line: u8) -> Result<Self, ConfigError> {
-        let (config, window) = layout::config_space::<D>(line)?;
+        let (config, window, msix) = layout::config_space::<D>(line)?;
         Ok(Self {
             config,
             window,
@@ -89,6 +99,9 @@ impl<D: Device> Virtio<D> {
             driver_half: 0,
             queue_select: 0,
             queues: D::QUEUES.iter().take(MAX_QUEUES).map(|&max| Queue::new(max)).collect(),
+            msix,
+            vectors: [NO_VECTOR; MAX_QUEUES],
+            config_vector: NO_VECTOR,
             generation: 0,
             fault: None,
         })
@@ -112,7 +125,7 @@ impl<D: Device> Virtio<D> {
         let before = self.irq();
         self.generation = self.generation.wrapping_add(1);
         if self.status.contains(Status::DRIVER_OK) {
-            self.signal(Isr::CONFIG);
+            self.signal_config();
         }
         self.settle(before, Effect::QUIET)
     }
@@ -174,6 +187,8 @@ impl<D: Device> Virtio<D> {
         self.isr = Isr::empty();
         self.accepted = Features::empty();
         (self.device_half, self.driver_half, self.queue_select) = (0, 0, 0);
+        (self.vectors, self.config_vector) = ([NO_VECTOR; MAX_QUEUES], NO_VECTOR);
+        self.msix.forget();
         for queue in &mut self.queues {
             queue.reset();
         }
@@ -231,7 +246,8 @@ impl<D: Device> Virtio<D> {
             }
         };
         if requests.queue.wants_interrupt(memory)? {
-            self.signal(Isr::QUEUE);
+            let vector = self.vectors.get(number).copied().unwrap_or(NO_VECTOR);
+            self.signal(Isr::QUEUE, vector);
         }
         Ok(effect)
     }
@@ -252,15 +268,42 @@ impl<D: Device> Virtio<D> {
         self.status |= Status::NEEDS_RESET;
         self.fault = Some(Fault { queue, broken });
         if self.status.contains(Status::DRIVER_OK) {
-            self.signal(Isr::CONFIG);
+            self.signal_config();
         }
         // OUTPUT has the owner poll the device, so that it can log the fault.
         Effect::OUTPUT
     }
 
-    /// Raises an interrupt. Message-signalled ones would be sent here.
-    fn signal(&mut self, why: Isr) {
-        self.isr |= why;
+    /// Raises an interrupt: a message, if the driver has switched these on, or else the pin.
+    fn signal(&mut self, why: Isr, vector: u16) {
+        if self.msix.is_on(&self.config) {
+            self.msix.raise(vector);
+        } else {
+            self.isr |= why;
+        }
+    }
+
+    fn signal_config(&mut self) {
+        self.signal(Isr::CONFIG, self.config_vector);
+    }
+
+    /// A vector as the driver may set it; it reads back which one it has got (4.1.5.1.2).
+    fn vector(&self, wanted: u16) -> u16 {
+        if wanted < self.msix.vectors() { wanted } else { NO_VECTOR }
+    }
+
+    /// The vector of the selected queue.
+    fn selected_vector(&self) -> u16 {
+        let selected = usize::from(self.queue_select);
+        let vector = self.vectors.get(selected).filter(|_| selected < self.queues.len());
+        vector.copied().unwrap_or(NO_VECTOR)
+    }
+
+    fn set_selected_vector(&mut self, wanted: u16) {
+        let vector = self.vector(wanted);
+        if let Some(of_queue) = self.vectors.get_mut(usize::from(self.queue_select)) {
+            *of_queue = vector;
+        }
     }
 
     /// The effects of an access by the driver: [`settle`](Self::settle), and the back end's turn if it got something.
@@ -270,8 +313,9 @@ impl<D: Device> Virtio<D> {
 
     /// Updates the pin after an access; `before` was its level before.
     fn settle(&mut self, before: bool, effect: Effect) -> Effect {
-        self.config.set_interrupt(!self.isr.is_empty());
-        effect | Effect::LINES.when(before != self.irq())
+        self.config.set_interrupt(!self.isr.is_empty() && !self.msix.is_on(&self.config));
+        let messages = Effect::MESSAGES.when(self.msix.settle(&self.config));
+        effect | messages | Effect::LINES.when(before != self.irq())
     }
 
     /// Reading the interrupt status clears it, and with it the pin.
@@ -285,6 +329,7 @@ impl<D: Device> Virtio<D> {
         }
         match bar {
             LEGACY_BAR => self.read_legacy(offset, width),
+            MSIX_BAR => self.msix.read(offset, width),
             MODERN_BAR => match Part::at(offset, width) {
                 Some((Part::Common, at)) => self.read_common(at, width),
                 Some((Part::Isr, 0)) => self.take_isr().into(),
@@ -302,6 +347,10 @@ impl<D: Device> Virtio<D> {
         }
         match bar {
             LEGACY_BAR => self.write_legacy(offset, width, value, memory),
+            MSIX_BAR => {
+                self.msix.write(offset, width, value);
+                Effect::QUIET
+            }
             MODERN_BAR => match Part::at(offset, width) {
                 Some((Part::Common, at)) => self.write_common(at, width, value, memory),
                 Some((Part::Device, at)) => {
@@ -370,8 +419,13 @@ impl<D: Device> Function for Virtio<D> {
         self.settle_access(before, effect)
     }
 
+    fn take_message(&mut self) -> Option<Message> {
+        self.msix.take()
+    }
+
     fn reset(&mut self) {
         self.reset_device();
+        self.msix.reset();
         self.config.reset();
         self.fault = None;
     }

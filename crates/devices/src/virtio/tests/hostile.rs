@@ -47,7 +47,7 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     let width = || prop::sample::select(std::vec![Width::Byte, Width::Word, Width::Dword, Width::Qword]);
     let at = || prop_oneof![4 => 0..0x40u64, 1 => 0x1000..0x1008u64, 1 => 0x2ff8..0x3010u64, 1 => any::<u64>()];
-    let bar = || prop::sample::select(std::vec![0u8, 4, 4, 5]);
+    let bar = || prop::sample::select(std::vec![0u8, 1, 4, 4, 5]);
     prop_oneof![
         8 => (any::<bool>(), 0..8u16, descriptor()).prop_map(|(own, n, bits)| Act::Describe(own, n, bits)),
         8 => prop_oneof![9 => 0..8u16, 1 => any::<u16>()].prop_map(Act::Offer),
@@ -124,6 +124,8 @@ impl Bench {
         }
         assert!(memory.reads.borrow().len() + memory.writes.borrow().len() <= BOUND);
         assert_eq!(function.irq(), function.config().intx());
+        // There are as many messages as vectors, at most.
+        assert!(core::iter::from_fn(|| function.take_message()).count() <= Echo::QUEUES.len() + 1);
     }
 }
 

@@ -92,7 +92,8 @@ fn what_the_window_cannot_reach_does_nothing() {
         (4, 0xffff_fffc, 4),
         (4, 0x15, 2),
         (0, 32, 1),
-        (1, 0, 1),
+        (1, 0x1000, 1),
+        (2, 0, 1),
         (5, 0, 1),
         (255, 0, 4),
     ] {

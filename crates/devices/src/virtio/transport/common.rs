@@ -15,14 +15,13 @@ const CONFIG_VECTOR: u16 = 0x10;
 const STATUS: u16 = 0x14;
 const QUEUE_SELECT: u16 = 0x16;
 const QUEUE_SIZE: u16 = 0x18;
+/// The vector of the queue.
+const QUEUE_VECTOR: u16 = 0x1a;
 const QUEUE_ENABLE: u16 = 0x1c;
 /// Three addresses, 64 bits each: descriptor table, available ring, used ring.
 const QUEUE_TABLE: u16 = 0x20;
 const QUEUE_AVAILABLE: u16 = 0x28;
 const END_OF_ADDRESSES: u16 = 0x38;
-
-/// There are no message-signalled interrupts.
-const NO_VECTOR: u32 = 0xffff;
 
 impl<D: Device> Virtio<D> {
     pub(super) fn read_common(&self, at: u16, width: Width) -> u64 {
@@ -50,12 +49,12 @@ impl<D: Device> Virtio<D> {
             DEVICE_FEATURE => half(self.offered().bits(), self.device_half),
             DRIVER_FEATURE_SELECT => self.driver_half,
             DRIVER_FEATURE => half(self.accepted.bits(), self.driver_half),
-            CONFIG_VECTOR => NO_VECTOR | (self.queues.len() as u32) << 16,
+            CONFIG_VECTOR => u32::from(self.config_vector) | (self.queues.len() as u32) << 16,
             STATUS => {
                 let select = u32::from(self.queue_select);
                 u32::from(self.status.bits()) | u32::from(self.generation) << 8 | select << 16
             }
-            QUEUE_SIZE => u32::from(queue.map_or(0, |queue| queue.size)) | NO_VECTOR << 16,
+            QUEUE_SIZE => u32::from(queue.map_or(0, |queue| queue.size)) | u32::from(self.selected_vector()) << 16,
             // With it goes the place of the queue's notifications, in steps.
             QUEUE_ENABLE => queue.map_or(0, |queue| u32::from(queue.is_enabled()) | u32::from(self.queue_select) << 16),
             QUEUE_TABLE..END_OF_ADDRESSES => address(at),
@@ -69,6 +68,8 @@ impl<D: Device> Virtio<D> {
             (DRIVER_FEATURE_SELECT, Width::Dword) => self.driver_half = value as u32,
             (DRIVER_FEATURE, Width::Dword) => self.accept(self.driver_half, value as u32),
             (STATUS, Width::Byte) => return self.set_status(value as u8, memory),
+            (CONFIG_VECTOR, Width::Word) => self.config_vector = self.vector(value as u16),
+            (QUEUE_VECTOR, Width::Word) => self.set_selected_vector(value as u16),
             (QUEUE_SELECT, Width::Word) => self.queue_select = value as u16,
             (QUEUE_SIZE, Width::Word) => {
                 if let Some(queue) = self.selected().filter(|queue| !queue.is_enabled()) {

@@ -5,12 +5,14 @@
 use super::super::{Device, VENDOR};
 use crate::{
     Width,
-    pci::{Bar, ConfigError, ConfigSpace, Identity},
+    pci::{Bar, ConfigError, ConfigSpace, Identity, msix::Msix},
 };
 
 /// The BAR of the legacy interface: ports.
 pub(super) const LEGACY_BAR: u8 = 0;
-/// The BAR of the modern interface: memory. Register 1 is left for the table of MSI-X, as drivers of other VMMs have it.
+/// The BAR of the table of MSI-X, where other VMMs have it.
+pub(super) const MSIX_BAR: u8 = 1;
+/// The BAR of the modern interface: memory.
 pub(super) const MODERN_BAR: u8 = 4;
 
 /// Bytes of each part of the modern BAR, which they fill: a page, so that one could be mapped by itself.
@@ -18,8 +20,9 @@ const PART: u64 = 0x1000;
 const PARTS: u32 = 4;
 /// Bytes between the notification addresses of two queues.
 const NOTIFY_STEP: u32 = 4;
-/// Bytes of the legacy interface before the device's configuration.
+/// Bytes of the legacy interface before the device's configuration; with MSI-X there are two vectors in addition.
 pub(super) const LEGACY_HEADER: u16 = 20;
+pub(super) const LEGACY_VECTORS: u16 = 4;
 
 /// Numbers of modern devices begin here.
 const MODERN_DEVICE: u16 = 0x1040;
@@ -78,8 +81,8 @@ pub(super) const fn notified(at: u16) -> usize {
 /// `cfg_type` of the window to the BARs.
 const WINDOW: u8 = 5;
 
-/// The configuration space of a device, and where in it the window is.
-pub(super) fn config_space<D: Device>(line: u8) -> Result<(ConfigSpace, u8), ConfigError> {
+/// The configuration space of a device, where in it the window is, and the table of messages.
+pub(super) fn config_space<D: Device>(line: u8) -> Result<(ConfigSpace, u8, Msix), ConfigError> {
     let kind = D::KIND;
     let (device, revision) = match kind.transitional {
         Some(number) => (number, 0),
@@ -96,7 +99,7 @@ pub(super) fn config_space<D: Device>(line: u8) -> Result<(ConfigSpace, u8), Con
     };
     let mut config = ConfigSpace::new(identity).with_interrupt(1, line);
     if kind.transitional.is_some() {
-        let ports = u32::from(LEGACY_HEADER + D::CONFIG).next_power_of_two();
+        let ports = u32::from(LEGACY_HEADER + LEGACY_VECTORS + D::CONFIG).next_power_of_two();
         config = config.with_bar(LEGACY_BAR.into(), Bar::Ports(ports))?;
     }
     config = config.with_bar(MODERN_BAR.into(), Bar::Memory(PART as u32 * PARTS))?;
@@ -115,7 +118,9 @@ pub(super) fn config_space<D: Device>(line: u8) -> Result<(ConfigSpace, u8), Con
     writable[3..6].fill(0);
     let window = config.add_capability(VENDOR_SPECIFIC, &window, &writable)?;
     config.own(window + super::window::DATA);
-    Ok((config, window))
+    // A vector for each queue, and one for the configuration.
+    let (config, msix) = Msix::new(config, MSIX_BAR, D::QUEUES.len() + 1)?;
+    Ok((config, window, msix))
 }
 
 /// `struct virtio_pci_cap` without its first two bytes (4.1.4).

@@ -1,9 +1,12 @@
 //! The legacy interface, behind ports.
 //!
-//! VIRTIO 1.2, section 4.1.4.10, without the vectors of MSI-X, which are there only where that is on. A register takes writes of
-//! its own width only; reads may have any.
+//! VIRTIO 1.2, section 4.1.4.10. A register takes writes of its own width only; reads may have any. The vectors of MSI-X are there
+//! only where that is on, and the device's configuration is behind them then.
 
-use super::{Status, Virtio, layout::LEGACY_HEADER};
+use super::{
+    Status, Virtio,
+    layout::{LEGACY_HEADER, LEGACY_VECTORS},
+};
 use crate::{
     Effect, GuestMemory, Width,
     virtio::{Device, queue::LEGACY_ALIGN},
@@ -19,7 +22,9 @@ const QUEUE_SELECT: u64 = 14;
 const QUEUE_NOTIFY: u64 = 16;
 const STATUS: u64 = 18;
 const ISR: u64 = 19;
-const CONFIG: u64 = LEGACY_HEADER as u64;
+/// With MSI-X: the vectors of the configuration, and of the selected queue.
+const CONFIG_VECTOR: u64 = LEGACY_HEADER as u64;
+const QUEUE_VECTOR: u64 = CONFIG_VECTOR + 2;
 
 impl<D: Device> Virtio<D> {
     pub(super) fn read_legacy(&mut self, offset: u64, width: Width) -> u64 {
@@ -41,8 +46,11 @@ impl<D: Device> Virtio<D> {
             QUEUE_SIZE => u32::from(queue.map_or(0, |queue| queue.size)) | u32::from(self.queue_select) << 16,
             QUEUE_NOTIFY if at == ISR => return self.take_isr(),
             QUEUE_NOTIFY => u32::from(self.status.bits()) << 16,
-            _ => match u16::try_from(at.saturating_sub(CONFIG)) {
-                Ok(at) if at < D::CONFIG => return self.device.read_config(at),
+            CONFIG_VECTOR if self.msix.is_on(&self.config) => {
+                u32::from(self.config_vector) | u32::from(self.selected_vector()) << 16
+            }
+            _ => match self.legacy_config(at) {
+                Some(at) if at < D::CONFIG => return self.device.read_config(at),
                 _ => return 0,
             },
         };
@@ -65,14 +73,23 @@ impl<D: Device> Virtio<D> {
                 }
                 return self.set_status(value as u8, memory);
             }
-            (CONFIG.., _) => {
-                if let Ok(at) = u16::try_from(offset - CONFIG) {
+            (CONFIG_VECTOR, Width::Word) if self.msix.is_on(&self.config) => {
+                self.config_vector = self.vector(value as u16);
+            }
+            (QUEUE_VECTOR, Width::Word) if self.msix.is_on(&self.config) => self.set_selected_vector(value as u16),
+            _ => {
+                if let Some(at) = self.legacy_config(offset) {
                     self.write_device_config(at, width, value);
                 }
             }
-            _ => {}
         }
         Effect::QUIET
+    }
+
+    /// The offset in the device's configuration that is at `at`.
+    fn legacy_config(&self, at: u64) -> Option<u16> {
+        let vectors = if self.msix.is_on(&self.config) { LEGACY_VECTORS } else { 0 };
+        u16::try_from(at.checked_sub(u64::from(LEGACY_HEADER + vectors))?).ok()
     }
 
     /// Sets the selected queue up at a page, or takes it down at page 0.
