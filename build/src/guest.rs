@@ -3,7 +3,7 @@
 //! `archive` fetches packages, `debian` unpacks them, `bzimage` extracts the kernel from its self-extracting wrapper or
 //! a compressed file (`compression`), `relocation` moves it, `loader` checks it with the guest's loader, `cpio` writes
 //! archives, `initramfs` lists the contents of ours, `modules` its drivers, `additions` extend it; `kbuild` builds modules for guests, `programs` programs. `disk` makes a disk with the Debian that
-//! `debootstrap` installs, in a file system that `ext4` makes. `tiny` compiles the tests' guests.
+//! `debootstrap` installs, in a file system that `ext4` makes, perhaps on a volume of `lvm`. `tiny` compiles the tests' guests.
 
 pub mod additions;
 pub mod archive;
@@ -18,6 +18,7 @@ pub mod ext4;
 pub mod initramfs;
 pub mod kbuild;
 pub mod loader;
+pub mod lvm;
 pub mod modules;
 pub mod programs;
 pub mod relocation;

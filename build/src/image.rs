@@ -253,7 +253,8 @@ fn guest_image(project: &Project, origin: &Origin, form: &Form) -> Result<PathBu
         Origin::Stock(Stock::DebianPaeKernel) => guest::debian::kernel(project, guest::debian::Flavour::Pae)?,
         Origin::Stock(Stock::DebianBusybox) => guest::initramfs(project, None)?,
         Origin::Stock(Stock::DebianDisk) => guest::disk_initramfs(project)?,
-        Origin::Stock(Stock::DebianSysv) => guest::disk::image(project)?,
+        Origin::Stock(Stock::DebianSysv) => guest::disk::image(project, guest::disk::Contents::FileSystem)?,
+        Origin::Stock(Stock::DebianLvm) => guest::disk::image(project, guest::disk::Contents::Lvm)?,
         Origin::File(path) => path.clone(),
     };
     match form {

@@ -1,17 +1,18 @@
-//! The disk `debian-sysv`: a raw image with an MBR and one ext4 partition, which holds a small Debian with sysvinit.
+//! The disks `debian-sysv` and `debian-lvm`: raw images with an MBR and one partition, with a small Debian with sysvinit in an
+//! ext4 file system. The partition is that file system, or a physical volume of LVM, in which it fills a logical one.
 //!
-//! `debootstrap` installs the Debian and `ext4` makes the file system; this file changes the first and places the
-//! second. Root logs in on ttyS0 without a password. Kernel and modules are not on the disk: the guest's come from its
-//! initramfs. The MBR's partition table is as in the Linux kernel's block/partitions/msdos.c.
+//! `debootstrap` installs the Debian, `ext4` makes the file system, and `lvm` what is around it; this file changes the first
+//! and places the others. Root logs in on ttyS0 without a password. Kernel and modules are not on the disk: the guest's come
+//! from its initramfs. The MBR's partition table is as in the Linux kernel's block/partitions/msdos.c.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use super::ext4::{self, Node, NodeKind, Partition, Tree};
-use super::{bzimage, debootstrap};
+use super::{bzimage, debootstrap, lvm};
 use crate::progress::Step;
 use crate::project::{self, Project};
 use crate::{cache, process};
@@ -23,25 +24,59 @@ const SECTOR: u64 = 512;
 const PARTITION: u64 = 1 << 20;
 
 /// Files that are added to the packages' files, or replace them.
-const FILES: [(&str, u32, &str); 6] = [
+const FILES: [(&str, u32, &str); 5] = [
     ("etc/hostname", 0o644, "guest1\n"),
     ("etc/hosts", 0o644, "127.0.0.1 localhost\n127.0.1.1 guest1\n"),
-    ("etc/fstab", 0o644, "/dev/sda1 / ext4 noatime 0 0\n"),
     ("etc/inittab", 0o644, include_str!("../../../guests/sysv/inittab")),
     ("etc/network/interfaces", 0o644, include_str!("../../../guests/sysv/interfaces")),
     ("etc/resolv.conf", 0o644, ""),
 ];
 
+/// What the partition is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// A file system.
+    FileSystem,
+    /// A physical volume, in which a logical one is the file system.
+    Lvm,
+}
+
+impl Contents {
+    /// Part of the image's name.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::FileSystem => "sysv",
+            Self::Lvm => "lvm",
+        }
+    }
+
+    /// The file system's device in the guest.
+    const fn device(self) -> &'static str {
+        match self {
+            Self::FileSystem => "/dev/sda1",
+            Self::Lvm => lvm::DEVICE,
+        }
+    }
+
+    /// The type in the partition table.
+    const fn kind(self) -> u8 {
+        match self {
+            Self::FileSystem => 0x83,
+            Self::Lvm => 0x8e,
+        }
+    }
+}
+
 /// The image; makes it if it is not there.
-pub fn image(project: &Project) -> Result<PathBuf> {
-    let sources = concat!(include_str!("disk.rs"), include_str!("ext4.rs"));
+pub fn image(project: &Project, contents: Contents) -> Result<PathBuf> {
+    let sources = concat!(include_str!("disk.rs"), include_str!("ext4.rs"), include_str!("lvm.rs"));
     let key = bzimage::fingerprint(format!("{} {sources} {FILES:?}", debootstrap::key()).as_bytes());
-    let path = project.guest().join(format!("sysv-{key}.img"));
+    let path = project.guest().join(format!("{}-{key}.img", contents.name()));
     let archive = debootstrap::archive(project)?;
     cache::keep(&path, &format!("{key} {}", cache::fingerprint(&archive)?), |aside| {
         let archive = project::read(&archive)?;
         let step = Step::start("disk: make the file system");
-        make(&archive, aside)?;
+        make(&archive, aside, contents)?;
         step.done();
         Ok(())
     })?;
@@ -49,20 +84,28 @@ pub fn image(project: &Project) -> Result<PathBuf> {
 }
 
 /// Makes the image from an archive of Debian.
-pub fn make(archive: &[u8], path: &Path) -> Result<()> {
+pub fn make(archive: &[u8], path: &Path, contents: Contents) -> Result<()> {
     let mut tree = ext4::tree(archive)?;
-    configure(&mut tree)?;
+    configure(&mut tree, contents)?;
     let _ = std::fs::remove_file(path);
     let mut file = File::create(path).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
     file.set_len(SIZE).into_diagnostic()?;
-    file.write_all(&boot_record()).into_diagnostic()?;
+    file.write_all(&boot_record(contents)).into_diagnostic()?;
+    if contents == Contents::Lvm {
+        file.seek(SeekFrom::Start(PARTITION)).into_diagnostic()?;
+        file.write_all(&lvm::head(SIZE - PARTITION)).into_diagnostic()?;
+    }
     drop(file);
-    ext4::make(&tree, &partition(path), &path.with_added_extension("files"))
+    ext4::make(&tree, &file_system(path, contents), &path.with_added_extension("files"))
 }
 
 /// The file system on a disk made here.
-pub fn partition(disk: &Path) -> Partition {
-    Partition { file: disk.to_path_buf(), offset: PARTITION, size: (SIZE - PARTITION) / 4096 * 4096 }
+pub fn file_system(disk: &Path, contents: Contents) -> Partition {
+    let (start, size) = match contents {
+        Contents::FileSystem => (0, SIZE - PARTITION),
+        Contents::Lvm => lvm::root(SIZE - PARTITION),
+    };
+    Partition { file: disk.to_path_buf(), offset: PARTITION + start, size: size / 4096 * 4096 }
 }
 
 /// Copies a disk for one run. Blocks of zeros become holes.
@@ -73,8 +116,9 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Adds our files, and lets root log in without a password.
-fn configure(tree: &mut Tree) -> Result<()> {
-    for (path, mode, text) in FILES {
+fn configure(tree: &mut Tree, contents: Contents) -> Result<()> {
+    let fstab = format!("{} / ext4 noatime 0 0\n", contents.device());
+    for (path, mode, text) in FILES.into_iter().chain([("etc/fstab", 0o644, fstab.as_str())]) {
         let kind = NodeKind::File(text.as_bytes().to_vec());
         tree.insert(path.to_owned(), Node { kind, mode, owner: (0, 0) });
     }
@@ -89,12 +133,12 @@ fn configure(tree: &mut Tree) -> Result<()> {
 }
 
 /// The first sector: no boot code, one partition, and a signature of the disk.
-fn boot_record() -> [u8; 512] {
+fn boot_record(contents: Contents) -> [u8; 512] {
     let mut sector = [0; 512];
     sector[440..444].copy_from_slice(b"port");
-    // Bootable; no cylinders, heads and sectors (their fields are full); Linux.
+    // Bootable; no cylinders, heads and sectors (their fields are full).
     let entry = &mut sector[446..462];
-    entry[..8].copy_from_slice(&[0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff]);
+    entry[..8].copy_from_slice(&[0x80, 0xfe, 0xff, 0xff, contents.kind(), 0xfe, 0xff, 0xff]);
     entry[8..12].copy_from_slice(&((PARTITION / SECTOR) as u32).to_le_bytes());
     entry[12..].copy_from_slice(&(((SIZE - PARTITION) / SECTOR) as u32).to_le_bytes());
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
@@ -106,13 +150,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_partition_ends_with_the_disk_and_is_linux() {
-        let sector = boot_record();
-        assert_eq!(sector[446 + 4], 0x83);
-        let word =
-            |at: usize| u64::from(u32::from_le_bytes([sector[at], sector[at + 1], sector[at + 2], sector[at + 3]]));
-        assert_eq!((word(454) + word(458)) * 512, SIZE);
-        assert!(partition(Path::new("x")).size <= word(458) * 512);
+    fn the_partition_ends_with_the_disk_and_the_file_system_is_in_it() {
+        for (contents, kind) in [(Contents::FileSystem, 0x83), (Contents::Lvm, 0x8e)] {
+            let sector = boot_record(contents);
+            assert_eq!(sector[446 + 4], kind);
+            let word =
+                |at: usize| u64::from(u32::from_le_bytes([sector[at], sector[at + 1], sector[at + 2], sector[at + 3]]));
+            assert_eq!((word(454) + word(458)) * 512, SIZE);
+            let place = file_system(Path::new("x"), contents);
+            assert!(place.offset >= word(454) * 512 && place.offset + place.size <= SIZE);
+        }
     }
 
     #[test]
@@ -120,7 +167,9 @@ mod tests {
         let mut tree = Tree::new();
         let kind = NodeKind::File(b"root:*:10957:0:99999:7:::\ndaemon:*:1:0:9:7:::\n".to_vec());
         tree.insert("etc/shadow".into(), Node { kind, mode: 0o640, owner: (0, 42) });
-        configure(&mut tree).unwrap();
+        configure(&mut tree, Contents::Lvm).unwrap();
+        let NodeKind::File(fstab) = &tree["etc/fstab"].kind else { panic!("no file") };
+        assert!(fstab.starts_with(b"/dev/mapper/debian-root / ext4"));
         let NodeKind::File(shadow) = &tree["etc/shadow"].kind else { panic!("no file") };
         assert!(shadow.starts_with(b"root::10957") && shadow.ends_with(b"daemon:*:1:0:9:7:::\n"));
     }

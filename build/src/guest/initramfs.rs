@@ -23,13 +23,15 @@ pub const PROMPT: &str = "portcullis:/# ";
 const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 
 /// Drivers for what emulated boards have: IDE, the disk behind it, its file system, two Ethernet cards. ext4 requests
-/// crc32c by its algorithm's name, so modules.dep does not list that dependency. And drivers for VMs' devices: virtio's
-/// transport, the entropy device, the network device, the disk, the socket device, and the console; and the driver for channels.
-pub const MODULES: [&str; 13] = [
+/// crc32c by its algorithm's name, so modules.dep does not list that dependency. Device-mapper, for volumes of LVM. And drivers
+/// for VMs' devices: virtio's transport, the entropy device, the network device, the disk, the socket device, and the console;
+/// and the driver for channels.
+pub const MODULES: [&str; 14] = [
     "ata_piix",
     "sd_mod",
     "ext4",
     "crc32c_generic",
+    "dm_mod",
     "e1000",
     "ne2k-pci",
     "virtio_pci",

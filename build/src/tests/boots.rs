@@ -9,6 +9,7 @@ mod disk;
 mod entropy;
 mod ethernet;
 mod files;
+mod lvm;
 mod machine;
 mod mediated;
 mod network;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Test> {
         ethernet::all(),
         disk::all(),
         block::all(),
+        lvm::all(),
         files::all(),
         devices::all(),
         recover::all(),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use miette::{IntoDiagnostic, Result, ensure};
 
-use crate::guest::{self, bzimage, debian, debootstrap, disk, ext4};
+use crate::guest::disk::{self, Contents};
+use crate::guest::{self, bzimage, debian, debootstrap, ext4};
 use crate::kernel::{self, Build};
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
@@ -64,15 +65,15 @@ fn truncated(context: &Context) -> Result<Outcome> {
 /// Starts from the archive of installed packages: installing them takes a minute, and mmdebstrap guarantees that it
 /// repeats.
 fn disk_repeats(context: &Context) -> Result<Outcome> {
-    let made = disk::image(&context.project)?;
+    let made = disk::image(&context.project, Contents::FileSystem)?;
     let again = made.with_extension("again");
-    disk::make(&project::read(&debootstrap::archive(&context.project)?)?, &again)?;
+    disk::make(&project::read(&debootstrap::archive(&context.project)?)?, &again, Contents::FileSystem)?;
     let same = project::read(&made)? == project::read(&again)?;
-    let result = ext4::check(&disk::partition(&again));
+    let result = ext4::check(&disk::file_system(&again, Contents::FileSystem));
     std::fs::remove_file(&again).into_diagnostic()?;
     result?;
     ensure!(same, "two file systems made of the same archive differ");
-    let name = ext4::read(&disk::partition(&made), "/etc/hostname")?;
+    let name = ext4::read(&disk::file_system(&made, Contents::FileSystem), "/etc/hostname")?;
     ensure!(name == "guest1\n", "/etc/hostname is {name:?}");
     Ok(Outcome::Passed(bzimage::fingerprint(&project::read(&made)?)))
 }

@@ -20,6 +20,8 @@ pub enum Stock {
     DebianDisk,
     /// A disk with a Debian of sysvinit on its first partition.
     DebianSysv,
+    /// The same on a logical volume of LVM, `/dev/mapper/debian-root`.
+    DebianLvm,
 }
 
 /// What an image may be used as.
@@ -35,8 +37,14 @@ pub enum Use {
 
 impl Stock {
     /// All of them.
-    pub const ALL: [Stock; 5] =
-        [Stock::DebianKernel, Stock::DebianPaeKernel, Stock::DebianBusybox, Stock::DebianDisk, Stock::DebianSysv];
+    pub const ALL: [Stock; 6] = [
+        Stock::DebianKernel,
+        Stock::DebianPaeKernel,
+        Stock::DebianBusybox,
+        Stock::DebianDisk,
+        Stock::DebianSysv,
+        Stock::DebianLvm,
+    ];
 
     /// As descriptions name it.
     pub const fn name(self) -> &'static str {
@@ -46,6 +54,7 @@ impl Stock {
             Stock::DebianBusybox => "debian-busybox",
             Stock::DebianDisk => "debian-disk",
             Stock::DebianSysv => "debian-sysv",
+            Stock::DebianLvm => "debian-lvm",
         }
     }
 
@@ -54,7 +63,7 @@ impl Stock {
         match self {
             Stock::DebianKernel | Stock::DebianPaeKernel => Use::Kernel,
             Stock::DebianBusybox | Stock::DebianDisk => Use::Initrd,
-            Stock::DebianSysv => Use::Disk,
+            Stock::DebianSysv | Stock::DebianLvm => Use::Disk,
         }
     }
 }
@@ -144,7 +153,7 @@ impl<'de> Deserialize<'de> for Origin {
             }
             D::Error::custom(format!(
                 "no image is called `{text}`\nthe images that need no path are `debian-686` and `debian-686-pae` (kernels), \
-                 `debian-busybox` and `debian-disk` (initrds) and `debian-sysv` (disk); a file beside the description is written `./{text}`"
+                 `debian-busybox` and `debian-disk` (initrds), `debian-sysv` and `debian-lvm` (disks); a file beside the description is written `./{text}`"
             ))
         })
     }

@@ -54,7 +54,7 @@ pub const NOTE: &str = "echo written by the guest > /root/note; sync";
 /// Powers Debian off, and finds the file of [`NOTE`] on the disk's image.
 pub fn found_from_outside(mut machine: Machine) -> Result<Outcome> {
     shut_down(&mut machine)?;
-    let place = disk::partition(&machine.dir().join(config::DISK));
+    let place = disk::file_system(&machine.dir().join(config::DISK), disk::Contents::FileSystem);
     let note = ext4::read(&place, "/root/note")?;
     ensure!(note == "written by the guest\n", "/root/note in the image: {note:?}");
     ext4::check(&place)?;
