@@ -28,6 +28,13 @@ const DISKS: &str = "board = \"bochs\"\n\
     [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\ndisks = [{ name = \"main\" }]\n\
     [[component]]\nname = \"first\"\nimage = \"components\"\ndrives = \"main\"\n\
     [[component]]\nname = \"second\"\nimage = \"components\"\ndrives = \"other\"\n";
+/// Two guests and a component at a switch, two of them with sockets.
+const NETWORK: &str = "board = \"bochs\"\n\
+    [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n\
+    [[vm]]\nname = \"b\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\n\
+    [[component]]\nname = \"c\"\nimage = \"components\"\n\
+    [[network]]\nname = \"lan\"\nmembers = [\"a\", \"b\", \"c\"]\n\
+    [[vsock]]\nname = \"streams\"\nmembers = [\"a\", \"b\"]\n";
 /// Three without, of which one has debug ports; two have a pipe and a channel between them, and one a channel to a component.
 const PLAIN: &str = "board = \"bochs\"\n\
     [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\ndirect_ports = [0x402]\n\
@@ -154,9 +161,10 @@ fn no_object_of_a_system_with_devices_can_be_given_to_another_process() {
 
 #[test]
 fn no_capability_can_have_other_rights_or_another_badge() {
-    for mut spec in [lawful(PLAIN), lawful(DEVICES)] {
+    for mut spec in [lawful(PLAIN), lawful(DEVICES), lawful(DISKS), lawful(NETWORK)] {
         for cap in spec.caps.clone() {
-            for badge in [0, 1, cap.badge << 1, cap.badge | 1 << 3, client_badge(23), event::ring(23)] {
+            for badge in [0, 1, cap.badge << 1, cap.badge | 1 << 3, client_badge(23), event::ring(12), event::ring(23)]
+            {
                 try_cap(&mut spec, &CapEntry { badge, ..cap.clone() });
             }
             for rights in RIGHTS {

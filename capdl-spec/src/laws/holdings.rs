@@ -12,7 +12,7 @@ use crate::{
     description::board::PortRange,
     laws::authority::{Badge, Holding, RINGS, What, Who, Whose, at, holding, signals},
     laws::{channels::are_ends_of_one, pipes::pipes_between},
-    services::{ALL, Server, channels, pipes, vmm},
+    services::{ALL, Server, block, channels, net, pipes, vmm},
     spec::{CapEntry, Id, Kind, Process, Rights, Spec},
 };
 
@@ -222,6 +222,11 @@ fn doorbells_and_lines(spec: &Spec) -> Option<String> {
     }
     if let Some(id) = events(serial::SERVICE).filter(|id| !streams_have_bits_in_turn(spec, *id)) {
         return wrong(id);
+    }
+    for (service, doorbells) in [(proto::net::SERVICE, net::DOORBELLS), (proto::block::SERVICE, block::DOORBELLS)] {
+        if let Some(id) = events(service).filter(|id| !whole(said(*id, None) & doorbells)) {
+            return wrong(id);
+        }
     }
     let mut all_lines = 0;
     for id in spec.processes.iter().filter(|process| !is_server(process)).filter_map(|process| process.events()) {

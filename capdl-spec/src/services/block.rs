@@ -45,7 +45,7 @@ pub(super) static SERVER: Server = Server {
 };
 
 /// The badges of clients and drivers. Those behind are root-task's, for the ends of drivers.
-const DOORBELLS: u64 = (1 << (MAX_EXPORTS + MAX_DISKS)) - 1;
+pub(crate) const DOORBELLS: u64 = (1 << (MAX_EXPORTS + MAX_DISKS)) - 1;
 
 static HOLDINGS: [Holding; 2] = [
     holding(

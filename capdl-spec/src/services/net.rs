@@ -38,6 +38,8 @@ use crate::{
 
 /// With which net-server signals itself: no port has this bit.
 const AGAIN: u64 = event::ring(MAX_SWITCH_PORTS);
+/// The badges of the ports' clients.
+pub(crate) const DOORBELLS: u64 = AGAIN - 1;
 /// Bytes of a ring: of its data 512 KiB, which is more than what TCP has under way to a guest of 64 MiB.
 const RING_BYTES: u64 = 4096 + (512 << 10);
 /// The names of the rings of a VM's network devices: to net-server, and from it.
@@ -66,7 +68,7 @@ static HOLDINGS: [Holding; 4] = [
         What::Notification,
         Whose::Called(SERVICE),
         Rights::WRITE,
-        Badge::Bit(RING_BITS),
+        Badge::Bit(DOORBELLS),
     ),
     holding(
         Who::Anyone,
@@ -74,10 +76,10 @@ static HOLDINGS: [Holding; 4] = [
         What::Notification,
         Whose::Called(SERVICE),
         Rights::WRITE,
-        Badge::Bit(RING_BITS),
+        Badge::Bit(DOORBELLS),
     ),
     signals(SERVICE, Whose::Callers, event::NETWORK),
-    signals(SERVICE, Whose::Own, RING_BITS),
+    signals(SERVICE, Whose::Own, AGAIN),
 ];
 
 static FRAMES: [FrameUse; 2 * MAX_NICS + 2] = {
