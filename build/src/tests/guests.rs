@@ -1,6 +1,9 @@
 //! Tiny guests in Bochs test the processor and board that a guest sees, instruction by instruction. A guest checks what
 //! it can itself; here the facts that it prints are compared with the tables in vtx.
 
+mod hostile;
+mod neighbours;
+
 use std::arch::x86_64::CpuidResult;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,18 +12,17 @@ use std::time::Duration;
 use miette::{Result, ensure, miette};
 use vtx::{cpuid, msr};
 
+use crate::bochs::Machine;
 use crate::bochs::log::Ending;
-use crate::bochs::{Machine, config};
 use crate::guest::{self, tiny};
 use crate::kernel::Build;
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test, passed};
-use crate::tests::medium::{FIRST, SECTOR, medium};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Guests, name, run);
-    vec![
+    let own = vec![
         test("cpuid-all-leaves", cpuid_all_leaves),
         test("msr-all", msr_all),
         test("ports-all", ports_all),
@@ -28,12 +30,6 @@ pub fn all() -> Vec<Test> {
         test("mmio-unmapped", mmio_unmapped),
         test("vectors-unmapped", vectors_unmapped),
         test("local-apic", local_apic),
-        test("a-queue-that-is-broken-breaks-nothing-else", virtio),
-        test("a-network-device-takes-anything", virtio_net),
-        test("a-socket-device-takes-anything", virtio_vsock),
-        test("a-console-device-takes-anything", virtio_console),
-        test("a-disk-takes-anything", virtio_blk),
-        test("a-channel-takes-anything", channel),
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
         test("single-step", single_step),
@@ -47,10 +43,8 @@ pub fn all() -> Vec<Test> {
         test("resets", resets),
         test("a-guest-that-cannot-start-fails-the-run", cannot_start),
         test("a-system-that-cannot-be-built-fails-the-run", cannot_be_built),
-        test("a-spinning-guest-delays-no-other", spin),
-        test("a-guest-that-floods-a-port-delays-no-other", flood),
-        test("a-spinning-guest-leaves-seven-others-their-shares", shares),
-    ]
+    ];
+    [own, hostile::all(), neighbours::all()].concat()
 }
 
 /// How long a guest may take on a busy machine.
@@ -132,108 +126,6 @@ fn run_described(
     let report = Report::of(String::from_utf8_lossy(&machine.console.transcript()).into_owned());
     ensure!(report.lines("guest: right") == guests, "not every guest is content:\n{}", report.console);
     Ok((report, machine))
-}
-
-/// A hostile driver of the entropy device, beside a guest that keeps time. The log has only the first 16 of the queues
-/// that it breaks.
-fn virtio(context: &Context) -> Result<Outcome> {
-    let report = run_all(context, &["virtio", "ticking"], "rng = true\n", "")?;
-    let logged = report.lines("entropy device: the driver breaks queue 0");
-    ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
-    passed()
-}
-
-/// A hostile driver of a network device, beside a guest at the same switch that keeps time and takes no frames.
-fn virtio_net(context: &Context) -> Result<Outcome> {
-    let network = "\n[[network]]\nname = \"lan\"\nmembers = [\"virtio-net\", \"ticking\"]\n";
-    let report = run_all(context, &["virtio-net", "ticking"], "", network)?;
-    let logged = report.lines("network device: the driver breaks queue");
-    ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
-    ensure!(report.lines("= frames ffff") == 1, "frames of others' addresses:\n{}", report.console);
-    // The first eight, and then whenever their number has doubled.
-    let logged = report.lines("lan.virtio-net sends from another's address");
-    ensure!(logged == 8 + 12, "{logged} frames of others' addresses are in the log:\n{}", report.console);
-    let logged = report.lines("lan.virtio-net sends too much to groups");
-    ensure!(logged >= 8, "{logged} frames beyond the limit are in the log:\n{}", report.console);
-    passed()
-}
-
-/// A hostile driver of a socket device, beside a member that keeps time and has no driver.
-fn virtio_vsock(context: &Context) -> Result<Outcome> {
-    let sockets = "\n[[vsock]]\nname = \"streams\"\nmembers = [\"virtio-vsock\", \"ticking\"]\n";
-    let report = run_all(context, &["virtio-vsock", "ticking"], "", sockets)?;
-    let logged = report.lines("socket device: the driver breaks queue");
-    ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
-    let logged = report.lines("streams.virtio-vsock sends from another's address");
-    ensure!((8..40).contains(&logged), "{logged} packets of others' addresses are in the log:\n{}", report.console);
-    passed()
-}
-
-/// A hostile driver of a console device, beside a guest at the other end of its pipe that keeps time.
-fn virtio_console(context: &Context) -> Result<Outcome> {
-    let pipe = "\n[[pipe]]\nname = \"bytes\"\nmembers = [\"virtio-console\", \"ticking\"]\n";
-    let report = run_all(context, &["virtio-console", "ticking"], "hvc = true\n", pipe)?;
-    let logged = report.lines("console device: the driver breaks queue");
-    ensure!(logged == 16, "{logged} broken queues are in the log:\n{}", report.console);
-    ensure!(report.lines("= messages 1fa") == 1, "messages:\n{}", report.console);
-    passed()
-}
-
-/// A hostile driver of a channel, beside the guest at its other end, which keeps time.
-fn channel(context: &Context) -> Result<Outcome> {
-    let channel = "\n[[channel]]\nname = \"shared\"\nmembers = [\"channel\", \"ticking\"]\n\
-                   dataports = [{ size = \"4 KiB\", writer = \"channel\" }, { size = \"8 KiB\", writer = \"ticking\" }, \"64 KiB\"]\n";
-    let report = run_all(context, &["channel", "ticking"], "", channel)?;
-    let logged = report.lines("channel 0: the guest writes dataport 1, which it may only read");
-    ensure!(logged == 16, "{logged} refused writes are in the log:\n{}", report.console);
-    ensure!(report.lines("= events 3e8") == 1, "events:\n{}", report.console);
-    passed()
-}
-
-/// Two hostile drivers of a disk's parts, one of them read-only, beside a guest that keeps time. On the disk, nothing changes
-/// but what the first one may write.
-fn virtio_blk(context: &Context) -> Result<Outcome> {
-    const DRIVER: &str = "
-[[component]]
-name = \"ide\"
-image = \"ide-driver\"
-priority = 100
-services = [\"timer\"]
-drives = \"main\"
-pci_devices = [{ address = \"00:01.1\", dma = \"trusted\" }]
-dma_memory = \"192 KiB\"
-
-[[vm]]
-name = \"reader\"
-memory = \"4 MiB\"
-kernel = \"./virtio-blk\"
-disks = [{ name = \"main\", first = 36864, sectors = 1000, read_only = true }]
-
-[emulator]
-disk = \"debian-sysv\"
-";
-    let kernel = "kernel = \"./virtio-blk\"\n";
-    let description = tiny::system(&context.project, &["virtio-blk", "ticking"], "", DRIVER)?;
-    let text = String::from_utf8_lossy(&project::read(&description)?).into_owned();
-    let text = text.replacen(kernel, &format!("{kernel}disks = [{{ name = \"main\", partition = 1 }}]\n"), 1);
-    project::write(&description, text.as_bytes())?;
-    let before = medium();
-    let path = context.project.guest().join("tiny/virtio-blk.img");
-    project::write(&path, &before)?;
-    let (report, machine) = run_described(context, &description, 3, Some(path))?;
-    for name in ["virtio-blk", "reader"] {
-        let logged = report.lines(&format!("vmm-{name}: warning: disk: the driver breaks queue 0"));
-        ensure!(logged == 16, "{logged} broken queues of {name} are in the log:\n{}", report.console);
-    }
-    let after = project::read(&machine.dir().join(config::DISK))?;
-    let written = (FIRST + 100) * SECTOR..(FIRST + 228) * SECTOR;
-    ensure!(after.len() == before.len(), "the disk has another size");
-    for at in (0..after.len()).step_by(4) {
-        let expected = if written.contains(&at) { &0x0bad_f00d_u32.to_le_bytes() } else { &before[at..at + 4] };
-        let found = &after[at..at + 4];
-        ensure!(found == expected, "byte {at} of the disk begins {found:x?} in place of {expected:x?}");
-    }
-    passed()
 }
 
 /// The guest sees what the policy has filtered, so filtering again changes nothing: every hidden bit is clear, every
@@ -512,94 +404,5 @@ fn fails(machine: &Machine, ending: Option<Ending>, reason: &str) -> Result<Outc
     let Some(ending @ Ending::Failed) = ending else { miette::bail!("the run ends with {ending:?}:\n{console}") };
     let why = machine.why(&ending).to_string();
     ensure!(why.lines().next().is_some_and(|line| line.starts_with(reason)), "the run's error is: {why}");
-    passed()
-}
-
-fn spin(context: &Context) -> Result<Outcome> {
-    beside(context, "spin", "guest: spins")
-}
-
-/// A guest that never exits beside seven that work: in each window of time, each of the seven does an eighth of what it
-/// would do alone, within a tenth.
-fn shares(context: &Context) -> Result<Outcome> {
-    const WORKERS: usize = 7;
-    let dir = context.project.guest().join("tiny/shares");
-    let mut text = "board = \"bochs\"\n".to_owned();
-    for (guest, count) in [("spin", 1), ("share", WORKERS)] {
-        tiny::compile(&context.project, guest, &dir)?;
-        text += &format!("\n[[vm]]\nname = \"{guest}\"\ncount = {count}\nmemory = \"4 MiB\"\nkernel = \"./{guest}\"\n");
-    }
-    let description = dir.join("shares.toml");
-    project::write(&description, text.as_bytes())?;
-    let mut machine = context.boot(&description.to_string_lossy(), Build::Release)?;
-    machine.console.rewind();
-    let texts = |console: &[u8]| {
-        let console = String::from_utf8_lossy(console).into_owned();
-        let texts: Vec<String> = (0..WORKERS).map(|n| printed_by(&format!("share{n}"), &console)).collect();
-        texts.iter().all(|text| text.contains("guest: right\n")).then_some(texts)
-    };
-    let texts = machine.console.wait_until(LIMIT, texts).map_err(|failure| {
-        miette!("{failure}, not all have ended:\n{}", String::from_utf8_lossy(&machine.console.transcript()))
-    })?;
-    let console = String::from_utf8_lossy(&machine.console.transcript()).into_owned();
-    ensure!(console.contains("spin0: guest: spins"), "nothing spins:\n{console}");
-    let (mut least, mut most) = (f64::MAX, 0f64);
-    for (worker, text) in texts.iter().enumerate() {
-        let shares = shares_of(text);
-        ensure!(shares.len() == 3, "share{worker} does not tell what it has done:\n{console}");
-        for share in shares {
-            let of_fair = share * (WORKERS + 1) as f64;
-            ensure!((of_fair - 1.0).abs() <= 0.1, "share{worker} has {of_fair:.3} of its share:\n{console}");
-            (least, most) = (least.min(of_fair), most.max(of_fair));
-        }
-    }
-    Ok(Outcome::Passed(format!("{least:.3} to {most:.3} of a fair share")))
-}
-
-/// What a VM has printed on a console that several share. A line that another has interrupted goes on behind a bar.
-fn printed_by(vm: &str, console: &str) -> String {
-    let (begin, rest) = (format!("{vm}: "), format!("{vm}| "));
-    let mut text = String::new();
-    for line in console.lines() {
-        if let Some(line) = line.strip_prefix(&rest) {
-            text.pop();
-            text += line;
-        } else if let Some(line) = line.strip_prefix(&begin) {
-            text += line;
-        } else {
-            continue;
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// A worker's share of the processor in each of its windows: rounds done, times what a round takes alone, by the
-/// window's length.
-fn shares_of(text: &str) -> Vec<f64> {
-    let lines = text.lines().filter_map(|line| line.strip_prefix("= window "));
-    let numbers = lines.map(|line| line.split(' ').filter_map(|word| u32::from_str_radix(word, 16).ok()).collect());
-    numbers
-        .filter_map(|numbers: Vec<u32>| match numbers[..] {
-            [rounds, alone, window] => Some(f64::from(rounds) * f64::from(alone) / f64::from(window)),
-            _ => None,
-        })
-        .collect()
-}
-
-fn flood(context: &Context) -> Result<Outcome> {
-    beside(context, "flood", "guest: floods")
-}
-
-/// Beside a guest that holds the processor as well as it can, another one's timer, console and power switch work.
-fn beside(context: &Context, guest: &str, started: &str) -> Result<Outcome> {
-    let description = tiny::system(&context.project, &[guest, "ticking"], "", "")?;
-    let mut machine = context.boot(&description.to_string_lossy(), Build::Release)?;
-    for text in [started, "guest: right", "ticking has powered off"] {
-        machine.console.rewind();
-        machine.console.expect(text, LIMIT).map_err(|failure| {
-            miette!("{failure} before `{text}`:\n{}", String::from_utf8_lossy(&machine.console.transcript()))
-        })?;
-    }
     passed()
 }
