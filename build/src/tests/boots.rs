@@ -10,6 +10,7 @@ mod entropy;
 mod ethernet;
 mod files;
 mod lvm;
+mod kexec;
 mod machine;
 mod mediated;
 mod network;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Test> {
         recover::all(),
         mediated::all(),
         network::all(),
+        kexec::all(),
         uplink::all(),
         nic::all(),
         channels::all(),

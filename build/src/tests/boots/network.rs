@@ -109,7 +109,7 @@ fn described(context: &Context) -> Result<PathBuf> {
 }
 
 /// The output of a command in guest `number`.
-fn at(machine: &mut Machine, number: usize, command: &str) -> Result<String> {
+pub fn at(machine: &mut Machine, number: usize, command: &str) -> Result<String> {
     match number {
         1 => ask(machine, command),
         _ => ask(machine, &format!("printf '%s\\nexit\\n' '{command}' | nc 10.0.0.{number} 99")),
