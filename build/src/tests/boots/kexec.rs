@@ -50,7 +50,7 @@ fn kexec(context: &Context) -> Result<Outcome> {
     machine.console.skip();
     // Network devices stay as they are.
     machine.console.send(b"kexec -e -x\r").into_diagnostic()?;
-    expect(&mut machine, "kexec_core: Starting new kernel")?;
+    expect(&mut machine, "printk: bootconsole [earlyser0] enabled")?;
     is_content(&mut machine, " again", &sum)?;
     let said = super::transcript(&machine);
     ensure!(said.matches("entering the guest").count() == 3, "vmm-server has seen other resets:\n{said}");
