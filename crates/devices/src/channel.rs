@@ -8,7 +8,8 @@
 //! | 8 | taken | how many of those the guest has taken, by what it has last written |
 //!
 //! All are double words, count modulo 2^32 and go on through resets; the interrupt pin is active while `received` and `taken`
-//! differ. A reset of the board takes all events that are pending. A vendor-specific capability (PCI Local Bus Specification
+//! differ. After a reset the function's pin is off ("interrupt disable"), until software switches it on: nobody may be there to serve
+//! it, and other functions share the input. A reset of the board takes all events that are pending. A vendor-specific capability (PCI Local Bus Specification
 //! 2.3, appendix H) says what the function is for:
 //!
 //! | offset | what |
@@ -28,7 +29,7 @@ use layout::limits::{MAX_DATAPORTS, MAX_NAME};
 
 use crate::{
     Effect, GuestMemory, Width,
-    pci::{Bar, ConfigError, ConfigSpace, Function, Identity},
+    pci::{Bar, Command, ConfigError, ConfigSpace, Function, Identity},
     read_bytes,
 };
 
@@ -51,7 +52,8 @@ const EVENTS: Bar = Bar::Memory(4096);
 const EMITTED: u16 = 0;
 const RECEIVED: u16 = 4;
 const TAKEN: u16 = 8;
-/// The first base address register.
+/// The command register, and the first base address register.
+const COMMAND: u8 = 0x04;
 const BARS: u8 = 0x10;
 
 /// See the head of this file.
@@ -90,7 +92,7 @@ impl Channel {
         parts.into_iter().try_for_each(|part| body.extend_from_slice(part)).map_err(|_| ConfigError::Full)?;
         config.add_capability(VENDOR_SPECIFIC, &body, &[])?;
         let mut function = Self { config, events, dataports, emitted: false, refused: None };
-        function.go_home();
+        function.begin();
         Ok(function)
     }
 
@@ -111,7 +113,9 @@ impl Channel {
         self.refused.take()
     }
 
-    fn go_home(&mut self) {
+    /// After a reset of configuration space: BARs are at home, and the pin is off.
+    fn begin(&mut self) {
+        let _ = self.config.write(COMMAND, Width::Word, Command::INTX_DISABLE.bits().into());
         for (bar, &(_, home)) in (1..).zip(&self.dataports) {
             self.config.set(BARS + 4 * bar, home as u32);
         }
@@ -187,7 +191,7 @@ impl Function for Channel {
 
     fn reset(&mut self) {
         self.config.reset();
-        self.go_home();
+        self.begin();
         self.events.take();
         let _ = self.poll();
     }
@@ -247,6 +251,8 @@ mod tests {
         other.emit();
         assert!(!function.irq());
         assert_eq!(function.poll(), Effect::LINES);
+        assert!(!function.irq(), "no driver has switched it on");
+        assert_eq!(function.write_config(0x04, Width::Word, 2, &NoMemory), Effect::REGIONS | Effect::LINES);
         assert!(function.irq());
         other.emit();
         let _ = Function::write(&mut function, 0, 8, Width::Dword, 1, &NoMemory);
@@ -285,13 +291,16 @@ mod tests {
         let (mut function, mut other, _) = both();
         assert_eq!([1, 2].map(|bar| function.config().base(bar)), HOMES.map(Some));
         let _ = function.write_config(0x14, Width::Dword, 0xe000_0000, &NoMemory);
+        let _ = function.write_config(0x04, Width::Word, 2, &NoMemory);
         assert_eq!(function.config().base(1), Some(0xe000_0000));
         other.emit();
         let _ = function.poll();
         function.reset();
         assert_eq!([1, 2].map(|bar| function.config().base(bar)), HOMES.map(Some));
+        other.emit();
+        let _ = function.poll();
         assert!(!function.irq() && function.config().base(0) == Some(0));
-        assert_eq!((dword(&mut function, 4), dword(&mut function, 8)), (1, 1));
+        assert_eq!((dword(&mut function, 4), dword(&mut function, 8)), (2, 1));
     }
 
     proptest! {

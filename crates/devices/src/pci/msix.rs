@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 
-use super::{Bar, ConfigError, ConfigSpace};
+use super::{Bar, Command, ConfigError, ConfigSpace};
 use crate::Width;
 
 /// The most vectors of a function.
@@ -100,9 +100,14 @@ impl Msix {
         }
     }
 
-    /// Moves what is pending and not masked to what is due. Returns whether something is.
+    /// Moves what is pending and not masked to what is due, if the function may write to memory, which a message is. Returns
+    /// whether something is due.
     pub fn settle(&mut self, config: &ConfigSpace) -> bool {
-        if self.pending != 0 && self.control(config) & (ENABLE | MASK_ALL) == ENABLE {
+        let may_send = || {
+            let is_open = self.control(config) & (ENABLE | MASK_ALL) == ENABLE;
+            is_open && config.command().contains(Command::BUS_MASTER)
+        };
+        if self.pending != 0 && may_send() {
             let open = (0..).zip(&self.entries).filter(|(_, entry)| entry.control & MASKED == 0);
             let sent = self.pending & open.fold(0, |bits, (n, _)| bits | 1 << n);
             self.pending &= !sent;
@@ -187,7 +192,8 @@ mod tests {
 
     /// A function with three vectors, and its table's capability.
     fn function() -> (ConfigSpace, Msix, u8) {
-        let (config, msix) = Msix::new(ConfigSpace::new(Identity::default()), 1, 3).unwrap();
+        let (mut config, msix) = Msix::new(ConfigSpace::new(Identity::default()), 1, 3).unwrap();
+        let _ = config.write(0x04, Width::Word, 4);
         let at = config.read(0x34, Width::Byte) as u8;
         (config, msix, at)
     }
@@ -243,6 +249,18 @@ mod tests {
         assert_eq!((taken(&mut msix, &config), msix.read(2048, Width::Dword)), (Taken::new(), 2));
         msix.write(28, Width::Dword, 0);
         assert_eq!((taken(&mut msix, &config), msix.read(2048, Width::Dword)), (Taken::from([0x61]), 0));
+    }
+
+    #[test]
+    fn without_bus_mastering_a_message_waits() {
+        let (mut config, mut msix, at) = function();
+        aim(&mut msix, 1, 0x61);
+        switch(&mut config, at, 0x8000);
+        let _ = config.write(0x04, Width::Word, 0);
+        msix.raise(1);
+        assert_eq!((taken(&mut msix, &config), msix.read(2048, Width::Dword)), (Taken::new(), 2));
+        let _ = config.write(0x04, Width::Word, 4);
+        assert_eq!(taken(&mut msix, &config), [0x61]);
     }
 
     #[test]

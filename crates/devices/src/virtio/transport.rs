@@ -252,10 +252,12 @@ impl<D: Device> Virtio<D> {
         Ok(effect)
     }
 
-    /// Forgets the queues of a driver that has switched bus mastering off while it was ready. Linux's kexec does so and does not
+    /// Forgets the queues of a driver that has switched bus mastering off while it used them. Linux's kexec does so and does not
     /// reset the device; the next kernel switches it on before it does, and the old queues are in that kernel's memory.
     fn abandon(&mut self) {
-        if self.status.contains(Status::DRIVER_OK) {
+        // A legacy driver may use queues before it says that it is ready.
+        let early = self.queues.iter().any(|queue| queue.is_enabled() && queue.is_legacy());
+        if self.status.contains(Status::DRIVER_OK) || early {
             self.status -= Status::DRIVER_OK;
             for queue in &mut self.queues {
                 queue.reset();
