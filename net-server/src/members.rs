@@ -247,11 +247,16 @@ impl Members {
         if core::mem::replace(&mut self.all[member].broken, true) {
             return Moved::Nothing;
         }
+        self.leave_turn(member);
+        self.lose(member);
+        Moved::Broke
+    }
+
+    /// A member has nothing to send: it waits for nobody's room, and is nobody's next.
+    pub fn leave_turn(&mut self, member: usize) {
         if let Some(to) = self.all[member].waits_for.take() {
             self.end_turn(to, member);
         }
-        self.lose(member);
-        Moved::Broke
     }
 
     /// Looks whether the ring to a member can be used again.

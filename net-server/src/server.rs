@@ -1,7 +1,10 @@
 //! The server: which ports it looks at, and whom it signals.
 
 use layout::{event, limits::MAX_SWITCH_PORTS};
-use proto::net::Config;
+use proto::{
+    net::Config,
+    tally::{Report, Tally},
+};
 
 use crate::counts::Counts;
 use crate::sockets::Sockets;
@@ -11,8 +14,8 @@ use crate::switch::{Moved, Rings, Switch};
 const BURST: usize = 16;
 /// Rounds over all ports before calls and new signals are looked at.
 const ROUNDS: usize = 64;
-/// Broken rings that are logged.
-const NOTED: u32 = MAX_SWITCH_PORTS as u32;
+/// Ports of both kinds.
+const PORTS: usize = 2 * MAX_SWITCH_PORTS;
 
 /// What the server needs of the machine.
 pub trait Hardware {
@@ -35,7 +38,8 @@ pub struct Server<H> {
     active: u64,
     /// When the hardware was asked to call.
     alarm: Option<u64>,
-    noted: u32,
+    /// How often each port's client has broken a ring.
+    broken: [Tally; PORTS],
 }
 
 impl<H: Hardware> Server<H> {
@@ -46,7 +50,7 @@ impl<H: Hardware> Server<H> {
         let sockets = Sockets::new(&config.sockets, rings, hertz);
         // The clients may have sent frames, or wait for room, since before a restart.
         let active = (1 << (switch.len() + sockets.len())) - 1;
-        Self { hardware, switch, sockets, active, alarm: None, noted: 0 }
+        Self { hardware, switch, sockets, active, alarm: None, broken: [Tally::default(); PORTS] }
     }
 
     /// Moves frames, after a signal with these bits.
@@ -109,8 +113,8 @@ impl<H: Hardware> Server<H> {
                 }
                 Moved::Broke => {
                     self.active &= !(1 << port);
-                    self.noted += 1;
-                    if self.noted <= NOTED {
+                    // A client may do so any number of times, if it begins anew in between.
+                    if self.broken.get_mut(port).is_some_and(|broken| broken.add() == Report::Log) {
                         log::error!(
                             "the client of port {port} breaks the rules of its ring: the port is off until it begins anew"
                         );

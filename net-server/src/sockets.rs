@@ -52,8 +52,12 @@ impl Sockets {
                 }
                 taken
             }
-            // A broken ring is not waited for, and the next look finds out.
-            Ok(None) => input.park(),
+            Ok(None) => {
+                // What waited for a receiver's room may have been withdrawn.
+                self.members.leave_turn(member);
+                // A broken ring is not waited for, and the next look finds out.
+                input.park()
+            }
             Err(BrokenRing) => return self.members.broken(member),
         };
         if moved { Moved::Frame } else { Moved::Nothing }

@@ -299,6 +299,23 @@ fn a_client_that_breaks_its_ring_is_off_and_the_others_go_on() {
 }
 
 #[test]
+fn a_client_that_breaks_its_ring_in_each_of_many_lives_is_served_in_the_last() {
+    let mut bench = bench(4096, &[(0, false); 2]);
+    for _ in 0..100 {
+        bench.guests[0].windows[0].write_u32(0, 4).unwrap();
+        bench.server.on_signal(1);
+        let Guest { windows, output, input, .. } = &mut bench.guests[0];
+        let [from, to] = windows.map(|window| RecordRing::new(window).unwrap());
+        (*output, *input) = (from.producer(), to.consumer());
+        bench.server.on_signal(1);
+        let Guest { output, input, .. } = &mut bench.guests[0];
+        let _ = (output.mend(), input.mend());
+    }
+    bench.send(0, &frame(mac(1), mac(0), 60));
+    assert_eq!(bench.got(1).len(), 1);
+}
+
+#[test]
 fn a_client_that_begins_anew_is_served_whatever_its_predecessor_has_left() {
     // The predecessor's own index, in either ring.
     for (ring, at) in [(0, 0), (1, 64)] {
