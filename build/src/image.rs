@@ -149,7 +149,8 @@ const CONTENT: &str = "SEL4_PREFIX_CONTENT";
 pub fn cargo_build(project: &Project, packages: &[&str], prefix: &Prefix) -> Result<BTreeMap<String, PathBuf>> {
     let step = Step::start(&format!("{}: build ({})", packages.join(", "), prefix.name()));
     let mut built = BTreeMap::new();
-    let mut cargo = building(project, packages, prefix.dir(), prefix.name());
+    let target = project.target.join("servers").join(prefix.name());
+    let mut cargo = building(packages, prefix.dir(), &project.root, &target);
     cargo.env(CONTENT, cache::fingerprint(&prefix.dir().join("libsel4/include"))?);
     let said = process::capture(cargo, |line| match artifact(line) {
         Some((name, path)) => drop(built.insert(name, path)),
@@ -168,14 +169,18 @@ fn outside(project: &Project, folder: &Path, prefix: &Prefix) -> Result<PathBuf>
     let (_, profile) = manifest.split_once(PROFILE).ok_or_else(|| miette!("Cargo.toml has no {PROFILE}"))?;
     let config = project.target.join("outside").join("profile.toml");
     project::write(&config, format!("{PROFILE}{profile}").as_bytes())?;
-    // The versions that the project is tested with, unless the crate has chosen others.
+    // The versions that the project is tested with, unless the crate has chosen others, or is part of a workspace.
     let lock = folder.join("Cargo.lock");
-    if !lock.exists() {
+    let own = String::from_utf8_lossy(&project::read(&folder.join("Cargo.toml"))?).into_owned();
+    if !lock.exists() && own.lines().any(|line| line.trim() == "[workspace]") {
         project::write(&lock, &project::read(&project.root.join("Cargo.lock"))?)?;
     }
     let step = Step::start(&format!("{}: build ({})", folder.display(), prefix.name()));
     let mut built = Vec::new();
-    let mut cargo = building(project, &[], prefix.dir(), prefix.name());
+    // Packages of the same name are other programs.
+    let name = cache::sha256(folder.canonicalize().into_diagnostic()?.as_os_str().as_encoded_bytes());
+    let target = project.target.join("outside").join(name).join(prefix.name());
+    let mut cargo = building(&[], prefix.dir(), &project.root, &target);
     cargo.env(CONTENT, cache::fingerprint(&prefix.dir().join("libsel4/include"))?);
     cargo.arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--config").arg(&config);
     let linked = image_link::process().into_iter().map(|argument| format!("-Clink-arg={argument}"));
@@ -208,15 +213,15 @@ fn all_of(packages: &[&str], built: BTreeMap<String, PathBuf>) -> Result<BTreeMa
 /// In every process, vector registers cost a trap if the guest uses them too, so automatic vectorisation is off.
 const RUSTFLAGS: &str = "-Cno-vectorize-slp -Cno-vectorize-loops";
 
-/// cargo's call, against the prefix `dir` of this name.
-fn building(project: &Project, packages: &[&str], dir: &Path, name: &str) -> Command {
+/// cargo's call in the folder `root`, against the prefix `dir`.
+fn building(packages: &[&str], dir: &Path, root: &Path, target: &Path) -> Command {
     let mut cargo = process::cargo();
-    cargo.current_dir(&project.root).env("SEL4_PREFIX", dir);
+    cargo.current_dir(root).env("SEL4_PREFIX", dir);
     cargo.env("RUSTFLAGS", RUSTFLAGS);
     cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "cc");
     cargo.args(["build", "--profile", "image", "--features", "image", "--bins", "--target", TARGET]);
     cargo.args(["--message-format", "json-render-diagnostics", "--target-dir"]);
-    cargo.arg(project.target.join("servers").join(name));
+    cargo.arg(target);
     for package in packages {
         cargo.args(["--package", package]);
     }

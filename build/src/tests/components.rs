@@ -2,7 +2,7 @@
 //! of tests/systems; the clients print their findings and a verdict.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use capdl_spec::host;
@@ -213,13 +213,38 @@ fn outside(context: &Context) -> Result<Outcome> {
     let library = project.root.join("crates/portcullis");
     let manifest = manifest.replace("../../crates/portcullis", &library.to_string_lossy());
     project::write(&there.join("Cargo.toml"), manifest.as_bytes())?;
-    let text = "board = \"bochs\"\n[[component]]\nname = \"greeter\"\nimage = \"./mine\"\nargs = \"outside\"\n";
+    // A second one of the same name, with another program, and the project's own of that name.
+    let other = folder.join("other");
+    project::copy_tree(&there, &other)?;
+    let renamed = |folder: &Path, name: &str, greeting: &str| {
+        let file = |path: &str| {
+            Ok::<_, miette::Report>(String::from_utf8_lossy(&project::read(&folder.join(path))?).into_owned())
+        };
+        let manifest = file("Cargo.toml")?.replace("my-component", name);
+        project::write(&folder.join("Cargo.toml"), manifest.as_bytes())?;
+        let main = file("src/main.rs")?.replace("my_component", &name.replace('-', "_"));
+        project::write(&folder.join("src/main.rs"), main.as_bytes())?;
+        project::write(&folder.join("src/lib.rs"), file("src/lib.rs")?.replace("Hello", greeting).as_bytes())
+    };
+    renamed(&there, "print-server", "Hello")?;
+    renamed(&other, "print-server", "Goodbye")?;
+    let component = |name: &str, image: &str| {
+        format!("[[component]]\nname = \"{name}\"\nimage = \"{image}\"\nargs = \"outside\"\n")
+    };
+    let components =
+        [component("greeter", "./mine"), component("leaver", "./other"), component("printer", "print-server")];
+    let text = format!("board = \"bochs\"\n{}", components.concat());
     let path = folder.join("greeting.toml");
     project::write(&path, text.as_bytes())?;
     let run = || {
         let mut machine =
             context.boot_with(&path.to_string_lossy(), Build::Release, |options| options.input = false)?;
-        until(&mut machine, "greeter: Hello, outside!")?;
+        for line in
+            ["greeter: Hello, outside!", "leaver: Goodbye, outside!", "printer: error: it is an end of no channel"]
+        {
+            until(&mut machine, line)?;
+            machine.console.rewind();
+        }
         machine.stop();
         let mut cargo = process::cargo();
         cargo.current_dir(&there).args(["test", "--target-dir"]).arg(project.target.join("outside"));
