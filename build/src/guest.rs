@@ -117,3 +117,29 @@ fn program(project: &Project, name: &str, folder: &str) -> Result<PathBuf> {
     })?;
     Ok(program)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Programs of users include it, with whatever standard they have.
+    #[test]
+    fn the_header_of_channels_is_plain_c_of_both_widths() {
+        let header = Project::find().unwrap().root.join("guests/channel/portcullis-channel.h");
+        for (standard, width) in [("-std=c99", "-m32"), ("-std=c99", "-m64"), ("-std=gnu17", "-m32")] {
+            let mut gcc = process::tool("gcc");
+            gcc.args([
+                standard,
+                width,
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-ffreestanding",
+                "-fsyntax-only",
+                "-Wno-unused-function",
+            ]);
+            gcc.args(["-x", "c"]).arg(&header);
+            process::output(gcc).unwrap();
+        }
+    }
+}

@@ -60,7 +60,8 @@ static unsigned long number(const char *text) {
 	unsigned long value = 0;
 	if (!*text) usage();
 	for (; *text; text++) {
-		if (*text < '0' || *text > '9' || value > 0xffffffff / 10) usage();
+		/* As a positive int. */
+		if (*text < '0' || *text > '9' || value > 0x7fffffff / 10 - 1) usage();
 		value = value * 10 + (unsigned long)(*text - '0');
 	}
 	return value;
@@ -112,9 +113,9 @@ static void read_out(struct channel *channel, const char *name, int dataport, un
 
 /* The kernel leaves the number of arguments, and then their addresses, on the stack. */
 #if defined __i386__
-asm(".globl _start\n_start: mov %esp, %eax; and $-16, %esp; sub $12, %esp; push %eax; call begin");
+__asm__(".globl _start\n_start: mov %esp, %eax; and $-16, %esp; sub $12, %esp; push %eax; call begin");
 #else
-asm(".globl _start\n_start: mov %rsp, %rdi; and $-16, %rsp; call begin");
+__asm__(".globl _start\n_start: mov %rsp, %rdi; and $-16, %rsp; call begin");
 #endif
 
 void begin(long *stack) {
@@ -134,6 +135,7 @@ void begin(long *stack) {
 	int opened = channel_open(&channel, name);
 	if (opened == -CHANNEL_ENOENT) fail("no channel is called ", name, ": see `portcullis-channel list`, as root");
 	if (opened == -CHANNEL_ENXIO) fail("no driver for ", name, ": `modprobe uio_pci_generic`");
+	if (opened == -CHANNEL_ENODEV) fail("there is no /dev/uio file of ", name, ": mount devtmpfs at /dev");
 	if (opened) fail("cannot open ", name, ": are you root?");
 	int status = 0;
 	if (same(verb, "emit")) {

@@ -24,6 +24,7 @@ enum {
 	CHANNEL_ENOENT = 2,
 	CHANNEL_ENXIO = 6,
 	CHANNEL_EACCES = 13,
+	CHANNEL_ENODEV = 19,
 	CHANNEL_EINVAL = 22,
 };
 
@@ -50,14 +51,14 @@ enum {
 
 static inline long channel_call(int number, long a, long b, long c, long d) {
 	long result;
-	asm volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(0) : "memory");
+	__asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(0) : "memory");
 	return result;
 }
 
 /* Five arguments, and 0 as the offset: the sixth is in EBP, which the compiler may need. */
 static inline long channel_mmap(long length, long protection, long file) {
 	long result;
-	asm volatile("push %%ebp\n\txor %%ebp, %%ebp\n\tint $0x80\n\tpop %%ebp"
+	__asm__ volatile("push %%ebp\n\txor %%ebp, %%ebp\n\tint $0x80\n\tpop %%ebp"
 		: "=a"(result) : "a"(CHANNEL_SYS_MMAP), "b"(0), "c"(length), "d"(protection), "S"(1), "D"(file) : "memory");
 	return result;
 }
@@ -69,15 +70,15 @@ enum {
 
 static inline long channel_call(int number, long a, long b, long c, long d) {
 	long result;
-	register long fourth asm("r10") = d;
-	asm volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(fourth) : "rcx", "r11", "memory");
+	register long fourth __asm__("r10") = d;
+	__asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(fourth) : "rcx", "r11", "memory");
 	return result;
 }
 
 static inline long channel_mmap(long length, long protection, long file) {
 	long result;
-	register long flags asm("r10") = 1, number asm("r8") = file, offset asm("r9") = 0;
-	asm volatile("syscall" : "=a"(result)
+	register long flags __asm__("r10") = 1, number __asm__("r8") = file, offset __asm__("r9") = 0;
+	__asm__ volatile("syscall" : "=a"(result)
 		: "a"(CHANNEL_SYS_MMAP), "D"(0), "S"(length), "d"(protection), "r"(flags), "r"(number), "r"(offset)
 		: "rcx", "r11", "memory");
 	return result;
@@ -118,7 +119,7 @@ static inline int channel_is(struct channel *channel, int device, const char *wa
 	/* Without root's rights, Linux gives the header only. */
 	if (got < 256 || at < 64 || at > 250 - CHANNEL_NAME || space[at] != 9 || space[at + 3] != 1) return 0;
 	channel->device = device;
-	channel->dataports = space[at + 4] < CHANNEL_DATAPORTS ? space[at + 4] : CHANNEL_DATAPORTS;
+	channel->dataports = space[at + 4] < CHANNEL_DATAPORTS ? space[at + 4] : (int)CHANNEL_DATAPORTS;
 	channel->writable = space[at + 5];
 	int n = 0;
 	for (; n < CHANNEL_NAME - 1 && space[at + 6 + n]; n++) {
@@ -170,15 +171,29 @@ static inline int channel_uio(int device) {
 		char path[] = "/dev/uio\0\0", *at = path + 8;
 		if (number >= 10) *at++ = (char)('0' + number / 10);
 		*at = (char)('0' + number % 10);
-		return (int)channel_call(CHANNEL_SYS_OPEN, (long)path, 2, 0, 0);
+		int file = (int)channel_call(CHANNEL_SYS_OPEN, (long)path, 2, 0, 0);
+		/* Not to be taken for a channel that is not there. */
+		return file == -CHANNEL_ENOENT ? -CHANNEL_ENODEV : file;
 	}
 	return -CHANNEL_ENXIO;
 }
 
-/* Opens the channel of this name. -ENOENT: the guest has none of it. -ENXIO: no driver; `modprobe uio_pci_generic`. */
+/* Closes what channel_open has opened so far, and passes its error on. */
+static inline int channel_give_up(struct channel *channel, int dataports, int error) {
+	for (int n = 0; n < dataports; n++)
+		channel_call(CHANNEL_SYS_MUNMAP, (long)channel->dataport[n], (long)channel->size[n], 0, 0);
+	if (channel->registers) channel_call(CHANNEL_SYS_MUNMAP, (long)channel->registers, 4096, 0, 0);
+	if (channel->config >= 0) channel_call(CHANNEL_SYS_CLOSE, channel->config, 0, 0, 0);
+	channel_call(CHANNEL_SYS_CLOSE, channel->uio, 0, 0, 0);
+	return error;
+}
+
+/* Opens the channel of this name. -ENOENT: the guest has none of it. -ENXIO: no driver; `modprobe uio_pci_generic`. -ENODEV: there
+ * is no /dev/uioN of it. */
 static inline int channel_open(struct channel *channel, const char *name) {
 	char found[CHANNEL_NAME];
 	int device = 0;
+	channel->registers = 0;
 	while (device < CHANNEL_DEVICES && !channel_is(channel, device, name, found)) device++;
 	if (device == CHANNEL_DEVICES) return -CHANNEL_ENOENT;
 	channel->uio = channel_uio(device);
@@ -193,13 +208,13 @@ static inline int channel_open(struct channel *channel, const char *name) {
 	}
 	if (channel->uio < 0) return channel->uio;
 	channel->config = channel_file(device, "/config", -1, "", 2);
-	if (channel->config < 0) return channel->config;
+	if (channel->config < 0) return channel_give_up(channel, 0, channel->config);
 	channel->registers = (volatile unsigned *)channel_bar(device, 0, 4096, 1);
-	if (!channel->registers) return -CHANNEL_EACCES;
+	if (!channel->registers) return channel_give_up(channel, 0, -CHANNEL_EACCES);
 	for (int n = 0; n < channel->dataports; n++) {
 		channel->size[n] = channel_size(device, n + 1);
-		channel->dataport[n] = channel_bar(device, n + 1, channel->size[n], channel->writable >> n & 1);
-		if (!channel->dataport[n]) return -CHANNEL_EACCES;
+		channel->dataport[n] = (volatile unsigned char *)channel_bar(device, n + 1, channel->size[n], channel->writable >> n & 1);
+		if (!channel->dataport[n]) return channel_give_up(channel, n, -CHANNEL_EACCES);
 	}
 	return 0;
 }

@@ -1,24 +1,10 @@
 /* A hostile driver of a channel: registers at every width, dataports that it may not write, and BARs that it moves over
  * everything. Facts: `events`, how many it has emitted. The channel has three dataports: 4 KiB that it may write, 8 KiB that it
  * may not, and 64 KiB that both may. */
-#include "guest.h"
+#include "pci.h"
 
-enum { DEVICE = 17, REGISTERS = 0xe0000000, ELSEWHERE = 0xe0100000, END = 0x400000 };
+enum { REGISTERS = 0xe0000000, ELSEWHERE = 0xe0100000, END = 0x400000 };
 enum { OWN = 0x4000000, OTHERS = 0x4002000, BOTH = 0x4010000 };
-
-#define AT8(at) (*(volatile u8 *)(at))
-#define AT16(at) (*(volatile u16 *)(at))
-#define AT32(at) (*(volatile u32 *)(at))
-
-static u32 config(u32 reg) {
-	out32(0xcf8, 0x80000000 | DEVICE << 11 | reg);
-	return in32(0xcfc);
-}
-
-static void configure(u32 reg, u32 value) {
-	config(reg);
-	out32(0xcfc, value);
-}
 
 static void header(void) {
 	expect("identity", config(0), 0x10f01af4);

@@ -3,26 +3,12 @@
  * 4.1.4.3 (modern) and 4.1.4.10 (legacy). The driver names its QUEUE, the queue's SIZE, whether the device is to
  * WRITE the buffers of a request (KIND), and whether the device has the MODERN interface only; others are driven by the
  * legacy one. */
-#include "guest.h"
+#include "pci.h"
 
-enum { DEVICE = 17, PORTS = 0xc000, MEMORY = 0xe0000000, END = 0x400000 };
+enum { PORTS = 0xc000, MEMORY = 0xe0000000, END = 0x400000 };
 enum { NEXT = 1, WRITE = 2, INDIRECT = 4 };
 /* The ring in the legacy layout: descriptors, available ring, used ring on a page of its own. */
 enum { RING = 0x200000, AVAILABLE = RING + 16 * SIZE, USED = (AVAILABLE + 6 + 2 * SIZE + 4095) & ~4095, BUFFER = 0x300000 };
-
-#define AT8(at) (*(volatile u8 *)(at))
-#define AT16(at) (*(volatile u16 *)(at))
-#define AT32(at) (*(volatile u32 *)(at))
-
-static u32 config(u32 reg) {
-	out32(0xcf8, 0x80000000 | DEVICE << 11 | reg);
-	return in32(0xcfc);
-}
-
-static void configure(u32 reg, u32 value) {
-	config(reg);
-	out32(0xcfc, value);
-}
 
 static void describe(u32 n, u32 high, u32 low, u32 len, u32 flags, u32 next) {
 	u32 at = RING + 16 * n;

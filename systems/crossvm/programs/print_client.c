@@ -13,6 +13,8 @@ int main(int count, char **words)
 		fprintf(stderr, "print_client: channel `print`: %s\n", strerror(-error));
 		return 1;
 	}
+	/* An answer to somebody who did not wait for it. */
+	channel_take(&channel);
 	for (int n = 1; n < count; n++) {
 		error = channel_write(&channel, 0, 0, words[n], strlen(words[n]) + 1);
 		if (error) {
