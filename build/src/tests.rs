@@ -12,6 +12,7 @@ mod host;
 mod intel_82574;
 mod iommu;
 mod kernel;
+mod managed;
 mod medium;
 mod modules;
 mod q35;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Test> {
         intel_82574::all(),
         gate::all(),
         guests::all(),
+        managed::all(),
         bzimage::all(),
         bench::all(),
         boots::all(),

@@ -27,7 +27,7 @@ use crate::{
         system::{Bytes, System},
     },
     map::plural,
-    services::{self, channels, component, pipes, vmm},
+    services::{self, channels, component, lifecycle, pipes, vmm},
     spec::PageSize,
 };
 
@@ -44,9 +44,10 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
     let laws = if found.mistakes.is_empty() { LAWS.as_slice() } else { &[] };
     let of_servers = if found.mistakes.is_empty() { services::ALL.as_slice() } else { &[] };
     let of_vms = if found.mistakes.is_empty() { vmm::CHECKS.as_slice() } else { &[] };
+    let of_lifecycles = if found.mistakes.is_empty() { lifecycle::CHECKS.as_slice() } else { &[] };
     let of_pipes = if found.mistakes.is_empty() { pipes::CHECKS.as_slice() } else { &[] };
     let of_channels = if found.mistakes.is_empty() { channels::CHECKS.as_slice() } else { &[] };
-    let of_peers = of_pipes.iter().chain(of_channels);
+    let of_peers = of_pipes.iter().chain(of_channels).chain(of_lifecycles);
     for law in laws.iter().chain(of_vms).chain(of_peers).chain(of_servers.iter().flat_map(|server| server.checks)) {
         law(&mut found);
     }

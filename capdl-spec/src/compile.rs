@@ -30,7 +30,7 @@ use crate::{
     description::{board::PortRange, system::System},
     laws,
     services::{
-        block, channels, component, pci, pipes,
+        block, channels, component, lifecycle, pci, pipes,
         vmm::{self, Guest},
     },
     spec::{Console, Fill, Id, PowerOff, Process, Rights, Spec},
@@ -106,6 +106,7 @@ fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
     }
     let mut pipes = pipes::configure(wiring)?;
     let mut channels = channels::configure(wiring)?;
+    let mut managing = lifecycle::configure(wiring)?;
     let mut wired = Vec::new();
     for (process, part) in wiring.parts.iter().enumerate() {
         let channels = channels.remove(&process).unwrap_or_default();
@@ -114,10 +115,14 @@ fn wire(wiring: &mut Wiring) -> Result<Vec<Wired>, CompileError> {
                 let config = configs.remove(&process);
                 (config.ok_or_else(|| CompileError::unwired("configuration", service.server))?, None)
             }
-            Role::Component(number) => (component::configure(wiring, number, channels)?, None),
+            Role::Component(number) => {
+                let managed = managing.managed.remove(&number).unwrap_or_default();
+                (component::configure(wiring, number, channels, managed)?, None)
+            }
             Role::Vmm(number) => {
                 let pipes = pipes.remove(&number).unwrap_or_default();
-                let (config, guest) = vmm::configure(wiring, number, pipes, channels)?;
+                let managers = managing.managers.remove(&number).unwrap_or_default();
+                let (config, guest) = vmm::configure(wiring, number, pipes, channels, managers)?;
                 (config, Some(guest))
             }
         };

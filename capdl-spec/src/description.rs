@@ -12,6 +12,7 @@ pub(crate) mod file;
 pub(crate) mod form;
 pub mod guest;
 pub(crate) mod keys;
+pub mod lifecycle;
 pub mod mistake;
 pub mod network;
 pub mod never;

@@ -22,7 +22,7 @@ use crate::{
     },
     description::{board::PortRange, system::System},
     map::plural,
-    services::{ALL, Server, channels, pipes, server},
+    services::{ALL, Server, channels, lifecycle, pipes, server},
     spec::{Id, Kind, Process, Spec},
 };
 
@@ -209,8 +209,10 @@ impl<'a> Drawing<'a> {
             reach.push(format!("port {}", PortRange { first, last }));
         }
         if let Role::Vmm(vm) = role {
-            let pipes = pipes::of_vm(self.system, self.system.vms[vm].name.get_ref());
+            let vm = &self.system.vms[vm];
+            let pipes = pipes::of_vm(self.system, vm.name.get_ref());
             reach.extend(pipes.map(|name| format!("pipe {}", name.get_ref())));
+            reach.extend(vm.managers.iter().map(|manager| format!("managed by {}", manager.get_ref().name)));
         }
         let name = match role {
             Role::Vmm(vm) => self.system.vms.get(vm).map(|vm| &vm.name),
@@ -219,6 +221,7 @@ impl<'a> Drawing<'a> {
         };
         let channels = name.into_iter().flat_map(|name| channels::of(self.system, name.get_ref()));
         reach.extend(channels.map(|channel| format!("channel {}", channel.name.get_ref())));
+        reach.extend(lifecycle::managed(self.system, role).map(|vm| format!("manages {}", vm.name.get_ref())));
         reach.extend(functions(self.system).filter(|function| function.owner.role == role).map(|function| {
             let dma = match function.dma() {
                 Dma::No => "no DMA",

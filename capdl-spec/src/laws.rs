@@ -22,6 +22,7 @@ pub(crate) mod authority;
 mod channels;
 mod devices;
 mod holdings;
+mod lifecycle;
 mod mappings;
 mod pipes;
 mod processes;
@@ -39,6 +40,7 @@ use holdings::{
     a_process_holds_its_own_and_what_it_was_given, capabilities_are_of_kinds_that_processes_may_hold,
     numbers_have_no_gaps, resources_of_the_machine_bear_their_numbers,
 };
+use lifecycle::{a_manager_has_a_page_and_a_signal, is_of_lifecycle};
 use mappings::{
     a_guests_memory_is_where_its_vmm_has_it, frames_are_mapped_where_their_use_is, frames_hold_what_their_use_takes,
     mappings_have_the_rights_of_their_use,
@@ -52,7 +54,7 @@ use processes::{
 type Law = fn(&Spec) -> Result<(), String>;
 
 /// All laws.
-const LAWS: [(&str, Law); 40] = [
+const LAWS: [(&str, Law); 41] = [
     ("names are unique", names_are_unique),
     ("every id names an object", every_id_names_an_object),
     ("a slot holds one capability", a_slot_holds_one_capability),
@@ -91,6 +93,7 @@ const LAWS: [(&str, Law); 40] = [
     ("a pipe has two ends", a_pipe_has_two_ends),
     ("a channel has two ends", a_channel_has_two_ends),
     ("dataports are at home", dataports_are_at_home),
+    ("a manager has a page and a signal", a_manager_has_a_page_and_a_signal),
     ("the bundle's own pages are read-only", the_bundles_own_pages_are_read_only),
     ("paging structures are those that the mappings need", paging_structures_are_those_that_the_mappings_need),
 ];
@@ -226,7 +229,7 @@ fn badges_are_unique(spec: &Spec) -> Result<(), String> {
 }
 
 /// Each bit of a notification has one meaning and one sender. Streams to serial-server share bits if there are not enough:
-/// it looks at all streams whatever the bit. So do the ends of channels.
+/// it looks at all streams whatever the bit. So do the ends of channels, a VM's managers, and the VMs of a manager.
 fn events_are_single_bits(spec: &Spec) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     let console = spec.processes.iter().find(|process| process.name == serial::SERVICE.server);
@@ -238,7 +241,7 @@ fn events_are_single_bits(spec: &Spec) -> Result<(), String> {
                 let first = seen.insert((cap.object, cap.badge));
                 cap.badge.is_power_of_two()
                     && cap.badge < FAULT_BIT
-                    && (first || of_streams(cap) || is_event(spec, cap))
+                    && (first || of_streams(cap) || is_event(spec, cap) || is_of_lifecycle(spec, cap))
             }
             false => {
                 cap.rights.read

@@ -136,6 +136,7 @@ impl Map<'_> {
         };
         let bit = cap.badge.trailing_zeros();
         match cap.badge {
+            event::MANAGED if server.is_none() => "lifecycle".into(),
             event::INTERRUPT => "interrupt".into(),
             event::TIMER => "deadline".into(),
             badge if let Some(word) = server.and_then(|server| (server.event)(badge)) => word,

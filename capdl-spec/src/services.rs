@@ -7,6 +7,7 @@ pub(crate) mod channels;
 pub(crate) mod component;
 mod file;
 mod irq;
+pub(crate) mod lifecycle;
 pub(crate) mod net;
 pub(crate) mod pci;
 pub(crate) mod pipes;
@@ -197,7 +198,9 @@ impl System {
         let components = components.map(|(n, one)| component::part(n, one, net::connects(self, Role::Component(n))));
         let mut parts: Vec<Part> = servers.chain(vmms).chain(components).collect();
         for part in parts.iter_mut().filter(|part| !part.is_server()) {
-            part.is_signalled = are_signalled(&part.calls) || channels::connects(self, part.role);
+            part.is_signalled = are_signalled(&part.calls)
+                || channels::connects(self, part.role)
+                || lifecycle::is_manager(self, part.role);
         }
         parts
     }

@@ -35,6 +35,12 @@ const NETWORK: &str = "board = \"bochs\"\n\
     [[component]]\nname = \"c\"\nimage = \"components\"\n\
     [[network]]\nname = \"lan\"\nmembers = [\"a\", \"b\", \"c\"]\n\
     [[vsock]]\nname = \"streams\"\nmembers = [\"a\", \"b\"]\n";
+/// A guest with two managers, another with one of them, and a component that is none.
+const MANAGED: &str = "board = \"bochs\"\n\
+    [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\nmanagers = [\"console\", \"dog\"]\n\
+    [[vm]]\nname = \"b\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\nmanagers = [\"console\"]\n\
+    [[component]]\nname = \"dog\"\nimage = \"components\"\npriority = 110\nservices = [\"timer\"]\n\
+    [[component]]\nname = \"cat\"\nimage = \"components\"\npriority = 110\nservices = [\"timer\"]\n";
 /// Three without, of which one has debug ports; two have a pipe and a channel between them, and one a channel to a component.
 const PLAIN: &str = "board = \"bochs\"\n\
     [[vm]]\nname = \"a\"\nmemory = \"4 MiB\"\nkernel = \"debian-686\"\ndirect_ports = [0x402]\n\
@@ -101,9 +107,15 @@ fn ways(spec: &Spec, object: Id) -> Vec<(u32, Rights, u64)> {
             let bits =
                 [event::TIMER, event::CONSOLE, event::INTERRUPT, event::line(0), event::line(15), event::ring(23)];
             let bits = bits.into_iter().chain([event::pipe(0), event::pipe(1)]);
-            let bits = bits.chain([event::CHANNEL]);
+            let bits = bits.chain([event::CHANNEL, event::MANAGED]);
             let slots = [slot::LOG, slot::CONSOLE, slot::SIGNALS, slot::SIGNALS.plus(60), slot::pipe(0), slot::pipe(3)];
-            let slots = slots.into_iter().chain([slot::channel(1), slot::channel(7)]);
+            let slots = slots.into_iter().chain([
+                slot::channel(1),
+                slot::channel(7),
+                slot::managed(0),
+                slot::managed(1),
+                slot::manager(0),
+            ]);
             let signals = slots.flat_map(|slot| bits.clone().map(move |bit| (slot, Rights::WRITE, bit)));
             signals.chain([(slot::EVENTS, Rights::READ, 0), (slot::SIGNALS.plus(61), Rights::READ, 0)]).collect()
         }
@@ -155,13 +167,18 @@ fn no_object_can_be_given_to_another_process() {
 }
 
 #[test]
+fn no_object_of_a_managed_vm_can_be_given_to_another_process() {
+    every_object_to_every_process(MANAGED);
+}
+
+#[test]
 fn no_object_of_a_system_with_devices_can_be_given_to_another_process() {
     every_object_to_every_process(DEVICES);
 }
 
 #[test]
 fn no_capability_can_have_other_rights_or_another_badge() {
-    for mut spec in [lawful(PLAIN), lawful(DEVICES), lawful(DISKS), lawful(NETWORK)] {
+    for mut spec in [lawful(PLAIN), lawful(DEVICES), lawful(DISKS), lawful(NETWORK), lawful(MANAGED)] {
         for cap in spec.caps.clone() {
             for badge in [0, 1, cap.badge << 1, cap.badge | 1 << 3, client_badge(23), event::ring(12), event::ring(23)]
             {
@@ -176,7 +193,7 @@ fn no_capability_can_have_other_rights_or_another_badge() {
 
 #[test]
 fn no_frames_can_be_mapped_elsewhere_or_otherwise() {
-    for spec in [lawful(PLAIN), lawful(DEVICES)] {
+    for spec in [lawful(PLAIN), lawful(DEVICES), lawful(MANAGED)] {
         let is_space = |id: &Id| matches!(spec.kind(*id), Some(Kind::VSpace | Kind::Ept | Kind::IoSpace { .. }));
         let spaces: Vec<Id> = ids(&spec).into_iter().filter(is_space).chain([spec.supervisor]).collect();
         for known in &spec.mappings {
@@ -299,7 +316,7 @@ fn no_process_can_be_made_of_anothers_parts() {
 
 #[test]
 fn no_object_can_be_of_another_kind_or_hold_something_else() {
-    for spec in [lawful(PLAIN), lawful(DEVICES)] {
+    for spec in [lawful(PLAIN), lawful(DEVICES), lawful(MANAGED)] {
         let frames = |fill| Kind::Frames { size: PageSize::Small, pages: 1, fill };
         let kinds = [
             Kind::Endpoint,

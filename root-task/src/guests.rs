@@ -51,6 +51,14 @@ impl Guests {
         self.0.get(process) == Some(&Some(State::On))
     }
 
+    /// A manager has started the guest of process number `process`, which had powered off. One that has failed stays so: a
+    /// process could report its failure again and again.
+    pub fn start(&mut self, process: usize) {
+        if let Some(Some(state @ State::Off)) = self.0.get_mut(process) {
+            *state = State::On;
+        }
+    }
+
     /// Process number `process` was restarted, and its guest with it.
     pub fn restart(&mut self, process: usize) {
         if let Some(Some(state)) = self.0.get_mut(process) {
@@ -80,6 +88,16 @@ mod tests {
         guests.restart(0);
         assert_eq!(guests.end(1, State::Off), Ended::OthersAreOn);
         assert_eq!(guests.end(0, State::Off), Ended::Last);
+    }
+
+    #[test]
+    fn a_guest_that_has_failed_is_not_started() {
+        let mut guests = Guests::new([true, true, true].into_iter());
+        guests.end(0, State::Failed);
+        guests.end(1, State::Off);
+        guests.start(0);
+        guests.start(1);
+        assert!(!guests.is_on(0) && guests.is_on(1));
     }
 
     #[test]

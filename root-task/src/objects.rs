@@ -151,6 +151,11 @@ impl Objects {
         self.pool.free()
     }
 
+    /// Slots of root-task's CNode that are empty.
+    pub fn empty_slots(&self) -> usize {
+        self.empty.len()
+    }
+
     /// The object's name.
     pub fn name(&self, id: Id) -> String {
         self.names.get(id.0 as usize).cloned().unwrap_or_default()

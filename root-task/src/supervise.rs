@@ -42,6 +42,8 @@ pub struct System<'a> {
     warned: Vec<bool>,
     /// By process: how often it was restarted.
     restarts: Vec<u32>,
+    /// Bytes of memory and slots that were left when the system was built.
+    left: (u64, usize),
 }
 
 /// The notifications to signal when a process stops, and when it will not run again.
@@ -83,7 +85,8 @@ impl<'a> System<'a> {
         let guests = Guests::new(spec.processes.iter().map(|process| process.ept.is_some()));
         let grants = Grants::new(spec);
         let (warned, restarts) = (vec![false; spec.processes.len()], vec![0; spec.processes.len()]);
-        Self { objects, spec, bundle, scratch, guests, end: End::Off, grants, signals, warned, restarts }
+        let left = (objects.free(), objects.empty_slots());
+        Self { objects, spec, bundle, scratch, guests, end: End::Off, grants, signals, warned, restarts, left }
     }
 
     /// Receives messages and handles them. It never replies to a fault: to restart a process, root-task writes its
@@ -254,6 +257,7 @@ impl<'a> System<'a> {
                 self.warn(number, process, "its guest failed, it says, but it has none that is on")
             }
             Notice::Rebooted { .. } => {}
+            Notice::Started => self.guests.start(number),
             // The thread is still in the system call that sent the notice, and does not return from it.
             Notice::Finished => {
                 program::stop(&self.objects, process);
@@ -290,6 +294,9 @@ impl<'a> System<'a> {
             program::stop(&self.objects, process);
         }
         console::fresh_line();
+        // What devices have taken; a guest's lives take nothing.
+        let (memory, slots) = (self.left.0 - self.objects.free(), self.left.1 - self.objects.empty_slots());
+        log::info!("taken since the start: {memory} bytes of memory, {slots} slots");
         log::info!("the machine stops");
         power::end(self.end)
     }

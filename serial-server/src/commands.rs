@@ -6,6 +6,8 @@ use core::fmt;
 use heapless::{String, Vec};
 use layout::limits::MAX_NAME;
 
+use proto::lifecycle::Verb;
+
 use crate::mixer::MAX_SOURCES;
 use crate::set::Set;
 
@@ -123,7 +125,12 @@ pub enum Order {
     Scheduler,
     /// Help.
     Help,
+    /// A VM's lifecycle: what it is to do, or how it is.
+    Vm { console: usize, verb: Option<Verb> },
 }
+
+/// In place of a verb: how the VM is.
+const STATE: &str = "state";
 
 /// Why a word is no order.
 #[derive(Debug, PartialEq, Eq)]
@@ -165,6 +172,12 @@ pub fn order<'a>(word: &'a str, names: &Vec<&str, MAX_SOURCES>) -> Result<Order,
             _ => Err(Wrong::Word(word)),
         };
     }
+    if let Some((name, verb)) = word.split_once(' ').and_then(|(name, last)| Some((name, verb(last.trim())?))) {
+        return match named(name) {
+            Some(console) => Ok(Order::Vm { console, verb }),
+            None => Err(Wrong::Console(name)),
+        };
+    }
     // `@m 0 1`, `@m01`, `@m first second`.
     let list = word.strip_prefix('m').filter(|list| list.starts_with(|c: char| c == ' ' || c.is_ascii_digit()));
     let mut input = Set::NONE;
@@ -181,6 +194,14 @@ pub fn order<'a>(word: &'a str, names: &Vec<&str, MAX_SOURCES>) -> Result<Order,
         }
     }
     if input == Set::NONE { Err(Wrong::Word(word)) } else { Ok(Order::Input(input)) }
+}
+
+/// A verb, or the question for the state.
+fn verb(word: &str) -> Option<Option<Verb>> {
+    if word == STATE {
+        return Some(None);
+    }
+    Verb::ALL.into_iter().find(|verb| verb.word() == word).map(Some)
 }
 
 #[cfg(test)]
@@ -279,6 +300,12 @@ mod tests {
             ("w 24 -1", Err(Wrong::Word("w 24 -1"))),
             ("w", Err(Wrong::Word("w"))),
             ("help", Ok(Order::Help)),
+            ("second stop", Ok(Order::Vm { console: 1, verb: Some(Verb::Stop) })),
+            ("second  resume", Ok(Order::Vm { console: 1, verb: Some(Verb::Resume) })),
+            ("d state", Ok(Order::Vm { console: 3, verb: None })),
+            ("m0 reset", Ok(Order::Vm { console: 2, verb: Some(Verb::Reset) })),
+            ("third pause", Err(Wrong::Console("third"))),
+            ("second sing", Err(Wrong::Word("second sing"))),
             ("", Err(Wrong::Word(""))),
             ("x", Err(Wrong::Word("x"))),
             ("secnod", Err(Wrong::Word("secnod"))),

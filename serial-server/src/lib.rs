@@ -11,5 +11,5 @@ mod set;
 mod source;
 pub mod uart;
 
-pub use server::{Hardware, Server, Settings, Stream};
+pub use server::{Hardware, Managed, Server, Settings, Stream};
 pub use uart::Reception;

@@ -3,7 +3,7 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use layout::{Slot, event, limits::MAX_STREAMS};
+use layout::{Slot, event, limits::MAX_STREAMS, slot};
 use mmio::{Ring, Window};
 use proto::{
     serial::{Config, RingKind, SerialRing, dispatch},
@@ -11,7 +11,7 @@ use proto::{
 };
 use rt::{Endpoint, Event, Interrupt, IoPorts};
 use serial_server::uart::Uart;
-use serial_server::{Hardware, Reception, Server, Settings, Stream};
+use serial_server::{Hardware, Managed, Reception, Server, Settings, Stream};
 
 rt::main!(main, log: own);
 
@@ -34,7 +34,8 @@ fn main(config: Config) -> ! {
     let streams = config.rings.iter().map(stream).chain([own]);
     let settings = Settings { hertz: hertz(), colours: config.colours };
     let answers = ring(rt::logger::answers());
-    let mut server = Server::new(Machine { uart, interrupt, clients }, streams, answers, settings);
+    let managed = config.managed.iter().map(|vm| Managed { name: vm.name.clone(), page: rt::shared(vm.page) });
+    let mut server = Server::new(Machine { uart, interrupt, clients }, streams, managed, answers, settings);
     log::info!("{} baud at {:#x}, {} streams", config.baud, config.uart.first, config.rings.len());
     // The UART may have raised its edge before the line was claimed; serving it once clears that.
     server.on_interrupt();
@@ -128,6 +129,9 @@ impl Hardware for Machine {
         if let Some(Some(slot)) = self.clients.get(stream) {
             rt::signal(*slot);
         }
+    }
+    fn signal_vm(&mut self, managed: usize) {
+        rt::signal(slot::managed(managed));
     }
     fn dump_scheduler(&mut self) -> bool {
         rt::dump_scheduler()

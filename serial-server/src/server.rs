@@ -2,6 +2,7 @@
 //! server buffers nothing itself, so no byte is lost when the line is slow: a full ring blocks its producer. If several
 //! consoles share the line, the user moves the typing by commands (`commands`).
 
+mod lifecycle;
 mod orders;
 
 use heapless::Vec;
@@ -48,6 +49,8 @@ pub trait Hardware {
     fn alarm(&mut self, at: u64);
     /// Signals the client of a stream that it has bytes, or room.
     fn signal(&mut self, stream: usize);
+    /// Signals the vmm-server of the VM at this position among those that are managed.
+    fn signal_vm(&mut self, managed: usize);
     /// Has the kernel print its threads, past this server; returns whether it can.
     fn dump_scheduler(&mut self) -> bool;
 }
@@ -83,6 +86,14 @@ pub struct Stream {
     pub input: Option<Producer>,
 }
 
+/// A VM that whoever types commands manages, with the server's end of the page.
+pub struct Managed {
+    /// Its name.
+    pub name: Name,
+    /// The page.
+    pub page: mmio::Window,
+}
+
 /// The server.
 pub struct Server<H> {
     hardware: H,
@@ -102,12 +113,19 @@ pub struct Server<H> {
     /// When the alarm is set.
     alarm: Option<u64>,
     stats: Stats,
+    vms: lifecycle::Vms,
 }
 
 impl<H: Hardware> Server<H> {
     /// The server of `streams`, by position in the configuration. The first console is typed at. Answers to commands wait
     /// in `own`.
-    pub fn new(hardware: H, streams: impl IntoIterator<Item = Stream>, own: Ring, settings: Settings) -> Self {
+    pub fn new(
+        hardware: H,
+        streams: impl IntoIterator<Item = Stream>,
+        managed: impl IntoIterator<Item = Managed>,
+        own: Ring,
+        settings: Settings,
+    ) -> Self {
         let (mut sources, mut inputs) = (Vec::new(), Vec::new());
         for Stream { name, kind, output, input } in streams {
             let pushed = sources.push(Source::new(name, kind, output)).is_ok() && inputs.push(input).is_ok();
@@ -126,11 +144,13 @@ impl<H: Hardware> Server<H> {
             deaf: Set::NONE,
             alarm: None,
             stats: Stats::default(),
+            vms: managed.into_iter().collect(),
         }
     }
 
-    /// Handles a client's doorbell: the client has written bytes, or has read some.
+    /// Handles a client's doorbell: the client has written bytes, or has read some, or a VM has answered its manager.
     pub fn on_doorbell(&mut self) {
+        self.hear_vms();
         // Reception is off because the console's ring was full. The client may have made room.
         if self.reception == Reception::Off {
             self.take_input();
@@ -141,6 +161,7 @@ impl<H: Hardware> Server<H> {
     /// Handles the alarm: a line may have waited for its end for long enough, or a console's ring may have been full.
     pub fn on_alarm(&mut self) {
         self.alarm = None;
+        self.hear_vms();
         if self.reception == Reception::Off {
             self.take_input();
         }
@@ -151,6 +172,7 @@ impl<H: Hardware> Server<H> {
     /// server repeats until the UART has no interrupt pending after the acknowledgement.
     pub fn on_interrupt(&mut self) {
         self.stats.interrupts += 1;
+        self.hear_vms();
         for _ in 0..MAX_ROUNDS {
             self.take_input();
             self.print(Hurry::No);
@@ -262,8 +284,8 @@ impl<H: Hardware> Server<H> {
             self.blocked = None;
             return true;
         }
-        // A sole console has no command that could wait behind the bytes.
-        if !self.mixer.is_shared() {
+        // Without commands, none waits behind the bytes.
+        if !self.has_commands() {
             return false;
         }
         let now = self.hardware.now();
@@ -277,9 +299,14 @@ impl<H: Hardware> Server<H> {
         false
     }
 
+    /// Whether an `@` begins a command. The sole console gets all that is typed, unless its VM is managed by commands.
+    fn has_commands(&self) -> bool {
+        self.mixer.is_shared() || self.vms.any()
+    }
+
     /// Handles a received byte.
     fn type_byte(&mut self, byte: u8) {
-        if !self.mixer.is_shared() {
+        if !self.has_commands() {
             return self.pass_on(byte);
         }
         self.tell_typed(byte);

@@ -7,10 +7,11 @@ use std::rc::Rc;
 use layout::limits::MAX_GUESTS;
 use mmio::{Consumer, Producer, Ring, Window};
 use proptest::prelude::*;
+use proto::lifecycle::{Answer, Manager, State, Verb};
 use proto::loopback::Loopback;
 use proto::serial::{Client, RingKind, dispatch};
 use proto::wire::{ClientId, Message, Transport};
-use serial_server::{Hardware, Reception, Server, Settings, Stream};
+use serial_server::{Hardware, Managed, Reception, Server, Settings, Stream};
 
 /// The transmitter holds 16 bytes until `step` sends them; the receiver drops bytes when its 16 are full.
 #[derive(Default)]
@@ -23,6 +24,7 @@ struct Line {
     now: u64,
     alarm: Option<u64>,
     signals: Vec<usize>,
+    asked: Vec<usize>,
     dumps: bool,
 }
 
@@ -66,6 +68,9 @@ impl Hardware for Machine {
     fn signal(&mut self, stream: usize) {
         self.0.borrow_mut().signals.push(stream);
     }
+    fn signal_vm(&mut self, managed: usize) {
+        self.0.borrow_mut().asked.push(managed);
+    }
     fn dump_scheduler(&mut self) -> bool {
         let mut line = self.0.borrow_mut();
         // The kernel waits until the transmitter is empty.
@@ -103,7 +108,7 @@ impl Board {
         };
         let streams = [stream("vmm", RingKind::Log, log, None), stream("vm0", RingKind::Console, console, Some(typed))];
         let machine = Machine::default();
-        let mut server = Server::new(machine.clone(), streams, answers(), SETTINGS);
+        let mut server = Server::new(machine.clone(), streams, [], answers(), SETTINGS);
         server.on_doorbell();
         Self { machine, server, log: log.producer(), console: console.producer(), typed: typed.consumer() }
     }
@@ -258,7 +263,7 @@ fn an_interrupt_is_served_until_none_is_pending() {
 #[test]
 fn without_a_console_input_is_dropped_and_counted() {
     let machine = Machine::default();
-    let mut server = Server::new(machine.clone(), [], answers(), SETTINGS);
+    let mut server = Server::new(machine.clone(), [], [], answers(), SETTINGS);
     machine.0.borrow_mut().typed.extend(b"abc");
     server.on_interrupt();
     let stats = Client(Loopback::new(|m: &mut Message| dispatch(&mut server, ClientId(0), m))).stats().unwrap();
@@ -275,6 +280,11 @@ struct Shared<const N: usize> {
 
 impl<const N: usize> Shared<N> {
     fn new() -> Self {
+        Self::managing([])
+    }
+
+    /// With VMs that the console manages.
+    fn managing(managed: impl IntoIterator<Item = Managed>) -> Self {
         let ring = || Ring::new(Window::leak(vec![0; 64 + 65].leak())).unwrap();
         let rings: [(Ring, Ring); N] = std::array::from_fn(|_| (ring(), ring()));
         let stream = |(n, (output, input)): (usize, &(Ring, Ring))| Stream {
@@ -284,7 +294,8 @@ impl<const N: usize> Shared<N> {
             input: Some(input.producer()),
         };
         let machine = Machine::default();
-        let mut server = Server::new(machine.clone(), rings.iter().enumerate().map(stream), answers(), SETTINGS);
+        let streams = rings.iter().enumerate().map(stream);
+        let mut server = Server::new(machine.clone(), streams, managed, answers(), SETTINGS);
         server.on_doorbell();
         let (consoles, typed) = (rings.map(|ring| ring.0.producer()), rings.map(|ring| ring.1.consumer()));
         Self { machine, server, consoles, typed }
@@ -480,4 +491,63 @@ proptest! {
         message.receive(label, words.len()).copy_from_slice(&words);
         board.client().0.exchange(&mut message);
     }
+}
+
+/// A VM that the console manages, for the console and for the VM's own process.
+fn managed(name: &str, may: u8) -> (Managed, Manager) {
+    let page = Window::leak(vec![0; 4096].leak());
+    (Managed { name: name.try_into().unwrap(), page }, Manager::new(page, may))
+}
+
+#[test]
+fn a_command_asks_a_vm_and_says_its_answer_when_it_comes() {
+    let (vm, mut process) = managed("vm1", 0xff);
+    let mut board = Shared::<2>::managing([vm]);
+    process.show(State::Running, 1);
+    let out = board.type_in("@vm1 state\r@vm1 pause\r");
+    assert!(out.contains("serial-server: vm1 is running, start 1\r\n"), "{out:?}");
+    assert!(!out.contains("paused"), "{out:?}");
+    assert_eq!(board.machine.0.borrow().asked, [0]);
+    assert_eq!(process.take(), Some(Ok(Verb::Pause)));
+    process.show(State::Paused, 1);
+    process.answer(Answer::Done);
+    board.server.on_doorbell();
+    let out = board.run(SETTINGS.hertz, &mut []);
+    assert!(out.contains("serial-server: vm1 is paused\r\n"), "{out:?}");
+}
+
+#[test]
+fn a_command_that_is_refused_says_why() {
+    let (vm, mut process) = managed("vm1", Verb::Reset.bit());
+    let mut board = Shared::<2>::managing([vm]);
+    let out = board.type_in("@vm0 reset\r");
+    assert!(out.contains("the console does not manage vm0: its [[vm]] would need managers = [\"console\"]"), "{out:?}");
+    assert!(board.machine.0.borrow().asked.is_empty());
+    for (verb, answer, said) in [
+        ("stop", Answer::Refused, "the console may not stop vm1: see `managers` of its [[vm]]"),
+        ("reset", Answer::NotNow, "vm1 is off: nothing to reset"),
+    ] {
+        board.type_in(&format!("@vm1 {verb}\r"));
+        assert_eq!(process.take().unwrap().is_err(), answer == Answer::Refused);
+        process.show(State::Off, 1);
+        process.answer(answer);
+        board.server.on_doorbell();
+        let out = board.run(SETTINGS.hertz, &mut []);
+        assert!(out.contains(said), "{out:?}");
+    }
+}
+
+#[test]
+fn a_vm_that_does_not_answer_is_given_up() {
+    let (vm, _process) = managed("vm0", 0xff);
+    let mut board = Shared::<1>::managing([vm]);
+    let out = board.type_in("x\r@vm0 stop\r");
+    assert!(!out.contains("answer"), "{out:?}");
+    // A sole console whose VM is managed has commands, and the guest does not get them.
+    assert_eq!(
+        (board.typed[0].pop_byte(), board.typed[0].pop_byte(), board.typed[0].pop_byte()),
+        (Some(b'x'), Some(b'\r'), None)
+    );
+    let out = board.run(6 * SETTINGS.hertz, &mut []);
+    assert!(out.contains("\r\nvm0 does not answer\r\n"), "{out:?}");
 }

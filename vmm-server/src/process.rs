@@ -13,7 +13,7 @@ use layout::{
     event, slot, window,
 };
 use mmio::SharedBuffer;
-use proto::{file, supervisor, timer};
+use proto::{file, lifecycle::State, supervisor, timer};
 use rt::Endpoint;
 use vmm_server::{
     answer::{Answer, Next},
@@ -36,6 +36,7 @@ use vtx::{
 
 use console::Console;
 use handover::Devices;
+use managers::Managers;
 use tally::Tally;
 
 mod channels;
@@ -45,6 +46,7 @@ mod entropy;
 mod first_entry;
 mod handover;
 mod life;
+mod managers;
 mod network;
 mod placement;
 mod ports;
@@ -72,6 +74,7 @@ struct Process<'a> {
     tally: Tally,
     resets: u32,
     allowance: Resets,
+    managers: Managers,
 }
 
 /// Why a vCPU stopped running.
@@ -82,7 +85,7 @@ enum StopReason {
     Exit(Effect),
 }
 
-/// Runs the guest of `config` until it powers itself off, and then parks the thread.
+/// Runs the guest of `config` until it powers itself off, and then parks the thread, unless a manager may start it again.
 pub fn run(config: &Vmm) -> ! {
     let time = timer::Client(Endpoint::at(timer::SERVICE.slot));
     let hertz = match time.frequency() {
@@ -141,8 +144,10 @@ pub fn run(config: &Vmm) -> ! {
         tally: Tally::new(),
         resets: 0,
         allowance: Resets::new(config.resets),
+        managers: Managers::new(config),
     };
     process.start();
+    process.managers.show(State::Running);
     log::info!("{}: {} MiB of memory, entering the guest at TSC {}", config.name, config.ram >> 20, rt::tsc());
     process.serve(BOOTSTRAP.into())
 }
@@ -218,6 +223,9 @@ impl Process<'_> {
             return;
         }
         loop {
+            if self.managers.has_news() {
+                effect |= self.manage(n);
+            }
             self.settle(n, effect);
             if !self.vcpus[n].halted {
                 return;
@@ -248,6 +256,9 @@ impl Process<'_> {
         if bits & event::CONSOLE != 0 {
             self.console.on_signal();
         }
+        if bits & event::MANAGED != 0 {
+            self.managers.on_signal();
+        }
         let of_hvc = if self.config.hvc.is_some() { event::CONSOLE } else { 0 };
         if bits & (event::NETWORK | event::BLOCK | event::PIPES | event::CHANNEL | of_hvc) != 0 {
             self.vm.board.functions.wake();
@@ -268,7 +279,7 @@ impl Process<'_> {
                 Effect::LINES
             }
             Next::Reset(cause) => self.reset(n, cause),
-            Next::PowerOff => self.power_off(),
+            Next::PowerOff => self.power_off(n),
         }
     }
 

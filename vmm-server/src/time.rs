@@ -31,6 +31,11 @@ impl Clock {
         Self { start: tsc, scale, ticks: u64::try_from(ticks).unwrap_or(u64::MAX) }
     }
 
+    /// Leaves out these ticks, in which the guest was paused.
+    pub fn skip(&mut self, ticks: u64) {
+        self.start = self.start.saturating_add(ticks);
+    }
+
     /// The guest's time at `tsc`.
     pub fn at(&self, tsc: u64) -> Nanos {
         Nanos(((u128::from(tsc.saturating_sub(self.start)) * u128::from(self.scale)) >> FRACTION) as u64)
@@ -92,6 +97,15 @@ mod tests {
             assert!(clock.at(tsc).0 >= time, "{time}");
             assert!(clock.at(tsc - 4).0 <= time.max(7), "{time}: not much before");
         }
+    }
+
+    #[test]
+    fn a_pause_does_not_count() {
+        let mut clock = Clock::new(1000, 1_000_000);
+        let before = clock.at(3000);
+        clock.skip(5_000_000);
+        assert_eq!(clock.at(5_003_000), before);
+        assert_eq!(clock.at(5_004_000).0 - before.0, SECOND / 1000);
     }
 
     #[test]

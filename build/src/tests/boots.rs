@@ -12,6 +12,7 @@ mod files;
 mod kexec;
 mod lvm;
 mod machine;
+mod managed;
 mod mediated;
 mod network;
 mod nic;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Test> {
         nic::all(),
         channels::all(),
         vsock::all(),
+        managed::all(),
         ports::all(),
         systems::all(),
         restart::all(),

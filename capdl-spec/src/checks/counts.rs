@@ -52,6 +52,7 @@ pub(super) fn lists_have_an_end(found: &mut Found) {
     }
     for vm in vms.iter().take(MOST) {
         check("disks", vm.disks.len(), vm.disks.get(MOST).map(Spanned::span));
+        check("managers", vm.managers.len(), vm.managers.get(MOST).map(Spanned::span));
         check("direct ports", vm.direct_ports.len(), vm.direct_ports.get(MOST).map(Spanned::span));
     }
     for component in components.iter().take(MOST) {

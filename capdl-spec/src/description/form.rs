@@ -305,7 +305,7 @@ mod tests {
         parse(&Source { path: "x.toml".into(), text: text.into() }).err()?.0.pop()
     }
 
-    const HEADS: [(Table, &str, &str); 19] = [
+    const HEADS: [(Table, &str, &str); 20] = [
         (Table::Top, "", ""),
         (Table::Vm, "[[vm]]\n", ""),
         (Table::Component, "[[component]]\n", ""),
@@ -325,6 +325,7 @@ mod tests {
         (Table::Function, "[[vm]]\npci_devices = [{ ", " }]"),
         (Table::Memory, "[[vm]]\npci_devices = [{ memory = [{ ", " }] }]"),
         (Table::Irq, "[[vm]]\nirqs = [{ ", " }]"),
+        (Table::Manager, "[[vm]]\nmanagers = [{ ", " }]"),
     ];
 
     /// The keys that the types have are those of the table: the parser lists them where it meets one that it does not know.

@@ -24,6 +24,7 @@ pub(crate) enum Table {
     Memory,
     Irq,
     DiskPart,
+    Manager,
 }
 
 /// A key, or several that look alike.
@@ -36,8 +37,8 @@ pub(crate) struct Key {
 }
 
 use Table::{
-    Card, Channel, Component, Dataport, DiskPart, Emulator, Function, IoPorts, Irq, Member, Memory, Network, Never,
-    OnFault, Pipe, Policy, Top, Vm, Vsock, VsockMember,
+    Card, Channel, Component, Dataport, DiskPart, Emulator, Function, IoPorts, Irq, Manager, Member, Memory, Network,
+    Never, OnFault, Pipe, Policy, Top, Vm, Vsock, VsockMember,
 };
 
 const fn key(name: &'static str, tables: &'static [Table], what: &'static str, example: &'static str) -> Key {
@@ -75,6 +76,9 @@ pub(crate) const KEYS: &[Key] = &[
     key("direct_ports", &[Vm], "a list of ports, 0 to 0xffff", "direct_ports = [0xe9]"),
     key("rng", &[Vm], "true or false", "rng = true"),
     key("hvc", &[Vm], "true or false", "hvc = true"),
+    key("managers", &[Vm], "a list of components, or \"console\"", "managers = [\"console\"]"),
+    key("name", &[Manager], "the name of a component, or \"console\"", "name = \"watchdog\""),
+    key("may", &[Manager], "a list of what it may do", "may = [\"reset\"]"),
     key("uplink", &[Component], "the name of a network", "uplink = \"lan\""),
     key(
         "disks",
@@ -226,6 +230,7 @@ impl Table {
             ["emulator"] => Emulator,
             ["emulator", "cards"] => Card,
             ["vm" | "component", "disks"] => DiskPart,
+            ["vm", "managers"] => Manager,
             ["vm" | "component", "ioports"] => IoPorts,
             ["vm" | "component", "pci_devices"] => Function,
             ["vm" | "component", "irqs"] => Irq,
@@ -258,6 +263,7 @@ impl Table {
             Memory => "an entry of `memory` in one of `pci_devices`",
             Irq => "an entry of `irqs`",
             DiskPart => "an entry of `disks`",
+            Manager => "an entry of `managers`",
         }
     }
 

@@ -21,6 +21,7 @@ use crate::{
         disks::DiskPart,
         emulator::Emulator,
         guest::Origin,
+        lifecycle::Manager,
         network::Network,
         never::Never,
         pipe::Pipe,
@@ -125,6 +126,9 @@ pub struct Vm {
     /// Disks of block-server's, or parts of them.
     #[serde(default)]
     pub disks: Vec<Spanned<DiskPart>>,
+    /// Who may stop, start, reset, pause and resume it.
+    #[serde(default)]
+    pub managers: Vec<Spanned<Manager>>,
     /// Whether the VM's process may list the machine's PCI functions.
     #[serde(default)]
     pub pci_enumerate: bool,

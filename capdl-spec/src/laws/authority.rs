@@ -60,6 +60,10 @@ pub(crate) enum Whose {
     Peers,
     /// It belongs to the process at the other end of a channel.
     OtherEnds,
+    /// It belongs to a process whose guest the holder manages.
+    Managed,
+    /// It belongs to a process that manages the holder's guest.
+    Managers,
     /// It is root-task's endpoint.
     Supervisor,
     /// It belongs to the machine; the description says which process gets it.

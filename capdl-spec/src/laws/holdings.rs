@@ -11,8 +11,8 @@ use super::is_server;
 use crate::{
     description::board::PortRange,
     laws::authority::{Badge, Holding, RINGS, What, Who, Whose, at, holding, signals},
-    laws::{channels::are_ends_of_one, pipes::pipes_between},
-    services::{ALL, Server, block, channels, net, pipes, vmm},
+    laws::{channels::are_ends_of_one, lifecycle::manages, pipes::pipes_between},
+    services::{ALL, Server, block, channels, lifecycle, net, pipes, vmm},
     spec::{CapEntry, Id, Kind, Process, Rights, Spec},
 };
 
@@ -57,6 +57,7 @@ fn holdings() -> impl Iterator<Item = &'static Holding> {
         .chain(&vmm::HOLDINGS)
         .chain(&pipes::HOLDINGS)
         .chain(&channels::HOLDINGS)
+        .chain(&lifecycle::HOLDINGS)
 }
 
 /// A process's number at root-task.
@@ -100,6 +101,8 @@ impl Holding {
             Whose::Vmms => owner.is_some_and(|owner| owner.ept.is_some()),
             Whose::Peers => owner.is_some_and(|owner| pipes_between(spec, holder, owner) > 0),
             Whose::OtherEnds => owner.is_some_and(|owner| are_ends_of_one(spec, holder, owner)),
+            Whose::Managed => owner.is_some_and(|owner| manages(spec, holder, owner)),
+            Whose::Managers => owner.is_some_and(|owner| manages(spec, owner, holder)),
             Whose::Supervisor => object == spec.supervisor,
             Whose::Given => holder.ports.contains(&object),
             Whose::Machines => owner.is_none(),

@@ -9,7 +9,7 @@ use layout::{limits::MAX_VCPUS, window};
 
 use crate::{
     laws::authority::{Contents, FrameUse, Space, frames},
-    services::{ALL, channels, component, pipes, vmm},
+    services::{ALL, channels, component, lifecycle, pipes, vmm},
     spec::{Fill, Kind, Mapping, Rights, Spec},
 };
 
@@ -30,7 +30,7 @@ const NUMBERED: [&str; 7] =
 /// All rows.
 fn frame_uses() -> impl Iterator<Item = &'static FrameUse> {
     let of_servers = ALL.into_iter().flat_map(|server| server.frames);
-    let of_peers = pipes::FRAMES.iter().chain(&channels::FRAMES);
+    let of_peers = pipes::FRAMES.iter().chain(&channels::FRAMES).chain(&lifecycle::FRAMES);
     COMMON.iter().chain(of_servers).chain(&component::FRAMES).chain(&vmm::FRAMES).chain(of_peers)
 }
 

@@ -2,7 +2,7 @@
 
 use layout::{
     Service,
-    config::{Component as Config, Window},
+    config::{Component as Config, Managed, Window},
     window,
 };
 use proto::{block, file, irq, net, pci};
@@ -72,8 +72,13 @@ pub(super) fn part(number: usize, component: &Component, is_connected: bool) -> 
     }
 }
 
-/// Its memory for devices, and its configuration, with these ends of channels.
-pub(crate) fn configure(wiring: &mut Wiring, number: usize, channels: Vec<End>) -> Result<Vec<u8>, CompileError> {
+/// Its memory for devices, and its configuration, with these ends of channels and the VMs that it manages.
+pub(crate) fn configure(
+    wiring: &mut Wiring,
+    number: usize,
+    channels: Vec<End>,
+    managed: Vec<Managed>,
+) -> Result<Vec<u8>, CompileError> {
     let role = Role::Component(number);
     let process = wiring.process(role)?;
     let component = wiring.system.components.get(number);
@@ -100,6 +105,7 @@ pub(crate) fn configure(wiring: &mut Wiring, number: usize, channels: Vec<End>) 
         disks: super::block::rings_of_client(wiring, process, component.disks.len())?,
         vsock,
         channels: bounded(channels.into_iter().map(|end| end.config).collect(), "channels of a process")?,
+        managed: bounded(managed, "VMs that a component manages")?,
     })
 }
 

@@ -7,13 +7,13 @@ use proto::{
     timer,
 };
 
-use super::{Look, Server};
+use super::{Look, Server, lifecycle};
 use crate::{
     checks::found::{Check, Found},
     compile::{
         error::CompileError,
         part::Role,
-        wire::{Wiring, encode, name},
+        wire::{Wiring, bounded, encode, name},
     },
     laws::authority::{
         Badge, Contents, FrameUse, Holding, RINGS, SHARED, Space, What, Who, Whose, at, frames, holding, shared,
@@ -97,8 +97,10 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     for (process, signal, name) in second {
         rings.push(console(wiring, (process, server), ["hvc-out", "hvc-in"], signal, &name)?);
     }
-    let rings = crate::compile::wire::bounded(rings, "streams to the console")?;
-    encode(&Config { uart, baud: BAUD, colours: wiring.system.console_colours, line: wiring.line_of(SERVICE)?, rings })
+    let rings = bounded(rings, "streams to the console")?;
+    let managed = bounded(lifecycle::of_console(wiring, server)?, "VMs that the console manages")?;
+    let (colours, line) = (wiring.system.console_colours, wiring.line_of(SERVICE)?);
+    encode(&Config { uart, baud: BAUD, colours, line, rings, managed })
 }
 
 /// A process's log, which is at the same address in every process.

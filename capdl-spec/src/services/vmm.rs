@@ -3,7 +3,7 @@
 use core::num::NonZeroU16;
 
 use layout::{
-    config::{ByteRings, Pipe, Vmm, Vsock},
+    config::{ByteRings, Manager, Pipe, Vmm, Vsock},
     limits::MAX_VCPUS,
     slot,
 };
@@ -103,12 +103,13 @@ pub(crate) struct Guest {
     pub vcpus: Vec<Id>,
 }
 
-/// Its configuration, with these ends of pipes and channels, and its guest.
+/// Its configuration, with these ends of pipes and channels and these managers, and its guest.
 pub(crate) fn configure(
     wiring: &mut Wiring,
     number: usize,
     pipes: Vec<Pipe>,
     channels: Vec<End>,
+    managers: Vec<Manager>,
 ) -> Result<(Vec<u8>, Guest), CompileError> {
     let role = Role::Vmm(number);
     let process = wiring.process(role)?;
@@ -147,6 +148,7 @@ pub(crate) fn configure(
         hvc: hvc(wiring, vm, process)?,
         pipes: bounded(pipes, "pipes of a VM")?,
         channels: bounded(channels.into_iter().map(|end| end.config).collect(), "channels of a process")?,
+        managers: bounded(managers, "managers of a VM")?,
     })?;
     let guest = guest(wiring, process, number, vm)?;
     for (frames, at, rights) in homes {

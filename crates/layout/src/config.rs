@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Slot,
     limits::{
-        MAX_ARGS, MAX_CHANNELS, MAX_CMDLINE, MAX_DATAPORTS, MAX_DIRECT_PORTS, MAX_NAME, MAX_NICS, MAX_OWN_DISKS,
-        MAX_OWN_LINES, MAX_PIPES,
+        MAX_ARGS, MAX_CHANNELS, MAX_CMDLINE, MAX_DATAPORTS, MAX_DIRECT_PORTS, MAX_MANAGED, MAX_MANAGERS, MAX_NAME,
+        MAX_NICS, MAX_OWN_DISKS, MAX_OWN_LINES, MAX_PIPES,
     },
 };
 
@@ -94,6 +94,30 @@ pub struct Vmm {
     pub pipes: Vec<Pipe, MAX_PIPES>,
     /// Its channels; channel `n` has the doorbell `slot::channel(n)`, and all have the signal `event::CHANNEL`.
     pub channels: Vec<Channel, MAX_CHANNELS>,
+    /// Who may stop it, start it and so on.
+    pub managers: Vec<Manager, MAX_MANAGERS>,
+}
+
+/// A manager, as the vmm-server of its VM knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manager {
+    /// Its name, for the log.
+    pub name: Name,
+    /// The page shared with it: `proto::lifecycle`.
+    pub page: Window,
+    /// Signals it.
+    pub signal: Slot,
+    /// What it may ask for: bits of `proto::lifecycle::Verb`.
+    pub may: u8,
+}
+
+/// A VM, as its manager knows it; the VM at position `n` has the doorbell `slot::managed(n)`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Managed {
+    /// The VM's name.
+    pub name: Name,
+    /// The page shared with its vmm-server: `proto::lifecycle`.
+    pub page: Window,
 }
 
 /// An end of a channel.
@@ -194,4 +218,6 @@ pub struct Component {
     pub vsock: Option<Vsock>,
     /// Its channels; channel `n` has the doorbell `slot::channel(n)`, and all have the signal `event::CHANNEL`.
     pub channels: Vec<Channel, MAX_CHANNELS>,
+    /// The VMs that it manages.
+    pub managed: Vec<Managed, MAX_MANAGED>,
 }

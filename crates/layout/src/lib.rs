@@ -64,7 +64,7 @@ pub struct Service {
 pub mod slot {
     use super::{
         Slot,
-        limits::{MAX_CHANNELS, MAX_NICS, MAX_PIPES, MAX_VCPUS},
+        limits::{MAX_CHANNELS, MAX_GUESTS, MAX_MANAGERS, MAX_NICS, MAX_PIPES, MAX_VCPUS},
     };
 
     /// Endpoint on which a server receives calls.
@@ -98,7 +98,11 @@ pub mod slot {
     pub const fn channel(n: usize) -> Slot {
         SIGNALS.plus(n as u16)
     }
-    const _: () = assert!(channel(MAX_CHANNELS).0 <= CONSOLE.0, "two uses of a slot");
+    /// vmm-server: signals the guest's manager `n`, if that is a component.
+    pub const fn manager(n: usize) -> Slot {
+        channel(MAX_CHANNELS).plus(n as u16)
+    }
+    const _: () = assert!(manager(MAX_MANAGERS).0 <= CONSOLE.0, "two uses of a slot");
 
     /// vmm-server: signals serial-server that the console ring has bytes.
     pub const CONSOLE: Slot = Slot(96);
@@ -136,6 +140,12 @@ pub mod slot {
     /// vmm-server with passthrough devices: first of the EPT's paging structures that are not yet mapped, page directories
     /// before page tables.
     pub const PAGING: Slot = Slot(128);
+
+    /// A manager, which has no guest: signals the vmm-server of its VM `n` that it has asked for something.
+    pub const fn managed(n: usize) -> Slot {
+        Slot(128 + n as u16)
+    }
+    const _: () = assert!(managed(MAX_GUESTS).0 <= 1 << super::ROOT_BITS, "the CSpace ends there");
 }
 
 // Badges have 28 bits: that is what the oldest kernel that Portcullis runs on gives them (libsel4, types.bf).
@@ -224,6 +234,9 @@ pub mod event {
     pub const PIPES: u64 = pipe(0) | pipe(1) | pipe(2) | pipe(3);
     /// serial-server: the UART's interrupt. timer-server: the PIT's.
     pub const INTERRUPT: u64 = 1 << 25;
+    /// vmm-server: a manager has asked for something. A manager that is a component: a VM of its has another state, or has
+    /// answered. Servers have [`INTERRUPT`] there.
+    pub const MANAGED: u64 = 1 << 25;
 
     /// How many [`ring`]s there are: the bits below [`TIMER`].
     pub const RINGS: usize = TIMER.trailing_zeros() as usize;

@@ -58,6 +58,10 @@ pub const MAX_PIPES: usize = 4;
 pub const MAX_CHANNELS: usize = 8;
 /// Dataports of one channel: a PCI function has six base address registers, and the first is for events.
 pub const MAX_DATAPORTS: usize = 4;
+/// Managers of one VM.
+pub const MAX_MANAGERS: usize = 4;
+/// VMs that one component manages.
+pub const MAX_MANAGED: usize = 8;
 
 /// Images of fileserver: the bits of a client's `may_open`.
 pub const MAX_IMAGES: usize = u64::BITS as usize;

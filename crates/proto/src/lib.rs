@@ -11,6 +11,7 @@ extern crate std;
 pub mod block;
 pub mod file;
 pub mod irq;
+pub mod lifecycle;
 pub mod loopback;
 pub mod net;
 pub mod pci;

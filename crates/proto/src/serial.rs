@@ -4,8 +4,8 @@
 use heapless::Vec;
 use layout::{
     Service, Slot,
-    config::{Name, Ports, Window},
-    limits::MAX_STREAMS,
+    config::{Managed, Name, Ports, Window},
+    limits::{MAX_GUESTS, MAX_STREAMS},
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub struct Config {
     pub line: u8,
     /// Who prints, and who is typed at. The position is the client's doorbell bit, `event::stream(n)`.
     pub rings: Vec<SerialRing, MAX_STREAMS>,
+    /// The VMs that whoever types commands may manage.
+    pub managed: Vec<Managed, MAX_GUESTS>,
 }
 
 /// One stream of bytes to the console.

@@ -35,6 +35,8 @@ pub enum Notice {
         /// Resets since the vmm-server started.
         count: u32,
     },
+    /// It powered off, and its manager has started it again.
+    Started,
     /// The process has done its work; root-task suspends it.
     Finished,
 }

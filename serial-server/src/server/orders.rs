@@ -12,11 +12,12 @@ use crate::set::Set;
 /// Longest list of consoles in a line.
 const LIST: usize = 200;
 
-const HELP: [&str; 9] = [
+const HELP: [&str; 10] = [
     "at the start of a line, @ is a command:",
     "  @0 ... @9        type at this VM; @NAME and Enter, too",
     "  @m 0 1, Enter    type at several VMs, lines that are the same are printed once; @m, Enter: at all",
     "  @@               an @ for the VM",
+    "  @NAME stop       stops this VM, if the console manages it; start, reset, pause, resume, state, too",
     "  @d, Enter        debug mode: 0 off, 1 control characters are visible, 2 and typed bytes",
     "  @w 24 80, Enter  the window's rows and columns, for second consoles",
     "  @s, Enter        the kernel's threads (debug kernels)",
@@ -54,6 +55,11 @@ impl<H: Hardware> Server<H> {
                         self.dump = true;
                     }
                     Ok(Order::Help) => self.help(),
+                    Ok(Order::Vm { console, verb }) => {
+                        let console = numbers.get(console).copied().map_or(Set::NONE, Set::of);
+                        let name = self.names(console);
+                        self.manage(&name, verb);
+                    }
                     Err(wrong) => self.say(format_args!("{wrong}")),
                 }
             }
@@ -128,7 +134,7 @@ impl<H: Hardware> Server<H> {
         }
     }
 
-    fn say(&mut self, line: fmt::Arguments) {
+    pub(super) fn say(&mut self, line: fmt::Arguments) {
         if let Some(own) = self.mixer.own() {
             own.say(line);
         }

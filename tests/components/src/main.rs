@@ -15,6 +15,7 @@ mod files;
 mod gate;
 mod ide;
 mod irq;
+mod lifecycle;
 mod malformed;
 mod messages;
 mod pci;
@@ -44,6 +45,10 @@ fn main(config: Component) -> ! {
         (Some("echo"), Some(port)) => vsock::echo(&config, port),
         (Some("ide"), Some(writes)) => ide::drive(&config, writes),
         (Some("blocks"), Some(numbers)) => blocks(&config, numbers),
+        (Some("manager"), Some(resets)) => lifecycle::manager(&config, resets),
+        (Some("starter"), None) => lifecycle::starter(&config),
+        (Some("limited"), None) => lifecycle::limited(&config),
+        (Some("intruder"), None) => lifecycle::intruder(&config),
         (Some("canary"), None) => dma::canary(&config),
         (Some("card"), None) => card(),
         _ => panic!("no such part: {}", config.args),

@@ -34,7 +34,7 @@ fn two(context: &Context) -> Result<Outcome> {
 }
 
 /// Moves the input. Lines that came before are not looked at again.
-fn listen(machine: &mut Machine, vm: &str) -> Result<()> {
+pub(super) fn listen(machine: &mut Machine, vm: &str) -> Result<()> {
     let moved = machine.console.move_input(vm, LIMIT);
     moved.into_diagnostic().map_err(|error| error.wrap_err(last_lines(machine)))?;
     machine.console.skip();
@@ -43,7 +43,7 @@ fn listen(machine: &mut Machine, vm: &str) -> Result<()> {
 }
 
 /// Types what serial-server answers, and waits for the answer.
-fn told(machine: &mut Machine, typed: &str, answer: &str) -> Result<()> {
+pub(super) fn told(machine: &mut Machine, typed: &str, answer: &str) -> Result<()> {
     machine.console.skip();
     machine.console.send(typed.as_bytes()).into_diagnostic()?;
     expect(machine, &format!("serial-server: {answer}")).map(|_| ())
