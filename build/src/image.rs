@@ -401,8 +401,7 @@ mod tests {
 
     #[test]
     fn programs_are_built_for_the_images_target_whatever_the_users_is() {
-        let project = Project::find().unwrap();
-        let cargo = building(&project, &["root-task"], Path::new("/prefix"), "release");
+        let cargo = building(&["root-task"], Path::new("/prefix"), Path::new("/project"), Path::new("/target"));
         let arguments: Vec<_> = cargo.get_args().collect();
         assert!(arguments.windows(2).any(|pair| pair == ["--target", TARGET]), "{arguments:?}");
     }
