@@ -124,9 +124,10 @@ mod tests {
 
     /// Programs of users include it, with whatever standard they have.
     #[test]
-    fn the_header_of_channels_is_plain_c_of_both_widths() {
-        let header = Project::find().unwrap().root.join("guests/channel/portcullis-channel.h");
-        for (standard, width) in [("-std=c99", "-m32"), ("-std=c99", "-m64"), ("-std=gnu17", "-m32")] {
+    fn the_header_and_the_program_of_channels_are_plain_c_of_both_widths() {
+        let folder = Project::find().unwrap().root.join("guests/channel");
+        let all = [("-std=c99", "-m32"), ("-std=c99", "-m64"), ("-std=gnu17", "-m32")];
+        for ((standard, width), file) in all.into_iter().flat_map(|how| ["h", "c"].map(|suffix| (how, suffix))) {
             let mut gcc = process::tool("gcc");
             gcc.args([
                 standard,
@@ -138,7 +139,7 @@ mod tests {
                 "-fsyntax-only",
                 "-Wno-unused-function",
             ]);
-            gcc.args(["-x", "c"]).arg(&header);
+            gcc.args(["-x", "c"]).arg(folder.join("portcullis-channel").with_extension(file));
             process::output(gcc).unwrap();
         }
     }
