@@ -4,7 +4,7 @@
 //! deadline in its units; the timer's counting modes use the crystal of CPUID leaf 0x15, whose period is two ticks of
 //! the TSC. LINT0 is wired to the 8259 pair's INTR, unless the board routes INTR past the local APIC. LINT1 is not
 //! connected.
-//! Left out: x2APIC mode, other processors, an I/O APIC (so nothing is level triggered, and TMR is zero), NMI and SMI.
+//! Left out: x2APIC mode, other processors, NMI and SMI; a vector's bit in TMR after its end of interrupt.
 
 mod registers;
 #[cfg(test)]
@@ -57,6 +57,10 @@ pub struct Lapic {
     svr: u32,
     isr: Vectors,
     irr: Vectors,
+    /// Requested or in service, and level triggered: whoever sent them learns of their end.
+    tmr: Vectors,
+    /// Level-triggered vectors whose service has ended since [`Lapic::take_ended`].
+    ended: Vectors,
     /// Errors since the last write to the error status register, and the errors that this write made readable.
     errors: u8,
     esr: u8,
@@ -81,6 +85,8 @@ impl Lapic {
             svr: ENABLED | 0xff,
             isr: Vectors::NONE,
             irr: Vectors::NONE,
+            tmr: Vectors::NONE,
+            ended: Vectors::NONE,
             errors: 0,
             esr: 0,
             icr: [0; 2],
@@ -126,10 +132,11 @@ impl Lapic {
     }
 
     /// Fast path for writes: performs a 32-bit write at `offset` if it is an end of interrupt without side effects,
-    /// that is, if no other interrupt is requested. Returns whether it has performed the write.
+    /// that is, if no other interrupt is requested, and none is level triggered. Returns whether it has performed the
+    /// write.
     #[inline(always)]
     pub fn end_quietly(&mut self, offset: u16) -> bool {
-        let quiet = offset == Register::EOI && self.irr.is_empty();
+        let quiet = offset == Register::EOI && self.irr.is_empty() && self.tmr.is_empty();
         if quiet {
             self.end();
         }
@@ -155,6 +162,36 @@ impl Lapic {
     /// Takes an interrupt message of this vector, edge triggered.
     pub fn receive(&mut self, vector: u8) {
         self.accept(vector);
+    }
+
+    /// Takes an interrupt message of this vector, level triggered: its end of interrupt goes back to the sender.
+    pub fn receive_level(&mut self, vector: u8) {
+        self.accept(vector);
+        if self.irr.contains(vector) {
+            self.tmr.set(vector);
+        }
+    }
+
+    /// Whether it accepts interrupt messages: software has it enabled.
+    pub const fn accepts(&self) -> bool {
+        self.is_enabled()
+    }
+
+    /// Whether an interrupt of this vector is requested.
+    pub const fn is_requested(&self, vector: u8) -> bool {
+        self.irr.contains(vector)
+    }
+
+    /// Whether there is something for [`take_ended`](Self::take_ended).
+    #[inline(always)]
+    pub const fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// The level-triggered vectors whose service has ended since the last call: the I/O APIC that sent them may send them
+    /// again (SDM volume 3, "Signaling Interrupt Servicing Completion").
+    pub const fn take_ended(&mut self) -> Vectors {
+        core::mem::replace(&mut self.ended, Vectors::NONE)
     }
 
     /// Whether a requested interrupt has a higher priority than the processor.
@@ -226,6 +263,7 @@ impl Lapic {
             Register::DestinationFormat => self.dfr << 28 | 0x0fff_ffff,
             Register::Spurious => self.svr,
             Register::InService(word) => self.isr.word(word),
+            Register::TriggerMode(word) => self.tmr.word(word),
             Register::Requested(word) => self.irr.word(word),
             Register::ErrorStatus => self.esr.into(),
             Register::Command => self.icr[0],
@@ -235,7 +273,7 @@ impl Lapic {
             Register::CurrentCount => self.timer.count(tsc),
             Register::Divide => self.timer.divide().into(),
             // The APIC ID is 0. The other registers are write-only, or reserved on processors since the Pentium 4.
-            Register::Id | Register::TriggerMode | Register::End | Register::Unused => 0,
+            Register::Id | Register::End | Register::Unused => 0,
         }
     }
 
@@ -257,7 +295,7 @@ impl Lapic {
             Register::Divide => self.timer.set_divide(value as u8, tsc),
             // Read-only registers.
             Register::Id | Register::Version | Register::ProcessorPriority | Register::CurrentCount => {}
-            Register::InService(_) | Register::TriggerMode | Register::Requested(_) | Register::Unused => {}
+            Register::InService(_) | Register::TriggerMode(_) | Register::Requested(_) | Register::Unused => {}
         }
     }
 
@@ -286,8 +324,11 @@ impl Lapic {
     }
 
     fn end(&mut self) {
-        if let Some(vector) = self.isr.highest() {
-            self.isr.clear(vector);
+        let Some(vector) = self.isr.highest() else { return };
+        self.isr.clear(vector);
+        if self.tmr.contains(vector) {
+            self.tmr.clear(vector);
+            self.ended.set(vector);
         }
     }
 

@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod channel;
 mod effect;
+pub mod ioapic;
 pub mod lapic;
 mod memory;
 pub mod pci;

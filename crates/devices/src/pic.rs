@@ -22,6 +22,7 @@ pub struct Pic {
     first: Chip,
     second: Chip,
     ended: u16,
+    risen: u16,
 }
 
 impl Default for Pic {
@@ -33,16 +34,16 @@ impl Default for Pic {
 impl Pic {
     /// A pair with all inputs low and masked.
     pub const fn new() -> Self {
-        Self { first: Chip::new(), second: Chip::new(), ended: 0 }
+        Self { first: Chip::new(), second: Chip::new(), ended: 0, risen: 0 }
     }
 
     /// Drives interrupt line `irq` (0 to 15).  Line 2 is the cascade; it and anything above 15 is ignored.
     pub fn set_line(&mut self, irq: u8, level: bool) {
         match irq {
             CASCADE => {}
-            0..8 => self.first.set_line(irq, level),
+            0..8 => self.risen |= u16::from(self.first.set_line(irq, level)),
             8..16 => {
-                self.second.set_line(irq - 8, level);
+                self.risen |= u16::from(self.second.set_line(irq - 8, level)) << 8;
                 self.cascade();
             }
             _ => {}
@@ -104,6 +105,16 @@ impl Pic {
     /// then.
     pub fn take_ended(&mut self) -> u16 {
         core::mem::take(&mut self.ended)
+    }
+
+    /// The levels of the lines, one bit each, for a controller that is wired to the same ones.
+    pub const fn levels(&self) -> u16 {
+        u16::from_le_bytes([self.first.lines(), self.second.lines()])
+    }
+
+    /// The lines that have risen since the last call, likewise.
+    pub const fn take_risen(&mut self) -> u16 {
+        core::mem::replace(&mut self.risen, 0)
     }
 
     /// What the mask registers, ports 0x21 and 0xa1, read without side effects. `None` for a chip in poll mode, whose

@@ -14,7 +14,8 @@ pub enum Register {
     Spurious,
     /// 32 vectors of the in-service register.
     InService(u8),
-    TriggerMode,
+    /// 32 vectors of the trigger mode register.
+    TriggerMode(u8),
     /// 32 vectors of the interrupt request register.
     Requested(u8),
     ErrorStatus,
@@ -45,7 +46,7 @@ impl Register {
             0x0e0 => Self::DestinationFormat,
             0x0f0 => Self::Spurious,
             at @ 0x100..0x180 => Self::InService((at >> 4) as u8 & 7),
-            0x180..0x200 => Self::TriggerMode,
+            at @ 0x180..0x200 => Self::TriggerMode((at >> 4) as u8 & 7),
             at @ 0x200..0x280 => Self::Requested((at >> 4) as u8 & 7),
             0x280 => Self::ErrorStatus,
             0x300 => Self::Command,

@@ -39,6 +39,12 @@ impl Vectors {
         *self.half(vector) &= !(1 << (vector % 128));
     }
 
+    /// Whether a vector is among them.
+    pub const fn contains(&self, vector: u8) -> bool {
+        let half = if vector < 128 { self.low } else { self.high };
+        half & 1 << (vector % 128) != 0
+    }
+
     /// The 32 vectors from `32 * n` on, `n` below 8.
     pub const fn word(&self, n: u8) -> u32 {
         let half = if n < 4 { self.low } else { self.high };

@@ -79,16 +79,23 @@ impl Chip {
         }
     }
 
-    /// Drives an input pin. A falling edge withdraws a request that was not acknowledged.
-    pub(super) fn set_line(&mut self, level: u8, high: bool) {
+    /// Drives an input pin. A falling edge withdraws a request that was not acknowledged. Returns the pin's bit if it rises.
+    pub(super) fn set_line(&mut self, level: u8, high: bool) -> u8 {
         let bit = 1 << (level & 7);
         if !high {
             self.edges &= !bit;
             self.lines &= !bit;
-        } else if self.lines & bit == 0 {
-            self.lines |= bit;
-            self.edges |= bit & !self.elcr;
+            return 0;
         }
+        let rises = bit & !self.lines;
+        self.lines |= rises;
+        self.edges |= rises & !self.elcr;
+        rises
+    }
+
+    /// The levels of the input pins.
+    pub(super) const fn lines(&self) -> u8 {
+        self.lines
     }
 
     /// Drives the cascade input, which this model samples as a level.
