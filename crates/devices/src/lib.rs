@@ -17,6 +17,7 @@ mod memory;
 pub mod pci;
 pub mod pic;
 pub mod pit;
+pub mod power;
 pub mod reset_ports;
 mod router;
 pub mod rtc;

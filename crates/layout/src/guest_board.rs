@@ -5,8 +5,15 @@
 /// A range of ports, both ends inclusive, and the device that answers there.
 pub type Ports = (u16, u16, &'static str);
 
+/// First port of the power management registers.
+pub const POWER: u16 = 0x600;
+
+/// Guest-physical address of the ACPI tables: where a system looks for the RSDP (ACPI specification, "Finding the RSDP on
+/// IA-PC Systems").
+pub const ACPI_TABLES: u64 = 0xe_0000;
+
 /// Ports of the board's devices, in ascending order.
-pub const PORTS: [Ports; 13] = [
+pub const PORTS: [Ports; 14] = [
     (0x020, 0x021, "interrupt controller"),
     (0x022, 0x023, "interrupt mode register"),
     (0x040, 0x043, "timer"),
@@ -19,6 +26,7 @@ pub const PORTS: [Ports; 13] = [
     (0x0a0, 0x0a1, "interrupt controller"),
     (0x3f8, 0x3ff, "UART"),
     (0x4d0, 0x4d1, "interrupt controller"),
+    (POWER, POWER + 11, "power management"),
     (0xcf8, 0xcff, "PCI configuration"),
 ];
 
@@ -41,6 +49,8 @@ pub mod input {
     pub const UART: u8 = 4;
     /// The real-time clock.
     pub const CLOCK: u8 = 8;
+    /// The system control interrupt of ACPI.
+    pub const SCI: u8 = 9;
 }
 
 /// The inputs that the board's devices drive, with the devices.
