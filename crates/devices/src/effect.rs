@@ -20,6 +20,8 @@ bitflags! {
         const RESET = 1 << 4;
         /// A PCI function has sent interrupt messages.
         const MESSAGES = 1 << 5;
+        /// The guest has switched the machine off.
+        const OFF = 1 << 6;
     }
 }
 

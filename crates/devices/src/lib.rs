@@ -10,6 +10,7 @@
 extern crate std;
 
 pub mod channel;
+mod controllers;
 mod effect;
 pub mod ioapic;
 pub mod lapic;
@@ -28,6 +29,7 @@ pub mod virtio;
 mod fuzz;
 
 pub use arch::Width;
+pub use controllers::Controllers;
 use core::ops::Add;
 pub use effect::Effect;
 pub use memory::{GuestMemory, NoMemory, NotRam};

@@ -117,6 +117,11 @@ impl Pic {
         core::mem::replace(&mut self.risen, 0)
     }
 
+    /// Whether a line has risen since then.
+    pub const fn has_risen(&self, irq: u8) -> bool {
+        self.risen >> (irq % 16) & 1 != 0
+    }
+
     /// What the mask registers, ports 0x21 and 0xa1, read without side effects. `None` for a chip in poll mode, whose
     /// next read acknowledges.
     #[inline]

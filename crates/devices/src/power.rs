@@ -79,8 +79,7 @@ impl Power {
     }
 
     fn byte(&self, offset: u16) -> u8 {
-        let [status, enable, control] =
-            [self.status, self.enable, self.control | SCI_ENABLE].map(u16::to_le_bytes);
+        let [status, enable, control] = [self.status, self.enable, self.control | SCI_ENABLE].map(u16::to_le_bytes);
         match offset {
             0 | 1 => status[usize::from(offset)],
             2 | 3 => enable[usize::from(offset - 2)],

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Slot,
+    guest_board::Chipset,
     limits::{
         MAX_ARGS, MAX_CHANNELS, MAX_CMDLINE, MAX_DATAPORTS, MAX_DIRECT_PORTS, MAX_MANAGED, MAX_MANAGERS, MAX_NAME,
         MAX_NICS, MAX_OWN_DISKS, MAX_OWN_LINES, MAX_PIPES,
@@ -51,6 +52,8 @@ pub struct Ports {
 pub struct Vmm {
     /// Name of the VM.
     pub name: Name,
+    /// The board that its guest sees.
+    pub chipset: Chipset,
     /// Number of virtual CPUs: the process's first thread runs the first, and so on, see `slot::vcpu`.
     pub vcpus: u8,
     /// Bytes of guest RAM from `ram_at` on, mapped in the EPT there and at `window::GUEST_RAM + ram_at`.

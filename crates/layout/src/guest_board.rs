@@ -2,6 +2,19 @@
 //! its PIC. vmm-server models the board (`board.rs`); `capdl-spec` refuses passed-through ports and interrupts that a
 //! modelled device has.
 
+use serde::{Deserialize, Serialize};
+
+/// Which board a guest sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Chipset {
+    /// A PC before ACPI: the pair of 8259s, and no more than an MP table.
+    #[default]
+    Pc1995,
+    /// A PC with ACPI and an I/O APIC.
+    Pc,
+}
+
 /// A range of ports, both ends inclusive, and the device that answers there.
 pub type Ports = (u16, u16, &'static str);
 
@@ -53,7 +66,7 @@ pub mod input {
     pub const SCI: u8 = 9;
 }
 
-/// The inputs that the board's devices drive, with the devices.
+/// The inputs that devices of both boards drive, with the devices.
 pub const WIRED: [(u8, &str); 5] = [
     (input::TIMER, "timer"),
     (input::KEYBOARD, "keyboard"),
@@ -62,7 +75,10 @@ pub const WIRED: [(u8, &str); 5] = [
     (input::CLOCK, "clock"),
 ];
 
-/// The device of the board that drives this input.
-pub fn driver_of_input(number: u8) -> Option<&'static str> {
+/// The device of this board that drives this input.
+pub fn driver_of_input(chipset: Chipset, number: u8) -> Option<&'static str> {
+    if (chipset, number) == (Chipset::Pc, input::SCI) {
+        return Some("power management");
+    }
     WIRED.iter().find(|(input, _)| *input == number).map(|(_, device)| *device)
 }
