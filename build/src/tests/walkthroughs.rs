@@ -252,9 +252,11 @@ fn changed(context: &Context, page: &str) -> Result<Outcome> {
     std::fs::create_dir_all(&target).into_diagnostic()?;
     // Fetched files, and results that do not depend on the edited files.
     for name in ["guest", "sel4"] {
-        let link = target.join(name);
+        let (shared, link) = (project.target.join(name), target.join(name));
+        // A link to a folder that is not there yet could not be followed.
+        std::fs::create_dir_all(&shared).into_diagnostic()?;
         if !link.exists() {
-            symlink(project.target.join(name), link).into_diagnostic()?;
+            symlink(shared, link).into_diagnostic()?;
         }
     }
     let (_, text) = pages(project)?.into_iter().find(|(name, _)| name == page).unwrap_or_default();
