@@ -40,8 +40,8 @@ pub enum Next {
     Halt,
     /// The guest is reset.
     Reset(Cause),
-    /// The guest has halted with interrupts off, which no interrupt ends: this is how a PC without ACPI powers off
-    /// (decision 0006).
+    /// The guest is off: by ACPI's soft off, or it has halted with interrupts off, which no interrupt ends: this is how a PC
+    /// without ACPI powers off (decision 0006).
     PowerOff,
 }
 
@@ -54,7 +54,13 @@ impl Next {
     /// After an instruction whose accesses ask for `effect`.
     #[inline(always)]
     pub const fn after(effect: Effect) -> Next {
-        if effect.contains(Effect::RESET) { Next::Reset(Cause::Asked) } else { Next::Skip }
+        if effect.contains(Effect::RESET) {
+            Next::Reset(Cause::Asked)
+        } else if effect.contains(Effect::OFF) {
+            Next::PowerOff
+        } else {
+            Next::Skip
+        }
     }
 }
 

@@ -6,16 +6,17 @@
 //! ignore writes, as on an ISA bus.
 
 use devices::{
-    Device, Effect, Nanos, Width,
+    Controllers, Device, Effect, Nanos, Width,
+    ioapic::IoApic,
     lapic::Lapic,
     pci,
-    pic::Pic,
     pit::Pit,
+    power::{Button, Power},
     reset_ports::{Port, ResetPorts},
     rtc::Rtc,
     uart::Uart,
 };
-use layout::guest_board;
+use layout::guest_board::{self, Chipset, input};
 
 use crate::{
     functions::Functions,
@@ -39,6 +40,7 @@ enum Owner {
     Imcr,
     PicSecondary,
     Elcr,
+    Power,
     Pit,
     Port61,
     Rtc,
@@ -68,6 +70,7 @@ const PORTS: [(u16, u16, Owner); guest_board::PORTS.len()] = [
     (0x0a0, 0x0a1, Owner::PicSecondary),
     (0x3f8, 0x3ff, Owner::Uart),
     (0x4d0, 0x4d1, Owner::Elcr),
+    (guest_board::POWER, guest_board::POWER + (devices::power::PORTS - 1), Owner::Power),
     (0xcf8, 0xcff, Owner::Pci),
 ];
 
@@ -110,8 +113,10 @@ pub struct Remote;
 
 /// The board.
 pub struct Board {
+    /// Which board it is.
+    chipset: Chipset,
     /// Interrupt controllers.
-    pub pic: Pic,
+    pub controllers: Controllers,
     /// Interval timer, and port 0x61.
     pub pit: Pit,
     /// Real-time clock and CMOS.
@@ -124,6 +129,8 @@ pub struct Board {
     pub passthrough: Passthrough,
     /// Their interrupt lines.
     pub lines: Lines,
+    /// Power management.
+    power: Power,
     /// Reset and delay ports.
     reset_ports: ResetPorts,
     /// Where the 8259's interrupts go.
@@ -134,21 +141,49 @@ pub struct Board {
 
 impl Board {
     /// A board after power-on.
-    pub fn new(ram: u64, unix_seconds: u64) -> Self {
+    pub fn new(chipset: Chipset, ram: u64, unix_seconds: u64) -> Self {
         let mut rtc = Rtc::new(ram);
         rtc.set_time(unix_seconds);
-        Self {
-            pic: Pic::new(),
+        let mut board = Self {
+            chipset,
+            controllers: Controllers::new(),
             pit: Pit::new(),
             rtc,
             uart: Uart::new(),
             functions: Functions::new(0),
             passthrough: Passthrough::default(),
             lines: Lines::default(),
+            power: Power::new(),
             reset_ports: ResetPorts::new(),
             imcr: Imcr::new(),
             rtc_due: None,
+        };
+        board.set_up();
+        board
+    }
+
+    /// What firmware does on a board with ACPI: the system control interrupt is a level, and the 8259s' interrupts pass
+    /// through the local APIC.
+    fn set_up(&mut self) {
+        if self.chipset == Chipset::Pc {
+            self.controllers.pic.set_level_triggered(input::SCI);
+            self.imcr = Imcr::through();
         }
+    }
+
+    /// What the ACPI tables say of this board, if it has any: `memory` is the end of its RAM.
+    pub fn acpi(&self, memory: u64) -> Option<acpi::Parts> {
+        let parts = acpi::Parts { memory: memory as u32, inputs: self.lines.inputs() };
+        (self.chipset == Chipset::Pc).then_some(parts)
+    }
+
+    /// Presses a button of the machine. Without ACPI there is none.
+    pub fn press(&mut self, button: Button) -> Effect {
+        if self.chipset == Chipset::Pc1995 {
+            return Effect::QUIET;
+        }
+        self.power.press(button);
+        self.power_line()
     }
 
     /// Plugs in the passed-through devices, one function each, from device 1 of the PCI bus on. Modelled functions come
@@ -161,15 +196,17 @@ impl Board {
     /// Resets the board, apart from the real-time clock's time. The caller drains the UART first: a reset drops its
     /// output.
     pub fn reset(&mut self) -> Effect {
-        self.pic = Pic::new();
+        self.controllers = Controllers::new();
         self.pit = Pit::new();
         self.rtc.reset();
         self.rtc_due = None;
         self.uart = Uart::new();
-        self.functions.reset(&mut self.pic);
+        self.functions.reset(&mut self.controllers.pic);
         self.passthrough.reset();
+        self.power = Power::new();
         self.reset_ports = ResetPorts::new();
         self.imcr = Imcr::new();
+        self.set_up();
         Effect::LINES | Effect::TIMERS | Effect::REGIONS.when(self.passthrough.has_moved())
     }
 
@@ -186,15 +223,16 @@ impl Board {
             Owner::Unowned if self.passthrough.has_port(port) => return Err(Remote),
             Owner::Unowned => self.function_port_read(port, width()),
             Owner::Imcr => quiet(width().mask32()),
-            Owner::PicPrimary => match (port, width(), self.pic.masks()) {
+            Owner::PicPrimary => match (port, width(), self.controllers.pic.masks()) {
                 (0x21, Width::Byte, [Some(mask), _]) => quiet(mask.into()),
                 _ => self.pic_read(move |pic| pic.primary().read(port % 2, width(), TIMELESS)),
             },
-            Owner::PicSecondary => match (port, width(), self.pic.masks()) {
+            Owner::PicSecondary => match (port, width(), self.controllers.pic.masks()) {
                 (0xa1, Width::Byte, [_, Some(mask)]) => quiet(mask.into()),
                 _ => self.pic_read(move |pic| pic.secondary().read(port % 2, width(), TIMELESS)),
             },
             Owner::Elcr => self.pic_read(move |pic| pic.elcr().read(port % 2, width(), TIMELESS)),
+            Owner::Power => self.power_read(port, width(), now.into()),
             Owner::Pit if width() == Width::Byte => quiet(self.pit.count(port % 4, now).into()),
             Owner::Pit => self.pit_read_wide(port, width(), now.into()),
             Owner::Port61 => quiet(u32::from(self.pit.read_61(now.into())) | width().mask32() & !0xff),
@@ -229,6 +267,7 @@ impl Board {
             Owner::PicSecondary => self.pic_write(move |pic| pic.secondary().write(port % 2, width(), value, TIMELESS)),
             Owner::Elcr => self.pic_write(move |pic| pic.elcr().write(port % 2, width(), value, TIMELESS)),
             Owner::Imcr => self.imcr_write(port, width(), value),
+            Owner::Power => self.power_write(port, width(), value),
             Owner::Pit => self.pit_write(port, width(), value, now.into()),
             Owner::Port61 => {
                 self.pit.write_61(value as u8, now.into());
@@ -251,6 +290,7 @@ impl Board {
             return Err(Remote);
         }
         Ok(match self.functions.memory(gpa, width) {
+            None if self.has_io_apic(gpa) => quiet(self.controllers.ioapic.read(offset(gpa), width)),
             None => quiet(width.mask32()),
             Some(hit) => self.function_read(hit, width),
         })
@@ -263,14 +303,24 @@ impl Board {
             return Err(Remote);
         }
         Ok(match self.functions.memory(gpa, width) {
+            None if self.has_io_apic(gpa) => self.io_apic_write(offset(gpa), width, value),
             None => Effect::QUIET,
-            Some(hit) => self.functions.write(hit, width, value.into(), &mut self.pic),
+            Some(hit) => self.functions.write(hit, width, value.into(), &mut self.controllers.pic),
         })
     }
 
     /// Whether a device, or a local APIC, has registers in the page of `gpa` to which accesses exit.
     pub fn has_memory_near(&self, gpa: u64) -> bool {
-        Lapic::has(gpa) || self.passthrough.has_memory_near(gpa) || self.functions.has_memory_near(gpa)
+        Lapic::has(gpa)
+            || self.has_io_apic(gpa)
+            || self.passthrough.has_memory_near(gpa)
+            || self.functions.has_memory_near(gpa)
+    }
+
+    /// Whether the registers of the I/O APIC are at `gpa`.
+    #[inline(always)]
+    fn has_io_apic(&self, gpa: u64) -> bool {
+        IoApic::has(gpa) && self.chipset == Chipset::Pc
     }
 
     /// Has pci-server read a port.
@@ -294,6 +344,11 @@ impl Board {
     fn configuration(&self, port: u16) -> Option<pci::Elsewhere> {
         if owner(port) == Owner::Pci { self.functions.elsewhere(port % 8) } else { None }
     }
+}
+
+/// The offset of an address in the I/O APIC's page.
+const fn offset(gpa: u64) -> u16 {
+    (gpa % devices::ioapic::SIZE) as u16
 }
 
 /// What an access without side effects reads.

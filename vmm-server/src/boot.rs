@@ -12,7 +12,7 @@ use proto::{
 
 use crate::{
     linux::{self, GuestParts, Image, LoadStep, Plan, Unreadable},
-    ram::Ram,
+    vm::Vm,
 };
 
 /// Why the guest cannot be started.
@@ -75,13 +75,9 @@ impl<T: Transport> Image for ServerFile<'_, T> {
     }
 }
 
-/// Loads the guest of `config` into `ram`; returns its first instruction.
-pub fn load<T: Transport>(
-    config: &Vmm,
-    files: &file::Client<T>,
-    buffer: &SharedBuffer,
-    ram: &Ram,
-) -> Result<u32, Error> {
+/// Loads the guest of `config` into the memory of `vm`; returns its first instruction.
+pub fn load<T: Transport>(config: &Vmm, files: &file::Client<T>, buffer: &SharedBuffer, vm: &Vm) -> Result<u32, Error> {
+    let ram = &vm.ram;
     let kernel = files.open(&config.kernel).map_err(Error::Kernel)?;
     let initrd = match &config.initrd {
         Some(name) => Some(files.open(name).map_err(Error::Initrd)?),
@@ -89,8 +85,9 @@ pub fn load<T: Transport>(
     };
     let command_line = config.cmdline.as_bytes();
     let (ram_bytes, ram_at, windows) = (config.ram, config.ram_at, windows(config));
+    let acpi = vm.board.acpi(ram_at + ram_bytes);
     let guest =
-        GuestParts { ram: ram_bytes, ram_at, windows, initrd: initrd.map_or(0, |file| file.size), command_line };
+        GuestParts { ram: ram_bytes, ram_at, windows, acpi, initrd: initrd.map_or(0, |file| file.size), command_line };
     let plan = Plan::new(&mut ServerFile { files, buffer, file: kernel }, &guest).map_err(Error::Linux)?;
     for step in &plan.steps {
         match *step {

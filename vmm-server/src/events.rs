@@ -53,6 +53,7 @@ impl<V: Vmcs> Guest<'_, V> {
     #[inline]
     pub fn interrupt(&mut self) -> bool {
         self.vm.board.functions.deliver(&mut self.cpu.lapic);
+        self.vm.board.controllers.route(&mut self.cpu.lapic);
         let external = self.external();
         // In a native step the interrupt waits for the end of the instruction: the exit that ends the step settles
         // again.
@@ -83,6 +84,9 @@ impl<V: Vmcs> Guest<'_, V> {
     /// The 8259's interrupts come first: the local APIC does not rank them.
     fn acknowledge_one(&mut self, external: bool) -> u8 {
         if !external && let Some(vector) = self.cpu.lapic.acknowledge() {
+            // A tick that waited for this one comes next.
+            self.vm.board.pay_tick();
+            self.vm.board.controllers.route(&mut self.cpu.lapic);
             return vector;
         }
         self.vm.board.acknowledge()

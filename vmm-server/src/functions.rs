@@ -8,6 +8,7 @@
 use devices::{
     Effect, GuestMemory, Pin, Router, Width,
     channel::Channel,
+    ioapic,
     lapic::{self, Lapic, Vectors},
     pci::{self, ConfigSpace, DevFn, Function, Hit, Range, Regions, VirtualBus, msix::Message},
     pic::Pic,
@@ -48,7 +49,8 @@ const PORTS: [Range; guest_board::PORTS.len()] = {
     ports
 };
 /// Memory of the board's own devices, likewise.
-const MEMORY: [Range; 1] = [(lapic::BASE, lapic::BASE + lapic::SIZE - 1)];
+const MEMORY: [Range; 2] =
+    [(ioapic::BASE, ioapic::BASE + ioapic::SIZE - 1), (lapic::BASE, lapic::BASE + lapic::SIZE - 1)];
 
 /// Fills in random bytes; returns how many.
 pub type Random = fn(&mut [u8]) -> usize;

@@ -99,7 +99,7 @@ pub fn run(config: &Vmm) -> ! {
     });
     let objects = VCPU_SLOTS.map(|slot| VcpuObject::new(slot.cptr()));
     let ram = ram(config);
-    let mut vm = Vm::new(ram, Board::new(config.ram, date.unix));
+    let mut vm = Vm::new(ram, Board::new(config.chipset, config.ram, date.unix));
     let mut numbers = BOOTSTRAP..;
     let mut vcpus = objects.map(|object| {
         let number = numbers.next().unwrap_or(BOOTSTRAP);
@@ -249,8 +249,8 @@ impl Process<'_> {
         effect |= Effect::TIMERS.when(cpu.deadline.passed(tsc));
         let lines = (bits / event::line(0)) as u16;
         if lines != 0 {
-            let Board { lines: state, pic, .. } = &mut self.vm.board;
-            self.devices.acknowledge(state.raise(lines, self.clock.at(tsc), pic));
+            let Board { lines: state, controllers, .. } = &mut self.vm.board;
+            self.devices.acknowledge(state.raise(lines, self.clock.at(tsc), controllers));
             self.arm_for_lines(n);
         }
         if bits & event::CONSOLE != 0 {
@@ -338,9 +338,10 @@ impl Process<'_> {
     /// the millisecond instead.
     #[inline]
     fn settle_lines(&mut self, n: usize) {
-        let Board { lines, pic, .. } = &mut self.vm.board;
+        let Board { lines, controllers, .. } = &mut self.vm.board;
         if lines.in_flight() {
-            self.devices.acknowledge(lines.settle(pic));
+            controllers.end(&mut self.vcpus[n].lapic);
+            self.devices.acknowledge(lines.settle(controllers));
             self.arm_for_lines(n);
         }
     }

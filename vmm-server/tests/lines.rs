@@ -1,7 +1,7 @@
 //! Interrupt lines of passed-through devices against the PIC, with a guest that masks, serves and ends as Linux does.
 
-use devices::{Device, Nanos, Width, pic::Pic};
-use layout::config::VmLine;
+use devices::{Controllers, Device, Nanos, Width, lapic::Lapic};
+use layout::{config::VmLine, guest_board::Chipset};
 use proptest::prelude::*;
 use proto::pci::GrantedLine;
 use vmm_server::passthrough::lines::Lines;
@@ -18,36 +18,36 @@ const fn granted(line: u8, isa: Option<u8>, level: bool) -> GrantedLine {
 }
 
 /// A PIC as Linux initialises it: vectors 0x20 and 0x28, nothing masked.
-fn pic() -> Pic {
-    let mut pic = Pic::new();
+fn controllers() -> Controllers {
+    let mut controllers = Controllers::new();
     for (offset, value) in [(0, 0x11), (1, 0x20), (1, 4), (1, 1), (1, 0)] {
-        pic.primary().write(offset, Width::Byte, value, NOW);
+        controllers.pic.primary().write(offset, Width::Byte, value, NOW);
     }
     for (offset, value) in [(0, 0x11), (1, 0x28), (1, 2), (1, 1), (1, 0)] {
-        pic.secondary().write(offset, Width::Byte, value, NOW);
+        controllers.pic.secondary().write(offset, Width::Byte, value, NOW);
     }
-    pic
+    controllers
 }
 
 /// End of interrupt for an input of the second chip.
-fn end(pic: &mut Pic) {
-    pic.secondary().write(0, Width::Byte, 0x20, NOW);
-    pic.primary().write(0, Width::Byte, 0x20, NOW);
+fn end(controllers: &mut Controllers) {
+    controllers.pic.secondary().write(0, Width::Byte, 0x20, NOW);
+    controllers.pic.primary().write(0, Width::Byte, 0x20, NOW);
 }
 
-fn mask(pic: &mut Pic, bits: u32) {
-    pic.secondary().write(1, Width::Byte, bits, NOW);
+fn mask(controllers: &mut Controllers, bits: u32) {
+    controllers.pic.secondary().write(1, Width::Byte, bits, NOW);
 }
 
 /// A network card's line, at input 11.
-fn level(pic: &mut Pic) -> Lines {
-    let mut lines = Lines::new(&[line(4, None, 0)], &[granted(4, None, true)]);
-    assert_eq!(lines.reset(pic), 0);
+fn level(controllers: &mut Controllers) -> Lines {
+    let mut lines = Lines::new(Chipset::Pc1995, &[line(4, None, 0)], &[granted(4, None, true)]);
+    assert_eq!(lines.reset(controllers), 0);
     lines
 }
 
 fn inputs(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Vec<Option<u8>> {
-    let lines = Lines::new(wanted, granted);
+    let lines = Lines::new(Chipset::Pc1995, wanted, granted);
     (0..wanted.len()).map(|n| lines.input(n)).collect()
 }
 
@@ -77,16 +77,16 @@ fn more_lines_than_inputs_share_one() {
 
 #[test]
 fn a_level_is_acknowledged_when_the_guest_has_ended_it() {
-    let mut pic = pic();
-    let mut lines = level(&mut pic);
-    assert_eq!(pic.elcr().read(1, Width::Byte, NOW), 1 << 3);
-    assert_eq!(lines.raise(1, NOW, &mut pic), 0);
-    assert_eq!(pic.acknowledge(), 0x2b);
-    assert_eq!(lines.settle(&mut pic), 0, "in service");
-    end(&mut pic);
-    assert_eq!(lines.settle(&mut pic), 1);
+    let mut controllers = controllers();
+    let mut lines = level(&mut controllers);
+    assert_eq!(controllers.pic.elcr().read(1, Width::Byte, NOW), 1 << 3);
+    assert_eq!(lines.raise(1, NOW, &mut controllers), 0);
+    assert_eq!(controllers.pic.acknowledge(), 0x2b);
+    assert_eq!(lines.settle(&mut controllers), 0, "in service");
+    end(&mut controllers);
+    assert_eq!(lines.settle(&mut controllers), 1);
     assert!(!lines.in_flight());
-    assert!(!pic.pending(), "it is low again");
+    assert!(!controllers.pic.pending(), "it is low again");
     assert_eq!(lines.interrupts, 1);
 }
 
@@ -94,99 +94,99 @@ fn a_level_is_acknowledged_when_the_guest_has_ended_it() {
 /// acknowledgement would bring every interrupt twice.
 #[test]
 fn a_level_that_is_ended_while_masked_is_acknowledged_when_it_is_unmasked() {
-    let mut pic = pic();
-    let mut lines = level(&mut pic);
-    lines.raise(1, NOW, &mut pic);
-    pic.acknowledge();
-    mask(&mut pic, 1 << 3);
-    end(&mut pic);
-    assert_eq!(lines.settle(&mut pic), 0);
+    let mut controllers = controllers();
+    let mut lines = level(&mut controllers);
+    lines.raise(1, NOW, &mut controllers);
+    controllers.pic.acknowledge();
+    mask(&mut controllers, 1 << 3);
+    end(&mut controllers);
+    assert_eq!(lines.settle(&mut controllers), 0);
     assert!(lines.in_flight());
-    mask(&mut pic, 0);
-    assert_eq!(lines.settle(&mut pic), 1);
-    assert!(!pic.pending());
+    mask(&mut controllers, 0);
+    assert_eq!(lines.settle(&mut controllers), 1);
+    assert!(!controllers.pic.pending());
 }
 
 #[test]
 fn an_interrupt_at_a_masked_input_waits_and_is_not_lost() {
-    let mut pic = pic();
-    let mut lines = level(&mut pic);
-    mask(&mut pic, 1 << 3);
-    assert_eq!(lines.raise(1, NOW, &mut pic), 0);
-    assert!(!pic.pending());
-    assert_eq!(lines.settle(&mut pic), 0);
-    mask(&mut pic, 0);
-    assert_eq!(pic.acknowledge(), 0x2b);
+    let mut controllers = controllers();
+    let mut lines = level(&mut controllers);
+    mask(&mut controllers, 1 << 3);
+    assert_eq!(lines.raise(1, NOW, &mut controllers), 0);
+    assert!(!controllers.pic.pending());
+    assert_eq!(lines.settle(&mut controllers), 0);
+    mask(&mut controllers, 0);
+    assert_eq!(controllers.pic.acknowledge(), 0x2b);
 }
 
 #[test]
 fn the_end_of_an_earlier_service_is_not_taken_for_this_one() {
-    let mut pic = pic();
-    let mut lines = level(&mut pic);
+    let mut controllers = controllers();
+    let mut lines = level(&mut controllers);
     // Input 11 once by somebody else's doing, ended before the line interrupts.
-    pic.set_line(11, true);
-    pic.acknowledge();
-    pic.set_line(11, false);
-    end(&mut pic);
-    assert_eq!(lines.raise(1, NOW, &mut pic), 0);
-    assert_eq!(lines.settle(&mut pic), 0);
-    assert!(pic.pending());
+    controllers.pic.set_line(11, true);
+    controllers.pic.acknowledge();
+    controllers.pic.set_line(11, false);
+    end(&mut controllers);
+    assert_eq!(lines.raise(1, NOW, &mut controllers), 0);
+    assert_eq!(lines.settle(&mut controllers), 0);
+    assert!(controllers.pic.pending());
 }
 
 #[test]
 fn an_edge_is_acknowledged_at_once_and_waits_in_the_pic() {
-    let mut pic = pic();
-    let mut lines = Lines::new(&[line(2, None, 0)], &[granted(2, Some(14), false)]);
-    lines.reset(&mut pic);
+    let mut controllers = controllers();
+    let mut lines = Lines::new(Chipset::Pc1995, &[line(2, None, 0)], &[granted(2, Some(14), false)]);
+    lines.reset(&mut controllers);
     for _ in 0..2 {
-        mask(&mut pic, 1 << 6);
-        assert_eq!(lines.raise(1, NOW, &mut pic), 1);
+        mask(&mut controllers, 1 << 6);
+        assert_eq!(lines.raise(1, NOW, &mut controllers), 1);
         assert!(!lines.in_flight());
-        mask(&mut pic, 0);
-        assert_eq!(pic.acknowledge(), 0x2e);
-        end(&mut pic);
-        assert!(!pic.pending(), "one interrupt an edge");
+        mask(&mut controllers, 0);
+        assert_eq!(controllers.pic.acknowledge(), 0x2e);
+        end(&mut controllers);
+        assert!(!controllers.pic.pending(), "one interrupt an edge");
     }
 }
 
 #[test]
 fn in_automatic_eoi_mode_a_level_ends_when_it_is_taken() {
-    let mut pic = pic();
+    let mut controllers = controllers();
     for (offset, value) in [(0, 0x11), (1, 0x28), (1, 2), (1, 3), (1, 0)] {
-        pic.secondary().write(offset, Width::Byte, value, NOW);
+        controllers.pic.secondary().write(offset, Width::Byte, value, NOW);
     }
-    let mut lines = level(&mut pic);
-    lines.raise(1, NOW, &mut pic);
-    assert_eq!(pic.acknowledge(), 0x2b);
-    assert_eq!(lines.settle(&mut pic), 1);
+    let mut lines = level(&mut controllers);
+    lines.raise(1, NOW, &mut controllers);
+    assert_eq!(controllers.pic.acknowledge(), 0x2b);
+    assert_eq!(lines.settle(&mut controllers), 1);
 }
 
 #[test]
 fn a_storm_is_acknowledged_when_the_millisecond_is_over() {
-    let mut pic = pic();
-    let mut lines = Lines::new(&[line(2, None, 3)], &[granted(2, Some(14), false)]);
+    let mut controllers = controllers();
+    let mut lines = Lines::new(Chipset::Pc1995, &[line(2, None, 3)], &[granted(2, Some(14), false)]);
     for n in 0..3 {
-        assert_eq!(lines.raise(1, NOW + n, &mut pic), 1);
+        assert_eq!(lines.raise(1, NOW + n, &mut controllers), 1);
     }
-    assert_eq!(lines.raise(1, NOW + 3, &mut pic), 0);
+    assert_eq!(lines.raise(1, NOW + 3, &mut controllers), 0);
     assert_eq!(lines.next_event(), Some(NOW + MILLISECOND));
     assert_eq!(lines.expire(NOW + (MILLISECOND - 1)), 0);
     assert_eq!(lines.expire(NOW + MILLISECOND), 1);
     assert_eq!(lines.next_event(), None);
-    assert_eq!(lines.raise(1, NOW + MILLISECOND, &mut pic), 1, "the next millisecond counts anew");
+    assert_eq!(lines.raise(1, NOW + MILLISECOND, &mut controllers), 1, "the next millisecond counts anew");
     assert_eq!((lines.interrupts, lines.throttled), (5, 1));
 }
 
 #[test]
 fn a_storming_level_waits_after_its_end() {
-    let mut pic = pic();
-    let mut lines = Lines::new(&[line(4, None, 1)], &[granted(4, None, true)]);
-    lines.reset(&mut pic);
+    let mut controllers = controllers();
+    let mut lines = Lines::new(Chipset::Pc1995, &[line(4, None, 1)], &[granted(4, None, true)]);
+    lines.reset(&mut controllers);
     for acknowledged in [1, 0] {
-        lines.raise(1, NOW, &mut pic);
-        pic.acknowledge();
-        end(&mut pic);
-        assert_eq!(lines.settle(&mut pic), acknowledged);
+        lines.raise(1, NOW, &mut controllers);
+        controllers.pic.acknowledge();
+        end(&mut controllers);
+        assert_eq!(lines.settle(&mut controllers), acknowledged);
     }
     assert!(!lines.in_flight());
     assert_eq!(lines.expire(NOW + MILLISECOND), 1);
@@ -194,34 +194,34 @@ fn a_storming_level_waits_after_its_end() {
 
 #[test]
 fn two_levels_at_one_input_end_together() {
-    let mut pic = pic();
-    let mut lines = Lines::new(&[line(4, Some(10), 0), line(5, Some(10), 0)], &[]);
-    lines.reset(&mut pic);
-    lines.raise(0b01, NOW, &mut pic);
-    pic.acknowledge();
-    lines.raise(0b10, NOW, &mut pic);
-    end(&mut pic);
-    assert_eq!(lines.settle(&mut pic), 0b11, "whose device still asserts is signalled again");
+    let mut controllers = controllers();
+    let mut lines = Lines::new(Chipset::Pc1995, &[line(4, Some(10), 0), line(5, Some(10), 0)], &[]);
+    lines.reset(&mut controllers);
+    lines.raise(0b01, NOW, &mut controllers);
+    controllers.pic.acknowledge();
+    lines.raise(0b10, NOW, &mut controllers);
+    end(&mut controllers);
+    assert_eq!(lines.settle(&mut controllers), 0b11, "whose device still asserts is signalled again");
 }
 
 #[test]
 fn a_reset_acknowledges_what_the_guest_will_not_serve_any_more() {
-    let mut pic = pic();
-    let mut lines = Lines::new(&[line(4, None, 0), line(5, None, 0)], &[]);
-    lines.reset(&mut pic);
-    lines.raise(0b10, NOW, &mut pic);
-    let mut pic = Pic::new();
-    assert_eq!(lines.reset(&mut pic), 0b10);
+    let mut controllers = controllers();
+    let mut lines = Lines::new(Chipset::Pc1995, &[line(4, None, 0), line(5, None, 0)], &[]);
+    lines.reset(&mut controllers);
+    lines.raise(0b10, NOW, &mut controllers);
+    let mut controllers = Controllers::new();
+    assert_eq!(lines.reset(&mut controllers), 0b10);
     assert!(!lines.in_flight());
-    assert_eq!(pic.elcr().read(1, Width::Byte, NOW), 0b1100);
+    assert_eq!(controllers.pic.elcr().read(1, Width::Byte, NOW), 0b1100);
 }
 
 #[test]
 fn signals_of_lines_that_there_are_not_do_nothing() {
-    let mut pic = pic();
-    let mut lines = level(&mut pic);
-    assert_eq!(lines.raise(0xfffe, NOW, &mut pic), 0);
-    assert!(!pic.pending());
+    let mut controllers = controllers();
+    let mut lines = level(&mut controllers);
+    assert_eq!(lines.raise(0xfffe, NOW, &mut controllers), 0);
+    assert!(!controllers.pic.pending());
     assert_eq!(lines.interrupts, 0);
 }
 
@@ -232,32 +232,74 @@ proptest! {
     /// behaves again, it is.
     #[test]
     fn no_guest_loses_a_line_for_good(writes in prop::collection::vec((0..4u16, any::<u8>()), 0..60)) {
-        let mut pic = pic();
-        let mut lines = level(&mut pic);
-        let mut armed = lines.raise(1, NOW, &mut pic) == 1;
+        let mut controllers = controllers();
+        let mut lines = level(&mut controllers);
+        let mut armed = lines.raise(1, NOW, &mut controllers) == 1;
         for (port, value) in writes {
             match port {
-                0 | 1 => pic.primary().write(port, Width::Byte, value.into(), NOW),
-                _ => pic.secondary().write(port - 2, Width::Byte, value.into(), NOW),
+                0 | 1 => controllers.pic.primary().write(port, Width::Byte, value.into(), NOW),
+                _ => controllers.pic.secondary().write(port - 2, Width::Byte, value.into(), NOW),
             }
-            if pic.pending() {
-                pic.acknowledge();
+            if controllers.pic.pending() {
+                controllers.pic.acknowledge();
             }
-            let acknowledged = lines.settle(&mut pic) == 1;
+            let acknowledged = lines.settle(&mut controllers) == 1;
             prop_assert!(!(armed && acknowledged));
             armed |= acknowledged;
         }
         for (offset, value) in [(0, 0x11), (1, 0x20), (1, 4), (1, 1), (1, 0)] {
-            pic.primary().write(offset, Width::Byte, value, NOW);
+            controllers.pic.primary().write(offset, Width::Byte, value, NOW);
         }
         for (offset, value) in [(0, 0x11), (1, 0x28), (1, 2), (1, 1), (1, 0)] {
-            pic.secondary().write(offset, Width::Byte, value, NOW);
+            controllers.pic.secondary().write(offset, Width::Byte, value, NOW);
         }
-        if pic.pending() {
-            pic.acknowledge();
-            end(&mut pic);
+        if controllers.pic.pending() {
+            controllers.pic.acknowledge();
+            end(&mut controllers);
         }
-        armed |= lines.settle(&mut pic) == 1;
+        armed |= lines.settle(&mut controllers) == 1;
         prop_assert!(armed);
     }
+}
+
+/// A guest with an I/O APIC never masks the input: the end of the service, which the local APIC tells, is enough.
+#[test]
+fn the_i_o_apic_ends_a_service_without_a_mask() {
+    let (mut controllers, mut lapic) = (Controllers::new(), Lapic::new());
+    let mut lines = Lines::new(Chipset::Pc, &[line(4, None, 0)], &[granted(4, None, true)]);
+    lines.reset(&mut controllers);
+    controllers.ioapic.write(0, Width::Dword, 0x10 + 2 * 11);
+    controllers.ioapic.write(0x10, Width::Dword, 0xa051);
+    for _ in 0..3 {
+        assert_eq!(lines.raise(1, NOW, &mut controllers), 0);
+        controllers.route(&mut lapic);
+        assert_eq!((lapic.acknowledge(), lines.settle(&mut controllers)), (Some(0x51), 0));
+        lapic.write(0xb0, Width::Dword, 0, 0);
+        controllers.end(&mut lapic);
+        assert_eq!(lines.settle(&mut controllers), 1, "the device may interrupt again");
+        controllers.route(&mut lapic);
+        assert_eq!(lapic.acknowledge(), None, "the input is low");
+    }
+}
+
+/// With ACPI, input 9 is the system control interrupt's.
+#[test]
+fn no_line_gets_the_input_of_power_management() {
+    let wanted = [line(4, None, 0), line(5, None, 0), line(6, None, 0), line(7, Some(9), 0)];
+    let inputs = |chipset| {
+        let lines = Lines::new(chipset, &wanted, &[]);
+        [0, 1, 2, 3].map(|n| lines.input(n))
+    };
+    assert_eq!(inputs(Chipset::Pc1995), [Some(11), Some(10), Some(5), Some(9)]);
+    assert_eq!(inputs(Chipset::Pc), [Some(11), Some(10), Some(5), None]);
+}
+
+#[test]
+fn each_device_on_the_bus_has_the_input_of_its_first_line() {
+    let mut lines = Lines::new(Chipset::Pc, &[line(4, None, 0), line(2, Some(14), 0), line(3, Some(15), 0)], &[]);
+    for (device, input) in [(1, 11), (2, 14), (2, 15)] {
+        lines.wire(device, input);
+    }
+    let inputs = lines.inputs();
+    assert_eq!((inputs[1], inputs[2], inputs[17]), (11, 14, 10), "modelled functions have a free one");
 }

@@ -8,7 +8,7 @@ use vmm_server::linux::{Error, File, GuestParts, Image, LoadStep, Plan, Unreadab
 const MIB: u64 = 1 << 20;
 
 fn guest(ram: u64, initrd: u64) -> GuestParts<'static> {
-    GuestParts { ram, ram_at: 0, windows: None, initrd, command_line: b"console=ttyS0" }
+    GuestParts { ram, ram_at: 0, windows: None, acpi: None, initrd, command_line: b"console=ttyS0" }
 }
 
 fn plan(kernel: &[u8], ram: u64, initrd: u64) -> Result<Plan, Error> {
@@ -205,6 +205,29 @@ fn the_memory_map_of_128_mib() {
     assert_eq!(page[last..last + 20], *b"\0\0\x10\0\0\0\0\0\0\0\xf0\x07\0\0\0\0\x01\0\0\0");
 }
 
+/// `acpi_rsdp_addr` of the zero page, the BIOS's area that keeps the tables, and no range for windows: the PCI bus has them.
+#[test]
+fn a_board_with_acpi_has_its_tables_where_the_map_reserves_them() {
+    let acpi = acpi::Parts { memory: 64 * MIB as u32, inputs: [11; acpi::DEVICES] };
+    let windows = Some((64 * MIB, 65 * MIB));
+    let parts = GuestParts { windows, acpi: Some(acpi), ..guest(64 * MIB, 0) };
+    let plan = Plan::new(&mut bzimage().as_slice(), &parts).unwrap();
+    let page = plan.zero_page.bytes();
+    let at = offset_of!(boot_params, acpi_rsdp_addr);
+    assert_eq!((&page[at..at + 8], page[offset_of!(boot_params, e820_entries)]), (&0xe_0000u64.to_le_bytes()[..], 4));
+    let bios = offset_of!(boot_params, e820_table) + 2 * size_of::<boot_e820_entry>();
+    assert_eq!(page[bios..bios + 20], *b"\0\0\x0e\0\0\0\0\0\0\0\x02\0\0\0\0\0\x02\0\0\0");
+    let mut tables = 0;
+    plan.low_memory(b"quiet", |gpa, bytes| {
+        if bytes.starts_with(b"RSD PTR ") {
+            tables = bytes.len();
+            assert_eq!(gpa, 0xe_0000);
+        }
+        assert!(gpa + bytes.len() as u64 <= low::PAGE_DIRECTORY, "{gpa:#x}");
+    });
+    assert_eq!(tables, acpi::SIZE);
+}
+
 #[test]
 fn low_memory_is_reserved_or_never_allocated_and_does_not_overlap() {
     let plan = plan(&bzimage(), 64 * MIB, 0).unwrap();
@@ -342,7 +365,7 @@ fn the_command_line_has_a_limit() {
     let with = |command_line| {
         Plan::new(
             &mut image.as_slice(),
-            &GuestParts { ram: 64 * MIB, ram_at: 0, windows: None, initrd: 0, command_line },
+            &GuestParts { ram: 64 * MIB, ram_at: 0, windows: None, acpi: None, initrd: 0, command_line },
         )
     };
     assert!(with(&line[..255]).is_ok());

@@ -22,7 +22,7 @@ fn refused(system: &System, files: &Files, number: usize) -> Option<Mistake> {
     let initrd = initrd.map_or(0, |name| files.images.get(&name).map_or(0, |bytes| bytes.len() as u64));
     let (ram, ram_at) = (vm.memory.get_ref().0, system.ram_at(number));
     let cmdline = vm.cmdline();
-    let guest = GuestParts { ram, ram_at, windows: None, initrd, command_line: cmdline.as_bytes() };
+    let guest = GuestParts { ram, ram_at, windows: None, acpi: None, initrd, command_line: cmdline.as_bytes() };
     let error = Plan::new(&mut kernel, &guest).err()?;
     let name = vm.name.get_ref();
     let (span, message): (Range<usize>, String) = match error {

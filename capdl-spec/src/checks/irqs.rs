@@ -2,15 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use layout::guest_board::{self, input};
+use layout::guest_board::{self, Chipset, input};
 
 use super::Found;
-use crate::description::{devices::Irq, mistake::nearest, owners::Owner};
+use crate::{
+    compile::part::Role,
+    description::{devices::Irq, mistake::nearest, owners::Owner, system::System},
+};
 
 /// Inputs of an I/O APIC (82093AA).
 const INPUTS: u8 = 24;
 /// Input 0 of the first I/O APIC: the 8259's, which the kernel keeps masked.
 const EXTINT: u8 = 0;
+
+/// The board of a VM's guest. A component has none, and its lines go nowhere.
+fn chipset(system: &System, owner: Owner) -> Chipset {
+    match owner.role {
+        Role::Vmm(number) => system.vms.get(number).map(|vm| vm.chipset).unwrap_or_default(),
+        Role::Component(_) | Role::Server(_) => Chipset::default(),
+    }
+}
 
 fn irqs<'a>(found: &Found<'a>) -> impl Iterator<Item = (Owner<'a>, &'a Irq)> + use<'a> {
     found.system.owners().flat_map(|owner| owner.devices.irqs.iter().map(move |irq| (owner, irq)))
@@ -95,15 +106,15 @@ pub(super) fn sources_are_free_inputs(found: &mut Found) {
 }
 
 pub(super) fn dests_are_free_inputs_of_the_guests_pic(found: &mut Found) {
-    for (_, irq) in irqs(found) {
+    for (owner, irq) in irqs(found) {
         let Some(dest) = &irq.dest else { continue };
         let number = *dest.get_ref();
         if number >= input::COUNT {
             let message = format!("a guest has no interrupt {number}");
             found.add(dest.span(), message, format!("write 0 to {}, or leave dest out", input::COUNT - 1));
-        } else if let Some(what) = guest_board::driver_of_input(number) {
+        } else if let Some(what) = guest_board::driver_of_input(chipset(found.system, owner), number) {
             let message = format!("interrupt {number} is that of the guest's {what}");
-            found.add(dest.span(), message, "choose another, such as 9, 10 or 11, or leave dest out");
+            found.add(dest.span(), message, "choose another, such as 5, 10 or 11, or leave dest out");
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use layout::limits::MAX_GUESTS;
+use layout::{guest_board::Chipset, limits::MAX_GUESTS};
 use toml::Spanned;
 
 use crate::{
     description::{
         mistake::{Mistake, Mistakes},
-        system::{DEFAULT_CMDLINE, System, Vm},
+        system::{DEFAULT_CMDLINE, DEFAULT_CMDLINE_ACPI, System, Vm},
     },
     map::plural,
 };
@@ -61,10 +61,14 @@ impl Vm {
     /// The guest's command line. A VM of several tells its guest its name, unless the description says something else.
     pub fn cmdline(&self) -> Cow<'_, str> {
         let name = self.name.get_ref();
+        let usual = match self.chipset {
+            Chipset::Pc1995 => DEFAULT_CMDLINE,
+            Chipset::Pc => DEFAULT_CMDLINE_ACPI,
+        };
         match &self.cmdline {
             Some(line) => line.get_ref().replace(NAME, name).into(),
-            None if self.count.is_some() => format!("{DEFAULT_CMDLINE} hostname={name}").into(),
-            None => DEFAULT_CMDLINE.into(),
+            None if self.count.is_some() => format!("{usual} hostname={name}").into(),
+            None => usual.into(),
         }
     }
 }

@@ -64,6 +64,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("name", &[Vm, Component, Network, Member, Vsock, VsockMember, Pipe, Channel], "a name", "name = \"linux\""),
     key("count", &[Vm], "a number of VMs, from 1 on", "count = 8"),
     key("memory", &[Vm], "a size", "memory = \"128 MiB\""),
+    key("chipset", &[Vm], "pc or pc1995", "chipset = \"pc\""),
     key("cpus", &[Vm], "a number", "cpus = 1"),
     key("kernel", &[Vm], "a file or the name of a kernel", "kernel = \"debian-686\""),
     key("initrd", &[Vm], "a file or the name of an initrd", "initrd = \"debian-busybox\""),

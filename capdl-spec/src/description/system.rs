@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use layout::guest_board::Chipset;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -36,6 +37,9 @@ use crate::{
 pub const DEFAULT_CMDLINE: &str = "earlyprintk=ttyS0,115200 console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y \
                                    i8042.noaux=y io_delay=udelay noisapnp acpi=off \
                                    cryptomgr.notests=1 quiet";
+/// The same for a guest on a board with ACPI, which says what is not there.
+pub const DEFAULT_CMDLINE_ACPI: &str = "earlyprintk=ttyS0,115200 console=ttyS0,115200 io_delay=udelay noisapnp \
+                                        cryptomgr.notests=1 quiet";
 
 /// A system description.
 #[derive(Debug, Deserialize)]
@@ -92,6 +96,9 @@ pub struct Vm {
     pub count: Option<Spanned<u16>>,
     /// Guest RAM: a multiple of 2 MiB.
     pub memory: Spanned<Bytes>,
+    /// The board that the guest sees.
+    #[serde(default)]
+    pub chipset: Chipset,
     /// Virtual CPUs, one when left out.
     pub cpus: Option<Spanned<u8>>,
     /// bzImage or vmlinux.
@@ -109,7 +116,8 @@ pub struct Vm {
     pub build_packages: Vec<Spanned<String>>,
     /// A folder whose files the initrd gets, after all others.
     pub overlay: Option<Spanned<PathBuf>>,
-    /// Kernel command line, with `{name}` for the VM's name; [`DEFAULT_CMDLINE`] when left out.
+    /// Kernel command line, with `{name}` for the VM's name; [`DEFAULT_CMDLINE`] when left out, or
+    /// [`DEFAULT_CMDLINE_ACPI`].
     pub cmdline: Option<Spanned<String>>,
     /// What decompresses a bzImage.
     #[serde(default)]

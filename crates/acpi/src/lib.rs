@@ -25,13 +25,13 @@ const CHECKSUM: usize = 9;
 
 /// What depends on the VM.
 #[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
+pub struct Parts {
     /// Guest-physical address from which on there is memory for PCI: the end of RAM. A multiple of a page, below
     /// 0xfec00000.
     pub memory: u32,
     /// By device number of the PCI bus, the input of the I/O APIC to which its pins are wired, which is also that of the
     /// 8259 pair.
-    pub inputs: &'a [u8; DEVICES],
+    pub inputs: [u8; DEVICES],
 }
 
 /// The tables, for `layout::guest_board::ACPI_TABLES`.

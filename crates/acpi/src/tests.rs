@@ -5,7 +5,7 @@ fn parts(memory: u32) -> [u8; SIZE] {
     let mut inputs = [11; DEVICES];
     inputs[1] = 5;
     inputs[31] = 10;
-    tables(&Parts { memory, inputs: &inputs })
+    tables(&Parts { memory, inputs })
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {

@@ -3,15 +3,14 @@
 //! alone.
 
 use devices::{Device, Effect, Nanos, Width, pci::Hit, pic::Pic, reset_ports::Port, rtc::Rtc, write_bytes};
-use layout::guest_board::input;
+use layout::guest_board::{Chipset, input};
 
 use super::{Board, RESET_CONTROL, Remote, TIMELESS, quiet};
 
 impl Board {
-    /// Drives an input of the 8259 pair.
-    pub(super) fn drive(&mut self, input: u8, level: bool) -> Effect {
-        self.pic.set_line(input, level);
-        Effect::LINES.when(self.pic.asks())
+    /// Drives a line of the interrupt controllers.
+    pub(super) fn drive(&mut self, line: u8, level: bool) -> Effect {
+        Effect::LINES.when(self.controllers.drive(line, level))
     }
 
     /// The side effect of an access to the 8259 pair: LINES if an interrupt may be pending, or if a passed-through line
@@ -19,18 +18,18 @@ impl Board {
     /// window, the pair is asked again and has none.
     #[inline(always)]
     fn pic_effect(&self) -> Effect {
-        Effect::LINES.when(self.pic.asks() || self.lines.in_flight())
+        Effect::LINES.when(self.controllers.pic.asks() || self.lines.in_flight())
     }
 
     /// A read can be a poll, which acknowledges an interrupt.
     #[inline(never)]
     pub(super) fn pic_read(&mut self, access: impl FnOnce(&mut Pic) -> u32) -> (u32, Effect) {
-        (access(&mut self.pic), self.pic_effect())
+        (access(&mut self.controllers.pic), self.pic_effect())
     }
 
     #[inline(never)]
     pub(super) fn pic_write(&mut self, access: impl FnOnce(&mut Pic)) -> Effect {
-        access(&mut self.pic);
+        access(&mut self.controllers.pic);
         self.pic_effect()
     }
 
@@ -40,8 +39,38 @@ impl Board {
         if width != Width::Byte {
             return self.pic_write(move |pic| pic.primary().write(port % 2, width, value, TIMELESS));
         }
-        self.pic.primary().write_byte(port % 2, value as u8);
+        self.controllers.pic.primary().write_byte(port % 2, value as u8);
         self.pic_effect()
+    }
+
+    /// Reads power management, if there is any.
+    #[inline(never)]
+    pub(super) fn power_read(&mut self, port: u16, width: Width, now: Nanos) -> (u32, Effect) {
+        match self.chipset {
+            Chipset::Pc1995 => quiet(width.mask32()),
+            Chipset::Pc => quiet(self.power.read(port % 16, width, now)),
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn power_write(&mut self, port: u16, width: Width, value: u32) -> Effect {
+        if self.chipset == Chipset::Pc1995 {
+            return Effect::QUIET;
+        }
+        self.power.write(port % 16, width, value, TIMELESS);
+        Effect::OFF.when(self.power.take_off()) | self.power_line()
+    }
+
+    pub(super) fn power_line(&mut self) -> Effect {
+        self.drive(input::SCI, self.power.irq())
+    }
+
+    /// An entry may send an interrupt that waits, and a line's service may end by it.
+    #[inline(never)]
+    pub(super) fn io_apic_write(&mut self, offset: u16, width: Width, value: u32) -> Effect {
+        self.controllers.sample();
+        self.controllers.ioapic.write(offset, width, value);
+        Effect::LINES
     }
 
     #[inline(never)]
@@ -63,8 +92,7 @@ impl Board {
             return Effect::QUIET;
         }
         self.pit.write(port % 4, width, value, now);
-        self.pay_tick();
-        Effect::LINES.when(self.pic.asks()) | Effect::TIMERS
+        Effect::LINES.when(self.pay_tick()) | Effect::TIMERS
     }
 
     /// Fast path for CMOS memory and the time. A read of register C clears the interrupt.
@@ -144,7 +172,7 @@ impl Board {
         if Self::is_reset_control(port, width) {
             return self.reset_port_read(Port::ResetControl, width);
         }
-        self.functions.read_config(port % 8, width, &mut self.pic)
+        self.functions.read_config(port % 8, width, &mut self.controllers.pic)
     }
 
     #[inline(always)]
@@ -164,7 +192,7 @@ impl Board {
         if Self::is_reset_control(port, width) {
             return self.reset_port_write(Port::ResetControl, width, value);
         }
-        self.functions.write_config(port % 8, width, value, &mut self.pic)
+        self.functions.write_config(port % 8, width, value, &mut self.controllers.pic)
     }
 
     /// Reads a port that no device of the board owns: a BAR of a modelled function has it, or it is unowned.
@@ -180,19 +208,19 @@ impl Board {
     pub(super) fn function_port_write(&mut self, port: u16, width: Width, value: u32) -> Effect {
         match self.functions.port(port, width) {
             None => Effect::QUIET,
-            Some(hit) => self.functions.write(hit, width, value.into(), &mut self.pic),
+            Some(hit) => self.functions.write(hit, width, value.into(), &mut self.controllers.pic),
         }
     }
 
     /// Reads a BAR; no access here is wider than a double word.
     pub(super) fn function_read(&mut self, hit: Hit, width: Width) -> (u32, Effect) {
-        let (value, effect) = self.functions.read(hit, width, &mut self.pic);
+        let (value, effect) = self.functions.read(hit, width, &mut self.controllers.pic);
         (value as u32, effect)
     }
 
     /// Does the pending work of the functions' back ends.
     pub fn serve_functions(&mut self) -> Effect {
-        self.functions.serve(&mut self.pic)
+        self.functions.serve(&mut self.controllers.pic)
     }
 
     #[inline(never)]

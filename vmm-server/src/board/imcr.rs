@@ -20,6 +20,11 @@ impl Imcr {
         Self { selected: 0, through: false }
     }
 
+    /// As firmware leaves it on a board with an I/O APIC: INTR goes to LINT0.
+    pub const fn through() -> Self {
+        Self { selected: 0, through: true }
+    }
+
     /// Whether INTR goes to LINT0.
     pub const fn is_through(&self) -> bool {
         self.through

@@ -9,12 +9,12 @@ impl Board {
     /// Whether an interrupt of the 8259 reaches the bootstrap processor, whose local APIC this is.
     #[inline]
     pub fn pending(&self, lapic: &Lapic) -> bool {
-        self.pic.pending() && (!self.imcr.is_through() || lapic.passes_external())
+        self.controllers.pic.pending() && (!self.imcr.is_through() || lapic.passes_external())
     }
 
     /// Acknowledges the interrupt of the 8259 pair; returns its vector.
     pub fn acknowledge(&mut self) -> u8 {
-        let vector = self.pic.acknowledge();
+        let vector = self.controllers.pic.acknowledge();
         self.pay_tick();
         vector
     }
@@ -22,14 +22,14 @@ impl Board {
     /// Advances the timers, and raises their interrupts that are due.
     pub fn advance(&mut self, now: Nanos) -> Effect {
         self.pit.poll(now);
-        self.pay_tick();
+        let tick = self.pay_tick();
         let clock = if self.rtc_due.is_some_and(|due| due <= now) {
             self.rtc.poll(now);
             self.rtc_effect()
         } else {
             Effect::QUIET
         };
-        clock | Effect::TIMERS | Effect::LINES.when(self.pic.pending())
+        clock | Effect::TIMERS | Effect::LINES.when(tick || self.controllers.pic.pending())
     }
 
     /// The time of the board's next timer interrupt.
@@ -41,11 +41,13 @@ impl Board {
     }
 
     /// Raises a timer tick that the guest is owed, once it has taken the one before. So no tick is lost while the guest
-    /// or its VMM does not run; a guest that counts ticks would see a slow clock.
-    pub(super) fn pay_tick(&mut self) {
-        if self.pit.owed() > 0 && !self.pic.requested(input::TIMER) && self.pit.pay() {
-            self.pic.set_line(input::TIMER, false);
-            self.pic.set_line(input::TIMER, true);
+    /// or its VMM does not run; a guest that counts ticks would see a slow clock. Returns whether a controller may have an
+    /// interrupt for the processor.
+    pub(crate) fn pay_tick(&mut self) -> bool {
+        if self.pit.owed() > 0 && !self.controllers.has_tick() && self.pit.pay() {
+            self.controllers.drive(input::TIMER, false);
+            return self.controllers.drive(input::TIMER, true);
         }
+        self.controllers.pic.asks()
     }
 }

@@ -3,6 +3,8 @@
 //! runs on it whenever its paging is off: it lies in the BIOS's 64 KiB, which the memory map reserves, as it does the MP table.
 //! So does what the VMM needs later on.
 
+use layout::guest_board::ACPI_TABLES;
+
 use super::{Plan, mp};
 
 /// Guest-physical address of the GDT.
@@ -62,6 +64,9 @@ impl Plan {
         put(COMMAND_LINE, command_line);
         put(COMMAND_LINE + command_line.len() as u64, &[0]);
         put(mp::AT, &mp::table());
+        if let Some(tables) = &self.tables {
+            put(ACPI_TABLES, tables);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod zero_page;
 
 use core::fmt;
 use heapless::Vec;
+use layout::guest_board::ACPI_TABLES;
 use zero_page::ZeroPage;
 
 /// A file that can be read in pieces.
@@ -155,6 +156,8 @@ pub struct Plan {
     pub steps: Vec<LoadStep, MAX_STEPS>,
     /// Boot parameters, for [`low::ZERO_PAGE`].
     pub zero_page: ZeroPage,
+    /// ACPI tables, for `guest_board::ACPI_TABLES`.
+    pub tables: Option<[u8; acpi::SIZE]>,
     /// First instruction. The registers at that point: ESI = [`low::ZERO_PAGE`], CS = [`low::BOOT_CS`], DS, ES and SS =
     /// [`low::BOOT_DS`], EBP = EDI = EBX = 0, interrupts off, paging off.
     pub entry: u32,
@@ -169,6 +172,8 @@ pub struct GuestParts<'a> {
     pub ram_at: u64,
     /// Memory that devices have from the start, behind the RAM: first byte, and the one behind the last.
     pub windows: Option<(u64, u64)>,
+    /// What its ACPI tables say, if it has any.
+    pub acpi: Option<acpi::Parts>,
     /// Bytes of initrd, zero for none.
     pub initrd: u64,
     /// Command line, without a final NUL.
@@ -218,8 +223,17 @@ impl Plan {
             zero_page.set_initrd(initrd as u32, guest.initrd as u32);
         }
         zero_page.set_command_line(low::COMMAND_LINE as u32);
-        zero_page.set_memory_map(&e820::map_at(guest.ram_at, guest.ram, guest.windows));
-        Ok(Plan { steps, zero_page, entry })
+        let tables = guest.acpi.as_ref().map(acpi::tables);
+        // With ACPI, the memory of devices is the PCI bus's: a range of the map would keep a system from using it.
+        let (bios, windows) = match tables {
+            Some(_) => (ACPI_TABLES, None),
+            None => (e820::BIOS, guest.windows),
+        };
+        if tables.is_some() {
+            zero_page.set_rsdp(ACPI_TABLES);
+        }
+        zero_page.set_memory_map(&e820::map_at(guest.ram_at, guest.ram, bios, windows));
+        Ok(Plan { steps, zero_page, tables, entry })
     }
 }
 

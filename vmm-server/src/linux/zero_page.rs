@@ -4,6 +4,8 @@
 
 use super::e820;
 
+/// Offset of the RSDP's guest-physical address, 64 bits.
+const RSDP: usize = 0x070;
 /// Offset of the number of E820 entries, one byte.
 const E820_ENTRIES: usize = 0x1e8;
 /// Offset of the E820 table: 64-bit base, 64-bit size, 32-bit kind each.
@@ -100,6 +102,10 @@ impl ZeroPage {
 
     pub(super) fn set_command_line(&mut self, at: u32) {
         self.put(header::CMD_LINE_PTR, &at.to_le_bytes());
+    }
+
+    pub(super) fn set_rsdp(&mut self, at: u64) {
+        self.put(RSDP, &at.to_le_bytes());
     }
 
     pub(super) fn set_memory_map(&mut self, map: &[e820::Entry]) {

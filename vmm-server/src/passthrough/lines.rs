@@ -9,11 +9,11 @@
 //! acknowledged when the millisecond is over. No interrupt is lost: an unacknowledged one stays pending at the real
 //! controller.
 
-use devices::{Device, Nanos, Width, pic::Pic};
+use devices::{Controllers, Nanos};
 use heapless::Vec;
 use layout::{
     config::VmLine,
-    guest_board::{self, input},
+    guest_board::{self, Chipset, input},
 };
 use proto::pci::GrantedLine;
 
@@ -55,7 +55,10 @@ struct Line {
 /// which lines to acknowledge, bit by bit.
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
+    chipset: Chipset,
     lines: Vec<Option<Line>, MAX_LINES>,
+    /// Device numbers on the guest's bus, and the inputs of their pins.
+    wired: Vec<(u8, u8), MAX_LINES>,
     /// Lines in state `Raised` or `Served`, bit by bit.
     in_flight: u16,
     /// Interrupts of all lines.
@@ -66,14 +69,14 @@ pub struct Lines {
 
 impl Lines {
     /// The lines of a configuration that irq-server has; `granted` has the trigger mode and usual input of some.
-    pub fn new(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Self {
-        let inputs = inputs(wanted, granted);
+    pub fn new(chipset: Chipset, wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Self {
+        let inputs = inputs(chipset, wanted, granted);
         let line = |(input, wanted): (&Option<Input>, &Option<VmLine>)| {
             let Input { at, level } = (*input)?;
             let (input, limit, state) = (at?, (*wanted)?.limit, LineState::Armed);
             Some(Line { input, level, limit, state, millisecond: 0, count: 0, logged: false })
         };
-        Self { lines: inputs.iter().zip(wanted).map(line).collect(), ..Self::default() }
+        Self { chipset, lines: inputs.iter().zip(wanted).map(line).collect(), ..Self::default() }
     }
 
     /// The input of line `n`.
@@ -81,35 +84,51 @@ impl Lines {
         Some(self.lines.get(n)?.as_ref()?.input)
     }
 
+    /// Notes the input to which the pins of a device on the guest's bus are wired.
+    pub fn wire(&mut self, device: u8, input: u8) {
+        // There are no more devices with interrupts than lines.
+        let _ = self.wired.push((device, input));
+    }
+
+    /// The inputs of all devices of the guest's bus, by their numbers: those of modelled functions share one.
+    pub fn inputs(&self) -> [u8; acpi::DEVICES] {
+        let mut inputs = [self.free_input().unwrap_or(FREE[0]); acpi::DEVICES];
+        // A device with several lines has the first.
+        for &(device, input) in self.wired.iter().rev() {
+            if let Some(place) = inputs.get_mut(usize::from(device)) {
+                *place = input;
+            }
+        }
+        inputs
+    }
+
     /// An input that no line has: for the functions that are modelled.
     pub fn free_input(&self) -> Option<u8> {
-        FREE.into_iter().find(|&at| self.lines.iter().flatten().all(|line| line.input != at))
+        free(self.chipset).find(|&at| self.lines.iter().flatten().all(|line| line.input != at))
     }
 
     /// Sets the inputs of level lines to level, as the firmware of a PC would: at the start, and after a reset of the PIC.
     /// Returns the lines whose service the guest has not ended: after a reset it will not, so the caller acknowledges
     /// them.
-    pub fn reset(&mut self, pic: &mut Pic) -> u16 {
+    pub fn reset(&mut self, controllers: &mut Controllers) -> u16 {
         let mut waiting = 0;
-        let mut elcr = pic.elcr().read(0, Width::Word, Nanos::ZERO);
         for (n, line) in self.each() {
             if line.level {
-                elcr |= 1 << line.input;
+                controllers.pic.set_level_triggered(line.input);
             }
             if line.state != LineState::Armed {
                 waiting |= 1 << n;
             }
             line.state = LineState::Armed;
         }
-        pic.elcr().write(0, Width::Word, elcr, Nanos::ZERO);
         self.in_flight = 0;
         waiting
     }
 
     /// Raises the inputs of the lines in `bits`, which have interrupted.
-    pub fn raise(&mut self, bits: u16, now: Nanos, pic: &mut Pic) -> u16 {
+    pub fn raise(&mut self, bits: u16, now: Nanos, controllers: &mut Controllers) -> u16 {
         // A service that the guest ended before this interrupt must not count as the end of this one.
-        let mut acknowledge = self.settle(pic);
+        let mut acknowledge = self.settle(controllers);
         let (mut raised, mut throttled) = (0, 0);
         let mut in_flight = self.in_flight;
         for (n, line) in self.each().filter(|(n, _)| bits & 1 << n != 0) {
@@ -118,11 +137,11 @@ impl Lines {
             if line.level {
                 line.state = LineState::Raised;
                 in_flight |= 1 << n;
-                pic.set_line(line.input, true);
+                controllers.drive(line.input, true);
             } else {
                 // The input has to fall before it can rise again.
-                pic.set_line(line.input, false);
-                pic.set_line(line.input, true);
+                controllers.drive(line.input, false);
+                controllers.drive(line.input, true);
                 acknowledge |= line.done(n);
             }
         }
@@ -132,14 +151,14 @@ impl Lines {
         acknowledge
     }
 
-    /// Whether the guest's next access to its PIC may matter to a line.
+    /// Whether the guest's next access to its controllers may matter to a line.
     pub const fn in_flight(&self) -> bool {
         self.in_flight != 0
     }
 
-    /// Follows the guest's PIC: lowers the inputs whose service has ended, and returns the lines to acknowledge.
-    pub fn settle(&mut self, pic: &mut Pic) -> u16 {
-        let ended = pic.take_ended();
+    /// Follows the guest's controllers: lowers the inputs whose service has ended, and returns the lines to acknowledge.
+    pub fn settle(&mut self, controllers: &mut Controllers) -> u16 {
+        let ended = controllers.take_ended();
         if self.in_flight == 0 {
             return 0;
         }
@@ -148,9 +167,9 @@ impl Lines {
         for (n, line) in self.each() {
             if line.state == LineState::Raised && ended & 1 << line.input != 0 {
                 line.state = LineState::Served;
-                pic.set_line(line.input, false);
+                controllers.drive(line.input, false);
             }
-            if line.state == LineState::Served && !pic.masked(line.input) {
+            if line.state == LineState::Served && !controllers.masked(line.input) {
                 acknowledge |= line.done(n);
             }
             in_flight |= u16::from(matches!(line.state, LineState::Raised | LineState::Served)) << n;
@@ -191,7 +210,7 @@ struct Input {
 
 /// Chooses inputs: the one in the description, or else the one that drivers expect, or else a free one. A line whose
 /// input is taken is `None`.
-fn inputs(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Vec<Option<Input>, MAX_LINES> {
+fn inputs(chipset: Chipset, wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Vec<Option<Input>, MAX_LINES> {
     let mut inputs = Vec::<Option<Input>, MAX_LINES>::new();
     for (n, wanted) in wanted.iter().enumerate().take(MAX_LINES) {
         let input = wanted.and_then(|wanted| {
@@ -201,7 +220,7 @@ fn inputs(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Vec<Option<Inpu
             // would be acknowledged, and interrupt again, before the guest serves it.
             let level = known.is_none_or(|known| known.level);
             let taken = at.is_some_and(|at| {
-                at >= input::COUNT || guest_board::driver_of_input(at).is_some() || clashes(&inputs, at, level)
+                at >= input::COUNT || guest_board::driver_of_input(chipset, at).is_some() || clashes(&inputs, at, level)
             });
             if taken {
                 log::error!("interrupt line {n}: its input of the PIC, {at:?}, is taken");
@@ -211,13 +230,18 @@ fn inputs(wanted: &[Option<VmLine>], granted: &[GrantedLine]) -> Vec<Option<Inpu
         let _ = inputs.push(input);
     }
     for n in 0..inputs.len() {
-        let free = FREE.into_iter().find(|&at| inputs.iter().flatten().all(|input| input.at != Some(at)));
+        let free = free(chipset).find(|&at| inputs.iter().flatten().all(|input| input.at != Some(at)));
         let shared = inputs.iter().flatten().find(|input| input.level).and_then(|input| input.at);
         if let Some(Some(input @ Input { at: None, .. })) = inputs.get_mut(n) {
             input.at = free.or(shared.filter(|_| input.level));
         }
     }
     inputs
+}
+
+/// The inputs of `FREE` that no device of the board has.
+fn free(chipset: Chipset) -> impl Iterator<Item = u8> {
+    FREE.into_iter().filter(move |&at| guest_board::driver_of_input(chipset, at).is_none())
 }
 
 /// Whether one of `lines` has input `at` and cannot share it with another line: only levels can.

@@ -24,7 +24,7 @@ pub fn plug(config: &Vmm, board: &mut Board) {
             }
         };
         let doorbell = Doorbell { ring: |number| rt::signal(slot::channel(number)), number };
-        if let Err(absent) = board.functions.add_channel(function, doorbell, line, &mut board.pic) {
+        if let Err(absent) = board.functions.add_channel(function, doorbell, line, &mut board.controllers.pic) {
             log::error!("{vm}: no channel `{name}`: {absent:?}");
         }
     }

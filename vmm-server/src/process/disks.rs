@@ -28,7 +28,7 @@ pub fn plug(config: &Vmm, time: &timer::Client<Endpoint>, hertz: u64, board: &mu
             continue;
         };
         let doorbell = Doorbell { ring: |_| rt::signal(slot::BLOCK), number: n };
-        if let Err(absent) = board.functions.add_disk(disk, doorbell, input, &mut board.pic) {
+        if let Err(absent) = board.functions.add_disk(disk, doorbell, input, &mut board.controllers.pic) {
             log::error!("{}: no disk {n}: {absent:?}", config.name);
         }
     }

@@ -13,7 +13,7 @@ pub fn plug(name: &str, board: &mut Board) {
         log::error!("{name}: no entropy device, since devices have all inputs of the PIC");
         return;
     };
-    if let Err(absent) = board.functions.add_entropy(random, input, &mut board.pic) {
+    if let Err(absent) = board.functions.add_entropy(random, input, &mut board.controllers.pic) {
         log::error!("{name}: no entropy device: {absent:?}");
     }
 }

@@ -64,13 +64,17 @@ impl Devices {
         let handlers = claim(config);
         let claimed: Vec<Option<VmLine>, MAX_LINES> =
             config.lines.iter().zip(&handlers).map(|(line, handler)| handler.map(|_| *line)).collect();
-        let lines = Lines::new(&claimed, &granted);
+        let lines = Lines::new(config.chipset, &claimed, &granted);
         let input = |line: u8| lines.input(config.lines.iter().position(|known| known.line == line)?);
-        let routed =
+        let routed: Vec<(u8, u8), MAX_LINES> =
             takeover.lines.iter().filter_map(|(function, line)| Some((*function, input(line.line)?))).collect();
         board.plug(takeover.board);
         board.lines = lines;
-        let _ = board.lines.reset(&mut board.pic);
+        // The bridge is device 0.
+        for &(function, input) in &routed {
+            board.lines.wire(function + 1, input);
+        }
+        let _ = board.lines.reset(&mut board.controllers);
         let devices = Self { handlers, routed, present, placement: takeover.placement };
         devices.route();
         devices
@@ -90,7 +94,7 @@ impl Devices {
     /// Prepares the lines for the guest's next start: its PIC has been reset, so it will end no service that it has
     /// begun.
     pub fn restart(&mut self, board: &mut Board) {
-        let acknowledge = board.lines.reset(&mut board.pic);
+        let acknowledge = board.lines.reset(&mut board.controllers);
         self.acknowledge(acknowledge);
         self.route();
     }

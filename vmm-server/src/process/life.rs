@@ -30,7 +30,7 @@ impl Process<'_> {
                 Err(refused) => self.fail(refused),
             }
         }
-        let entry = match boot::load(self.config, &self.files, &self.buffer, &self.vm.ram) {
+        let entry = match boot::load(self.config, &self.files, &self.buffer, &self.vm) {
             Ok(entry) => entry,
             Err(error) => self.fail(error),
         };

@@ -17,7 +17,7 @@ pub fn plug(config: &Vmm, board: &mut Board) {
         };
         let device = Network::new(mac, rt::records(output).producer(), rt::records(input).consumer());
         let doorbell = Doorbell { ring: |number| rt::signal(slot::nic(number)), number };
-        if let Err(absent) = board.functions.add_network(device, doorbell, line, &mut board.pic) {
+        if let Err(absent) = board.functions.add_network(device, doorbell, line, &mut board.controllers.pic) {
             log::error!("{name}: no network device {number}: {absent:?}");
         }
     }
@@ -28,7 +28,7 @@ pub fn plug(config: &Vmm, board: &mut Board) {
     };
     let device = vsock::Vsock::new(cid, rt::records(output).producer(), rt::records(input).consumer());
     let doorbell = Doorbell { ring: |_| rt::signal(slot::VSOCK), number: 0 };
-    if let Err(absent) = board.functions.add_vsock(device, doorbell, line, &mut board.pic) {
+    if let Err(absent) = board.functions.add_vsock(device, doorbell, line, &mut board.controllers.pic) {
         log::error!("{name}: no socket device: {absent:?}");
     }
 }

@@ -29,7 +29,7 @@ pub fn plug(config: &Vmm, board: &mut Board) {
             log::error!("{name}: no pipe `{pipe}`, since the console device has no more ports");
         }
     }
-    if let Err(absent) = board.functions.add_console(device, signal, line, &mut board.pic) {
+    if let Err(absent) = board.functions.add_console(device, signal, line, &mut board.controllers.pic) {
         log::error!("{name}: no console device: {absent:?}");
     }
 }

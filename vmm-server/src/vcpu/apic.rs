@@ -50,7 +50,8 @@ impl<V> Vcpu<V> {
         let value = access(&mut self.lapic);
         let (due, external) = (self.lapic.next_event(), self.lapic.passes_external());
         // A change of LINT0 lets the 8259's interrupts through, or holds them back.
-        let lines = Effect::LINES.when(self.lapic.pending() || external != before.1);
+        let ended = self.lapic.has_ended();
+        let lines = Effect::LINES.when(self.lapic.pending() || ended || external != before.1);
         (value, lines | Effect::TIMERS.when(due != before.0))
     }
 }

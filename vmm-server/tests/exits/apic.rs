@@ -117,11 +117,11 @@ fn the_8259_comes_first_and_the_task_priority_does_not_hold_it_back() {
     for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0)] {
         guest.vm.board.output(port, Width::Byte, value, NOW);
     }
-    guest.vm.board.pic.set_line(4, true);
+    guest.vm.board.controllers.pic.set_line(4, true);
     assert_eq!(guest.acknowledge(), 0x24);
     assert_eq!(guest.acknowledge(), 0xf0);
     write(&mut guest, TPR, 0xff);
-    guest.vm.board.pic.set_line(3, true);
+    guest.vm.board.controllers.pic.set_line(3, true);
     assert!(guest.pending());
     // Through LINT0, which is masked then.
     guest.vm.board.output(0x22, Width::Byte, 0x70, NOW);

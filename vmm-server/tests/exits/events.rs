@@ -144,7 +144,7 @@ proptest! {
         let rflags = if reason == 7 { rflags | 1 << 9 } else { rflags };
         let interruptibility = if reason == 7 { 0 } else { interruptibility };
         for line in 0..interrupts {
-            guest.vm.board.pic.set_line(line, true);
+            guest.vm.board.controllers.pic.set_line(line, true);
         }
         let raw = RawExit { reason, rflags, interruptibility, rip: 0x8000, instruction_len: exit.instruction_len % 16, ..exit };
         let next = exception(&mut guest, info, first, raw);

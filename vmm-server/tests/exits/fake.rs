@@ -7,6 +7,7 @@ use std::{
 
 use crate::{entry, message::Message};
 use devices::{Effect, Nanos, Width};
+use layout::guest_board::Chipset;
 use mmio::Window;
 use vmm_server::{
     answer::{Answer, Next},
@@ -166,7 +167,13 @@ pub fn vcpu() -> Vcpu<Fields> {
 
 /// A guest with `ram` bytes of memory, at [`RIP`], with interrupts on.
 pub fn guest_with(ram: u64) -> Guest {
-    let vm = Vm::new(Ram::flat(Window::leak(vec![0; ram as usize].leak())), Board::new(ram, 1_700_000_000));
+    guest_on(Chipset::Pc1995, ram)
+}
+
+/// The same on another board.
+pub fn guest_on(chipset: Chipset, ram: u64) -> Guest {
+    let memory = Ram::flat(Window::leak(vec![0; ram as usize].leak()));
+    let vm = Vm::new(memory, Board::new(chipset, ram, 1_700_000_000));
     let mut guest = Guest { vm, cpu: vcpu() };
     let flat = Start {
         code: low::BOOT_CS,

@@ -1,6 +1,7 @@
 //! Made-up exits through the whole of the VMM but the kernel: the VMCS is a map, the guest's memory a vector. Exit reasons
 //! and qualifications are written here as numbers from the SDM (volume 3, Appendix C and "Exit Qualification").
 
+mod acpi;
 mod anything;
 mod apic;
 mod control;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use devices::{Effect, Width};
+use layout::guest_board::Chipset;
 use proptest::prelude::*;
 use proto::pci::{self, Error, Target};
 use vmm_server::{
@@ -62,7 +63,7 @@ fn plugged(direct: bool) -> (Board, &'static Card) {
         let (base, size) = (BASES[usize::from(bar)], SIZES[usize::from(bar)]);
         devices.add(BarWindow { function: 0, bar, space, base, size, direct, movable: true }).unwrap();
     }
-    let mut machine = Board::new(1 << 20, 0);
+    let mut machine = Board::new(Chipset::Pc1995, 1 << 20, 0);
     machine.plug(devices);
     (machine, card)
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use devices::{Nanos, Width};
+use layout::guest_board::Chipset;
 use proptest::prelude::*;
 use proto::pci::{self, Error, Target};
 use vmm_server::{
@@ -55,7 +56,7 @@ fn plugged(machine: &mut Board, answer: Result<u32, Error>) -> &'static Recorder
 }
 
 fn machine(answer: Result<u32, Error>) -> (Board, &'static Recorder) {
-    let mut machine = Board::new(1 << 20, 0);
+    let mut machine = Board::new(Chipset::Pc1995, 1 << 20, 0);
     let server = plugged(&mut machine, answer);
     (machine, server)
 }

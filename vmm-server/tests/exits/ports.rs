@@ -1,6 +1,7 @@
 //! I/O instructions, and the board behind them.
 
 use devices::{Effect, Nanos, Width};
+use layout::guest_board::Chipset;
 use proptest::prelude::*;
 use vmm_server::{
     answer::{Cause, Next},
@@ -30,7 +31,7 @@ const OWNED: [(u16, u16); 13] = [
 ];
 
 fn machine() -> Board {
-    Board::new(1 << 20, 1_700_000_000)
+    Board::new(Chipset::Pc1995, 1 << 20, 1_700_000_000)
 }
 
 fn write(machine: &mut Board, writes: &[(u16, u32)]) {
@@ -125,15 +126,15 @@ fn late_ticks_are_paid_one_by_one_after_each_end_of_interrupt() {
     write(&mut machine, &PIC);
     // Counter 0, mode 2, every 10 ms.
     write(&mut machine, &[(0x43, 0x34), (0x40, 0x9c), (0x40, 0x2e)]);
-    assert!(!machine.pic.pending());
+    assert!(!machine.controllers.pic.pending());
     let _ = machine.advance(Nanos(35 * MILLISECOND));
     for tick in 0..3 {
-        assert!(machine.pic.pending(), "tick {tick}");
+        assert!(machine.controllers.pic.pending(), "tick {tick}");
         assert_eq!(machine.acknowledge(), 0x20);
-        assert!(!machine.pic.pending(), "it is in service");
+        assert!(!machine.controllers.pic.pending(), "it is in service");
         write(&mut machine, &[EOI]);
     }
-    assert!(!machine.pic.pending(), "three ticks in 35 ms");
+    assert!(!machine.controllers.pic.pending(), "three ticks in 35 ms");
     assert_eq!(machine.next_event(Nanos(35 * MILLISECOND)).map(|at| at.0 / MILLISECOND), Some(40));
 }
 
@@ -143,7 +144,7 @@ fn an_empty_transmitter_interrupts_on_line_4() {
     write(&mut machine, &PIC);
     // Interrupt enable: THR empty. Modem control: OUT2, the gate of the interrupt.
     write(&mut machine, &[(0x3fc, 0x08), (0x3f9, 0x02)]);
-    assert!(machine.pic.pending());
+    assert!(machine.controllers.pic.pending());
     assert_eq!(machine.acknowledge(), 0x24);
 }
 
@@ -157,7 +158,7 @@ fn a_typed_byte_interrupts_and_reading_it_takes_the_interrupt_away() {
     assert_eq!(machine.acknowledge(), 0x24);
     assert_eq!(machine.input(0x3f8, Width::Byte, Nanos(0)), u32::from(b'x'));
     write(&mut machine, &[EOI]);
-    assert!(!machine.pic.pending());
+    assert!(!machine.controllers.pic.pending());
 }
 
 #[test]
@@ -213,7 +214,7 @@ proptest! {
             }
             now = now + step;
             let _ = machine.advance(now);
-            if machine.pic.pending() {
+            if machine.controllers.pic.pending() {
                 machine.acknowledge();
             }
             prop_assert!(machine.next_event(now).is_none_or(|at| at >= now));

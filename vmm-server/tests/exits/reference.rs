@@ -11,6 +11,7 @@ use devices::{
     uart::Uart,
 };
 use layout::guest_board;
+use layout::guest_board::Chipset;
 use proptest::prelude::*;
 use vmm_server::board::Board;
 
@@ -155,7 +156,7 @@ fn access(device: &mut impl Device, offset: u16, width: Width, value: Option<u32
 }
 
 fn wants(board: &Board, now: Nanos) -> Wants {
-    Wants { interrupt: board.pic.pending(), timer: board.next_event(now), output: board.uart.tx_pending() }
+    Wants { interrupt: board.controllers.pic.pending(), timer: board.next_event(now), output: board.uart.tx_pending() }
 }
 
 /// Whether the model answers at this port as the board does: nobody does, or a device that it has too.
@@ -183,7 +184,7 @@ proptest! {
 
     #[test]
     fn the_board_is_its_devices_and_tells_all_that_an_access_asks_for(accesses in accesses()) {
-        let (mut board, mut reference) = (Board::new(RAM, UNIX), Reference::new());
+        let (mut board, mut reference) = (Board::new(Chipset::Pc1995, RAM, UNIX), Reference::new());
         for (n, (access, chance)) in (0..).zip(accesses) {
             let now = Nanos(n * MILLISECOND / 3);
             reference.advance(now);
