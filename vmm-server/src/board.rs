@@ -177,9 +177,14 @@ impl Board {
         (self.chipset == Chipset::Pc).then_some(parts)
     }
 
-    /// Presses a button of the machine. Without ACPI there is none.
+    /// Whether the machine has buttons, which come with ACPI.
+    pub fn has_buttons(&self) -> bool {
+        self.chipset == Chipset::Pc
+    }
+
+    /// Presses one of them.
     pub fn press(&mut self, button: Button) -> Effect {
-        if self.chipset == Chipset::Pc1995 {
+        if !self.has_buttons() {
             return Effect::QUIET;
         }
         self.power.press(button);

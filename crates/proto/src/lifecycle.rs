@@ -33,6 +33,10 @@ pub enum Verb {
     Pause,
     /// It runs on.
     Resume,
+    /// Its power button is pressed: its system shuts down, if it wants to.
+    Shutdown,
+    /// Its sleep button is pressed, likewise.
+    Sleep,
 }
 
 /// What has become of a request.
@@ -44,7 +48,7 @@ pub enum Answer {
     NotNow,
     /// This manager may not ask for it.
     Refused,
-    /// There is no such verb.
+    /// There is no such verb, or the VM's board has no such button.
     Unknown,
 }
 
@@ -65,7 +69,8 @@ pub enum State {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 5] = [Verb::Stop, Verb::Start, Verb::Reset, Verb::Pause, Verb::Resume];
+    pub const ALL: [Verb; 7] =
+        [Verb::Stop, Verb::Start, Verb::Reset, Verb::Pause, Verb::Resume, Verb::Shutdown, Verb::Sleep];
 
     /// Its bit in what a manager may do.
     pub const fn bit(self) -> u8 {
@@ -80,6 +85,8 @@ impl Verb {
             Verb::Reset => "reset",
             Verb::Pause => "pause",
             Verb::Resume => "resume",
+            Verb::Shutdown => "shutdown",
+            Verb::Sleep => "sleep",
         }
     }
 
@@ -100,7 +107,7 @@ impl State {
         match verb {
             Verb::Stop | Verb::Reset => matches!(self, State::Running | State::Paused),
             Verb::Start => matches!(self, State::Off),
-            Verb::Pause => matches!(self, State::Running),
+            Verb::Pause | Verb::Shutdown | Verb::Sleep => matches!(self, State::Running),
             Verb::Resume => matches!(self, State::Paused),
         }
     }
@@ -298,7 +305,8 @@ mod tests {
     #[test]
     fn a_state_allows_what_changes_it() {
         let allowed = |state: State| Verb::ALL.into_iter().filter(|verb| state.allows(*verb)).collect::<vec::Vec<_>>();
-        assert_eq!(allowed(State::Running), [Verb::Stop, Verb::Reset, Verb::Pause]);
+        let running = [Verb::Stop, Verb::Reset, Verb::Pause, Verb::Shutdown, Verb::Sleep];
+        assert_eq!(allowed(State::Running), running);
         assert_eq!(allowed(State::Paused), [Verb::Stop, Verb::Reset, Verb::Resume]);
         assert_eq!(allowed(State::Off), [Verb::Start]);
         assert!(allowed(State::Absent).is_empty() && allowed(State::Failed).is_empty());

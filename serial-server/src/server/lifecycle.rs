@@ -69,7 +69,10 @@ impl<H: Hardware> Server<H> {
             match answer {
                 Some(Answer::Done) => self.say(format_args!("{name} is {state}")),
                 Some(Answer::NotNow) => self.say(format_args!("{name} is {state}: nothing to {verb}")),
-                Some(Answer::Refused | Answer::Unknown) => {
+                Some(Answer::Unknown) => {
+                    self.say(format_args!("{name} has no button to {verb}: see `chipset` of its [[vm]]"));
+                }
+                Some(Answer::Refused) => {
                     self.say(format_args!("the console may not {verb} {name}: see `managers` of its [[vm]]"));
                 }
                 None => self.say(format_args!("{name} does not answer")),

@@ -12,12 +12,13 @@ use crate::set::Set;
 /// Longest list of consoles in a line.
 const LIST: usize = 200;
 
-const HELP: [&str; 10] = [
+const HELP: [&str; 11] = [
     "at the start of a line, @ is a command:",
     "  @0 ... @9        type at this VM; @NAME and Enter, too",
     "  @m 0 1, Enter    type at several VMs, lines that are the same are printed once; @m, Enter: at all",
     "  @@               an @ for the VM",
     "  @NAME stop       stops this VM, if the console manages it; start, reset, pause, resume, state, too",
+    "  @NAME shutdown   presses its power button, likewise; sleep, too",
     "  @d, Enter        debug mode: 0 off, 1 control characters are visible, 2 and typed bytes",
     "  @w 24 80, Enter  the window's rows and columns, for second consoles",
     "  @s, Enter        the kernel's threads (debug kernels)",

@@ -69,6 +69,9 @@ pub fn manager(config: &Component, resets: &str) {
     let lives = [
         (Verb::Start, Answer::NotNow, State::Running),
         (Verb::Resume, Answer::NotNow, State::Running),
+        // A board without ACPI has no buttons.
+        (Verb::Shutdown, Answer::Unknown, State::Running),
+        (Verb::Sleep, Answer::Unknown, State::Running),
         (Verb::Pause, Answer::Done, State::Paused),
         (Verb::Pause, Answer::NotNow, State::Paused),
         (Verb::Start, Answer::NotNow, State::Paused),

@@ -1,7 +1,7 @@
-//! The VM's managers, who may stop, start, reset, pause and resume it (`proto::lifecycle`). A request is carried out between
+//! The VM's managers, who may stop, start, reset, pause and resume it, and press its buttons (`proto::lifecycle`). A request is carried out between
 //! two entries, whatever the guest does, and waits for nobody: not for the guest, the console or the manager.
 
-use devices::Effect;
+use devices::{Effect, power::Button};
 use heapless::Vec;
 use layout::{
     Slot,
@@ -123,6 +123,7 @@ impl Process<'_> {
         for number in 0..self.managers.all.len() {
             let Some(asked) = self.managers.take(number) else { continue };
             let answer = match asked {
+                Ok(Verb::Shutdown | Verb::Sleep) if !self.vm.board.has_buttons() => Answer::Unknown,
                 Ok(verb) if self.managers.state.allows(verb) => {
                     effect |= self.obey(n, verb, number);
                     Answer::Done
@@ -161,6 +162,8 @@ impl Process<'_> {
                 self.tell(Notice::Rebooted { count: self.resets });
                 effect
             }
+            Verb::Shutdown => self.vm.board.press(Button::Power),
+            Verb::Sleep => self.vm.board.press(Button::Sleep),
             Verb::Start => {
                 // A clock that has run meanwhile does not make up for it in the next life.
                 let _ = Guest::new(&mut self.vm, &mut self.vcpus[n]).advance(&self.clock, rt::tsc());

@@ -88,7 +88,7 @@ fn the_older_board_has_neither() {
     assert_eq!(guest.read_memory(IO_APIC, Width::Dword), u32::MAX);
     assert_eq!(guest.vm.board.input(CONTROL, Width::Word, NOW), 0xffff);
     assert_eq!(out(&mut guest, CONTROL, 5 << 10 | 1 << 13), Next::Skip);
-    assert_eq!(guest.vm.board.press(Button::Power), Effect::QUIET);
+    assert_eq!((guest.vm.board.has_buttons(), guest.vm.board.press(Button::Power)), (false, Effect::QUIET));
     assert!(guest.vm.board.acpi(RAM).is_none());
 }
 
