@@ -25,8 +25,8 @@ const RUN_LINE: &str = "ttyS0::wait:/etc/portcullis/run\n";
 /// Drivers for what emulated boards have: IDE, the disk behind it, its file system, two Ethernet cards. ext4 requests
 /// crc32c by its algorithm's name, so modules.dep does not list that dependency. Device-mapper, for volumes of LVM. And drivers
 /// for VMs' devices: virtio's transport, the entropy device, the network device, the disk, the socket device, and the console;
-/// and the driver for channels.
-pub const MODULES: [&str; 14] = [
+/// the driver for channels; and those for the buttons of a board with ACPI.
+pub const MODULES: [&str; 16] = [
     "ata_piix",
     "sd_mod",
     "ext4",
@@ -41,6 +41,8 @@ pub const MODULES: [&str; 14] = [
     "vmw_vsock_virtio_transport",
     "virtio_console",
     "uio_pci_generic",
+    "button",
+    "evdev",
 ];
 
 /// The default archive, uncompressed: decompressing would cost the guest more than reading.
@@ -76,10 +78,14 @@ pub fn disk_archive(
     add_text(&mut archive, "init", 0o755, include_str!("../../../guests/disk/init"));
     add_text(&mut archive, "etc/inittab", 0o644, include_str!("../../../guests/disk/inittab"));
     add_text(&mut archive, "etc/profile", 0o644, include_str!("../../../guests/disk/profile"));
-    for directory in ["etc/udhcpc", "lib", "lib/modules", &format!("lib/modules/{release}")] {
+    for directory in
+        ["etc/acpi", "etc/acpi/PWRF", "etc/udhcpc", "lib", "lib/modules", &format!("lib/modules/{release}")]
+    {
         archive.add(directory, &Entry::Directory { mode: 0o755 });
     }
     add_text(&mut archive, "etc/udhcpc/default.script", 0o755, include_str!("../../../guests/disk/udhcpc"));
+    // The name that busybox's acpid gives the event.
+    add_text(&mut archive, "etc/acpi/PWRF/00000080", 0o755, include_str!("../../../guests/disk/power-button"));
     let at = |file: &str| format!("lib/modules/{release}/{file}");
     add_text(&mut archive, &at("modules.dep"), 0o644, &modules::dependency_index(modules)?);
     add_text(&mut archive, &at("modules.alias"), 0o644, &modules::alias_index(modules)?);

@@ -1,6 +1,7 @@
 //! Whole systems with Linux in them, booted in Bochs. A boot takes a quarter of a minute and a core, so tests share
 //! boots where they can. This file has their common functions.
 
+mod acpi;
 mod block;
 mod channels;
 mod console;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Test> {
         ports::all(),
         systems::all(),
         restart::all(),
+        acpi::all(),
         shared::all(),
         work::all(),
         processors::all(),

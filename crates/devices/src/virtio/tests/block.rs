@@ -184,8 +184,7 @@ impl Bench {
     fn serve(&mut self, n: u16, kind: u32, sector: u64, len: u32) -> (u8, u32) {
         self.offer(n, kind, sector, len);
         let _ = self.kick();
-        // The device looks at a few ends at a time, and there may be others before this request's.
-        while !self.platter().pending.is_empty() || !self.platter().ended.is_empty() {
+        while !self.platter().pending.is_empty() {
             self.platter().end_all();
             let _ = self.poll();
         }

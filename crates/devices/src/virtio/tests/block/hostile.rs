@@ -147,6 +147,10 @@ proptest! {
         bench.platter().end_all();
         bench.platter().room = 99;
         bench.restart();
+        // Ends that were made up must not be taken for the next request's, and the device looks at a few at a time.
+        while !bench.platter().ended.is_empty() {
+            let _ = bench.poll();
+        }
         prop_assert_eq!(bench.serve(0, 0, 5, 512), (OK, 513));
     }
 }
