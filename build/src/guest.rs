@@ -1,4 +1,4 @@
-//! The guests that need no path: Debian's stock 32-bit kernel, initramfs around Debian's static busybox, a disk.
+//! The guests that need no path: Debian's stock kernels, initramfs around Debian's static busybox, a disk.
 //!
 //! `archive` fetches packages, `debian` unpacks them, `bzimage` extracts the kernel from its self-extracting wrapper or
 //! a compressed file (`compression`), `relocation` moves it, `loader` checks it with the guest's loader, `cpio` writes
@@ -26,7 +26,8 @@ pub mod tiny;
 
 use std::path::{Path, PathBuf};
 
-use miette::{Context, IntoDiagnostic, Result};
+use capdl_spec::host::{Architecture, Debian};
+use miette::{Context, Result};
 
 use crate::progress::Step;
 use crate::project::{self, Project};
@@ -65,10 +66,7 @@ pub fn loaded_vmlinux(project: &Project, kernel: &Path, at: Option<u64>) -> Resu
     cache::keep(&path, &format!("{key} {}", include_str!("guest/relocation.rs")), |aside| {
         let moved = match at {
             None => bytes,
-            Some(at) => {
-                let at = u32::try_from(at).into_diagnostic()?;
-                relocation::relocate(bytes, at).wrap_err_with(|| kernel.display().to_string())?
-            }
+            Some(at) => relocation::relocate(bytes, at).wrap_err_with(|| kernel.display().to_string())?,
         };
         project::write(aside, &relocation::loaded(moved))
     })?;
@@ -76,26 +74,26 @@ pub fn loaded_vmlinux(project: &Project, kernel: &Path, at: Option<u64>) -> Resu
 }
 
 /// The default initramfs. `script`, if any, runs on the console before the first shell: exact runs need no typing.
-pub fn initramfs(project: &Project, script: Option<&str>) -> Result<PathBuf> {
-    let busybox = project::read(&debian::busybox(project)?)?;
+pub fn initramfs(project: &Project, debian: Debian, script: Option<&str>) -> Result<PathBuf> {
+    let busybox = project::read(&debian::busybox(project, debian)?)?;
     let archive = initramfs::archive(&busybox, script)?;
     let name = match script {
         None => "initramfs.cpio".to_owned(),
         Some(_) => format!("initramfs-{}.cpio", bzimage::fingerprint(&archive)),
     };
-    let path = project.guest().join(name);
+    let path = debian::folder(project, debian).join(name);
     project::write(&path, &archive)?;
     Ok(path)
 }
 
 /// The initramfs that mounts a disk and continues from it.
-pub fn disk_initramfs(project: &Project) -> Result<PathBuf> {
-    let busybox = project::read(&debian::busybox(project)?)?;
-    let (release, modules) = debian::modules(project, &initramfs::MODULES)?;
-    let path = project.guest().join("disk.cpio");
+pub fn disk_initramfs(project: &Project, debian: Debian) -> Result<PathBuf> {
+    let busybox = project::read(&debian::busybox(project, debian)?)?;
+    let (release, modules) = debian::modules(project, debian, &initramfs::MODULES)?;
+    let path = debian::folder(project, debian).join(format!("disk-{}.cpio", debian.flavour.name()));
     let mut programs = Vec::new();
     for (name, folder) in PROGRAMS {
-        programs.push((name, project::read(&program(project, name, folder)?)?));
+        programs.push((name, project::read(&program(project, debian.architecture(), name, folder)?)?));
     }
     project::write(&path, &initramfs::disk_archive(&busybox, &programs, &release, &modules)?)?;
     Ok(path)
@@ -106,12 +104,12 @@ const PROGRAMS: [(&str, &str); 3] =
     [("vsock", "guests/disk"), ("port", "guests/disk"), ("portcullis-channel", "guests/channel")];
 
 /// One of them, compiled.
-fn program(project: &Project, name: &str, folder: &str) -> Result<PathBuf> {
+fn program(project: &Project, architecture: Architecture, name: &str, folder: &str) -> Result<PathBuf> {
     let folder = project.root.join(folder);
     let source = folder.join(name).with_extension("c");
-    let program = project.guest().join(name);
+    let program = project.guest().join("programs").join(format!("{name}-{}", architecture.name()));
     cache::keep(&program, &cache::fingerprint(&folder)?, |aside| {
-        let mut gcc = tiny::gcc(&source, aside);
+        let mut gcc = tiny::gcc(&source, aside, architecture);
         gcc.arg("-Wl,--omagic,--strip-all");
         process::output(gcc).map(|_| ())
     })?;

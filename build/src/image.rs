@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use capdl_spec::host::{self, CardModel, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, Stock, System};
+use capdl_spec::host::{self, CardModel, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, System, What};
 use capdl_spec::spec::Spec;
 use miette::{Context, IntoDiagnostic, Result, miette};
 
@@ -254,12 +254,14 @@ fn at_its_line(system: &System, image: &GuestImage, error: miette::Report) -> mi
 /// The file of a guest's image; fetches, makes or decompresses it as its origin and form say.
 fn guest_image(project: &Project, origin: &Origin, form: &Form) -> Result<PathBuf> {
     let path = match origin {
-        Origin::Stock(Stock::DebianKernel) => guest::debian::kernel(project, guest::debian::Flavour::Plain)?,
-        Origin::Stock(Stock::DebianPaeKernel) => guest::debian::kernel(project, guest::debian::Flavour::Pae)?,
-        Origin::Stock(Stock::DebianBusybox) => guest::initramfs(project, None)?,
-        Origin::Stock(Stock::DebianDisk) => guest::disk_initramfs(project)?,
-        Origin::Stock(Stock::DebianSysv) => guest::disk::image(project, guest::disk::Contents::FileSystem)?,
-        Origin::Stock(Stock::DebianLvm) => guest::disk::image(project, guest::disk::Contents::Lvm)?,
+        Origin::Stock(stock) => match stock.what {
+            What::Kernel => guest::debian::kernel(project, stock.debian)?,
+            What::Busybox => guest::initramfs(project, stock.debian, None)?,
+            What::Disk => guest::disk_initramfs(project, stock.debian)?,
+            What::Sysv => guest::disk::image(project, guest::disk::Contents::FileSystem)?,
+            What::Lvm => guest::disk::image(project, guest::disk::Contents::Lvm)?,
+            What::Systemd => guest::disk::image(project, guest::disk::Contents::Systemd)?,
+        },
         Origin::File(path) => path.clone(),
     };
     match form {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 use miette::Result;
-use xtask::guest::{debian::Flavour, kbuild};
+use xtask::guest::kbuild;
 use xtask::import::{self, Dma, PciAddress};
 use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
@@ -132,8 +132,11 @@ enum ForGuests {
         /// A folder with kbuild's Makefile, such as `obj-m := hello.o`
         folder: PathBuf,
         /// The guest's kernel, as its description names it
-        #[arg(long, default_value = "debian-686", value_parser = ["debian-686", "debian-686-pae"])]
+        #[arg(long, default_value = "debian-686", value_parser = kbuild::KERNELS)]
         kernel: String,
+        /// Its release of Debian; the last one with that kernel when left out
+        #[arg(long, value_parser = ["bookworm", "trixie"])]
+        release: Option<String>,
     },
 }
 
@@ -208,9 +211,8 @@ fn obey(command: Command) -> Result<ExitCode> {
             let dma = if trusted { Dma::Trusted } else { Dma::Domain };
             import::lspci(&import::ImportOptions { files, devices, dma, output })?;
         }
-        Command::Guest { what: ForGuests::Module { folder, kernel } } => {
-            let flavour = if kernel == "debian-686-pae" { Flavour::Pae } else { Flavour::Plain };
-            for module in kbuild::modules(&project, flavour, &folder)? {
+        Command::Guest { what: ForGuests::Module { folder, kernel, release } } => {
+            for module in kbuild::modules(&project, kbuild::named(&kernel, release.as_deref())?, &folder)? {
                 progress::print(&module.display().to_string());
             }
         }

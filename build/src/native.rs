@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use miette::{Result, miette};
 use object::LittleEndian;
-use object::elf::{FileHeader32, PT_LOAD};
-use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use object::elf::{FileHeader32, FileHeader64, PT_LOAD};
+use object::read::elf::{FileHeader, ProgramHeader as _};
 
 use crate::bochs::config::Devices;
 use crate::bochs::{Machine, Options};
@@ -67,22 +67,24 @@ mod field {
 const LOADED_AT: u32 = 0x10_0000;
 /// The line that this code leaves in the emulator's log when it enters the kernel.
 pub const ENTRY_MARK: &str = "entry";
-/// Bytes before the image in that part, for the code that moves it.
-const STUB: usize = 512;
+/// Bytes before the image in that part, for the code that moves it, and for tables of 64-bit mode.
+const STUB: usize = 0x7000;
 /// Memory after the kernel's end: more than it takes there for page tables before it knows the memory map.
 const BEYOND: u32 = 5 << 20;
 
 /// A bzImage with the kernel's memory image in place of the compressed one.
 pub fn flat(kernel: &[u8]) -> Result<Vec<u8>> {
-    let broken = || miette!("the kernel is not a bzImage of a 32-bit Linux");
+    let broken = || miette!("the kernel is not a bzImage of Linux");
     let elf = bzimage::unpack(kernel)?;
-    let (base, end, image) = loaded(&elf).ok_or_else(broken)?;
-    if image.len() + STUB > base.saturating_sub(LOADED_AT) as usize {
-        return Err(miette!("the kernel is too large to be moved from {LOADED_AT:#x} to {base:#x}"));
+    let parsed = loaded::<FileHeader32<LittleEndian>>(&elf).map(|loaded| (loaded, false));
+    let (Loaded { base, entry, end, image }, long) =
+        parsed.or_else(|| Some((loaded::<FileHeader64<LittleEndian>>(&elf)?, true))).ok_or_else(broken)?;
+    if base < LOADED_AT + STUB as u32 {
+        return Err(miette!("the kernel begins at {base:#x}, in the way of the code that moves it"));
     }
     let setup = (usize::from(*kernel.get(field::SETUP_SECTS).ok_or_else(broken)?) + 1) * 512;
     let mut out = kernel.get(..setup).ok_or_else(broken)?.to_vec();
-    out.extend(stub(base, image.len()));
+    out.extend(stub(base, entry, image.len(), long));
     out.extend(image);
     let paragraphs = (out.len() - setup).div_ceil(16);
     let init_size = (end - LOADED_AT + BEYOND).next_multiple_of(4096);
@@ -104,47 +106,126 @@ pub fn flat(kernel: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The kernel's first and last physical address, and its bytes from the first on. It has to begin with its entry.
-fn loaded(elf: &[u8]) -> Option<(u32, u32, Vec<u8>)> {
-    let header = FileHeader32::<LittleEndian>::parse(elf).ok()?;
+/// A kernel's memory image.
+struct Loaded {
+    /// Its first physical address.
+    base: u32,
+    /// Where it begins to run.
+    entry: u32,
+    /// Its last one.
+    end: u32,
+    /// Its bytes from the first on, a multiple of 16.
+    image: Vec<u8>,
+}
+
+fn loaded<Elf: FileHeader<Endian = LittleEndian>>(elf: &[u8]) -> Option<Loaded> {
+    let header = Elf::parse(elf).ok()?;
     let little = LittleEndian;
     let headers = header.program_headers(little, elf).ok()?;
     let segments = || headers.iter().filter(|header| header.p_type(little) == PT_LOAD);
-    let base = segments().map(|segment| segment.p_paddr(little)).min()?;
-    let end = segments().map(|segment| segment.p_paddr(little) + segment.p_memsz(little)).max()?;
+    let physical = |segment: &Elf::ProgramHeader| segment.p_paddr(little).into();
+    let base: u64 = segments().map(physical).min()?;
+    let end: u64 = segments().map(|segment| physical(segment) + segment.p_memsz(little).into()).max()?;
     let mut image = Vec::new();
     for segment in segments() {
-        let at = (segment.p_paddr(little) - base) as usize;
+        let at = usize::try_from(physical(segment) - base).ok()?;
         let bytes = segment.data(little, elf).ok()?;
         image.resize(image.len().max(at + bytes.len()), 0);
         image.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
     }
     image.resize(image.len().next_multiple_of(16), 0);
-    (header.e_entry(little) == base).then_some((base, end, image))
+    let (base, end) = (u32::try_from(base).ok()?, u32::try_from(end).ok()?);
+    let entry = u32::try_from(header.e_entry(little).into()).ok()?;
+    (base..end).contains(&entry).then_some(Loaded { base, entry, end, image })
 }
 
 /// Code that moves the image that follows it to its place, marks the tick, and enters it with the registers unchanged:
-/// ESI points to the boot parameters, EBX, EBP and EDI are zero.
-fn stub(base: u32, length: usize) -> [u8; STUB] {
-    let mut code = vec![0xfa, 0xfc]; // cli; cld
+/// ESI points to the boot parameters, EBX, EBP and EDI are zero. A 64-bit kernel is entered in 64-bit mode, RSI the same.
+fn stub(base: u32, entry: u32, length: usize, long: bool) -> Vec<u8> {
+    let mut code = vec![0xfa]; // cli
     code.extend([0x89, 0xf2]); // mov edx, esi
-    code.push(0xbe); // mov esi, the image
-    code.extend((LOADED_AT + STUB as u32).to_le_bytes());
-    code.push(0xbf); // mov edi, base
-    code.extend(base.to_le_bytes());
+    // Backwards, since the places may overlap.
+    code.push(0xfd); // std
+    code.push(0xbe); // mov esi, the image's last double word
+    code.extend((LOADED_AT + (STUB + length) as u32 - 4).to_le_bytes());
+    code.push(0xbf); // mov edi, that of its place
+    code.extend((base + length as u32 - 4).to_le_bytes());
     code.push(0xb9); // mov ecx, its double words
     code.extend(((length / 4) as u32).to_le_bytes());
     code.extend([0xf3, 0xa5]); // rep movsd
+    code.push(0xfc); // cld
     code.extend([0x89, 0xd6]); // mov esi, edx
+    if long {
+        code.extend(LONG_MODE_ON);
+    }
     code.extend([0x66, 0xba, 0x02, 0x04]); // mov dx, 0x402
     for byte in ENTRY_MARK.bytes().chain([b'\n']) {
         code.extend([0xb0, byte, 0xee]); // mov al, byte; out dx, al
     }
     code.extend([0x31, 0xdb, 0x31, 0xed, 0x31, 0xff]); // xor ebx, ebx; xor ebp, ebp; xor edi, edi
-    code.push(0xb8); // mov eax, base
-    code.extend(base.to_le_bytes());
-    code.extend([0xff, 0xe0]); // jmp eax
-    let mut stub = [0x90; STUB];
-    stub[..code.len()].copy_from_slice(&code);
-    stub
+    code.push(0xb8); // mov eax, entry
+    code.extend(entry.to_le_bytes());
+    if long {
+        code.push(0xea); // jmp far, to the next instruction
+        code.extend((LOADED_AT + code.len() as u32 + 6).to_le_bytes());
+        code.extend([0x10, 0]); // __BOOT_CS
+        // The upper halves are undefined until then.
+        code.extend([0x89, 0xc0, 0x89, 0xf6]); // mov eax, eax; mov esi, esi
+    }
+    code.extend([0xff, 0xe0]); // jmp eax, or rax
+    code.resize(STUB, 0x90);
+    if long {
+        for (at, value) in tables() {
+            code[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    code
+}
+
+/// In the stub, for 64-bit mode: descriptors, and page tables of three levels.
+const GDTR: usize = 0x800;
+const GDT: usize = 0x810;
+const PML4: usize = 0x1000;
+const PDPT: usize = 0x2000;
+const DIRECTORIES: usize = 0x3000;
+
+/// Switches paging and 64-bit mode on, in a segment that is still of 32 bits (SDM volume 3, "Initializing IA-32e Mode"). Changes
+/// EAX, ECX and EDX.
+const LONG_MODE_ON: [u8; 46] = {
+    let [a, b, c, d] = (LOADED_AT + PML4 as u32).to_le_bytes();
+    let [e, f, g, h] = (LOADED_AT + GDTR as u32).to_le_bytes();
+    [
+        0x0f, 0x20, 0xe0, // mov eax, cr4
+        0x83, 0xc8, 0x20, // or eax, PAE
+        0x0f, 0x22, 0xe0, // mov cr4, eax
+        0xb8, a, b, c, d, // mov eax, the page map
+        0x0f, 0x22, 0xd8, // mov cr3, eax
+        0xb9, 0x80, 0, 0, 0xc0, // mov ecx, IA32_EFER
+        0x0f, 0x32, // rdmsr
+        0x80, 0xcc, 0x01, // or ah, LME
+        0x0f, 0x30, // wrmsr
+        0x0f, 0x20, 0xc0, // mov eax, cr0
+        0x0f, 0xba, 0xe8, 31, // bts eax, PG
+        0x0f, 0x22, 0xc0, // mov cr0, eax
+        0x0f, 0x01, 0x15, e, f, g, h, // lgdt
+    ]
+};
+
+/// What is in those tables, in double words of 64 bits by their place in the stub: the first 4 GiB at their own addresses, and the
+/// segments of Linux's boot protocol, code at 0x10 and data at 0x18.
+fn tables() -> Vec<(usize, u64)> {
+    const PRESENT_WRITABLE: u64 = 3;
+    const LARGE: u64 = 1 << 7;
+    let here = u64::from(LOADED_AT);
+    let mut all: Vec<(usize, u64)> = (PML4..STUB).step_by(8).map(|at| (at, 0)).collect();
+    all.push((GDTR, 31 | (here + GDT as u64) << 16));
+    all.extend([(GDT, 0), (GDT + 8, 0), (GDT + 16, 0x00af_9a00_0000_ffff), (GDT + 24, 0x00cf_9200_0000_ffff)]);
+    all.push((PML4, (here + PDPT as u64) | PRESENT_WRITABLE));
+    for n in 0..4 {
+        let directory = DIRECTORIES + n * 0x1000;
+        all.push((PDPT + 8 * n, (here + directory as u64) | PRESENT_WRITABLE));
+        let pages = (0..512).map(|page| (n * 512 + page) as u64 * (2 << 20) | LARGE | PRESENT_WRITABLE);
+        all.extend(pages.enumerate().map(|(index, entry)| (directory + 8 * index, entry)));
+    }
+    all
 }

@@ -2,6 +2,7 @@
 //! laws that no description can break, because this crate itself keeps them.
 
 mod counts;
+mod debian;
 pub(crate) mod found;
 mod irqs;
 mod never;
@@ -20,9 +21,10 @@ use crate::{
     compile::part::Role,
     description::{
         count::too_many,
+        debian::{Stock, Use},
         defects::{DEFECTS, Defect},
         file,
-        guest::{Origin, Stock, Use},
+        guest::Origin,
         mistake::{Mistakes, close, nearest},
         system::{Bytes, System},
     },
@@ -59,7 +61,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [Check; 51] = [
+const LAWS: [Check; 52] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -68,6 +70,7 @@ const LAWS: [Check; 51] = [
     guest_memory_ends_below_the_pci_windows,
     guests_fit_in_the_board,
     images_are_what_they_are_used_for,
+    debian::releases_have_what_is_taken_from_them,
     files_can_be_read,
     additions_can_be_made,
     file_names_fit,

@@ -4,6 +4,7 @@ pub mod board;
 pub mod bytes;
 pub mod channel;
 pub mod count;
+pub mod debian;
 pub mod defects;
 pub mod devices;
 pub mod disks;

@@ -14,9 +14,10 @@ pub use crate::{
     },
     description::{
         board::Processor,
+        debian::{Architecture, Debian, Flavour, Release, Stock, What},
         defects::{DEFECTS, Defect, Endangered},
         emulator::{Card, CardModel, Emulator},
-        guest::{Form, Image, Origin, Stock},
+        guest::{Additions, Form, Image, Origin},
         mistake::{self, Mistake, Mistakes},
         snippet,
         system::System,
@@ -49,6 +50,7 @@ pub fn parse_all_but_flows(source: Source) -> Result<System, Mistakes> {
     let mut system = form::parse(&source)?;
     system.name = source.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     system.source = source;
+    system.settle_guests();
     system.expand()?;
     checks::check(&system)?;
     Ok(system)

@@ -1,29 +1,12 @@
 /* Runs a program with a virtio port as its input and output, a program without a C library:
  *   port NAME PROGRAM …   finds the port of this name, waits until the other end is open, too, and runs the program
  * The shell's `< /dev/vport0p1` does not wait: to a reader, an end that is not open yet looks like one that has closed. */
-typedef unsigned int u32;
-typedef unsigned short u16;
+#include "program.h"
 
-enum { EXIT = 1, READ = 3, WRITE = 4, OPEN = 5, CLOSE = 6, EXECVE = 11, DUP2 = 63, POLL = 168, READ_WRITE = 2 };
+enum { READ_WRITE = 2 };
 enum { OUT = 4, DEVICES = 100, PORTS = 10, LONGEST = 64 };
 
 struct waiting { int fd; u16 events, revents; };
-
-static int call(int number, int a, int b, int c) {
-	int result;
-	asm volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory");
-	return result;
-}
-
-static int length(const char *text) {
-	int length = 0;
-	while (text[length]) length++;
-	return length;
-}
-
-static void print(const char *text) {
-	call(WRITE, 2, (int)text, length(text));
-}
 
 static void fail(const char *what, const char *which) {
 	print("port: ");
@@ -44,7 +27,7 @@ static int open_of(const char *beginning, int device, int port, const char *end,
 	*at++ = (char)('0' + port);
 	for (; *end; end++) *at++ = *end;
 	*at = 0;
-	return call(OPEN, (int)path, how, 0);
+	return (int)call(OPEN, (long)path, how, 0);
 }
 
 /* Whether a port's name is this one. */
@@ -52,7 +35,7 @@ static int is_called(int device, int port, const char *name) {
 	char found[LONGEST];
 	int file = open_of("/sys/class/virtio-ports/", device, port, "/name", 0);
 	if (file < 0) return 0;
-	int got = call(READ, file, (int)found, sizeof found);
+	long got = call(READ, file, (long)found, sizeof found);
 	call(CLOSE, file, 0, 0);
 	/* A line end follows it. */
 	if (got != length(name) + 1) return 0;
@@ -69,10 +52,7 @@ static int open_port(const char *name) {
 	return -1;
 }
 
-/* The kernel leaves the number of arguments, and then their addresses and those of the environment, on the stack. */
-asm(".globl _start\n_start: mov %esp, %eax; push %eax; call begin");
-
-void begin(u32 *stack) {
+void begin(long *stack) {
 	char **arguments = (char **)(stack + 1), **environment = arguments + stack[0] + 1;
 	if (stack[0] < 3) {
 		print("usage: port NAME /PROGRAM ...\n");
@@ -82,9 +62,9 @@ void begin(u32 *stack) {
 	if (port < 0) fail("somebody else has opened ", arguments[1]);
 	struct waiting other = {port, OUT, 0};
 	/* Until it is open it counts as hung up, of which poll tells at once. */
-	while (call(POLL, (int)&other, 1, -1) >= 0 && !(other.revents & OUT)) call(POLL, 0, 0, 20);
+	while (call(POLL, (long)&other, 1, -1) >= 0 && !(other.revents & OUT)) call(POLL, 0, 0, 20);
 	for (int fd = 0; fd < 2; fd++) call(DUP2, port, fd, 0);
 	call(CLOSE, port, 0, 0);
-	call(EXECVE, (int)arguments[2], (int)(arguments + 2), (int)environment);
+	call(EXECVE, (long)arguments[2], (long)(arguments + 2), (long)environment);
 	fail("cannot run ", arguments[2]);
 }

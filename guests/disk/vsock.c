@@ -2,32 +2,34 @@
  *   vsock CID PORT           connects, sends its input and prints what comes
  *   vsock -l PORT            does the same with the first who connects
  *   vsock -l PORT PROGRAM …  runs the program for each who connects, as its input and output */
-typedef unsigned int u32;
-typedef unsigned short u16;
+#include "program.h"
 
-enum { EXIT = 1, FORK = 2, READ = 3, WRITE = 4, CLOSE = 6, EXECVE = 11, SIGNAL = 48, DUP2 = 63, SOCKETCALL = 102, POLL = 168 };
-enum { SOCKET = 1, BIND = 2, CONNECT = 3, LISTEN = 4, ACCEPT = 5, SEND = 9, SHUTDOWN = 13 };
 enum { AF_VSOCK = 40, SOCK_STREAM = 1, ANY_CID = -1, DONT_WAIT = 0x40, SIGCHLD = 17, IGNORE = 1, AGAIN = -11 };
 enum { IN = 1, OUT = 4 };
 
 struct address { u16 family, reserved; u32 port, cid, zero; };
 struct waiting { int fd; u16 events, revents; };
 
-static int call(int number, int a, int b, int c) {
-	int result;
-	asm volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory");
-	return result;
-}
+#if defined __i386__
+enum { SOCKET = 1, BIND = 2, CONNECT = 3, LISTEN = 4, ACCEPT = 5, SENDTO = 9, SHUTDOWN = 13 };
 
-static int socket_call(int number, int a, int b, int c, int d) {
-	int arguments[] = {a, b, c, d};
-	return call(SOCKETCALL, number, (int)arguments, 0);
+/* All of them are one system call. */
+static int socket_call(int number, long a, long b, long c, long d) {
+	long arguments[] = {a, b, c, d};
+	return (int)call(SOCKETCALL, number, (long)arguments, 0);
 }
+#else
+static int socket_call(int number, long a, long b, long c, long d) {
+	return (int)call4(number, a, b, c, d);
+}
+#endif
 
-static void print(const char *text) {
-	int length = 0;
-	while (text[length]) length++;
-	call(WRITE, 2, (int)text, length);
+/* The kernel's, with a signal set of 8 bytes. */
+struct action { long handler, flags, restorer; unsigned long mask[8 / sizeof(long)]; };
+
+static void on_signal(int signal, long handler) {
+	struct action action = {handler, 0, 0, {0}};
+	call(RT_SIGACTION, signal, (long)&action, 0);
 }
 
 static void fail(const char *what, int error) {
@@ -62,22 +64,22 @@ static void copy(int socket) {
 		struct waiting now[2] = {all[0], all[1]};
 		if (!now[0].events) now[0].fd = -1;
 		if (!now[1].events) now[1].fd = -1;
-		call(POLL, (int)now, 2, -1);
+		call(POLL, (long)now, 2, -1);
 		if ((now[1].events & IN) && (now[1].revents & ~OUT)) {
-			int got = call(READ, socket, (int)to, sizeof to), done = 0;
+			long got = call(READ, socket, (long)to, sizeof to), done = 0;
 			if (got <= 0) all[1].events = 0;
 			while (done < got) {
-				int wrote = call(WRITE, 1, (int)(to + done), got - done);
+				long wrote = call(WRITE, 1, (long)(to + done), got - done);
 				if (wrote <= 0) call(EXIT, 1, 0, 0);
 				done += wrote;
 			}
 		}
 		if (rest && (now[1].revents & ~IN)) {
-			int sent = socket_call(SEND, socket, (int)(from + next), rest, DONT_WAIT);
+			int sent = socket_call(SENDTO, socket, (long)(from + next), rest, DONT_WAIT);
 			if (sent < 0 && sent != AGAIN) fail("send", sent);
 			if (sent > 0) next += sent, rest -= sent;
 		} else if (now[0].revents) {
-			rest = call(READ, 0, (int)from, sizeof from), next = 0;
+			rest = (int)call(READ, 0, (long)from, sizeof from), next = 0;
 			if (rest <= 0) {
 				rest = 0, all[0].fd = -1;
 				socket_call(SHUTDOWN, socket, 1, 0, 0);
@@ -91,9 +93,9 @@ static void listen(u32 port, char **program, char **environment) {
 	struct address here = {AF_VSOCK, 0, port, (u32)ANY_CID, 0};
 	int listener = socket_call(SOCKET, AF_VSOCK, SOCK_STREAM, 0, 0), error;
 	if (listener < 0) fail("socket", listener);
-	if ((error = socket_call(BIND, listener, (int)&here, sizeof here, 0))) fail("bind", error);
+	if ((error = socket_call(BIND, listener, (long)&here, sizeof here, 0))) fail("bind", error);
 	if ((error = socket_call(LISTEN, listener, 8, 0, 0))) fail("listen", error);
-	call(SIGNAL, SIGCHLD, IGNORE, 0);
+	on_signal(SIGCHLD, IGNORE);
 	for (;;) {
 		int client = socket_call(ACCEPT, listener, 0, 0, 0);
 		if (client < 0) fail("accept", client);
@@ -105,17 +107,14 @@ static void listen(u32 port, char **program, char **environment) {
 			for (int fd = 0; fd < 3; fd++) call(DUP2, client, fd, 0);
 			call(CLOSE, client, 0, 0);
 			call(CLOSE, listener, 0, 0);
-			call(SIGNAL, SIGCHLD, 0, 0);
-			fail(*program, call(EXECVE, (int)*program, (int)program, (int)environment));
+			on_signal(SIGCHLD, 0);
+			fail(*program, (int)call(EXECVE, (long)*program, (long)program, (long)environment));
 		}
 		call(CLOSE, client, 0, 0);
 	}
 }
 
-/* The kernel leaves the number of arguments, and then their addresses and those of the environment, on the stack. */
-asm(".globl _start\n_start: mov %esp, %eax; push %eax; call begin");
-
-void begin(u32 *stack) {
+void begin(long *stack) {
 	char **arguments = (char **)(stack + 1);
 	if (stack[0] < 3) {
 		print("usage: vsock CID PORT | vsock -l PORT [/PROGRAM ...]\n");
@@ -126,7 +125,7 @@ void begin(u32 *stack) {
 	struct address to = {AF_VSOCK, 0, number(arguments[2]), number(arguments[1]), 0};
 	int socket = socket_call(SOCKET, AF_VSOCK, SOCK_STREAM, 0, 0);
 	if (socket < 0) fail("socket", socket);
-	int error = socket_call(CONNECT, socket, (int)&to, sizeof to, 0);
+	int error = socket_call(CONNECT, socket, (long)&to, sizeof to, 0);
 	if (error) fail("connect", error);
 	copy(socket);
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use capdl_spec::host::CardModel;
+use capdl_spec::host::{Architecture, CardModel, Debian};
 use miette::{Result, ensure, miette};
 
 use super::exits::finish;
@@ -197,7 +197,7 @@ fn prepare(context: &Context, job: &Job) -> Result<Ready> {
                 Hardware::Nothing | Hardware::VirtioDisk | Hardware::Peer => Devices::default(),
                 Hardware::Devices => Devices { disk: Some(disk(project)?), cards: vec![CARD] },
             };
-            let (kernel, cmdline) = (debian::kernel(project, debian::Flavour::Plain)?, COMMAND_LINE.to_owned());
+            let (kernel, cmdline) = (debian::kernel(project, Debian::I386)?, COMMAND_LINE.to_owned());
             System::Native(Linux { kernel, initrd, cmdline, memory_mib: MEMORY_MIB, devices })
         }
         Platform::Vm | Platform::Watched => {
@@ -276,7 +276,7 @@ fn programs(project: &Project) -> Result<()> {
         let program = folder(project).join(name);
         let file = program.with_extension("c");
         project::write(&file, source.as_bytes())?;
-        process::output(tiny::gcc(&file, &program))?;
+        process::output(tiny::gcc(&file, &program, Architecture::I386))?;
     }
     Ok(())
 }
@@ -293,8 +293,8 @@ fn disk(project: &Project) -> Result<PathBuf> {
 fn initrd(project: &Project, job: &Job, switch_off: &str) -> Result<PathBuf> {
     let script = format!("#!/bin/sh\n/port 1026 {SHELL_MARK}\n{}\n{switch_off}\n", job.script);
     let first = match job.needs {
-        Hardware::Nothing => guest::initramfs(project, Some(&script))?,
-        Hardware::Devices | Hardware::VirtioDisk | Hardware::Peer => guest::disk_initramfs(project)?,
+        Hardware::Nothing => guest::initramfs(project, Debian::I386, Some(&script))?,
+        Hardware::Devices | Hardware::VirtioDisk | Hardware::Peer => guest::disk_initramfs(project, Debian::I386)?,
     };
     let mut second = Archive::default();
     if job.needs != Hardware::Nothing {

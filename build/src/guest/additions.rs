@@ -9,18 +9,18 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
-use capdl_spec::description::guest::Additions;
+use capdl_spec::host::Additions;
 use miette::{IntoDiagnostic, Result, miette};
 
 use super::cpio::{self, Archive, Entry};
-use super::debian::{self, Flavour};
-use super::{bzimage, programs};
+use super::{bzimage, debian, programs};
 use crate::project::{self, Project};
 
 /// What no guest of this size reads.
-const LEFT_OUT: [&str; 8] = [
+const LEFT_OUT: [&str; 9] = [
     // Conversions between character sets, other than from and to UTF-8: most of libc6.
     "usr/lib/i386-linux-gnu/gconv",
+    "usr/lib/x86_64-linux-gnu/gconv",
     "usr/share/doc",
     "usr/share/info",
     "usr/share/lintian",
@@ -37,11 +37,10 @@ pub fn extended(project: &Project, initrd: &Path, additions: &Additions) -> Resu
     // A directory of the archive would replace a link of the initrd's that stands for one.
     let mut known = cpio::directories(&bytes);
     if !additions.packages.is_empty() {
-        add(&mut archive, &mut known, &debian::packages(project, &additions.packages)?, &LEFT_OUT)?;
+        add(&mut archive, &mut known, &debian::packages(project, additions.debian, &additions.packages)?, &LEFT_OUT)?;
     }
     for folder in &additions.programs {
-        let flavour = additions.kernel.and_then(Flavour::of);
-        let built = programs::install(project, folder, &additions.build_packages, flavour)?;
+        let built = programs::install(project, folder, additions)?;
         add(&mut archive, &mut known, &built, &[])?;
     }
     if let Some(folder) = &additions.overlay {

@@ -1,6 +1,6 @@
-//! Debian's archive for the guests: one release, for i386, on every host.
+//! Debian's archive for the guests: the same releases and architectures on every host.
 //!
-//! apt runs with directories and sources of its own, so the host's package lists and architectures stay as they are, no
+//! apt runs with directories and sources of its own for each release and architecture, so the host's package lists and architectures stay as they are, no
 //! privilege is needed, and hosts of different releases make the same guest. It uses the host's mirrors (those that
 //! `apt-get update` would ask), its proxy, and the archive's keyring.
 
@@ -8,15 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use capdl_spec::host::Debian;
 use miette::{IntoDiagnostic, Result, miette};
 
 use crate::process;
 use crate::progress::{self, Step};
 use crate::project::{self, Project};
-
-/// The release: the last with a kernel for i386. Its updates are not used, so the result changes only with a point
-/// release.
-pub const RELEASE: &str = "bookworm";
 
 /// The environment variable that names a directory of packages.
 pub(super) const PACKAGES_VARIABLE: &str = "PORTCULLIS_GUEST_PACKAGES";
@@ -30,19 +27,22 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// How often to try fetching the archive's index, which may be in the middle of an update.
 const ATTEMPTS: u32 = 4;
 
-/// An apt that is independent of the host's packages.
+/// An apt that is independent of the host's packages. Of a release its updates are not used, so the result changes only
+/// with a point release.
 pub struct Apt {
+    debian: Debian,
     config: PathBuf,
 }
 
 impl Apt {
     /// Asks the host's apt for its mirrors.
-    pub fn new(project: &Project) -> Result<Self> {
+    pub fn new(project: &Project, debian: Debian) -> Result<Self> {
+        let (release, architecture) = (debian.release.name(), debian.architecture().name());
         if !process::exists("apt-get") {
             let help = format!("put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
             return Err(miette!(
                 help = help,
-                "packages of Debian's i386 archive are needed, and there is no apt-get here"
+                "packages of Debian {release} for {architecture} are needed, and there is no apt-get here"
             ));
         }
         let mut query = process::tool("apt-get");
@@ -52,15 +52,15 @@ impl Apt {
             let help = format!("add one, or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
             return Err(miette!(help = help, "this machine's apt sources name no mirror of Debian"));
         }
-        let dir = project.guest().join("apt");
+        let dir = project.guest().join("apt").join(format!("{release}-{architecture}"));
         for name in ["lists/partial", "cache/archives/partial"] {
             std::fs::create_dir_all(dir.join(name)).into_diagnostic()?;
         }
         let config = dir.join("apt.conf");
         project::write(&dir.join("status"), b"")?;
-        project::write(&dir.join("sources.list"), sources(&mirrors, Path::new(KEYRING).is_file()).as_bytes())?;
-        project::write(&config, configuration(&dir).as_bytes())?;
-        Ok(Self { config })
+        project::write(&dir.join("sources.list"), sources(&mirrors, release, Path::new(KEYRING).is_file()).as_bytes())?;
+        project::write(&config, configuration(&dir, architecture).as_bytes())?;
+        Ok(Self { debian, config })
     }
 
     fn command(&self, program: &str) -> Command {
@@ -87,7 +87,7 @@ impl Apt {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 },
-                None => unavailable(name, &said),
+                None => self.unavailable(name, &said),
             };
             let complete = !said.contains("E: ");
             if complete || attempt == ATTEMPTS {
@@ -112,7 +112,7 @@ impl Apt {
             return Ok(());
         }
         let said = self.update()?;
-        install().map(|_| ()).map_err(|error| error.wrap_err(unavailable(&names.join(", "), &said)))
+        install().map(|_| ()).map_err(|error| error.wrap_err(self.unavailable(&names.join(", "), &said)))
     }
 
     /// The line `deb URI RELEASE main` of the mirror that answers.
@@ -128,13 +128,15 @@ impl Apt {
             known = ask()?;
         }
         let uri = known.lines().next().filter(|line| line.contains(':'));
+        let release = self.debian.release.name();
         let uri =
-            uri.ok_or_else(|| miette!("no mirror of Debian that this machine's apt sources name has {RELEASE}"))?;
-        Ok(format!("deb {uri} {RELEASE} main"))
+            uri.ok_or_else(|| miette!("no mirror of Debian that this machine's apt sources name has {release}"))?;
+        Ok(format!("deb {uri} {release} main"))
     }
 
     fn update(&self) -> Result<String> {
-        let step = Step::start("guest: fetch the i386 package index");
+        let (release, architecture) = (self.debian.release.name(), self.debian.architecture().name());
+        let step = Step::start(&format!("guest: fetch the package index of {release} for {architecture}"));
         let mut update = self.command("apt-get");
         update.arg("update");
         let (_, said) = process::finish(update, |line| step.note(line))?;
@@ -161,6 +163,18 @@ impl Apt {
         let available = output.lines().any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)"));
         Ok(available.then(|| name.to_owned()))
     }
+
+    fn unavailable(&self, name: &str, said: &str) -> miette::Report {
+        let is_error = |line: &&str| line.starts_with("E: ") || line.starts_with("Err:") || line.starts_with("W: ");
+        let errors: Vec<&str> = said.lines().filter(is_error).collect();
+        // A keyring from before the release.
+        let unknown_key = errors.iter().any(|line| line.contains("NO_PUBKEY") || line.contains("Missing key"));
+        let first = if unknown_key { "install this system's updates: its debian-archive-keyring is too old; " } else { "" };
+        let help = format!("{first}or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
+        let (release, architecture) = (self.debian.release.name(), self.debian.architecture().name());
+        let errors = errors.join("\n");
+        miette!(help = help, "the mirror of Debian gives no {name} for {architecture} of {release}\n{errors}")
+    }
 }
 
 /// The mirrors of Debian in what `apt-get update --print-uris` would fetch: `'URI/dists/SUITE/InRelease' NAME 0`.
@@ -178,17 +192,9 @@ fn mirrors(uris: &str) -> Vec<String> {
     mirrors
 }
 
-fn sources(mirrors: &[String], keyring: bool) -> String {
+fn sources(mirrors: &[String], release: &str, keyring: bool) -> String {
     let option = if keyring { format!("[signed-by={KEYRING}] ") } else { String::new() };
-    mirrors.iter().map(|mirror| format!("deb {option}{mirror} {RELEASE} main\n")).collect()
-}
-
-fn unavailable(name: &str, said: &str) -> miette::Report {
-    let is_error = |line: &&str| line.starts_with("E: ") || line.starts_with("Err:") || line.starts_with("W: ");
-    let errors: Vec<&str> = said.lines().filter(is_error).collect();
-    let help = format!("or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
-    let errors = errors.join("\n");
-    miette!(help = help, "the mirror of Debian gives no {name} for i386 of {RELEASE}\n{errors}")
+    mirrors.iter().map(|mirror| format!("deb {option}{mirror} {release} main\n")).collect()
 }
 
 /// The kernel package in the answer of `apt-cache depends`.
@@ -199,12 +205,12 @@ fn dependency(output: &str) -> Option<String> {
     names.map(str::trim).find(kernel).map(str::to_owned)
 }
 
-fn configuration(dir: &Path) -> String {
+fn configuration(dir: &Path, architecture: &str) -> String {
     let dir = dir.display();
     format!(
-        "APT::Architecture \"i386\";\n\
+        "APT::Architecture \"{architecture}\";\n\
          #clear APT::Architectures;\n\
-         APT::Architectures {{ \"i386\"; }};\n\
+         APT::Architectures {{ \"{architecture}\"; }};\n\
          APT::Sandbox::User \"\";\n\
          Acquire::Languages \"none\";\n\
          Acquire::Retries \"3\";\n\
@@ -229,6 +235,8 @@ mod tests {
     fn the_metapackage_names_the_kernel() {
         let output = "linux-image-686\n  Depends: linux-image-6.1.0-50-686\n";
         assert_eq!(dependency(output).as_deref(), Some("linux-image-6.1.0-50-686"));
+        let output = "linux-image-cloud-amd64\n  Depends: linux-image-6.12.57+deb13-cloud-amd64\n";
+        assert_eq!(dependency(output).as_deref(), Some("linux-image-6.12.57+deb13-cloud-amd64"));
     }
 
     #[test]
@@ -249,15 +257,15 @@ mod tests {
     }
 
     #[test]
-    fn every_host_gets_the_same_release_with_debians_signature() {
+    fn every_host_gets_the_release_that_is_wanted_with_debians_signature() {
         let line = format!("deb [signed-by={KEYRING}] http://b/debian bookworm main\n");
-        assert_eq!(sources(&["http://b/debian".into()], true), line);
-        assert_eq!(sources(&["http://b/debian".into()], false), "deb http://b/debian bookworm main\n");
+        assert_eq!(sources(&["http://b/debian".into()], "bookworm", true), line);
+        assert_eq!(sources(&["http://b/debian".into()], "trixie", false), "deb http://b/debian trixie main\n");
     }
 
     #[test]
     fn apt_keeps_to_its_own_directory() {
-        let text = configuration(Path::new("/t"));
+        let text = configuration(Path::new("/t"), "i386");
         for line in ["Dir::State \"/t\";", "APT::Architecture \"i386\";", "Dir::Etc::sourcelist \"/t/sources.list\";"] {
             assert!(text.contains(line), "{text}");
         }

@@ -26,7 +26,7 @@ const DEEPEST: usize = 2;
 /// Whether a kernel has a compressed part. An ELF has none, nor has a bzImage without a payload.
 pub fn is_packed(file: &[u8]) -> Result<bool, Error> {
     match (file.starts_with(ELF), Compression::of(file)) {
-        (true, _) => elf_of_32_bits(file).map(|()| false),
+        (true, _) => elf_for_a_pc(file).map(|()| false),
         (false, Some(_)) => Ok(true),
         (false, None) => Ok(payload(file)?.is_some()),
     }
@@ -53,11 +53,15 @@ pub fn unpack(file: &[u8]) -> Result<Vec<u8>, Error> {
     Err(Error::NotAnElf)
 }
 
-fn elf_of_32_bits(elf: &[u8]) -> Result<(), Error> {
-    // e_ident[EI_CLASS] and e_machine (System V ABI, chapter 4, and its supplement for x86-64).
-    match (elf.get(4), elf.get(18)) {
-        (Some(2), _) | (_, Some(62)) => Err(Error::SixtyFourBit),
-        _ => Ok(()),
+/// Refuses an ELF that no PC runs: e_ident's class and byte order, and e_machine (System V ABI, chapter 4, and its supplements
+/// for the i386 and x86-64).
+fn elf_for_a_pc(elf: &[u8]) -> Result<(), Error> {
+    let half = |at: usize| elf.get(at..at + 2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+    match (elf.get(4), elf.get(5), half(18)) {
+        (Some(1), Some(1), Some(3)) | (Some(2), Some(1), Some(62)) => Ok(()),
+        // The guest's loader reports what is not all there.
+        (.., None) => Ok(()),
+        (.., Some(machine)) => Err(Error::OtherMachine(machine)),
     }
 }
 
@@ -176,12 +180,25 @@ mod tests {
     }
 
     #[test]
-    fn a_64_bit_kernel_is_refused_in_whatever_it_comes() {
-        let mut elf = b"\x7fELF\x02\x01".to_vec();
-        elf.resize(64, 0);
-        for file in [elf.clone(), gzip(&elf), bzimage(&gzip(&elf))] {
-            assert_eq!(unpack(&file), Err(Error::SixtyFourBit));
+    fn kernels_of_both_widths_are_taken_and_no_others_in_whatever_they_come() {
+        let elf = |class, order, machine| {
+            let mut elf = [b"\x7fELF".as_slice(), &[class, order, 1]].concat();
+            elf.resize(64, 0);
+            elf[18] = machine;
+            elf
+        };
+        for kernel in [elf(1, 1, 3), elf(2, 1, 62)] {
+            for file in [kernel.clone(), gzip(&kernel), bzimage(&gzip(&kernel))] {
+                assert_eq!(unpack(&file), Ok(kernel.clone()));
+            }
         }
+        // 64-bit ARM, x86-64's ABI with 32-bit addresses, and a big-endian one.
+        for (kernel, machine) in [(elf(2, 1, 183), 183), (elf(1, 1, 62), 62), (elf(2, 2, 62), 62)] {
+            for file in [kernel.clone(), gzip(&kernel), bzimage(&gzip(&kernel))] {
+                assert_eq!(unpack(&file), Err(Error::OtherMachine(machine)));
+            }
+        }
+        assert!(Error::OtherMachine(183).to_string().contains("ARM"));
     }
 
     #[test]

@@ -156,6 +156,16 @@ mod tests {
     }
 
     #[test]
+    fn zstd_is_read_with_the_largest_window_that_kernels_have() {
+        // A frame (RFC 8878): no content size, a window of 1 << (10 + 17) bytes, as `zstd -22 --ultra` has it of a pipe; a last
+        // block of 5 bytes as they are; and the length that Linux's build appends.
+        let mut file = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 17 << 3, 0x29, 0, 0];
+        file.extend(b"\x7fELF!");
+        file.extend(5u32.to_le_bytes());
+        assert_eq!(unpack(&file).unwrap(), b"\x7fELF!");
+    }
+
+    #[test]
     fn lzma_is_read() {
         assert_eq!(unpack(LZMA).unwrap(), b"\x7fELF lzma");
     }

@@ -1,78 +1,64 @@
-//! Extracts the guests' files from Debian's packages: the 686 kernels, their modules, the static busybox.
+//! Extracts the guests' files from Debian's packages: the kernels, their modules, the static busybox.
 //!
-//! Packages come from the archive (`archive`) and stay in target/guest/packages. `PORTCULLIS_GUEST_PACKAGES` names a
+//! Packages come from the archive (`archive`) and stay in target/guest/RELEASE-ARCHITECTURE/packages. `PORTCULLIS_GUEST_PACKAGES` names a
 //! directory of packages that the user provides, which take precedence.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use capdl_spec::description::guest::Stock;
+use capdl_spec::host::{Debian, Flavour, Release};
 use miette::{IntoDiagnostic, Result, miette};
 
-use super::archive::{Apt, KERNELS, PACKAGES_VARIABLE, RELEASE};
+use super::archive::{Apt, KERNELS, PACKAGES_VARIABLE};
 use super::bzimage;
+use super::compression::Compression;
 use super::modules::{self, KernelModules};
 use crate::project::{self, Project};
 use crate::{cache, process};
 
-/// Debian's kernels for i386.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flavour {
-    /// Without PAE: the default guest's.
-    Plain,
-    /// With PAE.
-    Pae,
+/// Whether a package's file is that of a kernel: linux-image-6.1.0-50-686_6.1.176-1_i386.deb, and not -rt-686-pae,
+/// -686-unsigned or the debug symbols.
+fn is_kernel(file: &str, debian: Debian) -> bool {
+    let name = file.split('_').next().unwrap_or_default();
+    let ours = |rest: &str| Some(rest.strip_suffix(debian.flavour.name())?.strip_suffix('-')?.to_owned());
+    let version = name.strip_prefix(KERNELS).and_then(ours);
+    // Of a directory with several releases.
+    let series = match debian.release {
+        Release::Bookworm => "6.1.",
+        Release::Trixie => "6.12.",
+    };
+    version.is_some_and(|version| {
+        version.starts_with(series) && version.ends_with(|c: char| c.is_ascii_digit()) && is_for(file, debian)
+    })
 }
 
-impl Flavour {
-    /// The end of its packages' names.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Flavour::Plain => "686",
-            Flavour::Pae => "686-pae",
-        }
-    }
+/// Whether a package's file is for an architecture, or for all.
+fn is_for(file: &str, debian: Debian) -> bool {
+    [debian.architecture().name(), "all"].iter().any(|end| file.ends_with(&format!("_{end}.deb")))
+}
 
-    /// That of a description's kernel, if it is one of Debian's.
-    pub const fn of(stock: Stock) -> Option<Self> {
-        match stock {
-            Stock::DebianKernel => Some(Self::Plain),
-            Stock::DebianPaeKernel => Some(Self::Pae),
-            _ => None,
-        }
-    }
-
-    /// The metapackage that depends on the current kernel.
-    fn metapackage(self) -> String {
-        format!("{KERNELS}{}", self.name())
-    }
-
-    /// linux-image-6.1.0-50-686_6.1.176-1_i386.deb, and not -rt-686-pae, -686-unsigned or the debug symbols.
-    fn is_package(self, file: &str) -> bool {
-        let name = file.split('_').next().unwrap_or_default();
-        let version = name.strip_prefix(KERNELS).and_then(|rest| rest.strip_suffix(self.name())?.strip_suffix('-'));
-        version.is_some_and(|version| {
-            version.starts_with(|c: char| c.is_ascii_digit()) && version.ends_with(|c: char| c.is_ascii_digit())
-        })
-    }
+/// Where the files of a release and architecture are kept.
+pub fn folder(project: &Project, debian: Debian) -> PathBuf {
+    project.guest().join(format!("{}-{}", debian.release.name(), debian.architecture().name()))
 }
 
 /// Debian's kernel for the guest, a bzImage.
-pub fn kernel(project: &Project, flavour: Flavour) -> Result<PathBuf> {
-    let unpacked = project.guest().join(format!("vmlinuz-debian-{}", flavour.name()));
-    let package = kernel_package(project, flavour)?;
+pub fn kernel(project: &Project, debian: Debian) -> Result<PathBuf> {
+    let unpacked = folder(project, debian).join(format!("vmlinuz-{}", debian.flavour.name()));
+    let package = kernel_package(project, debian)?;
     unpack(project, &package, &["boot"], |name| name.starts_with("vmlinuz-"), &unpacked)?;
     Ok(unpacked)
 }
 
-fn kernel_package(project: &Project, flavour: Flavour) -> Result<PathBuf> {
-    let package = package(project, brought().as_deref(), &flavour.metapackage(), |file| flavour.is_package(file));
+fn kernel_package(project: &Project, debian: Debian) -> Result<PathBuf> {
+    let metapackage = format!("{KERNELS}{}", debian.flavour.name());
+    let package = package(project, debian, brought().as_deref(), &metapackage, |file| is_kernel(file, debian));
     package.map_err(|error| error.wrap_err(NO_KERNEL))
 }
 
 /// The release of the guest's kernel, as its `uname -r` says.
-pub fn release(project: &Project, flavour: Flavour) -> Result<String> {
-    let package = kernel_package(project, flavour)?;
+pub fn release(project: &Project, debian: Debian) -> Result<String> {
+    let package = kernel_package(project, debian)?;
     Ok(release_of(&package))
 }
 
@@ -82,25 +68,57 @@ fn release_of(package: &Path) -> String {
 }
 
 /// Fetches a package and unpacks it into a directory, beside what is there.
-pub fn unpack_all(project: &Project, name: &str, into: &Path) -> Result<()> {
-    let package = package(project, brought().as_deref(), name, |file| file.split('_').next() == Some(name))?;
-    extract(&package, into)
+pub fn unpack_all(project: &Project, debian: Debian, name: &str, into: &Path) -> Result<()> {
+    extract(&named(project, debian, name)?, into)
 }
 
-/// Modules of the default kernel with all their dependencies, and the kernel's release string.
-pub fn modules(project: &Project, names: &[&str]) -> Result<(String, KernelModules)> {
-    let package = kernel_package(project, Flavour::Plain)?;
+/// The packages that one depends on, without versions; the first of alternatives.
+pub fn dependencies(project: &Project, debian: Debian, name: &str) -> Result<Vec<String>> {
+    let mut field = process::tool("dpkg-deb");
+    field.arg("--field").arg(named(project, debian, name)?).arg("Depends");
+    let said = process::output(field)?;
+    let name = |one: &str| one.split([' ', '(', '|', ':']).next().unwrap_or_default().to_owned();
+    Ok(said.split(',').map(|one| name(one.trim())).filter(|name| !name.is_empty()).collect())
+}
+
+fn named(project: &Project, debian: Debian, name: &str) -> Result<PathBuf> {
+    let wanted = |file: &str| file.split('_').next() == Some(name) && is_for(file, debian);
+    package(project, debian, brought().as_deref(), name, wanted)
+}
+
+/// Modules of a kernel with all their dependencies, and the kernel's release string. What is built into the kernel is left
+/// out, and of the cloud kernel what it does not have.
+pub fn modules(project: &Project, debian: Debian, names: &[&str]) -> Result<(String, KernelModules)> {
+    let package = kernel_package(project, debian)?;
     let file = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let release = release_of(&package);
     let key = bzimage::fingerprint(format!("{file} {}", names.join(" ")).as_bytes());
-    let kept = project.guest().join("modules").join(key);
+    let kept = folder(project, debian).join("modules").join(key);
     cache::keep(&kept, &recipe(&package)?, |aside| {
         let scratch = Scratch::extract(project, &package)?;
-        let found = project::entries_below(&scratch.0.join("lib/modules").join(&release))?;
-        let modules = modules::closure(names, |name| {
+        // /lib in Debian 12, /usr/lib later.
+        let dirs = ["lib/modules", "usr/lib/modules"].map(|dir| scratch.0.join(dir).join(&release));
+        let dir = dirs.iter().find(|dir| dir.is_dir()).ok_or_else(|| miette!("{file} has no modules"))?;
+        let found = project::entries_below(dir)?;
+        let file_of = |name: &str| {
             let wanted = |path: &&PathBuf| path.file_name().is_some_and(|file| is_module_file(file.as_bytes(), name));
-            let path = found.iter().find(wanted);
-            project::read(path.ok_or_else(|| miette!("{file} has no module {name}"))?)
+            found.iter().find(wanted)
+        };
+        let builtin = project::read(&dir.join("modules.builtin"))?;
+        let is_builtin = |name: &str| {
+            let mut files = builtin.split(|byte| *byte == b'\n').filter_map(|line| line.rsplit(|byte| *byte == b'/').next());
+            files.any(|file| is_module_file(file, name))
+        };
+        let cloud = debian.flavour == Flavour::CloudAmd64;
+        let mut names = names.to_vec();
+        names.retain(|name| file_of(name).is_some() || !(cloud || is_builtin(name)));
+        let modules = modules::closure(&names, |name| {
+            let path = file_of(name).ok_or_else(|| miette!("{file} has no module {name}"))?;
+            let bytes = project::read(path)?;
+            match Compression::of(&bytes) {
+                Some(compression) => Ok(compression.decompress(&bytes)?),
+                None => Ok(bytes),
+            }
         })?;
         modules.iter().try_for_each(|(name, bytes)| project::write(&aside.join(name), bytes))
     })?;
@@ -111,26 +129,28 @@ pub fn modules(project: &Project, names: &[&str]) -> Result<(String, KernelModul
     Ok((release, modules))
 }
 
-/// `-` and `_` differ in file names, but not in module names.
+/// Whether a file is that of a module, perhaps compressed. `-` and `_` differ in file names, but not in module names.
 fn is_module_file(file: &[u8], module: &str) -> bool {
     let plain = |text: &[u8]| text.iter().map(|byte| if *byte == b'-' { b'_' } else { *byte }).collect::<Vec<u8>>();
-    plain(file) == plain(format!("{module}.ko").as_bytes())
+    let name = plain(format!("{module}.ko").as_bytes());
+    plain(file).strip_prefix(name.as_slice()).is_some_and(|end| matches!(end, b"" | b".xz" | b".zst" | b".gz"))
 }
 
-/// Debian's static busybox for i386.
-pub fn busybox(project: &Project) -> Result<PathBuf> {
-    busybox_from(project, brought().as_deref())
+/// Debian's static busybox.
+pub fn busybox(project: &Project, debian: Debian) -> Result<PathBuf> {
+    busybox_from(project, debian, brought().as_deref())
 }
 
-fn busybox_from(project: &Project, brought: Option<&Path>) -> Result<PathBuf> {
-    let unpacked = project.guest().join("busybox-i386");
-    let package = package(project, brought, "busybox-static", |name| name.starts_with("busybox-static_"))?;
+fn busybox_from(project: &Project, debian: Debian, brought: Option<&Path>) -> Result<PathBuf> {
+    let unpacked = folder(project, debian).join("busybox");
+    let wanted = |file: &str| file.starts_with("busybox-static_") && is_for(file, debian);
+    let package = package(project, debian, brought, "busybox-static", wanted)?;
     // /bin in Debian 12, /usr/bin later.
     unpack(project, &package, &["bin", "usr/bin"], |name| name == "busybox", &unpacked)?;
     Ok(unpacked)
 }
 
-const NO_KERNEL: &str = "the default guest's kernel could not be fetched. You can bring a 32-bit kernel of your own by \
+const NO_KERNEL: &str = "Debian's kernel for the guest could not be fetched. You can bring a kernel of your own by \
     three lines in the system's description:\n  kernel = \"./bzImage\"\n  initrd = \"./initrd\"\n  \
     cmdline = \"earlyprintk=ttyS0,115200 console=ttyS0,115200 ...\"";
 
@@ -140,20 +160,26 @@ fn brought() -> Option<PathBuf> {
 }
 
 /// A package file: the user's, or else one that was fetched, now or before.
-fn package(project: &Project, brought: Option<&Path>, name: &str, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
+fn package(
+    project: &Project,
+    debian: Debian,
+    brought: Option<&Path>,
+    name: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<PathBuf> {
     if let Some(dir) = brought {
         if !dir.is_dir() {
-            let help = "it names a directory of .deb files, for i386";
+            let help = "it names a directory of .deb files";
             return Err(miette!(help = help, "{PACKAGES_VARIABLE} is {}, which is no directory", dir.display()));
         }
         if let Some(package) = newest(dir, &wanted) {
             return Ok(package);
         }
     }
-    let fetched = project.guest().join("packages").join(name);
-    cache::keep(&fetched, &format!("{name} of {RELEASE}"), |aside| {
+    let fetched = folder(project, debian).join("packages").join(name);
+    cache::keep(&fetched, name, |aside| {
         std::fs::create_dir_all(aside).into_diagnostic()?;
-        Apt::new(project)?.fetch(name, aside)
+        Apt::new(project, debian)?.fetch(name, aside)
     })?;
     newest(&fetched, wanted).ok_or_else(|| miette!("apt fetched {name}, but it is not in {}", fetched.display()))
 }
@@ -171,12 +197,12 @@ fn newest(dir: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
 }
 
 /// Packages with all that they depend on, unpacked into a directory. Their installation scripts do not run.
-pub fn packages(project: &Project, names: &[String]) -> Result<PathBuf> {
+pub fn packages(project: &Project, debian: Debian, names: &[String]) -> Result<PathBuf> {
     let key = bzimage::fingerprint(names.join(" ").as_bytes());
-    let fetched = project.guest().join("packages").join(format!("with-{key}"));
-    let recipe = format!("{} of {RELEASE}", names.join(" "));
-    cache::keep(&fetched, &recipe, |aside| Apt::new(project)?.fetch_all(names, aside))?;
-    let unpacked = project.guest().join("additions").join(&key);
+    let fetched = folder(project, debian).join("packages").join(format!("with-{key}"));
+    let recipe = names.join(" ");
+    cache::keep(&fetched, &recipe, |aside| Apt::new(project, debian)?.fetch_all(names, aside))?;
+    let unpacked = folder(project, debian).join("additions").join(&key);
     cache::keep(&unpacked, &recipe, |aside| {
         std::fs::create_dir_all(aside).into_diagnostic()?;
         let mut packages = project::entries_below(&fetched)?;
@@ -232,15 +258,41 @@ impl Drop for Scratch {
 mod tests {
     use super::*;
 
+    const I386: Debian = Debian::I386;
+    const AMD64: Debian = Debian::AMD64;
+
     #[test]
-    fn the_kernel_is_of_the_flavour_asked_for() {
-        let (plain, pae) =
-            ("linux-image-6.1.0-50-686_6.1.176-1_i386.deb", "linux-image-6.1.0-50-686-pae_6.1.176-1_i386.deb");
-        assert!(Flavour::Plain.is_package(plain) && Flavour::Pae.is_package(pae));
-        assert!(!Flavour::Plain.is_package(pae) && !Flavour::Pae.is_package(plain));
-        for other in ["linux-image-686", "linux-image-6.1.0-50-686-dbg", "linux-image-6.1.0-50-rt-686-pae_6_i386.deb"] {
-            assert!(!Flavour::Plain.is_package(other) && !Flavour::Pae.is_package(other), "{other}");
+    fn the_kernel_is_of_the_flavour_and_the_release_asked_for() {
+        let all = [
+            (I386, "linux-image-6.1.0-50-686_6.1.176-1_i386.deb"),
+            (Debian::with(Flavour::I686Pae), "linux-image-6.1.0-50-686-pae_6.1.176-1_i386.deb"),
+            (Debian { release: Release::Bookworm, ..AMD64 }, "linux-image-6.1.0-50-amd64_6.1.176-1_amd64.deb"),
+            (AMD64, "linux-image-6.12.57+deb13-amd64_6.12.57-1_amd64.deb"),
+            (Debian::with(Flavour::CloudAmd64), "linux-image-6.12.57+deb13-cloud-amd64_6.12.57-1_amd64.deb"),
+        ];
+        for (wanted, _) in all {
+            for (debian, file) in all {
+                assert_eq!(is_kernel(file, wanted), debian == wanted, "{file} for {wanted:?}");
+            }
+            for other in [
+                "linux-image-686",
+                "linux-image-6.1.0-50-686-dbg",
+                "linux-image-6.1.0-50-rt-686-pae_6_i386.deb",
+                "linux-image-6.12.57+deb13-amd64-unsigned_6.12.57-1_amd64.deb",
+                "linux-image-6.12.57+deb13-rt-amd64_6.12.57-1_amd64.deb",
+                "linux-image-6.12.57+deb13-arm64_6.12.57-1_arm64.deb",
+            ] {
+                assert!(!is_kernel(other, wanted), "{other}");
+            }
         }
+    }
+
+    #[test]
+    fn modules_may_be_compressed() {
+        for file in ["virtio-rng.ko", "virtio_rng.ko.xz", "virtio-rng.ko.zst"] {
+            assert!(is_module_file(file.as_bytes(), "virtio-rng"), "{file}");
+        }
+        assert!(!is_module_file(b"virtio-rng.ko.dwo", "virtio-rng") && !is_module_file(b"virtio.ko", "virtio-rng"));
     }
 
     /// A project in an empty directory, and a directory of packages beside it.
@@ -271,14 +323,16 @@ mod tests {
         }
         let (project, packages) = empty("brought");
         let busybox = |expected: &str| {
-            let path = busybox_from(&project, Some(&packages)).unwrap();
+            let path = busybox_from(&project, I386, Some(&packages)).unwrap();
             assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
         };
         pack(&packages, "busybox-static_1_i386.deb", "the first");
         busybox("the first");
         pack(&packages, "busybox-static_2_i386.deb", "the second");
         busybox("the second");
-        std::fs::write(project.guest().join("busybox-i386"), "the sec").unwrap();
+        std::fs::write(folder(&project, I386).join("busybox"), "the sec").unwrap();
+        busybox("the second");
+        pack(&packages, "busybox-static_3_amd64.deb", "for others");
         busybox("the second");
         std::fs::remove_dir_all(project.root).unwrap();
     }
@@ -286,7 +340,7 @@ mod tests {
     #[test]
     fn a_directory_of_packages_that_is_not_there_is_an_error() {
         let (project, packages) = empty("misspelt");
-        let error = busybox_from(&project, Some(&packages.join("mispelt"))).unwrap_err().to_string();
+        let error = busybox_from(&project, I386, Some(&packages.join("mispelt"))).unwrap_err().to_string();
         assert!(error.contains(PACKAGES_VARIABLE) && error.contains("mispelt"), "{error}");
         std::fs::remove_dir_all(project.root).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Installs a small Debian (i386, sysvinit) into a tar archive, with mmdebstrap.
+//! Installs a small Debian into a tar archive, with mmdebstrap: 12 for i386 with sysvinit, or 13 for amd64 with systemd.
 //!
 //! mmdebstrap chooses the mode: as root in a chroot, else in a user namespace, else with fakechroot. The archive is the
 //! same each way, and from run to run: sorted, and no time in it is later than SOURCE_DATE_EPOCH. Debian's release
@@ -7,9 +7,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use capdl_spec::host::{Debian, Release};
 use miette::Result;
 
-use super::archive::{Apt, RELEASE};
+use super::archive::Apt;
 use super::bzimage;
 use crate::packages::Purpose;
 use crate::project::Project;
@@ -18,25 +19,77 @@ use crate::{cache, process, setup};
 /// 1 January 2000, 00:00 UTC: no file is newer.
 pub const EPOCH: u64 = 946_684_800;
 
-/// Packages beside Debian's essential ones: an init, the network and its tools, and tools that show the hardware.
-const PACKAGES: [&str; 13] = [
-    "usr-is-merged",
-    "sysvinit-core",
-    "initscripts",
-    "login",
-    "ifupdown",
-    "iproute2",
-    "iputils-ping",
-    "udhcpc",
-    "pciutils",
-    "e2fsprogs",
-    "tftp-hpa",
-    "netbase",
-    "kmod",
-];
+/// What is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installation {
+    /// With sysvinit.
+    Sysv,
+    /// With systemd.
+    Systemd,
+}
+
+impl Installation {
+    /// Part of files' names.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sysv => "sysv",
+            Self::Systemd => "systemd",
+        }
+    }
+
+    const fn debian(self) -> Debian {
+        match self {
+            Self::Sysv => Debian::I386,
+            Self::Systemd => Debian::AMD64,
+        }
+    }
+
+    /// Packages beside Debian's essential ones: an init, the network and its tools, and tools that show the hardware.
+    const fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Sysv => &[
+                "usr-is-merged",
+                "sysvinit-core",
+                "initscripts",
+                "login",
+                "ifupdown",
+                "iproute2",
+                "iputils-ping",
+                "udhcpc",
+                "pciutils",
+                "e2fsprogs",
+                "tftp-hpa",
+                "netbase",
+                "kmod",
+            ],
+            Self::Systemd => &[
+                "systemd-sysv",
+                "udev",
+                "login",
+                "iproute2",
+                "iputils-ping",
+                "pciutils",
+                "e2fsprogs",
+                "netbase",
+                "kmod",
+            ],
+        }
+    }
+
+    /// A command that switches off what serves absent hardware, or nobody here, and on what the guest needs.
+    fn configure(self) -> String {
+        match self {
+            Self::Sysv => format!("chroot \"$1\" insserv --remove {}", NEEDLESS_SCRIPTS.join(" ")),
+            Self::Systemd => format!(
+                "systemctl --root=\"$1\" mask {} && systemctl --root=\"$1\" enable systemd-networkd.service",
+                NEEDLESS_UNITS.join(" ")
+            ),
+        }
+    }
+}
 
 /// Boot scripts for absent hardware and services: a hardware clock, a screen, NFS, modules to load, old logs.
-const NEEDLESS: [&str; 9] = [
+const NEEDLESS_SCRIPTS: [&str; 9] = [
     "hwclock.sh",
     "brightness",
     "mount-configfs",
@@ -48,38 +101,55 @@ const NEEDLESS: [&str; 9] = [
     "rc.local",
 ];
 
+/// Units for what a guest without updates has none of.
+const NEEDLESS_UNITS: [&str; 7] = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "systemd-networkd-wait-online.service",
+];
+
 /// Files of no use on a serial console.
 const LEFT_OUT: [&str; 4] = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*"];
 
 /// The archive; made once, and again when the recipe changes.
-pub fn archive(project: &Project) -> Result<PathBuf> {
-    let path = project.guest().join(format!("sysv-{}.tar", key()));
-    cache::keep(&path, &key(), |aside| {
+pub fn archive(project: &Project, installation: Installation) -> Result<PathBuf> {
+    let key = key(installation);
+    let path = project.guest().join(format!("{}-{key}.tar", installation.name()));
+    cache::keep(&path, &key, |aside| {
         setup::ensure(&[Purpose::Disk])?;
-        let source = Apt::new(project)?.source()?;
-        let made = process::run("disk: install a Debian", mmdebstrap(&source, aside));
+        let source = Apt::new(project, installation.debian())?.source()?;
+        let made = process::run("disk: install a Debian", mmdebstrap(installation, &source, aside));
         made.map(|_| ()).map_err(|error| error.wrap_err(NOT_MADE))
     })?;
     Ok(path)
 }
 
-const NOT_MADE: &str = "the disk's Debian could not be installed. It needs i386 programs to run on this machine, and \
+const NOT_MADE: &str = "the disk's Debian could not be installed. It needs programs of its architecture to run on this machine, and \
     either root, or user namespaces with entries in /etc/subuid and /etc/subgid, or the package fakechroot. A disk of \
     your own works as well: disk = \"./disk.img\"";
 
 /// Covers everything that the archive depends on, except the packages' versions.
-pub fn key() -> String {
-    bzimage::fingerprint(process::show(&mmdebstrap("", Path::new(""))).as_bytes())
+pub fn key(installation: Installation) -> String {
+    bzimage::fingerprint(process::show(&mmdebstrap(installation, "", Path::new(""))).as_bytes())
 }
 
-fn mmdebstrap(source: &str, to: &Path) -> Command {
+fn mmdebstrap(installation: Installation, source: &str, to: &Path) -> Command {
+    let debian = installation.debian();
     let mut command = process::tool("mmdebstrap");
     command.env("SOURCE_DATE_EPOCH", EPOCH.to_string());
-    command.args(["--architectures=i386", "--variant=essential", "--format=tar"]);
-    command.arg("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr");
-    command.arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg(format!("--architectures={}", debian.architecture().name()));
+    command.args(["--variant=essential", "--format=tar"]);
+    if debian.release == Release::Bookworm {
+        // Later releases are merged by themselves.
+        command.arg("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr");
+    }
+    command.arg(format!("--include={}", installation.packages().join(",")));
     command.args(LEFT_OUT.map(|path| format!("--dpkgopt=path-exclude={path}")));
-    command.arg(format!("--customize-hook=chroot \"$1\" insserv --remove {}", NEEDLESS.join(" ")));
-    command.arg(RELEASE).arg(to).arg(source);
+    command.arg(format!("--customize-hook={}", installation.configure()));
+    command.arg(debian.release.name()).arg(to).arg(source);
     command
 }

@@ -1,5 +1,5 @@
-//! The disks `debian-sysv` and `debian-lvm`: raw images with an MBR and one partition, with a small Debian with sysvinit in an
-//! ext4 file system. The partition is that file system, or a physical volume of LVM, in which it fills a logical one.
+//! The disks `debian-sysv`, `debian-lvm` and `debian-systemd`: raw images with an MBR and one partition, with a small Debian in
+//! an ext4 file system. The partition is that file system, or a physical volume of LVM, in which it fills a logical one.
 //!
 //! `debootstrap` installs the Debian, `ext4` makes the file system, and `lvm` what is around it; this file changes the first
 //! and places the others. Root logs in on ttyS0 without a password. Kernel and modules are not on the disk: the guest's come
@@ -12,24 +12,32 @@ use std::path::{Path, PathBuf};
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
 use super::ext4::{self, Node, NodeKind, Partition, Tree};
-use super::{bzimage, debootstrap, lvm};
+use super::debootstrap::{self, Installation};
+use super::{bzimage, lvm};
 use crate::progress::Step;
 use crate::project::{self, Project};
 use crate::{cache, process};
 
-/// Whole cylinders of 16 heads and 63 sectors, as emulators count: 256 MiB.
-const SIZE: u64 = 520 * 16 * 63 * SECTOR;
 const SECTOR: u64 = 512;
 /// Where the partition begins, as everywhere today.
 const PARTITION: u64 = 1 << 20;
 
-/// Files that are added to the packages' files, or replace them.
-const FILES: [(&str, u32, &str); 5] = [
+/// Files that are added to the packages' files, or replace them, beside fstab.
+const FILES: [(&str, u32, &str); 3] = [
     ("etc/hostname", 0o644, "guest1\n"),
     ("etc/hosts", 0o644, "127.0.0.1 localhost\n127.0.1.1 guest1\n"),
+    ("etc/resolv.conf", 0o644, ""),
+];
+const SYSV_FILES: [(&str, u32, &str); 2] = [
     ("etc/inittab", 0o644, include_str!("../../../guests/sysv/inittab")),
     ("etc/network/interfaces", 0o644, include_str!("../../../guests/sysv/interfaces")),
-    ("etc/resolv.conf", 0o644, ""),
+];
+/// systemd asks no questions at a first boot if there is a machine's identity, and makes no caches anew that are as old as /usr.
+const SYSTEMD_FILES: [(&str, u32, &str); 4] = [
+    ("etc/systemd/network/80-dhcp.network", 0o644, include_str!("../../../guests/systemd/80-dhcp.network")),
+    ("etc/machine-id", 0o444, "706f72746375406c8973000000000001\n"),
+    ("etc/.updated", 0o644, ""),
+    ("var/.updated", 0o644, ""),
 ];
 
 /// What the partition is.
@@ -39,6 +47,8 @@ pub enum Contents {
     FileSystem,
     /// A physical volume, in which a logical one is the file system.
     Lvm,
+    /// A file system with a larger Debian, one with systemd.
+    Systemd,
 }
 
 impl Contents {
@@ -47,21 +57,39 @@ impl Contents {
         match self {
             Self::FileSystem => "sysv",
             Self::Lvm => "lvm",
+            Self::Systemd => "systemd",
         }
     }
 
-    /// The file system's device in the guest.
+    const fn installation(self) -> Installation {
+        match self {
+            Self::FileSystem | Self::Lvm => Installation::Sysv,
+            Self::Systemd => Installation::Systemd,
+        }
+    }
+
+    /// Its size in bytes: whole cylinders of 16 heads and 63 sectors, as emulators count.
+    const fn size(self) -> u64 {
+        let cylinders = match self {
+            Self::FileSystem | Self::Lvm => 520, // 256 MiB
+            Self::Systemd => 1560,               // 768 MiB
+        };
+        cylinders * 16 * 63 * SECTOR
+    }
+
+    /// The file system's device in the guest, for fstab.
     const fn device(self) -> &'static str {
         match self {
             Self::FileSystem => "/dev/sda1",
             Self::Lvm => lvm::DEVICE,
+            Self::Systemd => "LABEL=root",
         }
     }
 
     /// The type in the partition table.
     const fn kind(self) -> u8 {
         match self {
-            Self::FileSystem => 0x83,
+            Self::FileSystem | Self::Systemd => 0x83,
             Self::Lvm => 0x8e,
         }
     }
@@ -70,9 +98,11 @@ impl Contents {
 /// The image; makes it if it is not there.
 pub fn image(project: &Project, contents: Contents) -> Result<PathBuf> {
     let sources = concat!(include_str!("disk.rs"), include_str!("ext4.rs"), include_str!("lvm.rs"));
-    let key = bzimage::fingerprint(format!("{} {sources} {FILES:?}", debootstrap::key()).as_bytes());
+    let installation = contents.installation();
+    let key = format!("{} {sources} {:?}", debootstrap::key(installation), files(contents));
+    let key = bzimage::fingerprint(key.as_bytes());
     let path = project.guest().join(format!("{}-{key}.img", contents.name()));
-    let archive = debootstrap::archive(project)?;
+    let archive = debootstrap::archive(project, installation)?;
     cache::keep(&path, &format!("{key} {}", cache::fingerprint(&archive)?), |aside| {
         let archive = project::read(&archive)?;
         let step = Step::start("disk: make the file system");
@@ -89,11 +119,11 @@ pub fn make(archive: &[u8], path: &Path, contents: Contents) -> Result<()> {
     configure(&mut tree, contents)?;
     let _ = std::fs::remove_file(path);
     let mut file = File::create(path).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
-    file.set_len(SIZE).into_diagnostic()?;
+    file.set_len(contents.size()).into_diagnostic()?;
     file.write_all(&boot_record(contents)).into_diagnostic()?;
     if contents == Contents::Lvm {
         file.seek(SeekFrom::Start(PARTITION)).into_diagnostic()?;
-        file.write_all(&lvm::head(SIZE - PARTITION)).into_diagnostic()?;
+        file.write_all(&lvm::head(contents.size() - PARTITION)).into_diagnostic()?;
     }
     drop(file);
     ext4::make(&tree, &file_system(path, contents), &path.with_added_extension("files"))
@@ -102,8 +132,8 @@ pub fn make(archive: &[u8], path: &Path, contents: Contents) -> Result<()> {
 /// The file system on a disk made here.
 pub fn file_system(disk: &Path, contents: Contents) -> Partition {
     let (start, size) = match contents {
-        Contents::FileSystem => (0, SIZE - PARTITION),
-        Contents::Lvm => lvm::root(SIZE - PARTITION),
+        Contents::FileSystem | Contents::Systemd => (0, contents.size() - PARTITION),
+        Contents::Lvm => lvm::root(contents.size() - PARTITION),
     };
     Partition { file: disk.to_path_buf(), offset: PARTITION + start, size: size / 4096 * 4096 }
 }
@@ -115,13 +145,24 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     process::output(copy).map(|_| ())
 }
 
+/// Our files for it.
+fn files(contents: Contents) -> Vec<(&'static str, u32, &'static str)> {
+    let own: &[_] = match contents.installation() {
+        Installation::Sysv => &SYSV_FILES,
+        Installation::Systemd => &SYSTEMD_FILES,
+    };
+    FILES.iter().chain(own).copied().collect()
+}
+
 /// Adds our files, and lets root log in without a password.
 fn configure(tree: &mut Tree, contents: Contents) -> Result<()> {
     let fstab = format!("{} / ext4 noatime 0 0\n", contents.device());
-    for (path, mode, text) in FILES.into_iter().chain([("etc/fstab", 0o644, fstab.as_str())]) {
+    let mut add = |path: &str, mode, text: &str| {
         let kind = NodeKind::File(text.as_bytes().to_vec());
         tree.insert(path.to_owned(), Node { kind, mode, owner: (0, 0) });
-    }
+    };
+    files(contents).into_iter().for_each(|(path, mode, text)| add(path, mode, text));
+    add("etc/fstab", 0o644, &fstab);
     // Debian would make it at the first boot, with a warning.
     tree.insert("etc/mtab".into(), Node { kind: NodeKind::Link("/proc/mounts".into()), mode: 0o777, owner: (0, 0) });
     let Some(Node { kind: NodeKind::File(shadow), .. }) = tree.get_mut("etc/shadow") else {
@@ -140,7 +181,7 @@ fn boot_record(contents: Contents) -> [u8; 512] {
     let entry = &mut sector[446..462];
     entry[..8].copy_from_slice(&[0x80, 0xfe, 0xff, 0xff, contents.kind(), 0xfe, 0xff, 0xff]);
     entry[8..12].copy_from_slice(&((PARTITION / SECTOR) as u32).to_le_bytes());
-    entry[12..].copy_from_slice(&(((SIZE - PARTITION) / SECTOR) as u32).to_le_bytes());
+    entry[12..].copy_from_slice(&(((contents.size() - PARTITION) / SECTOR) as u32).to_le_bytes());
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
     sector
 }
@@ -151,14 +192,14 @@ mod tests {
 
     #[test]
     fn the_partition_ends_with_the_disk_and_the_file_system_is_in_it() {
-        for (contents, kind) in [(Contents::FileSystem, 0x83), (Contents::Lvm, 0x8e)] {
+        for (contents, kind) in [(Contents::FileSystem, 0x83), (Contents::Lvm, 0x8e), (Contents::Systemd, 0x83)] {
             let sector = boot_record(contents);
             assert_eq!(sector[446 + 4], kind);
             let word =
                 |at: usize| u64::from(u32::from_le_bytes([sector[at], sector[at + 1], sector[at + 2], sector[at + 3]]));
-            assert_eq!((word(454) + word(458)) * 512, SIZE);
+            assert_eq!((word(454) + word(458)) * 512, contents.size());
             let place = file_system(Path::new("x"), contents);
-            assert!(place.offset >= word(454) * 512 && place.offset + place.size <= SIZE);
+            assert!(place.offset >= word(454) * 512 && place.offset + place.size <= contents.size());
         }
     }
 

@@ -15,10 +15,12 @@ pub enum Error {
     Corrupt(String),
     /// It decompressed to something that is not an ELF.
     NotAnElf,
-    /// It is for 64-bit processors.
-    SixtyFourBit,
+    /// It is an ELF for a machine other than a PC; its number in the ELF.
+    OtherMachine(u16),
     /// It has no relocations.
     NotRelocatable,
+    /// It can be moved by multiples of 2 MiB only, or to below 4 GiB.
+    BadPlace(u64),
     /// A relocation names a virtual address (given) outside the kernel.
     BadRelocation(u32),
 }
@@ -31,12 +33,16 @@ impl fmt::Display for Error {
             Self::Compression(name) => write!(f, "it is compressed with {name}, which the build does not read"),
             Self::Corrupt(reason) => write!(f, "what is compressed in it is damaged: {reason}"),
             Self::NotAnElf => write!(f, "what is compressed in it is no kernel"),
-            Self::SixtyFourBit => write!(f, "it is a 64-bit kernel; only 32-bit guests run"),
+            Self::OtherMachine(183) => write!(f, "it is for 64-bit ARM, and guests run on x86"),
+            Self::OtherMachine(number) => {
+                write!(f, "it is an ELF for the machine {number}: no i386 (3, of 32 bits) and no x86-64 (62, of 64 bits)")
+            }
             Self::NotRelocatable => write!(
                 f,
                 "it cannot be moved in memory: it has no relocations (Linux: CONFIG_RELOCATABLE; a bzImage keeps them, a \
                  vmlinux does not)"
             ),
+            Self::BadPlace(at) => write!(f, "it cannot be moved to {at:#x}"),
             Self::BadRelocation(address) => write!(f, "it has a relocation at {address:#x}, outside the kernel"),
         }
     }
@@ -54,8 +60,8 @@ impl Error {
             }
             Self::NotABzImage | Self::NotAnElf => "name a bzImage, or a vmlinux, which may be compressed",
             Self::Truncated | Self::Corrupt(_) => "copy it again: the file is damaged",
-            Self::SixtyFourBit => "build it for the i386, or take the distribution's i386 or i686 kernel",
-            Self::NotRelocatable | Self::BadRelocation(_) => {
+            Self::OtherMachine(_) => "build it for x86 (ARCH=x86_64 or ARCH=i386), or take the distribution's amd64 kernel",
+            Self::NotRelocatable | Self::BadRelocation(_) | Self::BadPlace(_) => {
                 "devices with dma = \"trusted\" need a kernel that can be moved: CONFIG_RELOCATABLE, in a bzImage"
             }
         }

@@ -1,14 +1,16 @@
 //! Builds kernel modules for a guest: by Linux's own build system, against the headers of the guest's kernel.
 //!
 //! Debian's headers are three packages: what all flavours have, what is the flavour's own, and the build system's tools, which
-//! are programs for i386. Those run by the loader and the libraries of the same archive, so a host needs none of them.
+//! are programs for the same architecture. Those run by the loader and the libraries of the same archive, so a host needs none
+//! of them.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use capdl_spec::host::{Architecture, Debian, Release, Stock};
 use miette::{IntoDiagnostic, Result, miette};
 
-use super::debian::{self, Flavour};
+use super::debian;
 use crate::packages::Purpose;
 use crate::project::{self, Project};
 use crate::{cache, process, setup};
@@ -17,23 +19,87 @@ use crate::{cache, process, setup};
 const TOOLS: &str = "usr/lib";
 /// Where the headers are.
 const SOURCES: &str = "usr/src";
-/// The loader and the libraries of those tools.
-const LIBRARIES: [&str; 3] = ["libc6", "libelf1", "zlib1g"];
-const LOADER: &str = "lib/i386-linux-gnu/ld-linux.so.2";
-const LIBRARY_PATHS: [&str; 2] = ["lib/i386-linux-gnu", "usr/lib/i386-linux-gnu"];
+/// Whether a release merges /lib into /usr/lib in its packages.
+const fn is_merged(release: Release) -> bool {
+    matches!(release, Release::Trixie)
+}
+
+/// What runs those tools.
+struct Runtime {
+    /// Packages.
+    packages: &'static [&'static str],
+    /// The loader.
+    loader: &'static str,
+    /// Folders of libraries.
+    libraries: &'static [&'static str],
+    /// The architecture's name in Linux's build system.
+    arch: &'static str,
+    /// The class of the tools' ELFs (System V ABI, "ELF Identification").
+    class: u8,
+}
+
+fn runtime(debian: Debian) -> Runtime {
+    let packages: &[&str] = match debian.release {
+        Release::Bookworm => &["libc6", "libelf1", "zlib1g"],
+        Release::Trixie => &["libc6", "libelf1t64", "zlib1g", "libzstd1"],
+    };
+    match debian.architecture() {
+        Architecture::I386 => Runtime {
+            packages,
+            loader: "lib/i386-linux-gnu/ld-linux.so.2",
+            libraries: &["lib/i386-linux-gnu", "usr/lib/i386-linux-gnu"],
+            arch: "i386",
+            class: 1,
+        },
+        Architecture::Amd64 => Runtime {
+            packages,
+            loader: if is_merged(debian.release) {
+                "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+            } else {
+                "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+            },
+            libraries: &["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"],
+            arch: "x86_64",
+            class: 2,
+        },
+    }
+}
+
+/// The kernels for which modules can be built, as descriptions name them.
+pub const KERNELS: [&str; 4] = ["debian-686", "debian-686-pae", "debian-amd64", "debian-cloud-amd64"];
+
+/// One of them, of a release or of the last that has it.
+pub fn named(kernel: &str, release: Option<&str>) -> Result<Debian> {
+    let kernel = Stock::ALL.into_iter().find(|stock| stock.name() == kernel);
+    let debian = kernel.ok_or_else(|| miette!("no kernel is called so"))?.debian;
+    let release = match release {
+        None => debian.release,
+        Some(name) => [Release::Bookworm, Release::Trixie]
+            .into_iter()
+            .find(|release| release.name() == name)
+            .ok_or_else(|| miette!("no release is called {name}"))?,
+    };
+    if !release.has_kernels_for(debian.architecture()) {
+        let help = "leave --release out, or name a kernel for amd64";
+        let architecture = debian.architecture().name();
+        return Err(miette!(help = help, "Debian {} has no kernel for {architecture}", release.name()));
+    }
+    Ok(Debian { release, ..debian })
+}
 
 /// Builds the modules of `folder`, which has kbuild's Makefile; returns their files.
-pub fn modules(project: &Project, flavour: Flavour, folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn modules(project: &Project, debian: Debian, folder: &Path) -> Result<Vec<PathBuf>> {
     let folder = folder.canonicalize().map_err(|error| miette!("{}: {error}", folder.display()))?;
     if !["Kbuild", "Makefile"].iter().any(|name| folder.join(name).is_file()) {
         let help = "write one that says which modules to build, such as: obj-m := hello.o";
         return Err(miette!(help = help, "{} has no Makefile", folder.display()));
     }
     setup::ensure(&[Purpose::Kernel])?;
-    let (release, headers) = headers(project, flavour)?;
+    let (release, headers) = headers(project, debian)?;
     let mut make = process::tool("make");
     // Debian's headers ask for the compiler of their release by its version.
-    make.arg("-C").arg(&headers).arg(format!("M={}", folder.display())).args(["ARCH=i386", "CC=gcc", "modules"]);
+    make.arg("-C").arg(&headers).arg(format!("M={}", folder.display()));
+    make.arg(format!("ARCH={}", runtime(debian).arch)).args(["CC=gcc", "modules"]);
     process::run(&format!("guest: build modules for {release}"), make)?;
     let mut built = cache::sources_below(&folder)?;
     built.retain(|path| path.extension().is_some_and(|extension| extension == "ko"));
@@ -47,46 +113,55 @@ pub fn modules(project: &Project, flavour: Flavour, folder: &Path) -> Result<Vec
 }
 
 /// The headers of a kernel, ready to build against, and its release.
-pub fn headers(project: &Project, flavour: Flavour) -> Result<(String, PathBuf)> {
-    let release = debian::release(project, flavour)?;
-    // 6.1.0-50-686 has its own headers, and 6.1.0-50's and 6.1's tools.
-    let version = release.strip_suffix(flavour.name()).unwrap_or(&release).trim_end_matches('-');
-    let series: Vec<&str> = version.split('.').take(2).collect();
-    let kept = project.guest().join("headers").join(&release);
+pub fn headers(project: &Project, debian: Debian) -> Result<(String, PathBuf)> {
+    let release = debian::release(project, debian)?;
+    let kept = debian::folder(project, debian).join("headers").join(&release);
     // The tree has its own path in it.
     cache::keep(&kept, &format!("{release} at {}, {}", kept.display(), include_str!("kbuild.rs")), |aside| {
-        let own = [release.clone(), format!("{version}-common")].map(|name| format!("linux-headers-{name}"));
-        let tools = format!("linux-kbuild-{}", series.join("."));
-        for name in own.iter().chain([&tools]).map(String::as_str).chain(LIBRARIES) {
-            debian::unpack_all(project, name, aside)?;
+        let runtime = runtime(debian);
+        let own = format!("linux-headers-{release}");
+        // What all flavours have, and the tools, by the kernel's version or by its series.
+        let others = debian::dependencies(project, debian, &own)?;
+        let others = others.iter().filter(|name| name.starts_with("linux-headers-") || name.starts_with("linux-kbuild-"));
+        for name in others.chain([&own]).map(String::as_str).chain(runtime.packages.iter().copied()) {
+            debian::unpack_all(project, debian, name, aside)?;
         }
-        let makefile = aside.join(SOURCES).join(format!("linux-headers-{release}/Makefile"));
+        let makefile = aside.join(SOURCES).join(&own).join("Makefile");
         let text = String::from_utf8_lossy(&project::read(&makefile)?).into_owned();
         project::write(&makefile, text.replace("/usr/src", &kept.join(SOURCES).to_string_lossy()).as_bytes())?;
-        cache::sources_below(&aside.join(TOOLS).join(tools))?.iter().try_for_each(|path| wrap(path, aside, &kept))
+        let tools = std::fs::read_dir(aside.join(TOOLS)).into_diagnostic()?.flatten().map(|entry| entry.path());
+        for folder in tools.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("linux-kbuild-"))) {
+            cache::sources_below(&folder)?.iter().try_for_each(|path| wrap(path, aside, &kept, &runtime))?;
+        }
+        Ok(())
     })?;
     let tree = kept.join(SOURCES).join(format!("linux-headers-{release}"));
     Ok((release, tree))
 }
 
-/// Has a program for i386 run by the loader of the tree, which will be at `kept`. Leaves other files as they are.
-fn wrap(path: &Path, aside: &Path, kept: &Path) -> Result<()> {
-    /// A magic number, and the class of 32 bits (System V ABI, "ELF Identification").
-    const ELF32: &[u8] = b"\x7fELF\x01";
-    if !project::read(path)?.starts_with(ELF32) {
+/// Has a program run by the loader of the tree, which will be at `kept`. Leaves other files as they are.
+fn wrap(path: &Path, aside: &Path, kept: &Path, runtime: &Runtime) -> Result<()> {
+    if !is_program(&project::read(path)?, runtime.class) {
         return Ok(());
     }
     let mut program = path.as_os_str().to_owned();
-    program.push(".i386");
+    program.push(".wrapped");
     std::fs::rename(path, &program).into_diagnostic()?;
     let moved = |path: &Path| kept.join(path.strip_prefix(aside).unwrap_or(path));
-    let libraries = LIBRARY_PATHS.map(|path| kept.join(path).display().to_string()).join(":");
+    let libraries = runtime.libraries.iter().map(|path| kept.join(path).display().to_string());
+    let libraries = libraries.collect::<Vec<_>>().join(":");
     // modpost finds the program of a byte order beside itself, by its own name.
     let text = format!(
         "#!/bin/sh\nexec '{}' --library-path '{libraries}' --argv0 \"$0\" '{}' \"$@\"\n",
-        kept.join(LOADER).display(),
+        kept.join(runtime.loader).display(),
         moved(Path::new(&program)).display()
     );
     project::write(path, text.as_bytes())?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).into_diagnostic()
+}
+
+/// Whether an ELF of this class is a program: executable, or position-independent as libraries are (System V ABI, e_type).
+fn is_program(file: &[u8], class: u8) -> bool {
+    let kind = file.get(16..18);
+    file.starts_with(b"\x7fELF") && file.get(4) == Some(&class) && (kind == Some(&[2, 0]) || kind == Some(&[3, 0]))
 }

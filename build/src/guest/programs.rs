@@ -1,43 +1,44 @@
 //! Programs and kernel modules of the user's, built for a guest from their sources: folders with a Makefile, whose target `install`
 //! puts files below DESTDIR.
 //!
-//! The compiler is the host's, by `-m32`; headers, libraries and start-up files are those of the guest's release, from packages.
+//! The compiler is the host's, by `-m32` or `-m64`; headers, libraries and start-up files are those of the guest's release, from packages.
 //! Makefiles get it as CC, a guest's kernel headers, ready for kbuild, as KDIR, and our own header, that of channels, as
 //! PORTCULLIS.
 
 use std::path::{Path, PathBuf};
 
+use capdl_spec::host::{Additions, Architecture, Debian, Release};
 use miette::{IntoDiagnostic, Result, miette};
 
-use super::debian::{self, Flavour};
-use super::kbuild;
+use super::{debian, kbuild};
 use crate::packages::Purpose;
 use crate::project::{self, Project};
 use crate::{cache, process, setup};
-
-/// What every program is compiled with: C's headers and library, and the compiler's own.
-const BASE: [&str; 2] = ["libc6-dev", "libgcc-12-dev"];
-/// Where those of the compiler are. They work with other versions of it.
-const COMPILER: &str = "usr/lib/gcc/i686-linux-gnu/12";
 
 /// Where our own headers for guests' programs are.
 const INCLUDES: &str = "guests/channel";
 
 /// Builds a folder and returns the directory into which its Makefile has installed.
-pub fn install(project: &Project, folder: &Path, libraries: &[String], kernel: Option<Flavour>) -> Result<PathBuf> {
+pub fn install(project: &Project, folder: &Path, additions: &Additions) -> Result<PathBuf> {
+    let debian = additions.debian;
     let makefile = folder.join("Makefile");
     let text = String::from_utf8_lossy(&project::read(&makefile)?).into_owned();
     setup::ensure(&[Purpose::Kernel])?;
-    let names: Vec<String> = BASE.iter().map(|name| (*name).to_owned()).chain(libraries.iter().cloned()).collect();
-    let sysroot = debian::packages(project, &names)?;
-    let mut variables = vec![format!("CC={}", compiler(&sysroot))];
+    let base = ["libc6-dev".to_owned(), format!("libgcc-{}-dev", gcc_of(debian.release))];
+    let names: Vec<String> = base.into_iter().chain(additions.build_packages.iter().cloned()).collect();
+    let sysroot = debian::packages(project, debian, &names)?;
+    let mut variables = vec![format!("CC={}", compiler(&sysroot, debian))];
     // The headers are of use only to kbuild, and are fetched for those who ask for them.
     if text.contains("KDIR") {
-        let flavour = kernel.ok_or_else(|| {
+        if !additions.has_kernel {
             let help = "write kernel = \"debian-686\", or leave the module out";
-            miette!(help = help, "{} builds modules, but the VM's kernel is none of Debian's", makefile.display())
-        })?;
-        variables.push(format!("KDIR={}", kbuild::headers(project, flavour)?.1.display()));
+            return Err(miette!(
+                help = help,
+                "{} builds modules, but the VM's kernel is none of Debian's",
+                makefile.display()
+            ));
+        }
+        variables.push(format!("KDIR={}", kbuild::headers(project, debian)?.1.display()));
     }
     let mut recipe = format!("{} {}", cache::fingerprint(folder)?, variables.join(" "));
     let own = project.root.join(INCLUDES);
@@ -67,9 +68,21 @@ pub fn install(project: &Project, folder: &Path, libraries: &[String], kernel: O
     Ok(built)
 }
 
+/// The version of a release's compiler, whose libraries work with the host's.
+fn gcc_of(release: Release) -> &'static str {
+    match release {
+        Release::Bookworm => "12",
+        Release::Trixie => "14",
+    }
+}
+
 /// The compiler for programs of the guest's release.
-fn compiler(sysroot: &Path) -> String {
-    let (root, own) = (sysroot.display(), sysroot.join(COMPILER));
-    let own = own.display();
-    format!("gcc -m32 --sysroot={root} -B{own} -L{own}")
+fn compiler(sysroot: &Path, debian: Debian) -> String {
+    let (width, triple) = match debian.architecture() {
+        Architecture::I386 => ("-m32", "i686-linux-gnu"),
+        Architecture::Amd64 => ("-m64", "x86_64-linux-gnu"),
+    };
+    let own = sysroot.join("usr/lib/gcc").join(triple).join(gcc_of(debian.release));
+    let (root, own) = (sysroot.display(), own.display());
+    format!("gcc {width} --sysroot={root} -B{own} -L{own}")
 }

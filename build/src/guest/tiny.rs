@@ -7,21 +7,26 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use capdl_spec::host::Architecture;
 use miette::Result;
 
 use crate::process;
 use crate::project::{self, Project};
 
-/// The compiler's options: 32 bits, no library, no FPU.
-const FLAGS: &str = "-m32 -std=gnu17 -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pie \
+/// The compiler's options: no library, no FPU.
+const FLAGS: &str = "-std=gnu17 -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -no-pie -fno-pie \
                      -fno-stack-protector -fcf-protection=none -mgeneral-regs-only -fno-asynchronous-unwind-tables \
                      -Wl,--build-id=none,-z,noexecstack";
 /// The linker's options: everything from 1 MiB on.
 const AT_1_MIB: &str = "-Wl,-Ttext-segment=0x100000";
 
-/// The command that compiles a C file, without a library, to the 32-bit program `program`.
-pub fn gcc(source: &Path, program: &Path) -> Command {
+/// The command that compiles a C file, without a library, to `program`.
+pub fn gcc(source: &Path, program: &Path, architecture: Architecture) -> Command {
     let mut gcc = process::tool("gcc");
+    gcc.arg(match architecture {
+        Architecture::I386 => "-m32",
+        Architecture::Amd64 => "-m64",
+    });
     gcc.args(FLAGS.split_whitespace()).arg("-o").arg(program).arg(source);
     gcc
 }
@@ -30,7 +35,7 @@ pub fn gcc(source: &Path, program: &Path) -> Command {
 pub fn compile(project: &Project, name: &str, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|error| miette::miette!("cannot create {}: {error}", dir.display()))?;
     let source = project.root.join("tests/guests").join(name).with_extension("c");
-    let mut gcc = gcc(&source, &dir.join(name));
+    let mut gcc = gcc(&source, &dir.join(name), Architecture::I386);
     gcc.arg(AT_1_MIB);
     process::output(gcc).map(|_| ())
 }

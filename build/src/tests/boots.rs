@@ -2,6 +2,7 @@
 //! boots where they can. This file has their common functions.
 
 mod acpi;
+mod amd64;
 mod block;
 mod channels;
 mod console;
@@ -71,6 +72,7 @@ pub fn all() -> Vec<Test> {
         entropy::all(),
         time::all(),
         tutorial::all(),
+        amd64::all(),
         zmq::all(),
         console::all(),
         machine::all(),

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use capdl_spec::host::Debian;
 use miette::{IntoDiagnostic, Result, ensure};
 
 use crate::guest::disk::{self, Contents};
-use crate::guest::{self, bzimage, debian, debootstrap, ext4};
+use crate::guest::debootstrap::{self, Installation};
+use crate::guest::{self, bzimage, debian, ext4};
 use crate::kernel::{self, Build};
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
@@ -22,15 +24,15 @@ pub fn all() -> Vec<Test> {
 }
 
 fn initramfs_repeats(context: &Context) -> Result<Outcome> {
-    let made = project::read(&guest::initramfs(&context.project, None)?)?;
-    let busybox = project::read(&guest::debian::busybox(&context.project)?)?;
+    let made = project::read(&guest::initramfs(&context.project, Debian::I386, None)?)?;
+    let busybox = project::read(&guest::debian::busybox(&context.project, Debian::I386)?)?;
     let again = guest::initramfs::archive(&busybox, None)?;
     ensure!(made == again, "two archives of the same files differ");
     Ok(Outcome::Passed(format!("{} KiB, {}", made.len() / 1024, bzimage::fingerprint(&made))))
 }
 
 fn kernel_unpacks(context: &Context) -> Result<Outcome> {
-    let kernel = guest::debian::kernel(&context.project, guest::debian::Flavour::Plain)?;
+    let kernel = guest::debian::kernel(&context.project, Debian::I386)?;
     let vmlinux = project::read(&guest::vmlinux(&context.project, &kernel)?)?;
     // ELF32, little-endian, i386 (System V ABI, chapter 4).
     ensure!(vmlinux.starts_with(b"\x7fELF\x01\x01"), "not a 32-bit ELF");
@@ -42,10 +44,10 @@ fn kernel_unpacks(context: &Context) -> Result<Outcome> {
 /// are directories, as the kernel's prefix is.)
 fn truncated(context: &Context) -> Result<Outcome> {
     let project = &context.project;
-    let kernel = || debian::kernel(project, debian::Flavour::Plain);
+    let kernel = || debian::kernel(project, Debian::I386);
     let all: [&dyn Fn() -> Result<PathBuf>; 6] = [
         &kernel,
-        &|| debian::busybox(project),
+        &|| debian::busybox(project, Debian::I386),
         &|| guest::vmlinux(project, &kernel()?),
         &|| guest::loaded_vmlinux(project, &kernel()?, None),
         &|| guest::loaded_vmlinux(project, &kernel()?, Some(0x200_0000)),
@@ -67,7 +69,7 @@ fn truncated(context: &Context) -> Result<Outcome> {
 fn disk_repeats(context: &Context) -> Result<Outcome> {
     let made = disk::image(&context.project, Contents::FileSystem)?;
     let again = made.with_extension("again");
-    disk::make(&project::read(&debootstrap::archive(&context.project)?)?, &again, Contents::FileSystem)?;
+    disk::make(&project::read(&debootstrap::archive(&context.project, Installation::Sysv)?)?, &again, Contents::FileSystem)?;
     let same = project::read(&made)? == project::read(&again)?;
     let result = ext4::check(&disk::file_system(&again, Contents::FileSystem));
     std::fs::remove_file(&again).into_diagnostic()?;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use capdl_spec::host::Debian;
 use miette::{Context as _, IntoDiagnostic, Result, bail, ensure};
 
 use crate::bochs::{Machine, last_lines};
@@ -143,9 +144,9 @@ fn prepare(project: &Project, folder: &Path) -> Result<()> {
         symlink(project.root.join(name), folder.join(name)).into_diagnostic()?;
     }
     symlink(&project.target, folder.join("target")).into_diagnostic()?;
-    let kernel = debian::kernel(project, debian::Flavour::Plain)?;
+    let kernel = debian::kernel(project, Debian::I386)?;
     std::fs::copy(kernel, folder.join("bzImage")).into_diagnostic()?;
-    std::fs::copy(guest::initramfs(project, None)?, folder.join("initrd")).into_diagnostic()?;
+    std::fs::copy(guest::initramfs(project, Debian::I386, None)?, folder.join("initrd")).into_diagnostic()?;
     Ok(())
 }
 

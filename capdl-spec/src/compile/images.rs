@@ -30,19 +30,19 @@ impl System {
         let names = |all: &[Spanned<String>]| all.iter().map(|name| name.get_ref().clone()).collect();
         let folder = |folder: &Spanned<PathBuf>| self.folder().join(folder.get_ref());
         let programs: Vec<PathBuf> = vm.programs.iter().map(folder).collect();
-        let kernel = match vm.kernel.get_ref() {
-            Origin::Stock(stock) if !programs.is_empty() => Some(*stock),
-            _ => None,
-        };
+        // Only programs may be for one kernel; what does not differ is shared.
+        let has_kernel = matches!(vm.kernel.get_ref(), Origin::Stock(_)) && !programs.is_empty();
+        let debian = if has_kernel { vm.debian } else { vm.debian.of_any_kernel() };
         let additions = Additions {
             packages: names(&vm.packages),
             programs,
             build_packages: names(&vm.build_packages),
-            kernel,
+            debian,
+            has_kernel,
             overlay: vm.overlay.as_ref().map(folder),
         };
         match additions {
-            additions if additions == Additions::default() => Form::AsIs,
+            additions if additions == (Additions { debian, ..Additions::default() }) => Form::AsIs,
             additions => Form::Extended(additions),
         }
     }

@@ -5,68 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use crate::description::mistake;
-
-/// Images that a description may name without a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stock {
-    /// The kernel of Debian's `linux-image-686`: 32-bit, without PAE.
-    DebianKernel,
-    /// The kernel of Debian's `linux-image-686-pae`: 32-bit, with PAE, as Debian installs it on most 32-bit machines.
-    DebianPaeKernel,
-    /// An initramfs with Debian's static i386 busybox: a shell on ttyS0.
-    DebianBusybox,
-    /// An initramfs that mounts the command line's `root=` and starts the init there.
-    DebianDisk,
-    /// A disk with a Debian of sysvinit on its first partition.
-    DebianSysv,
-    /// The same on a logical volume of LVM, `/dev/mapper/debian-root`.
-    DebianLvm,
-}
-
-/// What an image may be used as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// `kernel`.
-    Kernel,
-    /// `initrd`.
-    Initrd,
-    /// The emulator's `disk`.
-    Disk,
-}
-
-impl Stock {
-    /// All of them.
-    pub const ALL: [Stock; 6] = [
-        Stock::DebianKernel,
-        Stock::DebianPaeKernel,
-        Stock::DebianBusybox,
-        Stock::DebianDisk,
-        Stock::DebianSysv,
-        Stock::DebianLvm,
-    ];
-
-    /// As descriptions name it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Stock::DebianKernel => "debian-686",
-            Stock::DebianPaeKernel => "debian-686-pae",
-            Stock::DebianBusybox => "debian-busybox",
-            Stock::DebianDisk => "debian-disk",
-            Stock::DebianSysv => "debian-sysv",
-            Stock::DebianLvm => "debian-lvm",
-        }
-    }
-
-    /// What it may be used as.
-    pub const fn purpose(self) -> Use {
-        match self {
-            Stock::DebianKernel | Stock::DebianPaeKernel => Use::Kernel,
-            Stock::DebianBusybox | Stock::DebianDisk => Use::Initrd,
-            Stock::DebianSysv | Stock::DebianLvm => Use::Disk,
-        }
-    }
-}
+use crate::description::{
+    debian::{Debian, Stock},
+    mistake,
+};
 
 /// Where an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,8 +44,10 @@ pub struct Additions {
     pub programs: Vec<PathBuf>,
     /// Packages that are there when those are built.
     pub build_packages: Vec<String>,
-    /// The VM's kernel, for which modules among them are built.
-    pub kernel: Option<Stock>,
+    /// The Debian that packages are from.
+    pub debian: Debian,
+    /// Whether its kernel is the VM's, so that modules can be built for it.
+    pub has_kernel: bool,
     /// A folder, relative to the working directory.
     pub overlay: Option<PathBuf>,
 }
@@ -123,7 +67,7 @@ impl Origin {
     /// The name that an image of this origin gets, unless another has it.
     pub fn base_name(&self) -> String {
         match self {
-            Origin::Stock(stock) => stock.name().to_string(),
+            Origin::Stock(stock) => stock.full_name(),
             Origin::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         }
     }
@@ -152,8 +96,9 @@ impl<'de> Deserialize<'de> for Origin {
                 ));
             }
             D::Error::custom(format!(
-                "no image is called `{text}`\nthe images that need no path are `debian-686` and `debian-686-pae` (kernels), \
-                 `debian-busybox` and `debian-disk` (initrds), `debian-sysv` and `debian-lvm` (disks); a file beside the description is written `./{text}`"
+                "no image is called `{text}`\nthe images that need no path are `debian-686`, `debian-686-pae`, `debian-amd64` and \
+                 `debian-cloud-amd64` (kernels), `debian-busybox` and `debian-disk` (initrds), `debian-sysv`, `debian-lvm` and `debian-systemd` (disks); \
+                 a file beside the description is written `./{text}`"
             ))
         })
     }

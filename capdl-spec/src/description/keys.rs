@@ -68,6 +68,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("cpus", &[Vm], "a number", "cpus = 1"),
     key("kernel", &[Vm], "a file or the name of a kernel", "kernel = \"debian-686\""),
     key("initrd", &[Vm], "a file or the name of an initrd", "initrd = \"debian-busybox\""),
+    key("release", &[Vm], "bookworm or trixie", "release = \"trixie\""),
     key("packages", &[Vm], "a list of packages of Debian", "packages = [\"strace\"]"),
     key("programs", &[Vm], "a list of folders", "programs = [\"./hello\"]"),
     key("build_packages", &[Vm], "a list of packages of Debian", "build_packages = [\"libzmq3-dev\"]"),

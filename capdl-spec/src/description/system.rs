@@ -18,6 +18,7 @@ use crate::{
     description::{
         board::{self, Board},
         channel::Channel,
+        debian::{Debian, Release},
         devices::{Flag, IoPorts, Irq, PciDevice},
         disks::DiskPart,
         emulator::Emulator,
@@ -105,6 +106,11 @@ pub struct Vm {
     pub kernel: Spanned<Origin>,
     /// Initial RAM disk.
     pub initrd: Option<Spanned<Origin>>,
+    /// The release of Debian that kernel, initrd and packages are from; the last one with such a kernel when left out.
+    pub release: Option<Spanned<Release>>,
+    /// That Debian.
+    #[serde(skip)]
+    pub debian: Debian,
     /// Packages of the guest's distribution whose files the initrd gets, with those that they depend on.
     #[serde(default)]
     pub packages: Vec<Spanned<String>>,

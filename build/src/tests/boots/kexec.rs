@@ -4,12 +4,13 @@
 
 use std::path::PathBuf;
 
+use capdl_spec::host::Debian;
 use miette::{IntoDiagnostic, Result, ensure};
 
 use super::{ask, expect, network::at, wait_for_shell};
 use crate::bochs::Machine;
 use crate::cache::sha256;
-use crate::guest::debian::{self, Flavour};
+use crate::guest::debian;
 use crate::kernel::Build;
 use crate::test::{Context, Group, Outcome, Test};
 use crate::{guest, project};
@@ -106,8 +107,8 @@ fn described(context: &Context) -> Result<PathBuf> {
     let project = &context.project;
     let folder = project.target.join("test-systems/kexec");
     let boot = folder.join("files/boot");
-    project::write(&boot.join("vmlinuz"), &project::read(&debian::kernel(project, Flavour::Plain)?)?)?;
-    project::write(&boot.join("initrd"), &project::read(&guest::disk_initramfs(project)?)?)?;
+    project::write(&boot.join("vmlinuz"), &project::read(&debian::kernel(project, Debian::I386)?)?)?;
+    project::write(&boot.join("initrd"), &project::read(&guest::disk_initramfs(project, Debian::I386)?)?)?;
     project::write(&folder.join("disk.img"), &medium())?;
     let vm = |name: &str, memory: u32, cmdline: &str, more: &str| {
         format!(

@@ -1,6 +1,7 @@
 //! Linux finds the name, command line, memory, PCI bus and interrupts that the description promises.
 
 use capdl_spec::host;
+use capdl_spec::host::Architecture;
 use miette::{Result, ensure, miette};
 use vmm_server::linux::e820;
 
@@ -106,7 +107,7 @@ fn watchpoint(context: &Context, machine: &mut Machine) -> Result<()> {
     /// Less than the shell's longest line, at four characters for each.
     const BYTES: usize = 200;
     let program = context.project.guest().join("tiny/watchpoint");
-    let mut gcc = tiny::gcc(&context.project.root.join("build/src/tests/boots/watchpoint.c"), &program);
+    let mut gcc = tiny::gcc(&context.project.root.join("build/src/tests/boots/watchpoint.c"), &program, Architecture::I386);
     gcc.arg("-Wl,--omagic,--strip-all");
     process::output(gcc)?;
     for piece in project::read(&program)?.chunks(BYTES) {

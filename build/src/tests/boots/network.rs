@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use capdl_spec::host::Debian;
 use miette::{Result, ensure};
 
 use super::{ask, recover, wait_for_shell};
@@ -100,7 +101,7 @@ fn network(context: &Context) -> Result<Outcome> {
 /// The system of the walkthrough, with the programs of the benchmark in the guests, and another life for a vmm-server.
 fn described(context: &Context) -> Result<PathBuf> {
     let project = &context.project;
-    let initrd = script::with_programs(project, &guest::disk_initramfs(project)?)?;
+    let initrd = script::with_programs(project, &guest::disk_initramfs(project, Debian::I386)?)?;
     let text = String::from_utf8_lossy(&project::read(&project.root.join("systems/network.toml"))?).into_owned();
     let text = text.replace("\"debian-disk\"", &format!("\"{}\"", initrd.display()));
     let path = project.guest().join("network/network-and-programs.toml");
@@ -142,7 +143,7 @@ fn everyone_reaches_everyone(machine: &mut Machine) -> Result<()> {
 
 /// TCP between the first and the second guest, in both directions. The bytes are ones that the host has as well.
 fn bulk(context: &Context, machine: &mut Machine) -> Result<()> {
-    let busybox = project::read(&debian::busybox(&context.project)?)?;
+    let busybox = project::read(&debian::busybox(&context.project, Debian::I386)?)?;
     let sent: Vec<u8> = busybox.iter().copied().cycle().take(BULK).collect();
     let copies = BULK.div_ceil(busybox.len());
     ask(machine, &format!("for n in $(seq {copies}); do cat /bin/busybox; done | head -c {BULK} > /tmp/bulk"))?;

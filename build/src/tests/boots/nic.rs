@@ -4,10 +4,10 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
+use capdl_spec::host::Debian;
 use miette::{IntoDiagnostic, Result, ensure, miette};
 
 use super::{ask, ethernet, transcript, wait_for_shell};
-use crate::guest::debian::Flavour;
 use crate::guest::kbuild;
 use crate::kernel::Build;
 use crate::project;
@@ -72,7 +72,7 @@ fn described(context: &Context) -> Result<PathBuf> {
         let source = project.root.join("tests/modules/hypercall").join(name);
         project::write(&module.join(name), &project::read(&source)?)?;
     }
-    let built = kbuild::modules(project, Flavour::Plain, &module)?;
+    let built = kbuild::modules(project, Debian::I386, &module)?;
     let [built] = built.as_slice() else { return Err(miette!("these modules were built: {built:?}")) };
     project::write(&folder.join("files/lib/hypercall.ko"), &project::read(built)?)?;
     let text = String::from_utf8_lossy(&project::read(&project.root.join("systems/nic.toml"))?).into_owned();

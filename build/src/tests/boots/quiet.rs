@@ -1,5 +1,6 @@
 //! Boots without input, driven by a script in the initramfs: they repeat exactly, and show the cost of idling.
 
+use capdl_spec::host::Debian;
 use miette::{Result, ensure, miette};
 
 use super::{field, transcript, wait_for_end};
@@ -23,7 +24,7 @@ fn sleep(context: &Context, seconds: u32) -> Result<Machine> {
          mark A; grep LOC /proc/interrupts; sleep {seconds}; grep LOC /proc/interrupts; mark B\n\
          poweroff\n"
     );
-    let initrd = guest::initramfs(&context.project, Some(&script))?;
+    let initrd = guest::initramfs(&context.project, Debian::I386, Some(&script))?;
     let description = context.project.target.join("test-systems").join(format!("sleep-{seconds}.toml"));
     let text = format!(
         "board = \"bochs\"\n\
