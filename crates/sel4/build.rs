@@ -3,7 +3,7 @@
 use std::env;
 
 /// A `cfg`, the beginning of the reported feature that sets it, and another part of that feature.
-const DIFFERENCES: [(&str, &str, &str); 9] = [
+const DIFFERENCES: [(&str, &str, &str); 10] = [
     ("capdata_union", "seL4_CapData(", ""),
     ("grant_reply", "seL4_CapRights_new(", "capAllowGrantReply"),
     ("ioport_control", "seL4_X86_IOPortControl_Issue(", ""),
@@ -13,6 +13,7 @@ const DIFFERENCES: [(&str, &str, &str); 9] = [
     ("dump_scheduler", "seL4_SysDebugDumpScheduler", ""),
     ("debug_build", "seL4_SysDebugCapIdentify", ""),
     ("vtx", "seL4_SysVMEnter", ""),
+    ("guests_of_64_bits", "seL4_X86_VCPU_ReadMSR(", ""),
 ];
 
 fn main() {

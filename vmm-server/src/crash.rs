@@ -47,7 +47,7 @@ impl State {
     pub fn log(&self) {
         let Self { rip, rsp, rflags, control: Real { cr0, cr3, cr4 }, gprs, stack } = self;
         log::warn!("  eip {rip:08x} esp {rsp:08x} eflags {rflags:08x} cr0 {cr0:08x} cr3 {cr3:08x} cr4 {cr4:08x}");
-        let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp } = gprs;
+        let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, .. } = gprs;
         log::warn!(
             "  eax {rax:08x} ebx {rbx:08x} ecx {rcx:08x} edx {rdx:08x} esi {rsi:08x} edi {rdi:08x} ebp {rbp:08x}"
         );

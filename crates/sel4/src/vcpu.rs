@@ -10,11 +10,41 @@ use crate::{Badge, Result, Word, cap, sys};
 /// The guest's general registers, without the stack pointer; r8 to r15 only if the kernel supports 64-bit guests.
 pub type VCpuContext = sys::seL4_VCPUContext;
 
-/// The registers of 32-bit code, in the kernel's order; those that only 64-bit code has are zero.
+/// How many registers that is.
+pub const REGISTERS: usize = size_of::<VCpuContext>() / size_of::<Word>();
+
+/// The registers, in the kernel's order: rax, rbx, rcx, rdx, rsi, rdi, rbp, r8 to r15. A kernel without 64-bit guests takes
+/// the first seven.
 #[inline]
-#[allow(clippy::needless_update, reason = "only a kernel with 64-bit guests has more registers")]
-pub fn context_of_32_bits([eax, ebx, ecx, edx, esi, edi, ebp]: [Word; 7]) -> VCpuContext {
-    VCpuContext { eax, ebx, ecx, edx, esi, edi, ebp, ..VCpuContext::default() }
+pub const fn context(registers: &[Word; 15]) -> VCpuContext {
+    let &[eax, ebx, ecx, edx, esi, edi, ebp, ..] = registers;
+    #[cfg(guests_of_64_bits)]
+    let &[.., r8, r9, r10, r11, r12, r13, r14, r15] = registers;
+    VCpuContext {
+        eax,
+        ebx,
+        ecx,
+        edx,
+        esi,
+        edi,
+        ebp,
+        #[cfg(guests_of_64_bits)]
+        r8,
+        #[cfg(guests_of_64_bits)]
+        r9,
+        #[cfg(guests_of_64_bits)]
+        r10,
+        #[cfg(guests_of_64_bits)]
+        r11,
+        #[cfg(guests_of_64_bits)]
+        r12,
+        #[cfg(guests_of_64_bits)]
+        r13,
+        #[cfg(guests_of_64_bits)]
+        r14,
+        #[cfg(guests_of_64_bits)]
+        r15,
+    }
 }
 
 /// The arguments of a VM entry.
@@ -82,7 +112,7 @@ fault_words! {
 
 #[cfg(vtx)]
 impl VmFault {
-    /// One of the guest's general registers: 0 to 6, in the order of [`VCpuContext`].
+    /// One of the guest's general registers, below [`REGISTERS`]: its place in [`VCpuContext`].
     #[inline(always)]
     pub fn register(&self, place: usize) -> Word {
         sys::get_mr(register_index(place))
@@ -101,12 +131,11 @@ impl VmFault {
     }
 }
 
-/// The message word of a register. Modulo 8, so that every index is inside the message without a check; 7 is not a
-/// register.
+/// The message word of a register. Modulo 16, so that every index is inside the message without a check.
 #[cfg(vtx)]
 #[inline(always)]
 const fn register_index(place: usize) -> usize {
-    sys::SEL4_VMENTER_FAULT_EAX as usize + place % 8
+    sys::SEL4_VMENTER_FAULT_EAX as usize + place % 16
 }
 
 // `vm_enter` relies on these positions of the message words.
@@ -117,9 +146,13 @@ const _: () = assert!(
         && sys::SEL4_VMENTER_CALL_CONTROL_ENTRY_MR == 2
         && sys::SEL4_VMENTER_FAULT_REASON_MR == 3
 );
-// The registers of an exit have the order of the structure, whose last 32-bit register is ebp.
+// The registers of an exit have the order of the structure.
 #[cfg(vtx)]
 const _: () = assert!(sys::SEL4_VMENTER_FAULT_EBP == sys::SEL4_VMENTER_FAULT_EAX + 6);
+#[cfg(guests_of_64_bits)]
+const _: () = assert!(sys::SEL4_VMENTER_FAULT_R8 == sys::SEL4_VMENTER_FAULT_EAX + 7);
+#[cfg(guests_of_64_bits)]
+const _: () = assert!(sys::SEL4_VMENTER_FAULT_R15 == sys::SEL4_VMENTER_FAULT_EAX + 14 && REGISTERS == 15);
 
 impl cap::VCpu {
     /// Runs the guest of this virtual processor, which must be bound to the calling thread, until it exits or the
@@ -172,6 +205,25 @@ impl cap::VCpu {
         sys::seL4_X86_VCPU_WriteRegisters(self.bits(), registers)
     }
 
+    /// Reads an MSR of the guest that the kernel switches: STAR, LSTAR, CSTAR, FMASK. Other MSRs are refused, and all of them by
+    /// a kernel without 64-bit guests.
+    #[inline]
+    pub fn vcpu_read_msr(self, number: u32) -> Result<Word> {
+        #[cfg(guests_of_64_bits)]
+        return sys::seL4_X86_VCPU_ReadMSR(self.bits(), number.into());
+        #[cfg(not(guests_of_64_bits))]
+        return without_64_bits(number);
+    }
+
+    /// Writes one. Returns the value written.
+    #[inline]
+    pub fn vcpu_write_msr(self, number: u32, value: Word) -> Result<Word> {
+        #[cfg(guests_of_64_bits)]
+        return sys::seL4_X86_VCPU_WriteMSR(self.bits(), number.into(), value);
+        #[cfg(not(guests_of_64_bits))]
+        return without_64_bits((number, value));
+    }
+
     /// Clears the I/O bitmap for the ports `first` to `last` of `ports`: the guest accesses them without an exit.
     pub fn vcpu_enable_io_port(self, ports: cap::IoPort, first: u16, last: u16) -> Result<()> {
         #[cfg(vtx)]
@@ -187,6 +239,12 @@ impl cap::VCpu {
         #[cfg(not(vtx))]
         return without_vtx((first, last));
     }
+}
+
+/// As a kernel answers that does not know the invocation.
+#[cfg(not(guests_of_64_bits))]
+fn without_64_bits<T>(_arguments: impl Sized) -> Result<T> {
+    Err(crate::Error::IllegalOperation)
 }
 
 impl cap::Tcb {

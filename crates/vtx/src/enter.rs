@@ -7,11 +7,13 @@
 
 use core::marker::PhantomData;
 
-use sel4::{VmEnter, VmEnterResult, VmFault, cap, vcpu::context_of_32_bits};
+use sel4::{VmEnter, VmEnterResult, VmFault, cap, vcpu};
 
 use crate::{
     exit::RawExit,
     gpr::{Gprs, MessageGpr},
+    msr::Gp,
+    syscall::SyscallMsr,
     vmcs::{PrimaryControls, Vmcs, VmcsField},
     words::{Message, Words},
 };
@@ -124,7 +126,7 @@ fn load(rip: u64, reason: u64, to: &mut RawExit) {
     to.rflags = fault.rflags();
     to.interruptibility = fault.interruptibility() as u32;
     to.cr3 = fault.cr3();
-    for place in MessageGpr::ALL {
+    for place in MessageGpr::ALL.into_iter().take(vcpu::REGISTERS) {
         *to.gprs.at_mut(place) = fault.register(place as usize);
     }
 }
@@ -155,8 +157,7 @@ impl VcpuObject {
     /// Sets the general registers for the next entry.
     #[inline]
     pub fn set_registers(&self, gprs: &Gprs) {
-        let &Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp } = gprs;
-        let context = context_of_32_bits([rax, rbx, rcx, rdx, rsi, rdi, rbp]);
+        let context = vcpu::context(&MessageGpr::ALL.map(|place| gprs.at(place)));
         allowed(self.0.vcpu_write_registers(&context), "registers");
     }
 
@@ -178,6 +179,18 @@ impl Vmcs for VcpuObject {
 
     fn write(&mut self, field: VmcsField, value: u64) {
         allowed(self.0.vcpu_write_vmcs(field as u32, value), "write");
+    }
+
+    fn read_msr(&mut self, msr: SyscallMsr) -> u64 {
+        allowed(self.0.vcpu_read_msr(msr as u32), "MSR")
+    }
+
+    fn write_msr(&mut self, msr: SyscallMsr, value: u64) -> Result<(), Gp> {
+        if !msr.takes(value) {
+            return Err(Gp);
+        }
+        allowed(self.0.vcpu_write_msr(msr as u32, value), "MSR");
+        Ok(())
     }
 }
 

@@ -19,5 +19,6 @@ pub mod gpr;
 pub mod msr;
 pub mod start;
 pub mod stock;
+pub mod syscall;
 pub mod vmcs;
 pub mod words;

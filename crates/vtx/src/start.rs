@@ -106,6 +106,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::{msr::Gp, syscall::SyscallMsr};
 
     impl Vmcs for BTreeMap<F, u64> {
         fn read(&mut self, field: F) -> u64 {
@@ -114,6 +115,14 @@ mod tests {
 
         fn write(&mut self, field: F, value: u64) {
             self.insert(field, value);
+        }
+
+        fn read_msr(&mut self, msr: SyscallMsr) -> u64 {
+            unreachable!("{msr:?} is no part of this state")
+        }
+
+        fn write_msr(&mut self, msr: SyscallMsr, _value: u64) -> Result<(), Gp> {
+            unreachable!("{msr:?} is no part of this state")
         }
     }
 

@@ -5,12 +5,18 @@
 
 use bitflags::bitflags;
 
-/// Access to a VMCS: one system call each, or a map in tests.
+use crate::{msr::Gp, syscall::SyscallMsr};
+
+/// Access to a VMCS, and to the MSRs that the kernel switches with it: one system call each, or a map in tests.
 pub trait Vmcs {
     /// Reads a field.
     fn read(&mut self, field: VmcsField) -> u64;
     /// Writes a field.
     fn write(&mut self, field: VmcsField, value: u64);
+    /// The guest's value of an MSR. The kernel has to support 64-bit guests.
+    fn read_msr(&mut self, msr: SyscallMsr) -> u64;
+    /// Sets it. A value that [the register does not take](SyscallMsr::takes) is #GP, as with WRMSR.
+    fn write_msr(&mut self, msr: SyscallMsr, value: u64) -> Result<(), Gp>;
 }
 
 /// A field that `VCPU_ReadVMCS` or `VCPU_WriteVMCS` takes.

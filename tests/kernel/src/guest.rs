@@ -4,7 +4,9 @@
 use sel4::cap::{self, cap_type};
 use sel4::{CapRights, EptAttributes, Error, Result, VmEnter, VmEnterResult, Word, init_thread};
 use vtx::cr::{cr0, cr4};
+use vtx::msr::Gp;
 use vtx::start::{self, Start};
+use vtx::syscall::SyscallMsr;
 use vtx::vmcs::{PrimaryControls, Vmcs, VmcsField as F};
 
 use crate::bench::{Bench, SELF, delete};
@@ -170,5 +172,19 @@ impl Vmcs for Fields {
         if let Err(error) = self.vcpu.vcpu_write_vmcs(field as u32, value) {
             self.refused = Some(error);
         }
+    }
+
+    fn read_msr(&mut self, msr: SyscallMsr) -> u64 {
+        self.vcpu.vcpu_read_msr(msr as u32).unwrap_or_else(|error| {
+            self.refused = Some(error);
+            0
+        })
+    }
+
+    fn write_msr(&mut self, msr: SyscallMsr, value: u64) -> core::result::Result<(), Gp> {
+        if let Err(error) = self.vcpu.vcpu_write_msr(msr as u32, value) {
+            self.refused = Some(error);
+        }
+        Ok(())
     }
 }

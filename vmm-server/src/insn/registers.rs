@@ -19,15 +19,15 @@ impl Registers {
     /// From what an exit gives. `rsp` may be anything where the instruction does not use it. What lies above the mode's pointers
     /// is of no register of the guest's.
     pub fn new(mode: Mode, gprs: &Gprs, rsp: u64, rflags: u64) -> Self {
-        let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp } = *gprs;
-        let general = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, 0, 0, 0, 0, 0, 0, 0, 0];
+        let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 } = *gprs;
+        let general = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
         Registers { general: general.map(|value| mode.wrap(value)), flags: rflags }
     }
 
     /// For the kernel to set, without RSP and RFLAGS, which are VMCS fields.
     pub const fn gprs(&self) -> Gprs {
-        let [rax, rcx, rdx, rbx, _, rbp, rsi, rdi, ..] = self.general;
-        Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp }
+        let [rax, rcx, rdx, rbx, _, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] = self.general;
+        Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 }
     }
 
     /// RSP.
@@ -95,9 +95,9 @@ mod tests {
 
     #[test]
     fn registers_go_through_the_kernels_order_and_back() {
-        let gprs = Gprs { rax: 1, rbx: 2, rcx: 3, rdx: 4, rsi: 5, rdi: 6, rbp: 7 };
+        let gprs = Gprs { rax: 1, rbx: 2, rcx: 3, rdx: 4, rsi: 5, rdi: 6, rbp: 7, r9: 9, r15: 15, ..Gprs::default() };
         let registers = Registers::new(Mode::Bits32, &gprs, 0xff_0000_0008, 2);
-        assert_eq!(registers.general, [1, 3, 4, 2, 8, 7, 5, 6, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(registers.general, [1, 3, 4, 2, 8, 7, 5, 6, 0, 9, 0, 0, 0, 0, 0, 15]);
         assert_eq!(registers.gprs(), gprs);
         assert_eq!(registers.rsp(), 8);
     }

@@ -25,7 +25,9 @@ use vtx::{
     cr::ControlRegisters,
     exit::RawExit,
     gpr::Gprs,
+    msr::Gp,
     start::{self, Start},
+    syscall::SyscallMsr,
     vmcs::{Vmcs, VmcsField},
 };
 
@@ -58,6 +60,7 @@ pub mod reason {
 pub struct Fields {
     values: BTreeMap<VmcsField, u64>,
     written: BTreeMap<VmcsField, u32>,
+    msrs: BTreeMap<u32, u64>,
     pub writes: u32,
 }
 
@@ -70,6 +73,18 @@ impl Vmcs for Fields {
         self.values.insert(field, value);
         *self.written.entry(field).or_default() += 1;
         self.writes += 1;
+    }
+
+    fn read_msr(&mut self, msr: SyscallMsr) -> u64 {
+        self.msrs.get(&(msr as u32)).copied().unwrap_or(0)
+    }
+
+    fn write_msr(&mut self, msr: SyscallMsr, value: u64) -> Result<(), Gp> {
+        if !msr.takes(value) {
+            return Err(Gp);
+        }
+        self.msrs.insert(msr as u32, value);
+        Ok(())
     }
 }
 

@@ -1,0 +1,57 @@
+//! The MSRs of SYSCALL and SYSRET (SDM volume 4), which no VMCS has: a kernel with 64-bit guests switches them, and gives a
+//! VMM access to the guest's. The guest's own accesses exit.
+
+/// One of these registers, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SyscallMsr {
+    /// IA32_STAR: the selectors.
+    Star = 0xc000_0081,
+    /// IA32_LSTAR: where SYSCALL continues in 64-bit mode.
+    Lstar = 0xc000_0082,
+    /// IA32_CSTAR: the same in compatibility mode, in which Intel's processors do not have the instruction.
+    Cstar = 0xc000_0083,
+    /// IA32_FMASK: the flags that SYSCALL clears.
+    Fmask = 0xc000_0084,
+}
+
+impl SyscallMsr {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Star, Self::Lstar, Self::Cstar, Self::Fmask];
+
+    /// The register with this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&msr| msr as u32 == number)
+    }
+
+    /// Whether WRMSR takes this value: addresses are canonical, with 48 bits, and flags have 32 bits.
+    pub const fn takes(self, value: u64) -> bool {
+        match self {
+            Self::Star => true,
+            Self::Lstar | Self::Cstar => (value as i64) << 16 >> 16 == value as i64,
+            Self::Fmask => value >> 32 == 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_register_takes_what_the_processor_takes() {
+        assert_eq!(SyscallMsr::from_number(0xc000_0080), None, "EFER is a field of the VMCS");
+        for (number, value, taken) in [
+            (0xc000_0081, u64::MAX, true),
+            (0xc000_0082, 0x7fff_ffff_ffff, true),
+            (0xc000_0082, 0x8000_0000_0000, false),
+            (0xc000_0082, 0xffff_8000_0000_0000, true),
+            (0xc000_0083, 0xffff_7fff_ffff_ffff, false),
+            (0xc000_0084, 0xffff_ffff, true),
+            (0xc000_0084, 0x1_0000_0000, false),
+        ] {
+            let msr = SyscallMsr::from_number(number);
+            assert_eq!(msr.map(|msr| msr.takes(value)), Some(taken), "{msr:?} {value:#x}");
+        }
+    }
+}
