@@ -44,8 +44,12 @@ generate(sel4/arch/invocation.h tools/invocation_header_gen.py
 generate(sel4/sel4_arch/invocation.h tools/invocation_header_gen.py
     --xml ${sel4_arch_xml} --libsel4 --sel4_arch --dest generated/sel4/sel4_arch/invocation.h)
 # --buffer: the C stubs pass message words through the IPC buffer, never through register variables.
+set(guests "")
+if(config_json MATCHES "\"X86_64_VTX_64BIT_GUESTS\": true")
+    set(guests --x86-vtx-64-bit-guests)
+endif()
 generate(interfaces/sel4_client.h libsel4/tools/syscall_stub_gen.py
-    -w 64 -a x86_64 --buffer -o generated/interfaces/sel4_client.h ${core_xml} ${arch_xml} ${sel4_arch_xml})
+    -w 64 -a x86_64 --buffer ${guests} -o generated/interfaces/sel4_client.h ${core_xml} ${arch_xml} ${sel4_arch_xml})
 bitfields(sel4/types include/sel4/types_64.bf)
 bitfields(sel4/shared_types include/sel4/shared_types_64.bf)
 bitfields(sel4/sel4_arch/types sel4_arch_include/x86_64/sel4/sel4_arch/types.bf)

@@ -39,7 +39,6 @@ kernel_config(MAX_NUM_BOOTINFO_UNTYPED_CAPS 230)
 
 # Off, or unknown to 5.0.0; said here because a reader of gen_config.json may ask.
 kernel_config(ENABLE_SMP_SUPPORT OFF)
-kernel_config(X86_64_VTX_64BIT_GUESTS OFF)
 kernel_config(HARDWARE_DEBUG_API OFF)
 kernel_config(ENABLE_BENCHMARKS OFF)
 kernel_config(DANGEROUS_CODE_INJECTION OFF)

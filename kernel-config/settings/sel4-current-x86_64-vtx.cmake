@@ -11,8 +11,7 @@ set(KernelVerificationBuild OFF CACHE BOOL "")
 set(KernelIsMCS OFF CACHE BOOL "")
 
 set(KernelVTX ON CACHE BOOL "")
-# ON for 64-bit guests.
-set(KernelX86_64VTX64BitGuests OFF CACHE BOOL "")
+set(KernelX86_64VTX64BitGuests ON CACHE BOOL "")
 set(KernelMaxVPIDs "1024" CACHE STRING "")
 set(KernelIOMMU ON CACHE BOOL "")
 set(KernelMaxRMRREntries "32" CACHE STRING "")

@@ -21,7 +21,8 @@ pub struct Prefix {
     /// Whether it is a debug kernel where a release kernel is wanted.
     slow: bool,
     guest_debug_registers: bool,
-    guests_of_64_bits: bool,
+    /// Whether guests of 32 bits, too, access the bases of FS and GS as MSRs without an exit.
+    lends_bases: bool,
 }
 
 impl Prefix {
@@ -45,7 +46,7 @@ impl Prefix {
             slots: 1 << installed.config.number(SLOT_BITS),
             slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
             guest_debug_registers: installed.config.is_defined("X86_VTX_GUEST_DEBUG_REGISTERS"),
-            guests_of_64_bits: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS"),
+            lends_bases: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS") && release != Release::Pinned,
         })
     }
 
@@ -94,9 +95,9 @@ impl Prefix {
         self.guest_debug_registers
     }
 
-    /// Whether it is configured for guests of 64 bits, too.
-    pub fn has_guests_of_64_bits(&self) -> bool {
-        self.guests_of_64_bits
+    /// Whether every guest accesses the bases of FS and GS as MSRs without an exit. Ours lets those that may be in long mode.
+    pub fn lends_bases(&self) -> bool {
+        self.lends_bases
     }
 
     /// What is to be said of a debug kernel in the place of the release kernel, which is for measuring and shipping.
@@ -149,7 +150,7 @@ fn refused(release: Release, config: &Config, kernel: Kernel) -> Option<(&'stati
     let refusals = [
         (vtx && !on("VTX"), "VT-x is off", "KernelVTX=ON and KernelVerificationBuild=OFF"),
         (
-            on("X86_64_VTX_64BIT_GUESTS") && release < Release::Since16,
+            on("X86_64_VTX_64BIT_GUESTS") && !matches!(release, Release::Pinned | Release::Since16),
             "64-bit guests are on, and before 16.0.0 their VMM can take over the kernel (seL4 issue 1667),",
             "KernelX86_64VTX64BitGuests=OFF, or take a later release",
         ),

@@ -1,7 +1,7 @@
 //! VMCS fields and control bits by their SDM names (volume 3, Appendix B "Field Encoding in VMCS" and "VMX
 //! Controls"). Guest state, the controls that seL4 lets a VMM set, and read-only exit data; no host state, which is the
 //! kernel's. `decodeReadVMCS` and `decodeWriteVMCS` of the kernel say what user space may touch: of the entry controls
-//! neither side before 15.0.0, of the secondary controls only the write, of the read-only data only the read.
+//! neither side before 15.0.0 (the pinned kernel has both), of the read-only data only the read.
 
 use bitflags::bitflags;
 
@@ -35,9 +35,10 @@ pub enum VmcsField {
 
     /// IA32_DEBUGCTL; an entry loads it only on processors whose controls cannot turn "load debug controls" off.
     GuestDebugctl = 0x2802,
-    /// IA32_PAT: saved at exits, not loaded at entries, so the guest runs with the host's.
+    /// IA32_PAT: saved at exits. Entries load it if their control says so; otherwise the guest runs with the host's.
     GuestPat = 0x2804,
-    /// IA32_EFER: saved at exits, not loaded at entries. LMA and LME follow the (clear) "IA-32e mode guest" control.
+    /// IA32_EFER: saved at exits. Entries load it if their control says so; otherwise LMA and LME follow the control "IA-32e
+    /// mode guest", and the rest is the host's. The pinned kernel takes SCE, LME, LMA and NXE.
     GuestEfer = 0x2806,
     /// First of the four page-directory-pointer-table entries that an entry loads where the guest uses PAE.
     GuestPdpte0 = 0x280a,
@@ -56,7 +57,8 @@ pub enum VmcsField {
     ExceptionBitmap = 0x4004,
     /// [`ExitControls`].
     ExitControls = 0x400c,
-    /// VM-entry controls, of which "IA-32e mode guest" is one. Not in kernels before 15.0.0.
+    /// VM-entry controls, of which "IA-32e mode guest" is one. Not in kernels before 15.0.0, except for the pinned one, which
+    /// takes "IA-32e mode guest", "load IA32_PAT" and "load IA32_EFER".
     EntryControls = 0x4012,
     /// Event to inject, see [`crate::event`]. VMEnter sets it as well, from message register 2.
     EntryInterruptionInfo = 0x4016,
@@ -123,7 +125,7 @@ pub enum VmcsField {
     /// Linear address of an EPT violation's operand, or of a string I/O's.
     GuestLinearAddress = 0x640a,
 
-    /// CR0 as the processor uses it. The kernel forces PE, NE and PG.
+    /// CR0 as the processor uses it. The kernel forces NE, and on a processor without "unrestricted guest" PE and PG.
     GuestCr0 = 0x6800,
     /// CR3 as the processor uses it.
     GuestCr3 = 0x6802,
@@ -212,7 +214,7 @@ bitflags! {
         const CR3_LOAD = 1 << 15;
         /// MOV from CR3 exits.
         const CR3_STORE = 1 << 16;
-        /// MOV to CR8 exits.
+        /// MOV to CR8 exits. Without it, 64-bit code writes the task priority of the host's local APIC; our kernel forces it.
         const CR8_LOAD = 1 << 19;
         /// MOV from CR8 exits.
         const CR8_STORE = 1 << 20;
@@ -252,7 +254,7 @@ bitflags! {
         const VPID = 1 << 5;
         /// WBINVD exits.
         const WBINVD = 1 << 6;
-        /// CR0.PE and CR0.PG may be clear. The kernel applies its fixed bits all the same.
+        /// CR0.PE and CR0.PG may be clear. WriteVMCS returns it clear where the processor does not have it.
         const UNRESTRICTED_GUEST = 1 << 7;
         /// INVPCID works.
         const INVPCID = 1 << 12;

@@ -3,7 +3,7 @@
 //! was. A failing check may also stop the machine or hang; then its name is the last line. The rest runs in another boot:
 //! the bundle names the check behind which a boot begins.
 //!
-//! Unsafe code: instructions that access processor registers (bases.rs, fpu.rs, process.rs, host.rs). `Scratch` accesses memory,
+//! Unsafe code: instructions that access processor registers (bases.rs, fpu.rs, process.rs, host.rs, long.rs). `Scratch` accesses memory,
 //! and second threads (thread.rs) use only system calls whose messages are in registers.
 #![no_std]
 #![no_main]
@@ -22,6 +22,7 @@ mod fpu;
 mod host;
 mod interrupts;
 mod ipc;
+mod long;
 mod paging;
 mod ports;
 mod process;
@@ -55,9 +56,10 @@ const CHECKS: [&[Check]; 13] = [
 ];
 
 /// Checks that need something which not every kernel has, what that is, and whether this kernel has it.
-const OPTIONAL: [(&[Check], &str, bool); 3] = [
+const OPTIONAL: [(&[Check], &str, bool); 4] = [
     (bases::BY_INSTRUCTION, "FSGSBASE_INST", sel4_config::FSGSBASE_INST),
     (debug::WITH_REGISTERS, "X86_VTX_GUEST_DEBUG_REGISTERS", sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS),
+    (long::CHECKS, "X86_64_VTX_64BIT_GUESTS", sel4_config::X86_64_VTX_64BIT_GUESTS),
     (host::COUNTED, "a count of its flushes, which our patches add", PINNED),
 ];
 
