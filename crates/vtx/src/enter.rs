@@ -126,9 +126,25 @@ fn load(rip: u64, reason: u64, to: &mut RawExit) {
     to.rflags = fault.rflags();
     to.interruptibility = fault.interruptibility() as u32;
     to.cr3 = fault.cr3();
-    for place in MessageGpr::ALL.into_iter().take(vcpu::REGISTERS) {
-        *to.gprs.at_mut(place) = fault.register(place as usize);
-    }
+    let register = |place| match place as usize {
+        place if place < vcpu::REGISTERS => fault.register(place),
+        _ => 0,
+    };
+    to.gprs.rax = register(MessageGpr::Rax);
+    to.gprs.rbx = register(MessageGpr::Rbx);
+    to.gprs.rcx = register(MessageGpr::Rcx);
+    to.gprs.rdx = register(MessageGpr::Rdx);
+    to.gprs.rsi = register(MessageGpr::Rsi);
+    to.gprs.rdi = register(MessageGpr::Rdi);
+    to.gprs.rbp = register(MessageGpr::Rbp);
+    to.gprs.r8 = register(MessageGpr::R8);
+    to.gprs.r9 = register(MessageGpr::R9);
+    to.gprs.r10 = register(MessageGpr::R10);
+    to.gprs.r11 = register(MessageGpr::R11);
+    to.gprs.r12 = register(MessageGpr::R12);
+    to.gprs.r13 = register(MessageGpr::R13);
+    to.gprs.r14 = register(MessageGpr::R14);
+    to.gprs.r15 = register(MessageGpr::R15);
 }
 
 impl VcpuObject {
@@ -157,7 +173,8 @@ impl VcpuObject {
     /// Sets the general registers for the next entry.
     #[inline]
     pub fn set_registers(&self, gprs: &Gprs) {
-        let context = vcpu::context(&MessageGpr::ALL.map(|place| gprs.at(place)));
+        let &Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 } = gprs;
+        let context = vcpu::context(&[rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15]);
         allowed(self.0.vcpu_write_registers(&context), "registers");
     }
 
