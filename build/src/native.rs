@@ -224,8 +224,29 @@ fn tables() -> Vec<(usize, u64)> {
     for n in 0..4 {
         let directory = DIRECTORIES + n * 0x1000;
         all.push((PDPT + 8 * n, (here + directory as u64) | PRESENT_WRITABLE));
-        let pages = (0..512).map(|page| (n * 512 + page) as u64 * (2 << 20) | LARGE | PRESENT_WRITABLE);
+        let pages = (0..512).map(|page| ((n * 512 + page) as u64 * (2 << 20)) | LARGE | PRESENT_WRITABLE);
         all.extend(pages.enumerate().map(|(index, entry)| (directory + 8 * index, entry)));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_for_64_bits_has_its_tables_behind_it_and_maps_4_gib() {
+        let (narrow, wide) = (stub(0x100_0000, 0x100_0000, 4096, false), stub(0x100_0000, 0x100_0c43, 4096, true));
+        assert_eq!((narrow.len(), wide.len()), (STUB, STUB));
+        let entry = |at: usize| u64::from_le_bytes(wide[at..at + 8].try_into().unwrap());
+        // Between code and tables there is room (SDM volume 3, "4-Level Paging": present, writable, and of 2 MiB).
+        assert!(wide[0x400..GDTR].iter().all(|byte| *byte == 0x90));
+        assert_eq!(entry(PML4), u64::from(LOADED_AT) + PDPT as u64 + 3);
+        for n in 0..4 {
+            assert_eq!(entry(PDPT + 8 * n), u64::from(LOADED_AT) + (DIRECTORIES + n * 0x1000) as u64 + 3);
+        }
+        for (page, at) in (DIRECTORIES..STUB).step_by(8).enumerate() {
+            assert_eq!(entry(at), ((page as u64) << 21) | 0x83);
+        }
+    }
 }

@@ -96,7 +96,7 @@ pub const PACKAGES: &[Package] = {
         package(Bochs, "bochsbios", File(config::BIOS), "its BIOS"),
         package(Bochs, "vgabios", File(config::VGA_BIOS), "its VGA BIOS"),
         package(Disk, "mmdebstrap", Program("mmdebstrap"), "installs a small Debian into an archive"),
-        package(Disk, "arch-test", Program("arch-test"), "tells mmdebstrap that i386 programs run here"),
+        package(Disk, "arch-test", Program("arch-test"), "tells mmdebstrap whose programs run here"),
         package(Disk, "uidmap", Program("newuidmap"), "lets mmdebstrap do so without root"),
         package(Disk, "e2fsprogs", Program("mke2fs"), "mke2fs and debugfs make the file system"),
         package(Qemu, "qemu-system-x86", Program("qemu-system-x86_64"), "emulates an IOMMU, which Bochs does not"),

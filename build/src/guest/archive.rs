@@ -169,7 +169,8 @@ impl Apt {
         let errors: Vec<&str> = said.lines().filter(is_error).collect();
         // A keyring from before the release.
         let unknown_key = errors.iter().any(|line| line.contains("NO_PUBKEY") || line.contains("Missing key"));
-        let first = if unknown_key { "install this system's updates: its debian-archive-keyring is too old; " } else { "" };
+        let first =
+            if unknown_key { "install this system's updates: its debian-archive-keyring is too old; " } else { "" };
         let help = format!("{first}or put the .deb files into a directory and name it in {PACKAGES_VARIABLE}");
         let (release, architecture) = (self.debian.release.name(), self.debian.architecture().name());
         let errors = errors.join("\n");

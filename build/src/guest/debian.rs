@@ -106,7 +106,8 @@ pub fn modules(project: &Project, debian: Debian, names: &[&str]) -> Result<(Str
         };
         let builtin = project::read(&dir.join("modules.builtin"))?;
         let is_builtin = |name: &str| {
-            let mut files = builtin.split(|byte| *byte == b'\n').filter_map(|line| line.rsplit(|byte| *byte == b'/').next());
+            let mut files =
+                builtin.split(|byte| *byte == b'\n').filter_map(|line| line.rsplit(|byte| *byte == b'/').next());
             files.any(|file| is_module_file(file, name))
         };
         let cloud = debian.flavour == Flavour::CloudAmd64;
@@ -203,16 +204,27 @@ pub fn packages(project: &Project, debian: Debian, names: &[String]) -> Result<P
     let recipe = names.join(" ");
     cache::keep(&fetched, &recipe, |aside| Apt::new(project, debian)?.fetch_all(names, aside))?;
     let unpacked = folder(project, debian).join("additions").join(&key);
-    cache::keep(&unpacked, &recipe, |aside| {
+    cache::keep(&unpacked, &format!("{recipe}, merged"), |aside| {
         std::fs::create_dir_all(aside).into_diagnostic()?;
         let mut packages = project::entries_below(&fetched)?;
         packages.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
         for package in packages {
             extract(&package, aside)?;
         }
-        Ok(())
+        merge(aside)
     })?;
     Ok(unpacked)
+}
+
+/// Makes the links that base-files has where a release has no /lib of its own: programs name their loader in /lib or /lib64.
+fn merge(root: &Path) -> Result<()> {
+    for name in ["lib", "lib64"] {
+        let (link, target) = (root.join(name), Path::new("usr").join(name));
+        if !link.exists() && root.join(&target).is_dir() {
+            std::os::unix::fs::symlink(target, link).into_diagnostic()?;
+        }
+    }
+    Ok(())
 }
 
 /// Extracts one file from a package; the file is in one of several directories.
@@ -285,6 +297,20 @@ mod tests {
                 assert!(!is_kernel(other, wanted), "{other}");
             }
         }
+    }
+
+    #[test]
+    fn a_release_without_a_lib_of_its_own_gets_links_to_it() {
+        let (project, _) = empty("merge");
+        let root = &project.root;
+        for dir in ["merged/usr/lib64", "split/usr/lib", "split/lib"] {
+            std::fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        merge(&root.join("merged")).unwrap();
+        merge(&root.join("split")).unwrap();
+        assert_eq!(std::fs::read_link(root.join("merged/lib64")).unwrap(), Path::new("usr/lib64"));
+        assert!(!root.join("merged/lib").exists() && !root.join("split/lib").is_symlink());
+        std::fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

@@ -102,13 +102,14 @@ const NEEDLESS_SCRIPTS: [&str; 9] = [
 ];
 
 /// Units for what a guest without updates has none of.
-const NEEDLESS_UNITS: [&str; 7] = [
+const NEEDLESS_UNITS: [&str; 8] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
+    "proc-sys-fs-binfmt_misc.automount",
     "systemd-networkd-wait-online.service",
 ];
 

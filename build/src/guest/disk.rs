@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 
-use super::ext4::{self, Node, NodeKind, Partition, Tree};
 use super::debootstrap::{self, Installation};
+use super::ext4::{self, Node, NodeKind, Partition, Tree};
 use super::{bzimage, lvm};
 use crate::progress::Step;
 use crate::project::{self, Project};

@@ -35,7 +35,10 @@ impl fmt::Display for Error {
             Self::NotAnElf => write!(f, "what is compressed in it is no kernel"),
             Self::OtherMachine(183) => write!(f, "it is for 64-bit ARM, and guests run on x86"),
             Self::OtherMachine(number) => {
-                write!(f, "it is an ELF for the machine {number}: no i386 (3, of 32 bits) and no x86-64 (62, of 64 bits)")
+                write!(
+                    f,
+                    "it is an ELF for the machine {number}: no i386 (3, of 32 bits) and no x86-64 (62, of 64 bits)"
+                )
             }
             Self::NotRelocatable => write!(
                 f,
@@ -60,7 +63,9 @@ impl Error {
             }
             Self::NotABzImage | Self::NotAnElf => "name a bzImage, or a vmlinux, which may be compressed",
             Self::Truncated | Self::Corrupt(_) => "copy it again: the file is damaged",
-            Self::OtherMachine(_) => "build it for x86 (ARCH=x86_64 or ARCH=i386), or take the distribution's amd64 kernel",
+            Self::OtherMachine(_) => {
+                "build it for x86 (ARCH=x86_64 or ARCH=i386), or take the distribution's amd64 kernel"
+            }
             Self::NotRelocatable | Self::BadRelocation(_) | Self::BadPlace(_) => {
                 "devices with dma = \"trusted\" need a kernel that can be moved: CONFIG_RELOCATABLE, in a bzImage"
             }

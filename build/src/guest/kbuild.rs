@@ -32,8 +32,6 @@ struct Runtime {
     loader: &'static str,
     /// Folders of libraries.
     libraries: &'static [&'static str],
-    /// The architecture's name in Linux's build system.
-    arch: &'static str,
     /// The class of the tools' ELFs (System V ABI, "ELF Identification").
     class: u8,
 }
@@ -48,7 +46,6 @@ fn runtime(debian: Debian) -> Runtime {
             packages,
             loader: "lib/i386-linux-gnu/ld-linux.so.2",
             libraries: &["lib/i386-linux-gnu", "usr/lib/i386-linux-gnu"],
-            arch: "i386",
             class: 1,
         },
         Architecture::Amd64 => Runtime {
@@ -59,9 +56,16 @@ fn runtime(debian: Debian) -> Runtime {
                 "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
             },
             libraries: &["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"],
-            arch: "x86_64",
             class: 2,
         },
+    }
+}
+
+/// The architecture's name in Linux's build system.
+pub const fn arch(debian: Debian) -> &'static str {
+    match debian.architecture() {
+        Architecture::I386 => "i386",
+        Architecture::Amd64 => "x86_64",
     }
 }
 
@@ -99,7 +103,7 @@ pub fn modules(project: &Project, debian: Debian, folder: &Path) -> Result<Vec<P
     let mut make = process::tool("make");
     // Debian's headers ask for the compiler of their release by its version.
     make.arg("-C").arg(&headers).arg(format!("M={}", folder.display()));
-    make.arg(format!("ARCH={}", runtime(debian).arch)).args(["CC=gcc", "modules"]);
+    make.arg(format!("ARCH={}", arch(debian))).args(["CC=gcc", "modules"]);
     process::run(&format!("guest: build modules for {release}"), make)?;
     let mut built = cache::sources_below(&folder)?;
     built.retain(|path| path.extension().is_some_and(|extension| extension == "ko"));
@@ -122,21 +126,39 @@ pub fn headers(project: &Project, debian: Debian) -> Result<(String, PathBuf)> {
         let own = format!("linux-headers-{release}");
         // What all flavours have, and the tools, by the kernel's version or by its series.
         let others = debian::dependencies(project, debian, &own)?;
-        let others = others.iter().filter(|name| name.starts_with("linux-headers-") || name.starts_with("linux-kbuild-"));
+        let others =
+            others.iter().filter(|name| name.starts_with("linux-headers-") || name.starts_with("linux-kbuild-"));
         for name in others.chain([&own]).map(String::as_str).chain(runtime.packages.iter().copied()) {
             debian::unpack_all(project, debian, name, aside)?;
         }
         let makefile = aside.join(SOURCES).join(&own).join("Makefile");
         let text = String::from_utf8_lossy(&project::read(&makefile)?).into_owned();
         project::write(&makefile, text.replace("/usr/src", &kept.join(SOURCES).to_string_lossy()).as_bytes())?;
+        let config = aside.join(SOURCES).join(&own).join("include/config/auto.conf");
+        project::write(&config, without_tools(&String::from_utf8_lossy(&project::read(&config)?)).as_bytes())?;
         let tools = std::fs::read_dir(aside.join(TOOLS)).into_diagnostic()?.flatten().map(|entry| entry.path());
-        for folder in tools.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("linux-kbuild-"))) {
+        for folder in tools
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("linux-kbuild-")))
+        {
             cache::sources_below(&folder)?.iter().try_for_each(|path| wrap(path, aside, &kept, &runtime))?;
         }
         Ok(())
     })?;
     let tree = kept.join(SOURCES).join(format!("linux-headers-{release}"));
     Ok((release, tree))
+}
+
+/// The configuration, as Makefiles read it, without what takes tools that a host need not have. C's view of it stays, since the
+/// layout of structures depends on that.
+fn without_tools(config: &str) -> String {
+    const LEFT_OUT: [&str; 2] = [
+        // -fmin-function-alignment is gcc 14's; without it Linux uses -falign-functions.
+        "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=",
+        // Types for BPF, by pahole. Linux loads modules without them.
+        "CONFIG_DEBUG_INFO_BTF_MODULES=",
+    ];
+    let kept = config.lines().filter(|line| !LEFT_OUT.iter().any(|option| line.starts_with(option)));
+    kept.map(|line| format!("{line}\n")).collect()
 }
 
 /// Has a program run by the loader of the tree, which will be at `kept`. Leaves other files as they are.
@@ -164,4 +186,41 @@ fn wrap(path: &Path, aside: &Path, kept: &Path, runtime: &Runtime) -> Result<()>
 fn is_program(file: &[u8], class: u8) -> bool {
     let kind = file.get(16..18);
     file.starts_with(b"\x7fELF") && file.get(4) == Some(&class) && (kind == Some(&[2, 0]) || kind == Some(&[3, 0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capdl_spec::host::Flavour;
+
+    #[test]
+    fn what_takes_tools_that_hosts_lack_is_left_out() {
+        let config = "CONFIG_CC_IS_GCC=y\nCONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=y\nCONFIG_MODULES=y\nCONFIG_DEBUG_INFO_BTF_MODULES=y\n";
+        assert_eq!(without_tools(config), "CONFIG_CC_IS_GCC=y\nCONFIG_MODULES=y\n");
+    }
+
+    #[test]
+    fn only_programs_of_the_architecture_are_wrapped() {
+        let elf = |class, kind| {
+            let mut elf = [b"\x7fELF".as_slice(), &[class, 1, 1]].concat();
+            elf.resize(64, 0);
+            elf[16] = kind;
+            elf
+        };
+        assert!(is_program(&elf(2, 2), 2) && is_program(&elf(2, 3), 2));
+        // Of the other class; an object file; a script.
+        assert!(!is_program(&elf(1, 2), 2) && !is_program(&elf(2, 1), 2) && !is_program(b"#!/bin/sh\n", 2));
+    }
+
+    #[test]
+    fn kernels_are_named_as_in_descriptions() {
+        for name in KERNELS {
+            let debian = named(name, None).unwrap();
+            assert_eq!(format!("debian-{}", debian.flavour.name()), name);
+        }
+        let of = |kernel, release| named(kernel, Some(release)).map_err(|error| error.to_string());
+        let bookworm = Debian { release: Release::Bookworm, flavour: Flavour::CloudAmd64 };
+        assert_eq!(of("debian-cloud-amd64", "bookworm"), Ok(bookworm));
+        assert_eq!(of("debian-686", "trixie"), Err("Debian trixie has no kernel for i386".into()));
+    }
 }

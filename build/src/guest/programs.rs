@@ -2,7 +2,7 @@
 //! puts files below DESTDIR.
 //!
 //! The compiler is the host's, by `-m32` or `-m64`; headers, libraries and start-up files are those of the guest's release, from packages.
-//! Makefiles get it as CC, a guest's kernel headers, ready for kbuild, as KDIR, and our own header, that of channels, as
+//! Makefiles get it as CC, a guest's kernel headers, ready for kbuild, as KDIR, with its ARCH, and our own header, that of channels, as
 //! PORTCULLIS.
 
 use std::path::{Path, PathBuf};
@@ -39,6 +39,7 @@ pub fn install(project: &Project, folder: &Path, additions: &Additions) -> Resul
             ));
         }
         variables.push(format!("KDIR={}", kbuild::headers(project, debian)?.1.display()));
+        variables.push(format!("ARCH={}", kbuild::arch(debian)));
     }
     let mut recipe = format!("{} {}", cache::fingerprint(folder)?, variables.join(" "));
     let own = project.root.join(INCLUDES);

@@ -3,6 +3,7 @@
 
 mod acpi;
 mod amd64;
+mod amd64_userland;
 mod block;
 mod channels;
 mod console;
@@ -73,6 +74,7 @@ pub fn all() -> Vec<Test> {
         time::all(),
         tutorial::all(),
         amd64::all(),
+        amd64_userland::all(),
         zmq::all(),
         console::all(),
         machine::all(),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use capdl_spec::host::Debian;
 use miette::{IntoDiagnostic, Result, ensure};
 
-use crate::guest::disk::{self, Contents};
 use crate::guest::debootstrap::{self, Installation};
+use crate::guest::disk::{self, Contents};
 use crate::guest::{self, bzimage, debian, ext4};
 use crate::kernel::{self, Build};
 use crate::project;
@@ -69,7 +69,11 @@ fn truncated(context: &Context) -> Result<Outcome> {
 fn disk_repeats(context: &Context) -> Result<Outcome> {
     let made = disk::image(&context.project, Contents::FileSystem)?;
     let again = made.with_extension("again");
-    disk::make(&project::read(&debootstrap::archive(&context.project, Installation::Sysv)?)?, &again, Contents::FileSystem)?;
+    disk::make(
+        &project::read(&debootstrap::archive(&context.project, Installation::Sysv)?)?,
+        &again,
+        Contents::FileSystem,
+    )?;
     let same = project::read(&made)? == project::read(&again)?;
     let result = ext4::check(&disk::file_system(&again, Contents::FileSystem));
     std::fs::remove_file(&again).into_diagnostic()?;

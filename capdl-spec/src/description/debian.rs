@@ -28,7 +28,7 @@ impl Architecture {
 
     /// The architecture that a kernel's file is for. `None` if its beginning does not tell: it is compressed as a whole, or no
     /// kernel. (ELF: System V ABI, chapter 4. bzImage: Linux's Documentation/arch/x86/boot.rst.)
-    fn of(kernel: &[u8]) -> Option<Self> {
+    pub fn of(kernel: &[u8]) -> Option<Self> {
         const CLASS: usize = 4;
         const MAGIC: usize = 0x202;
         const XLOADFLAGS: usize = 0x236;
@@ -337,9 +337,7 @@ mod tests {
     fn the_initrd_and_the_packages_for_an_own_kernel_are_of_its_architecture() {
         let dir = std::env::temp_dir().join(format!("capdl-spec-debian-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("is writable");
-        for (flags, name, debian) in
-            [(1, "debian-busybox-amd64", Debian::AMD64), (0, "debian-busybox", Debian::I386)]
-        {
+        for (flags, name, debian) in [(1, "debian-busybox-amd64", Debian::AMD64), (0, "debian-busybox", Debian::I386)] {
             let file = dir.join("bzImage");
             std::fs::write(&file, bzimage(flags)).expect("is writable");
             let found = vm(&format!("kernel = \"{}\"\ninitrd = \"debian-busybox\"", file.display()));

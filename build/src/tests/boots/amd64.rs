@@ -38,7 +38,9 @@ fn natively(context: &Context, release: Release, flavour: Flavour) -> Result<Out
     let expected = format!("x86_64\n{}\n", debian::release(project, debian)?);
     ensure!(said == expected, "uname -m; uname -r says {said:?}, not {expected:?}");
     // The programs and the modules are of the kernel's architecture, too.
-    for command in ["lsmod | grep -q uio || modprobe uio", "port nothing /bin/sh || [ $? = 1 ]", "portcullis-channel list"] {
+    for command in
+        ["lsmod | grep -q uio || modprobe uio", "port nothing /bin/sh || [ $? = 1 ]", "portcullis-channel list"]
+    {
         ask(&mut machine, command)?;
     }
     Ok(Outcome::Passed(expected.replace('\n', " ").trim().to_owned()))

@@ -107,7 +107,8 @@ fn watchpoint(context: &Context, machine: &mut Machine) -> Result<()> {
     /// Less than the shell's longest line, at four characters for each.
     const BYTES: usize = 200;
     let program = context.project.guest().join("tiny/watchpoint");
-    let mut gcc = tiny::gcc(&context.project.root.join("build/src/tests/boots/watchpoint.c"), &program, Architecture::I386);
+    let mut gcc =
+        tiny::gcc(&context.project.root.join("build/src/tests/boots/watchpoint.c"), &program, Architecture::I386);
     gcc.arg("-Wl,--omagic,--strip-all");
     process::output(gcc)?;
     for piece in project::read(&program)?.chunks(BYTES) {
