@@ -5,7 +5,11 @@ use proptest::prelude::*;
 use vmm_server::insn::*;
 
 fn iced(bytes: &[u8], mode: Mode) -> Option<Iced> {
-    let bits = if mode == Mode::Bits16 { 16 } else { 32 };
+    let bits = match mode {
+        Mode::Bits16 => 16,
+        Mode::Bits32 => 32,
+        Mode::Bits64 => 64,
+    };
     let bytes = &bytes[..bytes.len().min(MAX_LENGTH)];
     let instruction = Decoder::new(bits, bytes, DecoderOptions::NONE).decode();
     (!instruction.is_invalid()).then_some(instruction)
@@ -13,7 +17,7 @@ fn iced(bytes: &[u8], mode: Mode) -> Option<Iced> {
 
 /// A register's number, and its width where it is a general one.
 fn number(register: Register) -> u8 {
-    register.number() as u8
+    register.full_register().number() as u8
 }
 
 fn segment(register: Register) -> Segment {
@@ -29,15 +33,16 @@ fn segment(register: Register) -> Segment {
 }
 
 fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
-    let by_width = |b, w, d| match width {
+    let by_width = |b, w, d, q| match width {
         Width::Byte => b,
         Width::Word => w,
         Width::Dword => d,
-        Width::Qword => panic!("no 32-bit code has it"),
+        Width::Qword => q,
     };
     match operation {
         Operation::Load(_) | Operation::Store(_) => Mnemonic::Mov,
         Operation::LoadSwapped(_) | Operation::StoreSwapped(_) => Mnemonic::Movbe,
+        Operation::CompareExchangeTwo if width == Width::Qword => Mnemonic::Cmpxchg16b,
         Operation::CompareExchangeTwo => Mnemonic::Cmpxchg8b,
         Operation::Flush => Mnemonic::Clflush,
         Operation::Extend { signed: false, .. } => Mnemonic::Movzx,
@@ -82,11 +87,21 @@ fn mnemonic(operation: Operation, width: Width) -> Mnemonic {
         Operation::StoreIf(condition) => by_condition(condition, SETS_IF),
         Operation::Push => Mnemonic::Push,
         Operation::Pop => Mnemonic::Pop,
-        Operation::String(StringOperation::Move, _) => by_width(Mnemonic::Movsb, Mnemonic::Movsw, Mnemonic::Movsd),
-        Operation::String(StringOperation::Compare, _) => by_width(Mnemonic::Cmpsb, Mnemonic::Cmpsw, Mnemonic::Cmpsd),
-        Operation::String(StringOperation::Store, _) => by_width(Mnemonic::Stosb, Mnemonic::Stosw, Mnemonic::Stosd),
-        Operation::String(StringOperation::Load, _) => by_width(Mnemonic::Lodsb, Mnemonic::Lodsw, Mnemonic::Lodsd),
-        Operation::String(StringOperation::Scan, _) => by_width(Mnemonic::Scasb, Mnemonic::Scasw, Mnemonic::Scasd),
+        Operation::String(StringOperation::Move, _) => {
+            by_width(Mnemonic::Movsb, Mnemonic::Movsw, Mnemonic::Movsd, Mnemonic::Movsq)
+        }
+        Operation::String(StringOperation::Compare, _) => {
+            by_width(Mnemonic::Cmpsb, Mnemonic::Cmpsw, Mnemonic::Cmpsd, Mnemonic::Cmpsq)
+        }
+        Operation::String(StringOperation::Store, _) => {
+            by_width(Mnemonic::Stosb, Mnemonic::Stosw, Mnemonic::Stosd, Mnemonic::Stosq)
+        }
+        Operation::String(StringOperation::Load, _) => {
+            by_width(Mnemonic::Lodsb, Mnemonic::Lodsw, Mnemonic::Lodsd, Mnemonic::Lodsq)
+        }
+        Operation::String(StringOperation::Scan, _) => {
+            by_width(Mnemonic::Scasb, Mnemonic::Scasw, Mnemonic::Scasd, Mnemonic::Scasq)
+        }
     }
 }
 
@@ -111,6 +126,7 @@ fn by_condition(condition: Condition, mnemonics: [Mnemonic; 16]) -> Mnemonic {
 /// Their mnemonic, where several do the same here.
 fn kind(theirs: &Iced) -> Mnemonic {
     match theirs.mnemonic() {
+        Mnemonic::Movsxd => Mnemonic::Movsx,
         Mnemonic::Movnti | Mnemonic::Movdiri => Mnemonic::Mov,
         Mnemonic::Clflushopt | Mnemonic::Clwb => Mnemonic::Clflush,
         Mnemonic::Sal => Mnemonic::Shl,
@@ -124,8 +140,9 @@ fn source(theirs: &Iced) -> Option<Source> {
         OpKind::Register => {
             let register = theirs.op_register(i);
             let high = matches!(register, Register::AH | Register::CH | Register::DH | Register::BH);
+            let low = matches!(register, Register::SPL | Register::BPL | Register::SIL | Register::DIL);
             let number = number(register);
-            Some(Source::Register(if high { number % 4 + 4 } else { number }))
+            Some(Source::Register(if high { number % 4 + 4 } else { number | if low { LOW_BYTE } else { 0 } }))
         }
         OpKind::Memory => None,
         _ => Some(Source::Immediate(theirs.immediate(i))),
@@ -147,7 +164,7 @@ fn agree(ours: &Instruction, theirs: &Iced) -> Verdict {
     match ours.operation {
         Operation::String(string, repeat) => agree_on_string(ours, string, repeat, theirs),
         operation => {
-            agree_on_address(&ours.address, theirs)?;
+            agree_on_address(ours, theirs)?;
             agree_on_source(operation, ours.width, theirs)
         }
     }
@@ -160,7 +177,7 @@ fn agree_on_string(ours: &Instruction, string: StringOperation, repeat: Repeat, 
         check((repeat == Repeat::WhileNotEqual) == theirs.has_repne_prefix(), "kind of repetition")?;
     }
     if !matches!(string, StringOperation::Store | StringOperation::Scan) {
-        check(ours.address.segment == segment(theirs.memory_segment()), "segment")?;
+        check(same_segment(ours.mode, ours.address.segment, segment(theirs.memory_segment())), "segment")?;
     }
     Ok(())
 }
@@ -196,14 +213,32 @@ fn agree_on_source(operation: Operation, width: Width, theirs: &Iced) -> Verdict
     check(ours.map(mask) == source(theirs).map(mask), "other operand")
 }
 
-fn agree_on_address(ours: &Address, theirs: &Iced) -> Verdict {
-    let name = |register: Register| (register != Register::None).then(|| number(register));
+/// In 64-bit mode, only FS and GS have a base.
+fn same_segment(mode: Mode, ours: Segment, theirs: Segment) -> bool {
+    let based = |segment| matches!(segment, Segment::Fs | Segment::Gs);
+    ours == theirs || mode == Mode::Bits64 && !based(ours) && !based(theirs)
+}
+
+fn agree_on_address(instruction: &Instruction, theirs: &Iced) -> Verdict {
+    let ours = &instruction.address;
+    let name = |register: Register| match register {
+        Register::None => None,
+        Register::RIP | Register::EIP => Some(NEXT),
+        other => Some(number(other)),
+    };
+    if ours.base == Some(NEXT) {
+        check(theirs.is_ip_rel_memory_operand(), "base")?;
+        let size = ours.size.offset().mask();
+        let operand = ours.displacement.wrapping_add(theirs.next_ip()) & size;
+        check(operand == theirs.ip_rel_memory_address(), "operand's address")?;
+        return check(same_segment(instruction.mode, ours.segment, segment(theirs.memory_segment())), "segment");
+    }
     check(ours.base == name(theirs.memory_base()), "base")?;
     check(ours.index.map(|(n, _)| n) == name(theirs.memory_index()), "index")?;
     check(ours.index.is_none_or(|(_, shift)| 1 << shift == theirs.memory_index_scale()), "scale")?;
-    let mask = if ours.size == Mode::Bits16 { 0xffff } else { 0xffff_ffff };
-    check(ours.displacement & mask == u64::from(theirs.memory_displacement32()) & mask, "displacement")?;
-    check(ours.segment == segment(theirs.memory_segment()), "segment")
+    let mask = ours.size.offset().mask();
+    check(ours.displacement & mask == theirs.memory_displacement64() & mask, "displacement")?;
+    check(same_segment(instruction.mode, ours.segment, segment(theirs.memory_segment())), "segment")
 }
 
 /// What the module promises: these mnemonics with a memory operand.
@@ -272,11 +307,16 @@ fn is_promised(theirs: &Iced) -> bool {
             | Scasb
             | Scasw
             | Scasd
+            | Movsq
+            | Cmpsq
+            | Stosq
+            | Lodsq
+            | Scasq
     );
     let vector =
         (0..theirs.op_count()).any(|i| theirs.op_kind(i) == OpKind::Register && theirs.op_register(i).is_xmm());
-    let wide = theirs.mnemonic() == Cmpxchg8b;
-    wide || (memory && known && !segments || strings) && !vector && theirs.memory_size().size() <= 4
+    let wide = matches!(theirs.mnemonic(), Cmpxchg8b | Cmpxchg16b);
+    wide || (memory && known && !segments || strings) && !vector && theirs.memory_size().size() <= 8
 }
 
 fn both_ways(bytes: &[u8], mode: Mode) {
@@ -292,11 +332,27 @@ fn both_ways(bytes: &[u8], mode: Mode) {
     }
 }
 
-/// Every opcode of both maps, with every ModRM byte, in both modes, behind the prefixes that change something.
+/// Every opcode of both maps, with every ModRM byte, in all modes, behind the prefixes that change something.
 #[test]
 fn every_opcode_with_every_modrm_agrees_with_iced() {
     let tail = [0x25, 0x44, 0x83, 0xf1, 0x7a, 0x91, 0x05, 0x6c, 0x80];
-    let prefixes: [&[u8]; 8] = [&[], &[0x66], &[0x67], &[0x66, 0x67], &[0xf0], &[0xf3], &[0x64, 0xf2], &[0x36, 0x66]];
+    let prefixes: [&[u8]; 15] = [
+        &[],
+        &[0x66],
+        &[0x67],
+        &[0x66, 0x67],
+        &[0xf0],
+        &[0xf3],
+        &[0x64, 0xf2],
+        &[0x36, 0x66],
+        &[0x40],
+        &[0x48],
+        &[0x4f],
+        &[0x66, 0x4d],
+        &[0x67, 0x42],
+        &[0x4f, 0x66],
+        &[0xf3, 0x41],
+    ];
     for prefix in prefixes {
         for map in [&[][..], &[0x0f][..]] {
             for opcode in 0..=255u8 {
@@ -307,6 +363,7 @@ fn every_opcode_with_every_modrm_agrees_with_iced() {
                     bytes.extend(tail);
                     both_ways(&bytes, Mode::Bits32);
                     both_ways(&bytes, Mode::Bits16);
+                    both_ways(&bytes, Mode::Bits64);
                 }
             }
         }
@@ -318,6 +375,9 @@ fn every_sib_byte_agrees_with_iced() {
     for modrm in [0x04, 0x0c, 0x44, 0x84] {
         for sib in 0..=255 {
             both_ways(&[0x8b, modrm, sib, 0x80, 0x90, 0xa0, 0xb0], Mode::Bits32);
+            for rex in 0x40..=0x4f {
+                both_ways(&[rex, 0x8b, modrm, sib, 0x80, 0x90, 0xa0, 0xb0], Mode::Bits64);
+            }
         }
     }
 }
@@ -342,7 +402,7 @@ fn an_instruction_of_16_bytes_is_none() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
     #[test]
-    fn any_bytes_agree_with_iced(bytes in prop::collection::vec(any::<u8>(), 0..20), wide: bool) {
-        both_ways(&bytes, if wide { Mode::Bits32 } else { Mode::Bits16 });
+    fn any_bytes_agree_with_iced(bytes in prop::collection::vec(any::<u8>(), 0..20), mode in 0..3usize) {
+        both_ways(&bytes, [Mode::Bits16, Mode::Bits32, Mode::Bits64][mode]);
     }
 }

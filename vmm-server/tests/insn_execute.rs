@@ -327,11 +327,12 @@ proptest! {
         general: [u64; 16],
         flags: u64,
         bases: [u64; 6],
-        wide: bool,
+        mode in 0..3usize,
+        next: u64,
     ) {
-        let mode = if wide { Mode::Bits32 } else { Mode::Bits16 };
+        let mode = [Mode::Bits16, Mode::Bits32, Mode::Bits64][mode];
         let Some(instruction) = Instruction::decode(&bytes, mode) else { return Ok(()) };
-        let mut registers = Registers { general, flags };
+        let mut registers = Registers { general, flags, next };
         let mut board = Board { bases, ..Board::default() };
         instruction.execute(&mut registers, &mut board).unwrap();
         prop_assert!(board.log.len() <= 2 * BATCH as usize);

@@ -31,6 +31,10 @@ impl<'a> Cursor<'a> {
         self.take().map(u32::from_le_bytes)
     }
 
+    pub fn qword(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
     /// A constant of this width, sign-extended.
     pub fn immediate(&mut self, width: Width) -> Option<u64> {
         match width {

@@ -3,10 +3,10 @@
 //! [`AddressSpace`] that sends each access to RAM or to a device.
 //!
 //! Here are the integer instructions with a memory operand: MOV in all forms, arithmetic, shifts, multiplication, bit tests
-//! and scans, exchanges, conditions, string instructions, flushes of caches, PUSH and POP; for 32-bit and 16-bit code. All else
+//! and scans, exchanges, conditions, string instructions, flushes of caches, PUSH and POP; for 16-bit, 32-bit and 64-bit code. All else
 //! is `None`: register-only forms (they cannot have faulted), far pointers, and the instructions of [`is_native`],
 //! among them FPU, SSE and division, which the processor can execute itself where there is no device. Also left out:
-//! 64-bit mode, segment limits (the processor has checked the operand that faulted), 16-bit stacks.
+//! segment limits (the processor has checked the operand that faulted), 16-bit stacks.
 
 mod address;
 mod alu;
@@ -20,14 +20,14 @@ mod registers;
 mod shift;
 mod string;
 
-pub use address::{Address, Segment};
+pub use address::{Address, NEXT, Segment};
 pub use alu::{Alu, flags};
 pub use arch::{Mode, Width};
 pub use condition::Condition;
 pub use execute::{AddressSpace, Progress};
 pub use multiply::multiply;
 pub use native::is_native;
-pub use registers::Registers;
+pub use registers::{LOW_BYTE, Registers};
 pub use shift::{DoubleShift, Shift};
 pub use string::BATCH;
 
@@ -81,7 +81,7 @@ pub enum Operation {
     Exchange(u8),
     /// CMPXCHG from a register.
     CompareExchange(u8),
-    /// CMPXCHG8B, with EDX:EAX and ECX:EBX; the operand is two of its width.
+    /// CMPXCHG8B or CMPXCHG16B, with EDX:EAX and ECX:EBX, or RDX:RAX and RCX:RBX; the operand is two of its width.
     CompareExchangeTwo,
     /// CLFLUSH, CLFLUSHOPT or CLWB: nothing is cached here.
     Flush,
@@ -121,7 +121,8 @@ pub enum Operation {
 /// The operand that is not in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The register with this number, in the instruction's width; 4 to 7 are AH, CH, DH and BH if that is a byte.
+    /// The register with this number, in the instruction's width. If that is a byte, 4 to 7 are AH, CH, DH and BH, unless
+    /// [`LOW_BYTE`] is added to the number.
     Register(u8),
     /// A constant, sign-extended.
     Immediate(u64),
@@ -167,9 +168,9 @@ pub enum StringOperation {
 pub enum Repeat {
     /// Once.
     Once,
-    /// CX or ECX times; CMPS and SCAS only while ZF is set. REP and REPE are one prefix.
+    /// CX, ECX or RCX times; CMPS and SCAS only while ZF is set. REP and REPE are one prefix.
     WhileEqual,
-    /// CX or ECX times; CMPS and SCAS only while ZF is clear.
+    /// CX, ECX or RCX times; CMPS and SCAS only while ZF is clear.
     WhileNotEqual,
 }
 
@@ -177,7 +178,8 @@ impl Instruction {
     /// Whether executing it reads or writes RSP, which costs a system call to get at.
     pub fn uses_stack_pointer(&self) -> bool {
         const RSP: u8 = 4;
-        let wide = self.width != Width::Byte;
+        // Without `LOW_BYTE`, a byte register of that number is AH.
+        let number = if self.width == Width::Byte { RSP | LOW_BYTE } else { RSP };
         let operand = match self.operation {
             Operation::Push | Operation::Pop => true,
             Operation::Extend { to, .. } => to == RSP,
@@ -194,7 +196,7 @@ impl Instruction {
             | Operation::Store(Source::Register(register))
             | Operation::AluToMemory(_, Source::Register(register))
             | Operation::Test(Source::Register(register))
-            | Operation::Bit(_, Source::Register(register)) => wide && register == RSP,
+            | Operation::Bit(_, Source::Register(register)) => register == number,
             _ => false,
         };
         operand || self.address.uses(RSP)

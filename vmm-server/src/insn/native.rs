@@ -9,7 +9,7 @@ use super::{cursor::Cursor, decode::Prefixes};
 pub fn is_native(bytes: &[u8], mode: Mode) -> bool {
     let mut cursor = Cursor::new(bytes);
     Prefixes::read(&mut cursor, mode)
-        .and_then(|(prefixes, opcode)| Some(!prefixes.lock && one_byte(&mut cursor, opcode)?))
+        .and_then(|(prefixes, opcode)| Some(!prefixes.lock && one_byte(&mut cursor, opcode, mode)?))
         .unwrap_or(false)
 }
 
@@ -18,8 +18,11 @@ fn group(cursor: &mut Cursor) -> Option<u8> {
     cursor.byte().map(|modrm| modrm >> 3 & 7)
 }
 
-fn one_byte(cursor: &mut Cursor, opcode: u8) -> Option<bool> {
+fn one_byte(cursor: &mut Cursor, opcode: u8, mode: Mode) -> Option<bool> {
     Some(match opcode {
+        // The prefixes of other encodings, of which a guest has none with four bytes.
+        0x62 if mode == Mode::Bits64 => false,
+        0xc4 | 0xc5 if mode == Mode::Bits64 => true,
         // PUSH and POP, where the stack is nowhere; but not POP SS.
         0x06 | 0x07 | 0x0e | 0x16 | 0x1e | 0x1f | 0x50..=0x61 | 0x68 | 0x6a => true,
         0x0f => two_bytes(cursor)?,

@@ -1,5 +1,4 @@
-//! General registers and flags, with the merging that each width asks for (SDM volume 1, "General-Purpose Registers"). Left
-//! out: the low bytes of RSP, RBP, RSI and RDI, which take a prefix of long mode.
+//! General registers and flags, with the merging that each width asks for (SDM volume 1, "General-Purpose Registers").
 
 use arch::Mode;
 use vtx::gpr::Gprs;
@@ -13,15 +12,25 @@ pub struct Registers {
     pub general: [u64; 16],
     /// RFLAGS.
     pub flags: u64,
+    /// The address of the next instruction, for an operand that is [relative to it](super::NEXT).
+    pub next: u64,
 }
+
+/// Added to the number of a byte register: its low byte, whatever the number. Numbers 4 to 7 without it are AH, CH, DH and BH;
+/// with it, SPL, BPL, SIL and DIL, which take a REX prefix.
+pub const LOW_BYTE: u8 = 16;
 
 impl Registers {
     /// From what an exit gives. `rsp` may be anything where the instruction does not use it. What lies above the mode's pointers
-    /// is of no register of the guest's.
+    /// is of no register of the guest's. R8 to R15 stay as they are, since 32-bit code of a guest in long mode keeps them.
     pub fn new(mode: Mode, gprs: &Gprs, rsp: u64, rflags: u64) -> Self {
         let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 } = *gprs;
         let general = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
-        Registers { general: general.map(|value| mode.wrap(value)), flags: rflags }
+        let mut registers = Registers { general, flags: rflags, next: 0 };
+        for register in registers.general.iter_mut().take(8) {
+            *register = mode.wrap(*register);
+        }
+        registers
     }
 
     /// For the kernel to set, without RSP and RFLAGS, which are VMCS fields.
@@ -35,11 +44,11 @@ impl Registers {
         self.general[4]
     }
 
-    /// The register that `number` means in this width. Only four bits of the number count.
+    /// The register that `number` means in this width. Of the number, four bits and [`LOW_BYTE`] count.
     pub const fn get(&self, number: u8, width: Width) -> u64 {
-        match (width, number & 15) {
+        match (width, number & (LOW_BYTE | 15)) {
             (Width::Byte, 4..8) => self.general[(number & 3) as usize] >> 8 & 0xff,
-            (_, register) => self.general[register as usize] & width.mask(),
+            (_, register) => self.general[(register & 15) as usize] & width.mask(),
         }
     }
 
@@ -47,14 +56,14 @@ impl Registers {
     /// becomes zero.
     pub const fn set(&mut self, number: u8, width: Width, value: u64) {
         let value = value & width.mask();
-        match (width, number & 15) {
+        match (width, number & (LOW_BYTE | 15)) {
             (Width::Byte, 4..8) => {
                 let register = &mut self.general[(number & 3) as usize];
                 *register = *register & !0xff00 | value << 8;
             }
-            (Width::Dword, register) => self.general[register as usize] = value,
+            (Width::Dword, register) => self.general[(register & 15) as usize] = value,
             (_, register) => {
-                let register = &mut self.general[register as usize];
+                let register = &mut self.general[(register & 15) as usize];
                 *register = *register & !width.mask() | value;
             }
         }
@@ -67,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_byte_goes_into_its_quarter() {
-        let mut registers = Registers { general: [0x1122_3344; 16], flags: 0 };
+        let mut registers = Registers { general: [0x1122_3344; 16], ..Registers::default() };
         registers.set(0, Width::Byte, 0xfffa);
         registers.set(5, Width::Byte, 0xfb);
         assert_eq!(registers.general[0], 0x1122_33fa);
@@ -77,8 +86,31 @@ mod tests {
     }
 
     #[test]
+    fn under_rex_every_register_has_its_low_byte() {
+        let mut registers = Registers { general: [0x1122_3344; 16], ..Registers::default() };
+        registers.set(LOW_BYTE | 4, Width::Byte, 0xfffa);
+        registers.set(9, Width::Byte, 0xfb);
+        assert_eq!(
+            [registers.general[0], registers.general[4], registers.general[9]],
+            [0x1122_3344, 0x1122_33fa, 0x1122_33fb]
+        );
+        assert_eq!(
+            [LOW_BYTE | 4, LOW_BYTE | 5, 9].map(|number| registers.get(number, Width::Byte)),
+            [0xfa, 0x44, 0xfb]
+        );
+    }
+
+    #[test]
+    fn thirty_two_bit_code_keeps_what_only_64_bit_code_has() {
+        let gprs = Gprs { rax: u64::MAX, r8: u64::MAX, ..Gprs::default() };
+        let registers = Registers::new(Mode::Bits32, &gprs, 0, 2);
+        assert_eq!([registers.general[0], registers.general[8]], [0xffff_ffff, u64::MAX]);
+        assert_eq!(Registers::new(Mode::Bits64, &gprs, 0, 2).general[0], u64::MAX);
+    }
+
+    #[test]
     fn a_word_leaves_the_upper_half() {
-        let mut registers = Registers { general: [0x1122_3344; 16], flags: 0 };
+        let mut registers = Registers { general: [0x1122_3344; 16], ..Registers::default() };
         registers.set(4, Width::Word, 0xdead_beef);
         assert_eq!(registers.general[4], 0x1122_beef);
         assert_eq!(registers.get(4, Width::Word), 0xbeef);
