@@ -108,7 +108,7 @@ pub fn make_root_task_image(
             guest_image(project, &image.origin, &image.form).map_err(|error| at_its_line(system, &image, error))?;
         files.images.insert(image.name, project::read(&path)?);
     }
-    guest::loader::check(system, &files).map_err(Mistakes::report)?;
+    guest::loader::check(system, &files, prefix.processor()).map_err(Mistakes::report)?;
     // Two cargo calls: the root task has a heap, and in one call cargo would give the servers its features of shared
     // crates.
     let root_task = cargo_build(project, &["root-task"], prefix)?;

@@ -4,14 +4,14 @@
 
 use vtx::{
     exit::{EptTarget, EptViolation},
-    vmcs::{Vmcs, VmcsField, access_rights},
+    vmcs::{Vmcs, VmcsField},
 };
 
 use crate::{
     answer::{Cause, Next},
     control,
     guest::Guest,
-    insn::{AddressSpace, Instruction, MAX_LENGTH, Mode, Progress, Registers, Segment, is_native},
+    insn::{AddressSpace, Instruction, MAX_LENGTH, Progress, Registers, Segment, is_native},
     linear::Linear,
     native,
     time::Present,
@@ -40,8 +40,7 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Prese
 
 fn execute<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present) -> Next {
     control::refresh(guest);
-    let rights = guest.cpu.vmcs.read(VmcsField::GuestCsAccessRights) as u32;
-    let mode = if rights & access_rights::DEFAULT_BIG != 0 { Mode::Bits32 } else { Mode::Bits16 };
+    let mode = guest.cpu.mode();
     let mut memory = Linear::new(guest, now);
     let code = memory.segment_base(Segment::Cs).wrapping_add(memory.guest().cpu.exit.rip);
     let mut bytes = [0; MAX_LENGTH];
@@ -52,7 +51,8 @@ fn execute<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present)
     };
     let cpu = &mut memory.guest().cpu;
     let rsp = if instruction.uses_stack_pointer() { cpu.vmcs.read(VmcsField::GuestRsp) } else { 0 };
-    let mut registers = Registers::new(mode, &cpu.exit.gprs, rsp, cpu.exit.rflags);
+    let mut registers = Registers::new(&cpu.exit.gprs, rsp, cpu.exit.rflags);
+    registers.next = cpu.exit.rip.wrapping_add(instruction.length.into());
     let progress = instruction.execute(&mut registers, &mut memory);
 
     let cpu = &mut guest.cpu;

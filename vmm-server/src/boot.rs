@@ -10,8 +10,10 @@ use proto::{
     wire::Transport,
 };
 
+use vtx::cpuid::Processor;
+
 use crate::{
-    linux::{self, GuestParts, Image, LoadStep, Plan, Unreadable},
+    linux::{self, Entry, GuestParts, Image, LoadStep, Plan, Unreadable},
     vm::Vm,
 };
 
@@ -76,7 +78,13 @@ impl<T: Transport> Image for ServerFile<'_, T> {
 }
 
 /// Loads the guest of `config` into the memory of `vm`; returns its first instruction.
-pub fn load<T: Transport>(config: &Vmm, files: &file::Client<T>, buffer: &SharedBuffer, vm: &Vm) -> Result<u32, Error> {
+pub fn load<T: Transport>(
+    config: &Vmm,
+    processor: Processor,
+    files: &file::Client<T>,
+    buffer: &SharedBuffer,
+    vm: &Vm,
+) -> Result<Entry, Error> {
     let ram = &vm.ram;
     let kernel = files.open(&config.kernel).map_err(Error::Kernel)?;
     let initrd = match &config.initrd {
@@ -86,8 +94,8 @@ pub fn load<T: Transport>(config: &Vmm, files: &file::Client<T>, buffer: &Shared
     let command_line = config.cmdline.as_bytes();
     let (ram_bytes, ram_at, windows) = (config.ram, config.ram_at, windows(config));
     let acpi = vm.board.acpi(ram_at + ram_bytes);
-    let guest =
-        GuestParts { ram: ram_bytes, ram_at, windows, acpi, initrd: initrd.map_or(0, |file| file.size), command_line };
+    let initrd_bytes = initrd.map_or(0, |file| file.size);
+    let guest = GuestParts { processor, ram: ram_bytes, ram_at, windows, acpi, initrd: initrd_bytes, command_line };
     let plan = Plan::new(&mut ServerFile { files, buffer, file: kernel }, &guest).map_err(Error::Linux)?;
     for step in &plan.steps {
         match *step {

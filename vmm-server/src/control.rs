@@ -1,34 +1,42 @@
-//! Accesses to control registers. `vtx::cr` computes what the guest reads and what the VMCS needs; this module writes
-//! it.
+//! Accesses to control registers, and to EFER, which decides on the mode with them. `vtx::cr` computes what the guest reads
+//! and what the VMCS needs; this module writes it.
 
+use arch::{Mode, Width};
+use devices::lapic;
 use vtx::{
-    cr::{Program, Real, Refusal, pdpte_is_valid},
+    cr::{ControlRegisters, Long, Program, Real, Refusal, pdpte_is_valid},
     event::Event,
     exit::{Cr, CrAccess},
-    vmcs::{PrimaryControls, Vmcs, VmcsField},
-    words::Words,
+    gpr::Gpr,
+    msr::{self, Own},
+    vmcs::{EntryControls, PrimaryControls, Vmcs, VmcsField, access_rights},
 };
 
 use crate::{
     answer::{Cause, Next},
     guest::Guest,
+    plain::Moves,
+    time::Present,
 };
 
 /// Width of a guest-physical address here: no guest reaches beyond 4 GiB.
 const ADDRESS_BITS: u32 = 36;
 
 /// Answers a MOV to or from a control register, CLTS or LMSW.
-pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess) -> Next {
+pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess, now: Present) -> Next {
     refresh(guest);
     let before = guest.cpu.control;
     let result = match access {
+        CrAccess::MovFrom { cr: Cr::Cr8, gpr } => return read_priority(guest, gpr, now),
+        CrAccess::MovTo { cr: Cr::Cr8, gpr } => return write_priority(guest, gpr, now),
         CrAccess::MovFrom { cr, gpr } => {
             let value = guest.cpu.control.read(cr);
             guest.cpu.set_gpr(gpr, value);
             return Next::Skip;
         }
         CrAccess::MovTo { cr, gpr } => {
-            let value = guest.cpu.exit.mode().wrap(guest.cpu.gpr(gpr));
+            let mode = guest.cpu.pointers();
+            let value = mode.wrap(guest.cpu.gpr(gpr));
             if cr == Cr::Cr3 && guest.cpu.control.paging() == vtx::cr::Paging::Off {
                 // Without paging the processor runs on the identity pages, so the guest's CR3 is only stored.
                 return guest.cpu.control.mov_to(cr, value).map_or_else(refused, |_| Next::Skip);
@@ -38,13 +46,68 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess) -> Next {
         CrAccess::Clts => guest.cpu.control.clts(),
         CrAccess::Lmsw { value } => guest.cpu.control.lmsw(value),
     };
-    match result {
-        Err(refusal) => refused(refusal),
-        Ok(program) => change(guest, &before.program(), &program).unwrap_or_else(|next| {
-            guest.cpu.control = before;
-            next
-        }),
+    finish(guest, &before, result)
+}
+
+/// Answers a WRMSR that `msr::write` has refused.
+pub fn write_own_msr<V: Vmcs>(guest: &mut Guest<V>, number: u32, value: u64) -> Next {
+    match msr::own(guest.cpu.processor(), number) {
+        None => Next::PROTECTION,
+        Some(Own::Efer) => {
+            refresh(guest);
+            let before = guest.cpu.control;
+            let result = guest.cpu.control.set_efer(value);
+            finish(guest, &before, result)
+        }
+        Some(own) => guest.cpu.write_own_msr(own, value),
     }
+}
+
+/// Puts a change of control registers into force, or takes it back.
+fn finish<V: Vmcs>(guest: &mut Guest<V>, before: &ControlRegisters, result: Result<Program, Refusal>) -> Next {
+    let changed = match result {
+        Err(refusal) => return refused(refusal),
+        Ok(program) => check_switch(guest, before).and_then(|()| change(guest, &before.program(), &program)),
+    };
+    changed.unwrap_or_else(|next| {
+        guest.cpu.control = *before;
+        next
+    })
+}
+
+/// Whether long mode may begin or end: not in code that 64-bit mode executes, or would, and not with a task of 16 bits (SDM
+/// volume 3, "Initializing IA-32e Mode").
+fn check_switch<V: Vmcs>(guest: &mut Guest<V>, before: &ControlRegisters) -> Result<(), Next> {
+    /// Of access rights: a busy 16-bit TSS.
+    const NARROW_TASK: u64 = 3;
+    let begins = guest.cpu.control.is_long();
+    if begins == before.is_long() {
+        return Ok(());
+    }
+    let [code, task] =
+        [VmcsField::GuestCsAccessRights, VmcsField::GuestTrAccessRights].map(|field| guest.cpu.vmcs.read(field));
+    if code & u64::from(access_rights::LONG) != 0 || begins && task & 0xf == NARROW_TASK {
+        return Err(Next::PROTECTION);
+    }
+    Ok(())
+}
+
+/// Where the local APIC has the task priority, of which CR8 is the upper half (SDM volume 3, "Task Priority in IA-32e Mode").
+const PRIORITY: u64 = lapic::BASE + 0x80;
+
+fn read_priority<V: Vmcs>(guest: &mut Guest<V>, gpr: Gpr, now: Present) -> Next {
+    let priority = guest.read_memory(PRIORITY, Width::Dword, now) >> 4;
+    guest.cpu.set_gpr(gpr, (priority & 0xf).into());
+    Next::Skip
+}
+
+fn write_priority<V: Vmcs>(guest: &mut Guest<V>, gpr: Gpr, now: Present) -> Next {
+    let value = guest.cpu.gpr(gpr);
+    if value > 0xf {
+        return Next::PROTECTION;
+    }
+    guest.write_memory(PRIORITY, Width::Dword, (value as u32) << 4, now);
+    Next::Skip
 }
 
 /// Reads back what the guest changed without an exit: unowned bits of CR0 and CR4, and CR3.
@@ -71,6 +134,10 @@ pub fn apply<V: Vmcs>(guest: &mut Guest<V>, program: &Program) -> Result<Next, N
     for (field, value) in fields(program) {
         guest.cpu.vmcs.write(field, value);
     }
+    for (field, value) in program.long.iter().flat_map(long_fields) {
+        guest.cpu.vmcs.write(field, value);
+    }
+    guest.cpu.moves = Moves::new(decoded_as(program));
     set_cr3_exits(guest, program);
     Ok(Next::Skip)
 }
@@ -87,8 +154,29 @@ pub(crate) fn change<V: Vmcs>(guest: &mut Guest<V>, old: &Program, new: &Program
             guest.cpu.vmcs.write(field, value);
         }
     }
+    let there = old.long.iter().flat_map(long_fields);
+    for ((field, value), (_, there)) in new.long.iter().flat_map(long_fields).zip(there) {
+        if value != there {
+            guest.cpu.vmcs.write(field, value);
+        }
+    }
+    if decoded_as(old) != decoded_as(new) {
+        guest.cpu.moves = Moves::new(decoded_as(new));
+    }
     set_cr3_exits(guest, new);
     Ok(Next::Skip)
+}
+
+fn long_fields(long: &Long) -> [(VmcsField, u64); 2] {
+    [(VmcsField::GuestEfer, long.efer), (VmcsField::EntryControls, long.entry.bits().into())]
+}
+
+/// The code that [`Moves`] expects.
+fn decoded_as(program: &Program) -> Mode {
+    match program.long {
+        Some(long) if long.entry.contains(EntryControls::IA_32E_MODE) => Mode::Bits64,
+        _ => Mode::Bits32,
+    }
 }
 
 fn fields(program: &Program) -> [(VmcsField, u64); 7] {

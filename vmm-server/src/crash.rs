@@ -47,10 +47,15 @@ impl State {
     pub fn log(&self) {
         let Self { rip, rsp, rflags, control: Real { cr0, cr3, cr4 }, gprs, stack } = self;
         log::warn!("  eip {rip:08x} esp {rsp:08x} eflags {rflags:08x} cr0 {cr0:08x} cr3 {cr3:08x} cr4 {cr4:08x}");
-        let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, .. } = gprs;
+        let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 } = gprs;
         log::warn!(
             "  eax {rax:08x} ebx {rbx:08x} ecx {rcx:08x} edx {rdx:08x} esi {rsi:08x} edi {rdi:08x} ebp {rbp:08x}"
         );
+        if [r8, r9, r10, r11, r12, r13, r14, r15].into_iter().any(|&register| register != 0) {
+            log::warn!(
+                "  r8 {r8:08x} r9 {r9:08x} r10 {r10:08x} r11 {r11:08x} r12 {r12:08x} r13 {r13:08x} r14 {r14:08x} r15 {r15:08x}"
+            );
+        }
         if stack.iter().all(Option::is_none) {
             log::warn!("  the stack pointer leads to no memory");
         } else {

@@ -30,7 +30,12 @@ impl<V: Vmcs> Vcpu<V> {
         }
         match access.direction {
             Direction::Out => {
-                let value = self.gpr(access.gpr) as u32;
+                let mode = self.pointers();
+                let value = mode.wrap(self.gpr(access.gpr));
+                // DR6 and DR7 have 32 bits.
+                if dr >= 6 && value >> 32 != 0 {
+                    return Next::PROTECTION;
+                }
                 self.debug.write(dr, value, &mut self.vmcs);
             }
             Direction::In => {

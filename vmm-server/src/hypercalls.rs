@@ -1,7 +1,7 @@
 //! Hypercalls: VMCALL, with a number in EAX. [`TABLE`] is the only place to add one
 //! (docs/walkthroughs/add-a-hypercall.md).
 //!
-//! Arguments are in EBX, ECX, EDX and ESI, and the result replaces EAX: the convention of KVM, and so of Linux's
+//! Arguments are in EBX, ECX, EDX and ESI, and the result replaces EAX, or RAX in 64-bit mode: the convention of KVM, and so of Linux's
 //! `kvm_hypercall0` to `kvm_hypercall4` (Linux, Documentation/virt/kvm/x86/hypercalls.rst). Errors are KVM's numbers too.
 
 use crate::{answer::Next, guest::Guest, vm::Vm};
@@ -55,7 +55,8 @@ pub fn answer_by<V: vtx::vmcs::Vmcs>(table: &[Hypercall], guest: &mut Guest<V>) 
             UNKNOWN
         }
     };
-    guest.cpu.gprs_mut().rax = (result as u32).into();
+    let mode = guest.cpu.pointers();
+    guest.cpu.gprs_mut().rax = mode.wrap(i64::from(result) as u64);
     Next::Skip
 }
 

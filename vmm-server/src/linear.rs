@@ -10,7 +10,6 @@ use vtx::{
     cr::cr0,
     exit::Cr,
     vmcs::{Vmcs, VmcsField},
-    words::Words,
 };
 
 use crate::{
@@ -41,7 +40,7 @@ impl<'a, 'b, V: Vmcs> Linear<'a, 'b, V> {
             write_protect: guest.cpu.control.read(Cr::Cr0) & cr0::WP != 0,
         };
         let user = guest.cpu.privilege() == 3;
-        let mode = guest.cpu.exit.mode();
+        let mode = guest.cpu.pointers();
         Self { guest, now, root, user, mode }
     }
 
@@ -131,6 +130,7 @@ impl<V: Vmcs> AddressSpace for Linear<'_, '_, V> {
 
     fn segment_base(&mut self, segment: Segment) -> u64 {
         let field = match segment {
+            Segment::Es | Segment::Cs | Segment::Ss | Segment::Ds if self.mode == Mode::Bits64 => return 0,
             Segment::Es => VmcsField::GuestEsBase,
             Segment::Cs => VmcsField::GuestCsBase,
             Segment::Ss => VmcsField::GuestSsBase,

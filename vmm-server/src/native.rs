@@ -22,13 +22,14 @@ use vtx::{
 use crate::{
     answer::Next,
     guest::Guest,
+    insn::{AddressSpace, Segment},
     linear::Linear,
     paging::Paging,
     time::Present,
     vcpu::{
         Vcpu,
         step::{Native, NativeStep},
-        tables::Tables,
+        tables::{Kind, Tables},
     },
 };
 
@@ -41,10 +42,12 @@ const PDPTES: [VmcsField; 4] =
 pub fn begin<V: Vmcs>(guest: &mut Guest<V>, violation: EptViolation, now: Present) -> Next {
     let vmcs = &mut guest.cpu.vmcs;
     let operand = vmcs.read(VmcsField::GuestLinearAddress);
-    let code = vmcs.read(VmcsField::GuestCsBase).wrapping_add(guest.cpu.exit.rip);
     let user = guest.cpu.privilege() == 3;
+    let kind = if guest.cpu.control.is_long() { Kind::Long } else { Kind::Bits32 };
+    let mut memory = Linear::new(guest, now);
+    let code = memory.segment_base(Segment::Cs).wrapping_add(memory.guest().cpu.exit.rip);
     let pages = || {
-        let mut tables = Tables::new(&guest.vm.ram, user)?;
+        let mut tables = Tables::new(&guest.vm.ram, kind, user)?;
         tables.map_ones(operand)?;
         Some(tables)
     };
@@ -125,7 +128,7 @@ impl NativeStep {
         let cpu = &mut guest.cpu;
         let dr6 = cpu.debug.dr6(&mut cpu.vmcs);
         let pending = if cpu.is_in_shadow() { cpu.vmcs.read(VmcsField::GuestPendingDebug) & BREAKPOINTS } else { 0 };
-        let pae = cpu.control.paging() == Paging::Pae;
+        let pae = matches!(cpu.control.paging(), Paging::Pae { .. });
         Self {
             cr3: cpu.exit.cr3,
             cr4: cpu.vmcs.read(VmcsField::GuestCr4),

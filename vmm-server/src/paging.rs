@@ -1,8 +1,9 @@
 //! Walks the guest's page tables: linear to guest-physical address, for accesses that the VMM emulates (SDM volume 3,
-//! "Paging"). A walk reads two or three entries, so it always ends, whatever the tables hold.
+//! "Paging"). A walk reads two to four entries, so it always ends, whatever the tables hold.
 //!
 //! Protection is checked as the processor would, since a guest's user process chooses the addresses of a string
-//! instruction. Left out: accessed and dirty bits, which the guest's next own access sets; NX, which CPUID hides.
+//! instruction. Left out: accessed and dirty bits, which the guest's next own access sets; NX, where it is not reserved, since
+//! the processor has fetched the instruction already; SMAP.
 //!
 //! The format of the tables is data: entry size and levels. One walk serves all formats, with two kinds of checks:
 //! [`translate`] checks as the processor does, [`locate`] is the fast path for an access that the processor has already
@@ -43,6 +44,15 @@ pub struct PageFault {
     pub user: bool,
     /// A reserved bit of the entry is set.
     pub reserved: bool,
+}
+
+/// Bits of a linear address in long mode; those above are copies of the highest one.
+const LINEAR_BITS: u32 = 48;
+
+/// Whether a linear address is canonical, as an access in 64-bit mode needs.
+pub const fn is_canonical(linear: u64) -> bool {
+    let unused = 64 - LINEAR_BITS;
+    (linear as i64) << unused >> unused == linear as i64
 }
 
 impl PageFault {
@@ -119,8 +129,7 @@ const PAE: Format = Format {
     entry: EntrySize::Eight,
     root: 0xffff_ffe0,
     address: 0x000f_ffff_ffff_f000,
-    // The highest is NX, which is reserved without EFER.NXE.
-    reserved: 0xfff0_0000_0000_0000,
+    reserved: 0x7ff0_0000_0000_0000 | NO_EXECUTE,
     levels: &[
         // The processor has these four in registers, checked when CR3 was loaded.
         Level { rights: false, ..level(30, 2) },
@@ -128,6 +137,22 @@ const PAE: Format = Format {
         level(12, 9),
     ],
 };
+/// NX, which is reserved without EFER.NXE.
+const NO_EXECUTE: u64 = 1 << 63;
+const PAE_NO_EXECUTE: Format = Format { reserved: PAE.reserved & !NO_EXECUTE, ..PAE };
+const LONG: Format = Format {
+    entry: EntrySize::Eight,
+    root: 0x000f_ffff_ffff_f000,
+    address: 0x000f_ffff_ffff_f000,
+    reserved: NO_EXECUTE,
+    levels: &[
+        Level { large: Some(LargePage { reserved: LARGE, high: 0 }), ..level(39, 9) },
+        Level { large: Some(LargePage { reserved: 0x3fff_e000, high: 0 }), ..level(30, 9) },
+        Level { large: Some(LargePage { reserved: 0x1f_e000, high: 0 }), ..level(21, 9) },
+        level(12, 9),
+    ],
+};
+const LONG_NO_EXECUTE: Format = Format { reserved: 0, ..LONG };
 
 /// The checks on a walk's entries.
 trait Judge {
@@ -181,7 +206,7 @@ fn walk<J: Judge>(
 /// log2 of the smallest page.
 const SMALL: u32 = 12;
 
-/// The guest-physical address of `linear`. `read` gives the 4 or 8 bytes of a table entry at a guest-physical address, or
+/// The guest-physical address of `linear`; one that is not canonical has none, which on a processor is #GP. `read` gives the 4 or 8 bytes of a table entry at a guest-physical address, or
 /// `None` where there is no RAM.
 pub fn translate(
     root: &Root,
@@ -193,9 +218,16 @@ pub fn translate(
         Paging::Off => return Ok(linear),
         Paging::Bits32 { large: false } => &BITS32,
         Paging::Bits32 { large: true } => &BITS32_LARGE,
-        Paging::Pae => &PAE,
+        Paging::Pae { no_execute: false } => &PAE,
+        Paging::Pae { no_execute: true } => &PAE_NO_EXECUTE,
+        Paging::Long { no_execute: false } => &LONG,
+        Paging::Long { no_execute: true } => &LONG_NO_EXECUTE,
     };
-    walk(format, root.cr3, linear, Rights { root, intent, permissions: u64::MAX }, read)
+    let rights = Rights { root, intent, permissions: u64::MAX };
+    if matches!(root.paging, Paging::Long { .. }) && !is_canonical(linear) {
+        return Err(rights.missing());
+    }
+    walk(format, root.cr3, linear, rights, read)
 }
 
 /// The guest-physical address of `linear`, for an access that the processor has allowed, so rights are not checked.
@@ -211,7 +243,11 @@ pub fn locate(paging: Paging, cr3: u64, ram: &Ram, linear: u64) -> Option<u64> {
         Paging::Off => Ok(linear),
         Paging::Bits32 { large: false } => walk(&BITS32, cr3, linear, Usual::NONE, read),
         Paging::Bits32 { large: true } => walk(&BITS32_LARGE, cr3, linear, Usual::NONE, read),
-        Paging::Pae => walk(&PAE, cr3, linear, Usual::NONE, read),
+        Paging::Pae { no_execute: false } => walk(&PAE, cr3, linear, Usual::NONE, read),
+        Paging::Pae { no_execute: true } => walk(&PAE_NO_EXECUTE, cr3, linear, Usual::NONE, read),
+        Paging::Long { .. } if !is_canonical(linear) => Err(Unusual),
+        Paging::Long { no_execute: false } => walk(&LONG, cr3, linear, Usual::NONE, read),
+        Paging::Long { no_execute: true } => walk(&LONG_NO_EXECUTE, cr3, linear, Usual::NONE, read),
     };
     located.ok()
 }

@@ -1,5 +1,5 @@
 //! The fast path for device registers in memory: a MOV between a general register and an address without RAM, in flat
-//! 32-bit code, as drivers execute it. The exit gives the address, and the processor has checked the access; only the
+//! 32-bit code or in 64-bit code, as drivers execute it. The exit gives the address, and the processor has checked the access; only the
 //! instruction is missing. `access` is the slow path for everything else: it reads the VMCS, at one system call per
 //! field.
 //!
@@ -9,7 +9,9 @@
 //! It does not check (in the VMCS) that segments are flat, nor that the exit did not come from the delivery of an
 //! event. Instead, the instruction must explain the exit: with flat segments, its operand must be at the address that
 //! the exit names, and it must read if the exit was a read. A program in a segment that is not flat can construct code
-//! that passes this check; all it gets is a wrong value in a register of its own.
+//! that passes this check; all it gets is a wrong value in a register of its own. Nor does it check, in long mode, that the
+//! code is 64-bit code. What it takes for a MOV is one in 32-bit code as well: a byte that is a REX prefix in one is an
+//! instruction without an operand in memory in the other.
 
 use arch::{Mode, Width};
 use vtx::{
@@ -19,7 +21,7 @@ use vtx::{
 };
 
 use crate::{
-    insn::{Instruction, Operation, Segment, Source},
+    insn::{Instruction, NEXT, Operation, Segment, Source},
     paging::{Paging, locate},
     ram::Ram,
 };
@@ -69,10 +71,13 @@ impl Move {
             _ => return None,
         };
         let flat = matches!(address.segment, Segment::Ds | Segment::Ss) && address.size == mode;
-        if !flat || address.index.is_some() || to == Width::Byte && register > 3 {
+        // Device registers have 32 bits.
+        let wide = width == Width::Qword;
+        if !flat || wide || address.index.is_some() || to == Width::Byte && register > 3 {
             return None;
         }
         let base = match address.base {
+            Some(NEXT) => return None,
             Some(base) => Some(Gpr::from_bits(base).place()?),
             None => None,
         };
@@ -93,6 +98,7 @@ impl Move {
 /// The cache of decoded instructions. Drivers have few instructions that access a device, and execute them often.
 #[derive(Clone, Debug)]
 pub struct Moves {
+    mode: Mode,
     kept: [Known; KEPT],
 }
 
@@ -104,15 +110,9 @@ struct Known {
     instruction: Move,
 }
 
-impl Default for Moves {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Moves {
-    /// An empty cache.
-    pub const fn new() -> Self {
+    /// An empty cache for code of this mode, 32 or 64 bits.
+    pub const fn new(mode: Mode) -> Self {
         const NOTHING: Move = Move {
             length: 0,
             load: false,
@@ -125,7 +125,7 @@ impl Moves {
             displacement: 0,
         };
         // Matches no code: the entry has a one in `code` where `significant` has none.
-        Self { kept: [Known { code: 1, significant: 0, instruction: NOTHING }; KEPT] }
+        Self { mode, kept: [Known { code: 1, significant: 0, instruction: NOTHING }; KEPT] }
     }
 
     /// The instruction that led to an EPT violation, if it is that simple.
@@ -151,13 +151,14 @@ impl Moves {
         paging: Paging,
     ) -> Option<&Move> {
         let cr3 = exit.cr3();
-        let (mode, rip) = (exit.mode(), exit.rip());
+        let mode = if USUAL { Mode::Bits32 } else { self.mode };
+        let rip = exit.rip();
         // Near the end of a page, the instruction may continue in the next one, which would take another walk.
         if rip % PAGE > PAGE - BYTES {
             return None;
         }
         // CS is taken as flat: RIP is a linear address.
-        let code = ram.read_u64(locate_by::<USUAL>(paging, cr3, ram, mode.wrap(rip))?).ok()?;
+        let code = ram.read_u64(locate_by::<USUAL>(paging, cr3, ram, rip)?).ok()?;
         let access = self.decode(code)?;
         let base = access.base.map_or(0, |base| exit.register(base));
         let linear = mode.wrap(base.wrapping_add(access.displacement));
@@ -174,7 +175,7 @@ impl Moves {
         // Indexed by the byte after the opcode: there are few opcodes, so that byte tells instructions apart.
         let known = &mut self.kept[(code >> 8) as usize % KEPT];
         if code & known.significant != known.code {
-            *known = first(code)?;
+            *known = first(code, self.mode)?;
         }
         Some(&known.instruction)
     }
@@ -196,8 +197,8 @@ fn locate_at_length(paging: Paging, cr3: u64, ram: &Ram, linear: u64) -> Option<
 }
 
 #[cold]
-fn first(code: u64) -> Option<Known> {
-    let instruction = Move::of(&Instruction::decode(&code.to_le_bytes(), Mode::Bits32)?)?;
+fn first(code: u64, mode: Mode) -> Option<Known> {
+    let instruction = Move::of(&Instruction::decode(&code.to_le_bytes(), mode)?)?;
     let significant = u64::MAX >> (64 - 8 * instruction.length);
     Some(Known { code: code & significant, significant, instruction })
 }
@@ -211,11 +212,23 @@ mod tests {
 
     #[test]
     fn what_takes_more_than_the_exit_is_not_simple() {
-        let simple = |bytes: &[u8]| {
+        let simple_in = |mode, bytes: &[u8]| {
             let mut code = [0; 8];
             code[..bytes.len()].copy_from_slice(bytes);
-            first(u64::from_le_bytes(code)).is_some()
+            first(u64::from_le_bytes(code), mode).is_some()
         };
+        let simple = |bytes: &[u8]| simple_in(Mode::Bits32, bytes);
+        for (bytes, is_simple) in [
+            (&[0x89, 0xb7, 0x00, 0xb0, 0x5f, 0xff][..], true), // mov %esi, -0xa05000(%rdi)
+            (&[0x8b, 0x04, 0x25, 0x20, 0xb0, 0x5f, 0xff], true), // mov 0xffffffffff5fb020, %eax
+            (&[0x45, 0x8b, 0x45, 0x10], true),                 // mov 0x10(%r13), %r8d
+            (&[0x4c, 0x8b, 0x06], false),                      // mov (%rsi), %r8
+            (&[0x8b, 0x05, 0x10, 0, 0, 0], false),             // mov 0x10(%rip), %eax
+            (&[0x40, 0x88, 0x3e], false),                      // mov %dil, (%rsi)
+            (&[0x67, 0x8b, 0x06], false),                      // mov (%esi), %eax
+        ] {
+            assert_eq!(simple_in(Mode::Bits64, bytes), is_simple, "{bytes:02x?}");
+        }
         for bytes in [&[0x8b, 0x06][..], &[0x66, 0x89, 0x46, 8], &[0x0f, 0xb7, 0x06], &[0xa1, 1, 2, 3, 4]] {
             assert!(simple(bytes), "{bytes:02x?}");
         }
@@ -241,10 +254,10 @@ mod tests {
         fn what_is_kept_is_what_would_be_decoded_anew(
             codes in prop::collection::vec((prop::sample::select(std::vec![0x89u64, 0x8b, 0x66, 0x0f]), 0..0x1000u64, 0..3u64), 1..40),
         ) {
-            let mut moves = Moves::new();
+            let mut moves = Moves::new(Mode::Bits32);
             for (opcode, more, far) in codes {
                 let code = opcode | more << 8 | far << 40;
-                let anew = first(code).map(|known| known.instruction);
+                let anew = first(code, Mode::Bits32).map(|known| known.instruction);
                 prop_assert_eq!(moves.decode(code).copied(), anew, "{:#x}", code);
             }
         }

@@ -60,7 +60,7 @@ fn answer_with<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: impl Message, effe
         Exit::Wrmsr => stopped.wrmsr(now),
         Exit::EptViolation(violation) => stopped.memory(violation, now),
         Exit::Io(io) => stopped.taken(move |guest| string_io::answer(guest, io, now)),
-        Exit::CrAccess(access) => stopped.taken(move |guest| control::answer(guest, access)),
+        Exit::CrAccess(access) => stopped.taken(move |guest| control::answer(guest, access, now)),
         Exit::DrAccess(access) => stopped.taken(move |guest| guest.cpu.debug_register(access)),
         Exit::Hlt => {
             stopped.taken(move |guest| if guest.cpu.interrupts_enabled() { Next::Halt } else { Next::PowerOff })
@@ -97,7 +97,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
     #[inline(always)]
     fn io(mut self, io: Io, now: Present) -> Answer {
         let port = io.port();
-        let eax = self.exit.register(MessageGpr::Rax) as u32;
+        let rax = self.exit.register(MessageGpr::Rax);
         let watch = move |cpu: &mut Vcpu<V>| {
             if cpu.debug.armed() {
                 cpu.watch_port(port, io.width().bytes() as u32);
@@ -106,8 +106,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
         match io.direction() {
             Direction::In => match self.vm.board.read(port, io, now) {
                 Ok((value, effect)) => {
-                    let kept = eax & !io.mask();
-                    self.exit.set_register(MessageGpr::Rax, (kept | value).into());
+                    self.exit.set_register(MessageGpr::Rax, rax & io.kept() | u64::from(value));
                     let length = self.exit.instruction_len();
                     self.done(length, true, effect, watch)
                 }
@@ -116,7 +115,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
                     guest.remote_in(port, io.width())
                 }),
             },
-            Direction::Out => match self.vm.board.write(port, io, eax, now) {
+            Direction::Out => match self.vm.board.write(port, io, rax as u32, now) {
                 Ok(effect) => {
                     let length = self.exit.instruction_len();
                     self.done(length, false, effect, watch)
@@ -145,9 +144,9 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
     fn rdmsr(mut self, now: Present) -> Answer {
         let value = match self.exit.register(MessageGpr::Rcx) as u32 {
             msr::TSC_DEADLINE => Ok(self.cpu.lapic.deadline(now.tsc())),
-            number => msr::read(number, || now.tsc()),
+            number => msr::read(self.cpu.processor(), number, || now.tsc()),
         };
-        let Ok(value) = value else { return self.taken(move |_| Next::PROTECTION) };
+        let Ok(value) = value else { return self.taken(|guest| guest.cpu.read_own_msr()) };
         self.exit.set_register(MessageGpr::Rax, value & 0xffff_ffff);
         self.exit.set_register(MessageGpr::Rdx, value >> 32);
         let length = self.exit.instruction_len();
@@ -159,7 +158,9 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
         let number = self.exit.register(MessageGpr::Rcx) as u32;
         let [low, high] = [MessageGpr::Rax, MessageGpr::Rdx].map(|place| self.exit.register(place) & 0xffff_ffff);
         let value = high << 32 | low;
-        let Ok(()) = msr::write(number, value) else { return self.taken(move |_| Next::PROTECTION) };
+        let Ok(()) = msr::write(self.cpu.processor(), number, value) else {
+            return self.taken(move |guest| control::write_own_msr(guest, number, value));
+        };
         let effect = match number {
             msr::TSC_DEADLINE => self.cpu.set_tsc_deadline(value, now.tsc()),
             _ => Effect::QUIET,
@@ -225,7 +226,9 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
     #[inline(always)]
     fn done(self, length: u32, changed: bool, effect: Effect, watch: impl FnOnce(&mut Vcpu<V>)) -> Answer {
         let (rip, effect) = (self.exit.after(length), self.effect | effect);
-        let watched = self.exit.stepped_or_shadowed() | u64::from(self.cpu.debug.armed());
+        // Past 4 GiB, the slow path knows whether the code is 32-bit code, which wraps around.
+        let crosses = (rip ^ self.exit.rip()) >> 32;
+        let watched = self.exit.stepped_or_shadowed() | u64::from(self.cpu.debug.armed()) | crosses;
         // Joined, so that the fast path has a single branch.
         if watched | u64::from(effect.bits()) != 0 {
             cold_path();

@@ -68,7 +68,7 @@ fn one<V: Vmcs>(memory: &mut Linear<'_, '_, V>, io: Io, linear: u64, now: Presen
     }
 }
 
-/// Counts CX down and moves SI or DI on, in the bits that the address size has.
+/// Counts CX down and moves SI or DI on, in the bits that the address size has. With 32 bits, those above become zero.
 fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u64, step: u64, done: u64) {
     if done == 0 {
         return;
@@ -77,12 +77,13 @@ fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u64, step: u64, done: u6
         Direction::In => Gpr::Rdi,
         Direction::Out => Gpr::Rsi,
     };
+    let kept = if mask == Mode::Bits16.offset().mask() { !mask } else { 0 };
     let old = guest.cpu.gpr(index);
-    let moved = old & !mask | old.wrapping_add(step.wrapping_mul(done)) & mask;
+    let moved = old & kept | old.wrapping_add(step.wrapping_mul(done)) & mask;
     guest.cpu.set_gpr(index, moved);
     if io.rep() {
         let count = guest.cpu.exit.gprs.rcx;
-        guest.cpu.gprs_mut().rcx = count & !mask | count.wrapping_sub(done) & mask;
+        guest.cpu.gprs_mut().rcx = count & kept | count.wrapping_sub(done) & mask;
     }
 }
 
@@ -90,7 +91,8 @@ fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u64, step: u64, done: u6
 const fn address_mask(info: u64) -> u64 {
     match info >> 7 & 7 {
         0 => Mode::Bits16.offset().mask(),
-        _ => Mode::Bits32.offset().mask(),
+        1 => Mode::Bits32.offset().mask(),
+        _ => Mode::Bits64.offset().mask(),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     answer::{Cause, Next},
     control,
     guest::Guest,
-    insn::{AddressSpace, Mode, Registers},
+    insn::{AddressSpace, Registers},
     linear::Linear,
     time::Present,
 };
@@ -142,7 +142,7 @@ fn save<V: Vmcs>(guest: &mut Guest<V>, source: TaskSwitchSource, now: Present) -
     let exit = &guest.cpu.exit;
     let left = if source == TaskSwitchSource::Iret { NESTED } else { 0 };
     let (eip, eflags) = (exit.rip as u32, exit.rflags as u32 & !left);
-    let registers = Registers::new(Mode::Bits32, &exit.gprs, rsp, exit.rflags).general;
+    let registers = Registers::new(&exit.gprs, rsp, exit.rflags).general;
     let mut memory = Linear::system(guest, now);
     // The guest chooses the base, and linear addresses wrap around.
     let at = base as u32;

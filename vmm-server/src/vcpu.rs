@@ -3,12 +3,15 @@
 //! of an exit: it writes registers back only if the answer changed one, and it never reads the interrupt state from the
 //! VMCS, since each exit brings it anyway.
 
+use arch::Mode;
 use devices::{Width, lapic::Lapic};
 use vtx::{
+    cpuid::Processor,
     cr::ControlRegisters,
     event::{Event, takes_interrupt},
     exit::RawExit,
     gpr::{Gpr, Gprs},
+    msr::MTRR_DEF_TYPE_RESET,
     vmcs::{Interruptibility, PrimaryControls, Vmcs, VmcsField, access_rights},
     words::{Message, RFLAGS_RF, RFLAGS_TF, Words},
 };
@@ -24,6 +27,7 @@ pub mod countdown;
 pub mod cpuid;
 pub mod deadline;
 pub mod debug;
+mod msrs;
 pub mod step;
 pub(crate) mod tables;
 
@@ -77,6 +81,13 @@ pub struct Vcpu<V> {
     held: Option<u8>,
     /// Breakpoints that the instruction has hit, as the pending debug exceptions have them.
     breakpoints: u64,
+    /// IA32_MTRR_DEF_TYPE.
+    mtrr_def_type: u64,
+}
+
+/// What the kernel supports.
+const fn processor(control: &ControlRegisters) -> Processor {
+    if control.has_long_mode() { Processor::Bits64 } else { Processor::Bits32 }
 }
 
 /// What ended the last entry.
@@ -95,7 +106,10 @@ impl<V: Vmcs> Vcpu<V> {
             | PrimaryControls::MOV_DR
             | PrimaryControls::RDPMC
             | PrimaryControls::MWAIT
-            | PrimaryControls::MONITOR;
+            | PrimaryControls::MONITOR
+            // CR8 is the task priority of the guest's local APIC. Without these two, a guest in 64-bit mode has the host's.
+            | PrimaryControls::CR8_LOAD
+            | PrimaryControls::CR8_STORE;
         Self {
             number,
             vmcs,
@@ -104,10 +118,10 @@ impl<V: Vmcs> Vcpu<V> {
             primary,
             inject: 0,
             control,
-            cpuid: Leaves::new(hertz),
+            cpuid: Leaves::new(processor(&control), hertz),
             debug,
             lapic: Lapic::new(),
-            moves: Moves::new(),
+            moves: Moves::new(Mode::Bits32),
             native: Native::default(),
             deadline: Deadline::new(hertz),
             halted: false,
@@ -116,7 +130,29 @@ impl<V: Vmcs> Vcpu<V> {
             stepped: false,
             held: None,
             breakpoints: 0,
+            mtrr_def_type: MTRR_DEF_TYPE_RESET,
         }
+    }
+
+    /// The processor that it is.
+    #[inline(always)]
+    pub const fn processor(&self) -> Processor {
+        processor(&self.control)
+    }
+
+    /// The mode of the code that exited.
+    pub fn mode(&mut self) -> Mode {
+        let rights = self.vmcs.read(VmcsField::GuestCsAccessRights) as u32;
+        match (rights & access_rights::LONG != 0, rights & access_rights::DEFAULT_BIG != 0) {
+            (true, _) if self.control.is_long() => Mode::Bits64,
+            (_, true) => Mode::Bits32,
+            (_, false) => Mode::Bits16,
+        }
+    }
+
+    /// A mode with the same pointers, which outside of long mode costs no system call.
+    pub fn pointers(&mut self) -> Mode {
+        if self.control.is_long() { self.mode() } else { Mode::Bits32 }
     }
 
     /// Resets the vCPU, with these registers. The measured rate of its preemption timer stays.
@@ -229,8 +265,7 @@ impl<V: Vmcs> Vcpu<V> {
     pub fn gpr(&mut self, gpr: Gpr) -> u64 {
         match self.exit.gprs.get(gpr) {
             Some(value) => value,
-            None if gpr == Gpr::Rsp => self.vmcs.read(VmcsField::GuestRsp),
-            None => 0, // R8 to R15: no guest here has them
+            None => self.vmcs.read(VmcsField::GuestRsp),
         }
     }
 
@@ -241,8 +276,7 @@ impl<V: Vmcs> Vcpu<V> {
                 *place = value;
                 self.registers_changed = true;
             }
-            None if gpr == Gpr::Rsp => self.vmcs.write(VmcsField::GuestRsp, value),
-            None => {}
+            None => self.vmcs.write(VmcsField::GuestRsp, value),
         }
     }
 
@@ -256,15 +290,19 @@ impl<V: Vmcs> Vcpu<V> {
 
     /// Puts the result of an IN into AL, AX or EAX: the narrow ones leave the rest of the register alone.
     pub fn set_accumulator(&mut self, width: Width, value: u32) {
-        let kept = self.exit.gprs.rax as u32 & !width.mask32();
-        self.gprs_mut().rax = u64::from(kept | value & width.mask32());
+        let kept = match width {
+            Width::Byte | Width::Word => self.exit.gprs.rax & !width.mask(),
+            Width::Dword | Width::Qword => 0,
+        };
+        self.gprs_mut().rax = kept | u64::from(value & width.mask32());
     }
 
     /// Steps past the instruction that exited, and out of the shadow of an STI or MOV SS before it. A guest that is being
     /// single-stepped gets its trap, as after any other instruction.
     #[inline]
     pub fn skip(&mut self) {
-        self.exit.rip = self.exit.after(self.exit.instruction_len);
+        let next = self.exit.after(self.exit.instruction_len);
+        self.exit.rip = if (next ^ self.exit.rip) >> 32 == 0 { next } else { self.pointers().wrap(next) };
         // RF hides breakpoints. Where there are none, the next instruction ends it as well, and without a system call.
         let ends = if self.debug.armed() { RFLAGS_TF | RFLAGS_RF } else { RFLAGS_TF };
         if self.exit.rflags & ends != 0 || self.breakpoints != 0 {

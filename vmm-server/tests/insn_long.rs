@@ -169,3 +169,15 @@ fn the_processor_executes_vectors_itself() {
         assert_eq!(is_native(bytes, Mode::Bits64), native, "{bytes:02x?}");
     }
 }
+
+/// A processor keeps upper halves over 32-bit code, though the SDM promises nothing.
+#[test]
+fn thirty_two_bit_code_leaves_the_upper_halves_of_others_alone() {
+    let (mut registers, mut memory) = (registers(), Memory::default());
+    registers.general[RBX] = 0x5_0000_1000;
+    memory.words.insert(0x1000, 0x1234_5678);
+    let instruction = Instruction::decode(&[0x8b, 0x03], Mode::Bits32).unwrap();
+    instruction.execute(&mut registers, &mut memory).unwrap();
+    assert_eq!((registers.general[RAX], memory.log[0].1), (0x1234_5678, 0x1000), "mov eax, [ebx]");
+    assert_eq!((registers.general[RBX], registers.general[RCX]), (0x5_0000_1000, 0x1111_1111_1111_1111));
+}

@@ -1,14 +1,25 @@
 //! Kernels made by hand, and what the loader makes of them.
 
+use arch::Mode;
 use linux_raw_sys::bootparam::{boot_e820_entry, boot_params, setup_header};
 use proptest::prelude::*;
 use std::mem::offset_of;
-use vmm_server::linux::{Error, File, GuestParts, Image, LoadStep, Plan, Unreadable, e820, low};
+use vmm_server::linux::{Entry, Error, File, GuestParts, Image, LoadStep, Plan, Unreadable, e820, low};
+use vmm_server::paging::{Intent, Paging, Root, translate};
+use vtx::cpuid::Processor;
 
 const MIB: u64 = 1 << 20;
 
 fn guest(ram: u64, initrd: u64) -> GuestParts<'static> {
-    GuestParts { ram, ram_at: 0, windows: None, acpi: None, initrd, command_line: b"console=ttyS0" }
+    GuestParts {
+        processor: Processor::Bits64,
+        ram,
+        ram_at: 0,
+        windows: None,
+        acpi: None,
+        initrd,
+        command_line: b"console=ttyS0",
+    }
 }
 
 fn plan(kernel: &[u8], ram: u64, initrd: u64) -> Result<Plan, Error> {
@@ -85,7 +96,7 @@ fn a_vmlinux_goes_to_its_physical_addresses() {
             LoadStep::Zero { gpa: 0x0100_5000, len: 0x8000 },
         ]
     );
-    assert_eq!(plan.entry, 0x0100_0000);
+    assert_eq!(plan.entry, Entry { at: 0x0100_0000, mode: Mode::Bits32 });
 }
 
 #[test]
@@ -93,14 +104,14 @@ fn a_bzimage_goes_where_it_wants_to_unpack() {
     let plan = plan(&bzimage(), 64 * MIB, 0).unwrap();
     let copy = LoadStep::Copy { file: File::Kernel, offset: 2560, gpa: 0x0100_0000, len: 0x1_0000 };
     assert_eq!(plan.steps.as_slice(), [copy]);
-    assert_eq!(plan.entry, 0x0100_0000);
+    assert_eq!(plan.entry, Entry { at: 0x0100_0000, mode: Mode::Bits32 });
 }
 
 #[test]
 fn a_bzimage_that_cannot_move_goes_to_1_mib() {
     let mut kernel = bzimage();
     kernel[0x234] = 0;
-    assert_eq!(plan(&kernel, 64 * MIB, 0).unwrap().entry, 0x10_0000);
+    assert_eq!(plan(&kernel, 64 * MIB, 0).unwrap().entry.at, 0x10_0000);
 }
 
 /// As memtest86+ is: its last paragraph is not whole, and the header counts it.
@@ -137,7 +148,7 @@ fn plan_at_64_mib(kernel: &[u8], initrd: u64) -> Result<Plan, Error> {
 fn where_ram_begins_higher_everything_large_is_there() {
     let moved = vmlinux(0x0400_0000, &[Segment { paddr: 0x0400_0000, filesz: 0x1000, memsz: 0x2000 }]);
     let plan = plan_at_64_mib(&moved, 0x1234).unwrap();
-    assert_eq!(plan.entry, 0x0400_0000);
+    assert_eq!(plan.entry.at, 0x0400_0000);
     assert_eq!(plan.steps.last().unwrap().range(), (128 * MIB - 0x2000, 128 * MIB - 0x2000 + 0x1234));
     let page = plan.zero_page.bytes();
     assert_eq!(page[0x1e8], 4, "ranges");
@@ -148,7 +159,7 @@ fn where_ram_begins_higher_everything_large_is_there() {
 
 #[test]
 fn a_bzimage_moves_to_where_ram_begins_if_it_can() {
-    assert_eq!(plan_at_64_mib(&bzimage(), 0).unwrap().entry, 0x0400_0000);
+    assert_eq!(plan_at_64_mib(&bzimage(), 0).unwrap().entry.at, 0x0400_0000);
     let mut kernel = bzimage();
     kernel[0x234] = 0;
     assert_eq!(plan_at_64_mib(&kernel, 0).unwrap_err(), Error::NotInMemory { at: MIB });
@@ -279,8 +290,8 @@ fn the_page_directory_maps_every_address_to_itself() {
 
 #[test]
 fn the_boot_segments_are_flat() {
-    assert_eq!(low::GDT_ENTRIES[usize::from(low::BOOT_CS) / 8], 0x00cf_9b00_0000_ffff);
-    assert_eq!(low::GDT_ENTRIES[usize::from(low::BOOT_DS) / 8], 0x00cf_9300_0000_ffff);
+    assert_eq!(low::gdt(Mode::Bits32)[usize::from(low::BOOT_CS) / 8], 0x00cf_9b00_0000_ffff);
+    assert_eq!(low::gdt(Mode::Bits32)[usize::from(low::BOOT_DS) / 8], 0x00cf_9300_0000_ffff);
     assert_eq!(low::GDT_LIMIT, 31);
 }
 
@@ -307,17 +318,77 @@ fn files_that_are_no_kernel() {
     assert_eq!(plan(b"#!/bin/sh\n", 64 * MIB, 0).unwrap_err(), Error::NotAKernel);
     let mut arm = small_vmlinux();
     arm[18] = 40;
-    assert_eq!(plan(&arm, 64 * MIB, 0).unwrap_err(), Error::NotAKernel);
+    assert_eq!(plan(&arm, 64 * MIB, 0).unwrap_err(), Error::OtherMachine(40));
+    arm[18] = 62;
+    assert_eq!(plan(&arm, 64 * MIB, 0).unwrap_err(), Error::OtherMachine(62), "x86-64 with addresses of 32 bits");
+}
+
+/// An ELF of 64 bits (System V ABI, chapters 4 and 5) with one segment, as Linux's vmlinux has it.
+fn long_vmlinux() -> Vec<u8> {
+    let mut file = vec![0u8; 0x3000];
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &[2, 0, 62, 0, 1, 0, 0, 0]);
+    put(24, &0x0100_0100u64.to_le_bytes());
+    put(32, &64u64.to_le_bytes());
+    put(52, &[64, 0, 56, 0, 1, 0, 64, 0]);
+    put(64, &[1, 0, 0, 0, 5, 0, 0, 0]);
+    for (field, value) in
+        [0x1000, 0xffff_ffff_8100_0000, 0x0100_0000, 0x2000, 0x6000, 0x20_0000u64].into_iter().enumerate()
+    {
+        put(72 + 8 * field, &value.to_le_bytes());
+    }
+    file
 }
 
 #[test]
-fn a_64_bit_kernel_is_refused_by_name() {
-    let mut elf = small_vmlinux();
-    elf[4] = 2;
-    assert_eq!(plan(&elf, 64 * MIB, 0).unwrap_err(), Error::SixtyFourBit);
+fn a_64_bit_vmlinux_starts_in_64_bit_code() {
+    let plan = plan(&long_vmlinux(), 64 * MIB, 0).unwrap();
+    assert_eq!(
+        plan.steps.as_slice(),
+        [
+            LoadStep::Copy { file: File::Kernel, offset: 0x1000, gpa: 0x0100_0000, len: 0x2000 },
+            LoadStep::Zero { gpa: 0x0100_2000, len: 0x4000 },
+        ]
+    );
+    assert_eq!(plan.entry, Entry { at: 0x0100_0100, mode: Mode::Bits64 });
+}
+
+#[test]
+fn a_64_bit_bzimage_starts_at_its_second_entry() {
     let mut image = bzimage();
     image[0x236] = 1;
-    assert_eq!(plan(&image, 64 * MIB, 0).unwrap_err(), Error::SixtyFourBit);
+    let plan = plan(&image, 64 * MIB, 0).unwrap();
+    assert_eq!(plan.entry, Entry { at: 0x0100_0200, mode: Mode::Bits64 });
+}
+
+/// What boot.rst asks for ("64-bit Boot Protocol"): identity tables for the kernel, the zero page and the command line, and the
+/// segments.
+#[test]
+fn a_64_bit_kernel_finds_identity_tables_and_a_code_segment_of_64_bits() {
+    let plan = plan(&long_vmlinux(), 64 * MIB, 0).unwrap();
+    let mut memory = vec![0u8; 0x10_0000];
+    plan.low_memory(b"quiet", |at, bytes| memory[at as usize..at as usize + bytes.len()].copy_from_slice(bytes));
+    let word =
+        |at: u64| memory.get(at as usize..at as usize + 8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    let root = Root { paging: Paging::Long { no_execute: false }, cr3: low::LONG_TABLES, write_protect: true };
+    let at = |linear| translate(&root, linear, Intent { write: true, user: false }, |at, _| word(at)).ok();
+    for linear in [0, low::ZERO_PAGE, low::COMMAND_LINE + 7, 0x0100_0123, 0xbfff_ffff, 0xffff_ffff] {
+        assert_eq!(at(linear), Some(linear), "{linear:#x}");
+    }
+    assert_eq!(at(1 << 32), None);
+    let code = word(low::GDT + u64::from(low::BOOT_CS)).unwrap();
+    assert_eq!((code >> 53 & 3, code >> 40 & 0x9f), (1, 0x9b), "L without D; present code");
+}
+
+#[test]
+fn a_64_bit_kernel_is_refused_by_name_where_guests_have_32_bits() {
+    let mut image = bzimage();
+    image[0x236] = 1;
+    for kernel in [image, long_vmlinux()] {
+        let narrow = GuestParts { processor: Processor::Bits32, ..guest(64 * MIB, 0) };
+        assert_eq!(Plan::new(&mut kernel.as_slice(), &narrow).unwrap_err(), Error::SixtyFourBit);
+    }
 }
 
 #[test]
@@ -365,7 +436,15 @@ fn the_command_line_has_a_limit() {
     let with = |command_line| {
         Plan::new(
             &mut image.as_slice(),
-            &GuestParts { ram: 64 * MIB, ram_at: 0, windows: None, acpi: None, initrd: 0, command_line },
+            &GuestParts {
+                processor: Processor::Bits32,
+                ram: 64 * MIB,
+                ram_at: 0,
+                windows: None,
+                acpi: None,
+                initrd: 0,
+                command_line,
+            },
         )
     };
     assert!(with(&line[..255]).is_ok());

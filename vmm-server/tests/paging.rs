@@ -21,6 +21,9 @@ fn walk(root: &Root, entries: &[(u64, u64)], linear: u64, intent: Intent) -> Res
 }
 
 const BITS32: Paging = Paging::Bits32 { large: true };
+const PAE: Paging = Paging::Pae { no_execute: false };
+const LONG: Paging = Paging::Long { no_execute: false };
+const NO_EXECUTE: Paging = Paging::Long { no_execute: true };
 
 #[test]
 fn without_paging_an_address_is_itself() {
@@ -50,16 +53,16 @@ fn a_4_mib_page_above_4_gib() {
 #[test]
 fn pae_pages_of_4_kib_and_2_mib() {
     let tables = [(0x1018, 0x2001), (0x2000 + 8, 0x0020_0083), (0x2000 + 16, 0x3003), (0x3008, 0x1_2345_6003)];
-    assert_eq!(walk(&root(Paging::Pae), &tables, 0xc020_1234, WRITE), Ok(0x0020_1234));
-    assert_eq!(walk(&root(Paging::Pae), &tables, 0xc040_1234, WRITE), Ok(0x1_2345_6234));
+    assert_eq!(walk(&root(PAE), &tables, 0xc020_1234, WRITE), Ok(0x0020_1234));
+    assert_eq!(walk(&root(PAE), &tables, 0xc040_1234, WRITE), Ok(0x1_2345_6234));
 }
 
 #[test]
 fn nx_and_other_reserved_bits_fault() {
     let tables = [(0x1000, 0x2001), (0x2000, 1 << 63 | 0x83)];
-    assert_eq!(walk(&root(Paging::Pae), &tables, 0, READ), Err(0b1001));
+    assert_eq!(walk(&root(PAE), &tables, 0, READ), Err(0b1001));
     let tables = [(0x1000, 0x2001), (0x2000, 0x2083)];
-    assert_eq!(walk(&root(Paging::Pae), &tables, 0, READ), Err(0b1001));
+    assert_eq!(walk(&root(PAE), &tables, 0, READ), Err(0b1001));
 }
 
 #[test]
@@ -97,16 +100,90 @@ fn tables_outside_ram_are_missing() {
     assert!(!fault.protection);
 }
 
+#[test]
+fn four_levels_with_pages_of_4_kib_2_mib_and_1_gib() {
+    // Linear 0xffff888000000000 and on: entry 0x111 of the PML4.
+    let tables = [
+        (0x1000 + 0x111 * 8, 0x2007),
+        (0x2000, 0x3007),
+        (0x2008, 0x4000_0087),
+        (0x3000, 0x4007),
+        (0x3008, 0x0060_0087),
+        (0x4018, 0xfee0_0003),
+    ];
+    for long in [LONG, NO_EXECUTE] {
+        let at = |linear| walk(&root(long), &tables, linear, WRITE);
+        assert_eq!(at(0xffff_8880_0000_3020), Ok(0xfee0_0020));
+        assert_eq!(at(0xffff_8880_0020_1234), Ok(0x0060_1234));
+        assert_eq!(at(0xffff_8880_4123_4567), Ok(0x4123_4567));
+        assert_eq!(at(0xffff_8880_0000_4000), Err(0b010));
+    }
+}
+
+#[test]
+fn an_address_that_is_not_canonical_leads_nowhere() {
+    let everything = [
+        (0x1000, 0x2007),
+        (0x1000 + 0xff * 8, 0x2007),
+        (0x1000 + 0x100 * 8, 0x2007),
+        (0x2000, 0x87),
+        (0x2000 + 0x1ff * 8, 0x87),
+    ];
+    for (linear, there) in [
+        (0x0000_7fff_ffff_f000, true),
+        (0x0000_8000_0000_0000, false),
+        (0xffff_7fff_ffff_f000, false),
+        (0xffff_8000_0000_0000, true),
+        (0x0001_0000_0000_0000, false),
+    ] {
+        assert_eq!(walk(&root(LONG), &everything, linear, READ).is_ok(), there, "{linear:#x}");
+        assert_eq!(is_canonical(linear), there, "{linear:#x}");
+    }
+}
+
+#[test]
+fn reserved_bits_of_four_levels() {
+    for (entry, fault) in [(0x87, None), (0x2087, Some(0b1001)), (1 << 63 | 0x87, Some(0b1001)), (1 << 62 | 0x87, None)]
+    {
+        let tables = [(0x1000, 0x2007), (0x2000, entry)];
+        assert_eq!(walk(&root(LONG), &tables, 0, READ).err(), fault, "{entry:#x}");
+    }
+    assert_eq!(walk(&root(LONG), &[(0x1000, 0x2087)], 0, READ), Err(0b1001), "no page has 512 GiB");
+    let no_execute = [(0x1000, 1 << 63 | 0x2007), (0x2000, 0x87)];
+    assert_eq!(walk(&root(NO_EXECUTE), &no_execute, 0x10, READ), Ok(0x10), "data is data");
+    let pae = [(0x1000, 0x2001), (0x2000, 1 << 63 | 0x83)];
+    assert_eq!(walk(&root(Paging::Pae { no_execute: true }), &pae, 0x10, READ), Ok(0x10));
+}
+
+#[test]
+fn every_one_of_four_levels_has_a_say() {
+    let tables = |rights: [u64; 4]| {
+        [0x1000, 0x2000, 0x3000, 0x4000].map(|at: u64| (at, (at + 0x1000) | rights[at as usize / 0x1000 - 1]))
+    };
+    for level in 0..4 {
+        let mut rights = [7; 4];
+        rights[level] = 5;
+        assert_eq!(walk(&root(LONG), &tables(rights), 0, USER_WRITE), Err(0b111));
+        rights[level] = 3;
+        assert_eq!(walk(&root(LONG), &tables(rights), 0, USER_READ), Err(0b101));
+    }
+    assert_eq!(walk(&root(LONG), &tables([7; 4]), 0, USER_WRITE), Ok(0x5000));
+}
+
+/// All kinds of paging.
+const KINDS: [Paging; 7] =
+    [Paging::Off, BITS32, Paging::Bits32 { large: false }, PAE, Paging::Pae { no_execute: true }, LONG, NO_EXECUTE];
+
 proptest! {
     #[test]
-    fn any_tables_end_after_three_entries(
-        cr3: u64, linear: u32, write: bool, user: bool, which in 0..4usize, entries: [u64; 3],
+    fn any_tables_end_after_four_entries(
+        cr3: u64, linear: u64, write: bool, user: bool, which in 0..KINDS.len(), entries: [u64; 4],
     ) {
-        let paging = [Paging::Off, BITS32, Paging::Bits32 { large: false }, Paging::Pae][which];
+        let paging = KINDS[which];
         let root = Root { paging, cr3, write_protect: true };
         let mut reads = entries.iter();
-        let _ = translate(&root, u64::from(linear), Intent { write, user }, |_, size| {
-            let entry = *reads.next().expect("a fourth entry");
+        let _ = translate(&root, linear, Intent { write, user }, |_, size| {
+            let entry = *reads.next().expect("a fifth entry");
             Some(if size == EntrySize::Four { entry & 0xffff_ffff } else { entry })
         });
     }
@@ -127,11 +204,12 @@ proptest! {
 
     #[test]
     fn the_short_walk_ends_where_the_long_one_does(
-        which in 0..4usize, cr3 in (0..5u64).prop_map(|page| page << 12),
-        entries in prop::collection::vec(entry(), 64), linears in prop::collection::vec(any::<u32>(), 64),
+        which in 0..KINDS.len(), cr3 in (0..5u64).prop_map(|page| page << 12),
+        entries in prop::collection::vec(entry(), 64), linears in prop::collection::vec(any::<u64>(), 64),
     ) {
-        let paging = [Paging::Off, BITS32, Paging::Bits32 { large: false }, Paging::Pae][which];
-        let size = if paging == Paging::Pae { 8 } else { 4 };
+        let paging = KINDS[which];
+        let is_long = matches!(paging, Paging::Long { .. });
+        let size = if which > 2 { 8 } else { 4 };
         let ram = Ram::flat(Window::leak(vec![0; TABLES].leak()));
         for at in 0..TABLES / size {
             let entry = entries[at % entries.len()];
@@ -139,13 +217,19 @@ proptest! {
         }
         let root = Root { paging, cr3, write_protect: false };
         for linear in linears {
-            let linear = u64::from(linear);
+            // A wild address, one of the upper half or one of the lower.
+            let linear = match linear >> 62 {
+                0 if is_long => linear,
+                1 if is_long => linear | 0xffff_8000_0000_0000,
+                _ if is_long => linear & 0x7fff_ffff_ffff,
+                _ => linear & 0xffff_ffff,
+            };
             let long = translate(&root, linear, READ, |at, size| match size {
                 EntrySize::Four => ram.read_u32(at).ok().map(u64::from),
                 EntrySize::Eight => ram.read_u64(at).ok(),
             });
             // 4 MiB pages beyond 4 GiB are left to the long walk.
-            let expected = long.ok().filter(|&gpa| paging == Paging::Pae || gpa <= 0xffff_ffff);
+            let expected = long.ok().filter(|&gpa| size == 8 || gpa <= 0xffff_ffff);
             prop_assert_eq!(locate(paging, cr3, &ram, linear), expected, "{:#x}", linear);
         }
     }

@@ -5,24 +5,26 @@ use std::ops::Range;
 
 use capdl_spec::host::{Files, Mistake, Mistakes, System};
 use vmm_server::linux::{Error, GuestParts, Plan};
+use vtx::cpuid::Processor;
 
 /// Guests have whole pages of 2 MiB.
 const PAGE: u64 = 2 << 20;
 
-/// Checks all VMs of a system. Images that are not among the files are left out.
-pub fn check(system: &System, files: &Files) -> Result<(), Mistakes> {
-    let mistakes: Vec<Mistake> = (0..system.vms.len()).filter_map(|vm| refused(system, files, vm)).collect();
+/// Checks all VMs of a system, for the processor that guests have. Images that are not among the files are left out.
+pub fn check(system: &System, files: &Files, processor: Processor) -> Result<(), Mistakes> {
+    let mistakes: Vec<Mistake> = (0..system.vms.len()).filter_map(|vm| refused(system, files, processor, vm)).collect();
     if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
 }
 
-fn refused(system: &System, files: &Files, number: usize) -> Option<Mistake> {
+fn refused(system: &System, files: &Files, processor: Processor, number: usize) -> Option<Mistake> {
     let vm = system.vms.get(number)?;
     let (kernel, initrd) = system.boots(number)?;
     let mut kernel = files.images.get(&kernel)?.as_slice();
     let initrd = initrd.map_or(0, |name| files.images.get(&name).map_or(0, |bytes| bytes.len() as u64));
     let (ram, ram_at) = (vm.memory.get_ref().0, system.ram_at(number));
     let cmdline = vm.cmdline();
-    let guest = GuestParts { ram, ram_at, windows: None, acpi: None, initrd, command_line: cmdline.as_bytes() };
+    let guest =
+        GuestParts { processor, ram, ram_at, windows: None, acpi: None, initrd, command_line: cmdline.as_bytes() };
     let error = Plan::new(&mut kernel, &guest).err()?;
     let name = vm.name.get_ref();
     let (span, message): (Range<usize>, String) = match error {
@@ -49,7 +51,10 @@ fn remedy(error: Error, ram: u64) -> String {
             let enough = mib(need.next_multiple_of(PAGE));
             format!("write \"{enough} MiB\" at least; Linux itself needs some tens of MiB more")
         }
-        Error::SixtyFourBit => "build it for the i386, or take the distribution's i386 or i686 kernel".into(),
+        Error::SixtyFourBit => {
+            "take a seL4 with KernelX86_64VTX64BitGuests, or the distribution's i386 or i686 kernel".into()
+        }
+        Error::OtherMachine(_) => "build it for x86: ARCH=x86_64 or ARCH=i386".into(),
         Error::NotAKernel => "leave `decompress` out: the build unpacks a compressed kernel".into(),
         Error::Truncated => "copy it again: the file is damaged".into(),
         Error::TooOld { .. } => "take Linux 2.6.31 or later".into(),
@@ -104,7 +109,7 @@ mod tests {
         let mut files = Files::default();
         files.images.insert("debian-686".into(), kernel);
         files.images.insert("debian-busybox".into(), vec![1; initrd]);
-        check(&system, &files).map_or_else(|mistakes| mistakes.plain(), |()| "nothing".into())
+        check(&system, &files, Processor::Bits32).map_or_else(|mistakes| mistakes.plain(), |()| "nothing".into())
     }
 
     #[test]
@@ -114,10 +119,14 @@ mod tests {
 
     #[test]
     fn a_kernel_for_64_bits_is_named_at_its_line() {
-        for kernel in [elf(2, 62, MIB), elf(1, 62, MIB)] {
-            let said = verdict("memory = \"32 MiB\"", kernel, MIB);
-            assert!(said.starts_with("x.toml:4: the kernel of `linux` cannot be started: a 64-bit kernel"), "{said}");
-        }
+        let mut bzimage = vec![0; 0x2000];
+        bzimage[0x1fe..0x208].copy_from_slice(b"\x55\xaa\xeb\x66HdrS\x0f\x02");
+        (bzimage[0x211], bzimage[0x236]) = (1, 1);
+        bzimage[0x258..0x260].copy_from_slice(&0x100_0000u64.to_le_bytes());
+        let said = verdict("memory = \"32 MiB\"", bzimage, MIB);
+        assert!(said.starts_with("x.toml:4: the kernel of `linux` cannot be started: a 64-bit kernel"), "{said}");
+        let said = verdict("memory = \"32 MiB\"", elf(1, 62, MIB), MIB);
+        assert!(said.contains("an ELF file for machine 62, neither"), "{said}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use capdl_spec::host::Processor;
 use miette::{Result, miette};
 use sel4_sys_gen::{Config, Prefix as Installed, Release, release};
+use vtx::cpuid;
 
 use crate::kernel::{Build, Kernel, Lacking, Platform};
 use crate::project;
@@ -23,6 +24,7 @@ pub struct Prefix {
     guest_debug_registers: bool,
     /// Whether guests of 32 bits, too, access the bases of FS and GS as MSRs without an exit.
     lends_bases: bool,
+    guests_of_64_bits: bool,
 }
 
 impl Prefix {
@@ -47,6 +49,7 @@ impl Prefix {
             slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
             guest_debug_registers: installed.config.is_defined("X86_VTX_GUEST_DEBUG_REGISTERS"),
             lends_bases: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS") && release != Release::Pinned,
+            guests_of_64_bits: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS"),
         })
     }
 
@@ -98,6 +101,11 @@ impl Prefix {
     /// Whether every guest accesses the bases of FS and GS as MSRs without an exit. Ours lets those that may be in long mode.
     pub fn lends_bases(&self) -> bool {
         self.lends_bases
+    }
+
+    /// The processor that guests see.
+    pub fn processor(&self) -> cpuid::Processor {
+        if self.guests_of_64_bits { cpuid::Processor::Bits64 } else { cpuid::Processor::Bits32 }
     }
 
     /// What is to be said of a debug kernel in the place of the release kernel, which is for measuring and shipping.

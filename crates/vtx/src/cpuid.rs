@@ -1,8 +1,14 @@
 //! The guest's CPUID (SDM volume 2, "CPUID"): the host's answer without the features that the guest does not have. A
 //! feature is shown only if a table below passes it, and hidden if seL4, VT-x as seL4 configures it, or the VMM does
-//! not support it. The guest has one processor, with a local APIC and the FXSAVE state. Left out: 64-bit mode.
+//! not support it. The guest has one processor, with a local APIC and the FXSAVE state.
+//!
+//! There are two processors: one of 32 bits, and, where the kernel supports 64-bit guests, one with long mode. Guests of both
+//! widths see the latter there, as on a machine, where a 32-bit system finds the same processor. It has what such a system does
+//! not use, but nothing less.
 
 use core::arch::x86_64::CpuidResult;
+
+use crate::cr::{Features, cr4, efer};
 
 /// Signature of the hypervisor, leaf 0x4000_0000. Linux knows no such hypervisor and so uses no paravirtual interface.
 pub const SIGNATURE: &[u8; 12] = b"PortcullisVM";
@@ -11,6 +17,15 @@ pub const MAX_LEAF: u32 = 0x16;
 /// Highest extended leaf.
 pub const MAX_EXTENDED_LEAF: u32 = 0x8000_0008;
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
+
+/// The processor that guests of a kernel have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processor {
+    /// Without long mode.
+    Bits32,
+    /// With long mode, an EFER and a PAT of the guest's own.
+    Bits64,
+}
 
 /// The policy for a feature bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +36,12 @@ pub enum Policy {
     Hide(&'static str),
     /// Always set, with the reason.
     Show(&'static str),
+    /// As the host has it in [`Processor::Bits64`]. Clear in the other, with the reason.
+    Long(&'static str),
+    /// Set in [`Processor::Bits64`], with the reason, and clear in the other.
+    ShowLong(&'static str),
 }
-use Policy::{Hide, Pass, Show};
+use Policy::{Hide, Long, Pass, Show, ShowLong};
 
 /// A feature: bit, name in the SDM, policy. A bit without a row is hidden.
 pub type Feature = (u8, &'static str, Policy);
@@ -32,8 +51,13 @@ const APIC: Policy = Show("modelled, whatever the host has");
 const NO_BANKS: Policy =
     Show("machine checks are the host's: no banks, and none comes; without the two, Linux reports an error");
 const NO_MSR: Policy = Hide("works through MSRs that the VMM does not have");
-const NO_LONG_MODE: Policy = Hide("64-bit mode only");
+const LONG_MODE: Policy = Long("64-bit mode only");
 const NO_CONTROL: Policy = Hide("#UD unless a secondary control allows it, which is off");
+const CONTROL: Policy =
+    Long("#UD unless a secondary control allows it, which is off on a kernel without 64-bit guests");
+const NO_SPECULATION_CONTROL: Policy = Hide(
+    "seL4 does not switch SPEC_CTRL, and issues no barrier for a VMM; a guest protects itself by retpolines and VERW",
+);
 
 /// Leaf 1, ECX.
 pub const LEAF_1_ECX: &[Feature] = &[
@@ -50,10 +74,10 @@ pub const LEAF_1_ECX: &[Feature] = &[
     (10, "CNXT-ID", NO_MSR),
     (11, "SDBG", NO_MSR),
     (12, "FMA", NO_XSAVE),
-    (13, "CMPXCHG16B", NO_LONG_MODE),
+    (13, "CMPXCHG16B", LONG_MODE),
     (14, "xTPR", NO_MSR),
     (15, "PDCM", Hide("no performance counters")),
-    (17, "PCID", NO_LONG_MODE),
+    (17, "PCID", LONG_MODE),
     (18, "DCA", NO_MSR),
     (19, "SSE4.1", Pass),
     (20, "SSE4.2", Pass),
@@ -87,11 +111,17 @@ pub const LEAF_1_EDX: &[Feature] = &[
     (8, "CX8", Pass),
     (9, "APIC", APIC),
     (11, "SEP", Pass), // the kernel's MSR bitmap leaves the guest its three MSRs
-    (12, "MTRR", Hide("the EPT gives memory types; without MTRRs Linux takes what it finds")),
+    (12, "MTRR", ShowLong("no ranges, all memory write-back; without MTRRs Linux does not use its PAT")),
     (13, "PGE", Pass),
     (14, "MCA", NO_BANKS),
     (15, "CMOV", Pass),
-    (16, "PAT", Hide("an entry does not load the guest's PAT, and the host's differs from it")),
+    (
+        16,
+        "PAT",
+        ShowLong(
+            "an entry loads the guest's PAT; on a kernel without 64-bit guests it does not, and the host's differs",
+        ),
+    ),
     (17, "PSE-36", Pass),
     (18, "PSN", Hide("the host's serial number")),
     (19, "CLFSH", Pass),
@@ -109,7 +139,7 @@ pub const LEAF_1_EDX: &[Feature] = &[
 
 /// Leaf 7, subleaf 0, EBX.
 pub const LEAF_7_EBX: &[Feature] = &[
-    (0, "FSGSBASE", NO_LONG_MODE),
+    (0, "FSGSBASE", LONG_MODE),
     (1, "TSC_ADJUST", Show("with an invariant TSC, Linux then does not check it by the PIT, which sets that up anew")),
     (2, "SGX", Hide("no enclaves")),
     (3, "BMI1", Pass), // VEX-encoded, but on general registers, so without XSAVE
@@ -119,7 +149,7 @@ pub const LEAF_7_EBX: &[Feature] = &[
     (7, "SMEP", Pass),
     (8, "BMI2", Pass),
     (9, "ERMS", Pass),
-    (10, "INVPCID", NO_CONTROL),
+    (10, "INVPCID", CONTROL),
     (11, "RTM", Hide("microcode takes it away, or makes it unsafe")),
     (12, "RDT-M", NO_MSR),
     (13, "FCS/FDS deprecated", Pass),
@@ -138,7 +168,7 @@ pub const LEAF_7_EBX: &[Feature] = &[
 pub const LEAF_7_ECX: &[Feature] = &[
     (0, "PREFETCHWT1", Pass),
     (2, "UMIP", Pass),
-    (3, "PKU", NO_LONG_MODE),
+    (3, "PKU", NO_XSAVE),
     (5, "WAITPKG", NO_CONTROL),
     (7, "CET_SS", NO_MSR),
     (8, "GFNI", Pass),
@@ -151,11 +181,11 @@ pub const LEAF_7_EDX: &[Feature] = &[
     (4, "FSRM", Pass),
     (10, "MD_CLEAR", Pass), // VERW clears buffers in the guest as well
     (14, "SERIALIZE", Pass),
-    (26, "IBRS and IBPB", NO_MSR),
-    (27, "STIBP", NO_MSR),
-    (28, "L1D_FLUSH", NO_MSR),
-    (29, "ARCH_CAPABILITIES", NO_MSR),
-    (31, "SSBD", NO_MSR),
+    (26, "IBRS and IBPB", NO_SPECULATION_CONTROL),
+    (27, "STIBP", NO_SPECULATION_CONTROL),
+    (28, "L1D_FLUSH", NO_SPECULATION_CONTROL),
+    (29, "ARCH_CAPABILITIES", Hide("seL4 lets no VMM read it; without it, a guest takes the processor as vulnerable")),
+    (31, "SSBD", NO_SPECULATION_CONTROL),
 ];
 
 /// Leaf 0x8000_0001, ECX.
@@ -163,23 +193,27 @@ pub const LEAF_EXT_1_ECX: &[Feature] = &[(0, "LAHF", Pass), (5, "LZCNT", Pass), 
 
 /// Leaf 0x8000_0001, EDX.
 pub const LEAF_EXT_1_EDX: &[Feature] = &[
-    (11, "SYSCALL", NO_LONG_MODE),
-    (20, "NX", Hide("seL4 leaves EFER.NXE clear, and the guest runs with the host's EFER")),
-    (26, "1 GiB pages", NO_LONG_MODE),
-    (27, "RDTSCP", NO_CONTROL),
-    (29, "LM", NO_LONG_MODE),
+    (11, "SYSCALL", LONG_MODE),
+    (20, "NX", Long("seL4 leaves EFER.NXE clear, and the guest runs with the host's EFER")),
+    (26, "1 GiB pages", LONG_MODE),
+    (27, "RDTSCP", CONTROL),
+    (29, "LM", LONG_MODE),
 ];
 
 /// Leaf 0x8000_0007, EDX.
 pub const LEAF_EXT_7_EDX: &[Feature] = &[(8, "invariant TSC", Pass)];
 
-const fn apply(host: u32, table: &[Feature]) -> u32 {
+const fn apply(processor: Processor, host: u32, table: &[Feature]) -> u32 {
+    let is_long = matches!(processor, Processor::Bits64);
     let (mut mask, mut set, mut i) = (0, 0, 0);
     while i < table.len() {
-        match table[i] {
-            (bit, _, Pass) => mask |= 1 << bit,
-            (bit, _, Show(_)) => set |= 1 << bit,
-            (_, _, Hide(_)) => {}
+        let (bit, _, policy) = table[i];
+        match policy {
+            Pass => mask |= 1 << bit,
+            Long(_) if is_long => mask |= 1 << bit,
+            Show(_) => set |= 1 << bit,
+            ShowLong(_) if is_long => set |= 1 << bit,
+            Hide(_) | Long(_) | ShowLong(_) => {}
         }
         i += 1;
     }
@@ -193,7 +227,8 @@ const ZERO: CpuidResult = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
 /// The guest's answer for `leaf` and `subleaf`, given the host's answer `host`: zeros if the guest has no such leaf.
 /// `tsc_hz` is the measured rate of the TSC.
-pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidResult {
+pub fn leaf(processor: Processor, leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidResult {
+    let apply = |host, table| apply(processor, host, table);
     match (leaf, subleaf) {
         (0, _) => CpuidResult { eax: MAX_LEAF, ..host },
         (0x15, _) => tsc_ratio(tsc_hz),
@@ -224,8 +259,11 @@ pub fn leaf(leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidRes
         // Brand string, and the second-level cache.
         (0x8000_0002..=0x8000_0004 | 0x8000_0006, _) => host,
         (0x8000_0007, _) => CpuidResult { edx: apply(host.edx, LEAF_EXT_7_EDX), ..ZERO },
-        // Address widths: the host's physical one, by which the processor checks reserved bits; 32 linear bits.
-        (0x8000_0008, _) => CpuidResult { eax: host.eax & 0xff | 32 << 8, ..ZERO },
+        // Address widths: the host's physical one, by which the processor checks reserved bits; 32 linear bits, or 48.
+        (0x8000_0008, _) => {
+            let linear = if processor == Processor::Bits64 { 48 } else { 32 };
+            CpuidResult { eax: host.eax & 0xff | linear << 8, ..ZERO }
+        }
         // All other leaves are hidden, among them MWAIT (5), performance counters (0xa), topology (0xb), XSAVE (0xd).
         _ => ZERO,
     }
@@ -257,11 +295,17 @@ fn hypervisor() -> CpuidResult {
     }
 }
 
-/// The bits of CR4 that go with features of the guest's leaf 7, for [`crate::cr::ControlRegisters::new`].
-pub const fn cr4_by_cpuid(leaf_7: CpuidResult) -> u64 {
-    use crate::cr::cr4;
-    let smep = if leaf_7.ebx & 1 << 7 != 0 { cr4::SMEP } else { 0 };
-    let smap = if leaf_7.ebx & 1 << 20 != 0 { cr4::SMAP } else { 0 };
-    let umip = if leaf_7.ecx & 1 << 2 != 0 { cr4::UMIP } else { 0 };
-    smep | smap | umip
+/// The bits of control registers that go with features, by the guest's leaf 1, leaf 7 and leaf 0x8000_0001.
+pub const fn features(leaf_1: CpuidResult, leaf_7: CpuidResult, extended: CpuidResult) -> Features {
+    const fn when(register: u32, bit: u32, set: u64) -> u64 {
+        if register >> bit & 1 != 0 { set } else { 0 }
+    }
+    Features {
+        cr4: when(leaf_1.ecx, 17, cr4::PCIDE)
+            | when(leaf_7.ebx, 0, cr4::FSGSBASE)
+            | when(leaf_7.ebx, 7, cr4::SMEP)
+            | when(leaf_7.ebx, 20, cr4::SMAP)
+            | when(leaf_7.ecx, 2, cr4::UMIP),
+        efer: when(extended.edx, 11, efer::SCE) | when(extended.edx, 20, efer::NXE) | when(extended.edx, 29, efer::LME),
+    }
 }

@@ -1,20 +1,25 @@
-//! CR0, CR3 and CR4: the values that the guest reads, and those that the processor uses (SDM volume 3, "Control
-//! Registers", and "Changes to Instruction Behavior in VMX Non-Root Operation").
+//! CR0, CR3, CR4 and IA32_EFER: the values that the guest reads, and those that the processor uses (SDM volume 3, "Control
+//! Registers", "IA-32e Mode Operation", and "Changes to Instruction Behavior in VMX Non-Root Operation").
 //!
 //! The kernel keeps PE, NE and PG set in the real CR0 and VMXE in the real CR4. A guest whose own paging is off
 //! therefore runs on an identity page directory of 4 MiB pages for 4 GiB, and the VMM only stores its CR3. Once the
 //! guest turns paging on, the processor uses its CR3, and accesses to CR3 no longer exit. CD and NW never reach the
 //! processor: its caches belong to the host.
 //!
+//! Where the kernel supports 64-bit guests, the guest has an EFER of its own, which every entry loads. Long mode is active
+//! (EFER.LMA) while EFER.LME and CR0.PG are set, and the entry control "IA-32e mode guest" says so to the processor.
+//!
 //! CR0.TS, EM and MP must stay out of the CR0 mask, and #NM out of the exception bitmap: the kernel switches the FPU
 //! lazily, takes TS over while the guest does not own the FPU, and forwards #NM and writes of TS to the VMM only where
 //! the VMM claims those bits (`handleLazyFpu` and `handleVmexit` in its vcpu.c).
 //!
-//! Left out: real mode, which needs an unrestricted guest; long mode; protection keys and other features that CPUID
-//! hides.
+//! Left out: real mode, for which there is no firmware; tables of five levels, protection keys and other features that
+//! CPUID hides. Nor does a guest run without paging where the kernel lets it ("unrestricted guest"): the identity directory is needed on
+//! other kernels, and a step over an instruction on tables of the VMM needs paging everywhere.
 
 use crate::event::Exception;
 use crate::exit::Cr;
+use crate::vmcs::EntryControls;
 
 /// Bits of CR0.
 #[allow(missing_docs)]
@@ -54,6 +59,8 @@ pub mod cr4 {
     pub const OSXMMEXCPT: u64 = 1 << 10;
     pub const UMIP: u64 = 1 << 11;
     pub const VMXE: u64 = 1 << 13;
+    pub const FSGSBASE: u64 = 1 << 16;
+    pub const PCIDE: u64 = 1 << 17;
     pub const SMEP: u64 = 1 << 20;
     pub const SMAP: u64 = 1 << 21;
     /// Bits that the guest owns, so that writes of them do not exit: every processor with VT-x has them, and they mean
@@ -64,10 +71,28 @@ pub mod cr4 {
     pub const KEPT: u64 = MCE;
     /// Owned bits that a guest may set only where its CPUID has the feature. It may always set those above, PSE and
     /// PAE.
-    pub const BY_CPUID: u64 = UMIP | SMEP | SMAP;
+    pub const BY_CPUID: u64 = UMIP | FSGSBASE | PCIDE | SMEP | SMAP;
     /// Bits without meaning while the guest's paging is off. They must not reach the processor then: the identity pages
     /// are 32-bit user pages, and would fault.
     pub const PAGED_ONLY: u64 = PAE | SMEP | SMAP;
+}
+
+/// Bits of IA32_EFER.
+#[allow(missing_docs)]
+pub mod efer {
+    pub const SCE: u64 = 1 << 0;
+    pub const LME: u64 = 1 << 8;
+    pub const LMA: u64 = 1 << 10;
+    pub const NXE: u64 = 1 << 11;
+}
+
+/// The bits that a guest may set only where its CPUID has the feature: see [`crate::cpuid::features`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Of [`cr4::BY_CPUID`].
+    pub cr4: u64,
+    /// Of [`efer`]. None: the kernel gives guests no EFER.
+    pub efer: u64,
 }
 
 /// The control registers as the guest sees them.
@@ -77,6 +102,8 @@ pub struct ControlRegisters {
     cr3: u64,
     cr4: u64,
     cr4_allowed: u64,
+    efer: u64,
+    efer_allowed: u64,
     identity: u64,
 }
 
@@ -111,6 +138,17 @@ pub struct Program {
     /// Where the four page-directory-pointer-table entries are that go into `GuestPdpte0` to `GuestPdpte3`, if the guest
     /// has PAE paging. They must satisfy [`pdpte_is_valid`]; else the instruction gets #GP, and nothing is written.
     pub pdptes: Option<u64>,
+    /// What only a kernel with 64-bit guests takes.
+    pub long: Option<Long>,
+}
+
+/// The VMCS fields of long mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Long {
+    /// `GuestEfer`.
+    pub efer: u64,
+    /// `EntryControls`.
+    pub entry: EntryControls,
 }
 
 /// How the guest translates linear addresses.
@@ -124,7 +162,15 @@ pub enum Paging {
         large: bool,
     },
     /// Three levels of 64-bit entries.
-    Pae,
+    Pae {
+        /// EFER.NXE
+        no_execute: bool,
+    },
+    /// Four levels of 64-bit entries, in long mode.
+    Long {
+        /// EFER.NXE
+        no_execute: bool,
+    },
 }
 
 /// Why a write is refused.
@@ -140,11 +186,47 @@ const GP: Refusal = Refusal::Raise(Exception::GeneralProtection);
 
 impl ControlRegisters {
     /// The state that the 32-bit boot protocol starts in: protected mode without paging. `identity` is the guest-physical
-    /// address of the page directory that maps every address to itself; `cr4_by_cpuid` the bits of [`cr4::BY_CPUID`]
-    /// that the guest may set.
-    pub const fn new(identity: u64, cr4_by_cpuid: u64) -> Self {
-        let cr4_allowed = cr4::FREE | cr4::KEPT | cr4::PSE | cr4::PAE | cr4_by_cpuid & cr4::BY_CPUID;
-        ControlRegisters { cr0: cr0::PE | cr0::ET, cr3: 0, cr4: 0, cr4_allowed, identity }
+    /// address of the page directory that maps every address to itself.
+    pub const fn new(identity: u64, features: Features) -> Self {
+        let cr4_allowed = cr4::FREE | cr4::KEPT | cr4::PSE | cr4::PAE | features.cr4 & cr4::BY_CPUID;
+        let efer_allowed = features.efer & (efer::SCE | efer::LME | efer::NXE);
+        ControlRegisters { cr0: cr0::PE | cr0::ET, cr3: 0, cr4: 0, cr4_allowed, efer: 0, efer_allowed, identity }
+    }
+
+    /// The state that the 64-bit boot protocol starts in: long mode, with the PML4 at `root`. The features must have it.
+    pub const fn start_long(&mut self, root: u64) -> Program {
+        self.cr0 = cr0::PE | cr0::ET | cr0::PG;
+        self.cr3 = root;
+        self.cr4 = cr4::PAE;
+        self.efer = efer::LME;
+        self.program()
+    }
+
+    /// Whether long mode is active: EFER.LMA.
+    #[inline(always)]
+    pub const fn is_long(&self) -> bool {
+        self.efer & efer::LME != 0 && self.cr0 & cr0::PG != 0
+    }
+
+    /// Whether there is a long mode.
+    pub const fn has_long_mode(&self) -> bool {
+        self.efer_allowed & efer::LME != 0
+    }
+
+    /// RDMSR of IA32_EFER.
+    pub const fn efer(&self) -> u64 {
+        self.efer | if self.is_long() { efer::LMA } else { 0 }
+    }
+
+    /// WRMSR to IA32_EFER. LMA is read-only, and a write of it vanishes. If refused, nothing changes.
+    pub const fn set_efer(&mut self, value: u64) -> Result<Program, Refusal> {
+        let value = value & !efer::LMA;
+        let switches = (value ^ self.efer) & efer::LME != 0;
+        if value & !self.efer_allowed != 0 || switches && self.cr0 & cr0::PG != 0 {
+            return Err(GP);
+        }
+        self.efer = value;
+        Ok(self.program())
     }
 
     /// Reads back what the guest changed without an exit since the last [`Program`]. Call it before the other methods.
@@ -170,11 +252,11 @@ impl ControlRegisters {
     pub fn mov_to(&mut self, cr: Cr, value: u64) -> Result<Program, Refusal> {
         let mut next = *self;
         match cr {
-            Cr::Cr0 => next.cr0 = checked_cr0(value)?,
+            Cr::Cr0 => next.cr0 = self.checked_cr0(value)?,
             Cr::Cr3 => next.cr3 = value,
-            Cr::Cr4 if value & !self.cr4_allowed != 0 => return Err(GP),
-            Cr::Cr4 => next.cr4 = value,
-            Cr::Cr8 => return Err(Refusal::Raise(Exception::InvalidOpcode)), // 64-bit mode only
+            Cr::Cr4 => next.cr4 = self.checked_cr4(value)?,
+            // It is the local APIC's, and exists in 64-bit mode only.
+            Cr::Cr8 => return Err(Refusal::Raise(Exception::InvalidOpcode)),
         }
         *self = next;
         Ok(next.program())
@@ -194,9 +276,11 @@ impl ControlRegisters {
 
     /// How the guest translates addresses, with [`Self::read`] of CR3 as the root.
     pub const fn paging(&self) -> Paging {
+        let no_execute = self.efer & efer::NXE != 0;
         match (self.cr0 & cr0::PG != 0, self.cr4 & cr4::PAE != 0) {
             (false, _) => Paging::Off,
-            (true, true) => Paging::Pae,
+            (true, true) if self.efer & efer::LME != 0 => Paging::Long { no_execute },
+            (true, true) => Paging::Pae { no_execute },
             (true, false) => Paging::Bits32 { large: self.cr4 & cr4::PSE != 0 },
         }
     }
@@ -204,7 +288,7 @@ impl ControlRegisters {
     /// The VMCS fields for these control registers.
     pub const fn program(&self) -> Program {
         let paged = self.cr0 & cr0::PG != 0;
-        let pae = matches!(self.paging(), Paging::Pae);
+        let pae = matches!(self.paging(), Paging::Pae { .. });
         let cr4 = self.cr4 & !cr4::KEPT;
         Program {
             real: Real {
@@ -218,19 +302,49 @@ impl ControlRegisters {
             cr4_shadow: self.cr4,
             cr3_exits: !paged,
             pdptes: if pae { Some(self.cr3 & 0xffff_ffe0) } else { None },
+            long: if self.efer_allowed != 0 { Some(self.long()) } else { None },
         }
     }
-}
 
-fn checked_cr0(value: u64) -> Result<u64, Refusal> {
-    let has = |bit| value & bit != 0;
-    if value >> 32 != 0 || (has(cr0::PG) && !has(cr0::PE)) || (has(cr0::NW) && !has(cr0::CD)) {
-        return Err(GP);
+    /// On the identity directory, the processor pages where the guest does not, so LME must not be set there.
+    const fn long(&self) -> Long {
+        let own = EntryControls::LOAD_PAT.union(EntryControls::LOAD_EFER);
+        let paged = self.cr0 & cr0::PG != 0;
+        Long {
+            efer: if paged { self.efer() } else { self.efer & !efer::LME },
+            entry: if self.is_long() { own.union(EntryControls::IA_32E_MODE) } else { own },
+        }
     }
-    if !has(cr0::PE) {
-        return Err(Refusal::RealMode);
+
+    /// The last two rules are those of long mode: it needs PAE, and PCIDE needs it.
+    fn checked_cr0(&self, value: u64) -> Result<u64, Refusal> {
+        let has = |bit| value & bit != 0;
+        let pages = has(cr0::PG) && self.cr0 & cr0::PG == 0;
+        if value >> 32 != 0
+            || has(cr0::PG) && !has(cr0::PE)
+            || has(cr0::NW) && !has(cr0::CD)
+            || pages && self.efer & efer::LME != 0 && self.cr4 & cr4::PAE == 0
+            || !has(cr0::PG) && self.cr4 & cr4::PCIDE != 0
+        {
+            return Err(GP);
+        }
+        if !has(cr0::PE) {
+            return Err(Refusal::RealMode);
+        }
+        Ok(value & cr0::ALL | cr0::ET)
     }
-    Ok(value & cr0::ALL | cr0::ET)
+
+    fn checked_cr4(&self, value: u64) -> Result<u64, Refusal> {
+        const PCID: u64 = 0xfff;
+        let tags = value & cr4::PCIDE != 0 && self.cr4 & cr4::PCIDE == 0;
+        if value & !self.cr4_allowed != 0
+            || self.is_long() && value & cr4::PAE == 0
+            || tags && (!self.is_long() || self.cr3 & PCID != 0)
+        {
+            return Err(GP);
+        }
+        Ok(value)
+    }
 }
 
 /// Whether the processor accepts this page-directory-pointer-table entry; `address_bits` is the guest's physical address

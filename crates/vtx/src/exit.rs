@@ -237,6 +237,16 @@ impl Io {
         MASKS[self.0.field(0, 3) as usize]
     }
 
+    /// The bits of RAX that an IN leaves alone.
+    pub const fn kept(self) -> u64 {
+        const KEPT: [u64; 8] = {
+            let mut kept = [0; 8];
+            (kept[0], kept[1]) = (!0xff, !0xffff);
+            kept
+        };
+        KEPT[self.0.field(0, 3) as usize]
+    }
+
     /// IN or OUT.
     pub const fn direction(self) -> Direction {
         if self.0.set(3) { Direction::In } else { Direction::Out }

@@ -1,6 +1,11 @@
-//! RDMSR and WRMSR in the guest (SDM volume 4). The kernel makes every MSR exit but the three SYSENTER ones, and lets
-//! no VMM read an MSR on the guest's behalf. The table has every MSR of the guest; any other is #GP, as on a processor
-//! without it. It is consistent with [`crate::cpuid`]: an MSR whose feature is hidden does not exist.
+//! RDMSR and WRMSR in the guest (SDM volume 4). The kernel makes every MSR exit but the three SYSENTER ones, and, if it
+//! supports 64-bit guests, the bases of FS and GS. It lets a VMM read no MSR on the guest's behalf but those of [`crate::syscall`].
+//! The table has every MSR of the guest; any other is #GP, as on a processor without it. It is consistent with
+//! [`crate::cpuid`]: an MSR whose feature is hidden does not exist.
+//!
+//! So there are none that control speculation: SPEC_CTRL, PRED_CMD, FLUSH_CMD and ARCH_CAPABILITIES are #GP.
+
+use crate::{cpuid::Processor, syscall::SyscallMsr};
 
 /// The guest gets #GP(0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +22,21 @@ pub enum Read {
     Apic,
     /// The access does not exit: the VMCS has the guest's own value.
     Native,
+    /// The caller has the guest's own value.
+    Own(Own),
+}
+
+/// A register whose value the vCPU has, in the VMCS or beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// IA32_EFER: see [`crate::cr`].
+    Efer,
+    /// IA32_PAT: `GuestPat`.
+    Pat,
+    /// IA32_MTRR_DEF_TYPE, which is stored, and has no effect.
+    MtrrDefType,
+    /// One that the kernel switches.
+    Syscall(SyscallMsr),
 }
 
 /// The answer to WRMSR.
@@ -32,6 +52,8 @@ pub enum Write {
     Apic,
     /// The access does not exit.
     Native,
+    /// The caller sets the guest's own value, or refuses it.
+    Own,
 }
 
 /// A register that exists.
@@ -45,10 +67,24 @@ pub struct Msr {
     pub read: Read,
     /// What WRMSR does.
     pub write: Write,
+    /// Only [`Processor::Bits64`] has it.
+    pub is_long: bool,
 }
 
 const fn msr(number: u32, name: &'static str, read: Read, write: Write) -> Msr {
-    Msr { number, name, read, write }
+    Msr { number, name, read, write, is_long: false }
+}
+
+/// One that only the processor with long mode has.
+const fn long(number: u32, name: &'static str, read: Read, write: Write) -> Msr {
+    Msr { is_long: true, ..msr(number, name, read, write) }
+}
+
+impl Msr {
+    /// Whether a processor has it.
+    pub const fn is_in(&self, processor: Processor) -> bool {
+        !self.is_long || matches!(processor, Processor::Bits64)
+    }
 }
 
 /// IA32_TSC_DEADLINE.
@@ -63,6 +99,7 @@ const MICROCODE: u64 = 1 << 32;
 const MISC_ENABLE: u64 = 1 << 0 | 1 << 11 | 1 << 12;
 
 use Read::{Native, Tsc, Value};
+use SyscallMsr::{Cstar, Fmask, Lstar, Star};
 
 /// Every register that exists, by number.
 pub const TABLE: &[Msr] = &[
@@ -76,6 +113,8 @@ pub const TABLE: &[Msr] = &[
     // The TSC cannot be written (see 0x10), so its adjustment is always zero.
     msr(0x3b, "IA32_TSC_ADJUST", Value(0), Write::Vanishes),
     msr(0x8b, "IA32_BIOS_SIGN_ID", Value(MICROCODE), Write::Vanishes),
+    // No ranges, be they fixed or variable, and no write-combining.
+    long(0xfe, "IA32_MTRRCAP", Value(0), Write::Refused),
     msr(0x174, "IA32_SYSENTER_CS", Native, Write::Native),
     msr(0x175, "IA32_SYSENTER_ESP", Native, Write::Native),
     msr(0x176, "IA32_SYSENTER_EIP", Native, Write::Native),
@@ -85,14 +124,26 @@ pub const TABLE: &[Msr] = &[
     msr(0x1a0, "IA32_MISC_ENABLE", Value(MISC_ENABLE), Write::Vanishes),
     // Linux writes it to step by branches; the guest then steps by instructions.
     msr(0x1d9, "IA32_DEBUGCTL", Value(0), Write::Vanishes),
+    long(0x277, "IA32_PAT", Read::Own(Own::Pat), Write::Own),
+    // Linux switches the MTRRs off and on again where it sets its PAT. The EPT gives memory types.
+    long(0x2ff, "IA32_MTRR_DEF_TYPE", Read::Own(Own::MtrrDefType), Write::Own),
     msr(TSC_DEADLINE, "IA32_TSC_DEADLINE", Read::Apic, Write::Apic),
-    // The guest has none of the features that it enables. Saving and restoring it must still work.
-    msr(0xc000_0080, "IA32_EFER", Value(0), Write::Same),
+    // Without long mode, the guest has none of the features that it enables. Saving and restoring it must still work.
+    msr(0xc000_0080, "IA32_EFER", Read::Own(Own::Efer), Write::Own),
+    long(0xc000_0081, "IA32_STAR", Read::Own(Own::Syscall(Star)), Write::Own),
+    long(0xc000_0082, "IA32_LSTAR", Read::Own(Own::Syscall(Lstar)), Write::Own),
+    long(0xc000_0083, "IA32_CSTAR", Read::Own(Own::Syscall(Cstar)), Write::Own),
+    long(0xc000_0084, "IA32_FMASK", Read::Own(Own::Syscall(Fmask)), Write::Own),
+    long(0xc000_0100, "IA32_FS_BASE", Native, Write::Native),
+    long(0xc000_0101, "IA32_GS_BASE", Native, Write::Native),
+    long(0xc000_0102, "IA32_KERNEL_GS_BASE", Native, Write::Native),
+    // RDTSCP reads the host's, which is 0. Linux writes the processor's number, which is 0 as well.
+    long(0xc000_0103, "IA32_TSC_AUX", Value(0), Write::Same),
 ];
 
 /// The table by the low bits of the registers' numbers, which differ.
-static PLACES: [Option<Msr>; 128] = {
-    let mut places = [None; 128];
+static PLACES: [Option<Msr>; 256] = {
+    let mut places = [None; 256];
     let mut row = 0;
     while row < TABLE.len() {
         let place = TABLE[row].number as usize % places.len();
@@ -104,33 +155,76 @@ static PLACES: [Option<Msr>; 128] = {
 };
 
 #[inline(always)]
-fn find(number: u32) -> Option<&'static Msr> {
-    PLACES[number as usize % PLACES.len()].as_ref().filter(|msr| msr.number == number)
+fn find(processor: Processor, number: u32) -> Option<&'static Msr> {
+    PLACES[number as usize % PLACES.len()].as_ref().filter(|msr| msr.number == number && msr.is_in(processor))
 }
 
-/// RDMSR, of all but the local APIC's. `tsc` is what RDTSC gives now.
-#[inline]
-pub fn read(number: u32, tsc: impl FnOnce() -> u64) -> Result<u64, Gp> {
-    match find(number).map(|msr| msr.read) {
-        Some(Value(value)) => Ok(value),
-        Some(Tsc) => Ok(tsc()),
-        Some(Native | Read::Apic) | None => Err(Gp),
+/// The register of this number, if its value is the vCPU's own.
+pub fn own(processor: Processor, number: u32) -> Option<Own> {
+    match find(processor, number)?.read {
+        Read::Own(own) => Some(own),
+        _ => None,
     }
 }
 
-/// WRMSR: whether the register takes the value.
-pub fn write(number: u32, value: u64) -> Result<(), Gp> {
-    let msr = find(number).ok_or(Gp)?;
+/// RDMSR, of all but the local APIC's and the vCPU's own. `tsc` is what RDTSC gives now.
+#[inline]
+pub fn read(processor: Processor, number: u32, tsc: impl FnOnce() -> u64) -> Result<u64, Gp> {
+    match find(processor, number).map(|msr| msr.read) {
+        Some(Value(value)) => Ok(value),
+        Some(Tsc) => Ok(tsc()),
+        Some(Native | Read::Apic | Read::Own(_)) | None => Err(Gp),
+    }
+}
+
+/// WRMSR, of all but the vCPU's own: whether the register takes the value.
+pub fn write(processor: Processor, number: u32, value: u64) -> Result<(), Gp> {
+    let msr = find(processor, number).ok_or(Gp)?;
     match msr.write {
         Write::Vanishes | Write::Apic => Ok(()),
         Write::Same if msr.read == Value(value) => Ok(()),
-        Write::Same | Write::Refused | Write::Native => Err(Gp),
+        Write::Same | Write::Refused | Write::Native | Write::Own => Err(Gp),
     }
+}
+
+/// The PAT after a reset (SDM volume 3, "IA32_PAT MSR").
+pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+/// Whether WRMSR takes this PAT: each byte is a memory type.
+pub const fn pat_is_valid(pat: u64) -> bool {
+    let bytes = pat.to_le_bytes();
+    let mut n = 0;
+    while n < bytes.len() {
+        // Uncacheable, write-combining, write-through, write-protected, write-back, UC-.
+        if !matches!(bytes[n], 0 | 1 | 4..=7) {
+            return false;
+        }
+        n += 1;
+    }
+    true
+}
+
+/// IA32_MTRR_DEF_TYPE as firmware leaves it: enabled, write-back.
+pub const MTRR_DEF_TYPE_RESET: u64 = 1 << 11 | 6;
+
+/// Whether WRMSR takes this IA32_MTRR_DEF_TYPE: a memory type, and two bits that enable.
+pub const fn mtrr_def_type_is_valid(value: u64) -> bool {
+    const ENABLE: u64 = 1 << 10 | 1 << 11;
+    matches!(value & !ENABLE, 0 | 1 | 4..=6)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Processor::{Bits32, Bits64};
+
+    fn read(number: u32, tsc: impl FnOnce() -> u64) -> Result<u64, Gp> {
+        super::read(Bits32, number, tsc)
+    }
+
+    fn write(number: u32, value: u64) -> Result<(), Gp> {
+        super::write(Bits32, number, value)
+    }
 
     #[test]
     fn the_table_is_in_order() {
@@ -164,10 +258,33 @@ mod tests {
     }
 
     #[test]
-    fn efer_can_be_restored_but_not_changed() {
-        assert_eq!(read(0xc000_0080, || 0), Ok(0));
-        assert_eq!(write(0xc000_0080, 0), Ok(()));
-        assert_eq!(write(0xc000_0080, 1 << 11), Err(Gp));
+    fn both_processors_have_an_efer_and_one_the_registers_of_long_mode() {
+        assert_eq!([Bits32, Bits64].map(|processor| own(processor, 0xc000_0080)), [Some(Own::Efer); 2]);
+        for (number, own) in [(0x277, Own::Pat), (0x2ff, Own::MtrrDefType), (0xc000_0082, Own::Syscall(Lstar))] {
+            assert_eq!([Bits32, Bits64].map(|processor| super::own(processor, number)), [None, Some(own)]);
+        }
+        assert_eq!([Bits32, Bits64].map(|processor| super::read(processor, 0xfe, || 7)), [Err(Gp), Ok(0)]);
+        assert_eq!([0, 1].map(|value| super::write(Bits64, 0xc000_0103, value)), [Ok(()), Err(Gp)]);
+    }
+
+    #[test]
+    fn speculation_is_not_controlled() {
+        for number in [0x48, 0x49, 0x10a, 0x10b] {
+            for processor in [Bits32, Bits64] {
+                assert_eq!(
+                    (super::read(processor, number, || 7), super::write(processor, number, 1)),
+                    (Err(Gp), Err(Gp))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn memory_types_are_those_of_the_sdm() {
+        assert!(pat_is_valid(PAT_RESET) && pat_is_valid(0x0407_0506_0007_0106));
+        assert!(!pat_is_valid(0x0007_0406_0007_0402) && !pat_is_valid(8 << 56) && !pat_is_valid(3));
+        assert!([0, 0xc06, 0x800, 6, 0x401].map(mtrr_def_type_is_valid).iter().all(|&valid| valid));
+        assert!(![2, 3, 7, 0x1000, 0x100, 0x1_0000_0006].map(mtrr_def_type_is_valid).iter().any(|&valid| valid));
     }
 
     #[test]

@@ -1,9 +1,14 @@
-//! The processor as a 32-bit boot protocol wants it (Linux, Documentation/arch/x86/boot.rst): flat 4 GiB segments,
-//! interrupts off, and everything else as after a reset (SDM volume 3, "Processor State After Reset"). `cr` has the
-//! control registers.
+//! The processor as Linux's boot protocols want it (Documentation/arch/x86/boot.rst): flat segments, interrupts off, and
+//! everything else as after a reset (SDM volume 3, "Processor State After Reset"). `cr` has the control registers.
+//!
+//! [`set`] makes the state of the 32-bit protocol, in which every life begins; [`set_long`] makes that of the 64-bit protocol
+//! of it.
 
 use crate::{
+    cpuid::Processor,
     event,
+    msr::PAT_RESET,
+    syscall::SyscallMsr,
     vmcs::{ExitControls, PinControls, SecondaryControls, Vmcs, VmcsField as F, access_rights},
 };
 
@@ -18,9 +23,9 @@ pub struct Start {
     pub gdt: (u64, u32),
     /// The VMX-preemption timer's count: at zero, the guest exits, until it is written again.
     pub preemption: u32,
-    /// A kernel with 64-bit guests sets the entry control "IA-32e mode guest" in every new VCPU, and this state is that
-    /// of 32-bit code. A kernel without them may refuse the field.
-    pub clear_entry_controls: bool,
+    /// What the kernel supports. With [`Processor::Bits64`], the caller sets the entry controls by [`crate::cr::Program::long`]
+    /// before the first entry; without, the kernel may refuse the field.
+    pub processor: Processor,
 }
 
 const DR7_RESET: u64 = 0x400;
@@ -62,14 +67,26 @@ pub fn set(vmcs: &mut impl Vmcs, start: &Start) -> bool {
         (F::GuestSysenterEsp, 0),
         (F::GuestSysenterEip, 0),
         (F::ExceptionBitmap, event::EXITING.into()),
-        (F::SecondaryControls, SecondaryControls::WBINVD.bits().into()),
     ] {
         vmcs.write(field, value);
     }
-    if start.clear_entry_controls {
-        vmcs.write(F::EntryControls, 0);
+    let mut secondary = SecondaryControls::WBINVD;
+    if start.processor == Processor::Bits64 {
+        secondary |= SecondaryControls::RDTSCP | SecondaryControls::INVPCID;
+        vmcs.write(F::GuestPat, PAT_RESET);
+        for msr in SyscallMsr::ALL {
+            // All of them take a zero.
+            let _ = vmcs.write_msr(msr, 0);
+        }
     }
+    vmcs.write(F::SecondaryControls, secondary.bits().into());
     preemption_timer(vmcs, start.preemption)
+}
+
+/// Changes that state to the one of the 64-bit boot protocol: code of 64 bits. Control registers are those of
+/// [`crate::cr::ControlRegisters::start_long`].
+pub fn set_long(vmcs: &mut impl Vmcs) {
+    vmcs.write(F::GuestCsAccessRights, access_rights::LONG_CODE.into());
 }
 
 /// Turns on the preemption timer and the saving of its remaining count, if the processor has both; one without the
@@ -118,21 +135,37 @@ mod tests {
         }
 
         fn read_msr(&mut self, msr: SyscallMsr) -> u64 {
-            unreachable!("{msr:?} is no part of this state")
+            unreachable!("{msr:?} is not read")
         }
 
-        fn write_msr(&mut self, msr: SyscallMsr, _value: u64) -> Result<(), Gp> {
-            unreachable!("{msr:?} is no part of this state")
+        fn write_msr(&mut self, _: SyscallMsr, value: u64) -> Result<(), Gp> {
+            assert_eq!(value, 0);
+            Ok(())
         }
     }
 
-    /// SDM volume 3, table "Definitions of VM-Entry Controls": bit 9.
+    fn started(processor: Processor) -> BTreeMap<F, u64> {
+        let mut fields = BTreeMap::new();
+        set(&mut fields, &Start { code: 8, data: 16, gdt: (0, 0), preemption: 1, processor });
+        fields
+    }
+
+    /// SDM volume 3, table "Definitions of Secondary Processor-Based VM-Execution Controls".
     #[test]
-    fn ia_32e_mode_is_switched_off_where_the_kernel_presets_it() {
-        for (clear_entry_controls, expected) in [(true, 0), (false, 1 << 9)] {
-            let mut fields = BTreeMap::from([(F::EntryControls, 1 << 9)]);
-            set(&mut fields, &Start { code: 8, data: 16, gdt: (0, 0), preemption: 1, clear_entry_controls });
-            assert_eq!(fields.get(&F::EntryControls), Some(&expected));
-        }
+    fn a_kernel_without_64_bit_guests_sees_no_field_of_theirs() {
+        let fields = started(Processor::Bits32);
+        assert_eq!([F::EntryControls, F::GuestEfer, F::GuestPat].map(|field| fields.get(&field)), [None; 3]);
+        assert_eq!(fields.get(&F::SecondaryControls), Some(&(1 << 6)));
+        let fields = started(Processor::Bits64);
+        assert_eq!(fields.get(&F::SecondaryControls), Some(&(1 << 6 | 1 << 3 | 1 << 12)));
+        assert_eq!(fields.get(&F::GuestPat), Some(&0x0007_0406_0007_0406));
+    }
+
+    /// A segment with L and D both set is refused (SDM volume 3, "Checks on Guest Segment Registers").
+    #[test]
+    fn code_of_64_bits_has_l_and_not_d() {
+        let mut fields = started(Processor::Bits64);
+        set_long(&mut fields);
+        assert_eq!(fields.get(&F::GuestCsAccessRights).map(|rights| rights >> 13 & 3), Some(1));
     }
 }

@@ -35,10 +35,10 @@ pub enum VmcsField {
 
     /// IA32_DEBUGCTL; an entry loads it only on processors whose controls cannot turn "load debug controls" off.
     GuestDebugctl = 0x2802,
-    /// IA32_PAT: saved at exits. Entries load it if their control says so; otherwise the guest runs with the host's.
+    /// IA32_PAT: saved at exits, loaded at entries with [`EntryControls::LOAD_PAT`]. Without, the guest runs with the host's.
     GuestPat = 0x2804,
-    /// IA32_EFER: saved at exits. Entries load it if their control says so; otherwise LMA and LME follow the control "IA-32e
-    /// mode guest", and the rest is the host's. The pinned kernel takes SCE, LME, LMA and NXE.
+    /// IA32_EFER: saved at exits, loaded at entries with [`EntryControls::LOAD_EFER`]. Without, LMA and LME are as
+    /// [`EntryControls::IA_32E_MODE`] says, and the other bits the host's. The pinned kernel takes SCE, LME, LMA and NXE.
     GuestEfer = 0x2806,
     /// First of the four page-directory-pointer-table entries that an entry loads where the guest uses PAE.
     GuestPdpte0 = 0x280a,
@@ -57,8 +57,7 @@ pub enum VmcsField {
     ExceptionBitmap = 0x4004,
     /// [`ExitControls`].
     ExitControls = 0x400c,
-    /// VM-entry controls, of which "IA-32e mode guest" is one. Not in kernels before 15.0.0, except for the pinned one, which
-    /// takes "IA-32e mode guest", "load IA32_PAT" and "load IA32_EFER".
+    /// [`EntryControls`]. Not in kernels before 15.0.0, except for the pinned one, which takes those.
     EntryControls = 0x4012,
     /// Event to inject, see [`crate::event`]. VMEnter sets it as well, from message register 2.
     EntryInterruptionInfo = 0x4016,
@@ -193,6 +192,19 @@ bitflags! {
 }
 
 bitflags! {
+    /// VM-entry controls.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct EntryControls: u32 {
+        /// The guest is in long mode: in 64-bit mode or in compatibility mode, as its code segment says.
+        const IA_32E_MODE = 1 << 9;
+        /// An entry loads `GuestPat`.
+        const LOAD_PAT = 1 << 14;
+        /// An entry loads `GuestEfer`.
+        const LOAD_EFER = 1 << 15;
+    }
+}
+
+bitflags! {
     /// Primary processor-based controls. The kernel forces I/O bitmaps, MSR bitmaps and the secondary controls.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct PrimaryControls: u32 {
@@ -300,6 +312,10 @@ pub mod access_rights {
     pub const BUSY_TSS: u32 = 0x008b;
     /// No segment at all.
     pub const UNUSABLE: u32 = 0x1_0000;
+    /// 64-bit code, ring 0, readable, accessed, limit in pages.
+    pub const LONG_CODE: u32 = 0xa09b;
+    /// In `GuestCsAccessRights`: 64-bit code, if the processor is in long mode.
+    pub const LONG: u32 = 1 << 13;
     /// In `GuestCsAccessRights`: 32-bit default operand and address size.
     pub const DEFAULT_BIG: u32 = 1 << 14;
     /// In `GuestSsAccessRights`: where the current privilege level is.

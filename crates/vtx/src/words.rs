@@ -1,8 +1,6 @@
 //! A VM exit, word by word. Reading all words costs as much as answering a simple exit, so the fast path reads only
 //! those that it needs, and changes registers in place.
 
-use arch::Mode;
-
 use crate::{
     gpr::{Gprs, MessageGpr},
     vmcs::Interruptibility,
@@ -71,16 +69,11 @@ pub trait Words {
         self.rflags() & RFLAGS_TF | u64::from(shadow)
     }
 
-    /// How wide the guest's pointers are. Support for 64-bit code would decide here which mode the guest is in.
-    #[inline(always)]
-    fn mode(&self) -> Mode {
-        Mode::Bits32
-    }
-
-    /// Where the guest continues after an instruction of `length` bytes.
+    /// Where the guest continues after an instruction of `length` bytes, if it is not the last one below 4 GiB: 32-bit code wraps
+    /// around there, and the exit does not say how wide the code is.
     #[inline(always)]
     fn after(&self, length: u32) -> u64 {
-        self.mode().wrap(self.rip().wrapping_add(length.into()))
+        self.rip().wrapping_add(length.into())
     }
 }
 

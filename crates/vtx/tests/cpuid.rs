@@ -5,7 +5,12 @@ use vtx::cpuid::{leaf as leaf_at, *};
 
 /// The leaf on a processor whose TSC counts 50 million a second.
 fn leaf(leaf: u32, subleaf: u32, host: CpuidResult) -> CpuidResult {
-    leaf_at(leaf, subleaf, host, 50_000_000)
+    leaf_at(Processor::Bits32, leaf, subleaf, host, 50_000_000)
+}
+
+/// The same where the kernel supports 64-bit guests.
+fn long(leaf: u32, subleaf: u32, host: CpuidResult) -> CpuidResult {
+    leaf_at(Processor::Bits64, leaf, subleaf, host, 50_000_000)
 }
 
 const ALL: CpuidResult = CpuidResult { eax: u32::MAX, ebx: u32::MAX, ecx: u32::MAX, edx: u32::MAX };
@@ -90,9 +95,9 @@ fn the_highest_basic_leaf_is_that_of_the_frequency_and_the_extended_one_the_host
 #[test]
 fn the_tsc_rate_is_the_measured_one() {
     for hertz in [50_000_000, 2_400_000_000, 5_100_000_000u64] {
-        let ratio = leaf_at(0x15, 0, ALL, hertz);
+        let ratio = leaf_at(Processor::Bits32, 0x15, 0, ALL, hertz);
         assert_eq!(u64::from(ratio.ecx) * u64::from(ratio.ebx) / u64::from(ratio.eax), hertz);
-        assert_eq!(u64::from(leaf_at(0x16, 0, ALL, hertz).eax), hertz / 1_000_000);
+        assert_eq!(u64::from(leaf_at(Processor::Bits64, 0x16, 0, ALL, hertz).eax), hertz / 1_000_000);
     }
 }
 
@@ -107,8 +112,49 @@ fn address_widths_are_the_hosts_physical_and_32_linear() {
     assert_eq!(leaf(0x8000_0008, 0, CpuidResult { eax: 0x3027, ..NONE }).eax, 0x2027);
 }
 
+/// The features of x86-64-v2 (System V ABI for x86-64, "Micro-Architecture Levels"), and what Linux uses beyond them.
 #[test]
-fn cr4_follows_leaf_7() {
-    assert_eq!(cr4_by_cpuid(NONE), 0);
-    assert_eq!(cr4_by_cpuid(leaf(7, 0, ALL)), 1 << 20 | 1 << 21 | 1 << 11);
+fn the_processor_with_long_mode_is_an_x86_64_v2() {
+    let (one, extended) = (long(1, 0, ALL), long(0x8000_0001, 0, ALL));
+    for (bit, name) in
+        [(0, "SSE3"), (9, "SSSE3"), (13, "CX16"), (17, "PCID"), (19, "SSE4.1"), (20, "SSE4.2"), (23, "POPCNT")]
+    {
+        assert_eq!(one.ecx >> bit & 1, 1, "{name}");
+    }
+    for (bit, name) in [(11, "SYSCALL"), (20, "NX"), (26, "1 GiB pages"), (27, "RDTSCP"), (29, "LM")] {
+        assert_eq!(extended.edx >> bit & 1, 1, "{name}");
+    }
+    assert_eq!((extended.ecx & 1, long(7, 0, ALL).ebx & (1 | 1 << 10)), (1, 1 | 1 << 10), "LAHF; FSGSBASE and INVPCID");
+    assert_eq!(long(0x8000_0008, 0, CpuidResult { eax: 0x3027, ..NONE }).eax, 0x3027);
+    assert_eq!(long(1, 0, NONE).edx, leaf(1, 0, NONE).edx | 1 << 12 | 1 << 16, "MTRR and PAT, whatever the host has");
+    assert_eq!(long(0x8000_0001, 0, NONE), NONE);
+}
+
+#[test]
+fn the_processor_with_long_mode_has_all_that_the_other_has() {
+    for (at, host) in
+        [(1, ALL), (7, ALL), (0x8000_0001, ALL), (0x8000_0007, ALL)].into_iter().chain([(1, NONE), (7, NONE)])
+    {
+        let [narrow, wide] = [leaf(at, 0, host), long(at, 0, host)].map(|seen| [seen.ebx, seen.ecx, seen.edx]);
+        assert!(narrow.iter().zip(wide).all(|(narrow, wide)| narrow & !wide == 0), "{at:#x}");
+    }
+}
+
+#[test]
+fn no_speculation_control_is_promised() {
+    for processor in [Processor::Bits32, Processor::Bits64] {
+        let seven = leaf_at(processor, 7, 0, ALL, 50_000_000);
+        assert_eq!(seven.edx & (1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31), 0, "{processor:?}");
+    }
+}
+
+#[test]
+fn control_registers_follow_the_features() {
+    let bits = |leaf: fn(u32, u32, CpuidResult) -> CpuidResult, host| {
+        let features = features(leaf(1, 0, host), leaf(7, 0, host), leaf(0x8000_0001, 0, host));
+        (features.cr4, features.efer)
+    };
+    assert_eq!((bits(leaf, NONE), bits(long, NONE)), ((0, 0), (0, 0)));
+    assert_eq!(bits(leaf, ALL), (1 << 20 | 1 << 21 | 1 << 11, 0));
+    assert_eq!(bits(long, ALL), (1 << 20 | 1 << 21 | 1 << 11 | 1 << 16 | 1 << 17, 1 << 0 | 1 << 8 | 1 << 11));
 }

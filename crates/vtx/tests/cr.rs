@@ -11,7 +11,7 @@ const SMEP: u64 = 1 << 20;
 const SMAP: u64 = 1 << 21;
 
 fn at_boot() -> ControlRegisters {
-    ControlRegisters::new(IDENTITY, SMEP)
+    ControlRegisters::new(IDENTITY, Features { cr4: SMEP, efer: 0 })
 }
 
 fn paged() -> ControlRegisters {
@@ -95,7 +95,7 @@ fn machine_checks_are_enabled_in_the_guests_eyes_only() {
 
 #[test]
 fn supervisor_protections_wait_for_paging() {
-    let mut crs = ControlRegisters::new(IDENTITY, SMEP | SMAP);
+    let mut crs = ControlRegisters::new(IDENTITY, Features { cr4: SMEP | SMAP, efer: 0 });
     let program = crs.mov_to(Cr::Cr4, SMEP | SMAP).unwrap();
     assert_eq!(program.real.cr4, 0x2010);
     assert_eq!(program.cr4_shadow, SMEP | SMAP);
@@ -111,7 +111,7 @@ fn pae_paging_loads_its_four_entries() {
     assert_eq!((program.real.cr4, program.pdptes), (0x2010, None), "not before paging");
     let program = crs.mov_to(Cr::Cr0, 0x8000_0011).unwrap();
     assert_eq!((program.real.cr4, program.pdptes), (0x2020, Some(0x0123_4fe0)));
-    assert_eq!(crs.paging(), Paging::Pae);
+    assert_eq!(crs.paging(), Paging::Pae { no_execute: false });
 }
 
 #[test]
@@ -136,20 +136,128 @@ fn lmsw_sets_pe_but_never_clears_it() {
     assert_eq!(crs.read(Cr::Cr0), 0x8005_0031);
 }
 
+const LONG: Features = Features { cr4: 1 << 16 | 1 << 17 | SMEP, efer: 1 << 0 | 1 << 8 | 1 << 11 };
+const PAE: u64 = 1 << 5;
+const PCIDE: u64 = 1 << 17;
+const LME: u64 = 1 << 8;
+const LMA: u64 = 1 << 10;
+const IA_32E: u32 = 1 << 9;
+
+/// The entry controls with LOAD_EFER and LOAD_PAT, and EFER as the processor gets it.
+fn entry(program: &Program) -> (u32, u64) {
+    let long = program.long.unwrap();
+    (long.entry.bits() & !(1 << 14 | 1 << 15), long.efer)
+}
+
+/// As Linux goes there from 32-bit code (SDM volume 3, "Initializing IA-32e Mode").
+fn in_long_mode() -> ControlRegisters {
+    let mut crs = ControlRegisters::new(IDENTITY, LONG);
+    crs.mov_to(Cr::Cr4, PAE).unwrap();
+    crs.mov_to(Cr::Cr3, 0x0123_4000).unwrap();
+    crs.set_efer(LME | 1).unwrap();
+    crs.mov_to(Cr::Cr0, 0x8000_0011).unwrap();
+    crs
+}
+
+#[test]
+fn long_mode_begins_with_paging_and_ends_with_it() {
+    let mut crs = ControlRegisters::new(IDENTITY, LONG);
+    crs.mov_to(Cr::Cr4, PAE).unwrap();
+    crs.mov_to(Cr::Cr3, 0x0123_4000).unwrap();
+    let program = crs.set_efer(LME | 1).unwrap();
+    assert_eq!((entry(&program), crs.efer()), ((0, 1), LME | 1), "not yet, and not on the identity directory");
+    let program = crs.mov_to(Cr::Cr0, 0x8000_0011).unwrap();
+    assert_eq!(program.real, Real { cr0: 0x8000_0031, cr3: 0x0123_4000, cr4: 0x2020 });
+    assert_eq!((entry(&program), crs.efer(), program.pdptes), ((IA_32E, LMA | LME | 1), LMA | LME | 1, None));
+    assert_eq!(crs.paging(), Paging::Long { no_execute: false });
+    let program = crs.mov_to(Cr::Cr0, 0x11).unwrap();
+    assert_eq!((entry(&program), crs.efer(), program.real.cr3), ((0, 1), LME | 1, IDENTITY));
+    assert_eq!(program.real.cr4, 0x2010, "the identity directory has entries of 32 bits");
+}
+
+#[test]
+fn the_64_bit_boot_protocol_starts_there() {
+    let mut crs = ControlRegisters::new(IDENTITY, LONG);
+    let program = crs.start_long(0x9000);
+    assert_eq!(program.real, Real { cr0: 0x8000_0031, cr3: 0x9000, cr4: 0x2020 });
+    assert_eq!((entry(&program), program.cr3_exits), ((IA_32E, LME | LMA), false));
+}
+
+#[test]
+fn long_mode_keeps_what_it_needs() {
+    let mut crs = in_long_mode();
+    let before = crs;
+    assert_eq!(crs.mov_to(Cr::Cr4, 0), Err(GP), "PAE");
+    assert_eq!(crs.set_efer(1), Err(GP), "LME, while paging is on");
+    assert_eq!(crs, before);
+    assert!(crs.set_efer(LME | 1 << 11).is_ok(), "NXE may change, and a write of LMA vanishes");
+    assert_eq!((crs.efer(), crs.paging()), (LMA | LME | 1 << 11, Paging::Long { no_execute: true }));
+    let mut crs = ControlRegisters::new(IDENTITY, LONG);
+    crs.set_efer(LME).unwrap();
+    assert_eq!(crs.mov_to(Cr::Cr0, 0x8000_0011), Err(GP), "long mode without PAE");
+}
+
+#[test]
+fn process_context_identifiers_are_for_long_mode() {
+    let mut crs = ControlRegisters::new(IDENTITY, LONG);
+    assert_eq!(crs.mov_to(Cr::Cr4, PAE | PCIDE), Err(GP), "outside");
+    let mut crs = in_long_mode();
+    let real = crs.program().real;
+    crs.refresh(Real { cr3: 0x0123_4005, ..real });
+    assert_eq!(crs.mov_to(Cr::Cr4, PAE | PCIDE), Err(GP), "CR3 has an identifier");
+    crs.refresh(real);
+    assert_eq!(crs.mov_to(Cr::Cr4, PAE | PCIDE).unwrap().real.cr4, 0x2000 | PAE | PCIDE);
+    assert_eq!(crs.mov_to(Cr::Cr0, 0x11), Err(GP), "no end of paging with PCIDE");
+}
+
+#[test]
+fn efer_has_the_bits_of_the_features() {
+    let mut crs = ControlRegisters::new(IDENTITY, Features { efer: 1 << 11, ..LONG });
+    for bit in (0..64).filter(|bit| ![10, 11].contains(bit)) {
+        assert_eq!(crs.set_efer(1 << bit), Err(GP), "bit {bit}");
+    }
+    assert_eq!(entry(&crs.set_efer(1 << 11).unwrap()), (0, 1 << 11));
+    let mut narrow = at_boot();
+    assert_eq!((narrow.set_efer(1 << 11), narrow.efer(), narrow.program().long), (Err(GP), 0, None));
+    assert!(narrow.set_efer(0).is_ok());
+}
+
+#[test]
+fn pae_has_no_execute_as_well() {
+    let mut crs = ControlRegisters::new(IDENTITY, LONG);
+    crs.set_efer(1 << 11).unwrap();
+    crs.mov_to(Cr::Cr4, PAE).unwrap();
+    crs.mov_to(Cr::Cr0, 0x8000_0011).unwrap();
+    assert_eq!(crs.paging(), Paging::Pae { no_execute: true });
+}
+
 proptest! {
     #[test]
     fn the_processor_is_never_given_what_it_refuses(
-        writes in prop::collection::vec((0..4usize, any::<u32>()), 0..10),
+        writes in prop::collection::vec((0..5usize, prop_oneof![
+            any::<u32>(),
+            prop::sample::select(vec![0x8000_0011, 0x11, 0x20, 0x2_0020, 0x500, 0x900, 0x100]),
+        ]), 0..20),
     ) {
-        let mut crs = ControlRegisters::new(IDENTITY, u64::MAX);
+        let mut crs = ControlRegisters::new(IDENTITY, Features { cr4: u64::MAX, efer: u64::MAX });
         for (which, value) in writes {
-            let cr = [Cr::Cr0, Cr::Cr3, Cr::Cr4, Cr::Cr8][which];
-            let Ok(program) = crs.mov_to(cr, value.into()) else { continue };
+            let result = match [Cr::Cr0, Cr::Cr3, Cr::Cr4, Cr::Cr8].get(which) {
+                Some(&cr) => crs.mov_to(cr, value.into()),
+                None => crs.set_efer(value.into()),
+            };
+            let Ok(program) = result else { continue };
             let Real { cr0, cr4, .. } = program.real;
             prop_assert_eq!(cr0 & 0x8000_0021, 0x8000_0021);
             prop_assert_eq!(cr0 & 0x6000_0000, 0);
             prop_assert_eq!(cr4 & 0x2000, 0x2000);
-            prop_assert_eq!(cr4 & !0x30_2fbf, 0, "MCE not either");
+            prop_assert_eq!(cr4 & !0x33_2fbf, 0, "MCE not either");
+            // SDM volume 3, "Checks on Guest Control Registers, Debug Registers, and MSRs". CR0.PG is always set.
+            let (entry, efer) = entry(&program);
+            let is_long = entry & IA_32E != 0;
+            prop_assert_eq!((efer & LMA != 0, efer & LME != 0), (is_long, is_long));
+            prop_assert_eq!(efer & !0xd01, 0);
+            prop_assert!(!is_long || cr4 & PAE != 0);
+            prop_assert!(is_long || cr4 & PCIDE == 0);
             // What the guest reads is what it wrote.
             let seen = cr0 & !program.cr0_mask | program.cr0_shadow & program.cr0_mask;
             prop_assert_eq!(seen, crs.read(Cr::Cr0));

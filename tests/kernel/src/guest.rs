@@ -3,6 +3,7 @@
 
 use sel4::cap::{self, cap_type};
 use sel4::{CapRights, EptAttributes, Error, Result, VmEnter, VmEnterResult, Word, init_thread};
+use vtx::cpuid::Processor;
 use vtx::cr::{cr0, cr4};
 use vtx::msr::Gp;
 use vtx::start::{self, Start};
@@ -109,9 +110,13 @@ impl Guest {
             data: 0x10,
             gdt: (0, 0xffff),
             preemption: u32::MAX,
-            clear_entry_controls: sel4_config::X86_64_VTX_64BIT_GUESTS,
+            processor: if sel4_config::X86_64_VTX_64BIT_GUESTS { Processor::Bits64 } else { Processor::Bits32 },
         };
         start::set(&mut fields, &flat);
+        if sel4_config::X86_64_VTX_64BIT_GUESTS {
+            // The kernel sets "IA-32e mode guest" in every new VCPU.
+            fields.write(F::EntryControls, 0);
+        }
         fields.write(F::GuestTrSelector, 0x18);
         // With IF set: in Bochs, host interrupts do not exit from a guest that was entered with IF clear.
         fields.write(F::GuestRflags, 0x202);

@@ -1,6 +1,5 @@
 //! General registers and flags, with the merging that each width asks for (SDM volume 1, "General-Purpose Registers").
 
-use arch::Mode;
 use vtx::gpr::Gprs;
 
 use super::Width;
@@ -21,16 +20,12 @@ pub struct Registers {
 pub const LOW_BYTE: u8 = 16;
 
 impl Registers {
-    /// From what an exit gives. `rsp` may be anything where the instruction does not use it. What lies above the mode's pointers
-    /// is of no register of the guest's. R8 to R15 stay as they are, since 32-bit code of a guest in long mode keeps them.
-    pub fn new(mode: Mode, gprs: &Gprs, rsp: u64, rflags: u64) -> Self {
+    /// From what an exit gives. `rsp` may be anything where the instruction does not use it. 32-bit code of a guest in long mode
+    /// leaves the upper halves alone, and R8 to R15, as processors do.
+    pub const fn new(gprs: &Gprs, rsp: u64, rflags: u64) -> Self {
         let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 } = *gprs;
         let general = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
-        let mut registers = Registers { general, flags: rflags, next: 0 };
-        for register in registers.general.iter_mut().take(8) {
-            *register = mode.wrap(*register);
-        }
-        registers
+        Registers { general, flags: rflags, next: 0 }
     }
 
     /// For the kernel to set, without RSP and RFLAGS, which are VMCS fields.
@@ -101,14 +96,6 @@ mod tests {
     }
 
     #[test]
-    fn thirty_two_bit_code_keeps_what_only_64_bit_code_has() {
-        let gprs = Gprs { rax: u64::MAX, r8: u64::MAX, ..Gprs::default() };
-        let registers = Registers::new(Mode::Bits32, &gprs, 0, 2);
-        assert_eq!([registers.general[0], registers.general[8]], [0xffff_ffff, u64::MAX]);
-        assert_eq!(Registers::new(Mode::Bits64, &gprs, 0, 2).general[0], u64::MAX);
-    }
-
-    #[test]
     fn a_word_leaves_the_upper_half() {
         let mut registers = Registers { general: [0x1122_3344; 16], ..Registers::default() };
         registers.set(4, Width::Word, 0xdead_beef);
@@ -128,7 +115,7 @@ mod tests {
     #[test]
     fn registers_go_through_the_kernels_order_and_back() {
         let gprs = Gprs { rax: 1, rbx: 2, rcx: 3, rdx: 4, rsi: 5, rdi: 6, rbp: 7, r9: 9, r15: 15, ..Gprs::default() };
-        let registers = Registers::new(Mode::Bits32, &gprs, 0xff_0000_0008, 2);
+        let registers = Registers::new(&gprs, 8, 2);
         assert_eq!(registers.general, [1, 3, 4, 2, 8, 7, 5, 6, 0, 9, 0, 0, 0, 0, 0, 15]);
         assert_eq!(registers.gprs(), gprs);
         assert_eq!(registers.rsp(), 8);

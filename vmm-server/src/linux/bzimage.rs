@@ -1,16 +1,18 @@
-//! A bzImage: a setup header (boot.rst, "The Real-Mode Kernel Header"), real-mode code that the 32-bit protocol does
-//! not run, and protected-mode code that unpacks the kernel. It is loaded where the kernel wants to end up, so that the
+//! A bzImage: a setup header (boot.rst, "The Real-Mode Kernel Header"), real-mode code that neither the 32-bit protocol nor the
+//! 64-bit one runs, and code that unpacks the kernel. It is loaded where the kernel wants to end up, so that the
 //! code need not move itself there first; or, if there is no memory there, where memory begins.
 
 use super::zero_page::{LOADED_HIGH, ZeroPage, header};
-use super::{Error, File, HIGH_MEMORY, Kernel, LoadStep};
+use super::{Entry, Error, File, HIGH_MEMORY, Kernel, LoadStep};
+use arch::Mode;
 use heapless::Vec;
 
 /// First protocol with `pref_address` and `init_size`. Without them, a loader cannot know how much memory the kernel
 /// uses.
 const OLDEST: u16 = 0x020a;
-/// `xloadflags`: a 64-bit kernel.
+/// `xloadflags`: a 64-bit kernel, whose 64-bit code is at [`ENTRY_64`].
 const XLF_KERNEL_64: u16 = 1 << 0;
+const ENTRY_64: u64 = 0x200;
 const SECTOR: u64 = 512;
 /// Unit of `syssize`.
 const PARAGRAPH: u64 = 16;
@@ -27,9 +29,7 @@ pub(super) fn read(head: &[u8], size: u64, ram_at: u64) -> Result<Kernel, Error>
     if version < OLDEST || header.u8(header::LOADFLAGS)? & LOADED_HIGH == 0 {
         return Err(Error::TooOld { version });
     }
-    if version >= 0x020c && header.u16(header::XLOADFLAGS)? & XLF_KERNEL_64 != 0 {
-        return Err(Error::SixtyFourBit);
-    }
+    let is_long = version >= 0x020c && header.u16(header::XLOADFLAGS)? & XLF_KERNEL_64 != 0;
     let sectors = match header.u8(header::START)? {
         0 => DEFAULT_SETUP_SECTORS,
         sectors => sectors,
@@ -46,7 +46,10 @@ pub(super) fn read(head: &[u8], size: u64, ram_at: u64) -> Result<Kernel, Error>
     Ok(Kernel {
         steps,
         end: place.unpacked_end.max(place.load.saturating_add(len)),
-        entry: u32::try_from(place.load).map_err(|_| Error::BadHeader)?,
+        entry: match is_long {
+            true => Entry { at: place.load.checked_add(ENTRY_64).ok_or(Error::BadHeader)?, mode: Mode::Bits64 },
+            false => Entry { at: place.load, mode: Mode::Bits32 },
+        },
         initrd_max: header.u32(header::INITRD_ADDR_MAX)?.into(),
         command_line_max: usize::try_from(header.u32(header::CMDLINE_SIZE)?).unwrap_or(usize::MAX),
         zero_page: ZeroPage::with_header_of(head),

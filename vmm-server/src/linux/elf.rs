@@ -1,10 +1,11 @@
-//! A vmlinux: a 32-bit x86 ELF executable, whose segments go to their physical addresses and whose entry point is
+//! A vmlinux: an x86 ELF executable of 32 or 64 bits, whose segments go to their physical addresses and whose entry point is
 //! physical too. It comes without a setup header, so what the header would say is a constant here.
 
-use super::{Error, File, Kernel, LoadStep, MAX_STEPS, zero_page::ZeroPage};
+use super::{Entry, Error, File, Kernel, LoadStep, MAX_STEPS, zero_page::ZeroPage};
+use arch::Mode;
 use heapless::Vec;
 use object::Endianness;
-use object::elf::{EM_386, EM_X86_64, ET_EXEC, FileHeader32, PF_X, PT_LOAD, ProgramHeader32};
+use object::elf::{EM_386, EM_X86_64, ET_EXEC, FileHeader32, FileHeader64, Machine, PF_X, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 /// Loadable segments that a kernel may have; Linux has three or four.
@@ -13,6 +14,8 @@ pub const MAX_SEGMENTS: usize = 8;
 const COMMAND_LINE_MAX: usize = 2047;
 /// boot.rst on `initrd_addr_max`, for a kernel that does not say.
 const INITRD_MAX: u64 = 0x37ff_ffff;
+/// What Linux's bzImages for x86-64 say.
+const INITRD_MAX_64: u64 = 0x7fff_ffff;
 /// `e_ident[EI_CLASS]` of a 64-bit file.
 const ELFCLASS64: u8 = 2;
 const EI_CLASS: usize = 4;
@@ -20,14 +23,22 @@ const EI_CLASS: usize = 4;
 /// Reads the headers of a vmlinux, all of them in `head`, its first bytes. `size` is the file's.
 pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
     if head.get(EI_CLASS) == Some(&ELFCLASS64) {
-        return Err(Error::SixtyFourBit);
+        let kernel = read_class::<FileHeader64<Endianness>>(head, size, EM_X86_64, Mode::Bits64)?;
+        return Ok(Kernel { initrd_max: INITRD_MAX_64, ..kernel });
     }
-    let file = FileHeader32::<Endianness>::parse(head).map_err(|_| Error::BadHeader)?;
+    read_class::<FileHeader32<Endianness>>(head, size, EM_386, Mode::Bits32)
+}
+
+fn read_class<H: FileHeader<Endian = Endianness>>(
+    head: &[u8],
+    size: u64,
+    machine: Machine,
+    mode: Mode,
+) -> Result<Kernel, Error> {
+    let file = H::parse(head).map_err(|_| Error::BadHeader)?;
     let endian = file.endian().map_err(|_| Error::BadHeader)?;
-    match file.e_machine(endian) {
-        EM_386 => {}
-        EM_X86_64 => return Err(Error::SixtyFourBit),
-        _ => return Err(Error::NotAKernel),
+    if file.e_machine(endian) != machine {
+        return Err(Error::OtherMachine(file.e_machine(endian).0));
     }
     if endian != Endianness::Little || file.e_type(endian) != ET_EXEC {
         return Err(Error::NotAKernel);
@@ -38,36 +49,35 @@ pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
         add_segment(segment, endian, size, &mut steps)?;
     }
     refuse_overlaps(&mut steps)?;
-    let entry = file.e_entry(endian);
-    if !segments.iter().any(|s| runs(s, endian, entry)) {
+    let at = file.e_entry(endian).into();
+    if !segments.iter().any(|s| runs(s, endian, at)) {
         return Err(Error::BadHeader);
     }
     let end = steps.iter().map(|step| step.range().1).max().ok_or(Error::BadHeader)?;
     Ok(Kernel {
         steps,
         end,
-        entry,
+        entry: Entry { at, mode },
         initrd_max: INITRD_MAX,
         command_line_max: COMMAND_LINE_MAX,
         zero_page: ZeroPage::with_own_header(),
     })
 }
 
-type Phdr = ProgramHeader32<Endianness>;
-
-fn add_segment(
-    segment: &Phdr,
+fn add_segment<P: ProgramHeader<Endian = Endianness>>(
+    segment: &P,
     endian: Endianness,
     size: u64,
     steps: &mut Vec<LoadStep, MAX_STEPS>,
 ) -> Result<(), Error> {
-    let gpa = u64::from(segment.p_paddr(endian));
-    let offset = u64::from(segment.p_offset(endian));
-    let in_file = u64::from(segment.p_filesz(endian));
-    let in_memory = u64::from(segment.p_memsz(endian));
+    let [gpa, offset] = [segment.p_paddr(endian), segment.p_offset(endian)].map(Into::into);
+    let [in_file, in_memory] = [segment.p_filesz(endian), segment.p_memsz(endian)].map(Into::into);
     let zeros = in_memory.checked_sub(in_file).ok_or(Error::BadHeader)?;
-    if offset + in_file > size {
+    if offset.checked_add(in_file).is_none_or(|end| end > size) {
         return Err(Error::Truncated);
+    }
+    if gpa.checked_add(in_memory).is_none() {
+        return Err(Error::BadHeader);
     }
     let copy = LoadStep::Copy { file: File::Kernel, offset, gpa, len: in_file };
     let zero = LoadStep::Zero { gpa: gpa + in_file, len: zeros };
@@ -88,9 +98,9 @@ fn refuse_overlaps(steps: &mut [LoadStep]) -> Result<(), Error> {
 }
 
 /// Whether the processor can start at `entry` in this segment.
-fn runs(segment: &Phdr, endian: Endianness, entry: u32) -> bool {
-    let start = segment.p_paddr(endian);
+fn runs<P: ProgramHeader<Endian = Endianness>>(segment: &P, endian: Endianness, entry: u64) -> bool {
+    let start: u64 = segment.p_paddr(endian).into();
     segment.p_type(endian) == PT_LOAD
         && segment.p_flags(endian) & PF_X == PF_X
-        && entry.checked_sub(start).is_some_and(|offset| offset < segment.p_filesz(endian))
+        && entry.checked_sub(start).is_some_and(|offset| offset < segment.p_filesz(endian).into())
 }

@@ -1,9 +1,8 @@
-//! Loads Linux as its 32-bit boot protocol asks (Documentation/arch/x86/boot.rst, zero-page.rst): a bzImage, or the
-//! vmlinux ELF that a bzImage contains, an initrd and a command line.
+//! Loads Linux as its 32-bit or 64-bit boot protocol asks (Documentation/arch/x86/boot.rst, zero-page.rst): a bzImage, or the
+//! vmlinux ELF that a bzImage contains, an initrd and a command line. A 64-bit kernel starts in long mode.
 //!
 //! Nothing is copied here. [`Plan::new`] reads headers and says which range of which file goes where; the VMM follows
-//! the plan with whatever copies fastest. Left out: 64-bit kernels, the EFI handover, the relocation of a vmlinux, which the
-//! build does.
+//! the plan with whatever copies fastest. Left out: the EFI handover, the relocation of a vmlinux, which the build does.
 
 mod bzimage;
 pub mod e820;
@@ -12,9 +11,11 @@ pub mod low;
 pub mod mp;
 pub mod zero_page;
 
+use arch::Mode;
 use core::fmt;
 use heapless::Vec;
 use layout::guest_board::ACPI_TABLES;
+use vtx::cpuid::Processor;
 use zero_page::ZeroPage;
 
 /// A file that can be read in pieces.
@@ -36,8 +37,10 @@ pub enum Error {
     Unreadable,
     /// Neither an ELF file nor a bzImage.
     NotAKernel,
-    /// A kernel for 64-bit guests, which the VMM does not run.
+    /// A kernel for 64-bit guests, which this seL4 does not run.
     SixtyFourBit,
+    /// An ELF file for a machine that is no x86, or in the other machine's class; its number.
+    OtherMachine(u16),
     /// The headers contradict themselves, or name addresses that no kernel is loaded at.
     BadHeader,
     /// The file ends before what its headers name.
@@ -77,7 +80,10 @@ impl fmt::Display for Error {
         match *self {
             Error::Unreadable => write!(f, "the kernel file cannot be read"),
             Error::NotAKernel => write!(f, "not a Linux kernel: neither a bzImage nor an ELF file"),
-            Error::SixtyFourBit => write!(f, "a 64-bit kernel; only 32-bit guests run"),
+            Error::SixtyFourBit => write!(f, "a 64-bit kernel; this seL4 runs 32-bit guests only"),
+            Error::OtherMachine(number) => {
+                write!(f, "an ELF file for machine {number}, neither an i386's of 32 bits nor an x86-64's of 64 bits")
+            }
             Error::BadHeader => write!(f, "the kernel's headers make no sense"),
             Error::Truncated => write!(f, "the kernel file is shorter than its headers say"),
             Error::TooOld { version } => {
@@ -158,14 +164,25 @@ pub struct Plan {
     pub zero_page: ZeroPage,
     /// ACPI tables, for `guest_board::ACPI_TABLES`.
     pub tables: Option<[u8; acpi::SIZE]>,
-    /// First instruction. The registers at that point: ESI = [`low::ZERO_PAGE`], CS = [`low::BOOT_CS`], DS, ES and SS =
-    /// [`low::BOOT_DS`], EBP = EDI = EBX = 0, interrupts off, paging off.
-    pub entry: u32,
+    /// Where the kernel starts.
+    pub entry: Entry,
+}
+
+/// The first instruction. The registers at that point: RSI = [`low::ZERO_PAGE`], CS = [`low::BOOT_CS`], DS, ES and SS =
+/// [`low::BOOT_DS`], RBP = RDI = RBX = 0, interrupts off. Paging is off in 32-bit code, and on [`low::LONG_TABLES`] in 64-bit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its guest-physical address.
+    pub at: u64,
+    /// 32-bit or 64-bit code.
+    pub mode: Mode,
 }
 
 /// What a guest is made of, apart from its kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct GuestParts<'a> {
+    /// What it runs on.
+    pub processor: Processor,
     /// Bytes of RAM, from `ram_at` on.
     pub ram: u64,
     /// Where the RAM is. If not at zero, there are 640 KiB of low memory as well, and the page where `low` has its own.
@@ -193,7 +210,7 @@ struct Kernel {
     steps: Vec<LoadStep, MAX_STEPS>,
     /// End of the memory that the kernel uses before it reads the memory map.
     end: u64,
-    entry: u32,
+    entry: Entry,
     /// Highest address that a byte of the initrd may have.
     initrd_max: u64,
     command_line_max: usize,
@@ -207,6 +224,9 @@ impl Plan {
             return Err(Error::MemorySize);
         }
         let kernel = read_headers(kernel, guest.ram_at)?;
+        if kernel.entry.mode == Mode::Bits64 && guest.processor == Processor::Bits32 {
+            return Err(Error::SixtyFourBit);
+        }
         let lowest = kernel.steps.iter().map(|step| step.range().0).min().unwrap_or_default();
         if lowest < HIGH_MEMORY {
             return Err(Error::BadHeader);

@@ -15,7 +15,8 @@ use vmm_server::{
     vm::Vm,
 };
 use vtx::{
-    cpuid, cr,
+    cpuid::{self, Processor},
+    cr,
     enter::{VcpuObject, Wake},
     exit::Exit,
     start::{self, Start},
@@ -55,10 +56,22 @@ impl fmt::Display for Refused {
     }
 }
 
+/// The processor that every guest has here.
+pub const PROCESSOR: Processor = if VcpuObject::GUESTS_OF_64_BITS { Processor::Bits64 } else { Processor::Bits32 };
+
 /// The control registers that a guest begins with.
 pub fn control_registers(hertz: u64) -> cr::ControlRegisters {
-    let features = Leaves::new(hertz).leaf(7, 0);
-    cr::ControlRegisters::new(low::PAGE_DIRECTORY, cpuid::cr4_by_cpuid(features))
+    let mut leaves = Leaves::new(PROCESSOR, hertz);
+    let [one, seven, extended] = [1, 7, 0x8000_0001].map(|leaf| leaves.leaf(leaf, 0));
+    cr::ControlRegisters::new(low::PAGE_DIRECTORY, cpuid::features(one, seven, extended))
+}
+
+/// Changes the state in which a guest begins to that of 64-bit code.
+pub fn make_long(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>) {
+    start::set_long(&mut cpu.vmcs);
+    let program = cpu.control.start_long(low::LONG_TABLES);
+    // Only PAE paging has anything that can be refused.
+    let _ = control::apply(&mut Guest::new(vm, cpu), &program);
 }
 
 /// The debug registers that a guest begins with.
@@ -78,7 +91,7 @@ pub fn run(vm: &mut Vm, cpu: &mut Vcpu<VcpuObject>, hertz: u64) -> Result<u64, R
         data: low::BOOT_DS,
         gdt: (low::GDT, low::GDT_LIMIT),
         preemption: PATIENCE,
-        clear_entry_controls: VcpuObject::GUESTS_OF_64_BITS,
+        processor: PROCESSOR,
     };
     let there = start::set(&mut cpu.vmcs, &flat);
     cpu.debug.load(&mut cpu.vmcs);

@@ -2,6 +2,7 @@
 
 use core::fmt::Display;
 
+use arch::Mode;
 use devices::Effect;
 use proto::{lifecycle::State, serial, supervisor::Notice};
 use rt::Endpoint;
@@ -30,12 +31,15 @@ impl Process<'_> {
                 Err(refused) => self.fail(refused),
             }
         }
-        let entry = match boot::load(self.config, &self.files, &self.buffer, &self.vm) {
+        let entry = match boot::load(self.config, first_entry::PROCESSOR, &self.files, &self.buffer, &self.vm) {
             Ok(entry) => entry,
             Err(error) => self.fail(error),
         };
         for cpu in &mut self.vcpus {
-            cpu.exit.rip = entry.into();
+            if entry.mode == Mode::Bits64 {
+                first_entry::make_long(&mut self.vm, cpu);
+            }
+            cpu.exit.rip = entry.at;
             cpu.gprs_mut().rsi = low::ZERO_PAGE;
             // Application processors wait until the bootstrap processor starts them.
             cpu.halted = cpu.number != BOOTSTRAP;

@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
-use vtx::cpuid;
+use vtx::cpuid::{self, Processor};
 
 /// Entries of the cache: a power of two, more than the leaves that a guest asks for often.
 const KEPT: usize = 64;
@@ -18,16 +18,17 @@ struct CachedLeaf {
 /// The leaves of CPUID that the guest sees.
 #[derive(Clone, Debug)]
 pub struct Leaves {
+    processor: Processor,
     tsc_hz: u64,
     kept: [CachedLeaf; KEPT],
 }
 
 impl Leaves {
     /// An empty cache. `tsc_hz` is the rate of the TSC.
-    pub const fn new(tsc_hz: u64) -> Self {
+    pub const fn new(processor: Processor, tsc_hz: u64) -> Self {
         // Empty entries hold a leaf that no processor has, with the right answer for it.
         let nothing = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-        Self { tsc_hz, kept: [CachedLeaf { leaf: u32::MAX, subleaf: u32::MAX, result: nothing }; KEPT] }
+        Self { processor, tsc_hz, kept: [CachedLeaf { leaf: u32::MAX, subleaf: u32::MAX, result: nothing }; KEPT] }
     }
 
     /// EAX to EDX after CPUID with `leaf` in EAX and `subleaf` in ECX.
@@ -37,15 +38,15 @@ impl Leaves {
         let place = (leaf ^ leaf >> 26 ^ subleaf << 3) as usize % KEPT;
         let kept = &mut self.kept[place];
         if (kept.leaf, kept.subleaf) != (leaf, subleaf) {
-            *kept = answer(leaf, subleaf, self.tsc_hz);
+            *kept = answer(self.processor, leaf, subleaf, self.tsc_hz);
         }
         kept.result
     }
 }
 
 #[cold]
-fn answer(leaf: u32, subleaf: u32, tsc_hz: u64) -> CachedLeaf {
-    CachedLeaf { leaf, subleaf, result: cpuid::leaf(leaf, subleaf, host(leaf, subleaf), tsc_hz) }
+fn answer(processor: Processor, leaf: u32, subleaf: u32, tsc_hz: u64) -> CachedLeaf {
+    CachedLeaf { leaf, subleaf, result: cpuid::leaf(processor, leaf, subleaf, host(leaf, subleaf), tsc_hz) }
 }
 
 /// The host's own CPUID, unfiltered. Zeros for leaves that it does not have, for which a processor repeats another one.
@@ -65,13 +66,13 @@ mod tests {
 
     #[test]
     fn an_answer_is_the_same_however_often_and_whatever_was_asked_in_between() {
-        let mut leaves = Leaves::new(50_000_000);
+        let mut leaves = Leaves::new(Processor::Bits64, 50_000_000);
         let range = |first: u32| (first..first + 0x40).flat_map(|leaf| (0..4).map(move |subleaf| (leaf, subleaf)));
         for _ in 0..2 {
             for (leaf, subleaf) in
                 range(0).chain(range(0x4000_0000)).chain(range(0x8000_0000)).chain([(u32::MAX, u32::MAX)])
             {
-                let expected = cpuid::leaf(leaf, subleaf, host(leaf, subleaf), 50_000_000);
+                let expected = cpuid::leaf(Processor::Bits64, leaf, subleaf, host(leaf, subleaf), 50_000_000);
                 assert_eq!(leaves.leaf(leaf, subleaf), expected, "{leaf:#x}.{subleaf}");
                 assert_eq!(leaves.leaf(leaf, subleaf), expected, "{leaf:#x}.{subleaf} again");
             }

@@ -101,7 +101,7 @@ impl DebugRegisters {
             vmcs.write(VmcsField::GuestDr7, self.dr7);
         }
         let kept = if own != 0 { dr6 & !DR6_HITS } else { dr6 };
-        self.write(6, (kept | own) as u32, vmcs);
+        self.write(6, kept | own, vmcs);
         own != 0
     }
 
@@ -109,7 +109,7 @@ impl DebugRegisters {
     pub(crate) fn leave_task(&mut self, vmcs: &mut impl Vmcs) {
         const LOCAL: u64 = 0x155;
         if self.dr7 & LOCAL != 0 {
-            self.write(7, (self.dr7 & !LOCAL) as u32, vmcs);
+            self.write(7, self.dr7 & !LOCAL, vmcs);
         }
     }
 
@@ -134,8 +134,8 @@ impl DebugRegisters {
         /// A MOV to or from a debug register while DR7.GD is set.
         const DR6_BD: u64 = 1 << 13;
         let dr6 = self.read(6, vmcs) | DR6_BD;
-        self.write(6, dr6 as u32, vmcs);
-        self.write(7, (self.dr7 & !DR7_GD) as u32, vmcs);
+        self.write(6, dr6, vmcs);
+        self.write(7, self.dr7 & !DR7_GD, vmcs);
     }
 
     /// DR0 to DR3, DR6 or DR7.
@@ -148,20 +148,19 @@ impl DebugRegisters {
         }
     }
 
-    /// Sets DR0 to DR3, DR6 or DR7.
-    pub(crate) fn write(&mut self, dr: u8, value: u32, vmcs: &mut impl Vmcs) {
-        let wide = u64::from(value);
+    /// Sets DR0 to DR3, DR6 or DR7, of which the last two have 32 bits.
+    pub(crate) fn write(&mut self, dr: u8, value: u64, vmcs: &mut impl Vmcs) {
         let (field, value) = match (dr, self.addresses.get_mut(usize::from(dr)), ADDRESSES.get(usize::from(dr))) {
             (_, Some(address), Some(&field)) => {
-                *address = wide;
-                (field, wide)
+                *address = value;
+                (field, value)
             }
             (6, ..) => {
-                self.dr6 = wide & DR6_BITS | DR6_FIXED;
+                self.dr6 = value & DR6_BITS | DR6_FIXED;
                 (VmcsField::GuestDr6, self.dr6)
             }
             _ => {
-                self.dr7 = wide & DR7_BITS | DR7_FIXED;
+                self.dr7 = value & DR7_BITS | DR7_FIXED;
                 self.armed = self.in_force && self.dr7 & DR7_ENABLED != 0;
                 (VmcsField::GuestDr7, self.dr7)
             }

@@ -1,6 +1,6 @@
-//! The VMM's page tables in the guest's memory, in the range that the memory map reserves (`linux::low`). They are
-//! 32-bit tables with a few 4 KiB pages, whatever kind the guest uses (long mode would need its own kind). A guest that
-//! writes to this range only breaks its own instruction.
+//! The VMM's page tables in the guest's memory, in the range that the memory map reserves (`linux::low`). They have a few
+//! 4 KiB pages, and are of one of two kinds, whatever kind the guest uses: 32-bit tables, or in long mode tables of four
+//! levels. A guest that writes to this range only breaks its own instruction.
 
 use crate::{
     linux::low::{FLUSH, NATIVE},
@@ -8,24 +8,52 @@ use crate::{
 };
 
 const PAGE: u64 = 4096;
-/// Tables: one for each page in the worst case, which is an instruction with a stack and an operand, all across boundaries.
-const TABLES: u64 = 6;
+/// Tables below the first: three for each page in the worst case of long mode, which is an instruction with a stack and an
+/// operand. Where one of them crosses a boundary, the next page mostly has the same tables; there are two more.
+const TABLES: u64 = 11;
 /// Pages of ones.
 const ONES: u64 = 2;
 const _: () = assert!(NATIVE + (1 + TABLES + ONES) * PAGE <= FLUSH, "the next page is taken");
 /// Times that a page is mapped, for one instruction.
 const MOST: u8 = 8;
 
-const PRESENT: u32 = 1 << 0;
-const WRITABLE: u32 = 1 << 1;
-const USER: u32 = 1 << 2;
+const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
 /// Accessed and dirty, so that the processor does not write the entry.
-const ACCESSED_AND_DIRTY: u32 = 3 << 5;
+const ACCESSED_AND_DIRTY: u64 = 3 << 5;
+
+/// A kind of tables: log2 of what an entry covers, from the first table to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Two levels, with entries of 32 bits.
+    Bits32,
+    /// Four levels, with entries of 64 bits.
+    Long,
+}
+
+impl Kind {
+    const fn shifts(self) -> &'static [u32] {
+        match self {
+            Kind::Bits32 => &[22, 12],
+            Kind::Long => &[39, 30, 21, 12],
+        }
+    }
+
+    /// Bytes of an entry.
+    const fn size(self) -> u64 {
+        match self {
+            Kind::Bits32 => 4,
+            Kind::Long => 8,
+        }
+    }
+}
 
 /// The tables, as far as they are in use.
 #[derive(Clone, Debug)]
 pub struct Tables {
     ram: Ram,
+    kind: Kind,
     tables: u64,
     ones: u64,
     mapped: u8,
@@ -35,9 +63,9 @@ pub struct Tables {
 
 impl Tables {
     /// Tables without a page; `None` where the guest has no memory for them, as in everything below.
-    pub fn new(ram: &Ram, user: bool) -> Option<Self> {
+    pub fn new(ram: &Ram, kind: Kind, user: bool) -> Option<Self> {
         ram.fill(NATIVE, PAGE, 0).ok()?;
-        Some(Self { ram: *ram, tables: 0, ones: 0, mapped: 0, user })
+        Some(Self { ram: *ram, kind, tables: 0, ones: 0, mapped: 0, user })
     }
 
     /// CR3.
@@ -45,20 +73,48 @@ impl Tables {
         NATIVE
     }
 
-    /// Maps the page of `linear` to that of `gpa`; `None` where no more fit, or beyond 4 GiB.
+    /// Maps the page of `linear` to that of `gpa`; `None` where no more fit, or beyond 4 GiB in 32-bit tables.
     pub fn map(&mut self, linear: u64, gpa: u64, writable: bool) -> Option<()> {
         self.mapped = (self.mapped < MOST).then_some(self.mapped + 1)?;
-        let entry = NATIVE + (linear >> 20 & 0xffc);
-        let mut directory = self.ram.read_u32(entry).ok()?;
-        if directory & PRESENT == 0 {
-            let table = (self.tables < TABLES).then_some(NATIVE + (1 + self.tables) * PAGE)?;
-            self.ram.fill(table, PAGE, 0).ok()?;
-            self.tables += 1;
-            directory = self.entry(table, true)?;
-            self.ram.write_u32(entry, directory).ok()?;
+        let (last, above) = self.kind.shifts().split_last()?;
+        let mut table = NATIVE;
+        for shift in above {
+            let at = self.place(table, linear, *shift);
+            let entry = self.read(at)?;
+            table = entry & !(PAGE - 1);
+            if entry & PRESENT == 0 {
+                table = self.add_table()?;
+                self.write(at, self.entry(table, true))?;
+            }
         }
-        let entry = u64::from(directory & !0xfff) | linear >> 10 & 0xffc;
-        self.ram.write_u32(entry, self.entry(gpa, writable)?).ok()
+        self.write(self.place(table, linear, *last), self.entry(gpa, writable))
+    }
+
+    fn add_table(&mut self) -> Option<u64> {
+        let table = (self.tables < TABLES).then_some(NATIVE + (1 + self.tables) * PAGE)?;
+        self.ram.fill(table, PAGE, 0).ok()?;
+        self.tables += 1;
+        Some(table)
+    }
+
+    /// Where the entry of `linear` is.
+    const fn place(&self, table: u64, linear: u64, shift: u32) -> u64 {
+        let size = self.kind.size();
+        table + (linear >> shift) % (PAGE / size) * size
+    }
+
+    fn read(&self, at: u64) -> Option<u64> {
+        match self.kind {
+            Kind::Bits32 => self.ram.read_u32(at).ok().map(u64::from),
+            Kind::Long => self.ram.read_u64(at).ok(),
+        }
+    }
+
+    fn write(&self, at: u64, entry: u64) -> Option<()> {
+        match self.kind {
+            Kind::Bits32 => self.ram.write_u32(at, u32::try_from(entry).ok()?).ok(),
+            Kind::Long => self.ram.write_u64(at, entry).ok(),
+        }
     }
 
     /// Maps the page of `linear` to a writable page of ones.
@@ -69,9 +125,8 @@ impl Tables {
         self.map(linear, page, true)
     }
 
-    fn entry(&self, gpa: u64, writable: bool) -> Option<u32> {
-        let page = u32::try_from(gpa).ok()? & !0xfff;
+    const fn entry(&self, gpa: u64, writable: bool) -> u64 {
         let rights = if writable { WRITABLE } else { 0 } | if self.user { USER } else { 0 };
-        Some(page | PRESENT | ACCESSED_AND_DIRTY | rights)
+        gpa & !(PAGE - 1) | PRESENT | ACCESSED_AND_DIRTY | rights
     }
 }

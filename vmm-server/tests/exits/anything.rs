@@ -29,7 +29,7 @@ fn word() -> impl Strategy<Value = u64> {
 pub fn exit() -> impl Strategy<Value = RawExit> {
     let reason = prop_oneof![4 => 0..72u32, 4 => prop::sample::select(vec![28, 30, 48]), 1 => any::<u32>()];
     let gprs = (word(), word(), word(), word(), word(), word(), word())
-        .prop_map(|(rax, rbx, rcx, rdx, rsi, rdi, rbp)| Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp });
+        .prop_map(|(rax, rbx, rcx, rdx, rsi, rdi, rbp)| Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, ..Gprs::default() });
     let qualification = prop_oneof![any::<u64>(), 0..0x1_0000u64, any::<u32>().prop_map(u64::from)];
     (reason, qualification, any::<u32>(), word(), word(), word(), any::<u32>(), word(), gprs).prop_map(
         |(reason, qualification, instruction_len, guest_physical, rip, rflags, interruptibility, cr3, gprs)| RawExit {

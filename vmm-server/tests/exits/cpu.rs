@@ -77,13 +77,13 @@ fn the_window_is_asked_for_and_taken_back() {
 }
 
 #[test]
-fn rsp_is_in_the_vmcs_and_a_32_bit_guest_has_no_r8() {
+fn rsp_is_in_the_vmcs_and_the_others_are_in_the_message() {
     let mut cpu = cpu(RawExit::default());
     cpu.set_gpr(Gpr::Rsp, 0x7000);
     assert_eq!((cpu.gpr(Gpr::Rsp), cpu.vmcs.read(VmcsField::GuestRsp)), (0x7000, 0x7000));
     assert!(!cpu.take_registers_changed());
     cpu.set_gpr(Gpr::R8, 1);
-    assert_eq!(cpu.gpr(Gpr::R8), 0);
+    assert_eq!((cpu.gpr(Gpr::R8), cpu.exit.gprs.r8, cpu.take_registers_changed()), (1, 1, true));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The checks that a processor makes before it enters a guest, typed in from the SDM: volume 3, "VM Entries", "Checks on VMX
-//! Controls" and "Checks on the Guest State Area", as far as a 32-bit guest in protected mode can fail them. They run behind
+//! Controls" and "Checks on the Guest State Area", as far as a guest in protected mode or in long mode can fail them. They run behind
 //! every answer to an exit (see `fake::answer`): a guest that cannot be entered is one that its VMM has lost.
 
 use vmm_server::vcpu::Vcpu;
@@ -13,6 +13,8 @@ const VM: u64 = 1 << 17;
 /// Interruptibility.
 const STI: u64 = 1 << 0;
 const MOV_SS: u64 = 1 << 1;
+/// In CS's access rights: 64-bit code.
+const CS_L: u64 = 1 << 13;
 /// Pending debug exceptions: single step.
 const BS: u64 = 1 << 14;
 
@@ -24,7 +26,8 @@ pub fn check(cpu: &Vcpu<Fields>) -> Result<(), String> {
     non_register_state(rflags, inject, &mut fields)?;
     control_registers(&mut fields)?;
     segments(&mut fields, rflags)?;
-    rule(rip >> 32 == 0, "RIP bits 63:32", rip)?;
+    let wide = is_long(&mut fields) && fields.read(F::GuestCsAccessRights) & CS_L != 0;
+    rule(rip >> 32 == 0 || wide, "RIP bits 63:32", rip)?;
     rule(rflags & 0xffff_ffff_ffc0_802a == 2, "RFLAGS: reserved bits, and bit 1", rflags)?;
     rule(!inject.is(Inject::INTERRUPT) || rflags & IF != 0, "RFLAGS.IF with an interrupt", rflags)
 }
@@ -38,6 +41,11 @@ pub fn possible(cpu: &Vcpu<Fields>) -> bool {
     cpu.vmcs.write(F::GuestPendingDebug, step);
     cpu.inject = 0;
     check(&cpu).is_ok()
+}
+
+/// The entry control "IA-32e mode guest".
+fn is_long(fields: &mut Fields) -> bool {
+    fields.read(F::EntryControls) & 1 << 9 != 0
 }
 
 fn rule(holds: bool, what: &str, value: u64) -> Result<(), String> {
@@ -129,12 +137,16 @@ fn control_registers(fields: &mut Fields) -> Result<(), String> {
     let (cr0, cr4) = (fields.read(F::GuestCr0), fields.read(F::GuestCr4));
     rule(cr0 & 0x8000_0021 == 0x8000_0021 && cr0 >> 32 == 0, "CR0: PG, NE and PE are fixed", cr0)?;
     rule(cr4 & 1 << 13 != 0 && cr4 >> 32 == 0, "CR4: VMXE is fixed", cr4)?;
-    rule(cr4 & 1 << 17 == 0, "CR4.PCIDE outside of IA-32e mode", cr4)?;
+    let (long, efer) = (is_long(fields), fields.read(F::GuestEfer));
+    rule(cr4 & 1 << 17 == 0 || long, "CR4.PCIDE outside of IA-32e mode", cr4)?;
+    rule(cr4 & 1 << 5 != 0 || !long, "CR4.PAE in IA-32e mode", cr4)?;
+    rule([8, 10].iter().all(|bit| (efer >> bit & 1 != 0) == long), "EFER.LME and LMA", efer)?;
+    rule(efer & !0xd01 == 0, "EFER: reserved bits", efer)?;
     rule(fields.read(F::GuestCr3) >> 36 == 0, "CR3 beyond the physical address", fields.read(F::GuestCr3))?;
     rule(fields.read(F::GuestDr7) >> 32 == 0, "DR7", fields.read(F::GuestDr7))?;
     for field in [F::GuestPdpte0, F::GuestPdpte1, F::GuestPdpte2, F::GuestPdpte3] {
         let entry = fields.read(field);
-        let valid = cr4 & 1 << 5 == 0 || entry & 1 == 0 || entry & 0xffff_fff0_0000_01e6 == 0;
+        let valid = long || cr4 & 1 << 5 == 0 || entry & 1 == 0 || entry & 0xffff_fff0_0000_01e6 == 0;
         rule(valid, "a PDPTE", entry)?;
     }
     Ok(())
@@ -160,6 +172,8 @@ fn segments(fields: &mut Fields, rflags: u64) -> Result<(), String> {
     let cpl = stack[3] >> 5 & 3;
     rule(if kind < 12 { dpl == cpl } else { dpl <= cpl }, "CS: privilege level", code[3])?;
     usable("CS", code)?;
+    rule(code[3] & CS_L == 0 || code[3] & 1 << 14 == 0 || !is_long(fields), "CS: L and D", code[3])?;
+    let mut read = |fields_of: [F; 4]| fields_of.map(|field| fields.read(field));
     if !unusable(stack) {
         rule(matches!(stack[3] & 0xf, 3 | 7), "SS: accessed, writable data", stack[3])?;
         usable("SS", stack)?;
@@ -176,6 +190,7 @@ fn segments(fields: &mut Fields, rflags: u64) -> Result<(), String> {
     }
     let (local, task) = (read(LDTR), read(TR));
     rule(!unusable(task) && matches!(task[3] & 0x1f, 3 | 11) && task[3] & 0x80 != 0, "TR: a busy TSS", task[3])?;
+    rule(task[3] & 0xf == 11 || !is_long(fields), "TR: a 16-bit TSS in IA-32e mode", task[3])?;
     rule(task[0] & 4 == 0, "TR in the LDT", task[0])?;
     granular("TR", task)?;
     if !unusable(local) {

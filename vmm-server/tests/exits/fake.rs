@@ -22,7 +22,8 @@ use vmm_server::{
     vm::Vm,
 };
 use vtx::{
-    cr::ControlRegisters,
+    cpuid::Processor,
+    cr::{ControlRegisters, Features},
     exit::RawExit,
     gpr::Gprs,
     msr::Gp,
@@ -176,7 +177,11 @@ impl Ports for Board {
 
 /// A vCPU that has not run.
 pub fn vcpu() -> Vcpu<Fields> {
-    let control = ControlRegisters::new(low::PAGE_DIRECTORY, 0);
+    vcpu_with(Features::default())
+}
+
+fn vcpu_with(features: Features) -> Vcpu<Fields> {
+    let control = ControlRegisters::new(low::PAGE_DIRECTORY, features);
     Vcpu::new(BOOTSTRAP, Fields::default(), control, DebugRegisters::new(true), HZ)
 }
 
@@ -187,16 +192,38 @@ pub fn guest_with(ram: u64) -> Guest {
 
 /// The same on another board.
 pub fn guest_on(chipset: Chipset, ram: u64) -> Guest {
+    started(chipset, ram, vcpu(), Processor::Bits32)
+}
+
+/// One in long mode, on identity tables of 2 MiB pages for 4 GiB, which the upper half maps as well, from 0xffff_8880_0000_0000
+/// on.
+pub fn long_guest() -> Guest {
+    let features = Features { cr4: 1 << 16 | 1 << 17, efer: 1 << 0 | 1 << 8 | 1 << 11 };
+    let mut guest = started(Chipset::Pc1995, RAM, vcpu_with(features), Processor::Bits64);
+    let put = |at: u64, entry: u64| guest.vm.ram.write_u64(at, entry).unwrap();
+    put(PML4, PML4 + 0x1003);
+    put(PML4 + 8 * 0x111, PML4 + 0x1003);
+    for n in 0..4 {
+        put(PML4 + 0x1000 + 8 * n, PML4 + 0x2003 + 0x1000 * n);
+    }
+    for n in 0..4 * 512 {
+        put(PML4 + 0x2000 + 8 * n, n << 21 | 0xe3);
+    }
+    start::set_long(&mut guest.cpu.vmcs);
+    let program = guest.cpu.control.start_long(PML4);
+    control::apply(&mut guest.stopped(), &program).unwrap();
+    guest
+}
+
+/// Where it has its tables.
+pub const PML4: u64 = 0x8000;
+
+fn started(chipset: Chipset, ram: u64, cpu: Vcpu<Fields>, processor: Processor) -> Guest {
     let memory = Ram::flat(Window::leak(vec![0; ram as usize].leak()));
     let vm = Vm::new(memory, Board::new(chipset, ram, 1_700_000_000));
-    let mut guest = Guest { vm, cpu: vcpu() };
-    let flat = Start {
-        code: low::BOOT_CS,
-        data: low::BOOT_DS,
-        gdt: (low::GDT, low::GDT_LIMIT),
-        preemption: 1000,
-        clear_entry_controls: false,
-    };
+    let mut guest = Guest { vm, cpu };
+    let flat =
+        Start { code: low::BOOT_CS, data: low::BOOT_DS, gdt: (low::GDT, low::GDT_LIMIT), preemption: 1000, processor };
     start::set(&mut guest.cpu.vmcs, &flat);
     guest.cpu.debug.load(&mut guest.cpu.vmcs);
     let program = guest.cpu.control.program();

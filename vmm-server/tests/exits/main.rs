@@ -12,6 +12,7 @@ mod events;
 mod fake;
 mod hypercalls;
 mod instructions;
+mod long;
 mod memory;
 mod message;
 mod moves;

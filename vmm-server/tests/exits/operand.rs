@@ -199,7 +199,11 @@ fn prepare(case: &Case) -> Option<(Guest, RawExit)> {
         guest_physical,
         rip: case.code.linear.into(),
         cr3: ROOT,
-        ..raw(reason::EPT, if case.write { WRITE } else { READ }, Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp })
+        ..raw(
+            reason::EPT,
+            if case.write { WRITE } else { READ },
+            Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, ..Gprs::default() },
+        )
     };
     Some((guest, exit))
 }

@@ -80,7 +80,7 @@ fn a_double_fault_goes_to_its_task_with_its_error_code() {
     assert_eq!([saved[2], saved[3], saved[6], saved[9]], [0x11, 0x22, 0xdead_0000, 0x77]);
     assert_eq!([saved[10], saved[11], saved[12]], [0x18, 0x10, 0x18]);
     // The new one has begun, nested in it.
-    let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp } = guest.cpu.exit.gprs;
+    let Gprs { rax, rbx, rcx, rdx, rsi, rdi, rbp, .. } = guest.cpu.exit.gprs;
     assert_eq!([rax, rcx, rdx, rbx, rbp, rsi, rdi], [1, 2, 3, 4, 6, 7, 8]);
     assert_eq!((guest.cpu.exit.rip, guest.cpu.exit.rflags), (0x9000, 0x4002));
     assert_eq!((guest.cpu.vmcs.read(VmcsField::GuestRsp), word(&guest, 0x8fec)), (0x8fec, 0), "the error code");
