@@ -1,4 +1,5 @@
-//! Tiny guests: an instruction or a device each, in tests/guests/NAME.c, compiled to an ELF that boots like Linux.
+//! Tiny guests: an instruction or a device each, in tests/guests/NAME.c, compiled to an ELF that boots like Linux. One whose
+//! name begins with `long-` has 64-bit code.
 //!
 //! Each becomes a system of its own in target/guest/tiny/NAME: the ELF, and a description with a VM of 4 MiB. Only
 //! tests use them, so no description in systems/ names them.
@@ -35,8 +36,14 @@ pub fn gcc(source: &Path, program: &Path, architecture: Architecture) -> Command
 pub fn compile(project: &Project, name: &str, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|error| miette::miette!("cannot create {}: {error}", dir.display()))?;
     let source = project.root.join("tests/guests").join(name).with_extension("c");
-    let mut gcc = gcc(&source, &dir.join(name), Architecture::I386);
+    let is_long = name.starts_with("long-");
+    let architecture = if is_long { Architecture::Amd64 } else { Architecture::I386 };
+    let mut gcc = gcc(&source, &dir.join(name), architecture);
     gcc.arg(AT_1_MIB);
+    if is_long {
+        // An interrupt uses the stack of the code that it interrupts, and pages of 4 KiB keep the file small.
+        gcc.args(["-mno-red-zone", "-Wl,-z,max-page-size=4096"]);
+    }
     process::output(gcc).map(|_| ())
 }
 

@@ -32,6 +32,7 @@ pub fn all() -> Vec<Test> {
         test("local-apic", local_apic),
         test("instructions-that-exit", instructions),
         test("control-registers", control_registers),
+        test("long-mode", long_mode),
         test("single-step", single_step),
         test("breakpoints", breakpoints),
         test("two-guests-keep-their-state", state).fails_by(&["cr2"]),
@@ -276,6 +277,17 @@ fn instructions(context: &Context) -> Result<Outcome> {
 
 fn control_registers(context: &Context) -> Result<Outcome> {
     run(context, "control-registers").and_then(|_| passed())
+}
+
+/// A guest of 64 bits: every kind of exit, MSRs, compatibility mode, and the way out of long mode and in again.
+fn long_mode(context: &Context) -> Result<Outcome> {
+    if context.prefix(Build::Release)?.processor() == cpuid::Processor::Bits32 {
+        return Ok(Outcome::Skipped("the kernel is configured for 32-bit guests only".into()));
+    }
+    let report = run(context, "long-mode")?;
+    let text = "= text of REP OUTSB in 64-bit mode, longer than the sixteen bytes of a FIFO and than sixty-four";
+    ensure!(report.lines(text) == 1, "REP OUTSB printed something else:\n{}", report.console);
+    passed()
 }
 
 fn single_step(context: &Context) -> Result<Outcome> {
