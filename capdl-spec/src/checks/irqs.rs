@@ -7,7 +7,12 @@ use layout::guest_board::{self, Chipset, input};
 use super::Found;
 use crate::{
     compile::part::Role,
-    description::{devices::Irq, mistake::nearest, owners::Owner, system::System},
+    description::{
+        devices::Irq,
+        mistake::nearest,
+        owners::Owner,
+        system::{System, Vm},
+    },
 };
 
 /// Inputs of an I/O APIC (82093AA).
@@ -18,7 +23,7 @@ const EXTINT: u8 = 0;
 /// The board of a VM's guest. A component has none, and its lines go nowhere.
 fn chipset(system: &System, owner: Owner) -> Chipset {
     match owner.role {
-        Role::Vmm(number) => system.vms.get(number).map(|vm| vm.chipset).unwrap_or_default(),
+        Role::Vmm(number) => system.vms.get(number).map(Vm::chipset).unwrap_or_default(),
         Role::Component(_) | Role::Server(_) => Chipset::default(),
     }
 }

@@ -61,7 +61,7 @@ impl Vm {
     /// The guest's command line. A VM of several tells its guest its name, unless the description says something else.
     pub fn cmdline(&self) -> Cow<'_, str> {
         let name = self.name.get_ref();
-        let usual = match self.chipset {
+        let usual = match self.chipset() {
             Chipset::Pc1995 => DEFAULT_CMDLINE,
             Chipset::Pc => DEFAULT_CMDLINE_ACPI,
         };

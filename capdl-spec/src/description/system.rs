@@ -18,7 +18,7 @@ use crate::{
     description::{
         board::{self, Board},
         channel::Channel,
-        debian::{Debian, Release},
+        debian::{Architecture, Debian, Release},
         devices::{Flag, IoPorts, Irq, PciDevice},
         disks::DiskPart,
         emulator::Emulator,
@@ -39,7 +39,7 @@ pub const DEFAULT_CMDLINE: &str = "earlyprintk=ttyS0,115200 console=ttyS0,115200
                                    i8042.noaux=y io_delay=udelay noisapnp acpi=off \
                                    cryptomgr.notests=1 quiet";
 /// The same for a guest on a board with ACPI, which says what is not there.
-pub const DEFAULT_CMDLINE_ACPI: &str = "earlyprintk=ttyS0,115200 console=ttyS0,115200 io_delay=udelay noisapnp \
+pub const DEFAULT_CMDLINE_ACPI: &str = "earlyprintk=ttyS0,115200 console=ttyS0,115200 io_delay=udelay \
                                         cryptomgr.notests=1 quiet";
 
 /// A system description.
@@ -97,9 +97,8 @@ pub struct Vm {
     pub count: Option<Spanned<u16>>,
     /// Guest RAM: a multiple of 2 MiB.
     pub memory: Spanned<Bytes>,
-    /// The board that the guest sees.
-    #[serde(default)]
-    pub chipset: Chipset,
+    /// The board that the guest sees; see [`Vm::chipset`] for when it is left out.
+    pub chipset: Option<Chipset>,
     /// Virtual CPUs, one when left out.
     pub cpus: Option<Spanned<u8>>,
     /// bzImage or vmlinux.
@@ -242,6 +241,14 @@ fn default_priority() -> Spanned<u8> {
 }
 
 impl Vm {
+    /// The board that the guest sees. Left out, a 64-bit guest has ACPI, and a 32-bit one does not.
+    pub fn chipset(&self) -> Chipset {
+        self.chipset.unwrap_or(match self.debian.architecture() {
+            Architecture::I386 => Chipset::Pc1995,
+            Architecture::Amd64 => Chipset::Pc,
+        })
+    }
+
     /// How many virtual CPUs it has.
     pub fn cpus(&self) -> usize {
         self.cpus.as_ref().map_or(1, |cpus| usize::from(*cpus.get_ref()))

@@ -127,7 +127,7 @@ pub(crate) fn configure(
     let homes: Vec<_> = channels.iter().flat_map(|end| end.homes.clone()).collect();
     let config = encode(&Vmm {
         name: name(vm.name.get_ref())?,
-        chipset: vm.chipset,
+        chipset: vm.chipset(),
         vcpus: vm.cpus() as u8,
         ram: vm.memory.get_ref().0,
         ram_at: wiring.system.ram_at(number),
