@@ -17,9 +17,11 @@ use crate::{image, iso, project};
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// The rows' names, in the order of measurement.
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 27] = [
     "floor",
     "floor_write",
+    "floor_long",
+    "floor_long_write",
     "ipc_call",
     "cpuid",
     "in_unhandled",
@@ -50,7 +52,10 @@ pub fn measure(context: &Context) -> Result<Rows> {
     let mut rows = Rows::printed(&floor(context)?);
     rows.0.extend(Rows::printed(&guest(context)?).0);
     let names: Vec<&str> = rows.0.iter().map(|row| row.name.as_str()).collect();
-    ensure!(names == NAMES, "measured {}, not {}", names.join(", "), NAMES.join(", "));
+    // A kernel without guests of 64 bits has no floor for them.
+    let without = rows.get("floor_long").is_none();
+    let expected: Vec<&str> = NAMES.into_iter().filter(|name| !(without && name.starts_with("floor_long"))).collect();
+    ensure!(names == expected, "measured {}, not {}", names.join(", "), expected.join(", "));
     Ok(rows)
 }
 

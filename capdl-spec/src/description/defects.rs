@@ -75,7 +75,7 @@ pub const DEFECTS: &[Defect] = &[
     defect("cache-disable", HostileProcesses, "a VMM lets its guest switch the processor's caches off"),
     defect("controls", HostileProcesses, "a VMM has the processor write to physical page 0"),
     defect("task-priority", HostileProcesses, "a VMM lets its 64-bit guest hold back the host's interrupts by CR8"),
-    defect("failed-entries", HostileProcesses, "a VMM takes over the kernel by an entry that fails"),
+    defect("failed-entries", HostileProcesses, "a VMM stops or takes over the kernel by an entry that fails"),
     defect("null-ept", HostileProcesses, "a VMM without an EPT runs its guest on the kernel's variables"),
     defect("translations", OneGuest, "a guest uses stale translations after its VMM has written CR0, CR3 or CR4"),
     defect("refused-entry", OneGuest, "a VCPU whose entry the processor has refused once is never entered again"),

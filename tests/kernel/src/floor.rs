@@ -1,6 +1,7 @@
 //! The minimum cost of a VM exit: a root task with the smallest possible loop around VMEnter, and nothing else on the
 //! machine. Its guest reads the TSC before and after a CPUID, as the rows of tests/guests/bench.c do, and the loop
-//! handles that without and with WriteRegisters. Instructions beyond this are the VMM's own.
+//! handles that without and with WriteRegisters. Instructions beyond this are the VMM's own. A second guest does the same in
+//! long mode, with MSRs of SYSCALL that the kernel switches.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -11,9 +12,10 @@ use alloc::vec::Vec;
 
 use kernel_tests::bench::Bench;
 use kernel_tests::guest::{Guest, reason};
-use kernel_tests::{console, say};
+use kernel_tests::{console, long_mode, say};
 use sel4::{BootInfoPtr, VmEnterResult, VmFault, Word};
 use sel4_root_task::root_task;
+use vtx::syscall::SyscallMsr;
 
 root_task!(main);
 
@@ -28,12 +30,25 @@ fn main(bootinfo: BootInfoPtr) -> ! {
     let mut bench = Bench::new(bootinfo);
     let console = console::open(&mut bench);
     let guest = Guest::new(&mut bench, &TWO_EXITS).expect("there is room for a guest");
-    row("floor", &guest, |_, _| {});
-    row("floor_write", &guest, |guest, exit| {
+    rows(["floor", "floor_write"], &guest);
+    if sel4_config::X86_64_VTX_64BIT_GUESTS {
+        let guest = long_mode::guest(&mut bench, &TWO_EXITS).expect("there is room for another");
+        // Linux on an Intel processor leaves CSTAR alone.
+        for msr in [SyscallMsr::Star, SyscallMsr::Lstar, SyscallMsr::Fmask] {
+            guest.vcpu.vcpu_write_msr(msr as u32, 0x1111).expect("the MSR is the guest's");
+        }
+        rows(["floor_long", "floor_long_write"], &guest);
+    }
+    console.power_off()
+}
+
+/// The rows of a guest, without and with WriteRegisters.
+fn rows([without, with]: [&str; 2], guest: &Guest) {
+    row(without, guest, |_, _| {});
+    row(with, guest, |guest, exit| {
         // If the kernel refused, the row would be too fast.
         let _ = guest.vcpu.vcpu_write_registers(&exit.registers());
     });
-    console.power_off()
 }
 
 /// Runs the guest with `answer` between its exits, and prints the cost of the CPUIDs.

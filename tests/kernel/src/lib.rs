@@ -8,3 +8,4 @@ extern crate alloc;
 pub mod bench;
 pub mod console;
 pub mod guest;
+pub mod long_mode;

@@ -5,6 +5,7 @@ use alloc::{format, vec::Vec};
 use core::array;
 use core::sync::atomic::Ordering::SeqCst;
 
+use kernel_tests::long_mode::{self, CODE_64, CR0, CR4, IA_32E_MODE, LMA, LME, LOAD_EFER, PML4, SCE, give_tables, set};
 use sel4::cap::cap_type;
 use sel4::vcpu::context;
 use sel4::{Error, VmEnter, VmEnterResult, Word};
@@ -31,30 +32,10 @@ pub const CHECKS: &[Check] = &[
     Check { defect: "task-priority", name: "CR8 exits", run: cr8 },
 ];
 
-/// Entry controls.
-const IA_32E_MODE: Word = 1 << 9;
 const LOAD_PAT: Word = 1 << 14;
-const LOAD_EFER: Word = 1 << 15;
-
-/// Bits of EFER.
-const SCE: Word = 1 << 0;
-const LME: Word = 1 << 8;
-const LMA: Word = 1 << 10;
 const NXE: Word = 1 << 11;
-
 /// In the access rights of CS.
 const LONG: Word = 1 << 13;
-const CODE_64: Word = 0xa09b;
-const CR0_LONG: Word = cr0::PG | cr0::NE | cr0::ET | cr0::PE;
-const CR4_LONG: Word = cr4::PAE | cr4::OSFXSR;
-
-/// Guest-physical addresses of the page tables, one of each level; user mode may use what they map, the first 2 MiB.
-const PML4: Word = 0x2000;
-const PDPT: Word = 0x3000;
-const DIRECTORY: Word = 0x4000;
-/// In the page with the code.
-const GDT: usize = 0xa00;
-const STACK: Word = 0x800;
 
 const STAR: u32 = 0xc000_0081;
 const LSTAR: u32 = 0xc000_0082;
@@ -62,48 +43,6 @@ const CSTAR: u32 = 0xc000_0083;
 const FMASK: u32 = 0xc000_0084;
 const KERNEL_GS_BASE: u32 = 0xc000_0102;
 const TSC_AUX: u32 = 0xc000_0103;
-
-/// Gives a guest four levels of page tables and a GDT: 32-bit code, data, 64-bit code.
-fn give_tables(bench: &mut Bench, guest: &Guest) -> Outcome {
-    for (gpa, entry) in [(PML4, PDPT | 7), (PDPT, DIRECTORY | 7), (DIRECTORY, 0x87)] {
-        let table = bench.make::<cap_type::Granule>()?;
-        bench.scratch.write(table, 0, &entry.to_le_bytes())?;
-        guest.map(table, gpa)?;
-    }
-    for (index, descriptor) in (1..).zip([0x00cf_9b00_0000_ffff_u64, 0x00cf_9300_0000_ffff, 0x00af_9b00_0000_ffff]) {
-        bench.scratch.write(guest.code, GDT + index * 8, &descriptor.to_le_bytes())?;
-    }
-    set(guest, &[(F::GuestGdtrBase, GDT as Word), (F::GuestRsp, STACK)])
-}
-
-/// A guest in long mode.
-fn in_long_mode(bench: &mut Bench, code: &[u8]) -> Result<Guest, Seen> {
-    let guest = Guest::new(bench, code)?;
-    give_tables(bench, &guest)?;
-    enter_long_mode(&guest)?;
-    Ok(guest)
-}
-
-fn enter_long_mode(guest: &Guest) -> Outcome {
-    set(
-        guest,
-        &[
-            (F::EntryControls, IA_32E_MODE | LOAD_EFER),
-            (F::GuestEfer, SCE | LME | LMA),
-            (F::GuestCr0, CR0_LONG),
-            (F::GuestCr3, PML4),
-            (F::GuestCr4, CR4_LONG),
-            (F::GuestCsAccessRights, CODE_64),
-        ],
-    )
-}
-
-fn set(guest: &Guest, fields: &[(F, Word)]) -> Outcome {
-    for &(field, value) in fields {
-        guest.vcpu.vcpu_write_vmcs(field as u32, value)?;
-    }
-    Ok(())
-}
 
 fn get(guest: &Guest, field: F) -> Result<Word, Seen> {
     Ok(guest.vcpu.vcpu_read_vmcs(field as u32)?)
@@ -158,7 +97,7 @@ fn registers(bench: &mut Bench) -> Outcome {
         code.extend([0x48 | number >> 3, 0xff, 0xc0 | number & 7]);
     }
     code.extend(HALT);
-    let guests = [in_long_mode(bench, &code)?, in_long_mode(bench, &code)?];
+    let guests = [long_mode::guest(bench, &code)?, long_mode::guest(bench, &code)?];
     for (seed, guest) in (0x1111..).zip(&guests) {
         guest.vcpu.vcpu_write_registers(&context(&pattern(seed)))?;
         set(guest, &[(F::GuestRsp, seed << 48 | 0x77), (F::GuestRflags, 0x203)])?;
@@ -174,14 +113,14 @@ fn registers(bench: &mut Bench) -> Outcome {
             expect("CF and IF", exit.rflags & 0x201, 0x201)?;
             expect("CR3", exit.cr3, PML4)?;
             for (field, value) in [
-                (F::GuestCr0, CR0_LONG),
                 (F::GuestEfer, SCE | LME | LMA),
                 (F::GuestFsBase, 0x1111_0000_0000 + seed),
                 (F::GuestGsBase, 0x2222_0000_0000 + seed),
             ] {
                 expect("field", (field, get(guest, field)?), (field, value))?;
             }
-            expect("CR4", get(guest, F::GuestCr4)? & CR4_LONG, CR4_LONG)?;
+            expect("CR0", get(guest, F::GuestCr0)? & CR0, CR0)?;
+            expect("CR4", get(guest, F::GuestCr4)? & CR4, CR4)?;
         }
     }
     Ok(())
@@ -204,7 +143,7 @@ fn own_msrs(seed: Word) -> impl Iterator<Item = (u32, Word)> {
 fn msrs(bench: &mut Bench) -> Outcome {
     // rdtscp; hlt
     let code = [0x0f, 0x01, 0xf9, 0xf4];
-    let guests = [in_long_mode(bench, &code)?, in_long_mode(bench, &code)?];
+    let guests = [long_mode::guest(bench, &code)?, long_mode::guest(bench, &code)?];
     let rdtscp = SecondaryControls::RDTSCP.bits().into();
     for (seed, guest) in (1..).zip(&guests) {
         set(guest, &[(F::SecondaryControls, rdtscp)])?;
@@ -243,8 +182,8 @@ fn bases(bench: &mut Bench) -> Outcome {
     let code = [0xb9, 2, 1, 0, 0xc0, 0x0f, 0x32, 0xf4, 0x0f, 0x01, 0xf8, 0xf4, 0xff, 0xc0, 0x0f, 0x30, 0xf4];
     const SWAP: Word = 8;
     const WRITE: Word = 12;
-    let guest = in_long_mode(bench, &code)?;
-    let other = in_long_mode(bench, &code)?;
+    let guest = long_mode::guest(bench, &code)?;
+    let other = long_mode::guest(bench, &code)?;
     for (seed, guest) in [(1, &guest), (2, &other)] {
         guest.bind(SELF)?;
         set(guest, &[(F::GuestGsBase, 0x5555_0000_6600 + seed)])?;
@@ -272,7 +211,7 @@ const RDMSR: u32 = 31;
 
 /// What would fault when the kernel loads it, and what is none of these MSRs.
 fn refused_msrs(bench: &mut Bench) -> Outcome {
-    let guest = in_long_mode(bench, &HALT)?;
+    let guest = long_mode::guest(bench, &HALT)?;
     if PINNED {
         for (number, value) in [
             (LSTAR, 0x8000_0000_0000),
@@ -295,7 +234,7 @@ fn refused_msrs(bench: &mut Bench) -> Outcome {
 fn system_calls(bench: &mut Bench) -> Outcome {
     const ENTRY: Word = 0x100;
     // syscall; syscall in ring 3
-    let guest = in_long_mode(bench, &[0x0f, 0x05, 0x0f, 0x05])?;
+    let guest = long_mode::guest(bench, &[0x0f, 0x05, 0x0f, 0x05])?;
     // hlt; sysretq
     bench.scratch.write(guest.code, ENTRY as usize, &[0xf4, 0x48, 0x0f, 0x07])?;
     // SYSCALL: CS 0x18, SS 0x20; SYSRET: CS 0x33, SS 0x2b.
@@ -325,7 +264,7 @@ fn preempted(bench: &mut Bench) -> Outcome {
     let guest = Guest::with(bench, vcpu, thread.tcb, &[0x0f, 0x05])?;
     bench.scratch.write(guest.code, ENTRY as usize, &[0x48, 0xff, 0xc3, 0xe9, 0xf8, 0xfe, 0xff, 0xff])?;
     give_tables(bench, &guest)?;
-    enter_long_mode(&guest)?;
+    long_mode::begin(&guest)?;
     for (number, value) in [(STAR, 0x0023_0018_0000_0000), (LSTAR, ENTRY), (FMASK, 0)] {
         guest.vcpu.vcpu_write_msr(number, value)?;
     }
@@ -438,8 +377,8 @@ const FLAT_DATA: Word = access_rights::FLAT_DATA as Word;
 
 /// Each is a state that an entry refuses. The guest's registers are what they were, and it runs once it is corrected.
 fn wrong_states(bench: &mut Bench) -> Outcome {
-    let guest = in_long_mode(bench, &HALT)?;
-    let other = in_long_mode(bench, &HALT)?;
+    let guest = long_mode::guest(bench, &HALT)?;
+    let other = long_mode::guest(bench, &HALT)?;
     guest.bind(SELF)?;
     guest.vcpu.vcpu_write_registers(&context(&pattern(0x2222)))?;
     for (number, value) in own_msrs(9) {
@@ -449,7 +388,7 @@ fn wrong_states(bench: &mut Bench) -> Outcome {
         ("IA-32e mode without LMA", F::GuestEfer, SCE | LME),
         ("LMA without LME", F::GuestEfer, SCE | LMA),
         ("LMA without IA-32e mode", F::EntryControls, LOAD_EFER),
-        ("paging without protection", F::GuestCr0, CR0_LONG & !cr0::PE),
+        ("paging without protection", F::GuestCr0, CR0 & !cr0::PE),
         ("IA-32e mode without PAE", F::GuestCr4, cr4::OSFXSR),
         ("64-bit code with 32-bit operands", F::GuestCsAccessRights, CODE_64 | 1 << 14),
         ("a base that is not canonical", F::GuestGsBase, 0x8000_0000_0000),
@@ -490,7 +429,7 @@ fn wrong_states(bench: &mut Bench) -> Outcome {
 fn failing_instructions(bench: &mut Bench) -> Outcome {
     const WRONG: Word = 1 << 31 | 1 << 8;
     const WRONG_CONTROL: Word = 7;
-    let guest = in_long_mode(bench, &HALT)?;
+    let guest = long_mode::guest(bench, &HALT)?;
     for address in [failing_instructions as fn(&mut Bench) -> Outcome as usize as Word, 0xffff_ffff_8010_0000, 0] {
         guest.vcpu.vcpu_write_registers(&context(&[address; 15]))?;
         set(&guest, &[(F::GuestRsp, address)])?;
@@ -509,7 +448,7 @@ fn failing_instructions(bench: &mut Bench) -> Outcome {
 /// What user level may not set is not set; what it writes comes back. Bits 0 to 8 and 12 may be fixed to 1 (SDM volume 3,
 /// "VM-Entry Controls").
 fn masks(bench: &mut Bench) -> Outcome {
-    let guest = in_long_mode(bench, &HALT)?;
+    let guest = long_mode::guest(bench, &HALT)?;
     if !PINNED {
         return Ok(());
     }
@@ -524,7 +463,7 @@ fn masks(bench: &mut Bench) -> Outcome {
 /// CR8 would be the host's: the priority below which its local APIC delivers no interrupt.
 fn cr8(bench: &mut Bench) -> Outcome {
     // mov cr8, rax; mov rax, cr8
-    let guest = in_long_mode(bench, &[0x44, 0x0f, 0x22, 0xc0, 0x44, 0x0f, 0x20, 0xc0])?;
+    let guest = long_mode::guest(bench, &[0x44, 0x0f, 0x22, 0xc0, 0x44, 0x0f, 0x20, 0xc0])?;
     for rip in [0, 4] {
         let exit = enter(&guest, &VmEnter { rip, ..Guest::entry(0) }, reason::CONTROL_REGISTER)?;
         expect("the register", exit.qualification & 15, 8)?;
