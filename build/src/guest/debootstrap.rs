@@ -101,14 +101,16 @@ const NEEDLESS_SCRIPTS: [&str; 9] = [
     "rc.local",
 ];
 
-/// Units for what a guest without updates has none of.
-const NEEDLESS_UNITS: [&str; 8] = [
+/// Units for what a guest has none of: updates, other terminals, a network at once, programs for other machines.
+const NEEDLESS_UNITS: [&str; 10] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
+    "getty@tty1.service",
+    "getty-static.service",
     "proc-sys-fs-binfmt_misc.automount",
     "systemd-networkd-wait-online.service",
 ];

@@ -165,11 +165,13 @@ fn configure(tree: &mut Tree, contents: Contents) -> Result<()> {
     add("etc/fstab", 0o644, &fstab);
     // Debian would make it at the first boot, with a warning.
     tree.insert("etc/mtab".into(), Node { kind: NodeKind::Link("/proc/mounts".into()), mode: 0o777, owner: (0, 0) });
-    let Some(Node { kind: NodeKind::File(shadow), .. }) = tree.get_mut("etc/shadow") else {
-        return Err(miette!("the disk's Debian has no /etc/shadow"));
-    };
-    let text = String::from_utf8_lossy(shadow).replacen("root:*:", "root::", 1);
-    *shadow = text.into_bytes();
+    for path in ["etc/passwd", "etc/shadow"] {
+        let Some(Node { kind: NodeKind::File(bytes), .. }) = tree.get_mut(path) else {
+            return Err(miette!("the disk's Debian has no /{path}"));
+        };
+        let text = String::from_utf8_lossy(bytes).replacen("root:*:", "root::", 1);
+        *bytes = text.into_bytes();
+    }
     Ok(())
 }
 
@@ -208,9 +210,14 @@ mod tests {
         let mut tree = Tree::new();
         let kind = NodeKind::File(b"root:*:10957:0:99999:7:::\ndaemon:*:1:0:9:7:::\n".to_vec());
         tree.insert("etc/shadow".into(), Node { kind, mode: 0o640, owner: (0, 42) });
+        // In Debian 13 that one has no root if no package needed it.
+        let kind = NodeKind::File(b"root:*:0:0:root:/root:/bin/bash\n".to_vec());
+        tree.insert("etc/passwd".into(), Node { kind, mode: 0o644, owner: (0, 0) });
         configure(&mut tree, Contents::Lvm).unwrap();
         let NodeKind::File(fstab) = &tree["etc/fstab"].kind else { panic!("no file") };
         assert!(fstab.starts_with(b"/dev/mapper/debian-root / ext4"));
+        let NodeKind::File(passwd) = &tree["etc/passwd"].kind else { panic!("no file") };
+        assert!(passwd.starts_with(b"root::0:0:"));
         let NodeKind::File(shadow) = &tree["etc/shadow"].kind else { panic!("no file") };
         assert!(shadow.starts_with(b"root::10957") && shadow.ends_with(b"daemon:*:1:0:9:7:::\n"));
     }
