@@ -2,21 +2,83 @@
 
 use capdl_spec::host::{Debian, Flavour, Release};
 use miette::{Result, ensure};
+use vtx::cpuid::Processor;
 
-use super::{ask, wait_for_shell};
+use super::{ask, at, wait_for_shell};
+use crate::bochs::Machine;
 use crate::bochs::config::Devices;
 use crate::guest::{self, debian};
+use crate::kernel::Build;
 use crate::native::{self, Linux};
+use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
 
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
     vec![
+        test("amd64-bookworm", |context| in_a_vm(context, Release::Bookworm, Flavour::Amd64)),
+        test("amd64-bookworm-cloud", |context| in_a_vm(context, Release::Bookworm, Flavour::CloudAmd64)),
+        test("amd64-trixie", |context| in_a_vm(context, Release::Trixie, Flavour::Amd64)),
+        test("amd64-trixie-cloud", |context| in_a_vm(context, Release::Trixie, Flavour::CloudAmd64)),
+        test("guests-of-both-widths", both_widths),
         test("amd64-natively-bookworm", |context| natively(context, Release::Bookworm, Flavour::Amd64)),
         test("amd64-natively-bookworm-cloud", |context| natively(context, Release::Bookworm, Flavour::CloudAmd64)),
         test("amd64-natively-trixie", |context| natively(context, Release::Trixie, Flavour::Amd64)),
         test("amd64-natively-trixie-cloud", |context| natively(context, Release::Trixie, Flavour::CloudAmd64)),
     ]
+}
+
+/// Boots kernel and initramfs in a VM. The kernel finds the processor's features, and complains of nothing but what the board
+/// lacks.
+fn in_a_vm(context: &Context, release: Release, flavour: Flavour) -> Result<Outcome> {
+    /// Without ACPI, a kernel without support for MP tables finds no local APIC.
+    const BOARD: [&str; 2] = ["MPS support code is not built-in", "boot CPU (#0) not listed by the BIOS"];
+    const FLAGS: [&str; 8] = ["lm", "nx", "syscall", "cx16", "sse4_2", "popcnt", "rdtscp", "pat"];
+    if context.prefix(Build::Release)?.processor() == Processor::Bits32 {
+        return Ok(Outcome::Skipped("the kernel is configured for 32-bit guests only".into()));
+    }
+    let (kernel, of) = (flavour.name(), release.name());
+    let vm = format!("[[vm]]\nname = \"linux\"\nmemory = \"256 MiB\"\nkernel = \"debian-{kernel}\"\nrelease = \"{of}\"\n");
+    let mut machine = booted(context, &format!("{kernel}-{of}"), &format!("{vm}initrd = \"debian-busybox\"\n"))?;
+    wait_for_shell(&mut machine)?;
+    let said = ask(&mut machine, "uname -m; uname -r")?;
+    let expected = format!("x86_64\n{}\n", debian::release(&context.project, Debian { release, flavour })?);
+    ensure!(said == expected, "uname -m; uname -r says {said:?}, not {expected:?}");
+    let cpu = ask(&mut machine, "grep -m 1 ^flags /proc/cpuinfo")?;
+    let missing: Vec<&str> = FLAGS.into_iter().filter(|&flag| !cpu.split_whitespace().any(|has| has == flag)).collect();
+    ensure!(missing.is_empty(), "the guest's processor lacks {missing:?}: {cpu}");
+    let log = ask(&mut machine, "dmesg -r | grep '^<[0-4]>' || true")?;
+    let complaints: Vec<&str> = log.lines().filter(|line| !BOARD.iter().any(|known| line.contains(known))).collect();
+    ensure!(complaints.is_empty(), "Linux complains:\n{}", complaints.join("\n"));
+    Ok(Outcome::Passed(expected.replace('\n', " ").trim().to_owned()))
+}
+
+/// A system of one description.
+fn booted(context: &Context, name: &str, vms: &str) -> Result<Machine> {
+    let description = context.project.target.join("test-systems").join(format!("{name}.toml"));
+    project::write(&description, format!("board = \"bochs\"\n{vms}").as_bytes())?;
+    context.boot_with(&description.to_string_lossy(), Build::Release, |_| {})
+}
+
+/// A guest of 64 bits and one of 32, at once: each has its own kernel.
+fn both_widths(context: &Context) -> Result<Outcome> {
+    if context.prefix(Build::Release)?.processor() == Processor::Bits32 {
+        return Ok(Outcome::Skipped("the kernel is configured for 32-bit guests only".into()));
+    }
+    let vm = |name: &str, kernel: &str, memory: u32| {
+        format!(
+            "[[vm]]\nname = \"{name}\"\nmemory = \"{memory} MiB\"\nkernel = \"{kernel}\"\nrelease = \"bookworm\"\n\
+             initrd = \"debian-busybox\"\n"
+        )
+    };
+    let vms = [vm("wide", "debian-cloud-amd64", 256), vm("narrow", "debian-686", 64)].concat();
+    let mut machine = booted(context, "both-widths", &vms)?;
+    wait_for_shell(&mut machine)?;
+    let said = ask(&mut machine, "uname -m")?;
+    ensure!(said == "x86_64\n", "the first guest says {said:?}");
+    let said = at(&mut machine, "narrow", "uname -m")?;
+    ensure!(said == "i686\n", "the second guest says {said:?}");
+    Ok(Outcome::Passed("x86_64, beside an i686".into()))
 }
 
 const COMMAND_LINE: &str = "console=ttyS0,115200 cryptomgr.notests=1 quiet";
