@@ -4,7 +4,7 @@ use capdl_spec::host::{Debian, Flavour, Release};
 use miette::{Result, ensure};
 use vtx::cpuid::Processor;
 
-use super::{ask, at, wait_for_shell};
+use super::{ask, wait_for_shell};
 use crate::bochs::Machine;
 use crate::bochs::config::Devices;
 use crate::guest::{self, debian};
@@ -20,7 +20,6 @@ pub fn all() -> Vec<Test> {
         test("amd64-bookworm-cloud", |context| in_a_vm(context, Release::Bookworm, Flavour::CloudAmd64)).long(),
         test("amd64-trixie", |context| in_a_vm(context, Release::Trixie, Flavour::Amd64)).long(),
         test("amd64-trixie-cloud", |context| in_a_vm(context, Release::Trixie, Flavour::CloudAmd64)),
-        test("guests-of-both-widths", both_widths),
         test("amd64-natively-bookworm", |context| natively(context, Release::Bookworm, Flavour::Amd64)).long(),
         test("amd64-natively-bookworm-cloud", |context| natively(context, Release::Bookworm, Flavour::CloudAmd64))
             .long(),
@@ -59,29 +58,6 @@ fn booted(context: &Context, name: &str, vms: &str) -> Result<Machine> {
     let description = context.project.target.join("test-systems").join(format!("{name}.toml"));
     project::write(&description, format!("board = \"bochs\"\n{vms}").as_bytes())?;
     context.boot_with(&description.to_string_lossy(), Build::Release, |_| {})
-}
-
-/// A guest of 64 bits and one of 32 at a switch: each has its own kernel.
-fn both_widths(context: &Context) -> Result<Outcome> {
-    if context.prefix(Build::Release)?.processor() == Processor::Bits32 {
-        return Ok(Outcome::Skipped("the kernel is configured for 32-bit guests only".into()));
-    }
-    let vm = |name: &str, kernel: &str, memory: u32, address: u8| {
-        format!(
-            "[[vm]]\nname = \"{name}\"\nmemory = \"{memory} MiB\"\nkernel = \"{kernel}\"\nrelease = \"bookworm\"\n\
-             initrd = \"debian-disk\"\ncmdline = \"{COMMAND_LINE} ip=10.0.0.{address}/24\"\n"
-        )
-    };
-    let vms = [vm("wide", "debian-cloud-amd64", 256, 1), vm("narrow", "debian-686", 64, 2)].concat();
-    let network = "[[network]]\nname = \"lan\"\nmembers = [\"wide\", \"narrow\"]\n";
-    let mut machine = booted(context, "both-widths", &format!("{vms}{network}"))?;
-    wait_for_shell(&mut machine)?;
-    let said =
-        ask(&mut machine, "uname -m; until ping -c 1 -W 1 10.0.0.2 > /dev/null; do :; done; ping -q -c 5 10.0.0.2")?;
-    ensure!(said.starts_with("x86_64\n") && said.contains("5 packets received, 0% packet loss"), "the first: {said:?}");
-    let said = at(&mut machine, "narrow", "uname -m; ping -q -c 5 10.0.0.1")?;
-    ensure!(said.starts_with("i686\n") && said.contains("5 packets received, 0% packet loss"), "the second: {said:?}");
-    Ok(Outcome::Passed("x86_64, at a switch with an i686".into()))
 }
 
 const COMMAND_LINE: &str = "console=ttyS0,115200 cryptomgr.notests=1 quiet";

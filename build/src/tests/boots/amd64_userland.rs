@@ -19,7 +19,7 @@ use crate::test::{Context, Group, Outcome, Test, passed};
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
     vec![
-        test("debian-13-from-a-virtio-disk", from_a_virtio_disk),
+        test("debian-13-from-a-virtio-disk", from_a_virtio_disk).long(),
         test("amd64-beside-i386-at-a-switch", side_by_side),
         test("debian-13-natively-from-a-disk", natively_from_a_disk).long(),
         test("additions-to-bookworm-natively", |context| additions(context, Release::Bookworm)).long(),
