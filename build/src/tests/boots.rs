@@ -47,15 +47,16 @@ use crate::test::{Context, Test};
 /// The tests of this folder, the longest first: they run two at a time.
 pub fn all() -> Vec<Test> {
     [
+        network::all(),
         ethernet::all(),
         disk::all(),
         block::all(),
         lvm::all(),
+        zmq::all(),
         files::all(),
         devices::all(),
         recover::all(),
         mediated::all(),
-        network::all(),
         kexec::all(),
         uplink::all(),
         nic::all(),
@@ -75,7 +76,6 @@ pub fn all() -> Vec<Test> {
         tutorial::all(),
         amd64::all(),
         amd64_userland::all(),
-        zmq::all(),
         console::all(),
         machine::all(),
     ]

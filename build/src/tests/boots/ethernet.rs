@@ -11,7 +11,7 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    vec![Test::new(Group::Boots, "debian-on-the-network", network)]
+    vec![Test::new(Group::Boots, "debian-on-the-network", network).long()]
 }
 
 /// The emulated network's server, and what it leases to its first client (Bochs's iodev/network/eth_vnet.cc).

@@ -8,7 +8,7 @@ use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    vec![Test::new(Group::Boots, "devices-work-mediated-with-more-exits", mediated)]
+    vec![Test::new(Group::Boots, "devices-work-mediated-with-more-exits", mediated).long()]
 }
 
 const PREPARE: &str = "modprobe sd_mod; until [ -b /dev/sda ]; do usleep 10000; done; ip link set eth0 up; sleep 3";

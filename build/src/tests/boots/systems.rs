@@ -17,7 +17,7 @@ use crate::{process, project};
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
     vec![
-        test("a-bzimage-decompresses-itself", decompresses_itself),
+        test("a-bzimage-decompresses-itself", decompresses_itself).long(),
         test("two-guests-reach-their-shells", two_guests),
         test("linux-reaches-its-shell-in-qemu-with-kvm", simulate),
         Test::new(Group::Spec, "a-wrong-kernel-file-is-named", wrong_kernels),

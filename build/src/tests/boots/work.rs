@@ -9,7 +9,10 @@ use crate::test::{Context, Group, Outcome, Test};
 
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
-    vec![test("linux-has-64-mib-and-keeps-what-it-stores", small), test("linux-has-384-mib-and-counts-right", large)]
+    vec![
+        test("linux-has-64-mib-and-keeps-what-it-stores", small),
+        test("linux-has-384-mib-and-counts-right", large).long(),
+    ]
 }
 
 fn small(context: &Context) -> Result<Outcome> {
