@@ -1,4 +1,4 @@
-//! Who may manage a VM: stop, start, reset, pause and resume it.
+//! Who may manage a VM: stop, start, reset, pause and resume it, and press its buttons.
 
 use core::fmt;
 

@@ -139,7 +139,7 @@ pub struct Vm {
     /// Disks of block-server's, or parts of them.
     #[serde(default)]
     pub disks: Vec<Spanned<DiskPart>>,
-    /// Who may stop, start, reset, pause and resume it.
+    /// Who may stop, start, reset, pause and resume it, and press its buttons.
     #[serde(default)]
     pub managers: Vec<Spanned<Manager>>,
     /// Whether the VM's process may list the machine's PCI functions.

@@ -39,7 +39,7 @@ pub mod cr0 {
     pub const ALL: u64 = PE | MP | EM | TS | ET | NE | WP | AM | NW | CD | PG;
     /// Bits in the guest/host mask: the VMM owns them.
     pub const OWNED: u64 = PE | NE | NW | CD | PG;
-    /// Bits that the kernel keeps set.
+    /// Bits that are always set in the real CR0.
     pub const FIXED: u64 = PE | NE | PG;
 }
 
@@ -91,7 +91,7 @@ pub mod efer {
 pub struct Features {
     /// Of [`cr4::BY_CPUID`].
     pub cr4: u64,
-    /// Of [`efer`]. None: the kernel gives guests no EFER.
+    /// Of [`efer`]; zero where the kernel gives guests no EFER.
     pub efer: u64,
 }
 

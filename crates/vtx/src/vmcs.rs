@@ -240,7 +240,8 @@ bitflags! {
         const IO_BITMAPS = 1 << 25;
         /// Exit after one instruction.
         const MONITOR_TRAP = 1 << 27;
-        /// MSR accesses exit by the bitmap: all but the three SYSENTER MSRs.
+        /// MSR accesses exit by the bitmap: all but those of SYSENTER and, with 64-bit guests, the bases of
+        /// FS and GS.
         const MSR_BITMAPS = 1 << 28;
         /// MONITOR exits.
         const MONITOR = 1 << 29;

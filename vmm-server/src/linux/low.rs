@@ -1,4 +1,5 @@
-//! What the loader puts under 1 MiB, and where. GDT, boot parameters and command line lie in the first 64 KiB, which
+//! What the loader puts under 1 MiB, and where. GDT, boot parameters, command line and the page tables that a
+//! 64-bit kernel starts on lie in the first 64 KiB, which
 //! Linux never allocates (X86_RESERVE_LOW) and reads once. The page directory has to outlive the boot, since the guest
 //! runs on it whenever its paging is off: it lies in the BIOS's 64 KiB, which the memory map reserves, as it does the MP table.
 //! So does what the VMM needs later on.
