@@ -19,6 +19,7 @@ pub mod network;
 pub mod never;
 pub mod owners;
 pub mod pipe;
+mod settle;
 pub mod snippet;
 pub(crate) mod source;
 pub mod system;

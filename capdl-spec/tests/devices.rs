@@ -59,7 +59,7 @@ fn a_function_by_its_address_alone_is_found_and_routed_by_pci_server() {
     assert_eq!(lines, [("00:03.0", 3, None), ("00:03.0/2", 3, None)]);
     assert_eq!((irq.router, pci.intx), (Some(2), Intx::Swizzle { base: 16, add: 2 }));
     let vmm: Vmm = config(&bundle, "vmm-linux");
-    let line = |line| VmLine { line, dest: None, limit: 100 };
+    let line = |line| VmLine { line, dest: None, level: true, limit: 100 };
     assert_eq!(vmm.lines[..], [line(2), line(3)]);
 }
 

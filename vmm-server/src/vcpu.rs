@@ -8,7 +8,7 @@ use devices::{Width, lapic::Lapic};
 use vtx::{
     cpuid::Processor,
     cr::ControlRegisters,
-    event::{Event, takes_interrupt},
+    event::{Event, Exception, takes_interrupt},
     exit::RawExit,
     gpr::{Gpr, Gprs},
     msr::MTRR_DEF_TYPE_RESET,
@@ -16,7 +16,7 @@ use vtx::{
     words::{Message, RFLAGS_RF, RFLAGS_TF, Words},
 };
 
-use crate::{answer::Next, plain::Moves};
+use crate::{answer::Next, paging::is_canonical, plain::Moves};
 use cpuid::Leaves;
 use deadline::Deadline;
 use debug::DebugRegisters;
@@ -302,7 +302,28 @@ impl<V: Vmcs> Vcpu<V> {
     #[inline]
     pub fn skip(&mut self) {
         let next = self.exit.after(self.exit.instruction_len);
-        self.exit.rip = if (next ^ self.exit.rip) >> 32 == 0 { next } else { self.pointers().wrap(next) };
+        if (next ^ self.exit.rip) >> 32 != 0 {
+            return self.skip_far(next);
+        }
+        self.exit.rip = next;
+        self.skipped();
+    }
+
+    /// Continues at an address in another 4 GiB. Where it is none, the processor would fault when it fetches from there; a VM
+    /// entry with it fails, so the instruction faults.
+    #[cold]
+    fn skip_far(&mut self, next: u64) {
+        let next = self.pointers().wrap(next);
+        if self.control.is_long() && !is_canonical(next) {
+            return self.deliver(Event::Exception(Exception::GeneralProtection));
+        }
+        self.exit.rip = next;
+        self.skipped();
+    }
+
+    /// Ends what lasts for an instruction.
+    #[inline(always)]
+    fn skipped(&mut self) {
         // RF hides breakpoints. Where there are none, the next instruction ends it as well, and without a system call.
         let ends = if self.debug.armed() { RFLAGS_TF | RFLAGS_RF } else { RFLAGS_TF };
         if self.exit.rflags & ends != 0 || self.breakpoints != 0 {

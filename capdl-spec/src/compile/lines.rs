@@ -100,7 +100,10 @@ fn unrouted(owner: Role, index: usize, device: &PciDevice, number: usize) -> Lin
 /// A process's lines as its configuration has them.
 pub(crate) fn lines_of(system: &System, parts: &[Part], owner: Role) -> impl Iterator<Item = VmLine> {
     let own = (0..).zip(lines(system, parts)).filter(move |(_, line)| line.owner == owner);
-    own.map(|(line, Line { dest, limit, .. })| VmLine { line, dest, limit })
+    own.map(|(line, Line { dest, limit, route, .. })| {
+        let level = route.is_none_or(|route| route.level);
+        VmLine { line, dest, level, limit }
+    })
 }
 
 impl Function<'_> {

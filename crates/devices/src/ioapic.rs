@@ -57,9 +57,11 @@ pub struct IoApic {
     edges: u32,
     /// Inputs whose entry is not masked.
     open: u32,
+    /// Inputs whose entry is one of a level.
+    level: u32,
     /// Inputs with a message to send.
     ready: u32,
-    /// Inputs whose service has ended since [`IoApic::take_ended`].
+    /// Inputs whose service has ended since [`IoApic::take_ended`]: for an edge, when it was sent.
     ended: u32,
 }
 
@@ -72,7 +74,7 @@ impl Default for IoApic {
 impl IoApic {
     /// After a reset: everything masked.
     pub const fn new() -> Self {
-        Self { select: 0, id: ID, table: [MASKED; INPUTS], levels: 0, edges: 0, open: 0, ready: 0, ended: 0 }
+        Self { select: 0, id: ID, table: [MASKED; INPUTS], levels: 0, edges: 0, open: 0, level: 0, ready: 0, ended: 0 }
     }
 
     /// Whether its registers are at `gpa`.
@@ -121,7 +123,7 @@ impl IoApic {
     /// Samples the inputs: their levels, and which have risen since the last sample. An edge at a masked entry is lost.
     pub fn sample(&mut self, levels: u32, risen: u32) {
         self.levels = levels;
-        self.edges |= risen & self.open;
+        self.edges |= risen & self.open & !self.level;
         self.look();
     }
 
@@ -144,6 +146,8 @@ impl IoApic {
                 lapic.receive_level(vector);
             } else if !lapic.is_requested(vector) {
                 self.edges &= !(1 << input);
+                // No end of interrupt comes back for an edge.
+                self.ended |= 1 << input;
                 lapic.receive(vector);
             }
         }
@@ -202,7 +206,9 @@ impl IoApic {
             self.edges &= !(1 << input);
         }
         let open = *entry & MASKED == 0;
+        let level = *entry & LEVEL != 0;
         self.open = self.open & !(1 << input) | u32::from(open) << input;
+        self.level = self.level & !(1 << input) | u32::from(level) << input;
         self.look();
     }
 

@@ -194,6 +194,8 @@ pub struct VmLine {
     pub line: u8,
     /// The input of the guest's PIC, 0 to 15; `None` leaves the choice to the VMM.
     pub dest: Option<u8>,
+    /// Level-triggered, unless pci-server knows better; else edge-triggered. A line of which nothing is known counts as level.
+    pub level: bool,
     /// Interrupts per millisecond above which irq-server rate-limits the line; 0 is no limit.
     pub limit: u16,
 }

@@ -8,6 +8,8 @@
 
 use core::arch::x86_64::CpuidResult;
 
+pub use crate::processor::Processor;
+
 use crate::cr::{Features, cr4, efer};
 
 /// Signature of the hypervisor, leaf 0x4000_0000. Linux knows no such hypervisor and so uses no paravirtual interface.
@@ -17,15 +19,6 @@ pub const MAX_LEAF: u32 = 0x16;
 /// Highest extended leaf.
 pub const MAX_EXTENDED_LEAF: u32 = 0x8000_0008;
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
-
-/// The processor that guests of a kernel have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Processor {
-    /// Without long mode.
-    Bits32,
-    /// With long mode, an EFER and a PAT of the guest's own.
-    Bits64,
-}
 
 /// The policy for a feature bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ pub mod event;
 pub mod exit;
 pub mod gpr;
 pub mod msr;
+mod processor;
 pub mod start;
 pub mod stock;
 pub mod syscall;

@@ -5,7 +5,7 @@
 //!
 //! So there are none that control speculation: SPEC_CTRL, PRED_CMD, FLUSH_CMD and ARCH_CAPABILITIES are #GP.
 
-use crate::{cpuid::Processor, syscall::SyscallMsr};
+use crate::{processor::Processor, syscall::SyscallMsr};
 
 /// The guest gets #GP(0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

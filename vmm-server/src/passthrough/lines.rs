@@ -218,7 +218,7 @@ fn inputs(chipset: Chipset, wanted: &[Option<VmLine>], granted: &[GrantedLine]) 
             let at = wanted.dest.or(known.and_then(|known| known.isa));
             // A line of unknown trigger mode counts as level. That only delays an edge, while a level taken for an edge
             // would be acknowledged, and interrupt again, before the guest serves it.
-            let level = known.is_none_or(|known| known.level);
+            let level = known.map_or(wanted.level, |known| known.level);
             let taken = at.is_some_and(|at| {
                 at >= input::COUNT || guest_board::driver_of_input(chipset, at).is_some() || clashes(&inputs, at, level)
             });

@@ -5,6 +5,7 @@ use vmm_server::{
     paging::{Intent, Paging, Root, translate},
 };
 use vtx::{
+    event::{Event, Exception},
     exit::RawExit,
     gpr::Gprs,
     vmcs::{PrimaryControls, Vmcs, VmcsField},
@@ -95,6 +96,17 @@ fn code_at_the_end_of_32_bits_wraps_around_only_if_it_is_32_bit_code() {
         guest.cpu.skip();
         assert_eq!(guest.cpu.exit.rip, next);
     }
+}
+
+/// The processor would fault when it fetches the next instruction; an entry there would be refused.
+#[test]
+fn an_instruction_at_the_end_of_the_lower_half_faults() {
+    let mut guest = long_guest();
+    let exit = RawExit { rip: 0x7fff_ffff_fffe, ..raw(reason::CPUID, 0, Gprs::default()) };
+    assert_eq!(answer(&mut guest, exit), Next::Skip);
+    guest.cpu.follow();
+    let protection = Event::Exception(Exception::GeneralProtection).info();
+    assert_eq!((guest.cpu.inject, guest.cpu.exit.rip), (protection, 0x7fff_ffff_fffe));
 }
 
 fn rdmsr(guest: &mut Guest, number: u64) -> Option<u64> {

@@ -91,6 +91,18 @@ fn a_level_is_sent_again_after_each_end_while_it_is_active() {
 }
 
 #[test]
+fn a_level_leaves_no_edge_behind() {
+    let (mut apic, mut lapic) = (IoApic::new(), Lapic::new());
+    entry(&mut apic, 9, LEVEL_LOW | 0x41);
+    apic.sample(1 << 9, 1 << 9);
+    apic.send(&mut lapic);
+    assert_eq!((serve(&mut apic, &mut lapic), apic.is_waiting(9)), (Some(0x41), false));
+    apic.sample(0, 0);
+    entry(&mut apic, 9, 0x41);
+    assert!(!apic.is_ready());
+}
+
+#[test]
 fn an_entry_that_becomes_an_edge_forgets_the_remote_irr() {
     let (mut apic, mut lapic) = (IoApic::new(), Lapic::new());
     entry(&mut apic, 9, LEVEL_LOW | 0x41);
