@@ -20,8 +20,19 @@ static u32 count;
 
 static u32 area[4];
 static u32 hypercall;
+/* Of a processor with long mode, as CPUID has them. */
+static u32 has_rdtscp, has_invpcid;
 
-static void hidden(void) {
+static void look(void) {
+	u32 eax = 0x80000001, ebx, ecx = 0, edx;
+	asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	has_rdtscp = edx >> 27 & 1;
+	eax = 7, ecx = 0;
+	asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	has_invpcid = ebx >> 10 & 1;
+}
+
+static void hidden(u32 privileged) {
 	PLAIN("vmlaunch", UD);
 	PLAIN("vmresume", UD);
 	PLAIN("vmxoff", UD);
@@ -38,8 +49,8 @@ static void hidden(void) {
 	MEMORY("monitor", UD);
 	PLAIN("xor %%eax, %%eax; xor %%ecx, %%ecx; mwait", UD);
 	PLAIN("xor %%ecx, %%ecx; xgetbv", UD);
-	PLAIN("rdtscp", UD);
-	MEMORY("invpcid (%%eax), %%ecx", UD);
+	PLAIN("rdtscp", has_rdtscp ? NONE : UD);
+	MEMORY("invpcid (%%eax), %%ecx", has_invpcid ? privileged : UD);
 	PLAIN("rsm", UD);
 	PLAIN("ud2", UD);
 }
@@ -53,7 +64,7 @@ static void allowed_anywhere(void) {
 }
 
 static void kernel(void) {
-	hidden();
+	hidden(NONE);
 	allowed_anywhere();
 	PLAIN("invd", NONE);
 	PLAIN("wbinvd", NONE);
@@ -68,7 +79,7 @@ static void kernel(void) {
 }
 
 static void user(void) {
-	hidden();
+	hidden(GP);
 	allowed_anywhere();
 	PLAIN("invd", GP);
 	PLAIN("wbinvd", GP);
@@ -93,6 +104,7 @@ static void judge(const char *level) {
 }
 
 static void guest(void) {
+	look();
 	kernel();
 	judge("wrong at privilege level 0\n");
 	expect("an unknown hypercall", hypercall, -1000);

@@ -250,7 +250,7 @@ fn local_apic(context: &Context) -> Result<Outcome> {
 fn instructions(context: &Context) -> Result<Outcome> {
     /// At level 0 and at level 3 where the exit comes before the check of privilege, else once.
     const EXITS: [(&str, u64); 11] = [
-        ("CPUID", 2),
+        ("CPUID", 4),
         ("HLT", 1),
         ("INVD", 1),
         ("MONITOR", 1),
