@@ -5,6 +5,7 @@ use miette::{Result, ensure, miette};
 
 use super::LIMIT;
 use crate::bochs::log::Ending;
+use crate::console::find;
 use crate::footprint;
 use crate::guest::tiny;
 use crate::kernel::Build;
@@ -84,8 +85,10 @@ fn forty(context: &Context) -> Result<Outcome> {
         let mut type_at = || {
             machine.console.move_input(&name, LIMIT)?;
             machine.console.send(&[key])?;
-            machine.console.expect(&heard, LIMIT)?;
-            machine.console.expect(&format!("{name} has powered off"), LIMIT)
+            // The console and the log are two streams: either may come first.
+            let off = format!("vmm-{name}: {name} has powered off");
+            let both = |printed: &[u8]| [&heard, &off].into_iter().all(|text| find(printed, text.as_bytes()).is_some());
+            machine.console.wait_until(LIMIT, |printed| both(printed).then_some(()))
         };
         type_at().map_err(|failure| {
             miette!("{failure} at {name}:\n{}", String::from_utf8_lossy(&machine.console.transcript()))
