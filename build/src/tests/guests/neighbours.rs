@@ -84,7 +84,8 @@ fn forty(context: &Context) -> Result<Outcome> {
         let heard = format!("{name}: = typed {key:x}\n");
         let mut type_at = || {
             machine.console.move_input(&name, LIMIT)?;
-            machine.console.send(&[key])?;
+            // The next command has to begin a line.
+            machine.console.send(&[key, b'\r'])?;
             // The console and the log are two streams: either may come first.
             let off = format!("vmm-{name}: {name} has powered off");
             let both = |printed: &[u8]| [&heard, &off].into_iter().all(|text| find(printed, text.as_bytes()).is_some());
