@@ -19,7 +19,7 @@ pub fn all() -> Vec<Test> {
         test("a-spinning-guest-delays-no-other", spin),
         test("a-guest-that-floods-a-port-delays-no-other", flood),
         test("a-spinning-guest-leaves-seven-others-their-shares", shares),
-        test("forty-guests-are-typed-at", forty).long(),
+        test("forty-guests-are-typed-at", forty),
     ]
 }
 
