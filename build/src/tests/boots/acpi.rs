@@ -38,7 +38,7 @@ fn buttons(context: &Context) -> Result<Outcome> {
     machine.console.send(b"reboot -f\r").into_diagnostic()?;
     expect(machine, "reset by the guest")?;
     wait_for_shell(machine)?;
-    // Whoever listens is told of a sleep, and the guest of an initramfs does nothing about it.
+    // The initramfs has no action for the sleep button.
     press(machine, "sleep")?;
     let taken = ask(machine, "sleep 1; grep acpi /proc/interrupts")?;
     ensure!(taken.contains("  1   IO-APIC   9-fasteoi   acpi"), "the sleep button has not interrupted once:\n{taken}");
