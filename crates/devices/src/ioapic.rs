@@ -180,9 +180,9 @@ impl IoApic {
             REGISTER_ID | REGISTER_ARBITRATION => u32::from(self.id) << 24,
             REGISTER_VERSION => VERSION,
             TABLE.. => {
-                let input = usize::from(number - TABLE) / 2;
-                let waits = if self.edges >> (input % 32) & 1 != 0 { PENDING } else { 0 };
-                let entry = self.table.get(input).map_or(0, |entry| entry | waits);
+                let input = (number - TABLE) / 2;
+                let waits = if self.is_waiting(input) { PENDING } else { 0 };
+                let entry = self.table.get(usize::from(input)).map_or(0, |entry| entry | waits);
                 (entry >> (32 * (number % 2))) as u32
             }
             _ => 0,

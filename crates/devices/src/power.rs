@@ -79,13 +79,13 @@ impl Power {
     }
 
     fn byte(&self, offset: u16) -> u8 {
-        let [status, enable, control] = [self.status, self.enable, self.control | SCI_ENABLE].map(u16::to_le_bytes);
-        match offset {
-            0 | 1 => status[usize::from(offset)],
-            2 | 3 => enable[usize::from(offset - 2)],
-            4 | 5 => control[usize::from(offset - 4)],
-            _ => 0xff,
-        }
+        let register = match offset {
+            0 | 1 => self.status,
+            2 | 3 => self.enable,
+            4 | 5 => self.control | SCI_ENABLE,
+            _ => return 0xff,
+        };
+        (register >> (8 * (offset % 2))) as u8
     }
 
     fn set_byte(&mut self, offset: u16, value: u8) {
