@@ -46,14 +46,13 @@ impl<V> Vcpu<V> {
     }
 
     fn access_apic<R>(&mut self, access: impl FnOnce(&mut Lapic) -> R) -> (R, Effect) {
-        let before = (self.lapic.next_event(), self.lapic.passes_external());
-        let accepted = self.lapic.accepts();
+        let state = |lapic: &Lapic| (lapic.passes_external(), lapic.accepts());
+        let before = (self.lapic.next_event(), state(&self.lapic));
         let value = access(&mut self.lapic);
-        let (due, external) = (self.lapic.next_event(), self.lapic.passes_external());
-        // A change of LINT0 lets the 8259's interrupts through, or holds them back.
-        // Switched on again, it takes what an I/O APIC has kept for it.
-        let ended = self.lapic.has_ended() || self.lapic.accepts() != accepted;
-        let lines = Effect::LINES.when(self.lapic.pending() || ended || external != before.1);
+        let (due, after) = (self.lapic.next_event(), state(&self.lapic));
+        // A change of LINT0 lets the 8259's interrupts through, or holds them back. Switched on, it takes what an I/O APIC
+        // has kept for it.
+        let lines = Effect::LINES.when(self.lapic.pending() || self.lapic.has_ended() || after != before.1);
         (value, lines | Effect::TIMERS.when(due != before.0))
     }
 }
