@@ -1,8 +1,8 @@
 //! Runs a system in Bochs, in its own directory and process group, and connects to its console.
 //!
 //! Debian's Bochs is built with its debugger, which 2.7 always starts: a script tells it to run. 3.0 starts it on demand
-//! only, and runs twice as fast without it. A preload makes runs repeat bit for bit (determinism.c). On this board a warm
-//! reboot ends in a triple fault, so a system ends by `Shutdown` on port 0x8900.
+//! only, and runs twice as fast without it. Preloads make runs repeat bit for bit (determinism.c) and keep the screen off the
+//! network (loopback.c). On this board a warm reboot ends in a triple fault, so a system ends by `Shutdown` on port 0x8900.
 
 pub mod config;
 pub mod log;
@@ -89,10 +89,10 @@ impl Machine {
     /// Switches a board on.
     pub fn boot(project: &Project, options: &Options) -> Result<Self> {
         let (dir, lock) = free_directory(project, &options.name)?;
-        let preload = match options.pace {
-            Pace::Free => Some(preload(project)?),
-            // The preload fakes the clock, and this pace needs the real one.
-            Pace::RealTime => None,
+        let preloads = match options.pace {
+            Pace::Free => &[LOOPBACK, DETERMINISM][..],
+            // Determinism takes a clock that stands still, and this pace needs the real one.
+            Pace::RealTime => &[LOOPBACK],
         };
         let listener =
             if options.input { Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic()?) } else { None };
@@ -107,7 +107,7 @@ impl Machine {
         let board = Board { iso, as_disk, memory_mib, processor, version, serial, pace: options.pace, devices, extra };
         project::write(&dir.join("bochsrc"), config::bochsrc(&board).as_bytes())?;
         project::write(&dir.join("debugger"), b"c\nq\n")?;
-        let mut child = start(&dir, preload.as_deref())?;
+        let mut child = start(project, &dir, preloads)?;
         let group = Pid::from_child(&child);
         interrupt::remember_group(group);
         let shown = options.show.then(|| shown(&options.voice));
@@ -264,43 +264,48 @@ pub fn version() -> Result<Version> {
     config::version(&said).ok_or_else(|| miette!("bochs-bin does not say which version it is:\n{said}"))
 }
 
-/// Compiles the preload, once.
-fn preload(project: &Project) -> Result<PathBuf> {
-    const SOURCE: &str = include_str!("bochs/determinism.c");
-    let library = project.target.join("determinism.so");
-    cache::keep(&library, SOURCE, |aside| {
-        let source = aside.with_added_extension("c");
-        project::write(&source, SOURCE.as_bytes())?;
+/// A library to preload into Bochs: its name and its source.
+type Preload = (&'static str, &'static str);
+
+const DETERMINISM: Preload = ("determinism.so", include_str!("bochs/determinism.c"));
+const LOOPBACK: Preload = ("loopback.so", include_str!("bochs/loopback.c"));
+
+/// Compiles a preload into the target directory, once.
+fn compiled(target: &Path, (name, source): Preload) -> Result<PathBuf> {
+    let library = target.join(name);
+    cache::keep(&library, source, |aside| {
+        let text = aside.with_added_extension("c");
+        project::write(&text, source.as_bytes())?;
         let mut compile = process::tool("gcc");
-        compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(aside).arg(&source);
+        compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(aside).arg(&text);
         process::output(compile)?;
-        std::fs::remove_file(&source).into_diagnostic()
+        std::fs::remove_file(&text).into_diagnostic()
     })?;
     Ok(library)
 }
 
-fn start(dir: &Path, preload: Option<&Path>) -> Result<Child> {
+fn start(project: &Project, dir: &Path, preloads: &[Preload]) -> Result<Child> {
     let output = File::create(dir.join("bochs.out")).into_diagnostic()?;
     // setpriv (of util-linux, always there): the emulator must not outlive us, however we end.
     let mut command = process::tool("setpriv");
     command.args(["--pdeathsig", "KILL", "bochs-bin", "-q", "-f", "bochsrc", "-rc", "debugger"]);
     command.current_dir(dir).process_group(0);
-    if let Some(library) = preload {
-        command.env("LD_PRELOAD", preloaded(library, dir)?);
-    }
+    command.env("LD_PRELOAD", preloaded(&project.target, dir, preloads)?);
     command.stdin(Stdio::null()).stdout(output.try_clone().into_diagnostic()?).stderr(output);
     command.spawn().map_err(|error| {
         miette!(help = "`cargo xtask setup` installs Bochs", "cannot start `{}`: {error}", process::show(&command))
     })
 }
 
-/// The value of LD_PRELOAD in `dir`: a name without a path, since the dynamic linker splits the list at spaces and
+/// The value of LD_PRELOAD in `dir`: names without a path, since the dynamic linker splits the list at spaces and
 /// colons, which a path may contain.
-fn preloaded(library: &Path, dir: &Path) -> Result<String> {
-    /// The preload's name in a run's directory.
-    const PRELOAD: &str = "determinism.so";
-    std::os::unix::fs::symlink(library, dir.join(PRELOAD)).into_diagnostic()?;
-    Ok(format!("./{PRELOAD}"))
+fn preloaded(target: &Path, dir: &Path, preloads: &[Preload]) -> Result<String> {
+    let link = |preload: &Preload| {
+        std::os::unix::fs::symlink(compiled(target, *preload)?, dir.join(preload.0)).into_diagnostic()?;
+        Ok(format!("./{}", preload.0))
+    };
+    let names: Result<Vec<String>> = preloads.iter().map(link).collect();
+    Ok(names?.join(":"))
 }
 
 /// Why an emulator has not connected.
@@ -363,14 +368,36 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     }
 
-    #[test]
-    fn the_preloads_name_has_nothing_that_the_dynamic_linker_splits() {
-        let dir = std::env::temp_dir().join(format!("xtask bochs {}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("a library"), "x").unwrap();
-        let name = preloaded(&dir.join("a library"), &dir).unwrap();
-        assert!(!name.contains([' ', ':']), "{name}");
-        assert_eq!(std::fs::read(dir.join(name)).unwrap(), b"x");
+    /// What Perl prints in a directory whose name the dynamic linker would split, with the preloads.
+    fn perl(name: &str, program: &str) -> String {
+        let dir = std::env::temp_dir().join(format!("xtask bochs: {name} {}", std::process::id()));
+        let run = dir.join("run");
+        std::fs::create_dir_all(&run).unwrap();
+        let list = preloaded(&dir, &run, &[LOOPBACK, DETERMINISM]).unwrap();
+        let mut command = process::tool("perl");
+        command.args(["-MSocket", "-e", program]).current_dir(&run).env("LD_PRELOAD", list);
+        let (_, said) = process::finish(command, |_| {}).unwrap();
         std::fs::remove_dir_all(dir).unwrap();
+        said
+    }
+
+    #[test]
+    fn the_clock_stands_still() {
+        let said = perl("clock", "print time");
+        assert_eq!(said, "946684800");
+    }
+
+    /// Twice the same port at all addresses, as two emulators that start at once ask for it.
+    #[test]
+    fn the_screen_listens_on_this_machine_only_at_a_port_of_its_own() {
+        let program = "for (1, 2) {
+            socket(my $socket, PF_INET, SOCK_STREAM, 0);
+            push @sockets, $socket;
+            bind($socket, sockaddr_in(5900, INADDR_ANY)) and listen($socket, 1) or die;
+            my ($port, $address) = sockaddr_in(getsockname($socket));
+            print inet_ntoa($address), $port == 5900 ? ' the same' : ' another', qq(\n);
+        }";
+        let said = perl("screen", program);
+        assert_eq!(said, "127.0.0.1 another\n127.0.0.1 another\n");
     }
 }
