@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use miette::{Result, ensure, miette};
 
-use super::components::verdict;
+use super::components::{lines, verdict};
 use crate::bochs::log::Ending;
 use crate::bochs::{Machine, last_lines};
 use crate::guest::tiny;
@@ -59,7 +59,9 @@ fn verbs(context: &Context) -> Result<Outcome> {
     let names = components.map(|[name, _]| name);
     let all = |console: &[u8]| {
         let text = String::from_utf8_lossy(console).replace('\r', "");
-        names.iter().all(|name| text.contains(&format!("{name}: verdict: "))).then_some(())
+        // What comes after the last line break is still being printed.
+        let (whole, _) = text.rsplit_once('\n')?;
+        names.iter().all(|name| lines(whole, name).any(|line| line.starts_with("verdict: "))).then_some(())
     };
     machine
         .console
