@@ -2,7 +2,7 @@
 
 use miette::{Result, ensure};
 
-use super::row::{Row, Rows, Unit};
+use super::row::{BULK_EXITS, Row, Rows, Unit};
 use super::script::{self, Hardware, Job, Platform};
 use crate::test::Context;
 
@@ -41,6 +41,6 @@ pub fn measure(context: &Context) -> Result<Rows> {
     let mut rows = Rows::printed(&network.console);
     ensure!(rows.0.len() == 4, "the script did not measure everything:\n{}", network.console);
     let exits = script::exits(&further.console)?.saturating_sub(script::exits(&network.console)?);
-    rows.0.push(Row::single("bulk_exits_per_mib", exits * (1 << 20) / (FURTHER * TRANSFER), Unit::Exits));
+    rows.0.push(Row::single(BULK_EXITS, exits * (1 << 20) / (FURTHER * TRANSFER), Unit::Exits));
     Ok(rows)
 }
