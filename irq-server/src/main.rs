@@ -3,11 +3,11 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use irq_server::{Controller, Refused, Server};
-use layout::{SCRATCH_BITS, Slot, scratch_cptr, slot};
-use proto::irq::{Config, Line, Route, dispatch};
+use irq_server::{Controller, Origin, Refused, Server};
+use layout::{Bdf, SCRATCH_BITS, Slot, scratch_cptr, slot};
+use proto::irq::{Config, Line, MsiMessage, dispatch};
 use rt::Event;
-use sel4::irq::{Polarity, Trigger};
+use sel4::irq::{FIRST_VECTOR, MsiSource, Polarity, Trigger};
 use sel4::{CPtrWithDepth, Error, cap};
 
 rt::main!(main);
@@ -28,15 +28,25 @@ fn main(config: Config) -> ! {
 struct Kernel;
 
 impl Controller for Kernel {
-    fn attach(&mut self, index: u8, line: &Line, route: Route, notified: Slot) -> Result<u64, Refused> {
+    fn attach(&mut self, index: u8, line: &Line, origin: Origin, notified: Slot) -> Result<u64, Refused> {
         let place = u16::from(index) + 1;
         let path = CPtrWithDepth::from_bits_with_depth(place.into(), SCRATCH_BITS);
         let target = cap::CNode::from_bits(scratch_cptr(0)).absolute_cptr(path);
-        let trigger = if route.level { Trigger::Level } else { Trigger::Edge };
-        let polarity = if route.active_low { Polarity::ActiveLow } else { Polarity::ActiveHigh };
         let control = cap::IrqControl::from_bits(slot::IRQ_CONTROL.cptr());
-        let (ioapic, pin, vector) = (route.ioapic.into(), route.pin.into(), line.vector.into());
-        match control.irq_control_get_ioapic(&target, ioapic, pin, trigger, polarity, vector) {
+        let vector = line.vector.into();
+        let made = match origin {
+            Origin::Input(route) => {
+                let trigger = if route.level { Trigger::Level } else { Trigger::Edge };
+                let polarity = if route.active_low { Polarity::ActiveLow } else { Polarity::ActiveHigh };
+                let (ioapic, pin) = (route.ioapic.into(), route.pin.into());
+                control.irq_control_get_ioapic(&target, ioapic, pin, trigger, polarity, vector)
+            }
+            Origin::Messages(Bdf { bus, device, function }) => {
+                let source = MsiSource { bus, device, function, handle: index.into() };
+                control.irq_control_get_msi(&target, source, vector)
+            }
+        };
+        match made {
             // If this process was restarted, the slot has the handler that it created before. If the slot has another
             // capability, setting the notification fails.
             Ok(()) | Err(Error::DeleteFirst | Error::RevokeFirst) => {}
@@ -52,6 +62,13 @@ impl Controller for Kernel {
         }
         signalled.map_err(refused)?;
         Ok(handler.bits())
+    }
+
+    fn message(&self, line: &Line) -> MsiMessage {
+        /// What a write to addresses from here on means, by the chipset: a message to the local APIC whose ID follows.
+        const PREFIX: u32 = 0xfee0_0000;
+        let address = PREFIX | u32::from(rt::local_apic()) << 12;
+        MsiMessage { address, data: u16::from(FIRST_VECTOR) + u16::from(line.vector) }
     }
 
     fn acknowledge(&mut self, handler: u64) {

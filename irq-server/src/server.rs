@@ -5,16 +5,16 @@ use core::fmt;
 
 use heapless::Vec;
 use layout::{
-    Slot, event,
+    Bdf, Slot, event,
     limits::{MAX_CLIENTS, MAX_LINES},
 };
-use proto::irq::{Claim, Config, Done, Error, Line, Lines, Route, Serve, SetRoute};
+use proto::irq::{Claim, Config, Done, Error, Line, Lines, MsiMessage, Serve, SetMessage, SetRoute};
 use proto::tally::{Report, Tally};
 use proto::wire::ClientId;
 
 use crate::LineSet;
 use crate::round::{Answer, Raised};
-use crate::source::{Source, Sources};
+use crate::source::{Origin, Source, Sources};
 
 /// Attempts to create a handler.
 const MAX_TRIES: u32 = 4;
@@ -25,9 +25,11 @@ pub struct Refused;
 
 /// The kernel's side of interrupts.
 pub trait Controller {
-    /// Creates the handler of `line`, the system's `index`th, at the input of `route`, sets it to signal `notified` and
+    /// Creates the handler of `line`, the system's `index`th, for interrupts from `origin`, sets it to signal `notified` and
     /// unmasks the line; returns the capability's address.
-    fn attach(&mut self, index: u8, line: &Line, route: Route, notified: Slot) -> Result<u64, Refused>;
+    fn attach(&mut self, index: u8, line: &Line, origin: Origin, notified: Slot) -> Result<u64, Refused>;
+    /// The message that raises `line`.
+    fn message(&self, line: &Line) -> MsiMessage;
     /// Acknowledges the interrupt of a handler, which unmasks its line.
     fn acknowledge(&mut self, handler: u64);
     /// Signals a notification.
@@ -193,14 +195,20 @@ impl<C: Controller> Server<C> {
         Ok(None)
     }
 
-    fn try_route(&mut self, from: ClientId, call: SetRoute) -> Result<(), Error> {
+    fn try_route(&mut self, from: ClientId, line: u8, origin: Origin) -> Result<(), Error> {
         if self.router != Some(from.0) {
             return Err(Error::NotOwner);
         }
-        if usize::from(call.line) >= self.lines.len() {
+        if usize::from(line) >= self.lines.len() {
             return Err(Error::NoSuchLine);
         }
-        self.sources.connect(call.line, call.route, &self.lines)
+        self.sources.connect(line, origin, &self.lines)
+    }
+
+    fn try_message(&mut self, from: ClientId, line: u8, function: Bdf) -> Result<MsiMessage, Error> {
+        self.try_route(from, line, Origin::Messages(function))?;
+        let line = self.lines.get(usize::from(line)).ok_or(Error::NoSuchLine)?;
+        Ok(self.controller.message(line))
     }
 }
 
@@ -231,7 +239,16 @@ impl<C: Controller> Serve for Server<C> {
     }
 
     fn set_route(&mut self, from: ClientId, call: SetRoute) -> Result<(), Error> {
-        self.try_route(from, call).map_err(|error| self.refuse(from, call.line, "route", error))
+        let routed = self.try_route(from, call.line, Origin::Input(call.route));
+        routed.map_err(|error| self.refuse(from, call.line, "route", error))
+    }
+
+    fn set_message(&mut self, from: ClientId, call: SetMessage) -> Result<MsiMessage, Error> {
+        match self.try_message(from, call.line, call.from) {
+            // No mistake: pci-server asks for each function that can send messages, and the description takes precedence.
+            Err(Error::RouteTaken) => Err(Error::RouteTaken),
+            answer => answer.map_err(|error| self.refuse(from, call.line, "route", error)),
+        }
     }
 
     fn lines(&mut self, from: ClientId, _: Lines) -> u32 {
@@ -245,16 +262,14 @@ impl<C: Controller> Serve for Server<C> {
 /// Creates the handler of `source`, claimed by the owner of `number`.
 fn attach(c: &mut impl Controller, lines: &[Line], source: &Source, number: u8) -> Result<u64, Error> {
     let line = lines.get(usize::from(number)).ok_or(Error::NoSuchLine)?;
-    let Route { ioapic, pin, level, .. } = source.route;
     // A shared line signals irq-server, which signals the owners; any other line signals its owner directly.
     let notified = if source.shared() { line.own.ok_or(Error::Kernel)? } else { line.signal };
-    let handler = c.attach(number, line, source.route, notified).map_err(|Refused| {
-        log::error!("the kernel refuses `{}`: I/O APIC {ioapic} pin {pin}", line.name);
+    let handler = c.attach(number, line, source.origin, notified).map_err(|Refused| {
+        log::error!("the kernel refuses `{}`: {}", line.name, source.origin);
         Error::Kernel
     })?;
-    let trigger = if level { "level" } else { "edge" };
     let (names, vector) = (Names(lines, source.lines), line.vector);
-    log::info!("{names}: I/O APIC {ioapic} pin {pin}, {trigger}, vector {vector}");
+    log::info!("{names}: {}, vector {vector}", source.origin);
     Ok(handler)
 }
 

@@ -1,19 +1,42 @@
-//! Inputs of the I/O APIC ("sources"), each with one or several lines of the system connected to it. The description
-//! has most of the routes; pci-server sets the others at run time.
+//! Where interrupts come from ("sources"): inputs of an I/O APIC, each with one or several lines of the system connected to
+//! it, and functions that send messages, each with a line of its own. The description has most of the routes; pci-server
+//! sets the others at run time.
+
+use core::fmt;
 
 use heapless::Vec;
-use layout::limits::MAX_LINES;
+use layout::{Bdf, limits::MAX_LINES};
 use proto::irq::{Error, Line, Route};
 use proto::tally::Tally;
 
 use crate::LineSet;
 use crate::round::{Round, Trigger};
 
-/// An input of an I/O APIC.
+/// What raises an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An input of an I/O APIC, with its trigger mode and polarity.
+    Input(Route),
+    /// Messages of a function.
+    Messages(Bdf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(Route { ioapic, pin, level, .. }) => {
+                write!(f, "I/O APIC {ioapic} pin {pin}, {}", if *level { "level" } else { "edge" })
+            }
+            Self::Messages(function) => write!(f, "messages of {function}"),
+        }
+    }
+}
+
+/// An origin, and the lines connected to it.
 #[derive(Debug)]
 pub struct Source {
-    /// Its pin, trigger mode and polarity.
-    pub route: Route,
+    /// The input, or the function.
+    pub origin: Origin,
     /// The lines connected to it.
     pub lines: LineSet,
     /// Its handler, created when the first owner claimed its line.
@@ -27,9 +50,9 @@ pub struct Source {
 }
 
 impl Source {
-    fn new(route: Route) -> Self {
+    fn new(origin: Origin) -> Self {
         let (storms, refused) = (Tally::default(), Tally::default());
-        Self { route, lines: LineSet::default(), handler: None, round: Round::default(), storms, refused }
+        Self { origin, lines: LineSet::default(), handler: None, round: Round::default(), storms, refused }
     }
 
     /// Whether irq-server keeps the handler.
@@ -39,15 +62,22 @@ impl Source {
 
     /// Its trigger mode.
     pub fn trigger(&self) -> Trigger {
-        if self.route.level { Trigger::Level } else { Trigger::Edge }
+        match self.origin {
+            Origin::Input(Route { level: true, .. }) => Trigger::Level,
+            Origin::Input(_) | Origin::Messages(_) => Trigger::Edge,
+        }
     }
 
-    fn at(&self, route: Route) -> bool {
-        (self.route.ioapic, self.route.pin) == (route.ioapic, route.pin)
+    /// Whether this is the source for `origin`. Each line of messages has its own, since each message has its vector.
+    fn is_at(&self, origin: Origin) -> bool {
+        match (self.origin, origin) {
+            (Origin::Input(own), Origin::Input(other)) => (own.ioapic, own.pin) == (other.ioapic, other.pin),
+            _ => false,
+        }
     }
 
-    /// Whether the line `joining`, which is `route`d here, may share this input.
-    fn admits(&self, joining: u8, route: Route, lines: &[Line]) -> Result<(), Error> {
+    /// Whether the line `joining`, whose `origin` is at this input, may share it.
+    fn admits(&self, joining: u8, origin: Origin, lines: &[Line]) -> Result<(), Error> {
         // The kernel signals a handed-over line to its owner alone, and the owner acknowledges it without irq-server.
         let handed_over = self.handler.is_some() && !self.shared();
         let together = self.lines.with(LineSet::of([joining]));
@@ -56,7 +86,7 @@ impl Source {
         if handed_over || alone {
             return Err(Error::RouteTaken);
         }
-        if self.route != route { Err(Error::Conflict) } else { Ok(()) }
+        if self.origin != origin { Err(Error::Conflict) } else { Ok(()) }
     }
 }
 
@@ -69,32 +99,32 @@ impl Sources {
     pub fn of(lines: &[Line]) -> Self {
         let mut sources = Self::default();
         for (number, route) in (0..).zip(lines.iter().map(|line| line.route)) {
-            if let Some(Err(error)) = route.map(|route| sources.connect(number, route, lines)) {
+            if let Some(Err(error)) = route.map(|route| sources.connect(number, Origin::Input(route), lines)) {
                 log::error!("line {number} has no route: {error:?}");
             }
         }
         sources
     }
 
-    /// Connects `line` to the input of `route`, permanently. `lines` are all lines of the system.
-    pub fn connect(&mut self, line: u8, route: Route, lines: &[Line]) -> Result<(), Error> {
+    /// Connects `line` to `origin`, permanently. `lines` are all lines of the system.
+    pub fn connect(&mut self, line: u8, origin: Origin, lines: &[Line]) -> Result<(), Error> {
         // A restarted pci-server sets the same routes again.
         if let Some(source) = self.of_line(line) {
-            return if source.route == route { Ok(()) } else { Err(Error::RouteTaken) };
+            return if source.origin == origin { Ok(()) } else { Err(Error::RouteTaken) };
         }
-        if let Some(source) = self.0.iter().find(|source| source.at(route)) {
-            source.admits(line, route, lines)?;
+        if let Some(source) = self.0.iter().find(|source| source.is_at(origin)) {
+            source.admits(line, origin, lines)?;
         }
-        self.put(line, route);
+        self.put(line, origin);
         Ok(())
     }
 
-    fn put(&mut self, line: u8, route: Route) {
-        if let Some(source) = self.0.iter_mut().find(|source| source.at(route)) {
+    fn put(&mut self, line: u8, origin: Origin) {
+        if let Some(source) = self.0.iter_mut().find(|source| source.is_at(origin)) {
             source.lines.insert(line);
             return;
         }
-        let mut source = Source::new(route);
+        let mut source = Source::new(origin);
         source.lines.insert(line);
         // There is room: each source has at least one line, and there are at most `MAX_LINES` lines.
         let _ = self.0.push(source);

@@ -2,10 +2,10 @@
 
 mod board;
 
-use board::{ALARM, Board, ROUTER, edge, level, line, shared};
-use layout::Slot;
+use board::{ALARM, Board, ROUTER, edge, level, line, messages, shared};
+use layout::{Bdf, Slot};
 use proptest::prelude::*;
-use proto::irq::{Client, Error};
+use proto::irq::{Client, Error, MsiMessage};
 use proto::loopback::Loopback;
 use proto::wire::{ClientId, IpcError, Message};
 
@@ -349,4 +349,36 @@ proptest! {
         board.exchange(ClientId(5), &mut message);
         prop_assert_eq!(message.cap, None);
     }
+}
+
+const CARD: Bdf = Bdf { bus: 1, device: 2, function: 3 };
+
+#[test]
+fn a_line_of_messages_is_handed_over_and_its_message_has_the_vector_of_the_line() {
+    let mut board = board();
+    board.lines[3].vector = 9;
+    let mut board = Board::new(board.lines.clone());
+    let message = MsiMessage { address: 0xfee0_1000, data: 0x39 };
+    assert_eq!(board.client(ROUTER).set_message(3, CARD), Ok(message));
+    assert_eq!(board.client(ROUTER).set_message(3, CARD), Ok(message), "a restarted pci-server asks again");
+    assert_eq!(board.client(1).lines(), Ok(0b10_1010));
+    assert_eq!(board.client(1).claim(3), Ok(Some(0x1003)));
+    board.raise(messages(CARD));
+    assert_eq!(board.signals(), [Slot(35)]);
+}
+
+#[test]
+fn messages_are_for_lines_without_a_route_and_only_the_router_sets_them() {
+    let mut board = board();
+    for client in [0, 1, 2, 77] {
+        assert_eq!(board.client(client).set_message(3, CARD), Err(Error::NotOwner));
+    }
+    assert_eq!(board.client(ROUTER).set_message(6, CARD), Err(Error::NoSuchLine));
+    assert_eq!(board.client(ROUTER).set_message(1, CARD), Err(Error::RouteTaken), "it has one by the description");
+    assert_eq!(board.client(ROUTER).set_message(3, CARD).map(|_| ()), Ok(()));
+    assert_eq!(board.client(ROUTER).set_route(3, level(16)), Err(Error::RouteTaken));
+    // Each line has a message of its own, also those of one function.
+    assert_eq!(board.client(ROUTER).set_message(4, CARD).map(|_| ()), Ok(()));
+    assert_eq!(board.client(1).claim(3), Ok(Some(0x1003)));
+    assert_eq!(board.client(2).claim(4), Ok(Some(0x1004)));
 }

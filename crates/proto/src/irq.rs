@@ -4,7 +4,7 @@
 //! [`Config::lines`].
 
 use heapless::Vec;
-use layout::{Service, Slot, config::Name, limits::MAX_LINES};
+use layout::{Bdf, Service, Slot, config::Name, limits::MAX_LINES};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Call, ClientId, IpcError, Message, Transport};
@@ -17,7 +17,7 @@ pub const SERVICE: Service = Service { word: "irq", server: "irq-server", slot: 
 pub struct Config {
     /// All lines of the system. A client names a line by its position here.
     pub lines: Vec<Line, MAX_LINES>,
-    /// Badge of the client that says where lines without a route arrive: pci-server.
+    /// Badge of the client that says where lines without a route arrive, or whose messages they are: pci-server.
     pub router: Option<u64>,
     /// Asks timer-server for a signal (`event::TIMER`) in a millisecond.
     pub alarm: Option<Slot>,
@@ -108,6 +108,29 @@ impl Call for SetRoute {
     type Reply = Result<(), Error>;
 }
 
+/// Makes a line without a route that of the messages (MSI, MSI-X) of the function at `from`. The reply is the message that
+/// the function has to send. Only pci-server may; it alone writes the message into the function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetMessage {
+    /// The line.
+    pub line: u8,
+    /// The function.
+    pub from: Bdf,
+}
+impl Call for SetMessage {
+    const LABEL: u64 = 0x305;
+    type Reply = Result<MsiMessage, Error>;
+}
+
+/// What a function writes to memory to interrupt (Intel SDM volume 3, "Message Signalled Interrupts").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MsiMessage {
+    /// Where: 0xfee and the local APIC's ID.
+    pub address: u32,
+    /// What: the vector.
+    pub data: u16,
+}
+
 /// Why irq-server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
@@ -160,6 +183,11 @@ impl<T: Transport> Client<T> {
         self.0.call(&SetRoute { line, route })?
     }
 
+    /// See [`SetMessage`].
+    pub fn set_message(&self, line: u8, from: Bdf) -> Result<MsiMessage, Error> {
+        self.0.call(&SetMessage { line, from })?
+    }
+
     /// See [`Lines`].
     pub fn lines(&self) -> Result<u32, Error> {
         Ok(self.0.call(&Lines)?)
@@ -174,6 +202,8 @@ pub trait Serve {
     fn done(&mut self, from: ClientId, call: Done) -> Result<(), Error>;
     /// See [`SetRoute`].
     fn set_route(&mut self, from: ClientId, call: SetRoute) -> Result<(), Error>;
+    /// See [`SetMessage`].
+    fn set_message(&mut self, from: ClientId, call: SetMessage) -> Result<MsiMessage, Error>;
     /// See [`Lines`].
     fn lines(&mut self, from: ClientId, call: Lines) -> u32;
 }
@@ -188,6 +218,7 @@ pub fn dispatch(server: &mut impl Serve, from: ClientId, message: &mut Message) 
         }),
         Done::LABEL => message.answer(|call| server.done(from, call)),
         SetRoute::LABEL => message.answer(|call| server.set_route(from, call)),
+        SetMessage::LABEL => message.answer(|call| server.set_message(from, call)),
         Lines::LABEL => message.answer(|call| server.lines(from, call)),
         _ => Err(IpcError::UnknownLabel),
     }

@@ -16,6 +16,11 @@ pub fn tsc() -> u64 {
     unsafe { _rdtsc() }
 }
 
+/// The ID of the local APIC of the only processor that the kernel runs on (SDM volume 2, CPUID leaf 1).
+pub fn local_apic() -> u8 {
+    (__cpuid(1).ebx >> 24) as u8
+}
+
 /// What fills in bytes of the processor's random number generator, and returns how many: RDSEED, or RDRAND on an older
 /// processor. `None` if this one has neither.
 ///

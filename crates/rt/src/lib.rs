@@ -19,7 +19,7 @@ mod start;
 
 pub use config::{bytes, config, records, shared};
 pub use endpoint::{Endpoint, scratch};
-pub use hardware::{Interrupt, IoPorts, random, signal, tsc, wait};
+pub use hardware::{Interrupt, IoPorts, local_apic, random, signal, tsc, wait};
 pub use sel4::debug_dump_scheduler as dump_scheduler;
 pub use serve::{Event, finish, serve};
 

@@ -2,6 +2,10 @@
 
 use crate::{AbsoluteCPtr, Result, Word, cap, sys};
 
+/// The processor's vector of the first that user space may use: in a message, the kernel's interrupt `vector` is this much
+/// more (the kernel's `IRQ_INT_OFFSET` and `PIC_IRQ_LINES`, which no interface file has).
+pub const FIRST_VECTOR: u8 = 0x30;
+
 /// Trigger mode of an I/O APIC's input (Intel 82093AA data sheet, redirection table bit 15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {

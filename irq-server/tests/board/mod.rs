@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use irq_server::{Controller, Record, Refused, Server};
-use layout::{Slot, event};
-use proto::irq::{Client, Config, Line, Route, dispatch};
+use irq_server::{Controller, Origin, Record, Refused, Server};
+use layout::{Bdf, Slot, event};
+use proto::irq::{Client, Config, Line, MsiMessage, Route, dispatch};
 use proto::loopback::Loopback;
 use proto::wire::{ClientId, Message, Transport};
 
@@ -26,6 +26,11 @@ pub fn edge(pin: u8) -> Route {
 /// A level triggered route.
 pub fn level(pin: u8) -> Route {
     Route { ioapic: 0, pin, level: true, active_low: true }
+}
+
+/// The key, among the pins, of the messages that the function of this device number sends.
+pub fn messages(from: Bdf) -> u8 {
+    0x80 | from.device
 }
 
 /// irq-server's own notification for line `n`.
@@ -66,15 +71,22 @@ struct State {
 struct Kernel(Rc<RefCell<State>>);
 
 impl Controller for Kernel {
-    fn attach(&mut self, index: u8, _: &Line, route: Route, notified: Slot) -> Result<u64, Refused> {
-        if route.pin == NO_PIN {
+    fn attach(&mut self, index: u8, _: &Line, origin: Origin, notified: Slot) -> Result<u64, Refused> {
+        let key = match origin {
+            Origin::Input(route) => route.pin,
+            Origin::Messages(from) => messages(from),
+        };
+        if key == NO_PIN {
             self.0.borrow_mut().refused += 1;
             return Err(Refused);
         }
         let handler = 0x1000 + u64::from(index);
         let pin = Pin { handler, notified, made: 1, masked: false };
-        self.0.borrow_mut().pins.entry(route.pin).and_modify(|pin| pin.made += 1).or_insert(pin);
+        self.0.borrow_mut().pins.entry(key).and_modify(|pin| pin.made += 1).or_insert(pin);
         Ok(handler)
+    }
+    fn message(&self, line: &Line) -> MsiMessage {
+        MsiMessage { address: 0xfee0_1000, data: 0x30 + u16::from(line.vector) }
     }
     fn acknowledge(&mut self, handler: u64) {
         let mut state = self.0.borrow_mut();
