@@ -1,8 +1,8 @@
 //! The capability list (PCI Local Bus Specification 3.0, section 6.7) as a guest sees it, and which registers from 0x40
 //! on it may access. The guest sees power management (PCI Bus Power Management 1.2, section 3.2), vendor specific, PCI
-//! Express (PCI Express Base Specification 2.0, section 7.8) and serial ATA. All others are removed from the list and
-//! read as zeros, above all message signalled interrupts: a guest that sets their address can have the device write
-//! anywhere in memory. It leaves out the extended list of PCI Express, which configuration mechanism 1 cannot access.
+//! Express (PCI Express Base Specification 2.0, section 7.8) and serial ATA; and MSI where the function interrupts by it, with
+//! virtual registers: a guest that sets the address can have the device write anywhere in memory. All others are removed from
+//! the list and read as zeros. It leaves out the extended list of PCI Express, which configuration mechanism 1 cannot access.
 
 use heapless::Vec;
 use layout::Bdf;
@@ -12,7 +12,8 @@ use crate::config_space::{ConfigSpace, byte, half};
 use crate::function::{COMMAND, HAS_CAPABILITIES};
 
 const POWER: u8 = 0x01;
-const MSI: u8 = 0x05;
+/// Message-signalled interrupts.
+pub const MSI: u8 = 0x05;
 const PCI_X: u8 = 0x07;
 const VENDOR: u8 = 0x09;
 const EXPRESS: u8 = 0x10;
@@ -37,6 +38,8 @@ pub enum Register {
     Link(u8),
     /// Reads as zero; writes are refused.
     Hidden,
+    /// Of MSI: virtual.
+    Msi,
     /// Power management control and status.
     Power,
     /// Device control and status of PCI Express.
@@ -60,20 +63,21 @@ struct Entry {
 }
 
 impl Capabilities {
-    /// Reads the list. It may loop or overlap: each offset is read once.
-    pub fn read(space: &mut impl ConfigSpace, at: Bdf, header: Header) -> Self {
+    /// Reads the list. It may loop or overlap: each offset is read once. MSI is visible if the function interrupts by it.
+    pub fn read(space: &mut impl ConfigSpace, at: Bdf, header: Header, by_msi: bool) -> Self {
         let found = walk(space, at, header);
         let mut this = Self { registers: [Register::Device; REGISTERS], first: 0, found };
         // Hidden capabilities first: where entries overlap, the guest must not reach a hidden register.
-        for entry in this.found.clone().iter().filter(|entry| !entry.is_shown()) {
+        for entry in this.found.clone().iter().filter(|entry| !entry.is_shown(by_msi)) {
             this.mark(entry.at, this.length(entry), |_| Register::Hidden);
         }
         let mut next = 0;
-        for entry in this.found.clone().iter().rev().filter(|entry| entry.is_shown()) {
+        for entry in this.found.clone().iter().rev().filter(|entry| entry.is_shown(by_msi)) {
             if this.register(entry.at) == Register::Hidden {
                 continue;
             }
             let kind = match entry.id {
+                MSI => |_| Register::Msi,
                 POWER => |offset| if offset == 4 { Register::Power } else { Register::Fixed },
                 EXPRESS => |offset| if offset == 8 { Register::ExpressControl } else { Register::Fixed },
                 _ => |_| Register::Fixed,
@@ -160,8 +164,8 @@ impl Capabilities {
 }
 
 impl Entry {
-    fn is_shown(&self) -> bool {
-        matches!(self.id, POWER | VENDOR | EXPRESS | SATA)
+    fn is_shown(&self, by_msi: bool) -> bool {
+        matches!(self.id, POWER | VENDOR | EXPRESS | SATA) || self.id == MSI && by_msi
     }
 }
 

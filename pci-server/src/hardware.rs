@@ -1,8 +1,9 @@
 //! What the server's core needs beyond configuration space: device registers, time, and capabilities to both. `main.rs`
 //! implements it with capabilities; the tests with a simulated machine.
 
+use layout::Bdf;
 use proto::irq;
-use proto::irq::Route;
+use proto::irq::{MsiMessage, Route};
 use proto::pci::Width;
 use proto::supervisor::{Refused, Request};
 
@@ -38,6 +39,8 @@ pub trait Authority {
     fn capability(&self, slot: u16) -> u64;
     /// Sets a line's route at irq-server.
     fn route(&mut self, line: u8, route: Route) -> Result<(), irq::Error>;
+    /// Has irq-server take the messages of the function at `from` on a line; returns the message to send.
+    fn message(&mut self, line: u8, from: Bdf) -> Result<MsiMessage, irq::Error>;
 }
 
 /// All of it.

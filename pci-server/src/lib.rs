@@ -11,6 +11,7 @@ pub mod config_space;
 mod function;
 pub mod hardware;
 mod lines;
+mod msi;
 mod refusals;
 mod reset;
 mod resources;

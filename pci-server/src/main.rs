@@ -12,7 +12,7 @@ use pci_server::{Server, WINDOW, scan};
 use proto::pci::{Config, Width, dispatch};
 use proto::supervisor::{self, Refused, Request};
 use proto::{
-    irq::{self, Route},
+    irq::{self, MsiMessage, Route},
     timer,
 };
 use rt::{Endpoint, Event, IoPorts};
@@ -146,5 +146,9 @@ impl Authority for Board {
 
     fn route(&mut self, line: u8, route: Route) -> Result<(), irq::Error> {
         irq::Client(Endpoint::at(irq::SERVICE.slot)).set_route(line, route)
+    }
+
+    fn message(&mut self, line: u8, from: Bdf) -> Result<MsiMessage, irq::Error> {
+        irq::Client(Endpoint::at(irq::SERVICE.slot)).set_message(line, from)
     }
 }

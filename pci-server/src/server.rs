@@ -18,6 +18,7 @@ use crate::bus::Listing;
 use crate::check;
 use crate::hardware::Machine;
 use crate::lines::arrivals;
+use crate::msi::Msi;
 use crate::refusals::Refusals;
 use crate::reset::{Reset, reset};
 use crate::resources::{Missing, Resources, Whose};
@@ -120,7 +121,9 @@ impl<M: Machine> Server<M> {
         let Some(wanted) = self.config.functions.get(usize::from(index)) else { return };
         let all = &self.listing.functions;
         let Some(function) = all.iter().find(|found| found.address == wanted.at) else { return };
-        let arrivals = arrivals(function, all, self.config.intx);
+        let msi = messages(&mut self.machine, wanted, function);
+        let by_messages = msi.is_some();
+        let arrivals = if by_messages { Vec::new() } else { arrivals(function, all, self.config.intx) };
         let mut lines = Vec::new();
         // If the description names no interrupt, the function has two lines, as many as any needs; it may not use all.
         for (&line, arrival) in wanted.lines.iter().zip(&arrivals) {
@@ -130,15 +133,18 @@ impl<M: Machine> Server<M> {
                 Some(Err(error)) => log::error!("`{}`: irq-server refuses line {line}: {error:?}", wanted.name),
                 None => log::warn!("`{}`: line {line} has no route: give its `source` in the description", wanted.name),
             }
-            let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.isa.is_none() });
+            let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.isa.is_none(), msi: None });
         }
         let isa = arrivals.iter().find_map(|arrival| arrival.isa).unwrap_or(NO_LINE);
         let may_master = wanted.dma != Dma::No;
-        let space = VirtualSpace::new(&mut self.machine, function, may_master, isa);
+        let space = VirtualSpace::new(&mut self.machine, function, may_master, isa, msi);
+        if let Some(&line) = wanted.lines.first().filter(|_| by_messages) {
+            let _ = lines.push(GrantedLine { line, isa: None, level: true, msi: space.msi() });
+        }
         let mut owned = Owned { owner: wanted.owner, index, function: function.clone(), space, lines };
         // The firmware, or the guest before a restart of pci-server, may have left DMA running.
         owned.reset(&mut self.machine, &mut WaitBudget::default(), &self.resources);
-        announce(wanted, &owned.function);
+        announce(wanted, &owned.function, by_messages);
         // There is room for all functions of the configuration.
         let _ = self.functions.push(owned);
     }
@@ -286,14 +292,30 @@ impl Owned {
     }
 }
 
+/// The messages by which a function interrupts: if it has MSI, and may write to memory, which a message is. A pin in the
+/// description takes precedence.
+fn messages(machine: &mut impl Machine, wanted: &PciFunction, function: &Function) -> Option<Msi> {
+    let line = *wanted.lines.first().filter(|_| wanted.dma != Dma::No)?;
+    let found = Msi::find(machine, function)?;
+    match machine.message(line, function.address) {
+        Ok(message) => Some(Msi::new(found, message)),
+        Err(irq::Error::RouteTaken) => None,
+        Err(error) => {
+            log::error!("`{}`: irq-server refuses line {line} for messages: {error:?}", wanted.name);
+            None
+        }
+    }
+}
+
 fn aligned(offset: u8, width: Width) -> Result<(), Error> {
     if offset.is_multiple_of(width.bytes()) { Ok(()) } else { Err(Error::Straddles) }
 }
 
-fn announce(wanted: &PciFunction, function: &Function) {
+fn announce(wanted: &PciFunction, function: &Function, by_messages: bool) {
+    let by = if by_messages { ", interrupts by MSI" } else { "" };
     let how = if wanted.direct { "direct" } else { "mediated" };
     let (vendor, device) = (function.vendor, function.device);
-    log::info!("`{}`: {} {vendor:04x}:{device:04x}, {how}", wanted.name, function.address);
+    log::info!("`{}`: {} {vendor:04x}:{device:04x}, {how}{by}", wanted.name, function.address);
     if wanted.dma == Dma::Trusted {
         log::warn!("`{}` may reach all of memory where no IOMMU is on: the description trusts it", wanted.name);
     }

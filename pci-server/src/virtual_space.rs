@@ -1,7 +1,7 @@
 //! A function's configuration space as its owner sees it (PCI Local Bus Specification 3.0, chapter 6). Identity and
 //! capability list are those read at the start. Writes that would move a BAR, start DMA or disturb the host do not
 //! reach the device: BARs are virtual (the real BAR stays, and the guest's VMM moves the mapping), bus mastering needs
-//! permission, and message signalled interrupts are hidden. Other writes are passed on.
+//! permission, and MSI is virtual (`msi`). Other writes are passed on.
 //!
 //! A guest can access handed-over memory and ports at any time. The real function therefore always decodes its
 //! addresses, stays in D0 and reports no errors: otherwise an access could end in a master abort or an unsupported
@@ -20,6 +20,7 @@ use crate::config_space::{ConfigSpace, half};
 use crate::function::{
     BARS, CAPABILITIES, CLASS, COMMAND, DECODES, HAS_CAPABILITIES, HEADER_TYPE, ID, INTERRUPT, SUBSYSTEM,
 };
+use crate::msi::Msi;
 
 const STATUS: u8 = 0x06;
 const LAST_BAR: u8 = 0x24;
@@ -68,6 +69,8 @@ pub struct VirtualSpace {
     start: [u32; 64],
     bars: [BarRegister; 6],
     may_master: bool,
+    /// If the function interrupts by messages.
+    msi: Option<Msi>,
     /// Virtual command register, power state and error reporting.
     shown: Shown,
     /// Interrupt line register: now, and at the start.
@@ -131,10 +134,17 @@ fn bar_registers(function: &Function, start: &[u32; 64]) -> [BarRegister; 6] {
 }
 
 impl VirtualSpace {
-    /// The space of `function`. Turns bus mastering, error reporting, message signalled interrupts and the ROM off.
-    pub fn new(space: &mut impl ConfigSpace, function: &Function, may_master: bool, line: u8) -> Self {
+    /// The space of `function`. Turns bus mastering, error reporting, messages and the ROM off. The function will interrupt
+    /// by `msi`, if it has that, from the first [`restore`](Self::restore) on.
+    pub fn new(
+        space: &mut impl ConfigSpace,
+        function: &Function,
+        may_master: bool,
+        line: u8,
+        msi: Option<Msi>,
+    ) -> Self {
         let at = function.address;
-        let capabilities = Capabilities::read(space, at, function.header);
+        let capabilities = Capabilities::read(space, at, function.header, msi.is_some());
         // The firmware may have enabled MSI. While it is on, a function raises no INTx.
         for (control, enable) in capabilities.message_signalled() {
             let value = half(space.read(at, control & !3), control);
@@ -157,7 +167,7 @@ impl VirtualSpace {
         start[1] = command.into();
         let bars = bar_registers(function, &start);
         let shown = Shown { command, ..Shown::default() };
-        Self { at, capabilities, start, bars, may_master, shown, line: (line, line), touched: 0 }
+        Self { at, capabilities, start, bars, may_master, msi, shown, line: (line, line), touched: 0 }
     }
 
     /// The capability list.
@@ -187,7 +197,14 @@ impl VirtualSpace {
             0..0x40 => 0,
             _ => match self.capabilities.register(offset) {
                 Register::Hidden => 0,
-                Register::Link(next) => space.read(self.at, offset) & !0xff00 | u32::from(next) << 8,
+                Register::Link(next) => {
+                    let link = u32::from(next) << 8;
+                    match self.msi_register(offset) {
+                        Some((msi, register)) => space.read(self.at, offset) & 0xff | link | msi.read(register),
+                        None => space.read(self.at, offset) & !0xff00 | link,
+                    }
+                }
+                Register::Msi => self.msi_register(offset).map_or(0, |(msi, register)| msi.read(register)),
                 Register::Power => space.read(self.at, offset) & !u32::from(POWER_STATE) | u32::from(self.shown.power),
                 Register::ExpressControl => {
                     space.read(self.at, offset) & !u32::from(EXPRESS_ERRORS) | u32::from(self.shown.express_errors)
@@ -231,7 +248,13 @@ impl VirtualSpace {
                 Register::Hidden => return Err(Error::ReadOnly),
                 Register::Power => self.write_power(machine, lanes, moved),
                 Register::ExpressControl => return Ok(self.write_express(machine, register, lanes, moved)),
-                Register::Fixed | Register::Link(_) => {}
+                Register::Msi | Register::Link(_) => {
+                    let own = self.msi_register(register).map(|(_, own)| own);
+                    if let Some((msi, own)) = self.msi.as_mut().zip(own) {
+                        msi.write(own, lanes, moved);
+                    }
+                }
+                Register::Fixed => {}
             },
         }
         Ok(Written::Done)
@@ -266,7 +289,11 @@ impl VirtualSpace {
     fn command(&self) -> u16 {
         const GUESTS: u16 = BUS_MASTER | INVALIDATE | NO_INTERRUPT;
         // As in hardware: a function that is not in D0 does no DMA and raises no INTx.
-        let guests = if self.shown.power == 0 { self.shown.command & GUESTS } else { NO_INTERRUPT };
+        let mut guests = if self.shown.power == 0 { self.shown.command & GUESTS } else { NO_INTERRUPT };
+        if self.msi.is_some() {
+            // The guest's bit is for its virtual pin.
+            guests |= NO_INTERRUPT;
+        }
         half(self.start_of(COMMAND), 0) & !GUESTS | guests
     }
 
@@ -311,6 +338,12 @@ impl VirtualSpace {
                 changed = true;
             }
         }
+        if let Some(msi) = &self.msi
+            && !msi.is_intact(space, self.at)
+        {
+            msi.program(space, self.at);
+            changed = true;
+        }
         if half(space.read(self.at, COMMAND), 0) != command {
             space.write_part(self.at, COMMAND, Width::Word, command.into());
             changed = true;
@@ -334,10 +367,26 @@ impl VirtualSpace {
         space.write_part(self.at, HEADER_TYPE, Width::Word, self.start_of(HEADER_TYPE) & 0xffff);
         space.write_part(self.at, INTERRUPT, Width::Byte, self.start_of(INTERRUPT) & 0xff);
         self.put_back(space, self.command());
+        if let Some(msi) = &mut self.msi {
+            msi.reset();
+        }
         for bar in &mut self.bars {
             bar.value = bar.base;
         }
         self.line.0 = self.line.1;
+    }
+
+    /// Offset of the virtual MSI capability.
+    pub fn msi(&self) -> Option<u8> {
+        let msi = self.msi.as_ref()?;
+        matches!(self.capabilities.register(msi.at()), Register::Link(_)).then_some(msi.at())
+    }
+
+    /// The register `offset` in terms of MSI, if that has it.
+    fn msi_register(&self, offset: u8) -> Option<(&Msi, u8)> {
+        let msi = self.msi.as_ref()?;
+        let register = offset.checked_sub(msi.at())?;
+        (register == 0 || self.capabilities.register(offset) == Register::Msi).then_some((msi, register))
     }
 
     fn bar(&self, offset: u8) -> Option<&BarRegister> {

@@ -338,11 +338,34 @@ impl Board {
 
     /// Has pci-server write a port.
     pub fn write_remote(&mut self, port: u16, width: Width, value: u32) -> Effect {
+        let mut effect = Effect::QUIET;
         match self.configuration(port) {
-            Some(at) => self.passthrough.write_config(at.number, at.register, width, value),
+            Some(at) => {
+                self.passthrough.write_config(at.number, at.register, width, value);
+                if let Some((line, signalling)) = self.passthrough.signalling(at.number, at.register) {
+                    effect = Effect::LINES.when(self.lines.signal_by(line, signalling, &mut self.controllers));
+                    self.functions.send(self.lines.take_messages());
+                }
+            }
             None => self.passthrough.write_port(port, width, value),
         }
-        Effect::REGIONS.when(self.passthrough.has_moved())
+        effect | Effect::REGIONS.when(self.passthrough.has_moved())
+    }
+
+    /// Has the passed-through lines in `bits` interrupt the guest; returns those to acknowledge.
+    pub fn raise_lines(&mut self, bits: u16, now: Nanos) -> u16 {
+        let acknowledge = self.lines.raise(bits, now, &mut self.controllers);
+        self.functions.send(self.lines.take_messages());
+        acknowledge
+    }
+
+    /// Lets rate-limited lines interrupt again whose millisecond is over; returns those to acknowledge.
+    pub fn expire_lines(&mut self, now: Nanos) -> u16 {
+        let acknowledge = self.lines.expire(now, &mut self.controllers);
+        if acknowledge != 0 {
+            self.functions.send(self.lines.take_messages());
+        }
+        acknowledge
     }
 
     /// The passed-through function and register that the data port selects, if `port` belongs to it.

@@ -467,6 +467,11 @@ impl Functions {
         effect - Effect::REGIONS - Effect::MESSAGES
     }
 
+    /// Messages of passed-through functions, too, are for the processor.
+    pub const fn send(&mut self, messages: Vectors) {
+        self.messages.add(messages);
+    }
+
     /// Has the processor's local APIC receive the messages that functions have sent.
     #[inline(always)]
     pub fn deliver(&mut self, lapic: &mut Lapic) {

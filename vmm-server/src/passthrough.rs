@@ -5,7 +5,7 @@
 //!
 //! Where pci-server refuses an access, a read gives all ones and a write is dropped. Each reason is logged once.
 
-use devices::Width;
+use devices::{Width, pci::msix::Message};
 use heapless::Vec;
 use proto::{
     pci::{self, Error, Target},
@@ -15,6 +15,7 @@ use proto::{
 pub mod lines;
 pub mod windows;
 
+use lines::{MAX_LINES, Signalling};
 use windows::{BarSpace, BarWindow, Forwarded, Full, MAX_WINDOWS, Windows};
 
 /// Registers of configuration space: command; the first and the last base address register.
@@ -24,6 +25,15 @@ const LAST_BAR: u8 = 0x24;
 /// In the command register: answers to ports, to memory.
 const DECODES_PORTS: u32 = 1 << 0;
 const DECODES_MEMORY: u32 = 1 << 1;
+/// Raises no interrupt on its pin.
+const NO_INTERRUPT: u32 = 1 << 10;
+/// Of MSI (PCI Local Bus Specification 3.0, section 6.8.1): message control, in it enable and 64-bit address; the address.
+const MSI_CONTROL: u8 = 2;
+const MSI_ENABLE: u32 = 1 << 0;
+const MSI_WIDE: u32 = 1 << 7;
+const MSI_ADDRESS: u8 = 4;
+/// Bytes of the capability with a 64-bit address.
+const MSI_LENGTH: u8 = 16;
 /// Reasons to refuse an access that are remembered as logged: `Error` has fewer variants.
 const MAX_REASONS: usize = 16;
 
@@ -58,6 +68,17 @@ impl Server for NoServer {
     }
 }
 
+/// A function that sends messages on the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// The function, by its number at pci-server.
+    pub function: u8,
+    /// Offset of its MSI capability.
+    pub msi: u8,
+    /// Its line, by the position in the configuration.
+    pub line: usize,
+}
+
 /// The devices of one guest.
 pub struct Passthrough {
     server: &'static dyn Server,
@@ -72,6 +93,8 @@ pub struct Passthrough {
     memory: Vec<Forwarded, MAX_WINDOWS>,
     /// First and last byte of all of it.
     memory_span: (u64, u64),
+    /// Functions with MSI.
+    senders: Vec<Sender, MAX_LINES>,
     refused: Vec<Error, MAX_REASONS>,
     /// How often the guest has moved a register.
     relocations: u32,
@@ -96,6 +119,7 @@ impl Passthrough {
             span: NOWHERE,
             memory: Vec::new(),
             memory_span: NOWHERE,
+            senders: Vec::new(),
             refused: Vec::new(),
             relocations: 0,
             accesses: 0,
@@ -107,6 +131,34 @@ impl Passthrough {
         self.windows.add(window)?;
         self.forward();
         Ok(())
+    }
+
+    /// Adds a function that sends messages. There are no more than lines.
+    pub fn add_sender(&mut self, sender: Sender) {
+        let _ = self.senders.push(sender);
+    }
+
+    /// How the guest wants a function's interrupt, and on which line, after it has written to this register.
+    pub fn signalling(&mut self, function: u8, register: u8) -> Option<(usize, Signalling)> {
+        let concerned = |sender: &&Sender| {
+            let of_msi = register.wrapping_sub(sender.msi) < MSI_LENGTH;
+            sender.function == function && (of_msi || register & !3 == COMMAND)
+        };
+        let Sender { msi, line, .. } = *self.senders.iter().find(concerned)?;
+        let mut read = |offset, width| self.read(Target::Config { function, offset }, width);
+        let control = read(msi.wrapping_add(MSI_CONTROL), Width::Word);
+        if control & MSI_ENABLE == 0 {
+            let off = read(COMMAND, Width::Word) & NO_INTERRUPT != 0;
+            return Some((line, if off { Signalling::Off } else { Signalling::Pin }));
+        }
+        let at = msi.wrapping_add(MSI_ADDRESS);
+        let mut address = u64::from(read(at, Width::Dword));
+        let mut data = at.wrapping_add(4);
+        if control & MSI_WIDE != 0 {
+            address |= u64::from(read(data, Width::Dword)) << 32;
+            data = data.wrapping_add(4);
+        }
+        Some((line, Signalling::Message(Message::of(address, read(data, Width::Word)))))
     }
 
     /// Whether the guest has moved something since [`Self::moved`].

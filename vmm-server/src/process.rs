@@ -249,8 +249,7 @@ impl Process<'_> {
         effect |= Effect::TIMERS.when(cpu.deadline.passed(tsc));
         let lines = (bits / event::line(0)) as u16;
         if lines != 0 {
-            let Board { lines: state, controllers, .. } = &mut self.vm.board;
-            self.devices.acknowledge(state.raise(lines, self.clock.at(tsc), controllers));
+            self.devices.acknowledge(self.vm.board.raise_lines(lines, self.clock.at(tsc)));
             self.arm_for_lines(n);
         }
         if bits & event::CONSOLE != 0 {
@@ -327,7 +326,7 @@ impl Process<'_> {
     /// Raises the timer interrupts that are due, and acknowledges rate-limited lines whose millisecond is over.
     fn pass_time(&mut self, n: usize) -> Effect {
         let tsc = rt::tsc();
-        self.devices.acknowledge(self.vm.board.lines.expire(self.clock.at(tsc)));
+        self.devices.acknowledge(self.vm.board.expire_lines(self.clock.at(tsc)));
         // A line that is throttled for longer than until the alarm that has come needs the next one.
         self.arm_for_lines(n);
         let cpu = &mut self.vcpus[n];

@@ -1,10 +1,14 @@
 //! Interrupt lines of passed-through devices against the PIC, with a guest that masks, serves and ends as Linux does.
 
-use devices::{Controllers, Device, Nanos, Width, lapic::Lapic};
+use devices::{
+    Controllers, Device, Nanos, Width,
+    lapic::{Lapic, Vectors},
+    pci::msix::Message,
+};
 use layout::{config::VmLine, guest_board::Chipset};
 use proptest::prelude::*;
 use proto::pci::GrantedLine;
-use vmm_server::passthrough::lines::Lines;
+use vmm_server::passthrough::lines::{Lines, Signalling};
 
 const NOW: Nanos = Nanos(5_000_000);
 const MILLISECOND: u64 = 1_000_000;
@@ -14,7 +18,7 @@ const fn line(line: u8, dest: Option<u8>, limit: u16) -> Option<VmLine> {
 }
 
 const fn granted(line: u8, isa: Option<u8>, level: bool) -> GrantedLine {
-    GrantedLine { line, isa, level }
+    GrantedLine { line, isa, level, msi: None }
 }
 
 /// A PIC as Linux initialises it: vectors 0x20 and 0x28, nothing masked.
@@ -170,8 +174,8 @@ fn a_storm_is_acknowledged_when_the_millisecond_is_over() {
     }
     assert_eq!(lines.raise(1, NOW + 3, &mut controllers), 0);
     assert_eq!(lines.next_event(), Some(NOW + MILLISECOND));
-    assert_eq!(lines.expire(NOW + (MILLISECOND - 1)), 0);
-    assert_eq!(lines.expire(NOW + MILLISECOND), 1);
+    assert_eq!(lines.expire(NOW + (MILLISECOND - 1), &mut controllers), 0);
+    assert_eq!(lines.expire(NOW + MILLISECOND, &mut controllers), 1);
     assert_eq!(lines.next_event(), None);
     assert_eq!(lines.raise(1, NOW + MILLISECOND, &mut controllers), 1, "the next millisecond counts anew");
     assert_eq!((lines.interrupts, lines.throttled), (5, 1));
@@ -189,7 +193,7 @@ fn a_storming_level_waits_after_its_end() {
         assert_eq!(lines.settle(&mut controllers), acknowledged);
     }
     assert!(!lines.in_flight());
-    assert_eq!(lines.expire(NOW + MILLISECOND), 1);
+    assert_eq!(lines.expire(NOW + MILLISECOND, &mut controllers), 1);
 }
 
 #[test]
@@ -335,4 +339,109 @@ fn a_level_that_the_guest_takes_for_an_edge_ends_when_it_is_sent() {
         assert_eq!((lapic.acknowledge(), lines.settle(&mut controllers)), (Some(0x51), 1));
         lapic.write(0xb0, Width::Dword, 0, 0);
     }
+}
+
+fn message(vector: u8) -> Signalling {
+    Signalling::Message(Message::of(0xfee0_0000, vector.into()))
+}
+
+fn sent(lines: &mut Lines) -> Vec<u8> {
+    let mut messages: Vectors = lines.take_messages();
+    let one = || {
+        let vector = messages.highest()?;
+        messages.clear(vector);
+        Some(vector)
+    };
+    std::iter::from_fn(one).collect()
+}
+
+#[test]
+fn a_line_that_the_guest_wants_as_a_message_is_one_and_leaves_the_controllers_alone() {
+    let mut controllers = controllers();
+    let mut lines = level(&mut controllers);
+    assert!(lines.signal_by(0, message(0x51), &mut controllers));
+    assert!(!lines.signal_by(0, message(0x51), &mut controllers), "it is known");
+    for _ in 0..3 {
+        assert_eq!((lines.raise(1, NOW, &mut controllers), sent(&mut lines)), (1, vec![0x51]));
+    }
+    assert!(!lines.in_flight() && !controllers.pic.pending());
+    lines.signal_by(0, Signalling::Message(None), &mut controllers);
+    assert_eq!((lines.raise(1, NOW, &mut controllers), sent(&mut lines)), (1, vec![]), "not for the processor");
+    assert_eq!(lines.reset(&mut controllers), 0);
+    lines.raise(1, NOW, &mut controllers);
+    assert_eq!((sent(&mut lines), controllers.pic.acknowledge()), (vec![], 0x2b), "after a reset it is a pin again");
+}
+
+/// The kernel does not mask messages, so they come while the guest serves the one before.
+#[test]
+fn a_message_that_comes_during_a_service_is_one_more_interrupt_on_the_pin() {
+    let mut controllers = controllers();
+    let mut lines = level(&mut controllers);
+    lines.raise(1, NOW, &mut controllers);
+    assert_eq!(controllers.pic.acknowledge(), 0x2b);
+    for _ in 0..3 {
+        assert_eq!(lines.raise(1, NOW, &mut controllers), 0);
+    }
+    end(&mut controllers);
+    lines.settle(&mut controllers);
+    assert_eq!(controllers.pic.acknowledge(), 0x2b);
+    end(&mut controllers);
+    assert_eq!((lines.settle(&mut controllers), lines.in_flight()), (1, false));
+    assert!(!controllers.pic.pending());
+    // As Linux does it: the input is masked meanwhile.
+    lines.raise(1, NOW, &mut controllers);
+    controllers.pic.acknowledge();
+    mask(&mut controllers, 1 << 3);
+    end(&mut controllers);
+    lines.settle(&mut controllers);
+    lines.raise(1, NOW, &mut controllers);
+    assert!(lines.in_flight() && !controllers.pic.pending());
+    mask(&mut controllers, 0);
+    lines.settle(&mut controllers);
+    assert_eq!(controllers.pic.acknowledge(), 0x2b);
+}
+
+#[test]
+fn what_comes_while_a_function_may_not_interrupt_comes_later() {
+    let mut controllers = controllers();
+    let mut lines = level(&mut controllers);
+    for (later, vectors) in [(Signalling::Pin, vec![]), (message(0x61), vec![0x61])] {
+        lines.signal_by(0, Signalling::Off, &mut controllers);
+        for _ in 0..2 {
+            lines.raise(1, NOW, &mut controllers);
+        }
+        assert!(sent(&mut lines).is_empty() && !controllers.pic.pending() && !lines.in_flight());
+        lines.signal_by(0, later, &mut controllers);
+        assert_eq!((controllers.pic.pending(), sent(&mut lines)), (vectors.is_empty(), vectors));
+        lines.reset(&mut controllers);
+        if controllers.pic.pending() {
+            controllers.pic.acknowledge();
+            end(&mut controllers);
+        }
+        controllers.drive(11, false);
+    }
+}
+
+#[test]
+fn an_interrupt_that_the_guest_has_not_served_moves_with_the_function() {
+    let mut controllers = controllers();
+    let mut lines = level(&mut controllers);
+    lines.raise(1, NOW, &mut controllers);
+    assert!(lines.in_flight());
+    lines.signal_by(0, message(0x71), &mut controllers);
+    assert_eq!((sent(&mut lines), lines.in_flight(), controllers.pic.pending()), (vec![0x71], false, false));
+}
+
+#[test]
+fn a_storm_of_messages_gives_one_when_the_millisecond_is_over() {
+    let mut controllers = controllers();
+    let mut lines = Lines::new(Chipset::Pc, &[line(4, None, 2)], &[granted(4, None, true)]);
+    lines.reset(&mut controllers);
+    lines.signal_by(0, message(0x51), &mut controllers);
+    for (vectors, acknowledged) in [(vec![0x51], 1), (vec![0x51], 1), (vec![], 0), (vec![], 0)] {
+        assert_eq!((lines.raise(1, NOW, &mut controllers), sent(&mut lines)), (acknowledged, vectors));
+    }
+    assert_eq!(lines.next_event(), Some(NOW + MILLISECOND));
+    assert_eq!((lines.expire(NOW + MILLISECOND, &mut controllers), sent(&mut lines)), (1, vec![0x51]));
+    assert_eq!((lines.next_event(), lines.expire(NOW + 2 * MILLISECOND, &mut controllers)), (None, 0));
 }

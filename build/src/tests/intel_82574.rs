@@ -40,7 +40,8 @@ fn datagrams(context: &Context) -> Result<Outcome> {
         options.devices = vec![format!("e1000e,addr=2,netdev=net,mac={MAC},romfile=")];
         Ok(())
     })?;
-    until(&mut machine, &format!("nic: {MAC}, link "))?;
+    let text = until(&mut machine, &format!("nic: {MAC}, link "))?;
+    q35::sends_messages(&text, "82574", "00:02.0")?;
     until(&mut machine, &format!("echo: 10.0.2.15/24, port {ECHO}, "))?;
     let host = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic()?;
     host.connect((Ipv4Addr::LOCALHOST, port)).into_diagnostic()?;

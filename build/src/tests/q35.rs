@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use capdl_spec::host::System;
-use miette::{IntoDiagnostic as _, Result, miette};
+use miette::{IntoDiagnostic as _, Result, ensure, miette};
 
+use super::components::lines;
 use crate::bochs::last_lines;
 use crate::kernel::{Build, Kernel, Platform};
 use crate::packages::Purpose;
@@ -51,4 +52,13 @@ pub fn until(machine: &mut Machine, text: &str) -> Result<String> {
         miette!(help = help, "no \"{text}\": {failure}. The last lines:\n{}", last_lines(&transcript, 25))
     })?;
     Ok(String::from_utf8_lossy(&transcript).replace('\r', ""))
+}
+
+/// The function interrupts by messages: irq-server has taken them on its line, and pci-server has told it to send them.
+pub fn sends_messages(text: &str, name: &str, at: &str) -> Result<()> {
+    let line = lines(text, "irq-server").any(|line| line.contains(&format!("`{name}`: messages of {at}, vector ")));
+    let said =
+        lines(text, "pci-server").any(|line| line.contains(&format!("`{name}`: {at} ")) && line.ends_with(" MSI"));
+    ensure!(line && said, "`{name}` at {at} does not interrupt by messages:\n{text}");
+    Ok(())
 }

@@ -41,6 +41,7 @@ fn sata(context: &Context) -> Result<Outcome> {
     })?;
     let text = until(&mut machine, "client: verdict: ")?;
     let checks = verdict(&text, "client")?;
+    q35::sends_messages(&text, "AHCI", "00:1f.2")?;
     logged(&text)?;
     counted(&machine.ask("query-blockstats", json!({}))?)?;
     drop(machine);

@@ -160,6 +160,9 @@ pub struct GrantedLine {
     pub isa: Option<u8>,
     /// Level-triggered; else edge-triggered.
     pub level: bool,
+    /// On the machine the function sends messages: offset of its MSI capability. The owner's registers there say how it wants
+    /// the interrupt: as the message in them if they are enabled, else as on a pin, which is level-triggered.
+    pub msi: Option<u8>,
 }
 
 /// Returns a range of the caller's ports that belongs to no function, by its number; none after the last.
@@ -450,7 +453,7 @@ mod tests {
             line: 0xff,
             capabilities,
         };
-        let line = GrantedLine { line: 0xff, isa: Some(0xff), level: true };
+        let line = GrantedLine { line: 0xff, isa: Some(0xff), level: true, msi: Some(0xff) };
         let largest = Grant {
             function: largest,
             bars: [Access::Direct { bits: 0xff, count: u16::MAX }; 6],

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use pci_server::config_space::ConfigSpace;
 use pci_server::hardware::{Authority, Clock, Devices};
 use proto::irq;
-use proto::irq::Route;
+use proto::irq::{MsiMessage, Route};
 use proto::pci::Width;
 use proto::supervisor::{Refused, Request};
 
@@ -44,6 +44,8 @@ pub struct Board {
     pub not_there: Vec<u64>,
     pub revoked: Vec<u16>,
     pub routes: Vec<(u8, Route)>,
+    /// Lines for messages, and the functions that send them.
+    pub messages: Vec<(u8, Bdf)>,
     /// Lines with a route of their own.
     pub routed: Vec<u8>,
     pub time: u64,
@@ -184,6 +186,15 @@ impl Authority for Hold {
 
     fn capability(&self, slot: u16) -> u64 {
         0x1_0000 + u64::from(slot)
+    }
+
+    fn message(&mut self, line: u8, from: Bdf) -> Result<MsiMessage, irq::Error> {
+        let board = &mut *self.0.borrow_mut();
+        if board.routed.contains(&line) {
+            return Err(irq::Error::RouteTaken);
+        }
+        board.messages.push((line, from));
+        Ok(MsiMessage { address: 0xfee0_1000, data: 0x30 + u16::from(line) })
     }
 
     fn route(&mut self, line: u8, route: Route) -> Result<(), irq::Error> {

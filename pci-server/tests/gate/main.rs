@@ -5,6 +5,7 @@ mod board;
 mod configuration;
 mod hostile;
 mod logged;
+mod msi;
 mod resets;
 mod start;
 

@@ -1,6 +1,10 @@
 //! The interrupt lines of passed-through devices: from a line's signal to an input of the guest's PIC, and from the
 //! guest's end of interrupt back to the line's acknowledgement, without which it stays masked on the real controller.
 //!
+//! A function that sends messages on the machine has one line. It interrupts as the guest has set it up by its registers: as on
+//! a pin, or as a message to the local APIC (`Signalling`). The kernel cannot mask messages. Those that come while the guest
+//! serves the pin count as one more interrupt after the service, as those of a level would.
+//!
 //! A level line keeps its input high until the guest has ended the service. It is acknowledged when the guest unmasks
 //! that input: Linux masks it, ends the service, and only then handles the device. If the device still asserts the
 //! line, the kernel signals again. An edge-triggered line is acknowledged at once.
@@ -9,7 +13,7 @@
 //! acknowledged when the millisecond is over. No interrupt is lost: an unacknowledged one stays pending at the real
 //! controller.
 
-use devices::{Controllers, Nanos};
+use devices::{Controllers, Nanos, lapic::Vectors, pci::msix::Message};
 use heapless::Vec;
 use layout::{
     config::VmLine,
@@ -24,6 +28,18 @@ pub const MAX_LINES: usize = layout::limits::MAX_OWN_LINES;
 /// a PC, then those of devices that this board lacks.
 const FREE: [u8; 10] = [11, 10, 9, 5, 7, 12, 3, 15, 14, 6];
 const MILLISECOND: u64 = 1_000_000;
+
+/// How the guest has set up a function to interrupt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signalling {
+    /// On its pin.
+    #[default]
+    Pin,
+    /// By this message; `None` if what the guest has written is none for the processor.
+    Message(Option<Message>),
+    /// Not at all, for now: neither by messages nor on its pin.
+    Off,
+}
 
 /// What a line waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +60,9 @@ struct Line {
     level: bool,
     limit: u16,
     state: LineState,
+    signalling: Signalling,
+    /// It has interrupted once more, while it could not interrupt the guest.
+    again: bool,
     /// The millisecond of its last interrupt, and interrupts in it.
     millisecond: u64,
     count: u16,
@@ -61,6 +80,8 @@ pub struct Lines {
     wired: Vec<(u8, u8), MAX_LINES>,
     /// Lines in state `Raised` or `Served`, bit by bit.
     in_flight: u16,
+    /// Messages for the local APIC, until [`take_messages`](Self::take_messages).
+    messages: Vectors,
     /// Interrupts of all lines.
     pub interrupts: u64,
     /// Those that exceeded a limit.
@@ -74,7 +95,8 @@ impl Lines {
         let line = |(input, wanted): (&Option<Input>, &Option<VmLine>)| {
             let Input { at, level } = (*input)?;
             let (input, limit, state) = (at?, (*wanted)?.limit, LineState::Armed);
-            Some(Line { input, level, limit, state, millisecond: 0, count: 0, logged: false })
+            let signalling = Signalling::Pin;
+            Some(Line { input, level, limit, state, signalling, again: false, millisecond: 0, count: 0, logged: false })
         };
         Self { chipset, lines: inputs.iter().zip(wanted).map(line).collect(), ..Self::default() }
     }
@@ -119,10 +141,34 @@ impl Lines {
             if line.state != LineState::Armed {
                 waiting |= 1 << n;
             }
-            line.state = LineState::Armed;
+            (line.state, line.signalling, line.again) = (LineState::Armed, Signalling::Pin, false);
         }
-        self.in_flight = 0;
+        (self.in_flight, self.messages) = (0, Vectors::NONE);
         waiting
+    }
+
+    /// The guest has set line `n` up to interrupt in another way. What it has not served counts again in that way. Returns
+    /// whether that is new.
+    pub fn signal_by(&mut self, n: usize, signalling: Signalling, controllers: &mut Controllers) -> bool {
+        let Some(Some(line)) =
+            self.lines.get_mut(n).filter(|line| line.is_some_and(|line| line.signalling != signalling))
+        else {
+            return false;
+        };
+        line.signalling = signalling;
+        if matches!(line.state, LineState::Raised | LineState::Served) {
+            line.again |= line.state == LineState::Raised;
+            line.state = LineState::Armed;
+            controllers.drive(line.input, false);
+        }
+        line.catch_up(n, controllers, &mut self.messages);
+        self.note_flight(n);
+        true
+    }
+
+    /// Takes the messages that lines have sent to the local APIC.
+    pub const fn take_messages(&mut self) -> Vectors {
+        core::mem::replace(&mut self.messages, Vectors::NONE)
     }
 
     /// Raises the inputs of the lines in `bits`, which have interrupted.
@@ -130,25 +176,23 @@ impl Lines {
         // A service that the guest ended before this interrupt must not count as the end of this one.
         let mut acknowledge = self.settle(controllers);
         let (mut raised, mut throttled) = (0, 0);
-        let mut in_flight = self.in_flight;
+        let mut messages = self.messages;
         for (n, line) in self.each().filter(|(n, _)| bits & 1 << n != 0) {
             raised += 1;
             throttled += u64::from(line.count(n, now));
-            if line.level {
-                line.state = LineState::Raised;
-                in_flight |= 1 << n;
-                controllers.drive(line.input, true);
-            } else {
-                // The input has to fall before it can rise again.
-                controllers.drive(line.input, false);
-                controllers.drive(line.input, true);
-                acknowledge |= line.done(n);
-            }
+            acknowledge |= line.interrupt(n, controllers, &mut messages);
         }
-        self.in_flight = in_flight;
+        self.messages = messages;
+        (0..self.lines.len()).filter(|n| bits & 1 << n != 0).for_each(|n| self.note_flight(n));
         self.interrupts += raised;
         self.throttled += throttled;
         acknowledge
+    }
+
+    fn note_flight(&mut self, n: usize) {
+        let in_flight = |line: &Line| matches!(line.state, LineState::Raised | LineState::Served);
+        let flies = self.lines.get(n).is_some_and(|line| line.as_ref().is_some_and(in_flight));
+        self.in_flight = self.in_flight & !(1 << n) | u16::from(flies) << n;
     }
 
     /// Whether the guest's next access to its controllers may matter to a line.
@@ -163,7 +207,7 @@ impl Lines {
             return 0;
         }
         let mut acknowledge = 0;
-        let mut in_flight = 0;
+        let mut messages = self.messages;
         for (n, line) in self.each() {
             if line.state == LineState::Raised && ended & 1 << line.input != 0 {
                 line.state = LineState::Served;
@@ -171,10 +215,11 @@ impl Lines {
             }
             if line.state == LineState::Served && !controllers.masked(line.input) {
                 acknowledge |= line.done(n);
+                acknowledge |= line.catch_up(n, controllers, &mut messages);
             }
-            in_flight |= u16::from(matches!(line.state, LineState::Raised | LineState::Served)) << n;
         }
-        self.in_flight = in_flight;
+        self.messages = messages;
+        (0..self.lines.len()).for_each(|n| self.note_flight(n));
         acknowledge
     }
 
@@ -185,13 +230,19 @@ impl Lines {
     }
 
     /// Lets rate-limited lines interrupt again whose millisecond is over.
-    pub fn expire(&mut self, now: Nanos) -> u16 {
+    pub fn expire(&mut self, now: Nanos, controllers: &mut Controllers) -> u16 {
         let mut acknowledge = 0;
+        let mut messages = self.messages;
         for (n, line) in self.each() {
             if line.state == LineState::Throttled && line.end_of_millisecond() <= now {
-                line.state = LineState::Armed;
+                (line.state, line.count) = (LineState::Armed, 0);
                 acknowledge |= 1 << n;
+                line.catch_up(n, controllers, &mut messages);
             }
+        }
+        if acknowledge != 0 {
+            self.messages = messages;
+            (0..self.lines.len()).for_each(|n| self.note_flight(n));
         }
         acknowledge
     }
@@ -263,6 +314,51 @@ impl Line {
             log::warn!("interrupt line {n} storms: it gets no more than {} interrupts a millisecond", self.limit);
         }
         storms
+    }
+
+    /// It has interrupted; returns whether to acknowledge that at once.
+    fn interrupt(&mut self, n: usize, controllers: &mut Controllers, messages: &mut Vectors) -> u16 {
+        match (self.signalling, self.state) {
+            // A message that is throttled comes later; a level that is raised is served first.
+            (_, LineState::Throttled) | (Signalling::Pin, LineState::Raised) => {
+                self.again = true;
+                0
+            }
+            (Signalling::Off, _) => {
+                self.again = true;
+                1 << n
+            }
+            (Signalling::Message(_), _) if self.storms() => {
+                (self.again, self.state) = (true, LineState::Throttled);
+                0
+            }
+            (Signalling::Message(message), _) => {
+                if let Some(message) = message {
+                    messages.set(message.vector());
+                }
+                1 << n
+            }
+            (Signalling::Pin, _) if self.level => {
+                self.state = LineState::Raised;
+                controllers.drive(self.input, true);
+                0
+            }
+            (Signalling::Pin, _) => {
+                // The input has to fall before it can rise again.
+                controllers.drive(self.input, false);
+                controllers.drive(self.input, true);
+                self.done(n)
+            }
+        }
+    }
+
+    /// Interrupts for what has come meanwhile, if the line may again.
+    fn catch_up(&mut self, n: usize, controllers: &mut Controllers, messages: &mut Vectors) -> u16 {
+        if !self.again || self.state != LineState::Armed {
+            return 0;
+        }
+        self.again = false;
+        self.interrupt(n, controllers, messages)
     }
 
     const fn storms(&self) -> bool {

@@ -15,7 +15,7 @@ use rt::{Endpoint, Interrupt};
 use vmm_server::{
     board::{self, Board},
     passthrough::{
-        Passthrough,
+        Passthrough, Sender,
         lines::{Lines, MAX_LINES},
         windows::{BarSpace, BarWindow},
     },
@@ -68,6 +68,12 @@ impl Devices {
         let input = |line: u8| lines.input(config.lines.iter().position(|known| known.line == line)?);
         let routed: Vec<(u8, u8), MAX_LINES> =
             takeover.lines.iter().filter_map(|(function, line)| Some((*function, input(line.line)?))).collect();
+        for (function, line) in &takeover.lines {
+            let position = config.lines.iter().position(|known| known.line == line.line);
+            if let (Some(msi), Some(line)) = (line.msi, position) {
+                takeover.board.add_sender(Sender { function: *function, msi, line });
+            }
+        }
         board.plug(takeover.board);
         board.lines = lines;
         // The bridge is device 0.

@@ -16,6 +16,7 @@ mod long;
 mod memory;
 mod message;
 mod moves;
+mod msi;
 mod native;
 mod operand;
 mod passthrough;

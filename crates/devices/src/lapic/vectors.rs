@@ -1,7 +1,7 @@
 //! A set of vectors: the interrupt request register, the in-service register, and messages on their way.
 
 /// A set of the 256 vectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vectors {
     low: u128,
     high: u128,
@@ -32,6 +32,11 @@ impl Vectors {
     /// Adds a vector.
     pub const fn set(&mut self, vector: u8) {
         *self.half(vector) |= 1 << (vector % 128);
+    }
+
+    /// Adds all of `others`.
+    pub const fn add(&mut self, others: Self) {
+        (self.low, self.high) = (self.low | others.low, self.high | others.high);
     }
 
     /// Removes a vector.

@@ -29,7 +29,7 @@ pub struct Message(u8);
 impl Message {
     /// What a write of `data` at `address` means, if it is an interrupt of a vector for the only processor: others' would go
     /// elsewhere, and modes without a vector (NMI, SMI, INIT) are left out.
-    const fn of(address: u64, data: u32) -> Option<Self> {
+    pub const fn of(address: u64, data: u32) -> Option<Self> {
         const PREFIX: u64 = 0xfee;
         const DELIVERY: u32 = 0b111;
         let lowest_or_fixed = data >> 8 & DELIVERY < 2;

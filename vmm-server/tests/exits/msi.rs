@@ -1,0 +1,139 @@
+//! A function that sends messages on the machine, and what the guest's writes to its virtual MSI capability and its command
+//! register mean for its line.
+
+use std::cell::RefCell;
+
+use devices::{Nanos, Width, lapic::Lapic};
+use layout::{config::VmLine, guest_board::Chipset};
+use proptest::prelude::*;
+use proto::pci::{self, Error, GrantedLine, Target};
+use vmm_server::{
+    board::Board,
+    passthrough::{Passthrough, Sender, Server, lines::Lines},
+};
+
+use crate::fake::{NOW, Ports};
+
+const MSI: u8 = 0xd0;
+
+/// Configuration space of a function, all of it writable, as pci-server's clients see it.
+struct Registers(RefCell<[u8; 256]>);
+
+impl Server for Registers {
+    fn read(&self, target: &Target, width: pci::Width) -> Result<u32, Error> {
+        let Target::Config { function: 1, offset } = *target else { return Err(Error::NotYours) };
+        let bytes = self.0.borrow();
+        let all = (0..width.bytes()).rev().map(|n| bytes[usize::from(offset + n)]);
+        Ok(all.fold(0, |value, byte| value << 8 | u32::from(byte)))
+    }
+
+    fn write(&self, target: &Target, width: pci::Width, value: u32) -> Result<(), Error> {
+        let Target::Config { function: 1, offset } = *target else { return Err(Error::NotYours) };
+        let bytes = &mut *self.0.borrow_mut();
+        for n in 0..width.bytes() {
+            bytes[usize::from(offset + n)] = value.to_le_bytes()[usize::from(n)];
+        }
+        Ok(())
+    }
+}
+
+/// A board with two functions, of which the second sends messages on line 0; `wide` addresses.
+fn board(wide: bool) -> Board {
+    let server: &'static Registers = Box::leak(Box::new(Registers(RefCell::new([0; 256]))));
+    if wide {
+        server.0.borrow_mut()[usize::from(MSI + 2)] = 1 << 7;
+    }
+    let mut devices = Passthrough::new(server);
+    devices.functions = 2;
+    devices.add_sender(Sender { function: 1, msi: MSI, line: 0 });
+    let mut board = Board::new(Chipset::Pc, 1 << 20, 0);
+    board.plug(devices);
+    let line = VmLine { line: 7, dest: None, level: true, limit: 0 };
+    let granted = GrantedLine { line: 7, isa: None, level: true, msi: Some(MSI) };
+    board.lines = Lines::new(Chipset::Pc, &[Some(line)], &[granted]);
+    let _ = board.lines.reset(&mut board.controllers);
+    board
+}
+
+fn write(board: &mut Board, device: u32, register: u8, width: Width, value: u32) {
+    board.output(0xcf8, Width::Dword, 0x8000_0000 | device << 11 | u32::from(register & !3), NOW);
+    board.output(0xcfc + u16::from(register & 3), width, value, NOW);
+}
+
+/// The vectors that an interrupt of the function raises in a local APIC.
+fn interrupt(board: &mut Board) -> Option<u8> {
+    let mut lapic = Lapic::new();
+    lapic.write(0xf0, Width::Dword, 0x1ff, 0);
+    let _ = board.raise_lines(1, Nanos::ZERO);
+    board.functions.deliver(&mut lapic);
+    lapic.acknowledge()
+}
+
+#[test]
+fn the_message_in_the_capability_is_what_the_guest_gets_while_it_is_on() {
+    for (wide, data) in [(false, MSI + 8), (true, MSI + 12)] {
+        let mut board = board(wide);
+        let control = u32::from(wide) << 7;
+        assert_eq!(interrupt(&mut board), None, "on the pin");
+        assert!(board.lines.in_flight());
+        write(&mut board, 2, MSI + 4, Width::Dword, 0xfee0_0000);
+        write(&mut board, 2, data, Width::Word, 0x4b);
+        write(&mut board, 2, MSI + 2, Width::Word, control | 1);
+        assert!(!board.lines.in_flight());
+        assert_eq!(interrupt(&mut board), Some(0x4b));
+        write(&mut board, 2, data, Width::Byte, 0x4c);
+        assert_eq!(interrupt(&mut board), Some(0x4c), "it takes a new one at once");
+        write(&mut board, 2, MSI + 2, Width::Word, control);
+        assert_eq!(interrupt(&mut board), None);
+        assert!(board.lines.in_flight());
+    }
+}
+
+#[test]
+fn a_message_that_is_a_write_to_memory_or_of_another_mode_is_none() {
+    for (address, upper, data) in [(0x0010_0000, 0, 0x4b), (0xfee0_0000, 1, 0x4b), (0xfee0_0000, 0, 0x44b)] {
+        let mut board = board(true);
+        write(&mut board, 2, MSI + 4, Width::Dword, address);
+        write(&mut board, 2, MSI + 8, Width::Dword, upper);
+        write(&mut board, 2, MSI + 12, Width::Dword, data);
+        write(&mut board, 2, MSI + 2, Width::Word, 0x81);
+        assert_eq!(interrupt(&mut board), None);
+        assert!(!board.lines.in_flight());
+    }
+}
+
+#[test]
+fn intx_disable_holds_the_pin_back() {
+    let mut board = board(false);
+    write(&mut board, 2, 0x04, Width::Word, 1 << 10);
+    assert_eq!((interrupt(&mut board), board.lines.in_flight()), (None, false));
+    write(&mut board, 2, 0x04, Width::Word, 0);
+    assert!(board.lines.in_flight(), "it has been pending");
+    // Of another function.
+    write(&mut board, 1, 0x04, Width::Word, 1 << 10);
+    assert!(board.lines.in_flight());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    /// Any writes and interrupts: nothing panics, and a function that the guest sets up in the end interrupts.
+    #[test]
+    fn whatever_the_guest_writes_it_can_set_the_function_up_again(
+        writes in prop::collection::vec((any::<u8>(), 0..3_usize, any::<u32>(), any::<bool>()), 0..60),
+    ) {
+        let mut board = board(false);
+        for (register, width, value, interrupts) in writes {
+            let width = [Width::Byte, Width::Word, Width::Dword][width];
+            write(&mut board, 2, register, width, value);
+            if interrupts {
+                interrupt(&mut board);
+            }
+        }
+        write(&mut board, 2, MSI + 2, Width::Word, 0);
+        write(&mut board, 2, MSI + 4, Width::Dword, 0xfee0_0000);
+        write(&mut board, 2, MSI + 8, Width::Dword, 0x4b);
+        write(&mut board, 2, MSI + 2, Width::Word, 1);
+        prop_assert_eq!(interrupt(&mut board), Some(0x4b));
+    }
+}
