@@ -278,44 +278,47 @@ impl DeviceBuilder<'_> {
         };
         let number = interrupt.number;
         let cite = self.files.cite(&interrupt.line);
+        if let Some(msi) = &self.function.msi {
+            let msi = self.files.cite(msi);
+            self.device.notes.push(format!(
+                "no entry in irqs ({cite}): IRQ {number} is a message's number, since MSI was on ({msi}); pci-server has the \
+                 function send messages, too"
+            ));
+            return;
+        }
         let arrival = self.capture.arrivals.iter().find(|arrival| arrival.number == number);
         let pin = u8::try_from(number).ok().filter(|_| number < IO_APIC_INPUTS);
         let without_table = "the capture does not say where on the I/O APIC; add /proc/interrupts as a further FILE";
-        let unknown = match (&self.function.msi, arrival.map(|arrival| (arrival.kind, &arrival.line)), pin) {
-            (Some(msi), ..) => format!(
-                "IRQ {number} is a message's number, since MSI was on ({}): boot with `pci=nomsi` and capture again, with \
-                 /proc/interrupts",
-                self.files.cite(msi)
-            ),
-            (None, Some((Delivery::Message, line)), _) => format!(
+        let unknown = match (arrival.map(|arrival| (arrival.kind, &arrival.line)), pin) {
+            (Some((Delivery::Message, line)), _) => format!(
                 "IRQ {number} is a message's number ({}): boot with `pci=nomsi` and capture again, with /proc/interrupts",
                 self.files.cite(line)
             ),
-            (None, Some((Delivery::Pin { .. }, line)), Some(pin)) if BOARD_INPUTS.contains(&pin) => {
+            (Some((Delivery::Pin { .. }, line)), Some(pin)) if BOARD_INPUTS.contains(&pin) => {
                 format!("IRQ {number} is also one of the board's own ({}), which a server has", self.files.cite(line))
             }
-            (None, Some((Delivery::Pin { pin: at, level }, line)), Some(pin)) if at == number => {
+            (Some((Delivery::Pin { pin: at, level }, line)), Some(pin)) if at == number => {
                 return self.input(
                     pin,
                     level,
                     format!("{cite}: IRQ {number}; {}: at the I/O APIC", self.files.cite(line)),
                 );
             }
-            (None, Some((Delivery::Pic, line)), _) => format!(
+            (Some((Delivery::Pic, line)), _) => format!(
                 "IRQ {number} is an input of the 8259 pair ({}), not of the I/O APIC: boot without `noapic` and `nolapic` and \
                  capture again, with /proc/interrupts",
                 self.files.cite(line)
             ),
-            (None, None, Some(pin)) if (PIC_INPUTS..IO_APIC_INPUTS).contains(&number) => {
+            (None, Some(pin)) if (PIC_INPUTS..IO_APIC_INPUTS).contains(&number) => {
                 let origin = format!("{cite}: IRQ {number}; from 16 on, that is the input of the I/O APIC");
                 return self.input(pin, true, origin);
             }
-            (None, None, Some(1..)) => {
+            (None, Some(1..)) => {
                 format!(
                     "IRQ {number} is below 16, which can be an input of the 8259 pair or of the I/O APIC: {without_table}"
                 )
             }
-            (None, _, Some(0)) => "IRQ 0 means that the firmware gave it none".into(),
+            (_, Some(0)) => "IRQ 0 means that the firmware gave it none".into(),
             _ => format!(
                 "IRQ {number} is no input of the first I/O APIC, but of a second one, or a message: {without_table}"
             ),
