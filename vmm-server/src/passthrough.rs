@@ -183,7 +183,12 @@ impl Passthrough {
         self.windows.lose(number);
     }
 
-    /// Puts all windows back where the machine has them, since a reset of the guest resets the base address registers.
+    /// An address below 4 GiB for a window that is to be added.
+    pub fn room(&self, window: BarWindow) -> Option<u64> {
+        self.windows.room(window)
+    }
+
+    /// Puts all windows back where they begin, since a reset of the guest resets the base address registers.
     pub fn reset(&mut self) {
         if self.windows.home() {
             self.forward();

@@ -1,23 +1,25 @@
 //! Refuses device memory where no device can be: in RAM, at the interrupt controllers, or above all physical addresses.
 
 use super::Found;
-use crate::description::{board::Board, devices::Memory};
+use crate::description::{
+    board::{ADDRESSES_END, Board},
+    devices::Memory,
+};
 
 /// Below this a PC has RAM, the VGA window and the firmware.
 const LOW: u64 = 1 << 20;
 /// The I/O APICs' and the local APIC's megabytes, both ends inclusive (82093AA, section 3.0; Intel SDM volume 3, section
 /// 11.4.1). Message-signalled interrupts are written to the second.
 const CONTROLLERS: [(u64, u64); 2] = [(0xfec0_0000, 0xfecf_ffff), (0xfee0_0000, 0xfeef_ffff)];
-/// seL4 gives no process memory from here on (its PADDR_USER_DEVICE_TOP for x86-64).
-const END: u64 = 1 << 47;
 
 /// What is wrong with the place of a device's memory, and what to do.
 fn misplaced(board: &Board, memory: &Memory) -> Option<(String, String)> {
     let (first, last) = memory.pages();
     let take = |or_not: &str| format!("take address and size from `lspci -v`{or_not}");
     let ram_end = board.pci_memory.0;
-    if last >= END {
-        let message = format!("this memory ends at {last:#x}, which is too high: no address is beyond {:#x}", END - 1);
+    if last >= ADDRESSES_END {
+        let message =
+            format!("this memory ends at {last:#x}, which is too high: no address is beyond {:#x}", ADDRESSES_END - 1);
         return Some((message, take("")));
     }
     if first < LOW {

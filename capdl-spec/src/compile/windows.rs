@@ -38,6 +38,7 @@ fn memory(system: &System) -> Vec<(u64, u64)> {
     let mut ranges: Vec<_> = listed.map(|memory| memory.get_ref().pages()).collect();
     if functions(system).any(|function| function.device.memory.is_none()) {
         ranges.push(system.board().pci_memory);
+        ranges.extend(system.board().pci_memory_high);
     }
     ranges
 }

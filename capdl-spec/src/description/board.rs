@@ -50,8 +50,10 @@ pub struct Board {
     pub intx: Intx,
     /// Ports where firmware places PCI functions, and the PC/AT's ports of IDE controllers.
     pub pci_ports: &'static [PortRange],
-    /// Memory in which firmware places PCI functions: first and last byte.
+    /// Memory below 4 GiB in which firmware places PCI functions: first and last byte.
     pub pci_memory: (u64, u64),
+    /// Memory above 4 GiB, likewise, where the board's firmware uses it for 64-bit base addresses.
+    pub pci_memory_high: Option<(u64, u64)>,
     /// Whether it has an IOMMU, or may have one.
     pub iommu: bool,
     /// Whether it has VT-x, or may have it.
@@ -108,6 +110,9 @@ const fn isa(name: &'static str, ports: PortRange, pin: u8) -> Device {
     Device { name, ports, line: IoApicInput { ioapic: 0, pin } }
 }
 
+/// seL4 gives no process memory from here on (its PADDR_USER_DEVICE_TOP for x86-64).
+pub const ADDRESSES_END: u64 = 1 << 47;
+
 /// What every PC has.
 const PC: Board = Board {
     name: "pc",
@@ -132,6 +137,8 @@ const PC: Board = Board {
     ],
     // From the end of RAM below 4 GiB, at its earliest, to the I/O APIC.
     pci_memory: (0x8000_0000, 0xfebf_ffff),
+    // RAM there is not for devices; root-task finds out where it ends.
+    pci_memory_high: Some((1 << 32, ADDRESSES_END - 1)),
     iommu: true,
     vtx: true,
     emulated: false,
@@ -150,6 +157,7 @@ pub static BOARDS: [Board; 4] = [
         guest_ram: 2 << 30,
         // iodev/pci.cc of Bochs: the I/O APIC's inputs 16 to 19, by (device + pin - 2) & 3.
         intx: Intx::Swizzle { base: 16, add: 2 },
+        pci_memory_high: None,
         iommu: false,
         emulated: true,
         ..PC

@@ -13,6 +13,7 @@ mod dma;
 mod fault;
 mod files;
 mod gate;
+mod high;
 mod ide;
 mod irq;
 mod lifecycle;
@@ -51,6 +52,7 @@ fn main(config: Component) -> ! {
         (Some("intruder"), None) => lifecycle::intruder(&config),
         (Some("canary"), None) => dma::canary(&config),
         (Some("card"), None) => card(),
+        (Some("high"), None) => high(),
         _ => panic!("no such part: {}", config.args),
     }
     log::info!("has finished");
@@ -100,6 +102,13 @@ fn disk(config: &Component, outside: &str, raise: bool) {
 fn blocks(config: &Component, numbers: &str) {
     let mut verdict = Verdict::default();
     blocks::all(&mut verdict, config, numbers);
+    verdict.close();
+}
+
+/// The owner of a function whose memory is above 4 GiB.
+fn high() {
+    let mut verdict = Verdict::default();
+    high::all(&mut verdict);
     verdict.close();
 }
 

@@ -4,6 +4,9 @@
 //! mapped elsewhere in the EPT. Ports cannot be mapped, so the guest's direct access ends, and pci-server makes the
 //! accesses until the ports are back at their address on the machine.
 //!
+//! Windows that the machine has above 4 GiB begin below it in the guest, as firmware does for old systems: many guests reach no
+//! others, and the board's ACPI tables name no others.
+//!
 //! A move counts when the function decodes addresses of that kind, and not while the register holds the all-ones value
 //! that asks for its size. A window whose new address is impossible (over RAM, for example) has no address: reads there
 //! give all ones. A window that found its address taken by another one tries again after each move.
@@ -24,6 +27,10 @@ const PORTS_END: u64 = 1 << 16;
 const LARGE: u32 = 21;
 /// The addresses of a PC's I/O APIC and local APICs (Intel SDM volume 3, section 11.4.1), where no window can be.
 const APICS: (u64, u64) = (0xfec0_0000, 0xfeef_ffff);
+
+/// Where windows that the machine has above 4 GiB are in the guest, as far as there is room: both ends inclusive. No board's
+/// guest has RAM there if it has functions (capdl-spec's `pci_memory`).
+const PLACES: (u64, u64) = (0x8000_0000, 0xfebf_ffff);
 
 /// The address space of a base address register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +55,8 @@ pub struct BarWindow {
     pub space: BarSpace,
     /// First port or physical address, on the machine.
     pub base: u64,
+    /// First port or guest-physical address after a reset of the guest.
+    pub home: u64,
     /// Ports or bytes, at least one.
     pub size: u64,
     /// It was handed over; else pci-server makes the accesses.
@@ -92,7 +101,7 @@ impl Windows {
     }
 
     pub fn add(&mut self, window: BarWindow) -> Result<(), Full> {
-        let home = Some(window.base);
+        let home = Some(window.home);
         self.all.push(Placed { window, wanted: home, at: home, moved: false }).map_err(|_| Full)
     }
 
@@ -120,11 +129,32 @@ impl Windows {
         true
     }
 
+    /// The highest address below 4 GiB with room for `window`, which is not among the others yet. They do not share 2 MiB, as
+    /// large and small frames cannot.
+    pub fn room(&self, window: BarWindow) -> Option<u64> {
+        let (first, last) = PLACES;
+        let down = |end: u64| Some(end.checked_sub(window.size)? & !(window.size - 1)).filter(|at| *at >= first);
+        let mut at = down(last + 1)?;
+        // Each round passes another window, or ends.
+        for _ in 0..=self.all.len() {
+            let near = |other: &BarWindow| {
+                at >> LARGE <= other.last_from(other.home) >> LARGE
+                    && other.home >> LARGE <= window.last_from(at) >> LARGE
+            };
+            let memory = self.all.iter().map(|other| other.window).filter(|other| other.space != BarSpace::Ports);
+            match memory.filter(near).map(|other| other.home).min() {
+                None => return Some(at),
+                Some(taken) => at = down(taken & !((1 << LARGE) - 1))?,
+            }
+        }
+        None
+    }
+
     /// Whether a window at `address` would leave page tables where the machine has large frames.
     fn blocks(&self, window: BarWindow, address: u64) -> bool {
         let overlaps = |home: BarWindow| {
-            address >> LARGE <= home.last_from(home.base) >> LARGE
-                && home.base >> LARGE <= window.last_from(address) >> LARGE
+            address >> LARGE <= home.last_from(home.home) >> LARGE
+                && home.home >> LARGE <= window.last_from(address) >> LARGE
         };
         window.in_frames(false) && self.all.iter().any(|other| other.window.in_frames(true) && overlaps(other.window))
     }
@@ -136,10 +166,10 @@ impl Windows {
         }
     }
 
-    /// Puts every window where the machine has it; returns whether that moves any.
+    /// Puts every window where it begins; returns whether that moves any.
     pub fn home(&mut self) -> bool {
         for placed in &mut self.all {
-            placed.wanted = Some(placed.window.base);
+            placed.wanted = Some(placed.window.home);
             self.moved |= placed.at != placed.wanted;
         }
         self.retry();
@@ -187,6 +217,11 @@ impl BarWindow {
     /// Its last port or address on the machine, if there is such a one.
     pub const fn last(self) -> Option<u64> {
         self.base.checked_add(self.size - 1)
+    }
+
+    /// Whether a guest that knows 32-bit addresses only cannot reach it on the machine.
+    pub const fn is_high(self) -> bool {
+        self.base > u32::MAX as u64
     }
 
     /// The address in a register's value.

@@ -17,7 +17,7 @@ use vmm_server::{
     passthrough::{
         Passthrough, Sender,
         lines::{Lines, MAX_LINES},
-        windows::{BarSpace, BarWindow},
+        windows::{BarSpace, BarWindow, MAX_WINDOWS},
     },
     vm::VCPUS,
 };
@@ -47,6 +47,8 @@ pub struct Devices {
     handlers: Vec<Option<Interrupt>, MAX_LINES>,
     /// Function and input of the PIC: the guest's firmware would have written these to the interrupt line registers.
     routed: Vec<(u8, u8), MAX_LINES>,
+    /// Windows that are elsewhere in the guest than on the machine, likewise to the base address registers.
+    elsewhere: Vec<BarWindow, MAX_WINDOWS>,
     present: bool,
     placement: Placement,
 }
@@ -58,6 +60,7 @@ impl Devices {
         let present = config.directories > 0;
         if present {
             takeover.functions();
+            takeover.high_windows();
             takeover.loose_ports();
         }
         let granted: Vec<GrantedLine, MAX_LINES> = takeover.lines.iter().map(|&(_, line)| line).collect();
@@ -81,8 +84,9 @@ impl Devices {
             board.lines.wire(function + 1, input);
         }
         let _ = board.lines.reset(&mut board.controllers);
-        let devices = Self { handlers, routed, present, placement: takeover.placement };
-        devices.route();
+        let (elsewhere, placement) = (takeover.elsewhere, takeover.placement);
+        let devices = Self { handlers, routed, elsewhere, present, placement };
+        devices.set_up();
         devices
     }
 
@@ -102,7 +106,7 @@ impl Devices {
     pub fn restart(&mut self, board: &mut Board) {
         let acknowledge = board.lines.reset(&mut board.controllers);
         self.acknowledge(acknowledge);
-        self.route();
+        self.set_up();
     }
 
     /// Gives the devices back to pci-server: the guest has powered off or failed, and does not start again.
@@ -134,7 +138,16 @@ impl Devices {
         }
     }
 
-    fn route(&self) {
+    /// What a firmware writes into the functions' configuration space.
+    fn set_up(&self) {
+        for &BarWindow { function, bar, home, .. } in &self.elsewhere {
+            let offset = BARS + 4 * bar;
+            for (offset, half) in [(offset, home as u32), (offset + 4, (home >> 32) as u32)] {
+                if let Err(error) = SERVER.write(Target::Config { function, offset }, Width::Dword, half) {
+                    log::error!("function {function}: base address register {bar}: {error:?}");
+                }
+            }
+        }
         // A function has one interrupt line register. With several lines, it names the first: in reverse order, that
         // one is written last.
         for &(function, input) in self.routed.iter().rev() {
@@ -178,6 +191,9 @@ struct Takeover {
     /// Lines of functions.
     lines: Vec<(u8, GrantedLine), MAX_LINES>,
     next_slot: u16,
+    /// Windows that the machine has above 4 GiB.
+    high: Vec<(BarWindow, Access), MAX_WINDOWS>,
+    elsewhere: Vec<BarWindow, MAX_WINDOWS>,
 }
 
 impl Takeover {
@@ -187,6 +203,8 @@ impl Takeover {
             board: Passthrough::new(&SERVER),
             lines: Vec::new(),
             next_slot: FIRST_SLOT,
+            high: Vec::new(),
+            elsewhere: Vec::new(),
         }
     }
 
@@ -212,8 +230,31 @@ impl Takeover {
         }
         for (register, (bar, access)) in (0..).zip(grant.function.bars.iter().zip(grant.bars)) {
             let Some(bar) = bar.filter(|_| access != Access::No) else { continue };
-            if let Err(why) = self.register(window(index, register, &bar, access), access) {
+            let window = window(index, register, &bar, access);
+            if window.is_high() && window.movable {
+                // Later, when all others have their places.
+                let _ = self.high.push((window, access));
+            } else if let Err(why) = self.register(window, access) {
                 log::error!("{at}: register {register} at {:#x} is not the guest's: {why}", bar.base);
+            }
+        }
+    }
+
+    /// Windows above 4 GiB: below it in the guest, as long as there is room.
+    fn high_windows(&mut self) {
+        for (window, access) in self.high.clone() {
+            let BarWindow { function, bar, base, .. } = window;
+            let home = self.board.room(window);
+            let window = BarWindow { home: home.unwrap_or(base), ..window };
+            match (self.register(window, access), home) {
+                (Err(why), _) => {
+                    log::error!("register {bar} of function {function} at {base:#x} is not the guest's: {why}")
+                }
+                (Ok(()), None) => log::warn!("register {bar} of function {function} at {base:#x}: no room below 4 GiB"),
+                (Ok(()), Some(home)) => {
+                    log::info!("register {bar} of function {function}: {base:#x} is {home:#x} in the guest");
+                    let _ = self.elsewhere.push(window);
+                }
             }
         }
     }
@@ -290,7 +331,7 @@ fn window(function: u8, bar: u8, what: &Bar, access: Access) -> BarWindow {
     };
     let direct = matches!(access, Access::Direct { .. });
     let (base, size) = (what.base, what.size.max(1));
-    let window = BarWindow { function, bar, space, base, size, direct, movable: false };
+    let window = BarWindow { function, bar, space, base, home: base, size, direct, movable: false };
     let shown = SERVER.read(Target::Config { function, offset: BARS + 4 * bar }, Width::Dword);
     BarWindow { movable: shown.is_ok_and(|shown| window.address(shown.into()) == base & 0xffff_ffff), ..window }
 }

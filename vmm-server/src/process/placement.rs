@@ -55,12 +55,12 @@ impl Placement {
         opened.map_err(|_| "the kernel refuses the ports")
     }
 
-    /// Puts a window where the machine has it. Its capabilities are in the slots from `slot` on: that of the ports, or
+    /// Puts a window where it begins. Its capabilities are in the slots from `slot` on: that of the ports, or
     /// `count` frames of 2^`bits` bytes.
     pub fn hold(&mut self, window: BarWindow, slot: u16, bits: u8, count: u16) -> Result<(), &'static str> {
         let held = Held { function: window.function, bar: window.bar, slot, bits, count };
         self.held.push(held).map_err(|_| "there are too many ranges")?;
-        self.put(window, window.base)
+        self.put(window, window.home)
     }
 
     /// Unmaps the windows that the guest has moved, and maps them at their new addresses.

@@ -61,7 +61,7 @@ fn plugged(direct: bool) -> (Board, &'static Card) {
     let spaces = [BarSpace::Memory { wide: false }, BarSpace::Ports, BarSpace::Memory { wide: true }];
     for (bar, space) in (0..).zip(spaces) {
         let (base, size) = (BASES[usize::from(bar)], SIZES[usize::from(bar)]);
-        devices.add(BarWindow { function: 0, bar, space, base, size, direct, movable: true }).unwrap();
+        devices.add(BarWindow { function: 0, bar, space, base, home: base, size, direct, movable: true }).unwrap();
     }
     let mut machine = Board::new(Chipset::Pc1995, 1 << 20, 0);
     machine.plug(devices);
@@ -213,7 +213,9 @@ fn cards(memory: &[(u64, u64)]) -> Passthrough {
     let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(registers)))));
     for (function, &(base, size)) in (0..).zip(memory) {
         let space = BarSpace::Memory { wide: false };
-        devices.add(BarWindow { function, bar: 0, space, base, size, direct: true, movable: true }).unwrap();
+        devices
+            .add(BarWindow { function, bar: 0, space, base, home: base, size, direct: true, movable: true })
+            .unwrap();
         devices.functions = function + 1;
     }
     devices
@@ -265,10 +267,20 @@ fn small_frames_never_get_where_large_ones_are_at_home() {
 fn what_is_not_mapped_may_be_where_large_frames_are_at_home() {
     let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(vec![0xc000_0000, 0xc080_0000])))));
     let space = BarSpace::Memory { wide: false };
-    let large =
-        BarWindow { function: 0, bar: 0, space, base: 0xc000_0000, size: 0x20_0000, direct: true, movable: true };
+    let large = BarWindow {
+        function: 0,
+        bar: 0,
+        space,
+        base: 0xc000_0000,
+        home: 0xc000_0000,
+        size: 0x20_0000,
+        direct: true,
+        movable: true,
+    };
     devices.add(large).unwrap();
-    devices.add(BarWindow { function: 1, base: 0xc080_0000, size: 0x1000, direct: false, ..large }).unwrap();
+    devices
+        .add(BarWindow { function: 1, base: 0xc080_0000, home: 0xc080_0000, size: 0x1000, direct: false, ..large })
+        .unwrap();
     put(&mut devices, 0, 0xd000_0000);
     put(&mut devices, 1, 0xc000_0000);
     assert!(devices.has_memory(0xc000_0fff) && !devices.has_memory(0xc080_0000));
@@ -279,7 +291,7 @@ fn a_window_beyond_the_last_address_reaches_nothing_there() {
     let space = BarSpace::Memory { wide: false };
     let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(vec![0])))));
     let base = u64::MAX - 0xfff;
-    let window = BarWindow { function: 0, bar: 0, space, base, size: 0x1000, direct: false, movable: true };
+    let window = BarWindow { function: 0, bar: 0, space, base, home: base, size: 0x1000, direct: false, movable: true };
     assert_eq!((window.last(), BarWindow { size: 0x1001, ..window }.last()), (Some(u64::MAX), None));
     devices.add(BarWindow { size: 0x2000, ..window }).unwrap();
     put(&mut devices, 0, 0xc000_0000);
@@ -319,4 +331,51 @@ proptest! {
             }
         }
     }
+}
+
+/// A window that the machine has above 4 GiB.
+fn high(function: u8, size: u64) -> BarWindow {
+    let (space, base) = (BarSpace::Memory { wide: true }, 0x40_0000_0000);
+    BarWindow { function, bar: 2, space, base, home: base, size, direct: true, movable: true }
+}
+
+#[test]
+fn what_the_machine_has_above_4_gib_gets_a_place_below_it() {
+    let mut devices = cards(&[(0xc000_0000, 0x1000), (0xfe80_0000, 0x40_0000), (0xfe00_0000, 0x1000)]);
+    assert!(high(3, 0x1000).is_high() && !BarWindow { base: 0xffff_f000, ..high(3, 0x1000) }.is_high());
+    // From the I/O APIC downwards, without a large page of another's; at a multiple of its size.
+    for (function, size, at) in [
+        (3, 0x1000, Some(0xfe7f_f000)),
+        (4, 0x20_0000, Some(0xfe40_0000)),
+        (5, 0x1000_0000, Some(0xe000_0000)),
+        (6, 0x4000_0000, Some(0x8000_0000)),
+        (7, 0x1000, Some(0xfe3f_f000)),
+        (8, 0x4000_0000, None),
+        (9, 0x2_0000_0000, None),
+    ] {
+        let window = high(function, size);
+        assert_eq!(devices.room(window), at, "{size:#x}");
+        if let Some(home) = at {
+            devices.add(BarWindow { home, ..window }).unwrap();
+        }
+    }
+}
+
+#[test]
+fn its_accesses_are_to_the_machines_address_and_a_reset_puts_it_there_again() {
+    let mut registers = [0; 64];
+    (registers[1], registers[6]) = (3, 0xe000_000c);
+    let card: &'static Card = Box::leak(Box::new(Card { registers: registers.into(), seen: None.into() }));
+    let mut devices = Passthrough::new(card);
+    devices.add(BarWindow { home: 0xf000_0000, direct: false, ..high(0, 0x100_0000) }).unwrap();
+    let to = |devices: &mut Passthrough, gpa| {
+        devices.read_memory(gpa, Width::Byte);
+        card.seen.take().map(|(target, _)| target)
+    };
+    assert_eq!(to(&mut devices, 0xf000_0123), Some(Target::Memory(0x40_0000_0123)));
+    assert_eq!(to(&mut devices, 0x40_0000_0123), None);
+    devices.write_config(0, 0x18, Width::Dword, 0xe000_000c);
+    assert_eq!([0xe000_0123, 0xf000_0123].map(|gpa| to(&mut devices, gpa).is_some()), [true, false]);
+    devices.reset();
+    assert_eq!([0xe000_0123, 0xf000_0123].map(|gpa| to(&mut devices, gpa).is_some()), [false, true]);
 }
