@@ -29,6 +29,8 @@ pub struct Msi {
     control: u16,
     /// The host's message.
     host: MsiMessage,
+    /// The owner has masked it.
+    masked: bool,
     /// Virtual registers.
     enabled: bool,
     address: u64,
@@ -47,7 +49,7 @@ impl Msi {
     /// The capability at offset `at`, whose real message control is `control`; the function is to send `host`.
     pub fn new((at, control): (u8, u16), host: MsiMessage) -> Self {
         let control = control & !(ENABLE | VECTORS);
-        Self { at, control, host, enabled: false, address: 0, data: 0 }
+        Self { at, control, host, masked: false, enabled: false, address: 0, data: 0 }
     }
 
     /// Its offset.
@@ -70,11 +72,21 @@ impl Msi {
         let address = Some((4, Width::Dword, self.host.address));
         let upper = self.is_wide().then_some((8, Width::Dword, 0));
         let message = Some((data, Width::Word, self.host.data.into()));
-        let mask = (self.control & MASKS != 0).then_some((data + 4, Width::Dword, 0));
+        let mask = (self.control & MASKS != 0).then_some((data + 4, Width::Dword, self.masked.into()));
         [address, upper, message, mask]
             .into_iter()
             .flatten()
             .map(|(offset, width, value)| (self.at + offset, width, value))
+    }
+
+    /// The real enable bit: off if the message is masked, and there is no mask bit. The pin is off in any case.
+    fn enable(&self) -> u16 {
+        if self.masked && self.control & MASKS == 0 { 0 } else { ENABLE }
+    }
+
+    /// Masks the message from the next [`program`](Self::program) on.
+    pub fn mask(&mut self, masked: bool) {
+        self.masked = masked;
     }
 
     /// Writes the host's message into the function, and has it send that.
@@ -84,12 +96,12 @@ impl Msi {
         for (offset, width, value) in self.real() {
             space.write_part(at, offset, width, value);
         }
-        space.write_part(at, self.at + 2, Width::Word, (self.control | ENABLE).into());
+        space.write_part(at, self.at + 2, Width::Word, (self.control | self.enable()).into());
     }
 
     /// Whether the real registers are still as [`program`](Self::program) has left them.
     pub fn is_intact(&self, space: &mut impl ConfigSpace, at: Bdf) -> bool {
-        half(space.read(at, self.at), 2) & (ENABLE | VECTORS) == ENABLE
+        half(space.read(at, self.at), 2) & (ENABLE | VECTORS) == self.enable()
             && self.real().all(|(offset, width, value)| space.read(at, offset) & width.mask() == value)
     }
 
@@ -119,8 +131,9 @@ impl Msi {
         }
     }
 
-    /// Resets the virtual registers.
+    /// Resets the virtual registers, and unmasks the message.
     pub fn reset(&mut self) {
+        self.masked = false;
         (self.enabled, self.address, self.data) = (false, 0, 0);
     }
 }

@@ -9,8 +9,8 @@ use layout::{
 };
 use proto::irq;
 use proto::pci::{
-    Access, Config, Dma, Error, Function, GetFunction, GetGrant, GetPorts, Grant, GrantedLine, PciFunction, PciPorts,
-    Read, Serve, TakeFrame, TakePorts, Target, Width, Write,
+    Access, Config, Dma, Error, Function, GetFunction, GetGrant, GetPorts, Grant, GrantedLine, Mask, PciFunction,
+    PciPorts, Read, Serve, TakeFrame, TakePorts, Target, Width, Write,
 };
 use proto::wire::ClientId;
 
@@ -371,6 +371,13 @@ impl<M: Machine> Serve for Server<M> {
         self.revoke(from.index());
         self.reset_all(from);
         Ok(())
+    }
+
+    fn mask(&mut self, from: ClientId, call: Mask) -> Result<(), Error> {
+        let position = self.position(from, call.function);
+        let owned = position.ok().and_then(|position| self.functions.get_mut(position)).ok_or(Error::NotYours);
+        let masked = owned.and_then(|owned| owned.space.mask(&mut self.machine, call.masked));
+        masked.inspect_err(|&why| self.refusals.add(from, format_args!("masking function {}", call.function), why))
     }
 
     #[inline]

@@ -354,6 +354,9 @@ impl VirtualSpace {
     /// Restores all registers to their values at the start: after a reset, for the next guest.
     pub fn restore(&mut self, space: &mut impl ConfigSpace) {
         self.shown = Shown { command: half(self.start_of(COMMAND), 0), ..Shown::default() };
+        if let Some(msi) = &mut self.msi {
+            msi.reset();
+        }
         // Decoding stays off until all registers are restored.
         self.put_back(space, self.command() & !DECODES);
         for register in (0x40..=0xfc).step_by(4).filter(|register| self.touched & 1 << (register / 4) != 0) {
@@ -367,13 +370,18 @@ impl VirtualSpace {
         space.write_part(self.at, HEADER_TYPE, Width::Word, self.start_of(HEADER_TYPE) & 0xffff);
         space.write_part(self.at, INTERRUPT, Width::Byte, self.start_of(INTERRUPT) & 0xff);
         self.put_back(space, self.command());
-        if let Some(msi) = &mut self.msi {
-            msi.reset();
-        }
         for bar in &mut self.bars {
             bar.value = bar.base;
         }
         self.line.0 = self.line.1;
+    }
+
+    /// Masks or unmasks the function's messages.
+    pub fn mask(&mut self, space: &mut impl ConfigSpace, masked: bool) -> Result<(), Error> {
+        let msi = self.msi.as_mut().ok_or(Error::NotYours)?;
+        msi.mask(masked);
+        msi.program(space, self.at);
+        Ok(())
     }
 
     /// Offset of the virtual MSI capability.

@@ -250,6 +250,7 @@ impl Process<'_> {
         let lines = (bits / event::line(0)) as u16;
         if lines != 0 {
             self.devices.acknowledge(self.vm.board.raise_lines(lines, self.clock.at(tsc)));
+            self.devices.mask(self.vm.board.lines.masked);
             self.arm_for_lines(n);
         }
         if bits & event::CONSOLE != 0 {
@@ -327,6 +328,7 @@ impl Process<'_> {
     fn pass_time(&mut self, n: usize) -> Effect {
         let tsc = rt::tsc();
         self.devices.acknowledge(self.vm.board.expire_lines(self.clock.at(tsc)));
+        self.devices.mask(self.vm.board.lines.masked);
         // A line that is throttled for longer than until the alarm that has come needs the next one.
         self.arm_for_lines(n);
         let cpu = &mut self.vcpus[n];

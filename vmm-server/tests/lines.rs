@@ -445,3 +445,41 @@ fn a_storm_of_messages_gives_one_when_the_millisecond_is_over() {
     assert_eq!((lines.expire(NOW + MILLISECOND, &mut controllers), sent(&mut lines)), (1, vec![0x51]));
     assert_eq!((lines.next_event(), lines.expire(NOW + 2 * MILLISECOND, &mut controllers)), (None, 0));
 }
+
+/// Beyond its limit a function's messages are masked on the machine, until the millisecond is over.
+#[test]
+fn a_storm_of_messages_is_masked_on_the_machine() {
+    let mut controllers = controllers();
+    let sender = GrantedLine { msi: Some(0xd0), ..granted(4, None, true) };
+    let mut lines =
+        Lines::new(Chipset::Pc1995, &[line(3, None, 1), line(4, None, 2)], &[granted(3, None, true), sender]);
+    lines.reset(&mut controllers);
+    for (signalling, masked) in [(message(0x51), [0, 0, 2]), (Signalling::Pin, [0, 0, 2])] {
+        lines.signal_by(1, signalling, &mut controllers);
+        for masked in masked {
+            lines.raise(0b10, NOW, &mut controllers);
+            assert_eq!(lines.masked, masked);
+        }
+        if signalling == Signalling::Pin {
+            assert_eq!(controllers.pic.acknowledge(), 0x2a);
+            end(&mut controllers);
+            lines.settle(&mut controllers);
+        }
+        assert_eq!((lines.expire(NOW + (MILLISECOND - 1), &mut controllers), lines.masked), (0, 2));
+        sent(&mut lines);
+        assert_eq!((lines.expire(NOW + MILLISECOND, &mut controllers), lines.masked), (2, 0));
+        // One may have been lost.
+        assert_eq!(
+            (sent(&mut lines).len(), controllers.pic.pending()),
+            match signalling {
+                Signalling::Pin => (0, true),
+                _ => (1, false),
+            }
+        );
+        lines.reset(&mut controllers);
+    }
+    // The kernel masks a pin.
+    lines.raise(0b01, NOW, &mut controllers);
+    lines.raise(0b01, NOW, &mut controllers);
+    assert_eq!(lines.masked, 0);
+}

@@ -219,6 +219,20 @@ impl Call for Release {
     type Reply = Result<(), Error>;
 }
 
+/// Masks or unmasks the messages of a function, whose owner cannot keep up with them: neither the kernel nor irq-server can mask
+/// messages. Messages that come meanwhile may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mask {
+    /// The function, among the caller's own.
+    pub function: u8,
+    /// Mask; else unmask.
+    pub masked: bool,
+}
+impl Call for Mask {
+    const LABEL: u64 = 0x50a;
+    type Reply = Result<(), Error>;
+}
+
 /// Why pci-server refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
@@ -226,7 +240,7 @@ pub enum Error {
     Ipc(IpcError),
     /// The description does not allow this client to list the bus.
     NotAllowed,
-    /// The caller has no such function, register, frame or range.
+    /// The caller has no such function, register, frame or range; or the function sends no messages.
     NotYours,
     /// The access crosses the end of its range, or is not aligned.
     Straddles,
@@ -304,6 +318,11 @@ impl<T: Transport> Client<T> {
         self.0.call(&Release)?
     }
 
+    /// See [`Mask`].
+    pub fn mask(&self, function: u8, masked: bool) -> Result<(), Error> {
+        self.0.call(&Mask { function, masked })?
+    }
+
     /// See [`Read`].
     #[inline]
     pub fn read(&self, target: Target, width: Width) -> Result<u32, Error> {
@@ -339,6 +358,8 @@ pub trait Serve {
     fn reset(&mut self, from: ClientId) -> Result<(), Error>;
     /// See [`Release`].
     fn release(&mut self, from: ClientId) -> Result<(), Error>;
+    /// See [`Mask`].
+    fn mask(&mut self, from: ClientId, call: Mask) -> Result<(), Error>;
     /// See [`Read`].
     fn read(&mut self, from: ClientId, call: Read) -> Result<u32, Error>;
     /// See [`Write`].
@@ -365,6 +386,7 @@ fn infrequent(server: &mut impl Serve, from: ClientId, message: &mut Message) ->
         TakeFrame::LABEL => message.answer_with_cap(|call| handed_over(server.take_frame(from, call))),
         Reset::LABEL => message.answer(|Reset| server.reset(from)),
         Release::LABEL => message.answer(|Release| server.release(from)),
+        Mask::LABEL => message.answer(|call| server.mask(from, call)),
         _ => Err(IpcError::UnknownLabel),
     }
 }

@@ -3,10 +3,10 @@
 use layout::Bdf;
 use proptest::prelude::*;
 use proto::pci::Width::{Byte, Dword, Word};
-use proto::pci::{Dma, GrantedLine, PciFunction};
+use proto::pci::{Dma, Error, GrantedLine, PciFunction};
 
 use crate::board::{AHCI, Board, E1000, EXPRESS, Wrote, board};
-use crate::{ALICE, Gate, config, give, register, trusted};
+use crate::{ALICE, BOB, CAROL, Gate, config, give, register, trusted};
 
 /// Offsets of the card's MSI capability, which has 64-bit addresses, and of the disk controller's.
 const CARD: u8 = 0xf0;
@@ -139,6 +139,38 @@ fn a_message_that_a_device_specific_register_has_changed_is_put_back() {
         assert_eq!([0, 4, 8, 12].map(|at| gate.real(E1000, CARD + at)), [0x0081_0005, 0xfee0_1000, 0, 0x35]);
     }
     assert!(gate.client(ALICE).write(register(0, 0x40), Dword, 1).is_ok());
+}
+
+#[test]
+fn the_owner_masks_messages_by_the_mask_bit_or_else_by_the_enable_bit() {
+    let mut with_mask = board();
+    let disk = with_mask.functions.get_mut(&AHCI).unwrap();
+    disk.values[usize::from(DISK / 4)] |= 0x0100 << 16;
+    let gate = owner_of(AHCI, with_mask);
+    for masked in [true, false] {
+        gate.client(ALICE).mask(0, masked).unwrap();
+        assert_eq!((gate.real(AHCI, DISK), gate.real(AHCI, DISK + 16)), (0x0181_a805, masked.into()));
+    }
+    let gate = owner_of(E1000, board());
+    for (masked, control) in [(true, 0x0080_0005), (true, 0x0080_0005), (false, 0x0081_0005)] {
+        gate.client(ALICE).mask(0, masked).unwrap();
+        assert_eq!((gate.real(E1000, CARD), gate.real(E1000, CARD + 4)), (control, 0xfee0_1000));
+        assert!(gate.client(ALICE).write(register(0, 0x40), Dword, 1).is_ok(), "that is what it should be");
+        assert_eq!(gate.real(E1000, CARD), control);
+    }
+    gate.client(ALICE).mask(0, true).unwrap();
+    gate.client(ALICE).reset().unwrap();
+    assert_eq!(gate.real(E1000, CARD), 0x0081_0005, "a reset unmasks");
+}
+
+#[test]
+fn nobody_masks_the_messages_of_anothers_function_or_a_pin() {
+    let gate = Gate::open(board(), config([on_lines(trusted(give(ALICE, E1000))), give(BOB, AHCI)]));
+    gate.board.borrow_mut().take_writes();
+    for (client, function) in [(BOB, 0), (BOB, 1), (ALICE, 1), (CAROL, 0), (77, 0)] {
+        assert_eq!(gate.client(client).mask(function, true), Err(Error::NotYours));
+    }
+    assert_eq!((gate.board.borrow_mut().take_writes(), gate.refused(BOB)), (vec![], 2));
 }
 
 proptest! {

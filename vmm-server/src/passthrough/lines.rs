@@ -61,6 +61,8 @@ struct Line {
     limit: u16,
     state: LineState,
     signalling: Signalling,
+    /// Its function sends messages on the machine.
+    sends: bool,
     /// It has interrupted once more, while it could not interrupt the guest.
     again: bool,
     /// The millisecond of its last interrupt, and interrupts in it.
@@ -80,6 +82,8 @@ pub struct Lines {
     wired: Vec<(u8, u8), MAX_LINES>,
     /// Lines in state `Raised` or `Served`, bit by bit.
     in_flight: u16,
+    /// Lines whose messages have to be masked on the machine, bit by bit: the kernel cannot do that.
+    pub masked: u16,
     /// Messages for the local APIC, until [`take_messages`](Self::take_messages).
     messages: Vectors,
     /// Interrupts of all lines.
@@ -94,9 +98,12 @@ impl Lines {
         let inputs = inputs(chipset, wanted, granted);
         let line = |(input, wanted): (&Option<Input>, &Option<VmLine>)| {
             let Input { at, level } = (*input)?;
-            let (input, limit, state) = (at?, (*wanted)?.limit, LineState::Armed);
-            let signalling = Signalling::Pin;
-            Some(Line { input, level, limit, state, signalling, again: false, millisecond: 0, count: 0, logged: false })
+            let VmLine { line, limit, .. } = (*wanted)?;
+            let (input, state) = (at?, LineState::Armed);
+            let (signalling, sends) =
+                (Signalling::Pin, granted.iter().any(|known| known.line == line && known.msi.is_some()));
+            let (again, logged) = (false, false);
+            Some(Line { input, level, limit, state, signalling, sends, again, millisecond: 0, count: 0, logged })
         };
         Self { chipset, lines: inputs.iter().zip(wanted).map(line).collect(), ..Self::default() }
     }
@@ -143,7 +150,7 @@ impl Lines {
             }
             (line.state, line.signalling, line.again) = (LineState::Armed, Signalling::Pin, false);
         }
-        (self.in_flight, self.messages) = (0, Vectors::NONE);
+        (self.in_flight, self.masked, self.messages) = (0, 0, Vectors::NONE);
         waiting
     }
 
@@ -176,13 +183,15 @@ impl Lines {
         // A service that the guest ended before this interrupt must not count as the end of this one.
         let mut acknowledge = self.settle(controllers);
         let (mut raised, mut throttled) = (0, 0);
-        let mut messages = self.messages;
+        let (mut messages, mut masked) = (self.messages, self.masked);
         for (n, line) in self.each().filter(|(n, _)| bits & 1 << n != 0) {
             raised += 1;
-            throttled += u64::from(line.count(n, now));
+            let storms = line.count(n, now);
+            throttled += u64::from(storms);
+            masked |= u16::from(storms && line.sends) << n;
             acknowledge |= line.interrupt(n, controllers, &mut messages);
         }
-        self.messages = messages;
+        (self.messages, self.masked) = (messages, masked);
         (0..self.lines.len()).filter(|n| bits & 1 << n != 0).for_each(|n| self.note_flight(n));
         self.interrupts += raised;
         self.throttled += throttled;
@@ -236,12 +245,15 @@ impl Lines {
         for (n, line) in self.each() {
             if line.state == LineState::Throttled && line.end_of_millisecond() <= now {
                 (line.state, line.count) = (LineState::Armed, 0);
+                // What was masked may be lost.
+                line.again |= line.sends;
                 acknowledge |= 1 << n;
                 line.catch_up(n, controllers, &mut messages);
             }
         }
         if acknowledge != 0 {
             self.messages = messages;
+            self.masked &= !acknowledge;
             (0..self.lines.len()).for_each(|n| self.note_flight(n));
         }
         acknowledge

@@ -49,6 +49,10 @@ pub struct Devices {
     routed: Vec<(u8, u8), MAX_LINES>,
     /// Windows that are elsewhere in the guest than on the machine, likewise to the base address registers.
     elsewhere: Vec<BarWindow, MAX_WINDOWS>,
+    /// Functions that send messages.
+    senders: Vec<Sender, MAX_LINES>,
+    /// Lines that pci-server has masked.
+    masked: u16,
     present: bool,
     placement: Placement,
 }
@@ -71,12 +75,12 @@ impl Devices {
         let input = |line: u8| lines.input(config.lines.iter().position(|known| known.line == line)?);
         let routed: Vec<(u8, u8), MAX_LINES> =
             takeover.lines.iter().filter_map(|(function, line)| Some((*function, input(line.line)?))).collect();
-        for (function, line) in &takeover.lines {
-            let position = config.lines.iter().position(|known| known.line == line.line);
-            if let (Some(msi), Some(line)) = (line.msi, position) {
-                takeover.board.add_sender(Sender { function: *function, msi, line });
-            }
-        }
+        let sender = |&(function, line): &(u8, GrantedLine)| {
+            let position = config.lines.iter().position(|known| known.line == line.line)?;
+            Some(Sender { function, msi: line.msi?, line: position })
+        };
+        let senders: Vec<Sender, MAX_LINES> = takeover.lines.iter().filter_map(sender).collect();
+        senders.iter().for_each(|sender| takeover.board.add_sender(*sender));
         board.plug(takeover.board);
         board.lines = lines;
         // The bridge is device 0.
@@ -85,7 +89,7 @@ impl Devices {
         }
         let _ = board.lines.reset(&mut board.controllers);
         let (elsewhere, placement) = (takeover.elsewhere, takeover.placement);
-        let devices = Self { handlers, routed, elsewhere, present, placement };
+        let devices = Self { handlers, routed, elsewhere, senders, masked: 0, present, placement };
         devices.set_up();
         devices
     }
@@ -106,6 +110,8 @@ impl Devices {
     pub fn restart(&mut self, board: &mut Board) {
         let acknowledge = board.lines.reset(&mut board.controllers);
         self.acknowledge(acknowledge);
+        // A reset unmasks.
+        self.masked = 0;
         self.set_up();
     }
 
@@ -120,6 +126,26 @@ impl Devices {
         {
             log::error!("pci-server does not {what} the devices: {error:?}");
         }
+    }
+
+    /// Has pci-server mask the messages of these lines, and unmask all others.
+    #[inline]
+    pub fn mask(&mut self, lines: u16) {
+        if lines != self.masked {
+            self.mask_some(lines);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mask_some(&mut self, lines: u16) {
+        let changed = lines ^ self.masked;
+        for &Sender { function, line, .. } in self.senders.iter().filter(|sender| changed & 1 << sender.line != 0) {
+            if let Err(error) = SERVER.mask(function, lines & 1 << line != 0) {
+                log::error!("function {function}: its messages cannot be masked: {error:?}");
+            }
+        }
+        self.masked = lines;
     }
 
     /// Lets these lines interrupt again.
