@@ -26,6 +26,7 @@ const ADDRESS_BITS: u32 = 36;
 pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess, now: Present) -> Next {
     refresh(guest);
     let before = guest.cpu.control;
+    let moves_cr3 = matches!(access, CrAccess::MovTo { cr: Cr::Cr3, .. });
     let result = match access {
         CrAccess::MovFrom { cr: Cr::Cr8, gpr } => return read_priority(guest, gpr, now),
         CrAccess::MovTo { cr: Cr::Cr8, gpr } => return write_priority(guest, gpr, now),
@@ -46,7 +47,8 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess, now: Present) -> 
         CrAccess::Clts => guest.cpu.control.clts(),
         CrAccess::Lmsw { value } => guest.cpu.control.lmsw(value),
     };
-    finish(guest, &before, result)
+    let loads = moves_cr3 || guest.cpu.control.loads_pdptes(&before);
+    finish(guest, &before, result, loads)
 }
 
 /// Answers a WRMSR that `msr::write` has refused.
@@ -57,17 +59,26 @@ pub fn write_own_msr<V: Vmcs>(guest: &mut Guest<V>, number: u32, value: u64) -> 
             refresh(guest);
             let before = guest.cpu.control;
             let result = guest.cpu.control.set_efer(value);
-            finish(guest, &before, result)
+            finish(guest, &before, result, false)
         }
         Some(own) => guest.cpu.write_own_msr(own, value),
     }
 }
 
-/// Puts a change of control registers into force, or takes it back.
-fn finish<V: Vmcs>(guest: &mut Guest<V>, before: &ControlRegisters, result: Result<Program, Refusal>) -> Next {
+/// Puts a change of control registers into force, or takes it back. `loads` says whether the instruction loads the
+/// page-directory-pointer-table entries.
+fn finish<V: Vmcs>(
+    guest: &mut Guest<V>,
+    before: &ControlRegisters,
+    result: Result<Program, Refusal>,
+    loads: bool,
+) -> Next {
     let changed = match result {
         Err(refusal) => return refused(refusal),
-        Ok(program) => check_switch(guest, before).and_then(|()| change(guest, &before.program(), &program)),
+        Ok(program) => check_switch(guest, before).and_then(|()| {
+            let pdptes = program.pdptes.filter(|_| loads);
+            change(guest, &before.program(), &Program { pdptes, ..program })
+        }),
     };
     changed.unwrap_or_else(|next| {
         guest.cpu.control = *before;
