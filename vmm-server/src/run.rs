@@ -12,6 +12,7 @@ use core::{arch::x86_64::CpuidResult, hint::cold_path};
 
 use devices::{Effect, Width, lapic::Lapic};
 use vtx::{
+    cpuid,
     exit::{Direction, EptViolation, Exit, Io, RawExit},
     gpr::MessageGpr,
     msr,
@@ -131,6 +132,9 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
     #[inline(always)]
     fn cpuid(mut self) -> Answer {
         let (leaf, subleaf) = (self.exit.register(MessageGpr::Rax) as u32, self.exit.register(MessageGpr::Rcx) as u32);
+        if leaf == cpuid::EXTENDED_FEATURES && self.cpu.control.has_long_mode() {
+            return self.taken(|guest| guest.cpu.extended_features());
+        }
         let CpuidResult { eax, ebx, ecx, edx } = self.cpu.cpuid.leaf(leaf, subleaf);
         self.exit.set_register(MessageGpr::Rax, eax.into());
         self.exit.set_register(MessageGpr::Rbx, ebx.into());

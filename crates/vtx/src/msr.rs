@@ -35,6 +35,10 @@ pub enum Own {
     Pat,
     /// IA32_MTRR_DEF_TYPE, which is stored, and has no effect.
     MtrrDefType,
+    /// IA32_FS_BASE: `GuestFsBase`.
+    FsBase,
+    /// IA32_GS_BASE: `GuestGsBase`.
+    GsBase,
     /// One that the kernel switches.
     Syscall(SyscallMsr),
 }
@@ -99,7 +103,7 @@ const MICROCODE: u64 = 1 << 32;
 const MISC_ENABLE: u64 = 1 << 0 | 1 << 11 | 1 << 12;
 
 use Read::{Native, Tsc, Value};
-use SyscallMsr::{Cstar, Fmask, Lstar, Star};
+use SyscallMsr::{Cstar, Fmask, KernelGsBase, Lstar, Star, TscAux};
 
 /// Every register that exists, by number.
 pub const TABLE: &[Msr] = &[
@@ -134,11 +138,12 @@ pub const TABLE: &[Msr] = &[
     long(0xc000_0082, "IA32_LSTAR", Read::Own(Own::Syscall(Lstar)), Write::Own),
     long(0xc000_0083, "IA32_CSTAR", Read::Own(Own::Syscall(Cstar)), Write::Own),
     long(0xc000_0084, "IA32_FMASK", Read::Own(Own::Syscall(Fmask)), Write::Own),
-    long(0xc000_0100, "IA32_FS_BASE", Native, Write::Native),
-    long(0xc000_0101, "IA32_GS_BASE", Native, Write::Native),
-    long(0xc000_0102, "IA32_KERNEL_GS_BASE", Native, Write::Native),
-    // RDTSCP reads the host's, which is 0. Linux writes the processor's number, which is 0 as well.
-    long(0xc000_0103, "IA32_TSC_AUX", Value(0), Write::Same),
+    // In long mode, accesses to the three bases do not exit.
+    long(0xc000_0100, "IA32_FS_BASE", Read::Own(Own::FsBase), Write::Own),
+    long(0xc000_0101, "IA32_GS_BASE", Read::Own(Own::GsBase), Write::Own),
+    long(0xc000_0102, "IA32_KERNEL_GS_BASE", Read::Own(Own::Syscall(KernelGsBase)), Write::Own),
+    // What RDTSCP reads. Linux writes the processor's number, which is 0.
+    long(0xc000_0103, "IA32_TSC_AUX", Read::Own(Own::Syscall(TscAux)), Write::Own),
 ];
 
 /// The table by the low bits of the registers' numbers, which differ.
@@ -260,11 +265,16 @@ mod tests {
     #[test]
     fn both_processors_have_an_efer_and_one_the_registers_of_long_mode() {
         assert_eq!([Bits32, Bits64].map(|processor| own(processor, 0xc000_0080)), [Some(Own::Efer); 2]);
-        for (number, own) in [(0x277, Own::Pat), (0x2ff, Own::MtrrDefType), (0xc000_0082, Own::Syscall(Lstar))] {
+        for (number, own) in [
+            (0x277, Own::Pat),
+            (0x2ff, Own::MtrrDefType),
+            (0xc000_0082, Own::Syscall(Lstar)),
+            (0xc000_0100, Own::FsBase),
+            (0xc000_0103, Own::Syscall(TscAux)),
+        ] {
             assert_eq!([Bits32, Bits64].map(|processor| super::own(processor, number)), [None, Some(own)]);
         }
         assert_eq!([Bits32, Bits64].map(|processor| super::read(processor, 0xfe, || 7)), [Err(Gp), Ok(0)]);
-        assert_eq!([0, 1].map(|value| super::write(Bits64, 0xc000_0103, value)), [Ok(()), Err(Gp)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use vtx::{
 };
 
 use super::Vcpu;
-use crate::answer::Next;
+use crate::{answer::Next, paging::is_canonical};
 
 impl<V: Vmcs> Vcpu<V> {
     /// Answers a RDMSR that `msr::read` has refused.
@@ -17,6 +17,8 @@ impl<V: Vmcs> Vcpu<V> {
             Own::Efer => self.control.efer(),
             Own::Pat => self.vmcs.read(VmcsField::GuestPat),
             Own::MtrrDefType => self.mtrr_def_type,
+            Own::FsBase => self.vmcs.read(VmcsField::GuestFsBase),
+            Own::GsBase => self.vmcs.read(VmcsField::GuestGsBase),
             Own::Syscall(msr) => self.vmcs.read_msr(msr),
         };
         let gprs = self.gprs_mut();
@@ -29,6 +31,8 @@ impl<V: Vmcs> Vcpu<V> {
         match own {
             Own::Pat if msr::pat_is_valid(value) => self.vmcs.write(VmcsField::GuestPat, value),
             Own::MtrrDefType if msr::mtrr_def_type_is_valid(value) => self.mtrr_def_type = value,
+            Own::FsBase if is_canonical(value) => self.vmcs.write(VmcsField::GuestFsBase, value),
+            Own::GsBase if is_canonical(value) => self.vmcs.write(VmcsField::GuestGsBase, value),
             Own::Syscall(msr) if self.vmcs.write_msr(msr, value).is_ok() => {}
             _ => return Next::PROTECTION,
         }
