@@ -6,22 +6,22 @@ enum { BASE = 0xfee00000, TPR = 0x80, EOI = 0xb0, SVR = 0xf0, IRR = 0x200, ESR =
 enum { TIMER = 0x320, LINT0 = 0x350, INITIAL = 0x380, CURRENT = 0x390, DIVIDE = 0x3e0 };
 enum { MASKED = 1 << 16, PERIODIC = 1 << 17, DEADLINE = 2 << 17, SELF = 1 << 18, VECTOR = 0x28 };
 
-static volatile u32 *reg(u32 offset) { return (volatile u32 *)(BASE + offset); }
+static volatile u32 *reg(u32 offset) { return (volatile u32 *)(uword)(BASE + offset); }
 
 static u64 tsc(void) {
-	u64 value;
-	asm volatile("rdtsc" : "=A"(value));
-	return value;
+	u32 low, high;
+	asm volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (u64)high << 32 | low;
 }
 
 static u32 wrmsr(u32 msr, u64 value) {
-	return PROBE("wrmsr", : : "A"(value), "c"(msr) : "memory");
+	return PROBE("wrmsr", : : "a"((u32)value), "d"((u32)(value >> 32)), "c"(msr) : "memory");
 }
 
 static u64 rdmsr(u32 msr) {
-	u64 value;
-	asm volatile("rdmsr" : "=A"(value) : "c"(msr));
-	return value;
+	u32 low, high;
+	asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+	return (u64)high << 32 | low;
 }
 
 /* Whether interrupt VECTOR is requested: they are off all the time. */
@@ -30,9 +30,12 @@ static u32 requested(void) { return *reg(IRR + 0x10) >> (VECTOR - 0x20) & 1; }
 /* Takes what is requested: the interrupt comes at the NOP. */
 static volatile u32 taken;
 asm("take:\n"
+    "	push " AX "\n"
     "	incl taken\n"
-    "	movl $0, 0xfee000b0\n"
-    "	iret\n");
+    "	mov $0xfee000b0, %eax\n"
+    "	movl $0, (" AX ")\n"
+    "	pop " AX "\n"
+    "	" IRET "\n");
 extern u8 take[];
 
 static u32 take_all(void) {
@@ -137,21 +140,21 @@ static void with_the_8259(void) {
 }
 
 static void odd_accesses(void) {
-	volatile u8 *byte = (volatile u8 *)BASE;
-	*(volatile u8 *)(BASE + TPR) = 0x33;
-	*(volatile u16 *)(BASE + TPR) = 0x33;
-	*(volatile u32 *)(BASE + TPR + 2) = 0x33;
+	volatile u8 *byte = (volatile u8 *)reg(0);
+	*(volatile u8 *)reg(TPR) = 0x33;
+	*(volatile u16 *)reg(TPR) = 0x33;
+	*reg(TPR + 2) = 0x33;
 	expect("narrow and misaligned writes", *reg(TPR), 0);
 	expect("a byte", byte[0x32], 5);
 	for (u32 at = 0; at < 0x1000; at += 4) {
 		if (at != EOI && at != ICR && at != SVR) *reg(at) = *reg(at);
 	}
-	*(volatile u32 *)(BASE + 0xffe) = 0;
-	FACT("across the end", *(volatile u32 *)(BASE + 0xffe));
+	*reg(0xffe) = 0;
+	FACT("across the end", *reg(0xffe));
 }
 
 static void guest(void) {
-	idt[VECTOR] = gate(take, 0x8e);
+	set_gate(VECTOR, take, 0x8e);
 	identity();
 	to_itself();
 	timer();
