@@ -1,5 +1,5 @@
 /* The local APIC: found by CPUID and the MP table, its registers and MSRs, interrupts to itself, its timer in all modes, and
- * how the 8259's interrupts pass by it or through it. */
+ * how the 8259's interrupts pass by it or through it; and all of it again as an x2APIC, there and back. */
 #include "guest.h"
 
 enum { BASE = 0xfee00000, TPR = 0x80, EOI = 0xb0, SVR = 0xf0, IRR = 0x200, ESR = 0x280, ICR = 0x300 };
@@ -51,14 +51,14 @@ static void identity(void) {
 	asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
 	expect("CPUID: APIC", d >> 9 & 1, 1);
 	expect("CPUID: TSC deadline", c >> 24 & 1, 1);
-	expect("CPUID: x2APIC", c >> 21 & 1, 0);
+	expect("CPUID: x2APIC", c >> 21 & 1, 1);
 	expect("CPUID: APIC ID", b >> 24, 0);
 	expect("version", *reg(0x30), 0x00050015);
 	expect("MP pointer", *(u32 *)0x9fc00, 0x5f504d5f);
 	expect("base", (u32)rdmsr(0x1b), 0xfee00900);
 	expect("switching it off", wrmsr(0x1b, 0xfee00100), GP);
 	expect("moving it", wrmsr(0x1b, 0xfed00900), GP);
-	expect("x2APIC", wrmsr(0x1b, 0xfee00d00), GP);
+	expect("an x2APIC that is off", wrmsr(0x1b, 0xfee00500), GP);
 }
 
 static void to_itself(void) {
@@ -153,6 +153,74 @@ static void odd_accesses(void) {
 	FACT("across the end", *reg(0xffe));
 }
 
+/* The MSR of the register at an offset. */
+static u32 msr(u32 offset) { return 0x800 + offset / 16; }
+
+asm("take_by_msr:\n"
+    "	push " AX "\n"
+    "	push " CX "\n"
+    "	push " DX "\n"
+    "	incl taken\n"
+    "	mov $0x80b, %ecx\n"
+    "	xor %eax, %eax\n"
+    "	xor %edx, %edx\n"
+    "	wrmsr\n"
+    "	pop " DX "\n"
+    "	pop " CX "\n"
+    "	pop " AX "\n"
+    "	" IRET "\n");
+extern u8 take_by_msr[];
+
+static void x2apic(void) {
+	enum { ID = 0x20, VERSION = 0x30, LDR = 0xd0, SELF_IPI = 0x3f0 };
+	u32 low, high;
+	*reg(SVR) = 0x1ff;
+	set_gate(VECTOR, take_by_msr, 0x8e);
+	expect("an MSR of an xAPIC", PROBE("rdmsr", : "=a"(low), "=d"(high) : "c"(msr(VERSION)) : "memory"), GP);
+	expect("x2APIC", wrmsr(0x1b, 0xfee00d00), NONE);
+	expect("x2APIC: base", (u32)rdmsr(0x1b), 0xfee00d00);
+	expect("x2APIC: memory", *reg(VERSION), 0xffffffff);
+	expect("x2APIC: version", (u32)rdmsr(msr(VERSION)), 0x00050015);
+	expect("x2APIC: ID", (u32)rdmsr(msr(ID)), 0);
+	expect("x2APIC: logical ID", (u32)rdmsr(msr(LDR)), 1);
+	expect("x2APIC: it stays enabled", (u32)rdmsr(msr(SVR)), 0x1ff);
+	expect("x2APIC: SELF IPI", wrmsr(msr(SELF_IPI), VECTOR), NONE);
+	expect("x2APIC: requested", (u32)rdmsr(msr(IRR + 0x10)), 1 << (VECTOR - 0x20));
+	take_it("x2APIC: to itself", 1);
+	wrmsr(msr(ICR), SELF | VECTOR);
+	take_it("x2APIC: to itself by a command", 1);
+	wrmsr(msr(ICR), 0xffffffffull << 32 | VECTOR);
+	take_it("x2APIC: to all", 1);
+	wrmsr(msr(ICR), 1ull << 32 | VECTOR);
+	take_it("x2APIC: to another", 0);
+	expect("x2APIC: TPR", wrmsr(msr(TPR), VECTOR), NONE);
+	wrmsr(msr(SELF_IPI), VECTOR);
+	take_it("x2APIC: held back", 0);
+#ifdef __x86_64__
+	u64 priority;
+	asm volatile("mov %%cr8, %0; mov %1, %%cr8" : "=&r"(priority) : "r"(0ull));
+	expect("x2APIC: CR8", priority, VECTOR >> 4);
+	expect("x2APIC: TPR after CR8", (u32)rdmsr(msr(TPR)), 0);
+#else
+	wrmsr(msr(TPR), 0);
+#endif
+	take_it("x2APIC: let through", 1);
+	expect("x2APIC: TPR of nine bits", wrmsr(msr(TPR), 0x100), GP);
+	expect("x2APIC: EOI of one", wrmsr(msr(EOI), 1), GP);
+	expect("x2APIC: no DFR", wrmsr(msr(0xe0), 0), GP);
+	expect("x2APIC: timer", wrmsr(msr(TIMER), DEADLINE | VECTOR), NONE);
+	wrmsr(0x6e0, tsc() + 100000);
+	taken = 0;
+	asm volatile("sti; hlt; cli" : : : "memory");
+	expect("x2APIC: woken up", taken, 1);
+	expect("x2APIC: straight back", wrmsr(0x1b, 0xfee00900), GP);
+	expect("x2APIC: off", wrmsr(0x1b, 0xfee00100), NONE);
+	expect("x2APIC: on again", wrmsr(0x1b, 0xfee00d00), GP);
+	expect("xAPIC again", wrmsr(0x1b, 0xfee00900), NONE);
+	expect("xAPIC again: version", *reg(VERSION), 0x00050015);
+	expect("xAPIC again: it is disabled", *reg(SVR), 0xff);
+}
+
 static void guest(void) {
 	set_gate(VECTOR, take, 0x8e);
 	identity();
@@ -160,4 +228,5 @@ static void guest(void) {
 	timer();
 	odd_accesses();
 	with_the_8259();
+	x2apic();
 }

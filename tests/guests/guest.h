@@ -19,6 +19,7 @@ typedef unsigned long uword;
 #define AX "%rax"
 #define BP "%rbp"
 #define CX "%rcx"
+#define DX "%rdx"
 #define SP "%rsp"
 #define R(name) "%%r" #name
 #define IRET "iretq"
@@ -27,6 +28,7 @@ typedef unsigned long uword;
 #define AX "%eax"
 #define BP "%ebp"
 #define CX "%ecx"
+#define DX "%edx"
 #define SP "%esp"
 #define R(name) "%%e" #name
 #define IRET "iret"

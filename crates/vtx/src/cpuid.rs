@@ -76,7 +76,7 @@ pub const LEAF_1_ECX: &[Feature] = &[
     (18, "DCA", NO_MSR),
     (19, "SSE4.1", Pass),
     (20, "SSE4.2", Pass),
-    (21, "x2APIC", Hide("the local APIC is an xAPIC")),
+    (21, "x2APIC", APIC),
     (22, "MOVBE", Pass),
     (23, "POPCNT", Pass),
     (24, "TSC-Deadline", APIC),
