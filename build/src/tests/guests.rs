@@ -34,6 +34,7 @@ pub fn all() -> Vec<Test> {
         test("control-registers", control_registers),
         test("long-mode", long_mode),
         test("mode-switches-under-load", mode_switches),
+        test("pvh-entry", pvh_entry),
         test("single-step", single_step),
         test("breakpoints", breakpoints),
         test("two-guests-keep-their-state", state).fails_by(&["cr2"]),
@@ -342,6 +343,11 @@ fn mode_switches(context: &Context) -> Result<Outcome> {
     let report = run_all(context, &["long-switches", "ticking"], WITHOUT_ACPI, "")?;
     ensure!(report.lines(": resets: ") == 0, "a switch has reset the guest:\n{}", report.console);
     passed()
+}
+
+/// An ELF that starts by PVH, with what it is told.
+fn pvh_entry(context: &Context) -> Result<Outcome> {
+    run_all(context, &["pvh"], "chipset = \"pc\"\ncmdline = \"one two=three\"\n", "").and_then(|_| passed())
 }
 
 fn single_step(context: &Context) -> Result<Outcome> {
