@@ -41,7 +41,8 @@ pub fn vmlinux(project: &Project, kernel: &Path) -> Result<PathBuf> {
     }
     let key = bzimage::fingerprint(&bytes);
     let unpacked = project.guest().join("vmlinux").join(&key);
-    cache::keep(&unpacked, &key, |aside| {
+    let recipe = format!("{key} {}", include_str!("guest/bzimage.rs"));
+    cache::keep(&unpacked, &recipe, |aside| {
         let step = Step::start("guest: decompress the kernel");
         let elf = bzimage::unpack(&bytes).wrap_err_with(|| kernel.display().to_string())?;
         project::write(aside, &elf)?;

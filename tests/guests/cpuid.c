@@ -4,8 +4,9 @@
 static void range(u32 first, u32 last) {
 	for (u32 leaf = first; leaf <= last; leaf++) {
 		for (u32 subleaf = 0; subleaf < 4; subleaf++) {
-			u32 a = leaf, b, c = subleaf, d;
-			asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+			uword a = HIGH | leaf, b = HIGH, c = HIGH | subleaf, d = HIGH;
+			asm volatile("cpuid" : "+a"(a), "+b"(b), "+c"(c), "+d"(d));
+			expect("CPUID: upper halves", (a | b | c | d) & HIGH, 0);
 			if (a | b | c | d) FACT("cpuid", leaf, subleaf, a, b, c, d);
 		}
 	}

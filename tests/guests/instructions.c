@@ -37,20 +37,20 @@ static void hidden(u32 privileged) {
 	PLAIN("vmresume", UD);
 	PLAIN("vmxoff", UD);
 	PLAIN("vmfunc", UD);
-	MEMORY("vmxon (%%eax)", UD);
-	MEMORY("vmclear (%%eax)", UD);
-	MEMORY("vmptrld (%%eax)", UD);
-	MEMORY("vmptrst (%%eax)", UD);
-	MEMORY("vmread %%ecx, (%%eax)", UD);
-	MEMORY("vmwrite (%%eax), %%ecx", UD);
-	MEMORY("invept (%%eax), %%ecx", UD);
-	MEMORY("invvpid (%%eax), %%ecx", UD);
+	MEMORY("vmxon (" R(ax) ")", UD);
+	MEMORY("vmclear (" R(ax) ")", UD);
+	MEMORY("vmptrld (" R(ax) ")", UD);
+	MEMORY("vmptrst (" R(ax) ")", UD);
+	MEMORY("vmread " R(cx) ", (" R(ax) ")", UD);
+	MEMORY("vmwrite (" R(ax) "), " R(cx), UD);
+	MEMORY("invept (" R(ax) "), " R(cx), UD);
+	MEMORY("invvpid (" R(ax) "), " R(cx), UD);
 	PLAIN("xor %%eax, %%eax; xor %%ebx, %%ebx; getsec", UD);
 	MEMORY("monitor", UD);
 	PLAIN("xor %%eax, %%eax; xor %%ecx, %%ecx; mwait", UD);
 	PLAIN("xor %%ecx, %%ecx; xgetbv", UD);
 	PLAIN("rdtscp", has_rdtscp ? NONE : UD);
-	MEMORY("invpcid (%%eax), %%ecx", has_invpcid ? privileged : UD);
+	MEMORY("invpcid (" R(ax) "), " R(cx), has_invpcid ? privileged : UD);
 	PLAIN("rsm", UD);
 	PLAIN("ud2", UD);
 }
@@ -68,10 +68,10 @@ static void kernel(void) {
 	allowed_anywhere();
 	PLAIN("invd", NONE);
 	PLAIN("wbinvd", NONE);
-	MEMORY("invlpg (%%eax)", NONE);
+	MEMORY("invlpg (" R(ax) ")", NONE);
 	PLAIN("clts", NONE);
-	PLAIN("mov %%cr0, %%eax", NONE);
-	PLAIN("mov %%dr7, %%eax", NONE);
+	PLAIN("mov %%cr0, " R(ax), NONE);
+	PLAIN("mov %%dr7, " R(ax), NONE);
 	PLAIN("in $0x80, %%al", NONE);
 	PLAIN("mov $0x10, %%ecx; rdmsr", NONE);
 	PLAIN("xor %%ecx, %%ecx; rdpmc", GP);
@@ -83,10 +83,10 @@ static void user(void) {
 	allowed_anywhere();
 	PLAIN("invd", GP);
 	PLAIN("wbinvd", GP);
-	MEMORY("invlpg (%%eax)", GP);
+	MEMORY("invlpg (" R(ax) ")", GP);
 	PLAIN("clts", GP);
-	PLAIN("mov %%cr0, %%eax", GP);
-	PLAIN("mov %%dr7, %%eax", GP);
+	PLAIN("mov %%cr0, " R(ax), GP);
+	PLAIN("mov %%dr7, " R(ax), GP);
 	PLAIN("in $0x80, %%al", GP);
 	MEMORY("outsb", GP);
 	PLAIN("mov $0x10, %%ecx; rdmsr", GP);
@@ -107,8 +107,8 @@ static void guest(void) {
 	look();
 	kernel();
 	judge("wrong at privilege level 0\n");
-	expect("an unknown hypercall", hypercall, -1000);
+	expect("an unknown hypercall", hypercall, (u32)-1000);
 	in_user_mode(user);
 	judge("wrong at privilege level 3\n");
-	expect("a hypercall of a user program", hypercall, -1);
+	expect("a hypercall of a user program", hypercall, (u32)-1);
 }

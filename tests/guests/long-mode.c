@@ -1,119 +1,30 @@
-/* A guest in long mode: exits of every kind, the MSRs and control registers that long mode has, compatibility mode, and the
+/* What only long mode has: its MSRs, SYSCALL and SWAPGS, control registers of 64 bits and CR8, compatibility mode, and the
  * way out of long mode and in again. */
-#include "long.h"
+#include "guest.h"
 
-/* An address without RAM or a device; another, within two gigabytes of the code; and an alias of all in the upper half. */
-#define NOWHERE 0xe0000000ull
-#define NEAR 0x60000000ull
+/* An alias of everything in the upper half. */
 #define UPPER 0xffff888000000000ull
 /* The local APIC: its version, and the register of the task priority. */
 #define APIC_VERSION 0xfee00030ull
 #define TASK_PRIORITY 0xfee00080ull
 #define PATTERN 0x1122334455667788ull
 
-static u8 buffer[4096];
+enum { EFER = 0xc0000080, STAR, LSTAR, CSTAR, FMASK, FS_BASE = 0xc0000100, GS_BASE, KERNEL_GS_BASE, TSC_AUX };
+static const u32 own[] = {STAR, LSTAR, CSTAR, FMASK, FS_BASE, GS_BASE, KERNEL_GS_BASE, TSC_AUX};
 
-static void ports(void) {
-	u64 a = PATTERN;
-	asm volatile("inb %w1, %b0" : "+a"(a) : "d"(0x500));
-	expect("IN AL", a, PATTERN | 0xff);
-	a = PATTERN;
-	asm volatile("inw %w1, %w0" : "+a"(a) : "d"(0x500));
-	expect("IN AX", a, PATTERN | 0xffff);
-	a = PATTERN;
-	asm volatile("inl %w1, %k0" : "+a"(a) : "d"(0x500));
-	expect("IN EAX", a, 0xffffffff);
-	a = PATTERN;
-	asm volatile("outb %b0, $0x80\n\tinb $0x80, %b0" : "+a"(a));
-	expect("OUT and IN AL", a, PATTERN);
-	out32(0xcf8, 0x80000000);
-	expect("configuration address", in32(0xcf8), 0x80000000);
+static u64 read_msr(u32 number) {
+	u64 low = ~0ull, high = ~0ull;
+	asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(number));
+	expect("RDMSR: upper halves", low >> 32 | high >> 32, 0);
+	return high << 32 | low;
 }
 
-static void cpuid(void) {
-	u64 a = UPPER | 0x80000001, b = ~0ull, c = ~0ull, d = ~0ull;
-	asm volatile("cpuid" : "+a"(a), "+b"(b), "+c"(c), "+d"(d));
-	expect("CPUID: upper halves", (a | b | c | d) >> 32, 0);
-	expect("CPUID: SYSCALL, NX, LM", d & (1 << 11 | 1 << 20 | 1 << 29), 1 << 11 | 1 << 20 | 1 << 29);
-	expect("CPUID: LAHF", c & 1, 1);
-}
-
-#define LOAD(instruction, address)                                          \
-	({                                                                      \
-		u64 loaded = PATTERN;                                               \
-		asm volatile(instruction : "+a"(loaded) : "b"(address) : "r8", "r15", "rsi", "memory"); \
-		loaded;                                                             \
-	})
-
-static void memory(void) {
-	u64 version = *(volatile u32 *)APIC_VERSION;
-	expect("APIC: version", version & 0xff, 0x15);
-	/* Not there: all ones, in every width, from every kind of register. */
-	expect("mov (%rbx), %al", LOAD("movb (%%rbx), %%al", NOWHERE), PATTERN | 0xff);
-	expect("mov (%rbx), %ax", LOAD("movw (%%rbx), %%ax", NOWHERE), PATTERN | 0xffff);
-	expect("mov (%rbx), %eax", LOAD("movl (%%rbx), %%eax", NOWHERE), 0xffffffff);
-	expect("mov (%rbx), %rax", LOAD("movq (%%rbx), %%rax", NOWHERE), ~0ull);
-	expect("mov (%rbx), %sil", LOAD("movq %%rax, %%rsi\n\tmovb (%%rbx), %%sil\n\tmovq %%rsi, %%rax", NOWHERE), PATTERN | 0xff);
-	expect("movzbl", LOAD("movzbl (%%rbx), %%eax", NOWHERE), 0xff);
-	expect("movzbq", LOAD("movzbq (%%rbx), %%rax", NOWHERE), 0xff);
-	expect("movsbq", LOAD("movsbq (%%rbx), %%rax", NOWHERE), ~0ull);
-	expect("movslq", LOAD("movslq (%%rbx), %%rax", APIC_VERSION), version);
-	expect("add (%rbx), %rax", LOAD("addq (%%rbx), %%rax", NOWHERE), PATTERN - 1);
-	expect("mov through %r15", LOAD("movq %%rbx, %%r15\n\tmovl (%%r15), %%r8d\n\tmovq %%r8, %%rax", APIC_VERSION), version);
-	expect("mov in the upper half", LOAD("movl (%%rbx), %%eax", UPPER + APIC_VERSION), version);
-	expect("mov with a short address", LOAD("movl (%%ebx), %%eax", UPPER << 32 | APIC_VERSION), version);
-	expect("mov of an absolute address", LOAD("movabsl 0xffff8880fee00030, %%eax", 0), version);
-	expect("cmp 0x60000000(%rip)", LOAD("cmpq $-1, near(%%rip)\n\tsete %%al\n\tmovzbl %%al, %%eax", 0), 1);
-	/* Writes: what is not there takes none, the register of a device takes one of 32 bits. */
-	*(volatile u64 *)NOWHERE = 5;
-	expect("nothing stays nowhere", *(volatile u64 *)NOWHERE, ~0ull);
-	asm volatile("movl $0x20, %%r9d\n\tmovl %%r9d, (%0)" : : "r"(TASK_PRIORITY) : "r9", "memory");
-	expect("task priority", *(volatile u32 *)TASK_PRIORITY, 0x20);
-	asm volatile("lock cmpxchg16b (%0)" : : "r"(NOWHERE), "a"(1ull), "d"(2ull), "b"(3ull), "c"(4ull) : "memory", "cc");
-	/* What the emulator leaves to the processor, on tables of four levels. */
-	u64 low, high;
-	u64 cr4;
-	asm volatile("movq %%cr4, %0\n\torq $0x600, %0\n\tmovq %0, %%cr4" : "=&r"(cr4));
-	asm volatile("movdqu (%2), %%xmm9\n\tmovq %%xmm9, %0\n\tpsrldq $8, %%xmm9\n\tmovq %%xmm9, %1" : "=r"(low), "=r"(high) : "r"(UPPER + NOWHERE));
-	expect("movdqu: low half", low, ~0ull);
-	expect("movdqu: high half", high, ~0ull);
-	asm volatile("movdqu %%xmm9, (%0)" : : "r"(NOWHERE) : "memory");
-	u64 quotient;
-	asm volatile("divq (%1)" : "=a"(quotient) : "r"(NOWHERE), "a"(~0ull), "d"(0ull) : "cc");
-	expect("divq", quotient, 1);
-	expect("an address that is not canonical", PROBE("movq (%%rbx), %%rax", : : "b"(0x800000000000ull) : "rax"), GP);
-}
-asm(".set near, 0x60000000");
-
-#define STRING(instruction, index, start, count, port)                      \
-	({                                                                      \
-		u64 where = (u64)(start), left = (count);                           \
-		asm volatile(instruction : "+" index(where), "+c"(left) : "d"(port) : "memory", "cc"); \
-		rcx = left;                                                         \
-		where;                                                              \
-	})
-static u64 rcx;
-
-static void strings(void) {
-	u64 upper = UPPER + (u64)buffer;
-	expect("rep insb: rdi", STRING("rep insb", "D", upper + 16, 1000, 0x500), upper + 1016);
-	expect("rep insb: rcx", rcx, 0);
-	expect("rep insb: bytes", buffer[15] | buffer[16] << 8 | buffer[1015] << 16 | (u64)buffer[1016] << 24, 0xffff00);
-	expect("rep insl: rdi", STRING("rep insl", "D", upper + 2000, 4, 0xcfc), upper + 2016);
-	expect("rep insl: host bridge", *(u32 *)(buffer + 2000), in32(0xcfc));
-	expect("addr32 insb: rdi", STRING("addr32 rep insb", "D", UPPER << 32 | (u64)buffer, UPPER << 32 | 3, 0x500), (u64)buffer + 3);
-	expect("addr32 insb: rcx", rcx, 0);
-	static const char text[] = "= text of REP OUTSB in 64-bit mode, longer than the sixteen bytes of a FIFO and than sixty-four\n";
-	STRING("rep outsb", "S", UPPER + (u64)text, sizeof text - 1, 0x3f8);
-	expect("rep stosq: rdi", STRING("rep stosq", "D", NOWHERE, 200, 0), NOWHERE + 1600);
-	u64 from = NOWHERE, to = (u64)buffer, count = 100;
-	asm volatile("rep movsq" : "+S"(from), "+D"(to), "+c"(count) : : "memory");
-	expect("rep movsq: rsi and rdi", from - NOWHERE == 800 && to - (u64)buffer == 800, 1);
-	expect("rep movsq: words", ((u64 *)buffer)[0] & ((u64 *)buffer)[99], ~0ull);
+/* The vector of its exception, or NONE. */
+static u64 write_msr(u32 number, u64 value) {
+	return PROBE("wrmsr", : : "c"(number), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
 }
 
 static void msrs(void) {
-	enum { EFER = 0xc0000080, STAR, LSTAR, CSTAR, FMASK, FS_BASE = 0xc0000100, GS_BASE, KERNEL_GS_BASE, TSC_AUX };
 	expect("EFER", read_msr(EFER), 0x500);
 	expect("EFER without LME", write_msr(EFER, 0x400), GP);
 	expect("EFER with a bit that is reserved", write_msr(EFER, 0x502), GP);
@@ -131,10 +42,12 @@ static void msrs(void) {
 	expect("PAT with a type that is none", write_msr(0x277, 2), GP);
 	expect("SPEC_CTRL", write_msr(0x48, 1), GP);
 	expect("PRED_CMD", write_msr(0x49, 1), GP);
-	expect("TSC_AUX", write_msr(TSC_AUX, 0), NONE);
+	expect("TSC_AUX", write_msr(TSC_AUX, 0x12345678), NONE);
+	expect("TSC_AUX of more than 32 bits", write_msr(TSC_AUX, 1ull << 32), GP);
+	expect("TSC_AUX", read_msr(TSC_AUX), 0x12345678);
 	u32 aux = 7;
 	asm volatile("rdtscp" : "=c"(aux) : : "rax", "rdx");
-	expect("RDTSCP", aux, 0);
+	expect("RDTSCP", aux, 0x12345678);
 	asm volatile("swapgs");
 	expect("GS after SWAPGS", read_msr(GS_BASE), UPPER + 4);
 	asm volatile("swapgs");
@@ -178,8 +91,6 @@ static void system_calls(void) {
 	write_msr(0xc0000081, (u64)(CODE_32 + 3) << 48 | (u64)CODE << 32);
 	write_msr(0xc0000082, (u64)system_call);
 	write_msr(0xc0000084, 0x200);
-	for (u32 i = 0; i < 5; i++) PML4[0] |= 4, PDPT[0] |= 4, DIRECTORY[0] |= 4;
-	asm volatile("mov %%cr3, %%rax\n\tmov %%rax, %%cr3" : : : "rax", "memory");
 	asm volatile("call enter_user" : : : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
 	expect("SYSRET", from_user, 0x77);
 	expect("R11 at SYSCALL", from_r11 & 0x203, 3);
@@ -209,12 +120,11 @@ static void control_registers(void) {
 	expect("CR8 in the APIC", *(volatile u32 *)TASK_PRIORITY, 0x50);
 	expect("CR8 of five bits", PROBE("movq %0, %%cr8", : : "r"(0x10ull)), GP);
 	asm volatile("movq %0, %%cr8" : : "r"(0ull));
-	u64 one = PATTERN, dr;
+	u64 dr;
 	asm volatile("movq %1, %%dr0\n\tmovq %%dr0, %0" : "=r"(dr) : "r"(UPPER));
 	expect("DR0", dr, UPPER);
 	expect("DR7 with bit 32", PROBE("movq %0, %%dr7", : : "r"(1ull << 32 | 0x400)), GP);
 	asm volatile("movq %0, %%dr0" : : "r"(0ull));
-	(void)one;
 	/* A page that is not to be executed. NXE is set. */
 	DIRECTORY[1] |= 1ull << 63;
 	asm volatile("invlpg 0x200000" : : : "memory");
@@ -226,7 +136,8 @@ static void control_registers(void) {
 }
 
 /* 32-bit code, in compatibility mode and then without long mode. Registers keep what it found. */
-volatile u32 narrow_in, narrow_version, narrow_efer, off_efer, off_cr3, off_version, off_port, in_efer, narrow_word;
+volatile u32 off_bases[3];
+volatile u32 narrow_features, narrow_in, narrow_version, narrow_efer, off_efer, off_cr3, off_version, off_port, in_efer, narrow_word;
 asm("compatibility:\n"
     "	ljmp *narrow_pointer\n"
     "	.code32\n"
@@ -237,6 +148,9 @@ asm("compatibility:\n"
     "	mov %eax, narrow_in\n"
     "	mov 0xfee00030, %eax\n"
     "	mov %eax, narrow_version\n"
+    "	mov $0x80000001, %eax\n"
+    "	cpuid\n"
+    "	mov %edx, narrow_features\n"
     "	movzwl 0xe0000000, %eax\n"
     "	mov %eax, narrow_word\n"
     "	mov $0xc0000080, %ecx\n"
@@ -248,6 +162,21 @@ asm("compatibility:\n"
     "	mov %eax, %cr0\n"
     "	rdmsr\n"
     "	mov %eax, off_efer\n"
+    /* The bases are there without long mode as well. */
+    "	mov $0x1234, %eax\n"
+    "	xor %edx, %edx\n"
+    "	mov $0xc0000100, %ecx\n"
+    "1:	wrmsr\n"
+    "	inc %eax\n"
+    "	inc %ecx\n"
+    "	cmp $0xc0000103, %ecx\n"
+    "	jne 1b\n"
+    "2:	dec %ecx\n"
+    "	rdmsr\n"
+    "	mov %eax, off_bases - 4 * 0x100(,%ecx,4)\n"
+    "	cmp $0xc0000100, %ecx\n"
+    "	jne 2b\n"
+    "	mov $0xc0000080, %ecx\n"
     "	mov %cr3, %eax\n"
     "	mov %eax, off_cr3\n"
     "	mov %cr4, %eax\n"
@@ -280,12 +209,17 @@ asm("compatibility:\n"
 static void modes(void) {
 	u64 kept = PATTERN, r15;
 	asm volatile("movq %2, %%r15\n\tcall compatibility\n\tmovq %%r15, %1" : "+r"(kept), "=r"(r15) : "r"(PATTERN)
-		: "rax", "rcx", "rdx", "r15", "memory", "cc");
+		: "rax", "rbx", "rcx", "rdx", "r15", "memory", "cc");
 	expect("IN AL in compatibility mode", narrow_in, 0x11ff);
+	expect("CPUID in compatibility mode: SYSCALL, NX, LM", narrow_features & (1 << 11 | 1 << 20 | 1 << 29), 1 << 20 | 1 << 29);
 	expect("APIC in compatibility mode", narrow_version & 0xff, 0x15);
 	expect("MOVZX in compatibility mode", narrow_word, 0xffff);
 	expect("EFER in compatibility mode", narrow_efer, 0xd01);
 	expect("EFER without paging", off_efer, 0x901);
+	for (u32 i = 0; i < 3; i++) {
+		expect("a base without paging", off_bases[i], 0x1234 + i);
+		expect("a base of long mode", read_msr(FS_BASE + i), 0x1234 + i);
+	}
 	expect("CR3 without paging", off_cr3, 0x4000);
 	expect("APIC without paging", off_version & 0xff, 0x15);
 	expect("IN EAX without paging", off_port, 0xffffffff);
@@ -293,12 +227,28 @@ static void modes(void) {
 	expect("R15 after all of it", r15, PATTERN);
 }
 
+static void features(void) {
+	u32 a = 0x80000001, b, c, d;
+	asm volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+	expect("CPUID: SYSCALL, NX, LM", d & (1 << 11 | 1 << 20 | 1 << 29), 1 << 11 | 1 << 20 | 1 << 29);
+	expect("CPUID: LAHF", c & 1, 1);
+}
+
+/* A reset leaves none of what the guest's last life has left in these. */
+static void after_a_reset(void) {
+	for (u32 i = 0; i < sizeof own / sizeof *own; i++) {
+		expect("an MSR at the start", read_msr(own[i]), 0);
+		if (!KEPT) write_msr(own[i], 0x12345678);
+	}
+	if (KEPT++) return;
+	out8(0xcf9, 0x02);
+	out8(0xcf9, 0x06);
+}
+
 static void guest(void) {
+	after_a_reset();
+	features();
 	PML4[0x111] = PML4[0];
-	ports();
-	cpuid();
-	memory();
-	strings();
 	msrs();
 	system_calls();
 	control_registers();

@@ -12,8 +12,11 @@ static int there(u32 vector) {
 
 static void range(u32 first) {
 	for (u32 msr = first; msr < first + 0x2000; msr++) {
-		u32 low = msr, high = 0x5a5a5a5a;
-		if (there(PROBE("rdmsr", : "+a"(low), "+d"(high) : "c"(msr) : "memory"))) FACT("read", msr, high, low);
+		uword low = HIGH | msr, high = HIGH | 0x5a5a5a5a;
+		if (there(PROBE("rdmsr", : "+a"(low), "+d"(high) : "c"(HIGH | msr) : "memory"))) {
+			FACT("read", msr, high, low);
+			expect("RDMSR: upper halves", (low | high) & HIGH, 0);
+		}
 		if (there(PROBE("wrmsr", : : "a"(0), "d"(0), "c"(msr) : "memory"))) FACT("write", msr);
 	}
 }

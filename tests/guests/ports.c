@@ -24,7 +24,28 @@ static void every_port(u32 from, u32 to) {
 	}
 }
 
+/* IN leaves the rest of the register alone, but for the upper half. */
+static void registers(void) {
+	const uword kept = (HIGH & (uword)0x1122334455667788ull) | 0x55667788;
+	uword a = kept;
+	asm volatile("inb %w1, %b0" : "+a"(a) : "d"(HIGH | 0x500));
+	expect("IN AL", a, kept | 0xff);
+	a = kept;
+	asm volatile("inw %w1, %w0" : "+a"(a) : "d"(0x500));
+	expect("IN AX", a, kept | 0xffff);
+	a = kept;
+	asm volatile("inl %w1, %k0" : "+a"(a) : "d"(0x500));
+	expect("IN EAX", a, 0xffffffff);
+	a = kept;
+	asm volatile("outb %b0, $0x80\n\tinb $0x80, %b0" : "+a"(a));
+	expect("OUT and IN AL", a, kept);
+	out32(0xcf8, 0x80000000);
+	expect("configuration address", in32(0xcf8), 0x80000000);
+	out32(0xcf8, 0);
+}
+
 static void guest(void) {
+	registers();
 	for (u32 port = 0; port < 0x10000; port++) answers(1, port, in8(port) != 0xff);
 	answers(1, 0x10000, 0);
 	for (u32 port = 0; port < 0x10000; port++) answers(2, port, in16(port) != 0xffff);

@@ -8,5 +8,6 @@ static void guest(void) {
 	KEPT = 0x600d;
 	print("guest: triple fault\n");
 	load_idt(0, 0);
-	asm volatile("ud2");
+	/* For the log. */
+	asm volatile("push %0; ud2" : : "a"((HIGH & (uword)0x1122334400000000ull) | 0xc0de));
 }

@@ -143,7 +143,7 @@ asm("trapped:\n"
 /* Steps and breakpoints of the guest's own; and none that are not. */
 static void debugger(void) {
 	u64 usual = idt[DB];
-	idt[DB] = gate(trapped, 0x8e);
+	set_gate(DB, trapped, 0x8e);
 	STEP_OVER(2, "movups " AT ", %%xmm0; nop");
 	STEP_OVER(3, "fildl " AT "; fstp %%st(0); movups %%xmm0, 0xe0000ff8");
 	STEP_OVER(3, "mov %%ss, %%eax; mov %%eax, %%ss; movups " AT ", %%xmm0; nop");

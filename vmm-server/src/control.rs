@@ -1,8 +1,7 @@
 //! Accesses to control registers, and to EFER, which decides on the mode with them. `vtx::cr` computes what the guest reads
 //! and what the VMCS needs; this module writes it.
 
-use arch::{Mode, Width};
-use devices::lapic;
+use arch::Mode;
 use vtx::{
     cr::{ControlRegisters, Long, Program, Real, Refusal, pdpte_is_valid},
     event::Event,
@@ -23,12 +22,13 @@ use crate::{
 const ADDRESS_BITS: u32 = 36;
 
 /// Answers a MOV to or from a control register, CLTS or LMSW.
-pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess, now: Present) -> Next {
+pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess) -> Next {
     refresh(guest);
     let before = guest.cpu.control;
+    let moves_cr3 = matches!(access, CrAccess::MovTo { cr: Cr::Cr3, .. });
     let result = match access {
-        CrAccess::MovFrom { cr: Cr::Cr8, gpr } => return read_priority(guest, gpr, now),
-        CrAccess::MovTo { cr: Cr::Cr8, gpr } => return write_priority(guest, gpr, now),
+        CrAccess::MovFrom { cr: Cr::Cr8, gpr } => return read_priority(guest, gpr),
+        CrAccess::MovTo { cr: Cr::Cr8, gpr } => return write_priority(guest, gpr),
         CrAccess::MovFrom { cr, gpr } => {
             let value = guest.cpu.control.read(cr);
             guest.cpu.set_gpr(gpr, value);
@@ -46,28 +46,37 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, access: CrAccess, now: Present) -> 
         CrAccess::Clts => guest.cpu.control.clts(),
         CrAccess::Lmsw { value } => guest.cpu.control.lmsw(value),
     };
-    finish(guest, &before, result)
+    let loads = moves_cr3 || guest.cpu.control.loads_pdptes(&before);
+    finish(guest, &before, result, loads)
 }
 
 /// Answers a WRMSR that `msr::write` has refused.
-pub fn write_own_msr<V: Vmcs>(guest: &mut Guest<V>, number: u32, value: u64) -> Next {
+pub fn write_own_msr<V: Vmcs>(guest: &mut Guest<V>, number: u32, value: u64, now: Present) -> Next {
     match msr::own(guest.cpu.processor(), number) {
-        None => Next::PROTECTION,
         Some(Own::Efer) => {
             refresh(guest);
             let before = guest.cpu.control;
             let result = guest.cpu.control.set_efer(value);
-            finish(guest, &before, result)
+            finish(guest, &before, result, false)
         }
-        Some(own) => guest.cpu.write_own_msr(own, value),
+        _ => guest.write_own_msr(number, value, now),
     }
 }
 
-/// Puts a change of control registers into force, or takes it back.
-fn finish<V: Vmcs>(guest: &mut Guest<V>, before: &ControlRegisters, result: Result<Program, Refusal>) -> Next {
+/// Puts a change of control registers into force, or takes it back. `loads` says whether the instruction loads the
+/// page-directory-pointer-table entries.
+fn finish<V: Vmcs>(
+    guest: &mut Guest<V>,
+    before: &ControlRegisters,
+    result: Result<Program, Refusal>,
+    loads: bool,
+) -> Next {
     let changed = match result {
         Err(refusal) => return refused(refusal),
-        Ok(program) => check_switch(guest, before).and_then(|()| change(guest, &before.program(), &program)),
+        Ok(program) => check_switch(guest, before).and_then(|()| {
+            let pdptes = program.pdptes.filter(|_| loads);
+            change(guest, &before.program(), &Program { pdptes, ..program })
+        }),
     };
     changed.unwrap_or_else(|next| {
         guest.cpu.control = *before;
@@ -92,21 +101,20 @@ fn check_switch<V: Vmcs>(guest: &mut Guest<V>, before: &ControlRegisters) -> Res
     Ok(())
 }
 
-/// Where the local APIC has the task priority, of which CR8 is the upper half (SDM volume 3, "Task Priority in IA-32e Mode").
-const PRIORITY: u64 = lapic::BASE + 0x80;
-
-fn read_priority<V: Vmcs>(guest: &mut Guest<V>, gpr: Gpr, now: Present) -> Next {
-    let priority = guest.read_memory(PRIORITY, Width::Dword, now) >> 4;
-    guest.cpu.set_gpr(gpr, (priority & 0xf).into());
+/// CR8 is the upper half of the local APIC's task priority (SDM volume 3, "Task Priority in IA-32e Mode").
+fn read_priority<V: Vmcs>(guest: &mut Guest<V>, gpr: Gpr) -> Next {
+    let priority = guest.cpu.lapic.task_priority() >> 4;
+    guest.cpu.set_gpr(gpr, priority.into());
     Next::Skip
 }
 
-fn write_priority<V: Vmcs>(guest: &mut Guest<V>, gpr: Gpr, now: Present) -> Next {
+fn write_priority<V: Vmcs>(guest: &mut Guest<V>, gpr: Gpr) -> Next {
     let value = guest.cpu.gpr(gpr);
     if value > 0xf {
         return Next::PROTECTION;
     }
-    guest.write_memory(PRIORITY, Width::Dword, (value as u32) << 4, now);
+    let effect = guest.cpu.set_cr8(value as u8);
+    guest.join(effect);
     Next::Skip
 }
 

@@ -12,6 +12,7 @@ use core::{arch::x86_64::CpuidResult, hint::cold_path};
 
 use devices::{Effect, Width, lapic::Lapic};
 use vtx::{
+    cpuid,
     exit::{Direction, EptViolation, Exit, Io, RawExit},
     gpr::MessageGpr,
     msr,
@@ -60,7 +61,7 @@ fn answer_with<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: impl Message, effe
         Exit::Wrmsr => stopped.wrmsr(now),
         Exit::EptViolation(violation) => stopped.memory(violation, now),
         Exit::Io(io) => stopped.taken(move |guest| string_io::answer(guest, io, now)),
-        Exit::CrAccess(access) => stopped.taken(move |guest| control::answer(guest, access, now)),
+        Exit::CrAccess(access) => stopped.taken(move |guest| control::answer(guest, access)),
         Exit::DrAccess(access) => stopped.taken(move |guest| guest.cpu.debug_register(access)),
         Exit::Hlt => {
             stopped.taken(move |guest| if guest.cpu.interrupts_enabled() { Next::Halt } else { Next::PowerOff })
@@ -131,6 +132,9 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
     #[inline(always)]
     fn cpuid(mut self) -> Answer {
         let (leaf, subleaf) = (self.exit.register(MessageGpr::Rax) as u32, self.exit.register(MessageGpr::Rcx) as u32);
+        if leaf == cpuid::EXTENDED_FEATURES && self.cpu.control.has_long_mode() {
+            return self.taken(|guest| guest.cpu.extended_features());
+        }
         let CpuidResult { eax, ebx, ecx, edx } = self.cpu.cpuid.leaf(leaf, subleaf);
         self.exit.set_register(MessageGpr::Rax, eax.into());
         self.exit.set_register(MessageGpr::Rbx, ebx.into());
@@ -146,7 +150,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
             msr::TSC_DEADLINE => Ok(self.cpu.lapic.deadline(now.tsc())),
             number => msr::read(self.cpu.processor(), number, || now.tsc()),
         };
-        let Ok(value) = value else { return self.taken(|guest| guest.cpu.read_own_msr()) };
+        let Ok(value) = value else { return self.taken(move |guest| guest.read_own_msr(now)) };
         self.exit.set_register(MessageGpr::Rax, value & 0xffff_ffff);
         self.exit.set_register(MessageGpr::Rdx, value >> 32);
         let length = self.exit.instruction_len();
@@ -159,7 +163,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
         let [low, high] = [MessageGpr::Rax, MessageGpr::Rdx].map(|place| self.exit.register(place) & 0xffff_ffff);
         let value = high << 32 | low;
         let Ok(()) = msr::write(self.cpu.processor(), number, value) else {
-            return self.taken(move |guest| control::write_own_msr(guest, number, value));
+            return self.taken(move |guest| control::write_own_msr(guest, number, value, now));
         };
         let effect = match number {
             msr::TSC_DEADLINE => self.cpu.set_tsc_deadline(value, now.tsc()),

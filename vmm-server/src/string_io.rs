@@ -27,7 +27,8 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     }
     // `Linear` translates by the guest's view of its control registers.
     control::refresh(guest);
-    let start = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress);
+    let offset = guest.cpu.gpr(index(io)) & mask;
+    let base = guest.cpu.vmcs.read(VmcsField::GuestLinearAddress).wrapping_sub(offset);
     let step = step(io.width(), guest.cpu.exit.rflags);
     if guest.cpu.debug.armed() {
         guest.cpu.watch_port(io.port(), io.width().bytes() as u32);
@@ -36,7 +37,8 @@ pub fn answer<V: Vmcs>(guest: &mut Guest<V>, io: Io, now: Present) -> Next {
     let mut done = 0;
     let mut outcome = None;
     while done < total.min(BATCH.into()) && outcome.is_none() {
-        let linear = start.wrapping_add(step.wrapping_mul(done));
+        // SI and DI wrap at the end of what their address size reaches.
+        let linear = base.wrapping_add(offset.wrapping_add(step.wrapping_mul(done)) & mask);
         match one(&mut memory, io, linear, now) {
             Ok(next) => {
                 done += 1;
@@ -73,10 +75,7 @@ fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u64, step: u64, done: u6
     if done == 0 {
         return;
     }
-    let index = match io.direction() {
-        Direction::In => Gpr::Rdi,
-        Direction::Out => Gpr::Rsi,
-    };
+    let index = index(io);
     let kept = if mask == Mode::Bits16.offset().mask() { !mask } else { 0 };
     let old = guest.cpu.gpr(index);
     let moved = old & kept | old.wrapping_add(step.wrapping_mul(done)) & mask;
@@ -84,6 +83,14 @@ fn advance<V: Vmcs>(guest: &mut Guest<V>, io: Io, mask: u64, step: u64, done: u6
     if io.rep() {
         let count = guest.cpu.exit.gprs.rcx;
         guest.cpu.gprs_mut().rcx = count & kept | count.wrapping_sub(done) & mask;
+    }
+}
+
+/// The register that has the offset in memory.
+const fn index(io: Io) -> Gpr {
+    match io.direction() {
+        Direction::In => Gpr::Rdi,
+        Direction::Out => Gpr::Rsi,
     }
 }
 

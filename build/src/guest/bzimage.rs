@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::compression::Compression;
 use super::error::Error;
+use super::relocation::without_notes;
 
 /// An ELF's magic number.
 pub const ELF: &[u8] = b"\x7fELF";
@@ -33,16 +34,18 @@ pub fn is_packed(file: &[u8]) -> Result<bool, Error> {
 }
 
 /// A kernel without compressed parts: an ELF, which relocations may follow (see [`super::relocation`]), or a bzImage
-/// without a payload.
+/// without a payload. The ELF of a bzImage starts by Linux's boot protocol, as the bzImage would, whatever its notes say.
 pub fn unpack(file: &[u8]) -> Result<Vec<u8>, Error> {
     let mut kernel = file.to_vec();
+    let mut of_bzimage = false;
     for depth in 0..=DEEPEST {
         let packed = is_packed(&kernel);
         // The error concerns the decompressed contents, not the file itself.
         let inside = |error| if error == Error::NotABzImage && depth > 0 { Error::NotAnElf } else { error };
         if !packed.map_err(inside)? {
-            return Ok(kernel);
+            return Ok(if of_bzimage { without_notes(kernel) } else { kernel });
         }
+        of_bzimage |= Compression::of(&kernel).is_none();
         let packed = if Compression::of(&kernel).is_some() { Some(kernel.as_slice()) } else { payload(&kernel)? };
         let packed = packed.unwrap_or_default();
         kernel = match Compression::of(packed) {

@@ -62,7 +62,7 @@ fn remedy(error: Error, ram: u64) -> String {
         Error::CommandLineTooLong { max, .. } => format!("shorten it to {max} bytes"),
         Error::CommandLineHasNul => "leave the NUL out".into(),
         Error::MemorySize => "give it 2 MiB to 3 GiB".into(),
-        Error::Unreadable | Error::BadHeader => "name a bzImage, or a vmlinux".into(),
+        Error::Unreadable | Error::BadHeader | Error::NotExecutable(_) => "name a bzImage, or a vmlinux".into(),
     }
 }
 

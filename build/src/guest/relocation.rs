@@ -31,6 +31,8 @@ struct Format {
 const E_ENTRY: usize = 24;
 const P_TYPE: usize = 0;
 const PT_LOAD: u64 = 1;
+const PT_NULL: u32 = 0;
+const PT_NOTE: u32 = 4;
 
 const ELF32: Format = Format {
     word: 4,
@@ -88,6 +90,24 @@ pub fn loaded(mut elf: Vec<u8>) -> Vec<u8> {
     elf
 }
 
+/// An ELF without the headers of its notes, among which an entry for PVH may be. A file that is no complete ELF stays unchanged.
+pub fn without_notes(elf: Vec<u8>) -> Vec<u8> {
+    retyped(elf, PT_NOTE, PT_NULL)
+}
+
+/// The opposite, for a test.
+pub fn with_notes(elf: Vec<u8>) -> Vec<u8> {
+    retyped(elf, PT_NULL, PT_NOTE)
+}
+
+fn retyped(mut elf: Vec<u8>, from: u32, to: u32) -> Vec<u8> {
+    let Some(format) = format(&elf) else { return elf };
+    for header in headers(&elf, format, from.into()).unwrap_or_default() {
+        elf[header..header + 4].copy_from_slice(&to.to_le_bytes());
+    }
+    elf
+}
+
 /// A loadable segment.
 struct Segment {
     header: usize,
@@ -123,19 +143,28 @@ pub fn relocate(mut payload: Vec<u8>, at: u64) -> Result<Vec<u8>, Error> {
     }
     // A physical address in both.
     add(&mut payload, E_ENTRY, format.word, delta)?;
-    Ok(payload)
+    // The address of a PVH entry would be another one.
+    Ok(without_notes(payload))
 }
 
 fn segments(elf: &[u8], format: &Format) -> Result<Vec<Segment>, Error> {
+    let mut found = Vec::new();
+    for header in headers(elf, format, PT_LOAD)? {
+        let word = |offset: usize| field(elf, header.checked_add(offset).ok_or(Error::Truncated)?, format.word);
+        let (offset, filesz) = (word(format.p_offset)?, word(format.p_filesz)?);
+        found.push(Segment { header, offset, vaddr: word(format.p_vaddr)?, paddr: word(format.p_paddr)?, filesz });
+    }
+    Ok(found)
+}
+
+/// Where the program headers of a type are.
+fn headers(elf: &[u8], format: &Format, kind: u64) -> Result<Vec<usize>, Error> {
     let table = field(elf, format.e_phoff, format.word)? as usize;
     let (size, count) = (field(elf, format.e_phentsize, 2)? as usize, field(elf, format.e_phnum, 2)? as usize);
     let mut found = Vec::new();
     for header in (0..count).map(|n| table.saturating_add(n * size)) {
-        let at = |offset: usize| header.checked_add(offset).ok_or(Error::Truncated);
-        if field(elf, at(P_TYPE)?, 4)? == PT_LOAD {
-            let word = |offset| field(elf, at(offset)?, format.word);
-            let (offset, filesz) = (word(format.p_offset)?, word(format.p_filesz)?);
-            found.push(Segment { header, offset, vaddr: word(format.p_vaddr)?, paddr: word(format.p_paddr)?, filesz });
+        if field(elf, header.checked_add(P_TYPE).ok_or(Error::Truncated)?, 4)? == kind {
+            found.push(header);
         }
     }
     Ok(found)

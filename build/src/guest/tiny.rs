@@ -1,5 +1,5 @@
-//! Tiny guests: an instruction or a device each, in tests/guests/NAME.c, compiled to an ELF that boots like Linux. One whose
-//! name begins with `long-` has 64-bit code.
+//! Tiny guests: an instruction or a device each, in tests/guests/NAME.c, compiled to an ELF that boots like Linux. The guest
+//! `long-NAME` has 64-bit code: a file of that name, or else NAME.c, which both widths share.
 //!
 //! Each becomes a system of its own in target/guest/tiny/NAME: the ELF, and a description with a VM of 4 MiB. Only
 //! tests use them, so no description in systems/ names them.
@@ -35,8 +35,12 @@ pub fn gcc(source: &Path, program: &Path, architecture: Architecture) -> Command
 /// Compiles the guest `name` to `dir`/`name`.
 pub fn compile(project: &Project, name: &str, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|error| miette::miette!("cannot create {}: {error}", dir.display()))?;
-    let source = project.root.join("tests/guests").join(name).with_extension("c");
-    let is_long = name.starts_with("long-");
+    let source = |name: &str| project.root.join("tests/guests").join(name).with_extension("c");
+    let (is_long, source) = match name.strip_prefix("long-") {
+        Some(shared) if !source(name).exists() => (true, source(shared)),
+        Some(_) => (true, source(name)),
+        None => (false, source(name)),
+    };
     let architecture = if is_long { Architecture::Amd64 } else { Architecture::I386 };
     let mut gcc = gcc(&source, &dir.join(name), architecture);
     gcc.arg(AT_1_MIB);

@@ -23,7 +23,6 @@ pub struct Prefix {
     slow: bool,
     guest_debug_registers: bool,
     /// Whether guests of 32 bits, too, access the bases of FS and GS as MSRs without an exit.
-    lends_bases: bool,
     guests_of_64_bits: bool,
 }
 
@@ -48,7 +47,6 @@ impl Prefix {
             slots: 1 << installed.config.number(SLOT_BITS),
             slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
             guest_debug_registers: installed.config.is_defined("X86_VTX_GUEST_DEBUG_REGISTERS"),
-            lends_bases: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS") && release != Release::Pinned,
             guests_of_64_bits: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS"),
         })
     }
@@ -96,11 +94,6 @@ impl Prefix {
     /// Whether the kernel switches debug registers between guests (`debug-registers` in docs/kernel-defects.md).
     pub fn has_guest_debug_registers(&self) -> bool {
         self.guest_debug_registers
-    }
-
-    /// Whether every guest accesses the bases of FS and GS as MSRs without an exit. Ours lets those that may be in long mode.
-    pub fn lends_bases(&self) -> bool {
-        self.lends_bases
     }
 
     /// The processor that guests see.

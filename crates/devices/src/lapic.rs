@@ -1,20 +1,23 @@
-//! The local APIC of a VM's only processor: its registers in memory, and its two MSRs.
+//! The local APIC of a VM's only processor: its registers in memory or, as an x2APIC, in MSRs, and its two other MSRs.
 //!
 //! Intel SDM volume 3, "Advanced Programmable Interrupt Controller (APIC)". Time is the TSC, since software sets the
 //! deadline in its units; the timer's counting modes use the crystal of CPUID leaf 0x15, whose period is two ticks of
 //! the TSC. LINT0 is wired to the 8259 pair's INTR, unless the board routes INTR past the local APIC. LINT1 is not
 //! connected.
-//! Left out: x2APIC mode, other processors, NMI and SMI; a vector's bit in TMR after its end of interrupt.
+//! Left out: other processors, NMI and SMI; a vector's bit in TMR after its end of interrupt.
 
 mod registers;
 #[cfg(test)]
 mod tests;
 mod timer;
 mod vectors;
+mod x2apic;
 
 use registers::{ERROR, LINT0, LVT, Lvt, MASKED, Register};
 use timer::{Timer, TimerMode};
 pub use vectors::Vectors;
+use x2apic::Interface;
+pub use x2apic::{MSRS, Refused};
 
 use crate::Width;
 
@@ -50,6 +53,7 @@ mod error {
 /// interrupts.
 #[derive(Clone, Debug)]
 pub struct Lapic {
+    interface: Interface,
     tpr: u8,
     ldr: u8,
     /// The model of the destination format.
@@ -79,6 +83,7 @@ impl Lapic {
     /// An APIC after the firmware.
     pub const fn new() -> Self {
         Self {
+            interface: Interface::Memory,
             tpr: 0,
             ldr: 0,
             dfr: FLAT,
@@ -101,8 +106,12 @@ impl Lapic {
         gpa / SIZE == BASE / SIZE
     }
 
-    /// Reads at `offset`. Registers are 32 bits wide, 16 bytes apart; the bytes between them read zero.
+    /// Reads at `offset`. Registers are 32 bits wide, 16 bytes apart; the bytes between them read zero. Where it is no xAPIC, there
+    /// is nothing, and all ones.
     pub fn read(&mut self, offset: u16, width: Width, tsc: u64) -> u32 {
+        if self.interface != Interface::Memory {
+            return width.mask32();
+        }
         let within = usize::from(offset % 16);
         if within + width.bytes() > 4 {
             return 0;
@@ -120,7 +129,7 @@ impl Lapic {
     /// Writes at `offset`. A write of another width than 32 bits, or between registers, is ignored: its effect is
     /// undefined.
     pub fn write(&mut self, offset: u16, width: Width, value: u32, tsc: u64) {
-        if !offset.is_multiple_of(16) || width != Width::Dword {
+        if !offset.is_multiple_of(16) || width != Width::Dword || self.interface != Interface::Memory {
             return;
         }
         // An expiry before the write belongs to the old state.
@@ -136,7 +145,10 @@ impl Lapic {
     /// write.
     #[inline(always)]
     pub fn end_quietly(&mut self, offset: u16) -> bool {
-        let quiet = offset == Register::EOI && self.irr.is_empty() && self.tmr.is_empty();
+        let quiet = offset == Register::EOI
+            && self.interface == Interface::Memory
+            && self.irr.is_empty()
+            && self.tmr.is_empty();
         if quiet {
             self.end();
         }
@@ -215,7 +227,7 @@ impl Lapic {
     /// model implements no other mode, so in those it does not.
     #[inline(always)]
     pub const fn passes_external(&self) -> bool {
-        self.lvt[Lvt::Lint0 as usize] & LINT0 == registers::EXTERNAL
+        self.lvt[Lvt::Lint0 as usize] & LINT0 == registers::EXTERNAL || matches!(self.interface, Interface::Off)
     }
 
     /// IA32_TSC_DEADLINE: zero if no deadline is set, or if it has passed.
@@ -254,6 +266,16 @@ impl Lapic {
         if self.tpr >> 4 >= service >> 4 { self.tpr } else { service }
     }
 
+    /// The task priority.
+    pub const fn task_priority(&self) -> u8 {
+        self.tpr
+    }
+
+    /// Sets it, as MOV to CR8 does.
+    pub const fn set_task_priority(&mut self, priority: u8) {
+        self.tpr = priority;
+    }
+
     fn read_register(&self, register: Register, tsc: u64) -> u32 {
         match register {
             Register::Version => VERSION,
@@ -273,7 +295,7 @@ impl Lapic {
             Register::CurrentCount => self.timer.count(tsc),
             Register::Divide => self.timer.divide().into(),
             // The APIC ID is 0. The other registers are write-only, or reserved on processors since the Pentium 4.
-            Register::Id | Register::End | Register::Unused => 0,
+            Register::Id | Register::End | Register::SelfIpi | Register::Unused => 0,
         }
     }
 
@@ -290,6 +312,7 @@ impl Lapic {
                 self.send(value);
             }
             Register::Destination => self.icr[1] = value & 0xff00_0000,
+            Register::SelfIpi => self.send(registers::TO_SELF | value),
             Register::Lvt(entry) => self.set_lvt(entry, value),
             Register::InitialCount => self.timer.start(value, tsc),
             Register::Divide => self.timer.set_divide(value as u8, tsc),
@@ -379,6 +402,9 @@ impl Lapic {
     const fn is_addressed(&self, command: u32) -> bool {
         const LOGICAL: u32 = 1 << 11;
         const ALL: u8 = 0xff;
+        if matches!(self.interface, Interface::Msrs) {
+            return self.is_addressed_x2(command & LOGICAL != 0);
+        }
         let destination = (self.icr[1] >> 24) as u8;
         if command & LOGICAL == 0 {
             return destination == 0 || destination == ALL;

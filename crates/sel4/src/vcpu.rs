@@ -205,8 +205,8 @@ impl cap::VCpu {
         sys::seL4_X86_VCPU_WriteRegisters(self.bits(), registers)
     }
 
-    /// Reads an MSR of the guest that the kernel switches: STAR, LSTAR, CSTAR, FMASK. Other MSRs are refused, and all of them by
-    /// a kernel without 64-bit guests.
+    /// Reads an MSR of the guest that the kernel switches: STAR, LSTAR, CSTAR, FMASK, and on the pinned kernel KERNEL_GS_BASE and
+    /// TSC_AUX. Other MSRs are refused, and all of them by a kernel without 64-bit guests.
     #[inline]
     pub fn vcpu_read_msr(self, number: u32) -> Result<Word> {
         #[cfg(guests_of_64_bits)]

@@ -19,6 +19,8 @@ pub const MAX_LEAF: u32 = 0x16;
 /// Highest extended leaf.
 pub const MAX_EXTENDED_LEAF: u32 = 0x8000_0008;
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
+/// The leaf whose answer depends on the mode of the code that asks: see [`outside_64_bit_mode`].
+pub const EXTENDED_FEATURES: u32 = 0x8000_0001;
 
 /// The policy for a feature bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +76,7 @@ pub const LEAF_1_ECX: &[Feature] = &[
     (18, "DCA", NO_MSR),
     (19, "SSE4.1", Pass),
     (20, "SSE4.2", Pass),
-    (21, "x2APIC", Hide("the local APIC is an xAPIC")),
+    (21, "x2APIC", APIC),
     (22, "MOVBE", Pass),
     (23, "POPCNT", Pass),
     (24, "TSC-Deadline", APIC),
@@ -246,7 +248,7 @@ pub fn leaf(processor: Processor, leaf: u32, subleaf: u32, host: CpuidResult, ts
         },
         (HYPERVISOR_LEAF, _) => hypervisor(),
         (0x8000_0000, _) => CpuidResult { eax: host.eax.min(MAX_EXTENDED_LEAF), ..ZERO },
-        (0x8000_0001, _) => {
+        (EXTENDED_FEATURES, _) => {
             CpuidResult { ecx: apply(host.ecx, LEAF_EXT_1_ECX), edx: apply(host.edx, LEAF_EXT_1_EDX), ..ZERO }
         }
         // Brand string, and the second-level cache.
@@ -260,6 +262,13 @@ pub fn leaf(processor: Processor, leaf: u32, subleaf: u32, host: CpuidResult, ts
         // All other leaves are hidden, among them MWAIT (5), performance counters (0xa), topology (0xb), XSAVE (0xd).
         _ => ZERO,
     }
+}
+
+/// The answer for [`EXTENDED_FEATURES`] in code that is not 64-bit code: an Intel processor has SYSCALL in 64-bit mode only, and says
+/// so nowhere else (SDM volume 2, "CPUID").
+pub const fn outside_64_bit_mode(answer: CpuidResult) -> CpuidResult {
+    const SYSCALL: u32 = 1 << 11;
+    CpuidResult { edx: answer.edx & !SYSCALL, ..answer }
 }
 
 /// Leaf 0x15: TSC and crystal. It has the measured rate, since an emulated processor does not keep to the host's leaf.

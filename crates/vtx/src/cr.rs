@@ -136,7 +136,7 @@ pub struct Program {
     /// Whether `PrimaryControls::CR3_LOAD` and `CR3_STORE` are to be set.
     pub cr3_exits: bool,
     /// Where the four page-directory-pointer-table entries are that go into `GuestPdpte0` to `GuestPdpte3`, if the guest
-    /// has PAE paging. They must satisfy [`pdpte_is_valid`]; else the instruction gets #GP, and nothing is written.
+    /// has PAE paging, and [the instruction loads them](ControlRegisters::loads_pdptes). They must satisfy [`pdpte_is_valid`]; else the instruction gets #GP, and nothing is written.
     pub pdptes: Option<u64>,
     /// What only a kernel with 64-bit guests takes.
     pub long: Option<Long>,
@@ -272,6 +272,14 @@ impl ControlRegisters {
     /// CLTS.
     pub fn clts(&mut self) -> Result<Program, Refusal> {
         self.mov_to(Cr::Cr0, self.cr0 & !cr0::TS)
+    }
+
+    /// Whether MOV to CR0 or CR4 loads the page-directory-pointer-table entries from memory, if there is PAE paging after it (SDM
+    /// volume 3, "Loading Paging-Structure Entries of PAE Paging"). MOV to CR3 does so always; WRMSR never does.
+    pub const fn loads_pdptes(&self, before: &Self) -> bool {
+        const CR0: u64 = cr0::CD | cr0::NW | cr0::PG;
+        const CR4: u64 = cr4::PAE | cr4::PGE | cr4::PSE | cr4::SMEP;
+        (self.cr0 ^ before.cr0) & CR0 != 0 || (self.cr4 ^ before.cr4) & CR4 != 0
     }
 
     /// How the guest translates addresses, with [`Self::read`] of CR3 as the root.

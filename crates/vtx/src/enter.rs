@@ -199,15 +199,30 @@ impl Vmcs for VcpuObject {
     }
 
     fn read_msr(&mut self, msr: SyscallMsr) -> u64 {
-        allowed(self.0.vcpu_read_msr(msr as u32), "MSR")
+        match self.0.vcpu_read_msr(msr as u32) {
+            Err(_) if !msr.is_everywhere() => 0,
+            value => allowed(value, "MSR"),
+        }
     }
 
     fn write_msr(&mut self, msr: SyscallMsr, value: u64) -> Result<(), Gp> {
         if !msr.takes(value) {
             return Err(Gp);
         }
-        allowed(self.0.vcpu_write_msr(msr as u32, value), "MSR");
-        Ok(())
+        match self.0.vcpu_write_msr(msr as u32, value) {
+            // It is 0, and stays so.
+            Err(_) if !msr.is_everywhere() => {
+                if value == 0 {
+                    Ok(())
+                } else {
+                    Err(Gp)
+                }
+            }
+            written => {
+                allowed(written, "MSR");
+                Ok(())
+            }
+        }
     }
 }
 

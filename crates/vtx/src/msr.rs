@@ -1,7 +1,7 @@
 //! RDMSR and WRMSR in the guest (SDM volume 4). The kernel makes every MSR exit but the three SYSENTER ones, and, if it
 //! supports 64-bit guests, the bases of FS and GS. It lets a VMM read no MSR on the guest's behalf but those of [`crate::syscall`].
-//! The table has every MSR of the guest; any other is #GP, as on a processor without it. It is consistent with
-//! [`crate::cpuid`]: an MSR whose feature is hidden does not exist.
+//! The table has every MSR of the guest, but for those of an x2APIC, which are the local APIC's; any other is #GP, as on a processor
+//! without it. It is consistent with [`crate::cpuid`]: an MSR whose feature is hidden does not exist.
 //!
 //! So there are none that control speculation: SPEC_CTRL, PRED_CMD, FLUSH_CMD and ARCH_CAPABILITIES are #GP.
 
@@ -29,12 +29,18 @@ pub enum Read {
 /// A register whose value the vCPU has, in the VMCS or beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
+    /// IA32_APIC_BASE: the local APIC's.
+    ApicBase,
     /// IA32_EFER: see [`crate::cr`].
     Efer,
     /// IA32_PAT: `GuestPat`.
     Pat,
     /// IA32_MTRR_DEF_TYPE, which is stored, and has no effect.
     MtrrDefType,
+    /// IA32_FS_BASE: `GuestFsBase`.
+    FsBase,
+    /// IA32_GS_BASE: `GuestGsBase`.
+    GsBase,
     /// One that the kernel switches.
     Syscall(SyscallMsr),
 }
@@ -89,8 +95,6 @@ impl Msr {
 
 /// IA32_TSC_DEADLINE.
 pub const TSC_DEADLINE: u32 = 0x6e0;
-/// Bit 8: the bootstrap processor. Bit 11: the local APIC is enabled, at its usual address.
-const APIC_BASE: u64 = 0xfee0_0900;
 /// Locked, VMX off: Linux then leaves it alone.
 const LOCKED: u64 = 1;
 /// Revision 1. Linux writes 0, executes CPUID and reads the revision from the upper half.
@@ -99,7 +103,7 @@ const MICROCODE: u64 = 1 << 32;
 const MISC_ENABLE: u64 = 1 << 0 | 1 << 11 | 1 << 12;
 
 use Read::{Native, Tsc, Value};
-use SyscallMsr::{Cstar, Fmask, Lstar, Star};
+use SyscallMsr::{Cstar, Fmask, KernelGsBase, Lstar, Star, TscAux};
 
 /// Every register that exists, by number.
 pub const TABLE: &[Msr] = &[
@@ -107,8 +111,8 @@ pub const TABLE: &[Msr] = &[
     // second processor's.
     msr(0x10, "IA32_TIME_STAMP_COUNTER", Tsc, Write::Vanishes),
     msr(0x17, "IA32_PLATFORM_ID", Value(0), Write::Refused),
-    // The local APIC can be neither moved nor disabled here, and has no x2APIC mode.
-    msr(0x1b, "IA32_APIC_BASE", Value(APIC_BASE), Write::Same),
+    // The local APIC cannot be moved, and an xAPIC not be disabled: a guest without one would be another board.
+    msr(0x1b, "IA32_APIC_BASE", Read::Own(Own::ApicBase), Write::Own),
     msr(0x3a, "IA32_FEATURE_CONTROL", Value(LOCKED), Write::Refused),
     // The TSC cannot be written (see 0x10), so its adjustment is always zero.
     msr(0x3b, "IA32_TSC_ADJUST", Value(0), Write::Vanishes),
@@ -134,11 +138,12 @@ pub const TABLE: &[Msr] = &[
     long(0xc000_0082, "IA32_LSTAR", Read::Own(Own::Syscall(Lstar)), Write::Own),
     long(0xc000_0083, "IA32_CSTAR", Read::Own(Own::Syscall(Cstar)), Write::Own),
     long(0xc000_0084, "IA32_FMASK", Read::Own(Own::Syscall(Fmask)), Write::Own),
-    long(0xc000_0100, "IA32_FS_BASE", Native, Write::Native),
-    long(0xc000_0101, "IA32_GS_BASE", Native, Write::Native),
-    long(0xc000_0102, "IA32_KERNEL_GS_BASE", Native, Write::Native),
-    // RDTSCP reads the host's, which is 0. Linux writes the processor's number, which is 0 as well.
-    long(0xc000_0103, "IA32_TSC_AUX", Value(0), Write::Same),
+    // In long mode, accesses to the three bases do not exit.
+    long(0xc000_0100, "IA32_FS_BASE", Read::Own(Own::FsBase), Write::Own),
+    long(0xc000_0101, "IA32_GS_BASE", Read::Own(Own::GsBase), Write::Own),
+    long(0xc000_0102, "IA32_KERNEL_GS_BASE", Read::Own(Own::Syscall(KernelGsBase)), Write::Own),
+    // What RDTSCP reads. Linux writes the processor's number, which is 0.
+    long(0xc000_0103, "IA32_TSC_AUX", Read::Own(Own::Syscall(TscAux)), Write::Own),
 ];
 
 /// The table by the low bits of the registers' numbers, which differ.
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn linux_finds_what_it_asks_for() {
-        assert_eq!(read(0x1b, || 0), Ok(0xfee0_0900));
+        assert_eq!(own(Bits32, 0x1b), Some(Own::ApicBase));
         assert_eq!(read(0x3a, || 0), Ok(1));
         assert_eq!(write(0x8b, 0), Ok(()));
         assert_eq!(read(0x8b, || 0), Ok(0x1_0000_0000));
@@ -260,11 +265,16 @@ mod tests {
     #[test]
     fn both_processors_have_an_efer_and_one_the_registers_of_long_mode() {
         assert_eq!([Bits32, Bits64].map(|processor| own(processor, 0xc000_0080)), [Some(Own::Efer); 2]);
-        for (number, own) in [(0x277, Own::Pat), (0x2ff, Own::MtrrDefType), (0xc000_0082, Own::Syscall(Lstar))] {
+        for (number, own) in [
+            (0x277, Own::Pat),
+            (0x2ff, Own::MtrrDefType),
+            (0xc000_0082, Own::Syscall(Lstar)),
+            (0xc000_0100, Own::FsBase),
+            (0xc000_0103, Own::Syscall(TscAux)),
+        ] {
             assert_eq!([Bits32, Bits64].map(|processor| super::own(processor, number)), [None, Some(own)]);
         }
         assert_eq!([Bits32, Bits64].map(|processor| super::read(processor, 0xfe, || 7)), [Err(Gp), Ok(0)]);
-        assert_eq!([0, 1].map(|value| super::write(Bits64, 0xc000_0103, value)), [Ok(()), Err(Gp)]);
     }
 
     #[test]
@@ -288,11 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_local_apic_stays_where_and_what_it_is() {
-        assert_eq!(write(0x1b, 0xfee0_0900), Ok(()));
-        for value in [0, 0xfee0_0100, 0xfee0_0800, 0xfee0_0d00, 0xfed0_0900, 0x1_fee0_0900] {
-            assert_eq!(write(0x1b, value), Err(Gp), "off, another processor's, an x2APIC, elsewhere: {value:#x}");
-        }
+    fn a_deadline_is_the_local_apics() {
         assert_eq!((write(0x6e0, u64::MAX), read(0x6e0, || 7)), (Ok(()), Err(Gp)), "it is the APIC's to tell");
     }
 

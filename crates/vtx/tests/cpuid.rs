@@ -29,16 +29,16 @@ fn the_tables_name_each_bit_once() {
 #[test]
 fn leaf_1_on_a_processor_that_has_everything() {
     let seen = leaf(1, 0, ALL);
-    assert_eq!(seen.ecx, 0xc3d8_0203);
+    assert_eq!(seen.ecx, 0xc3f8_0203);
     assert_eq!(seen.edx, 0x0f8a_ab7f & !(1 << 16) | 1 << 17 | 1 << 14 | 1 << 7);
     assert_eq!(seen.ebx, 0x0001_ff00);
 }
 
 #[test]
 fn nothing_is_invented_but_the_hypervisor_the_local_apic_the_steady_tsc_and_no_banks_of_machine_checks() {
-    // The hypervisor and the TSC deadlines; the local APIC, MCE and MCA.
+    // The hypervisor, the TSC deadlines and the x2APIC; the local APIC, MCE and MCA.
     let edx = 1 << 9 | 1 << 7 | 1 << 14;
-    assert_eq!(leaf(1, 0, NONE), CpuidResult { ebx: 1 << 16, ecx: 1 << 31 | 1 << 24, edx, ..NONE });
+    assert_eq!(leaf(1, 0, NONE), CpuidResult { ebx: 1 << 16, ecx: 1 << 31 | 1 << 24 | 1 << 21, edx, ..NONE });
     // Its timer always runs.
     assert_eq!(leaf(6, 0, NONE), CpuidResult { eax: 1 << 2, ..NONE });
     // TSC_ADJUST: a TSC that cannot be moved is one that has not been.

@@ -3,7 +3,7 @@
 //! code need not move itself there first; or, if there is no memory there, where memory begins.
 
 use super::zero_page::{LOADED_HIGH, ZeroPage, header};
-use super::{Entry, Error, File, HIGH_MEMORY, Kernel, LoadStep};
+use super::{Entry, Error, File, HIGH_MEMORY, Kernel, LoadStep, Protocol};
 use arch::Mode;
 use heapless::Vec;
 
@@ -47,9 +47,14 @@ pub(super) fn read(head: &[u8], size: u64, ram_at: u64) -> Result<Kernel, Error>
         steps,
         end: place.unpacked_end.max(place.load.saturating_add(len)),
         entry: match is_long {
-            true => Entry { at: place.load.checked_add(ENTRY_64).ok_or(Error::BadHeader)?, mode: Mode::Bits64 },
-            false => Entry { at: place.load, mode: Mode::Bits32 },
+            true => Entry {
+                at: place.load.checked_add(ENTRY_64).ok_or(Error::BadHeader)?,
+                mode: Mode::Bits64,
+                protocol: Protocol::Linux,
+            },
+            false => Entry { at: place.load, mode: Mode::Bits32, protocol: Protocol::Linux },
         },
+        is_long,
         initrd_max: header.u32(header::INITRD_ADDR_MAX)?.into(),
         command_line_max: usize::try_from(header.u32(header::CMDLINE_SIZE)?).unwrap_or(usize::MAX),
         zero_page: ZeroPage::with_header_of(head),

@@ -1,11 +1,15 @@
 //! A vmlinux: an x86 ELF executable of 32 or 64 bits, whose segments go to their physical addresses and whose entry point is
-//! physical too. It comes without a setup header, so what the header would say is a constant here.
+//! physical too. It comes without a setup header, so what the header would say is a constant here. Or any kernel of such a file that
+//! has an entry for PVH.
 
-use super::{Entry, Error, File, Kernel, LoadStep, MAX_STEPS, zero_page::ZeroPage};
+use super::{Entry, Error, File, Image, Kernel, LoadStep, MAX_STEPS, Protocol, pvh, zero_page::ZeroPage};
 use arch::Mode;
 use heapless::Vec;
 use object::Endianness;
-use object::elf::{EM_386, EM_X86_64, ET_EXEC, FileHeader32, FileHeader64, Machine, PF_X, PT_LOAD};
+use object::elf::{
+    EM_386, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, FileHeader32, FileHeader64, Machine, PF_X, PT_INTERP, PT_LOAD,
+    PT_NOTE,
+};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 /// Loadable segments that a kernel may have; Linux has three or four.
@@ -19,19 +23,21 @@ const INITRD_MAX_64: u64 = 0x7fff_ffff;
 /// `e_ident[EI_CLASS]` of a 64-bit file.
 const ELFCLASS64: u8 = 2;
 const EI_CLASS: usize = 4;
+/// Bytes of a segment of notes that are read: Linux's has some 500, of which the first are Xen's.
+const NOTES: usize = 2048;
 
-/// Reads the headers of a vmlinux, all of them in `head`, its first bytes. `size` is the file's.
-pub(super) fn read(head: &[u8], size: u64) -> Result<Kernel, Error> {
+/// Reads the headers of a vmlinux, all of them in `head`, its first bytes.
+pub(super) fn read(file: &mut impl Image, head: &[u8]) -> Result<Kernel, Error> {
     if head.get(EI_CLASS) == Some(&ELFCLASS64) {
-        let kernel = read_class::<FileHeader64<Endianness>>(head, size, EM_X86_64, Mode::Bits64)?;
+        let kernel = read_class::<FileHeader64<Endianness>>(file, head, EM_X86_64, Mode::Bits64)?;
         return Ok(Kernel { initrd_max: INITRD_MAX_64, ..kernel });
     }
-    read_class::<FileHeader32<Endianness>>(head, size, EM_386, Mode::Bits32)
+    read_class::<FileHeader32<Endianness>>(file, head, EM_386, Mode::Bits32)
 }
 
 fn read_class<H: FileHeader<Endian = Endianness>>(
+    image: &mut impl Image,
     head: &[u8],
-    size: u64,
     machine: Machine,
     mode: Mode,
 ) -> Result<Kernel, Error> {
@@ -40,16 +46,30 @@ fn read_class<H: FileHeader<Endian = Endianness>>(
     if file.e_machine(endian) != machine {
         return Err(Error::OtherMachine(file.e_machine(endian).0));
     }
-    if endian != Endianness::Little || file.e_type(endian) != ET_EXEC {
-        return Err(Error::NotAKernel);
+    if endian != Endianness::Little {
+        return Err(Error::NotExecutable("it is big-endian"));
+    }
+    match file.e_type(endian) {
+        ET_EXEC => {}
+        ET_REL => return Err(Error::NotExecutable("an object file or a module, which is not linked")),
+        ET_DYN => return Err(Error::NotExecutable("a shared library or a program that can be moved")),
+        ET_CORE => return Err(Error::NotExecutable("a core dump")),
+        _ => return Err(Error::NotExecutable("its type is unknown")),
     }
     let segments = file.program_headers(endian, head).map_err(|_| Error::BadHeader)?;
+    if segments.iter().any(|s| s.p_type(endian) == PT_INTERP) {
+        return Err(Error::NotExecutable("a program, which needs a dynamic linker"));
+    }
+    let size = image.size();
     let mut steps = Vec::new();
     for segment in segments.iter().filter(|s| s.p_type(endian) == PT_LOAD) {
         add_segment(segment, endian, size, &mut steps)?;
     }
     refuse_overlaps(&mut steps)?;
-    let at = file.e_entry(endian).into();
+    let (at, mode, protocol) = match pvh_entry(image, segments, endian)? {
+        Some(at) => (at, Mode::Bits32, Protocol::Pvh),
+        None => (file.e_entry(endian).into(), mode, Protocol::Linux),
+    };
     if !segments.iter().any(|s| runs(s, endian, at)) {
         return Err(Error::BadHeader);
     }
@@ -57,11 +77,30 @@ fn read_class<H: FileHeader<Endian = Endianness>>(
     Ok(Kernel {
         steps,
         end,
-        entry: Entry { at, mode },
+        entry: Entry { at, mode, protocol },
+        is_long: machine == EM_X86_64,
         initrd_max: INITRD_MAX,
         command_line_max: COMMAND_LINE_MAX,
         zero_page: ZeroPage::with_own_header(),
     })
+}
+
+/// The entry that the notes of a kernel name.
+fn pvh_entry<P: ProgramHeader<Endian = Endianness>>(
+    image: &mut impl Image,
+    segments: &[P],
+    endian: Endianness,
+) -> Result<Option<u64>, Error> {
+    for segment in segments.iter().filter(|s| s.p_type(endian) == PT_NOTE) {
+        let mut notes = [0; NOTES];
+        let length = notes.len().min(usize::try_from(segment.p_filesz(endian).into()).unwrap_or(NOTES));
+        let Some(part) = notes.get_mut(..length) else { continue };
+        let read = image.read(segment.p_offset(endian).into(), part)?;
+        if let Some(at) = pvh::entry(part.get(..read).unwrap_or_default()) {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
 
 fn add_segment<P: ProgramHeader<Endian = Endianness>>(

@@ -89,7 +89,10 @@ impl Plan {
             put(LONG_TABLES, &[0; 0x2000]);
             long_tables(|at, entry| put(at, &entry.to_le_bytes()));
         }
-        put(ZERO_PAGE, self.zero_page.bytes());
+        match &self.start_info {
+            Some(info) => put(ZERO_PAGE, info.bytes()),
+            None => put(ZERO_PAGE, self.zero_page.bytes()),
+        }
         put(COMMAND_LINE, command_line);
         put(COMMAND_LINE + command_line.len() as u64, &[0]);
         put(mp::AT, &mp::table());

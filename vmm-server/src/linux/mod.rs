@@ -1,5 +1,6 @@
 //! Loads Linux as its 32-bit or 64-bit boot protocol asks (Documentation/arch/x86/boot.rst, zero-page.rst): a bzImage, or the
-//! vmlinux ELF that a bzImage contains, an initrd and a command line. A 64-bit kernel starts in long mode.
+//! vmlinux ELF that a bzImage contains, an initrd and a command line. A 64-bit kernel starts in long mode. Another ELF with an
+//! entry for PVH, be it Linux's or not, starts by that ([`pvh`]).
 //!
 //! Nothing is copied here. [`Plan::new`] reads headers and says which range of which file goes where; the VMM follows
 //! the plan with whatever copies fastest. Left out: the EFI handover, the relocation of a vmlinux, which the build does.
@@ -9,12 +10,14 @@ pub mod e820;
 mod elf;
 pub mod low;
 pub mod mp;
+pub mod pvh;
 pub mod zero_page;
 
 use arch::Mode;
 use core::fmt;
 use heapless::Vec;
 use layout::guest_board::ACPI_TABLES;
+use pvh::StartInfo;
 use vtx::cpuid::Processor;
 use zero_page::ZeroPage;
 
@@ -41,6 +44,8 @@ pub enum Error {
     SixtyFourBit,
     /// An ELF file for a machine that is no x86, or in the other machine's class; its number.
     OtherMachine(u16),
+    /// An ELF file that is not for a machine of its own to run; why.
+    NotExecutable(&'static str),
     /// The headers contradict themselves, or name addresses that no kernel is loaded at.
     BadHeader,
     /// The file ends before what its headers name.
@@ -84,6 +89,7 @@ impl fmt::Display for Error {
             Error::OtherMachine(number) => {
                 write!(f, "an ELF file for machine {number}, neither an i386's of 32 bits nor an x86-64's of 64 bits")
             }
+            Error::NotExecutable(why) => write!(f, "an ELF file, but no kernel: {why}"),
             Error::BadHeader => write!(f, "the kernel's headers make no sense"),
             Error::Truncated => write!(f, "the kernel file is shorter than its headers say"),
             Error::TooOld { version } => {
@@ -162,20 +168,33 @@ pub struct Plan {
     pub steps: Vec<LoadStep, MAX_STEPS>,
     /// Boot parameters, for [`low::ZERO_PAGE`].
     pub zero_page: ZeroPage,
+    /// What is there instead for a kernel that starts by PVH.
+    pub start_info: Option<StartInfo>,
     /// ACPI tables, for `guest_board::ACPI_TABLES`.
     pub tables: Option<[u8; acpi::SIZE]>,
     /// Where the kernel starts.
     pub entry: Entry,
 }
 
-/// The first instruction. The registers at that point: RSI = [`low::ZERO_PAGE`], CS = [`low::BOOT_CS`], DS, ES and SS =
-/// [`low::BOOT_DS`], RBP = RDI = RBX = 0, interrupts off. Paging is off in 32-bit code, and on [`low::LONG_TABLES`] in 64-bit code.
+/// How a kernel is told what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Linux's own: ESI (RSI) has the address of the zero page, and EBX is zero.
+    Linux,
+    /// PVH: EBX has the address of `hvm_start_info`.
+    Pvh,
+}
+
+/// The first instruction. The registers at that point: RSI or EBX = [`low::ZERO_PAGE`], by the [`Protocol`], CS = [`low::BOOT_CS`], DS, ES and SS =
+/// [`low::BOOT_DS`], the others zero, interrupts off. Paging is off in 32-bit code, and on [`low::LONG_TABLES`] in 64-bit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its guest-physical address.
     pub at: u64,
     /// 32-bit or 64-bit code.
     pub mode: Mode,
+    /// Which boot protocol it is.
+    pub protocol: Protocol,
 }
 
 /// What a guest is made of, apart from its kernel.
@@ -211,6 +230,8 @@ struct Kernel {
     /// End of the memory that the kernel uses before it reads the memory map.
     end: u64,
     entry: Entry,
+    /// It needs a processor with long mode.
+    is_long: bool,
     /// Highest address that a byte of the initrd may have.
     initrd_max: u64,
     command_line_max: usize,
@@ -224,7 +245,7 @@ impl Plan {
             return Err(Error::MemorySize);
         }
         let kernel = read_headers(kernel, guest.ram_at)?;
-        if kernel.entry.mode == Mode::Bits64 && guest.processor == Processor::Bits32 {
+        if kernel.is_long && guest.processor == Processor::Bits32 {
             return Err(Error::SixtyFourBit);
         }
         let lowest = kernel.steps.iter().map(|step| step.range().0).min().unwrap_or_default();
@@ -252,8 +273,13 @@ impl Plan {
         if tables.is_some() {
             zero_page.set_rsdp(ACPI_TABLES);
         }
-        zero_page.set_memory_map(&e820::map_at(guest.ram_at, guest.ram, bios, windows));
-        Ok(Plan { steps, zero_page, tables, entry })
+        let map = e820::map_at(guest.ram_at, guest.ram, bios, windows);
+        zero_page.set_memory_map(&map);
+        let start_info = (entry.protocol == Protocol::Pvh).then(|| {
+            let initrd = (guest.initrd != 0).then_some((initrd, guest.initrd));
+            StartInfo::new(&map, initrd, tables.is_some().then_some(ACPI_TABLES))
+        });
+        Ok(Plan { steps, zero_page, start_info, tables, entry })
     }
 }
 
@@ -261,11 +287,7 @@ fn read_headers(kernel: &mut impl Image, ram_at: u64) -> Result<Kernel, Error> {
     let mut head = [0; PAGE as usize];
     let length = kernel.read(0, &mut head)?.min(head.len());
     let head = head.get(..length).unwrap_or_default();
-    if head.starts_with(b"\x7fELF") {
-        elf::read(head, kernel.size())
-    } else {
-        bzimage::read(head, kernel.size(), ram_at)
-    }
+    if head.starts_with(b"\x7fELF") { elf::read(kernel, head) } else { bzimage::read(head, kernel.size(), ram_at) }
 }
 
 fn check_command_line(line: &[u8], kernel_max: usize) -> Result<(), Error> {

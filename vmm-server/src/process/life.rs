@@ -10,7 +10,7 @@ use vmm_server::{
     answer::{Cause, Next},
     boot,
     guest::Guest,
-    linux::low,
+    linux::{Protocol, low},
     time::Present,
     vcpu::BOOTSTRAP,
 };
@@ -40,7 +40,10 @@ impl Process<'_> {
                 first_entry::make_long(&mut self.vm, cpu);
             }
             cpu.exit.rip = entry.at;
-            cpu.gprs_mut().rsi = low::ZERO_PAGE;
+            match entry.protocol {
+                Protocol::Linux => cpu.gprs_mut().rsi = low::ZERO_PAGE,
+                Protocol::Pvh => cpu.gprs_mut().rbx = low::ZERO_PAGE,
+            }
             // Application processors wait until the bootstrap processor starts them.
             cpu.halted = cpu.number != BOOTSTRAP;
         }

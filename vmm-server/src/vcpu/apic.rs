@@ -4,7 +4,7 @@
 
 use devices::{
     Effect, Width,
-    lapic::{self, Lapic},
+    lapic::{self, Lapic, Refused},
 };
 
 use super::Vcpu;
@@ -29,6 +29,26 @@ impl<V> Vcpu<V> {
     #[inline(never)]
     fn write_register(&mut self, gpa: u64, width: Width, value: u32, now: Present) -> Effect {
         self.access_apic(|lapic| lapic.write(offset(gpa), width, value, now.tsc())).1
+    }
+
+    /// Reads a register of the x2APIC, by the MSR's number.
+    pub fn read_x2apic(&mut self, number: u32, now: Present) -> (Result<u64, Refused>, Effect) {
+        self.access_apic(|lapic| lapic.read_msr(number, now.tsc()))
+    }
+
+    /// Writes one.
+    pub fn write_x2apic(&mut self, number: u32, value: u64, now: Present) -> (Result<(), Refused>, Effect) {
+        self.access_apic(|lapic| lapic.write_msr(number, value, now.tsc()))
+    }
+
+    /// Writes IA32_APIC_BASE.
+    pub fn set_apic_base(&mut self, value: u64) -> (Result<(), Refused>, Effect) {
+        self.access_apic(|lapic| lapic.set_base(value))
+    }
+
+    /// Writes CR8: the upper half of the task priority (SDM volume 3, "Task Priority in IA-32e Mode").
+    pub fn set_cr8(&mut self, value: u8) -> Effect {
+        self.access_apic(|lapic| lapic.set_task_priority(value << 4)).1
     }
 
     /// Sets its deadline.

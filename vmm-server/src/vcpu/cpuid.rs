@@ -3,7 +3,14 @@
 
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
-use vtx::cpuid::{self, Processor};
+use arch::Mode;
+use vtx::{
+    cpuid::{self, Processor},
+    vmcs::Vmcs,
+};
+
+use super::Vcpu;
+use crate::answer::Next;
 
 /// Entries of the cache: a power of two, more than the leaves that a guest asks for often.
 const KEPT: usize = 64;
@@ -41,6 +48,20 @@ impl Leaves {
             *kept = answer(self.processor, leaf, subleaf, self.tsc_hz);
         }
         kept.result
+    }
+}
+
+impl<V: Vmcs> Vcpu<V> {
+    /// Answers CPUID for the leaf that depends on the mode.
+    pub(crate) fn extended_features(&mut self) -> Next {
+        let answer = self.cpuid.leaf(cpuid::EXTENDED_FEATURES, 0);
+        let CpuidResult { eax, ebx, ecx, edx } = match self.pointers() {
+            Mode::Bits64 => answer,
+            Mode::Bits16 | Mode::Bits32 => cpuid::outside_64_bit_mode(answer),
+        };
+        let gprs = self.gprs_mut();
+        (gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx) = (eax.into(), ebx.into(), ecx.into(), edx.into());
+        Next::Skip
     }
 }
 

@@ -30,6 +30,25 @@ fn read(guest: &mut Guest, gpa: u64) -> u32 {
     guest.read_memory(gpa, Width::Dword)
 }
 
+#[test]
+fn an_x2apic_is_reached_by_msrs_and_has_the_same_side_effects() {
+    const X2APIC: u64 = lapic::BASE_MSR | 1 << 10;
+    let mut guest = guest();
+    assert_eq!(answer(&mut guest, msr(reason::RDMSR, 0x803, 0)), Next::PROTECTION);
+    assert_eq!(answer(&mut guest, msr(reason::WRMSR, BASE, X2APIC)), Next::Skip);
+    assert_eq!(answer(&mut guest, msr(reason::RDMSR, 0x803, 0)), Next::Skip);
+    assert_eq!((guest.cpu.exit.gprs.rax, guest.cpu.exit.gprs.rdx), (0x0005_0015, 0));
+    assert_eq!(answer(&mut guest, msr(reason::WRMSR, 0x832, 0xec)), Next::Skip);
+    let (_, effect) = answer_for(&mut guest, msr(reason::WRMSR, 0x838, 1000));
+    assert!(effect.contains(Effect::TIMERS));
+    let (_, effect) = answer_for(&mut guest, msr(reason::WRMSR, 0x83f, 0xed));
+    assert!(effect.contains(Effect::LINES) && guest.pending());
+    assert_eq!(guest.acknowledge(), 0xed);
+    assert_eq!(answer(&mut guest, msr(reason::WRMSR, 0x80b, 1)), Next::PROTECTION);
+    assert_eq!(answer(&mut guest, msr(reason::WRMSR, 0x80b, 0)), Next::Skip);
+    assert_eq!(read(&mut guest, PAGE + 0x30), u32::MAX, "there is no page");
+}
+
 /// A guest whose timer waits for deadlines, with vector 0xec.
 fn ticking() -> Guest {
     let mut guest = guest();
@@ -75,7 +94,7 @@ fn other_writes_to_registers_set_no_deadline() {
     assert_eq!(answer_for(&mut one_shot, msr(reason::WRMSR, DEADLINE, TSC + 1000)), (Next::Skip, Effect::QUIET));
     assert_eq!(one_shot.cpu.lapic.next_event(), None, "the timer does not wait for deadlines");
     assert_eq!(answer(&mut guest, msr(reason::WRMSR, BASE, lapic::BASE_MSR)), Next::Skip);
-    for value in [0, lapic::BASE_MSR | 1 << 10, lapic::BASE_MSR & !(1 << 11), lapic::BASE_MSR + 0x1000] {
+    for value in [0, lapic::BASE_MSR & !(1 << 11), lapic::BASE_MSR + 0x1000] {
         assert_eq!(answer(&mut guest, msr(reason::WRMSR, BASE, value)), Next::PROTECTION, "{value:#x}");
     }
     assert_eq!(answer(&mut guest, msr(reason::RDMSR, BASE, 0)), Next::Skip);

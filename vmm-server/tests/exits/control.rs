@@ -91,6 +91,29 @@ fn pae_loads_its_four_pointers() {
 }
 
 #[test]
+fn pae_loads_them_again_only_where_a_processor_does() {
+    const PSE: u64 = 1 << 4;
+    const MCE: u64 = 1 << 6;
+    const WP: u64 = 1 << 16;
+    const CD: u64 = 1 << 30;
+    for (cr, value, loads) in [
+        (CR4, PAE | MCE, false),
+        (CR0, PROTECTED | PG | WP, false),
+        (CR4, PAE | PSE, true),
+        (CR0, PROTECTED | PG | CD, true),
+    ] {
+        let mut guest = guest();
+        write(&mut guest, CR4, PAE);
+        write(&mut guest, CR3, 0x5000);
+        assert_eq!(write(&mut guest, CR0, PROTECTED | PG), Next::Skip);
+        // What is in memory now no processor takes.
+        guest.vm.ram.write_u64(0x5000, 3).unwrap();
+        let expected = if loads { Next::PROTECTION } else { Next::Skip };
+        assert_eq!(write(&mut guest, cr, value), expected, "CR{cr} {value:#x}");
+    }
+}
+
+#[test]
 fn pae_with_bad_pointers_is_a_protection_fault_and_paging_stays_off() {
     for (cr3, entry) in [(0x5000, 0x1003), (0x5000, 1 << 40 | 1), (0xe000_0000, 0)] {
         let mut guest = guest();

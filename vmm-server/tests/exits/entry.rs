@@ -214,7 +214,10 @@ fn usable(name: &str, segment: [u64; 4]) -> Result<(), String> {
 fn granular(name: &str, [_, base, limit, rights]: [u64; 4]) -> Result<(), String> {
     let coarse = rights & 1 << 15 != 0;
     rule(rights & 0xffff_ffff_fffe_0f00 == 0, &format!("{name}: reserved rights"), rights)?;
-    rule(base >> 32 == 0, &format!("{name}: base"), base)?;
+    // "TR, FS, GS: The address must be canonical."
+    let has_64_bits = matches!(name, "TR" | "FS" | "GS");
+    let canonical = (base as i64) << 16 >> 16 == base as i64;
+    rule(if has_64_bits { canonical } else { base >> 32 == 0 }, &format!("{name}: base"), base)?;
     rule(!coarse || limit & 0xfff == 0xfff, &format!("{name}: limit in pages"), limit)?;
     rule(coarse || limit >> 20 == 0, &format!("{name}: limit in bytes"), limit)
 }

@@ -132,19 +132,43 @@ fn a_guest_has_msrs_of_its_own() {
         (0x277, 0x0407_0506_0007_0106),
         (0x2ff, 0),
         (0xc000_0080, 0xd01),
+        (0xc000_0100, UPPER + 2),
+        (0xc000_0101, UPPER + 3),
+        (0xc000_0102, UPPER + 4),
+        (0xc000_0103, 0xffff_ffff),
     ] {
         assert_eq!(wrmsr(&mut guest, number, value), Next::Skip, "{number:#x}");
         assert_eq!(rdmsr(&mut guest, number), Some(value), "{number:#x}");
     }
-    for (number, value) in
-        [(0xc000_0082, 1 << 47), (0x277, 2), (0x2ff, 2), (0xc000_0080, 1), (0x48, 1), (0xc000_0103, 1)]
-    {
+    for (number, value) in [
+        (0xc000_0082, 1 << 47),
+        (0x277, 2),
+        (0x2ff, 2),
+        (0xc000_0080, 1),
+        (0x48, 1),
+        (0xc000_0103, 1 << 32),
+        (0xc000_0100, 1 << 47),
+    ] {
         assert_eq!(wrmsr(&mut guest, number, value), Next::PROTECTION, "{number:#x}");
     }
     assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestEfer), 0xd01);
+    assert_eq!(guest.cpu.vmcs.read(VmcsField::GuestFsBase), UPPER + 2);
     let mut narrow = self::guest();
     assert_eq!([0xc000_0080, 0xc000_0082, 0x277].map(|number| rdmsr(&mut narrow, number)), [Some(0), None, None]);
     assert_eq!(wrmsr(&mut narrow, 0xc000_0080, 0x800), Next::PROTECTION);
+}
+
+#[test]
+fn syscall_is_shown_to_64_bit_code_only() {
+    let mut guest = long_guest();
+    let mut edx = || {
+        assert_eq!(answer(&mut guest, raw(reason::CPUID, 0, Gprs { rax: 0x8000_0001, ..Gprs::default() })), Next::Skip);
+        let edx = guest.cpu.exit.gprs.rdx;
+        guest.cpu.vmcs.write(VmcsField::GuestCsAccessRights, NARROW);
+        edx
+    };
+    let [wide, narrow] = [edx(), edx()];
+    assert_eq!(wide & !(1 << 11), narrow);
 }
 
 /// MOV to CR `cr` from RAX.

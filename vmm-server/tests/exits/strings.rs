@@ -98,9 +98,12 @@ fn with_the_direction_flag_addresses_go_down() {
 fn sixteen_bit_addresses_leave_the_upper_halves_alone() {
     let mut guest = guest();
     let access = Access { size: BITS16, ..INSB };
-    assert_eq!(access.exit(&mut guest, AT, 0xabc0_ffff, Some(0x1234_0003)), Next::Skip);
+    assert_eq!(access.exit(&mut guest, 0xffff, 0xabc0_ffff, Some(0x1234_0003)), Next::Skip);
     let Gprs { rcx, rdi, .. } = guest.cpu.exit.gprs;
     assert_eq!((rcx, rdi), (0x1234_0000, 0xabc0_0002));
+    // The bytes wrap with the index: those after the first are 64 KiB below it.
+    assert_eq!(bytes(&guest, 0, 3), [0xff, 0xff, 0]);
+    assert_eq!(bytes(&guest, 0xffff, 2), [0xff, 0]);
 }
 
 #[test]

@@ -7,11 +7,14 @@ use vtx::cpuid::Processor;
 use super::{ask, wait_for_shell};
 use crate::bochs::Machine;
 use crate::bochs::config::Devices;
-use crate::guest::{self, debian};
+use crate::guest::{self, debian, relocation};
 use crate::kernel::Build;
 use crate::native::{self, Linux};
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test};
+
+/// Said of each PCI bus without memory-mapped configuration space.
+const NO_ECAM: &str = "fail to add MMCONFIG information";
 
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
@@ -20,6 +23,7 @@ pub fn all() -> Vec<Test> {
         test("amd64-bookworm-cloud", |context| in_a_vm(context, Release::Bookworm, Flavour::CloudAmd64)).long(),
         test("amd64-trixie", |context| in_a_vm(context, Release::Trixie, Flavour::Amd64)).long(),
         test("amd64-trixie-cloud", |context| in_a_vm(context, Release::Trixie, Flavour::CloudAmd64)),
+        test("amd64-by-pvh", by_pvh),
         test("amd64-natively-bookworm", |context| natively(context, Release::Bookworm, Flavour::Amd64)).long(),
         test("amd64-natively-bookworm-cloud", |context| natively(context, Release::Bookworm, Flavour::CloudAmd64))
             .long(),
@@ -30,8 +34,6 @@ pub fn all() -> Vec<Test> {
 
 /// Boots kernel and initramfs in a VM. The kernel finds the processor's features, and complains of nothing.
 fn in_a_vm(context: &Context, release: Release, flavour: Flavour) -> Result<Outcome> {
-    /// Said of each PCI bus without memory-mapped configuration space.
-    const NO_ECAM: &str = "fail to add MMCONFIG information";
     const FLAGS: [&str; 8] = ["lm", "nx", "syscall", "cx16", "sse4_2", "popcnt", "rdtscp", "pat"];
     if context.prefix(Build::Release)?.processor() == Processor::Bits32 {
         return Ok(Outcome::Skipped("the kernel is configured for 32-bit guests only".into()));
@@ -51,6 +53,30 @@ fn in_a_vm(context: &Context, release: Release, flavour: Flavour) -> Result<Outc
     let complaints: Vec<&str> = log.lines().filter(|line| !line.contains(NO_ECAM)).collect();
     ensure!(complaints.is_empty(), "Linux complains:\n{}", complaints.join("\n"));
     Ok(Outcome::Passed(expected.replace('\n', " ").trim().to_owned()))
+}
+
+/// Boots a vmlinux by its entry for PVH, which the same kernel as a bzImage does not use.
+fn by_pvh(context: &Context) -> Result<Outcome> {
+    /// What Linux makes of it where no Xen is: arch/x86/platform/pvh/enlighten.c has the number 0xb.
+    const LOADER: &str = "176\n";
+    if context.prefix(Build::Release)?.processor() == Processor::Bits32 {
+        return Ok(Outcome::Skipped("the kernel is configured for 32-bit guests only".into()));
+    }
+    let (project, debian) = (&context.project, Debian { release: Release::Trixie, flavour: Flavour::CloudAmd64 });
+    let unpacked = project::read(&guest::vmlinux(project, &debian::kernel(project, debian)?)?)?;
+    project::write(&project.target.join("test-systems/vmlinux-pvh"), &relocation::with_notes(unpacked))?;
+    let vm =
+        "[[vm]]\nname = \"linux\"\nmemory = \"256 MiB\"\nkernel = \"./vmlinux-pvh\"\ninitrd = \"debian-busybox\"\n";
+    let mut machine = booted(context, "pvh", vm)?;
+    wait_for_shell(&mut machine)?;
+    let loader = ask(&mut machine, "cat /proc/sys/kernel/bootloader_type")?;
+    ensure!(loader == LOADER, "the loader is {loader:?}");
+    let log = ask(&mut machine, "dmesg -r | grep '^<[0-4]>' || true")?;
+    let complaints: Vec<&str> = log.lines().filter(|line| !line.contains(NO_ECAM)).collect();
+    ensure!(complaints.is_empty(), "Linux complains:\n{}", complaints.join("\n"));
+    let said = ask(&mut machine, "uname -m; ls /sys/firmware/acpi/tables | grep -c FACP; grep -c RAM /proc/iomem")?;
+    ensure!(said == "x86_64\n1\n2\n", "machine, FADT and ranges of RAM are {said:?}");
+    Ok(Outcome::Passed(said.replace('\n', " ").trim().to_owned()))
 }
 
 /// A system of one description.

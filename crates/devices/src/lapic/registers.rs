@@ -25,6 +25,8 @@ pub enum Register {
     InitialCount,
     CurrentCount,
     Divide,
+    /// Sends an interrupt to its own processor. Only an x2APIC has it.
+    SelfIpi,
     /// The registers for arbitration between processors, which APICs of this version do not have.
     Unused,
 }
@@ -113,6 +115,9 @@ impl Lvt {
 
 /// Bits of the interrupt command that can be written: all but the delivery status, and reserved ones.
 pub const COMMAND_WRITABLE: u32 = 0x000c_cfff;
+
+/// Shorthand of an interrupt command: to its own processor.
+pub const TO_SELF: u32 = 1 << 18;
 
 /// Whether an interrupt command is one of a vector: fixed, or for the lowest priority of one processor.
 pub const fn is_fixed(command: u32) -> bool {
