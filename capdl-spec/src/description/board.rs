@@ -17,7 +17,9 @@ use layout::Service;
 pub enum Processor {
     /// The kernel uses VT-x with EPT and VPID, and nothing newer.
     Nehalem,
-    /// The kernel also uses pages of 1 GiB, PCID, INVPCID and FSGSBASE.
+    /// The kernel also uses FSGSBASE.
+    IvyBridge,
+    /// The kernel also uses pages of 1 GiB, PCID and INVPCID.
     Haswell,
 }
 
@@ -138,7 +140,7 @@ const PC: Board = Board {
 };
 
 /// All boards.
-pub static BOARDS: [Board; 4] = [
+pub static BOARDS: [Board; 5] = [
     Board {
         name: "bochs",
         about: "Bochs, i440FX and PIIX3",
@@ -156,11 +158,17 @@ pub static BOARDS: [Board; 4] = [
     },
     // For IOMMU tests: without KVM QEMU emulates VT-d and no VT-x. With it, `pc` is the board.
     Board { name: "q35", about: "QEMU, Q35 and ICH9", guest_ram: 2 << 30, vtx: false, emulated: true, ..PC },
-    Board { name: "cma34cr", about: "RTD CMA34CR, a single board computer", ..PC },
+    Board { name: "cma34cr", about: "RTD CMA34CR, a single board computer", processor: Processor::IvyBridge, ..PC },
+    Board {
+        name: "pc-modern",
+        about: "PC with a Haswell or later, and a UART at 0x3f8",
+        processor: Processor::Haswell,
+        ..PC
+    },
     PC,
 ];
 
-static NAMES: [&str; 4] = [BOARDS[0].name, BOARDS[1].name, BOARDS[2].name, BOARDS[3].name];
+static NAMES: [&str; 5] = [BOARDS[0].name, BOARDS[1].name, BOARDS[2].name, BOARDS[3].name, BOARDS[4].name];
 
 impl Board {
     /// The devices that servers own, each with its server.
