@@ -23,6 +23,9 @@ pub enum Processor {
     Haswell,
 }
 
+/// The page of the HPET: the first of four places (I/O Controller Hub 7 and its successors), and the one that firmware chooses.
+pub const HPET: u64 = 0xfed0_0000;
+
 /// A machine that Portcullis runs on.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Board {
@@ -38,6 +41,8 @@ pub struct Board {
     pub pit: Device,
     /// Port 0x61: gate and output of the 8254's channel 2.
     pub gate: PortRange,
+    /// The physical address of the HPET's registers, where there may be one. timer-server uses it if the 8254 does not count.
+    pub hpet: Option<u64>,
     /// The MC146818 and its CMOS.
     pub rtc: Device,
     /// PCI configuration mechanism 1.
@@ -119,6 +124,7 @@ const PC: Board = Board {
     // ISA interrupt 0 arrives at input 2 (MPS 1.4, section 5, and the ACPI override of every PC).
     pit: isa("timer", ports(0x40, 0x43), 2),
     gate: ports(0x61, 0x61),
+    hpet: Some(HPET),
     rtc: isa("rtc", ports(0x70, 0x71), 8),
     pci: ports(0xcf8, 0xcff),
     power_off: None,
@@ -149,6 +155,7 @@ pub static BOARDS: [Board; 5] = [
         // one before `Shutdown` can say what it is for. (`D` would return to the debugger, where that runs: not in Bochs 3.0.)
         power_off: Some(Switch { port: 0x8900, off: b"Shutdown", failed: b"FShutdown" }),
         debug_ports: &[(0xe9, "text"), (0x402, "marks"), (0x8900, "stop")],
+        hpet: None,
         guest_ram: 2 << 30,
         // iodev/pci.cc of Bochs: the I/O APIC's inputs 16 to 19, by (device + pin - 2) & 3.
         intx: Intx::Swizzle { base: 16, add: 2 },
