@@ -47,15 +47,19 @@ pub fn elf32(kernel: &Path, dir: &Path) -> Result<PathBuf> {
 /// Makes `dir`/system.iso from a kernel (64-bit ELF) and a root-task image. Leaves the kernel, as loaded, and the image
 /// beside it.
 pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
+    with_kernel(&elf32(kernel, dir)?, root_task, dir)
+}
+
+/// The same, from a kernel as the loader takes it.
+pub fn with_kernel(kernel32: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
     let tree = tree_with_loader(dir, MENU)?;
-    let kernel32 = elf32(kernel, dir)?;
     let image = dir.join("root-task");
     if image != root_task {
         std::fs::copy(root_task, &image)
             .map_err(|error| miette!("cannot copy {} to {}: {error}", root_task.display(), image.display()))?;
     }
     std::fs::create_dir_all(tree.join("boot")).into_diagnostic()?;
-    for (from, name) in [(&kernel32, "kernel"), (&image, "root-task")] {
+    for (from, name) in [(kernel32, "kernel"), (&image, "root-task")] {
         let to = tree.join("boot").join(name);
         std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(|_| ())).into_diagnostic()?;
     }

@@ -50,6 +50,7 @@ impl Platform {
     fn settings(self) -> &'static str {
         match self {
             Self::Vtx(Processor::Haswell) => "pc99-vtx",
+            Self::Vtx(Processor::IvyBridge) => "pc99-vtx-ivy-bridge",
             Self::Vtx(Processor::Nehalem) => "pc99-vtx-nehalem",
             Self::Iommu => "pc99-iommu-test",
         }
@@ -85,6 +86,7 @@ impl Kernel {
         let build = self.build.name();
         match self.platform {
             Platform::Vtx(Processor::Haswell) => build.to_owned(),
+            Platform::Vtx(Processor::IvyBridge) => format!("{build}-ivy-bridge"),
             Platform::Vtx(Processor::Nehalem) => format!("{build}-nehalem"),
             Platform::Iommu => format!("{build}-iommu"),
         }
@@ -249,12 +251,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boards_with_old_processors_get_the_kernel_that_asks_for_no_more_than_vtx() {
-        let settings = include_str!("../../kernel-config/settings/pc99-vtx-nehalem.cmake");
-        for setting in ["SUPPORT_PCID OFF", "FSGSBASE_MSR ON", "HUGE_PAGE OFF"] {
-            assert!(settings.contains(&format!("\nkernel_config({setting})\n")), "{setting}");
+    fn a_board_gets_the_kernel_that_its_oldest_processor_boots() {
+        let nehalem = include_str!("../../kernel-config/settings/pc99-vtx-nehalem.cmake");
+        let ivy_bridge = include_str!("../../kernel-config/settings/pc99-vtx-ivy-bridge.cmake");
+        for (settings, bases) in [(nehalem, "FSGSBASE_MSR ON"), (ivy_bridge, "FSGSBASE_INST ON")] {
+            for setting in ["SUPPORT_PCID OFF", bases, "HUGE_PAGE OFF"] {
+                assert!(settings.contains(&format!("\nkernel_config({setting})\n")), "{setting}");
+            }
         }
-        for (board, settings) in [("bochs", "pc99-vtx"), ("pc", "pc99-vtx-nehalem"), ("cma34cr", "pc99-vtx-nehalem")] {
+        for (board, settings) in [
+            ("bochs", "pc99-vtx"),
+            ("pc-modern", "pc99-vtx"),
+            ("cma34cr", "pc99-vtx-ivy-bridge"),
+            ("pc", "pc99-vtx-nehalem"),
+        ] {
             let vm = "[[vm]]\nname = \"linux\"\nmemory = \"64 MiB\"\nkernel = \"debian-686\"\n";
             let text = format!("board = \"{board}\"\n{vm}");
             let system = host::parse(Source { path: "x.toml".into(), text }).expect("it is right");

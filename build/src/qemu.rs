@@ -35,6 +35,10 @@ pub struct Options {
     pub netdev: Option<String>,
     /// Further devices, as QEMU's `-device` takes them.
     pub devices: Vec<String>,
+    /// Further properties of the board, as QEMU's `-machine` takes them.
+    pub machine: &'static str,
+    /// Further arguments of QEMU.
+    pub arguments: Vec<String>,
     /// Further ACPI tables, as QEMU's `-acpitable` takes them.
     pub acpi_tables: Vec<String>,
 }
@@ -43,7 +47,8 @@ impl Options {
     /// A board without a disk and further devices.
     pub fn new(name: &str, kernel: PathBuf, root_task: PathBuf) -> Self {
         let (disk, netdev, devices, acpi_tables) = (None, None, Vec::new(), Vec::new());
-        Self { name: name.into(), kernel, root_task, disk, netdev, devices, acpi_tables }
+        let (machine, arguments) = ("", Vec::new());
+        Self { name: name.into(), kernel, root_task, disk, netdev, devices, machine, arguments, acpi_tables }
     }
 }
 
@@ -136,8 +141,10 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
     let socket =
         |listener: &TcpListener| Ok::<_, miette::Report>(format!("tcp:{}", listener.local_addr().into_diagnostic()?));
     let mut all = vec!["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"];
-    all.extend(["-machine", "q35,kernel-irqchip=split", "-accel", "tcg", "-cpu", "max", "-m", "512"]);
+    let board = format!("q35,kernel-irqchip=split{}", options.machine);
+    all.extend(["-machine", &board, "-accel", "tcg", "-cpu", "max", "-m", "512"]);
     let mut all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+    all.extend_from_slice(&options.arguments);
     let mut add = |option: &str, value: String| all.extend([option.to_owned(), value]);
     add("-serial", socket(com1)?);
     add("-qmp", socket(monitor)?);

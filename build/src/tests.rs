@@ -4,6 +4,7 @@ mod bench;
 mod boots;
 mod bzimage;
 mod checks;
+mod clocks;
 mod components;
 mod gate;
 mod guest;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Test> {
         components::all(),
         kernel::all(),
         iommu::all(),
+        clocks::all(),
         sata::all(),
         intel_82574::all(),
         gate::all(),

@@ -19,7 +19,7 @@ macro(kernel_config name value)
 endmacro()
 
 if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/settings/${PLATFORM}.cmake)
-    message(FATAL_ERROR "no settings/${PLATFORM}.cmake; PLATFORM is pc99-vtx, pc99-vtx-nehalem or pc99-iommu-test")
+    message(FATAL_ERROR "no settings/${PLATFORM}.cmake; PLATFORM is pc99-vtx, pc99-vtx-ivy-bridge, pc99-vtx-nehalem or pc99-iommu-test")
 endif()
 include(settings/${PLATFORM}.cmake)
 

@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use capdl_spec::spec::Spec;
+use capdl_spec::spec::{Kind, Object, Spec};
 use sel4::cap::{self, cap_type};
 use sel4_root_task::{
     power::{self, Switch},
@@ -37,6 +37,51 @@ pub fn open(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
         });
     }
     Ok(())
+}
+
+/// How far the system is built. The number goes to the port of power-on self-test codes, where POST cards and many boards'
+/// displays show it: docs/hardware.md.
+#[derive(Clone, Copy)]
+pub enum Progress {
+    /// The console is open.
+    Console = 0x20,
+    /// All objects exist.
+    Objects = 0x21,
+    /// Address spaces are filled and mapped.
+    Spaces = 0x22,
+    /// Processes have their capabilities and threads.
+    Processes = 0x23,
+    /// The kernel has confirmed all capabilities.
+    Checked = 0x24,
+    /// All processes run.
+    Started = 0x25,
+}
+
+/// The port of power-on self-test codes.
+pub struct Post(Option<cap::IoPort>);
+
+impl Post {
+    /// PC/AT Technical Reference: port 0x80, "manufacturing checkpoint".
+    const PORT: u16 = 0x80;
+
+    /// Takes the port. Without it, as where the specification gives it to a process, nothing is shown.
+    pub fn open(objects: &mut Objects, spec: &Spec) -> Self {
+        let taken = |object: &Object| matches!(object.kind, Kind::IoPorts { first, last } if (first..=last).contains(&Self::PORT));
+        if spec.objects.iter().any(taken) {
+            return Self(None);
+        }
+        let Ok(slot) = objects.take_slots(1) else { return Self(None) };
+        let issued = sel4::ioport::ioport_issue(Self::PORT, Self::PORT, &own(slot.start));
+        Self(issued.is_ok().then(|| cap::IoPort::from_bits(slot.start as u64)))
+    }
+
+    /// Shows a step.
+    pub fn show(&self, step: Progress) {
+        if let Some(port) = self.0 {
+            // Nobody depends on it.
+            let _ = port.ioport_out8(Self::PORT, step as u8);
+        }
+    }
 }
 
 /// Directs the log to the first UART of every PC, where no specification names the board's.

@@ -30,6 +30,7 @@ use sel4_root_task::{
     root_task,
 };
 
+use console::{Post, Progress};
 use objects::Objects;
 
 root_task!(main);
@@ -63,7 +64,9 @@ impl fmt::Display for Why {
         };
         match self {
             Why::Kernel(error) => write!(f, "{error:?}"),
-            Why::OutOfMemory => f.write_str("no memory left"),
+            Why::OutOfMemory => f.write_str(
+                "no memory left: give the machine more of it, or the VMs less; all of a VM's memory is needed at once",
+            ),
             Why::OutOfSlots => f.write_str("no capability slot left (see the kernel's KernelRootCNodeSizeBits)"),
             Why::BadSpec(mistake) => f.write_str(mistake),
             Why::NotThere(wanted, there) => {
@@ -72,7 +75,15 @@ impl fmt::Display for Why {
                     let comma = if n == 0 { "" } else { "," };
                     write!(f, "{comma} {start:#x} to {:#x} {}", end - 1, name(*what))?;
                 }
-                Ok(())
+                f.write_str(match wanted {
+                    // Chosen by the build (capdl-spec/src/compile/placement.rs), below what firmware reserves on most boards.
+                    What::Ram => {
+                        "; memory for devices without an IOMMU is at fixed addresses: let the VM have less of it"
+                    }
+                    What::Device | What::Taken => {
+                        "; compare the addresses in the description with the board's /proc/iomem"
+                    }
+                })
             }
         }
     }
@@ -126,22 +137,29 @@ fn decode(bundle: &[u8]) -> Result<Spec, Failure> {
 
 fn build<'a>(mut objects: Objects, bundle: &'a [u8], spec: &'a Spec) -> Result<supervise::System<'a>, Failure> {
     console::open(&mut objects, spec)?;
+    let post = Post::open(&mut objects, spec);
+    post.show(Progress::Console);
     log::info!("on {}", sel4_config::ABOUT);
     objects.create(spec)?;
+    post.show(Progress::Objects);
     log::info!("{}: {} objects, {} KiB of memory left", spec.name, spec.objects.len(), objects.free() >> 10);
     let mut scratch = Scratch::new();
     spaces::fill(&objects, spec, bundle, &mut scratch)?;
     spaces::map(&mut objects, spec)?;
+    post.show(Progress::Spaces);
     objects.distribute(spec)?;
     for process in &spec.processes {
         program::configure(&objects, process)?;
     }
     let signals = supervise::signals(&mut objects, spec)?;
+    post.show(Progress::Processes);
     let report = verify::verify(&objects, spec)?;
     log::info!("checked: {report}");
+    post.show(Progress::Checked);
     for process in &spec.processes {
         program::start(&objects, process)?;
         log::info!("started {} (priority {})", process.name, process.priority);
     }
+    post.show(Progress::Started);
     Ok(supervise::System::new(objects, spec, bundle, scratch, signals))
 }

@@ -105,7 +105,8 @@ impl Objects {
             }
             Kind::IoSpace { domain, function } => {
                 if !self.iommu {
-                    let mistake = "the description asks for an I/O address space, but this machine has no IOMMU";
+                    let mistake = "the description asks for an I/O address space, but this machine has no IOMMU: \
+                                   switch VT-d on in the firmware's set-up, or let the description say `dma = \"trusted\"`";
                     return Err(Why::BadSpec(mistake));
                 }
                 let slots = self.take_slots(1)?;

@@ -3,12 +3,16 @@
 #![no_main]
 #![deny(unsafe_code)]
 
+use core::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
+
 use layout::{Slot, event};
+use mmio::Window;
 use proto::timer::{Config, Signal, dispatch};
 use rt::{Event, Interrupt, IoPorts};
-use timer_server::pit::{MAX_COUNT, Pit};
+use timer_server::hpet::Hpet;
+use timer_server::pit::Pit;
 use timer_server::rtc::Rtc;
-use timer_server::{ALARM, Hardware, Server};
+use timer_server::{ALARM, Hardware, Server, Shots, rate};
 
 rt::main!(main);
 
@@ -16,20 +20,28 @@ rt::main!(main);
 const SCRATCH: u16 = 1;
 
 fn main(config: Config) -> ! {
-    let mut pit = Pit::new(IoPorts::new(&config.pit), IoPorts::new(&config.gate));
-    // The firmware left channel 0 in a periodic mode, which would interrupt 18 times a second; a one-shot ends it.
-    pit.one_shot(MAX_COUNT);
-    let tsc_hz = match pit.measure(rt::tsc) {
-        Ok(hz) => hz,
-        Err(dead) => panic!("8254 channel 2: {dead:?}"),
+    let pit = Pit::new(IoPorts::new(&config.pit), IoPorts::new(&config.gate));
+    let hpet = config.hpet.and_then(|window| Hpet::find(rt::shared(window)));
+    let Ok(mut shots) = Shots::find(pit, hpet, rt::tsc) else {
+        panic!(
+            "neither the 8254 nor the HPET counts: look for the HPET, or 8254 clock gating, in the firmware's set-up"
+        );
     };
+    let measured = shots.tsc_hz();
+    let tsc_hz = rate::told(leaf_15(), measured).unwrap_or(measured);
+    shots.set_tsc_hz(tsc_hz);
     let interrupt = match Interrupt::claim(config.line, SCRATCH) {
         Ok(interrupt) => interrupt,
         Err(error) => panic!("no interrupt: {error:?}"),
     };
-    log::info!("TSC {}.{:03} MHz, {} clients", tsc_hz / 1_000_000, tsc_hz / 1_000 % 1_000, config.clients.len());
+    let (name, clients) = (shots.name(), config.clients.len());
+    log::info!(
+        "TSC {}.{:03} MHz, deadlines by the {name}, {clients} clients",
+        tsc_hz / 1_000_000,
+        tsc_hz / 1_000 % 1_000
+    );
     let machine =
-        Machine { pit, rtc: Rtc::new(IoPorts::new(&config.rtc)), clients: &config.clients, alarm: config.alarm };
+        Machine { shots, rtc: Rtc::new(IoPorts::new(&config.rtc)), clients: &config.clients, alarm: config.alarm };
     let mut server = Server::new(machine, tsc_hz, config.clients.len());
     rt::serve(|event| {
         match event {
@@ -50,9 +62,17 @@ fn main(config: Config) -> ! {
     })
 }
 
+/// CPUID leaf 0x15; zeros where there is none.
+fn leaf_15() -> CpuidResult {
+    if __cpuid(0).eax < 0x15 {
+        return CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+    }
+    __cpuid_count(0x15, 0)
+}
+
 /// The real machine.
 struct Machine<'a> {
-    pit: Pit<IoPorts, IoPorts>,
+    shots: Shots<IoPorts, IoPorts, Window>,
     rtc: Rtc<IoPorts>,
     clients: &'a [Signal],
     alarm: Option<Slot>,
@@ -62,8 +82,8 @@ impl Hardware for Machine<'_> {
     fn now(&self) -> u64 {
         rt::tsc()
     }
-    fn one_shot(&mut self, count: u16) {
-        self.pit.one_shot(count);
+    fn one_shot(&mut self, ticks: u64) -> u64 {
+        self.shots.one_shot(ticks)
     }
     fn unix_time(&mut self) -> Option<u64> {
         self.rtc.unix_time()

@@ -4,6 +4,8 @@
 
 use mmio::Ports;
 
+use crate::rate::{Dead, middle};
+
 /// Input clock in Hz: a third of the NTSC colour burst's fourth, 14.31818 MHz / 12.
 pub const HZ: u64 = 1_193_182;
 /// Longest shot: 50 ms, well within the 16 bits of the counter.
@@ -26,12 +28,9 @@ const SPEAKER: u8 = 1 << 1;
 /// Port 0x61: the output of channel 2.
 const OUT_2: u8 = 1 << 5;
 
-/// Polls of port 0x61 before the chip counts as dead; they take far longer than 50 ms on any machine.
-const MAX_POLLS: u32 = 10_000_000;
-
-/// The channel does not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dead;
+/// Polls of port 0x61 before the chip counts as dead. They take longer than 50 ms on any machine, and some two seconds
+/// where a read takes a microsecond.
+const MAX_POLLS: u32 = 2_000_000;
 
 /// The chip, and port 0x61 with the gate of channel 2.
 pub struct Pit<P, G> {
@@ -62,6 +61,10 @@ impl<P: Ports, G: Ports> Pit<P, G> {
         // With the gate low the channel holds its count, so that counting starts at the write to port 0x61 below.
         self.ports.out8(CONTROL, ONE_SHOT_2);
         self.load(CHANNEL_2, MAX_COUNT);
+        // The mode makes the output low. Where nothing is at the port, all of its bits are set.
+        if self.gate.in8(GATE) & OUT_2 != 0 {
+            return Err(Dead);
+        }
         let before = tsc();
         self.gate.out8(GATE, quiet | GATE_2);
         let start = middle(before, tsc());
@@ -84,10 +87,6 @@ impl<P: Ports, G: Ports> Pit<P, G> {
         self.ports.out8(channel, low);
         self.ports.out8(channel, high);
     }
-}
-
-fn middle(a: u64, b: u64) -> u64 {
-    a + b.saturating_sub(a) / 2
 }
 
 /// The rate in Hz, rounded, of a counter that advanced by `ticks` in the `count` + 1 clocks of a mode 0 shot.
@@ -120,6 +119,7 @@ mod tests {
         writes: Vec<(u16, u8)>,
         gate: u8,
         opened_at: u64,
+        absent: bool,
     }
 
     #[derive(Clone, Default)]
@@ -130,6 +130,9 @@ mod tests {
             let mut b = self.0.borrow_mut();
             b.tsc += 700;
             assert_eq!(port, 0x61);
+            if b.absent {
+                return 0xff;
+            }
             let clocks = (b.tsc - b.opened_at) * 1_193_182 / b.hz.max(1);
             let out = b.gate & 1 != 0 && clocks >= 59_660;
             b.gate | if out { 0x20 } else { 0 }
@@ -167,6 +170,13 @@ mod tests {
             assert!(measured.abs_diff(hz) < hz / 1000, "{hz}: {measured}");
             assert_eq!(wires.0.borrow().gate & 3, 0, "gate closed, speaker off");
         }
+    }
+
+    #[test]
+    fn where_there_is_no_chip_nothing_is_measured() {
+        let wires = Wires::default();
+        wires.0.borrow_mut().absent = true;
+        assert_eq!(Pit::new(wires.clone(), wires).measure(|| 0), Err(Dead));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The deadlines of the clients. The server sets one shot of the 8254 for the nearest deadline, or several in a row for
+//! The deadlines of the clients. The server sets one shot of the timer for the nearest deadline, or several in a row for
 //! a distant one; at each interrupt it signals the clients whose deadlines have passed and sets the next shot.
 
 use heapless::Vec;
@@ -6,14 +6,13 @@ use layout::limits::MAX_CLIENTS;
 use proto::timer::{Arm, Cancel, Error, Frequency, ReadWallClock, Serve, WallClock};
 use proto::wire::ClientId;
 
-use crate::pit;
-
 /// The machine, as far as this server uses it.
 pub trait Hardware {
     /// The TSC.
     fn now(&self) -> u64;
-    /// Raises the interrupt once, `count` + 1 PIT clocks from now. Replaces a pending shot.
-    fn one_shot(&mut self, count: u16);
+    /// Raises the interrupt once, `ticks` of the TSC from now, or earlier if the timer cannot wait that long. Replaces a
+    /// pending shot. Returns after how many ticks at most.
+    fn one_shot(&mut self, ticks: u64) -> u64;
     /// The date, in seconds since 1970.
     fn unix_time(&mut self) -> Option<u64>;
     /// Signals the client, or irq-server for [`ALARM`].
@@ -27,8 +26,6 @@ pub const ALARM: usize = MAX_CLIENTS;
 pub struct Server<H> {
     hardware: H,
     tsc_hz: u64,
-    /// Ticks of the TSC in the longest shot.
-    longest_shot: u64,
     /// By client.
     deadlines: Vec<Option<u64>, MAX_CLIENTS>,
     /// The deadline of [`ALARM`].
@@ -40,11 +37,9 @@ pub struct Server<H> {
 impl<H: Hardware> Server<H> {
     /// A server for `clients` clients, on a machine whose TSC runs at `tsc_hz`.
     pub fn new(hardware: H, tsc_hz: u64, clients: usize) -> Self {
-        let longest = (u128::from(pit::MAX_COUNT) + 1) * u128::from(tsc_hz) / u128::from(pit::HZ);
         Self {
             hardware,
             tsc_hz,
-            longest_shot: u64::try_from(longest).unwrap_or(u64::MAX),
             deadlines: (0..clients.min(MAX_CLIENTS)).map(|_| None).collect(),
             alarm: None,
             shot: None,
@@ -86,9 +81,8 @@ impl<H: Hardware> Server<H> {
         self.shot = self.shot.filter(|&shot| shot > now);
         // A pending shot that is early enough is kept: an early interrupt costs less than port writes at every call.
         if self.shot.is_none_or(|shot| shot > nearest) {
-            let count = pit::count_for(nearest - now, self.tsc_hz);
-            self.hardware.one_shot(count);
-            self.shot = Some(now.saturating_add((nearest - now).min(self.longest_shot)));
+            let ticks = self.hardware.one_shot(nearest - now);
+            self.shot = Some(now.saturating_add(ticks));
         }
     }
 
@@ -110,7 +104,7 @@ impl<H: Hardware> Serve for Server<H> {
     }
 
     fn cancel(&mut self, from: ClientId, _: Cancel) {
-        // The shot stays set: its interrupt finds nothing due, which costs less than reprogramming the 8254.
+        // The shot stays set: its interrupt finds nothing due, which costs less than reprogramming the timer.
         if let Some(deadline) = self.deadline(from) {
             *deadline = None;
         }

@@ -28,10 +28,12 @@ impl Hardware for Machine {
     fn now(&self) -> u64 {
         self.0.borrow().now
     }
-    fn one_shot(&mut self, count: u16) {
+    fn one_shot(&mut self, ticks: u64) -> u64 {
         let mut state = self.0.borrow_mut();
+        let count = pit::count_for(ticks, HZ);
         state.shots.push(count);
         state.due = Some(state.now + (u64::from(count) + 1) * HZ / pit::HZ + 1);
+        ticks.min((u64::from(pit::MAX_COUNT) + 1) * HZ / pit::HZ)
     }
     fn unix_time(&mut self) -> Option<u64> {
         self.0.borrow().unix

@@ -17,7 +17,7 @@ pub struct Prefix {
     dir: PathBuf,
     name: String,
     about: String,
-    needs: String,
+    needs: Vec<&'static str>,
     slots: u64,
     /// Whether it is a debug kernel where a release kernel is wanted.
     slow: bool,
@@ -43,7 +43,7 @@ impl Prefix {
             dir: dir.to_path_buf(),
             name: name.to_owned(),
             about: release::describe(release, &installed.config),
-            needs: release::needs(&installed.config).join(", "),
+            needs: release::needs(&installed.config),
             slots: 1 << installed.config.number(SLOT_BITS),
             slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
             guest_debug_registers: installed.config.is_defined("X86_VTX_GUEST_DEBUG_REGISTERS"),
@@ -59,15 +59,21 @@ impl Prefix {
             (Platform::Vtx(_), Build::Release) => "own-prefix",
         };
         let prefix = Self::open(dir, name, kernel)?;
-        match kernel.platform == Platform::Vtx(Processor::Nehalem) && !prefix.needs.is_empty() {
-            true => Err(Lacking(format!(
+        let has: &[&str] = match kernel.platform {
+            Platform::Vtx(Processor::Nehalem) => &[],
+            Platform::Vtx(Processor::IvyBridge) => &["FSGSBASE"],
+            Platform::Vtx(Processor::Haswell) | Platform::Iommu => return Ok(prefix),
+        };
+        let lacks: Vec<&str> = prefix.needs.iter().copied().filter(|need| !has.contains(need)).collect();
+        match lacks.is_empty() {
+            true => Ok(prefix),
+            false => Err(Lacking(format!(
                 "the board's processor may lack {}, which the kernel in {} needs: configure one with \
                  KernelSupportPCID=OFF, KernelFSGSBase=msr and KernelHugePage=OFF",
-                prefix.needs,
+                lacks.join(", "),
                 dir.display()
             ))
             .into()),
-            false => Ok(prefix),
         }
     }
 
@@ -246,12 +252,12 @@ mod tests {
     fn a_kernel_that_needs_more_than_the_boards_processor_is_refused_for_that_board() {
         let dir = fake("fsgs", r#"{"VTX": true, "FSGSBASE_INST": true, "HUGE_PAGE": true}"#);
         assert!(Prefix::open_own(&dir, HASWELL).is_ok());
-        let error =
-            Prefix::open_own(&dir, Kernel { platform: Platform::Vtx(Processor::Nehalem), ..HASWELL }).unwrap_err();
-        assert!(
-            error.downcast_ref::<Lacking>().is_some_and(|why| why.0.contains("lack FSGSBASE, 1 GiB pages, ")),
-            "{error}"
-        );
+        for (processor, lacks) in
+            [(Processor::Nehalem, "lack FSGSBASE, 1 GiB pages, "), (Processor::IvyBridge, "lack 1 GiB pages, ")]
+        {
+            let error = Prefix::open_own(&dir, Kernel { platform: Platform::Vtx(processor), ..HASWELL }).unwrap_err();
+            assert!(error.downcast_ref::<Lacking>().is_some_and(|why| why.0.contains(lacks)), "{error}");
+        }
         std::fs::remove_dir_all(dir).unwrap();
     }
 

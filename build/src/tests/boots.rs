@@ -12,6 +12,7 @@ mod disk;
 mod entropy;
 mod ethernet;
 mod files;
+mod firmware;
 mod kexec;
 mod lvm;
 mod machine;
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Test> {
         shared::all(),
         work::all(),
         processors::all(),
+        firmware::all(),
         quiet::all(),
         entropy::all(),
         time::all(),

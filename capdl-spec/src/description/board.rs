@@ -17,9 +17,14 @@ use layout::Service;
 pub enum Processor {
     /// The kernel uses VT-x with EPT and VPID, and nothing newer.
     Nehalem,
-    /// The kernel also uses pages of 1 GiB, PCID, INVPCID and FSGSBASE.
+    /// The kernel also uses FSGSBASE.
+    IvyBridge,
+    /// The kernel also uses pages of 1 GiB, PCID and INVPCID.
     Haswell,
 }
+
+/// The page of the HPET: the first of four places (I/O Controller Hub 7 and its successors), and the one that firmware chooses.
+pub const HPET: u64 = 0xfed0_0000;
 
 /// A machine that Portcullis runs on.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub struct Board {
     pub pit: Device,
     /// Port 0x61: gate and output of the 8254's channel 2.
     pub gate: PortRange,
+    /// The physical address of the HPET's registers, where there may be one. timer-server uses it if the 8254 does not count.
+    pub hpet: Option<u64>,
     /// The MC146818 and its CMOS.
     pub rtc: Device,
     /// PCI configuration mechanism 1.
@@ -122,6 +129,7 @@ const PC: Board = Board {
     // ISA interrupt 0 arrives at input 2 (MPS 1.4, section 5, and the ACPI override of every PC).
     pit: isa("timer", ports(0x40, 0x43), 2),
     gate: ports(0x61, 0x61),
+    hpet: Some(HPET),
     rtc: isa("rtc", ports(0x70, 0x71), 8),
     pci: ports(0xcf8, 0xcff),
     power_off: None,
@@ -145,7 +153,7 @@ const PC: Board = Board {
 };
 
 /// All boards.
-pub static BOARDS: [Board; 4] = [
+pub static BOARDS: [Board; 5] = [
     Board {
         name: "bochs",
         about: "Bochs, i440FX and PIIX3",
@@ -154,6 +162,7 @@ pub static BOARDS: [Board; 4] = [
         // one before `Shutdown` can say what it is for. (`D` would return to the debugger, where that runs: not in Bochs 3.0.)
         power_off: Some(Switch { port: 0x8900, off: b"Shutdown", failed: b"FShutdown" }),
         debug_ports: &[(0xe9, "text"), (0x402, "marks"), (0x8900, "stop")],
+        hpet: None,
         guest_ram: 2 << 30,
         // iodev/pci.cc of Bochs: the I/O APIC's inputs 16 to 19, by (device + pin - 2) & 3.
         intx: Intx::Swizzle { base: 16, add: 2 },
@@ -164,11 +173,17 @@ pub static BOARDS: [Board; 4] = [
     },
     // For IOMMU tests: without KVM QEMU emulates VT-d and no VT-x. With it, `pc` is the board.
     Board { name: "q35", about: "QEMU, Q35 and ICH9", guest_ram: 2 << 30, vtx: false, emulated: true, ..PC },
-    Board { name: "cma34cr", about: "RTD CMA34CR, a single board computer", ..PC },
+    Board { name: "cma34cr", about: "RTD CMA34CR, a single board computer", processor: Processor::IvyBridge, ..PC },
+    Board {
+        name: "pc-modern",
+        about: "PC with a Haswell or later, and a UART at 0x3f8",
+        processor: Processor::Haswell,
+        ..PC
+    },
     PC,
 ];
 
-static NAMES: [&str; 4] = [BOARDS[0].name, BOARDS[1].name, BOARDS[2].name, BOARDS[3].name];
+static NAMES: [&str; 5] = [BOARDS[0].name, BOARDS[1].name, BOARDS[2].name, BOARDS[3].name, BOARDS[4].name];
 
 impl Board {
     /// The devices that servers own, each with its server.

@@ -173,6 +173,8 @@ pub(crate) enum Contents {
     Copied,
     /// The bundle's own pages.
     Bundle,
+    /// The page of a device's registers at this physical address, not cached.
+    Registers(u64),
 }
 
 /// Where processes map the windows that they share.

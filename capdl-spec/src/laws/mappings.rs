@@ -1,7 +1,7 @@
 //! Where frames may be mapped, as one table: their use, the space, the addresses, the rights, and the source of their
 //! contents. The frames' name has their use after the names of the processes that share them, which the law "frames are
-//! shared by name only" checks. Device memory has no row: root-task makes its frames while the system runs, in the
-//! windows that the specification lists.
+//! shared by name only" checks. Registers of PCI functions have no row: root-task makes their frames while the system
+//! runs, in the windows that the specification lists.
 
 use std::collections::BTreeSet;
 
@@ -52,6 +52,7 @@ impl FrameUse {
             Contents::Memory => matches!(fill, Fill::Zero | Fill::Ram { .. }),
             Contents::Copied => matches!(fill, Fill::Zero | Fill::Copy { .. }),
             Contents::Bundle => matches!(fill, Fill::Bundle { .. }),
+            Contents::Registers(paddr) => fill == (Fill::Device { paddr }),
         }
     }
 }
@@ -112,9 +113,12 @@ pub(super) fn a_guests_memory_is_where_its_vmm_has_it(spec: &Spec) -> Result<(),
     })
 }
 
-/// RAM is cached.
+/// RAM is cached, and registers are not.
 pub(super) fn mappings_have_the_rights_of_their_use(spec: &Spec) -> Result<(), String> {
-    each(spec, |mapping| mapping.cached && uses(spec, mapping).any(|row| row.rights == mapping.rights))
+    each(spec, |mapping| {
+        uses(spec, mapping)
+            .any(|row| row.rights == mapping.rights && mapping.cached != matches!(row.contents, Contents::Registers(_)))
+    })
 }
 
 pub(super) fn frames_hold_what_their_use_takes(spec: &Spec) -> Result<(), String> {

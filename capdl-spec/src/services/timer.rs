@@ -1,6 +1,6 @@
-//! timer-server: the 8254, its gate and the clock, and a deadline for each client.
+//! timer-server: the 8254, its gate, the HPET and the clock, and a deadline for each client.
 
-use layout::event;
+use layout::{config::Window, event};
 use proto::{
     irq,
     timer::{Config, SERVICE, Signal},
@@ -9,10 +9,13 @@ use proto::{
 use super::{Look, Server};
 use crate::{
     compile::{
+        bundle::PAGE,
         error::CompileError,
         wire::{Wiring, encode},
     },
-    laws::authority::{Holding, Whose, signals},
+    description::board,
+    laws::authority::{Contents, FrameUse, Holding, SHARED, Space, Whose, frames, signals},
+    spec::{Fill, Mapping, Rights},
 };
 
 pub(super) static SERVER: Server = Server {
@@ -22,6 +25,7 @@ pub(super) static SERVER: Server = Server {
     signals_clients: true,
     scratch_bits: |_| Some(layout::ROOT_BITS),
     holdings: &HOLDINGS,
+    frames: &FRAMES,
     event: |badge| (badge == event::ALARM).then(|| "alarm".into()),
     ..Server::new(SERVICE, 230, configure, LOOK)
 };
@@ -30,6 +34,12 @@ const LOOK: Look = Look { signals: "deadlines", width: 260.0, ..Look::new("#b453
 
 static HOLDINGS: [Holding; 2] =
     [signals(SERVICE, Whose::Callers, event::TIMER), signals(SERVICE, Whose::Server(irq::SERVICE), event::TIMER)];
+
+/// What the HPET's registers are called, after the server's name.
+const HPET: &str = "hpet";
+
+static FRAMES: [FrameUse; 1] =
+    [frames(HPET, Space::Server(SERVICE), SHARED, Rights::READ_WRITE, Contents::Registers(board::HPET))];
 
 fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     let server = wiring.server(SERVICE)?;
@@ -45,5 +55,16 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
         true => Some(wiring.signal(server, wiring.server(irq::SERVICE)?, event::TIMER)?),
         false => None,
     };
-    encode(&Config { pit, gate, rtc, line: wiring.line_of(SERVICE)?, clients, alarm })
+    let hpet = board.hpet.map(|paddr| hpet(wiring, server, paddr));
+    encode(&Config { pit, gate, hpet, rtc, line: wiring.line_of(SERVICE)?, clients, alarm })
+}
+
+/// The page of the HPET's registers.
+fn hpet(wiring: &mut Wiring, server: usize, paddr: u64) -> Window {
+    let build = &mut wiring.build;
+    let window = build.window(server, PAGE);
+    let frames = build.frames(format!("{}.{HPET}", SERVICE.server), PAGE, Fill::Device { paddr });
+    let space = build.domains[server].vspace;
+    build.spec.mappings.push(Mapping { space, frames, at: window.at, rights: Rights::READ_WRITE, cached: false });
+    window
 }

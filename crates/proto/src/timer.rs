@@ -5,7 +5,7 @@
 use heapless::Vec;
 use layout::{
     Service, Slot,
-    config::{Name, Ports},
+    config::{Name, Ports, Window},
     limits::MAX_CLIENTS,
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub struct Config {
     pub pit: Ports,
     /// Port 0x61, the gate of channel 2.
     pub gate: Ports,
+    /// The HPET's registers, where the board may have one.
+    pub hpet: Option<Window>,
     /// The RTC's ports 0x70 and 0x71.
     pub rtc: Ports,
     /// The PIT's line at irq-server.

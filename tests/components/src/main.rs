@@ -36,6 +36,7 @@ fn main(config: Component) -> ! {
     match (args.next(), args.next()) {
         (Some("client"), None) => client(&config),
         (Some("outsider"), None) => outsider(&config),
+        (Some("deadlines"), None) => deadlines(),
         (Some("witness"), None) => witness(),
         (Some("bench"), None) => bench::calls(),
         (Some("cspace"), None) => cspace::list(),
@@ -68,6 +69,13 @@ fn client(config: &Component) {
     timer::all(&mut verdict);
     serial::all(&mut verdict);
     malformed::all(&mut verdict);
+    verdict.close();
+}
+
+/// A client of timer-server on a board whose TSC may have any rate.
+fn deadlines() {
+    let mut verdict = Verdict::default();
+    timer::at_any_rate(&mut verdict);
     verdict.close();
 }
 

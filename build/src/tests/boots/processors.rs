@@ -6,42 +6,85 @@ use std::time::Duration;
 
 use miette::{IntoDiagnostic, Result, WrapErr, ensure};
 
-use super::{LIMIT, ask, description, last_lines, wait_for_shell};
+use super::{LIMIT, ask, at, last_lines, wait_for_shell};
 use crate::kernel::{self, Build};
+use crate::project;
 use crate::test::{Context, Group, Outcome, Test, passed};
 
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
     vec![
-        test("an-ivy-bridge-reaches-its-guests-shell", ivy_bridge),
-        test("a-nehalem-reaches-its-guests-shell", nehalem),
+        test("a-cma34cr-is-an-ivy-bridge", |context| reaches_the_shell(context, "cma34cr", IVY_BRIDGE)),
+        test("a-pc-is-a-nehalem", |context| reaches_the_shell(context, "pc", NEHALEM)),
+        test("a-pc-is-a-sandy-bridge", |context| reaches_the_shell(context, "pc", SANDY_BRIDGE)).long(),
+        test("a-pc-is-a-skylake", |context| reaches_the_shell(context, "pc", SKYLAKE)).long(),
+        test("a-modern-pc-is-a-haswell", |context| reaches_the_shell(context, "pc-modern", HASWELL)).long(),
+        test("a-modern-pc-is-a-skylake", |context| reaches_the_shell(context, "pc-modern", SKYLAKE)),
+        test("a-modern-pc-is-a-tiger-lake", |context| reaches_the_shell(context, "pc-modern", TIGER_LAKE)).long(),
         test("what-a-processor-lacks-is-said-in-one-sentence", lacking),
         test("the-iso-starts-as-a-disk", disk),
     ]
 }
 
-fn ivy_bridge(context: &Context) -> Result<Outcome> {
-    reaches_the_shell(context, "corei7_ivy_bridge_3770k", true)
+/// A processor of Bochs: its name there, and what the guest's Linux should find of it.
+struct Model {
+    name: &'static str,
+    /// Flags that are in /proc/cpuinfo, of those in [`SEEN`].
+    flags: &'static [&'static str],
 }
 
+/// Flags that came with some generation and that a 64-bit guest uses: it should see what its processor has and nothing else.
+const SEEN: [&str; 9] = ["aes", "pcid", "rdrand", "fsgsbase", "bmi2", "invpcid", "pdpe1gb", "adx", "sha_ni"];
+
 /// The first with EPT.
-fn nehalem(context: &Context) -> Result<Outcome> {
-    reaches_the_shell(context, "corei5_lynnfield_750", false)
-}
+const NEHALEM: Model = Model { name: "corei5_lynnfield_750", flags: &[] };
+const SANDY_BRIDGE: Model = Model { name: "corei7_sandy_bridge_2600k", flags: &["aes", "pcid"] };
+const IVY_BRIDGE: Model = Model { name: "corei7_ivy_bridge_3770k", flags: &["aes", "pcid", "rdrand", "fsgsbase"] };
+const HASWELL: Model =
+    Model { name: "corei7_haswell_4770", flags: &["aes", "pcid", "rdrand", "fsgsbase", "bmi2", "invpcid", "pdpe1gb"] };
+const SKYLAKE: Model = Model {
+    name: "corei7_skylake_x",
+    flags: &["aes", "pcid", "rdrand", "fsgsbase", "bmi2", "invpcid", "pdpe1gb", "adx"],
+};
+const TIGER_LAKE: Model = Model {
+    name: "tigerlake",
+    flags: &["aes", "pcid", "rdrand", "fsgsbase", "bmi2", "invpcid", "pdpe1gb", "adx", "sha_ni"],
+};
 
 /// The log's line when the description has an entropy device but the processor has neither RDSEED nor RDRAND.
 const NO_ENTROPY: &str = "no entropy device, since this processor has neither RDSEED nor RDRAND";
 
-fn reaches_the_shell(context: &Context, processor: &str, entropy: bool) -> Result<Outcome> {
-    let system = description(context, "pc");
-    let mut machine = context.boot_with(&system.to_string_lossy(), Build::Release, |options| {
-        options.processor = processor.to_owned();
+/// The path of a description for a board: a guest of each width.
+fn two_guests(context: &Context, board: &str) -> Result<String> {
+    let vm = |name, memory, kernel| {
+        format!(
+            "[[vm]]\nname = \"{name}\"\nmemory = \"{memory} MiB\"\nkernel = \"{kernel}\"\ninitrd = \"debian-busybox\"\n"
+        )
+    };
+    let (narrow, wide) = (vm("linux", 128, "debian-686"), vm("wide", 256, "debian-cloud-amd64"));
+    let path = context.project.target.join(format!("test-systems/board-{board}.toml"));
+    project::write(&path, format!("board = \"{board}\"\n{narrow}rng = true\n{wide}").as_bytes())?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// A guest of 32 bits and one of 64 bits, each at its shell, on a board with this processor.
+fn reaches_the_shell(context: &Context, board: &str, model: Model) -> Result<Outcome> {
+    let system = two_guests(context, board)?;
+    let mut machine = context.boot_with(&system, Build::Release, |options| {
+        options.processor = model.name.to_owned();
     })?;
     wait_for_shell(&mut machine)?;
     let cpu = ask(&mut machine, "grep -m1 'model name' /proc/cpuinfo")?;
     let devices = ask(&mut machine, "cat /sys/bus/pci/devices/*/device")?;
+    let entropy = model.flags.contains(&"rdrand");
     ensure!(devices.contains("0x1005\n") == entropy, "functions of the guest's bus:\n{devices}");
     ensure!(super::transcript(&machine).contains(NO_ENTROPY) != entropy, "the log:\n{}", last_lines(&machine));
+    let flags = at(&mut machine, "wide", "grep -m1 flags /proc/cpuinfo")?;
+    let flags: Vec<&str> = flags.split_whitespace().filter(|flag| SEEN.contains(flag)).collect();
+    let (mut found, mut expected) = (flags.clone(), model.flags.to_vec());
+    found.sort();
+    expected.sort();
+    ensure!(found == expected, "on {} a guest finds {found:?}, not {expected:?}", model.name);
     // Software cannot power this board off.
     machine.stop();
     Ok(Outcome::Passed(cpu.split_once(": ").map_or(cpu.as_str(), |(_, name)| name).trim().to_owned()))
@@ -52,11 +95,11 @@ const LACKS: &str = "seL4 stops: its configuration needs what this processor lac
 
 /// Each processor, what boots on it, and the expected message.
 const LACKING: [(&str, &str, Build, &str); 6] = [
-    ("corei7_sandy_bridge_2600k", "minimal", Build::Release, "1 GiB pages, INVPCID, FSGSBASE\r\n"),
-    ("corei7_sandy_bridge_2600k", "minimal", Build::Debug, "1 GiB pages, INVPCID, FSGSBASE\r\n"),
-    ("corei7_ivy_bridge_3770k", "minimal", Build::Release, "1 GiB pages, INVPCID\r\n"),
-    ("p4_willamette", "pc", Build::Release, "64-bit mode, VT-x\r\n"),
-    ("turion64_tyler", "pc", Build::Release, "VT-x\r\n"),
+    ("corei7_sandy_bridge_2600k", "minimal", Build::Release, "1 GiB pages, INVPCID, FSGSBASE; the board"),
+    ("corei7_sandy_bridge_2600k", "minimal", Build::Debug, "1 GiB pages, INVPCID, FSGSBASE; the board"),
+    ("corei7_ivy_bridge_3770k", "minimal", Build::Release, "1 GiB pages, INVPCID; the board"),
+    ("p4_willamette", "pc", Build::Release, "64-bit mode, VT-x; the board"),
+    ("turion64_tyler", "pc", Build::Release, "VT-x; the board"),
     ("core2_penryn_t9600", "pc", Build::Release, "seL4 stops: the processor's VT-x has no EPT\r\n"),
 ];
 
@@ -69,8 +112,8 @@ fn lacking(context: &Context) -> Result<Outcome> {
     for (processor, system, build, what) in LACKING {
         let sentence = if what.starts_with("seL4") { what.to_owned() } else { format!("{LACKS}{what}") };
         let system = match system {
-            "pc" => description(context, system).to_string_lossy().into_owned(),
-            known => known.to_owned(),
+            "minimal" => system.to_owned(),
+            board => two_guests(context, board)?,
         };
         let mut machine = context.boot_with(&system, build, |options| options.processor = processor.to_owned())?;
         let found = machine.console.expect(&sentence, Duration::from_secs(60));
