@@ -7,6 +7,7 @@
 
 pub mod chart;
 pub mod exits;
+pub mod limits;
 pub mod linux;
 pub mod memory;
 pub mod network;
@@ -27,6 +28,7 @@ use crate::project::{self, Project};
 use crate::setup;
 use crate::test::Context;
 use row::Rows;
+use vtx::cpuid::Processor;
 
 /// The rows that a change is compared with. `cargo xtask bench --json build/src/bench/baseline.json` replaces them.
 const BASELINE: &str = include_str!("bench/baseline.json");
@@ -60,6 +62,9 @@ pub fn run(project: &Project, json: Option<&Path>, exits_alone: bool) -> Result<
     let mut rows = exits::measure(&context)?;
     if !exits_alone {
         rows.0.extend(linux::measure(&context)?.0);
+        if context.prefix(Build::Release)?.processor() == Processor::Bits64 {
+            rows.0.extend(linux::long(&context)?.0);
+        }
         rows.0.extend(network::measure(&context)?.0);
     }
     let (baseline, current) = (baseline()?, current()?);

@@ -1,8 +1,9 @@
-//! A bar chart (SVG 1.1): for each exit, bars for the floor and for us, on the pinned kernel and on a current one, and for
-//! the peers.
+//! A bar chart (SVG 1.1): for each exit of a 32-bit guest, bars for the floor and for us, on the pinned kernel and on a
+//! current one, and for the peers.
 
 use std::fmt::Write as _;
 
+use super::exits::LONG;
 use super::peers::{self, Peer};
 use super::row::{Row, Rows};
 use super::table;
@@ -29,7 +30,8 @@ const END: u64 = 3_500;
 
 /// The drawing, of the rows on the pinned kernel and on a current one.
 pub fn svg(pinned: &Rows, current: &Rows) -> String {
-    let exits: Vec<_> = pinned.0.iter().filter(|row| table::floor(pinned, &row.name).is_some()).collect();
+    let drawn = |row: &&Row| table::floor(pinned, &row.name).is_some() && !row.name.ends_with(LONG);
+    let exits: Vec<_> = pinned.0.iter().filter(drawn).collect();
     let (width, height) = (LEFT + SCALE_WIDTH + 90.0, TOP + GROUP * exits.len() as f64 + 16.0);
     let mut body = String::new();
     text(

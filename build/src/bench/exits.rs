@@ -1,5 +1,6 @@
-//! The rows of single exits: the floor (tests/kernel/src/floor.rs), a guest that measures (tests/guests/bench.c), and a
-//! component that calls a server (tests/components/src/bench.rs). Two short boots, both exactly repeatable.
+//! The rows of single exits: the floor (tests/kernel/src/floor.rs), guests that measure, of 32 bits (tests/guests/bench.c) and
+//! in long mode (long-bench.c), and a component that calls a server (tests/components/src/bench.rs). Three short boots, all
+//! exactly repeatable.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::{image, iso, project};
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// The rows' names, in the order of measurement.
-pub const NAMES: [&str; 27] = [
+pub const NAMES: [&str; 40] = [
     "floor",
     "floor_write",
     "floor_long",
@@ -45,16 +46,35 @@ pub const NAMES: [&str; 27] = [
     "inject_eoi",
     "device_irq",
     "device_irq_eoi",
+    "cpuid_long",
+    "in_unhandled_long",
+    "out_unhandled_long",
+    "uart_lsr_long",
+    "rtc_long",
+    "pit_read_long",
+    "pit_running_long",
+    "pic_mask_long",
+    "pci_addr_long",
+    "pci_data_long",
+    "rdmsr_long",
+    "mmio_read_long",
+    "mmio_write_long",
 ];
+
+/// What the name of a row ends with, if the guest is in long mode.
+pub const LONG: &str = "_long";
 
 /// Measures them, on the release kernel.
 pub fn measure(context: &Context) -> Result<Rows> {
     let mut rows = Rows::printed(&floor(context)?);
-    rows.0.extend(Rows::printed(&guest(context)?).0);
-    let names: Vec<&str> = rows.0.iter().map(|row| row.name.as_str()).collect();
+    rows.0.extend(Rows::printed(&guest(context, "bench", DEVICES)?).0);
     // A kernel without guests of 64 bits has no floor for them.
-    let without = rows.get("floor_long").is_none();
-    let expected: Vec<&str> = NAMES.into_iter().filter(|name| !(without && name.starts_with("floor_long"))).collect();
+    let with_long = rows.get("floor_long").is_some();
+    if with_long {
+        rows.0.extend(Rows::printed(&guest(context, "long-bench", "")?).0);
+    }
+    let names: Vec<&str> = rows.0.iter().map(|row| row.name.as_str()).collect();
+    let expected: Vec<&str> = NAMES.into_iter().filter(|name| with_long || !name.contains(LONG)).collect();
     ensure!(names == expected, "measured {}, not {}", names.join(", "), expected.join(", "));
     Ok(rows)
 }
@@ -73,31 +93,38 @@ fn floor(context: &Context) -> Result<String> {
     Ok(finish(Machine::boot(&context.project, &options)?)?.0)
 }
 
-/// A guest with an entropy device, a mediated network card (pci-server makes each access), and a USB controller and another
-/// card as direct devices; and a component, which outranks the guest's VMM and therefore finishes before the guest begins.
-fn guest(context: &Context) -> Result<String> {
+/// An entropy device, a mediated network card (pci-server makes each access), and a USB controller and another card as direct
+/// devices; and a component, which outranks the guest's VMM and therefore finishes before the guest begins.
+const DEVICES: &str = "\
+rng = true
+pci_devices = [{ address = \"00:03.0\", access = \"mediated\" }, \"00:01.2\", \"00:05.0\"]
+
+[[component]]
+name = \"caller\"
+image = \"components\"
+args = \"bench\"
+services = [\"timer\", \"serial\"]
+priority = 150
+
+[emulator]
+cards = [{ slot = 2, model = \"e1000\" }, { slot = 4, model = \"e1000\" }]
+";
+
+/// What the guest `name` prints, of tests/guests. `rest` continues the description of its VM.
+fn guest(context: &Context, name: &str, rest: &str) -> Result<String> {
     let dir = context.project.guest().join("bench");
-    tiny::compile(&context.project, "bench", &dir)?;
-    let description = dir.join("bench-exits.toml");
-    let text = "board = \"bochs\"\n\
-                \n\
-                [[vm]]\n\
-                name = \"bench\"\n\
-                memory = \"4 MiB\"\n\
-                kernel = \"./bench\"\n\
-                direct_ports = [0x402]\n\
-                rng = true\n\
-                pci_devices = [{ address = \"00:03.0\", access = \"mediated\" }, \"00:01.2\", \"00:05.0\"]\n\
-                \n\
-                [[component]]\n\
-                name = \"caller\"\n\
-                image = \"components\"\n\
-                args = \"bench\"\n\
-                services = [\"timer\", \"serial\"]\n\
-                priority = 150\n\
-                \n\
-                [emulator]\n\
-                cards = [{ slot = 2, model = \"e1000\" }, { slot = 4, model = \"e1000\" }]\n";
+    tiny::compile(&context.project, name, &dir)?;
+    let description = dir.join(format!("{name}-exits.toml"));
+    let text = format!(
+        "board = \"bochs\"\n\
+         \n\
+         [[vm]]\n\
+         name = \"bench\"\n\
+         memory = \"4 MiB\"\n\
+         kernel = \"./{name}\"\n\
+         direct_ports = [0x402]\n\
+         {rest}"
+    );
     project::write(&description, text.as_bytes())?;
     let description = description.to_string_lossy();
     Ok(finish(context.boot_with(&description, Build::Release, |options| options.input = false)?)?.0)

@@ -4,13 +4,13 @@
 use miette::{Result, ensure, miette};
 
 use super::row::{Row, Rows, Unit};
-use super::script::{self, Hardware, Job, Platform, Run};
+use super::script::{self, DEBIAN, DEBIAN_LONG, Hardware, Job, Platform, Run};
 use super::{memory, watch};
 use crate::bochs::TFTP_FILE;
 use crate::test::Context;
 
-/// Emulated seconds that a guest sleeps, to measure the cost of idling.
-const IDLE: u64 = 10;
+/// The script of a guest that sleeps, to measure the cost of idling.
+const IDLING: &str = "/port 1026 asleep; sleep 10; /port 1026 awake";
 
 /// Reads from the disk; asks the emulated network for an address and for an answer; then fetches a file from its FTP
 /// service, by TCP, again and again.
@@ -37,6 +37,7 @@ stat -c 'fetched %s' /tmp/file";
 /// The same disk as a virtio disk.
 const VIRTIO_DISK: Job = Job {
     name: "bench-virtio-disk",
+    debian: DEBIAN,
     script: "until [ -b /dev/vda ]; do usleep 10000; done; echo 124 > /sys/block/vda/queue/read_ahead_kb; /work /dev/vda",
     needs: Hardware::VirtioDisk,
     place: Platform::Vm,
@@ -44,38 +45,56 @@ const VIRTIO_DISK: Job = Job {
 
 /// Its disk and its network, both ways.
 const DEVICES_BOTH_WAYS: [Job; 2] = [
-    Job { name: "bench-devices", script: DEVICES, needs: Hardware::Devices, place: Platform::Vm },
-    Job { name: "bench-native-devices", script: DEVICES, needs: Hardware::Devices, place: Platform::Native },
+    Job { name: "bench-devices", debian: DEBIAN, script: DEVICES, needs: Hardware::Devices, place: Platform::Vm },
+    Job {
+        name: "bench-native-devices",
+        debian: DEBIAN,
+        script: DEVICES,
+        needs: Hardware::Devices,
+        place: Platform::Native,
+    },
 ];
 
 /// Measures them.
 pub fn measure(context: &Context) -> Result<Rows> {
-    let job = |name, script, place| Job { name, script, needs: Hardware::Nothing, place };
+    let job = |name, script, place| Job { name, debian: DEBIAN, script, needs: Hardware::Nothing, place };
     let [in_vm, on_board] = DEVICES_BOTH_WAYS;
     // The longest first: two run at a time, and a long one at the end would run alone.
     let jobs = [
         in_vm,
         on_board,
         VIRTIO_DISK,
-        job("bench-boot", "", Platform::Watched),
+        job("bench-boot", IDLING, Platform::Watched),
         job("bench-native", "/work", Platform::Native),
-        job("bench-idle", "sleep 10", Platform::Vm),
         job("bench-work", "/work", Platform::Vm),
     ];
-    let [devices, devices_natively, virtio_disk, booted, natively, slept, worked] = script::run(context, jobs)?;
-    let mut rows = Rows::default();
-    rows.0.push(Row::single("boot_vm", booted.to_the_shell()?, Unit::Ticks));
-    rows.0.push(Row::single("boot_native", natively.to_the_shell()?, Unit::Ticks));
-    rows.0.extend(watch::rows(&booted)?);
+    let [devices, devices_natively, virtio_disk, booted, natively, worked] = script::run(context, jobs)?;
+    let mut rows = Rows(boots("", &booted, &natively)?);
     rows.0.push(Row::single("power_on_to_guest", booted.entry, Unit::Ticks));
-    let exits = script::exits(&slept.console)?.saturating_sub(script::exits(&booted.console)?);
-    rows.0.push(Row::single("idle_exits_per_second", exits / IDLE, Unit::Exits));
     rows.0.extend(named(Rows::printed(&worked.console).0, "vm"));
     rows.0.extend(named(Rows::printed(&natively.console).0, "native"));
     rows.0.extend(named(device_rows(&devices)?, "vm"));
     rows.0.extend(named(device_rows(&devices_natively)?, "native"));
     rows.0.extend(named(Rows::printed(&virtio_disk.console).0, "virtio"));
     rows.0.extend(memory::rows(&booted)?);
+    Ok(rows)
+}
+
+/// Measures a 64-bit kernel's boot and its idling.
+pub fn long(context: &Context) -> Result<Rows> {
+    let job = |name, script, place| Job { name, debian: DEBIAN_LONG, script, needs: Hardware::Nothing, place };
+    let jobs = [job("bench-long-boot", IDLING, Platform::Watched), job("bench-long-native", "", Platform::Native)];
+    let [booted, natively] = script::run(context, jobs)?;
+    Ok(Rows(boots("_long", &booted, &natively)?))
+}
+
+/// The rows of a kernel's boot, both ways, and of its idling.
+fn boots(width: &str, booted: &Run, natively: &Run) -> Result<Vec<Row>> {
+    let mut rows = vec![
+        Row::single(&format!("boot{width}_vm"), booted.to_the_shell()?, Unit::Ticks),
+        Row::single(&format!("boot{width}_native"), natively.to_the_shell()?, Unit::Ticks),
+    ];
+    rows.extend(watch::rows(booted, width)?);
     Ok(rows)
 }
 

@@ -4,7 +4,7 @@
 use miette::{Result, miette};
 
 use super::row::{Row, Unit};
-use super::script::{MEMORY_MIB, Run};
+use super::script::{self, Run};
 use crate::footprint;
 
 /// The rows: the image, as large as it lies in memory; what lies beside the guest's memory in all, that image included;
@@ -12,7 +12,7 @@ use crate::footprint;
 /// the kernel or the root task, or lies below 1 MiB.
 pub fn rows(run: &Run) -> Result<Vec<Row>> {
     let image = run.image.as_ref().ok_or_else(|| miette!("this was no VM"))?;
-    let taken = (u64::from(image.memory_mib - MEMORY_MIB) << 20) - left(&run.console)?;
+    let taken = (u64::from(image.memory_mib - script::memory_mib(script::DEBIAN)) << 20) - left(&run.console)?;
     let row = |name: &str, bytes| Row::single(name, bytes, Unit::Bytes);
     let mut rows = vec![row("image_size", image.bytes), row("memory_beside_guest", taken)];
     let processes = footprint::by_process(&image.spec);

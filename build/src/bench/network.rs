@@ -3,7 +3,7 @@
 use miette::{Result, ensure};
 
 use super::row::{BULK_EXITS, Row, Rows, Unit};
-use super::script::{self, Hardware, Job, Platform};
+use super::script::{self, DEBIAN, Hardware, Job, Platform};
 use crate::test::Context;
 
 /// TCP inside a VM, then this many transfers from one VM to another (net.c).
@@ -31,8 +31,8 @@ const TRANSFER: u64 = 4 << 20;
 
 /// Two VMs at a switch, twice: what exits are a transfer's, the difference tells.
 const NETWORKS: [Job; 2] = [
-    Job { name: "bench-network", script: network!(5), needs: Hardware::Peer, place: Platform::Vm },
-    Job { name: "bench-network-further", script: network!(9), needs: Hardware::Peer, place: Platform::Vm },
+    Job { name: "bench-network", debian: DEBIAN, script: network!(5), needs: Hardware::Peer, place: Platform::Vm },
+    Job { name: "bench-network-further", debian: DEBIAN, script: network!(9), needs: Hardware::Peer, place: Platform::Vm },
 ];
 
 /// Measures them.

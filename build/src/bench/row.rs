@@ -79,7 +79,7 @@ pub const BULK_EXITS: &str = "bulk_exits_per_mib";
 /// interrupts: its tick is twice as fast as Linux's, and every other one may coincide with an exit of the guest's tick, and then
 /// cause none of its own. Exits of two VMs in bulk: how many frames a notification and an interrupt are for depends on whether
 /// the VMs' turns coincide; the test of a network has their limit.
-const BY_CHANCE: [&str; 2] = ["boot_exits_interrupt", BULK_EXITS];
+const BY_CHANCE: [&str; 3] = ["boot_exits_interrupt", "boot_long_exits_interrupt", BULK_EXITS];
 
 /// Rows in the order in which they were measured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use capdl_spec::host::{Architecture, CardModel, Debian};
+use capdl_spec::host::{Architecture, CardModel, Debian, Flavour};
 use miette::{Result, ensure, miette};
 
 use super::exits::finish;
@@ -20,12 +20,29 @@ use crate::process;
 use crate::project::{self, Project};
 use crate::test::Context;
 
-/// The same for both places, and near the default one.
-const COMMAND_LINE: &str = "console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y i8042.noaux=y io_delay=udelay noisapnp \
-                            acpi=off cryptomgr.notests=1 quiet";
+/// The kernel of 32 bits that is measured.
+pub const DEBIAN: Debian = Debian::I386;
+/// The one of 64 bits: that which is made for virtual machines.
+pub const DEBIAN_LONG: Debian = Debian::with(Flavour::CloudAmd64);
 
-/// Memory of the guest, and of the board without a VMM.
-pub const MEMORY_MIB: u32 = 128;
+/// The same for both places, and near the default one of the guest's board.
+const fn command_line(debian: Debian) -> &'static str {
+    match debian.architecture() {
+        Architecture::I386 => {
+            "console=ttyS0,115200 i8042.nokbd=y i8042.nomux=y i8042.noaux=y io_delay=udelay noisapnp acpi=off \
+             cryptomgr.notests=1 quiet"
+        }
+        Architecture::Amd64 => "console=ttyS0,115200 io_delay=udelay cryptomgr.notests=1 quiet",
+    }
+}
+
+/// Memory of the guest, and of the board without a VMM, in MiB.
+pub const fn memory_mib(debian: Debian) -> u32 {
+    match debian.architecture() {
+        Architecture::I386 => 128,
+        Architecture::Amd64 => 256,
+    }
+}
 
 /// The line that the script writes to the emulator's log when the first program on the console runs.
 pub const SHELL_MARK: &str = "shell";
@@ -71,6 +88,8 @@ pub enum Platform {
 pub struct Job {
     /// The run's name.
     pub name: &'static str,
+    /// The kernel, and whose busybox.
+    pub debian: Debian,
     /// What init runs after the mark [`SHELL_MARK`], and before it switches off.
     pub script: &'static str,
     /// See [`Hardware`].
@@ -197,8 +216,13 @@ fn prepare(context: &Context, job: &Job) -> Result<Ready> {
                 Hardware::Nothing | Hardware::VirtioDisk | Hardware::Peer => Devices::default(),
                 Hardware::Devices => Devices { disk: Some(disk(project)?), cards: vec![CARD] },
             };
-            let (kernel, cmdline) = (debian::kernel(project, Debian::I386)?, COMMAND_LINE.to_owned());
-            System::Native(Linux { kernel, initrd, cmdline, memory_mib: MEMORY_MIB, devices })
+            System::Native(Linux {
+                kernel: debian::kernel(project, job.debian)?,
+                initrd,
+                cmdline: command_line(job.debian).to_owned(),
+                memory_mib: memory_mib(job.debian),
+                devices,
+            })
         }
         Platform::Vm | Platform::Watched => {
             // `-f` powers off at once, without init's shutdown sequence.
@@ -212,15 +236,17 @@ fn prepare(context: &Context, job: &Job) -> Result<Ready> {
 }
 
 fn description(project: &Project, job: &Job, initrd: &Path) -> Result<String> {
+    let (memory, cmdline) = (memory_mib(job.debian), command_line(job.debian));
     let vm = |name: &str, words: &str| {
         format!(
             "\n\
              [[vm]]\n\
              name = \"{name}\"\n\
-             memory = \"{MEMORY_MIB} MiB\"\n\
-             kernel = \"debian-686\"\n\
+             memory = \"{memory} MiB\"\n\
+             kernel = \"debian-{}\"\n\
              initrd = \"{}\"\n\
-             cmdline = \"{COMMAND_LINE}{words}\"\n",
+             cmdline = \"{cmdline}{words}\"\n",
+            job.debian.flavour.name(),
             initrd.display()
         )
     };
@@ -293,8 +319,8 @@ fn disk(project: &Project) -> Result<PathBuf> {
 fn initrd(project: &Project, job: &Job, switch_off: &str) -> Result<PathBuf> {
     let script = format!("#!/bin/sh\n/port 1026 {SHELL_MARK}\n{}\n{switch_off}\n", job.script);
     let first = match job.needs {
-        Hardware::Nothing => guest::initramfs(project, Debian::I386, Some(&script))?,
-        Hardware::Devices | Hardware::VirtioDisk | Hardware::Peer => guest::disk_initramfs(project, Debian::I386)?,
+        Hardware::Nothing => guest::initramfs(project, job.debian, Some(&script))?,
+        Hardware::Devices | Hardware::VirtioDisk | Hardware::Peer => guest::disk_initramfs(project, job.debian)?,
     };
     let mut second = Archive::default();
     if job.needs != Hardware::Nothing {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::exits::LONG;
 use super::peers;
 use super::row::{Row, Rows, Unit};
 
@@ -21,15 +22,22 @@ const WITH_WRITE: [&str; 10] = [
     "mmio_read",
 ];
 
-/// The floor under a row: one exit, with or without WriteRegisters.
+/// The floor under a row: one exit of a guest of the same width, with or without WriteRegisters.
 pub fn floor<'a>(rows: &'a Rows, name: &str) -> Option<&'a Row> {
-    if WITHOUT_WRITE.contains(&name) {
-        rows.get("floor")
-    } else if WITH_WRITE.contains(&name) {
-        rows.get("floor_write")
-    } else {
-        None
-    }
+    let (exit, long) = width(name);
+    let floor = match (exit, long) {
+        (exit, false) if WITHOUT_WRITE.contains(&exit) => "floor",
+        (exit, false) if WITH_WRITE.contains(&exit) => "floor_write",
+        (exit, true) if WITHOUT_WRITE.contains(&exit) => "floor_long",
+        (exit, true) if WITH_WRITE.contains(&exit) => "floor_long_write",
+        _ => return None,
+    };
+    rows.get(floor)
+}
+
+/// The exit that a row is about, and whether the guest is in long mode.
+fn width(name: &str) -> (&str, bool) {
+    name.strip_suffix(LONG).map_or((name, false), |exit| (exit, true))
 }
 
 /// The table.
@@ -40,7 +48,7 @@ pub fn text(rows: &Rows, baseline: &Rows) -> String {
     );
     for row in &rows.0 {
         let floor = floor(rows, &row.name).map(|floor| floor.median);
-        let peer = peers::of(&row.name).and_then(|peer| peer.better());
+        let peer = peers::of(width(&row.name).0).and_then(|peer| peer.better());
         let same = |place: &str| row.name.strip_suffix("_vm").and_then(|name| rows.get(&format!("{name}_{place}")));
         let native = same("native").or_else(|| same("loopback"));
         let before = baseline.get(&row.name).map(|before| before.median);
@@ -80,6 +88,8 @@ mod tests {
         let rows = Rows(vec![
             Row::single("floor", 500, Unit::Ticks),
             Row::single("floor_write", 1000, Unit::Ticks),
+            Row::single("floor_long_write", 1250, Unit::Ticks),
+            Row::single("cpuid_long", 1500, Unit::Ticks),
             Row::single("out_unhandled", 600, Unit::Ticks),
             Row::single("cpuid", 1100, Unit::Ticks),
             Row::single("spin_vm", 900, Unit::Ticks),
@@ -89,7 +99,8 @@ mod tests {
         let text = text(&rows, &baseline);
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         assert!(line("out_unhandled").contains(" 1.20 "), "{text}");
-        assert!(line("cpuid").contains(" 1.10 ") && line("cpuid").ends_with("+10.0 %"), "{text}");
+        assert!(line("cpuid_long").contains(" 1.20 ") && line("cpuid_long").contains(" 0.85 "), "{text}");
+        assert!(line("cpuid ").contains(" 1.10 ") && line("cpuid ").ends_with("+10.0 %"), "{text}");
         assert!(line("spin_vm").contains(" 0.90 ") && !line("spin_native").contains(" 0.90 "), "{text}");
     }
 }

@@ -41,27 +41,34 @@ pub const START_UP: &str = "sel4_to_guest";
 /// Ports that get rows.
 const BUSIEST: usize = 10;
 
-/// The rows of a watched run, from the guest's first instruction to its first script (`boot_exits` counts the exits
-/// that vmm-server handles), and the time from seL4's first instruction to the guest's. Deletes the log, which is large
-/// and not needed any more.
-pub fn rows(run: &Run) -> Result<Vec<Row>> {
+/// The lines that a script writes to the emulator's log before and after it sleeps, which takes this many seconds.
+const SLEEP: [&str; 2] = ["asleep", "awake"];
+const SECONDS: u64 = 10;
+
+/// The rows of a watched run: exits from the guest's first instruction to its first script (`boot_exits` are those that
+/// vmm-server handles), the time from seL4's first instruction to the guest's, and exits of the sleeping guest. `width` is
+/// part of their names. Deletes the log, which is large and not needed any more.
+pub fn rows(run: &Run, width: &str) -> Result<Vec<Row>> {
     let path = run.dir.join("bochs.log");
-    let shell = run.mark(SHELL_MARK)?;
-    let (mut counts, mut kernel) = (Counts::default(), None);
+    let (shell, [asleep, awake]) = (run.mark(SHELL_MARK)?, [run.mark(SLEEP[0])?, run.mark(SLEEP[1])?]);
+    let (mut boot, mut idle, mut kernel) = (Counts::default(), Counts::default(), None);
     for text in BufReader::new(File::open(&path).into_diagnostic()?).split(b'\n') {
         let text = text.into_diagnostic()?;
         let text = String::from_utf8_lossy(&text);
         let Some(line) = log::line(&text) else { continue };
         if (run.entry..=shell).contains(&line.ticks) {
-            counts.add(line.text);
+            boot.add(line.text);
+        } else if (asleep..=awake).contains(&line.ticks) {
+            idle.add(line.text);
         } else if kernel.is_none() && line.text == LONG_MODE {
             kernel = Some(line.ticks);
         }
     }
     std::fs::remove_file(&path).into_diagnostic()?;
     let kernel = kernel.ok_or_else(|| miette!("the emulator does not tell when seL4 begins"))?;
-    let mut rows = counts.rows().0;
-    rows.push(Row::single(START_UP, run.entry.saturating_sub(kernel), Unit::Ticks));
+    let mut rows = boot.rows(&format!("boot{width}")).0;
+    rows.push(Row::single(&format!("{START_UP}{width}"), run.entry.saturating_sub(kernel), Unit::Ticks));
+    rows.push(Row::single(&format!("idle{width}_exits_per_second"), idle.answered() / SECONDS, Unit::Exits));
     Ok(rows)
 }
 
@@ -82,20 +89,30 @@ impl Counts {
         }
     }
 
-    fn rows(&self) -> Rows {
+    /// Exits for a reason.
+    fn of(&self, reason: u32) -> u64 {
+        self.reasons.get(&reason).copied().unwrap_or(0)
+    }
+
+    /// Exits that vmm-server handles.
+    fn answered(&self) -> u64 {
+        self.reasons.values().sum::<u64>() - OF_THE_KERNEL.map(|reason| self.of(reason)).iter().sum::<u64>()
+    }
+
+    /// `what` is what all names begin with.
+    fn rows(&self, what: &str) -> Rows {
         let row = |name: String, count: u64| Row::single(&name, count, Unit::Exits);
-        let of = |reason: u32| self.reasons.get(&reason).copied().unwrap_or(0);
+        let of = |reason: u32| self.of(reason);
         let all: u64 = self.reasons.values().sum();
-        let answered = all - OF_THE_KERNEL.map(of).iter().sum::<u64>();
-        let mut rows = vec![row("boot_exits".into(), answered), row("boot_exits_io".into(), of(IO))];
+        let mut rows = vec![row(format!("{what}_exits"), self.answered()), row(format!("{what}_exits_io"), of(IO))];
         for (reason, name) in REASONS {
-            rows.push(row(format!("boot_exits_{name}"), of(reason)));
+            rows.push(row(format!("{what}_exits_{name}"), of(reason)));
         }
         let known: u64 = REASONS.iter().map(|(reason, _)| of(*reason)).sum();
-        rows.push(row("boot_exits_other".into(), all - known - of(IO)));
+        rows.push(row(format!("{what}_exits_other"), all - known - of(IO)));
         let mut ports: Vec<(u16, u64)> = self.ports.iter().map(|(port, count)| (*port, *count)).collect();
         ports.sort_by_key(|(port, count)| (u64::MAX - count, *port));
-        rows.extend(ports.iter().take(BUSIEST).map(|(port, count)| row(format!("boot_port_{port:#x}"), *count)));
+        rows.extend(ports.iter().take(BUSIEST).map(|(port, count)| row(format!("{what}_port_{port:#x}"), *count)));
         Rows(rows)
     }
 }
@@ -125,7 +142,7 @@ mod tests {
         ] {
             counts.add(text);
         }
-        let rows = counts.rows();
+        let rows = counts.rows("boot");
         let count = |name: &str| rows.get(name).map(|row| row.median);
         assert_eq!((count("boot_exits"), count("boot_exits_io")), (Some(4), Some(3)));
         assert_eq!((count("boot_exits_interrupt"), count("boot_exits_other")), (Some(1), Some(1)));

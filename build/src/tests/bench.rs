@@ -2,10 +2,11 @@
 //! difference of two percent comes from a change of the code, not from noise.
 
 use miette::{Result, ensure};
+use vtx::cpuid::Processor;
 
 use crate::bench::row::{BULK_EXITS, Rows};
-use crate::bench::{self, exits, linux, network, watch};
-use crate::kernel;
+use crate::bench::{self, exits, limits, linux, network, watch};
+use crate::kernel::{self, Build};
 use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
@@ -13,6 +14,7 @@ pub fn all() -> Vec<Test> {
     vec![
         Test::new(Group::Guests, "exits-cost-no-more-than-the-baseline", exits_cost),
         Test::new(Group::Boots, "linux-costs-no-more-than-the-baseline", linux_costs),
+        Test::new(Group::Boots, "a-64-bit-linux-costs-no-more-than-the-baseline", long_linux_costs),
         Test::new(Group::Boots, "a-network-costs-no-more-than-the-baseline", network_costs),
     ]
 }
@@ -36,6 +38,14 @@ fn exits_cost(context: &Context) -> Result<Outcome> {
 
 fn linux_costs(context: &Context) -> Result<Outcome> {
     judge(context, linux::measure, PERCENT)
+}
+
+/// A kernel of 64 bits also keeps the limits (`limits`), as do the exits of a guest in long mode.
+fn long_linux_costs(context: &Context) -> Result<Outcome> {
+    if context.prefix(Build::Release)?.processor() == Processor::Bits32 {
+        return Ok(Outcome::Skipped("the kernel is configured for 32-bit guests only".into()));
+    }
+    judge(context, linux::long, PERCENT)
 }
 
 fn network_costs(context: &Context) -> Result<Outcome> {
@@ -66,5 +76,7 @@ fn judge(context: &Context, measure: impl FnOnce(&Context) -> Result<Rows>, perc
     let baseline = bench::baseline()?;
     let worse = rows.worse(&baseline, percent);
     ensure!(worse.is_empty(), "worse by more than {percent} %:\n{}", worse.join("\n"));
+    let exceeded = limits::exceeded(&rows);
+    ensure!(exceeded.is_empty(), "more than a limit:\n{}", exceeded.join("\n"));
     Ok(Outcome::Passed(format!("{count} rows")))
 }
