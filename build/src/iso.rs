@@ -1,9 +1,9 @@
-//! Writes the bootable ISO: ISOLINUX, which loads the kernel and the root-task image by the multiboot protocol.
+//! Writes the bootable ISO: a loader for BIOS and one for UEFI, which load the kernel and the root-task image. The same
+//! file boots from a CD and, written to a USB drive, as a disk. The same input makes the same ISO: all dates are fixed.
 //!
-//! ISOLINUX's mboot.c32 loads 20 MB in a fifth of the emulated instructions that GRUB takes (which copies byte by
-//! byte). It takes the kernel as a 32-bit ELF, so objcopy rewrites the header; the code in it stays 64-bit. The same
-//! file boots from a CD and, written to a USB drive, as a disk; by BIOS only, since UEFI needs another loader. The same
-//! input makes the same ISO: all dates are fixed.
+//! By BIOS, ISOLINUX's mboot.c32 loads 20 MB in a fifth of the emulated instructions that GRUB takes (which copies byte
+//! by byte), by multiboot 1. It takes the kernel as a 32-bit ELF, so objcopy rewrites the header; the code in it stays
+//! 64-bit. By UEFI, GRUB loads both by multiboot 2, which hands on the ACPI tables' address.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,11 +29,44 @@ const LOADER: [&str; 4] = [
     MULTIBOOT,
 ];
 
-const MENU: &str = "DEFAULT portcullis\nPROMPT 0\nTIMEOUT 0\nLABEL portcullis\n  KERNEL mboot.c32\n  \
-                    APPEND /boot/kernel --- /boot/root-task\n";
+/// GRUB's part that loads multiboot 2 kernels under UEFI, in Debian's package grub-efi-amd64-bin.
+pub const MULTIBOOT2: &str = "/usr/lib/grub/x86_64-efi/multiboot2.mod";
+
+/// ISOLINUX starts the first entry at once; with Shift or Alt held down it asks for another one's name.
+const MENU: &str = "DEFAULT portcullis\nPROMPT 0\nTIMEOUT 0\n\
+                    LABEL portcullis\n  KERNEL mboot.c32\n  APPEND /boot/kernel --- /boot/root-task\n\
+                    LABEL without-iommu\n  KERNEL mboot.c32\n  APPEND /boot/kernel disable_iommu --- /boot/root-task\n";
+
+/// GRUB's menu, on the screen and on COM1.
+const GRUB_MENU: &str = "\
+serial --unit=0 --speed=115200
+terminal_input console serial
+terminal_output console serial
+set timeout=2
+menuentry 'Portcullis' {
+    multiboot2 /boot/kernel
+    module2 /boot/root-task
+}
+menuentry 'Portcullis, without the IOMMU' {
+    multiboot2 /boot/kernel disable_iommu
+    module2 /boot/root-task
+}
+";
+
+/// What the loader in the EFI system partition does: it finds the ISO, and there its menu.
+const GRUB_START: &str = "search --no-floppy --set=root --file /boot/root-task\nconfigfile /boot/grub/grub.cfg\n";
+
+/// GRUB's modules in that loader: the commands of both files, and the file systems and partition tables of an ISO.
+const GRUB_MODULES: &str = "all_video boot configfile fat iso9660 multiboot2 normal part_gpt part_msdos search \
+                            search_fs_file serial terminal";
+
+/// The EFI system partition in an ISO.
+const EFI_IMAGE: &str = "boot/efi.img";
 
 /// Fixed for all files in the ISO: 1 January 2000.
 const DATE: &str = "2000010100000000";
+/// The same, in seconds since 1970.
+const EPOCH: &str = "946684800";
 
 /// Writes a 64-bit kernel to `dir`/kernel with a 32-bit ELF header. Its first instructions are 32-bit code, and multiboot
 /// loaders, QEMU's `-kernel` among them, take only such a header.
@@ -63,7 +96,34 @@ pub fn with_kernel(kernel32: &Path, root_task: &Path, dir: &Path) -> Result<Path
         let to = tree.join("boot").join(name);
         std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(|_| ())).into_diagnostic()?;
     }
+    add_uefi(&tree, dir)?;
     pack(&tree, dir)
+}
+
+/// Adds a loader for UEFI: a FAT file system with GRUB in it, and GRUB's menu.
+fn add_uefi(tree: &Path, dir: &Path) -> Result<()> {
+    project::write(&tree.join("boot/grub/grub.cfg"), GRUB_MENU.as_bytes())?;
+    let (start, loader, image) = (dir.join("grub-start.cfg"), dir.join("BOOTX64.EFI"), tree.join(EFI_IMAGE));
+    project::write(&start, GRUB_START.as_bytes())?;
+    let mut make = process::tool("grub-mkimage");
+    make.args(["-O", "x86_64-efi", "-p", "/boot/grub", "-c"]).arg(&start).arg("-o").arg(&loader);
+    make.args(GRUB_MODULES.split_whitespace());
+    process::output(make)?;
+    let mtools = |program: &str, arguments: &[&str]| {
+        let mut command = process::tool(program);
+        command.env("SOURCE_DATE_EPOCH", EPOCH).arg("-i").arg(&image).args(arguments);
+        command
+    };
+    // As large as a floppy disk of 2.88 MB, which is enough, and a size that all firmware knows.
+    process::output(mtools("mformat", &["-C", "-f", "2880", "-N", "0", "::"]))?;
+    process::output(mtools("mmd", &["::/EFI", "::/EFI/BOOT"]))?;
+    let mut copy = mtools("mcopy", &[]);
+    copy.arg(&loader).arg("::/EFI/BOOT/BOOTX64.EFI");
+    process::output(copy)?;
+    for file in [start, loader] {
+        std::fs::remove_file(file).into_diagnostic()?;
+    }
+    Ok(())
 }
 
 /// Makes `dir`/system.iso with a Linux kernel and its initramfs, /boot/vmlinuz and /boot/initrd for the menu.
@@ -103,10 +163,13 @@ fn pack(tree: &Path, dir: &Path) -> Result<PathBuf> {
 
 fn xorriso(tree: &Path, iso: &Path) -> Command {
     let mut command = process::tool("xorriso");
-    command.env("SOURCE_DATE_EPOCH", "946684800");
+    command.env("SOURCE_DATE_EPOCH", EPOCH);
     command.args(["-as", "mkisofs", "-quiet", "-rational-rock", "-V", "PORTCULLIS"]);
     command.args(["-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot"]);
     command.args(["-boot-load-size", "4", "-boot-info-table", "-isohybrid-mbr", DISK_BOOT_SECTOR]);
+    if tree.join(EFI_IMAGE).exists() {
+        command.args(["-eltorito-alt-boot", "-e", EFI_IMAGE, "-no-emul-boot", "-isohybrid-gpt-basdat"]);
+    }
     command.args(["--set_all_file_dates", DATE]);
     command.arg("-o").arg(iso).arg(tree);
     command
@@ -120,5 +183,17 @@ mod tests {
     fn the_iso_has_the_boot_sector_of_a_disk() {
         let text = process::show(&xorriso(Path::new("tree"), Path::new("system.iso")));
         assert!(text.contains(" -isohybrid-mbr /usr/lib/ISOLINUX/isohdpfx.bin "), "{text}");
+    }
+
+    #[test]
+    fn both_menus_offer_the_kernel_without_the_iommu_and_the_default_first() {
+        for (menu, entry) in [(MENU, "LABEL "), (GRUB_MENU, "menuentry ")] {
+            let entries: Vec<&str> = menu.split(entry).skip(1).collect();
+            assert_eq!(entries.len(), 2, "{menu}");
+            assert!(
+                !entries[0].contains("disable_iommu") && entries[1].contains("/boot/kernel disable_iommu"),
+                "{menu}"
+            );
+        }
     }
 }

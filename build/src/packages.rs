@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::bochs::config;
-use crate::{iso, process};
+use crate::{iso, process, qemu};
 
 /// The purpose of a group of packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +92,9 @@ pub const PACKAGES: &[Package] = {
         package(Image, "xorriso", Program("xorriso"), "writes ISO 9660"),
         package(Image, "isolinux", File(iso::BOOT_SECTOR), "the boot sectors of the ISO"),
         package(Image, "syslinux-common", File(iso::MULTIBOOT), "mboot.c32, which loads multiboot kernels"),
+        package(Image, "grub-common", Program("grub-mkimage"), "puts the loader for UEFI together"),
+        package(Image, "grub-efi-amd64-bin", File(iso::MULTIBOOT2), "its parts"),
+        package(Image, "mtools", Program("mformat"), "makes the EFI system partition"),
         package(Bochs, "bochs", Program("bochs-bin"), "the PC emulator with VT-x"),
         package(Bochs, "bochsbios", File(config::BIOS), "its BIOS"),
         package(Bochs, "vgabios", File(config::VGA_BIOS), "its VGA BIOS"),
@@ -100,6 +103,7 @@ pub const PACKAGES: &[Package] = {
         package(Disk, "uidmap", Program("newuidmap"), "lets mmdebstrap do so without root"),
         package(Disk, "e2fsprogs", Program("mke2fs"), "mke2fs and debugfs make the file system"),
         package(Qemu, "qemu-system-x86", Program("qemu-system-x86_64"), "emulates an IOMMU, which Bochs does not"),
+        package(Qemu, "ovmf", File(qemu::UEFI), "its UEFI firmware"),
     ]
 };
 

@@ -20,15 +20,37 @@ use crate::console::Console;
 use crate::project::Project;
 use crate::{interrupt, process};
 
+/// UEFI firmware for the board, of Debian's package ovmf.
+pub const UEFI: &str = "/usr/share/ovmf/OVMF.fd";
+
+/// What loads the system.
+#[derive(Debug, Clone)]
+pub enum Loader {
+    /// QEMU itself, as a multiboot loader.
+    Qemu {
+        /// The kernel, a 32-bit ELF.
+        kernel: PathBuf,
+        /// The root task with its bundle.
+        root_task: PathBuf,
+    },
+    /// The one in an ISO, which firmware finds.
+    Iso {
+        /// The ISO.
+        iso: PathBuf,
+        /// Whether the firmware is UEFI; else it is a BIOS.
+        uefi: bool,
+        /// Whether the ISO is on a USB drive; else it is a CD.
+        usb: bool,
+    },
+}
+
 /// What to boot, and the board's devices.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The run's name: target/runs/NAME holds its files.
     pub name: String,
-    /// The kernel, a 32-bit ELF.
-    pub kernel: PathBuf,
-    /// The root task with its bundle.
-    pub root_task: PathBuf,
+    /// What is booted.
+    pub loader: Loader,
     /// The disk at the board's AHCI controller: as QEMU's `-drive` takes it, and its name.
     pub disk: Option<(String, &'static str)>,
     /// What is at the other end of a card, as QEMU's `-netdev` takes it.
@@ -45,10 +67,10 @@ pub struct Options {
 
 impl Options {
     /// A board without a disk and further devices.
-    pub fn new(name: &str, kernel: PathBuf, root_task: PathBuf) -> Self {
+    pub fn new(name: &str, loader: Loader) -> Self {
         let (disk, netdev, devices, acpi_tables) = (None, None, Vec::new(), Vec::new());
         let (machine, arguments) = ("", Vec::new());
-        Self { name: name.into(), kernel, root_task, disk, netdev, devices, machine, arguments, acpi_tables }
+        Self { name: name.into(), loader, disk, netdev, devices, machine, arguments, acpi_tables }
     }
 }
 
@@ -148,8 +170,30 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
     let mut add = |option: &str, value: String| all.extend([option.to_owned(), value]);
     add("-serial", socket(com1)?);
     add("-qmp", socket(monitor)?);
-    add("-kernel", options.kernel.display().to_string());
-    add("-initrd", options.root_task.display().to_string());
+    match &options.loader {
+        Loader::Qemu { kernel, root_task } => {
+            add("-kernel", kernel.display().to_string());
+            add("-initrd", root_task.display().to_string());
+        }
+        Loader::Iso { iso, uefi, usb } => {
+            if *uefi {
+                add("-bios", UEFI.into());
+            }
+            // QEMU takes a comma for the end of a value unless it is doubled.
+            let file = iso.display().to_string().replace(',', ",,");
+            add(
+                "-drive",
+                format!(
+                    "if=none,id=iso,format=raw,media={},readonly=on,file={file}",
+                    if *usb { "disk" } else { "cdrom" }
+                ),
+            );
+            if *usb {
+                add("-device", "qemu-xhci".into());
+            }
+            add("-device", if *usb { "usb-storage,drive=iso" } else { "ide-cd,bus=ide.2,drive=iso" }.into());
+        }
+    }
     // The IOMMU first, since QEMU attaches devices to it when it creates them.
     add("-device", "intel-iommu".into());
     if let Some((drive, model)) = &options.disk {

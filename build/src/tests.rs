@@ -13,6 +13,7 @@ mod host;
 mod intel_82574;
 mod iommu;
 mod kernel;
+mod loaders;
 mod managed;
 mod medium;
 mod modules;
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Test> {
         kernel::all(),
         iommu::all(),
         clocks::all(),
+        loaders::all(),
         sata::all(),
         intel_82574::all(),
         gate::all(),

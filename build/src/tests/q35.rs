@@ -1,7 +1,7 @@
 //! Tests on QEMU's Q35 board: the IOMMU's, a SATA disk, a network card. No guest runs there; components take the place of
 //! vmm-servers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use capdl_spec::host::System;
@@ -9,9 +9,9 @@ use miette::{IntoDiagnostic as _, Result, ensure, miette};
 
 use super::components::lines;
 use crate::bochs::last_lines;
-use crate::kernel::{Build, Kernel, Platform};
+use crate::kernel::{Build, Kernel, Platform, Prefix};
 use crate::packages::Purpose;
-use crate::qemu::{Machine, Options};
+use crate::qemu::{Loader, Machine, Options};
 use crate::test::{Context, Outcome};
 use crate::{image, iso, process, setup};
 
@@ -32,15 +32,26 @@ pub fn boot(
     system: &System,
     board: impl FnOnce(&Path, &mut Options) -> Result<()>,
 ) -> Result<Machine> {
-    let project = &context.project;
-    let prefix = context.prefix(Kernel { build: Build::Debug, platform: Platform::Iommu })?;
-    let dir = project.images(&format!("{name}-iommu"));
-    std::fs::create_dir_all(&dir).into_diagnostic()?;
-    let (root_task, _) = image::make_root_task_image(project, system, &prefix, &dir)?;
+    let (prefix, root_task, dir) = image(context, name, system)?;
     let kernel = iso::elf32(&prefix.kernel(), &dir)?;
-    let mut options = Options::new(&format!("test-{name}"), kernel, root_task);
+    let mut options = Options::new(&format!("test-{name}"), Loader::Qemu { kernel, root_task });
     board(&dir, &mut options)?;
-    Machine::boot(project, &options)
+    Machine::boot(&context.project, &options)
+}
+
+/// The debug kernel, a system's root task, and the folder for its files.
+fn image(context: &Context, name: &str, system: &System) -> Result<(Prefix, PathBuf, PathBuf)> {
+    let prefix = context.prefix(Kernel { build: Build::Debug, platform: Platform::Iommu })?;
+    let dir = context.project.images(&format!("{name}-iommu"));
+    std::fs::create_dir_all(&dir).into_diagnostic()?;
+    let (root_task, _) = image::make_root_task_image(&context.project, system, &prefix, &dir)?;
+    Ok((prefix, root_task, dir))
+}
+
+/// The system as an ISO.
+pub fn iso(context: &Context, name: &str, system: &System) -> Result<PathBuf> {
+    let (prefix, root_task, dir) = image(context, name, system)?;
+    iso::make(&prefix.kernel(), &root_task, &dir)
 }
 
 /// Waits for a text and the end of its line; returns everything printed so far.
