@@ -1,6 +1,6 @@
 //! The capability list (PCI Local Bus Specification 3.0, section 6.7) as a guest sees it, and which registers from 0x40
 //! on it may access. The guest sees power management (PCI Bus Power Management 1.2, section 3.2), vendor specific, PCI
-//! Express (PCI Express Base Specification 2.0, section 7.8) and serial ATA; and MSI where the function interrupts by it, with
+//! Express (PCI Express Base Specification 2.0, section 7.8) and serial ATA; and MSI or MSI-X where the function interrupts by it, with
 //! virtual registers: a guest that sets the address can have the device write anywhere in memory. All others are removed from
 //! the list and read as zeros. It leaves out the extended list of PCI Express, which configuration mechanism 1 cannot access.
 
@@ -17,7 +17,8 @@ pub const MSI: u8 = 0x05;
 const PCI_X: u8 = 0x07;
 const VENDOR: u8 = 0x09;
 const EXPRESS: u8 = 0x10;
-const MSI_X: u8 = 0x11;
+/// The same with a table.
+pub const MSI_X: u8 = 0x11;
 const SATA: u8 = 0x12;
 const ADVANCED: u8 = 0x13;
 
@@ -63,16 +64,17 @@ struct Entry {
 }
 
 impl Capabilities {
-    /// Reads the list. It may loop or overlap: each offset is read once. MSI is visible if the function interrupts by it.
-    pub fn read(space: &mut impl ConfigSpace, at: Bdf, header: Header, by_msi: bool) -> Self {
+    /// Reads the list. It may loop or overlap: each offset is read once. `by` is the one of
+    /// [`MSI`] and [`MSI_X`] that is visible, if any.
+    pub fn read(space: &mut impl ConfigSpace, at: Bdf, header: Header, by: Option<u8>) -> Self {
         let found = walk(space, at, header);
         let mut this = Self { registers: [Register::Device; REGISTERS], first: 0, found };
         // Hidden capabilities first: where entries overlap, the guest must not reach a hidden register.
-        for entry in this.found.clone().iter().filter(|entry| !entry.is_shown(by_msi)) {
+        for entry in this.found.clone().iter().filter(|entry| !entry.is_shown(by)) {
             this.mark(entry.at, this.length(entry), |_| Register::Hidden);
         }
         let mut next = 0;
-        for entry in this.found.clone().iter().rev().filter(|entry| entry.is_shown(by_msi)) {
+        for entry in this.found.clone().iter().rev().filter(|entry| entry.is_shown(by)) {
             if this.register(entry.at) == Register::Hidden {
                 continue;
             }
@@ -164,8 +166,8 @@ impl Capabilities {
 }
 
 impl Entry {
-    fn is_shown(&self, by_msi: bool) -> bool {
-        matches!(self.id, POWER | VENDOR | EXPRESS | SATA) || self.id == MSI && by_msi
+    fn is_shown(&self, by: Option<u8>) -> bool {
+        matches!(self.id, POWER | VENDOR | EXPRESS | SATA) || by == Some(self.id)
     }
 }
 

@@ -12,6 +12,7 @@ mod function;
 pub mod hardware;
 mod lines;
 mod msi;
+mod msix;
 mod refusals;
 mod reset;
 mod resources;

@@ -77,8 +77,23 @@ pub struct MemoryRange {
     pub frames: u16,
     /// Slot of the first frame's capability; the others follow.
     pub slot: u16,
-    /// Offset in the window at which the first page, or all of mediated memory, is mapped.
+    /// Offset in the window at which the first page, or all of mediated memory, is mapped. With a table, all of it is.
     pub mapped: Option<u64>,
+    /// First and last byte of a table of MSI-X, as offsets. Its pages are not handed over.
+    pub table: Option<(u64, u64)>,
+}
+
+impl MemoryRange {
+    /// The pages that are not handed over: first and last.
+    pub fn kept(&self) -> Option<(u16, u16)> {
+        self.table.map(|(first, last)| ((first / PAGE) as u16, (last / PAGE) as u16))
+    }
+
+    /// Whether accesses at this offset are by calls.
+    pub fn is_mediated(&self, offset: u64) -> bool {
+        let page = (offset / PAGE) as u16;
+        !self.direct || self.kept().is_some_and(|(first, last)| (first..=last).contains(&page))
+    }
 }
 
 /// A range that root-task refused.
@@ -106,7 +121,7 @@ impl Resources {
     }
 
     /// Adds the range of a BAR.
-    pub fn add_bar(&mut self, owner: u8, function: u8, bar: u8, what: &Bar, direct: bool) {
+    pub fn add_bar(&mut self, owner: u8, function: u8, bar: u8, what: &Bar, direct: bool, table: Option<(u64, u64)>) {
         let whose = Whose::Bar { function, bar };
         let last = what.base.saturating_add(what.size - 1);
         if what.kind == BarKind::Io {
@@ -117,7 +132,8 @@ impl Resources {
         let direct = direct && what.size >= PAGE;
         let bits = if direct && what.size >= 1 << LARGE { LARGE } else { SMALL };
         let frames = u16::try_from(what.size.div_ceil(1 << bits)).unwrap_or(u16::MAX);
-        let range = MemoryRange { owner, whose, first: what.base, last, direct, bits, frames, slot: 0, mapped: None };
+        let (first, slot, mapped) = (what.base, 0, None);
+        let range = MemoryRange { owner, whose, first, last, direct, bits, frames, slot, mapped, table };
         let _ = self.memory.push(range);
     }
 
@@ -224,8 +240,8 @@ impl Next {
         let bytes = match (range.direct, range.bits) {
             // A frame of 2 MiB would take half of the window, so it is not mapped: a reset cannot use registers there.
             (true, LARGE) => return Ok(true),
-            (true, _) => PAGE,
-            (false, _) => u64::from(range.frames) * PAGE,
+            (true, _) if range.table.is_none() => PAGE,
+            _ => u64::from(range.frames) * PAGE,
         };
         if self.mapped + bytes > WINDOW {
             return Err(Refused::NoRoom);
@@ -242,9 +258,10 @@ fn obtain(authority: &mut impl Authority, range: &MemoryRange) -> Result<(), Ref
     let mut done = 0;
     while done < range.frames {
         let left = range.frames - done;
-        let pages = if range.direct && range.mapped.is_some() && done == 0 { 1 } else { left.min(MAX_BATCH) };
+        let only_first = range.direct && range.table.is_none();
+        let pages = if only_first && range.mapped.is_some() && done == 0 { 1 } else { left.min(MAX_BATCH) };
         let at = u64::from(done) << range.bits;
-        let map = range.mapped.filter(|_| !range.direct || done == 0).map(|mapped| (mapped & !(PAGE - 1)) + at);
+        let map = range.mapped.filter(|_| !only_first || done == 0).map(|mapped| (mapped & !(PAGE - 1)) + at);
         let paddr = (range.first & !(PAGE - 1)) + at;
         authority.obtain(Request::Memory { paddr, pages, bits: range.bits, slot: range.slot + done, map })?;
         done += pages;

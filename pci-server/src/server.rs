@@ -9,8 +9,8 @@ use layout::{
 };
 use proto::irq;
 use proto::pci::{
-    Access, Config, Dma, Error, Function, GetFunction, GetGrant, GetPorts, Grant, GrantedLine, Mask, PciFunction,
-    PciPorts, Read, Serve, TakeFrame, TakePorts, Target, Width, Write,
+    Access, Config, Dma, Error, Function, GetFunction, GetGrant, GetPorts, Grant, GrantedLine, Mask, Messages,
+    PciFunction, PciPorts, Read, Serve, TakeFrame, TakePorts, Target, Width, Write,
 };
 use proto::wire::ClientId;
 
@@ -19,9 +19,10 @@ use crate::check;
 use crate::hardware::Machine;
 use crate::lines::arrivals;
 use crate::msi::Msi;
+use crate::msix::{Msix, Table};
 use crate::refusals::Refusals;
 use crate::reset::{Reset, reset};
-use crate::resources::{Missing, Resources, Whose};
+use crate::resources::{MemoryRange, Missing, Resources, Whose};
 use crate::virtual_space::{VirtualSpace, Written};
 use crate::wait_budget::WaitBudget;
 
@@ -48,6 +49,15 @@ struct Owned {
     function: Function,
     space: VirtualSpace,
     lines: Vec<GrantedLine, MAX_FUNCTION_LINES>,
+    msix: Option<Msix>,
+}
+
+/// What an access to memory reaches.
+enum Reach {
+    /// The device, at this offset of the window.
+    Device(u64),
+    /// The virtual table of the function at this position, at this offset.
+    Table(usize, u64),
 }
 
 impl<M: Machine> Server<M> {
@@ -82,8 +92,11 @@ impl<M: Machine> Server<M> {
         let Self { machine, listing, config, resources, .. } = self;
         for (index, wanted) in (0..).zip(&config.functions).filter(|(index, _)| valid & 1 << index != 0) {
             let found = listing.functions.iter().find(|found| found.address == wanted.at);
+            // Of functions that may send messages.
+            let table = found.filter(|_| wanted.dma != Dma::No).and_then(|found| Table::find(machine, found));
             for (bar, what) in found.into_iter().flat_map(check::bars) {
-                resources.add_bar(wanted.owner, index, bar, what, wanted.direct);
+                let table = table.filter(|table| table.bar == bar).map(|table| table.bytes());
+                resources.add_bar(wanted.owner, index, bar, what, wanted.direct, table);
             }
         }
         for (index, ports) in (0..).zip(&config.ports) {
@@ -133,15 +146,32 @@ impl<M: Machine> Server<M> {
                 Some(Err(error)) => log::error!("`{}`: irq-server refuses line {line}: {error:?}", wanted.name),
                 None => log::warn!("`{}`: line {line} has no route: give its `source` in the description", wanted.name),
             }
-            let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.isa.is_none(), msi: None });
+            let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.isa.is_none(), messages: None });
         }
+        let msix = if by_messages {
+            None
+        } else {
+            let memory = |bar| self.resources.memory_of(index, bar);
+            table(&mut self.machine, memory, wanted, function, arrivals.len())
+        };
         let isa = arrivals.iter().find_map(|arrival| arrival.isa).unwrap_or(NO_LINE);
         let may_master = wanted.dma != Dma::No;
-        let space = VirtualSpace::new(&mut self.machine, function, may_master, isa, msi);
+        let space = {
+            let has_msix = msix.is_some();
+            VirtualSpace::new(&mut self.machine, function, may_master, isa, msi, has_msix)
+        };
+        let msix = msix.filter(|(_, msix)| space.shows(msix.table.at));
         if let Some(&line) = wanted.lines.first().filter(|_| by_messages) {
-            let _ = lines.push(GrantedLine { line, isa: None, level: true, msi: space.msi() });
+            let messages = space.msi().map(Messages::Msi);
+            let _ = lines.push(GrantedLine { line, isa: None, level: true, messages });
         }
-        let mut owned = Owned { owner: wanted.owner, index, function: function.clone(), space, lines };
+        if let Some((line, Msix { table: Table { at, bar, offset, .. }, .. })) = &msix {
+            let base = function.bars.get(usize::from(*bar)).copied().flatten().map_or(0, |bar| bar.base);
+            let messages = Some(Messages::Msix { at: *at, entry: base + offset });
+            let _ = lines.push(GrantedLine { line: *line, isa: None, level: false, messages });
+        }
+        let msix = msix.map(|(_, msix)| msix);
+        let mut owned = Owned { owner: wanted.owner, index, function: function.clone(), space, lines, msix };
         // The firmware, or the guest before a restart of pci-server, may have left DMA running.
         owned.reset(&mut self.machine, &mut WaitBudget::default(), &self.resources);
         announce(wanted, &owned.function, by_messages);
@@ -210,21 +240,38 @@ impl<M: Machine> Server<M> {
         fits.then_some(range.slot).ok_or(Error::Straddles)
     }
 
-    /// The offset in the window of the memory for an access.
-    fn memory(&self, from: ClientId, at: u64, width: Width) -> Result<u64, Error> {
-        let range = self.resources.memory(at).filter(|range| usize::from(range.owner) == from.index() && !range.direct);
-        let range = range.ok_or(Error::NotYours)?;
+    /// What a client's access to memory reaches.
+    fn memory(&self, from: ClientId, at: u64, width: Width) -> Result<Reach, Error> {
+        let range = self.resources.memory(at).filter(|range| usize::from(range.owner) == from.index());
+        let range = range.filter(|range| range.is_mediated(at - range.first)).ok_or(Error::NotYours)?;
         let bytes = u64::from(width.bytes());
         let fits = at.is_multiple_of(bytes) && range.last - at >= bytes - 1;
         let mapped = range.mapped.ok_or(Error::Unavailable)?;
-        fits.then_some(mapped + (at - range.first)).ok_or(Error::Straddles)
+        let offset = at - range.first;
+        match range.table {
+            Some((first, last)) if (first..=last).contains(&offset) => self.table(range.whose, offset - first),
+            _ => fits.then_some(Reach::Device(mapped + offset)).ok_or(Error::Straddles),
+        }
+    }
+
+    #[cold]
+    fn table(&self, whose: Whose, offset: u64) -> Result<Reach, Error> {
+        let is_its = |owned: &Owned| matches!(whose, Whose::Bar { function, .. } if function == owned.index);
+        let position = self.functions.iter().position(|owned| is_its(owned) && owned.msix.is_some());
+        Ok(Reach::Table(position.ok_or(Error::Unavailable)?, offset))
     }
 
     #[inline]
     fn do_read(&mut self, from: ClientId, Read { target, width }: Read) -> Result<u32, Error> {
         match target {
             Target::Port(port) => Ok(self.machine.port_in(self.port(from, port, width)?, port, width)),
-            Target::Memory(at) => Ok(self.machine.load(self.memory(from, at, width)?, width)),
+            Target::Memory(at) => match self.memory(from, at, width)? {
+                Reach::Device(at) => Ok(self.machine.load(at, width)),
+                Reach::Table(position, offset) => {
+                    let msix = self.functions.get(position).and_then(|owned| owned.msix.as_ref());
+                    Ok(msix.ok_or(Error::NotYours)?.read_table(offset, width))
+                }
+            },
             Target::Config { function, offset } => self.read_config(from, function, offset, width),
         }
     }
@@ -235,7 +282,12 @@ impl<M: Machine> Server<M> {
         let position = self.position(from, function)?;
         aligned(offset, width)?;
         let owned = self.functions.get(position).ok_or(Error::NotYours)?;
-        Ok(owned.space.read(&mut self.machine, offset, width))
+        let word = owned.space.read(&mut self.machine, offset & !3, Width::Dword);
+        let word = match &owned.msix {
+            Some(msix) if msix.table.at == offset & !3 => word & 0xffff | u32::from(msix.control()) << 16,
+            _ => word,
+        };
+        Ok(word >> (8 * u32::from(offset & 3)) & width.mask())
     }
 
     #[inline]
@@ -243,7 +295,13 @@ impl<M: Machine> Server<M> {
         let value = value & width.mask();
         match target {
             Target::Port(port) => self.machine.port_out(self.port(from, port, width)?, port, width, value),
-            Target::Memory(at) => self.machine.store(self.memory(from, at, width)?, width, value),
+            Target::Memory(at) => match self.memory(from, at, width)? {
+                Reach::Device(at) => self.machine.store(at, width, value),
+                Reach::Table(position, offset) => {
+                    let msix = self.functions.get_mut(position).and_then(|owned| owned.msix.as_mut());
+                    msix.ok_or(Error::NotYours)?.write_table(&mut self.machine, offset, width, value);
+                }
+            },
             Target::Config { function, offset } => self.write_config(from, function, offset, width, value)?,
         }
         Ok(())
@@ -261,7 +319,16 @@ impl<M: Machine> Server<M> {
         let position = self.position(from, function)?;
         aligned(offset, width)?;
         let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
-        if owned.space.write(&mut self.machine, offset, width, value)? == Written::Reset {
+        let (at, shift) = (owned.function.address, 8 * u32::from(offset & 3));
+        if let Some(msix) = owned.msix.as_mut().filter(|msix| msix.table.at == offset & !3) {
+            msix.write(&mut self.machine, at, width.mask() << shift, (value & width.mask()) << shift);
+            return Ok(());
+        }
+        let written = owned.space.write(&mut self.machine, offset, width, value);
+        if offset >= 0x40 && owned.msix.as_ref().is_some_and(|msix| msix.put_back(&mut self.machine, at)) {
+            return Err(Error::ReadOnly);
+        }
+        if written? == Written::Reset {
             self.reset_one(from, position);
         }
         Ok(())
@@ -281,14 +348,20 @@ impl<M: Machine> Server<M> {
     fn frame_to_take(&self, from: ClientId, call: TakeFrame) -> Result<u64, Error> {
         let owned = self.functions.get(self.position(from, call.function)?).ok_or(Error::NotYours)?;
         let range = self.resources.memory_of(owned.index, call.bar).filter(|range| range.direct);
-        let range = range.filter(|range| call.page < range.frames).ok_or(Error::NotYours)?;
+        let is_kept =
+            |range: &MemoryRange| range.kept().is_some_and(|(first, last)| (first..=last).contains(&call.page));
+        let range = range.filter(|range| call.page < range.frames && !is_kept(range)).ok_or(Error::NotYours)?;
         Ok(self.machine.capability(range.slot + call.page))
     }
 }
 
 impl Owned {
     fn reset(&mut self, machine: &mut impl Machine, budget: &mut WaitBudget, resources: &Resources) -> Reset {
-        reset(machine, budget, &self.function, &mut self.space, resources, self.index)
+        let done = reset(machine, budget, &self.function, &mut self.space, resources, self.index);
+        if let Some(msix) = &mut self.msix {
+            msix.reset(machine, self.function.address);
+        }
+        done
     }
 }
 
@@ -305,6 +378,22 @@ fn messages(machine: &mut impl Machine, wanted: &PciFunction, function: &Functio
             None
         }
     }
+}
+
+/// The MSI-X of a function without MSI, and its line: that behind its pins', if the description has one.
+fn table<'a>(
+    machine: &mut impl Machine,
+    memory: impl Fn(u8) -> Option<&'a MemoryRange>,
+    wanted: &PciFunction,
+    function: &Function,
+    pins: usize,
+) -> Option<(u8, Msix)> {
+    let line = *wanted.lines.get(pins)?;
+    let table = Table::find(machine, function)?;
+    let range = memory(table.bar).filter(|range| range.table.is_some())?;
+    let mapped = range.mapped? + table.offset;
+    let message = machine.message(line, function.address).ok()?;
+    Some((line, Msix::new(table, mapped, message)))
 }
 
 fn aligned(offset: u8, width: Width) -> Result<(), Error> {
@@ -339,7 +428,11 @@ impl<M: Machine> Serve for Server<M> {
         for (index, access) in (0..).zip(&mut bars) {
             *access = self.resources.access(owned.index, index);
         }
-        Ok(Some(Grant { function: owned.function.clone(), bars, lines: owned.lines.clone() }))
+        let kept = core::array::from_fn(|bar| {
+            let range = self.resources.memory_of(owned.index, bar as u8).filter(|range| range.direct);
+            range.and_then(MemoryRange::kept)
+        });
+        Ok(Some(Grant { function: owned.function.clone(), bars, kept, lines: owned.lines.clone() }))
     }
 
     fn ports(&mut self, from: ClientId, call: GetPorts) -> Result<Option<(u16, u16)>, Error> {
@@ -376,7 +469,13 @@ impl<M: Machine> Serve for Server<M> {
     fn mask(&mut self, from: ClientId, call: Mask) -> Result<(), Error> {
         let position = self.position(from, call.function);
         let owned = position.ok().and_then(|position| self.functions.get_mut(position)).ok_or(Error::NotYours);
-        let masked = owned.and_then(|owned| owned.space.mask(&mut self.machine, call.masked));
+        let masked = owned.and_then(|owned| match &mut owned.msix {
+            Some(msix) => {
+                msix.hold(&mut self.machine, owned.function.address, call.masked);
+                Ok(())
+            }
+            None => owned.space.mask(&mut self.machine, call.masked),
+        });
         masked.inspect_err(|&why| self.refusals.add(from, format_args!("masking function {}", call.function), why))
     }
 

@@ -15,7 +15,7 @@
 use layout::Bdf;
 use proto::pci::{BarKind, Error, Function, Width};
 
-use crate::capabilities::{Capabilities, Register};
+use crate::capabilities::{Capabilities, MSI, MSI_X, Register};
 use crate::config_space::{ConfigSpace, half};
 use crate::function::{
     BARS, CAPABILITIES, CLASS, COMMAND, DECODES, HAS_CAPABILITIES, HEADER_TYPE, ID, INTERRUPT, SUBSYSTEM,
@@ -142,9 +142,13 @@ impl VirtualSpace {
         may_master: bool,
         line: u8,
         msi: Option<Msi>,
+        has_msix: bool,
     ) -> Self {
         let at = function.address;
-        let capabilities = Capabilities::read(space, at, function.header, msi.is_some());
+        let capabilities = {
+            let by_msi = msi.as_ref().map(|_| MSI);
+            Capabilities::read(space, at, function.header, by_msi.or(has_msix.then_some(MSI_X)))
+        };
         // The firmware may have enabled MSI. While it is on, a function raises no INTx.
         for (control, enable) in capabilities.message_signalled() {
             let value = half(space.read(at, control & !3), control);
@@ -384,10 +388,15 @@ impl VirtualSpace {
         Ok(())
     }
 
+    /// Whether the guest sees a capability at this offset.
+    pub fn shows(&self, at: u8) -> bool {
+        matches!(self.capabilities.register(at), Register::Link(_))
+    }
+
     /// Offset of the virtual MSI capability.
     pub fn msi(&self) -> Option<u8> {
         let msi = self.msi.as_ref()?;
-        matches!(self.capabilities.register(msi.at()), Register::Link(_)).then_some(msi.at())
+        self.shows(msi.at()).then_some(msi.at())
     }
 
     /// The register `offset` in terms of MSI, if that has it.

@@ -20,7 +20,10 @@ use layout::guest_board::{self, Chipset, input};
 
 use crate::{
     functions::Functions,
-    passthrough::{Passthrough, lines::Lines},
+    passthrough::{
+        Passthrough,
+        lines::{Lines, Signalling},
+    },
 };
 use imcr::Imcr;
 
@@ -342,14 +345,26 @@ impl Board {
         match self.configuration(port) {
             Some(at) => {
                 self.passthrough.write_config(at.number, at.register, width, value);
-                if let Some((line, signalling)) = self.passthrough.signalling(at.number, at.register) {
-                    effect = Effect::LINES.when(self.lines.signal_by(line, signalling, &mut self.controllers));
-                    self.functions.send(self.lines.take_messages());
-                }
+                let signalling = self.passthrough.signalling(at.number, at.register);
+                effect = self.signal_by(signalling);
             }
             None => self.passthrough.write_port(port, width, value),
         }
         effect | Effect::REGIONS.when(self.passthrough.has_moved())
+    }
+
+    /// Has pci-server write memory.
+    pub fn write_memory_remote(&mut self, gpa: u64, width: Width, value: u32) -> Effect {
+        let signalling = self.passthrough.write_memory(gpa, width, value);
+        self.signal_by(signalling)
+    }
+
+    /// Has a line interrupt as the guest wants it now.
+    fn signal_by(&mut self, signalling: Option<(usize, Signalling)>) -> Effect {
+        let Some((line, signalling)) = signalling else { return Effect::QUIET };
+        let is_new = self.lines.signal_by(line, signalling, &mut self.controllers);
+        self.functions.send(self.lines.take_messages());
+        Effect::LINES.when(is_new)
     }
 
     /// Has the passed-through lines in `bits` interrupt the guest; returns those to acknowledge.

@@ -75,10 +75,7 @@ impl<'a, V> Guest<'a, V> {
         } else {
             match self.vm.board.write_memory(gpa, width, value) {
                 Ok(effect) => effect,
-                Err(Remote) => {
-                    self.vm.board.passthrough.write_memory(gpa, width, value);
-                    Effect::QUIET
-                }
+                Err(Remote) => self.vm.board.write_memory_remote(gpa, width, value),
             }
         };
     }

@@ -8,7 +8,7 @@
 use devices::{Width, pci::msix::Message};
 use heapless::Vec;
 use proto::{
-    pci::{self, Error, Target},
+    pci::{self, Error, Messages, Target},
     wire::Transport,
 };
 
@@ -34,6 +34,10 @@ const MSI_WIDE: u32 = 1 << 7;
 const MSI_ADDRESS: u8 = 4;
 /// Bytes of the capability with a 64-bit address.
 const MSI_LENGTH: u8 = 16;
+/// Of MSI-X (section 6.8.2): enable and mask, in message control; bytes of an entry of its table.
+const MSIX_ENABLE: u32 = 1 << 15;
+const MSIX_MASK_ALL: u32 = 1 << 14;
+const MSIX_ENTRY: u64 = 16;
 /// Reasons to refuse an access that are remembered as logged: `Error` has fewer variants.
 const MAX_REASONS: usize = 16;
 
@@ -73,8 +77,8 @@ impl Server for NoServer {
 pub struct Sender {
     /// The function, by its number at pci-server.
     pub function: u8,
-    /// Offset of its MSI capability.
-    pub msi: u8,
+    /// By MSI or by MSI-X.
+    pub messages: Messages,
     /// Its line, by the position in the configuration.
     pub line: usize,
 }
@@ -140,16 +144,50 @@ impl Passthrough {
 
     /// How the guest wants a function's interrupt, and on which line, after it has written to this register.
     pub fn signalling(&mut self, function: u8, register: u8) -> Option<(usize, Signalling)> {
-        let concerned = |sender: &&Sender| {
-            let of_msi = register.wrapping_sub(sender.msi) < MSI_LENGTH;
-            sender.function == function && (of_msi || register & !3 == COMMAND)
+        let concerned = |sender: &&Sender| match sender.messages {
+            _ if sender.function != function => false,
+            Messages::Msi(at) => register.wrapping_sub(at) < MSI_LENGTH || register & !3 == COMMAND,
+            Messages::Msix { at, .. } => register & !3 == at,
         };
-        let Sender { msi, line, .. } = *self.senders.iter().find(concerned)?;
+        let sender = *self.senders.iter().find(concerned)?;
+        Some((sender.line, self.signalling_of(sender)))
+    }
+
+    /// The same, after it has written to this address of the machine.
+    fn signalling_at(&mut self, address: u64) -> Option<(usize, Signalling)> {
+        let concerned = |sender: &&Sender| match sender.messages {
+            Messages::Msi(_) => false,
+            Messages::Msix { entry, .. } => address.wrapping_sub(entry) < MSIX_ENTRY,
+        };
+        let sender = *self.senders.iter().find(concerned)?;
+        Some((sender.line, self.signalling_of(sender)))
+    }
+
+    fn signalling_of(&mut self, Sender { function, messages, .. }: Sender) -> Signalling {
+        match messages {
+            Messages::Msi(at) => self.msi(function, at),
+            Messages::Msix { at, entry } => self.msix(function, at, entry),
+        }
+    }
+
+    /// Off while the guest has it off, or has masked it: the function then sends nothing.
+    fn msix(&mut self, function: u8, at: u8, entry: u64) -> Signalling {
+        let offset = at.wrapping_add(MSI_CONTROL);
+        let control = self.read(Target::Config { function, offset }, Width::Word);
+        let mut word = |n: u64| self.read(Target::Memory(entry.wrapping_add(4 * n)), Width::Dword);
+        let [low, high, data, masked] = [0, 1, 2, 3].map(&mut word);
+        if control & (MSIX_ENABLE | MSIX_MASK_ALL) != MSIX_ENABLE || masked & 1 != 0 {
+            return Signalling::Off;
+        }
+        Signalling::Message(Message::of(u64::from(high) << 32 | u64::from(low), data))
+    }
+
+    fn msi(&mut self, function: u8, msi: u8) -> Signalling {
         let mut read = |offset, width| self.read(Target::Config { function, offset }, width);
         let control = read(msi.wrapping_add(MSI_CONTROL), Width::Word);
         if control & MSI_ENABLE == 0 {
             let off = read(COMMAND, Width::Word) & NO_INTERRUPT != 0;
-            return Some((line, if off { Signalling::Off } else { Signalling::Pin }));
+            return if off { Signalling::Off } else { Signalling::Pin };
         }
         let at = msi.wrapping_add(MSI_ADDRESS);
         let mut address = u64::from(read(at, Width::Dword));
@@ -158,7 +196,7 @@ impl Passthrough {
             address |= u64::from(read(data, Width::Dword)) << 32;
             data = data.wrapping_add(4);
         }
-        Some((line, Signalling::Message(Message::of(address, read(data, Width::Word)))))
+        Signalling::Message(Message::of(address, read(data, Width::Word)))
     }
 
     /// Whether the guest has moved something since [`Self::moved`].
@@ -317,10 +355,13 @@ impl Passthrough {
         }
     }
 
-    /// Writes forwarded memory.
-    pub fn write_memory(&mut self, gpa: u64, width: Width, value: u32) {
-        if let Some(target) = self.memory_at(gpa) {
-            self.write(target, width, value);
+    /// Writes forwarded memory. Returns the line whose function interrupts in another way by that, and how.
+    pub fn write_memory(&mut self, gpa: u64, width: Width, value: u32) -> Option<(usize, Signalling)> {
+        let target = self.memory_at(gpa)?;
+        self.write(target, width, value);
+        match target {
+            Target::Memory(address) => self.signalling_at(address),
+            _ => None,
         }
     }
 

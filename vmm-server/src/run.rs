@@ -312,7 +312,8 @@ impl<V: Vmcs> Guest<'_, V> {
     /// A MOV to memory that pci-server makes.
     fn remote_store(&mut self, gpa: u64, found: Move) -> Next {
         let value = (self.cpu.exit.gprs.at(found.register) & found.ones) as u32;
-        self.vm.board.passthrough.write_memory(gpa, found.width, value);
+        let effect = self.vm.board.write_memory_remote(gpa, found.width, value);
+        self.join(effect);
         self.cpu.exit.instruction_len = found.length;
         Next::Skip
     }

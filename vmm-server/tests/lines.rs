@@ -7,7 +7,7 @@ use devices::{
 };
 use layout::{config::VmLine, guest_board::Chipset};
 use proptest::prelude::*;
-use proto::pci::GrantedLine;
+use proto::pci::{GrantedLine, Messages};
 use vmm_server::passthrough::lines::{Lines, Signalling};
 
 const NOW: Nanos = Nanos(5_000_000);
@@ -18,7 +18,7 @@ const fn line(line: u8, dest: Option<u8>, limit: u16) -> Option<VmLine> {
 }
 
 const fn granted(line: u8, isa: Option<u8>, level: bool) -> GrantedLine {
-    GrantedLine { line, isa, level, msi: None }
+    GrantedLine { line, isa, level, messages: None }
 }
 
 /// A PIC as Linux initialises it: vectors 0x20 and 0x28, nothing masked.
@@ -450,7 +450,7 @@ fn a_storm_of_messages_gives_one_when_the_millisecond_is_over() {
 #[test]
 fn a_storm_of_messages_is_masked_on_the_machine() {
     let mut controllers = controllers();
-    let sender = GrantedLine { msi: Some(0xd0), ..granted(4, None, true) };
+    let sender = GrantedLine { messages: Some(Messages::Msi(0xd0)), ..granted(4, None, true) };
     let mut lines =
         Lines::new(Chipset::Pc1995, &[line(3, None, 1), line(4, None, 2)], &[granted(3, None, true), sender]);
     lines.reset(&mut controllers);

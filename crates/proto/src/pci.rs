@@ -131,6 +131,8 @@ pub struct Grant {
     pub function: Function,
     /// How to access each BAR.
     pub bars: [Access; 6],
+    /// Pages of each BAR that are not handed over even if the others are, first and last: those of a table of MSI-X.
+    pub kept: [Option<(u16, u16)>; 6],
     /// Its interrupt lines.
     pub lines: Vec<GrantedLine, MAX_FUNCTION_LINES>,
 }
@@ -160,9 +162,22 @@ pub struct GrantedLine {
     pub isa: Option<u8>,
     /// Level-triggered; else edge-triggered.
     pub level: bool,
-    /// On the machine the function sends messages: offset of its MSI capability. The owner's registers there say how it wants
-    /// the interrupt: as the message in them if they are enabled, else as on a pin, which is level-triggered.
-    pub msi: Option<u8>,
+    /// How the function sends messages, if this line is theirs.
+    pub messages: Option<Messages>,
+}
+
+/// How a function sends messages. The owner's virtual registers say how it wants the interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Messages {
+    /// By MSI, at this offset: as the message there if it is enabled, else as on a pin, which is level-triggered.
+    Msi(u8),
+    /// By MSI-X, at offset `at`: as the message in the entry at `entry`, a physical address, and only while that is enabled.
+    Msix {
+        /// Of the capability.
+        at: u8,
+        /// Of the table's only entry.
+        entry: u64,
+    },
 }
 
 /// Returns a range of the caller's ports that belongs to no function, by its number; none after the last.
@@ -438,7 +453,7 @@ mod tests {
     fn endless(message: &mut Message) -> Result<(), IpcError> {
         match message.label {
             GetGrant::LABEL => message.answer(|GetGrant { .. }| {
-                Ok(Some(Grant { function: function(), bars: [Access::No; 6], lines: Vec::new() }))
+                Ok(Some(Grant { function: function(), bars: [Access::No; 6], kept: [None; 6], lines: Vec::new() }))
             }),
             GetPorts::LABEL => message.answer(|GetPorts { .. }| Ok(Some((0x300, 0x31f)))),
             _ => Err(IpcError::UnknownLabel),
@@ -475,10 +490,16 @@ mod tests {
             line: 0xff,
             capabilities,
         };
-        let line = GrantedLine { line: 0xff, isa: Some(0xff), level: true, msi: Some(0xff) };
+        let line = GrantedLine {
+            line: 0xff,
+            isa: Some(0xff),
+            level: true,
+            messages: Some(Messages::Msix { at: 0xff, entry: u64::MAX }),
+        };
         let largest = Grant {
             function: largest,
             bars: [Access::Direct { bits: 0xff, count: u16::MAX }; 6],
+            kept: [Some((u16::MAX, u16::MAX)); 6],
             lines: [line, line].into_iter().collect(),
         };
         let mut message = Message::EMPTY;

@@ -6,6 +6,7 @@ mod configuration;
 mod hostile;
 mod logged;
 mod msi;
+mod msix;
 mod resets;
 mod start;
 

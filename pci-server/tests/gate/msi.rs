@@ -3,9 +3,9 @@
 use layout::Bdf;
 use proptest::prelude::*;
 use proto::pci::Width::{Byte, Dword, Word};
-use proto::pci::{Dma, Error, GrantedLine, PciFunction};
+use proto::pci::{Dma, Error, GrantedLine, Messages, PciFunction};
 
-use crate::board::{AHCI, Board, E1000, EXPRESS, Wrote, board};
+use crate::board::{AHCI, Board, E1000, NE2000, Wrote, board};
 use crate::{ALICE, BOB, CAROL, Gate, config, give, register, trusted};
 
 /// Offsets of the card's MSI capability, which has 64-bit addresses, and of the disk controller's.
@@ -28,7 +28,7 @@ fn lines(gate: &Gate) -> Vec<GrantedLine> {
 #[test]
 fn a_function_with_msi_sends_the_hosts_message_on_a_single_line() {
     let gate = owner_of(E1000, board());
-    assert_eq!(lines(&gate), [GrantedLine { line: 5, isa: None, level: true, msi: Some(CARD) }]);
+    assert_eq!(lines(&gate), [GrantedLine { line: 5, isa: None, level: true, messages: Some(Messages::Msi(CARD)) }]);
     assert_eq!((&gate.board.borrow().messages[..], &gate.board.borrow().routes[..]), (&[(5, E1000)][..], &[][..]));
     assert_eq!([0, 4, 8, 12].map(|at| gate.real(E1000, CARD + at)), [0x0081_0005, 0xfee0_1000, 0, 0x35]);
     assert_eq!(gate.real(E1000, 0x04) & 1 << 10, 1 << 10, "and never its pin");
@@ -54,12 +54,11 @@ fn without_dma_without_msi_or_with_a_pin_in_the_description_it_has_its_pin() {
     let pinned = Board { routed: vec![5], ..board() };
     for gate in [
         Gate::open(board(), config([no_dma])),
-        // It has MSI-X only.
-        owner_of(EXPRESS, board()),
+        owner_of(NE2000, board()),
         Gate::open(pinned, config([on_lines(trusted(give(ALICE, E1000)))])),
     ] {
         assert_eq!(gate.board.borrow().messages, []);
-        assert_eq!(lines(&gate), [GrantedLine { line: 5, isa: None, level: true, msi: None }]);
+        assert_eq!(lines(&gate), [GrantedLine { line: 5, isa: None, level: true, messages: None }]);
         assert_eq!(gate.client(ALICE).read(register(0, CARD), Dword).unwrap() & 0xff, 0, "no capability");
     }
 }
@@ -71,7 +70,7 @@ fn a_capability_that_leaves_configuration_space_is_none() {
     card.values[usize::from(0xe4_u8 / 4)] = 0xf407;
     card.values[usize::from(0xf4_u8 / 4)] = 0x0081_0005;
     let gate = owner_of(E1000, machine);
-    assert_eq!((gate.board.borrow().messages.len(), lines(&gate)[0].msi), (0, None));
+    assert_eq!((gate.board.borrow().messages.len(), lines(&gate)[0].messages), (0, None));
 }
 
 #[test]

@@ -232,7 +232,7 @@ fn a_disk_in_compatibility_mode_has_the_old_interrupts() {
     let edge = |pin| Route { ioapic: 0, pin, level: false, active_low: false };
     let (routes, lines) = routes(config([on_lines(give(ALICE, IDE), &[4, 5])]));
     assert_eq!(routes, [(4, edge(14)), (5, edge(15))]);
-    let line = |line, isa| GrantedLine { line, isa: Some(isa), level: false, msi: None };
+    let line = |line, isa| GrantedLine { line, isa: Some(isa), level: false, messages: None };
     assert_eq!(lines, [line(4, 14), line(5, 15)]);
 }
 
@@ -246,7 +246,7 @@ fn other_functions_arrive_where_the_board_says() {
     assert_eq!(routes(firmware).0, [(3, level(10))]);
     // A line with a route of its own keeps it.
     let (found, lines) = routes(config([on_lines(give(ALICE, E1000), &[9])]));
-    assert_eq!((found, lines), (vec![], vec![GrantedLine { line: 9, isa: None, level: true, msi: None }]));
+    assert_eq!((found, lines), (vec![], vec![GrantedLine { line: 9, isa: None, level: true, messages: None }]));
     // Nor is one lost that only the description knows about.
     let mut unknown = Config { intx: Intx::FirmwareLine, ..config([on_lines(give(ALICE, E1000), &[3])]) };
     unknown.functions[0].name = name("Mystery");

@@ -53,7 +53,7 @@ fn main(config: Component) -> ! {
         (Some("intruder"), None) => lifecycle::intruder(&config),
         (Some("canary"), None) => dma::canary(&config),
         (Some("card"), None) => card(),
-        (Some("high"), None) => high(),
+        (Some("high"), None) => high(&config),
         _ => panic!("no such part: {}", config.args),
     }
     log::info!("has finished");
@@ -113,10 +113,10 @@ fn blocks(config: &Component, numbers: &str) {
     verdict.close();
 }
 
-/// The owner of a function whose memory is above 4 GiB.
-fn high() {
+/// The owner of a function whose memory is above 4 GiB, and that sends messages by a table.
+fn high(config: &Component) {
     let mut verdict = Verdict::default();
-    high::all(&mut verdict);
+    high::all(&mut verdict, config);
     verdict.close();
 }
 

@@ -19,7 +19,7 @@ use layout::{
     config::VmLine,
     guest_board::{self, Chipset, input},
 };
-use proto::pci::GrantedLine;
+use proto::pci::{GrantedLine, Messages};
 
 /// Most lines of a guest.
 pub const MAX_LINES: usize = layout::limits::MAX_OWN_LINES;
@@ -27,6 +27,8 @@ pub const MAX_LINES: usize = layout::limits::MAX_OWN_LINES;
 /// Inputs for lines to which neither the description nor the device's kind gives one: first those that PCI cards get on
 /// a PC, then those of devices that this board lacks.
 const FREE: [u8; 10] = [11, 10, 9, 5, 7, 12, 3, 15, 14, 6];
+/// Of a line that is never a pin.
+const NO_INPUT: u8 = 0xff;
 const MILLISECOND: u64 = 1_000_000;
 
 /// How the guest has set up a function to interrupt.
@@ -61,6 +63,8 @@ struct Line {
     limit: u16,
     state: LineState,
     signalling: Signalling,
+    /// How it interrupts after a reset.
+    rest: Signalling,
     /// Its function sends messages on the machine.
     sends: bool,
     /// It has interrupted once more, while it could not interrupt the guest.
@@ -100,17 +104,17 @@ impl Lines {
             let Input { at, level } = (*input)?;
             let VmLine { line, limit, .. } = (*wanted)?;
             let (input, state) = (at?, LineState::Armed);
-            let (signalling, sends) =
-                (Signalling::Pin, granted.iter().any(|known| known.line == line && known.msi.is_some()));
-            let (again, logged) = (false, false);
-            Some(Line { input, level, limit, state, signalling, sends, again, millisecond: 0, count: 0, logged })
+            let messages = granted.iter().find(|known| known.line == line).and_then(|known| known.messages);
+            let rest = if is_msix(messages) { Signalling::Off } else { Signalling::Pin };
+            let (signalling, sends, again, logged) = (rest, messages.is_some(), false, false);
+            Some(Line { input, level, limit, state, signalling, rest, sends, again, millisecond: 0, count: 0, logged })
         };
         Self { chipset, lines: inputs.iter().zip(wanted).map(line).collect(), ..Self::default() }
     }
 
     /// The input of line `n`.
     pub fn input(&self, n: usize) -> Option<u8> {
-        Some(self.lines.get(n)?.as_ref()?.input)
+        Some(self.lines.get(n)?.as_ref()?.input).filter(|input| *input != NO_INPUT)
     }
 
     /// Notes the input to which the pins of a device on the guest's bus are wired.
@@ -148,7 +152,7 @@ impl Lines {
             if line.state != LineState::Armed {
                 waiting |= 1 << n;
             }
-            (line.state, line.signalling, line.again) = (LineState::Armed, Signalling::Pin, false);
+            (line.state, line.signalling, line.again) = (LineState::Armed, line.rest, false);
         }
         (self.in_flight, self.masked, self.messages) = (0, 0, Vectors::NONE);
         waiting
@@ -278,6 +282,9 @@ fn inputs(chipset: Chipset, wanted: &[Option<VmLine>], granted: &[GrantedLine]) 
     for (n, wanted) in wanted.iter().enumerate().take(MAX_LINES) {
         let input = wanted.and_then(|wanted| {
             let known = granted.iter().find(|granted| granted.line == wanted.line);
+            if is_msix(known.and_then(|known| known.messages)) {
+                return Some(Input { at: Some(NO_INPUT), level: false });
+            }
             let at = wanted.dest.or(known.and_then(|known| known.isa));
             // A line of unknown trigger mode counts as level. That only delays an edge, while a level taken for an edge
             // would be acknowledged, and interrupt again, before the guest serves it.
@@ -300,6 +307,11 @@ fn inputs(chipset: Chipset, wanted: &[Option<VmLine>], granted: &[GrantedLine]) 
         }
     }
     inputs
+}
+
+/// Whether the line is that of the messages of MSI-X.
+const fn is_msix(messages: Option<Messages>) -> bool {
+    matches!(messages, Some(Messages::Msix { .. }))
 }
 
 /// The inputs of `FREE` that no device of the board has.

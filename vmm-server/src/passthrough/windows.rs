@@ -22,6 +22,7 @@ use layout::limits::MAX_PCI_FUNCTIONS;
 pub const MAX_WINDOWS: usize = 6 * MAX_PCI_FUNCTIONS;
 /// Guest-physical addresses from here on have no paging structures: the EPT has one page directory pointer table.
 const MEMORY_END: u64 = 1 << 39;
+const PAGE: u64 = 4096;
 const PORTS_END: u64 = 1 << 16;
 /// log2 of the size of a large frame. pci-server hands memory of at least that size over in large frames.
 const LARGE: u32 = 21;
@@ -61,6 +62,8 @@ pub struct BarWindow {
     pub size: u64,
     /// It was handed over; else pci-server makes the accesses.
     pub direct: bool,
+    /// Pages of 4 KiB that were not, first and last: those of a table of MSI-X.
+    pub kept: Option<(u16, u16)>,
     /// The register shows the address, so the guest may change it. A disk controller in compatibility mode shows none.
     pub movable: bool,
 }
@@ -207,8 +210,16 @@ impl Windows {
         let of_kind = self.all.iter().filter(move |placed| (placed.window.space == BarSpace::Ports) == ports);
         of_kind.filter_map(|Placed { window, at, .. }| {
             let first = (*at)?;
-            let mediated = !window.direct || window.space == BarSpace::Ports && first != window.base;
-            mediated.then_some(Forwarded { first, last: window.last_from(first), to: window.base })
+            if !window.direct || window.space == BarSpace::Ports && first != window.base {
+                return Some(Forwarded { first, last: window.last_from(first), to: window.base });
+            }
+            let (from, to) =
+                window.kept.map(|(from, to)| (u64::from(from) * PAGE, u64::from(to) * PAGE + (PAGE - 1)))?;
+            Some(Forwarded {
+                first: first.saturating_add(from),
+                last: first.saturating_add(to),
+                to: window.base.saturating_add(from),
+            })
         })
     }
 }
@@ -217,6 +228,11 @@ impl BarWindow {
     /// Its last port or address on the machine, if there is such a one.
     pub const fn last(self) -> Option<u64> {
         self.base.checked_add(self.size - 1)
+    }
+
+    /// Whether this page was not handed over, though others were.
+    pub fn keeps(self, page: u16) -> bool {
+        self.kept.is_some_and(|(first, last)| (first..=last).contains(&page))
     }
 
     /// Whether a guest that knows 32-bit addresses only cannot reach it on the machine.

@@ -77,7 +77,7 @@ impl Devices {
             takeover.lines.iter().filter_map(|(function, line)| Some((*function, input(line.line)?))).collect();
         let sender = |&(function, line): &(u8, GrantedLine)| {
             let position = config.lines.iter().position(|known| known.line == line.line)?;
-            Some(Sender { function, msi: line.msi?, line: position })
+            Some(Sender { function, messages: line.messages?, line: position })
         };
         let senders: Vec<Sender, MAX_LINES> = takeover.lines.iter().filter_map(sender).collect();
         senders.iter().for_each(|sender| takeover.board.add_sender(*sender));
@@ -256,7 +256,7 @@ impl Takeover {
         }
         for (register, (bar, access)) in (0..).zip(grant.function.bars.iter().zip(grant.bars)) {
             let Some(bar) = bar.filter(|_| access != Access::No) else { continue };
-            let window = window(index, register, &bar, access);
+            let window = BarWindow { kept: grant.kept[usize::from(register)], ..window(index, register, &bar, access) };
             if window.is_high() && window.movable {
                 // Later, when all others have their places.
                 let _ = self.high.push((window, access));
@@ -326,6 +326,11 @@ impl Takeover {
         let BarWindow { function, bar, .. } = window;
         let first = self.next_slot;
         for page in 0..count {
+            if window.keeps(page) {
+                // The slot stays free.
+                self.next_slot += 1;
+                continue;
+            }
             self.receive(|client| client.take_frame(TakeFrame { function, bar, page }))?;
         }
         self.placement.hold(window, first, bits, count)
@@ -357,7 +362,7 @@ fn window(function: u8, bar: u8, what: &Bar, access: Access) -> BarWindow {
     };
     let direct = matches!(access, Access::Direct { .. });
     let (base, size) = (what.base, what.size.max(1));
-    let window = BarWindow { function, bar, space, base, home: base, size, direct, movable: false };
+    let window = BarWindow { function, bar, space, base, home: base, size, direct, kept: None, movable: false };
     let shown = SERVER.read(Target::Config { function, offset: BARS + 4 * bar }, Width::Dword);
     BarWindow { movable: shown.is_ok_and(|shown| window.address(shown.into()) == base & 0xffff_ffff), ..window }
 }

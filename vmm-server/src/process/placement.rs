@@ -93,7 +93,7 @@ impl Placement {
             let (Some((first, last)), true) = (ports(window), at == window.base) else { return Ok(()) };
             return self.open(slot, first, last);
         }
-        for page in 0..count {
+        for page in (0..count).filter(|page| !window.keeps(*page)) {
             let gpa = at.saturating_add(u64::from(page) << (bits & 63));
             self.ept.map(scratch_cptr(slot + page), bits, gpa).map_err(|error| {
                 log::debug!("{gpa:#x}: {error:?}");
@@ -107,7 +107,10 @@ impl Placement {
         let Some(&Held { slot, bits, count, .. }) = self.held(window) else { return };
         let taken = match ports(window) {
             Some((first, last)) => self.vcpus.iter().all(|vcpu| vcpu.deny_ports(first, last).is_ok()),
-            None => (slot..slot + count).all(|slot| self.ept.unmap(scratch_cptr(slot), bits).is_ok()),
+            None => {
+                let mut pages = (0..count).filter(|page| !window.keeps(*page));
+                pages.all(|page| self.ept.unmap(scratch_cptr(slot + page), bits).is_ok())
+            }
         };
         if !taken {
             log::error!("register {} of function {} cannot be taken away", window.bar, window.function);

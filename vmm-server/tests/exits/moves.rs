@@ -61,7 +61,9 @@ fn plugged(direct: bool) -> (Board, &'static Card) {
     let spaces = [BarSpace::Memory { wide: false }, BarSpace::Ports, BarSpace::Memory { wide: true }];
     for (bar, space) in (0..).zip(spaces) {
         let (base, size) = (BASES[usize::from(bar)], SIZES[usize::from(bar)]);
-        devices.add(BarWindow { function: 0, bar, space, base, home: base, size, direct, movable: true }).unwrap();
+        devices
+            .add(BarWindow { function: 0, bar, space, base, home: base, size, direct, kept: None, movable: true })
+            .unwrap();
     }
     let mut machine = Board::new(Chipset::Pc1995, 1 << 20, 0);
     machine.plug(devices);
@@ -214,7 +216,7 @@ fn cards(memory: &[(u64, u64)]) -> Passthrough {
     for (function, &(base, size)) in (0..).zip(memory) {
         let space = BarSpace::Memory { wide: false };
         devices
-            .add(BarWindow { function, bar: 0, space, base, home: base, size, direct: true, movable: true })
+            .add(BarWindow { function, bar: 0, space, base, home: base, size, direct: true, kept: None, movable: true })
             .unwrap();
         devices.functions = function + 1;
     }
@@ -275,6 +277,7 @@ fn what_is_not_mapped_may_be_where_large_frames_are_at_home() {
         home: 0xc000_0000,
         size: 0x20_0000,
         direct: true,
+        kept: None,
         movable: true,
     };
     devices.add(large).unwrap();
@@ -291,7 +294,17 @@ fn a_window_beyond_the_last_address_reaches_nothing_there() {
     let space = BarSpace::Memory { wide: false };
     let mut devices = Passthrough::new(Box::leak(Box::new(Cards(RefCell::new(vec![0])))));
     let base = u64::MAX - 0xfff;
-    let window = BarWindow { function: 0, bar: 0, space, base, home: base, size: 0x1000, direct: false, movable: true };
+    let window = BarWindow {
+        function: 0,
+        bar: 0,
+        space,
+        base,
+        home: base,
+        size: 0x1000,
+        direct: false,
+        kept: None,
+        movable: true,
+    };
     assert_eq!((window.last(), BarWindow { size: 0x1001, ..window }.last()), (Some(u64::MAX), None));
     devices.add(BarWindow { size: 0x2000, ..window }).unwrap();
     put(&mut devices, 0, 0xc000_0000);
@@ -336,7 +349,7 @@ proptest! {
 /// A window that the machine has above 4 GiB.
 fn high(function: u8, size: u64) -> BarWindow {
     let (space, base) = (BarSpace::Memory { wide: true }, 0x40_0000_0000);
-    BarWindow { function, bar: 2, space, base, home: base, size, direct: true, movable: true }
+    BarWindow { function, bar: 2, space, base, home: base, size, direct: true, kept: None, movable: true }
 }
 
 #[test]

@@ -6,10 +6,14 @@ use std::cell::RefCell;
 use devices::{Nanos, Width, lapic::Lapic};
 use layout::{config::VmLine, guest_board::Chipset};
 use proptest::prelude::*;
-use proto::pci::{self, Error, GrantedLine, Target};
+use proto::pci::{self, Error, GrantedLine, Messages, Target};
 use vmm_server::{
     board::Board,
-    passthrough::{Passthrough, Sender, Server, lines::Lines},
+    passthrough::{
+        Passthrough, Sender, Server,
+        lines::Lines,
+        windows::{BarSpace, BarWindow},
+    },
 };
 
 use crate::fake::{NOW, Ports};
@@ -45,11 +49,11 @@ fn board(wide: bool) -> Board {
     }
     let mut devices = Passthrough::new(server);
     devices.functions = 2;
-    devices.add_sender(Sender { function: 1, msi: MSI, line: 0 });
+    devices.add_sender(Sender { function: 1, messages: Messages::Msi(MSI), line: 0 });
     let mut board = Board::new(Chipset::Pc, 1 << 20, 0);
     board.plug(devices);
     let line = VmLine { line: 7, dest: None, level: true, limit: 0 };
-    let granted = GrantedLine { line: 7, isa: None, level: true, msi: Some(MSI) };
+    let granted = GrantedLine { line: 7, isa: None, level: true, messages: Some(Messages::Msi(MSI)) };
     board.lines = Lines::new(Chipset::Pc, &[Some(line)], &[granted]);
     let _ = board.lines.reset(&mut board.controllers);
     board
@@ -112,6 +116,72 @@ fn intx_disable_holds_the_pin_back() {
     // Of another function.
     write(&mut board, 1, 0x04, Width::Word, 1 << 10);
     assert!(board.lines.in_flight());
+}
+
+const MSIX: u8 = 0xa0;
+/// The table's entry on the machine: in a page that is not handed over, of memory that is otherwise.
+const BASE: u64 = 0xe000_0000;
+const ENTRY: u64 = BASE + 0x2010;
+
+/// A function with MSI-X as pci-server shows it: message control, and the entry.
+#[derive(Default)]
+struct Table(RefCell<(u32, [u32; 4])>);
+
+impl Server for Table {
+    fn read(&self, target: &Target, _: pci::Width) -> Result<u32, Error> {
+        match *target {
+            Target::Config { function: 0, offset } if offset == MSIX + 2 => Ok(self.0.borrow().0),
+            Target::Memory(at @ ENTRY..) if at < ENTRY + 16 => Ok(self.0.borrow().1[((at - ENTRY) / 4) as usize]),
+            _ => Err(Error::NotYours),
+        }
+    }
+
+    fn write(&self, target: &Target, _: pci::Width, value: u32) -> Result<(), Error> {
+        match *target {
+            Target::Config { function: 0, offset } if offset == MSIX + 2 => self.0.borrow_mut().0 = value,
+            Target::Memory(at @ ENTRY..) if at < ENTRY + 16 => {
+                self.0.borrow_mut().1[((at - ENTRY) / 4) as usize] = value;
+            }
+            _ => return Err(Error::NotYours),
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_message_of_a_table_comes_while_it_is_on_and_not_masked_and_never_on_a_pin() {
+    let messages = Messages::Msix { at: MSIX, entry: ENTRY };
+    let mut devices = Passthrough::new(Box::leak(Box::new(Table::default())));
+    devices.functions = 1;
+    devices.add_sender(Sender { function: 0, messages, line: 0 });
+    let space = BarSpace::Memory { wide: false };
+    let (size, kept) = (0x4000, Some((2, 2)));
+    let window =
+        BarWindow { function: 0, bar: 0, space, base: BASE, home: BASE, size, direct: true, kept, movable: false };
+    devices.add(window).unwrap();
+    assert_eq!([0x1fff, 0x2000, 0x2fff, 0x3000].map(|at| devices.has_memory(BASE + at)), [false, true, true, false]);
+    let mut board = Board::new(Chipset::Pc, 1 << 20, 0);
+    board.plug(devices);
+    let line = VmLine { line: 7, dest: None, level: true, limit: 0 };
+    let granted = GrantedLine { line: 7, isa: None, level: false, messages: Some(messages) };
+    board.lines = Lines::new(Chipset::Pc, &[Some(line)], &[granted]);
+    assert_eq!((board.lines.input(0), board.lines.free_input()), (None, Some(11)));
+    let _ = board.lines.reset(&mut board.controllers);
+    assert_eq!((interrupt(&mut board), board.lines.in_flight()), (None, false), "off, as after a reset");
+    write(&mut board, 1, MSIX + 2, Width::Word, 0x8000);
+    for (word, value) in [(0, 0xfee0_0000), (1, 0), (2, 0x4b)] {
+        let _ = board.write_memory_remote(ENTRY + 4 * word, Width::Dword, value);
+        assert_eq!(interrupt(&mut board), (word == 2).then_some(0x4b));
+    }
+    let _ = board.write_memory_remote(ENTRY + 12, Width::Dword, 1);
+    assert_eq!(interrupt(&mut board), None, "masked");
+    let _ = board.write_memory_remote(ENTRY + 8, Width::Dword, 0x4c);
+    let _ = board.write_memory_remote(ENTRY + 12, Width::Dword, 0);
+    assert_eq!(interrupt(&mut board), Some(0x4c));
+    for (control, vector) in [(0xc000, None), (0x8000, Some(0x4c)), (0, None)] {
+        write(&mut board, 1, MSIX + 2, Width::Word, control);
+        assert_eq!((interrupt(&mut board), board.lines.in_flight()), (vector, false));
+    }
 }
 
 proptest! {

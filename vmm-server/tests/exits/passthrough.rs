@@ -40,7 +40,7 @@ pub const MEMORY: BarSpace = BarSpace::Memory { wide: false };
 
 /// What pci-server makes the accesses to, wherever the guest would have it.
 pub fn fixed(space: BarSpace, base: u64, size: u64) -> BarWindow {
-    BarWindow { function: 0, bar: 0, space, base, home: base, size, direct: false, movable: false }
+    BarWindow { function: 0, bar: 0, space, base, home: base, size, direct: false, kept: None, movable: false }
 }
 
 /// Two functions, ports 0x1f0 to 0x1f7 and 0xc000 to 0xc00f, a page at 0xe0000000.
