@@ -7,7 +7,7 @@ use sel4_sys_gen::config::Setting;
 use sel4_sys_gen::{Prefix, Release, Result, release};
 
 /// Options that the project's crates use. In a kernel that does not have an option, it counts as off.
-const ALWAYS: [&str; 10] = [
+const ALWAYS: [&str; 11] = [
     "DEBUG_BUILD",
     "PRINTING",
     "VTX",
@@ -18,7 +18,10 @@ const ALWAYS: [&str; 10] = [
     "HUGE_PAGE",
     "ENABLE_BENCHMARKS",
     "FSGSBASE_INST",
+    "XSAVE",
 ];
+/// The same for numbers, which count as zero.
+const NUMBERS: [&str; 1] = ["XSAVE_FEATURE_SET"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=SEL4_PREFIX");
@@ -42,10 +45,12 @@ fn write_constants() -> Result<()> {
             Setting::Text(text) => writeln!(out, "pub const {name}: &str = {text:?};")?,
         }
     }
-    for name in ALWAYS {
-        if prefix.config.options().all(|(option, _)| option != name) {
-            writeln!(out, "/// `CONFIG_{name}`, which this kernel does not have.\npub const {name}: bool = false;")?;
-        }
+    let is_left_out = |name: &str| prefix.config.options().all(|(option, _)| option != name);
+    for name in ALWAYS.into_iter().filter(|name| is_left_out(name)) {
+        writeln!(out, "/// `CONFIG_{name}`, which this kernel does not have.\npub const {name}: bool = false;")?;
+    }
+    for name in NUMBERS.into_iter().filter(|name| is_left_out(name)) {
+        writeln!(out, "/// `CONFIG_{name}`, which this kernel does not have.\npub const {name}: u64 = 0;")?;
     }
     fs::write(Path::new(&env::var("OUT_DIR")?).join("config.rs"), out)?;
     Ok(())

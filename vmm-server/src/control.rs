@@ -3,10 +3,10 @@
 
 use arch::Mode;
 use vtx::{
-    cr::{ControlRegisters, Long, Program, Real, Refusal, pdpte_is_valid},
+    cr::{ControlRegisters, Long, Program, Real, Refusal, cr4, pdpte_is_valid},
     event::Event,
     exit::{Cr, CrAccess},
-    gpr::Gpr,
+    gpr::{Gpr, Gprs},
     msr::{self, Own},
     vmcs::{EntryControls, PrimaryControls, Vmcs, VmcsField, access_rights},
 };
@@ -78,10 +78,24 @@ fn finish<V: Vmcs>(
             change(guest, &before.program(), &Program { pdptes, ..program })
         }),
     };
-    changed.unwrap_or_else(|next| {
+    let next = changed.unwrap_or_else(|next| {
         guest.cpu.control = *before;
         next
-    })
+    });
+    guest.cpu.cpuid.set_os_xsave(guest.cpu.control.read(Cr::Cr4) & cr4::OSXSAVE != 0);
+    next
+}
+
+/// Answers XSETBV, which exits only where CR4.OSXSAVE is set, at privilege level 0. XCR0 is the kernel's, which it does not switch: it
+/// has every component that a guest may want, so a guest that wants less gets more.
+pub fn set_xcr<V: Vmcs>(guest: &mut Guest<V>) -> Next {
+    let Gprs { rax, rcx, rdx, .. } = guest.cpu.exit.gprs;
+    let value = rdx << 32 | rax & 0xffff_ffff;
+    match guest.cpu.control.xcr0() {
+        0 => Next::UNDEFINED,
+        _ if rcx as u32 == 0 && guest.cpu.control.takes_xcr0(value) => Next::Skip,
+        _ => Next::PROTECTION,
+    }
 }
 
 /// Whether long mode may begin or end: not in code that 64-bit mode executes, or would, and not with a task of 16 bits (SDM

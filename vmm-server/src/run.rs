@@ -72,7 +72,8 @@ fn answer_with<V: Vmcs>(vm: &mut Vm, cpu: &mut Vcpu<V>, exit: impl Message, effe
         Exit::Wbinvd | Exit::Invd => stopped.taken(move |_| Next::Skip),
         // CPUID hides the features of these instructions, so the guest's processor has none of them.
         Exit::Vmcall => stopped.taken(hypercalls::answer),
-        Exit::Getsec | Exit::VmxInstruction | Exit::Xsetbv | Exit::Monitor | Exit::Mwait => stopped.undefined(),
+        Exit::Getsec | Exit::VmxInstruction | Exit::Monitor | Exit::Mwait => stopped.undefined(),
+        Exit::Xsetbv => stopped.taken(control::set_xcr),
         // These exit only with an execution control that is off.
         Exit::Pause | Exit::Invlpg(_) => stopped.taken(move |_| Next::Skip),
         Exit::Rdtscp | Exit::Invpcid | Exit::Rdrand | Exit::Rdseed | Exit::Enclave => stopped.undefined(),

@@ -118,7 +118,7 @@ impl<V: Vmcs> Vcpu<V> {
             primary,
             inject: 0,
             control,
-            cpuid: Leaves::new(processor(&control), hertz),
+            cpuid: Leaves::new(processor(&control), control.xcr0(), hertz),
             debug,
             lapic: Lapic::new(),
             moves: Moves::new(Mode::Bits32),

@@ -22,8 +22,8 @@ pub struct Prefix {
     /// Whether it is a debug kernel where a release kernel is wanted.
     slow: bool,
     guest_debug_registers: bool,
-    /// Whether guests of 32 bits, too, access the bases of FS and GS as MSRs without an exit.
     guests_of_64_bits: bool,
+    xcr0: u64,
 }
 
 impl Prefix {
@@ -48,6 +48,10 @@ impl Prefix {
             slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
             guest_debug_registers: installed.config.is_defined("X86_VTX_GUEST_DEBUG_REGISTERS"),
             guests_of_64_bits: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS"),
+            xcr0: match installed.config.number("XSAVE_FEATURE_SET") {
+                set if installed.config.is_defined("XSAVE") && set & !cpuid::COMPONENTS == 0 => set,
+                _ => 0,
+            },
         })
     }
 
@@ -100,6 +104,11 @@ impl Prefix {
     /// Whether the kernel switches debug registers between guests (`debug-registers` in docs/kernel-defects.md).
     pub fn has_guest_debug_registers(&self) -> bool {
         self.guest_debug_registers
+    }
+
+    /// XCR0 of guests, as `vtx::enter` finds it in the configuration: zero without XSAVE.
+    pub const fn xcr0(&self) -> u64 {
+        self.xcr0
     }
 
     /// The processor that guests see.

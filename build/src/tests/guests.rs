@@ -34,6 +34,7 @@ pub fn all() -> Vec<Test> {
         test("control-registers", control_registers),
         test("long-mode", long_mode),
         test("mode-switches-under-load", mode_switches),
+        test("avx-in-three-guests", avx),
         test("pvh-entry", pvh_entry),
         test("single-step", single_step),
         test("breakpoints", breakpoints),
@@ -155,7 +156,8 @@ fn cpuid_all_leaves(context: &Context) -> Result<Outcome> {
 }
 
 fn cpuid_leaves(context: &Context, guest: &str) -> Result<usize> {
-    let processor = context.prefix(Build::Release)?.processor();
+    let prefix = context.prefix(Build::Release)?;
+    let (processor, xcr0) = (prefix.processor(), prefix.xcr0());
     let report = run(context, guest)?;
     let mut seen = BTreeMap::new();
     for fact in report.facts("cpuid") {
@@ -170,7 +172,7 @@ fn cpuid_leaves(context: &Context, guest: &str) -> Result<usize> {
     for leaf in (0..=0x40).chain(0x4000_0000..=0x4000_0010).chain(0x8000_0000..=0x8000_0040) {
         for subleaf in 0..4 {
             let guest = *seen.get(&(leaf, subleaf)).unwrap_or(&zero);
-            let allowed = cpuid::leaf(processor, leaf, subleaf, guest, tsc_hz);
+            let allowed = cpuid::leaf(processor, xcr0, leaf, subleaf, guest, tsc_hz);
             ensure!(guest == allowed, "leaf {leaf:#x}.{subleaf}: {guest:x?}, but the policy gives {allowed:x?}");
         }
     }
@@ -343,6 +345,18 @@ fn mode_switches(context: &Context) -> Result<Outcome> {
     let report = run_all(context, &["long-switches", "ticking"], WITHOUT_ACPI, "")?;
     ensure!(report.lines(": resets: ") == 0, "a switch has reset the guest:\n{}", report.console);
     passed()
+}
+
+/// Guests that turn AVX on, and sum in its registers while they preempt each other.
+fn avx(context: &Context) -> Result<Outcome> {
+    if context.prefix(Build::Release)?.xcr0() != cpuid::COMPONENTS {
+        return Ok(Outcome::Skipped("the kernel keeps the FXSAVE state of its threads only".into()));
+    }
+    let long: &[&str] = match context.prefix(Build::Release)?.processor() {
+        cpuid::Processor::Bits32 => &[],
+        cpuid::Processor::Bits64 => &["long-avx"],
+    };
+    run_all(context, &[&["avx", "avx-too"], long].concat(), "", "").and_then(|_| passed())
 }
 
 /// An ELF that starts by PVH, with what it is told.

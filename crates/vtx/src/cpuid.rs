@@ -1,6 +1,6 @@
 //! The guest's CPUID (SDM volume 2, "CPUID"): the host's answer without the features that the guest does not have. A
 //! feature is shown only if a table below passes it, and hidden if seL4, VT-x as seL4 configures it, or the VMM does
-//! not support it. The guest has one processor, with a local APIC and the FXSAVE state.
+//! not support it. The guest has one processor, with a local APIC, and the FXSAVE state or, by the kernel, that of XSAVE.
 //!
 //! There are two processors: one of 32 bits, and, where the kernel supports 64-bit guests, one with long mode. Guests of both
 //! widths see the latter there, as on a machine, where a 32-bit system finds the same processor. It has what such a system does
@@ -19,6 +19,9 @@ pub const MAX_LEAF: u32 = 0x16;
 /// Highest extended leaf.
 pub const MAX_EXTENDED_LEAF: u32 = 0x8000_0008;
 const HYPERVISOR_LEAF: u32 = 0x4000_0000;
+const XSAVE_LEAF: u32 = 0xd;
+/// In ECX of leaf 1: CR4.OSXSAVE, as a program sees it.
+pub const OSXSAVE: u32 = 1 << 27;
 /// The leaf whose answer depends on the mode of the code that asks: see [`outside_64_bit_mode`].
 pub const EXTENDED_FEATURES: u32 = 0x8000_0001;
 
@@ -35,13 +38,18 @@ pub enum Policy {
     Long(&'static str),
     /// Set in [`Processor::Bits64`], with the reason, and clear in the other.
     ShowLong(&'static str),
+    /// As the host has it where the kernel keeps these components of XSAVE's state for each guest, else clear.
+    State(u64),
 }
-use Policy::{Hide, Long, Pass, Show, ShowLong};
+use Policy::{Hide, Long, Pass, Show, ShowLong, State};
 
 /// A feature: bit, name in the SDM, policy. A bit without a row is hidden.
 pub type Feature = (u8, &'static str, Policy);
 
-const NO_XSAVE: Policy = Hide("needs XSAVE; seL4 saves the FXSAVE state only");
+/// XSAVE itself: the components of FXSAVE. Components of XCR0: 0 is x87, 1 SSE, 2 the upper halves of AVX's registers.
+const XSAVE: Policy = State(0b011);
+const AVX: Policy = State(0b111);
+const NO_COMPONENT: Policy = Hide("a component of XSAVE's state that no kernel here keeps");
 const APIC: Policy = Show("modelled, whatever the host has");
 const NO_BANKS: Policy =
     Show("machine checks are the host's: no banks, and none comes; without the two, Linux reports an error");
@@ -68,7 +76,7 @@ pub const LEAF_1_ECX: &[Feature] = &[
     (9, "SSSE3", Pass),
     (10, "CNXT-ID", NO_MSR),
     (11, "SDBG", NO_MSR),
-    (12, "FMA", NO_XSAVE),
+    (12, "FMA", AVX),
     (13, "CMPXCHG16B", LONG_MODE),
     (14, "xTPR", NO_MSR),
     (15, "PDCM", Hide("no performance counters")),
@@ -81,10 +89,10 @@ pub const LEAF_1_ECX: &[Feature] = &[
     (23, "POPCNT", Pass),
     (24, "TSC-Deadline", APIC),
     (25, "AES", Pass),
-    (26, "XSAVE", NO_XSAVE),
-    (27, "OSXSAVE", NO_XSAVE),
-    (28, "AVX", NO_XSAVE),
-    (29, "F16C", NO_XSAVE),
+    (26, "XSAVE", XSAVE),
+    (27, "OSXSAVE", Hide("CR4.OSXSAVE, which the caller adds")),
+    (28, "AVX", AVX),
+    (29, "F16C", AVX),
     (30, "RDRAND", Pass),
     (
         31,
@@ -139,7 +147,7 @@ pub const LEAF_7_EBX: &[Feature] = &[
     (2, "SGX", Hide("no enclaves")),
     (3, "BMI1", Pass), // VEX-encoded, but on general registers, so without XSAVE
     (4, "HLE", Hide("microcode takes it away, or makes it unsafe")),
-    (5, "AVX2", NO_XSAVE),
+    (5, "AVX2", AVX),
     (6, "FDP_EXCPTN_ONLY", Pass),
     (7, "SMEP", Pass),
     (8, "BMI2", Pass),
@@ -148,7 +156,7 @@ pub const LEAF_7_EBX: &[Feature] = &[
     (11, "RTM", Hide("microcode takes it away, or makes it unsafe")),
     (12, "RDT-M", NO_MSR),
     (13, "FCS/FDS deprecated", Pass),
-    (14, "MPX", NO_XSAVE),
+    (14, "MPX", NO_COMPONENT),
     (15, "RDT-A", NO_MSR),
     (18, "RDSEED", Pass),
     (19, "ADX", Pass),
@@ -163,10 +171,12 @@ pub const LEAF_7_EBX: &[Feature] = &[
 pub const LEAF_7_ECX: &[Feature] = &[
     (0, "PREFETCHWT1", Pass),
     (2, "UMIP", Pass),
-    (3, "PKU", NO_XSAVE),
+    (3, "PKU", NO_COMPONENT),
     (5, "WAITPKG", NO_CONTROL),
     (7, "CET_SS", NO_MSR),
     (8, "GFNI", Pass),
+    (9, "VAES", AVX),
+    (10, "VPCLMULQDQ", AVX),
     (22, "RDPID", NO_CONTROL),
     (27, "MOVDIRI", Pass),
 ];
@@ -198,7 +208,7 @@ pub const LEAF_EXT_1_EDX: &[Feature] = &[
 /// Leaf 0x8000_0007, EDX.
 pub const LEAF_EXT_7_EDX: &[Feature] = &[(8, "invariant TSC", Pass)];
 
-const fn apply(processor: Processor, host: u32, table: &[Feature]) -> u32 {
+const fn apply(processor: Processor, xcr0: u64, host: u32, table: &[Feature]) -> u32 {
     let is_long = matches!(processor, Processor::Bits64);
     let (mut mask, mut set, mut i) = (0, 0, 0);
     while i < table.len() {
@@ -208,7 +218,8 @@ const fn apply(processor: Processor, host: u32, table: &[Feature]) -> u32 {
             Long(_) if is_long => mask |= 1 << bit,
             Show(_) => set |= 1 << bit,
             ShowLong(_) if is_long => set |= 1 << bit,
-            Hide(_) | Long(_) | ShowLong(_) => {}
+            State(components) if xcr0 & components == components => mask |= 1 << bit,
+            Hide(_) | Long(_) | ShowLong(_) | State(_) => {}
         }
         i += 1;
     }
@@ -221,9 +232,9 @@ const ARAT: u32 = 1 << 2;
 const ZERO: CpuidResult = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
 /// The guest's answer for `leaf` and `subleaf`, given the host's answer `host`: zeros if the guest has no such leaf.
-/// `tsc_hz` is the measured rate of the TSC.
-pub fn leaf(processor: Processor, leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidResult {
-    let apply = |host, table| apply(processor, host, table);
+/// `xcr0` is the kernel's, and so the guest's, or zero without XSAVE; `tsc_hz` is the measured rate of the TSC.
+pub fn leaf(processor: Processor, xcr0: u64, leaf: u32, subleaf: u32, host: CpuidResult, tsc_hz: u64) -> CpuidResult {
+    let apply = |host, table| apply(processor, xcr0, host, table);
     match (leaf, subleaf) {
         (0, _) => CpuidResult { eax: MAX_LEAF, ..host },
         (0x15, _) => tsc_ratio(tsc_hz),
@@ -246,6 +257,7 @@ pub fn leaf(processor: Processor, leaf: u32, subleaf: u32, host: CpuidResult, ts
             ecx: apply(host.ecx, LEAF_7_ECX),
             edx: apply(host.edx, LEAF_7_EDX),
         },
+        (XSAVE_LEAF, _) if xcr0 != 0 => xsave(xcr0, subleaf, host),
         (HYPERVISOR_LEAF, _) => hypervisor(),
         (0x8000_0000, _) => CpuidResult { eax: host.eax.min(MAX_EXTENDED_LEAF), ..ZERO },
         (EXTENDED_FEATURES, _) => {
@@ -259,7 +271,7 @@ pub fn leaf(processor: Processor, leaf: u32, subleaf: u32, host: CpuidResult, ts
             let linear = if processor == Processor::Bits64 { 48 } else { 32 };
             CpuidResult { eax: host.eax & 0xff | linear << 8, ..ZERO }
         }
-        // All other leaves are hidden, among them MWAIT (5), performance counters (0xa), topology (0xb), XSAVE (0xd).
+        // All other leaves are hidden, among them MWAIT (5), performance counters (0xa), topology (0xb), and XSAVE (0xd) without it.
         _ => ZERO,
     }
 }
@@ -269,6 +281,19 @@ pub fn leaf(processor: Processor, leaf: u32, subleaf: u32, host: CpuidResult, ts
 pub const fn outside_64_bit_mode(answer: CpuidResult) -> CpuidResult {
     const SYSCALL: u32 = 1 << 11;
     CpuidResult { edx: answer.edx & !SYSCALL, ..answer }
+}
+
+/// Leaf 0xd. The host's XCR0 is the guest's, so the sizes are right, and the highest size is that of all there is. XSAVES and the
+/// state of supervisors are hidden: they need an MSR and a control that are not there.
+fn xsave(xcr0: u64, subleaf: u32, host: CpuidResult) -> CpuidResult {
+    /// XSAVEOPT, XSAVEC, and XGETBV with ECX = 1.
+    const INSTRUCTIONS: u32 = 0b111;
+    match subleaf {
+        0 => CpuidResult { eax: xcr0 as u32, ebx: host.ebx, ecx: host.ebx, edx: (xcr0 >> 32) as u32 },
+        1 => CpuidResult { eax: host.eax & INSTRUCTIONS, ebx: host.ebx, ..ZERO },
+        component if xcr0.unbounded_shr(component) & 1 != 0 => CpuidResult { edx: 0, ..host },
+        _ => ZERO,
+    }
 }
 
 /// Leaf 0x15: TSC and crystal. It has the measured rate, since an emulated processor does not keep to the host's leaf.
@@ -297,6 +322,9 @@ fn hypervisor() -> CpuidResult {
     }
 }
 
+/// Bits of XCR0 that a kernel may keep for each guest; with others, guests have no XSAVE at all.
+pub const COMPONENTS: u64 = 0b111;
+
 /// The bits of control registers that go with features, by the guest's leaf 1, leaf 7 and leaf 0x8000_0001.
 pub const fn features(leaf_1: CpuidResult, leaf_7: CpuidResult, extended: CpuidResult) -> Features {
     const fn when(register: u32, bit: u32, set: u64) -> u64 {
@@ -304,10 +332,12 @@ pub const fn features(leaf_1: CpuidResult, leaf_7: CpuidResult, extended: CpuidR
     }
     Features {
         cr4: when(leaf_1.ecx, 17, cr4::PCIDE)
+            | when(leaf_1.ecx, 26, cr4::OSXSAVE)
             | when(leaf_7.ebx, 0, cr4::FSGSBASE)
             | when(leaf_7.ebx, 7, cr4::SMEP)
             | when(leaf_7.ebx, 20, cr4::SMAP)
             | when(leaf_7.ecx, 2, cr4::UMIP),
+        xcr0: 0,
         efer: when(extended.edx, 11, efer::SCE) | when(extended.edx, 20, efer::NXE) | when(extended.edx, 29, efer::LME),
     }
 }

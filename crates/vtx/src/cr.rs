@@ -61,6 +61,7 @@ pub mod cr4 {
     pub const VMXE: u64 = 1 << 13;
     pub const FSGSBASE: u64 = 1 << 16;
     pub const PCIDE: u64 = 1 << 17;
+    pub const OSXSAVE: u64 = 1 << 18;
     pub const SMEP: u64 = 1 << 20;
     pub const SMAP: u64 = 1 << 21;
     /// Bits that the guest owns, so that writes of them do not exit: every processor with VT-x has them, and they mean
@@ -71,7 +72,7 @@ pub mod cr4 {
     pub const KEPT: u64 = MCE;
     /// Owned bits that a guest may set only where its CPUID has the feature. It may always set those above, PSE and
     /// PAE.
-    pub const BY_CPUID: u64 = UMIP | FSGSBASE | PCIDE | SMEP | SMAP;
+    pub const BY_CPUID: u64 = UMIP | FSGSBASE | PCIDE | OSXSAVE | SMEP | SMAP;
     /// Bits without meaning while the guest's paging is off. They must not reach the processor then: the identity pages
     /// are 32-bit user pages, and would fault.
     pub const PAGED_ONLY: u64 = PAE | SMEP | SMAP;
@@ -93,6 +94,8 @@ pub struct Features {
     pub cr4: u64,
     /// Of [`efer`]; zero where the kernel gives guests no EFER.
     pub efer: u64,
+    /// XCR0, which is the kernel's own; zero where guests have no XSAVE.
+    pub xcr0: u64,
 }
 
 /// The control registers as the guest sees them.
@@ -104,6 +107,7 @@ pub struct ControlRegisters {
     cr4_allowed: u64,
     efer: u64,
     efer_allowed: u64,
+    xcr0: u64,
     identity: u64,
 }
 
@@ -190,7 +194,8 @@ impl ControlRegisters {
     pub const fn new(identity: u64, features: Features) -> Self {
         let cr4_allowed = cr4::FREE | cr4::KEPT | cr4::PSE | cr4::PAE | features.cr4 & cr4::BY_CPUID;
         let efer_allowed = features.efer & (efer::SCE | efer::LME | efer::NXE);
-        ControlRegisters { cr0: cr0::PE | cr0::ET, cr3: 0, cr4: 0, cr4_allowed, efer: 0, efer_allowed, identity }
+        let xcr0 = features.xcr0;
+        ControlRegisters { cr0: cr0::PE | cr0::ET, cr3: 0, cr4: 0, cr4_allowed, efer: 0, efer_allowed, xcr0, identity }
     }
 
     /// The state that the 64-bit boot protocol starts in: long mode, with the PML4 at `root`. The features must have it.
@@ -211,6 +216,20 @@ impl ControlRegisters {
     /// Whether there is a long mode.
     pub const fn has_long_mode(&self) -> bool {
         self.efer_allowed & efer::LME != 0
+    }
+
+    /// XCR0: the kernel's, whatever the guest writes.
+    pub const fn xcr0(&self) -> u64 {
+        self.xcr0
+    }
+
+    /// Whether XSETBV takes this value for XCR0: x87 is always on, AVX needs SSE, and the others have to be there (SDM volume 1,
+    /// "Enabling the XSAVE Feature Set and XSAVE-Enabled Features").
+    pub const fn takes_xcr0(&self, value: u64) -> bool {
+        const X87: u64 = 1 << 0;
+        const SSE: u64 = 1 << 1;
+        const AVX: u64 = 1 << 2;
+        value & !self.xcr0 == 0 && value & X87 != 0 && value & (SSE | AVX) != AVX
     }
 
     /// RDMSR of IA32_EFER.

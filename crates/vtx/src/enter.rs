@@ -153,6 +153,13 @@ impl VcpuObject {
     /// Whether the kernel supports 64-bit guests: see [`crate::start::Start::clear_entry_controls`].
     pub const GUESTS_OF_64_BITS: bool = sel4_config::X86_64_VTX_64BIT_GUESTS;
 
+    /// XCR0 while a guest runs: the kernel's own, which saves that state for each guest. Zero where it saves the FXSAVE state only, or
+    /// components that no guest is shown.
+    pub const XCR0: u64 = match sel4_config::XSAVE_FEATURE_SET {
+        set if sel4_config::XSAVE && set & !crate::cpuid::COMPONENTS == 0 => set,
+        _ => 0,
+    };
+
     /// The virtual CPU whose capability is at `cptr`.
     pub const fn new(cptr: u64) -> Self {
         Self(cap::VCpu::from_bits(cptr))

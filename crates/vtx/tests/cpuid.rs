@@ -5,12 +5,12 @@ use vtx::cpuid::{leaf as leaf_at, *};
 
 /// The leaf on a processor whose TSC counts 50 million a second.
 fn leaf(leaf: u32, subleaf: u32, host: CpuidResult) -> CpuidResult {
-    leaf_at(Processor::Bits32, leaf, subleaf, host, 50_000_000)
+    leaf_at(Processor::Bits32, 0, leaf, subleaf, host, 50_000_000)
 }
 
 /// The same where the kernel supports 64-bit guests.
 fn long(leaf: u32, subleaf: u32, host: CpuidResult) -> CpuidResult {
-    leaf_at(Processor::Bits64, leaf, subleaf, host, 50_000_000)
+    leaf_at(Processor::Bits64, 0, leaf, subleaf, host, 50_000_000)
 }
 
 const ALL: CpuidResult = CpuidResult { eax: u32::MAX, ebx: u32::MAX, ecx: u32::MAX, edx: u32::MAX };
@@ -62,6 +62,24 @@ fn no_feature_that_needs_xsave_is_left() {
 }
 
 #[test]
+fn xsave_and_avx_are_there_where_the_kernel_keeps_their_state() {
+    let seen = |xcr0, leaf, subleaf, host| leaf_at(Processor::Bits64, xcr0, leaf, subleaf, host, 50_000_000);
+    const XSAVE: u32 = 1 << 26;
+    const AVX: u32 = 1 << 12 | 1 << 28 | 1 << 29;
+    for (xcr0, shown) in [(0, 0), (3, XSAVE), (7, XSAVE | AVX)] {
+        let ecx = seen(xcr0, 1, 0, ALL).ecx;
+        assert_eq!(ecx & (XSAVE | AVX | 1 << 27), shown, "OSXSAVE is CR4's");
+        assert_eq!(seen(xcr0, 7, 0, ALL).ebx >> 5 & 1, (xcr0 == 7).into(), "AVX2");
+        assert_eq!(seen(xcr0, 1, 0, NONE).ecx & (XSAVE | AVX), 0, "nothing is invented");
+    }
+    let host = CpuidResult { eax: 0xe7, ebx: 832, ecx: 2696, edx: 1 };
+    assert_eq!(seen(7, 0xd, 0, host), CpuidResult { eax: 7, ebx: 832, ecx: 832, edx: 0 });
+    assert_eq!(seen(7, 0xd, 1, ALL), CpuidResult { eax: 7, ebx: u32::MAX, ecx: 0, edx: 0 }, "no XSAVES");
+    assert_eq!(seen(7, 0xd, 2, host), CpuidResult { edx: 0, ..host });
+    assert_eq!([(7, 3), (3, 2), (7, 63), (7, 64), (7, u32::MAX)].map(|(xcr0, n)| seen(xcr0, 0xd, n, ALL)), [NONE; 5]);
+}
+
+#[test]
 fn no_instruction_is_promised_that_a_clear_control_makes_undefined() {
     assert_eq!(leaf(7, 0, ALL).ebx >> 10 & 1, 0, "INVPCID");
     assert_eq!(leaf(7, 0, ALL).ecx >> 5 & 1, 0, "WAITPKG");
@@ -95,9 +113,9 @@ fn the_highest_basic_leaf_is_that_of_the_frequency_and_the_extended_one_the_host
 #[test]
 fn the_tsc_rate_is_the_measured_one() {
     for hertz in [50_000_000, 2_400_000_000, 5_100_000_000u64] {
-        let ratio = leaf_at(Processor::Bits32, 0x15, 0, ALL, hertz);
+        let ratio = leaf_at(Processor::Bits32, 0, 0x15, 0, ALL, hertz);
         assert_eq!(u64::from(ratio.ecx) * u64::from(ratio.ebx) / u64::from(ratio.eax), hertz);
-        assert_eq!(u64::from(leaf_at(Processor::Bits64, 0x16, 0, ALL, hertz).eax), hertz / 1_000_000);
+        assert_eq!(u64::from(leaf_at(Processor::Bits64, 0, 0x16, 0, ALL, hertz).eax), hertz / 1_000_000);
     }
 }
 
@@ -143,7 +161,7 @@ fn the_processor_with_long_mode_has_all_that_the_other_has() {
 #[test]
 fn no_speculation_control_is_promised() {
     for processor in [Processor::Bits32, Processor::Bits64] {
-        let seven = leaf_at(processor, 7, 0, ALL, 50_000_000);
+        let seven = leaf_at(processor, 0, 7, 0, ALL, 50_000_000);
         assert_eq!(seven.edx & (1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31), 0, "{processor:?}");
     }
 }

@@ -11,7 +11,7 @@ const SMEP: u64 = 1 << 20;
 const SMAP: u64 = 1 << 21;
 
 fn at_boot() -> ControlRegisters {
-    ControlRegisters::new(IDENTITY, Features { cr4: SMEP, efer: 0 })
+    ControlRegisters::new(IDENTITY, Features { cr4: SMEP, ..Features::default() })
 }
 
 fn paged() -> ControlRegisters {
@@ -95,7 +95,7 @@ fn machine_checks_are_enabled_in_the_guests_eyes_only() {
 
 #[test]
 fn supervisor_protections_wait_for_paging() {
-    let mut crs = ControlRegisters::new(IDENTITY, Features { cr4: SMEP | SMAP, efer: 0 });
+    let mut crs = ControlRegisters::new(IDENTITY, Features { cr4: SMEP | SMAP, ..Features::default() });
     let program = crs.mov_to(Cr::Cr4, SMEP | SMAP).unwrap();
     assert_eq!(program.real.cr4, 0x2010);
     assert_eq!(program.cr4_shadow, SMEP | SMAP);
@@ -136,7 +136,7 @@ fn lmsw_sets_pe_but_never_clears_it() {
     assert_eq!(crs.read(Cr::Cr0), 0x8005_0031);
 }
 
-const LONG: Features = Features { cr4: 1 << 16 | 1 << 17 | SMEP, efer: 1 << 0 | 1 << 8 | 1 << 11 };
+const LONG: Features = Features { cr4: 1 << 16 | 1 << 17 | SMEP, efer: 1 << 0 | 1 << 8 | 1 << 11, xcr0: 0 };
 const PAE: u64 = 1 << 5;
 const PCIDE: u64 = 1 << 17;
 const LME: u64 = 1 << 8;
@@ -181,6 +181,14 @@ fn the_64_bit_boot_protocol_starts_there() {
     let program = crs.start_long(0x9000);
     assert_eq!(program.real, Real { cr0: 0x8000_0031, cr3: 0x9000, cr4: 0x2020 });
     assert_eq!((entry(&program), program.cr3_exits), ((IA_32E, LME | LMA), false));
+}
+
+#[test]
+fn xcr0_takes_what_goes_together() {
+    let crs = ControlRegisters::new(IDENTITY, Features { xcr0: 7, ..LONG });
+    let taken: Vec<u64> = (0..32).filter(|&value| crs.takes_xcr0(value)).collect();
+    assert_eq!(taken, [1, 3, 7]);
+    assert!(!crs.takes_xcr0(1 << 63 | 1));
 }
 
 #[test]
@@ -239,7 +247,7 @@ proptest! {
             prop::sample::select(vec![0x8000_0011, 0x11, 0x20, 0x2_0020, 0x500, 0x900, 0x100]),
         ]), 0..20),
     ) {
-        let mut crs = ControlRegisters::new(IDENTITY, Features { cr4: u64::MAX, efer: u64::MAX });
+        let mut crs = ControlRegisters::new(IDENTITY, Features { cr4: u64::MAX, efer: u64::MAX, xcr0: 7 });
         for (which, value) in writes {
             let result = match [Cr::Cr0, Cr::Cr3, Cr::Cr4, Cr::Cr8].get(which) {
                 Some(&cr) => crs.mov_to(cr, value.into()),

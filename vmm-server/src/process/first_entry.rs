@@ -61,9 +61,11 @@ pub const PROCESSOR: Processor = if VcpuObject::GUESTS_OF_64_BITS { Processor::B
 
 /// The control registers that a guest begins with.
 pub fn control_registers(hertz: u64) -> cr::ControlRegisters {
-    let mut leaves = Leaves::new(PROCESSOR, hertz);
+    let xcr0 = VcpuObject::XCR0;
+    let mut leaves = Leaves::new(PROCESSOR, xcr0, hertz);
     let [one, seven, extended] = [1, 7, 0x8000_0001].map(|leaf| leaves.leaf(leaf, 0));
-    cr::ControlRegisters::new(low::PAGE_DIRECTORY, cpuid::features(one, seven, extended))
+    let features = cr::Features { xcr0, ..cpuid::features(one, seven, extended) };
+    cr::ControlRegisters::new(low::PAGE_DIRECTORY, features)
 }
 
 /// Changes the state in which a guest begins to that of 64-bit code.

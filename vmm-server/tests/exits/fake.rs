@@ -198,7 +198,7 @@ pub fn guest_on(chipset: Chipset, ram: u64) -> Guest {
 /// One in long mode, on identity tables of 2 MiB pages for 4 GiB, which the upper half maps as well, from 0xffff_8880_0000_0000
 /// on.
 pub fn long_guest() -> Guest {
-    let features = Features { cr4: 1 << 16 | 1 << 17, efer: 1 << 0 | 1 << 8 | 1 << 11 };
+    let features = Features { cr4: 1 << 16 | 1 << 17 | 1 << 18, efer: 1 << 0 | 1 << 8 | 1 << 11, xcr0: 7 };
     let mut guest = started(Chipset::Pc1995, RAM, vcpu_with(features), Processor::Bits64);
     let put = |at: u64, entry: u64| guest.vm.ram.write_u64(at, entry).unwrap();
     put(PML4, PML4 + 0x1003);

@@ -171,6 +171,33 @@ fn syscall_is_shown_to_64_bit_code_only() {
     assert_eq!(wide & !(1 << 11), narrow);
 }
 
+#[test]
+fn xsave_is_turned_on_by_cr4_and_xcr0_stays_the_kernels() {
+    const XSETBV: u32 = 55;
+    const OSXSAVE: u64 = 1 << 18;
+    let shown = |guest: &mut Guest| {
+        assert_eq!(answer(guest, raw(reason::CPUID, 0, Gprs { rax: 1, ..Gprs::default() })), Next::Skip);
+        guest.cpu.exit.gprs.rcx >> 27 & 1
+    };
+    let mut guest = long_guest();
+    assert_eq!(shown(&mut guest), 0);
+    assert_eq!(mov_to(&mut guest, 4, 0x20 | OSXSAVE), Next::Skip);
+    assert_eq!((shown(&mut guest), guest.cpu.vmcs.read(VmcsField::GuestCr4) & OSXSAVE), (1, OSXSAVE));
+    for (rcx, rax, next) in [
+        (0, 7, Next::Skip),
+        (0, 3, Next::Skip),
+        (0, 5, Next::PROTECTION),
+        (0, 15, Next::PROTECTION),
+        (1, 7, Next::PROTECTION),
+    ] {
+        assert_eq!(answer(&mut guest, raw(XSETBV, 0, Gprs { rcx, rax, ..Gprs::default() })), next, "XCR{rcx} {rax:#x}");
+    }
+    assert_eq!(mov_to(&mut guest, 4, 0x20), Next::Skip);
+    assert_eq!(shown(&mut guest), 0);
+    let narrow = answer(&mut self::guest(), raw(XSETBV, 0, Gprs { rax: 7, ..Gprs::default() }));
+    assert_eq!(narrow, Next::UNDEFINED);
+}
+
 /// MOV to CR `cr` from RAX.
 fn mov_to(guest: &mut Guest, cr: u64, value: u64) -> Next {
     let real = guest.cpu.vmcs.read(VmcsField::GuestCr3);

@@ -137,8 +137,14 @@ fn expected(exit: &RawExit) -> Option<Gprs> {
     match exit.reason {
         reason::CPUID => {
             let (leaf, subleaf) = (rax as u32, rcx as u32);
-            let found =
-                cpuid::leaf(Processor::Bits32, leaf, subleaf, crate::fake::host_cpuid(leaf, subleaf), crate::fake::HZ);
+            let found = cpuid::leaf(
+                Processor::Bits32,
+                0,
+                leaf,
+                subleaf,
+                crate::fake::host_cpuid(leaf, subleaf),
+                crate::fake::HZ,
+            );
             let [rax, rbx, rcx, rdx] = [found.eax, found.ebx, found.ecx, found.edx].map(u64::from);
             Some(Gprs { rax, rbx, rcx, rdx, ..exit.gprs })
         }

@@ -1,0 +1,2 @@
+/* The other guest of avx.c. */
+#include "avx.c"
