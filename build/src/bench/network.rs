@@ -32,7 +32,13 @@ const TRANSFER: u64 = 4 << 20;
 /// Two VMs at a switch, twice: what exits are a transfer's, the difference tells.
 const NETWORKS: [Job; 2] = [
     Job { name: "bench-network", debian: DEBIAN, script: network!(5), needs: Hardware::Peer, place: Platform::Vm },
-    Job { name: "bench-network-further", debian: DEBIAN, script: network!(9), needs: Hardware::Peer, place: Platform::Vm },
+    Job {
+        name: "bench-network-further",
+        debian: DEBIAN,
+        script: network!(9),
+        needs: Hardware::Peer,
+        place: Platform::Vm,
+    },
 ];
 
 /// Measures them.
