@@ -370,14 +370,16 @@ impl Board {
     /// Has the passed-through lines in `bits` interrupt the guest; returns those to acknowledge.
     pub fn raise_lines(&mut self, bits: u16, now: Nanos) -> u16 {
         let acknowledge = self.lines.raise(bits, now, &mut self.controllers);
-        self.functions.send(self.lines.take_messages());
+        if self.lines.has_messages() {
+            self.functions.send(self.lines.take_messages());
+        }
         acknowledge
     }
 
     /// Lets rate-limited lines interrupt again whose millisecond is over; returns those to acknowledge.
     pub fn expire_lines(&mut self, now: Nanos) -> u16 {
         let acknowledge = self.lines.expire(now, &mut self.controllers);
-        if acknowledge != 0 {
+        if self.lines.has_messages() {
             self.functions.send(self.lines.take_messages());
         }
         acknowledge

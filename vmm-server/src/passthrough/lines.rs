@@ -145,7 +145,7 @@ impl Lines {
     /// them.
     pub fn reset(&mut self, controllers: &mut Controllers) -> u16 {
         let mut waiting = 0;
-        for (n, line) in self.each() {
+        for (n, line) in each(&mut self.lines) {
             if line.level {
                 controllers.pic.set_level_triggered(line.input);
             }
@@ -173,8 +173,14 @@ impl Lines {
             controllers.drive(line.input, false);
         }
         line.catch_up(n, controllers, &mut self.messages);
-        self.note_flight(n);
+        self.in_flight = self.in_flight & !(1 << n) | line.in_flight(n);
         true
+    }
+
+    /// Whether there are any messages to take.
+    #[inline]
+    pub const fn has_messages(&self) -> bool {
+        !self.messages.is_empty()
     }
 
     /// Takes the messages that lines have sent to the local APIC.
@@ -186,26 +192,17 @@ impl Lines {
     pub fn raise(&mut self, bits: u16, now: Nanos, controllers: &mut Controllers) -> u16 {
         // A service that the guest ended before this interrupt must not count as the end of this one.
         let mut acknowledge = self.settle(controllers);
-        let (mut raised, mut throttled) = (0, 0);
-        let (mut messages, mut masked) = (self.messages, self.masked);
-        for (n, line) in self.each().filter(|(n, _)| bits & 1 << n != 0) {
-            raised += 1;
-            let storms = line.count(n, now);
-            throttled += u64::from(storms);
-            masked |= u16::from(storms && line.sends) << n;
-            acknowledge |= line.interrupt(n, controllers, &mut messages);
+        let Self { lines, messages, in_flight, masked, interrupts, throttled, .. } = self;
+        for (n, line) in each(lines).filter(|(n, _)| bits & 1 << n != 0) {
+            *interrupts += 1;
+            if line.count(n, now) {
+                *throttled += 1;
+                *masked |= u16::from(line.sends) << n;
+            }
+            acknowledge |= line.interrupt(n, controllers, messages);
+            *in_flight = *in_flight & !(1 << n) | line.in_flight(n);
         }
-        (self.messages, self.masked) = (messages, masked);
-        (0..self.lines.len()).filter(|n| bits & 1 << n != 0).for_each(|n| self.note_flight(n));
-        self.interrupts += raised;
-        self.throttled += throttled;
         acknowledge
-    }
-
-    fn note_flight(&mut self, n: usize) {
-        let in_flight = |line: &Line| matches!(line.state, LineState::Raised | LineState::Served);
-        let flies = self.lines.get(n).is_some_and(|line| line.as_ref().is_some_and(in_flight));
-        self.in_flight = self.in_flight & !(1 << n) | u16::from(flies) << n;
     }
 
     /// Whether the guest's next access to its controllers may matter to a line.
@@ -219,20 +216,20 @@ impl Lines {
         if self.in_flight == 0 {
             return 0;
         }
+        let Self { lines, messages, in_flight, .. } = self;
         let mut acknowledge = 0;
-        let mut messages = self.messages;
-        for (n, line) in self.each() {
+        *in_flight = 0;
+        for (n, line) in each(lines) {
             if line.state == LineState::Raised && ended & 1 << line.input != 0 {
                 line.state = LineState::Served;
                 controllers.drive(line.input, false);
             }
             if line.state == LineState::Served && !controllers.masked(line.input) {
                 acknowledge |= line.done(n);
-                acknowledge |= line.catch_up(n, controllers, &mut messages);
+                acknowledge |= line.catch_up(n, controllers, messages);
             }
+            *in_flight |= line.in_flight(n);
         }
-        self.messages = messages;
-        (0..self.lines.len()).for_each(|n| self.note_flight(n));
         acknowledge
     }
 
@@ -244,28 +241,26 @@ impl Lines {
 
     /// Lets rate-limited lines interrupt again whose millisecond is over.
     pub fn expire(&mut self, now: Nanos, controllers: &mut Controllers) -> u16 {
+        let Self { lines, messages, in_flight, masked, .. } = self;
         let mut acknowledge = 0;
-        let mut messages = self.messages;
-        for (n, line) in self.each() {
+        for (n, line) in each(lines) {
             if line.state == LineState::Throttled && line.end_of_millisecond() <= now {
                 (line.state, line.count) = (LineState::Armed, 0);
                 // What was masked may be lost.
                 line.again |= line.sends;
                 acknowledge |= 1 << n;
-                line.catch_up(n, controllers, &mut messages);
+                line.catch_up(n, controllers, messages);
+                *in_flight |= line.in_flight(n);
             }
         }
-        if acknowledge != 0 {
-            self.messages = messages;
-            self.masked &= !acknowledge;
-            (0..self.lines.len()).for_each(|n| self.note_flight(n));
-        }
+        *masked &= !acknowledge;
         acknowledge
     }
+}
 
-    fn each(&mut self) -> impl Iterator<Item = (usize, &mut Line)> {
-        self.lines.iter_mut().enumerate().filter_map(|(n, line)| Some((n, line.as_mut()?)))
-    }
+/// The lines that have an input, by their positions.
+fn each(lines: &mut [Option<Line>]) -> impl Iterator<Item = (usize, &mut Line)> {
+    lines.iter_mut().enumerate().filter_map(|(n, line)| Some((n, line.as_mut()?)))
 }
 
 /// The input that a line has, or does not have yet.
@@ -340,7 +335,13 @@ impl Line {
         storms
     }
 
+    /// Its bit, while the guest has not ended its service.
+    fn in_flight(&self, n: usize) -> u16 {
+        u16::from(matches!(self.state, LineState::Raised | LineState::Served)) << n
+    }
+
     /// It has interrupted; returns whether to acknowledge that at once.
+    #[inline]
     fn interrupt(&mut self, n: usize, controllers: &mut Controllers, messages: &mut Vectors) -> u16 {
         match (self.signalling, self.state) {
             // A message that is throttled comes later; a level that is raised is served first.
