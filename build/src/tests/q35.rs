@@ -28,14 +28,14 @@ pub fn skipped() -> Result<Option<Outcome>> {
 pub fn boot(
     context: &Context,
     name: &str,
-    system: &System,
+    mut system: System,
     board: impl FnOnce(&Path, &mut Options) -> Result<()>,
 ) -> Result<Machine> {
     let project = &context.project;
     let prefix = context.prefix(Kernel { build: Build::Debug, platform: Platform::Iommu })?;
     let dir = project.images(&format!("{name}-iommu"));
     std::fs::create_dir_all(&dir).into_diagnostic()?;
-    let (root_task, _) = image::make_root_task_image(project, system, &prefix, &dir)?;
+    let (root_task, _) = image::make_root_task_image(project, &mut system, &prefix, &dir)?;
     let kernel = iso::elf32(&prefix.kernel(), &dir)?;
     let mut options = Options::new(&format!("test-{name}"), kernel, root_task);
     board(&dir, &mut options)?;
