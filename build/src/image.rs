@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use capdl_spec::host::{self, CardModel, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, System, What};
+use capdl_spec::host::{
+    self, CardModel, CompileError, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, System, What,
+};
 use capdl_spec::spec::Spec;
 use miette::{Context, IntoDiagnostic, Result, miette};
 
@@ -69,7 +71,7 @@ impl Image {
 pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     // Mistakes of the user are reported before steps that take minutes.
     let description = project.system(name)?;
-    let system = host::load(&description)?;
+    let mut system = host::load(&description)?;
     programs::check(project, &system)?;
     setup::ensure(&[Purpose::Kernel, Purpose::Image])?;
     let prefix = kernel::prefix(project, Kernel::of(&system, build))?;
@@ -79,7 +81,7 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     let lock = Arc::new(room::share(&dir)?);
     std::fs::create_dir_all(&dir).into_diagnostic()?;
     room::keep_newest(&project.images(""), room::MOST);
-    let (root_task, spec) = make_root_task_image(project, &system, &prefix, &dir)?;
+    let (root_task, spec) = make_root_task_image(project, &mut system, &prefix, &dir)?;
     let size = std::fs::metadata(&root_task).map_or(0, |data| data.len());
     slots::suffice(&prefix, &spec, size)?;
     let memory_mib = memory_mib(&system, &MemoryNeeds::of(&spec, size))?;
@@ -94,20 +96,15 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
 }
 
 /// The root task with the bundle in it: specification, every server, every guest image. Returns its file and the
-/// specification.
+/// specification. If the images need the room, it moves the memory that devices access without an IOMMU.
 pub fn make_root_task_image(
     project: &Project,
-    system: &System,
+    system: &mut System,
     prefix: &Prefix,
     dir: &Path,
 ) -> Result<(PathBuf, Spec)> {
     // First the checks for the user's mistakes, then the steps that take minutes.
-    let mut files = Files::default();
-    for image in system.images() {
-        let path =
-            guest_image(project, &image.origin, &image.form).map_err(|error| at_its_line(system, &image, error))?;
-        files.images.insert(image.name, project::read(&path)?);
-    }
+    let mut files = Files { images: guest_images(project, system)?, ..Files::default() };
     guest::loader::check(system, &files, prefix.processor()).map_err(Mistakes::report)?;
     // Two cargo calls: the root task has a heap, and in one call cargo would give the servers its features of shared
     // crates.
@@ -127,7 +124,14 @@ pub fn make_root_task_image(
         };
         files.elfs.insert(program, project::read(&path)?);
     }
-    let bundle = host::compile(system, &files)?;
+    let bundle = match host::compile(system, &files) {
+        Err(CompileError::Crowded { bundle, .. }) => {
+            system.make_room(bundle);
+            files.images = guest_images(project, system)?;
+            host::compile(system, &files)?
+        }
+        compiled => compiled?,
+    };
     let image = dir.join("root-task");
     let mut strip = process::tool("objcopy");
     strip.arg("--strip-debug").arg(root_task).arg(&image);
@@ -136,6 +140,17 @@ pub fn make_root_task_image(
         .ok_or_else(|| miette!("{} has no segment for the bundle (see crates/image-link)", root_task.display()))?;
     project::write(&image, &elf)?;
     Ok((image, bundle.spec))
+}
+
+/// The guests' images by name.
+fn guest_images(project: &Project, system: &System) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut images = BTreeMap::new();
+    for image in system.images() {
+        let path =
+            guest_image(project, &image.origin, &image.form).map_err(|error| at_its_line(system, &image, error))?;
+        images.insert(image.name, project::read(&path)?);
+    }
+    Ok(images)
 }
 
 /// The target of images. It is given explicitly, so that the user's `build.target` has no effect, and flags do not

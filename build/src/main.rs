@@ -16,6 +16,9 @@ use xtask::project::Project;
 use xtask::test::Form;
 use xtask::{audit, bench, defects, doctor, footprint, image, interrupt, map, progress, run, setup, test};
 
+/// The system of a command that names none: a 64-bit guest, for which Debian 12 and 13 have the packages and the keys.
+const DEFAULT: &str = "amd64";
+
 /// Builds, boots and tests Portcullis: Linux in virtual machines on seL4.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
@@ -29,7 +32,7 @@ enum Command {
     /// Boot a system in Bochs and connect this terminal to its console
     Run {
         /// A name in systems/, or the path of a description
-        #[arg(default_value = "minimal")]
+        #[arg(default_value = DEFAULT)]
         system: String,
         /// End with success when TEXT appears on the console
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
@@ -70,7 +73,7 @@ enum Command {
     /// Build a system: kernel, root-task image, bootable ISO and a `simulate` script in target/images/SYSTEM
     Image {
         /// A name in systems/, or the path of a description
-        #[arg(default_value = "minimal")]
+        #[arg(default_value = DEFAULT)]
         system: String,
         /// Use the kernel with assertions and its own messages
         #[arg(long)]
@@ -79,7 +82,7 @@ enum Command {
     /// Print what every process of a system may do
     Map {
         /// A name in systems/, or the path of a description
-        #[arg(default_value = "minimal")]
+        #[arg(default_value = DEFAULT)]
         system: String,
         /// Also draw it
         #[arg(long, value_name = "FILE")]
@@ -88,7 +91,7 @@ enum Command {
     /// Print what flows between the VMs and components of a system, and whether its policies hold
     Audit {
         /// A name in systems/, or the path of a description
-        #[arg(default_value = "minimal")]
+        #[arg(default_value = DEFAULT)]
         system: String,
         /// As JSON
         #[arg(long)]

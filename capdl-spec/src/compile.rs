@@ -52,7 +52,8 @@ fn compile_parts(system: &System, parts: &[Part], binaries: &dyn Binaries) -> Re
     board(system, &mut build);
     build.spec.windows = windows::windows(system, parts, &build.spec);
     build.paging();
-    if let Some((placed, bundle)) = memory::under_root_task(system, &build) {
+    let bundle = build.blobs.len();
+    if let Some(placed) = placement::under_root_task(system, bundle) {
         return Err(CompileError::Crowded { at: placed.paddr, bundle });
     }
     if let Some(breach) = laws::first_breach(&build.spec) {

@@ -35,7 +35,7 @@ fn deadlines(context: &Context, machine: &'static str, kernels: &str, servers: &
         return Ok(Outcome::Skipped("the other clocks are a patch of ours; other kernels wait for the 8254".into()));
     }
     let system = host::load(&context.project.root.join("tests/systems/q35-deadlines.toml"))?;
-    let mut board = q35::boot(context, "q35-deadlines", &system, |_, options| {
+    let mut board = q35::boot(context, "q35-deadlines", system, |_, options| {
         options.machine = machine;
         let post = ["-chardev", "file,id=post,path=post.out", "-device", "isa-debugcon,chardev=post,iobase=0x80"];
         options.arguments = post.map(str::to_owned).into();

@@ -35,7 +35,7 @@ fn datagrams(context: &Context) -> Result<Outcome> {
     }
     let system = host::load(&context.project.root.join("tests/systems/q35-uplink.toml"))?;
     let port = free_port()?;
-    let mut machine = q35::boot(context, "q35-uplink", &system, |_, options| {
+    let mut machine = q35::boot(context, "q35-uplink", system, |_, options| {
         options.netdev = Some(format!("user,id=net,hostfwd=udp:127.0.0.1:{port}-10.0.2.15:{ECHO}"));
         options.devices = vec![format!("e1000e,addr=2,netdev=net,mac={MAC},romfile=")];
         Ok(())

@@ -45,7 +45,7 @@ fn dma(context: &Context) -> Result<Outcome> {
     if let Some(skipped) = q35::skipped()? {
         return Ok(skipped);
     }
-    let mut machine = q35::boot(context, "q35-ahci", &system(&context.project)?, |dir, options| {
+    let mut machine = q35::boot(context, "q35-ahci", system(&context.project)?, |dir, options| {
         options.disk = Some((format!("snapshot=on,file={}", disk(dir)?.display()), MODEL));
         options.devices = DEVICES.map(str::to_owned).into();
         options.acpi_tables = vec![format!("sig=DMAR,data={}", reservations(dir)?.display())];

@@ -24,7 +24,7 @@ fn starts(context: &Context, uefi: bool, usb: bool) -> Result<Outcome> {
     }
     let system = host::load(&context.project.root.join("tests/systems/q35-deadlines.toml"))?;
     let name = format!("q35-iso-{}-{}", if uefi { "uefi" } else { "bios" }, if usb { "usb" } else { "cd" });
-    let iso = q35::iso(context, &name, &system)?;
+    let iso = q35::iso(context, &name, system)?;
     let options = Options::new(&format!("test-{name}"), Loader::Iso { iso, uefi, usb });
     let mut machine = Machine::boot(&context.project, &options)?;
     let text = until(&mut machine, "client: verdict: ")?;

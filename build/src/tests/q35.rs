@@ -29,7 +29,7 @@ pub fn skipped() -> Result<Option<Outcome>> {
 pub fn boot(
     context: &Context,
     name: &str,
-    system: &System,
+    system: System,
     board: impl FnOnce(&Path, &mut Options) -> Result<()>,
 ) -> Result<Machine> {
     let (prefix, root_task, dir) = image(context, name, system)?;
@@ -40,16 +40,16 @@ pub fn boot(
 }
 
 /// The debug kernel, a system's root task, and the folder for its files.
-fn image(context: &Context, name: &str, system: &System) -> Result<(Prefix, PathBuf, PathBuf)> {
+fn image(context: &Context, name: &str, mut system: System) -> Result<(Prefix, PathBuf, PathBuf)> {
     let prefix = context.prefix(Kernel { build: Build::Debug, platform: Platform::Iommu })?;
     let dir = context.project.images(&format!("{name}-iommu"));
     std::fs::create_dir_all(&dir).into_diagnostic()?;
-    let (root_task, _) = image::make_root_task_image(&context.project, system, &prefix, &dir)?;
+    let (root_task, _) = image::make_root_task_image(&context.project, &mut system, &prefix, &dir)?;
     Ok((prefix, root_task, dir))
 }
 
 /// The system as an ISO.
-pub fn iso(context: &Context, name: &str, system: &System) -> Result<PathBuf> {
+pub fn iso(context: &Context, name: &str, system: System) -> Result<PathBuf> {
     let (prefix, root_task, dir) = image(context, name, system)?;
     iso::make(&prefix.kernel(), &root_task, &dir)
 }

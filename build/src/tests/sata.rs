@@ -34,7 +34,7 @@ fn sata(context: &Context) -> Result<Outcome> {
     }
     let system = host::load(&context.project.root.join("tests/systems/q35-disks.toml"))?;
     let (before, mut disk) = (medium(), PathBuf::new());
-    let mut machine = q35::boot(context, "q35-disks", &system, |dir, options| {
+    let mut machine = q35::boot(context, "q35-disks", system, |dir, options| {
         disk = dir.join("disk.img");
         options.disk = Some((format!("{},file.image.filename={}", errors(), disk.display()), "PORTCULLIS"));
         project::write(&disk, &before)

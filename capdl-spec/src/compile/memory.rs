@@ -1,17 +1,9 @@
-//! Bounds on memory: paging structures that a vmm-server maps itself, and what must fit below memory at chosen
-//! addresses.
+//! Bounds on memory: paging structures that a vmm-server maps itself.
 
 use layout::slot;
 
 use crate::{
-    compile::{
-        builder::Builder,
-        placement::{Placed, TRUSTED_RAM, placed},
-    },
-    description::{
-        owners::Devices,
-        system::{System, Vm},
-    },
+    description::{owners::Devices, system::Vm},
     spec::Level,
 };
 
@@ -51,15 +43,3 @@ pub(crate) fn tables(devices: &Devices) -> u64 {
 
 /// As many as there are slots behind the directories.
 pub(crate) const MOST_TABLES: u64 = (1 << layout::ROOT_BITS) - slot::PAGING.0 as u64 - DIRECTORIES as u64;
-
-/// Physical memory that the kernel, root-task's program with the specification, and its CSpace take at most, beside the
-/// bundle's blobs. The kernel lies
-/// at 1 MiB and moves root-task right behind itself; the CSpace (8 MiB) follows, aligned to its size.
-const BELOW_BUNDLE: u64 = 24 << 20;
-
-/// The placed memory, if any, that begins below the end of root-task with a bundle of this size.
-pub(crate) fn under_root_task(system: &System, build: &Builder) -> Option<(Placed, u64)> {
-    let most = TRUSTED_RAM - BELOW_BUNDLE;
-    let bundle = build.blobs.len();
-    placed(system).first().filter(|_| bundle > most).map(|placed| (*placed, bundle))
-}

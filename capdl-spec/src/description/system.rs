@@ -52,6 +52,9 @@ pub struct System {
     /// The file, for messages.
     #[serde(skip)]
     pub source: Source,
+    /// Where memory begins that devices access without an IOMMU, if not where it usually does; see [`System::make_room`].
+    #[serde(skip)]
+    pub(crate) trusted_ram: Option<u64>,
     /// The machine.
     #[serde(deserialize_with = "board::by_name")]
     pub board: Spanned<&'static Board>,

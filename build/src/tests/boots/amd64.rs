@@ -20,9 +20,9 @@ pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
     vec![
         test("amd64-bookworm", |context| in_a_vm(context, Release::Bookworm, Flavour::Amd64)),
-        test("amd64-bookworm-cloud", |context| in_a_vm(context, Release::Bookworm, Flavour::CloudAmd64)).long(),
+        test("amd64-bookworm-cloud", |context| in_a_vm(context, Release::Bookworm, Flavour::CloudAmd64)),
         test("amd64-trixie", |context| in_a_vm(context, Release::Trixie, Flavour::Amd64)).long(),
-        test("amd64-trixie-cloud", |context| in_a_vm(context, Release::Trixie, Flavour::CloudAmd64)),
+        test("amd64-trixie-cloud", |context| in_a_vm(context, Release::Trixie, Flavour::CloudAmd64)).long(),
         test("amd64-by-pvh", by_pvh),
         test("amd64-natively-bookworm", |context| natively(context, Release::Bookworm, Flavour::Amd64)).long(),
         test("amd64-natively-bookworm-cloud", |context| natively(context, Release::Bookworm, Flavour::CloudAmd64))
