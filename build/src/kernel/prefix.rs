@@ -24,6 +24,7 @@ pub struct Prefix {
     guest_debug_registers: bool,
     guests_of_64_bits: bool,
     xcr0: u64,
+    switches_all_msrs: bool,
 }
 
 impl Prefix {
@@ -48,6 +49,7 @@ impl Prefix {
             slow: kernel.build == Build::Release && installed.config.is_defined("DEBUG_BUILD"),
             guest_debug_registers: installed.config.is_defined("X86_VTX_GUEST_DEBUG_REGISTERS"),
             guests_of_64_bits: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS"),
+            switches_all_msrs: installed.config.is_defined("X86_64_VTX_64BIT_GUESTS") && release == Release::Pinned,
             xcr0: match installed.config.number("XSAVE_FEATURE_SET") {
                 set if installed.config.is_defined("XSAVE") && set & !cpuid::COMPONENTS == 0 => set,
                 _ => 0,
@@ -104,6 +106,11 @@ impl Prefix {
     /// Whether the kernel switches debug registers between guests (`debug-registers` in docs/kernel-defects.md).
     pub fn has_guest_debug_registers(&self) -> bool {
         self.guest_debug_registers
+    }
+
+    /// Whether the kernel switches KERNEL_GS_BASE and TSC_AUX for a guest. Ours does so, and seL4 16.0.0 does not.
+    pub const fn switches_all_msrs(&self) -> bool {
+        self.switches_all_msrs
     }
 
     /// XCR0 of guests, as `vtx::enter` finds it in the configuration: zero without XSAVE.

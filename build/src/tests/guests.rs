@@ -334,7 +334,11 @@ fn long_mode(context: &Context) -> Result<Outcome> {
     if context.prefix(Build::Release)?.processor() == cpuid::Processor::Bits32 {
         return Ok(Outcome::Skipped("the kernel is configured for 32-bit guests only".into()));
     }
-    run(context, "long-mode").and_then(|_| passed())
+    let report = run(context, "long-mode")?;
+    // Before its reset and after it.
+    let switched = u32::from(context.prefix(Build::Release)?.switches_all_msrs());
+    ensure!(report.facts("switched") == [[switched], [switched]], "KERNEL_GS_BASE and TSC_AUX:\n{}", report.console);
+    passed()
 }
 
 /// Thousands of rounds through every mode but real mode, each with interrupts, beside a guest that keeps time.
