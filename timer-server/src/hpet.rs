@@ -4,7 +4,7 @@
 
 use mmio::Window;
 
-use crate::rate::{Dead, middle};
+use crate::rate::Dead;
 
 /// Bytes of the register block that this model uses.
 pub const BYTES: u64 = 0x400;
@@ -34,7 +34,7 @@ const BY_MESSAGE: u32 = 1 << 14;
 
 /// Longest period that the specification allows, in femtoseconds: 100 ns.
 const MAX_PERIOD: u32 = 100_000_000;
-const FEMTOSECONDS: u128 = 1_000_000_000_000_000;
+const FEMTOSECONDS: u64 = 1_000_000_000_000_000;
 /// Reads without progress before the counter counts as dead; the counter's period is at most 100 ns.
 const MAX_IDLE: u32 = 100_000;
 /// Times that a shot is set before it counts as late, each time twice as far ahead.
@@ -80,7 +80,7 @@ impl<R: Registers> Hpet<R> {
 
     /// Rate of the main counter in Hz.
     pub fn hz(&self) -> u64 {
-        (FEMTOSECONDS / u128::from(self.period)) as u64
+        FEMTOSECONDS / u64::from(self.period)
     }
 
     /// Takes the 8254's interrupt over.
@@ -107,7 +107,7 @@ impl<R: Registers> Hpet<R> {
             if (at.wrapping_sub(self.registers.read(MAIN_COUNTER)) as i32) > 0 {
                 return;
             }
-            ticks = ticks.saturating_mul(2).min(i32::MAX as u32);
+            ticks = (ticks << 1).min(i32::MAX as u32);
         }
     }
 
@@ -118,7 +118,7 @@ impl<R: Registers> Hpet<R> {
         let mut sample = |registers: &R| {
             let before = tsc();
             let counter = registers.read(MAIN_COUNTER);
-            (middle(before, tsc()), counter)
+            (before.midpoint(tsc()), counter)
         };
         let wanted = u32::try_from(self.hz() / 20).unwrap_or(u32::MAX);
         let (start, first) = sample(&self.registers);
@@ -127,9 +127,8 @@ impl<R: Registers> Hpet<R> {
             let (now, counter) = sample(&self.registers);
             let passed = counter.wrapping_sub(first);
             if passed >= wanted {
-                let per_second = u128::from(now.saturating_sub(start)) * FEMTOSECONDS;
-                let hz = per_second / (u128::from(passed) * u128::from(self.period));
-                return Ok(u64::try_from(hz).unwrap_or(u64::MAX));
+                // Ticks of 50 ms times a rate of at least 10 MHz: far from 64 bits.
+                return Ok(now.saturating_sub(start).saturating_mul(self.hz()) / u64::from(passed));
             }
             idle = if counter == last { idle + 1 } else { 0 };
             last = counter;

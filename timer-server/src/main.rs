@@ -23,9 +23,7 @@ fn main(config: Config) -> ! {
     let pit = Pit::new(IoPorts::new(&config.pit), IoPorts::new(&config.gate));
     let hpet = config.hpet.and_then(|window| Hpet::find(rt::shared(window)));
     let Ok(mut shots) = Shots::find(pit, hpet, rt::tsc) else {
-        panic!(
-            "neither the 8254 nor the HPET counts: look for the HPET, or 8254 clock gating, in the firmware's set-up"
-        );
+        panic!("neither 8254 nor HPET counts: switch the HPET on in the firmware's set-up");
     };
     let measured = shots.tsc_hz();
     let tsc_hz = rate::told(leaf_15(), measured).unwrap_or(measured);

@@ -4,7 +4,7 @@
 
 use mmio::Ports;
 
-use crate::rate::{Dead, middle};
+use crate::rate::Dead;
 
 /// Input clock in Hz: a third of the NTSC colour burst's fourth, 14.31818 MHz / 12.
 pub const HZ: u64 = 1_193_182;
@@ -67,7 +67,7 @@ impl<P: Ports, G: Ports> Pit<P, G> {
         }
         let before = tsc();
         self.gate.out8(GATE, quiet | GATE_2);
-        let start = middle(before, tsc());
+        let start = before.midpoint(tsc());
         let mut last = start;
         for _ in 0..MAX_POLLS {
             let done = self.gate.in8(GATE) & OUT_2 != 0;
@@ -75,7 +75,7 @@ impl<P: Ports, G: Ports> Pit<P, G> {
             if done {
                 self.gate.out8(GATE, quiet);
                 // The output rose between the last poll and this one; the middle halves the error.
-                return Ok(rate(middle(last, now).saturating_sub(start), MAX_COUNT));
+                return Ok(rate(last.midpoint(now).saturating_sub(start), MAX_COUNT));
             }
             last = now;
         }
@@ -91,15 +91,15 @@ impl<P: Ports, G: Ports> Pit<P, G> {
 
 /// The rate in Hz, rounded, of a counter that advanced by `ticks` in the `count` + 1 clocks of a mode 0 shot.
 fn rate(ticks: u64, count: u16) -> u64 {
-    let clocks = u128::from(count) + 1;
-    let hz = (u128::from(ticks) * u128::from(HZ) + clocks / 2) / clocks;
-    u64::try_from(hz).unwrap_or(u64::MAX)
+    let clocks = u64::from(count) + 1;
+    ticks.saturating_mul(HZ).saturating_add(clocks / 2) / clocks
 }
 
 /// The count of a shot that expires `ticks` of a counter of `hz` from now, and not earlier; at most [`MAX_COUNT`], so a
 /// long wait takes several shots.
 pub fn count_for(ticks: u64, hz: u64) -> u16 {
-    let clocks = (u128::from(ticks) * u128::from(HZ)).div_ceil(u128::from(hz.max(1)));
+    // A product that does not fit is more than the longest shot at any rate.
+    let clocks = ticks.saturating_mul(HZ).div_ceil(hz.max(1));
     // In mode 0 the output rises `count` + 1 clocks after the count is written.
     u16::try_from(clocks.saturating_sub(1)).unwrap_or(u16::MAX).clamp(1, MAX_COUNT)
 }

@@ -23,11 +23,11 @@ impl<P: Ports, G: Ports, R: Registers> Shots<P, G, R> {
     pub fn find(mut pit: Pit<P, G>, hpet: Option<Hpet<R>>, mut tsc: impl FnMut() -> u64) -> Result<Self, Dead> {
         // The firmware left channel 0 in a periodic mode, which would interrupt 18 times a second; a one-shot ends it.
         pit.one_shot(pit::MAX_COUNT);
-        if let Ok(tsc_hz) = agreed(|| pit.measure(&mut tsc)) {
+        if let Ok(tsc_hz) = agreed(&mut || pit.measure(&mut tsc)) {
             return Ok(Self { timer: Timer::Pit(pit), tsc_hz });
         }
         let mut hpet = hpet.ok_or(Dead)?;
-        let tsc_hz = agreed(|| hpet.measure(&mut tsc))?;
+        let tsc_hz = agreed(&mut || hpet.measure(&mut tsc))?;
         hpet.take_over()?;
         Ok(Self { timer: Timer::Hpet(hpet), tsc_hz })
     }
@@ -69,9 +69,9 @@ impl<P: Ports, G: Ports, R: Registers> Shots<P, G, R> {
     }
 }
 
-/// `count` of a counter of rate `from`, in one of rate `to`.
+/// `count` of a counter of rate `from`, in one of rate `to`. Exact for less than a second of counters below 4 GHz.
 fn scaled(count: u64, to: u64, from: u64) -> u64 {
-    u64::try_from(u128::from(count) * u128::from(to) / u128::from(from.max(1))).unwrap_or(u64::MAX)
+    count.saturating_mul(to) / from.max(1)
 }
 
 #[cfg(test)]

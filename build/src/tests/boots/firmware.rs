@@ -9,12 +9,12 @@ use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
 use super::{last_lines, wait_for_shell};
 use crate::bochs::Machine;
 use crate::kernel::{self, Build};
-use crate::test::{Context, Group, Outcome, Test};
+use crate::test::{Context, Group, Outcome, Test, passed};
 use crate::{iso, project};
 
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Boots, name, run);
-    vec![test("memory-in-forty-ranges", ranges)]
+    vec![test("memory-in-forty-ranges", ranges), test("too-little-memory-is-said-with-the-remedy", too_little)]
 }
 
 /// Where the code is, in memory that the kernel's image does not reach and that the loader has free.
@@ -107,6 +107,19 @@ fn ranges(context: &Context) -> Result<Outcome> {
     wait_for_shell(&mut machine)?;
     machine.stop();
     Ok(Outcome::Passed(format!("{} ranges", map.len())))
+}
+
+/// The console is open before root-task makes anything.
+fn too_little(context: &Context) -> Result<Outcome> {
+    // The guest alone has as much.
+    let mut machine = context.boot_with("minimal", Build::Release, |options| options.memory_mib = 128)?;
+    let remedy = "no memory left: give the machine more of it, or the VMs less";
+    let found = machine.console.expect(remedy, super::LIMIT);
+    found.into_diagnostic().wrap_err_with(|| last_lines(&machine))?;
+    machine.stop();
+    let text = super::transcript(&machine);
+    ensure!(text.contains("root-task: failed: the system was not started: "), "{text}");
+    passed()
 }
 
 #[cfg(test)]
