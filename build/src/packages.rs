@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::bochs::config;
-use crate::{iso, process, qemu};
+use crate::{iso, process};
+
+/// UEFI firmware for QEMU's boards.
+pub const UEFI: &str = "/usr/share/ovmf/OVMF.fd";
 
 /// The purpose of a group of packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +106,7 @@ pub const PACKAGES: &[Package] = {
         package(Disk, "uidmap", Program("newuidmap"), "lets mmdebstrap do so without root"),
         package(Disk, "e2fsprogs", Program("mke2fs"), "mke2fs and debugfs make the file system"),
         package(Qemu, "qemu-system-x86", Program("qemu-system-x86_64"), "emulates an IOMMU, which Bochs does not"),
-        package(Qemu, "ovmf", File(qemu::UEFI), "its UEFI firmware"),
+        package(Qemu, "ovmf", File(UEFI), "its UEFI firmware"),
     ]
 };
 

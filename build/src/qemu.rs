@@ -17,11 +17,9 @@ use serde_json::{Value, json};
 
 use crate::bochs::{accept, free_directory, last_lines};
 use crate::console::Console;
+use crate::packages::UEFI;
 use crate::project::Project;
 use crate::{interrupt, process};
-
-/// UEFI firmware for the board, of Debian's package ovmf.
-pub const UEFI: &str = "/usr/share/ovmf/OVMF.fd";
 
 /// What loads the system.
 #[derive(Debug, Clone)]

@@ -14,6 +14,7 @@ use vtx::{
 use crate::{
     answer::{Cause, Next},
     guest::Guest,
+    msrs,
     plain::Moves,
     time::Present,
 };
@@ -59,7 +60,7 @@ pub fn write_own_msr<V: Vmcs>(guest: &mut Guest<V>, number: u32, value: u64, now
             let result = guest.cpu.control.set_efer(value);
             finish(guest, &before, result, false)
         }
-        _ => guest.write_own_msr(number, value, now),
+        _ => msrs::write(guest, number, value, now),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod hypercalls;
 pub mod insn;
 pub mod linear;
 pub mod linux;
+mod msrs;
 pub mod native;
 pub mod paging;
 pub mod passthrough;

@@ -26,7 +26,7 @@ use crate::{
     board::Remote,
     control,
     guest::Guest,
-    hypercalls,
+    hypercalls, msrs,
     plain::Move,
     string_io, task,
     time::Present,
@@ -151,7 +151,7 @@ impl<V: Vmcs, M: Message> Stopped<'_, V, M> {
             msr::TSC_DEADLINE => Ok(self.cpu.lapic.deadline(now.tsc())),
             number => msr::read(self.cpu.processor(), number, || now.tsc()),
         };
-        let Ok(value) = value else { return self.taken(move |guest| guest.read_own_msr(now)) };
+        let Ok(value) = value else { return self.taken(move |guest| msrs::read(guest, now)) };
         self.exit.set_register(MessageGpr::Rax, value & 0xffff_ffff);
         self.exit.set_register(MessageGpr::Rdx, value >> 32);
         let length = self.exit.instruction_len();
