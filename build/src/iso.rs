@@ -53,12 +53,13 @@ menuentry 'Portcullis, without the IOMMU' {
 }
 ";
 
-/// What the loader in the EFI system partition does: it finds the ISO, and there its menu.
-const GRUB_START: &str = "search --no-floppy --set=root --file /boot/root-task\nconfigfile /boot/grub/grub.cfg\n";
+/// What the loader in the EFI system partition does: it takes the menu of the medium that it came from, as a whole rather than
+/// the partition. It never searches: a guest may have written another disk so that it looks like an ISO.
+const GRUB_START: &str = "regexp --set=1:disk '^([^,]+)' $root\nset root=$disk\nconfigfile /boot/grub/grub.cfg\n";
 
 /// GRUB's modules in that loader: the commands of both files, and the file systems and partition tables of an ISO.
-const GRUB_MODULES: &str = "all_video boot configfile fat iso9660 multiboot2 normal part_gpt part_msdos search \
-                            search_fs_file serial terminal";
+const GRUB_MODULES: &str =
+    "all_video boot configfile fat iso9660 multiboot2 normal part_gpt part_msdos regexp serial terminal";
 
 /// The EFI system partition in an ISO.
 const EFI_IMAGE: &str = "boot/efi.img";

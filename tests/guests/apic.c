@@ -14,16 +14,6 @@ static u64 tsc(void) {
 	return (u64)high << 32 | low;
 }
 
-static u32 wrmsr(u32 msr, u64 value) {
-	return PROBE("wrmsr", : : "a"((u32)value), "d"((u32)(value >> 32)), "c"(msr) : "memory");
-}
-
-static u64 rdmsr(u32 msr) {
-	u32 low, high;
-	asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
-	return (u64)high << 32 | low;
-}
-
 /* Whether interrupt VECTOR is requested: they are off all the time. */
 static u32 requested(void) { return *reg(IRR + 0x10) >> (VECTOR - 0x20) & 1; }
 

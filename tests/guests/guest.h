@@ -187,6 +187,17 @@ static inline void expect(const char *what, uword got, uword want) {
 	})
 #define NOTHING : : : "eax", "ebx", "ecx", "edx", "memory", "cc"
 
+/* The vector of its exception, or NONE. */
+static inline u32 wrmsr(u32 msr, u64 value) {
+	return PROBE("wrmsr", : : "a"((u32)value), "d"((u32)(value >> 32)), "c"(msr) : "memory");
+}
+
+static inline u64 rdmsr(u32 msr) {
+	u32 low, high;
+	asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+	return (u64)high << 32 | low;
+}
+
 #ifdef __x86_64__
 
 /* Where the loader has its page tables, and what it maps: see vmm-server's linux/low.rs. */

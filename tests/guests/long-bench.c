@@ -1,6 +1,6 @@
 /* What an exit of a guest in long mode costs (see bench.h). As under Linux, the MSRs of SYSCALL are the guest's own, which has
  * the kernel switch them, code is in a large page, and the address without RAM behind a page table. */
-#include "long.h"
+#include "guest.h"
 #define WIDTH "_long"
 #define POINTER "rdi"
 #include "bench.h"
@@ -13,8 +13,8 @@ static void guest(void) {
 	/* The address was not used yet, so the TLB holds nothing for it. */
 	table[0] = (NOWHERE & ~0xffful) | 3;
 	DIRECTORY[NOWHERE >> 21] = (u64)table | 3;
-	write_msr(EFER, read_msr(EFER) | SCE);
-	for (u32 i = 0; i < 3; i++) expect("WRMSR", write_msr((u32[]){STAR, LSTAR, FMASK}[i], 0x1111), NONE);
+	wrmsr(EFER, rdmsr(EFER) | SCE);
+	for (u32 i = 0; i < 3; i++) expect("WRMSR", wrmsr((u32[]){STAR, LSTAR, FMASK}[i], 0x1111), NONE);
 	wait_for_console();
 	exits();
 	print_rows();

@@ -21,32 +21,27 @@ static u64 read_msr(u32 number) {
 	return high << 32 | low;
 }
 
-/* The vector of its exception, or NONE. */
-static u64 write_msr(u32 number, u64 value) {
-	return PROBE("wrmsr", : : "c"(number), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
-}
-
 static void msrs(void) {
 	expect("EFER", read_msr(EFER), 0x500);
-	expect("EFER without LME", write_msr(EFER, 0x400), GP);
-	expect("EFER with a bit that is reserved", write_msr(EFER, 0x502), GP);
-	expect("EFER with SCE and NXE", write_msr(EFER, 0xd01), NONE);
+	expect("EFER without LME", wrmsr(EFER, 0x400), GP);
+	expect("EFER with a bit that is reserved", wrmsr(EFER, 0x502), GP);
+	expect("EFER with SCE and NXE", wrmsr(EFER, 0xd01), NONE);
 	expect("EFER with SCE and NXE", read_msr(EFER), 0xd01);
 	static const u64 values[][2] = {{STAR, PATTERN}, {LSTAR, UPPER}, {CSTAR, UPPER + 1}, {FMASK, 0x47700},
 		{FS_BASE, UPPER + 2}, {GS_BASE, UPPER + 3}, {KERNEL_GS_BASE, UPPER + 4}, {0x277, 0x0407050600070106}, {0x2ff, 0}};
 	for (u32 i = 0; i < sizeof values / sizeof *values; i++) {
-		expect("WRMSR", write_msr(values[i][0], values[i][1]), NONE);
+		expect("WRMSR", wrmsr(values[i][0], values[i][1]), NONE);
 	}
 	for (u32 i = 0; i < sizeof values / sizeof *values; i++) expect("RDMSR", read_msr(values[i][0]), values[i][1]);
-	write_msr(0x277, 0x0007040600070406);
-	write_msr(0x2ff, 0x806);
-	expect("LSTAR that is not canonical", write_msr(LSTAR, 0x800000000000), GP);
-	expect("PAT with a type that is none", write_msr(0x277, 2), GP);
-	expect("SPEC_CTRL", write_msr(0x48, 1), GP);
-	expect("PRED_CMD", write_msr(0x49, 1), GP);
+	wrmsr(0x277, 0x0007040600070406);
+	wrmsr(0x2ff, 0x806);
+	expect("LSTAR that is not canonical", wrmsr(LSTAR, 0x800000000000), GP);
+	expect("PAT with a type that is none", wrmsr(0x277, 2), GP);
+	expect("SPEC_CTRL", wrmsr(0x48, 1), GP);
+	expect("PRED_CMD", wrmsr(0x49, 1), GP);
 	u32 value = switched ? 0x12345678 : 0, aux = 7;
-	expect("TSC_AUX", write_msr(TSC_AUX, value), NONE);
-	expect("TSC_AUX of more than 32 bits", write_msr(TSC_AUX, 1ull << 32), GP);
+	expect("TSC_AUX", wrmsr(TSC_AUX, value), NONE);
+	expect("TSC_AUX of more than 32 bits", wrmsr(TSC_AUX, 1ull << 32), GP);
 	expect("TSC_AUX", read_msr(TSC_AUX), value);
 	asm volatile("rdtscp" : "=c"(aux) : : "rax", "rdx");
 	expect("RDTSCP", aux, value);
@@ -54,12 +49,12 @@ static void msrs(void) {
 	expect("GS after SWAPGS", read_msr(GS_BASE), UPPER + 4);
 	asm volatile("swapgs");
 	static const u64 word = PATTERN;
-	write_msr(GS_BASE, (u64)&word);
+	wrmsr(GS_BASE, (u64)&word);
 	u64 got;
 	asm volatile("movq %%gs:0, %0" : "=r"(got));
 	expect("through GS", got, PATTERN);
 	/* By way of GS to where there is no RAM, and as a device's register. */
-	write_msr(GS_BASE, APIC_VERSION - 0x10);
+	wrmsr(GS_BASE, APIC_VERSION - 0x10);
 	asm volatile("movl %%gs:0x10, %k0" : "=r"(got));
 	expect("a device through GS", got & 0xff, 0x15);
 }
@@ -90,9 +85,9 @@ volatile u64 kernel_rsp, from_user, from_r11;
 void enter_user(void);
 
 static void system_calls(void) {
-	write_msr(0xc0000081, (u64)(CODE_32 + 3) << 48 | (u64)CODE << 32);
-	write_msr(0xc0000082, (u64)system_call);
-	write_msr(0xc0000084, 0x200);
+	wrmsr(0xc0000081, (u64)(CODE_32 + 3) << 48 | (u64)CODE << 32);
+	wrmsr(0xc0000082, (u64)system_call);
+	wrmsr(0xc0000084, 0x200);
 	asm volatile("call enter_user" : : : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
 	expect("SYSRET", from_user, 0x77);
 	expect("R11 at SYSCALL", from_r11 & 0x203, 3);
@@ -240,7 +235,7 @@ static void features(void) {
 static void after_a_reset(void) {
 	for (u32 i = 0; i < sizeof own / sizeof *own - 2 * !switched; i++) {
 		expect("an MSR at the start", read_msr(own[i]), 0);
-		if (!KEPT) write_msr(own[i], 0x12345678);
+		if (!KEPT) wrmsr(own[i], 0x12345678);
 	}
 	if (KEPT++) return;
 	out8(0xcf9, 0x02);
@@ -249,8 +244,8 @@ static void after_a_reset(void) {
 
 static void guest(void) {
 	expect("TSC_AUX at the start", read_msr(TSC_AUX), 0);
-	switched = write_msr(TSC_AUX, 1) == NONE;
-	write_msr(TSC_AUX, 0);
+	switched = wrmsr(TSC_AUX, 1) == NONE;
+	wrmsr(TSC_AUX, 0);
 	FACT("switched", switched);
 	after_a_reset();
 	features();

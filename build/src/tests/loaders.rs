@@ -1,13 +1,15 @@
 //! The ISO's loaders: by BIOS and by UEFI, from a CD and from a USB drive, on QEMU's Q35 board.
 
+use std::path::{Path, PathBuf};
+
 use capdl_spec::host;
 use miette::{Result, ensure};
 
 use super::components::verdict;
 use super::q35::{self, until};
-use crate::kernel;
 use crate::qemu::{Loader, Machine, Options};
 use crate::test::{Context, Group, Outcome, Test};
+use crate::{kernel, process, project};
 
 pub fn all() -> Vec<Test> {
     vec![
@@ -25,11 +27,32 @@ fn starts(context: &Context, uefi: bool, usb: bool) -> Result<Outcome> {
     let system = host::load(&context.project.root.join("tests/systems/q35-deadlines.toml"))?;
     let name = format!("q35-iso-{}-{}", if uefi { "uefi" } else { "bios" }, if usb { "usb" } else { "cd" });
     let iso = q35::iso(context, &name, system)?;
-    let options = Options::new(&format!("test-{name}"), Loader::Iso { iso, uefi, usb });
+    let mut options = Options::new(&format!("test-{name}"), Loader::Iso { iso, uefi, usb });
+    let decoy = decoy(&context.project.images(&format!("{name}-iommu")))?;
+    options.disk = Some((format!("snapshot=on,file={}", decoy.display()), "DECOY"));
     let mut machine = Machine::boot(&context.project, &options)?;
     let text = until(&mut machine, "client: verdict: ")?;
     // OVMF keeps pages from 8 MiB on, so the image, which used to follow the kernel, lies above them.
     let moved = text.contains("Moving loaded userland images to final location: from=0x900000 to=0x900000");
     ensure!(moved == uefi || kernel::are_own(), "where the image lies:\n{text}");
     Ok(Outcome::Passed(format!("{} checks", verdict(&text, "client")?)))
+}
+
+/// A disk that looks like an ISO to a loader which searches for one, as a guest may write it.
+fn decoy(dir: &Path) -> Result<PathBuf> {
+    let (menu, disk) = (dir.join("decoy.cfg"), dir.join("decoy.img"));
+    project::write(&menu, b"serial\nterminal_output serial\necho the guest has taken over\nsleep 1000\n")?;
+    let _ = std::fs::remove_file(&disk);
+    for (program, arguments) in [
+        ("mformat", &["-C", "-f", "2880", "::"][..]),
+        ("mmd", &["::/boot", "::/boot/grub"]),
+        ("mcopy", &[&menu.to_string_lossy(), "::/boot/grub/grub.cfg"]),
+        ("mcopy", &[&menu.to_string_lossy(), "::/boot/root-task"]),
+        ("mcopy", &[&menu.to_string_lossy(), "::/boot/kernel"]),
+    ] {
+        let mut command = process::tool(program);
+        command.arg("-i").arg(&disk).args(arguments);
+        process::output(command)?;
+    }
+    Ok(disk)
 }
