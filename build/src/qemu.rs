@@ -189,7 +189,11 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
             if *usb {
                 add("-device", "qemu-xhci".into());
             }
-            add("-device", if *usb { "usb-storage,drive=iso" } else { "ide-cd,bus=ide.2,drive=iso" }.into());
+            add(
+                "-device",
+                if *usb { "usb-storage,drive=iso,bootindex=0" } else { "ide-cd,bus=ide.2,drive=iso,bootindex=0" }
+                    .into(),
+            );
         }
     }
     // The IOMMU first, since QEMU attaches devices to it when it creates them.
