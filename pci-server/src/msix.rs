@@ -84,6 +84,11 @@ impl Msix {
         for n in 0..self.table.entries {
             machine.store(self.mapped + n * ENTRY + CONTROL, Width::Dword, MASKED);
         }
+        self.write_message(machine);
+    }
+
+    /// Writes the host's message into the entry.
+    fn write_message(&self, machine: &mut impl Devices) {
         for (offset, value) in [(0, self.host.address), (4, 0), (8, self.host.data.into())] {
             machine.store(self.mapped + offset, Width::Dword, value);
         }
@@ -148,6 +153,10 @@ impl Msix {
             _ => value,
         };
         if offset == CONTROL {
+            // A reset of the device by its own registers may have cleared the table.
+            if value & MASKED == 0 {
+                self.write_message(machine);
+            }
             machine.store(self.mapped + CONTROL, Width::Dword, value & MASKED);
         }
     }
