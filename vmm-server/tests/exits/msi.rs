@@ -43,6 +43,11 @@ impl Server for Registers {
 
 /// A board with two functions, of which the second sends messages on line 0; `wide` addresses.
 fn board(wide: bool) -> Board {
+    board_with(wide, 0)
+}
+
+/// The same; the line has a limit.
+fn board_with(wide: bool, limit: u16) -> Board {
     let server: &'static Registers = Box::leak(Box::new(Registers(RefCell::new([0; 256]))));
     if wide {
         server.0.borrow_mut()[usize::from(MSI + 2)] = 1 << 7;
@@ -52,7 +57,7 @@ fn board(wide: bool) -> Board {
     devices.add_sender(Sender { function: 1, messages: Messages::Msi(MSI), line: 0 });
     let mut board = Board::new(Chipset::Pc, 1 << 20, 0);
     board.plug(devices);
-    let line = VmLine { line: 7, dest: None, level: true, limit: 0 };
+    let line = VmLine { line: 7, dest: None, level: true, limit };
     let granted = GrantedLine { line: 7, isa: None, level: true, messages: Some(Messages::Msi(MSI)) };
     board.lines = Lines::new(Chipset::Pc, &[Some(line)], &[granted]);
     let _ = board.lines.reset(&mut board.controllers);
@@ -64,11 +69,16 @@ fn write(board: &mut Board, device: u32, register: u8, width: Width, value: u32)
     board.output(0xcfc + u16::from(register & 3), width, value, NOW);
 }
 
-/// The vectors that an interrupt of the function raises in a local APIC.
+/// The vector that an interrupt of the function raises in a local APIC.
 fn interrupt(board: &mut Board) -> Option<u8> {
+    let _ = board.raise_lines(1, Nanos::ZERO);
+    delivered(board)
+}
+
+/// The vector that has come to a local APIC.
+fn delivered(board: &mut Board) -> Option<u8> {
     let mut lapic = Lapic::new();
     lapic.write(0xf0, Width::Dword, 0x1ff, 0);
-    let _ = board.raise_lines(1, Nanos::ZERO);
     board.functions.deliver(&mut lapic);
     lapic.acknowledge()
 }
@@ -116,6 +126,27 @@ fn intx_disable_holds_the_pin_back() {
     // Of another function.
     write(&mut board, 1, 0x04, Width::Word, 1 << 10);
     assert!(board.lines.in_flight());
+}
+
+/// Whatever state the line was in, its messages are on again when the millisecond is over: the last one may have come in the next.
+#[test]
+fn what_is_masked_in_a_storm_is_unmasked_whatever_the_guest_does() {
+    for off in [true, false] {
+        let mut board = board_with(false, 1);
+        write(&mut board, 2, 0x04, Width::Word, u32::from(off) << 10);
+        for (now, masked) in [(0, 0), (999_999, 1), (1_000_000, 1)] {
+            let _ = board.raise_lines(1, Nanos(now));
+            assert_eq!((board.lines.masked, board.lines.in_flight()), (masked, !off));
+        }
+        assert_eq!(board.lines.next_event(), Some(Nanos(2_000_000)));
+        let _ = board.expire_lines(Nanos(2_000_000));
+        assert_eq!((board.lines.masked, board.lines.next_event(), board.lines.in_flight()), (0, None, !off));
+        // What came meanwhile is not lost.
+        write(&mut board, 2, MSI + 4, Width::Dword, 0xfee0_0000);
+        write(&mut board, 2, MSI + 8, Width::Word, 0x4b);
+        write(&mut board, 2, MSI + 2, Width::Word, 1);
+        assert_eq!(delivered(&mut board), Some(0x4b));
+    }
 }
 
 const MSIX: u8 = 0xa0;
