@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use devices::{Nanos, Width, lapic::Lapic};
+use devices::{Effect, Nanos, Width, lapic::Lapic};
 use layout::{config::VmLine, guest_board::Chipset};
 use proptest::prelude::*;
 use proto::pci::{self, Error, GrantedLine, Messages, Target};
@@ -65,8 +65,12 @@ fn board_with(wide: bool, limit: u16) -> Board {
 }
 
 fn write(board: &mut Board, device: u32, register: u8, width: Width, value: u32) {
+    let _ = write_for(board, device, register, width, value);
+}
+
+fn write_for(board: &mut Board, device: u32, register: u8, width: Width, value: u32) -> Effect {
     board.output(0xcf8, Width::Dword, 0x8000_0000 | device << 11 | u32::from(register & !3), NOW);
-    board.output(0xcfc + u16::from(register & 3), width, value, NOW);
+    board.output_for(0xcfc + u16::from(register & 3), width, value, NOW)
 }
 
 /// The vector that an interrupt of the function raises in a local APIC.
@@ -146,6 +150,28 @@ fn what_is_masked_in_a_storm_is_unmasked_whatever_the_guest_does() {
         write(&mut board, 2, MSI + 8, Width::Word, 0x4b);
         write(&mut board, 2, MSI + 2, Width::Word, 1);
         assert_eq!(delivered(&mut board), Some(0x4b));
+    }
+}
+
+/// The run loop asks for the alarm only if the write says so, or an interrupt has.
+#[test]
+fn a_storm_before_the_function_is_set_up_comes_as_one_message_when_its_millisecond_is_over() {
+    for late in [false, true] {
+        let mut board = board_with(false, 1);
+        write(&mut board, 2, 0x04, Width::Word, 1 << 10);
+        write(&mut board, 2, MSI + 4, Width::Dword, 0xfee0_0000);
+        write(&mut board, 2, MSI + 8, Width::Word, 0x4b);
+        for _ in 0..3 {
+            let _ = board.raise_lines(1, Nanos(10));
+        }
+        if late {
+            let _ = board.expire_lines(Nanos(1_000_000));
+        }
+        let effect = write_for(&mut board, 2, MSI + 2, Width::Word, 1);
+        assert_eq!(effect, Effect::LINES | Effect::TIMERS.when(!late));
+        assert_eq!(delivered(&mut board), late.then_some(0x4b));
+        let _ = board.expire_lines(Nanos(1_000_000));
+        assert_eq!((delivered(&mut board), board.lines.next_event()), ((!late).then_some(0x4b), None));
     }
 }
 
