@@ -79,7 +79,7 @@ impl Msix {
 
     /// Resets the virtual registers, and writes the host's message into the table, of which all other entries are masked.
     pub fn reset(&mut self, machine: &mut (impl ConfigSpace + Devices), at: Bdf) {
-        (self.held, self.control, self.entry) = (false, 0, [0, 0, 0, MASKED]);
+        (self.control, self.entry) = (0, [0, 0, 0, MASKED]);
         self.write_control(machine, at);
         for n in 0..self.table.entries {
             machine.store(self.mapped + n * ENTRY + CONTROL, Width::Dword, MASKED);
@@ -92,6 +92,11 @@ impl Msix {
         for (offset, value) in [(0, self.host.address), (4, 0), (8, self.host.data.into())] {
             machine.store(self.mapped + offset, Width::Dword, value);
         }
+    }
+
+    /// For the owner's next start: no message is masked from the next [`reset`](Self::reset) on.
+    pub fn renew(&mut self) {
+        self.held = false;
     }
 
     /// Has the function send messages, or not, as the owner wants it.

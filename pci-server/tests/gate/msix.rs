@@ -135,6 +135,22 @@ fn a_reset_switches_it_off_and_a_function_with_msi_uses_that() {
     assert_eq!(gate.board.borrow().messages, [(5, E1000)]);
 }
 
+/// The owner's VMM has masked them, and unmasks them when the storm is over.
+#[test]
+fn a_guests_function_level_reset_switches_it_off_and_leaves_it_masked() {
+    let gate = open(trusted(give(ALICE, EXPRESS)));
+    let alice = gate.client(ALICE);
+    alice.write(register(0, AT + 2), Word, 0x8000).unwrap();
+    alice.mask(0, true).unwrap();
+    alice.write(register(0, 0x58), Word, 0x8000).unwrap();
+    assert_eq!((control(&gate) & 0xc000, alice.read(register(0, AT + 2), Word)), (0x4000, Ok(0)));
+    alice.mask(0, false).unwrap();
+    assert_eq!(control(&gate) & 0xc000, 0);
+    alice.mask(0, true).unwrap();
+    alice.reset().unwrap();
+    assert_eq!(control(&gate) & 0xc000, 0, "a reset of the guest unmasks");
+}
+
 /// A driver may reset its device by the device's own registers, and sets its table up again then.
 #[test]
 fn an_entry_that_the_device_has_lost_has_the_hosts_message_before_it_is_unmasked() {

@@ -19,8 +19,11 @@ use vmm_server::{
 use crate::fake::{NOW, Ports};
 
 const MSI: u8 = 0xd0;
+/// Device control of PCI Express, in a guest's functions, and in it initiate function level reset.
+const EXPRESS_CONTROL: u8 = 0x48;
+const RESET: u32 = 1 << 15;
 
-/// Configuration space of a function, all of it writable, as pci-server's clients see it.
+/// Configuration space of a function, all of it writable, as pci-server's clients see it. A function level reset clears it.
 struct Registers(RefCell<[u8; 256]>);
 
 impl Server for Registers {
@@ -34,6 +37,10 @@ impl Server for Registers {
     fn write(&self, target: &Target, width: pci::Width, value: u32) -> Result<(), Error> {
         let Target::Config { function: 1, offset } = *target else { return Err(Error::NotYours) };
         let bytes = &mut *self.0.borrow_mut();
+        if (offset, value) == (EXPRESS_CONTROL, RESET) {
+            *bytes = [0; 256];
+            return Ok(());
+        }
         for n in 0..width.bytes() {
             bytes[usize::from(offset + n)] = value.to_le_bytes()[usize::from(n)];
         }
@@ -132,6 +139,18 @@ fn intx_disable_holds_the_pin_back() {
     assert!(board.lines.in_flight());
 }
 
+#[test]
+fn after_a_function_level_reset_the_function_has_its_pin() {
+    let mut board = board(false);
+    write(&mut board, 2, MSI + 4, Width::Dword, 0xfee0_0000);
+    write(&mut board, 2, MSI + 8, Width::Word, 0x4b);
+    write(&mut board, 2, MSI + 2, Width::Word, 1);
+    write(&mut board, 1, EXPRESS_CONTROL, Width::Word, RESET);
+    assert_eq!(interrupt(&mut board), Some(0x4b), "another function's");
+    write(&mut board, 2, EXPRESS_CONTROL, Width::Word, RESET);
+    assert_eq!((interrupt(&mut board), board.lines.in_flight()), (None, true));
+}
+
 /// Whatever state the line was in, its messages are on again when the millisecond is over: the last one may have come in the next.
 #[test]
 fn what_is_masked_in_a_storm_is_unmasked_whatever_the_guest_does() {
@@ -196,6 +215,9 @@ impl Server for Table {
     fn write(&self, target: &Target, _: pci::Width, value: u32) -> Result<(), Error> {
         match *target {
             Target::Config { function: 0, offset } if offset == MSIX + 2 => self.0.borrow_mut().0 = value,
+            Target::Config { function: 0, offset: EXPRESS_CONTROL } if value == RESET => {
+                self.0.replace((0, [0, 0, 0, 1]));
+            }
             Target::Memory(at @ ENTRY..) if at < ENTRY + 16 => {
                 self.0.borrow_mut().1[((at - ENTRY) / 4) as usize] = value;
             }
@@ -239,6 +261,10 @@ fn a_message_of_a_table_comes_while_it_is_on_and_not_masked_and_never_on_a_pin()
         write(&mut board, 1, MSIX + 2, Width::Word, control);
         assert_eq!((interrupt(&mut board), board.lines.in_flight()), (vector, false));
     }
+    write(&mut board, 1, MSIX + 2, Width::Word, 0x8000);
+    assert_eq!(interrupt(&mut board), Some(0x4c));
+    write(&mut board, 1, EXPRESS_CONTROL, Width::Word, RESET);
+    assert_eq!(interrupt(&mut board), None, "a function level reset switches it off");
 }
 
 proptest! {
