@@ -13,6 +13,7 @@ pub mod hardware;
 mod lines;
 mod msi;
 mod msix;
+mod owned;
 mod refusals;
 mod reset;
 mod resources;

@@ -131,9 +131,8 @@ impl Msi {
         }
     }
 
-    /// Resets the virtual registers, and unmasks the message.
+    /// Resets the virtual registers.
     pub fn reset(&mut self) {
-        self.masked = false;
         (self.enabled, self.address, self.data) = (false, 0, 0);
     }
 }

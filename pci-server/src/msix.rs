@@ -79,14 +79,24 @@ impl Msix {
 
     /// Resets the virtual registers, and writes the host's message into the table, of which all other entries are masked.
     pub fn reset(&mut self, machine: &mut (impl ConfigSpace + Devices), at: Bdf) {
-        (self.held, self.control, self.entry) = (false, 0, [0, 0, 0, MASKED]);
+        (self.control, self.entry) = (0, [0, 0, 0, MASKED]);
         self.write_control(machine, at);
         for n in 0..self.table.entries {
             machine.store(self.mapped + n * ENTRY + CONTROL, Width::Dword, MASKED);
         }
+        self.write_message(machine);
+    }
+
+    /// Writes the host's message into the entry.
+    fn write_message(&self, machine: &mut impl Devices) {
         for (offset, value) in [(0, self.host.address), (4, 0), (8, self.host.data.into())] {
             machine.store(self.mapped + offset, Width::Dword, value);
         }
+    }
+
+    /// For the owner's next start: no message is masked from the next [`reset`](Self::reset) on.
+    pub fn renew(&mut self) {
+        self.held = false;
     }
 
     /// Has the function send messages, or not, as the owner wants it.
@@ -148,6 +158,10 @@ impl Msix {
             _ => value,
         };
         if offset == CONTROL {
+            // A reset of the device by its own registers may have cleared the table.
+            if value & MASKED == 0 {
+                self.write_message(machine);
+            }
             machine.store(self.mapped + CONTROL, Width::Dword, value & MASKED);
         }
     }

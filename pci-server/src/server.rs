@@ -5,7 +5,7 @@
 use heapless::Vec;
 use layout::{
     event,
-    limits::{MAX_CLIENTS, MAX_FUNCTION_LINES, MAX_PCI_FUNCTIONS},
+    limits::{MAX_CLIENTS, MAX_PCI_FUNCTIONS},
 };
 use proto::irq;
 use proto::pci::{
@@ -20,8 +20,9 @@ use crate::hardware::Machine;
 use crate::lines::arrivals;
 use crate::msi::Msi;
 use crate::msix::{Msix, Table};
+use crate::owned::Owned;
 use crate::refusals::Refusals;
-use crate::reset::{Reset, reset};
+use crate::reset::Reset;
 use crate::resources::{MemoryRange, Missing, Resources, Whose};
 use crate::virtual_space::{VirtualSpace, Written};
 use crate::wait_budget::WaitBudget;
@@ -39,17 +40,6 @@ pub struct Server<M> {
     refusals: Refusals,
     /// By client.
     budgets: [WaitBudget; MAX_CLIENTS],
-}
-
-/// A function with an owner.
-struct Owned {
-    owner: u8,
-    /// Index in the configuration.
-    index: u8,
-    function: Function,
-    space: VirtualSpace,
-    lines: Vec<GrantedLine, MAX_FUNCTION_LINES>,
-    msix: Option<Msix>,
 }
 
 /// What an access to memory reaches.
@@ -190,6 +180,7 @@ impl<M: Machine> Server<M> {
             self.revoke(client);
             // With a full budget: the client did not request this reset, and root-task limits restarts.
             for owned in self.functions.iter_mut().filter(|owned| usize::from(owned.owner) == client) {
+                owned.renew();
                 owned.reset(&mut self.machine, &mut WaitBudget::default(), &self.resources);
             }
         }
@@ -208,7 +199,9 @@ impl<M: Machine> Server<M> {
 
     fn reset_all(&mut self, from: ClientId) {
         for position in 0..self.functions.len() {
-            if self.functions.get(position).is_some_and(|owned| usize::from(owned.owner) == from.index()) {
+            let owned = self.functions.get_mut(position).filter(|owned| usize::from(owned.owner) == from.index());
+            if let Some(owned) = owned {
+                owned.renew();
                 self.reset_one(from, position);
             }
         }
@@ -352,16 +345,6 @@ impl<M: Machine> Server<M> {
             |range: &MemoryRange| range.kept().is_some_and(|(first, last)| (first..=last).contains(&call.page));
         let range = range.filter(|range| call.page < range.frames && !is_kept(range)).ok_or(Error::NotYours)?;
         Ok(self.machine.capability(range.slot + call.page))
-    }
-}
-
-impl Owned {
-    fn reset(&mut self, machine: &mut impl Machine, budget: &mut WaitBudget, resources: &Resources) -> Reset {
-        let done = reset(machine, budget, &self.function, &mut self.space, resources, self.index);
-        if let Some(msix) = &mut self.msix {
-            msix.reset(machine, self.function.address);
-        }
-        done
     }
 }
 

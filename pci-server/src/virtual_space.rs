@@ -355,7 +355,19 @@ impl VirtualSpace {
         changed
     }
 
-    /// Restores all registers to their values at the start: after a reset, for the next guest.
+    /// For the owner's next start: its windows begin where the machine has them, and no message is masked. A function level
+    /// reset, which the guest requests, leaves both: the guest's VMM has mapped the windows, and counts on the mask.
+    pub fn renew(&mut self) {
+        for bar in &mut self.bars {
+            bar.value = bar.base;
+        }
+        self.line.0 = self.line.1;
+        if let Some(msi) = &mut self.msi {
+            msi.mask(false);
+        }
+    }
+
+    /// Restores the registers after a reset of the function to their values at the start.
     pub fn restore(&mut self, space: &mut impl ConfigSpace) {
         self.shown = Shown { command: half(self.start_of(COMMAND), 0), ..Shown::default() };
         if let Some(msi) = &mut self.msi {
@@ -374,10 +386,6 @@ impl VirtualSpace {
         space.write_part(self.at, HEADER_TYPE, Width::Word, self.start_of(HEADER_TYPE) & 0xffff);
         space.write_part(self.at, INTERRUPT, Width::Byte, self.start_of(INTERRUPT) & 0xff);
         self.put_back(space, self.command());
-        for bar in &mut self.bars {
-            bar.value = bar.base;
-        }
-        self.line.0 = self.line.1;
     }
 
     /// Masks or unmasks the function's messages.

@@ -364,7 +364,9 @@ impl Board {
         let Some((line, signalling)) = signalling else { return Effect::QUIET };
         let is_new = self.lines.signal_by(line, signalling, &mut self.controllers);
         self.functions.send(self.lines.take_messages());
-        Effect::LINES.when(is_new)
+        // What it waits with is over its limit, so it waits for the end of the millisecond.
+        let throttled = is_new && self.lines.next_event().is_some();
+        Effect::LINES.when(is_new) | Effect::TIMERS.when(throttled)
     }
 
     /// Has the passed-through lines in `bits` interrupt the guest; returns those to acknowledge.

@@ -18,10 +18,12 @@ pub mod windows;
 use lines::{MAX_LINES, Signalling};
 use windows::{BarSpace, BarWindow, Forwarded, Full, MAX_WINDOWS, Windows};
 
-/// Registers of configuration space: command; the first and the last base address register.
+/// Registers of configuration space: command; the first and the last base address register; the first of those that only
+/// capabilities and the device define.
 const COMMAND: u8 = 0x04;
 const BARS: u8 = 0x10;
 const LAST_BAR: u8 = 0x24;
+const CAPABILITIES: u8 = 0x40;
 /// In the command register: answers to ports, to memory.
 const DECODES_PORTS: u32 = 1 << 0;
 const DECODES_MEMORY: u32 = 1 << 1;
@@ -32,8 +34,6 @@ const MSI_CONTROL: u8 = 2;
 const MSI_ENABLE: u32 = 1 << 0;
 const MSI_WIDE: u32 = 1 << 7;
 const MSI_ADDRESS: u8 = 4;
-/// Bytes of the capability with a 64-bit address.
-const MSI_LENGTH: u8 = 16;
 /// Of MSI-X (section 6.8.2): enable and mask, in message control; bytes of an entry of its table.
 const MSIX_ENABLE: u32 = 1 << 15;
 const MSIX_MASK_ALL: u32 = 1 << 14;
@@ -146,8 +146,10 @@ impl Passthrough {
     pub fn signalling(&mut self, function: u8, register: u8) -> Option<(usize, Signalling)> {
         let concerned = |sender: &&Sender| match sender.messages {
             _ if sender.function != function => false,
-            Messages::Msi(at) => register.wrapping_sub(at) < MSI_LENGTH || register & !3 == COMMAND,
-            Messages::Msix { at, .. } => register & !3 == at,
+            // A write to any capability may be that of a function level reset, which switches messages off.
+            _ if register >= CAPABILITIES => true,
+            Messages::Msi(_) => register & !3 == COMMAND,
+            Messages::Msix { .. } => false,
         };
         let sender = *self.senders.iter().find(concerned)?;
         Some((sender.line, self.signalling_of(sender)))

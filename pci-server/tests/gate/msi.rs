@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proto::pci::Width::{Byte, Dword, Word};
 use proto::pci::{Dma, Error, GrantedLine, Messages, PciFunction};
 
-use crate::board::{AHCI, Board, E1000, NE2000, Wrote, board};
+use crate::board::{AHCI, Board, E1000, EXPRESS, NE2000, Wrote, board};
 use crate::{ALICE, BOB, CAROL, Gate, config, give, register, trusted};
 
 /// Offsets of the card's MSI capability, which has 64-bit addresses, and of the disk controller's.
@@ -160,6 +160,23 @@ fn the_owner_masks_messages_by_the_mask_bit_or_else_by_the_enable_bit() {
     gate.client(ALICE).mask(0, true).unwrap();
     gate.client(ALICE).reset().unwrap();
     assert_eq!(gate.real(E1000, CARD), 0x0081_0005, "a reset unmasks");
+}
+
+/// The owner's VMM has masked them, and unmasks them when the storm is over.
+#[test]
+fn a_guests_function_level_reset_forgets_its_message_and_leaves_the_hosts_masked() {
+    // The card with PCI Express has MSI instead of MSI-X.
+    let at = 0xa0;
+    let mut machine = board();
+    machine.functions.get_mut(&EXPRESS).unwrap().values[usize::from(at / 4)] = 0x0080_0005;
+    let gate = owner_of(EXPRESS, machine);
+    let alice = gate.client(ALICE);
+    alice.write(register(0, at + 2), Word, 1).unwrap();
+    alice.mask(0, true).unwrap();
+    alice.write(register(0, 0x58), Word, 0x8000).unwrap();
+    assert_eq!((gate.real(EXPRESS, at), alice.read(register(0, at), Dword)), (0x0080_0005, Ok(0x0080_0005)));
+    alice.mask(0, false).unwrap();
+    assert_eq!((gate.real(EXPRESS, at), alice.read(register(0, at), Dword)), (0x0081_0005, Ok(0x0080_0005)));
 }
 
 #[test]

@@ -135,9 +135,43 @@ fn a_reset_switches_it_off_and_a_function_with_msi_uses_that() {
     assert_eq!(gate.board.borrow().messages, [(5, E1000)]);
 }
 
+/// The owner's VMM has masked them, and unmasks them when the storm is over.
+#[test]
+fn a_guests_function_level_reset_switches_it_off_and_leaves_it_masked() {
+    let gate = open(trusted(give(ALICE, EXPRESS)));
+    let alice = gate.client(ALICE);
+    alice.write(register(0, AT + 2), Word, 0x8000).unwrap();
+    alice.mask(0, true).unwrap();
+    alice.write(register(0, 0x58), Word, 0x8000).unwrap();
+    assert_eq!((control(&gate) & 0xc000, alice.read(register(0, AT + 2), Word)), (0x4000, Ok(0)));
+    alice.mask(0, false).unwrap();
+    assert_eq!(control(&gate) & 0xc000, 0);
+    alice.mask(0, true).unwrap();
+    alice.reset().unwrap();
+    assert_eq!(control(&gate) & 0xc000, 0, "a reset of the guest unmasks");
+}
+
+/// A driver may reset its device by the device's own registers, and sets its table up again then.
+#[test]
+fn an_entry_that_the_device_has_lost_has_the_hosts_message_before_it_is_unmasked() {
+    let gate = open(trusted(give(ALICE, EXPRESS)));
+    for (word, value) in [(0, 0), (4, 0), (8, 0), (12, 1)] {
+        gate.board.borrow_mut().memory.insert(BASE + TABLE + word, value);
+    }
+    gate.board.borrow_mut().take_writes();
+    gate.client(ALICE).write(entry(0, 3), Dword, 1).unwrap();
+    assert_eq!(real(&gate, 0), [0, 0, 0, 1]);
+    gate.client(ALICE).write(entry(0, 3), Dword, 0).unwrap();
+    let wrote = |word: u64, value| Wrote::Memory(BASE + TABLE + 4 * word, Dword, value);
+    assert_eq!(
+        gate.board.borrow_mut().take_writes(),
+        [wrote(3, 1), wrote(0, 0xfee0_1000), wrote(1, 0), wrote(2, 0x36), wrote(3, 0)]
+    );
+}
+
 proptest! {
     #[test]
-    fn of_what_the_owner_writes_the_table_gets_the_mask_bit_alone(
+    fn of_what_the_owner_writes_the_table_gets_the_mask_bit_alone_and_else_the_hosts_message(
         writes in prop::collection::vec((TABLE - 16..TABLE + 16 * ENTRIES + 16, 0_u8..3, any::<u32>()), 1..60)
     ) {
         let gate = open(trusted(give(ALICE, EXPRESS)));
@@ -150,7 +184,9 @@ proptest! {
             let Wrote::Memory(at, width, value) = wrote else { panic!("{wrote:?}") };
             let table = BASE + TABLE..BASE + TABLE + 16 * ENTRIES;
             let reaches = at < table.end && at + u64::from(width.bytes()) > table.start;
-            prop_assert!(!reaches || (at, width) == (table.start + 12, Dword) && value <= 1, "{wrote:?}");
+            let hosts = [0xfee0_1000, 0, 0x36].get((at.wrapping_sub(table.start) / 4) as usize) == Some(&value);
+            let masks = at == table.start + 12 && value <= 1;
+            prop_assert!(!reaches || width == Dword && (hosts || masks), "{wrote:?}");
         }
     }
 }

@@ -111,6 +111,21 @@ fn a_guests_function_level_reset_is_performed_by_the_server() {
     assert_eq!(alice.read(register(0, 0x10), Dword), Ok(0xc008_0000));
 }
 
+/// Its VMM has mapped them there, and would not notice.
+#[test]
+fn a_guests_function_level_reset_leaves_the_windows_where_the_guest_has_them() {
+    let gate = Gate::open(board(), config([trusted(give(ALICE, EXPRESS))]));
+    let alice = gate.client(ALICE);
+    alice.write(register(0, 0x10), Dword, 0xd000_0000).unwrap();
+    alice.write(register(0, 0x3c), Byte, 11).unwrap();
+    alice.write(register(0, 0x58), Word, 0x8000).unwrap();
+    assert_eq!(alice.read(register(0, 0x10), Dword), Ok(0xd000_0000));
+    assert_eq!(alice.read(register(0, 0x3c), Byte), Ok(11));
+    assert_eq!(gate.real(EXPRESS, 0x10), 0xc008_0000);
+    alice.reset().unwrap();
+    assert_eq!(alice.read(register(0, 0x10), Dword), Ok(0xc008_0000), "a reset of the guest does not");
+}
+
 #[test]
 fn advanced_features_reset_a_function() {
     let mut machine = board();

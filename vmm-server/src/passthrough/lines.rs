@@ -235,25 +235,31 @@ impl Lines {
 
     /// The next moment for [`expire`](Self::expire).
     pub fn next_event(&self) -> Option<Nanos> {
-        let throttled = self.lines.iter().flatten().filter(|line| line.state == LineState::Throttled);
-        throttled.map(Line::end_of_millisecond).min()
+        let lines = self.lines.iter().enumerate().filter_map(|(n, line)| Some((n, line.as_ref()?)));
+        let limited = lines.filter(|(n, line)| line.state == LineState::Throttled || self.masked & 1 << n != 0);
+        limited.map(|(_, line)| line.end_of_millisecond()).min()
     }
 
-    /// Lets rate-limited lines interrupt again whose millisecond is over.
+    /// Lets rate-limited lines interrupt again whose millisecond is over, and no longer masks their messages.
     pub fn expire(&mut self, now: Nanos, controllers: &mut Controllers) -> u16 {
         let Self { lines, messages, in_flight, masked, .. } = self;
         let mut acknowledge = 0;
         for (n, line) in each(lines) {
-            if line.state == LineState::Throttled && line.end_of_millisecond() <= now {
-                (line.state, line.count) = (LineState::Armed, 0);
-                // What was masked may be lost.
-                line.again |= line.sends;
-                acknowledge |= 1 << n;
-                line.catch_up(n, controllers, messages);
-                *in_flight |= line.in_flight(n);
+            let (bit, throttled) = (1 << n, line.state == LineState::Throttled);
+            if !(throttled || *masked & bit != 0) || line.end_of_millisecond() > now {
+                continue;
             }
+            if throttled {
+                line.state = LineState::Armed;
+                acknowledge |= bit;
+            }
+            *masked &= !bit;
+            line.count = 0;
+            // What was masked may be lost.
+            line.again |= line.sends;
+            acknowledge |= line.catch_up(n, controllers, messages);
+            *in_flight |= line.in_flight(n);
         }
-        *masked &= !acknowledge;
         acknowledge
     }
 }

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use devices::{Nanos, Width, lapic::Lapic};
+use devices::{Effect, Nanos, Width, lapic::Lapic};
 use layout::{config::VmLine, guest_board::Chipset};
 use proptest::prelude::*;
 use proto::pci::{self, Error, GrantedLine, Messages, Target};
@@ -19,8 +19,11 @@ use vmm_server::{
 use crate::fake::{NOW, Ports};
 
 const MSI: u8 = 0xd0;
+/// Device control of PCI Express, in a guest's functions, and in it initiate function level reset.
+const EXPRESS_CONTROL: u8 = 0x48;
+const RESET: u32 = 1 << 15;
 
-/// Configuration space of a function, all of it writable, as pci-server's clients see it.
+/// Configuration space of a function, all of it writable, as pci-server's clients see it. A function level reset clears it.
 struct Registers(RefCell<[u8; 256]>);
 
 impl Server for Registers {
@@ -34,6 +37,10 @@ impl Server for Registers {
     fn write(&self, target: &Target, width: pci::Width, value: u32) -> Result<(), Error> {
         let Target::Config { function: 1, offset } = *target else { return Err(Error::NotYours) };
         let bytes = &mut *self.0.borrow_mut();
+        if (offset, value) == (EXPRESS_CONTROL, RESET) {
+            *bytes = [0; 256];
+            return Ok(());
+        }
         for n in 0..width.bytes() {
             bytes[usize::from(offset + n)] = value.to_le_bytes()[usize::from(n)];
         }
@@ -43,6 +50,11 @@ impl Server for Registers {
 
 /// A board with two functions, of which the second sends messages on line 0; `wide` addresses.
 fn board(wide: bool) -> Board {
+    board_with(wide, 0)
+}
+
+/// The same; the line has a limit.
+fn board_with(wide: bool, limit: u16) -> Board {
     let server: &'static Registers = Box::leak(Box::new(Registers(RefCell::new([0; 256]))));
     if wide {
         server.0.borrow_mut()[usize::from(MSI + 2)] = 1 << 7;
@@ -52,7 +64,7 @@ fn board(wide: bool) -> Board {
     devices.add_sender(Sender { function: 1, messages: Messages::Msi(MSI), line: 0 });
     let mut board = Board::new(Chipset::Pc, 1 << 20, 0);
     board.plug(devices);
-    let line = VmLine { line: 7, dest: None, level: true, limit: 0 };
+    let line = VmLine { line: 7, dest: None, level: true, limit };
     let granted = GrantedLine { line: 7, isa: None, level: true, messages: Some(Messages::Msi(MSI)) };
     board.lines = Lines::new(Chipset::Pc, &[Some(line)], &[granted]);
     let _ = board.lines.reset(&mut board.controllers);
@@ -60,15 +72,24 @@ fn board(wide: bool) -> Board {
 }
 
 fn write(board: &mut Board, device: u32, register: u8, width: Width, value: u32) {
-    board.output(0xcf8, Width::Dword, 0x8000_0000 | device << 11 | u32::from(register & !3), NOW);
-    board.output(0xcfc + u16::from(register & 3), width, value, NOW);
+    let _ = write_for(board, device, register, width, value);
 }
 
-/// The vectors that an interrupt of the function raises in a local APIC.
+fn write_for(board: &mut Board, device: u32, register: u8, width: Width, value: u32) -> Effect {
+    board.output(0xcf8, Width::Dword, 0x8000_0000 | device << 11 | u32::from(register & !3), NOW);
+    board.output_for(0xcfc + u16::from(register & 3), width, value, NOW)
+}
+
+/// The vector that an interrupt of the function raises in a local APIC.
 fn interrupt(board: &mut Board) -> Option<u8> {
+    let _ = board.raise_lines(1, Nanos::ZERO);
+    delivered(board)
+}
+
+/// The vector that has come to a local APIC.
+fn delivered(board: &mut Board) -> Option<u8> {
     let mut lapic = Lapic::new();
     lapic.write(0xf0, Width::Dword, 0x1ff, 0);
-    let _ = board.raise_lines(1, Nanos::ZERO);
     board.functions.deliver(&mut lapic);
     lapic.acknowledge()
 }
@@ -118,6 +139,61 @@ fn intx_disable_holds_the_pin_back() {
     assert!(board.lines.in_flight());
 }
 
+#[test]
+fn after_a_function_level_reset_the_function_has_its_pin() {
+    let mut board = board(false);
+    write(&mut board, 2, MSI + 4, Width::Dword, 0xfee0_0000);
+    write(&mut board, 2, MSI + 8, Width::Word, 0x4b);
+    write(&mut board, 2, MSI + 2, Width::Word, 1);
+    write(&mut board, 1, EXPRESS_CONTROL, Width::Word, RESET);
+    assert_eq!(interrupt(&mut board), Some(0x4b), "another function's");
+    write(&mut board, 2, EXPRESS_CONTROL, Width::Word, RESET);
+    assert_eq!((interrupt(&mut board), board.lines.in_flight()), (None, true));
+}
+
+/// Whatever state the line was in, its messages are on again when the millisecond is over: the last one may have come in the next.
+#[test]
+fn what_is_masked_in_a_storm_is_unmasked_whatever_the_guest_does() {
+    for off in [true, false] {
+        let mut board = board_with(false, 1);
+        write(&mut board, 2, 0x04, Width::Word, u32::from(off) << 10);
+        for (now, masked) in [(0, 0), (999_999, 1), (1_000_000, 1)] {
+            let _ = board.raise_lines(1, Nanos(now));
+            assert_eq!((board.lines.masked, board.lines.in_flight()), (masked, !off));
+        }
+        assert_eq!(board.lines.next_event(), Some(Nanos(2_000_000)));
+        let _ = board.expire_lines(Nanos(2_000_000));
+        assert_eq!((board.lines.masked, board.lines.next_event(), board.lines.in_flight()), (0, None, !off));
+        // What came meanwhile is not lost.
+        write(&mut board, 2, MSI + 4, Width::Dword, 0xfee0_0000);
+        write(&mut board, 2, MSI + 8, Width::Word, 0x4b);
+        write(&mut board, 2, MSI + 2, Width::Word, 1);
+        assert_eq!(delivered(&mut board), Some(0x4b));
+    }
+}
+
+/// The run loop asks for the alarm only if the write says so, or an interrupt has.
+#[test]
+fn a_storm_before_the_function_is_set_up_comes_as_one_message_when_its_millisecond_is_over() {
+    for late in [false, true] {
+        let mut board = board_with(false, 1);
+        write(&mut board, 2, 0x04, Width::Word, 1 << 10);
+        write(&mut board, 2, MSI + 4, Width::Dword, 0xfee0_0000);
+        write(&mut board, 2, MSI + 8, Width::Word, 0x4b);
+        for _ in 0..3 {
+            let _ = board.raise_lines(1, Nanos(10));
+        }
+        if late {
+            let _ = board.expire_lines(Nanos(1_000_000));
+        }
+        let effect = write_for(&mut board, 2, MSI + 2, Width::Word, 1);
+        assert_eq!(effect, Effect::LINES | Effect::TIMERS.when(!late));
+        assert_eq!(delivered(&mut board), late.then_some(0x4b));
+        let _ = board.expire_lines(Nanos(1_000_000));
+        assert_eq!((delivered(&mut board), board.lines.next_event()), ((!late).then_some(0x4b), None));
+    }
+}
+
 const MSIX: u8 = 0xa0;
 /// The table's entry on the machine: in a page that is not handed over, of memory that is otherwise.
 const BASE: u64 = 0xe000_0000;
@@ -139,6 +215,9 @@ impl Server for Table {
     fn write(&self, target: &Target, _: pci::Width, value: u32) -> Result<(), Error> {
         match *target {
             Target::Config { function: 0, offset } if offset == MSIX + 2 => self.0.borrow_mut().0 = value,
+            Target::Config { function: 0, offset: EXPRESS_CONTROL } if value == RESET => {
+                self.0.replace((0, [0, 0, 0, 1]));
+            }
             Target::Memory(at @ ENTRY..) if at < ENTRY + 16 => {
                 self.0.borrow_mut().1[((at - ENTRY) / 4) as usize] = value;
             }
@@ -182,6 +261,10 @@ fn a_message_of_a_table_comes_while_it_is_on_and_not_masked_and_never_on_a_pin()
         write(&mut board, 1, MSIX + 2, Width::Word, control);
         assert_eq!((interrupt(&mut board), board.lines.in_flight()), (vector, false));
     }
+    write(&mut board, 1, MSIX + 2, Width::Word, 0x8000);
+    assert_eq!(interrupt(&mut board), Some(0x4c));
+    write(&mut board, 1, EXPRESS_CONTROL, Width::Word, RESET);
+    assert_eq!(interrupt(&mut board), None, "a function level reset switches it off");
 }
 
 proptest! {
