@@ -5,7 +5,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use capdl_spec::spec::{Kind, Object, Spec};
+use capdl_spec::spec::Spec;
+use root_task::ledger;
 use sel4::cap::{self, cap_type};
 use sel4_root_task::{
     power::{self, Switch},
@@ -64,10 +65,9 @@ impl Post {
     /// PC/AT Technical Reference: port 0x80, "manufacturing checkpoint".
     const PORT: u16 = 0x80;
 
-    /// Takes the port. Without it, as where the specification gives it to a process, nothing is shown.
+    /// Takes the port for good. Where the specification gives it to a process, or lets one ask for it, nothing is shown.
     pub fn open(objects: &mut Objects, spec: &Spec) -> Self {
-        let taken = |object: &Object| matches!(object.kind, Kind::IoPorts { first, last } if (first..=last).contains(&Self::PORT));
-        if spec.objects.iter().any(taken) {
+        if !ledger::is_free(spec, Self::PORT) {
             return Self(None);
         }
         let Ok(slot) = objects.take_slots(1) else { return Self(None) };

@@ -42,11 +42,8 @@ pub enum Verdict {
 impl Ledger {
     /// With nothing granted.
     pub fn new(spec: &Spec) -> Self {
-        let ports = spec.objects.iter().filter_map(|object| match object.kind {
-            Kind::IoPorts { first, last } => Some(DeviceRange::Ports { first, last }),
-            _ => None,
-        });
-        Self { windows: spec.windows.clone(), taken: ports.collect(), granted: Vec::new(), tried: BTreeMap::new() }
+        let taken = owned(spec).collect();
+        Self { windows: spec.windows.clone(), taken, granted: Vec::new(), tried: BTreeMap::new() }
     }
 
     /// Whether a process may have what it asks for. Counts a request that is to be tried, since even a failed one has
@@ -84,6 +81,21 @@ impl Ledger {
             self.record(process, Request::Memory { paddr, pages: done, bits, slot, map });
         }
     }
+}
+
+/// Whether a port has no object in a specification, and no process may ask for it: root-task may take it for itself.
+pub fn is_free(spec: &Spec, port: u16) -> bool {
+    let range = DeviceRange::Ports { first: port, last: port };
+    let asked = spec.windows.iter().map(|window| window.range);
+    !owned(spec).chain(asked).any(|other| overlap(other, range))
+}
+
+/// Ports that are objects of a specification.
+fn owned(spec: &Spec) -> impl Iterator<Item = DeviceRange> {
+    spec.objects.iter().filter_map(|object| match object.kind {
+        Kind::IoPorts { first, last } => Some(DeviceRange::Ports { first, last }),
+        _ => None,
+    })
 }
 
 /// The range that a request asks for; `None` if it is malformed.
@@ -241,6 +253,18 @@ mod tests {
             assert_eq!(ledger.judge(process, ports(0x300, 0x307)), Err(Refused::Outside));
         }
         assert_eq!(ledger.tried.len(), 1);
+    }
+
+    #[test]
+    fn a_port_is_free_if_no_object_and_no_window_has_it() {
+        let dma = Object { name: "dma".into(), kind: Kind::IoPorts { first: 0x80, last: 0x8f } };
+        let owned = Spec { objects: [dma].into(), ..Spec::default() };
+        assert_eq!([0x7f, 0x80, 0x8f, 0x90].map(|port| is_free(&owned, port)), [true, false, false, true]);
+        let range = DeviceRange::Ports { first: 0x70, last: 0x80 };
+        let asked = Spec { windows: [DeviceWindow { process: 1, range }].into(), ..Spec::default() };
+        assert_eq!([0x6f, 0x70, 0x80, 0x81].map(|port| is_free(&asked, port)), [true, false, false, true]);
+        let range = DeviceRange::Memory { first: 0, last: 0xfff };
+        assert!(is_free(&Spec { windows: [DeviceWindow { process: 1, range }].into(), ..Spec::default() }, 0x80));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! has no clock. In "legacy replacement" its interrupt arrives where that of the 8254 does, at input 2 of the first I/O APIC.
 //! It leaves out the other timers, periodic mode, and the upper half of the main counter.
 
+use core::ops::RangeInclusive;
+
 use mmio::Window;
 
 use crate::rate::Dead;
@@ -32,11 +34,18 @@ const PERIODIC: u32 = 1 << 3;
 const BITS_32: u32 = 1 << 8;
 const BY_MESSAGE: u32 = 1 << 14;
 
-/// Longest period that the specification allows, in femtoseconds: 100 ns.
-const MAX_PERIOD: u32 = 100_000_000;
+/// Periods that count, in femtoseconds. The specification allows at most 100 ns; below 1 ns, which no HPET has, 50 ms would
+/// soon exceed 32 bits.
+const PERIODS: RangeInclusive<u32> = 1_000_000..=100_000_000;
 const FEMTOSECONDS: u64 = 1_000_000_000_000_000;
 /// Reads without progress before the counter counts as dead; the counter's period is at most 100 ns.
 const MAX_IDLE: u32 = 100_000;
+/// Reads in a measurement of 50 ms: each takes far longer than 10 ns.
+const MAX_READS: u32 = 5_000_000;
+/// Least ticks of a shot, and what has to be left of them when it is set: a comparator that is written shortly before the
+/// counter gets there may miss it, and interrupts a turn of the counter later.
+const MIN_TICKS: u32 = 128;
+const MIN_LEFT: i32 = 64;
 /// Times that a shot is set before it counts as late, each time twice as far ahead.
 const MAX_TRIES: u32 = 16;
 
@@ -70,7 +79,7 @@ impl<R: Registers> Hpet<R> {
     /// which firmware may have taken them.
     pub fn find(mut registers: R) -> Option<Self> {
         let (capabilities, period) = (registers.read(CAPABILITIES), registers.read(PERIOD));
-        if capabilities == u32::MAX || capabilities & REVISION == 0 || !(1..=MAX_PERIOD).contains(&period) {
+        if capabilities == u32::MAX || capabilities & REVISION == 0 || !PERIODS.contains(&period) {
             return None;
         }
         let configuration = registers.read(CONFIGURATION);
@@ -97,14 +106,14 @@ impl<R: Registers> Hpet<R> {
         Ok(())
     }
 
-    /// Raises the interrupt once, `ticks` of the main counter from now and not earlier. Replaces a pending shot.
+    /// Raises the interrupt once, `ticks` of the main counter from now (at least 128) and not earlier. Replaces a pending shot.
     pub fn one_shot(&mut self, ticks: u32) {
-        let mut ticks = ticks.clamp(1, i32::MAX as u32);
+        let mut ticks = ticks.clamp(MIN_TICKS, i32::MAX as u32);
         for _ in 0..MAX_TRIES {
             let at = self.registers.read(MAIN_COUNTER).wrapping_add(ticks);
             self.registers.write(COMPARATOR_0, at);
             // The timer interrupts when the counter is equal: a counter that has already passed would do so a whole turn later.
-            if (at.wrapping_sub(self.registers.read(MAIN_COUNTER)) as i32) > 0 {
+            if (at.wrapping_sub(self.registers.read(MAIN_COUNTER)) as i32) >= MIN_LEFT {
                 return;
             }
             ticks = (ticks << 1).min(i32::MAX as u32);
@@ -123,7 +132,7 @@ impl<R: Registers> Hpet<R> {
         let wanted = u32::try_from(self.hz() / 20).unwrap_or(u32::MAX);
         let (start, first) = sample(&self.registers);
         let (mut last, mut idle) = (first, 0);
-        while idle < MAX_IDLE {
+        for _ in 0..MAX_READS {
             let (now, counter) = sample(&self.registers);
             let passed = counter.wrapping_sub(first);
             if passed >= wanted {
@@ -131,6 +140,9 @@ impl<R: Registers> Hpet<R> {
                 return Ok(now.saturating_sub(start).saturating_mul(self.hz()) / u64::from(passed));
             }
             idle = if counter == last { idle + 1 } else { 0 };
+            if idle == MAX_IDLE {
+                break;
+            }
             last = counter;
         }
         Err(Dead)
@@ -148,6 +160,7 @@ mod tests {
     struct Chip {
         counter: Rc<Cell<u32>>,
         step: u32,
+        period: u32,
         capabilities: u32,
         configuration: u32,
         written: Vec<(u64, u32)>,
@@ -157,6 +170,7 @@ mod tests {
         Chip {
             counter: Rc::new(Cell::new(u32::MAX - 50)),
             step,
+            period: 69_841_279,
             capabilities: 0x8086_8201,
             configuration: 2,
             written: Vec::new(),
@@ -167,7 +181,7 @@ mod tests {
         fn read(&self, at: u64) -> u32 {
             match at {
                 0 => self.capabilities,
-                4 => 69_841_279,
+                4 => self.period,
                 0x10 => self.configuration,
                 0xf0 => {
                     self.counter.set(self.counter.get().wrapping_add(self.step));
@@ -188,6 +202,16 @@ mod tests {
     fn an_absent_one_is_not_found() {
         assert!(Hpet::find(Chip { capabilities: u32::MAX, ..chip(1) }).is_none());
         assert!(Hpet::find(Chip { capabilities: 0, ..chip(1) }).is_none());
+    }
+
+    #[test]
+    fn a_period_that_no_chip_has_is_no_hpet() {
+        for period in [0, 999_999, 100_000_001, u32::MAX] {
+            assert!(Hpet::find(Chip { period, ..chip(1) }).is_none(), "{period}");
+        }
+        for period in [1_000_000, 100_000_000] {
+            assert!(Hpet::find(Chip { period, ..chip(1) }).is_some(), "{period}");
+        }
     }
 
     #[test]
@@ -214,13 +238,51 @@ mod tests {
         assert_eq!(Hpet::find(chip(0)).unwrap().measure(|| 0), Err(Dead));
     }
 
+    /// An HPET whose counter goes to and fro.
+    struct Swinging(Cell<u32>);
+
+    impl Registers for Swinging {
+        fn read(&self, at: u64) -> u32 {
+            if at == 0xf0 {
+                self.0.set(self.0.get() ^ 1);
+                return self.0.get();
+            }
+            chip(0).read(at)
+        }
+        fn write(&mut self, _: u64, _: u32) {}
+    }
+
     #[test]
-    fn a_shot_that_the_counter_has_passed_is_set_again_farther_ahead() {
-        let mut hpet = Hpet::find(chip(20)).unwrap();
+    fn a_counter_that_gets_nowhere_is_reported() {
+        assert_eq!(Hpet::find(Swinging(Cell::new(1))).unwrap().measure(|| 0), Err(Dead));
+    }
+
+    /// The comparator's values after a shot, from the counter's start on, and the counter then.
+    fn shot(step: u32, ticks: u32) -> (Vec<u32>, u32) {
+        let mut hpet = Hpet::find(chip(step)).unwrap();
         hpet.registers.written.clear();
-        hpet.one_shot(10);
-        let set: Vec<u32> = hpet.registers.written.iter().map(|&(_, value)| value.wrapping_add(51)).collect();
-        assert_eq!(set, [20 + 10, 60 + 20, 100 + 40]);
-        assert!(hpet.registers.counter.get().wrapping_add(51) < 140);
+        hpet.one_shot(ticks);
+        let since_start = |value: u32| value.wrapping_add(51);
+        let set = hpet.registers.written.iter().map(|&(_, value)| since_start(value)).collect();
+        (set, since_start(hpet.registers.counter.get()))
+    }
+
+    #[test]
+    fn a_short_shot_is_128_ticks_ahead() {
+        assert_eq!(shot(20, 10), (std::vec![20 + 128], 40));
+        assert_eq!(shot(20, 129), (std::vec![20 + 129], 40));
+    }
+
+    #[test]
+    fn a_shot_that_the_counter_has_almost_reached_is_set_again_farther_ahead() {
+        // It has to be 64 ticks away when it is set.
+        assert_eq!(shot(64, 0), (std::vec![64 + 128], 128));
+        assert_eq!(shot(65, 0), (std::vec![65 + 128, 195 + 256], 260));
+        assert_eq!(shot(200, 10), (std::vec![200 + 128, 600 + 256, 1000 + 512], 1200));
+    }
+
+    #[test]
+    fn a_shot_is_not_tried_for_ever() {
+        assert_eq!(shot(i32::MAX as u32, u32::MAX).0.len(), 16);
     }
 }
