@@ -14,7 +14,7 @@ use crate::{kernel, process, project};
 pub fn all() -> Vec<Test> {
     vec![
         Test::new(Group::Components, "an-iso-starts-by-uefi-from-cd", |context| starts(context, true, false)),
-        Test::new(Group::Components, "an-iso-starts-by-uefi-from-usb", |context| starts(context, true, true)).long(),
+        Test::new(Group::Components, "an-iso-starts-by-uefi-from-usb", |context| starts(context, true, true)),
         Test::new(Group::Components, "an-iso-starts-by-bios-from-cd", |context| starts(context, false, false)).long(),
         Test::new(Group::Components, "an-iso-starts-by-bios-from-usb", |context| starts(context, false, true)).long(),
     ]
