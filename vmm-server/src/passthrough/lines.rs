@@ -76,6 +76,29 @@ struct Line {
     logged: bool,
 }
 
+/// Lines that are not `Armed`, bit by bit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waits {
+    /// `Raised` or `Served`.
+    in_flight: u16,
+    /// `Throttled`.
+    throttled: u16,
+}
+
+impl Waits {
+    /// Notes the state of line `n`.
+    #[inline]
+    fn note(&mut self, n: usize, state: LineState) {
+        let bit = 1 << n;
+        let (in_flight, throttled) = (self.in_flight & !bit, self.throttled & !bit);
+        *self = match state {
+            LineState::Armed => Self { in_flight, throttled },
+            LineState::Raised | LineState::Served => Self { in_flight: in_flight | bit, throttled },
+            LineState::Throttled => Self { in_flight, throttled: throttled | bit },
+        };
+    }
+}
+
 /// Lines by their position in the configuration; `None` for one without an input. Methods that return a `u16` say
 /// which lines to acknowledge, bit by bit.
 #[derive(Clone, Debug, Default)]
@@ -84,8 +107,7 @@ pub struct Lines {
     lines: Vec<Option<Line>, MAX_LINES>,
     /// Device numbers on the guest's bus, and the inputs of their pins.
     wired: Vec<(u8, u8), MAX_LINES>,
-    /// Lines in state `Raised` or `Served`, bit by bit.
-    in_flight: u16,
+    waits: Waits,
     /// Lines whose messages have to be masked on the machine, bit by bit: the kernel cannot do that.
     pub masked: u16,
     /// Messages for the local APIC, until [`take_messages`](Self::take_messages).
@@ -154,7 +176,7 @@ impl Lines {
             }
             (line.state, line.signalling, line.again) = (LineState::Armed, line.rest, false);
         }
-        (self.in_flight, self.masked, self.messages) = (0, 0, Vectors::NONE);
+        (self.waits, self.masked, self.messages) = (Waits::default(), 0, Vectors::NONE);
         waiting
     }
 
@@ -173,7 +195,7 @@ impl Lines {
             controllers.drive(line.input, false);
         }
         line.catch_up(n, controllers, &mut self.messages);
-        self.in_flight = self.in_flight & !(1 << n) | line.in_flight(n);
+        self.waits.note(n, line.state);
         true
     }
 
@@ -192,7 +214,7 @@ impl Lines {
     pub fn raise(&mut self, bits: u16, now: Nanos, controllers: &mut Controllers) -> u16 {
         // A service that the guest ended before this interrupt must not count as the end of this one.
         let mut acknowledge = self.settle(controllers);
-        let Self { lines, messages, in_flight, masked, interrupts, throttled, .. } = self;
+        let Self { lines, messages, waits, masked, interrupts, throttled, .. } = self;
         for (n, line) in each(lines).filter(|(n, _)| bits & 1 << n != 0) {
             *interrupts += 1;
             if line.count(n, now) {
@@ -200,25 +222,24 @@ impl Lines {
                 *masked |= u16::from(line.sends) << n;
             }
             acknowledge |= line.interrupt(n, controllers, messages);
-            *in_flight = *in_flight & !(1 << n) | line.in_flight(n);
+            waits.note(n, line.state);
         }
         acknowledge
     }
 
     /// Whether the guest's next access to its controllers may matter to a line.
     pub const fn in_flight(&self) -> bool {
-        self.in_flight != 0
+        self.waits.in_flight != 0
     }
 
     /// Follows the guest's controllers: lowers the inputs whose service has ended, and returns the lines to acknowledge.
     pub fn settle(&mut self, controllers: &mut Controllers) -> u16 {
         let ended = controllers.take_ended();
-        if self.in_flight == 0 {
+        if self.waits.in_flight == 0 {
             return 0;
         }
-        let Self { lines, messages, in_flight, .. } = self;
+        let Self { lines, messages, waits, .. } = self;
         let mut acknowledge = 0;
-        *in_flight = 0;
         for (n, line) in each(lines) {
             if line.state == LineState::Raised && ended & 1 << line.input != 0 {
                 line.state = LineState::Served;
@@ -228,21 +249,28 @@ impl Lines {
                 acknowledge |= line.done(n);
                 acknowledge |= line.catch_up(n, controllers, messages);
             }
-            *in_flight |= line.in_flight(n);
+            waits.note(n, line.state);
         }
         acknowledge
     }
 
     /// The next moment for [`expire`](Self::expire).
+    #[inline]
     pub fn next_event(&self) -> Option<Nanos> {
-        let lines = self.lines.iter().enumerate().filter_map(|(n, line)| Some((n, line.as_ref()?)));
-        let limited = lines.filter(|(n, line)| line.state == LineState::Throttled || self.masked & 1 << n != 0);
-        limited.map(|(_, line)| line.end_of_millisecond()).min()
+        let limited = self.waits.throttled | self.masked;
+        if limited == 0 { None } else { self.end_of_first(limited) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_of_first(&self, limited: u16) -> Option<Nanos> {
+        let limited = self.lines.iter().enumerate().filter(|(n, _)| limited & 1 << n != 0);
+        limited.filter_map(|(_, line)| line.as_ref()).map(Line::end_of_millisecond).min()
     }
 
     /// Lets rate-limited lines interrupt again whose millisecond is over, and no longer masks their messages.
     pub fn expire(&mut self, now: Nanos, controllers: &mut Controllers) -> u16 {
-        let Self { lines, messages, in_flight, masked, .. } = self;
+        let Self { lines, messages, waits, masked, .. } = self;
         let mut acknowledge = 0;
         for (n, line) in each(lines) {
             let (bit, throttled) = (1 << n, line.state == LineState::Throttled);
@@ -258,7 +286,7 @@ impl Lines {
             // What was masked may be lost.
             line.again |= line.sends;
             acknowledge |= line.catch_up(n, controllers, messages);
-            *in_flight |= line.in_flight(n);
+            waits.note(n, line.state);
         }
         acknowledge
     }
@@ -339,11 +367,6 @@ impl Line {
             log::warn!("interrupt line {n} storms: it gets no more than {} interrupts a millisecond", self.limit);
         }
         storms
-    }
-
-    /// Its bit, while the guest has not ended its service.
-    fn in_flight(&self, n: usize) -> u16 {
-        u16::from(matches!(self.state, LineState::Raised | LineState::Served)) << n
     }
 
     /// It has interrupted; returns whether to acknowledge that at once.
