@@ -122,7 +122,7 @@ fn where_what_runs(missing: &[Package], machine: Virtualisation) -> String {
     let tcg = if qemu { "yes" } else { "after installing qemu-system-x86" };
     format!(
         "Runs here\n  Bochs, all systems      {bochs} (emulates VT-x on any host)\n  \
-         QEMU with KVM           {kvm}\n  QEMU, IOMMU tests only  {tcg} (emulates VT-d, but no VT-x)\n"
+         QEMU with KVM           {kvm}\n  QEMU, some tests only   {tcg} (emulates VT-d, but no VT-x)\n"
     )
 }
 

@@ -22,7 +22,7 @@ pub enum Purpose {
     Bochs,
     /// Making the disk image of the systems that have one.
     Disk,
-    /// The IOMMU tests, which run in QEMU; only these need them.
+    /// The tests that run in QEMU; only these need them.
     Qemu,
 }
 
@@ -34,7 +34,7 @@ impl Purpose {
             Self::Image => "make a bootable ISO",
             Self::Bochs => "run in Bochs",
             Self::Disk => "make a guest's disk",
-            Self::Qemu => "IOMMU tests in QEMU",
+            Self::Qemu => "tests in QEMU",
         }
     }
 

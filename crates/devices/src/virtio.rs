@@ -5,7 +5,7 @@
 //!
 //! All guest input is treated as hostile. The device copies each value once, then checks the copy. A violation stops
 //! the device until the driver resets it, and affects nothing else.
-//! Left out: packed rings, in-order use, MSI-X, notification data, resets of single queues.
+//! Left out: packed rings, in-order use, notification data, resets of single queues.
 
 pub mod block;
 mod chain;

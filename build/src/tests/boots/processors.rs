@@ -1,4 +1,4 @@
-//! Processors: old ones, on which the kernel for `pc` and `cma34cr` runs, and ones that lack a feature, which the
+//! Processors: those that the kernels for `pc`, `cma34cr` and `pc-modern` claim, and ones that lack a feature, which the
 //! kernel names in one sentence. The first with RDRAND is an Ivy Bridge, so older ones have no entropy device. Also
 //! boots the ISO as a disk.
 
