@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn the_command_for_the_user_names_every_package_and_sudo_only_where_there_is_one() {
         let text = by_hand(&packages::for_purposes(&[Purpose::Image]));
-        assert!(text.ends_with("install --yes --no-install-recommends xorriso isolinux syslinux-common"), "{text}");
+        let packages = "xorriso isolinux syslinux-common grub-common grub-efi-amd64-bin mtools";
+        assert!(text.ends_with(&format!("install --yes --no-install-recommends {packages}")), "{text}");
         assert_eq!(
             [(true, false), (true, true), (false, false)].map(|(here, root)| sudo(here, root)),
             ["sudo ", "", ""]
