@@ -13,9 +13,9 @@ use crate::verdict::Verdict;
 const SERVERS: [(&str, Slot, u64, u64); 5] = [
     ("serial-server", serial::SERVICE.slot, serial::Flush::LABEL, serial::GetStats::LABEL),
     ("timer-server", timer::SERVICE.slot, timer::Frequency::LABEL, timer::ReadWallClock::LABEL),
-    ("irq-server", irq::SERVICE.slot, irq::Claim::LABEL, irq::SetRoute::LABEL),
+    ("irq-server", irq::SERVICE.slot, irq::Claim::LABEL, irq::SetMessage::LABEL),
     ("fileserver", file::SERVICE.slot, file::Open::LABEL, file::Read::LABEL),
-    ("pci-server", pci::SERVICE.slot, pci::GetFunction::LABEL, pci::Write::LABEL),
+    ("pci-server", pci::SERVICE.slot, pci::GetFunction::LABEL, pci::Mask::LABEL),
 ];
 /// The kernel keeps 20 bits of a label.
 const LARGEST_LABEL: u64 = (1 << 20) - 1;
