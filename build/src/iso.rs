@@ -110,19 +110,31 @@ fn add_uefi(tree: &Path, dir: &Path) -> Result<()> {
     make.args(["-O", "x86_64-efi", "-p", "/boot/grub", "-c"]).arg(&start).arg("-o").arg(&loader);
     make.args(GRUB_MODULES.split_whitespace());
     process::output(make)?;
-    let mtools = |program: &str, arguments: &[&str]| {
-        let mut command = process::tool(program);
-        command.env("SOURCE_DATE_EPOCH", EPOCH).arg("-i").arg(&image).args(arguments);
-        command
-    };
-    // As large as a floppy disk of 2.88 MB, which is enough, and a size that all firmware knows.
-    process::output(mtools("mformat", &["-C", "-f", "2880", "-N", "0", "::"]))?;
-    process::output(mtools("mmd", &["::/EFI", "::/EFI/BOOT"]))?;
-    let mut copy = mtools("mcopy", &[]);
-    copy.arg(&loader).arg("::/EFI/BOOT/BOOTX64.EFI");
-    process::output(copy)?;
+    fat(&image, &["EFI", "EFI/BOOT"], &[(&loader, "EFI/BOOT/BOOTX64.EFI")])?;
     for file in [start, loader] {
         std::fs::remove_file(file).into_diagnostic()?;
+    }
+    Ok(())
+}
+
+/// Makes a file with a FAT file system, with folders and copies of files. It is as large as a floppy disk of 2.88 MB: enough
+/// for a loader, and a size that all firmware knows.
+pub fn fat(image: &Path, folders: &[&str], files: &[(&Path, &str)]) -> Result<()> {
+    let mtools = |program: &str| {
+        let mut command = process::tool(program);
+        command.env("SOURCE_DATE_EPOCH", EPOCH).arg("-i").arg(image);
+        command
+    };
+    let mut format = mtools("mformat");
+    format.args(["-C", "-f", "2880", "-N", "0", "::"]);
+    process::output(format)?;
+    let mut make = mtools("mmd");
+    make.args(folders.iter().map(|name| format!("::/{name}")));
+    process::output(make)?;
+    for (from, to) in files {
+        let mut copy = mtools("mcopy");
+        copy.arg(from).arg(format!("::/{to}"));
+        process::output(copy)?;
     }
     Ok(())
 }

@@ -363,7 +363,7 @@ fn avx(context: &Context) -> Result<Outcome> {
     run_all(context, &[&["avx", "avx-too"], long].concat(), "", "").and_then(|_| passed())
 }
 
-/// An ELF that starts by PVH, with what it is told.
+/// An ELF that starts by PVH, with its start information.
 fn pvh_entry(context: &Context) -> Result<Outcome> {
     run_all(context, &["pvh"], "chipset = \"pc\"\ncmdline = \"one two=three\"\n", "").and_then(|_| passed())
 }

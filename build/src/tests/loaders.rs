@@ -9,7 +9,7 @@ use super::components::verdict;
 use super::q35::{self, until};
 use crate::qemu::{Loader, Machine, Options};
 use crate::test::{Context, Group, Outcome, Test};
-use crate::{kernel, process, project};
+use crate::{iso, kernel, project};
 
 pub fn all() -> Vec<Test> {
     vec![
@@ -43,16 +43,7 @@ fn decoy(dir: &Path) -> Result<PathBuf> {
     let (menu, disk) = (dir.join("decoy.cfg"), dir.join("decoy.img"));
     project::write(&menu, b"serial\nterminal_output serial\necho the guest has taken over\nsleep 1000\n")?;
     let _ = std::fs::remove_file(&disk);
-    for (program, arguments) in [
-        ("mformat", &["-C", "-f", "2880", "::"][..]),
-        ("mmd", &["::/boot", "::/boot/grub"]),
-        ("mcopy", &[&menu.to_string_lossy(), "::/boot/grub/grub.cfg"]),
-        ("mcopy", &[&menu.to_string_lossy(), "::/boot/root-task"]),
-        ("mcopy", &[&menu.to_string_lossy(), "::/boot/kernel"]),
-    ] {
-        let mut command = process::tool(program);
-        command.arg("-i").arg(&disk).args(arguments);
-        process::output(command)?;
-    }
+    let files = ["boot/grub/grub.cfg", "boot/root-task", "boot/kernel"].map(|name| (menu.as_path(), name));
+    iso::fat(&disk, &["boot", "boot/grub"], &files)?;
     Ok(disk)
 }

@@ -1,4 +1,4 @@
-//! Functions that interrupt by messages: what the machine's function is told, and what its owner sees.
+//! Functions that interrupt by messages: what is written into the machine's function, and what its owner sees.
 
 use layout::Bdf;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Functions that interrupt by messages of a table: what the machine's function is told, and what its owner sees.
+//! Functions that interrupt by messages of a table: what is written into the machine's function, and what its owner sees.
 
 use proptest::prelude::*;
 use proto::irq::Route;
@@ -76,7 +76,7 @@ fn the_owner_sees_a_table_of_one_entry_and_switches_it_on_and_off() {
         alice.write(register(0, AT + 2), Word, value).unwrap();
         assert_eq!((control(&gate) & 0xc000, alice.read(register(0, AT + 2), Word)), (real, Ok(real)));
     }
-    // Beyond it nothing is to be had.
+    // Beyond it there is nothing.
     assert_eq!((alice.write(entry(1, 0), Dword, 5), alice.read(entry(1, 0), Dword)), (Ok(()), Ok(0)));
     assert_eq!((alice.read(entry(4, 3), Dword), real(&gate, 1)), (Ok(1), [0, 0, 0, 1]));
 }

@@ -176,7 +176,7 @@ pub struct Plan {
     pub entry: Entry,
 }
 
-/// How a kernel is told what there is.
+/// The boot protocol, by which a kernel gets its memory map, command line and initrd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Linux's own: ESI (RSI) has the address of the zero page, and EBX is zero.

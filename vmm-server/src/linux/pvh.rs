@@ -40,7 +40,7 @@ pub(super) fn entry(notes: &[u8]) -> Option<u64> {
     }
 }
 
-/// What the guest is told, for [`low::ZERO_PAGE`]: `hvm_start_info`, and behind it the module and the memory map.
+/// What the guest reads at [`low::ZERO_PAGE`]: `hvm_start_info`, and behind it the module and the memory map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartInfo([u8; SIZE]);
 
