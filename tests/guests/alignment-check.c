@@ -1,6 +1,7 @@
-/* Alignment checks, which exit: an unaligned access of user code is #AC; a timer interrupt whose delivery to user code is #AC
- * comes once that is handled; and #AC whose own delivery is #AC, which no processor gets out of, is a reset. A word of memory
- * tells the second start from the first. */
+/* Alignment checks, which exit: an unaligned access of user code is #AC. Of 32-bit code: a timer interrupt whose delivery to user
+ * code is #AC comes once that is handled; and #AC whose own delivery is #AC, which no processor gets out of, is a reset. A word of
+ * memory tells the second start from the first. In long mode the processor aligns a stack before it delivers anything to it (SDM
+ * volume 3, "64-Bit Mode Stack Frame"), so neither exists. */
 #include "guest.h"
 
 enum { AC = 17, ALIGNMENT_MASK = 1 << 18 };
@@ -10,58 +11,67 @@ volatile u32 checks;
 extern u8 align[];
 asm("align:\n"
     "	incl checks\n"
-    "	andl $~3, 16(%esp)\n"
-    "	add $4, %esp\n"
-    "	iret\n");
+    "	andl $-" WORD ", 4*" WORD "(" SP ")\n"
+    "	add $" WORD ", " SP "\n"
+    "	" IRET "\n");
 
 /* Privilege level 3, reached without a change of stacks. Code that runs there may use ports. */
 extern u8 never[];
 asm("never: jmp never\n");
 
-static u64 user_gate(void *to) {
-	return (gate(to, 0xee) & ~0xffff0000ull) | (u64)USER_CODE << 16;
+static void set_user_gate(u32 vector, void *to) {
+	set_gate(vector, to, 0xee);
+	u16 *selector = (u16 *)idt + vector * sizeof(uword) + 1;
+	*selector = USER_CODE;
 }
 
-static u32 vector;
+static u32 caught;
 
 static void access(void) {
-	vector = PROBE("pushf; orl $0x40000, (%%esp); popf; mov 1(%0), %%eax", : : "r"(stack) : "eax", "memory", "cc");
-	asm volatile("pushf\n\tandl $~0x40000, (%%esp)\n\tpopf" : : : "memory", "cc");
+	caught = PROBE("pushf; orl $0x40000, (" R(sp) "); popf; mov 1(%0), %%eax", : : "r"(stack) : "eax", "memory", "cc");
+	asm volatile("pushf\n\tandl $~0x40000, (" R(sp) ")\n\tpopf" : : : "memory", "cc");
 }
 
 /* Three ticks, each on a stack that is not aligned. */
 static void be_interrupted(void) {
-	asm volatile("mov %%esp, %%ebx\n\t"
-		"pushf\n\torl $0x40200, (%%esp)\n\tpopf\n"
+	asm volatile("mov " R(sp) ", " R(bx) "\n\t"
+		"pushf\n\torl $0x40200, (" R(sp) ")\n\tpopf\n"
 		"1:	mov ticks, %%eax\n\t"
 		"cmp $3, %%eax\n\tjae 3f\n\t"
-		"lea -5(%%ebx), %%esp\n"
+		"lea -5(" R(bx) "), " R(sp) "\n"
 		"2:	cmp ticks, %%eax\n\tje 2b\n\t"
 		"jmp 1b\n"
-		"3:	mov %%ebx, %%esp\n\t"
-		"pushf\n\tandl $~0x40200, (%%esp)\n\tpopf"
+		"3:	mov " R(bx) ", " R(sp) "\n\t"
+		"pushf\n\tandl $~0x40200, (" R(sp) ")\n\tpopf"
 		: : : "eax", "ebx", "memory", "cc");
 }
 
+#ifdef __i386__
 static void fault_for_ever(void) {
-	asm volatile("pushf\n\torl $0x40000, (%%esp)\n\tpopf\n\tmovl $user_stack + 1021, %%esp\n\tpushl $1" : : : "memory");
+	asm volatile("pushf\n\torl $0x40000, (" R(sp) ")\n\tpopf\n\tmovl $user_stack + 1021, %%esp\n\tpush $1" : : : "memory");
 	for (;;);
 }
+#endif
 
 static void guest(void) {
 	if (KEPT == 0xac) return;
 	KEPT = 0xac;
-	asm volatile("mov %%cr0, %%eax\n\tor %0, %%eax\n\tmov %%eax, %%cr0" : : "i"(ALIGNMENT_MASK) : "eax");
+	asm volatile("mov %%cr0, " R(ax) "\n\tor %0, " R(ax) "\n\tmov " R(ax) ", %%cr0" : : "i"(ALIGNMENT_MASK) : "eax");
 	in_user_mode(access);
-	expect("the vector of an unaligned access", vector, AC);
-	idt[AC] = gate(align, 0x8e);
+	expect("the vector of an unaligned access", caught, AC);
+	set_gate(AC, align, 0x8e);
 	start_timer();
-	idt[0x20] = user_gate(tick);
-	asm volatile("pushf\n\torl $0x3000, (%%esp)\n\tpopf" : : : "cc");  /* IOPL 3 */
+	set_user_gate(0x20, tick);
+	asm volatile("pushf\n\torl $0x3000, (" R(sp) ")\n\tpopf" : : : "cc");  /* IOPL 3 */
 	in_user_mode(be_interrupted);
-	expect("ticks", ticks, 3);
-	expect("alignment checks at ticks", checks, 3);
+	/* Beside other guests, some may come together, and then the later ones find a stack that is aligned. */
+	expect("at least three ticks", ticks >= 3, 1);
+#ifdef __x86_64__
+	expect("alignment checks at ticks", checks, 0);
+#else
+	expect("alignment checks at ticks", checks >= 1 && checks <= ticks, 1);
 	print(failures ? "guest: wrong\n" : "guest: #AC for ever\n");
-	idt[AC] = user_gate(never);
+	set_user_gate(AC, never);
 	in_user_mode(fault_for_ever);
+#endif
 }

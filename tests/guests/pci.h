@@ -3,9 +3,9 @@
 
 enum { DEVICE = 17 };
 
-#define AT8(at) (*(volatile u8 *)(at))
-#define AT16(at) (*(volatile u16 *)(at))
-#define AT32(at) (*(volatile u32 *)(at))
+#define AT8(at) (*(volatile u8 *)(uword)(at))
+#define AT16(at) (*(volatile u16 *)(uword)(at))
+#define AT32(at) (*(volatile u32 *)(uword)(at))
 
 static u32 config(u32 reg) {
 	out32(0xcf8, 0x80000000 | DEVICE << 11 | reg);

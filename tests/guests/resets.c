@@ -1,7 +1,23 @@
 /* Every way to be reset, one after the other; a word of memory counts them. */
 #include "guest.h"
 
-static u32 page_directory[1024] __attribute__((aligned(4096)));
+static void full_reset(void) {
+	out8(0xcf9, 0x02);
+	out8(0xcf9, 0x06);
+}
+
+static void pulse(void) {
+	out8(0x64, 0xfe);
+}
+
+static void fast_reset(void) {
+	out8(0x92, 0x03);
+}
+
+static void output_port(void) {
+	out8(0x64, 0xd1);
+	out8(0x60, 0xfe);
+}
 
 static void pulse_by_string(void) {
 	static const u8 commands[] = {0xfe, 0x00};
@@ -10,11 +26,40 @@ static void pulse_by_string(void) {
 	asm volatile("rep outsb" : "+S"(from), "+c"(count) : "d"(0x64) : "memory");
 }
 
+static void idt_in_nowhere(void) {
+	load_idt((void *)0xe0000000, 0x7ff);
+	asm volatile("ud2");
+}
+
+#ifdef __x86_64__
+
+/* By way of compatibility mode, and of protected mode without paging. */
+static void leave_protected_mode(void) {
+	asm volatile("ljmp *pointer\n"
+		"pointer:	.long narrow\n\t.word %c0\n\t"
+		".code32\n"
+		"narrow:	mov %%cr0, %%eax\n\t"
+		"and $0x7fffffff, %%eax\n\tmov %%eax, %%cr0\n\t"
+		"and $~1, %%eax\n\tmov %%eax, %%cr0\n\t"
+		"hlt\n\t"
+		".code64" : : "i"(CODE_32));
+}
+
+static void page_table_in_nowhere(void) {
+	PML4[1] = 0xe0000003;
+	*(volatile u32 *)(1ull << 39);
+}
+
+#else
+
+static u32 page_directory[1024] __attribute__((aligned(4096)));
+
 static void leave_protected_mode(void) {
 	u32 cr0;
 	asm volatile("mov %%cr0, %0\n\tand $~1, %0\n\tmov %0, %%cr0" : "=&r"(cr0));
 }
 
+/* A switch to a TSS that is not one. In long mode there are no task switches: see long-task-switch.c. */
 static void call_a_task(void) {
 	asm volatile("lcall $0x38, $0");
 }
@@ -25,12 +70,7 @@ static void fault_to_a_task(void) {
 	asm volatile("ud2");
 }
 
-static void idt_in_nowhere(void) {
-	load_idt((void *)0xe0000000, 0x7ff);
-	asm volatile("ud2");
-}
-
-/* Page tables without RAM: the first directory entry maps the 4 MiB that we are in, the next has its table nowhere. */
+/* The first directory entry maps the 4 MiB that we are in, the next has its table nowhere. */
 static void page_table_in_nowhere(void) {
 	u32 cr;
 	page_directory[0] = 0x83;
@@ -41,20 +81,20 @@ static void page_table_in_nowhere(void) {
 	*(volatile u32 *)0x400000;
 }
 
+#endif
+
+/* In the order of the test's lines. */
+static void (*const ways[])(void) = {full_reset, pulse, fast_reset, output_port, pulse_by_string, leave_protected_mode,
+#ifdef __i386__
+	call_a_task, fault_to_a_task,
+#endif
+	idt_in_nowhere, page_table_in_nowhere};
+
 static void guest(void) {
-	switch (KEPT++) {
-	case 0: out8(0xcf9, 0x02); out8(0xcf9, 0x06); break;
-	case 1: out8(0x64, 0xfe); break;
-	case 2: out8(0x92, 0x03); break;
-	case 3: out8(0x64, 0xd1); out8(0x60, 0xfe); break;
-	case 4: pulse_by_string(); break;
-	case 5: leave_protected_mode(); break;
-	case 6: call_a_task(); break;
-	case 7: fault_to_a_task(); break;
-	case 8: idt_in_nowhere(); break;
-	case 9: page_table_in_nowhere(); break;
-	case 10: return;
-	}
-	expect("the guest goes on after reset", KEPT, 0);
-	KEPT = 10;
+	enum { COUNT = sizeof ways / sizeof *ways };
+	u32 n = KEPT++;
+	if (n == COUNT) return;
+	if (n < COUNT) ways[n]();
+	expect("the guest goes on after reset", n, COUNT);
+	KEPT = COUNT;
 }

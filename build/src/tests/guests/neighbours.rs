@@ -3,7 +3,7 @@
 use layout::limits::MAX_GUESTS;
 use miette::{Result, ensure, miette};
 
-use super::LIMIT;
+use super::run::LIMIT;
 use crate::bochs::log::Ending;
 use crate::footprint;
 use crate::guest::tiny;
