@@ -1,5 +1,5 @@
 /* XSAVE and AVX, where CPUID has them: CR4.OSXSAVE and CPUID's copy of it, XCR0, and sums in the registers of 256 bits, which no
- * other guest disturbs while they preempt each other. */
+ * other guest disturbs while they preempt each other, nor by its XCR0. */
 #include "guest.h"
 
 enum { XSAVE = 1 << 26, OSXSAVE = 1 << 27, AVX = 1 << 28, OS_BIT = 1 << 18, ROUNDS = 400, BURST = 2000 };
@@ -12,6 +12,12 @@ static u32 features(void) {
 
 static u32 set_xcr(u32 number, u32 low) {
 	return PROBE("xsetbv", : : "a"(low), "d"(0), "c"(number) : "memory");
+}
+
+static u32 from_user;
+
+static void user(void) {
+	from_user = set_xcr(0, 7);
 }
 
 static void turn_on(void) {
@@ -32,6 +38,12 @@ static void turn_on(void) {
 	expect("XCR0", set_xcr(0, 7), NONE);
 	asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
 	expect("XCR0", low, 7);
+	/* Without AVX, for as long as this guest runs: it is a processor's register, and others' sums need AVX. */
+	expect("XCR0 without AVX", set_xcr(0, 3), NONE);
+	asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	expect("XCR0 is not the guest's own", low, 7);
+	in_user_mode(user);
+	expect("XSETBV of a user program", from_user, GP);
 	u32 a = 0xd, b, c = 0, d;
 	asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
 	expect("CPUID: components", a, 7);

@@ -49,6 +49,7 @@ static void hidden(u32 privileged) {
 	MEMORY("monitor", UD);
 	PLAIN("xor %%eax, %%eax; xor %%ecx, %%ecx; mwait", UD);
 	PLAIN("xor %%ecx, %%ecx; xgetbv", UD);
+	PLAIN("xor %%ecx, %%ecx; xor %%edx, %%edx; mov $1, %%eax; xsetbv", UD);
 	PLAIN("rdtscp", has_rdtscp ? NONE : UD);
 	MEMORY("invpcid (" R(ax) "), " R(cx), has_invpcid ? privileged : UD);
 	PLAIN("rsm", UD);
@@ -75,7 +76,6 @@ static void kernel(void) {
 	PLAIN("in $0x80, %%al", NONE);
 	PLAIN("mov $0x10, %%ecx; rdmsr", NONE);
 	PLAIN("xor %%ecx, %%ecx; rdpmc", GP);
-	PLAIN("xor %%ecx, %%ecx; xor %%edx, %%edx; mov $1, %%eax; xsetbv", UD);
 }
 
 static void user(void) {

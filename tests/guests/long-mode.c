@@ -101,6 +101,9 @@ static u64 read_cr8(void) {
 
 static void control_registers(void) {
 	u64 cr0, cr3, cr4;
+	u32 a = 1, b, c, d;
+	asm volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+	u32 has_xsave = c >> 26 & 1;
 	asm volatile("movq %%cr0, %0\n\tmovq %%cr3, %1\n\tmovq %%cr4, %2" : "=r"(cr0), "=r"(cr3), "=r"(cr4));
 	expect("CR0", cr0 & 0xe0000001, 0x80000001);
 	expect("CR3", cr3, 0x4000);
@@ -108,6 +111,8 @@ static void control_registers(void) {
 	expect("CR0 without PG, in 64-bit code", PROBE("movq %0, %%cr0", : : "r"(cr0 & ~(1ull << 31))), GP);
 	expect("CR0 with bit 32", PROBE("movq %0, %%cr0", : : "r"(cr0 | 1ull << 32)), GP);
 	expect("CR4 without PAE", PROBE("movq %0, %%cr4", : : "r"(cr4 & ~0x20ull)), GP);
+	expect("CR4 with OSXSAVE", PROBE("movq %0, %%cr4", : : "r"(cr4 | 1 << 18)), has_xsave ? NONE : GP);
+	asm volatile("movq %0, %%cr4" : : "r"(cr4));
 	expect("CR4 with VMXE", PROBE("movq %0, %%cr4", : : "r"(cr4 | 1 << 13)), GP);
 	asm volatile("movq %0, %%r12\n\tmovq %%r12, %%cr0" : : "r"(cr0 | 1 << 16) : "r12");
 	asm volatile("movq %%cr0, %%r13\n\tmovq %%r13, %0" : "=r"(cr0) : : "r13");

@@ -87,14 +87,15 @@ fn finish<V: Vmcs>(
     next
 }
 
-/// Answers XSETBV, which exits only where CR4.OSXSAVE is set, at privilege level 0. XCR0 is the kernel's, which it does not switch: it
-/// has every component that a guest may want, so a guest that wants less gets more.
+/// Answers XSETBV, which exits only where CR4.OSXSAVE is set. XCR0 is the kernel's, which it does not switch, and no guest's value
+/// gets there: it has every component that a guest may want, so a guest that wants less gets more, and none affects another.
 pub fn set_xcr<V: Vmcs>(guest: &mut Guest<V>) -> Next {
+    let is_kernel = guest.cpu.privilege() == 0;
     let Gprs { rax, rcx, rdx, .. } = guest.cpu.exit.gprs;
     let value = rdx << 32 | rax & 0xffff_ffff;
     match guest.cpu.control.xcr0() {
         0 => Next::UNDEFINED,
-        _ if rcx as u32 == 0 && guest.cpu.control.takes_xcr0(value) => Next::Skip,
+        _ if is_kernel && rcx as u32 == 0 && guest.cpu.control.takes_xcr0(value) => Next::Skip,
         _ => Next::PROTECTION,
     }
 }

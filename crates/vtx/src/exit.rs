@@ -111,7 +111,8 @@ pub enum Exit {
     PreemptionTimer,
     /// WBINVD or WBNOINVD.
     Wbinvd,
-    /// XSETBV; exits before its privilege check.
+    /// XSETBV, where CR4.OSXSAVE is set. The check of privilege comes first (SDM volume 3, "Relative Priority of Faults and VM
+    /// Exits"), but not in Bochs.
     Xsetbv,
     /// RDRAND.
     Rdrand,

@@ -192,6 +192,13 @@ fn xsave_is_turned_on_by_cr4_and_xcr0_stays_the_kernels() {
     ] {
         assert_eq!(answer(&mut guest, raw(XSETBV, 0, Gprs { rcx, rax, ..Gprs::default() })), next, "XCR{rcx} {rax:#x}");
     }
+    guest.cpu.vmcs.write(VmcsField::GuestSsAccessRights, 0xc0f3);
+    assert_eq!(
+        answer(&mut guest, raw(XSETBV, 0, Gprs { rax: 7, ..Gprs::default() })),
+        Next::PROTECTION,
+        "a user program"
+    );
+    guest.cpu.vmcs.write(VmcsField::GuestSsAccessRights, 0xc093);
     assert_eq!(mov_to(&mut guest, 4, 0x20), Next::Skip);
     assert_eq!(shown(&mut guest), 0);
     let narrow = answer(&mut self::guest(), raw(XSETBV, 0, Gprs { rax: 7, ..Gprs::default() }));
