@@ -67,7 +67,9 @@ impl Map<'_> {
             for (key, word) in words {
                 let name = self.system.image_index(key.0, &key.1).map_or("", |n| images[n].name.as_str());
                 let changed = match &key.1 {
-                    Form::Relocated { at } => format!(", moved to {at:#x}"),
+                    Form::Relocated { at } if self.system.is_settled() => format!(", moved to {at:#x}"),
+                    // A map needs no images, whose size decides.
+                    Form::Relocated { at } => format!(", moved to {at:#x}, or further up if images need the room"),
                     Form::AsIs | Form::Decompressed => String::new(),
                     Form::Extended(Additions { packages, programs, overlay, .. }) => {
                         let name = |folder: &std::path::PathBuf| {

@@ -221,7 +221,10 @@ fn trusted_ram_is_moved_from_under_larger_images() {
     };
     let Err(CompileError::Crowded { at, bundle }) = with(&system) else { panic!("there is no room") };
     assert!(at == 64 * MIB && bundle > 41 * MIB && bundle < 56 * MIB);
+    let map = |system: &System| host::map::text(system, &host::plan(system).expect("it compiles"));
+    assert!(map(&system).contains(", moved to 0x4000000, or further up if images need the room\n"));
     system.make_room(bundle);
+    assert!(map(&system).contains(", moved to 0x5000000\n"));
     let moved = with(&system).expect("there is room");
     let (base, kernel) = (80 * MIB, Form::Relocated { at: 80 * MIB });
     assert_eq!(mapped(&moved.spec, "vmm-linux.ept", "vmm-linux.guest-ram"), [base]);

@@ -53,6 +53,13 @@ impl System {
     }
 }
 
+impl System {
+    /// Whether the memory that devices access without an IOMMU is where the image will have it; otherwise it may be further up.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.trusted_ram.is_some()
+    }
+}
+
 /// The placed memory, if any, that begins below the end of root-task with a bundle of this size.
 pub(crate) fn under_root_task(system: &System, bundle: u64) -> Option<Placed> {
     placed(system).into_iter().next().filter(|placed| bundle > placed.paddr.saturating_sub(BELOW_BUNDLE))
