@@ -1,17 +1,20 @@
 //! Enumerates the machine's functions: on bus 0, and on every bus behind a PCI-to-PCI bridge (PCI-to-PCI Bridge
 //! Architecture Specification 1.2, chapter 3). The firmware has numbered the buses. The scan follows bridges to higher
 //! numbers only, so one pass from bus 0 on finds all functions and ends, whatever numbers the bridges have.
-//! It leaves out further host bridges, whose buses are not behind a bridge on bus 0.
+//!
+//! The bus of another host bridge is behind no bridge. Only ACPI names it, by a method in AML, which nothing here
+//! interprets. Such buses are found by trying all 256 with all 32 devices: 8,192 reads, which take some ten milliseconds.
+//! Therefore that is done only where a function of theirs can matter.
 
 use heapless::Vec;
 use layout::Bdf;
-use proto::pci::{Function, Header};
+use proto::pci::{Config, Function, Header};
 
 use crate::config_space::{ConfigSpace, byte, half};
 use crate::function::describe;
 
 /// Most functions listed.
-pub const MAX_FUNCTIONS: usize = 64;
+pub const MAX_FUNCTIONS: usize = 256;
 
 /// The result of a scan.
 pub struct Listing {
@@ -21,13 +24,33 @@ pub struct Listing {
     pub left_out: u32,
 }
 
+/// Which buses a scan visits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Bus 0, and those behind its bridges.
+    FirstHostBridge,
+    /// All 256.
+    AllBuses,
+}
+
+/// Lists the functions that matter for `config`. Those of other host bridges do if a client may list all, if ports
+/// without a function are passed through, which must not be any function's, and if a function of the configuration is
+/// not behind the first host bridge.
+pub fn scan_for(space: &mut impl ConfigSpace, config: &Config) -> Listing {
+    let listing = scan(space, Scope::FirstHostBridge);
+    let is_found = |at| listing.functions.iter().any(|function| function.address == at);
+    let all_found = config.functions.iter().all(|wanted| is_found(wanted.at));
+    let lists = config.clients.iter().any(|client| client.enumerate);
+    if all_found && !lists && config.ports.is_empty() { listing } else { scan(space, Scope::AllBuses) }
+}
+
 /// Lists the machine's functions, in the order of their addresses.
-pub fn scan(space: &mut impl ConfigSpace) -> Listing {
+pub fn scan(space: &mut impl ConfigSpace, scope: Scope) -> Listing {
     let mut listing = Listing { functions: Vec::new(), left_out: 0 };
     let mut buses = Buses::default();
     buses.add(0);
     for bus in 0..=u8::MAX {
-        if !buses.has(bus) {
+        if scope == Scope::FirstHostBridge && !buses.has(bus) {
             continue;
         }
         for device in 0..32 {
@@ -57,8 +80,9 @@ fn functions(space: &mut impl ConfigSpace, first: Bdf) -> Vec<Bdf, 8> {
     all.filter(|&at| at.function == 0 || is_there(space, at)).collect()
 }
 
+/// Vendor ID 0 is no vendor's: broken bridges answer so for devices that do not exist.
 fn is_there(space: &mut impl ConfigSpace, at: Bdf) -> bool {
-    half(space.read(at, 0), 0) != 0xffff
+    !matches!(half(space.read(at, 0), 0), 0 | 0xffff)
 }
 
 /// A set of bus numbers.

@@ -21,7 +21,7 @@ mod server;
 mod virtual_space;
 mod wait_budget;
 
-pub use bus::scan;
+pub use bus::{Listing, Scope, scan, scan_for};
 pub use function::describe;
 pub use resources::WINDOW;
 pub use server::Server;

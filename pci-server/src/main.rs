@@ -8,7 +8,7 @@ use layout::{config, scratch_cptr, slot, window};
 use mmio::{Ports, Window};
 use pci_server::config_space::{ConfigSpace, Mechanism1};
 use pci_server::hardware::{Authority, Clock, Devices};
-use pci_server::{Server, WINDOW, scan};
+use pci_server::{Server, WINDOW, scan_for};
 use proto::pci::{Config, Width, dispatch};
 use proto::supervisor::{self, Refused, Request};
 use proto::{
@@ -28,14 +28,14 @@ fn main(config: Config) -> ! {
     if !space.is_there() {
         log::error!("no PCI configuration mechanism 1: the machine looks empty");
     }
-    let listing = scan(&mut space);
+    let listing = scan_for(&mut space, &config);
     log::info!("{} functions, {} clients", listing.functions.len(), config.clients.len());
     if listing.left_out > 0 {
         log::warn!("{} more functions do not fit the list", listing.left_out);
     }
     let memory = rt::shared(config::Window { at: window::DEVICES, len: WINDOW });
     let ticks_per_millisecond = if config.functions.is_empty() { FASTEST } else { ticks_per_millisecond() };
-    let mut server = Server::new(Board { space, memory, ticks_per_millisecond }, listing, config);
+    let mut server = Server::new(Board { space, memory, ticks_per_millisecond }, &listing, config);
     rt::serve(|event| match event {
         Event::Call(from, message) => dispatch(&mut server, from, message),
         Event::Signal(bits) => {

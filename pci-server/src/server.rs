@@ -31,9 +31,9 @@ use crate::wait_budget::WaitBudget;
 const NO_LINE: u8 = 0xff;
 
 /// The server.
-pub struct Server<M> {
+pub struct Server<'a, M> {
     machine: M,
-    listing: Listing,
+    listing: &'a Listing,
     config: Config,
     functions: Vec<Owned, MAX_PCI_FUNCTIONS>,
     resources: Resources,
@@ -50,9 +50,9 @@ enum Reach {
     Table(usize, u64),
 }
 
-impl<M: Machine> Server<M> {
+impl<'a, M: Machine> Server<'a, M> {
     /// The server of the functions in `listing`, with the rights in `config`.
-    pub fn new(machine: M, listing: Listing, config: Config) -> Self {
+    pub fn new(machine: M, listing: &'a Listing, config: Config) -> Self {
         let refusals = Refusals::new(&config.clients);
         let (functions, resources) = (Vec::new(), Resources::default());
         let budgets = core::array::from_fn(|_| WaitBudget::default());
@@ -393,7 +393,7 @@ fn announce(wanted: &PciFunction, function: &Function, by_messages: bool) {
     }
 }
 
-impl<M: Machine> Serve for Server<M> {
+impl<M: Machine> Serve for Server<'_, M> {
     fn function(&mut self, from: ClientId, call: GetFunction) -> Result<Option<Function>, Error> {
         match self.config.clients.get(from.index()) {
             Some(client) if client.enumerate => Ok(self.listing.functions.get(usize::from(call.index)).cloned()),

@@ -2,12 +2,13 @@
 //! against machines with random registers.
 
 use layout::Bdf;
+use layout::config::{Name, Ports};
 use std::collections::BTreeMap;
 
 use pci_server::config_space::ConfigSpace;
-use pci_server::{describe, scan};
+use pci_server::{Scope, describe, scan, scan_for};
 use proptest::prelude::*;
-use proto::pci::{Bar, BarKind, Capability, Header, Width};
+use proto::pci::{Bar, BarKind, Capability, Config, Dma, Header, Intx, PciClient, PciFunction, PciPorts, Width};
 
 /// 64 registers, and the writable bits of each.
 #[derive(Clone)]
@@ -21,10 +22,12 @@ struct Machine {
     functions: BTreeMap<Bdf, Registers>,
     /// Writes to a base address register while the function decoded its addresses.
     careless: u32,
+    reads: u32,
 }
 
 impl ConfigSpace for Machine {
     fn read(&mut self, at: Bdf, offset: u8) -> u32 {
+        self.reads += 1;
         self.functions.get(&at).map_or(u32::MAX, |f| f.values[usize::from(offset / 4)])
     }
 
@@ -78,7 +81,7 @@ fn e1000() -> Registers {
 }
 
 fn machine(functions: impl IntoIterator<Item = (Bdf, Registers)>) -> Machine {
-    Machine { functions: functions.into_iter().collect(), careless: 0 }
+    Machine { functions: functions.into_iter().collect(), careless: 0, reads: 0 }
 }
 
 #[test]
@@ -97,7 +100,7 @@ fn a_function_is_described() {
 fn sizing_restores_all_registers_and_happens_with_decoding_off() {
     let mut machine = machine([(at(0, 3, 0), e1000())]);
     let before = machine.functions[&at(0, 3, 0)].values;
-    scan(&mut machine);
+    scan(&mut machine, Scope::FirstHostBridge);
     assert_eq!(machine.functions[&at(0, 3, 0)].values, before);
     assert_eq!(machine.careless, 0);
 }
@@ -145,7 +148,7 @@ fn buses_behind_bridges_are_found_in_order() {
         (at(2, 6, 3), device(3, 0)),
         (at(3, 0, 0), device(4, 0)),
     ]);
-    let found: Vec<_> = scan(&mut machine).functions.iter().map(|f| f.address).collect();
+    let found: Vec<_> = scan(&mut machine, Scope::FirstHostBridge).functions.iter().map(|f| f.address).collect();
     // Function 3 without a function 0, and a bus without a bridge to it, are not found.
     assert_eq!(found, [at(0, 0, 0), at(0, 30, 0), at(1, 0, 0), at(2, 4, 0), at(2, 4, 5)]);
 }
@@ -153,7 +156,70 @@ fn buses_behind_bridges_are_found_in_order() {
 #[test]
 fn a_bridge_that_leads_back_is_not_followed() {
     let mut machine = machine([(at(0, 1, 0), bridge(1, 1)), (at(1, 0, 0), bridge(0, 0)), (at(1, 1, 0), bridge(1, 9))]);
-    assert_eq!(scan(&mut machine).functions.len(), 3);
+    assert_eq!(scan(&mut machine, Scope::FirstHostBridge).functions.len(), 3);
+    assert_eq!(scan(&mut machine, Scope::AllBuses).functions.len(), 3);
+}
+
+/// A server's board: a root port on bus 0, and two host bridges more. Nothing on bus 0x80 is device 0.
+fn server_board() -> Machine {
+    machine([
+        (at(0, 0, 0), device(0x2020_8086, 0x06_00_00)),
+        (at(0, 28, 0), bridge(1, 1)),
+        (at(1, 0, 0), device(1, 0x02_00_00)),
+        (at(0x80, 5, 0), bridge(0x81, 0x82)),
+        (at(0x81, 0, 0), device(2, 0x01_08_02)),
+        (at(0xff, 31, 0), device(3, 0x08_80_00)),
+    ])
+}
+
+#[test]
+fn all_buses_have_the_functions_of_other_host_bridges() {
+    let mut machine = server_board();
+    let found: Vec<_> = scan(&mut machine, Scope::AllBuses).functions.iter().map(|f| f.address).collect();
+    assert_eq!(found, [at(0, 0, 0), at(0, 28, 0), at(1, 0, 0), at(0x80, 5, 0), at(0x81, 0, 0), at(0xff, 31, 0)]);
+    // One for each device of each bus; and few for each function.
+    assert!((8192..8192 + 6 * 40).contains(&machine.reads), "{} reads", machine.reads);
+    let found: Vec<_> = scan(&mut machine, Scope::FirstHostBridge).functions.iter().map(|f| f.address).collect();
+    assert_eq!(found, [at(0, 0, 0), at(0, 28, 0), at(1, 0, 0)]);
+}
+
+#[test]
+fn all_buses_are_tried_only_where_their_functions_matter() {
+    let name = |name| Name::try_from(name).unwrap();
+    let config = |functions: &[Bdf], enumerate, ports: bool| Config {
+        config: Ports { slot: layout::slot::PORTS, first: 0xcf8, last: 0xcff },
+        clients: [PciClient { name: name("client"), enumerate }].into_iter().collect(),
+        functions: functions
+            .iter()
+            .map(|&at| PciFunction {
+                owner: 0,
+                name: name("function"),
+                at,
+                direct: false,
+                dma: Dma::No,
+                lines: Default::default(),
+                ports: None,
+                memory: None,
+            })
+            .collect(),
+        ports: ports
+            .then(|| PciPorts { owner: 0, name: name("loose"), first: 0x300, last: 0x31f, trusted: false })
+            .into_iter()
+            .collect(),
+        intx: Intx::FirmwareLine,
+    };
+    let listed = |config| scan_for(&mut server_board(), &config).functions.len();
+    assert_eq!(listed(config(&[], false, false)), 3);
+    assert_eq!(listed(config(&[at(1, 0, 0)], false, false)), 3);
+    assert_eq!(listed(config(&[at(1, 0, 0), at(0x81, 0, 0)], false, false)), 6);
+    assert_eq!(listed(config(&[at(1, 0, 0)], true, false)), 6);
+    assert_eq!(listed(config(&[at(1, 0, 0)], false, true)), 6);
+}
+
+#[test]
+fn a_vendor_id_of_0_is_no_function() {
+    let mut machine = machine([(at(0, 3, 0), device(0x1234_0000, 0)), (at(0, 4, 0), device(0x1234_8086, 0))]);
+    assert_eq!(scan(&mut machine, Scope::FirstHostBridge).functions.len(), 1);
 }
 
 #[test]
@@ -166,13 +232,16 @@ fn a_looping_capability_list_ends() {
 
 #[test]
 fn more_functions_than_the_list_holds_are_counted() {
-    let all = (0..32).flat_map(|d| (0..8).map(move |f| (at(0, d, f), device(0x1234_8086, 0xff_00_00))));
+    let on = |bus, devices| {
+        (0..devices).flat_map(move |d| (0..8).map(move |f| (at(bus, d, f), device(0x1234_8086, 0xff_00_00))))
+    };
+    let all = on(0, 32).chain(on(5, 8));
     let mut machine = machine(all.map(|(at, mut r)| {
         r.values[3] = 0x0080_0000;
         (at, r)
     }));
-    let listing = scan(&mut machine);
-    assert_eq!((listing.functions.len(), listing.left_out), (64, 192));
+    let listing = scan(&mut machine, Scope::AllBuses);
+    assert_eq!((listing.functions.len(), listing.left_out), (256, 64));
 }
 
 /// All registers have pseudo-random contents.
@@ -191,7 +260,7 @@ impl ConfigSpace for Noise {
 proptest! {
     #[test]
     fn no_machine_breaks_the_scan(seed: u32) {
-        let listing = scan(&mut Noise(seed));
+        let listing = scan(&mut Noise(seed), Scope::AllBuses);
         prop_assert!(listing.functions.iter().flat_map(|f| f.bars).flatten().all(|bar| bar.size.is_power_of_two()));
     }
 }

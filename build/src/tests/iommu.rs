@@ -21,14 +21,17 @@ pub fn all() -> Vec<Test> {
 }
 
 /// Cards on the board beside the disk: one whose owner may not use DMA, one whose owner's memory is at a known address,
-/// one behind a bridge, one whose memory leaves no room below 4 GiB, and one whose memory is above it therefore.
-const DEVICES: [&str; 6] = [
+/// one behind a bridge, one whose memory leaves no room below 4 GiB, and one whose memory is above it therefore, behind
+/// another host bridge, whose bus is 0x80.
+const DEVICES: [&str; 8] = [
     "e1000e,addr=2,romfile=",
     "e1000e,addr=3,romfile=",
     "pcie-root-port,id=bridge,addr=4,chassis=1",
     "e1000e,bus=bridge,romfile=",
     "pci-testdev,addr=5,membar=2G",
-    "virtio-net-pci,addr=6,id=high,disable-legacy=on,romfile=",
+    "pxb-pcie,id=second,addr=6,bus_nr=128",
+    "pcie-root-port,id=below,bus=second,chassis=2",
+    "virtio-net-pci,bus=below,id=high,disable-legacy=on,romfile=",
 ];
 /// QEMU fills up the name with spaces.
 const MODEL: &str = "PORTCULLIS";

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use layout::config::{Name, Ports};
-use pci_server::{Server, scan};
+use pci_server::{Server, scan_for};
 use proto::loopback::Loopback;
 use proto::pci::{Client, Config, Dma, Intx, PciClient, PciFunction, PciPorts, Target, dispatch};
 use proto::wire::{ClientId, Message, Transport};
@@ -30,14 +30,14 @@ const CAROL: u64 = 3;
 
 /// A server, its machine, and ways to reach it.
 struct Gate {
-    server: Rc<RefCell<Server<Hold>>>,
+    server: Rc<RefCell<Server<'static, Hold>>>,
     board: Rc<RefCell<Board>>,
 }
 
 impl Gate {
     fn open(board: Board, config: Config) -> Self {
         let mut hold = Hold(Rc::new(RefCell::new(board)));
-        let listing = scan(&mut hold);
+        let listing = Box::leak(Box::new(scan_for(&mut hold, &config)));
         hold.0.borrow_mut().take_writes();
         let board = Rc::clone(&hold.0);
         Self { server: Rc::new(RefCell::new(Server::new(hold, listing, config))), board }
