@@ -95,6 +95,32 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     Ok(Image { system: system.name, kernel, iso, bytes: size, memory_mib, devices, spec, consoles, _lock: lock })
 }
 
+/// The name under which the probe is asked for, in place of a system's.
+pub const PROBE: &str = "probe";
+
+/// Builds the probe, which boots without seL4 and says what a board has: its ISO in target/images/probe.
+pub fn probe(project: &Project) -> Result<PathBuf> {
+    setup::ensure(&[Purpose::Image])?;
+    let dir = project.images(PROBE);
+    std::fs::create_dir_all(project.images("")).into_diagnostic()?;
+    // One process or test at a time.
+    let lock = room::lock_file(&dir)?;
+    lock.lock().into_diagnostic()?;
+    std::fs::create_dir_all(&dir).into_diagnostic()?;
+    let step = Step::start("probe: build");
+    let mut program = None;
+    let cargo = building(&[PROBE], None, &project.root, &project.target.join("servers").join(PROBE));
+    let said = process::capture(cargo, |line| match artifact(line) {
+        Some((_, path)) => program = Some(path),
+        None if line.starts_with('{') => {}
+        None => step.note(line),
+    });
+    said.map_err(without_messages)?;
+    step.done();
+    let program = program.ok_or_else(|| miette!("cargo built no {PROBE}"))?;
+    iso::with_probe(&program, &dir)
+}
+
 /// The root task with the bundle in it: specification, every server, every guest image. Returns its file and the
 /// specification. If the images need the room, it moves the memory that devices access without an IOMMU.
 pub fn make_root_task_image(
@@ -165,7 +191,7 @@ pub fn cargo_build(project: &Project, packages: &[&str], prefix: &Prefix) -> Res
     let step = Step::start(&format!("{}: build ({})", packages.join(", "), prefix.name()));
     let mut built = BTreeMap::new();
     let target = project.target.join("servers").join(prefix.name());
-    let mut cargo = building(packages, prefix.dir(), &project.root, &target);
+    let mut cargo = building(packages, Some(prefix.dir()), &project.root, &target);
     cargo.env(CONTENT, cache::fingerprint(&prefix.dir().join("libsel4/include"))?);
     let said = process::capture(cargo, |line| match artifact(line) {
         Some((name, path)) => drop(built.insert(name, path)),
@@ -195,7 +221,7 @@ fn outside(project: &Project, folder: &Path, prefix: &Prefix) -> Result<PathBuf>
     // Packages of the same name are other programs.
     let name = cache::sha256(folder.canonicalize().into_diagnostic()?.as_os_str().as_encoded_bytes());
     let target = project.target.join("outside").join(name).join(prefix.name());
-    let mut cargo = building(&[], prefix.dir(), &project.root, &target);
+    let mut cargo = building(&[], Some(prefix.dir()), &project.root, &target);
     cargo.env(CONTENT, cache::fingerprint(&prefix.dir().join("libsel4/include"))?);
     cargo.arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--config").arg(&config);
     let linked = image_link::process().into_iter().map(|argument| format!("-Clink-arg={argument}"));
@@ -228,10 +254,11 @@ fn all_of(packages: &[&str], built: BTreeMap<String, PathBuf>) -> Result<BTreeMa
 /// In every process, vector registers cost a trap if the guest uses them too, so automatic vectorisation is off.
 const RUSTFLAGS: &str = "-Cno-vectorize-slp -Cno-vectorize-loops";
 
-/// cargo's call in the folder `root`, against the prefix `dir`.
-fn building(packages: &[&str], dir: &Path, root: &Path, target: &Path) -> Command {
+/// cargo's call in the folder `root`, against the prefix `dir` where the packages use seL4.
+fn building(packages: &[&str], dir: Option<&Path>, root: &Path, target: &Path) -> Command {
     let mut cargo = process::cargo();
-    cargo.current_dir(root).env("SEL4_PREFIX", dir);
+    cargo.current_dir(root);
+    cargo.envs(dir.map(|dir| ("SEL4_PREFIX", dir)));
     cargo.env("RUSTFLAGS", RUSTFLAGS);
     cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", "cc");
     cargo.args(["build", "--profile", "image", "--features", "image", "--bins", "--target", TARGET]);
@@ -418,7 +445,7 @@ mod tests {
 
     #[test]
     fn programs_are_built_for_the_images_target_whatever_the_users_is() {
-        let cargo = building(&["root-task"], Path::new("/prefix"), Path::new("/project"), Path::new("/target"));
+        let cargo = building(&["root-task"], Some(Path::new("/prefix")), Path::new("/project"), Path::new("/target"));
         let arguments: Vec<_> = cargo.get_args().collect();
         assert!(arguments.windows(2).any(|pair| pair == ["--target", TARGET]), "{arguments:?}");
     }

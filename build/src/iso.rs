@@ -53,6 +53,10 @@ menuentry 'Portcullis, without the IOMMU' {
 }
 ";
 
+/// The menus of the probe, for ISOLINUX and for GRUB.
+const PROBE_MENU: &str = "DEFAULT probe\nPROMPT 0\nTIMEOUT 0\nLABEL probe\n  KERNEL mboot.c32\n  APPEND /boot/probe\n";
+const PROBE_GRUB_MENU: &str = "multiboot2 /boot/probe\nboot\n";
+
 /// What the loader in the EFI system partition does: it takes the menu of the medium that it came from, as a whole rather than
 /// the partition. It never searches: a guest may have written another disk so that it looks like an ISO.
 const GRUB_START: &str = "regexp --set=1:disk '^([^,]+)' $root\nset root=$disk\nconfigfile /boot/grub/grub.cfg\n";
@@ -97,13 +101,21 @@ pub fn with_kernel(kernel32: &Path, root_task: &Path, dir: &Path) -> Result<Path
         let to = tree.join("boot").join(name);
         std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(|_| ())).into_diagnostic()?;
     }
-    add_uefi(&tree, dir)?;
+    add_uefi(&tree, dir, GRUB_MENU)?;
+    pack(&tree, dir)
+}
+
+/// Makes `dir`/system.iso of the probe (a 64-bit ELF), which both loaders load in place of a kernel.
+pub fn with_probe(probe: &Path, dir: &Path) -> Result<PathBuf> {
+    let tree = tree_with_loader(dir, PROBE_MENU)?;
+    project::write(&tree.join("boot/probe"), &project::read(&elf32(probe, dir)?)?)?;
+    add_uefi(&tree, dir, PROBE_GRUB_MENU)?;
     pack(&tree, dir)
 }
 
 /// Adds a loader for UEFI: a FAT file system with GRUB in it, and GRUB's menu.
-fn add_uefi(tree: &Path, dir: &Path) -> Result<()> {
-    project::write(&tree.join("boot/grub/grub.cfg"), GRUB_MENU.as_bytes())?;
+fn add_uefi(tree: &Path, dir: &Path, menu: &str) -> Result<()> {
+    project::write(&tree.join("boot/grub/grub.cfg"), menu.as_bytes())?;
     let (start, loader, image) = (dir.join("grub-start.cfg"), dir.join("BOOTX64.EFI"), tree.join(EFI_IMAGE));
     project::write(&start, GRUB_START.as_bytes())?;
     let mut make = process::tool("grub-mkimage");

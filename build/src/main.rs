@@ -72,7 +72,7 @@ enum Command {
     },
     /// Build a system: kernel, root-task image, bootable ISO and a `simulate` script in target/images/SYSTEM
     Image {
-        /// A name in systems/, or the path of a description
+        /// A name in systems/, or the path of a description; `probe` is a program that boots without seL4 and says what a board has
         #[arg(default_value = DEFAULT)]
         system: String,
         /// Use the kernel with assertions and its own messages
@@ -197,6 +197,9 @@ fn obey(command: Command) -> Result<ExitCode> {
             };
         }
         Command::Bench { json, exits } => bench::run(&project, json.as_deref(), exits)?,
+        Command::Image { system, .. } if system == image::PROBE => {
+            progress::print(&image::probe(&project)?.display().to_string());
+        }
         Command::Image { system, debug_kernel } => {
             defects::consult(&project, &system, kernel_for(debug_kernel))?;
             let image = image::build(&project, &system, kernel_for(debug_kernel))?;

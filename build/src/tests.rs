@@ -17,6 +17,7 @@ mod loaders;
 mod managed;
 mod medium;
 mod modules;
+mod probe;
 mod q35;
 mod sata;
 mod walkthroughs;
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Test> {
         iommu::all(),
         clocks::all(),
         loaders::all(),
+        probe::all(),
         sata::all(),
         intel_82574::all(),
         gate::all(),

@@ -1,0 +1,107 @@
+//! The probe (docs/hardware.md, "Before the first boot"): on two processors of Bochs, which have VT-x, and on QEMU's Q35 board
+//! with an IOMMU, by BIOS and by UEFI, which has none.
+
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
+
+use super::q35;
+use crate::bochs::{self, last_lines};
+use crate::qemu::{self, Loader};
+use crate::test::{Context, Group, Outcome, Test};
+use crate::{console::Console, image};
+
+pub fn all() -> Vec<Test> {
+    let test = |name, run| Test::new(Group::Components, name, run);
+    vec![
+        test("a-probe-says-what-a-haswell-has", |context| in_bochs(context, "corei7_haswell_4770", "pc-modern", &[])),
+        test("a-probe-says-what-an-ivy-bridge-lacks", |context| {
+            in_bochs(context, "corei7_ivy_bridge_3770k", "pc", &["WARN INVPCID: none", "WARN 1 GiB pages: none"])
+        }),
+        test("a-probe-starts-by-bios", |context| on_q35(context, false)),
+        test("a-probe-starts-by-uefi", |context| on_q35(context, true)),
+    ]
+}
+
+/// How long a probe may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+/// The last line.
+const DONE: &str = "Portcullis probe: done.";
+
+/// All that the probe prints.
+fn printed(console: &mut Console) -> Result<String> {
+    let found = console.expect(DONE, LIMIT);
+    found.into_diagnostic().wrap_err_with(|| last_lines(&console.transcript(), 30))?;
+    Ok(String::from_utf8_lossy(&console.transcript()).into_owned())
+}
+
+/// The lines are there, and no other line has failed.
+fn says(text: &str, lines: &[&str], failed: &[&str]) -> Result<Outcome> {
+    let said = text.split("==== Portcullis probe: begin").next().unwrap_or_default().replace('\r', "");
+    for line in lines.iter().chain(failed) {
+        ensure!(said.lines().any(|said| said.starts_with(line)), "no line `{line}`:\n{text}");
+    }
+    let failures: Vec<&str> = said.lines().filter(|line| line.starts_with("FAIL ")).collect();
+    ensure!(failures.len() == failed.len(), "{failures:#?}");
+    let counts = text.lines().find(|line| line.contains(" WARN, ")).ok_or_else(|| miette!("no counts:\n{text}"))?;
+    Ok(Outcome::Passed(counts.split('.').next().unwrap_or_default().to_owned()))
+}
+
+fn in_bochs(context: &Context, processor: &str, board: &str, more: &[&str]) -> Result<Outcome> {
+    let mut options = bochs::Options::new("test-probe", &image::probe(&context.project)?);
+    options.memory_mib = 512;
+    options.processor = processor.to_owned();
+    options.extra = vec!["com2: enabled=1, mode=file, dev=com2.txt".into()];
+    let mut machine = bochs::Machine::boot(&context.project, &options)?;
+    let text = printed(&mut machine.console)?;
+    machine.stop();
+    let kernel = format!("PASS kernel: board = \"{board}\"");
+    let lines = [
+        "PASS processor: GenuineIntel family 6 model 0x3",
+        "PASS VT-x: CPUID has it",
+        "PASS VT-x lock: ",
+        "PASS EPT: yes",
+        "PASS VPID: yes",
+        "PASS unrestricted guest: yes",
+        "PASS VT-x controls: all",
+        "PASS APIC mode: xAPIC mode",
+        "PASS 8254: counts; the TSC by it: ",
+        "PASS PM timer: counts; the TSC by it: ",
+        "PASS APIC timer: counts at ",
+        "PASS firmware: BIOS",
+        "PASS ACPI: RSDP revision ",
+        "PASS I/O APIC: ",
+        "PASS override: ISA interrupt 0 arrives at input 2, edge",
+        "WARN DMAR: no IOMMU",
+        "PASS memory: ",
+        "PASS pci 00:01.0: 8086:7000 class 0601",
+        &kernel,
+    ];
+    says(&text, &[&lines[..], more].concat(), &[])
+}
+
+fn on_q35(context: &Context, uefi: bool) -> Result<Outcome> {
+    if let Some(skipped) = q35::skipped()? {
+        return Ok(skipped);
+    }
+    let iso = image::probe(&context.project)?;
+    let name = if uefi { "test-probe-uefi" } else { "test-probe-bios" };
+    let mut options = qemu::Options::new(name, Loader::Iso { iso, uefi, usb: !uefi });
+    options.devices = vec!["e1000e".into(), "pcie-root-port,id=port1,bus=pcie.0".into()];
+    let mut machine = qemu::Machine::boot(&context.project, &options)?;
+    let text = printed(&mut machine.console)?;
+    let firmware = if uefi { "PASS firmware: UEFI" } else { "PASS firmware: BIOS" };
+    let lines = [
+        firmware,
+        "PASS 8254: counts; the TSC by it: ",
+        "PASS PM timer: counts; the TSC by it: ",
+        "PASS HPET: counts; the TSC by it: ",
+        "PASS MCFG: segment 0, buses 0x0 to ",
+        "PASS DMAR unit: at 0xfed90000, for ",
+        "PASS unit fed90000: version 1.0",
+        "PASS unit fed90000: tables of three",
+        "PASS pci 00:1f.2: 8086:2922 class 0106, MSI",
+        "PASS memory: ",
+    ];
+    says(&text, &lines, &["FAIL VT-x: CPUID does not show it", "FAIL kernel: none runs on this processor"])
+}

@@ -1,0 +1,5 @@
+//! Links the program.
+
+fn main() {
+    image_link::image();
+}

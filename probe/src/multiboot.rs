@@ -1,0 +1,156 @@
+//! What the loader hands over: the memory map, the ACPI root pointer, and where the screen is (multiboot specification 0.6.96,
+//! section 3.3, and multiboot 2, section 3.6).
+
+use heapless::Vec;
+
+use crate::acpi::Rsdp;
+use crate::machine::{Memory, number};
+
+/// Most ranges of memory.
+pub const MOST_RANGES: usize = 128;
+/// EAX from a loader that speaks multiboot 1.
+pub const MAGIC: u32 = 0x2bad_b002;
+/// EAX from a loader that speaks multiboot 2.
+pub const MAGIC_2: u32 = 0x36d7_6289;
+/// More than any loader hands over.
+const LONGEST: usize = 1 << 16;
+
+/// A range of memory, by the firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+    /// 1 is free RAM (ACPI specification, "Address Range Types").
+    pub kind: u32,
+}
+
+/// What started the loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// A BIOS.
+    Bios,
+    /// UEFI.
+    Uefi,
+}
+
+/// What the loader has said.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Memory, by ranges.
+    pub memory: Vec<Range, MOST_RANGES>,
+    /// The root pointer.
+    pub rsdp: Option<Rsdp>,
+    /// The firmware.
+    pub firmware: Firmware,
+    /// Whether the screen shows text of 80 by 25 characters from 0xb8000 on.
+    pub text: bool,
+}
+
+/// Reads what is at `info`; `None` if no known loader has left it.
+pub fn loaded<'a>(memory: &impl Memory<'a>, magic: u32, info: u32) -> Option<Loaded> {
+    let info = u64::from(info);
+    match magic {
+        MAGIC => first(memory, memory.bytes(info, 116)?),
+        MAGIC_2 => {
+            let length = number::<4>(memory.bytes(info, 8)?, 0)? as usize;
+            Some(second(memory.bytes(info, length.min(LONGEST))?))
+        }
+        _ => None,
+    }
+}
+
+fn first<'a>(memory: &impl Memory<'a>, info: &[u8]) -> Option<Loaded> {
+    let flags = number::<4>(info, 0)?;
+    let mut ranges = Vec::new();
+    if flags >> 6 & 1 != 0 {
+        let (length, address) = (number::<4>(info, 44)? as usize, number::<4>(info, 48)?);
+        let mut rest = memory.bytes(address, length.min(LONGEST))?;
+        // An entry's length does not count the length's own four bytes.
+        while let Some(size) = number::<4>(rest, 0) {
+            let Some((entry, others)) = rest.split_at_checked((size as usize).saturating_add(4)) else { break };
+            range(entry, 4, &mut ranges);
+            rest = others;
+        }
+    }
+    // Without a word on the screen, a BIOS has left it as it was: in text mode.
+    let text = flags >> 12 & 1 == 0 || info.get(109) == Some(&2);
+    Some(Loaded { memory: ranges, rsdp: Rsdp::search(memory), firmware: Firmware::Bios, text })
+}
+
+fn second(info: &[u8]) -> Loaded {
+    let mut loaded = Loaded { memory: Vec::new(), rsdp: None, firmware: Firmware::Bios, text: false };
+    let mut rest = info.get(8..).unwrap_or_default();
+    while let (Some(kind @ 1..), Some(size)) = (number::<4>(rest, 0), number::<4>(rest, 4)) {
+        let size = (size as usize).max(8);
+        let Some(tag) = rest.get(..size) else { break };
+        match kind {
+            6 => {
+                let width = number::<4>(tag, 8).unwrap_or(0).max(24) as usize;
+                tag.get(16..)
+                    .unwrap_or_default()
+                    .chunks_exact(width)
+                    .for_each(|entry| range(entry, 0, &mut loaded.memory));
+            }
+            8 => loaded.text = tag.get(29) == Some(&2),
+            // Of ACPI 1.0; that of 2.0 leads further.
+            14 => loaded.rsdp = loaded.rsdp.or_else(|| Rsdp::parse(tag.get(8..)?)),
+            15 => loaded.rsdp = tag.get(8..).and_then(Rsdp::parse).or(loaded.rsdp),
+            11 | 12 | 17 | 18 => loaded.firmware = Firmware::Uefi,
+            _ => {}
+        }
+        rest = rest.get(size.next_multiple_of(8)..).unwrap_or_default();
+    }
+    loaded
+}
+
+/// Start, length and type.
+fn range(entry: &[u8], at: usize, ranges: &mut Vec<Range, MOST_RANGES>) {
+    if let (Some(start), Some(length), Some(kind)) =
+        (number::<8>(entry, at), number::<8>(entry, at + 8), number::<4>(entry, at + 16))
+    {
+        let _ = ranges.push(Range { start, length, kind: kind as u32 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn tag(kind: u32, body: &[u8]) -> Vec<u8> {
+        let mut tag = [&kind.to_le_bytes()[..], &(8 + body.len() as u32).to_le_bytes(), body].concat();
+        tag.resize(tag.len().next_multiple_of(8), 0);
+        tag
+    }
+
+    #[test]
+    fn multiboot_2_under_uefi() {
+        let entry = |start: u64, length: u64, kind: u32| {
+            [&start.to_le_bytes()[..], &length.to_le_bytes(), &kind.to_le_bytes(), &[0; 4]].concat()
+        };
+        let map =
+            [&24u32.to_le_bytes()[..], &[0; 4], &entry(0x10_0000, 0x700_0000, 1), &entry(1 << 32, 1 << 30, 2)].concat();
+        let mut rsdp = [0u8; 36];
+        rsdp[..8].copy_from_slice(b"RSD PTR ");
+        rsdp[15] = 2;
+        rsdp[8] = 0u8.wrapping_sub(rsdp[..20].iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
+        rsdp[24..32].copy_from_slice(&0x7777_0000u64.to_le_bytes());
+        let info = [&[0; 8][..], &tag(12, &[1; 8]), &tag(6, &map), &tag(15, &rsdp), &tag(0, &[])].concat();
+        let loaded = second(&info);
+        assert_eq!(loaded.firmware, Firmware::Uefi);
+        assert!(!loaded.text);
+        assert_eq!(loaded.rsdp.unwrap().xsdt, 0x7777_0000);
+        assert_eq!(loaded.memory[0], Range { start: 0x10_0000, length: 0x700_0000, kind: 1 });
+        assert_eq!(loaded.memory.len(), 2);
+    }
+
+    #[test]
+    fn nothing_that_a_loader_may_hand_over_takes_for_ever() {
+        for size in [0u32, 1, 7, 8, 9, u32::MAX] {
+            let info = [&[0; 8][..], &6u32.to_le_bytes(), &size.to_le_bytes(), &[1; 40]].concat();
+            second(&info);
+        }
+    }
+}
