@@ -20,6 +20,7 @@ mod resources;
 mod server;
 mod virtual_space;
 mod wait_budget;
+mod wiring;
 
 pub use bus::scan;
 pub use function::describe;
