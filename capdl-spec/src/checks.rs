@@ -61,7 +61,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [Check; 52] = [
+const LAWS: [Check; 54] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -90,6 +90,8 @@ const LAWS: [Check; 52] = [
     pci::confined_memory_fits_root_task,
     pci::components_have_memory_for_dma,
     irqs::functions_name_an_irq_that_is_there,
+    irqs::functions_without_interrupts_name_none,
+    irqs::pins_are_known,
     irqs::irqs_are_used,
     irqs::irqs_of_an_owner_differ,
     irqs::sources_are_free_inputs,

@@ -96,6 +96,36 @@ fn listed_devices_are_configured_as_they_are_listed() {
     assert_eq!(windows, exactly);
 }
 
+/// Of each line of the VM's functions, whether pci-server may make it one of messages; and the lines of each function.
+fn messages(devices: &str) -> (Vec<bool>, Vec<(Vec<u8>, bool)>) {
+    let bundle = compile(&system(&vm("bochs", "linux", devices)));
+    let (pci, irq): (Pci, Irq) = (config(&bundle, "pci-server"), config(&bundle, "irq-server"));
+    let functions = pci.functions.iter().map(|function| (function.lines.to_vec(), function.has_route));
+    (irq.lines[2..].iter().map(|line| line.messages).collect(), functions.collect())
+}
+
+#[test]
+fn messages_take_the_place_of_a_pin_that_is_one_functions_alone() {
+    const PIN: &str = "irqs = [{ name = \"pin\", source = 17 }]";
+    let function = |address, keys: &str| format!("{{ address = \"{address}\", {keys} }}");
+    let of = |list: &[String]| format!("pci_devices = [{}]\n", list.join(", "));
+    let trusted = function("00:03.0", "dma = \"trusted\"");
+    assert_eq!(messages(&of(std::slice::from_ref(&trusted))), (vec![true; 2], vec![(vec![2, 3], false)]));
+    assert_eq!(messages("pci_devices = [\"00:03.0\"]"), (vec![false; 2], vec![(vec![2, 3], false)]));
+    let named = function("00:03.0", "irq = \"pin\", dma = \"trusted\"");
+    assert_eq!(messages(&(of(std::slice::from_ref(&named)) + PIN)), (vec![true], vec![(vec![2], true)]));
+    for keys in ["irq = \"pin\"", "irq = \"pin\", dma = \"trusted\", interrupts = \"pin\""] {
+        let pinned = of(&[function("00:03.0", keys)]) + PIN;
+        assert_eq!(messages(&pinned), (vec![false], vec![(vec![2], true)]), "{keys}");
+    }
+    let both = of(&[named, function("00:04.0", "irq = \"pin\", dma = \"trusted\"")]) + PIN;
+    assert_eq!(messages(&both), (vec![false], vec![(vec![2], true); 2]));
+    let pin = of(&[function("00:03.0", "dma = \"trusted\", interrupts = \"pin\"")]);
+    assert_eq!(messages(&pin), (vec![false; 2], vec![(vec![2, 3], false)]));
+    let none = of(&[function("00:03.0", "dma = \"trusted\", interrupts = \"none\"")]);
+    assert_eq!(messages(&none), (vec![], vec![(vec![], false)]));
+}
+
 #[test]
 fn ports_without_a_function_go_to_their_owner_alone() {
     let devices = "ioports = [{ start = 0x300, end = 0x320, name = \"card\" }]\n\
@@ -278,6 +308,7 @@ fn owner(n: usize, functions: usize, how: u8) -> String {
     let address = |f: usize| format!("0{n}:0{f}.0");
     let function = |f: usize| match how {
         0 => format!("{{ address = \"{}\", dma = \"trusted\" }}", address(f)),
+        2 => format!("{{ address = \"{}\", interrupts = \"none\" }}", address(f)),
         _ => format!("\"{}\"", address(f)),
     };
     let all: Vec<String> = (0..functions).map(function).collect();

@@ -106,11 +106,21 @@ impl Sources {
         sources
     }
 
-    /// Connects `line` to `origin`, permanently. `lines` are all lines of the system.
+    /// Connects `line` to `origin`, permanently; or to messages in place of its input. `lines` are all lines of the system.
     pub fn connect(&mut self, line: u8, origin: Origin, lines: &[Line]) -> Result<(), Error> {
-        // A restarted pci-server sets the same routes again.
-        if let Some(source) = self.of_line(line) {
-            return if source.origin == origin { Ok(()) } else { Err(Error::RouteTaken) };
+        let sends = matches!(origin, Origin::Messages(_));
+        let may_send = lines.get(usize::from(line)).is_some_and(|line| line.messages);
+        match self.of_line(line) {
+            // A restarted pci-server sets the same routes again.
+            Some(source) if source.origin == origin => return Ok(()),
+            _ if sends && !may_send => return Err(Error::RouteTaken),
+            // Its owner has the input's handler already, or waits for irq-server's signals.
+            Some(source) if !sends || source.handler.is_some() => return Err(Error::RouteTaken),
+            Some(source) => {
+                source.lines.remove(line);
+                self.0.retain(|source| !source.lines.is_empty());
+            }
+            None => {}
         }
         if let Some(source) = self.0.iter().find(|source| source.is_at(origin)) {
             source.admits(line, origin, lines)?;

@@ -5,7 +5,7 @@ mod board;
 use board::{ALARM, Board, ROUTER, edge, level, line, messages, shared};
 use layout::{Bdf, Slot};
 use proptest::prelude::*;
-use proto::irq::{Client, Error, MsiMessage};
+use proto::irq::{Client, Error, Line, MsiMessage};
 use proto::loopback::Loopback;
 use proto::wire::{ClientId, IpcError, Message};
 
@@ -368,7 +368,7 @@ fn a_line_of_messages_is_handed_over_and_its_message_has_the_vector_of_the_line(
 }
 
 #[test]
-fn messages_are_for_lines_without_a_route_and_only_the_router_sets_them() {
+fn messages_are_for_lines_that_may_have_them_and_only_the_router_sets_them() {
     let mut board = board();
     for client in [0, 1, 2, 77] {
         assert_eq!(board.client(client).set_message(3, CARD), Err(Error::NotOwner));
@@ -381,4 +381,30 @@ fn messages_are_for_lines_without_a_route_and_only_the_router_sets_them() {
     assert_eq!(board.client(ROUTER).set_message(4, CARD).map(|_| ()), Ok(()));
     assert_eq!(board.client(1).claim(3), Ok(Some(0x1003)));
     assert_eq!(board.client(2).claim(4), Ok(Some(0x1004)));
+}
+
+#[test]
+fn messages_take_the_place_of_a_described_route_until_it_is_claimed() {
+    let may_send = |line: Line| Line { messages: true, ..line };
+    let lines = || {
+        let net = may_send(shared(0, "net", 1, Some(level(16))));
+        [net, shared(1, "disk", 2, Some(level(16))), may_send(shared(2, "usb", 1, Some(level(17))))]
+    };
+    let mut board = Board::new(lines());
+    assert_eq!(board.client(ROUTER).set_message(0, CARD).map(|_| ()), Ok(()));
+    assert_eq!(board.client(ROUTER).set_message(0, CARD).map(|_| ()), Ok(()), "a restarted pci-server asks again");
+    assert_eq!(board.client(ROUTER).set_route(0, level(16)), Err(Error::RouteTaken));
+    // The other owner has the input for itself.
+    assert_eq!(board.client(2).claim(1), Ok(Some(0x1001)));
+    assert_eq!(board.client(1).claim(0), Ok(Some(0x1000)));
+    board.raise(messages(CARD));
+    assert_eq!(board.signals(), [Slot(32)]);
+    // Its owner has the handler of the pin already.
+    assert_eq!(board.client(1).claim(2), Ok(Some(0x1002)));
+    assert_eq!(board.client(ROUTER).set_message(2, CARD), Err(Error::RouteTaken));
+    // At a shared input another's claim is enough.
+    let mut board = Board::new(lines());
+    assert_eq!(board.client(2).claim(1), Ok(None));
+    assert_eq!(board.client(ROUTER).set_message(0, CARD), Err(Error::RouteTaken));
+    assert_eq!(board.client(1).claim(0), Ok(None));
 }

@@ -20,6 +20,7 @@ mod resources;
 mod server;
 mod virtual_space;
 mod wait_budget;
+mod wiring;
 
 pub use bus::{Listing, Scope, scan, scan_for};
 pub use function::describe;

@@ -17,7 +17,7 @@ use proto::wire::ClientId;
 use crate::bus::Listing;
 use crate::check;
 use crate::hardware::Machine;
-use crate::lines::arrivals;
+use crate::lines::{arrivals, explain};
 use crate::msi::Msi;
 use crate::msix::{Msix, Table};
 use crate::owned::Owned;
@@ -26,6 +26,7 @@ use crate::reset::Reset;
 use crate::resources::{MemoryRange, Missing, Resources, Whose};
 use crate::virtual_space::{VirtualSpace, Written};
 use crate::wait_budget::WaitBudget;
+use crate::wiring::Wiring;
 
 /// The interrupt line register of a function without an ISA interrupt: "not connected".
 const NO_LINE: u8 = 0xff;
@@ -36,6 +37,7 @@ pub struct Server<'a, M> {
     listing: &'a Listing,
     config: Config,
     functions: Vec<Owned, MAX_PCI_FUNCTIONS>,
+    wiring: Wiring,
     resources: Resources,
     refusals: Refusals,
     /// By client.
@@ -52,11 +54,12 @@ enum Reach {
 
 impl<'a, M: Machine> Server<'a, M> {
     /// The server of the functions in `listing`, with the rights in `config`.
-    pub fn new(machine: M, listing: &'a Listing, config: Config) -> Self {
+    pub fn new(mut machine: M, listing: &'a Listing, config: Config) -> Self {
+        let wiring = Wiring::find(&mut machine, &listing.functions, config.intx);
         let refusals = Refusals::new(&config.clients);
         let (functions, resources) = (Vec::new(), Resources::default());
         let budgets = core::array::from_fn(|_| WaitBudget::default());
-        let mut server = Self { machine, listing, config, functions, resources, refusals, budgets };
+        let mut server = Self { machine, listing, config, functions, wiring, resources, refusals, budgets };
         let valid = server.check();
         let obtained = server.obtain(valid);
         for index in (0..).take(server.config.functions.len()).filter(|index| obtained & 1 << index != 0) {
@@ -126,15 +129,16 @@ impl<'a, M: Machine> Server<'a, M> {
         let Some(function) = all.iter().find(|found| found.address == wanted.at) else { return };
         let msi = messages(&mut self.machine, wanted, function);
         let by_messages = msi.is_some();
-        let arrivals = if by_messages { Vec::new() } else { arrivals(function, all, self.config.intx) };
+        let arrivals = if by_messages { Vec::new() } else { arrivals(function, all, self.wiring) };
         let mut lines = Vec::new();
+        let mut lost = false;
         // If the description names no interrupt, the function has two lines, as many as any needs; it may not use all.
-        for (&line, arrival) in wanted.lines.iter().zip(&arrivals) {
+        for (position, (&line, arrival)) in wanted.lines.iter().zip(&arrivals).enumerate() {
             match arrival.route.map(|route| self.machine.route(line, route)) {
                 // A route in the description takes precedence over the one found here.
                 Some(Ok(()) | Err(irq::Error::RouteTaken)) => {}
                 Some(Err(error)) => log::error!("`{}`: irq-server refuses line {line}: {error:?}", wanted.name),
-                None => log::warn!("`{}`: line {line} has no route: give its `source` in the description", wanted.name),
+                None => lost |= !(position == 0 && wanted.has_route),
             }
             let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.isa.is_none(), messages: None });
         }
@@ -144,6 +148,9 @@ impl<'a, M: Machine> Server<'a, M> {
             let memory = |bar| self.resources.memory_of(index, bar);
             table(&mut self.machine, memory, wanted, function, arrivals.len())
         };
+        if lost {
+            explain(wanted, msix.is_some());
+        }
         let isa = arrivals.iter().find_map(|arrival| arrival.isa).unwrap_or(NO_LINE);
         let may_master = wanted.dma != Dma::No;
         let space = {
@@ -348,8 +355,8 @@ impl<'a, M: Machine> Server<'a, M> {
     }
 }
 
-/// The messages by which a function interrupts: if it has MSI, and may write to memory, which a message is. A pin in the
-/// description takes precedence.
+/// The messages by which a function interrupts: if it has MSI, and may write to memory, which a message is; unless the description
+/// has it keep its pin.
 fn messages(machine: &mut impl Machine, wanted: &PciFunction, function: &Function) -> Option<Msi> {
     let line = *wanted.lines.first().filter(|_| wanted.dma != Dma::No)?;
     let found = Msi::find(machine, function)?;

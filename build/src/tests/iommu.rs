@@ -69,6 +69,9 @@ fn dma(context: &Context) -> Result<Outcome> {
     ensure!(lines(&text, "disk").filter(|line| *line == disk).count() == 2, "no two lines `{disk}`:\n{text}");
     let kept = text.matches("registering RMRR entry").count();
     ensure!(kept == 3, "the kernel has read {kept} of the firmware's reservations:\n{text}");
+    // The pin of the disk's function, where the chipset is known to have it.
+    let pin = "irq-server: `AHCI`: I/O APIC 0 pin 16, level";
+    ensure!(text.contains(pin), "no line `{pin}`:\n{text}");
     let checks = verdict(&text, "disk")? + verdict(&text, "card")? + verdict(&text, "high")?;
     intact(&mut machine)?;
     // By two patches of ours; other kernels have words of their own, if any.

@@ -220,7 +220,8 @@ impl Model<'_> {
 fn may_be_pci(route: irq::Route, intx: Intx) -> bool {
     let inputs = match intx {
         Intx::Swizzle { base, .. } => (base..base.saturating_add(4)).contains(&route.pin),
-        Intx::FirmwareLine => true,
+        Intx::Q35 => (16..24).contains(&route.pin),
+        Intx::Unknown => true,
     };
     route.level && route.active_low && inputs
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use layout::guest_board::{self, Chipset, input};
+use proto::pci::Intx;
 
 use super::Found;
 use crate::{
     compile::part::Role,
     description::{
-        devices::Irq,
+        devices::{Interrupts, Irq},
         mistake::nearest,
         owners::Owner,
         system::{System, Vm},
@@ -45,6 +46,46 @@ pub(super) fn functions_name_an_irq_that_is_there(found: &mut Found) {
                 };
                 found.add(irq.span(), message, remedy);
             }
+        }
+    }
+}
+
+pub(super) fn functions_without_interrupts_name_none(found: &mut Found) {
+    let system = found.system;
+    for device in system.owners().flat_map(|owner| owner.devices.pci_devices).map(|device| device.get_ref()) {
+        let none = device.interrupts.as_ref().filter(|word| *word.get_ref() == Interrupts::None);
+        if let (Some(word), Some(irq)) = (none, &device.irq) {
+            let message = format!("this function has no interrupt, and `{}` is its interrupt", irq.get_ref());
+            found.add(word.span(), message, "leave out one of irq and interrupts");
+        }
+    }
+}
+
+/// A function that cannot send messages needs its pin, and no build guesses where that is wired.
+pub(super) fn pins_are_known(found: &mut Found) {
+    let system = found.system;
+    if system.board().intx != Intx::Unknown {
+        return;
+    }
+    for owner in system.owners() {
+        for device in owner.devices.pci_devices {
+            let (span, device) = (device.span(), device.get_ref());
+            let needs_none = device.irq.is_some() || device.interrupts() == Some(Interrupts::None);
+            if needs_none || owner.devices.may_send(device) {
+                continue;
+            }
+            let at = device.address;
+            let (span, why) = match &device.interrupts {
+                Some(word) => (word.span(), "the description wants its pin"),
+                None => (span, "it may send no messages (MSI), since it is no bus master"),
+            };
+            let message = format!("where {at} interrupts is known to the machine's firmware alone: {why}");
+            let remedy = format!(
+                "boot Linux on the machine with pci=nomsi: /proc/interrupts has the IRQ that `lspci -vs {at}` prints, at an input of \
+                 an IO-APIC; write for example irqs = [{{ name = \"card\", source = 19, level_trig = 1, active_low = 1 }}] and \
+                 irq = \"card\", as `cargo xtask import lspci` does; or interrupts = \"none\" if it needs none"
+            );
+            found.add(span, message, remedy);
         }
     }
 }

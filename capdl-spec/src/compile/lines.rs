@@ -13,7 +13,8 @@ use crate::{
         passthrough::{Function, owners},
     },
     description::{
-        devices::{DEFAULT_LIMIT, Irq, PciDevice},
+        devices::{DEFAULT_LIMIT, Interrupts, Irq, PciDevice},
+        owners::Owner,
         system::System,
     },
 };
@@ -30,6 +31,8 @@ pub(crate) struct Line {
     pub owner: Role,
     /// The I/O APIC input; `None` lets pci-server find it.
     pub route: Option<Route>,
+    /// pci-server may make it that of a function's messages.
+    pub messages: bool,
     /// The event that it raises.
     pub event: u64,
     pub limit: u16,
@@ -58,6 +61,7 @@ pub(crate) fn lines(system: &System, parts: &[Part]) -> Vec<Line> {
             name: device.name.to_string(),
             owner,
             route: Some(Route { ioapic: device.line.ioapic, pin: device.line.pin, level: false, active_low: false }),
+            messages: false,
             event: event::INTERRUPT,
             limit: 0,
             dest: None,
@@ -65,11 +69,12 @@ pub(crate) fn lines(system: &System, parts: &[Part]) -> Vec<Line> {
         })
         .collect();
     for owner in owners(system) {
-        let own = owner.devices.irqs.iter().enumerate().map(|(n, irq)| listed(owner.role, n, irq));
+        let own = owner.devices.irqs.iter().enumerate().map(|(n, irq)| listed(owner, n, irq));
         let found = owner.devices.pci_devices.iter().enumerate().flat_map(|(n, device)| {
             let device = device.get_ref();
-            let count = if device.irq.is_some() { 0 } else { UNROUTED };
-            (0..count).map(move |number| unrouted(owner.role, n, device, number))
+            let has_none = device.irq.is_some() || device.interrupts() == Some(Interrupts::None);
+            let count = if has_none { 0 } else { UNROUTED };
+            (0..count).map(move |number| unrouted(owner, n, device, number))
         });
         // Further lines have no event; `checks` refuses them.
         let event = |n| if n < MAX_OWN_LINES { event::line(n) } else { 0 };
@@ -79,11 +84,16 @@ pub(crate) fn lines(system: &System, parts: &[Part]) -> Vec<Line> {
     lines
 }
 
-fn listed(owner: Role, index: usize, irq: &Irq) -> Line {
+fn listed(owner: Owner, index: usize, irq: &Irq) -> Line {
+    let named = |device: &&PciDevice| device.irq.as_ref().is_some_and(|name| name.get_ref() == irq.name.get_ref());
+    let users: Vec<&PciDevice> =
+        owner.devices.pci_devices.iter().map(|device| device.get_ref()).filter(named).collect();
     Line {
         name: irq.name.get_ref().clone(),
-        owner,
+        owner: owner.role,
         route: Some(irq.route()),
+        // Pins of several functions may arrive there, but the messages of one alone.
+        messages: matches!(users[..], [device] if owner.devices.may_send(device)),
         event: 0,
         limit: irq.limit,
         dest: irq.dest.as_ref().map(|dest| *dest.get_ref()),
@@ -91,10 +101,19 @@ fn listed(owner: Role, index: usize, irq: &Irq) -> Line {
     }
 }
 
-fn unrouted(owner: Role, index: usize, device: &PciDevice, number: usize) -> Line {
+fn unrouted(owner: Owner, index: usize, device: &PciDevice, number: usize) -> Line {
     let label = device.label();
     let name = if number == 0 { label } else { format!("{label}/{}", number + 1) };
-    Line { name, owner, route: None, event: 0, limit: DEFAULT_LIMIT, dest: None, of: Of::Function(index) }
+    Line {
+        name,
+        owner: owner.role,
+        route: None,
+        messages: owner.devices.may_send(device),
+        event: 0,
+        limit: DEFAULT_LIMIT,
+        dest: None,
+        of: Of::Function(index),
+    }
 }
 
 /// A process's lines as its configuration has them.

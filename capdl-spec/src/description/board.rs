@@ -135,7 +135,7 @@ const PC: Board = Board {
     power_off: None,
     debug_ports: &[],
     guest_ram: 8 << 30,
-    intx: Intx::FirmwareLine,
+    intx: Intx::Unknown,
     pci_ports: &[
         ports(0x170, 0x177),
         ports(0x1f0, 0x1f7),
@@ -172,7 +172,15 @@ pub static BOARDS: [Board; 5] = [
         ..PC
     },
     // For IOMMU tests: without KVM QEMU emulates VT-d and no VT-x. With it, `pc` is the board.
-    Board { name: "q35", about: "QEMU, Q35 and ICH9", guest_ram: 2 << 30, vtx: false, emulated: true, ..PC },
+    Board {
+        name: "q35",
+        about: "QEMU, Q35 and ICH9",
+        guest_ram: 2 << 30,
+        intx: Intx::Q35,
+        vtx: false,
+        emulated: true,
+        ..PC
+    },
     Board { name: "cma34cr", about: "RTD CMA34CR, a single board computer", processor: Processor::IvyBridge, ..PC },
     Board {
         name: "pc-modern",

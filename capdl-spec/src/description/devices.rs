@@ -39,8 +39,10 @@ pub struct PciDevice {
     pub address: Bdf,
     /// For messages; the address when left out.
     pub name: Option<Spanned<String>>,
-    /// Name of its interrupt in `irqs`. If left out, pci-server finds where the interrupt arrives.
+    /// Name of its pin's entry in `irqs`. If left out, the board's chipset says where the pin arrives, if that is known.
     pub irq: Option<Spanned<String>>,
+    /// How it interrupts. If left out: by messages where it has MSI and may write to memory, else by its pin.
+    pub interrupts: Option<Spanned<Interrupts>>,
     /// Its memory. If left out, pci-server finds it; an empty list says that it has none.
     pub memory: Option<Vec<Spanned<Memory>>>,
     /// How its owner accesses its ports and memory.
@@ -101,6 +103,16 @@ pub enum Access {
     Mediated,
 }
 
+/// Words of `interrupts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interrupts {
+    /// By its pin, whatever it has: for a device whose MSI is broken.
+    Pin,
+    /// It does not interrupt.
+    None,
+}
+
 /// Words of `dma`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -131,6 +143,11 @@ impl IoPorts {
 }
 
 impl PciDevice {
+    /// Its word for how it interrupts.
+    pub fn interrupts(&self) -> Option<Interrupts> {
+        self.interrupts.as_ref().map(|word| *word.get_ref())
+    }
+
     /// Its name, or its address.
     pub fn label(&self) -> String {
         self.name.as_ref().map_or_else(|| self.address.to_string(), |name| name.get_ref().clone())
@@ -227,6 +244,7 @@ struct FunctionTable {
     fun: Option<FunctionNumber>,
     name: Option<Spanned<String>>,
     irq: Option<Spanned<String>>,
+    interrupts: Option<Spanned<Interrupts>>,
     memory: Option<Vec<Spanned<Memory>>>,
     #[serde(default)]
     access: Access,
@@ -284,15 +302,23 @@ impl<'de> Deserialize<'de> for PciDevice {
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<PciDevice, E> {
                 let address = address(text).ok_or_else(|| malformed(text))?;
-                Ok(PciDevice { address, name: None, irq: None, memory: None, access: Access::Direct, dma: None })
+                Ok(PciDevice {
+                    address,
+                    name: None,
+                    irq: None,
+                    interrupts: None,
+                    memory: None,
+                    access: Access::Direct,
+                    dma: None,
+                })
             }
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<PciDevice, M::Error> {
                 let table = FunctionTable::deserialize(MapAccessDeserializer::new(map))?;
                 let wrong =
                     "a PCI function needs an address, once\nwrite address = \"00:1f.2\", or all of bus, dev and fun";
                 let address = table.place().ok_or_else(|| M::Error::custom(wrong))?;
-                let FunctionTable { name, irq, memory, access, dma, .. } = table;
-                Ok(PciDevice { address, name, irq, memory, access, dma })
+                let FunctionTable { name, irq, interrupts, memory, access, dma, .. } = table;
+                Ok(PciDevice { address, name, irq, interrupts, memory, access, dma })
             }
         }
         from.deserialize_any(TextOrTable)

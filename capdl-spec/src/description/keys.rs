@@ -165,6 +165,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("dev", &[Function], "a number from 0 to 31", "dev = 0"),
     key("fun", &[Function], "a number from 0 to 7", "fun = 0"),
     key("irq", &[Function], "the name of an entry of irqs", "irq = \"card\""),
+    key("interrupts", &[Function], "pin or none", "interrupts = \"pin\""),
     key(
         "memory",
         &[Function],

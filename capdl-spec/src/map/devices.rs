@@ -3,7 +3,7 @@
 
 use core::fmt::{self, Write};
 
-use proto::pci::Dma;
+use proto::pci::{Dma, Intx};
 
 use super::Map;
 use crate::{
@@ -55,7 +55,8 @@ fn function(map: &Map<'_>, out: &mut String, function: &Function<'_>, all: &[Lin
         None => "as found".into(),
     };
     let lines: Vec<String> = function.lines(all).iter().map(u8::to_string).collect();
-    writeln!(out, "      ports {ports}; memory {memory}; interrupt lines {}", lines.join(", "))
+    let lines = if lines.is_empty() { "none".into() } else { lines.join(", ") };
+    writeln!(out, "      ports {ports}; memory {memory}; interrupt lines {lines}")
 }
 
 fn dma(map: &Map<'_>, function: &Function<'_>) -> String {
@@ -79,13 +80,18 @@ pub(super) fn interrupts(map: &Map<'_>, out: &mut String, role: Role) -> fmt::Re
     for (number, line) in own {
         let arrives = match line.route {
             Some(route) => format!(
-                "I/O APIC {} pin {}, {}, active {}",
+                "{}I/O APIC {} pin {}, {}, active {}",
+                if line.messages { "messages if it has MSI, else " } else { "" },
                 route.ioapic,
                 route.pin,
                 if route.level { "level" } else { "edge" },
                 if route.active_low { "low" } else { "high" }
             ),
-            None => "where pci-server finds it, if at all".into(),
+            None => match (line.messages, map.system.board().intx) {
+                (true, Intx::Unknown) => "messages if it has MSI".into(),
+                (true, _) => "messages if it has MSI, else its pin, as the board is wired".into(),
+                (false, _) => "its pin, as the board is wired".into(),
+            },
         };
         let sharers = all.iter().filter(|other| other.route.is_some() && other.route == line.route).count();
         let shared = if sharers > 1 { ", shared" } else { "" };

@@ -55,6 +55,7 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
             name: name(&line.name)?,
             owner: client as u64,
             route: line.route,
+            messages: line.messages,
             vector: number as u8,
             signal,
             own,

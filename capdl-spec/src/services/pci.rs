@@ -94,6 +94,7 @@ fn functions(wiring: &Wiring) -> Result<heapless::Vec<PciFunction, MAX_PCI_FUNCT
             direct: function.direct(),
             dma: function.dma(),
             lines: bounded(function.lines(&lines), "interrupt lines of a function")?,
+            has_route: function.device.irq.is_some(),
             ports: function.ports().map(|ports| bounded(ports, "ranges of ports of a function")).transpose()?,
             memory: memory.map(|memory| bounded(memory, "ranges of memory of a function")).transpose()?,
         };

@@ -32,6 +32,8 @@ pub struct Line {
     pub owner: u64,
     /// Where it arrives; `None` until the router says so.
     pub route: Option<Route>,
+    /// The router may make it a function's messages, even if it has a route.
+    pub messages: bool,
     /// The kernel's interrupt vector, unique in the system, counted from the first that user space may use.
     pub vector: u8,
     /// The owner's notification, badged with the event bit of this line.
@@ -108,8 +110,9 @@ impl Call for SetRoute {
     type Reply = Result<(), Error>;
 }
 
-/// Makes a line without a route that of the messages (MSI, MSI-X) of the function at `from`. The reply is the message that
-/// the function has to send. Only pci-server may; it alone writes the message into the function.
+/// Makes a line that of the messages (MSI, MSI-X) of the function at `from`, if the description lets it be ([`Line::messages`]) and
+/// nobody has claimed it. The reply is the message that the function has to send. Only pci-server may; it alone writes the message
+/// into the function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetMessage {
     /// The line.
@@ -142,7 +145,8 @@ pub enum Error {
     NotOwner,
     /// The line has no route yet.
     NoRoute,
-    /// The line has another route already; or the input cannot be shared, since it is a server's or was handed over.
+    /// The line has another route already, or may not be that of messages; or the input cannot be shared, since it is a server's
+    /// or was handed over.
     RouteTaken,
     /// The kernel refused the line: an I/O APIC or pin that the machine lacks, or a vector in use.
     Kernel,

@@ -38,10 +38,10 @@ pub fn own(n: u8) -> Slot {
     Slot(100 + u16::from(n))
 }
 
-/// A line that cannot be shared.
+/// A line that cannot be shared; that of messages only if it has no route.
 pub fn line(name: &str, owner: u64, route: Option<Route>) -> Line {
     let name = name.try_into().unwrap();
-    Line { name, owner, route, vector: 0, signal: Slot(32), own: None, limit: 0 }
+    Line { name, owner, route, messages: route.is_none(), vector: 0, signal: Slot(32), own: None, limit: 0 }
 }
 
 /// Line `n`, which may be shared. Its owner is signalled at slot 32 + `n`.

@@ -85,6 +85,7 @@ fn give(owner: u64, at: Bdf) -> PciFunction {
         direct: true,
         dma: Dma::No,
         lines: Default::default(),
+        has_route: false,
         ports: None,
         memory: None,
     }

@@ -7,7 +7,7 @@ use proto::supervisor::Request;
 
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, HOST, IDE, NE2000, SMALL_A, SMALL_B, UHCI, at, board};
 use crate::logged::logged;
-use crate::{ALICE, BOB, CAROL, Gate, LISTER, config, entrusted, give, loose, mediated, name, register};
+use crate::{ALICE, BOB, CAROL, Gate, LISTER, config, entrusted, give, loose, mediated, name, register, trusted};
 
 fn named(function: PciFunction, called: &str) -> PciFunction {
     PciFunction { name: name(called), ..function }
@@ -236,27 +236,74 @@ fn a_disk_in_compatibility_mode_has_the_old_interrupts() {
     assert_eq!(lines, [line(4, 14), line(5, 15)]);
 }
 
+const fn level(pin: u8) -> Route {
+    Route { ioapic: 0, pin, level: true, active_low: true }
+}
+
 #[test]
 fn other_functions_arrive_where_the_board_says() {
-    let level = |pin| Route { ioapic: 0, pin, level: true, active_low: true };
-    // Device 2, INTA, as on the emulated board; and as the firmware wrote it.
-    let swizzled = config([on_lines(give(ALICE, E1000), &[3])]);
-    let firmware = Config { intx: Intx::FirmwareLine, ..swizzled.clone() };
-    assert_eq!(routes(swizzled).0, [(3, level(17))]);
-    assert_eq!(routes(firmware).0, [(3, level(10))]);
+    // Device 2, INTA, as on the emulated board.
+    assert_eq!(routes(config([on_lines(give(ALICE, E1000), &[3])])).0, [(3, level(17))]);
     // A line with a route of its own keeps it.
     let (found, lines) = routes(config([on_lines(give(ALICE, E1000), &[9])]));
     assert_eq!((found, lines), (vec![], vec![GrantedLine { line: 9, isa: None, level: true, messages: None }]));
-    // Nor is one lost that only the description knows about.
-    let mut unknown = Config { intx: Intx::FirmwareLine, ..config([on_lines(give(ALICE, E1000), &[3])]) };
-    unknown.functions[0].name = name("Mystery");
-    let mut machine = board();
-    machine.functions.get_mut(&E1000).unwrap().values[15] |= 0xff;
-    let gate = Gate::open(machine, unknown);
-    let grant = gate.client(ALICE).grant(0).unwrap().unwrap();
-    assert_eq!((grant.lines.len(), gate.board.borrow().routes.len()), (1, 0));
     // A function without a pin has no interrupt.
     assert_eq!(routes(config([on_lines(give(ALICE, DISPLAY), &[3])])), (vec![], vec![]));
+}
+
+#[test]
+fn no_route_is_guessed_and_the_log_says_what_to_do() {
+    let unknown = |function, called| {
+        let config = config([on_lines(named(function, called), &[3, 4])]);
+        Config { intx: Intx::Unknown, ..config }
+    };
+    let said = |config: Config| {
+        let called = format!("`{}`", config.functions[0].name);
+        logged(&called, || {
+            let (routes, lines) = routes(config);
+            assert_eq!((routes.len(), lines.len()), (0, 1));
+        })
+    };
+    let why = "and only this machine's firmware knows where its pin is wired";
+    let card = said(unknown(give(ALICE, E1000), "no master"));
+    let no_dma = "it may send no messages, since it is no bus master";
+    assert_eq!(card[0], format!("`no master` (00:02.0) cannot interrupt: {no_dma}, {why}"));
+    assert!(card[1].contains("pci=nomsi") && card[2].contains("`lspci -vs 00:02.0`"), "{card:?}");
+    let card = said(unknown(trusted(give(ALICE, NE2000)), "no MSI"));
+    assert_eq!(card[0], format!("`no MSI` (00:03.0) cannot interrupt: it has no MSI, {why}"));
+    // The description says where the pin is.
+    let described = PciFunction { has_route: true, ..give(ALICE, E1000) };
+    assert_eq!(said(unknown(described, "described")), ["`described`: 00:02.0 8086:100e, direct"]);
+    // The old interrupts of a disk are wired alike on every board.
+    assert_eq!(routes(unknown(give(ALICE, IDE), "disk")).0.len(), 2);
+}
+
+/// Where the card's INTA at `there` arrives on QEMU's board whose host bridge is `host`, whatever the description says.
+fn on_qemu(host: u32, there: layout::Bdf) -> Option<u8> {
+    let mut machine = board();
+    let bridge = machine.functions.get_mut(&HOST).unwrap();
+    (bridge.values[0], bridge.values[11]) = (host << 16 | 0x8086, 0x1100_1af4);
+    // PIRQA to PIRQD of the PIIX3, the last of which is off.
+    machine.functions.get_mut(&at(1, 0)).unwrap().values[0x60 / 4] = 0x800b_0a05;
+    let card = machine.functions[&SMALL_A].clone();
+    machine.functions.remove(&SMALL_A);
+    machine.functions.insert(there, card);
+    let gate = Gate::open(machine, config([on_lines(give(ALICE, there), &[3])]));
+    gate.board.borrow().routes.first().map(|&(_, route)| {
+        assert_eq!(route, level(route.pin));
+        route.pin
+    })
+}
+
+#[test]
+fn the_chipsets_of_qemu_are_known_by_their_host_bridge() {
+    // As Linux has it by the tables of QEMU's firmware.
+    for (device, pin) in [(3, 23), (5, 21), (25, 16), (28, 16), (30, 20)] {
+        assert_eq!(on_qemu(0x29c0, at(device, 0)), Some(pin), "{device}");
+    }
+    for (device, pin) in [(9, Some(5)), (10, Some(10)), (11, Some(11)), (12, None)] {
+        assert_eq!(on_qemu(0x1237, at(device, 0)), pin, "{device}");
+    }
 }
 
 #[test]

@@ -47,8 +47,11 @@ pub struct PciFunction {
     pub direct: bool,
     /// May it become bus master?
     pub dma: Dma,
-    /// Its lines at irq-server. Those without a route there get one from pci-server.
+    /// Its lines at irq-server. Those without a route there get one from pci-server; the first may be that of its messages even if
+    /// it has one. None: the function does not interrupt.
     pub lines: Vec<u8, MAX_FUNCTION_LINES>,
+    /// The first line has a route there, from the description.
+    pub has_route: bool,
     /// The ports that the description lists, first and last; `None` if it lists none, and what is found holds.
     pub ports: Option<Vec<(u16, u16), MAX_FUNCTION_PORTS>>,
     /// The memory that the description lists, physical address and bytes; `None` as above.
@@ -91,6 +94,9 @@ pub enum Intx {
         /// See above.
         add: u8,
     },
-    /// At the input that the firmware wrote into the interrupt line register.
-    FirmwareLine,
+    /// As on QEMU's Q35 board.
+    Q35,
+    /// As the board is wired, which only its firmware's ACPI tables say. Never guessed: the interrupt line register has an input
+    /// of the 8259.
+    Unknown,
 }
