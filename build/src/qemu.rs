@@ -57,6 +57,8 @@ pub struct Options {
     pub devices: Vec<String>,
     /// Further properties of the board, as QEMU's `-machine` takes them.
     pub machine: &'static str,
+    /// Further properties of the IOMMU, as QEMU's `-device` takes them; none is a board without one.
+    pub iommu: Option<&'static str>,
     /// Further arguments of QEMU.
     pub arguments: Vec<String>,
     /// Further ACPI tables, as QEMU's `-acpitable` takes them.
@@ -64,11 +66,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// A board without a disk and further devices.
+    /// A board with an IOMMU, without a disk and further devices.
     pub fn new(name: &str, loader: Loader) -> Self {
         let (disk, netdev, devices, acpi_tables) = (None, None, Vec::new(), Vec::new());
-        let (machine, arguments) = ("", Vec::new());
-        Self { name: name.into(), loader, disk, netdev, devices, machine, arguments, acpi_tables }
+        let (machine, iommu, arguments) = ("", Some(""), Vec::new());
+        Self { name: name.into(), loader, disk, netdev, devices, machine, iommu, arguments, acpi_tables }
     }
 }
 
@@ -197,7 +199,9 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
         }
     }
     // The IOMMU first, since QEMU attaches devices to it when it creates them.
-    add("-device", "intel-iommu".into());
+    if let Some(properties) = options.iommu {
+        add("-device", format!("intel-iommu{properties}"));
+    }
     if let Some((drive, model)) = &options.disk {
         add("-drive", format!("if=none,id=disk,format=raw,{drive}"));
         add("-device", format!("ide-hd,bus=ide.0,drive=disk,model={model}"));

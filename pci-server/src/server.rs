@@ -171,7 +171,8 @@ impl<'a, M: Machine> Server<'a, M> {
         let mut owned = Owned { owner: wanted.owner, index, function: function.clone(), space, lines, msix };
         // The firmware, or the guest before a restart of pci-server, may have left DMA running.
         owned.reset(&mut self.machine, &mut WaitBudget::default(), &self.resources);
-        announce(wanted, &owned.function, by_messages);
+        let owner = self.config.clients.get(usize::from(wanted.owner)).map_or("", |client| client.name.as_str());
+        announce(wanted, owner, &owned.function, by_messages);
         // There is room for all functions of the configuration.
         let _ = self.functions.push(owned);
     }
@@ -390,11 +391,12 @@ fn aligned(offset: u8, width: Width) -> Result<(), Error> {
     if offset.is_multiple_of(width.bytes()) { Ok(()) } else { Err(Error::Straddles) }
 }
 
-fn announce(wanted: &PciFunction, function: &Function, by_messages: bool) {
+/// The kernel reports DMA faults by address, which only this line connects with the function's name and owner.
+fn announce(wanted: &PciFunction, owner: &str, function: &Function, by_messages: bool) {
     let by = if by_messages { ", interrupts by MSI" } else { "" };
     let how = if wanted.direct { "direct" } else { "mediated" };
     let (vendor, device) = (function.vendor, function.device);
-    log::info!("`{}`: {} {vendor:04x}:{device:04x}, {how}{by}", wanted.name, function.address);
+    log::info!("`{}`: {} {vendor:04x}:{device:04x} of `{owner}`, {how}{by}", wanted.name, function.address);
     if wanted.dma == Dma::Trusted {
         log::warn!("`{}` may reach all of memory where no IOMMU is on: the description trusts it", wanted.name);
     }

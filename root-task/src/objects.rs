@@ -105,8 +105,9 @@ impl Objects {
             }
             Kind::IoSpace { domain, function } => {
                 if !self.iommu {
-                    let mistake = "the description asks for an I/O address space, but this machine has no IOMMU: \
-                                   switch VT-d on in the firmware's set-up, or let the description say `dma = \"trusted\"`";
+                    let mistake = "the description asks for an I/O address space, but this machine has no IOMMU, or none that \
+                                   the kernel uses (then a line above says why): switch VT-d on in the firmware's set-up, \
+                                   or let the description say `dma = \"trusted\"`";
                     return Err(Why::BadSpec(mistake));
                 }
                 let slots = self.take_slots(1)?;

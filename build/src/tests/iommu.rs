@@ -10,14 +10,24 @@ use serde_json::{Value, json};
 
 use super::components::{lines, verdict};
 use super::q35::{self, until};
-use crate::kernel;
+use crate::kernel::{self, Build};
 use crate::project::{self, Project};
 use crate::qemu::Machine;
 use crate::test::{Context, Group, Outcome, Test};
 
 /// The tests of this file.
 pub fn all() -> Vec<Test> {
-    vec![Test::new(Group::Components, "dma-stays-within-its-domain", dma)]
+    vec![
+        Test::new(Group::Components, "dma-stays-within-its-domain", |context| dma(context, ",aw-bits=48", 4)),
+        Test::new(Group::Components, "dma-stays-within-three-levels", |context| dma(context, ",aw-bits=39", 3)),
+        Test::new(Group::Components, "dma-stays-behind-caches-of-what-is-absent", |context| {
+            dma(context, ",aw-bits=48,caching-mode=on", 4)
+        })
+        .long(),
+        Test::new(Group::Components, "dma-faults-are-limited", flood),
+        Test::new(Group::Components, "an-iommu-of-version-6-is-left-alone", version_6),
+        Test::new(Group::Components, "an-iommu-that-does-not-obey-stops-the-boot", deaf).long(),
+    ]
 }
 
 /// Cards on the board beside the disk: one whose owner may not use DMA, one whose owner's memory is at a known address,
@@ -36,19 +46,21 @@ const DEVICES: [&str; 8] = [
 /// QEMU fills up the name with spaces.
 const MODEL: &str = "PORTCULLIS";
 const SECTORS: u32 = 8192;
-/// Names in VT-d's reports, of bus, device and function: the disk at 00:1f.2, and the trusted card at 00:03.0.
-const DISK: &str = "0xfa";
-const CARD: &str = "0x18";
+/// Bus, device and function in the kernel's reports: the disk at 00:1f.2, and the trusted card at 00:03.0.
+const DISK: u16 = 0xfa;
+const CARD: u16 = 0x18;
 /// The address and contents of the canary's memory (tests/components/src/dma.rs).
 const CANARY_AT: u64 = 0x400_0000;
 const CANARY: u64 = 0x6361_6e61_7279_2121;
 const CANARY_BYTES: u64 = 0x1_0000;
 
-fn dma(context: &Context) -> Result<Outcome> {
+/// Behind an IOMMU with these properties, of which the kernel uses so many levels of tables.
+fn dma(context: &Context, iommu: &'static str, levels: u32) -> Result<Outcome> {
     if let Some(skipped) = q35::skipped()? {
         return Ok(skipped);
     }
     let mut machine = q35::boot(context, "q35-ahci", system(&context.project)?, |dir, options| {
+        options.iommu = Some(iommu);
         options.disk = Some((format!("snapshot=on,file={}", disk(dir)?.display()), MODEL));
         options.devices = DEVICES.map(str::to_owned).into();
         options.acpi_tables = vec![format!("sig=DMAR,data={}", reservations(dir)?.display())];
@@ -67,8 +79,9 @@ fn dma(context: &Context) -> Result<Outcome> {
     let text = until(&mut machine, "disk: verdict: ")?;
     let disk = format!("disk `{MODEL}`, {SECTORS} sectors");
     ensure!(lines(&text, "disk").filter(|line| *line == disk).count() == 2, "no two lines `{disk}`:\n{text}");
-    let kept = text.matches("registering RMRR entry").count();
-    ensure!(kept == 3, "the kernel has read {kept} of the firmware's reservations:\n{text}");
+    reserved(&text)?;
+    let used = format!("IOMMU: Using {levels} page-table levels");
+    ensure!(text.contains(&used) || kernel::are_own(), "no \"{used}\":\n{text}");
     // The pin of the disk's function, where the chipset is known to have it.
     let pin = "irq-server: `AHCI`: I/O APIC 0 pin 16, level";
     ensure!(text.contains(pin), "no line `{pin}`:\n{text}");
@@ -104,22 +117,136 @@ fn disk(dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Device scopes: a PCI endpoint, and all functions behind a bridge.
+const ENDPOINT: u8 = 1;
+const BRIDGE: u8 = 2;
+
 /// What firmware adds to the board's table of IOMMUs when it reserves memory for devices (VT-d specification, section 8.1
 /// and 8.4). Here the disk may use the canary's first page, and two functions that are not there take further domains.
+/// By patches of ours further ones are behind the bridge: all of them, the first by its path, and one behind a function
+/// that is no bridge.
 fn reservations(dir: &Path) -> Result<PathBuf> {
-    // Of the table: 39 bits of address. Of each structure: type 1, 32 bytes, segment 0; first and last byte.
-    let mut table = vec![39 - 1];
-    table.resize(12, 0);
-    for [device, function] in [[0x1a, 0], [0x1d, 0], [0x1f, 2]] {
-        table.extend([1, 0, 32, 0, 0, 0, 0, 0]);
+    let mut scopes: Vec<(u8, &[u8])> = vec![(ENDPOINT, &[0x1a, 0]), (ENDPOINT, &[0x1d, 0]), (ENDPOINT, &[0x1f, 2])];
+    if !kernel::are_own() {
+        scopes.extend([(BRIDGE, [4, 0].as_slice()), (ENDPOINT, &[4, 0, 0, 0]), (ENDPOINT, &[5, 0, 0, 0])]);
+    }
+    let mut table = dmar();
+    for (scope, path) in scopes {
+        let length = 6 + path.len() as u8;
+        // Type 1, segment 0; first and last byte.
+        table.extend([1, 0, 24 + length, 0, 0, 0, 0, 0]);
         table.extend(CANARY_AT.to_le_bytes());
         table.extend((CANARY_AT + 0xfff).to_le_bytes());
-        // Of its one device: a PCI endpoint, 8 bytes, on bus 0.
-        table.extend([1, 8, 0, 0, 0, 0, device, function]);
+        // Of its one scope: on bus 0.
+        table.extend([scope, length, 0, 0, 0, 0]);
+        table.extend(path);
     }
     let path = dir.join("dmar.bin");
     project::write(&path, &table)?;
     Ok(path)
+}
+
+/// A table of IOMMUs, without its ACPI header: 39 bits of address.
+fn dmar() -> Vec<u8> {
+    let mut table = vec![39 - 1];
+    table.resize(12, 0);
+    table
+}
+
+/// The kernel has read the reservations: for three functions on bus 0, the bridge, and twice the one behind it. It has
+/// said of the other that it is not found.
+fn reserved(text: &str) -> Result<()> {
+    let kept = text.matches("registering RMRR entry").count();
+    let lost = text.matches("reserves memory (RMRR) for a function that is not found").count();
+    let expected = if kernel::are_own() { (3, 0) } else { (6, 1) };
+    ensure!((kept, lost) == expected, "the kernel has read {kept} of the firmware's reservations:\n{text}");
+    Ok(())
+}
+
+/// Where the registers of an IOMMU are that is nothing but memory: below 1 MiB, which no object gets, and below
+/// 0x7000, which SeaBIOS leaves alone.
+const REGISTERS: u64 = 0x2000;
+/// Registers: version, capabilities, protected memory.
+const VERSION: u64 = 0x00;
+const CAPABILITIES: u64 = 0x08;
+const PROTECTED: u64 = 0x60;
+/// Capabilities: four levels of tables, a protected low region, and fault records in the first page.
+const FOUR_LEVELS: u64 = 0x4 << 8 | 0x20 << 24;
+const PROTECTED_LOW: u64 = 1 << 5;
+
+/// Boots a system that needs no IOMMU on a board whose IOMMU has these registers.
+fn with_registers(context: &Context, registers: &[(u64, u64)]) -> Result<Machine> {
+    let system = host::load(&context.project.root.join("tests/systems/q35-deadlines.toml"))?;
+    q35::boot(context, "q35-iommu-registers", system, |dir, options| {
+        options.iommu = None;
+        options.devices = registers
+            .iter()
+            .map(|(at, value)| format!("loader,addr={:#x},data={value:#x},data-len=8", REGISTERS + at))
+            .collect();
+        // Type 0, 16 bytes, for all functions of segment 0.
+        let mut table = dmar();
+        table.extend([0, 0, 16, 0, 1, 0, 0, 0]);
+        table.extend(REGISTERS.to_le_bytes());
+        let path = dir.join("dmar.bin");
+        project::write(&path, &table)?;
+        options.acpi_tables = vec![format!("sig=DMAR,data={}", path.display())];
+        Ok(())
+    })
+}
+
+/// Register version 6 has no invalidation by registers. The system runs without, and the memory that firmware protects
+/// against DMA is no longer so.
+fn version_6(context: &Context) -> Result<Outcome> {
+    if let Some(skipped) = skipped()? {
+        return Ok(skipped);
+    }
+    let on = 1 << 31 | 1;
+    let registers = [(VERSION, 0x60), (CAPABILITIES, FOUR_LEVELS | PROTECTED_LOW), (PROTECTED, on << 32)];
+    let mut machine = with_registers(context, &registers)?;
+    let text = until(&mut machine, "client: verdict: ")?;
+    ensure!(text.contains("seL4: an IOMMU has register version 6 or later"), "the kernel does not say so:\n{text}");
+    let protected = machine.physical_word(REGISTERS + PROTECTED)?;
+    ensure!(protected == 0, "the register of protected memory reads {protected:#x}");
+    Ok(Outcome::Passed(format!("{} checks", verdict(&text, "client")?)))
+}
+
+/// Memory does not answer to commands: the kernel does not wait for ever.
+fn deaf(context: &Context) -> Result<Outcome> {
+    if let Some(skipped) = skipped()? {
+        return Ok(skipped);
+    }
+    let mut machine = with_registers(context, &[(VERSION, 0x10), (CAPABILITIES, FOUR_LEVELS)])?;
+    until(&mut machine, "seL4 stops: an IOMMU does not take its tables: boot without the IOMMU")?;
+    Ok(Outcome::Passed("the boot stops, and says why".into()))
+}
+
+/// A release kernel reports the faults of a device that makes them as fast as it can: sixteen, and then one each second. The
+/// line of pci-server's has the function's owner.
+fn flood(context: &Context) -> Result<Outcome> {
+    if let Some(skipped) = skipped()? {
+        return Ok(skipped);
+    }
+    let system = host::load(&context.project.root.join("tests/systems/q35-faults.toml"))?;
+    let mut machine = q35::boot_with(Build::Release, context, "q35-faults", system, |dir, options| {
+        options.disk = Some((format!("snapshot=on,file={}", disk(dir)?.display()), MODEL));
+        Ok(())
+    })?;
+    let text = until(&mut machine, "disk: verdict: ")?;
+    ensure!(text.contains("`00:1f.2`: 00:1f.2 8086:2922 of `disk`, "), "no owner of 00:1f.2:\n{text}");
+    let reports: Vec<&str> = text.split("IOMMU blocks ").skip(1).filter_map(|rest| rest.lines().next()).collect();
+    let (all, last) = ("00:1f.2: write to 0xfffff000, reason 5", "; from here on one each second is shown");
+    ensure!(reports.iter().all(|report| report.starts_with(all)), "other reports than of the disk:\n{text}");
+    let position = reports.iter().position(|report| report.ends_with(last));
+    ensure!(position == Some(15), "report {position:?} is the last at once:\n{text}");
+    // The flood takes four seconds.
+    ensure!((18..=22).contains(&reports.len()), "{} reports:\n{text}", reports.len());
+    Ok(Outcome::Passed(format!("{} checks, {} reports", verdict(&text, "disk")?, reports.len())))
+}
+
+/// Why a test of the kernel's patches does not run here.
+fn skipped() -> Result<Option<Outcome>> {
+    let foreign = kernel::are_own().then(|| Outcome::Skipped("needs patches of the project's kernel".into()));
+    Ok(q35::skipped()?.or(foreign))
 }
 
 /// pci-server's list equals QEMU's. Returns the number of functions.
@@ -170,7 +297,7 @@ fn describe(bus: &Value, into: &mut Vec<String>) {
 /// The kernel has reported the disk at each address that it tried to access, the card once, and no other function.
 /// Returns the number of reports.
 fn reported(text: &str) -> Result<usize> {
-    let all: Vec<(&str, u64)> = text.split("IOMMU: DMA ").skip(1).filter_map(report).collect();
+    let all: Vec<(u16, u64)> = text.split("IOMMU").skip(1).filter_map(report).collect();
     let (reports, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(source, _)| *source == DISK);
     let card = !others.is_empty() && others.iter().all(|other| *other == (CARD, CANARY_AT));
     ensure!(card, "the kernel reports {others:x?} beside the disk, and should just the card:\n{text}");
@@ -187,15 +314,25 @@ fn reported(text: &str) -> Result<usize> {
     Ok(aims.len() + 1)
 }
 
-/// Source and address: `write page fault from bus/dev/fun 0xfa on address 0x0:4000000 with reason code 0x5`, or
-/// `from 0xfa (bus: …) on address …` in later releases.
-fn report(line: &str) -> Option<(&str, u64)> {
+/// Source and address of what follows `IOMMU` in a report: ` blocks 00:1f.2: write to 0x4000000, reason 5` by a patch of ours,
+/// `: DMA write page fault from bus/dev/fun 0xfa on address 0x0:4000000 with reason code 0x5`, or `from 0xfa (bus: …) on
+/// address …` in later releases.
+fn report(line: &str) -> Option<(u16, u64)> {
+    let number = |digits: &str| u64::from_str_radix(digits, 16).ok();
+    if let Some(rest) = line.strip_prefix(" blocks ") {
+        let (source, rest) = rest.split_once(": ")?;
+        let (bus, rest_of_source) = source.split_once(':')?;
+        let (device, function) = rest_of_source.split_once('.')?;
+        let source = number(bus)? << 8 | number(device)? << 3 | number(function)?;
+        let (_, rest) = rest.split_once(" 0x")?;
+        return Some((source.try_into().ok()?, number(rest.split_once(',')?.0)?));
+    }
     let rest = line.split_once(" from ")?.1;
     let (source, rest) = rest.trim_start_matches("bus/dev/fun ").split_once(' ')?;
     let rest = rest.split_once("on address 0x")?.1;
     let (high, rest) = rest.split_once(':')?;
     let (low, _) = rest.split_once(' ')?;
-    Some((source, u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?))
+    Some((number(source.strip_prefix("0x")?)?.try_into().ok()?, number(high)? << 32 | number(low)?))
 }
 
 /// The kernel has counted interrupt messages that no process has set up, with exceptions' vectors and others, and NMIs.
@@ -229,10 +366,12 @@ mod unit {
     #[test]
     fn reports_of_old_and_of_current_kernels_are_read() {
         for line in [
-            "write page fault from bus/dev/fun 0xfa on address 0x1:4000000 with reason code 0x5",
-            "write page fault from 0xfa (bus: 0x0/dev: 0x1f/fun: 0x2) on address 0x1:4000000 with reason code 0x5",
+            " blocks 00:1f.2: write to 0x104000000, reason 5",
+            ": DMA write page fault from bus/dev/fun 0xfa on address 0x1:4000000 with reason code 0x5",
+            ": DMA write page fault from 0xfa (bus: 0x0/dev: 0x1f/fun: 0x2) on address 0x1:4000000 with reason code 0x5",
         ] {
-            assert_eq!(super::report(line), Some(("0xfa", 0x1_0400_0000)), "{line}");
+            assert_eq!(super::report(line), Some((0xfa, 0x1_0400_0000)), "{line}");
         }
+        assert_eq!(super::report(": Using 4 page-table levels"), None);
     }
 }

@@ -32,16 +32,27 @@ pub fn boot(
     system: System,
     board: impl FnOnce(&Path, &mut Options) -> Result<()>,
 ) -> Result<Machine> {
-    let (prefix, root_task, dir) = image(context, name, system)?;
+    boot_with(Build::Debug, context, name, system, board)
+}
+
+/// The same, with either kernel.
+pub fn boot_with(
+    build: Build,
+    context: &Context,
+    name: &str,
+    system: System,
+    board: impl FnOnce(&Path, &mut Options) -> Result<()>,
+) -> Result<Machine> {
+    let (prefix, root_task, dir) = image(context, build, name, system)?;
     let kernel = iso::elf32(&prefix.kernel(), &dir)?;
     let mut options = Options::new(&format!("test-{name}"), Loader::Qemu { kernel, root_task });
     board(&dir, &mut options)?;
     Machine::boot(&context.project, &options)
 }
 
-/// The debug kernel, a system's root task, and the folder for its files.
-fn image(context: &Context, name: &str, mut system: System) -> Result<(Prefix, PathBuf, PathBuf)> {
-    let prefix = context.prefix(Kernel { build: Build::Debug, platform: Platform::Iommu })?;
+/// The kernel, a system's root task, and the folder for its files.
+fn image(context: &Context, build: Build, name: &str, mut system: System) -> Result<(Prefix, PathBuf, PathBuf)> {
+    let prefix = context.prefix(Kernel { build, platform: Platform::Iommu })?;
     let dir = context.project.images(&format!("{name}-iommu"));
     std::fs::create_dir_all(&dir).into_diagnostic()?;
     let (root_task, _) = image::make_root_task_image(&context.project, &mut system, &prefix, &dir)?;
@@ -50,7 +61,7 @@ fn image(context: &Context, name: &str, mut system: System) -> Result<(Prefix, P
 
 /// The system as an ISO.
 pub fn iso(context: &Context, name: &str, system: System) -> Result<PathBuf> {
-    let (prefix, root_task, dir) = image(context, name, system)?;
+    let (prefix, root_task, dir) = image(context, Build::Debug, name, system)?;
     iso::make(&prefix.kernel(), &root_task, &dir)
 }
 

@@ -181,6 +181,34 @@ fn interrupts(verdict: &mut Verdict, disk: &mut Disk) -> Result<(), Fault> {
     Ok(())
 }
 
+/// How long a flood lasts, in seconds, and how many commands it has at least.
+const SECONDS: u64 = 4;
+const FLOOD: u32 = 100;
+
+/// Has the disk read sectors to the last page below 4 GiB, for some seconds. Then it still works.
+pub fn flood(verdict: &mut Verdict, config: &Component) {
+    let Some((memory, bus)) = config.dma.map(|(window, bus)| (rt::shared(window), bus)) else {
+        return verdict.holds("memory for devices", false);
+    };
+    let timer = timer::Client(Endpoint::at(timer::SERVICE.slot));
+    let hz = timer.frequency().unwrap_or(1);
+    let tried = disk(verdict, config, (memory, bus)).and_then(|mut disk| {
+        let end = tsc() + SECONDS * hz;
+        let mut aims = 0;
+        while tsc() < end {
+            if disk.command(Ata::Read(READ), 0xffff_f000).is_err() {
+                disk.start_port()?;
+            }
+            aims += 1;
+        }
+        log::info!("aimed {aims} times");
+        flush();
+        verdict.holds("a flood", aims >= FLOOD);
+        identify(verdict, &mut disk, (memory, bus))
+    });
+    verdict.equal("the disk", tried, Ok(()));
+}
+
 /// Separates the kernel's report by two lines of this process. The command may time out.
 fn aim(verdict: &mut Verdict, disk: &mut Disk, command: Ata, to: u64) -> Result<(), Fault> {
     log::info!("aims at {to:#x}");

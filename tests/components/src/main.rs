@@ -44,6 +44,7 @@ fn main(config: Component) -> ! {
         (Some("fault"), Some(kind)) => fault::fault(kind),
         (Some("gate"), Some(part)) => gate::play(part, &config),
         (Some("disk"), Some(outside)) => disk(&config, outside, args.next() == Some("interrupts")),
+        (Some("flood"), None) => flood(&config),
         (Some("echo"), Some(port)) => vsock::echo(&config, port),
         (Some("ide"), Some(writes)) => ide::drive(&config, writes),
         (Some("blocks"), Some(numbers)) => blocks(&config, numbers),
@@ -103,6 +104,13 @@ fn disk(config: &Component, outside: &str, raise: bool) {
     let mut verdict = Verdict::default();
     let outside = outside.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
     dma::owner(&mut verdict, config, outside.unwrap_or(0), raise);
+    verdict.close();
+}
+
+/// The owner of a disk behind an IOMMU, which starts DMA to addresses that are not its own as often as it can.
+fn flood(config: &Component) {
+    let mut verdict = Verdict::default();
+    dma::flood(&mut verdict, config);
     verdict.close();
 }
 
