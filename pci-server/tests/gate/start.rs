@@ -273,7 +273,7 @@ fn no_route_is_guessed_and_the_log_says_what_to_do() {
     assert_eq!(card[0], format!("`no MSI` (00:03.0) cannot interrupt: it has no MSI, {why}"));
     // The description says where the pin is.
     let described = PciFunction { has_route: true, ..give(ALICE, E1000) };
-    assert_eq!(said(unknown(described, "described")), ["`described`: 00:02.0 8086:100e, direct"]);
+    assert_eq!(said(unknown(described, "described")), ["`described`: 00:02.0 8086:100e of `alice`, direct"]);
     // The old interrupts of a disk are wired alike on every board.
     assert_eq!(routes(unknown(give(ALICE, IDE), "disk")).0.len(), 2);
 }
