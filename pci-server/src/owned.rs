@@ -6,7 +6,7 @@ use proto::pci::{Function, GrantedLine};
 
 use crate::hardware::Machine;
 use crate::msix::Msix;
-use crate::reset::{Reset, reset};
+use crate::reset::{Reset, is_there, reset};
 use crate::resources::Resources;
 use crate::virtual_space::VirtualSpace;
 use crate::wait_budget::WaitBudget;
@@ -20,6 +20,8 @@ pub(crate) struct Owned {
     pub space: VirtualSpace,
     pub lines: Vec<GrantedLine, MAX_FUNCTION_LINES>,
     pub msix: Option<Msix>,
+    /// It has not answered since a reset, so nothing could be restored. It decodes no addresses and, as after any reset, reports no errors.
+    pub away: bool,
 }
 
 impl Owned {
@@ -34,9 +36,31 @@ impl Owned {
     /// Resets the function, and restores its configuration space and its table.
     pub fn reset(&mut self, machine: &mut impl Machine, budget: &mut WaitBudget, resources: &Resources) -> Reset {
         let done = reset(machine, budget, &self.function, &mut self.space, resources, self.index);
-        if let Some(msix) = &mut self.msix {
+        self.away = !is_there(machine, &self.function);
+        if self.away {
+            log::warn!("{}: does not answer after its reset", self.function.address);
+        } else if let Some(msix) = &mut self.msix {
             msix.reset(machine, self.function.address);
         }
         done
+    }
+
+    /// Restores what the reset before could not, if the function answers now: drivers poll configuration space for longer than this
+    /// server waits.
+    #[inline]
+    pub fn settle(&mut self, machine: &mut impl Machine) {
+        if self.away && is_there(machine, &self.function) {
+            self.come_back(machine);
+        }
+    }
+
+    #[cold]
+    fn come_back(&mut self, machine: &mut impl Machine) {
+        self.away = false;
+        self.space.restore(machine);
+        if let Some(msix) = &mut self.msix {
+            msix.reset(machine, self.function.address);
+        }
+        log::info!("{}: answers again", self.function.address);
     }
 }

@@ -9,7 +9,7 @@
 
 use proto::pci::{Function, Width};
 
-use crate::config_space::half;
+use crate::config_space::{ConfigSpace, half};
 use crate::function::{COMMAND, DECODES, ID};
 use crate::hardware::{Machine, Millis, ticks_of, wait};
 use crate::resources::Resources;
@@ -124,8 +124,12 @@ fn power_state(machine: &mut impl Machine, budget: &mut WaitBudget, function: &F
 
 /// Waits until the function answers configuration accesses again.
 fn answers(machine: &mut impl Machine, budget: &mut WaitBudget, function: &Function) {
-    let id = u32::from(function.device) << 16 | u32::from(function.vendor);
-    budget.wait_until(machine, LONGEST, |machine| machine.read(function.address, ID) == id);
+    budget.wait_until(machine, LONGEST, |machine| is_there(machine, function));
+}
+
+/// Whether the function answers configuration accesses.
+pub fn is_there(machine: &mut impl ConfigSpace, function: &Function) -> bool {
+    machine.read(function.address, ID) == u32::from(function.device) << 16 | u32::from(function.vendor)
 }
 
 /// A function's device registers, by BAR and offset. Registers that are not accessible read as ones.

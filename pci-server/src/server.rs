@@ -168,7 +168,8 @@ impl<'a, M: Machine> Server<'a, M> {
             let _ = lines.push(GrantedLine { line: *line, isa: None, level: false, messages });
         }
         let msix = msix.map(|(_, msix)| msix);
-        let mut owned = Owned { owner: wanted.owner, index, function: function.clone(), space, lines, msix };
+        let (owner, function, away) = (wanted.owner, function.clone(), false);
+        let mut owned = Owned { owner, index, function, space, lines, msix, away };
         // The firmware, or the guest before a restart of pci-server, may have left DMA running.
         owned.reset(&mut self.machine, &mut WaitBudget::default(), &self.resources);
         let owner = self.config.clients.get(usize::from(wanted.owner)).map_or("", |client| client.name.as_str());
@@ -282,7 +283,8 @@ impl<'a, M: Machine> Server<'a, M> {
     fn read_config(&mut self, from: ClientId, function: u8, offset: u8, width: Width) -> Result<u32, Error> {
         let position = self.position(from, function)?;
         aligned(offset, width)?;
-        let owned = self.functions.get(position).ok_or(Error::NotYours)?;
+        let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
+        owned.settle(&mut self.machine);
         let word = owned.space.read(&mut self.machine, offset & !3, Width::Dword);
         let word = match &owned.msix {
             Some(msix) if msix.table.at == offset & !3 => word & 0xffff | u32::from(msix.control()) << 16,
@@ -320,6 +322,7 @@ impl<'a, M: Machine> Server<'a, M> {
         let position = self.position(from, function)?;
         aligned(offset, width)?;
         let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
+        owned.settle(&mut self.machine);
         let (at, shift) = (owned.function.address, 8 * u32::from(offset & 3));
         if let Some(msix) = owned.msix.as_mut().filter(|msix| msix.table.at == offset & !3) {
             msix.write(&mut self.machine, at, width.mask() << shift, (value & width.mask()) << shift);

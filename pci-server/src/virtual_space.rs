@@ -9,8 +9,9 @@
 //! it wrote them. While the virtual power state is not D0, bus mastering and interrupts of the real function are off.
 //! Advanced error reporting is in the extended space, which configuration mechanism 1 cannot access.
 //!
-//! A driver may write device-specific registers, and some devices change their BARs or command register by that. Both
-//! are therefore compared after each such write, and restored.
+//! A driver may write device-specific registers, and some devices change their BARs, their command register or their power state by
+//! that: a SATA controller of Intel's becomes an IDE controller. All of it is therefore compared after each such write; if anything has
+//! changed, the write is undone and what it has changed restored.
 
 use layout::Bdf;
 use proto::pci::{BarKind, Error, Function, Width};
@@ -42,6 +43,8 @@ const COMMAND_BITS: u16 = DECODES | ERRORS | NO_INTERRUPT;
 const STATUS_BITS: u16 = 0xf900;
 /// Power state, in the power management control register.
 pub const POWER_STATE: u16 = 0b11;
+/// Beside it: cleared by writing one.
+const PME_STATUS: u16 = 1 << 15;
 /// Device control of PCI Express: relaxed ordering, no snoop, read request size. Other bits depend on the link.
 const EXPRESS_BITS: u16 = 1 << 4 | 1 << 11 | 0b111 << 12;
 /// Device control of PCI Express: error reporting of four kinds.
@@ -154,24 +157,21 @@ impl VirtualSpace {
             let value = half(space.read(at, control & !3), control);
             space.write_part(at, control, Width::Word, (value & !enable).into());
         }
+        let line = (line, line);
+        let (start, bars, shown) = ([0; 64], Default::default(), Shown::default());
+        let mut this = Self { at, capabilities, start, bars, may_master, msi, shown, line, touched: 0 };
         // The ROM may share its address decoder with a BAR, and the guest sees no ROM.
-        let rom = space.read(at, ROM);
-        space.write(at, ROM, rom & !ROM_ENABLE);
-        if let Some(control) = capabilities.express().map(|express| express + 8) {
-            let value = half(space.read(at, control), 0) & !EXPRESS_ERRORS;
-            space.write_part(at, control, Width::Word, value.into());
-        }
+        this.silence(space);
         // Read after these changes, so that a restore after a reset does not undo them.
-        let mut start = [0; 64];
-        for (offset, register) in (0..=0xfc).step_by(4).zip(&mut start) {
+        for (offset, register) in (0..=0xfc).step_by(4).zip(&mut this.start) {
             *register = space.read(at, offset);
         }
-        let command = half(start[1], 0) & !(BUS_MASTER | ERRORS) | decodes(function);
+        let command = half(this.start[1], 0) & !(BUS_MASTER | ERRORS) | decodes(function);
         space.write_part(at, COMMAND, Width::Word, command.into());
-        start[1] = command.into();
-        let bars = bar_registers(function, &start);
-        let shown = Shown { command, ..Shown::default() };
-        Self { at, capabilities, start, bars, may_master, msi, shown, line: (line, line), touched: 0 }
+        this.start[1] = command.into();
+        this.bars = bar_registers(function, &this.start);
+        this.shown.command = command;
+        this
     }
 
     /// The capability list.
@@ -326,14 +326,21 @@ impl VirtualSpace {
         value: u32,
     ) -> Result<Written, Error> {
         let command = half(space.read(self.at, COMMAND), 0);
+        let old = space.read(self.at, offset & !3) >> (8 * u32::from(offset & 3)) & width.mask();
         space.write_part(self.at, offset, width, value);
-        if self.put_back(space, command) { Err(Error::ReadOnly) } else { Ok(Written::Done) }
+        if !self.put_back(space, command) {
+            return Ok(Written::Done);
+        }
+        space.write_part(self.at, offset, width, old);
+        // In another mode the function may have had other registers, to which nothing could be restored.
+        self.put_back(space, command);
+        Err(Error::ReadOnly)
     }
 
-    /// Restores BARs that differ from those at the start, and the command register to `command`. Returns whether
-    /// anything differed.
+    /// Restores BARs that differ from those at the start, D0, messages, and the command register to `command`; and has the function
+    /// report no errors and decode no ROM. Returns whether anything differed.
     fn put_back(&self, space: &mut impl ConfigSpace, command: u16) -> bool {
-        let mut changed = false;
+        let mut changed = self.wake(space) | self.silence(space);
         for offset in (BARS..=LAST_BAR).step_by(4) {
             if space.read(self.at, offset) != self.start_of(offset) {
                 // A BAR must not change while the function decodes it.
@@ -353,6 +360,31 @@ impl VirtualSpace {
             changed = true;
         }
         changed
+    }
+
+    /// Sets D0; returns whether the function was in another state.
+    fn wake(&self, space: &mut impl ConfigSpace) -> bool {
+        let Some(control) = self.capabilities.power().map(|power| power + 4) else { return false };
+        let state = half(space.read(self.at, control), 0);
+        if state & POWER_STATE == 0 {
+            return false;
+        }
+        space.write_part(self.at, control, Width::Word, (state & !(POWER_STATE | PME_STATUS)).into());
+        true
+    }
+
+    /// Turns the ROM and the error reporting of PCI Express off; returns whether one was on.
+    fn silence(&self, space: &mut impl ConfigSpace) -> bool {
+        let rom = space.read(self.at, ROM);
+        if rom & ROM_ENABLE != 0 {
+            space.write(self.at, ROM, rom & !ROM_ENABLE);
+        }
+        let Some(at) = self.capabilities.express().map(|express| express + 8) else { return rom & ROM_ENABLE != 0 };
+        let control = half(space.read(self.at, at), 0);
+        if control & EXPRESS_ERRORS != 0 {
+            space.write_part(self.at, at, Width::Word, (control & !(EXPRESS_ERRORS | EXPRESS_RESET)).into());
+        }
+        rom & ROM_ENABLE != 0 || control & EXPRESS_ERRORS != 0
     }
 
     /// For the owner's next start: its windows begin where the machine has them, and no message is masked. A function level

@@ -36,8 +36,8 @@ pub struct Board {
     pub memory: BTreeMap<u64, u32>,
     /// Bits of a port or address that the device clears by itself after two reads.
     pub self_clearing: BTreeMap<u64, u32>,
-    /// A register whose write moves the function's first base address and sets its bus master bit.
-    pub treacherous: Option<(Bdf, u8)>,
+    /// A function's register whose write flips bits in others of the function: register and bits.
+    pub treacherous: Option<(Bdf, u8, Vec<(u8, u32)>)>,
     pub wrote: Vec<Wrote>,
     pub requests: Vec<Request>,
     /// Physical addresses that root-task refuses.
@@ -116,9 +116,12 @@ impl ConfigSpace for Hold {
         let (lanes, value) = (width.mask() << shift, (value & width.mask()) << shift);
         let writable = f.writable[n] & lanes;
         f.values[n] = f.values[n] & !writable & !(value & f.cleared[n]) | value & writable;
-        if board.treacherous == Some((at, offset)) {
-            f.values[4] ^= 0x0100_0000;
-            f.values[1] |= 1 << 2;
+        if let Some((function, register, flips)) = &board.treacherous
+            && (*function, *register) == (at, offset)
+        {
+            for (register, bits) in flips {
+                f.values[usize::from(register / 4)] ^= bits;
+            }
         }
     }
 }

@@ -288,11 +288,20 @@ fn device_specific_registers_are_passed_on_in_their_width() {
 }
 
 #[test]
-fn a_bar_that_a_device_specific_register_moved_is_restored() {
-    let gate = open(Board { treacherous: Some((E1000, 0x50)), ..board() });
-    let alice = gate.client(ALICE);
-    assert_eq!(alice.write(register(1, 0x50), Dword, 1), Err(Error::ReadOnly));
-    assert_eq!((gate.real(E1000, 0x10), gate.real(E1000, 4) & 7), (0xc000_0000, 3));
+fn a_device_specific_write_that_changes_what_the_server_keeps_is_undone() {
+    // A BAR and bus mastering; decoding; error reporting; the ROM; the power state; reports of PCI Express.
+    for (at, bits) in [(0x10, 0x0100_0000), (0x04, 0x4), (0x04, 0x3), (0x04, 0x140), (0x30, 1), (0xe0, 3)] {
+        let gate = open(Board { treacherous: Some((E1000, 0x50, vec![(at, bits)])), ..board() });
+        let (alice, before) = (gate.client(ALICE), gate.real(E1000, at));
+        assert_eq!(alice.write(register(1, 0x50), Dword, 1), Err(Error::ReadOnly), "{at:#x}");
+        assert_eq!((gate.real(E1000, at), gate.real(E1000, 0x50)), (before, 0), "{at:#x}");
+    }
+    let gate = open(Board { treacherous: Some((EXPRESS, 0x98, vec![(0x58, 0xf)])), ..board() });
+    assert_eq!(gate.client(BOB).write(register(0, 0x98), Byte, 1), Err(Error::ReadOnly));
+    assert_eq!((gate.real(EXPRESS, 0x58) & 0xf, gate.real(EXPRESS, 0x98)), (0, 0));
+    // Others are as the guest has written them.
+    gate.client(BOB).write(register(0, 0x9c), Word, 0x1234).unwrap();
+    assert_eq!(gate.real(EXPRESS, 0x9c), 0x1234);
 }
 
 #[test]

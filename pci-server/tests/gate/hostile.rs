@@ -3,7 +3,7 @@
 use layout::Bdf;
 use pci_server::hardware::Clock;
 use proptest::prelude::*;
-use proto::pci::{Target, Width};
+use proto::pci::{Client, Error, Target, Width};
 use proto::wire::{Message, Transport};
 
 use crate::board::{AHCI, DISPLAY, E1000, EXPRESS, Hold, IDE, SMALL_A, SMALL_B, UHCI, Wrote, board};
@@ -75,6 +75,100 @@ fn target() -> impl Strategy<Value = Target> {
 
 fn width() -> impl Strategy<Value = Width> {
     prop_oneof![Just(Width::Byte), Just(Width::Word), Just(Width::Dword)]
+}
+
+/// What a guest sees of the bits that its function's real registers keep: those that it wrote last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Shown {
+    /// Decoding, parity error response, SERR# enable, INTx disable.
+    command: u32,
+    /// Power state.
+    power: u32,
+    /// Error reporting of PCI Express.
+    express: u32,
+}
+
+const COMMAND: u32 = 0x0543;
+
+impl Shown {
+    const AT_FIRST: Self = Self { command: 3, power: 0, express: 0 };
+
+    fn of(client: &Client<impl Transport>, function: u8, power: u8, express: Option<u8>) -> Self {
+        let read = |at| client.read(register(function, at), Width::Word).unwrap();
+        let express = express.map_or(0, |at| read(at) & 0xf);
+        Self { command: read(4) & COMMAND, power: read(power) & 3, express }
+    }
+
+    /// Notes an access that was not refused for its alignment.
+    fn write(&mut self, power: u8, express: Option<u8>, (offset, width, value): (u8, Width, u32)) {
+        let shift = 8 * u32::from(offset % 4);
+        let (lanes, value) = (width.mask() << shift, (value & width.mask()) << shift);
+        let merge = |old: u32, bits: u32| old & !(lanes & bits) | value & lanes & bits;
+        match offset & !3 {
+            4 => self.command = merge(self.command, COMMAND),
+            // Not by parts: the state is in one byte.
+            at if at == power => self.power = merge(self.power, 3),
+            at if Some(at) == express => {
+                self.express = merge(self.express, 0xf);
+                if value & lanes & 0x8000 != 0 {
+                    // A function level reset.
+                    *self = Self::AT_FIRST;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What must stay as it is in a function's real registers.
+fn kept(gate: &Gate, at: Bdf, power: u8, express: Option<u8>) -> Vec<u32> {
+    let real = |offset| gate.real(at, offset);
+    let mut kept = vec![real(4) & 0x0143, real(0x0c) & 0xffff_0000, real(0x30) & 1, real(power) & 3];
+    kept.extend((0x10..0x28).step_by(4).map(real));
+    // Of PCI Express, device control is 8 bytes in: what it keeps, and all other registers with those of the link.
+    let registers = express.into_iter().flat_map(|at| (at - 8..at + 0x34).step_by(4).filter(move |other| *other != at));
+    kept.extend(registers.map(real));
+    kept.extend(express.map(|at| real(at) & 0x87ef));
+    kept
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// Decoding stays on, D0 and silence too, whatever is written in whatever width, by devices that let a write to registers of
+    /// their own change them, too.
+    #[test]
+    fn no_write_of_a_guest_has_its_function_refuse_an_access_or_report_an_error(
+        (at, power, express) in prop_oneof![Just((E1000, 0xe0, None)), Just((EXPRESS, 0x44, Some(0x58)))],
+        flips in prop::collection::vec((prop_oneof![Just(4u8), Just(0x10), Just(0x30), Just(0)], any::<u32>()), 0..4),
+        accesses in prop::collection::vec(
+            (prop_oneof![Just(4u8), Just(5), Just(0x0c), Just(0x0f), Just(0x30), Just(0x44), Just(0x58), Just(0x59), Just(0xe0),
+                0x10u8..0x28, any::<u8>()], width(), any::<u32>()),
+            1..40,
+        ),
+    ) {
+        let mut machine = board();
+        // Register 0 stands for the power state; the masks leave what no device changes by itself.
+        let flips = flips.into_iter().map(|(register, bits)| match register {
+            4 => (4, bits & 0x0547),
+            0x10 => (0x10, bits & 0xfffe_0000),
+            0x30 => (0x30, bits & 1),
+            _ => (power, bits & 3),
+        });
+        machine.treacherous = Some((at, 0x90, flips.collect()));
+        let gate = Gate::open(machine, config([give(ALICE, at)]));
+        let (client, before) = (gate.client(ALICE), kept(&gate, at, power, express));
+        let mut shown = Shown::AT_FIRST;
+        for access in accesses {
+            let (offset, width, value) = access;
+            let aligned = client.write(register(0, offset), width, value) != Err(Error::Straddles);
+            if aligned {
+                shown.write(power, express, access);
+            }
+            prop_assert_eq!(&kept(&gate, at, power, express), &before, "{:x?}", access);
+            prop_assert_eq!(Shown::of(&client, 0, power, express), shown, "{:x?}", access);
+        }
+    }
 }
 
 proptest! {

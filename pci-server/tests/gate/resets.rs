@@ -185,3 +185,22 @@ fn functions_are_reset_at_the_start_too() {
     assert!(gate.board.borrow().wrote.contains(&port(0xc000, 0)));
     assert_eq!(gate.real(IDE, 4) & 7, 3);
 }
+
+#[test]
+fn a_function_that_answers_late_after_its_reset_is_restored_when_it_does() {
+    let gate = Gate::open(board(), config([trusted(give(ALICE, EXPRESS))]));
+    let alice = gate.client(ALICE);
+    let there = gate.board.borrow().functions[&EXPRESS].clone();
+    gate.board.borrow_mut().functions.remove(&EXPRESS);
+    alice.write(register(0, 0x58), Word, 0x8000).unwrap();
+    // Its driver polls.
+    assert_eq!(alice.read(register(0, 6), Word), Ok(0xffff));
+    let mut back = there.clone();
+    (back.values[1], back.values[4], back.values[0x58 / 4]) = (0x0010_0000, 0, 0);
+    gate.board.borrow_mut().functions.insert(EXPRESS, back);
+    assert_eq!(alice.read(register(0, 6), Word).unwrap() & 0x10, 0x10);
+    assert_eq!((gate.real(EXPRESS, 4) & 7, gate.real(EXPRESS, 0x10)), (3, there.values[4]));
+    // From then on the guest's registers hold.
+    alice.write(register(0, 4), Word, 7).unwrap();
+    assert_eq!((alice.read(register(0, 4), Word), gate.real(EXPRESS, 4) & 7), (Ok(7), 7));
+}
