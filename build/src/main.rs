@@ -134,10 +134,10 @@ enum ForGuests {
     Module {
         /// A folder with kbuild's Makefile, such as `obj-m := hello.o`
         folder: PathBuf,
-        /// The guest's kernel, as its description names it
-        #[arg(long, default_value = "debian-686", value_parser = kbuild::KERNELS)]
-        kernel: String,
-        /// Its release of Debian; the last one with that kernel when left out
+        /// The guest's kernel, as its description names it; the default system's when left out
+        #[arg(long, value_parser = kbuild::KERNELS)]
+        kernel: Option<String>,
+        /// Its release of Debian; when left out, the last one with that kernel, or the default system's
         #[arg(long, value_parser = ["bookworm", "trixie"])]
         release: Option<String>,
     },
@@ -218,7 +218,9 @@ fn obey(command: Command) -> Result<ExitCode> {
             import::lspci(&import::ImportOptions { files, devices, dma, output })?;
         }
         Command::Guest { what: ForGuests::Module { folder, kernel, release } } => {
-            for module in kbuild::modules(&project, kbuild::named(&kernel, release.as_deref())?, &folder)? {
+            let default = kbuild::of_system(&project, DEFAULT)?;
+            let debian = kbuild::named(kernel.as_deref(), release.as_deref(), default)?;
+            for module in kbuild::modules(&project, debian, &folder)? {
                 progress::print(&module.display().to_string());
             }
         }

@@ -1,7 +1,7 @@
 //! Extracts the guests' files from Debian's packages: the kernels, their modules, the static busybox.
 //!
 //! Packages come from the archive (`archive`) and stay in target/guest/RELEASE-ARCHITECTURE/packages. `PORTCULLIS_GUEST_PACKAGES` names a
-//! directory of packages that the user provides, which take precedence.
+//! directory of packages that the user provides, which take precedence: those in its folder of the release's name, then its own.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -173,7 +173,15 @@ fn package(
             let help = "it names a directory of .deb files";
             return Err(miette!(help = help, "{PACKAGES_VARIABLE} is {}, which is no directory", dir.display()));
         }
-        if let Some(package) = newest(dir, &wanted) {
+        if let Some(package) = newest(&dir.join(debian.release.name()), &wanted) {
+            return Ok(package);
+        }
+        let packages = matching(dir, &wanted);
+        // A kernel's name has its release.
+        if packages.len() > 1 && !name.starts_with(KERNELS) {
+            return Err(ambiguous(dir, name, debian, &packages));
+        }
+        if let Some(package) = packages.into_iter().max() {
             return Ok(package);
         }
     }
@@ -190,11 +198,32 @@ fn recipe(package: &Path) -> Result<String> {
     Ok(format!("{} {}", package.file_name().unwrap_or_default().display(), cache::fingerprint(package)?))
 }
 
-/// The last of the matching packages in a directory.
-fn newest(dir: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
-    let files = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
+/// The matching packages in a directory.
+fn matching(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_wanted = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(&wanted);
-    files.filter(|path| path.extension().is_some_and(|e| e == "deb") && is_wanted(path)).max()
+    files.filter(|path| path.extension().is_some_and(|e| e == "deb") && is_wanted(path)).collect()
+}
+
+/// The last of them.
+fn newest(dir: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
+    matching(dir, wanted).into_iter().max()
+}
+
+/// Files of one package, of which at most one is of the release: their names do not say which.
+fn ambiguous(dir: &Path, name: &str, debian: Debian, packages: &[PathBuf]) -> miette::Report {
+    let release = debian.release.name();
+    let architecture = debian.architecture().name();
+    let mut files: Vec<_> =
+        packages.iter().flat_map(|path| path.file_name()).map(|file| file.display().to_string()).collect();
+    files.sort_unstable();
+    let help = format!("move those of {release} into {}, and likewise of other releases", dir.join(release).display());
+    miette!(
+        help = help,
+        "{PACKAGES_VARIABLE} has {name} for {architecture} {} times ({}), and nothing says which is of {release}",
+        files.len(),
+        files.join(", ")
+    )
 }
 
 /// Packages with all that they depend on, unpacked into a directory. Their installation scripts do not run.
@@ -354,12 +383,43 @@ mod tests {
         };
         pack(&packages, "busybox-static_1_i386.deb", "the first");
         busybox("the first");
+        std::fs::remove_file(packages.join("busybox-static_1_i386.deb")).unwrap();
         pack(&packages, "busybox-static_2_i386.deb", "the second");
         busybox("the second");
         std::fs::write(folder(&project, I386).join("busybox"), "the sec").unwrap();
         busybox("the second");
         pack(&packages, "busybox-static_3_amd64.deb", "for others");
         busybox("the second");
+        std::fs::remove_dir_all(project.root).unwrap();
+    }
+
+    #[test]
+    fn packages_of_several_releases_are_told_apart_by_their_folders() {
+        if !process::exists("dpkg-deb") {
+            return;
+        }
+        let (project, packages) = empty("releases");
+        let bookworm = Debian { release: Release::Bookworm, ..AMD64 };
+        let busybox = |debian| {
+            let path = busybox_from(&project, debian, Some(&packages)).map_err(|error| error.to_string())?;
+            Ok::<_, String>(std::fs::read_to_string(path).unwrap())
+        };
+        pack(&packages, "busybox-static_1.35_amd64.deb", "of bookworm");
+        pack(&packages, "busybox-static_1.37_amd64.deb", "of trixie");
+        let error = busybox(AMD64).unwrap_err();
+        assert_eq!(
+            error,
+            "PORTCULLIS_GUEST_PACKAGES has busybox-static for amd64 2 times (busybox-static_1.35_amd64.deb, \
+             busybox-static_1.37_amd64.deb), and nothing says which is of trixie"
+        );
+        for (file, release) in
+            [("busybox-static_1.35_amd64.deb", "bookworm"), ("busybox-static_1.37_amd64.deb", "trixie")]
+        {
+            std::fs::create_dir_all(packages.join(release)).unwrap();
+            std::fs::rename(packages.join(file), packages.join(release).join(file)).unwrap();
+        }
+        assert_eq!(busybox(AMD64).as_deref(), Ok("of trixie"));
+        assert_eq!(busybox(bookworm).as_deref(), Ok("of bookworm"));
         std::fs::remove_dir_all(project.root).unwrap();
     }
 

@@ -7,7 +7,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use capdl_spec::host::{Architecture, Debian, Release, Stock};
+use capdl_spec::host::{self, Architecture, Debian, Release, Stock};
 use miette::{IntoDiagnostic, Result, miette};
 
 use super::debian;
@@ -72,10 +72,21 @@ pub const fn arch(debian: Debian) -> &'static str {
 /// The kernels for which modules can be built, as descriptions name them.
 pub const KERNELS: [&str; 4] = ["debian-686", "debian-686-pae", "debian-amd64", "debian-cloud-amd64"];
 
-/// One of them, of a release or of the last that has it.
-pub fn named(kernel: &str, release: Option<&str>) -> Result<Debian> {
-    let kernel = Stock::ALL.into_iter().find(|stock| stock.name() == kernel);
-    let debian = kernel.ok_or_else(|| miette!("no kernel is called so"))?.debian;
+/// The Debian of a system's first VM.
+pub fn of_system(project: &Project, name: &str) -> Result<Debian> {
+    let system = host::load(&project.system(name)?)?;
+    system.vms.first().map(|vm| vm.debian).ok_or_else(|| miette!("{name} has no VM"))
+}
+
+/// One of these kernels, of a release or of the last that has it; without a name `default`'s, of a release or of its own.
+pub fn named(kernel: Option<&str>, release: Option<&str>, default: Debian) -> Result<Debian> {
+    let debian = match kernel {
+        None => default,
+        Some(name) => {
+            let kernel = Stock::ALL.into_iter().find(|stock| stock.name() == name);
+            kernel.ok_or_else(|| miette!("no kernel is called so"))?.debian
+        }
+    };
     let release = match release {
         None => debian.release,
         Some(name) => [Release::Bookworm, Release::Trixie]
@@ -215,12 +226,22 @@ mod tests {
     #[test]
     fn kernels_are_named_as_in_descriptions() {
         for name in KERNELS {
-            let debian = named(name, None).unwrap();
+            let debian = named(Some(name), None, Debian::AMD64).unwrap();
+            assert_eq!(debian, Debian::with(debian.flavour));
             assert_eq!(format!("debian-{}", debian.flavour.name()), name);
         }
-        let of = |kernel, release| named(kernel, Some(release)).map_err(|error| error.to_string());
+        let of = |kernel, release| named(Some(kernel), Some(release), Debian::AMD64).map_err(|error| error.to_string());
         let bookworm = Debian { release: Release::Bookworm, flavour: Flavour::CloudAmd64 };
         assert_eq!(of("debian-cloud-amd64", "bookworm"), Ok(bookworm));
         assert_eq!(of("debian-686", "trixie"), Err("Debian trixie has no kernel for i386".into()));
+    }
+    #[test]
+    fn without_a_name_it_is_the_default_systems_kernel() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let default = of_system(&Project { target: root.join("target"), root }, "amd64").unwrap();
+        let bookworm = Debian { release: Release::Bookworm, flavour: Flavour::CloudAmd64 };
+        assert_eq!(named(None, None, default).unwrap(), bookworm);
+        let trixie = Debian { release: Release::Trixie, ..bookworm };
+        assert_eq!(named(None, Some("trixie"), default).unwrap(), trixie);
     }
 }
