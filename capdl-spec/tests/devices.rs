@@ -96,6 +96,13 @@ fn listed_devices_are_configured_as_they_are_listed() {
     assert_eq!(windows, exactly);
 }
 
+#[test]
+fn a_disk_in_compatibility_mode_needs_no_source_on_any_board() {
+    let ports = "ioports = [{ start = 0x1f0, end = 0x1f8, pci_device = 1, name = \"IDE\" }]";
+    let text = vm("pc", "linux", &format!("pci_devices = [{{ name = \"IDE\", address = \"00:01.1\" }}]\n{ports}"));
+    assert_eq!(config::<Pci>(&compile(&system(&text)), "pci-server").functions[0].lines[..], [2, 3]);
+}
+
 /// Of each line of the VM's functions, whether pci-server may make it one of messages; and the lines of each function.
 fn messages(devices: &str) -> (Vec<bool>, Vec<(Vec<u8>, bool)>) {
     let bundle = compile(&system(&vm("bochs", "linux", devices)));

@@ -13,6 +13,7 @@ use proto::{
 };
 
 pub mod lines;
+pub mod silence;
 pub mod windows;
 
 use lines::{MAX_LINES, Signalling};

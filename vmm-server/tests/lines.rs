@@ -483,3 +483,57 @@ fn a_storm_of_messages_is_masked_on_the_machine() {
     lines.raise(0b01, NOW, &mut controllers);
     assert_eq!(lines.masked, 0);
 }
+
+/// A card's pin that does not interrupt, as the log names it: how often until a time, with its input unmasked from 1 s on.
+fn reports(until: u64, mut at: impl FnMut(u64, &mut Lines, &mut Controllers)) -> Vec<u64> {
+    const CARD: layout::Bdf = layout::Bdf { bus: 0, device: 3, function: 0 };
+    let mut controllers = controllers();
+    mask(&mut controllers, 0xff);
+    let mut lines = level(&mut controllers);
+    lines.expect(0, CARD);
+    let mut reports = Vec::new();
+    for second in 0..until {
+        if second == 1 {
+            mask(&mut controllers, 0);
+        }
+        at(second, &mut lines, &mut controllers);
+        let said = lines.silent(Nanos::from_millis(1000 * second), &controllers);
+        reports.extend(said.inspect(|function| assert_eq!(*function, CARD)).map(|_| second));
+    }
+    reports
+}
+
+#[test]
+fn a_pin_that_is_silent_for_five_seconds_after_its_driver_has_unmasked_it_is_reported_once() {
+    assert_eq!(reports(60, |_, _, _| {}), [6]);
+    // The input is masked for a while: another driver begins.
+    assert_eq!(reports(60, |second, _, controllers| mask(controllers, if second < 6 { 0xff } else { 0 })), [11]);
+}
+
+#[test]
+fn a_pin_that_has_interrupted_or_sends_messages_is_not_reported() {
+    let raise = |when: u64| {
+        move |second: u64, lines: &mut Lines, controllers: &mut Controllers| {
+            if second == when {
+                lines.raise(1, Nanos::from_millis(1000 * second), controllers);
+            }
+        }
+    };
+    assert_eq!(reports(60, raise(0)), [], "before its driver has unmasked it");
+    assert_eq!(reports(60, raise(5)), []);
+    let mut controllers = controllers();
+    let sender = GrantedLine { messages: Some(Messages::Msi(0xd0)), ..granted(4, None, true) };
+    let mut lines = Lines::new(Chipset::Pc1995, &[line(4, None, 0)], &[sender]);
+    lines.expect(0, layout::Bdf { bus: 0, device: 3, function: 0 });
+    assert!(!lines.has_silent());
+}
+
+#[test]
+fn a_reset_of_the_guest_begins_the_five_seconds_anew() {
+    let reset = |second: u64, lines: &mut Lines, controllers: &mut Controllers| {
+        if second == 4 {
+            lines.reset(controllers);
+        }
+    };
+    assert_eq!(reports(60, reset), [9]);
+}

@@ -325,7 +325,7 @@ impl DeviceBuilder<'_> {
         };
         self.device
             .notes
-            .push(format!("no entry in irqs ({cite}): {unknown}. Until then pci-server looks for the line"));
+            .push(format!("no entry in irqs ({cite}): {unknown}. Until then it interrupts by MSI, if at all"));
     }
 
     fn input(&mut self, pin: u8, level: bool, origin: String) {

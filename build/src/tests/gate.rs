@@ -1,6 +1,7 @@
 //! Attempts to access other owners' devices: by guests with instructions, by a component in place of a VMM with calls
 //! (tests/systems/gate.toml). All are refused and logged, and the owners' devices go on working. Also two guests whose
-//! cards share an interrupt line (tests/systems/shared-line.toml).
+//! cards share an interrupt line (tests/systems/shared-line.toml), and two of which one has a wrong line
+//! (tests/systems/silent-pin.toml).
 
 use std::iter::repeat;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Test> {
     vec![
         Test::new(Group::Components, "what-is-anothers-is-refused", gate),
         Test::new(Group::Boots, "two-guests-share-an-interrupt-line", shared_line),
+        Test::new(Group::Boots, "a-pin-that-is-wrong-in-the-description-is-reported", silent_pin),
     ]
 }
 
@@ -189,6 +191,31 @@ fn shared_line(context: &Context) -> Result<Outcome> {
         "{interrupts} interrupts for {sent} frames ({foreign} were the other's, {lost} lost by the emulator), {before} in \
          Linux; with a neglected card {after} of {tally}"
     )))
+}
+
+/// Two tiny guests with a card each: of the one whose `source` is wrong its VMM says so, once. Both have switched their card's decoding
+/// off, which it does not notice.
+fn silent_pin(context: &Context) -> Result<Outcome> {
+    let mut machine = boot(context, "silent-pin", &["silent"])?;
+    for guest in ["right", "wrong"] {
+        until(&mut machine, &format!("{guest} has powered off"))?;
+    }
+    let text = printed(&machine);
+    let counts = |guest| -> Result<[u32; 3]> {
+        let [control, alive] = fact(lines(&text, guest), "hidden")?;
+        let [interrupts] = fact(lines(&text, guest), "interrupts")?;
+        Ok([control, alive, interrupts])
+    };
+    // No decoding, as written; the card's command register after its start; an interrupt for each frame.
+    ensure!((counts("right")?, counts("wrong")?) == ([0, 0x22, 8], [0, 0x22, 0]), "the guests' facts:\n{text}");
+    let hint = "no interrupt in 5 s since its driver enabled it; check `source` in the description";
+    let right = said(&text, "vmm-right", "warning: 00:0");
+    let wrong = said(&text, "vmm-wrong", "warning: 00:0");
+    ensure!(
+        right.is_empty() && wrong == [format!("warning: 00:02.0: {hint}")],
+        "the VMMs say {right:?} and {wrong:?}:\n{text}"
+    );
+    Ok(Outcome::Passed("8 interrupts; without any, one line".into()))
 }
 
 /// The numbers of a fact that a tiny guest prints.

@@ -18,6 +18,8 @@ use crate::{
 
 /// Inputs of an I/O APIC (82093AA).
 const INPUTS: u8 = 24;
+/// The first ports of the channels of an IDE controller in compatibility mode.
+const IDE: [u16; 2] = [0x1f0, 0x170];
 /// Input 0 of the first I/O APIC: the 8259's, which the kernel keeps masked.
 const EXTINT: u8 = 0;
 
@@ -68,10 +70,12 @@ pub(super) fn pins_are_known(found: &mut Found) {
         return;
     }
     for owner in system.owners() {
-        for device in owner.devices.pci_devices {
+        for (n, device) in owner.devices.pci_devices.iter().enumerate() {
             let (span, device) = (device.span(), device.get_ref());
             let needs_none = device.irq.is_some() || device.interrupts() == Some(Interrupts::None);
-            if needs_none || owner.devices.may_send(device) {
+            let mut ports = owner.devices.ports_of(Some(n)).map(|ports| ports.range().0);
+            // An IDE controller in compatibility mode has interrupts 14 and 15 on every board.
+            if needs_none || owner.devices.may_send(device) || ports.any(|first| IDE.contains(&first)) {
                 continue;
             }
             let at = device.address;

@@ -21,6 +21,9 @@ impl Board {
 
     /// Advances the timers, and raises their interrupts that are due.
     pub fn advance(&mut self, now: Nanos) -> Effect {
+        if self.lines.has_silent() {
+            self.listen(now);
+        }
         self.pit.poll(now);
         let tick = self.pay_tick();
         let clock = if self.rtc_due.is_some_and(|due| due <= now) {
@@ -30,6 +33,17 @@ impl Board {
             Effect::QUIET
         };
         clock | Effect::TIMERS | Effect::LINES.when(tick || self.controllers.pic.pending())
+    }
+
+    /// Logs passed-through pins that stay silent.
+    #[cold]
+    #[inline(never)]
+    fn listen(&mut self, now: Nanos) {
+        for function in self.lines.silent(now, &self.controllers) {
+            log::warn!(
+                "{function}: no interrupt in 5 s since its driver enabled it; check `source` in the description"
+            );
+        }
     }
 
     /// The time of the board's next timer interrupt.

@@ -16,10 +16,13 @@
 use devices::{Controllers, Nanos, lapic::Vectors, pci::msix::Message};
 use heapless::Vec;
 use layout::{
+    Bdf,
     config::VmLine,
     guest_board::{self, Chipset, input},
 };
 use proto::pci::{GrantedLine, Messages};
+
+use super::silence::Silence;
 
 /// Most lines of a guest.
 pub const MAX_LINES: usize = layout::limits::MAX_OWN_LINES;
@@ -112,6 +115,8 @@ pub struct Lines {
     pub masked: u16,
     /// Messages for the local APIC, until [`take_messages`](Self::take_messages).
     messages: Vectors,
+    /// Pins that have not interrupted yet.
+    silence: Silence,
     /// Interrupts of all lines.
     pub interrupts: u64,
     /// Those that exceeded a limit.
@@ -177,7 +182,30 @@ impl Lines {
             (line.state, line.signalling, line.again) = (LineState::Armed, line.rest, false);
         }
         (self.waits, self.masked, self.messages) = (Waits::default(), 0, Vectors::NONE);
+        self.silence.reset();
         waiting
+    }
+
+    /// Notes that line `n` is a pin of `function`, which is expected to interrupt. Not the pins of ISA, whose wiring nobody gets wrong.
+    pub fn expect(&mut self, n: usize, function: Bdf) {
+        if self.lines.get(n).is_some_and(|line| line.is_some_and(|line| !line.sends)) {
+            self.silence.listen(n, function);
+        }
+    }
+
+    /// Whether there are pins that have not interrupted yet, for [`silent`](Self::silent).
+    #[inline]
+    pub const fn has_silent(&self) -> bool {
+        self.silence.is_any()
+    }
+
+    /// Takes the functions whose pins have not interrupted, though their drivers unmasked them five seconds ago.
+    pub fn silent(&mut self, now: Nanos, controllers: &Controllers) -> impl Iterator<Item = Bdf> {
+        let lines = &self.lines;
+        self.silence.look(now, |n| {
+            let line = lines.get(n).copied().flatten();
+            line.is_some_and(|line| line.signalling == Signalling::Pin && !controllers.masked(line.input))
+        })
     }
 
     /// The guest has set line `n` up to interrupt in another way. What it has not served counts again in that way. Returns
@@ -214,6 +242,7 @@ impl Lines {
     pub fn raise(&mut self, bits: u16, now: Nanos, controllers: &mut Controllers) -> u16 {
         // A service that the guest ended before this interrupt must not count as the end of this one.
         let mut acknowledge = self.settle(controllers);
+        self.silence.end(bits);
         let Self { lines, messages, waits, masked, interrupts, throttled, .. } = self;
         for (n, line) in each(lines).filter(|(n, _)| bits & 1 << n != 0) {
             *interrupts += 1;

@@ -6,7 +6,10 @@
 //! Capabilities go to slots of the scratch CNode in the order in which they come, the same at every start.
 
 use heapless::Vec;
-use layout::config::{VmLine, Vmm};
+use layout::{
+    Bdf,
+    config::{VmLine, Vmm},
+};
 use proto::{
     irq,
     pci::{self, Access, Bar, BarKind, Error, Grant, GrantedLine, TakeFrame, Target, Width},
@@ -71,7 +74,7 @@ impl Devices {
         let handlers = claim(config);
         let claimed: Vec<Option<VmLine>, MAX_LINES> =
             config.lines.iter().zip(&handlers).map(|(line, handler)| handler.map(|_| *line)).collect();
-        let lines = Lines::new(config.chipset, &claimed, &granted);
+        let mut lines = Lines::new(config.chipset, &claimed, &granted);
         let input = |line: u8| lines.input(config.lines.iter().position(|known| known.line == line)?);
         let routed: Vec<(u8, u8), MAX_LINES> =
             takeover.lines.iter().filter_map(|(function, line)| Some((*function, input(line.line)?))).collect();
@@ -81,6 +84,11 @@ impl Devices {
         };
         let senders: Vec<Sender, MAX_LINES> = takeover.lines.iter().filter_map(sender).collect();
         senders.iter().for_each(|sender| takeover.board.add_sender(*sender));
+        for (line, function) in takeover.pins {
+            if let Some(position) = config.lines.iter().position(|known| known.line == line) {
+                lines.expect(position, function);
+            }
+        }
         board.plug(takeover.board);
         board.lines = lines;
         // The bridge is device 0.
@@ -216,6 +224,8 @@ struct Takeover {
     board: Passthrough,
     /// Lines of functions.
     lines: Vec<(u8, GrantedLine), MAX_LINES>,
+    /// Pins whose wiring the description says or the chipset has, with their functions.
+    pins: Vec<(u8, Bdf), MAX_LINES>,
     next_slot: u16,
     /// Windows that the machine has above 4 GiB.
     high: Vec<(BarWindow, Access), MAX_WINDOWS>,
@@ -228,6 +238,7 @@ impl Takeover {
             placement: Placement::new(config, vcpus),
             board: Passthrough::new(&SERVER),
             lines: Vec::new(),
+            pins: Vec::new(),
             next_slot: FIRST_SLOT,
             high: Vec::new(),
             elsewhere: Vec::new(),
@@ -252,6 +263,8 @@ impl Takeover {
         for line in &grant.lines {
             if self.lines.push((index, *line)).is_err() {
                 log::error!("{at}: too many interrupt lines");
+            } else if line.isa.is_none() && line.messages.is_none() {
+                let _ = self.pins.push((line.line, at));
             }
         }
         for (register, (bar, access)) in (0..).zip(grant.function.bars.iter().zip(grant.bars)) {
