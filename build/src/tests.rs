@@ -19,6 +19,7 @@ mod medium;
 mod modules;
 mod q35;
 mod sata;
+mod simulated;
 mod walkthroughs;
 
 use crate::test::Test;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Test> {
         clocks::all(),
         loaders::all(),
         sata::all(),
+        simulated::all(),
         intel_82574::all(),
         gate::all(),
         guests::all(),
