@@ -5,18 +5,14 @@
 //! so changing between them rebuilds nothing.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use capdl_spec::host::{
-    self, CardModel, CompileError, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, System, What,
-};
+use capdl_spec::host::{self, CompileError, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, System, What};
 use capdl_spec::spec::Spec;
-use miette::{Context, IntoDiagnostic, Result, miette};
+use miette::{IntoDiagnostic, Result, miette};
 
 use crate::board_memory::MemoryNeeds;
 use crate::bochs::Options;
@@ -27,7 +23,8 @@ use crate::kernel::{self, Build, Kernel, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
 use crate::project::{self, Project};
-use crate::{bochs, guest, iso, process, programs, room, setup, slots};
+use crate::simulate::{self, Simulated};
+use crate::{guest, iso, process, programs, room, setup, slots};
 
 /// The board that is Bochs.
 const BOCHS: &str = "bochs";
@@ -89,7 +86,7 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     let iso = iso::make(&prefix.kernel(), &root_task, &dir)?;
     step.done();
     let devices = devices(project, &system)?;
-    write_simulate(&dir.join("simulate"), memory_mib, &devices)?;
+    simulate::write(&dir, &Simulated { board: system.board(), memory_mib, devices: &devices, spec: &spec })?;
     let consoles = system.consoles();
     let kernel = prefix.about().to_owned();
     Ok(Image { system: system.name, kernel, iso, bytes: size, memory_mib, devices, spec, consoles, _lock: lock })
@@ -360,41 +357,6 @@ fn memory_mib(system: &System, needs: &MemoryNeeds) -> Result<u32> {
         ));
     }
     u32::try_from(mib).into_diagnostic()
-}
-
-/// A script that boots the ISO in QEMU with nested VT-x, or explains why its host cannot do that.
-fn write_simulate(path: &Path, memory_mib: u32, devices: &Devices) -> Result<()> {
-    // Machine "pc" is the board that Bochs emulates: an i440FX with a PIIX3, whose slots begin at device 2.
-    let mut plugged = String::new();
-    if let Some(disk) = &devices.disk {
-        let _ = write!(plugged, " -drive 'if=ide,index=0,format=raw,snapshot=on,file={}'", disk.display());
-    }
-    for (index, (slot, model)) in devices.cards.iter().enumerate() {
-        let model = match model {
-            CardModel::E1000 => "e1000",
-            CardModel::Ne2k => "ne2k_pci",
-        };
-        let (mac, device) = (bochs::config::mac(index), slot + 1);
-        let _ =
-            write!(plugged, " -netdev user,id=net{index} -device {model},netdev=net{index},mac={mac},addr={device}");
-    }
-    let script = format!(
-        "#!/bin/sh\n\
-         # Boots system.iso in QEMU, on a host with Intel VT-x and nesting; anywhere else `cargo xtask run` uses Bochs.\n\
-         if ! grep -qw vmx /proc/cpuinfo; then\n\
-         \techo \"simulate: this machine cannot: its processor shows no VT-x (use cargo xtask run)\" >&2; exit 1\n\
-         elif ! [ -w /dev/kvm ]; then\n\
-         \techo \"simulate: this machine cannot: /dev/kvm is missing or not writable\" >&2; exit 1\n\
-         elif ! command -v qemu-system-x86_64 >/dev/null; then\n\
-         \techo \"simulate: this machine cannot: there is no qemu-system-x86_64 (cargo xtask setup)\" >&2; exit 1\n\
-         fi\n\
-         exec qemu-system-x86_64 -enable-kvm -cpu host -machine pc -m {memory_mib} -nographic -no-reboot \\\n\
-         \t-cdrom \"$(dirname \"$0\")/system.iso\"{plugged} \"$@\"\n"
-    );
-    project::write(path, script.as_bytes())?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
-        .into_diagnostic()
-        .wrap_err_with(|| path.display().to_string())
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub mod qemu;
 pub mod room;
 pub mod run;
 pub mod setup;
+pub mod simulate;
 mod slots;
 pub mod test;
 pub mod tests;

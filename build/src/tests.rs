@@ -20,6 +20,7 @@ mod modules;
 mod probe;
 mod q35;
 mod sata;
+mod simulated;
 mod walkthroughs;
 
 use crate::test::Test;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Test> {
         loaders::all(),
         probe::all(),
         sata::all(),
+        simulated::all(),
         intel_82574::all(),
         gate::all(),
         guests::all(),

@@ -13,7 +13,7 @@ pub use crate::{
         plan, planned,
     },
     description::{
-        board::Processor,
+        board::{BOARDS, Board, Processor},
         debian::{Architecture, Debian, Flavour, Release, Stock, What},
         defects::{DEFECTS, Defect, Endangered},
         emulator::{Card, CardModel, Emulator},
