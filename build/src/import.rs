@@ -5,9 +5,10 @@
 //! `section` writes that as TOML, with the origin of every value beside it.
 
 mod address;
-mod capture;
-mod class;
-mod device;
+pub mod capture;
+pub mod class;
+pub mod device;
+pub mod facts;
 mod files;
 mod proc;
 mod section;
@@ -72,7 +73,8 @@ fn capture(files: &Files) -> Result<Capture> {
     Ok(capture)
 }
 
-fn section(files: &Files, capture: &Capture, devices: &[PciAddress], dma: Dma) -> Result<String> {
+/// The section for some devices of a capture of these files.
+pub fn section(files: &Files, capture: &Capture, devices: &[PciAddress], dma: Dma) -> Result<String> {
     let mut chosen: Vec<&Function> = Vec::new();
     for address in devices {
         let function = capture

@@ -1,6 +1,6 @@
 //! The build tool behind `cargo xtask`, from an empty machine to a guest's prompt.
 //!
-//! It sets up the host (`packages`, `setup`, `doctor`), builds the parts of a system (`kernel` and its `defects`, `guest`,
+//! It sets up the host (`packages`, `setup`, `doctor`), judges a board (`board`, `import`), builds the parts of a system (`kernel` and its `defects`, `guest`,
 //! `image` and its `footprint`, `iso`; `cache` keeps them), runs it in Bochs (`bochs`, `console`, `run`) or QEMU (`qemu`)
 //! and tests it (`test`, `tests`; for the documentation, `walkthrough`). It writes to cargo's target directory only, and
 //! installs Debian packages through apt.
@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod bench;
+pub mod board;
 pub mod board_memory;
 pub mod bochs;
 pub mod cache;

@@ -14,7 +14,7 @@ use xtask::kernel::{self, Build};
 use xtask::packages::Purpose;
 use xtask::project::Project;
 use xtask::test::Form;
-use xtask::{audit, bench, defects, doctor, footprint, image, interrupt, map, progress, run, setup, test};
+use xtask::{audit, bench, board, defects, doctor, footprint, image, interrupt, map, progress, run, setup, test};
 
 /// The system of a command that names none: a 64-bit guest, for which Debian 12 and 13 have the packages and the keys.
 const DEFAULT: &str = "amd64";
@@ -125,7 +125,12 @@ enum Command {
     /// Install the Debian packages that are missing
     Setup,
     /// Show what this machine has and lacks, and what therefore runs here
-    Doctor,
+    Doctor {
+        /// Judge another machine by the serial log of `image probe`, or by files of Linux on it (repeatable, or a folder), and print a
+        /// description to start from
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        board: Vec<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -234,7 +239,12 @@ fn obey(command: Command) -> Result<ExitCode> {
             setup::ensure(&Purpose::ALL)?;
             progress::print("Everything is installed.");
         }
-        Command::Doctor => progress::print(doctor::report()?.trim_end()),
+        Command::Doctor { board } if board.is_empty() => progress::print(doctor::report()?.trim_end()),
+        Command::Doctor { board } => {
+            let judged = board::judge_files(&board)?;
+            progress::say(judged.report().trim_end());
+            progress::print(judged.description.trim_end());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,8 @@
 
 use core::fmt::{self, Write};
 
+use layout::Bdf;
+
 use crate::acpi::{self, Interrupts, Remapping};
 use crate::clocks::Clock;
 use crate::cpu::{self, Feature};
@@ -132,7 +134,11 @@ fn processor(facts: &Facts, out: &mut impl Sink) {
         );
     }
     if let Some(board) = board(facts) {
-        out.line(Pass, format_args!("kernel"), format_args!("board = \"{board}\""));
+        let also = match board == "pc" && cpu::has(leaves, cpu::FSGSBASE) == Some(true) {
+            true => "; \"cma34cr\" uses FSGSBASE, too",
+            false => "",
+        };
+        out.line(Pass, format_args!("kernel"), format_args!("board = \"{board}\"{also}"));
     } else if !facts.msrs.is_empty() {
         out.line(Fail, format_args!("kernel"), format_args!("none runs on this processor"));
     }
@@ -472,8 +478,17 @@ fn memory(facts: &Facts, out: &mut impl Sink) {
     }
 }
 
-/// Judges one PCI function.
-pub fn function(at: layout::Bdf, config: Config, acs: Option<bool>, out: &mut impl Sink) {
+/// Where a pin arrives.
+struct Source(Option<u8>);
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |input| write!(f, " (source = {input})"))
+    }
+}
+
+/// Judges one PCI function, of which it may be known whether it has access control services, and where its pin arrives.
+pub fn function(at: Bdf, config: Config, acs: Option<bool>, input: Option<u8>, out: &mut impl Sink) {
     let ((vendor, device), class) = (config.id(), config.class());
     let topic = format_args!("pci {at}");
     if let Some(bus) = config.secondary() {
@@ -497,15 +512,16 @@ pub fn function(at: layout::Bdf, config: Config, acs: Option<bool>, out: &mut im
         4 => "INTD",
         _ => "a wrong pin",
     };
-    let verdict = if msi || msi_x || config.pin() == 0 { Pass } else { Warn };
+    let verdict = if msi || msi_x || input.is_some() || config.pin() == 0 { Pass } else { Warn };
     let word = |there: bool, yes: &'static str, no: &'static str| if there { yes } else { no };
     out.line(
         verdict,
         topic,
         format_args!(
-            "{vendor:04x}:{device:04x} class {class:04x}, {}{}{pin}, {}{}{}",
+            "{vendor:04x}:{device:04x} class {class:04x}, {}{}{pin}{}, {}{}{}",
             word(msi, "MSI, ", ""),
             word(msi_x, "MSI-X, ", ""),
+            Source(input),
             word(
                 reset,
                 "reset by FLR",

@@ -14,7 +14,7 @@ use core::panic::PanicInfo;
 use freestanding as _;
 use probe::block::Block;
 use probe::machine::Machine;
-use probe::pci::{Bus, Function};
+use probe::pci::Bus;
 use probe::{Facts, Sink, Verdict, acpi, judge, multiboot};
 
 use console::Console;
@@ -57,8 +57,9 @@ fn report(board: &Board, console: &Console, loaded: Option<multiboot::Loaded>) -
     let lines = |from| {
         let mut lines = Lines { console, from, counts: [0; 3] };
         judge::judge(&facts, &mut lines);
-        let judged = |function: &Function| judge::function(function.at, function.config(), function.acs, &mut lines);
-        bus.for_each(judged);
+        bus.for_each(|function| {
+            judge::function(function.at, function.config(), function.acs, function.input, &mut lines);
+        });
         lines.counts
     };
     lines(Verdict::Pass);

@@ -39,6 +39,52 @@ pub const ADVANCED: u8 = 0x13;
 /// Access control services, an extended capability.
 pub const ACS: u16 = 0x0d;
 
+/// Where the pins of the functions on bus 0 of an Intel chipset arrive, from the ICH9 to the 9 series: each device has a register
+/// of four bits a pin, which say PIRQA to PIRQH, and these are the inputs 16 to 23 of the I/O APIC (the chipsets' data sheets,
+/// "Device Interrupt Route Register"). Firmware chooses. Later chipsets have these registers elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wiring([Option<u16>; 32]);
+
+/// Device numbers of the chipsets' LPC bridges, first and last.
+const WITH_ROUTES: [(u16, u16); 9] = [
+    (0x2910, 0x2919),
+    (0x3a10, 0x3a1f),
+    (0x3b00, 0x3b1f),
+    (0x1c40, 0x1c5f),
+    (0x1d40, 0x1d41),
+    (0x1e40, 0x1e5f),
+    (0x8c40, 0x8c5f),
+    (0x8cc0, 0x8cdf),
+    (0x9c40, 0x9cdf),
+];
+const INTEL: u16 = 0x8086;
+const LPC: Bdf = Bdf { bus: 0, device: 0x1f, function: 0 };
+/// The LPC bridge's register with the address of the chipset's own registers; bit 0 switches them on.
+const ROOT_COMPLEX: usize = 0xf0;
+/// Devices, and their registers there.
+const ROUTES: [(usize, u64); 9] = [
+    (31, 0x3140),
+    (30, 0x3142),
+    (29, 0x3144),
+    (28, 0x3146),
+    (27, 0x3148),
+    (26, 0x314c),
+    (25, 0x3150),
+    (22, 0x315c),
+    (20, 0x3160),
+];
+/// The first input of the I/O APIC for PCI.
+const FIRST_INPUT: u8 = 16;
+
+impl Wiring {
+    /// The input of the first I/O APIC at which a function's pin arrives, where the chipset says so.
+    pub fn input(&self, at: Bdf, pin: u8) -> Option<u8> {
+        let route = self.0.get(usize::from(at.device)).copied().flatten().filter(|_| at.bus == 0)?;
+        let shift = 4 * u32::from(pin.checked_sub(1).filter(|pin| *pin < 4)?);
+        Some(FIRST_INPUT + (route >> shift & 0b111) as u8)
+    }
+}
+
 /// What a BAR is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -163,6 +209,8 @@ pub struct Function {
     pub sizes: [u64; BARS],
     /// Whether it has access control services; `None` if its extended configuration space is out of reach.
     pub acs: Option<bool>,
+    /// The input of the I/O APIC at which its pin arrives, where the chipset says so.
+    pub input: Option<u8>,
 }
 
 /// Reaches configuration space.
@@ -191,6 +239,7 @@ impl<M: Machine> Bus<'_, M> {
 
     /// Calls `each` for every function of segment 0.
     pub fn for_each(&self, mut each: impl FnMut(&Function)) {
+        let wiring = self.wiring();
         for number in 0..=u16::MAX >> 3 {
             let first = Bdf { bus: (number >> 5) as u8, device: number as u8 & 31, function: 0 };
             if self.read(first, 0) & 0xffff == 0xffff {
@@ -201,19 +250,33 @@ impl<M: Machine> Bus<'_, M> {
             for function in 0..if several { 8 } else { 1 } {
                 let at = Bdf { function, ..first };
                 if self.read(at, 0) & 0xffff != 0xffff {
-                    each(&self.function(at));
+                    each(&self.function(at, &wiring));
                 }
             }
         }
     }
 
-    fn function(&self, at: Bdf) -> Function {
+    fn wiring(&self) -> Wiring {
+        let mut wiring = Wiring::default();
+        let (id, registers) = (self.read(LPC, 0), self.read(LPC, ROOT_COMPLEX));
+        let is_known = WITH_ROUTES.iter().any(|(first, last)| (*first..=*last).contains(&((id >> 16) as u16)));
+        if id as u16 == INTEL && is_known && registers & 1 != 0 {
+            for (device, at) in ROUTES {
+                let word = self.machine.read32(u64::from(registers & !0x3fff) + (at & !3));
+                wiring.0[device] = Some((word >> (8 * (at & 3))) as u16);
+            }
+        }
+        wiring
+    }
+
+    fn function(&self, at: Bdf, wiring: &Wiring) -> Function {
         let mut config = [0; BYTES];
         for (index, place) in config.chunks_mut(4).enumerate() {
             place.copy_from_slice(&self.read(at, 4 * index).to_le_bytes());
         }
         let sizes = self.sizes(at, Config(&config));
-        Function { at, config, sizes, acs: self.acs(at) }
+        let input = wiring.input(at, Config(&config).pin());
+        Function { at, config, sizes, acs: self.acs(at), input }
     }
 
     /// Sizes of BARs: which bits of each can be written. Decoding is off for as long as that takes. Bridges and the processor's
@@ -289,6 +352,10 @@ impl fmt::Display for Function {
         let command = config.word(COMMAND);
         let sign = |bit: u16| if command >> bit & 1 != 0 { '+' } else { '-' };
         writeln!(f, "\tControl: I/O{} Mem{} BusMaster{}", sign(0), sign(1), sign(2))?;
+        if let Some(input) = self.input {
+            let pin = char::from(b'A' + (config.pin() - 1) % 4);
+            writeln!(f, "\tInterrupt: pin {pin} routed to IRQ {input}")?;
+        }
         for bar in config.bars() {
             let size = self.sizes.get(bar.index).copied().unwrap_or(0);
             if size == 0 && bar.base == 0 {
@@ -312,8 +379,7 @@ impl fmt::Display for Function {
         if self.acs == Some(true) {
             f.write_str("\tCapabilities: [100] Access Control Services\n")?;
         }
-        let used = self.config.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
-        for (index, bytes) in self.config.chunks(16).enumerate().take(used.max(64).div_ceil(16)) {
+        for (index, bytes) in self.config.chunks(16).enumerate() {
             write!(f, "{:02x}:", 16 * index)?;
             bytes.iter().try_for_each(|byte| write!(f, " {byte:02x}"))?;
             f.write_char('\n')?;
@@ -337,5 +403,70 @@ fn write_size(f: &mut fmt::Formatter<'_>, size: u64) -> fmt::Result {
         0x400..0x10_0000 => writeln!(f, " [size={}K]", size >> 10),
         0x10_0000..0x4000_0000 => writeln!(f, " [size={}M]", size >> 20),
         _ => writeln!(f, " [size={}G]", size >> 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    const SATA: Bdf = Bdf { bus: 0, device: 0x1f, function: 2 };
+
+    /// A SATA controller: ports of 32, a 64-bit BAR of 8 KiB above 4 GiB, MSI behind power management, FLR by advanced features.
+    fn sata() -> [u8; BYTES] {
+        let mut space = [0; BYTES];
+        space[..16].copy_from_slice(&[0x86, 0x80, 0x03, 0x1e, 7, 0, 0x10, 0, 4, 1, 6, 1, 0, 0, 0, 0]);
+        space[0x10..0x1c].copy_from_slice(&[0x61, 0x40, 0, 0, 0x0c, 0, 0x71, 0xc0, 3, 0, 0, 0]);
+        space[0x34] = 0x70;
+        space[0x3d] = 2;
+        space[0x70..0x72].copy_from_slice(&[POWER, 0x80]);
+        space[0x80..0x82].copy_from_slice(&[MSI, 0xb0]);
+        space[0xb0..0xb4].copy_from_slice(&[ADVANCED, 0, 6, 3]);
+        space
+    }
+
+    #[test]
+    fn bars_and_capabilities_are_found_in_configuration_space() {
+        let space = sata();
+        let config = Config(&space);
+        let bars: std::vec::Vec<Bar> = config.bars().filter(|bar| bar.base != 0).collect();
+        assert_eq!(bars[0], Bar { index: 0, kind: Kind::Ports, base: 0x4060 });
+        let kind = Kind::Memory { wide: true, prefetchable: true };
+        assert_eq!(bars[1], Bar { index: 1, kind, base: 0x3_c071_0000 });
+        assert_eq!((config.capability(MSI), config.capability(MSI_X)), (Some(0x80), None));
+        assert!(config.has_reset());
+    }
+
+    #[test]
+    fn capabilities_in_a_circle_come_to_an_end() {
+        let mut space = sata();
+        space[0xb1] = 0x70;
+        assert_eq!(Config(&space).capability(MSI_X), None);
+        assert_eq!(Config(&space[..64]).capability(MSI), None);
+    }
+
+    #[test]
+    fn a_function_is_printed_as_lspci_does() {
+        let sizes = [32, 0x2000, 0, 0, 0, 0];
+        let text = Function { at: SATA, config: sata(), sizes, acs: Some(true), input: Some(19) }.to_string();
+        let head = "00:1f.2 0106: 8086:1e03 (rev 04) (prog-if 01)\n\tControl: I/O+ Mem+ BusMaster+\n\
+                    \tInterrupt: pin B routed to IRQ 19\n\tRegion 0: I/O ports at 4060 [size=32]\n\
+                    \tRegion 1: Memory at 3c0710000 (64-bit, prefetchable) [size=8K]\n\
+                    \tCapabilities: [100] Access Control Services\n00: 86 80 03 1e 07 00 10 00 04 01 06 01 00 00 00 00\n";
+        assert!(text.starts_with(head), "{text}");
+        assert_eq!(text.lines().filter(|line| line.as_bytes()[2] == b':' && line.len() == 51).count(), 16, "{text}");
+        assert!(text.lines().all(|line| line.len() <= 80));
+    }
+
+    #[test]
+    fn a_pin_arrives_where_the_chipsets_register_says() {
+        let mut wiring = Wiring::default();
+        wiring.0[31] = Some(0x0732);
+        assert_eq!([1, 2, 3, 4].map(|pin| wiring.input(SATA, pin)), [Some(18), Some(19), Some(23), Some(16)]);
+        assert_eq!(wiring.input(SATA, 0), None);
+        assert_eq!(wiring.input(Bdf { bus: 1, ..SATA }, 1), None);
+        assert_eq!(wiring.input(Bdf { device: 2, ..SATA }, 1), None);
     }
 }

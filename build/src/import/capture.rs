@@ -1,20 +1,24 @@
-//! Reads a capture line by line: lspci(8) at any verbosity, with /proc/ioports and /proc/interrupts, in one file or
-//! several.
+//! Reads a capture line by line: lspci(8) at any verbosity, or the probe's block, with /proc/ioports and /proc/interrupts,
+//! in one file or several.
 //!
 //! The formats are those of pciutils 3.x (`lspci.c`, `ls-caps.c`) and Linux (`kernel/resource.c`,
 //! `kernel/irq/proc.c`). Other lines are skipped, since captures come from consoles. Left out: the contents of
-//! capabilities, except whether MSI is on, and the hex dump after the header.
+//! capabilities, except whether MSI is on; they are in the hex dump.
 
 use miette::{Report, Result};
+use probe::block;
 
 use super::address::PciAddress;
 use super::files::{Files, Line};
 use super::proc::{self, Arrival, PortClaim};
 
+/// Most bytes of a dump.
+const CONFIGURATION_SPACE: usize = 4096;
+
 /// All that is known of a machine.
 #[derive(Debug, Default)]
 pub struct Capture {
-    /// In the order of the files.
+    /// PCI functions, in the order of the files.
     pub functions: Vec<Function>,
     /// Ports that belong to functions, from /proc/ioports.
     pub ports: Vec<PortClaim>,
@@ -51,8 +55,10 @@ pub struct Function {
     pub detailed: bool,
     /// The line that names its IOMMU group.
     pub iommu: Option<Line>,
-    /// The header of its configuration space, if dumped.
+    /// Its configuration space, if dumped.
     pub dump: Dump,
+    /// Whether it has access control services.
+    pub acs: bool,
 }
 
 /// A BAR.
@@ -85,7 +91,7 @@ pub struct Interrupt {
     pub line: Line,
 }
 
-/// The 64 bytes of a PCI header (PCI 3.0, section 6.1), as far as they are known.
+/// Configuration space, as far as it is known: 64 bytes of the header (PCI 3.0, section 6.1), 256 bytes, or 4 KiB.
 #[derive(Debug, Default)]
 pub struct Dump {
     bytes: Vec<u8>,
@@ -96,6 +102,11 @@ impl Dump {
     pub fn register(&self, offset: usize) -> Option<u32> {
         let bytes = self.bytes.get(offset..offset.checked_add(4)?)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    /// All that is known, from the start on.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Whether the header says that a bus lies behind the function.
@@ -137,6 +148,14 @@ impl Reader<'_> {
         if line.file != self.file {
             self.file = line.file;
             self.state = State::Between;
+        }
+        if text.contains(block::BEGIN) || text.contains(block::END) {
+            // Of several boots the last one counts.
+            if text.contains(block::BEGIN) {
+                self.capture.functions.retain(|function| function.line.file != line.file);
+            }
+            self.state = State::Between;
+            return Ok(());
         }
         if let Some((address, title)) = PciAddress::heading(text) {
             self.state = State::Function { capabilities: false };
@@ -188,7 +207,7 @@ impl Reader<'_> {
             }
         } else if let Some((offset, bytes)) = dump_line(self.files, &line, text)? {
             // Bytes after a gap (a dump that lost a line) would end up at wrong offsets.
-            if offset == function.dump.bytes.len() && offset < 0x40 {
+            if offset == function.dump.bytes.len() && offset < CONFIGURATION_SPACE {
                 function.dump.bytes.extend(bytes);
             }
         }
@@ -215,6 +234,7 @@ impl Function {
             detailed: false,
             iommu: None,
             dump: Dump::default(),
+            acs: false,
         }
     }
 
@@ -243,6 +263,7 @@ impl Function {
 
     fn capability(&mut self, line: Line, text: &str) {
         self.hidden |= text.starts_with("Capabilities: <access denied>");
+        self.acs |= text.contains("] Access Control Services") || text.contains("] ACS");
         if is_msi(text) {
             self.msi = Some(line);
         }

@@ -1,15 +1,17 @@
 //! The probe (docs/hardware.md, "Before the first boot"): on two processors of Bochs, which have VT-x, and on QEMU's Q35 board
 //! with an IOMMU, by BIOS and by UEFI, which has none.
 
+use std::path::Path;
 use std::time::Duration;
 
+use capdl_spec::host::{self, Source};
 use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
 
 use super::q35;
 use crate::bochs::{self, last_lines};
 use crate::qemu::{self, Loader};
 use crate::test::{Context, Group, Outcome, Test};
-use crate::{console::Console, image};
+use crate::{board, console::Console, image, project};
 
 pub fn all() -> Vec<Test> {
     let test = |name, run| Test::new(Group::Components, name, run);
@@ -47,6 +49,25 @@ fn says(text: &str, lines: &[&str], failed: &[&str]) -> Result<Outcome> {
     Ok(Outcome::Passed(counts.split('.').next().unwrap_or_default().to_owned()))
 }
 
+/// What `doctor --board` makes of the console: a whole block, the same verdicts, and a valid description with these lines.
+fn judged(dir: &Path, lines: &[&str]) -> Result<()> {
+    let log = dir.join("console.txt");
+    let judged = board::judge_files(std::slice::from_ref(&log))?;
+    ensure!(judged.doubts.is_empty(), "{:#?}", judged.doubts);
+    let printed = String::from_utf8_lossy(&project::read(&log)?).replace('\r', "");
+    for (verdict, line) in &judged.lines {
+        ensure!(
+            printed.contains(&format!("{verdict} {line}\n")),
+            "the probe does not say `{verdict} {line}`:\n{printed}"
+        );
+    }
+    let text = judged.description.clone();
+    for line in lines {
+        ensure!(text.contains(line), "no `{line}` in\n{text}");
+    }
+    host::parse(Source { path: log, text }).map(drop).map_err(|mistakes| mistakes.report())
+}
+
 fn in_bochs(context: &Context, processor: &str, board: &str, more: &[&str]) -> Result<Outcome> {
     let mut options = bochs::Options::new("test-probe", &image::probe(&context.project)?);
     options.memory_mib = 512;
@@ -55,6 +76,7 @@ fn in_bochs(context: &Context, processor: &str, board: &str, more: &[&str]) -> R
     let mut machine = bochs::Machine::boot(&context.project, &options)?;
     let text = printed(&mut machine.console)?;
     machine.stop();
+    judged(machine.dir(), &[&format!("board = \"{board}\"\n"), "--trusted --device 00:01.1"])?;
     let kernel = format!("PASS kernel: board = \"{board}\"");
     let lines = [
         "PASS processor: GenuineIntel family 6 model 0x3",
@@ -90,6 +112,8 @@ fn on_q35(context: &Context, uefi: bool) -> Result<Outcome> {
     options.devices = vec!["e1000e".into(), "pcie-root-port,id=port1,bus=pcie.0".into()];
     let mut machine = qemu::Machine::boot(&context.project, &options)?;
     let text = printed(&mut machine.console)?;
+    let devices = ["pci_devices_iospace = 1", "name = \"SATA\", bus = 0, dev = 0x1f, fun = 2", "source = 16"];
+    judged(machine.dir(), &devices)?;
     let firmware = if uefi { "PASS firmware: UEFI" } else { "PASS firmware: BIOS" };
     let lines = [
         firmware,
@@ -100,7 +124,7 @@ fn on_q35(context: &Context, uefi: bool) -> Result<Outcome> {
         "PASS DMAR unit: at 0xfed90000, for ",
         "PASS unit fed90000: version 1.0",
         "PASS unit fed90000: tables of three",
-        "PASS pci 00:1f.2: 8086:2922 class 0106, MSI",
+        "PASS pci 00:1f.2: 8086:2922 class 0106, MSI, INTA (source = 16)",
         "PASS memory: ",
     ];
     says(&text, &lines, &["FAIL VT-x: CPUID does not show it", "FAIL kernel: none runs on this processor"])

@@ -1,0 +1,196 @@
+//! `cargo xtask doctor --board FILE…`: judges a board by the probe's serial log or by Linux' files, and writes a description
+//! to start from.
+
+use std::fmt::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use capdl_spec::host::{self, Source};
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use probe::acpi;
+use probe::pci::Config;
+use probe::{Facts, Sink, Verdict, judge};
+
+use crate::import::capture::{self, Capture, Function};
+use crate::import::facts::Known;
+use crate::import::{self, Dma, Files, PciAddress, class, device};
+
+/// Bytes of configuration space from which its capabilities are known.
+const WITH_CAPABILITIES: usize = 256;
+/// The smallest ACPI table is its header.
+const HEADER: usize = 36;
+
+/// The result.
+#[derive(Debug)]
+pub struct Judged {
+    /// A line for each thing that matters.
+    pub lines: Vec<(Verdict, String)>,
+    /// What is doubtful about the files, a sentence each.
+    pub doubts: Vec<String>,
+    /// A description to start from.
+    pub description: String,
+}
+
+impl Judged {
+    /// The lines and how many of each there are.
+    pub fn report(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        for doubt in &self.doubts {
+            let _ = writeln!(text, "????  {doubt}");
+        }
+        for (verdict, line) in &self.lines {
+            let _ = writeln!(text, "{verdict}  {line}");
+        }
+        let count = |wanted| self.lines.iter().filter(|(verdict, _)| *verdict == wanted).count();
+        let [pass, warn, fail] = [Verdict::Pass, Verdict::Warn, Verdict::Fail].map(count);
+        let _ =
+            write!(text, "{pass} PASS, {warn} WARN, {fail} FAIL (docs/hardware.md). A description to start from:\n");
+        text
+    }
+}
+
+impl Sink for Judged {
+    fn line(&mut self, verdict: Verdict, topic: fmt::Arguments, reason: fmt::Arguments) {
+        self.lines.push((verdict, format!("{topic}: {reason}")));
+    }
+}
+
+/// Judges what the files say; folders are read whole.
+pub fn judge_files(paths: &[PathBuf]) -> Result<Judged> {
+    let (files, tables) = read(paths)?;
+    let known = Known::read(&files, tables);
+    let mut capture = capture::parse(&files)?;
+    let facts = known.facts();
+    if facts.leaves.is_empty() && facts.tables.is_empty() && facts.memory.is_empty() && capture.functions.is_empty() {
+        let help = "they should hold the serial log of `cargo xtask image probe`, or of Linux on the board: /proc/cpuinfo, \
+                    /proc/iomem, /proc/interrupts, and the outputs of `sudo lspci -vvxxx` and `sudo acpidump`";
+        return Err(miette!(help = help, "nothing about a board in {}", files.names()));
+    }
+    let mut judged = Judged { lines: Vec::new(), doubts: known.doubts.clone(), description: String::new() };
+    judge::judge(&facts, &mut judged);
+    for function in capture.functions.iter().filter(|function| function.address.segment == 0) {
+        if function.dump.bytes().len() >= WITH_CAPABILITIES {
+            let config = Config(function.dump.bytes());
+            judge::function(function.address.bdf, config, Some(function.acs), source(function), &mut judged);
+        }
+    }
+    if capture.functions.iter().any(|function| function.dump.bytes().len() < WITH_CAPABILITIES) {
+        judged.doubts.push("some PCI functions have no full hex dump: sudo lspci -vvxxx".into());
+    }
+    judged.description = describe(&files, &mut capture, &facts);
+    Ok(judged)
+}
+
+/// The input of the I/O APIC that the capture says, as `import` reads it: Linux' numbers from 16 to 23 are that, unless MSI is on.
+fn source(function: &Function) -> Option<u8> {
+    let interrupt = function.interrupt.as_ref().filter(|_| function.msi.is_none())?;
+    u8::try_from(interrupt.number).ok().filter(|number| (16..24).contains(number))
+}
+
+/// The files' texts, and those that are ACPI tables.
+fn read(paths: &[PathBuf]) -> Result<(Files, Vec<Vec<u8>>)> {
+    let (mut texts, mut tables) = (Vec::new(), Vec::new());
+    for path in expanded(paths)? {
+        let bytes =
+            std::fs::read(&path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display()))?;
+        let length =
+            bytes.get(4..8).map(|length| length.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte)));
+        if bytes.len() >= HEADER && length == Some(bytes.len()) && acpi::is_whole(&bytes) {
+            tables.push(bytes);
+        } else {
+            texts.push(Source { path, text: String::from_utf8_lossy(&bytes).into_owned() });
+        }
+    }
+    Ok((Files::new(texts), tables))
+}
+
+/// Folders become the files in them.
+fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).into_diagnostic()?;
+        let mut inside: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+        inside.sort();
+        files.extend(inside);
+    }
+    Ok(files)
+}
+
+/// A description with a small guest, and, where an IOMMU confines them, a disk controller and a network card.
+fn describe(files: &Files, capture: &mut Capture, facts: &Facts) -> String {
+    let mut text = format!("# A description to start from, by `cargo xtask doctor --board` from {}.\n", files.names());
+    // Writing to a String cannot fail.
+    let _ = match judge::board(facts) {
+        Some(board) => writeln!(text, "board = \"{board}\""),
+        None if facts.msrs.is_empty() => {
+            writeln!(text, "board = \"pc\"  # the files do not say what the processor has")
+        }
+        None => writeln!(text, "board = \"pc\"  # no kernel runs on this processor as it is set up"),
+    };
+    text.push_str(
+        "\n[[vm]]\nname = \"linux\"\nmemory = \"128 MiB\"\nkernel = \"debian-686\"\ninitrd = \"debian-busybox\"\n",
+    );
+    let devices = devices(capture);
+    if devices.is_empty() {
+        return text;
+    }
+    let names: Vec<String> = devices.iter().map(PciAddress::to_string).collect();
+    if facts.table(b"DMAR").is_none() {
+        let _ = writeln!(
+            text,
+            "# Without an IOMMU a device that is bus master reaches all memory. For one that is trusted with that:\n\
+             # cargo xtask import lspci FILE --trusted --device {}",
+            names.join(" --device ")
+        );
+        return text;
+    }
+    let mut why = String::new();
+    for count in (1..=devices.len()).rev() {
+        match import::section(files, capture, &devices[..count], Dma::Domain).map_err(|error| error.to_string()) {
+            Ok(section) => {
+                let whole = format!("{text}{}\n{section}", commented(&why));
+                match valid(&whole) {
+                    Ok(()) => return whole,
+                    Err(reason) => why = format!("{}: {reason}", devices[count - 1]),
+                }
+            }
+            Err(reason) => why = format!("{}: {reason}", devices[count - 1]),
+        }
+    }
+    text + &commented(&why)
+}
+
+/// Why a device is left out.
+fn commented(why: &str) -> String {
+    let lines: String = why.lines().map(|line| format!("# {line}\n")).collect();
+    if why.is_empty() { lines } else { format!("# A device is left out:\n{lines}") }
+}
+
+/// Whether a description is right, or what is wrong with it.
+fn valid(text: &str) -> Result<(), String> {
+    let source = Source { path: Path::new("board.toml").into(), text: text.to_owned() };
+    host::parse(source).map(drop).map_err(|mistakes| mistakes.plain())
+}
+
+/// The first disk controller and the first network card. Their drivers will make them bus masters, whatever they were.
+fn devices(capture: &mut Capture) -> Vec<PciAddress> {
+    const DISKS: u16 = 0x01;
+    const NETWORKS: u16 = 0x02;
+    let mut found = Vec::new();
+    for base in [DISKS, NETWORKS] {
+        let fits = |function: &&mut Function| {
+            device::refusal(function).is_none()
+                && class::number(&function.class).is_some_and(|class| class >> 8 == base)
+        };
+        if let Some(function) = capture.functions.iter_mut().find(fits) {
+            function.bus_master = true;
+            found.push(function.address);
+        }
+    }
+    found
+}

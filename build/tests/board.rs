@@ -1,0 +1,139 @@
+//! `cargo xtask doctor --board` on Linux' files of a board with an Ivy Bridge and a QM77 like the cma34cr's (in
+//! build/tests/board; rewritten by hand from public listings), on a probe's block, and on damaged ones.
+
+use std::path::{Path, PathBuf};
+
+use capdl_spec::host::{self, Source};
+use probe::acpi::Table;
+use probe::block::Block;
+use probe::clocks::{Clock, Clocks};
+use probe::cpu::Leaf;
+use probe::multiboot::{Firmware, Range};
+use probe::{Facts, Unit, Verdict, acpi};
+use xtask::board::{Judged, judge_files};
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/board").join(name)
+}
+
+/// The judgement, whose description is a valid one.
+fn judged(paths: &[PathBuf]) -> Judged {
+    let judged = judge_files(paths).unwrap_or_else(|error| panic!("{error:?}"));
+    let source = Source { path: "board.toml".into(), text: judged.description.clone() };
+    if let Err(mistakes) = host::parse(source) {
+        panic!("{}\n{}", mistakes.plain(), judged.description);
+    }
+    judged
+}
+
+#[track_caller]
+fn says(judged: &Judged, verdict: Verdict, line: &str) {
+    let there = judged.lines.iter().any(|(found, text)| *found == verdict && text.starts_with(line));
+    assert!(there, "no {verdict} {line}:\n{}", judged.report());
+}
+
+/// A file with this text, in a folder of its own.
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).expect("a file");
+    path
+}
+
+#[test]
+fn linux_files_of_an_ivy_bridge_tell_the_kernel_the_lines_and_the_iommu() {
+    let judged = judged(&[data("")]);
+    assert_eq!(judged.doubts, Vec::<String>::new());
+    says(&judged, Verdict::Pass, "processor: GenuineIntel family 6 model 0x3a stepping 9, Intel(R) Core(TM) i7-3612QE");
+    says(&judged, Verdict::Warn, "INVPCID: none");
+    says(&judged, Verdict::Pass, "FSGSBASE: ");
+    says(&judged, Verdict::Pass, "EPT: yes");
+    says(&judged, Verdict::Pass, "kernel: board = \"pc\"");
+    says(&judged, Verdict::Warn, "iTLB multihit: maybe");
+    says(&judged, Verdict::Pass, "MADT: 4 processors");
+    says(&judged, Verdict::Pass, "override: ISA interrupt 9 arrives at input 9, level");
+    says(&judged, Verdict::Pass, "DMAR unit: at 0xfed91000, for all other functions, 2 scopes");
+    says(&judged, Verdict::Pass, "RMRR: 0xbd8a7000 to 0xbd8b3fff, for 00:1d.0 00:1a.0");
+    says(&judged, Verdict::Pass, "memory: 8167 MiB free in 4 ranges above 1 MiB");
+    says(&judged, Verdict::Pass, "pci 00:1f.2: 8086:1e03 class 0106, MSI, INTB (source = 19), reset by FLR");
+    says(&judged, Verdict::Pass, "pci 00:1f.3: 8086:1e22 class 0c05, INTC (source = 18), reset by its bus alone");
+    assert!(judged.lines.iter().all(|(verdict, _)| *verdict != Verdict::Fail), "{}", judged.report());
+    for line in [
+        "board = \"pc\"\n",
+        "pci_devices_iospace = 1  # bus master: SATA, Ethernet; lspci:42 shows that the board has an IOMMU",
+        "{ name = \"SATA\", source = 19, level_trig = 1, active_low = 1, dest = 11 }",
+        "{ name = \"Ethernet\", source = 20, level_trig = 1, active_low = 1, dest = 10 }",
+        "{ start = 0x4060, end = 0x4080, pci_device = 0x1f, name = \"SATA\" }",
+    ] {
+        assert!(judged.description.contains(line), "no {line}:\n{}", judged.description);
+    }
+}
+
+#[test]
+fn a_binary_table_is_what_the_text_of_acpidump_says() {
+    let text = std::fs::read_to_string(data("acpidump")).unwrap();
+    let dmar = text.split("DMAR @").nth(1).unwrap();
+    let words = dmar.lines().skip(1).filter_map(|line| line.split(": ").nth(1)?.get(..47));
+    let bytes: Vec<u8> =
+        words.flat_map(str::split_whitespace).map(|word| u8::from_str_radix(word, 16).unwrap()).collect();
+    assert!(acpi::is_whole(&bytes));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("DMAR");
+    std::fs::write(&path, bytes).unwrap();
+    let judged = judged(&[path]);
+    says(&judged, Verdict::Pass, "DMAR unit: at 0xfed90000, for its own functions, 1 scopes");
+    assert!(judged.description.contains("board = \"pc\"  # the files do not say"), "{}", judged.description);
+}
+
+/// A board of the probe's, with one function.
+fn block() -> String {
+    let hpet = [b"HPET".as_slice(), &[56, 0, 0, 0], &[7; 48]].concat();
+    let mut facts = Facts {
+        firmware: Some(Firmware::Uefi),
+        rsdp: Some(acpi::Rsdp { revision: 2, rsdt: 0x7000, xsdt: 0x8000 }),
+        clocks: Clocks { pit: Clock::Dead, hpet: Clock::Counts(2_400_000_000), known: true, ..Clocks::default() },
+        uarts: Some(1),
+        ..Facts::default()
+    };
+    facts.leaves.push(Leaf { leaf: 1, registers: [0x306a9, 0x100800, 1 << 5, 1 << 9] }).unwrap();
+    facts.msrs.push((0x3a, 1)).unwrap();
+    facts.tables.push(Table { signature: *b"HPET", bytes: &hpet }).unwrap();
+    let unit =
+        Unit { address: 0xfed9_0000, version: 0x60, capabilities: 1 << 10, extended: 2, status: 1 << 31, protected: 1 };
+    facts.units.push(unit).unwrap();
+    facts.memory.push(Range { start: 0x10_0000, length: 64 << 20, kind: 1 }).unwrap();
+    let mut text = "GRUB\r\n".to_owned();
+    let mut block = Block::begin(&mut text).unwrap();
+    block.facts(&facts).unwrap();
+    block.end().unwrap();
+    text.replace('\n', "\r\n") + "PASS and so on\r\n"
+}
+
+#[test]
+fn a_block_is_read_as_it_was_written_in_a_log_with_other_lines() {
+    let judged = judged(&[file("block.txt", &block())]);
+    assert_eq!(judged.doubts, Vec::<String>::new());
+    says(&judged, Verdict::Fail, "VT-x lock: locked off");
+    says(&judged, Verdict::Warn, "8254: does not count: timer-server uses the HPET");
+    says(&judged, Verdict::Pass, "HPET: counts; the TSC by it: 2400.000 MHz");
+    says(&judged, Verdict::Warn, "ACPI: the checksum of HPET is wrong");
+    says(&judged, Verdict::Pass, "firmware: UEFI");
+    says(&judged, Verdict::Fail, "memory: 64 MiB free in 1 ranges");
+}
+
+#[test]
+fn a_damaged_block_says_so_and_the_last_of_two_counts() {
+    let whole = block();
+    let cut = whole.split("uarts").next().unwrap();
+    let lost = whole.replacen("cpuid.00000001 = 000306a9", "cpuid.00000001 = 00306a9", 1);
+    for (name, text, doubt) in [("cut.txt", cut, "has no end"), ("lost.txt", &*lost, "is damaged")] {
+        let judged = judge_files(&[file(name, text)]).unwrap();
+        assert!(judged.doubts.iter().any(|said| said.contains(doubt)), "{:?}", judged.doubts);
+    }
+    let twice = judged(&[file("twice.txt", &(cut.to_owned() + &whole))]);
+    assert_eq!(twice.doubts, Vec::<String>::new());
+}
+
+#[test]
+fn what_says_nothing_about_a_board_is_refused_with_a_remedy() {
+    let report = judge_files(&[file("nothing.txt", "hello\n")]).expect_err("nothing");
+    assert!(report.help().is_some_and(|help| help.to_string().contains("cargo xtask image probe")));
+}
