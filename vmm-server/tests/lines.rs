@@ -521,7 +521,6 @@ fn a_pin_that_has_interrupted_or_sends_messages_is_not_reported() {
     };
     assert_eq!(reports(60, raise(0)), [], "before its driver has unmasked it");
     assert_eq!(reports(60, raise(5)), []);
-    let mut controllers = controllers();
     let sender = GrantedLine { messages: Some(Messages::Msi(0xd0)), ..granted(4, None, true) };
     let mut lines = Lines::new(Chipset::Pc1995, &[line(4, None, 0)], &[sender]);
     lines.expect(0, layout::Bdf { bus: 0, device: 3, function: 0 });
