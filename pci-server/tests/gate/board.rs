@@ -29,6 +29,9 @@ pub enum Wrote {
     Memory(u64, Width, u32),
 }
 
+/// A function's register whose write flips bits in others of the function: register and bits.
+pub type Treacherous = (Bdf, u8, Vec<(u8, u32)>);
+
 #[derive(Default)]
 pub struct Board {
     pub functions: BTreeMap<Bdf, Registers>,
@@ -36,8 +39,7 @@ pub struct Board {
     pub memory: BTreeMap<u64, u32>,
     /// Bits of a port or address that the device clears by itself after two reads.
     pub self_clearing: BTreeMap<u64, u32>,
-    /// A function's register whose write flips bits in others of the function: register and bits.
-    pub treacherous: Option<(Bdf, u8, Vec<(u8, u32)>)>,
+    pub treacherous: Option<Treacherous>,
     pub wrote: Vec<Wrote>,
     pub requests: Vec<Request>,
     /// Physical addresses that root-task refuses.
