@@ -8,7 +8,7 @@ const DIFFERENCES: [(&str, &str, &str); 10] = [
     ("grant_reply", "seL4_CapRights_new(", "capAllowGrantReply"),
     ("ioport_control", "seL4_X86_IOPortControl_Issue(", ""),
     ("priority_authority", "seL4_TCB_SetPriority(", "authority:"),
-    ("ept_attributes", "seL4_X86_Page_MapEPT(", "seL4_X86_EPT_VMAttributes"),
+    ("ept_attributes", "seL4_X86_EPT_WriteBack", ""),
     ("printing", "seL4_SysDebugPutChar", ""),
     ("dump_scheduler", "seL4_SysDebugDumpScheduler", ""),
     ("debug_build", "seL4_SysDebugCapIdentify", ""),

@@ -39,7 +39,7 @@ pub struct Bindings {
     pub source: String,
     /// The kernel's features, from which dependent crates derive `cfg`s where kernels differ: the name of every system
     /// call, `Interface_Method(parameter:type,…)` for every method, `Type_new(field,…)` for every packed word,
-    /// `Type(member,…)` for every union of them.
+    /// `Type(member,…)` for every union of them, the name of every constant.
     pub facts: Vec<String>,
 }
 
@@ -70,5 +70,7 @@ pub fn generate(prefix: &Prefix) -> Result<Bindings> {
     let mut facts: Vec<String> = calls.iter().map(|call| format!("seL4_Sys{}", call.name)).collect();
     facts.extend(api.methods.iter().filter(|method| method.enabled).map(|method| method.signature()));
     facts.extend(fields.signatures());
+    // System calls are above; a header may number more than the kernel has.
+    facts.extend(headers.constants.keys().filter(|name| !name.starts_with("seL4_Sys")).cloned());
     Ok(Bindings { source, facts })
 }

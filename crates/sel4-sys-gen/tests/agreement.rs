@@ -69,6 +69,15 @@ fn errors_objects_and_layouts_are_found() {
     assert!(headers.caps.contains("seL4_X86_EPTPML4"));
 }
 
+/// By it the memory types of EPTs are chosen; the method's own signature says nothing of them in the pinned kernel.
+#[test]
+fn constants_are_facts() {
+    let bindings = sel4_sys_gen::generate(&kernel().prefix).expect("bindings");
+    let memory_type = "seL4_X86_EPT_WriteBack".to_owned();
+    assert_eq!(bindings.facts.contains(&memory_type), kernel().headers.constants.contains_key(&memory_type));
+    assert!(bindings.facts.contains(&"seL4_InvalidArgument".to_owned()));
+}
+
 #[test]
 fn bitfield_functions_do_what_the_c_ones_do() {
     let kernel = kernel();
