@@ -44,7 +44,7 @@ impl Judged {
         let count = |wanted| self.lines.iter().filter(|(verdict, _)| *verdict == wanted).count();
         let [pass, warn, fail] = [Verdict::Pass, Verdict::Warn, Verdict::Fail].map(count);
         let _ =
-            write!(text, "{pass} PASS, {warn} WARN, {fail} FAIL (docs/hardware.md). A description to start from:\n");
+            writeln!(text, "{pass} PASS, {warn} WARN, {fail} FAIL (docs/hardware.md). A description to start from:");
         text
     }
 }
