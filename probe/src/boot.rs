@@ -76,7 +76,15 @@ _start:
     .short 8
 
     /* without long mode: says so on COM1 and stops */
-9:  mov esi, offset probe_too_old
+9:  mov esi, offset probe_uart
+6:  movzx edx, word ptr [esi]
+    test edx, edx
+    jz 1f
+    mov al, [esi + 2]
+    out dx, al
+    add esi, 3
+    jmp 6b
+1:  mov esi, offset probe_too_old
 4:  lodsb
     test al, al
     jz 7f
@@ -168,6 +176,17 @@ probe_gdt:
 probe_gdt_pointer:
     .short 23
     .long probe_gdt
+    /* ports and values: divisor 1, 8N1 */
+probe_uart:
+    .short 0x3fb
+    .byte 0x83
+    .short 0x3f8
+    .byte 1
+    .short 0x3f9
+    .byte 0
+    .short 0x3fb
+    .byte 3
+    .short 0
 probe_too_old:
     .asciz "FAIL 64-bit mode: this processor has none, and the kernel is 64-bit code\r\n"
 

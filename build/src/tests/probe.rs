@@ -10,7 +10,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
 use super::q35;
 use crate::bochs::{self, last_lines};
 use crate::qemu::{self, Loader};
-use crate::test::{Context, Group, Outcome, Test};
+use crate::test::{Context, Group, Outcome, Test, passed};
 use crate::{board, console::Console, image, project};
 
 pub fn all() -> Vec<Test> {
@@ -20,6 +20,7 @@ pub fn all() -> Vec<Test> {
         test("a-probe-says-what-an-ivy-bridge-lacks", |context| {
             in_bochs(context, "corei7_ivy_bridge_3770k", "pc", &["WARN INVPCID: none", "WARN 1 GiB pages: none"])
         }),
+        test("a-probe-names-a-processor-without-64-bit-mode", too_old),
         test("a-probe-starts-by-bios", |context| on_q35(context, false)),
         test("a-probe-starts-by-uefi", |context| on_q35(context, true)),
     ]
@@ -76,6 +77,9 @@ fn in_bochs(context: &Context, processor: &str, board: &str, more: &[&str]) -> R
     let mut machine = bochs::Machine::boot(&context.project, &options)?;
     let text = printed(&mut machine.console)?;
     machine.stop();
+    let com2 = String::from_utf8_lossy(&project::read(&machine.dir().join("com2.txt"))?).into_owned();
+    // The emulator writes the file in pieces.
+    ensure!(com2.contains("PASS VT-x: CPUID has it\r\n"), "COM2 has only:\n{com2}");
     judged(machine.dir(), &[&format!("board = \"{board}\"\n"), "--trusted --device 00:01.1"])?;
     let kernel = format!("PASS kernel: board = \"{board}\"");
     let lines = [
@@ -100,6 +104,17 @@ fn in_bochs(context: &Context, processor: &str, board: &str, more: &[&str]) -> R
         &kernel,
     ];
     says(&text, &[&lines[..], more].concat(), &[])
+}
+
+/// The processor is a Pentium 4, on which no 64-bit code runs.
+fn too_old(context: &Context) -> Result<Outcome> {
+    let mut options = bochs::Options::new("test-probe-too-old", &image::probe(&context.project)?);
+    options.memory_mib = 512;
+    options.processor = "p4_willamette".to_owned();
+    let mut machine = bochs::Machine::boot(&context.project, &options)?;
+    let found = machine.console.expect("FAIL 64-bit mode: this processor has none", LIMIT);
+    found.into_diagnostic().wrap_err_with(|| last_lines(&machine.console.transcript(), 30))?;
+    passed()
 }
 
 fn on_q35(context: &Context, uefi: bool) -> Result<Outcome> {
