@@ -301,6 +301,9 @@ fn guest_image(project: &Project, origin: &Origin, form: &Form) -> Result<PathBu
             What::Lvm => guest::disk::image(project, guest::disk::Contents::Lvm)?,
             What::Systemd => guest::disk::image(project, guest::disk::Contents::Systemd)?,
         },
+        Origin::File(path) if path.extension().is_some_and(|extension| extension == "c") => {
+            guest::tiny::kernel(project, path)?
+        }
         Origin::File(path) => path.clone(),
     };
     match form {

@@ -5,6 +5,7 @@
 #define WIDTH ""
 #define POINTER "edi"
 #include "bench.h"
+#include "bench-events.h"
 
 static u32 directory[1024] __attribute__((aligned(4096))), table[1024] __attribute__((aligned(4096)));
 
@@ -39,57 +40,6 @@ static void devices(void) {
 	ROW("direct_port", NOWHERE, "mov direct, %%edx", "in %%dx, %%ax");
 	card = map(enable(INTERRUPTING, 0));
 	ROW("direct_mmio", card + 8, "", "mov (%%edi), %%eax");
-}
-
-/* When the last interrupt was noticed, or ended. */
-volatile u32 moment;
-extern u8 woken[], ended[];
-asm("woken:\n"
-    "	push %eax\n"
-    "	push %edx\n"
-    "	rdtsc\n"
-    "	mov %eax, moment\n"
-    "	mov $0x20, %al\n"
-    "	out %al, $0x20\n"
-    "	pop %edx\n"
-    "	pop %eax\n"
-    "	iret\n"
-    "ended:\n"
-    "	push %eax\n"
-    "	push %edx\n"
-    "	mov $0x20, %al\n"
-    "	out %al, $0x20\n"
-    "	rdtsc\n"
-    "	mov %eax, moment\n"
-    "	pop %edx\n"
-    "	pop %eax\n"
-    "	iret\n");
-
-/* From the moment for which the timer was set, a millisecond ahead, to the first instruction that looks at the clock. */
-static void halt_wake(void) {
-	enum { COUNT = 1193, TICKS = COUNT * 50000000ull / 1193182 };
-	for (u32 round = 0; round < ROUNDS; round++) {
-		out8(0x43, 0x30);
-		out8(0x40, COUNT & 0xff);
-		u32 start = tsc();
-		out8(0x40, COUNT >> 8);
-		asm volatile("sti; hlt; cli" : : : "memory");
-		samples[round] = moment - start - TICKS;
-	}
-	end_row("halt_wake");
-}
-
-/* From the OUT that has the UART interrupt (its transmitter is empty) until after the end of that interrupt. */
-static void inject_eoi(void) {
-	for (u32 round = 0; round < ROUNDS; round++) {
-		u32 start;
-		asm volatile("sti; mov $0x3f9, %%edx; rdtsc; mov %%eax, %0; mov $0x3f9, %%edx; mov $2, %%al; out %%al, %%dx; nop; cli"
-			: "=&b"(start) : : "eax", "edx", "memory");
-		samples[round] = moment - start;
-		out8(0x3f9, 0);
-		in8(0x3fa);
-	}
-	end_row("inject_eoi");
 }
 
 /* The network card's interrupt mask. Its interrupt causes are set at 0xc8, and read at 0xc0, which clears them (Intel 8254x
@@ -148,7 +98,7 @@ static void interrupts(void) {
 	for (u32 i = 0; i < sizeof second; i++) out8(0xa1, second[i]);
 	out8(0xa1, 0xff);
 	out8(0x3fc, 8);
-	halt_wake();
+	halt_wake(COUNT * 50000000ull / PIT_HZ);
 	inject_eoi();
 	u32 mask = ~(1 << line | 1 << 2);
 	out8(0x21, mask);
@@ -156,32 +106,6 @@ static void interrupts(void) {
 	*(volatile u32 *)(card + IMS) = 1;
 	device_irq();
 	out8(0x21, 0xff);
-}
-
-/* A request to the entropy device, for a byte, by its legacy interface: from the notification until it is used. The ring has
- * 8 descriptors, and the driver wants no interrupt. Registers are those of virtio 1.2, section 4.1.4.10. */
-static void virtqueue(void) {
-	enum { DEVICE = 17, PORTS = 0xc000, RING = 0x200000, AVAILABLE = RING + 16 * 8, USED = RING + 0x1000, BUFFER = 0x300000 };
-	volatile u32 *descriptor = (volatile u32 *)RING;
-	volatile u16 *available = (volatile u16 *)AVAILABLE, *used = (volatile u16 *)USED;
-	out32(0xcf8, 0x80000010 | DEVICE << 11);
-	out32(0xcfc, PORTS);
-	out32(0xcf8, 0x80000004 | DEVICE << 11);
-	out16(0xcfc, 5);
-	out8(PORTS + 18, 3);
-	out16(PORTS + 14, 0);
-	out32(PORTS + 8, RING / 4096);
-	out8(PORTS + 18, 7);
-	descriptor[0] = BUFFER, descriptor[2] = 1, descriptor[3] = 2;
-	available[0] = 1;
-	mark("virtqueue");
-	for (u16 round = 0; round < ROUNDS; round++) {
-		u32 start = tsc();
-		available[1] = round + 1;
-		out16(PORTS + 16, 0);
-		samples[round] = used[1] == (u16)(round + 1) ? tsc() - start : ~0u;
-	}
-	end_row("virtqueue");
 }
 
 static void turn_paging_on(void) {

@@ -1,10 +1,13 @@
 /* What the guests that measure exits share, of 32 bits (bench.c) and in long mode (long-bench.c): the ticks (RDTSC) from before
- * an instruction that exits until after it, 2,000 times each. Facts: for each row its least, its median and its 99th
+ * an instruction that exits until after it, ROUNDS times each, or 2,000. Facts: for each row its least, its median and its 99th
  * percentile. They are printed at the end, so that no console interrupt falls among them. Before including this, define WIDTH,
  * which ends the rows' names, and POINTER, the register that holds an address. */
 #pragma once
 
-enum { ROUNDS = 2000, ROWS = 32 };
+#ifndef ROUNDS
+#define ROUNDS 2000
+#endif
+enum { ROWS = 32 };
 #define NOWHERE 0xe0000004ul
 
 static u32 samples[ROUNDS];
@@ -79,7 +82,7 @@ static void wait_for_console(void) {
 	for (u32 start = tsc(); tsc() - start < 10000000;) {}
 }
 
-static void print_rows(void) {
+static inline void print_rows(void) {
 	for (u32 i = 0; i < row_count; i++) {
 		print("= ");
 		print(rows[i].name);

@@ -1,8 +1,8 @@
 //! Tiny guests: an instruction or a device each, in tests/guests/NAME.c, compiled to an ELF that boots like Linux. The guest
 //! `long-NAME` has 64-bit code: a file of that name, or else NAME.c, which both widths share.
 //!
-//! Each becomes a system of its own in target/guest/tiny/NAME: the ELF, and a description with a VM of 4 MiB. Only
-//! tests use them, so no description in systems/ names them.
+//! For tests, each becomes a system of its own in target/guest/tiny/NAME: the ELF, and a description with a VM of 4 MiB. A
+//! description may also name such a C file as a kernel, as systems/bench.toml does.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -34,15 +34,24 @@ pub fn gcc(source: &Path, program: &Path, architecture: Architecture) -> Command
 
 /// Compiles the guest `name` to `dir`/`name`.
 pub fn compile(project: &Project, name: &str, dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(|error| miette::miette!("cannot create {}: {error}", dir.display()))?;
     let source = |name: &str| project.root.join("tests/guests").join(name).with_extension("c");
-    let (is_long, source) = match name.strip_prefix("long-") {
-        Some(shared) if !source(name).exists() => (true, source(shared)),
-        Some(_) => (true, source(name)),
-        None => (false, source(name)),
-    };
+    let shared = name.strip_prefix("long-").filter(|_| !source(name).exists());
+    compile_file(&source(shared.unwrap_or(name)), &dir.join(name), name.starts_with("long-"))
+}
+
+/// The guest that a description names by its C file, compiled: of 64 bits if it is called `long-NAME.c`.
+pub fn kernel(project: &Project, source: &Path) -> Result<PathBuf> {
+    let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let guest = project.guest().join("tiny").join("kernels").join(&name);
+    compile_file(source, &guest, name.starts_with("long-"))?;
+    Ok(guest)
+}
+
+fn compile_file(source: &Path, guest: &Path, is_long: bool) -> Result<()> {
+    let dir = guest.parent().unwrap_or(guest);
+    std::fs::create_dir_all(dir).map_err(|error| miette::miette!("cannot create {}: {error}", dir.display()))?;
     let architecture = if is_long { Architecture::Amd64 } else { Architecture::I386 };
-    let mut gcc = gcc(&source, &dir.join(name), architecture);
+    let mut gcc = gcc(source, guest, architecture);
     gcc.arg(AT_1_MIB);
     if is_long {
         // An interrupt uses the stack of the code that it interrupts, and pages of 4 KiB keep the file small.

@@ -1,7 +1,9 @@
 //! Exits and whole boots cost no more than the committed baseline. Emulated instructions repeat exactly, so a
 //! difference of two percent comes from a change of the code, not from noise.
 
-use miette::{Result, ensure};
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, Result, WrapErr, ensure};
 use vtx::cpuid::Processor;
 
 use crate::bench::row::{BULK_EXITS, Rows};
@@ -13,6 +15,7 @@ use crate::test::{Context, Group, Outcome, Test};
 pub fn all() -> Vec<Test> {
     vec![
         Test::new(Group::Guests, "exits-cost-no-more-than-the-baseline", exits_cost),
+        Test::new(Group::Guests, "a-board-prints-what-its-exits-cost", board_table),
         Test::new(Group::Boots, "linux-costs-no-more-than-the-baseline", linux_costs),
         Test::new(Group::Boots, "a-64-bit-linux-costs-no-more-than-the-baseline", long_linux_costs),
         Test::new(Group::Boots, "a-network-costs-no-more-than-the-baseline", network_costs),
@@ -34,6 +37,33 @@ const OWN_START_UP: u64 = 200_000_000;
 
 fn exits_cost(context: &Context) -> Result<Outcome> {
     judge(context, exits::measure, PERCENT)
+}
+
+/// systems/bench.toml, as for a user's board: every row has a least and a median, of the order of what an emulated board has,
+/// and the TSC's rate is the emulator's.
+fn board_table(context: &Context) -> Result<Outcome> {
+    let mut machine = context.boot_with("bench", Build::Release, |options| options.input = false)?;
+    let found = machine.console.expect("bench: the table is complete", Duration::from_secs(300));
+    let console = String::from_utf8_lossy(&machine.console.transcript()).into_owned();
+    found.into_diagnostic().wrap_err_with(|| console.clone())?;
+    // Software cannot power this board off.
+    machine.stop();
+    let table = console.lines().skip_while(|line| !line.starts_with("row ")).skip(1);
+    let mut rows = Vec::new();
+    for line in table.take_while(|line| !line.starts_with("TSC")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let &[name, least, median] = words.as_slice() else { miette::bail!("not a row: {line}\n{console}") };
+        let [least, median] = [least, median].map(|number| number.parse::<u32>().unwrap_or(0));
+        ensure!(least >= 300 && least <= median && median < 20_000, "{line}\n{console}");
+        rows.push(name);
+    }
+    let events = ["virtqueue", "halt_wake", "inject_eoi"];
+    let exits = exits::NAMES.iter().filter_map(|name| name.strip_suffix(exits::LONG)).filter(|name| *name != "floor");
+    let expected: Vec<&str> = exits.chain(events).collect();
+    ensure!(rows == expected, "rows {rows:?}, not {expected:?}:\n{console}");
+    let rate = console.lines().find_map(|line| line.strip_prefix("TSC, cycles in 1 ms")?.trim().parse::<u32>().ok());
+    ensure!(rate.is_some_and(|rate| (49_900..50_100).contains(&rate)), "a TSC of {rate:?} cycles in 1 ms:\n{console}");
+    Ok(Outcome::Passed(format!("{} rows", rows.len())))
 }
 
 fn linux_costs(context: &Context) -> Result<Outcome> {

@@ -70,6 +70,7 @@ const TWINS: &[&str] = &[
     "apic",
     "avx",
     "bench",
+    "board",
     "breakpoints",
     "cpuid",
     "halt",

@@ -1,0 +1,2 @@
+/* The same of a guest in long mode. */
+#include "board.c"
