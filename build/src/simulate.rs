@@ -129,7 +129,7 @@ fn machine(simulated: &Simulated) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
-    use std::process::{Command, Output};
+    use std::process::Output;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use capdl_spec::host::BOARDS;
@@ -179,7 +179,7 @@ mod tests {
         fn run(&self) -> Output {
             let file = |name: &str| self.dir.join(name);
             let path = format!("{}:{}", self.dir.display(), std::env::var("PATH").unwrap());
-            let mut run = Command::new(file("simulate"));
+            let mut run = crate::process::tool(file("simulate"));
             run.env("PATH", path).env("KVM", self.kvm);
             run.env("CPUINFO", file("cpuinfo")).env("NESTED", file("nested")).output().unwrap()
         }
