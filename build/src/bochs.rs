@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use miette::{Context, IntoDiagnostic, Result, miette};
+use miette::{Context, IntoDiagnostic, Result, ensure, miette};
 use rustix::process::Pid;
 
 use crate::console::{Console, paint, report, voice::Voice};
@@ -262,6 +262,19 @@ pub fn version() -> Result<Version> {
     help.arg("--help");
     let (_, said) = process::finish(help, |_| {})?;
     config::version(&said).ok_or_else(|| miette!("bochs-bin does not say which version it is:\n{said}"))
+}
+
+/// The processors that it has, as [`Options::processor`] names them.
+pub fn processors() -> Result<Vec<String>> {
+    let mut help = process::tool("bochs-bin");
+    help.args(["--help", "cpu"]);
+    let (_, said) = process::finish(help, |_| {})?;
+    let names = said.lines().skip_while(|line| !line.starts_with("Supported CPU models")).skip(1);
+    // A name a line, among empty ones, until the emulator says that it ends.
+    let names: Vec<String> =
+        names.take_while(|line| !line.contains(' ')).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    ensure!(!names.is_empty(), "bochs-bin does not say which processors it has:\n{said}");
+    Ok(names)
 }
 
 /// A library to preload into Bochs: its name and its source.

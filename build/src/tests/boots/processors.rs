@@ -7,6 +7,7 @@ use std::time::Duration;
 use miette::{IntoDiagnostic, Result, WrapErr, ensure};
 
 use super::{LIMIT, ask, at, last_lines, wait_for_shell};
+use crate::bochs;
 use crate::kernel::{self, Build};
 use crate::project;
 use crate::test::{Context, Group, Outcome, Test, passed};
@@ -20,7 +21,12 @@ pub fn all() -> Vec<Test> {
         test("a-pc-is-a-skylake", |context| reaches_the_shell(context, "pc", SKYLAKE)).long(),
         test("a-modern-pc-is-a-haswell", |context| reaches_the_shell(context, "pc-modern", HASWELL)).long(),
         test("a-modern-pc-is-a-skylake", |context| reaches_the_shell(context, "pc-modern", SKYLAKE)),
+        test("a-modern-pc-is-a-cannon-lake", |context| reaches_the_shell(context, "pc-modern", CANNON_LAKE)).long(),
+        test("a-modern-pc-is-an-ice-lake", |context| reaches_the_shell(context, "pc-modern", ICE_LAKE)).long(),
         test("a-modern-pc-is-a-tiger-lake", |context| reaches_the_shell(context, "pc-modern", TIGER_LAKE)).long(),
+        test("a-modern-pc-is-a-sapphire-rapids", |context| reaches_the_shell(context, "pc-modern", SAPPHIRE_RAPIDS))
+            .long(),
+        test("a-modern-pc-is-an-arrow-lake", |context| reaches_the_shell(context, "pc-modern", ARROW_LAKE)).long(),
         test("what-a-processor-lacks-is-said-in-one-sentence", lacking),
         test("the-iso-starts-as-a-disk", disk),
     ]
@@ -46,10 +52,14 @@ const SKYLAKE: Model = Model {
     name: "corei7_skylake_x",
     flags: &["aes", "pcid", "rdrand", "fsgsbase", "bmi2", "invpcid", "pdpe1gb", "adx"],
 };
-const TIGER_LAKE: Model = Model {
-    name: "tigerlake",
-    flags: &["aes", "pcid", "rdrand", "fsgsbase", "bmi2", "invpcid", "pdpe1gb", "adx", "sha_ni"],
-};
+/// All of them.
+const SINCE_CANNON_LAKE: &[&str] = &SEEN;
+const CANNON_LAKE: Model = Model { name: "corei3_cnl", flags: SINCE_CANNON_LAKE };
+const ICE_LAKE: Model = Model { name: "corei7_icelake_u", flags: SINCE_CANNON_LAKE };
+const TIGER_LAKE: Model = Model { name: "tigerlake", flags: SINCE_CANNON_LAKE };
+/// These two are in Bochs 3.0 and later.
+const SAPPHIRE_RAPIDS: Model = Model { name: "sapphire_rapids", flags: SINCE_CANNON_LAKE };
+const ARROW_LAKE: Model = Model { name: "arrow_lake", flags: SINCE_CANNON_LAKE };
 
 /// The log's line when the description has an entropy device but the processor has neither RDSEED nor RDRAND.
 const NO_ENTROPY: &str = "no entropy device, since this processor has neither RDSEED nor RDRAND";
@@ -69,6 +79,9 @@ fn two_guests(context: &Context, board: &str) -> Result<String> {
 
 /// A guest of 32 bits and one of 64 bits, each at its shell, on a board with this processor.
 fn reaches_the_shell(context: &Context, board: &str, model: Model) -> Result<Outcome> {
+    if !bochs::processors()?.iter().any(|known| known == model.name) {
+        return Ok(Outcome::Skipped(format!("this Bochs has no {}", model.name)));
+    }
     let system = two_guests(context, board)?;
     let mut machine = context.boot_with(&system, Build::Release, |options| {
         options.processor = model.name.to_owned();
