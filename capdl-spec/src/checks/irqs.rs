@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Inputs of an I/O APIC (82093AA).
-const INPUTS: u8 = 24;
+pub(super) const INPUTS: u8 = 24;
 /// Input 0 of the first I/O APIC: the 8259's, which the kernel keeps masked.
 const EXTINT: u8 = 0;
 
