@@ -38,6 +38,8 @@ pub struct Options {
     pub processor: String,
     /// Whether the board sees the ISO as a disk, as it would a USB drive, instead of a CD.
     pub as_disk: bool,
+    /// The number of the COM port that is the console.
+    pub com: u8,
     /// Whether the console takes input. Without input, a run repeats exactly.
     pub input: bool,
     /// Whether time follows the host's clock or passes as fast as it can.
@@ -61,6 +63,7 @@ impl Options {
             memory_mib: 1024,
             processor: config::HASWELL.to_owned(),
             as_disk: false,
+            com: 1,
             input: true,
             pace: Pace::Free,
             devices: Devices::default(),
@@ -79,7 +82,7 @@ pub struct Machine {
     child: Child,
     group: Pid,
     ended: Option<Ending>,
-    /// COM1.
+    /// The board's console.
     pub console: Console,
     /// Held as long as the run's directory is in use.
     _lock: File,
@@ -103,8 +106,9 @@ impl Machine {
         plug_in(&options.devices, &dir)?;
         let (iso, memory_mib, extra) = (options.iso.clone(), options.memory_mib, options.extra.clone());
         let (processor, devices) = (options.processor.clone(), options.devices.clone());
-        let (as_disk, version) = (options.as_disk, version()?);
-        let board = Board { iso, as_disk, memory_mib, processor, version, serial, pace: options.pace, devices, extra };
+        let (as_disk, com, version) = (options.as_disk, options.com, version()?);
+        let pace = options.pace;
+        let board = Board { iso, as_disk, memory_mib, processor, version, serial, com, pace, devices, extra };
         project::write(&dir.join("bochsrc"), config::bochsrc(&board).as_bytes())?;
         project::write(&dir.join("debugger"), b"c\nq\n")?;
         let mut child = start(project, &dir, preloads)?;
@@ -113,7 +117,7 @@ impl Machine {
         let shown = options.show.then(|| shown(&options.voice));
         let console = match listener {
             Some(listener) => match accept(&listener, &mut child) {
-                Ok(com1) => Console::socket(com1, &dir, shown),
+                Ok(stream) => Console::socket(stream, &dir, shown),
                 Err(missing) => Err(refused(&missing, &dir, options)),
             },
             None => Console::file(&dir, group, shown),
@@ -338,10 +342,10 @@ impl From<io::Error> for Missing {
     }
 }
 
-/// The error for a Bochs that has not connected COM1.
+/// The error for a Bochs that has not connected the console.
 fn refused(missing: &Missing, dir: &Path, options: &Options) -> miette::Report {
     if let Missing::Host(error) = missing {
-        return miette!("cannot wait for Bochs to connect COM1: {error}");
+        return miette!("cannot wait for Bochs to connect the console: {error}");
     }
     let read = |name| String::from_utf8_lossy(&std::fs::read(dir.join(name)).unwrap_or_default()).into_owned();
     let said = read("bochs.out") + &read("bochs.log");
@@ -349,7 +353,7 @@ fn refused(missing: &Missing, dir: &Path, options: &Options) -> miette::Report {
     miette!(help = format!("{help}\nthe run's files are in {}", dir.display()), "{what}")
 }
 
-/// Waits until the emulator has connected COM1, which it does before the first instruction.
+/// Waits until the emulator has connected the console, which it does before the first instruction.
 pub(crate) fn accept(listener: &TcpListener, child: &mut Child) -> Result<TcpStream, Missing> {
     listener.set_nonblocking(true)?;
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use capdl_spec::host::{self, CompileError, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, System, What};
+use capdl_spec::host::{
+    self, CompileError, Files, Form, Image as GuestImage, Mistake, Mistakes, Origin, System, What, console,
+};
 use capdl_spec::spec::Spec;
 use miette::{IntoDiagnostic, Result, miette};
 
@@ -19,6 +21,8 @@ use crate::bochs::Options;
 use crate::bochs::config::{Devices, MOST_MEMORY_MIB};
 use crate::cache;
 use crate::console::voice::Voice;
+use crate::iso::Contents;
+use crate::iso::menu::{Console, DEBUG_KERNEL};
 use crate::kernel::{self, Build, Kernel, Prefix};
 use crate::packages::Purpose;
 use crate::progress::Step;
@@ -44,6 +48,8 @@ pub struct Image {
     pub memory_mib: u32,
     /// What an emulated board has plugged in for it.
     pub devices: Devices,
+    /// The number of the COM port that is an emulated board's console.
+    pub com: u8,
     /// What root-task makes.
     pub spec: Spec,
     /// The consoles' names; the first one has the keyboard.
@@ -58,6 +64,7 @@ impl Image {
         let mut options = Options::new(name, &self.iso);
         options.memory_mib = self.memory_mib;
         options.devices = self.devices.clone();
+        options.com = self.com;
         let processes = self.spec.processes.iter().map(|process| process.name.clone());
         options.voice = Voice::new(&self.consoles, processes.chain(["root-task".to_owned()]).collect());
         options
@@ -66,12 +73,23 @@ impl Image {
 
 /// Builds a system, named as on the command line.
 pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
+    make(project, name, build, None)
+}
+
+/// The same, with the debug kernel beside the release kernel, for a machine whose user has the boot menu and nothing else to
+/// ask why a boot has stopped.
+pub fn build_for_a_board(project: &Project, name: &str) -> Result<Image> {
+    make(project, name, Build::Release, Some(Build::Debug))
+}
+
+fn make(project: &Project, name: &str, build: Build, beside: Option<Build>) -> Result<Image> {
     // Mistakes of the user are reported before steps that take minutes.
     let description = project.system(name)?;
     let mut system = host::load(&description)?;
     programs::check(project, &system)?;
     setup::ensure(&[Purpose::Kernel, Purpose::Image])?;
     let prefix = kernel::prefix(project, Kernel::of(&system, build))?;
+    let debug_kernel = beside.map(|build| kernel::prefix(project, Kernel::of(&system, build))).transpose()?;
     let suffix = if build == Build::Release { String::new() } else { format!("-{}", build.name()) };
     let dir = project.images(&format!("{}{suffix}", system.name));
     std::fs::create_dir_all(project.images("")).into_diagnostic()?;
@@ -83,13 +101,19 @@ pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
     slots::suffice(&prefix, &spec, size)?;
     let memory_mib = memory_mib(&system, &MemoryNeeds::of(&spec, size))?;
     let step = Step::start("image: write the ISO");
-    let iso = iso::make(&prefix.kernel(), &root_task, &dir)?;
+    let kernel32 = iso::elf32(&prefix.kernel(), &dir)?;
+    let debug_kernel = debug_kernel.map(|prefix| iso::elf32_as(&prefix.kernel(), &dir, DEBUG_KERNEL)).transpose()?;
+    let (debug_kernel, console) = (debug_kernel.as_deref(), Console::of(&system));
+    let contents = Contents { kernel: &kernel32, debug_kernel, root_task: &root_task, console };
+    let iso = iso::with_contents(contents, &dir)?;
     step.done();
     let devices = devices(project, &system)?;
-    simulate::write(&dir, &Simulated { board: system.board(), memory_mib, devices: &devices, spec: &spec })?;
+    // Another console is that of no emulated board; `run` refuses it.
+    let com = console::com_number(console.port).unwrap_or(1);
+    simulate::write(&dir, &Simulated { board: system.board(), com, memory_mib, devices: &devices, spec: &spec })?;
     let consoles = system.consoles();
     let kernel = prefix.about().to_owned();
-    Ok(Image { system: system.name, kernel, iso, bytes: size, memory_mib, devices, spec, consoles, _lock: lock })
+    Ok(Image { system: system.name, kernel, iso, bytes: size, memory_mib, devices, com, spec, consoles, _lock: lock })
 }
 
 /// The name under which the probe is asked for, in place of a system's.

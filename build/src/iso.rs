@@ -5,6 +5,8 @@
 //! by byte), by multiboot 1. It takes the kernel as a 32-bit ELF, so objcopy rewrites the header; the code in it stays
 //! 64-bit. By UEFI, GRUB loads both by multiboot 2, which hands on the ACPI tables' address.
 
+pub mod menu;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +14,7 @@ use miette::{IntoDiagnostic, Result, miette};
 
 use crate::process;
 use crate::project;
+use menu::{COM1, Console, DEBUG_KERNEL, KERNEL, Menu, ROOT_TASK};
 
 /// The boot sector that lets the ISO boot as a disk: it finds ISOLINUX in the ISO. From Debian's package isolinux.
 const DISK_BOOT_SECTOR: &str = "/usr/lib/ISOLINUX/isohdpfx.bin";
@@ -31,27 +34,6 @@ const LOADER: [&str; 4] = [
 
 /// GRUB's part that loads multiboot 2 kernels under UEFI, in Debian's package grub-efi-amd64-bin.
 pub const MULTIBOOT2: &str = "/usr/lib/grub/x86_64-efi/multiboot2.mod";
-
-/// ISOLINUX starts the first entry at once; with Shift or Alt held down it asks for another one's name.
-const MENU: &str = "DEFAULT portcullis\nPROMPT 0\nTIMEOUT 0\n\
-                    LABEL portcullis\n  KERNEL mboot.c32\n  APPEND /boot/kernel --- /boot/root-task\n\
-                    LABEL without-iommu\n  KERNEL mboot.c32\n  APPEND /boot/kernel disable_iommu --- /boot/root-task\n";
-
-/// GRUB's menu, on the screen and on COM1.
-const GRUB_MENU: &str = "\
-serial --unit=0 --speed=115200
-terminal_input console serial
-terminal_output console serial
-set timeout=2
-menuentry 'Portcullis' {
-    multiboot2 /boot/kernel
-    module2 /boot/root-task
-}
-menuentry 'Portcullis, without the IOMMU' {
-    multiboot2 /boot/kernel disable_iommu
-    module2 /boot/root-task
-}
-";
 
 /// The menus of the probe, for ISOLINUX and for GRUB.
 const PROBE_MENU: &str = "DEFAULT probe\nPROMPT 0\nTIMEOUT 0\nLABEL probe\n  KERNEL mboot.c32\n  APPEND /boot/probe\n";
@@ -76,32 +58,53 @@ const EPOCH: &str = "946684800";
 /// Writes a 64-bit kernel to `dir`/kernel with a 32-bit ELF header. Its first instructions are 32-bit code, and multiboot
 /// loaders, QEMU's `-kernel` among them, take only such a header.
 pub fn elf32(kernel: &Path, dir: &Path) -> Result<PathBuf> {
-    let to = dir.join("kernel");
+    elf32_as(kernel, dir, KERNEL)
+}
+
+/// The same, under another name.
+pub fn elf32_as(kernel: &Path, dir: &Path, name: &str) -> Result<PathBuf> {
+    let to = dir.join(name);
     let mut rewrite = process::tool("objcopy");
     rewrite.args(["--output-target", "elf32-i386"]).arg(kernel).arg(&to);
     process::output(rewrite).map(|_| to)
 }
 
-/// Makes `dir`/system.iso from a kernel (64-bit ELF) and a root-task image. Leaves the kernel, as loaded, and the image
-/// beside it.
-pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
-    with_kernel(&elf32(kernel, dir)?, root_task, dir)
+/// What an ISO boots.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents<'a> {
+    /// A kernel, as the loader takes it: see [`elf32`].
+    pub kernel: &'a Path,
+    /// A debug kernel, likewise, for an entry of the menu.
+    pub debug_kernel: Option<&'a Path>,
+    /// The root task's image.
+    pub root_task: &'a Path,
+    /// The console of the kernel's messages.
+    pub console: Console,
 }
 
-/// The same, from a kernel as the loader takes it.
-pub fn with_kernel(kernel32: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
-    let tree = tree_with_loader(dir, MENU)?;
-    let image = dir.join("root-task");
+/// Makes `dir`/system.iso from a kernel (64-bit ELF) and a root-task image, with the console on COM1. Leaves the kernel, as
+/// loaded, and the image beside it.
+pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
+    with_contents(Contents { kernel: &elf32(kernel, dir)?, debug_kernel: None, root_task, console: COM1 }, dir)
+}
+
+/// Makes `dir`/system.iso, and leaves the root-task image beside it.
+pub fn with_contents(contents: Contents, dir: &Path) -> Result<PathBuf> {
+    let Contents { kernel, debug_kernel, root_task, console } = contents;
+    let menu = Menu { console, debug: debug_kernel.is_some() };
+    let tree = tree_with_loader(dir, &menu.isolinux())?;
+    let image = dir.join(ROOT_TASK);
     if image != root_task {
         std::fs::copy(root_task, &image)
             .map_err(|error| miette!("cannot copy {} to {}: {error}", root_task.display(), image.display()))?;
     }
     std::fs::create_dir_all(tree.join("boot")).into_diagnostic()?;
-    for (from, name) in [(kernel32, "kernel"), (&image, "root-task")] {
+    let debug_kernel = debug_kernel.map(|kernel| (kernel, DEBUG_KERNEL));
+    for (from, name) in [(kernel, KERNEL), (&image, ROOT_TASK)].into_iter().chain(debug_kernel) {
         let to = tree.join("boot").join(name);
         std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(|_| ())).into_diagnostic()?;
     }
-    add_uefi(&tree, dir, GRUB_MENU)?;
+    add_uefi(&tree, dir, &menu.grub())?;
     pack(&tree, dir)
 }
 
@@ -208,17 +211,5 @@ mod tests {
     fn the_iso_has_the_boot_sector_of_a_disk() {
         let text = process::show(&xorriso(Path::new("tree"), Path::new("system.iso")));
         assert!(text.contains(" -isohybrid-mbr /usr/lib/ISOLINUX/isohdpfx.bin "), "{text}");
-    }
-
-    #[test]
-    fn both_menus_offer_the_kernel_without_the_iommu_and_the_default_first() {
-        for (menu, entry) in [(MENU, "LABEL "), (GRUB_MENU, "menuentry ")] {
-            let entries: Vec<&str> = menu.split(entry).skip(1).collect();
-            assert_eq!(entries.len(), 2, "{menu}");
-            assert!(
-                !entries[0].contains("disable_iommu") && entries[1].contains("/boot/kernel disable_iommu"),
-                "{menu}"
-            );
-        }
     }
 }

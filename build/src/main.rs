@@ -207,7 +207,10 @@ fn obey(command: Command) -> Result<ExitCode> {
         }
         Command::Image { system, debug_kernel } => {
             defects::consult(&project, &system, kernel_for(debug_kernel))?;
-            let image = image::build(&project, &system, kernel_for(debug_kernel))?;
+            let image = match kernel_for(debug_kernel) {
+                Build::Release if !kernel::are_own() => image::build_for_a_board(&project, &system)?,
+                build => image::build(&project, &system, build)?,
+            };
             progress::say(&format!("Kernel: {}", image.kernel));
             progress::say(&footprint::text(&image.spec, image.bytes));
             progress::print(&image.iso.display().to_string());

@@ -49,6 +49,8 @@ pub struct Options {
     pub name: String,
     /// What is booted.
     pub loader: Loader,
+    /// The number of the COM port that is the console.
+    pub com: u8,
     /// The disk at the board's AHCI controller: as QEMU's `-drive` takes it, and its name.
     pub disk: Option<(String, &'static str)>,
     /// What is at the other end of a card, as QEMU's `-netdev` takes it.
@@ -70,7 +72,7 @@ impl Options {
     pub fn new(name: &str, loader: Loader) -> Self {
         let (disk, netdev, devices, acpi_tables) = (None, None, Vec::new(), Vec::new());
         let (machine, iommu, arguments) = ("", Some(""), Vec::new());
-        Self { name: name.into(), loader, disk, netdev, devices, machine, iommu, arguments, acpi_tables }
+        Self { name: name.into(), loader, com: 1, disk, netdev, devices, machine, iommu, arguments, acpi_tables }
     }
 }
 
@@ -79,7 +81,7 @@ pub struct Machine {
     dir: PathBuf,
     child: Child,
     group: Pid,
-    /// COM1.
+    /// The board's console.
     pub console: Console,
     monitor: BufReader<TcpStream>,
     /// Held as long as the run's directory is in use.
@@ -94,9 +96,9 @@ impl Machine {
     pub fn boot(project: &Project, options: &Options) -> Result<Self> {
         let (dir, lock) = free_directory(project, &options.name)?;
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).into_diagnostic();
-        let (com1, monitor) = (listen()?, listen()?);
+        let (console, monitor) = (listen()?, listen()?);
         let output = dir.join("qemu.out");
-        let mut child = start(&dir, &output, &arguments(options, &com1, &monitor)?)?;
+        let mut child = start(&dir, &output, &arguments(options, &console, &monitor)?)?;
         let group = Pid::from_child(&child);
         interrupt::remember_group(group);
         let mut connect = || {
@@ -106,9 +108,9 @@ impl Machine {
                     miette!("QEMU did not start:\n{said}")
                 })
             };
-            let (com1, monitor) = (accept(&com1)?, accept(&monitor)?);
+            let (console, monitor) = (accept(&console)?, accept(&monitor)?);
             monitor.set_read_timeout(Some(PATIENCE)).into_diagnostic()?;
-            Ok((Console::socket(com1, &dir, None)?, BufReader::new(monitor)))
+            Ok((Console::socket(console, &dir, None)?, BufReader::new(monitor)))
         };
         let (console, monitor) = connect().inspect_err(|_: &miette::Report| interrupt::kill_group(group))?;
         let mut machine = Self { dir, child, group, console, monitor, _lock: lock };
@@ -159,7 +161,7 @@ impl Drop for Machine {
     }
 }
 
-fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Result<Vec<String>> {
+fn arguments(options: &Options, console: &TcpListener, monitor: &TcpListener) -> Result<Vec<String>> {
     let socket =
         |listener: &TcpListener| Ok::<_, miette::Report>(format!("tcp:{}", listener.local_addr().into_diagnostic()?));
     let mut all = vec!["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"];
@@ -168,7 +170,11 @@ fn arguments(options: &Options, com1: &TcpListener, monitor: &TcpListener) -> Re
     let mut all: Vec<String> = all.into_iter().map(str::to_owned).collect();
     all.extend_from_slice(&options.arguments);
     let mut add = |option: &str, value: String| all.extend([option.to_owned(), value]);
-    add("-serial", socket(com1)?);
+    // QEMU numbers the ports in the order of their mention.
+    for _ in 1..options.com {
+        add("-serial", "null".into());
+    }
+    add("-serial", socket(console)?);
     add("-qmp", socket(monitor)?);
     match &options.loader {
         Loader::Qemu { kernel, root_task } => {

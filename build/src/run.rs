@@ -6,7 +6,7 @@ mod commands;
 
 use std::time::{Duration, Instant};
 
-use capdl_spec::host::{self, mistake};
+use capdl_spec::host::{self, console, mistake};
 use miette::{Result, miette};
 
 use crate::bochs::config::Pace;
@@ -110,9 +110,12 @@ fn choose(name: &str, vms: &[&str]) -> Result<Option<String>, String> {
 
 /// Refuses a description for a board that differs from Bochs's. Descriptions for any PC run in Bochs too.
 fn on_a_board_of_bochs(project: &Project, name: &str) -> Result<()> {
-    let board = host::load(&project.system(name)?)?.board().name;
+    let system = host::load(&project.system(name)?)?;
+    let (board, port) = (system.board().name, system.board().uart.ports.first);
     if matches!(board, "bochs" | "pc") {
-        return Ok(());
+        let help = "Bochs has COM1 to COM4; `cargo xtask image` makes an ISO for a board with another";
+        let there = console::com_number(port).map(|_| ());
+        return there.ok_or_else(|| miette!(help = help, "Bochs has no UART at the console's port {port:#x}"));
     }
     let help = format!("`cargo xtask image {name}` makes an ISO for it");
     Err(miette!(help = help, "`run` boots in Bochs, and this description is for the board `{board}`"))

@@ -33,7 +33,9 @@ pub fn features(processor: Processor) -> &'static [&'static str] {
 /// What is simulated.
 pub struct Simulated<'a> {
     /// The description's board.
-    pub board: &'static Board,
+    pub board: &'a Board,
+    /// The COM port of the console.
+    pub com: u8,
     /// The machine's memory.
     pub memory_mib: u32,
     /// What is plugged in.
@@ -112,6 +114,10 @@ fn machine(simulated: &Simulated) -> String {
     if let Some(switch) = &board.power_off {
         let _ = write!(text, " -device isa-debug-exit,iobase={:#x},iosize=1", switch.port);
     }
+    // -nographic has COM1 on the terminal, unless other ports are named, in order.
+    if simulated.com > 1 {
+        text += &format!("{} -serial mon:stdio", " -serial null".repeat(usize::from(simulated.com) - 1));
+    }
     if let Some(disk) = &simulated.devices.disk {
         let _ = write!(text, " -drive 'if=ide,index=0,format=raw,snapshot=on,file={}'", disk.display());
     }
@@ -163,7 +169,8 @@ mod tests {
             std::fs::create_dir_all(&dir).unwrap();
             let host = Self { dir, kvm: "/dev/null" };
             let devices = Devices::default();
-            write(&host.dir, &Simulated { board: board(name), memory_mib: 512, devices: &devices, spec }).unwrap();
+            write(&host.dir, &Simulated { board: board(name), com: 1, memory_mib: 512, devices: &devices, spec })
+                .unwrap();
             host.put("nested", "Y\n");
             host.put("cpuinfo", "flags\t\t: fpu vmx fsgsbase pcid invpcid pdpe1gb\nvmx flags\t: vnmi ept vpid\n");
             host.put("qemu-system-x86_64", &format!("#!/bin/sh\necho \"$@\"\nexit {status}\n"));

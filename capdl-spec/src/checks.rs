@@ -1,6 +1,7 @@
 //! Checks a well-formed description: short functions, one law each, and each mistake with its remedy. `laws` has the
 //! laws that no description can break, because this crate itself keeps them.
 
+mod console;
 mod counts;
 mod debian;
 pub(crate) mod found;
@@ -61,7 +62,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [Check; 54] = [
+const LAWS: [Check; 57] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -76,6 +77,9 @@ const LAWS: [Check; 54] = [
     file_names_fit,
     command_lines_fit_and_are_one_line,
     direct_ports_are_debug_ports_of_the_board,
+    console::the_console_is_where_a_uart_may_be,
+    console::the_consoles_interrupt_is_its_own,
+    console::the_consoles_rate_is_one_that_terminals_have,
     ports::port_ranges_are_ranges,
     ports::ports_name_a_function_that_is_there,
     ports::no_port_has_two_owners,

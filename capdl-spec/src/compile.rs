@@ -234,7 +234,7 @@ fn process(
 fn board(system: &System, build: &mut Builder) {
     let board = system.board();
     let ports = build.port_object(board.uart.ports);
-    build.spec.console = Some(Console { ports, port: board.uart.ports.first });
+    build.spec.console = Some(Console { ports, port: board.uart.ports.first, divisor: board.divisor() });
     build.spec.power_off = board.power_off.map(|switch| {
         let ports = build.port_object(PortRange { first: switch.port, last: switch.port });
         PowerOff { ports, port: switch.port, bytes: switch.off.to_vec(), failed: switch.failed.to_vec() }

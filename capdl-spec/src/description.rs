@@ -3,6 +3,7 @@
 pub mod board;
 pub mod bytes;
 pub mod channel;
+pub mod console;
 pub mod count;
 pub mod debian;
 pub mod defects;

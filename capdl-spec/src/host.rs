@@ -14,6 +14,7 @@ pub use crate::{
     },
     description::{
         board::{BOARDS, Board, Processor},
+        console,
         debian::{Architecture, Debian, Flavour, Release, Stock, What},
         defects::{DEFECTS, Defect, Endangered},
         emulator::{Card, CardModel, Emulator},

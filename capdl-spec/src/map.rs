@@ -11,6 +11,7 @@ use crate::{
     compile::part::{Part, ROOT_PRIORITY, Role},
     description::{
         board::PortRange,
+        console,
         guest::{Additions, Form},
         system::{Bytes, System},
     },
@@ -60,6 +61,7 @@ impl Map<'_> {
         let board = self.system.board();
         let (vms, processes) = (plural(self.system.vms.len(), "VM"), plural(self.parts.len(), "process"));
         writeln!(out, "{}: {vms}, {processes}, on {}", self.system.name, board.about)?;
+        writeln!(out, "console: {}, {} baud, I/O APIC input {}", self.console(), board.baud, board.uart.line.pin)?;
         for (number, vm) in self.system.vms.iter().enumerate() {
             writeln!(out, "\n  VM {}: {}", vm.name.get_ref(), vm.memory.get_ref())?;
             let words = self.system.images_of(number).into_iter().zip(["kernel", "initrd"]);
@@ -85,6 +87,11 @@ impl Map<'_> {
             writeln!(out, "    cmdline {}", vm.cmdline())?;
         }
         Ok(())
+    }
+
+    fn console(&self) -> String {
+        let ports = self.system.board().uart.ports;
+        console::com(ports.first).map_or(format!("ports {ports}"), |name| format!("{name}, ports {ports}"))
     }
 
     fn capabilities(&self, out: &mut String, process: &Process) -> fmt::Result {

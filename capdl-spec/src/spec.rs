@@ -357,4 +357,6 @@ pub struct Console {
     pub ports: Id,
     /// The first of the eight.
     pub port: u16,
+    /// Its clock by 16 and by the bits per second; 1 is 115200 on a COM port.
+    pub divisor: u16,
 }

@@ -301,6 +301,37 @@ fn rings_are_where_both_sides_are_told() {
 }
 
 #[test]
+fn the_console_is_where_the_description_has_it_for_all_who_use_it() {
+    const COM: (bool, bool) = (false, false);
+    const PCI: (bool, bool) = (true, true);
+    for (console, port, pin, trigger, divisor) in [
+        ("", 0x3f8, 4, COM, 1),
+        ("console = { port = \"COM2\" }\n", 0x2f8, 3, COM, 1),
+        ("console = { port = \"COM3\", baud = 9600 }\n", 0x3e8, 4, COM, 12),
+        ("console = { port = 0x2e8, irq = 10, baud = 57600 }\n", 0x2e8, 10, COM, 2),
+        ("console = { port = 0xe000, irq = 17 }\n", 0xe000, 17, PCI, 1),
+    ] {
+        // Functions of unknown ports: pci-server may ask for those that nobody has.
+        let text = MINIMAL.replace("\"bochs\"", "\"pc\"").replacen('\n', &format!("\n{console}"), 1);
+        let bundle = compile(&system(&format!("{text}pci_devices = [\"00:03.0\"]\n")));
+        let (serial, irq): (serial::Config, irq::Config) =
+            (config(&bundle, "serial-server"), config(&bundle, "irq-server"));
+        let line = (serial.uart.first, serial.uart.last, serial.baud);
+        assert_eq!(line, (port, port + 7, 115_200 / u32::from(divisor)), "{console}");
+        let uart = irq.lines[usize::from(serial.line)].route.expect("it is known");
+        assert_eq!((uart.ioapic, uart.pin, (uart.level, uart.active_low)), (0, pin, trigger), "{console}");
+        let own = bundle.spec.console.as_ref().expect("there is one");
+        assert_eq!((own.port, own.divisor), (port, divisor), "{console}");
+        let holder = bundle.spec.processes.iter().find(|process| process.name == "serial-server").expect("it runs");
+        let ports = |cnode| bundle.spec.caps.iter().filter(move |cap| cap.cnode == cnode).map(|cap| cap.object);
+        let ports: Vec<_> =
+            ports(holder.cspace).filter(|id| matches!(bundle.spec.kind(*id), Some(Kind::IoPorts { .. }))).collect();
+        assert_eq!(ports, [own.ports], "{console}");
+        assert_eq!(bundle.spec.kind(own.ports), Some(&Kind::IoPorts { first: port, last: port + 7 }), "{console}");
+    }
+}
+
+#[test]
 fn lines_belong_to_the_clients_that_irq_server_knows_them_by() {
     let bundle = compile(&system(MINIMAL));
     let irq: irq::Config = config(&bundle, "irq-server");

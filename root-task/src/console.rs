@@ -10,7 +10,7 @@ use root_task::ledger;
 use sel4::cap::{self, cap_type};
 use sel4_root_task::{
     power::{self, Switch},
-    serial,
+    serial::{self, Uart},
 };
 
 use crate::{
@@ -18,16 +18,28 @@ use crate::{
     objects::{Objects, own},
 };
 
-/// First port of the first UART of every PC.
-const COM1: u16 = 0x3f8;
-
-/// Makes the ports of the console and the power-off port, and directs the log and the machine's end to them.
-pub fn open(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
+/// Makes the ports of the console and the power-off port, and directs the log and the machine's end to them. Where the
+/// boot loader's command line gives the kernel another console than the description's, root-task's messages go there, too.
+pub fn open(objects: &mut Objects, spec: &Spec, kernels: Option<Uart>) -> Result<(), Failure> {
     let ports = spec.console.iter().map(|console| console.ports);
     let ports: Vec<_> = ports.chain(spec.power_off.iter().map(|switch| switch.ports)).collect();
     objects.create_first(spec, &ports)?;
     if let Some(console) = &spec.console {
-        serial::open(objects.cap::<cap_type::IoPort>(console.ports), console.port);
+        let described = Uart { port: console.port, divisor: console.divisor };
+        let other = kernels.filter(|uart| uart.port != described.port && nobody_has(spec, *uart));
+        match other.and_then(|uart| Some((uart, issue(objects, uart)?))) {
+            Some((uart, ports)) => {
+                serial::open(ports, uart);
+                log::warn!(
+                    "seL4 and root-task print at port {:#x}, by the boot loader's command line; all others at {:#x}: \
+                     console = {{ port = {:#x} }} in the description moves them",
+                    uart.port,
+                    described.port,
+                    uart.port
+                );
+            }
+            None => serial::open(objects.cap::<cap_type::IoPort>(console.ports), described),
+        }
     }
     if let Some(switch) = &spec.power_off {
         power::set_switch(Switch {
@@ -38,6 +50,18 @@ pub fn open(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
         });
     }
     Ok(())
+}
+
+/// Whether no process has, or may ask for, a port of the UART.
+fn nobody_has(spec: &Spec, uart: Uart) -> bool {
+    (uart.port..=uart.last()).all(|port| ledger::is_free(spec, port))
+}
+
+/// The UART's ports, for good. `None` if they cannot be had.
+fn issue(objects: &mut Objects, uart: Uart) -> Option<cap::IoPort> {
+    let slot = objects.take_slots(1).ok()?.start;
+    sel4::ioport::ioport_issue(uart.port, uart.last(), &own(slot)).ok()?;
+    Some(cap::IoPort::from_bits(slot as u64))
 }
 
 /// How far the system is built. The number goes to the port of power-on self-test codes, where POST cards and many boards'
@@ -84,11 +108,11 @@ impl Post {
     }
 }
 
-/// Directs the log to the first UART of every PC, where no specification names the board's.
-pub fn open_without_specification(objects: &mut Objects) {
-    let Ok(slot) = objects.take_slots(1) else { return };
-    if sel4::ioport::ioport_issue(COM1, COM1 + 7, &own(slot.start)).is_ok() {
-        serial::open(cap::IoPort::from_bits(slot.start as u64), COM1);
+/// Directs the log to the kernel's console, where no specification names the board's.
+pub fn open_without_specification(objects: &mut Objects, kernels: Option<Uart>) {
+    let uart = kernels.unwrap_or(Uart::COM1);
+    if let Some(ports) = issue(objects, uart) {
+        serial::open(ports, uart);
     }
 }
 

@@ -28,6 +28,7 @@ use sel4_root_task::{
     Scratch, bundle,
     power::{self, End},
     root_task,
+    serial::Uart,
 };
 
 use console::{Post, Progress};
@@ -103,14 +104,15 @@ impl<T> Context<T> for sel4::Result<T> {
 
 fn main(bootinfo: BootInfoPtr) -> ! {
     let bundle = bundle::bundle(bootinfo);
+    let kernels_console = Uart::of_kernel(bootinfo);
     let mut objects = Objects::new(bootinfo);
     let Failure { what, why } = match decode(bundle) {
-        Ok(spec) => match build(objects, bundle, &spec) {
+        Ok(spec) => match build(objects, bundle, &spec, kernels_console) {
             Ok(mut system) => system.serve(),
             Err(failure) => failure,
         },
         Err(failure) => {
-            console::open_without_specification(&mut objects);
+            console::open_without_specification(&mut objects, kernels_console);
             failure
         }
     };
@@ -135,8 +137,13 @@ fn decode(bundle: &[u8]) -> Result<Spec, Failure> {
     postcard::from_bytes(encoded).map_err(|_| bad("the specification does not decode"))
 }
 
-fn build<'a>(mut objects: Objects, bundle: &'a [u8], spec: &'a Spec) -> Result<supervise::System<'a>, Failure> {
-    console::open(&mut objects, spec)?;
+fn build<'a>(
+    mut objects: Objects,
+    bundle: &'a [u8],
+    spec: &'a Spec,
+    kernels_console: Option<Uart>,
+) -> Result<supervise::System<'a>, Failure> {
+    console::open(&mut objects, spec, kernels_console)?;
     let post = Post::open(&mut objects, spec);
     post.show(Progress::Console);
     log::info!("on {}", sel4_config::ABOUT);

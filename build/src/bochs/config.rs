@@ -28,7 +28,7 @@ pub const MOST_MEMORY_MIB: u64 = 3072;
 /// Most memory that Bochs keeps in the host's memory, in MiB; it keeps the rest in a file.
 const MOST_HOST_MIB: u32 = 2048;
 
-/// Where COM1 leads.
+/// Where the console leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Serial {
     /// To our socket: input is possible, and arrives at ticks that depend on the host.
@@ -97,8 +97,10 @@ pub struct Board {
     pub processor: String,
     /// The version of Bochs that reads the file.
     pub version: Version,
-    /// COM1.
+    /// Where the console leads.
     pub serial: Serial,
+    /// The number of the COM port that is the console.
+    pub com: u8,
     /// Its clock.
     pub pace: Pace,
     /// What is plugged in.
@@ -116,7 +118,7 @@ pub fn bochsrc(board: &Board) -> String {
         format!("ata1-master: type=cdrom, path=\"{path}\", status=inserted\nboot: cdrom")
     };
     let host = memory.min(MOST_HOST_MIB);
-    let com1 = match &board.serial {
+    let console = match &board.serial {
         Serial::Socket(address) => format!("mode=socket-client, dev={address}"),
         Serial::File(path) => format!("mode=file, dev={}", path.display()),
     };
@@ -141,7 +143,7 @@ pub fn bochsrc(board: &Board) -> String {
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15\n\
          {iso}\n\
-         com1: enabled=1, {com1}\n\
+         com{}: enabled=1, {console}\n\
          log: bochs.log\n\
          panic: action=fatal\n\
          error: action=report\n\
@@ -150,7 +152,8 @@ pub fn bochsrc(board: &Board) -> String {
          sound: driver=dummy\n\
          speaker: enabled=0\n\
          plugin_ctrl: speaker=0, gameport=0, parallel=0\n\
-         mouse: enabled=0\n"
+         mouse: enabled=0\n",
+        board.com
     );
     // Writing to a String cannot fail.
     if board.devices.disk.is_some() {
@@ -195,9 +198,10 @@ mod tests {
             processor: HASWELL.to_owned(),
             version: Version(2, 7),
             serial,
+            com: 1,
             pace: Pace::Free,
             devices: Devices::default(),
-            extra: vec!["com2: enabled=1".into()],
+            extra: vec!["com4: enabled=1".into()],
         }
     }
 
@@ -224,7 +228,13 @@ mod tests {
 
     #[test]
     fn further_devices_come_last() {
-        assert!(bochsrc(&board(Serial::File("serial.txt".into()))).ends_with("\ncom2: enabled=1\n"));
+        assert!(bochsrc(&board(Serial::File("serial.txt".into()))).ends_with("\ncom4: enabled=1\n"));
+    }
+
+    #[test]
+    fn a_console_on_com2_leaves_com1_to_nobody() {
+        let text = bochsrc(&Board { com: 2, ..board(Serial::File("serial.txt".into())) });
+        assert!(text.contains("\ncom2: enabled=1, mode=file, dev=serial.txt\n") && !text.contains("com1:"), "{text}");
     }
 
     #[test]

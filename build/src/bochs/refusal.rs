@@ -47,7 +47,7 @@ fn help(device: &str, text: &str, options: &Options) -> Option<String> {
         });
     }
     if about(&["connect", "socket", "bind"]) {
-        return Some("COM1 is a connection to this tool at 127.0.0.1: is something in its way?".into());
+        return Some("the console is a connection to this tool at 127.0.0.1: is something in its way?".into());
     }
     None
 }

@@ -6,6 +6,7 @@ mod amd64;
 mod amd64_userland;
 mod block;
 mod channels;
+mod com2;
 mod console;
 mod devices;
 mod disk;
@@ -79,6 +80,7 @@ pub fn all() -> Vec<Test> {
         amd64::all(),
         amd64_userland::all(),
         console::all(),
+        com2::all(),
         machine::all(),
     ]
     .concat()

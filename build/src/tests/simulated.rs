@@ -58,11 +58,11 @@ fn ends(context: &Context) -> Result<Outcome> {
         return Ok(skipped);
     }
     let system = host::load(&context.project.root.join("tests/systems/components-halt.toml"))?;
-    let board = system.board();
+    let board = *system.board();
     let iso = q35::iso(context, "simulated-halt", system)?;
     let dir = iso.parent().unwrap_or(&context.project.root);
     let (devices, spec) = (Devices::default(), Spec::default());
-    simulate::write(dir, &Simulated { board, memory_mib: 256, devices: &devices, spec: &spec })?;
+    simulate::write(dir, &Simulated { board: &board, com: 1, memory_mib: 256, devices: &devices, spec: &spec })?;
     let output = run(dir, 120)?;
     let (console, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(console.contains("root-task: the machine stops"), "no last word:\n{console}\n{said}");

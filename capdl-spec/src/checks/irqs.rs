@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Inputs of an I/O APIC (82093AA).
-const INPUTS: u8 = 24;
+pub(super) const INPUTS: u8 = 24;
 /// The first ports of the channels of an IDE controller in compatibility mode.
 const IDE: [u16; 2] = [0x1f0, 0x170];
 /// Input 0 of the first I/O APIC: the 8259's, which the kernel keeps masked.

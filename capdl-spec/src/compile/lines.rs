@@ -13,6 +13,7 @@ use crate::{
         passthrough::{Function, owners},
     },
     description::{
+        board::IoApicInput,
         devices::{DEFAULT_LIMIT, Interrupts, Irq, PciDevice},
         owners::Owner,
         system::System,
@@ -60,7 +61,7 @@ pub(crate) fn lines(system: &System, parts: &[Part]) -> Vec<Line> {
         .map(|(device, owner)| Line {
             name: device.name.to_string(),
             owner,
-            route: Some(Route { ioapic: device.line.ioapic, pin: device.line.pin, level: false, active_low: false }),
+            route: Some(route(device.line)),
             messages: false,
             event: event::INTERRUPT,
             limit: 0,
@@ -82,6 +83,11 @@ pub(crate) fn lines(system: &System, parts: &[Part]) -> Vec<Line> {
         lines.extend(numbered);
     }
     lines
+}
+
+/// How a server's own device interrupts.
+fn route(input: IoApicInput) -> Route {
+    Route { ioapic: input.ioapic, pin: input.pin, level: input.is_pci(), active_low: input.is_pci() }
 }
 
 fn listed(owner: Owner, index: usize, irq: &Irq) -> Line {

@@ -27,7 +27,7 @@ pub enum Processor {
 pub const HPET: u64 = 0xfed0_0000;
 
 /// A machine that Portcullis runs on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Board {
     /// As the description's `board` names it.
     pub name: &'static str,
@@ -35,8 +35,10 @@ pub struct Board {
     pub about: &'static str,
     /// The processor features that the kernel relies on.
     pub processor: Processor,
-    /// The console's 16550.
+    /// The console's 16550, as the description's `console` has it.
     pub uart: Device,
+    /// The console's bits per second.
+    pub baud: u32,
     /// The 8254: channels 0 to 2 and the mode register.
     pub pit: Device,
     /// Port 0x61: gate and output of the 8254's channel 2.
@@ -100,7 +102,8 @@ pub struct PortRange {
     pub last: u16,
 }
 
-/// An input of an I/O APIC. ISA interrupts are edge triggered and active high.
+/// An input of an I/O APIC. Inputs 0 to 15 have the ISA interrupts, which are edge triggered and active high; PCI's behind
+/// them are level triggered and active low.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IoApicInput {
     /// 0 is the first I/O APIC.
@@ -123,9 +126,10 @@ pub const ADDRESSES_END: u64 = 1 << 47;
 /// What every PC has.
 const PC: Board = Board {
     name: "pc",
-    about: "PC with a UART at 0x3f8",
+    about: "PC",
     processor: Processor::Nehalem,
     uart: isa("uart", ports(0x3f8, 0x3ff), 4),
+    baud: 115_200,
     // ISA interrupt 0 arrives at input 2 (MPS 1.4, section 5, and the ACPI override of every PC).
     pit: isa("timer", ports(0x40, 0x43), 2),
     gate: ports(0x61, 0x61),
@@ -182,18 +186,25 @@ pub static BOARDS: [Board; 5] = [
         ..PC
     },
     Board { name: "cma34cr", about: "RTD CMA34CR, a single board computer", processor: Processor::IvyBridge, ..PC },
-    Board {
-        name: "pc-modern",
-        about: "PC with a Haswell or later, and a UART at 0x3f8",
-        processor: Processor::Haswell,
-        ..PC
-    },
+    Board { name: "pc-modern", about: "PC with a Haswell or later", processor: Processor::Haswell, ..PC },
     PC,
 ];
 
 static NAMES: [&str; 5] = [BOARDS[0].name, BOARDS[1].name, BOARDS[2].name, BOARDS[3].name, BOARDS[4].name];
 
+impl IoApicInput {
+    /// Whether it is one of PCI's.
+    pub fn is_pci(self) -> bool {
+        self.pin >= 16
+    }
+}
+
 impl Board {
+    /// The rate of the console's line: the UART's clock by 16, by this. The clock is 1.8432 MHz (PC/AT).
+    pub fn divisor(&self) -> u16 {
+        u16::try_from(115_200 / self.baud.max(1)).unwrap_or(1).max(1)
+    }
+
     /// The devices that servers own, each with its server.
     pub fn owned(&self) -> [(PortRange, &'static str, Service); 5] {
         [
@@ -212,10 +223,10 @@ impl Board {
 }
 
 /// Reads the name of a board, see [`BOARDS`].
-pub(crate) fn by_name<'de, D: Deserializer<'de>>(from: D) -> Result<Spanned<&'static Board>, D::Error> {
+pub(crate) fn by_name<'de, D: Deserializer<'de>>(from: D) -> Result<Spanned<Board>, D::Error> {
     let name = Spanned::<String>::deserialize(from)?;
     let board = Board::find(name.get_ref()).ok_or_else(|| D::Error::unknown_variant(name.get_ref(), &NAMES))?;
-    Ok(Spanned::new(name.span(), board))
+    Ok(Spanned::new(name.span(), *board))
 }
 
 impl PortRange {

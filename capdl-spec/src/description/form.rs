@@ -31,15 +31,18 @@ pub(crate) fn parse(source: &Source) -> Result<System, Mistakes> {
     if let Some(mistake) = wrong.or_else(|| empty_text(source, table.get_ref(), &mut Vec::new())) {
         return Err(Mistakes(vec![mistake]));
     }
-    toml::from_str(&source.text).map_err(|error| Mistakes(vec![of_form(source, &table, &error)]))
+    let mut system: System =
+        toml::from_str(&source.text).map_err(|error| Mistakes(vec![of_form(source, &table, &error)]))?;
+    *system.board.get_mut() = system.console.on(system.board());
+    Ok(system)
 }
 
 /// Refuses a list in place of a table: serde would take its elements for the table's values in order.
 fn list_for_a_table<'a>(source: &Source, table: &'a DeTable<'a>, path: &mut Vec<&'a str>) -> Option<Mistake> {
     for (key, value) in table.iter() {
         path.push(key.get_ref());
-        let one =
-            Table::at(path).is_some_and(|table| matches!(table, Table::Policy | Table::OnFault | Table::Emulator));
+        let one = Table::at(path)
+            .is_some_and(|table| matches!(table, Table::Policy | Table::OnFault | Table::Emulator | Table::Console));
         let mut wrong = (one && value.get_ref().is_array()).then_some((value, false));
         let mut inner = None;
         match value.get_ref() {
@@ -305,7 +308,7 @@ mod tests {
         parse(&Source { path: "x.toml".into(), text: text.into() }).err()?.0.pop()
     }
 
-    const HEADS: [(Table, &str, &str); 20] = [
+    const HEADS: [(Table, &str, &str); 21] = [
         (Table::Top, "", ""),
         (Table::Vm, "[[vm]]\n", ""),
         (Table::Component, "[[component]]\n", ""),
@@ -314,6 +317,7 @@ mod tests {
         (Table::Vsock, "[[vsock]]\n", ""),
         (Table::VsockMember, "[[vsock]]\nmembers = [{ ", " }]"),
         (Table::Pipe, "[[pipe]]\n", ""),
+        (Table::Console, "console = { ", " }"),
         (Table::Channel, "[[channel]]\n", ""),
         (Table::Dataport, "[[channel]]\ndataports = [{ ", " }]"),
         (Table::Policy, "[policy]\n", ""),

@@ -12,6 +12,7 @@ pub(crate) enum Table {
     Vsock,
     VsockMember,
     Pipe,
+    Console,
     Channel,
     Dataport,
     Policy,
@@ -37,8 +38,8 @@ pub(crate) struct Key {
 }
 
 use Table::{
-    Card, Channel, Component, Dataport, DiskPart, Emulator, Function, IoPorts, Irq, Manager, Member, Memory, Network,
-    Never, OnFault, Pipe, Policy, Top, Vm, Vsock, VsockMember,
+    Card, Channel, Component, Console, Dataport, DiskPart, Emulator, Function, IoPorts, Irq, Manager, Member, Memory,
+    Network, Never, OnFault, Pipe, Policy, Top, Vm, Vsock, VsockMember,
 };
 
 const fn key(name: &'static str, tables: &'static [Table], what: &'static str, example: &'static str) -> Key {
@@ -58,6 +59,10 @@ pub(crate) const KEYS: &[Key] = &[
     key("pipe", &[Top], "a list of tables", "[[pipe]]"),
     key("channel", &[Top], "a list of tables", "[[channel]]"),
     key("policy", &[Top], "a table", "[policy]"),
+    key("console", &[Top], "a table", "console = { port = \"COM2\", baud = 9600 }"),
+    key("port", &[Console], "COM1 to COM4, or a port", "port = \"COM2\""),
+    key("irq", &[Console], "an input of the I/O APIC, 1 to 23", "irq = 3"),
+    key("baud", &[Console], "a number of bits per second", "baud = 9600"),
     key("console_colours", &[Top], "true or false", "console_colours = true"),
     key("emulator", &[Top], "a table", "[emulator]"),
     key("accept_kernel_defects", &[Top], "a list of names of kernel defects", "accept_kernel_defects = [\"cr2\"]"),
@@ -225,6 +230,7 @@ impl Table {
             ["vsock"] => Vsock,
             ["vsock", "members"] => VsockMember,
             ["pipe"] => Pipe,
+            ["console"] => Console,
             ["channel"] => Channel,
             ["channel", "dataports"] => Dataport,
             ["policy"] => Policy,
@@ -254,6 +260,7 @@ impl Table {
             Vsock => "[[vsock]]",
             VsockMember => "an entry of `members` in a [[vsock]]",
             Pipe => "[[pipe]]",
+            Console => "`console`",
             Channel => "[[channel]]",
             Dataport => "an entry of `dataports` in a [[channel]]",
             Policy => "[policy]",

@@ -18,6 +18,7 @@ use crate::{
     description::{
         board::{self, Board},
         channel::Channel,
+        console::Console,
         debian::{Architecture, Debian, Release},
         devices::{Flag, IoPorts, Irq, PciDevice},
         disks::DiskPart,
@@ -57,7 +58,10 @@ pub struct System {
     pub(crate) trusted_ram: Option<u64>,
     /// The machine.
     #[serde(deserialize_with = "board::by_name")]
-    pub board: Spanned<&'static Board>,
+    pub board: Spanned<Board>,
+    /// The UART of the console; COM1 when left out.
+    #[serde(default)]
+    pub console: Console,
     /// Virtual machines.
     #[serde(rename = "vm", default)]
     pub vms: Vec<Vm>,
@@ -267,7 +271,7 @@ impl Component {
 
 impl System {
     /// The board.
-    pub fn board(&self) -> &'static Board {
+    pub fn board(&self) -> &Board {
         self.board.get_ref()
     }
 

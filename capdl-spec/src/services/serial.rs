@@ -26,8 +26,6 @@ use crate::{
 const CONSOLE_OUT_BYTES: u64 = 16 * 1024;
 /// Bytes of the ring to a guest's console.
 const CONSOLE_IN_BYTES: u64 = 4096;
-/// Speed of the console.
-const BAUD: u32 = 115_200;
 
 pub(super) static SERVER: Server = Server {
     calls: |_| vec![irq::SERVICE, timer::SERVICE],
@@ -77,7 +75,8 @@ fn second_consoles_are_not_too_many(found: &mut Found) {
 
 fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     let server = wiring.server(SERVICE)?;
-    let uart = wiring.build.ports(server, wiring.system.board().uart.ports);
+    let (ports, baud) = (wiring.system.board().uart.ports, wiring.system.board().baud);
+    let uart = wiring.build.ports(server, ports);
     let (mut rings, mut second) = (Vec::new(), Vec::new());
     for process in (0..wiring.parts.len()).filter(|&process| process != server) {
         wiring.doorbell(process, slot::LOG, server, event::stream(rings.len()))?;
@@ -100,7 +99,7 @@ fn configure(wiring: &mut Wiring) -> Result<Vec<u8>, CompileError> {
     let rings = bounded(rings, "streams to the console")?;
     let managed = bounded(lifecycle::of_console(wiring, server)?, "VMs that the console manages")?;
     let (colours, line) = (wiring.system.console_colours, wiring.line_of(SERVICE)?);
-    encode(&Config { uart, baud: BAUD, colours, line, rings, managed })
+    encode(&Config { uart, baud, colours, line, rings, managed })
 }
 
 /// A process's log, which is at the same address in every process.

@@ -3,12 +3,9 @@
 use core::fmt::{self, Write};
 
 use sel4::cap;
-use sel4_root_task::serial;
+use sel4_root_task::serial::{self, Uart};
 
 use crate::bench::Bench;
-
-/// First port of COM1.
-const COM1: u16 = 0x3f8;
 
 /// Bochs ends when it reads this word on this port.
 const SWITCH: (u16, &str) = (0x8900, "Shutdown");
@@ -20,7 +17,8 @@ pub struct Console {
 
 /// Sends output, including panic messages, to COM1.
 pub fn open(bench: &mut Bench) -> Console {
-    serial::open(bench.ports_for_good(COM1, COM1 + 7).expect("the root task has all ports"), COM1);
+    let uart = Uart::COM1;
+    serial::open(bench.ports_for_good(uart.port, uart.last()).expect("the root task has all ports"), uart);
     Console { switch: bench.ports_for_good(SWITCH.0, SWITCH.0).expect("the root task has all ports") }
 }
 

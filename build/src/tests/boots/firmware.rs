@@ -8,6 +8,7 @@ use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
 
 use super::{last_lines, wait_for_shell};
 use crate::bochs::Machine;
+use crate::iso::{Contents, menu::COM1};
 use crate::kernel::{self, Build};
 use crate::test::{Context, Group, Outcome, Test, passed};
 use crate::{iso, project};
@@ -67,7 +68,8 @@ fn boot(context: &Context, name: &str, code: &[u8], data: &[u8]) -> Result<Machi
     std::fs::create_dir_all(&dir).into_diagnostic()?;
     let kernel = dir.join("kernel");
     project::write(&kernel, &prepend(&project::read(&from.join("kernel"))?, code, data)?)?;
-    let iso = iso::with_kernel(&kernel, &from.join("root-task"), &dir)?;
+    let root_task = &from.join("root-task");
+    let iso = iso::with_contents(Contents { kernel: &kernel, debug_kernel: None, root_task, console: COM1 }, &dir)?;
     let mut options = image.options(&format!("test-firmware-{name}"));
     options.iso = iso;
     // Enough for `ranges`.

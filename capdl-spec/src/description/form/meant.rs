@@ -3,7 +3,7 @@
 
 use crate::description::keys::{
     KEYS,
-    Table::{self, Card, Component, Emulator, Function, IoPorts, Irq, Memory, Policy, Top, Vm},
+    Table::{self, Card, Component, Console, Emulator, Function, IoPorts, Irq, Memory, Policy, Top, Vm},
 };
 
 /// What to do about a key.
@@ -26,6 +26,10 @@ const ROWS: &[Row] = &[
     (&[Top], &["vms", "virtual_machine", "virtual_machines", "guest", "guests", "domain", "vm0"], Key("vm")),
     (&[Top], &["components", "process", "processes", "server", "program"], Key("component")),
     (&[Top], &["bochs", "qemu"], Key("emulator")),
+    (&[Top], &["uart", "serial", "com", "tty"], Key("console")),
+    (&[Console], &["speed", "rate", "baudrate", "baud_rate"], Key("baud")),
+    (&[Console], &["uart", "name", "com", "address", "base", "ports", "ioport"], Key("port")),
+    (&[Console], &["source", "interrupt", "line", "pin"], Key("irq")),
     (
         &[Top],
         &[
@@ -40,7 +44,7 @@ const ROWS: &[Row] = &[
     ),
     (&[Top], &["name", "title", "version"], Say("leave it out: a system is named as its file")),
     (OWNERS, &["devices", "device", "pci", "passthrough", "hostdev", "pci_device", "pcidev"], Key("pci_devices")),
-    (OWNERS, &["interrupts", "interrupt", "lines"], Key("irqs")),
+    (OWNERS, &["interrupts", "interrupt", "irq", "lines"], Key("irqs")),
     (OWNERS, &["ports", "io_ports", "pio", "ioport"], Key("ioports")),
     (OWNERS, &["iommu", "iospace", "iospace_domain", "vtd", "io_space"], Key("pci_devices_iospace")),
     (&[Vm], &["disk", "drive", "drives", "hda", "cdrom", "storage", "block", "virtio_blk"], Key("disks")),
