@@ -38,9 +38,9 @@ impl Board {
         #[repr(C, packed)]
         struct Pointer(u16, *const [[u64; 2]; VECTORS]);
 
+        let entries = (&raw const probe_vectors) as u64;
         for vector in 0..VECTORS {
-            // SAFETY: the entries are code of `boot`; only their addresses are used.
-            let entry = unsafe { &raw const probe_vectors[vector] } as u64;
+            let entry = entries + 16 * vector as u64;
             let low = entry & 0xffff | CODE << 16 | GATE << 40 | (entry & 0xffff_0000) << 32;
             // SAFETY: nobody else has the table, and the processor does not know it yet.
             unsafe { (*TABLE.0.get())[vector] = [low, entry >> 32] };
@@ -107,7 +107,7 @@ impl Machine for Board {
     ports!(in32, "in eax, dx", out32, "out dx, eax", u32, "eax");
 
     fn read32(&self, address: u64) -> u32 {
-        if address >= MAPPED || address % 4 != 0 {
+        if address >= MAPPED || !address.is_multiple_of(4) {
             return u32::MAX;
         }
         // SAFETY: mapped and aligned; callers ask for registers of devices, and a read of memory would do no harm either.
@@ -115,7 +115,7 @@ impl Machine for Board {
     }
 
     fn write32(&self, address: u64, value: u32) {
-        if address < MAPPED && address % 4 == 0 {
+        if address < MAPPED && address.is_multiple_of(4) {
             // SAFETY: mapped and aligned; callers write to registers of devices at addresses that firmware says, none of which is
             // memory of this program.
             unsafe { ptr::with_exposed_provenance_mut::<u32>(address as usize).write_volatile(value) };

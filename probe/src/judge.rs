@@ -1,16 +1,17 @@
 //! One line for each thing that this product needs of a board. What is not known, since a file is missing, has no line.
 
-use core::fmt::{self, Write};
+mod function;
 
-use layout::Bdf;
+use core::fmt::{self, Write};
 
 use crate::acpi::{self, Interrupts, Remapping};
 use crate::clocks::Clock;
 use crate::cpu::{self, Feature};
 use crate::facts::{Facts, Unit};
 use crate::multiboot::Firmware;
-use crate::pci::{self, Config};
 use crate::vmx::{self, Capability};
+
+pub use function::function;
 
 /// How a line begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -476,59 +477,4 @@ fn memory(facts: &Facts, out: &mut impl Sink) {
             format_args!("the kernel uses the {KERNEL_RANGES} largest ranges alone"),
         );
     }
-}
-
-/// Where a pin arrives.
-struct Source(Option<u8>);
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |input| write!(f, " (source = {input})"))
-    }
-}
-
-/// Judges one PCI function, of which it may be known whether it has access control services, and where its pin arrives.
-pub fn function(at: Bdf, config: Config, acs: Option<bool>, input: Option<u8>, out: &mut impl Sink) {
-    let ((vendor, device), class) = (config.id(), config.class());
-    let topic = format_args!("pci {at}");
-    if let Some(bus) = config.secondary() {
-        let acs = match acs {
-            Some(true) => ", ACS",
-            Some(false) => ", no ACS: what is behind it is one group",
-            None => "",
-        };
-        return out.line(Pass, topic, format_args!("{vendor:04x}:{device:04x} bridge to bus {bus:#x}{acs}"));
-    }
-    if class >> 8 == 0x06 {
-        return out.line(Pass, topic, format_args!("{vendor:04x}:{device:04x} class {class:04x}, of the board"));
-    }
-    let has = |id| config.capability(id).is_some();
-    let (msi, msi_x, reset) = (has(pci::MSI), has(pci::MSI_X), config.has_reset());
-    let pin = match config.pin() {
-        0 => "no pin",
-        1 => "INTA",
-        2 => "INTB",
-        3 => "INTC",
-        4 => "INTD",
-        _ => "a wrong pin",
-    };
-    let verdict = if msi || msi_x || input.is_some() || config.pin() == 0 { Pass } else { Warn };
-    let word = |there: bool, yes: &'static str, no: &'static str| if there { yes } else { no };
-    out.line(
-        verdict,
-        topic,
-        format_args!(
-            "{vendor:04x}:{device:04x} class {class:04x}, {}{}{pin}{}, {}{}{}",
-            word(msi, "MSI, ", ""),
-            word(msi_x, "MSI-X, ", ""),
-            Source(input),
-            word(
-                reset,
-                "reset by FLR",
-                word(has(pci::POWER), "reset by power states or its bus", "reset by its bus alone")
-            ),
-            word(verdict == Warn, ": its interrupt needs `source`", ""),
-            word(config.is_bus_master(), ", bus master", ""),
-        ),
-    );
 }
