@@ -5,9 +5,7 @@
 
 use devices::Nanos;
 use heapless::Vec;
-use layout::Bdf;
-
-use super::lines::MAX_LINES;
+use layout::{Bdf, limits::MAX_OWN_LINES};
 
 /// How long a pin may be silent, in nanoseconds.
 const LONGEST: u64 = 5_000_000_000;
@@ -24,7 +22,7 @@ struct Pin {
 /// The pins that have not interrupted yet.
 #[derive(Clone, Debug, Default)]
 pub struct Silence {
-    pins: Vec<Pin, MAX_LINES>,
+    pins: Vec<Pin, MAX_OWN_LINES>,
     /// Their lines, bit by bit.
     lines: u16,
 }
@@ -56,7 +54,7 @@ impl Silence {
 
     /// Takes the functions whose pins have been silent for too long; `is_unmasked` says which lines have an unmasked input.
     pub fn look(&mut self, now: Nanos, is_unmasked: impl Fn(usize) -> bool) -> impl Iterator<Item = Bdf> {
-        let mut late = Vec::<Bdf, MAX_LINES>::new();
+        let mut late = Vec::<Bdf, MAX_OWN_LINES>::new();
         let lines = &mut self.lines;
         self.pins.retain_mut(|pin| {
             if *lines & 1 << pin.line == 0 {
