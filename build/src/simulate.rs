@@ -68,8 +68,13 @@ fn script(simulated: &Simulated) -> String {
         Some(switch) => {
             // isa-debug-exit ends QEMU with twice the first byte and one.
             let status = |bytes: &[u8]| bytes.first().map_or(1, |byte| (u32::from(*byte) * 2 + 1) % 256);
+            // Without a byte it ends with zero, at a reset as well.
             format!(
-                "case $status in\n{}) status=0 ;;\n{}) status=1; echo \"simulate: the system has failed\" >&2 ;;\nesac\n",
+                "case $status in\n\
+                 0) status=1; echo \"simulate: ended without a word of the system, by a reset or Ctrl-A X\" >&2 ;;\n\
+                 {}) status=0 ;;\n\
+                 {}) status=1; echo \"simulate: the system has failed\" >&2 ;;\n\
+                 esac\n",
                 status(switch.off),
                 status(switch.failed)
             )
@@ -254,9 +259,15 @@ mod tests {
     fn the_end_of_a_system_is_the_scripts() {
         // QEMU's hw/misc/debugexit.c: the byte, shifted left, and one.
         let status = |byte: u8| (byte << 1) | 1;
-        for (of_qemu, of_script) in [(status(b'S'), 0), (status(b'F'), 1), (0, 0), (7, 7)] {
+        for (of_qemu, of_script, said) in [
+            (status(b'S'), 0, ""),
+            (status(b'F'), 1, "simulate: the system has failed\n"),
+            (0, 1, "simulate: ended without a word of the system, by a reset or Ctrl-A X\n"),
+            (7, 7, ""),
+        ] {
             let output = Host::new("bochs", &Spec::default(), of_qemu).run();
-            assert_eq!(output.status.code(), Some(of_script), "{of_qemu}");
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), text.as_str()), (Some(of_script), said), "{of_qemu}");
         }
     }
 }

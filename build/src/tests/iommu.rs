@@ -25,7 +25,26 @@ pub fn all() -> Vec<Test> {
         })
         .long(),
         Test::new(Group::Components, "dma-faults-are-limited", flood),
-        Test::new(Group::Components, "an-iommu-of-version-6-is-left-alone", version_6),
+        Test::new(Group::Components, "an-iommu-of-version-6-is-left-alone", |context| {
+            left_alone(context, 0x60, &[], "an IOMMU has register version 6 or later")
+        }),
+        Test::new(Group::Components, "an-iommu-of-a-damaged-table-is-left-alone", |context| {
+            // A structure without a length, before one of a further unit.
+            let rest = [[0; 4].as_slice(), &unit(0, REGISTERS + 0x1000)].concat();
+            left_alone(context, 0x10, &rest, "the firmware's DMAR table is damaged")
+        }),
+        Test::new(Group::Components, "an-iommu-of-a-table-with-a-short-unit-is-left-alone", |context| {
+            left_alone(context, 0x10, &[0, 0, 8, 0, 1, 0, 0, 0], "the firmware's DMAR table is damaged")
+        })
+        .long(),
+        Test::new(Group::Components, "an-iommu-beside-one-of-another-segment-is-left-alone", |context| {
+            left_alone(context, 0x10, &unit(1, REGISTERS + 0x1000), "an IOMMU is for another segment")
+        })
+        .long(),
+        Test::new(Group::Components, "an-iommu-beside-one-above-4-gib-is-left-alone", |context| {
+            left_alone(context, 0x10, &unit(0, 1 << 32), "an IOMMU has its registers above 4 GiB")
+        })
+        .long(),
         Test::new(Group::Components, "an-iommu-that-does-not-obey-stops-the-boot", deaf).long(),
     ]
 }
@@ -166,16 +185,22 @@ fn reserved(text: &str) -> Result<()> {
 /// Where the registers of an IOMMU are that is nothing but memory: below 1 MiB, which no object gets, and below
 /// 0x7000, which SeaBIOS leaves alone.
 const REGISTERS: u64 = 0x2000;
-/// Registers: version, capabilities, protected memory.
+/// Registers: version, capabilities, commands and their status, protected memory.
 const VERSION: u64 = 0x00;
 const CAPABILITIES: u64 = 0x08;
+const COMMAND: u64 = 0x18;
 const PROTECTED: u64 = 0x60;
 /// Capabilities: four levels of tables, a protected low region, and fault records in the first page.
 const FOUR_LEVELS: u64 = 0x4 << 8 | 0x20 << 24;
 const PROTECTED_LOW: u64 = 1 << 5;
 
-/// Boots a system that needs no IOMMU on a board whose IOMMU has these registers.
-fn with_registers(context: &Context, registers: &[(u64, u64)]) -> Result<Machine> {
+/// A unit in the table, for all functions of a segment: type 0, 16 bytes.
+fn unit(segment: u8, registers: u64) -> Vec<u8> {
+    [[0, 0, 16, 0, 1, 0, segment, 0], registers.to_le_bytes()].concat()
+}
+
+/// Boots a system that needs no IOMMU on a board whose IOMMU has these registers. The firmware's table goes on behind it.
+fn with_registers(context: &Context, registers: &[(u64, u64)], rest: &[u8]) -> Result<Machine> {
     let system = host::load(&context.project.root.join("tests/systems/q35-deadlines.toml"))?;
     q35::boot(context, "q35-iommu-registers", system, |dir, options| {
         options.iommu = None;
@@ -183,10 +208,7 @@ fn with_registers(context: &Context, registers: &[(u64, u64)]) -> Result<Machine
             .iter()
             .map(|(at, value)| format!("loader,addr={:#x},data={value:#x},data-len=8", REGISTERS + at))
             .collect();
-        // Type 0, 16 bytes, for all functions of segment 0.
-        let mut table = dmar();
-        table.extend([0, 0, 16, 0, 1, 0, 0, 0]);
-        table.extend(REGISTERS.to_le_bytes());
+        let table = [dmar(), unit(0, REGISTERS), rest.to_vec()].concat();
         let path = dir.join("dmar.bin");
         project::write(&path, &table)?;
         options.acpi_tables = vec![format!("sig=DMAR,data={}", path.display())];
@@ -194,17 +216,17 @@ fn with_registers(context: &Context, registers: &[(u64, u64)]) -> Result<Machine
     })
 }
 
-/// Register version 6 has no invalidation by registers. The system runs without, and the memory that firmware protects
-/// against DMA is no longer so.
-fn version_6(context: &Context) -> Result<Outcome> {
+/// The system runs without the IOMMU, says why, and the memory that firmware protects against DMA is no longer so.
+/// Register version 6 has no invalidation by registers.
+fn left_alone(context: &Context, version: u64, rest: &[u8], why: &str) -> Result<Outcome> {
     if let Some(skipped) = skipped()? {
         return Ok(skipped);
     }
     let on = 1 << 31 | 1;
-    let registers = [(VERSION, 0x60), (CAPABILITIES, FOUR_LEVELS | PROTECTED_LOW), (PROTECTED, on << 32)];
-    let mut machine = with_registers(context, &registers)?;
+    let registers = [(VERSION, version), (CAPABILITIES, FOUR_LEVELS | PROTECTED_LOW), (PROTECTED, on << 32)];
+    let mut machine = with_registers(context, &registers, rest)?;
     let text = until(&mut machine, "client: verdict: ")?;
-    ensure!(text.contains("seL4: an IOMMU has register version 6 or later"), "the kernel does not say so:\n{text}");
+    ensure!(text.contains(&format!("seL4: {why}")), "no \"{why}\":\n{text}");
     let protected = machine.physical_word(REGISTERS + PROTECTED)?;
     ensure!(protected == 0, "the register of protected memory reads {protected:#x}");
     Ok(Outcome::Passed(format!("{} checks", verdict(&text, "client")?)))
@@ -215,8 +237,15 @@ fn deaf(context: &Context) -> Result<Outcome> {
     if let Some(skipped) = skipped()? {
         return Ok(skipped);
     }
-    let mut machine = with_registers(context, &[(VERSION, 0x10), (CAPABILITIES, FOUR_LEVELS)])?;
-    until(&mut machine, "seL4 stops: an IOMMU does not take its tables: boot without the IOMMU")?;
+    for (status, why) in [
+        (0, "an IOMMU does not take its tables: boot without the IOMMU"),
+        // Set Root Table Pointer has been obeyed.
+        (1 << 30, "an IOMMU does not invalidate what it caches: boot without the IOMMU"),
+    ] {
+        let registers = [(VERSION, 0x10), (CAPABILITIES, FOUR_LEVELS), (COMMAND, status << 32)];
+        let mut machine = with_registers(context, &registers, &[])?;
+        until(&mut machine, &format!("seL4 stops: {why}"))?;
+    }
     Ok(Outcome::Passed("the boot stops, and says why".into()))
 }
 
