@@ -4,9 +4,14 @@
 
 use heapless::Vec;
 use layout::limits::MAX_FUNCTION_LINES;
-use proto::irq::Route;
+use proto::irq::{self, Route};
 use proto::pci::{Dma, Function, PciFunction};
 
+use crate::capabilities::{MSI, MSI_X};
+use crate::hardware::Machine;
+use crate::msi::Msi;
+use crate::msix::{Msix, Table};
+use crate::resources::MemoryRange;
 use crate::wiring::Wiring;
 
 /// An interrupt of a function.
@@ -40,12 +45,48 @@ pub fn arrivals(function: &Function, functions: &[Function], wiring: Wiring) -> 
     all
 }
 
+/// The messages by which a function interrupts: if it has MSI, and may write to memory, which a message is; unless the description
+/// has it keep its pin.
+pub fn messages(machine: &mut impl Machine, wanted: &PciFunction, function: &Function) -> Option<Msi> {
+    let line = *wanted.lines.first().filter(|_| wanted.dma != Dma::No)?;
+    let found = Msi::find(machine, function)?;
+    match machine.message(line, function.address) {
+        Ok(message) => Some(Msi::new(found, message)),
+        Err(irq::Error::RouteTaken) => None,
+        Err(error) => {
+            log::error!("`{}`: irq-server refuses line {line} for messages: {error:?}", wanted.name);
+            None
+        }
+    }
+}
+
+/// The MSI-X of a function without MSI, and its line: that behind its pins', if the description has one.
+pub fn table<'a>(
+    machine: &mut impl Machine,
+    memory: impl Fn(u8) -> Option<&'a MemoryRange>,
+    wanted: &PciFunction,
+    function: &Function,
+    pins: usize,
+) -> Option<(u8, Msix)> {
+    let line = *wanted.lines.get(pins)?;
+    let table = Table::find(machine, function)?;
+    let range = memory(table.bar).filter(|range| range.table.is_some())?;
+    let mapped = range.mapped? + table.offset;
+    let message = machine.message(line, function.address).ok()?;
+    Some((line, Msix::new(table, mapped, message)))
+}
+
 /// Says that nothing connects a function's pin, and what to do.
-pub fn explain(wanted: &PciFunction, has_msix: bool) {
+pub fn explain(wanted: &PciFunction, function: &Function, has_msix: bool) {
     let PciFunction { name, at, .. } = wanted;
+    let has = |id| function.capabilities.iter().any(|capability| capability.id == id);
     let why = match wanted.dma {
         Dma::No => "it may send no messages, since it is no bus master",
         _ if has_msix => "until its driver switches MSI-X on",
+        // irq-server or the description refused it, or it is not as the specification has it.
+        _ if has(MSI) => "its MSI is not used",
+        // Likewise, or the memory with its table is too large.
+        _ if has(MSI_X) => "its MSI-X is not used",
         _ => "it has no MSI",
     };
     log::error!(

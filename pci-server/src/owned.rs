@@ -6,6 +6,7 @@ use proto::pci::{Function, GrantedLine};
 
 use crate::hardware::Machine;
 use crate::msix::Msix;
+use crate::refusals::is_logged;
 use crate::reset::{Reset, is_there, reset};
 use crate::resources::Resources;
 use crate::virtual_space::VirtualSpace;
@@ -22,6 +23,8 @@ pub(crate) struct Owned {
     pub msix: Option<Msix>,
     /// It has not answered since a reset, so nothing could be restored. It decodes no addresses and, as after any reset, reports no errors.
     pub away: bool,
+    /// How many resets have left it away.
+    pub absences: u32,
 }
 
 impl Owned {
@@ -38,7 +41,10 @@ impl Owned {
         let done = reset(machine, budget, &self.function, &mut self.space, resources, self.index);
         self.away = !is_there(machine, &self.function);
         if self.away {
-            log::warn!("{}: does not answer after its reset", self.function.address);
+            self.absences = self.absences.saturating_add(1);
+            if is_logged(self.absences) {
+                log::warn!("{}: does not answer after its reset", self.function.address);
+            }
         } else if let Some(msix) = &mut self.msix {
             msix.reset(machine, self.function.address);
         }
@@ -46,12 +52,13 @@ impl Owned {
     }
 
     /// Restores what the reset before could not, if the function answers now: drivers poll configuration space for longer than this
-    /// server waits.
+    /// server waits. Returns whether it is there: until then reads give all ones and writes are lost, as drivers expect that poll it.
     #[inline]
-    pub fn settle(&mut self, machine: &mut impl Machine) {
+    pub fn settle(&mut self, machine: &mut impl Machine) -> bool {
         if self.away && is_there(machine, &self.function) {
             self.come_back(machine);
         }
+        !self.away
     }
 
     #[cold]
@@ -61,6 +68,8 @@ impl Owned {
         if let Some(msix) = &mut self.msix {
             msix.reset(machine, self.function.address);
         }
-        log::info!("{}: answers again", self.function.address);
+        if is_logged(self.absences) {
+            log::info!("{}: answers again", self.function.address);
+        }
     }
 }

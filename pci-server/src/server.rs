@@ -17,14 +17,13 @@ use proto::wire::ClientId;
 use crate::bus::Listing;
 use crate::check;
 use crate::hardware::Machine;
-use crate::lines::{arrivals, explain};
-use crate::msi::Msi;
+use crate::lines::{Arrival, arrivals, explain, messages, table};
 use crate::msix::{Msix, Table};
 use crate::owned::Owned;
 use crate::refusals::Refusals;
 use crate::reset::Reset;
 use crate::resources::{MemoryRange, Missing, Resources, Whose};
-use crate::virtual_space::{VirtualSpace, Written};
+use crate::virtual_space::{Interrupts, VirtualSpace, Written};
 use crate::wait_budget::WaitBudget;
 use crate::wiring::Wiring;
 
@@ -132,13 +131,22 @@ impl<'a, M: Machine> Server<'a, M> {
         let arrivals = if by_messages { Vec::new() } else { arrivals(function, all, self.wiring) };
         let mut lines = Vec::new();
         let mut lost = false;
+        let is_pin = |arrival: &Arrival| arrival.isa.is_none();
+        // An input that is not the owner's may be another's, and a level there would keep that from interrupting.
+        let mut has_pin =
+            !wanted.lines.is_empty() && !by_messages && !arrivals.iter().skip(wanted.lines.len()).any(is_pin);
         // If the description names no interrupt, the function has two lines, as many as any needs; it may not use all.
         for (position, (&line, arrival)) in wanted.lines.iter().zip(&arrivals).enumerate() {
+            let is_described = position == 0 && wanted.has_route;
             match arrival.route.map(|route| self.machine.route(line, route)) {
+                Some(Ok(())) => {}
                 // A route in the description takes precedence over the one found here.
-                Some(Ok(()) | Err(irq::Error::RouteTaken)) => {}
-                Some(Err(error)) => log::error!("`{}`: irq-server refuses line {line}: {error:?}", wanted.name),
-                None => lost |= !(position == 0 && wanted.has_route),
+                Some(Err(irq::Error::RouteTaken)) if is_described => {}
+                Some(Err(error)) => {
+                    has_pin &= !is_pin(arrival);
+                    log::error!("`{}`: irq-server refuses line {line}: {error:?}", wanted.name);
+                }
+                None => lost |= !is_described,
             }
             let _ = lines.push(GrantedLine { line, isa: arrival.isa, level: arrival.isa.is_none(), messages: None });
         }
@@ -149,13 +157,14 @@ impl<'a, M: Machine> Server<'a, M> {
             table(&mut self.machine, memory, wanted, function, arrivals.len())
         };
         if lost {
-            explain(wanted, msix.is_some());
+            explain(wanted, function, msix.is_some());
         }
         let isa = arrivals.iter().find_map(|arrival| arrival.isa).unwrap_or(NO_LINE);
         let may_master = wanted.dma != Dma::No;
         let space = {
-            let has_msix = msix.is_some();
-            VirtualSpace::new(&mut self.machine, function, may_master, isa, msi, has_msix)
+            let (has_pin, has_msix) = (has_pin && !lost, msix.is_some());
+            let interrupts = Interrupts { line: isa, has_pin, msi, has_msix };
+            VirtualSpace::new(&mut self.machine, function, may_master, interrupts)
         };
         let msix = msix.filter(|(_, msix)| space.shows(msix.table.at));
         if let Some(&line) = wanted.lines.first().filter(|_| by_messages) {
@@ -168,8 +177,8 @@ impl<'a, M: Machine> Server<'a, M> {
             let _ = lines.push(GrantedLine { line: *line, isa: None, level: false, messages });
         }
         let msix = msix.map(|(_, msix)| msix);
-        let (owner, function, away) = (wanted.owner, function.clone(), false);
-        let mut owned = Owned { owner, index, function, space, lines, msix, away };
+        let (owner, function, away, absences) = (wanted.owner, function.clone(), false, 0);
+        let mut owned = Owned { owner, index, function, space, lines, msix, away, absences };
         // The firmware, or the guest before a restart of pci-server, may have left DMA running.
         owned.reset(&mut self.machine, &mut WaitBudget::default(), &self.resources);
         let owner = self.config.clients.get(usize::from(wanted.owner)).map_or("", |client| client.name.as_str());
@@ -284,7 +293,9 @@ impl<'a, M: Machine> Server<'a, M> {
         let position = self.position(from, function)?;
         aligned(offset, width)?;
         let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
-        owned.settle(&mut self.machine);
+        if !owned.settle(&mut self.machine) {
+            return Ok(width.mask());
+        }
         let word = owned.space.read(&mut self.machine, offset & !3, Width::Dword);
         let word = match &owned.msix {
             Some(msix) if msix.table.at == offset & !3 => word & 0xffff | u32::from(msix.control()) << 16,
@@ -322,7 +333,9 @@ impl<'a, M: Machine> Server<'a, M> {
         let position = self.position(from, function)?;
         aligned(offset, width)?;
         let owned = self.functions.get_mut(position).ok_or(Error::NotYours)?;
-        owned.settle(&mut self.machine);
+        if !owned.settle(&mut self.machine) {
+            return Ok(());
+        }
         let (at, shift) = (owned.function.address, 8 * u32::from(offset & 3));
         if let Some(msix) = owned.msix.as_mut().filter(|msix| msix.table.at == offset & !3) {
             msix.write(&mut self.machine, at, width.mask() << shift, (value & width.mask()) << shift);
@@ -357,37 +370,6 @@ impl<'a, M: Machine> Server<'a, M> {
         let range = range.filter(|range| call.page < range.frames && !is_kept(range)).ok_or(Error::NotYours)?;
         Ok(self.machine.capability(range.slot + call.page))
     }
-}
-
-/// The messages by which a function interrupts: if it has MSI, and may write to memory, which a message is; unless the description
-/// has it keep its pin.
-fn messages(machine: &mut impl Machine, wanted: &PciFunction, function: &Function) -> Option<Msi> {
-    let line = *wanted.lines.first().filter(|_| wanted.dma != Dma::No)?;
-    let found = Msi::find(machine, function)?;
-    match machine.message(line, function.address) {
-        Ok(message) => Some(Msi::new(found, message)),
-        Err(irq::Error::RouteTaken) => None,
-        Err(error) => {
-            log::error!("`{}`: irq-server refuses line {line} for messages: {error:?}", wanted.name);
-            None
-        }
-    }
-}
-
-/// The MSI-X of a function without MSI, and its line: that behind its pins', if the description has one.
-fn table<'a>(
-    machine: &mut impl Machine,
-    memory: impl Fn(u8) -> Option<&'a MemoryRange>,
-    wanted: &PciFunction,
-    function: &Function,
-    pins: usize,
-) -> Option<(u8, Msix)> {
-    let line = *wanted.lines.get(pins)?;
-    let table = Table::find(machine, function)?;
-    let range = memory(table.bar).filter(|range| range.table.is_some())?;
-    let mapped = range.mapped? + table.offset;
-    let message = machine.message(line, function.address).ok()?;
-    Some((line, Msix::new(table, mapped, message)))
 }
 
 fn aligned(offset: u8, width: Width) -> Result<(), Error> {

@@ -6,7 +6,8 @@
 //! A guest can access handed-over memory and ports at any time. The real function therefore always decodes its
 //! addresses, stays in D0 and reports no errors: otherwise an access could end in a master abort or an unsupported
 //! request, whose report is a non-maskable interrupt or a machine check of the host. The guest reads these bits back as
-//! it wrote them. While the virtual power state is not D0, bus mastering and interrupts of the real function are off.
+//! it wrote them. While the virtual power state is not D0, bus mastering and interrupts of the real function are off. So is
+//! its pin, whatever the guest writes, unless it arrives at a line of the owner's: others may share the pin's input.
 //! Advanced error reporting is in the extended space, which configuration mechanism 1 cannot access.
 //!
 //! A driver may write device-specific registers, and some devices change their BARs, their command register or their power state by
@@ -63,6 +64,19 @@ pub enum Written {
     Reset,
 }
 
+/// How a function interrupts.
+#[derive(Clone, Debug)]
+pub struct Interrupts {
+    /// The interrupt line register at the start.
+    pub line: u8,
+    /// Its pin arrives at a line of the owner's.
+    pub has_pin: bool,
+    /// By these messages, if it has them: from the first [`VirtualSpace::restore`] on.
+    pub msi: Option<Msi>,
+    /// The owner sees its MSI-X.
+    pub has_msix: bool,
+}
+
 /// The space of one function.
 #[derive(Clone, Debug)]
 pub struct VirtualSpace {
@@ -72,6 +86,8 @@ pub struct VirtualSpace {
     start: [u32; 64],
     bars: [BarRegister; 6],
     may_master: bool,
+    /// Its pin arrives at a line of the owner's.
+    has_pin: bool,
     /// If the function interrupts by messages.
     msi: Option<Msi>,
     /// Virtual command register, power state and error reporting.
@@ -137,17 +153,11 @@ fn bar_registers(function: &Function, start: &[u32; 64]) -> [BarRegister; 6] {
 }
 
 impl VirtualSpace {
-    /// The space of `function`. Turns bus mastering, error reporting, messages and the ROM off. The function will interrupt
-    /// by `msi`, if it has that, from the first [`restore`](Self::restore) on.
-    pub fn new(
-        space: &mut impl ConfigSpace,
-        function: &Function,
-        may_master: bool,
-        line: u8,
-        msi: Option<Msi>,
-        has_msix: bool,
-    ) -> Self {
+    /// The space of `function`. Turns bus mastering, error reporting, messages and the ROM off, and the pin if it is not the
+    /// owner's.
+    pub fn new(space: &mut impl ConfigSpace, function: &Function, may_master: bool, interrupts: Interrupts) -> Self {
         let at = function.address;
+        let Interrupts { line, has_pin, msi, has_msix } = interrupts;
         let capabilities = {
             let by_msi = msi.as_ref().map(|_| MSI);
             Capabilities::read(space, at, function.header, by_msi.or(has_msix.then_some(MSI_X)))
@@ -159,7 +169,7 @@ impl VirtualSpace {
         }
         let line = (line, line);
         let (start, bars, shown) = ([0; 64], Default::default(), Shown::default());
-        let mut this = Self { at, capabilities, start, bars, may_master, msi, shown, line, touched: 0 };
+        let mut this = Self { at, capabilities, start, bars, may_master, has_pin, msi, shown, line, touched: 0 };
         // The ROM may share its address decoder with a BAR, and the guest sees no ROM.
         this.silence(space);
         // Read after these changes, so that a restore after a reset does not undo them.
@@ -167,10 +177,10 @@ impl VirtualSpace {
             *register = space.read(at, offset);
         }
         let command = half(this.start[1], 0) & !(BUS_MASTER | ERRORS) | decodes(function);
-        space.write_part(at, COMMAND, Width::Word, command.into());
         this.start[1] = command.into();
         this.bars = bar_registers(function, &this.start);
         this.shown.command = command;
+        space.write_part(at, COMMAND, Width::Word, this.command().into());
         this
     }
 
@@ -294,8 +304,8 @@ impl VirtualSpace {
         const GUESTS: u16 = BUS_MASTER | INVALIDATE | NO_INTERRUPT;
         // As in hardware: a function that is not in D0 does no DMA and raises no INTx.
         let mut guests = if self.shown.power == 0 { self.shown.command & GUESTS } else { NO_INTERRUPT };
-        if self.msi.is_some() {
-            // The guest's bit is for its virtual pin.
+        if !self.has_pin {
+            // With MSI, the guest's bit is for its virtual pin.
             guests |= NO_INTERRUPT;
         }
         half(self.start_of(COMMAND), 0) & !GUESTS | guests

@@ -208,7 +208,8 @@ fn silent_pin(context: &Context) -> Result<Outcome> {
     };
     // No decoding, as written; the card's command register after its start; an interrupt for each frame.
     ensure!((counts("right")?, counts("wrong")?) == ([0, 0x22, 8], [0, 0x22, 0]), "the guests' facts:\n{text}");
-    let hint = "no interrupt in 5 s since its driver enabled it; check `source` in the description";
+    let hint = "no interrupt in 5 s since its driver enabled it; its pin may be wired elsewhere: \
+                set `source` in the description";
     let right = said(&text, "vmm-right", "warning: 00:0");
     let wrong = said(&text, "vmm-wrong", "warning: 00:0");
     ensure!(

@@ -50,6 +50,8 @@ pub struct Board {
     pub messages: Vec<(u8, Bdf)>,
     /// Lines with a route of their own.
     pub routed: Vec<u8>,
+    /// Lines that irq-server refuses.
+    pub refused: Vec<u8>,
     pub time: u64,
     /// Reads of each self-clearing register.
     pub reads: BTreeMap<u64, u32>,
@@ -198,6 +200,9 @@ impl Authority for Hold {
         if board.routed.contains(&line) {
             return Err(irq::Error::RouteTaken);
         }
+        if board.refused.contains(&line) {
+            return Err(irq::Error::Kernel);
+        }
         board.messages.push((line, from));
         Ok(MsiMessage { address: 0xfee0_1000, data: 0x30 + u16::from(line) })
     }
@@ -206,6 +211,9 @@ impl Authority for Hold {
         let board = &mut *self.0.borrow_mut();
         if board.routed.contains(&line) {
             return Err(irq::Error::RouteTaken);
+        }
+        if board.refused.contains(&line) {
+            return Err(irq::Error::Kernel);
         }
         board.routes.push((line, route));
         Ok(())

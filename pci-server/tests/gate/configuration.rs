@@ -1,18 +1,18 @@
 //! Configuration space as a guest sees it.
 
 use proto::pci::Width::{Byte, Dword, Word};
-use proto::pci::{Client, Error, Target};
+use proto::pci::{Client, Error, PciFunction, Target};
 use proto::wire::Transport;
 
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, IDE, Wrote, board};
-use crate::{ALICE, BOB, Gate, config, give, register, trusted};
+use crate::{ALICE, BOB, Gate, config, give, on_lines, register, trusted};
 
 fn open(board: Board) -> Gate {
     let gate = Gate::open(
         board,
         config([
-            trusted(give(ALICE, IDE)),
-            give(ALICE, E1000),
+            on_lines(trusted(give(ALICE, IDE)), &[1, 2]),
+            on_lines(give(ALICE, E1000), &[3]),
             give(ALICE, DISPLAY),
             give(BOB, EXPRESS),
             give(BOB, AHCI),
@@ -164,7 +164,9 @@ fn whatever_the_guest_writes_its_functions_decode_and_report_no_errors() {
 
 #[test]
 fn a_function_in_virtual_d3_stays_in_d0_without_dma_and_interrupts() {
-    let gate = Gate::open(board(), config([trusted(give(ALICE, E1000))]));
+    // By its pin, as the description has it.
+    let function = PciFunction { has_route: true, ..on_lines(trusted(give(ALICE, E1000)), &[9]) };
+    let gate = Gate::open(Board { routed: vec![9], ..board() }, config([function]));
     let alice = gate.client(ALICE);
     alice.write(register(0, 4), Word, 0x0007).unwrap();
     for state in [1, 2, 3] {

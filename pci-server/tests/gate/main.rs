@@ -91,6 +91,10 @@ fn give(owner: u64, at: Bdf) -> PciFunction {
     }
 }
 
+fn on_lines(function: PciFunction, lines: &[u8]) -> PciFunction {
+    PciFunction { lines: lines.iter().copied().collect(), ..function }
+}
+
 fn mediated(function: PciFunction) -> PciFunction {
     PciFunction { direct: false, ..function }
 }

@@ -4,6 +4,7 @@ use layout::Bdf;
 use proto::pci::Width::{Byte, Dword, Word};
 
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, IDE, NE2000, UHCI, Wrote, board};
+use crate::logged::logged;
 use crate::{ALICE, Gate, config, give, register, trusted};
 
 /// A server with one function that the guest made bus master, and the writes of its reset, without writes of
@@ -35,7 +36,7 @@ fn a_disk_controllers_engines_stop_before_its_channels_are_reset() {
         board.ports.extend([(0xc000, 9), (0xc002, 0x65), (0xc008, 1), (0xc00a, 0x20)]);
         board.ports.insert(0x376, 0xff);
     });
-    assert_eq!(writes[0], Wrote::Config(IDE, 4, Word, 3), "bus mastering goes first");
+    assert_eq!(writes[0], Wrote::Config(IDE, 4, Word, 0x403), "bus mastering goes first");
     assert_eq!(
         to_the_device(&writes),
         [
@@ -97,7 +98,7 @@ fn a_network_card_without_dma_stops() {
 fn a_function_level_reset_is_used_where_there_is_one() {
     let (gate, writes) = reset(board(), EXPRESS, |_| {});
     let at = writes.iter().position(|wrote| *wrote == Wrote::Config(EXPRESS, 0x58, Word, 0x8000)).unwrap();
-    assert!(at > 0 && writes[0] == Wrote::Config(EXPRESS, 4, Word, 3));
+    assert!(at > 0 && writes[0] == Wrote::Config(EXPRESS, 4, Word, 0x403));
     assert_eq!(gate.real(EXPRESS, 0x58) & 0x8000, 0);
 }
 
@@ -203,4 +204,46 @@ fn a_function_that_answers_late_after_its_reset_is_restored_when_it_does() {
     // From then on the guest's registers hold.
     alice.write(register(0, 4), Word, 7).unwrap();
     assert_eq!((alice.read(register(0, 4), Word), gate.real(EXPRESS, 4) & 7), (Ok(7), 7));
+}
+
+/// Linux polls the double word at the command register, or the vendor ID, until that is not all ones, and then restores all it had.
+#[test]
+fn a_function_that_does_not_answer_after_its_reset_reads_all_ones_and_loses_writes() {
+    for (polled, ready) in [(4, 0x0010_0003), (0, 0x10d3_9999)] {
+        let gate = Gate::open(board(), config([trusted(give(ALICE, EXPRESS))]));
+        let alice = gate.client(ALICE);
+        let mut back = gate.board.borrow_mut().functions.remove(&EXPRESS).unwrap();
+        back.values[1] = 0x0010_0000;
+        alice.write(register(0, 0x58), Word, 0x8000).unwrap();
+        for offset in (0..=0xfc).step_by(4) {
+            assert_eq!(alice.read(register(0, offset), Dword), Ok(u32::MAX), "{offset:#x}");
+        }
+        gate.board.borrow_mut().take_writes();
+        for (offset, value) in [(4, 7), (0x3c, 5), (0x58, 0x8000), (0xf8, 1)] {
+            assert_eq!(alice.write(register(0, offset), Word, value), Ok(()));
+        }
+        assert_eq!(gate.board.borrow_mut().take_writes(), []);
+        gate.board.borrow_mut().functions.insert(EXPRESS, back);
+        assert_eq!(alice.read(register(0, polled), Dword), Ok(ready));
+        assert_eq!((gate.real(EXPRESS, 4) & 7, alice.read(register(0, 0x3c), Byte)), (3, Ok(0xff)));
+        alice.write(register(0, 4), Word, 7).unwrap();
+        assert_eq!(gate.real(EXPRESS, 4) & 7, 7);
+    }
+}
+
+#[test]
+fn a_guest_that_resets_a_slow_function_in_a_loop_does_not_fill_the_log() {
+    let gate = Gate::open(board(), config([trusted(give(ALICE, DISPLAY))]));
+    let alice = gate.client(ALICE);
+    let mut log = logged("00:04.0: does not answer", || {
+        for _ in 0..100 {
+            let away = gate.board.borrow_mut().functions.remove(&DISPLAY).unwrap();
+            alice.reset().unwrap();
+            gate.board.borrow_mut().functions.insert(DISPLAY, away);
+            assert_ne!(alice.read(register(0, 0), Dword), Ok(u32::MAX));
+        }
+    });
+    log.extend(logged("00:04.0: answers again", || {}));
+    // 16, then 32 and 64.
+    assert_eq!(log.len(), 2 * 18);
 }

@@ -7,7 +7,9 @@ use proto::supervisor::Request;
 
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, HOST, IDE, NE2000, SMALL_A, SMALL_B, UHCI, at, board};
 use crate::logged::logged;
-use crate::{ALICE, BOB, CAROL, Gate, LISTER, config, entrusted, give, loose, mediated, name, register, trusted};
+use crate::{
+    ALICE, BOB, CAROL, Gate, LISTER, config, entrusted, give, loose, mediated, name, on_lines, register, trusted,
+};
 
 fn named(function: PciFunction, called: &str) -> PciFunction {
     PciFunction { name: name(called), ..function }
@@ -217,14 +219,10 @@ fn ports_of_the_mainboard_need_trust_and_the_kernels_are_never_granted() {
 }
 
 fn routes(config: Config) -> (Vec<(u8, Route)>, Vec<GrantedLine>) {
-    let gate = Gate::open(Board { routed: vec![9], ..board() }, config);
+    let gate = Gate::open(Board { routed: vec![9], refused: vec![7], ..board() }, config);
     let lines = gate.client(ALICE).grant(0).unwrap().unwrap().lines;
     let routes = gate.board.borrow().routes.clone();
     (routes, lines.into_iter().collect())
-}
-
-fn on_lines(function: PciFunction, lines: &[u8]) -> PciFunction {
-    PciFunction { lines: lines.iter().copied().collect(), ..function }
 }
 
 #[test]
@@ -245,7 +243,8 @@ fn other_functions_arrive_where_the_board_says() {
     // Device 2, INTA, as on the emulated board.
     assert_eq!(routes(config([on_lines(give(ALICE, E1000), &[3])])).0, [(3, level(17))]);
     // A line with a route of its own keeps it.
-    let (found, lines) = routes(config([on_lines(give(ALICE, E1000), &[9])]));
+    let described = PciFunction { has_route: true, ..give(ALICE, E1000) };
+    let (found, lines) = routes(config([on_lines(described, &[9])]));
     assert_eq!((found, lines), (vec![], vec![GrantedLine { line: 9, isa: None, level: true, messages: None }]));
     // A function without a pin has no interrupt.
     assert_eq!(routes(config([on_lines(give(ALICE, DISPLAY), &[3])])), (vec![], vec![]));
@@ -271,11 +270,57 @@ fn no_route_is_guessed_and_the_log_says_what_to_do() {
     assert!(card[1].contains("pci=nomsi") && card[2].contains("`lspci -vs 00:02.0`"), "{card:?}");
     let card = said(unknown(trusted(give(ALICE, NE2000)), "no MSI"));
     assert_eq!(card[0], format!("`no MSI` (00:03.0) cannot interrupt: it has no MSI, {why}"));
+    // irq-server refuses the message of line 7.
+    let refused = Config {
+        functions: [on_lines(named(trusted(give(ALICE, E1000)), "refused"), &[7])].into_iter().collect(),
+        ..unknown(give(ALICE, E1000), "")
+    };
+    let card = said(refused);
+    assert_eq!(card[1], format!("`refused` (00:02.0) cannot interrupt: its MSI is not used, {why}"));
+    // Its table's offset is zero, but the line for messages is one more than it has.
+    let one_line = Config {
+        functions: [on_lines(named(trusted(give(ALICE, EXPRESS)), "no table"), &[3])].into_iter().collect(),
+        ..unknown(give(ALICE, E1000), "")
+    };
+    let card = said(one_line);
+    assert_eq!(card[0], format!("`no table` (00:07.0) cannot interrupt: its MSI-X is not used, {why}"));
     // The description says where the pin is.
     let described = PciFunction { has_route: true, ..give(ALICE, E1000) };
     assert_eq!(said(unknown(described, "described")), ["`described`: 00:02.0 8086:100e of `alice`, direct"]);
     // The old interrupts of a disk are wired alike on every board.
     assert_eq!(routes(unknown(give(ALICE, IDE), "disk")).0.len(), 2);
+}
+
+/// Another guest's device may share the input, and a level there would keep that from interrupting.
+#[test]
+fn a_pin_that_arrives_at_no_line_of_the_owners_is_off_whatever_the_guest_writes() {
+    let on = |function, lines: &[u8], intx| Config { intx, ..config([on_lines(function, lines)]) };
+    let known = || config([]).intx;
+    let described = PciFunction { has_route: true, ..give(ALICE, E1000) };
+    let cases = [
+        (on(give(ALICE, E1000), &[3], known()), E1000, true),
+        (on(described, &[9], Intx::Unknown), E1000, true),
+        (on(give(ALICE, IDE), &[3, 4], Intx::Unknown), IDE, true),
+        (on(give(ALICE, E1000), &[], known()), E1000, false),
+        (on(give(ALICE, E1000), &[3], Intx::Unknown), E1000, false),
+        (on(trusted(give(ALICE, EXPRESS)), &[3, 4], Intx::Unknown), EXPRESS, false),
+        (on(give(ALICE, E1000), &[7], known()), E1000, false),
+        // The input is another's alone.
+        (on(give(ALICE, E1000), &[9], known()), E1000, false),
+    ];
+    for (case, (config, at, is_on)) in cases.into_iter().enumerate() {
+        let gate = Gate::open(Board { routed: vec![9], refused: vec![7], ..board() }, config);
+        let alice = gate.client(ALICE);
+        let off = || gate.real(at, 4) & 0x400 != 0;
+        assert_eq!((off(), alice.read(register(0, 4), Width::Word)), (!is_on, Ok(3)), "{case}");
+        for (value, off_if_on) in [(0x0403, true), (0x0003, false)] {
+            alice.write(register(0, 4), Width::Word, value).unwrap();
+            assert_eq!((off(), alice.read(register(0, 4), Width::Word)), (off_if_on || !is_on, Ok(value)), "{case}");
+        }
+        alice.write(register(0, 5), Width::Byte, 0).unwrap();
+        alice.reset().unwrap();
+        assert_eq!(off(), !is_on, "{case}: after a reset");
+    }
 }
 
 /// Where the card's INTA at `there` arrives on QEMU's board whose host bridge is `host`, whatever the description says.

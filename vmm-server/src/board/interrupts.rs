@@ -41,7 +41,8 @@ impl Board {
     fn listen(&mut self, now: Nanos) {
         for function in self.lines.silent(now, &self.controllers) {
             log::warn!(
-                "{function}: no interrupt in 5 s since its driver enabled it; check `source` in the description"
+                "{function}: no interrupt in 5 s since its driver enabled it; its pin may be wired elsewhere: \
+                 set `source` in the description"
             );
         }
     }

@@ -93,6 +93,16 @@ fn moves(machine: &Board) -> Vec<(u8, Option<u64>)> {
 }
 
 #[test]
+fn a_function_that_does_not_answer_after_a_reset_keeps_its_windows() {
+    let (mut machine, card) = plugged(false);
+    let there = card.registers.replace([u32::MAX; 64]);
+    set(&mut machine, 0x04, u32::MAX);
+    card.registers.replace(there);
+    assert!(!machine.passthrough.has_moved());
+    assert_eq!(at_memory(&mut machine, card, BASES[0] + 8), Some(Target::Memory(BASES[0] + 8)));
+}
+
+#[test]
 fn a_mediated_register_is_followed_and_its_device_stays() {
     let (mut machine, card) = plugged(false);
     set(&mut machine, 0x10, 0x1000_0000);
