@@ -3,7 +3,7 @@
 //! numbers only, so one pass from bus 0 on finds all functions and ends, whatever numbers the bridges have.
 //!
 //! The bus of another host bridge is behind no bridge. Only ACPI names it, by a method in AML, which nothing here
-//! interprets. Such buses are found by trying all 256 with all 32 devices: 8,192 reads, which take some ten milliseconds.
+//! interprets. Such buses are found by trying all 256 with all 32 devices: 8,192 reads, which take some 20 milliseconds.
 //! Therefore that is done only where a function of theirs can matter.
 
 use heapless::Vec;

@@ -416,7 +416,7 @@ fn judge_unit(unit: &Unit, out: &mut impl Sink) {
         out.line(
             Fail,
             topic,
-            format_args!("version {major}.{minor} takes invalidations by a queue only: boot without the IOMMU"),
+            format_args!("version {major}.{minor} takes invalidations by a queue only: the kernel uses no IOMMU; trust devices (dma = \"trusted\")"),
         );
     } else {
         out.line(Pass, topic, format_args!("version {major}.{minor}"));

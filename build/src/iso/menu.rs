@@ -86,8 +86,7 @@ impl Menu {
         entries
     }
 
-    /// ISOLINUX's. It starts the first entry at once; with Shift or Alt held down it asks for another one's name, behind which
-    /// it takes further words.
+    /// ISOLINUX's. It starts the first entry at once; with Shift or Alt held down it asks for another one's name.
     pub fn isolinux(&self) -> String {
         let mut text = "DEFAULT portcullis\nPROMPT 0\nTIMEOUT 0\n".to_owned();
         for Entry { label, kernel, words, .. } in self.entries() {

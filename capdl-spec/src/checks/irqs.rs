@@ -43,7 +43,7 @@ pub(super) fn functions_name_an_irq_that_is_there(found: &mut Found) {
             if !known.contains(&irq.get_ref().as_str()) {
                 let message = format!("no entry of irqs is called `{}`", irq.get_ref());
                 let remedy = match known.is_empty() {
-                    true => "add it to irqs, or leave irq out: then pci-server finds where it arrives".into(),
+                    true => "add it to irqs, or leave irq out: then it interrupts by MSI, or where the chipset is known to have its pin".into(),
                     false => nearest(irq.get_ref(), &known),
                 };
                 found.add(irq.span(), message, remedy);
