@@ -21,7 +21,7 @@ impl Board {
 
     /// Advances the timers, and raises their interrupts that are due.
     pub fn advance(&mut self, now: Nanos) -> Effect {
-        if self.lines.has_silent() {
+        if self.lines.may_be_silent(now) {
             self.listen(now);
         }
         self.pit.poll(now);

@@ -193,10 +193,10 @@ impl Lines {
         }
     }
 
-    /// Whether there are pins that have not interrupted yet, for [`silent`](Self::silent).
+    /// Whether it is time to look for pins that have not interrupted yet, by [`silent`](Self::silent).
     #[inline]
-    pub const fn has_silent(&self) -> bool {
-        self.silence.is_any()
+    pub fn may_be_silent(&self, now: Nanos) -> bool {
+        self.silence.is_due(now)
     }
 
     /// Takes the functions whose pins have not interrupted, though their drivers unmasked them five seconds ago.

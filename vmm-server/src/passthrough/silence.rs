@@ -1,7 +1,7 @@
 //! Pins that stay silent: those whose driver has unmasked its input, and that have not interrupted once in five seconds since. On a
 //! real board that is the symptom of a wrong `source` in the description, and the device's driver says nothing that
-//! leads there. Looked at when a timer of the guest's is due, which costs nothing once each pin has interrupted or is reported. A
-//! device may also have had no reason to interrupt, so this is a hint.
+//! leads there. Looked at when a timer of the guest's is due, ten times a second at most, and not at all once each pin has
+//! interrupted or is reported. A device may also have had no reason to interrupt, so this is a hint.
 
 use devices::Nanos;
 use heapless::Vec;
@@ -9,6 +9,8 @@ use layout::{Bdf, limits::MAX_OWN_LINES};
 
 /// How long a pin may be silent, in nanoseconds.
 const LONGEST: u64 = 5_000_000_000;
+/// How long nobody looks after a look, in nanoseconds.
+const PAUSE: u64 = 100_000_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Pin {
@@ -25,6 +27,8 @@ pub struct Silence {
     pins: Vec<Pin, MAX_OWN_LINES>,
     /// Their lines, bit by bit.
     lines: u16,
+    /// When to look again.
+    next: Nanos,
 }
 
 impl Silence {
@@ -41,10 +45,10 @@ impl Silence {
         self.lines &= !lines;
     }
 
-    /// Whether any are silent.
+    /// Whether any are silent, and nobody has looked for a while.
     #[inline]
-    pub const fn is_any(&self) -> bool {
-        self.lines != 0
+    pub fn is_due(&self, now: Nanos) -> bool {
+        self.lines != 0 && self.next <= now
     }
 
     /// The guest was reset: its next driver begins anew.
@@ -54,6 +58,7 @@ impl Silence {
 
     /// Takes the functions whose pins have been silent for too long; `is_unmasked` says which lines have an unmasked input.
     pub fn look(&mut self, now: Nanos, is_unmasked: impl Fn(usize) -> bool) -> impl Iterator<Item = Bdf> {
+        self.next = now + PAUSE;
         let mut late = Vec::<Bdf, MAX_OWN_LINES>::new();
         let lines = &mut self.lines;
         self.pins.retain_mut(|pin| {
