@@ -71,12 +71,13 @@ pub fn judge_files(paths: &[PathBuf]) -> Result<Judged> {
     for function in capture.functions.iter().filter(|function| function.address.segment == 0) {
         if function.dump.bytes().len() >= WITH_CAPABILITIES {
             let config = Config(function.dump.bytes());
-            judge::function(function.address.bdf, config, Some(function.acs), source(function), &mut judged);
+            judge::function(function.address.bdf, config, function.acs, source(function), &mut judged);
         }
     }
     if capture.functions.iter().any(|function| function.dump.bytes().len() < WITH_CAPABILITIES) {
         judged.doubts.push("some PCI functions have no full hex dump: sudo lspci -vvxxx".into());
     }
+    capture.has_dmar |= facts.table(b"DMAR").is_some();
     judged.description = describe(&files, &mut capture, &facts);
     Ok(judged)
 }
@@ -132,6 +133,7 @@ fn describe(files: &Files, capture: &mut Capture, facts: &Facts) -> String {
         }
         None => writeln!(text, "board = \"pc\"  # no kernel runs on this processor as it is set up"),
     };
+    text.push_str(&console(facts));
     text.push_str(
         "\n[[vm]]\nname = \"linux\"\nmemory = \"128 MiB\"\nkernel = \"debian-686\"\ninitrd = \"debian-busybox\"\n",
     );
@@ -140,7 +142,12 @@ fn describe(files: &Files, capture: &mut Capture, facts: &Facts) -> String {
         return text;
     }
     let names: Vec<String> = devices.iter().map(PciAddress::to_string).collect();
-    if facts.table(b"DMAR").is_none() {
+    if !judge::iommu_is_usable(facts) {
+        if facts.table(b"DMAR").is_some() {
+            text.push_str(
+                "# The kernel cannot use the IOMMU of this board: see what FAILs. At its boot menu: without-iommu.\n",
+            );
+        }
         let _ = writeln!(
             text,
             "# Without an IOMMU a device that is bus master reaches all memory. For one that is trusted with that:\n\
@@ -149,20 +156,29 @@ fn describe(files: &Files, capture: &mut Capture, facts: &Facts) -> String {
         );
         return text;
     }
-    let mut why = String::new();
-    for count in (1..=devices.len()).rev() {
-        match import::section(files, capture, &devices[..count], Dma::Domain).map_err(|error| error.to_string()) {
-            Ok(section) => {
-                let whole = format!("{text}{}\n{section}", commented(&why));
-                match valid(&whole) {
-                    Ok(()) => return whole,
-                    Err(reason) => why = format!("{}: {reason}", devices[count - 1]),
-                }
+    let (mut kept, mut sections, mut why) = (Vec::new(), String::new(), String::new());
+    for device in devices {
+        kept.push(device);
+        let section = import::section(files, capture, &kept, Dma::Domain).map_err(|error| error.to_string());
+        match section.and_then(|section| valid(&format!("{text}{section}")).map(|()| section)) {
+            Ok(section) => sections = format!("\n{section}"),
+            Err(reason) => {
+                kept.pop();
+                let _ = writeln!(why, "{device}: {reason}");
             }
-            Err(reason) => why = format!("{}: {reason}", devices[count - 1]),
         }
     }
-    text + &commented(&why)
+    text + &commented(&why) + &sections
+}
+
+/// The line for the console, if the probe's UARTs are not where it is without one.
+fn console(facts: &Facts) -> String {
+    match facts.uarts.map(u8::trailing_zeros) {
+        Some(first @ 1..4) => {
+            format!("console = {{ port = \"COM{}\" }}  # no UART answers at COM1's ports\n", first + 1)
+        }
+        _ => String::new(),
+    }
 }
 
 /// Why a device is left out.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
-use miette::Result;
+use miette::{Result, miette};
 use xtask::guest::kbuild;
 use xtask::import::{self, Dma, PciAddress};
 use xtask::kernel::{self, Build};
@@ -202,7 +202,11 @@ fn obey(command: Command) -> Result<ExitCode> {
             };
         }
         Command::Bench { json, exits } => bench::run(&project, json.as_deref(), exits)?,
-        Command::Image { system, .. } if system == image::PROBE => {
+        Command::Image { system, debug_kernel: true } if system == image::PROBE => {
+            let help = "leave --debug-kernel out; a description of your own is ./probe.toml";
+            return Err(miette!(help = help, "the probe boots without a kernel"));
+        }
+        Command::Image { system, debug_kernel: false } if system == image::PROBE => {
             progress::print(&image::probe(&project)?.display().to_string());
         }
         Command::Image { system, debug_kernel } => {

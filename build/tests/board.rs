@@ -48,12 +48,13 @@ fn linux_files_of_an_ivy_bridge_tell_the_kernel_the_lines_and_the_iommu() {
     says(&judged, Verdict::Pass, "FSGSBASE: ");
     says(&judged, Verdict::Pass, "EPT: yes");
     says(&judged, Verdict::Pass, "kernel: board = \"pc\"");
-    says(&judged, Verdict::Warn, "iTLB multihit: maybe");
+    says(&judged, Verdict::Warn, "iTLB multihit: yes, by /proc/cpuinfo");
     says(&judged, Verdict::Pass, "MADT: 4 processors");
     says(&judged, Verdict::Pass, "override: ISA interrupt 9 arrives at input 9, level");
     says(&judged, Verdict::Pass, "DMAR unit: at 0xfed91000, for all other functions, 2 scopes");
     says(&judged, Verdict::Pass, "RMRR: 0xbd8a7000 to 0xbd8b3fff, for 00:1d.0 00:1a.0");
     says(&judged, Verdict::Pass, "memory: 8167 MiB free in 4 ranges above 1 MiB");
+    says(&judged, Verdict::Pass, "pci 00:1c.0: 8086:1e10 bridge to bus 0x1, ACS unknown");
     says(&judged, Verdict::Pass, "pci 00:1f.2: 8086:1e03 class 0106, MSI, INTB (source = 19), reset by FLR");
     says(&judged, Verdict::Pass, "pci 00:1f.3: 8086:1e22 class 0c05, INTC (source = 18), reset by its bus alone");
     assert!(judged.lines.iter().all(|(verdict, _)| *verdict != Verdict::Fail), "{}", judged.report());
@@ -136,4 +137,100 @@ fn a_damaged_block_says_so_and_the_last_of_two_counts() {
 fn what_says_nothing_about_a_board_is_refused_with_a_remedy() {
     let report = judge_files(&[file("nothing.txt", "hello\n")]).expect_err("nothing");
     assert!(report.help().is_some_and(|help| help.to_string().contains("cargo xtask image probe")));
+}
+
+/// An ACPI table as `acpidump` prints it.
+fn dumped(signature: &str, body: &[u8]) -> String {
+    let mut table = [signature.as_bytes(), &(36 + body.len() as u32).to_le_bytes(), &[0; 28], body].concat();
+    table[9] = 0u8.wrapping_sub(table.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
+    let mut text = format!("{signature} @ 0x0000000000000000\n");
+    for (index, line) in table.chunks(16).enumerate() {
+        let words: Vec<String> = line.iter().map(|byte| format!("{byte:02X}")).collect();
+        text += &format!("    {:04X}: {:<47}  ....\n", 16 * index, words.join(" "));
+    }
+    text + "\n"
+}
+
+#[test]
+fn of_thirty_tables_the_needed_ones_are_kept() {
+    let first = ["ASF!", "BATB", "BGRT", "BOOT", "CSRT", "DBG2", "DBGP"].map(str::to_owned);
+    let others = first.into_iter().chain((0..19).map(|number| format!("SS{number:02}")));
+    let mut tables: Vec<(String, Vec<u8>)> = others.map(|signature| (signature, vec![0; 20])).collect();
+    let ecam = [&[0; 8][..], &0xe000_0000u64.to_le_bytes(), &[0, 0, 0, 0x3f, 0, 0, 0, 0]].concat();
+    tables.extend([("APIC".into(), vec![0; 8]), ("FACP".into(), vec![0; 200]), ("HPET".into(), vec![0; 20])]);
+    tables.push(("MCFG".into(), ecam));
+    tables.sort();
+    assert_eq!(tables.len(), 30);
+    let text: String = tables.iter().map(|(signature, body)| dumped(signature, body)).collect();
+    let judged = judged(&[file("thirty.txt", &text)]);
+    assert_eq!(judged.doubts, Vec::<String>::new());
+    says(&judged, Verdict::Fail, "I/O APIC: the MADT has none");
+    says(&judged, Verdict::Pass, "MCFG: segment 0, buses 0x0 to 0x3f at 0xe0000000");
+}
+
+#[test]
+fn an_iommu_that_the_kernel_cannot_use_is_not_in_the_description() {
+    let whole = judged(&[data("")]).description;
+    assert!(whole.contains("pci_devices_iospace = 1"), "{whole}");
+    let unit = |address: &str, version: &str, cap: u32| {
+        format!("[    0.1] DMAR: dmar0: reg_base_addr {address} ver {version} cap {cap:x} ecap f010da\n")
+    };
+    let (three, four) = (1 << 9, 1 << 10);
+    for (name, log, reason) in [
+        ("six.txt", unit("fed90000", "6:0", four), "unit fed90000: version 6.0"),
+        (
+            "common.txt",
+            unit("fed90000", "1:0", three) + &unit("fed91000", "1:0", four),
+            "IOMMU: its units have no depth",
+        ),
+        ("neither.txt", unit("fed90000", "1:0", 0), "unit fed90000: tables of neither"),
+    ] {
+        let judged = judged(&[data(""), file(name, &log)]);
+        says(&judged, Verdict::Fail, reason);
+        assert!(!judged.description.contains("pci_devices_iospace"), "{}", judged.description);
+        assert!(judged.description.contains("without-iommu"), "{}", judged.description);
+    }
+    let good = unit("fed90000", "1:0", three | four) + &unit("fed91000", "1:0", four);
+    assert!(judged(&[data(""), file("good.txt", &good)]).description.contains("pci_devices_iospace = 1"));
+}
+
+#[test]
+fn a_linux_that_does_not_know_the_multihit_bug_leaves_it_open() {
+    let text = std::fs::read_to_string(data("cpuinfo")).unwrap();
+    for (bugs, verdict, said) in [
+        ("cpu_meltdown spectre_v1 mds swapgs", Verdict::Warn, "iTLB multihit: maybe"),
+        ("spectre_v1 swapgs taa", Verdict::Pass, "iTLB multihit: no, by /proc/cpuinfo"),
+        ("taa itlb_multihit", Verdict::Warn, "iTLB multihit: yes, by /proc/cpuinfo"),
+    ] {
+        let text = text.replace("cpu_meltdown spectre_v1 spectre_v2 l1tf mds itlb_multihit", bugs);
+        assert!(text.contains(bugs));
+        says(&judged(&[file("bugs.txt", &text)]), verdict, said);
+    }
+}
+
+#[test]
+fn the_captures_of_boards_with_an_iommu_keep_their_devices() {
+    let imports = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import");
+    for name in ["bochs.txt", "pc.txt", "q35-msi.txt", "q35-nomsi.txt"] {
+        let judged = judged(&[imports.join(name), data("acpidump")]);
+        let text = &judged.description;
+        assert!(text.contains("pci_devices = ["), "{name}: {text}");
+        assert!(!text.contains("A device is left out"), "{name}: {text}");
+        assert!(!text.contains("shows no IOMMU"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_console_that_is_not_com1_is_in_the_description() {
+    for (uarts, line) in [(2, "console = { port = \"COM2\" }"), (0xc, "console = { port = \"COM3\" }")] {
+        let mut facts = Facts { uarts: Some(uarts), ..Facts::default() };
+        facts.memory.push(Range { start: 0x10_0000, length: 1 << 30, kind: 1 }).unwrap();
+        let mut text = String::new();
+        let mut block = Block::begin(&mut text).unwrap();
+        block.facts(&facts).unwrap();
+        block.end().unwrap();
+        let judged = judged(&[file("uarts.txt", &text)]);
+        assert!(judged.description.contains(line), "{}", judged.description);
+    }
+    assert!(!judged(&[file("com1.txt", &block())]).description.contains("console"));
 }

@@ -15,6 +15,7 @@ const LONGEST: usize = 1 << 16;
 const MOST_ENTRIES: usize = 256;
 /// The tables that this product needs.
 const WANTED: [&[u8; 4]; 5] = [b"APIC", b"DMAR", b"FACP", b"HPET", b"MCFG"];
+const _: () = assert!(WANTED.len() <= MOST_TABLES, "no room for a table of each kind");
 
 /// An ACPI table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Rsdp {
         for entry in entries.chunks_exact(width).take(MOST_ENTRIES) {
             let address = entry.iter().rev().fold(0, |address, byte| address << 8 | u64::from(*byte));
             let Some((signature, bytes)) = table(memory, address) else { continue };
-            if WANTED.contains(&&signature) {
+            if is_wanted(&signature) {
                 let _ = tables.push(Table { signature, bytes });
             }
         }
@@ -83,6 +84,11 @@ fn table<'a>(memory: &impl Memory<'a>, address: u64) -> Option<([u8; 4], &'a [u8
     let length = number::<4>(header, 4)? as usize;
     let bytes = memory.bytes(address, (HEADER..=LONGEST).contains(&length).then_some(length)?)?;
     Some((header.get(..4)?.try_into().ok()?, bytes))
+}
+
+/// Whether this product needs tables with this signature.
+pub fn is_wanted(signature: &[u8; 4]) -> bool {
+    WANTED.contains(&signature)
 }
 
 /// Whether the table's checksum is right.

@@ -49,6 +49,8 @@ pub struct Facts<'a> {
     pub clocks: Clocks,
     /// Memory; empty if unknown.
     pub memory: Vec<Range, MOST_RANGES>,
+    /// Whether the processor has the bug "iTLB multihit", by /proc/cpuinfo.
+    pub multihit: Option<bool>,
     /// COM1 to COM4, which are there, from bit 0 on.
     pub uarts: Option<u8>,
 }

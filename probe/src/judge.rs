@@ -1,17 +1,19 @@
 //! One line for each thing that this product needs of a board. What is not known, since a file is missing, has no line.
 
 mod function;
+mod iommu;
 
 use core::fmt::{self, Write};
 
-use crate::acpi::{self, Interrupts, Remapping};
+use crate::acpi::{self, Interrupts};
 use crate::clocks::Clock;
 use crate::cpu::{self, Feature};
-use crate::facts::{Facts, Unit};
+use crate::facts::Facts;
 use crate::multiboot::Firmware;
 use crate::vmx::{self, Capability};
 
 pub use function::function;
+pub use iommu::is_usable as iommu_is_usable;
 
 /// How a line begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +59,7 @@ pub fn judge(facts: &Facts, out: &mut impl Sink) {
     local_apic(facts, out);
     clocks(facts, out);
     tables(facts, out);
-    iommu(facts, out);
+    iommu::judge(facts, out);
     memory(facts, out);
 }
 
@@ -186,9 +188,14 @@ fn virtualisation(facts: &Facts, out: &mut impl Sink) {
     }
     if cpu::has(&facts.leaves, cpu::VMX) == Some(true) && facts.leaves.iter().any(|leaf| leaf.leaf == 7) {
         let value = vmx::value(&facts.msrs, vmx::ARCH_CAPABILITIES).unwrap_or(0);
-        let (verdict, reason) = match value & vmx::NO_MULTIHIT {
-            0 => (Warn, "maybe (CVE-2018-12207): a guest with executable 2 MiB pages may stop the machine"),
-            _ => (Pass, "no, by IA32_ARCH_CAPABILITIES"),
+        let (verdict, reason) = match (facts.multihit, value & vmx::NO_MULTIHIT) {
+            (Some(false), _) => (Pass, "no, by /proc/cpuinfo"),
+            (Some(true), _) => (
+                Warn,
+                "yes, by /proc/cpuinfo (CVE-2018-12207): a guest with executable 2 MiB pages may stop the machine",
+            ),
+            (None, 0) => (Warn, "maybe (CVE-2018-12207): a guest with executable 2 MiB pages may stop the machine"),
+            (None, _) => (Pass, "no, by IA32_ARCH_CAPABILITIES"),
         };
         out.line(verdict, format_args!("iTLB multihit"), format_args!("{reason}"));
     }
@@ -353,98 +360,6 @@ fn interrupts(facts: &Facts, madt: &[u8], out: &mut impl Sink) {
             format_args!("I/O APIC"),
             format_args!("the MADT has none: switch \"I/O APIC\" on in the firmware's set-up"),
         );
-    }
-}
-
-fn iommu(facts: &Facts, out: &mut impl Sink) {
-    let Some(dmar) = facts.table(b"DMAR") else {
-        if facts.rsdp.is_some() || !facts.tables.is_empty() {
-            out.line(
-                Warn,
-                format_args!("DMAR"),
-                format_args!(
-                    "no IOMMU: switch \"VT-d\" on in the firmware's set-up, or trust devices (dma = \"trusted\")"
-                ),
-            );
-        }
-        return;
-    };
-    for entry in acpi::dmar(dmar) {
-        match entry {
-            Remapping::Unit { address, all, segment, scopes } => {
-                let whose = if all { "all other functions" } else { "its own functions" };
-                let count = acpi::scopes(scopes).count();
-                let verdict = if segment == 0 { Pass } else { Warn };
-                out.line(
-                    verdict,
-                    format_args!("DMAR unit"),
-                    format_args!("at {address:#x}, for {whose}, {count} scopes, segment {segment}"),
-                );
-            }
-            Remapping::Reserved { base, last, scopes } => {
-                out.line(Pass, format_args!("RMRR"), format_args!("{base:#x} to {last:#x}, for{}", Scopes(scopes)));
-            }
-        }
-    }
-    facts.units.iter().for_each(|unit| judge_unit(unit, out));
-}
-
-/// Device scopes, a word for each.
-struct Scopes<'a>(&'a [u8]);
-
-impl fmt::Display for Scopes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for scope in acpi::scopes(self.0) {
-            let kind = if scope.kind == 2 { " all behind bridge" } else { "" };
-            let (device, function) = scope.first;
-            write!(f, "{kind} {:02x}:{device:02x}.{function}", scope.bus)?;
-            if scope.further != 0 {
-                write!(f, " and {} steps down", scope.further)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn judge_unit(unit: &Unit, out: &mut impl Sink) {
-    let (major, minor) = (unit.version >> 4 & 0xf, unit.version & 0xf);
-    let topic = format_args!("unit {:x}", unit.address);
-    if unit.version == u32::MAX {
-        return out.line(Fail, topic, format_args!("its registers do not answer"));
-    }
-    if major >= 6 {
-        out.line(
-            Fail,
-            topic,
-            format_args!("version {major}.{minor} takes invalidations by a queue only: the kernel uses no IOMMU; trust devices (dma = \"trusted\")"),
-        );
-    } else {
-        out.line(Pass, topic, format_args!("version {major}.{minor}"));
-    }
-    let (three, four) = (unit.capabilities >> 9 & 1 != 0, unit.capabilities >> 10 & 1 != 0);
-    let levels = match (three, four) {
-        (true, true) => "three and four",
-        (true, false) => "three",
-        (false, true) => "four",
-        (false, false) => "neither three nor four",
-    };
-    out.line(
-        if three || four { Pass } else { Fail },
-        topic,
-        format_args!(
-            "tables of {levels} levels, {} domains, {} bits",
-            1u64 << (4 + 2 * (unit.capabilities & 7)),
-            (unit.capabilities >> 16 & 0x3f) + 1
-        ),
-    );
-    if unit.capabilities >> 7 & 1 != 0 {
-        out.line(Pass, topic, format_args!("caching mode: an emulated unit"));
-    }
-    if unit.status >> 31 & 1 != 0 {
-        out.line(Warn, topic, format_args!("firmware has left translation on"));
-    }
-    if unit.protected & 1 != 0 {
-        out.line(Warn, topic, format_args!("firmware has left protected memory on: \"DMA protection\" in its set-up"));
     }
 }
 

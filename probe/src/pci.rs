@@ -237,19 +237,24 @@ impl<M: Machine> Bus<'_, M> {
         self.machine.out32(DATA, value);
     }
 
+    /// Whether a function answers. Vendor ID 0 is no vendor's: broken bridges answer so for devices that do not exist.
+    fn is_there(&self, at: Bdf) -> bool {
+        !matches!(self.read(at, 0) & 0xffff, 0 | 0xffff)
+    }
+
     /// Calls `each` for every function of segment 0.
     pub fn for_each(&self, mut each: impl FnMut(&Function)) {
         let wiring = self.wiring();
         for number in 0..=u16::MAX >> 3 {
             let first = Bdf { bus: (number >> 5) as u8, device: number as u8 & 31, function: 0 };
-            if self.read(first, 0) & 0xffff == 0xffff {
+            if !self.is_there(first) {
                 continue;
             }
             // A device with a single function may answer at the numbers of others.
             let several = self.read(first, 0x0c) >> 16 & 0x80 != 0;
             for function in 0..if several { 8 } else { 1 } {
                 let at = Bdf { function, ..first };
-                if self.read(at, 0) & 0xffff != 0xffff {
+                if self.is_there(at) {
                     each(&self.function(at, &wiring));
                 }
             }
@@ -311,15 +316,19 @@ impl<M: Machine> Bus<'_, M> {
         sizes
     }
 
-    /// Whether there are access control services among the extended capabilities.
+    /// Whether there are access control services among the extended capabilities; `None` if all ones answer, as for a function
+    /// without such a list, and for what is out of reach.
     fn acs(&self, at: Bdf) -> Option<bool> {
         let (base, _, _) = self.extended.filter(|(_, first, last)| (*first..=*last).contains(&at.bus))?;
         let Bdf { bus, device, function } = at;
-        let space = base + (u64::from(bus) << 20 | u64::from(device) << 15 | u64::from(function) << 12);
+        let space = base.wrapping_add(u64::from(bus) << 20 | u64::from(device) << 15 | u64::from(function) << 12);
         let mut offset = 0x100;
         for _ in 0..MOST_CAPABILITIES {
             let header = self.machine.read32(space + offset);
-            if header == 0 || header == u32::MAX || offset < 0x100 {
+            if header == u32::MAX {
+                return None;
+            }
+            if header == 0 || offset < 0x100 {
                 return Some(false);
             }
             if header & 0xffff == u32::from(ACS) {
@@ -376,8 +385,9 @@ impl fmt::Display for Function {
             }
             write_size(f, size)?;
         }
-        if self.acs == Some(true) {
-            f.write_str("\tCapabilities: [100] Access Control Services\n")?;
+        if let Some(acs) = self.acs {
+            let no = if acs { "" } else { "No " };
+            writeln!(f, "\tCapabilities: [100] {no}Access Control Services")?;
         }
         for (index, bytes) in self.config.chunks(16).enumerate() {
             write!(f, "{:02x}:", 16 * index)?;
@@ -407,66 +417,4 @@ fn write_size(f: &mut fmt::Formatter<'_>, size: u64) -> fmt::Result {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::string::ToString;
-
-    use super::*;
-
-    const SATA: Bdf = Bdf { bus: 0, device: 0x1f, function: 2 };
-
-    /// A SATA controller: ports of 32, a 64-bit BAR of 8 KiB above 4 GiB, MSI behind power management, FLR by advanced features.
-    fn sata() -> [u8; BYTES] {
-        let mut space = [0; BYTES];
-        space[..16].copy_from_slice(&[0x86, 0x80, 0x03, 0x1e, 7, 0, 0x10, 0, 4, 1, 6, 1, 0, 0, 0, 0]);
-        space[0x10..0x1c].copy_from_slice(&[0x61, 0x40, 0, 0, 0x0c, 0, 0x71, 0xc0, 3, 0, 0, 0]);
-        space[0x34] = 0x70;
-        space[0x3d] = 2;
-        space[0x70..0x72].copy_from_slice(&[POWER, 0x80]);
-        space[0x80..0x82].copy_from_slice(&[MSI, 0xb0]);
-        space[0xb0..0xb4].copy_from_slice(&[ADVANCED, 0, 6, 3]);
-        space
-    }
-
-    #[test]
-    fn bars_and_capabilities_are_found_in_configuration_space() {
-        let space = sata();
-        let config = Config(&space);
-        let bars: std::vec::Vec<Bar> = config.bars().filter(|bar| bar.base != 0).collect();
-        assert_eq!(bars[0], Bar { index: 0, kind: Kind::Ports, base: 0x4060 });
-        let kind = Kind::Memory { wide: true, prefetchable: true };
-        assert_eq!(bars[1], Bar { index: 1, kind, base: 0x3_c071_0000 });
-        assert_eq!((config.capability(MSI), config.capability(MSI_X)), (Some(0x80), None));
-        assert!(config.has_reset());
-    }
-
-    #[test]
-    fn capabilities_in_a_circle_come_to_an_end() {
-        let mut space = sata();
-        space[0xb1] = 0x70;
-        assert_eq!(Config(&space).capability(MSI_X), None);
-        assert_eq!(Config(&space[..64]).capability(MSI), None);
-    }
-
-    #[test]
-    fn a_function_is_printed_as_lspci_does() {
-        let sizes = [32, 0x2000, 0, 0, 0, 0];
-        let text = Function { at: SATA, config: sata(), sizes, acs: Some(true), input: Some(19) }.to_string();
-        let head = "00:1f.2 0106: 8086:1e03 (rev 04) (prog-if 01)\n\tControl: I/O+ Mem+ BusMaster+\n\
-                    \tInterrupt: pin B routed to IRQ 19\n\tRegion 0: I/O ports at 4060 [size=32]\n\
-                    \tRegion 1: Memory at 3c0710000 (64-bit, prefetchable) [size=8K]\n\
-                    \tCapabilities: [100] Access Control Services\n00: 86 80 03 1e 07 00 10 00 04 01 06 01 00 00 00 00\n";
-        assert!(text.starts_with(head), "{text}");
-        assert_eq!(text.lines().filter(|line| line.as_bytes()[2] == b':' && line.len() == 51).count(), 16, "{text}");
-        assert!(text.lines().all(|line| line.len() <= 80));
-    }
-
-    #[test]
-    fn a_pin_arrives_where_the_chipsets_register_says() {
-        let mut wiring = Wiring::default();
-        wiring.0[31] = Some(0x0732);
-        assert_eq!([1, 2, 3, 4].map(|pin| wiring.input(SATA, pin)), [Some(18), Some(19), Some(23), Some(16)]);
-        assert_eq!(wiring.input(SATA, 0), None);
-        assert_eq!(wiring.input(Bdf { bus: 1, ..SATA }, 1), None);
-        assert_eq!(wiring.input(Bdf { device: 2, ..SATA }, 1), None);
-    }
-}
+mod tests;

@@ -24,6 +24,8 @@ pub struct Capture {
     pub ports: Vec<PortClaim>,
     /// Linux's interrupt numbers and where they arrive, from /proc/interrupts.
     pub arrivals: Vec<Arrival>,
+    /// Whether the ACPI table DMAR is among the files.
+    pub has_dmar: bool,
 }
 
 /// One PCI function, as lspci prints it.
@@ -57,8 +59,8 @@ pub struct Function {
     pub iommu: Option<Line>,
     /// Its configuration space, if dumped.
     pub dump: Dump,
-    /// Whether it has access control services.
-    pub acs: bool,
+    /// Whether it has access control services; `None` if no extended capability is to be seen.
+    pub acs: Option<bool>,
 }
 
 /// A BAR.
@@ -152,11 +154,14 @@ impl Reader<'_> {
         if text.contains(block::BEGIN) || text.contains(block::END) {
             // Of several boots the last one counts.
             if text.contains(block::BEGIN) {
+                self.capture.has_dmar = false;
                 self.capture.functions.retain(|function| function.line.file != line.file);
             }
             self.state = State::Between;
             return Ok(());
         }
+        let start = text.trim_start();
+        self.capture.has_dmar |= start.starts_with("table.DMAR.") || start.starts_with("DMAR @ 0x");
         if let Some((address, title)) = PciAddress::heading(text) {
             self.state = State::Function { capabilities: false };
             return self.begin(address, title, line);
@@ -234,7 +239,7 @@ impl Function {
             detailed: false,
             iommu: None,
             dump: Dump::default(),
-            acs: false,
+            acs: None,
         }
     }
 
@@ -263,7 +268,12 @@ impl Function {
 
     fn capability(&mut self, line: Line, text: &str) {
         self.hidden |= text.starts_with("Capabilities: <access denied>");
-        self.acs |= text.contains("] Access Control Services") || text.contains("] ACS");
+        // Extended capabilities have offsets from 0x100 on: `[100 v1]`.
+        let offset = text.strip_prefix("Capabilities: [").and_then(|rest| rest.split([' ', ']']).next());
+        if offset.is_some_and(|offset| offset.len() == 3) {
+            let named = text.contains("] Access Control Services") || text.contains("] ACS");
+            self.acs = Some(named || self.acs == Some(true));
+        }
         if is_msi(text) {
             self.msi = Some(line);
         }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use probe::acpi::{Rsdp, Table};
+use probe::acpi::{self, Rsdp, Table};
 use probe::block::{BEGIN, END, Sum};
 use probe::clocks::Clock;
 use probe::cpu::{self, Leaf};
@@ -20,8 +20,14 @@ use super::files::Files;
 /// Free RAM, and what is not (ACPI specification, "Address Range Types").
 const FREE: u32 = 1;
 const RESERVED: u32 = 2;
+/// Bugs that Linux names since the same version as `itlb_multihit`, or later (arch/x86/include/asm/cpufeatures.h).
+const SINCE_MULTIHIT: [&str; 10] =
+    ["taa", "srbds", "mmio_stale_data", "mmio_unknown", "retbleed", "eibrs_pbrsb", "gds", "rfds", "bhi", "its"];
 /// Longest ACPI table that a file may hold, in bytes.
 const LONGEST: usize = 1 << 16;
+
+const MANY_UNITS: &str = "there are more lines about the IOMMU's units than are read: the last ones are left out";
+const MANY_RANGES: &str = "there are more ranges of memory than are read: the last ones are left out";
 
 /// What files say of a board.
 #[derive(Debug, Default)]
@@ -86,17 +92,31 @@ impl Known {
                 },
             };
         }
+        for (signature, bytes) in known.tables.iter().filter(|(signature, _)| acpi::is_wanted(signature)) {
+            if bytes.len() > LONGEST {
+                let name = signature.escape_ascii();
+                known.doubts.push(format!("the ACPI table {name} is longer than {LONGEST} bytes, and left out"));
+            }
+        }
         if matches!(state, State::Block(_)) {
             known.doubts.push("the probe's block has no end: keep the log until \"Portcullis probe: done\"".into());
         }
         known
     }
 
+    /// Keeps a sentence, once.
+    fn doubt(&mut self, doubt: &str) {
+        if !self.doubts.iter().any(|known| known == doubt) {
+            self.doubts.push(doubt.into());
+        }
+    }
+
     /// All of it.
     pub fn facts(&self) -> Facts<'_> {
         let mut facts = self.facts.clone();
         for (signature, bytes) in &self.tables {
-            if bytes.len() <= LONGEST {
+            if acpi::is_wanted(signature) && bytes.len() <= LONGEST {
+                // There is room for one of each kind.
                 let _ = facts.tables.push(Table { signature: *signature, bytes });
             }
         }
@@ -137,7 +157,7 @@ impl Known {
                 let (version, capabilities, extended) = (next()? as u32, next()?, next()?);
                 let (status, protected) = (next()? as u32, next()? as u32);
                 let unit = Unit { address: hex(place)?, version, capabilities, extended, status, protected };
-                self.facts.units.push(unit).ok()
+                self.facts.units.push(unit).map_err(|_| self.doubt(MANY_UNITS)).ok()
             }
             "clock" => {
                 let clock = match value {
@@ -158,7 +178,7 @@ impl Known {
             "memory" => {
                 let (start, length) = (hex(place)?, numbers.next()?);
                 let kind = value.split(' ').nth(1)?.parse().ok()?;
-                self.facts.memory.push(Range { start, length, kind }).ok()
+                self.facts.memory.push(Range { start, length, kind }).map_err(|_| self.doubt(MANY_RANGES)).ok()
             }
             "uarts" => {
                 self.facts.uarts = u8::try_from(numbers.next()?).ok();
@@ -186,7 +206,8 @@ impl Known {
     /// A line of /proc/cpuinfo, of the first processor, of /proc/iomem, or of Linux' log.
     fn linux_line(&mut self, text: &str, processor: u32) -> Option<()> {
         if let Some((_, unit)) = text.split_once(": reg_base_addr ") {
-            return self.facts.units.push(logged_unit(unit)?).ok();
+            let unit = logged_unit(unit)?;
+            return self.facts.units.push(unit).map_err(|_| self.doubt(MANY_UNITS)).ok();
         }
         if let Some((range, name)) = text.split_once(" : ") {
             return self.memory_line(range, name);
@@ -225,8 +246,11 @@ impl Known {
             }
             "vmx flags" => self.vmx_flags(value, true),
             "bugs" => {
-                let multihit = value.split(' ').any(|bug| bug == "itlb_multihit");
-                self.msr(vmx::ARCH_CAPABILITIES, if multihit { 0 } else { vmx::NO_MULTIHIT });
+                let mut bugs = value.split(' ');
+                // A Linux before 5.4 knows none of these: whether the processor has it is open then.
+                let newer = bugs.clone().any(|bug| SINCE_MULTIHIT.contains(&bug));
+                self.facts.multihit =
+                    if bugs.any(|bug| bug == "itlb_multihit") { Some(true) } else { newer.then_some(false) };
                 self.leaf(7, [0; 4]);
             }
             _ => {}
@@ -273,14 +297,12 @@ impl Known {
         let number = |text: &str| u64::from_str_radix(text, 16).ok().filter(|_| text.len() >= 8);
         let (start, last) = (number(first)?, number(last)?);
         if last == 0 {
-            let doubt = "/proc/iomem shows nothing but zeros to ordinary users: sudo cat /proc/iomem";
-            if !self.doubts.iter().any(|known| known == doubt) {
-                self.doubts.push(doubt.into());
-            }
+            self.doubt("/proc/iomem shows nothing but zeros to ordinary users: sudo cat /proc/iomem");
             return None;
         }
         let kind = if name == "System RAM" { FREE } else { RESERVED };
-        self.facts.memory.push(Range { start, length: last.checked_sub(start)?.checked_add(1)?, kind }).ok()
+        let range = Range { start, length: last.checked_sub(start)?.checked_add(1)?, kind };
+        self.facts.memory.push(range).map_err(|_| self.doubt(MANY_RANGES)).ok()
     }
 }
 

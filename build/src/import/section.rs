@@ -62,7 +62,7 @@ pub fn write(files: &Files, capture: &Capture, chosen: &[&Function], dma: Dma) -
         about(&mut text, files, named);
     }
     text.push('\n');
-    iospace(&mut text, files, &devices, dma);
+    iospace(&mut text, files, capture, &devices, dma);
     ioports(&mut text, &devices);
     pci_devices(&mut text, files, &devices, dma);
     irq_lines(&mut text, &irqs);
@@ -126,7 +126,7 @@ fn comment(text: &mut String, mark: &str, words: &str) {
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
-fn iospace(text: &mut String, files: &Files, devices: &[Named], dma: Dma) {
+fn iospace(text: &mut String, files: &Files, capture: &Capture, devices: &[Named], dma: Dma) {
     let masters: Vec<&str> =
         devices.iter().filter(|named| named.function.bus_master).map(|named| named.name.as_str()).collect();
     if masters.is_empty() || dma == Dma::Trusted {
@@ -135,6 +135,7 @@ fn iospace(text: &mut String, files: &Files, devices: &[Named], dma: Dma) {
     let group = devices.iter().find_map(|named| named.function.iommu.as_ref());
     let evidence = match group {
         Some(line) => format!("{} shows that the board has an IOMMU", files.cite(line)),
+        None if capture.has_dmar => "the ACPI table DMAR shows that the board has an IOMMU".into(),
         None => "the capture shows no IOMMU; if the board has none, import again with --trusted".into(),
     };
     let _ = writeln!(text, "pci_devices_iospace = 1  # bus master: {}; {evidence}", masters.join(", "));

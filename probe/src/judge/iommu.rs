@@ -1,0 +1,133 @@
+//! The IOMMU: what the DMAR says of it, what its units say of themselves, and whether the kernel can use it.
+
+use core::fmt;
+
+use super::Sink;
+use super::Verdict::{Fail, Pass, Warn};
+use crate::acpi::{self, Remapping};
+use crate::facts::{Facts, Unit};
+
+/// The major version from which on units take invalidations by a queue only, which the kernel does not use.
+const FIRST_WITH_QUEUE_ALONE: u32 = 6;
+/// CAP_REG, SAGAW: tables of three levels, and of four.
+const THREE: u64 = 1 << 9;
+const FOUR: u64 = 1 << 10;
+
+/// Whether the kernel can use the IOMMU: the DMAR has a unit, and no unit whose registers are known stands against it.
+pub fn is_usable(facts: &Facts) -> bool {
+    let dmar = facts.table(b"DMAR").unwrap_or_default();
+    let there = acpi::dmar(dmar).any(|entry| matches!(entry, Remapping::Unit { .. }));
+    let fits = |unit: &Unit| answers(unit) && unit.version >> 4 & 0xf < FIRST_WITH_QUEUE_ALONE;
+    there && facts.units.iter().all(fits) && common(facts) != 0
+}
+
+fn answers(unit: &Unit) -> bool {
+    unit.version != u32::MAX
+}
+
+/// Depths of tables that a unit can have.
+fn levels(unit: &Unit) -> u64 {
+    unit.capabilities & (THREE | FOUR)
+}
+
+/// Depths of tables that all units can have: the kernel makes one set of tables.
+fn common(facts: &Facts) -> u64 {
+    facts.units.iter().fold(THREE | FOUR, |common, unit| common & levels(unit))
+}
+
+/// A line for each entry of the DMAR and each unit.
+pub fn judge(facts: &Facts, out: &mut impl Sink) {
+    let Some(dmar) = facts.table(b"DMAR") else {
+        if facts.rsdp.is_some() || !facts.tables.is_empty() {
+            out.line(
+                Warn,
+                format_args!("DMAR"),
+                format_args!(
+                    "no IOMMU: switch \"VT-d\" on in the firmware's set-up, or trust devices (dma = \"trusted\")"
+                ),
+            );
+        }
+        return;
+    };
+    for entry in acpi::dmar(dmar) {
+        match entry {
+            Remapping::Unit { address, all, segment, scopes } => {
+                let whose = if all { "all other functions" } else { "its own functions" };
+                let count = acpi::scopes(scopes).count();
+                let verdict = if segment == 0 { Pass } else { Warn };
+                out.line(
+                    verdict,
+                    format_args!("DMAR unit"),
+                    format_args!("at {address:#x}, for {whose}, {count} scopes, segment {segment}"),
+                );
+            }
+            Remapping::Reserved { base, last, scopes } => {
+                out.line(Pass, format_args!("RMRR"), format_args!("{base:#x} to {last:#x}, for{}", Scopes(scopes)));
+            }
+        }
+    }
+    facts.units.iter().for_each(|unit| judge_unit(unit, out));
+    let each = facts.units.iter().all(|unit| answers(unit) && levels(unit) != 0);
+    if each && common(facts) == 0 {
+        out.line(Fail, format_args!("IOMMU"), format_args!("its units have no depth of tables in common"));
+    }
+}
+
+/// Device scopes, a word for each.
+struct Scopes<'a>(&'a [u8]);
+
+impl fmt::Display for Scopes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for scope in acpi::scopes(self.0) {
+            let kind = if scope.kind == 2 { " all behind bridge" } else { "" };
+            let (device, function) = scope.first;
+            write!(f, "{kind} {:02x}:{device:02x}.{function}", scope.bus)?;
+            if scope.further != 0 {
+                write!(f, " and {} steps down", scope.further)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn judge_unit(unit: &Unit, out: &mut impl Sink) {
+    let (major, minor) = (unit.version >> 4 & 0xf, unit.version & 0xf);
+    let topic = format_args!("unit {:x}", unit.address);
+    if !answers(unit) {
+        return out.line(Fail, topic, format_args!("its registers do not answer"));
+    }
+    if major >= FIRST_WITH_QUEUE_ALONE {
+        out.line(
+            Fail,
+            topic,
+            format_args!("version {major}.{minor} takes invalidations by a queue only: the kernel uses no IOMMU; trust devices (dma = \"trusted\")"),
+        );
+    } else {
+        out.line(Pass, topic, format_args!("version {major}.{minor}"));
+    }
+    let (three, four) = (levels(unit) & THREE != 0, levels(unit) & FOUR != 0);
+    let names = match (three, four) {
+        (true, true) => "three and four",
+        (true, false) => "three",
+        (false, true) => "four",
+        (false, false) => "neither three nor four",
+    };
+    out.line(
+        if three || four { Pass } else { Fail },
+        topic,
+        format_args!(
+            "tables of {names} levels, {} domains, {} bits",
+            1u64 << (4 + 2 * (unit.capabilities & 7)),
+            (unit.capabilities >> 16 & 0x3f) + 1
+        ),
+    );
+    if unit.capabilities >> 7 & 1 != 0 {
+        out.line(Pass, topic, format_args!("caching mode: an emulated unit"));
+    }
+    if unit.status >> 31 & 1 != 0 {
+        out.line(Warn, topic, format_args!("firmware has left translation on"));
+    }
+    if unit.protected & 1 != 0 {
+        out.line(Warn, topic, format_args!("firmware has left protected memory on: \"DMA protection\" in its set-up"));
+    }
+}
