@@ -36,7 +36,8 @@ impl Virtualisation {
     /// What a processor shows in /proc/cpuinfo.
     fn in_cpuinfo(text: &str) -> Self {
         let lines = text.lines().filter(|line| line.starts_with("flags") || line.starts_with("vmx flags"));
-        let flags: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+        let values = lines.filter_map(|line| line.split_once(':')).map(|(_, values)| values);
+        let flags: Vec<&str> = values.flat_map(str::split_whitespace).collect();
         let has = |wanted: &&str| flags.contains(wanted);
         let lacking = simulate::features(Processor::Haswell).iter().copied().filter(|flag| !has(flag)).collect();
         Self { kvm: false, vmx: has(&"vmx"), svm: has(&"svm"), nested: false, lacking }

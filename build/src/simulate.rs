@@ -87,7 +87,7 @@ fn script(simulated: &Simulated) -> String {
          # Ctrl-A X ends it. The files that are looked at can be named, for tests.\n\
          : \"${{CPUINFO:=/proc/cpuinfo}}\" \"${{KVM:=/dev/kvm}}\" \"${{NESTED:={NESTED}}}\"\n\
          cannot() {{ echo \"simulate: this machine cannot: $1\" >&2; exit 1; }}\n\
-         has() {{ grep -E '^(vmx )?flags' \"$CPUINFO\" | grep -qw \"$1\"; }}\n\
+         has() {{ sed -nE 's/^(vmx )?flags[^:]*://p' \"$CPUINFO\" | grep -qw \"$1\"; }}\n\
          has vmx || cannot \"its processor shows no VT-x (use cargo xtask run)\"\n\
          [ -w \"$KVM\" ] || cannot '{NO_KVM}'\n\
          case \"$(cat \"$NESTED\" 2>/dev/null)\" in [Yy1]*) ;; *) cannot '{NESTING}' ;; esac\n\

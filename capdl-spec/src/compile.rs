@@ -252,9 +252,9 @@ mod tests {
     /// A VM and a component with a function each, after a VM without.
     fn system() -> System {
         let text = "board = \"pc\"\n[[vm]]\nname = \"plain\"\nmemory = \"2 MiB\"\nkernel = \"debian-686\"\n\
-                    [[vm]]\nname = \"a\"\nmemory = \"2 MiB\"\nkernel = \"debian-686\"\npci_devices = [\"00:1f.2\"]\n\
+                    [[vm]]\nname = \"a\"\nmemory = \"2 MiB\"\nkernel = \"debian-686\"\npci_devices = [{ address = \"00:1f.2\", interrupts = \"none\" }]\n\
                     [[component]]\nname = \"driver\"\nimage = \"components\"\nservices = [\"file\"]\n\
-                    pci_devices = [\"00:03.0\"]\n";
+                    pci_devices = [{ address = \"00:03.0\", interrupts = \"none\" }]\n";
         host::parse(Source { path: "made-up.toml".into(), text: text.into() }).expect("it is right")
     }
 

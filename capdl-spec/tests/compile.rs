@@ -313,7 +313,8 @@ fn the_console_is_where_the_description_has_it_for_all_who_use_it() {
     ] {
         // Functions of unknown ports: pci-server may ask for those that nobody has.
         let text = MINIMAL.replace("\"bochs\"", "\"pc\"").replacen('\n', &format!("\n{console}"), 1);
-        let bundle = compile(&system(&format!("{text}pci_devices = [\"00:03.0\"]\n")));
+        let bundle =
+            compile(&system(&format!("{text}pci_devices = [{{ address = \"00:03.0\", interrupts = \"none\" }}]\n")));
         let (serial, irq): (serial::Config, irq::Config) =
             (config(&bundle, "serial-server"), config(&bundle, "irq-server"));
         let line = (serial.uart.first, serial.uart.last, serial.baud);

@@ -156,6 +156,7 @@ mod tests {
         ("line", "takes a device's interrupts, as `apic` does in both widths"),
         ("pvh", "the protocol's entry is of 32 bits for all kernels"),
         ("share", "measures time, beside others"),
+        ("silent", "drives a card; what is shown is its VMM's"),
         ("spin", "never exits"),
         ("ticking", "keeps time, beside others"),
         ("typed", "is typed at, one of forty"),
