@@ -215,6 +215,20 @@ pub fn dmar(table: &[u8]) -> impl Iterator<Item = Remapping<'_>> {
     })
 }
 
+/// Whether the DMAR's entries fill it to its end, and each unit is as long as its registers' address needs.
+pub fn dmar_is_whole(table: &[u8]) -> bool {
+    let Some(mut rest) = table.get(HEADER + 12..) else { return false };
+    while !rest.is_empty() {
+        let (Some(kind), Some(length)) = (number::<2>(rest, 0), number::<2>(rest, 2)) else { return false };
+        if length < if kind == 0 { 16 } else { 4 } {
+            return false;
+        }
+        let Some((_, others)) = rest.split_at_checked(length as usize) else { return false };
+        rest = others;
+    }
+    true
+}
+
 /// Device scopes.
 pub fn scopes(bytes: &[u8]) -> impl Iterator<Item = Scope> {
     structures::<1>(bytes, 1).filter_map(|scope| {
@@ -305,6 +319,10 @@ mod tests {
         let Remapping::Reserved { base, last, scopes: of } = entries[2] else { panic!("{entries:?}") };
         assert_eq!((base, last), (0x9d80_0000, 0x9d81_ffff));
         assert_eq!(scopes(of).count(), 0, "its scope does not fit");
+        assert!(!dmar_is_whole(&table) && dmar_is_whole(&table[..HEADER + 12]));
+        assert!(dmar_is_whole(&table[..table.len() - 2]));
+        // A unit that ends in front of its address.
+        assert!(!dmar_is_whole(&[&table[..HEADER + 12], &[0, 0, 8, 0, 1, 0, 0, 0]].concat()));
     }
 
     #[test]

@@ -26,23 +26,23 @@ pub fn all() -> Vec<Test> {
         .long(),
         Test::new(Group::Components, "dma-faults-are-limited", flood),
         Test::new(Group::Components, "an-iommu-of-version-6-is-left-alone", |context| {
-            left_alone(context, 0x60, &[], "an IOMMU has register version 6 or later")
+            left_alone(context, "version-6", 0x60, &[], "an IOMMU has register version 6 or later")
         }),
         Test::new(Group::Components, "an-iommu-of-a-damaged-table-is-left-alone", |context| {
             // A structure without a length, before one of a further unit.
             let rest = [[0; 4].as_slice(), &unit(0, REGISTERS + 0x1000)].concat();
-            left_alone(context, 0x10, &rest, "the firmware's DMAR table is damaged")
+            left_alone(context, "damaged", 0x10, &rest, "the firmware's DMAR table is damaged")
         }),
         Test::new(Group::Components, "an-iommu-of-a-table-with-a-short-unit-is-left-alone", |context| {
-            left_alone(context, 0x10, &[0, 0, 8, 0, 1, 0, 0, 0], "the firmware's DMAR table is damaged")
+            left_alone(context, "short", 0x10, &[0, 0, 8, 0, 1, 0, 0, 0], "the firmware's DMAR table is damaged")
         })
         .long(),
         Test::new(Group::Components, "an-iommu-beside-one-of-another-segment-is-left-alone", |context| {
-            left_alone(context, 0x10, &unit(1, REGISTERS + 0x1000), "an IOMMU is for another segment")
+            left_alone(context, "segment", 0x10, &unit(1, REGISTERS + 0x1000), "an IOMMU is for another segment")
         })
         .long(),
         Test::new(Group::Components, "an-iommu-beside-one-above-4-gib-is-left-alone", |context| {
-            left_alone(context, 0x10, &unit(0, 1 << 32), "an IOMMU has its registers above 4 GiB")
+            left_alone(context, "above", 0x10, &unit(0, 1 << 32), "an IOMMU has its registers above 4 GiB")
         })
         .long(),
         Test::new(Group::Components, "an-iommu-that-does-not-obey-stops-the-boot", deaf).long(),
@@ -200,9 +200,10 @@ fn unit(segment: u8, registers: u64) -> Vec<u8> {
 }
 
 /// Boots a system that needs no IOMMU on a board whose IOMMU has these registers. The firmware's table goes on behind it.
-fn with_registers(context: &Context, registers: &[(u64, u64)], rest: &[u8]) -> Result<Machine> {
+/// Each test has files of its own, by `name`: two run at a time.
+fn with_registers(context: &Context, name: &str, registers: &[(u64, u64)], rest: &[u8]) -> Result<Machine> {
     let system = host::load(&context.project.root.join("tests/systems/q35-deadlines.toml"))?;
-    q35::boot(context, "q35-iommu-registers", system, |dir, options| {
+    q35::boot(context, &format!("q35-iommu-{name}"), system, |dir, options| {
         options.iommu = None;
         options.devices = registers
             .iter()
@@ -218,13 +219,13 @@ fn with_registers(context: &Context, registers: &[(u64, u64)], rest: &[u8]) -> R
 
 /// The system runs without the IOMMU, says why, and the memory that firmware protects against DMA is no longer so.
 /// Register version 6 has no invalidation by registers.
-fn left_alone(context: &Context, version: u64, rest: &[u8], why: &str) -> Result<Outcome> {
+fn left_alone(context: &Context, name: &str, version: u64, rest: &[u8], why: &str) -> Result<Outcome> {
     if let Some(skipped) = skipped()? {
         return Ok(skipped);
     }
     let on = 1 << 31 | 1;
     let registers = [(VERSION, version), (CAPABILITIES, FOUR_LEVELS | PROTECTED_LOW), (PROTECTED, on << 32)];
-    let mut machine = with_registers(context, &registers, rest)?;
+    let mut machine = with_registers(context, name, &registers, rest)?;
     let text = until(&mut machine, "client: verdict: ")?;
     ensure!(text.contains(&format!("seL4: {why}")), "no \"{why}\":\n{text}");
     let protected = machine.physical_word(REGISTERS + PROTECTED)?;
@@ -243,7 +244,7 @@ fn deaf(context: &Context) -> Result<Outcome> {
         (1 << 30, "an IOMMU does not invalidate what it caches: boot without the IOMMU"),
     ] {
         let registers = [(VERSION, 0x10), (CAPABILITIES, FOUR_LEVELS), (COMMAND, status << 32)];
-        let mut machine = with_registers(context, &registers, &[])?;
+        let mut machine = with_registers(context, "deaf", &registers, &[])?;
         until(&mut machine, &format!("seL4 stops: {why}"))?;
     }
     Ok(Outcome::Passed("the boot stops, and says why".into()))
@@ -267,8 +268,8 @@ fn flood(context: &Context) -> Result<Outcome> {
     ensure!(reports.iter().all(|report| report.starts_with(all)), "other reports than of the disk:\n{text}");
     let position = reports.iter().position(|report| report.ends_with(last));
     ensure!(position == Some(15), "report {position:?} is the last at once:\n{text}");
-    // The flood takes four seconds.
-    ensure!((18..=22).contains(&reports.len()), "{} reports:\n{text}", reports.len());
+    // The flood takes four seconds; on a busy host the board loses ticks.
+    ensure!((17..=22).contains(&reports.len()), "{} reports:\n{text}", reports.len());
     Ok(Outcome::Passed(format!("{} checks, {} reports", verdict(&text, "disk")?, reports.len())))
 }
 

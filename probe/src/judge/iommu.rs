@@ -13,16 +13,30 @@ const FIRST_WITH_QUEUE_ALONE: u32 = 6;
 const THREE: u64 = 1 << 9;
 const FOUR: u64 = 1 << 10;
 
-/// Whether the kernel can use the IOMMU: the DMAR has a unit, and no unit whose registers are known stands against it.
+/// Whether the kernel can use the IOMMU: the DMAR is whole and has a unit, and no unit stands against it. The kernel uses
+/// all units or none.
 pub fn is_usable(facts: &Facts) -> bool {
     let dmar = facts.table(b"DMAR").unwrap_or_default();
     let there = acpi::dmar(dmar).any(|entry| matches!(entry, Remapping::Unit { .. }));
+    let in_reach = |entry| match entry {
+        Remapping::Unit { address, segment, .. } => is_in_reach(address, segment),
+        Remapping::Reserved { .. } => true,
+    };
     let fits = |unit: &Unit| answers(unit) && unit.version >> 4 & 0xf < FIRST_WITH_QUEUE_ALONE;
-    there && facts.units.iter().all(fits) && common(facts) != 0
+    there
+        && acpi::dmar_is_whole(dmar)
+        && acpi::dmar(dmar).all(in_reach)
+        && facts.units.iter().all(fits)
+        && common(facts) != 0
+}
+
+/// The kernel maps registers below 4 GiB, and knows the functions of segment 0.
+fn is_in_reach(address: u64, segment: u16) -> bool {
+    segment == 0 && address >> 32 == 0
 }
 
 fn answers(unit: &Unit) -> bool {
-    unit.version != u32::MAX
+    unit.version != 0 && unit.version != u32::MAX
 }
 
 /// Depths of tables that a unit can have.
@@ -54,7 +68,7 @@ pub fn judge(facts: &Facts, out: &mut impl Sink) {
             Remapping::Unit { address, all, segment, scopes } => {
                 let whose = if all { "all other functions" } else { "its own functions" };
                 let count = acpi::scopes(scopes).count();
-                let verdict = if segment == 0 { Pass } else { Warn };
+                let verdict = if is_in_reach(address, segment) { Pass } else { Fail };
                 out.line(
                     verdict,
                     format_args!("DMAR unit"),
@@ -65,6 +79,9 @@ pub fn judge(facts: &Facts, out: &mut impl Sink) {
                 out.line(Pass, format_args!("RMRR"), format_args!("{base:#x} to {last:#x}, for{}", Scopes(scopes)));
             }
         }
+    }
+    if !acpi::dmar_is_whole(dmar) {
+        out.line(Fail, format_args!("DMAR"), format_args!("the table is damaged: the kernel uses no IOMMU"));
     }
     facts.units.iter().for_each(|unit| judge_unit(unit, out));
     let each = facts.units.iter().all(|unit| answers(unit) && levels(unit) != 0);
@@ -100,7 +117,10 @@ fn judge_unit(unit: &Unit, out: &mut impl Sink) {
         out.line(
             Fail,
             topic,
-            format_args!("version {major}.{minor} takes invalidations by a queue only: the kernel uses no IOMMU; trust devices (dma = \"trusted\")"),
+            format_args!(
+                "version {major}.{minor} takes invalidations by a queue only: the kernel uses no IOMMU; \
+                 trust devices (dma = \"trusted\")"
+            ),
         );
     } else {
         out.line(Pass, topic, format_args!("version {major}.{minor}"));
