@@ -252,9 +252,9 @@ mod tests {
     /// A VM and a component with a function each, after a VM without.
     fn system() -> System {
         let text = "board = \"pc\"\n[[vm]]\nname = \"plain\"\nmemory = \"2 MiB\"\nkernel = \"debian-686\"\n\
-                    [[vm]]\nname = \"a\"\nmemory = \"2 MiB\"\nkernel = \"debian-686\"\npci_devices = [{ address = \"00:1f.2\", interrupts = \"none\" }]\n\
+                    [[vm]]\nname = \"a\"\nmemory = \"2 MiB\"\nkernel = \"debian-686\"\npci_devices = [{ address = \"00:1f.2\", dma = \"trusted\" }]\n\
                     [[component]]\nname = \"driver\"\nimage = \"components\"\nservices = [\"file\"]\n\
-                    pci_devices = [{ address = \"00:03.0\", interrupts = \"none\" }]\n";
+                    dma_memory = \"64 KiB\"\npci_devices = [{ address = \"00:03.0\", dma = \"trusted\" }]\n";
         host::parse(Source { path: "made-up.toml".into(), text: text.into() }).expect("it is right")
     }
 
