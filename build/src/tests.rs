@@ -20,6 +20,7 @@ mod modules;
 mod probe;
 mod q35;
 mod sata;
+mod screen;
 mod simulated;
 mod walkthroughs;
 

@@ -15,7 +15,10 @@ global_asm!(
     .code32
     .balign 8
 multiboot2:
-    .long 0xe85250d6, 0, 24, 0x100000000 - (0xe85250d6 + 24)
+    .long 0xe85250d6, 0, 48, 0x100000000 - (0xe85250d6 + 48)
+    /* a framebuffer if there is one, rather of 1024 by 768 pixels of 32 bits */
+    .short 5, 1
+    .long 20, 1024, 768, 32, 0
     .short 0, 0
     .long 8
 multiboot1:

@@ -201,6 +201,7 @@ mod tests {
         fn read32(&self, _: u64) -> u32 {
             u32::MAX
         }
+        fn write8(&self, _: u64, _: u8) {}
         fn write32(&self, _: u64, _: u32) {}
     }
 

@@ -1,10 +1,12 @@
 //! Where the program prints: the UARTs that answer at the four usual places, 115200 8N1 (National Semiconductor PC16550D data
-//! sheet), and the screen, if it is in text mode. Waits are bounded, so a UART that does not send any more stops nothing.
+//! sheet), and the screen, in text mode or as a framebuffer. Waits are bounded, so a UART that does not send any more stops nothing.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use probe::machine::{Machine, Memory};
+use probe::multiboot;
+use probe::screen::{Screen, Surface};
 
 use crate::hardware::Board;
 
@@ -23,18 +25,6 @@ const LSR_THR_EMPTY: u8 = 1 << 5;
 /// A byte takes 87 microseconds, a read at least a tenth of one.
 const MAX_POLLS: u32 = 100_000;
 
-const COLUMNS: usize = 80;
-const ROWS: usize = 25;
-const SCREEN: u64 = 0xb8000;
-/// Light grey on black.
-const COLOUR: u16 = 0x0700;
-
-/// The screen in text mode.
-struct Screen {
-    lines: [[u8; COLUMNS]; ROWS],
-    column: usize,
-}
-
 /// All of it.
 pub struct Console<'a> {
     board: &'a Board,
@@ -44,12 +34,16 @@ pub struct Console<'a> {
 }
 
 impl<'a> Console<'a> {
-    /// Looks for UARTs and sets them up.
-    pub fn new(board: &'a Board, text: bool) -> Self {
+    /// Looks for UARTs and sets them up, and clears the screen, if there is one.
+    pub fn new(board: &'a Board, screen: multiboot::Screen) -> Self {
         // BIOS data area: the video mode; 2 and 3 are text of 80 columns.
-        let mode = board.bytes(0x449, 1).map(|bytes| bytes[0]);
-        let screen = (text && matches!(mode, Some(2 | 3)))
-            .then(|| RefCell::new(Screen { lines: [[b' '; COLUMNS]; ROWS], column: 0 }));
+        let is_text = || board.bytes(0x449, 1).is_some_and(|mode| matches!(mode[0], 2 | 3));
+        let surface = match screen {
+            multiboot::Screen::Text => is_text().then_some(Surface::Text),
+            multiboot::Screen::Pixels(framebuffer) => framebuffer.ok().map(Surface::Pixels),
+            multiboot::Screen::Unknown => None,
+        };
+        let screen = surface.map(|surface| RefCell::new(Screen::new(board, surface)));
         let mut uarts = 0;
         for (index, port) in PORTS.into_iter().enumerate() {
             if set_up(board, port) {
@@ -88,21 +82,8 @@ impl<'a> Console<'a> {
     }
 
     fn show(&self, byte: u8) {
-        let Some(screen) = &self.screen else { return };
-        let mut screen = screen.borrow_mut();
-        if byte == b'\n' || screen.column == COLUMNS {
-            screen.lines.rotate_left(1);
-            screen.lines[ROWS - 1] = [b' '; COLUMNS];
-            screen.column = 0;
-            let cells = screen.lines.as_flattened().iter().enumerate();
-            cells.for_each(|(at, byte)| self.board.write_text(SCREEN + 2 * at as u64, COLOUR | u16::from(*byte)));
-        }
-        if byte != b'\n' {
-            let column = screen.column;
-            screen.lines[ROWS - 1][column] = byte;
-            let at = (COLUMNS * (ROWS - 1) + column) as u64;
-            self.board.write_text(SCREEN + 2 * at, COLOUR | u16::from(byte));
-            screen.column += 1;
+        if let Some(screen) = &self.screen {
+            screen.borrow_mut().put(self.board, byte);
         }
     }
 }

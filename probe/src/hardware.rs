@@ -58,14 +58,6 @@ impl Board {
             unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
         }
     }
-
-    /// Writes to the screen's memory: character and colour.
-    pub fn write_text(&self, address: u64, value: u16) {
-        if address < MAPPED {
-            // SAFETY: mapped, and no memory of this program: the screen's is below 1 MiB.
-            unsafe { ptr::with_exposed_provenance_mut::<u16>(address as usize).write_volatile(value) };
-        }
-    }
 }
 
 /// IN and OUT of one width, whose register is fixed.
@@ -114,10 +106,17 @@ impl Machine for Board {
         unsafe { ptr::with_exposed_provenance::<u32>(address as usize).read_volatile() }
     }
 
+    fn write8(&self, address: u64, value: u8) {
+        if address < MAPPED {
+            // SAFETY: mapped; callers write to the screen's memory, which firmware or the loader has named.
+            unsafe { ptr::with_exposed_provenance_mut::<u8>(address as usize).write_volatile(value) };
+        }
+    }
+
     fn write32(&self, address: u64, value: u32) {
         if address < MAPPED && address.is_multiple_of(4) {
-            // SAFETY: mapped and aligned; callers write to registers of devices at addresses that firmware says, none of which is
-            // memory of this program.
+            // SAFETY: mapped and aligned; callers write to registers of devices, or to the screen's memory, at addresses that
+            // firmware or the loader says, none of which is memory of this program.
             unsafe { ptr::with_exposed_provenance_mut::<u32>(address as usize).write_volatile(value) };
         }
     }

@@ -15,10 +15,12 @@ pub mod block;
 pub mod clocks;
 pub mod cpu;
 mod facts;
+pub mod framebuffer;
 pub mod judge;
 pub mod machine;
 pub mod multiboot;
 pub mod pci;
+pub mod screen;
 pub mod vmx;
 
 pub use facts::{Facts, Unit};

@@ -9,60 +9,76 @@ mod console;
 mod hardware;
 
 use core::fmt::{self, Write};
+use core::ops::RangeInclusive;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use freestanding as _;
 use probe::block::Block;
 use probe::machine::Machine;
+use probe::multiboot::Loaded;
 use probe::pci::Bus;
 use probe::{Facts, Sink, Verdict, acpi, judge, multiboot};
 
 use console::Console;
 use hardware::Board;
 
-/// Prints verdicts from one on.
+/// Prints some of the verdicts.
 struct Lines<'c, 'a> {
     console: &'c Console<'a>,
-    from: Verdict,
+    shown: RangeInclusive<Verdict>,
     counts: [u32; 3],
 }
 
 impl Sink for Lines<'_, '_> {
     fn line(&mut self, verdict: Verdict, topic: fmt::Arguments, reason: fmt::Arguments) {
         self.counts[verdict as usize] += 1;
-        if verdict >= self.from {
+        if self.shown.contains(&verdict) {
             let mut to = self.console;
             let _ = writeln!(to, "{verdict} {topic}: {reason}");
         }
     }
 }
 
+/// What the loader left in EAX and EBX, from which a failure finds the screen.
+static LOADER: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+
+/// Reads what the loader has said, and what the screen shows: without a word text, as a BIOS leaves it.
+fn loaded(board: &Board) -> (Option<Loaded>, multiboot::Screen) {
+    let [magic, info] = LOADER.each_ref().map(|word| word.load(Ordering::Relaxed));
+    let loaded = multiboot::loaded(board, magic, info);
+    let screen = loaded.as_ref().map_or(multiboot::Screen::Text, |loaded| loaded.screen);
+    (loaded, screen)
+}
+
 /// Called by `boot` with what the loader left in EAX and EBX.
 extern "C" fn start(magic: u32, info: u32) -> ! {
+    LOADER[0].store(magic, Ordering::Relaxed);
+    LOADER[1].store(info, Ordering::Relaxed);
     let board = Board::new();
-    let loaded = multiboot::loaded(&board, magic, info);
-    let console = Console::new(&board, loaded.as_ref().is_none_or(|loaded| loaded.text));
+    let (loaded, screen) = loaded(&board);
+    let console = Console::new(&board, screen);
     // Writing to the console cannot fail.
-    let _ = report(&board, &console, loaded);
+    let _ = report(&board, &console, loaded, screen);
     board.halt()
 }
 
-fn report(board: &Board, console: &Console, loaded: Option<multiboot::Loaded>) -> fmt::Result {
+fn report(board: &Board, console: &Console, loaded: Option<Loaded>, screen: multiboot::Screen) -> fmt::Result {
     let mut to = console;
     writeln!(to, "Portcullis probe: what this board has for Portcullis")?;
     let facts = Facts::collect(board, loaded, console.uarts());
     let mcfg = facts.table(b"MCFG").unwrap_or_default();
     let extended = acpi::mcfg(mcfg).find(|(_, segment, ..)| *segment == 0);
     let bus = Bus { machine: board, extended: extended.map(|(address, _, first, last)| (address, first, last)) };
-    let lines = |from| {
-        let mut lines = Lines { console, from, counts: [0; 3] };
+    let lines = |shown| {
+        let mut lines = Lines { console, shown, counts: [0; 3] };
         judge::judge(&facts, &mut lines);
         bus.for_each(|function| {
             judge::function(function.at, function.config(), function.acs, function.input, &mut lines);
         });
         lines.counts
     };
-    lines(Verdict::Pass);
+    lines(Verdict::Pass..=Verdict::Fail);
     let mut block = Block::begin(console.serial())?;
     block.facts(&facts)?;
     let mut written = Ok(());
@@ -70,10 +86,24 @@ fn report(board: &Board, console: &Console, loaded: Option<multiboot::Loaded>) -
     written?;
     block.end()?;
     writeln!(to, "What is not PASS, again:")?;
-    let [pass, warn, fail] = lines(Verdict::Warn);
-    writeln!(to, "{pass} PASS, {warn} WARN, {fail} FAIL. Keep the serial log for `cargo xtask doctor --board`.")?;
-    let screen = if console.has_screen() { "" } else { " This screen shows no text." };
-    writeln!(to, "Portcullis probe: done.{screen} Switch off.")
+    // What fails last, for a screen with few lines.
+    lines(Verdict::Warn..=Verdict::Warn);
+    let [pass, warn, fail] = lines(Verdict::Fail..=Verdict::Fail);
+    writeln!(
+        to,
+        "{pass} PASS, {warn} WARN, {fail} FAIL. {}",
+        match console.uarts() {
+            0 => "No UART answers: Linux' files have for `cargo xtask doctor --board` what is missing here.",
+            _ => "Keep the serial log for `cargo xtask doctor --board`.",
+        }
+    )?;
+    write!(to, "Portcullis probe: done.")?;
+    match screen {
+        multiboot::Screen::Pixels(Err(why)) => write!(to, " The screen shows no text: {why}.")?,
+        _ if !console.has_screen() => write!(to, " The screen shows no text.")?,
+        _ => {}
+    }
+    writeln!(to, " Switch off.")
 }
 
 /// Called by `boot` at an exception.
@@ -88,7 +118,7 @@ fn panic(info: &PanicInfo) -> ! {
 
 fn stop(why: fmt::Arguments) -> ! {
     let board = Board::new();
-    let console = Console::new(&board, true);
+    let console = Console::new(&board, loaded(&board).1);
     let mut to = &console;
     let _ = writeln!(to, "\nFAIL probe: stopped by {why}");
     board.out8(0x80, 0x1f);

@@ -1,9 +1,10 @@
-//! What the loader hands over: the memory map, the ACPI root pointer, and where the screen is (multiboot specification 0.6.96,
+//! What the loader hands over: the memory map, the ACPI root pointer, and what the screen shows (multiboot specification 0.6.96,
 //! section 3.3, and multiboot 2, section 3.6).
 
 use heapless::Vec;
 
 use crate::acpi::Rsdp;
+use crate::framebuffer::{Framebuffer, Unusable};
 use crate::machine::{Memory, number};
 
 /// Most ranges of memory.
@@ -12,6 +13,8 @@ pub const MOST_RANGES: usize = 128;
 pub const MAGIC: u32 = 0x2bad_b002;
 /// EAX from a loader that speaks multiboot 2.
 pub const MAGIC_2: u32 = 0x36d7_6289;
+/// The type of a screen in text mode.
+const TEXT: u8 = 2;
 /// More than any loader hands over.
 const LONGEST: usize = 1 << 16;
 
@@ -35,6 +38,17 @@ pub enum Firmware {
     Uefi,
 }
 
+/// What the screen shows, by the loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    /// The loader says nothing of it, or that it is neither of the others.
+    Unknown,
+    /// Text of 80 by 25 characters from 0xb8000 on.
+    Text,
+    /// Pixels, or why not.
+    Pixels(Result<Framebuffer, Unusable>),
+}
+
 /// What the loader has said.
 #[derive(Debug)]
 pub struct Loaded {
@@ -44,8 +58,8 @@ pub struct Loaded {
     pub rsdp: Option<Rsdp>,
     /// The firmware.
     pub firmware: Firmware,
-    /// Whether the screen shows text of 80 by 25 characters from 0xb8000 on.
-    pub text: bool,
+    /// The screen.
+    pub screen: Screen,
 }
 
 /// Reads what is at `info`; `None` if no known loader has left it.
@@ -75,12 +89,13 @@ fn first<'a>(memory: &impl Memory<'a>, info: &[u8]) -> Option<Loaded> {
         }
     }
     // Without a word on the screen, a BIOS has left it as it was: in text mode.
-    let text = flags >> 12 & 1 == 0 || info.get(109) == Some(&2);
-    Some(Loaded { memory: ranges, rsdp: Rsdp::search(memory), firmware: Firmware::Bios, text })
+    let text = flags >> 12 & 1 == 0 || info.get(109) == Some(&TEXT);
+    let screen = if text { Screen::Text } else { Screen::Unknown };
+    Some(Loaded { memory: ranges, rsdp: Rsdp::search(memory), firmware: Firmware::Bios, screen })
 }
 
 fn second(info: &[u8]) -> Loaded {
-    let mut loaded = Loaded { memory: Vec::new(), rsdp: None, firmware: Firmware::Bios, text: false };
+    let mut loaded = Loaded { memory: Vec::new(), rsdp: None, firmware: Firmware::Bios, screen: Screen::Unknown };
     let mut rest = info.get(8..).unwrap_or_default();
     while let (Some(kind @ 1..), Some(size)) = (number::<4>(rest, 0), number::<4>(rest, 4)) {
         let size = (size as usize).max(8);
@@ -93,7 +108,10 @@ fn second(info: &[u8]) -> Loaded {
                     .chunks_exact(width)
                     .for_each(|entry| range(entry, 0, &mut loaded.memory));
             }
-            8 => loaded.text = tag.get(29) == Some(&2),
+            8 => {
+                loaded.screen =
+                    if tag.get(29) == Some(&TEXT) { Screen::Text } else { Screen::Pixels(Framebuffer::parse(tag)) }
+            }
             // Of ACPI 1.0; that of 2.0 leads further.
             14 => loaded.rsdp = loaded.rsdp.or_else(|| Rsdp::parse(tag.get(8..)?)),
             15 => loaded.rsdp = tag.get(8..).and_then(Rsdp::parse).or(loaded.rsdp),
@@ -140,7 +158,7 @@ mod tests {
         let info = [&[0; 8][..], &tag(12, &[1; 8]), &tag(6, &map), &tag(15, &rsdp), &tag(0, &[])].concat();
         let loaded = second(&info);
         assert_eq!(loaded.firmware, Firmware::Uefi);
-        assert!(!loaded.text);
+        assert_eq!(loaded.screen, Screen::Unknown);
         assert_eq!(loaded.rsdp.unwrap().xsdt, 0x7777_0000);
         assert_eq!(loaded.memory[0], Range { start: 0x10_0000, length: 0x700_0000, kind: 1 });
         assert_eq!(loaded.memory.len(), 2);

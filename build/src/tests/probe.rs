@@ -2,12 +2,13 @@
 //! with an IOMMU, by BIOS and by UEFI, which has none.
 
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use capdl_spec::host::{self, Source};
-use miette::{IntoDiagnostic, Result, WrapErr, ensure, miette};
+use miette::{IntoDiagnostic, Result, WrapErr, bail, ensure, miette};
 
-use super::q35;
+use super::{q35, screen};
 use crate::bochs::{self, last_lines};
 use crate::qemu::{self, Loader};
 use crate::test::{Context, Group, Outcome, Test, passed};
@@ -117,6 +118,37 @@ fn too_old(context: &Context) -> Result<Outcome> {
     passed()
 }
 
+/// The screen shows the last lines of what the probe has printed, less the block, and nothing else.
+fn shown(
+    machine: &mut qemu::Machine,
+    screen: fn(&mut qemu::Machine) -> Result<screen::Lines>,
+    printed: &str,
+) -> Result<()> {
+    let printed = printed.replace('\r', "");
+    let block = printed.find("==== Portcullis probe: begin").zip(printed.find("What is not PASS, again:"));
+    let (Some((begin, end)), Some(done)) = (block, printed.find(DONE)) else { bail!("no block:\n{printed}") };
+    let printed = format!("{}{}{DONE} Switch off.\n", &printed[..begin], &printed[end..done]);
+    let limit = Instant::now() + LIMIT;
+    loop {
+        let (lines, columns) = screen(machine)?;
+        let expected: Vec<&str> = printed.split('\n').flat_map(|line| wrapped(line, columns)).collect();
+        if expected.ends_with(&lines.iter().map(String::as_str).collect::<Vec<_>>()) {
+            return Ok(());
+        }
+        let (lines, expected) = (lines.join("\n"), expected.join("\n"));
+        ensure!(Instant::now() < limit, "{columns} columns show\n{lines}\nnot the end of\n{expected}");
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// A line of ASCII, as a screen shows it.
+fn wrapped(line: &str, columns: usize) -> Vec<&str> {
+    match line.is_empty() {
+        true => vec![line],
+        false => (0..line.len()).step_by(columns).map(|at| line[at..line.len().min(at + columns)].trim_end()).collect(),
+    }
+}
+
 fn on_q35(context: &Context, uefi: bool) -> Result<Outcome> {
     if let Some(skipped) = q35::skipped()? {
         return Ok(skipped);
@@ -124,9 +156,10 @@ fn on_q35(context: &Context, uefi: bool) -> Result<Outcome> {
     let iso = image::probe(&context.project)?;
     let name = if uefi { "test-probe-uefi" } else { "test-probe-bios" };
     let mut options = qemu::Options::new(name, Loader::Iso { iso, uefi, usb: !uefi });
-    options.devices = vec!["e1000e".into(), "pcie-root-port,id=port1,bus=pcie.0".into()];
+    options.devices = vec!["e1000e".into(), "pcie-root-port,id=port1,bus=pcie.0".into(), "VGA".into()];
     let mut machine = qemu::Machine::boot(&context.project, &options)?;
     let text = printed(&mut machine.console)?;
+    shown(&mut machine, if uefi { screen::pixels } else { screen::text }, &text)?;
     let devices = ["pci_devices_iospace = 1", "name = \"SATA\", bus = 0, dev = 0x1f, fun = 2", "source = 16"];
     judged(machine.dir(), &devices)?;
     let firmware = if uefi { "PASS firmware: UEFI" } else { "PASS firmware: BIOS" };

@@ -91,6 +91,7 @@ impl Machine for Broken {
     fn read32(&self, _: u64) -> u32 {
         self.header
     }
+    fn write8(&self, _: u64, _: u8) {}
     fn write32(&self, _: u64, _: u32) {}
 }
 
