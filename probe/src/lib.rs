@@ -22,6 +22,8 @@ pub mod multiboot;
 pub mod pci;
 pub mod screen;
 pub mod vmx;
+mod wiring;
 
 pub use facts::{Facts, Unit};
 pub use judge::{Sink, Verdict, judge};
+pub use wiring::Wiring;

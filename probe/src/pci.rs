@@ -6,6 +6,7 @@ use core::fmt::{self, Write};
 use layout::Bdf;
 
 use crate::machine::{Machine, number};
+use crate::wiring::Wiring;
 
 /// Bytes that configuration mechanism 1 reaches.
 pub const BYTES: usize = 256;
@@ -38,52 +39,6 @@ pub const EXPRESS: u8 = 0x10;
 pub const ADVANCED: u8 = 0x13;
 /// Access control services, an extended capability.
 pub const ACS: u16 = 0x0d;
-
-/// Where the pins of the functions on bus 0 of an Intel chipset arrive, from the ICH9 to the 9 series: each device has a register
-/// of four bits a pin, which say PIRQA to PIRQH, and these are the inputs 16 to 23 of the I/O APIC (the chipsets' data sheets,
-/// "Device Interrupt Route Register"). Firmware chooses. Later chipsets have these registers elsewhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wiring([Option<u16>; 32]);
-
-/// Device numbers of the chipsets' LPC bridges, first and last.
-const WITH_ROUTES: [(u16, u16); 9] = [
-    (0x2910, 0x2919),
-    (0x3a10, 0x3a1f),
-    (0x3b00, 0x3b1f),
-    (0x1c40, 0x1c5f),
-    (0x1d40, 0x1d41),
-    (0x1e40, 0x1e5f),
-    (0x8c40, 0x8c5f),
-    (0x8cc0, 0x8cdf),
-    (0x9c40, 0x9cdf),
-];
-const INTEL: u16 = 0x8086;
-const LPC: Bdf = Bdf { bus: 0, device: 0x1f, function: 0 };
-/// The LPC bridge's register with the address of the chipset's own registers; bit 0 switches them on.
-const ROOT_COMPLEX: usize = 0xf0;
-/// Devices, and their registers there.
-const ROUTES: [(usize, u64); 9] = [
-    (31, 0x3140),
-    (30, 0x3142),
-    (29, 0x3144),
-    (28, 0x3146),
-    (27, 0x3148),
-    (26, 0x314c),
-    (25, 0x3150),
-    (22, 0x315c),
-    (20, 0x3160),
-];
-/// The first input of the I/O APIC for PCI.
-const FIRST_INPUT: u8 = 16;
-
-impl Wiring {
-    /// The input of the first I/O APIC at which a function's pin arrives, where the chipset says so.
-    pub fn input(&self, at: Bdf, pin: u8) -> Option<u8> {
-        let route = self.0.get(usize::from(at.device)).copied().flatten().filter(|_| at.bus == 0)?;
-        let shift = 4 * u32::from(pin.checked_sub(1).filter(|pin| *pin < 4)?);
-        Some(FIRST_INPUT + (route >> shift & 0b111) as u8)
-    }
-}
 
 /// What a BAR is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +182,8 @@ impl<M: Machine> Bus<'_, M> {
         self.machine.out32(ADDRESS, ENABLE | u32::from(at.bus) << 16 | device | offset as u32 & 0xfc);
     }
 
-    fn read(&self, at: Bdf, offset: usize) -> u32 {
+    /// Four bytes of a function's configuration space; all ones if it does not exist.
+    pub fn read(&self, at: Bdf, offset: usize) -> u32 {
         self.select(at, offset);
         self.machine.in32(DATA)
     }
@@ -244,7 +200,7 @@ impl<M: Machine> Bus<'_, M> {
 
     /// Calls `each` for every function of segment 0.
     pub fn for_each(&self, mut each: impl FnMut(&Function)) {
-        let wiring = self.wiring();
+        let wiring = Wiring::read(self);
         for number in 0..=u16::MAX >> 3 {
             let first = Bdf { bus: (number >> 5) as u8, device: number as u8 & 31, function: 0 };
             if !self.is_there(first) {
@@ -259,19 +215,6 @@ impl<M: Machine> Bus<'_, M> {
                 }
             }
         }
-    }
-
-    fn wiring(&self) -> Wiring {
-        let mut wiring = Wiring::default();
-        let (id, registers) = (self.read(LPC, 0), self.read(LPC, ROOT_COMPLEX));
-        let is_known = WITH_ROUTES.iter().any(|(first, last)| (*first..=*last).contains(&((id >> 16) as u16)));
-        if id as u16 == INTEL && is_known && registers & 1 != 0 {
-            for (device, at) in ROUTES {
-                let word = self.machine.read32(u64::from(registers & !0x3fff) + (at & !3));
-                wiring.0[device] = Some((word >> (8 * (at & 3))) as u16);
-            }
-        }
-        wiring
     }
 
     fn function(&self, at: Bdf, wiring: &Wiring) -> Function {

@@ -149,6 +149,25 @@ fn wrapped(line: &str, columns: usize) -> Vec<&str> {
     }
 }
 
+/// Functions with pins, and what the probe says of them: on a Q35 board it knows the wiring of devices 25 to 29 and 31, by the
+/// registers of the ICH9. The inputs are those of QEMU's chipset, as a test of pci-server has them.
+const WITH_PINS: [(&str, &str, &str); 12] = [
+    // The ICH9 has no registers for these, which other chipsets have; QEMU wires them to 20 and 22.
+    ("14.0", "edu", "INTA"),
+    ("16.0", "edu", "INTA"),
+    ("19.0", "edu", "INTA (source = 16)"),
+    ("1a.0", "edu", "INTA (source = 16)"),
+    ("1b.0", "edu", "INTA (source = 16)"),
+    ("1c.0", "edu", "INTA (source = 16)"),
+    ("1d.0", "ich9-usb-uhci1", "INTA (source = 16)"),
+    ("1d.1", "ich9-usb-uhci2", "INTB (source = 17)"),
+    ("1d.2", "ich9-usb-uhci3", "INTC (source = 18)"),
+    ("1d.7", "ich9-usb-ehci1", "INTD (source = 19)"),
+    // Wired to 20, but the chipset's register reads zero.
+    ("1e.0", "edu", "INTA"),
+    ("1f.4", "edu", "INTA (source = 16)"),
+];
+
 fn on_q35(context: &Context, uefi: bool) -> Result<Outcome> {
     if let Some(skipped) = q35::skipped()? {
         return Ok(skipped);
@@ -156,7 +175,8 @@ fn on_q35(context: &Context, uefi: bool) -> Result<Outcome> {
     let iso = image::probe(&context.project)?;
     let name = if uefi { "test-probe-uefi" } else { "test-probe-bios" };
     let mut options = qemu::Options::new(name, Loader::Iso { iso, uefi, usb: !uefi });
-    options.devices = vec!["e1000e".into(), "pcie-root-port,id=port1,bus=pcie.0".into(), "VGA".into()];
+    options.devices = ["e1000e", "pcie-root-port,id=port1,bus=pcie.0", "VGA"].map(str::to_owned).to_vec();
+    options.devices.extend(WITH_PINS.map(|(at, device, _)| format!("{device},addr={at},multifunction=on")));
     let mut machine = qemu::Machine::boot(&context.project, &options)?;
     let text = printed(&mut machine.console)?;
     shown(&mut machine, if uefi { screen::pixels } else { screen::text }, &text)?;
@@ -175,5 +195,9 @@ fn on_q35(context: &Context, uefi: bool) -> Result<Outcome> {
         "PASS pci 00:1f.2: 8086:2922 class 0106, MSI, INTA (source = 16)",
         "PASS memory: ",
     ];
+    for (at, _, pin) in WITH_PINS {
+        let mut said = text.lines().filter(|line| line.starts_with(&format!("PASS pci 00:{at}: ")));
+        ensure!(said.any(|line| line.contains(&format!(", {pin},"))), "00:{at} is not at {pin}:\n{text}");
+    }
     says(&text, &lines, &["FAIL VT-x: CPUID does not show it", "FAIL kernel: none runs on this processor"])
 }

@@ -105,13 +105,3 @@ fn a_function_of_vendor_0_is_none_and_access_control_out_of_reach_is_unknown() {
         assert_eq!(found, [(1, acs), (3, acs)]);
     }
 }
-
-#[test]
-fn a_pin_arrives_where_the_chipsets_register_says() {
-    let mut wiring = Wiring::default();
-    wiring.0[31] = Some(0x0732);
-    assert_eq!([1, 2, 3, 4].map(|pin| wiring.input(SATA, pin)), [Some(18), Some(19), Some(23), Some(16)]);
-    assert_eq!(wiring.input(SATA, 0), None);
-    assert_eq!(wiring.input(Bdf { bus: 1, ..SATA }, 1), None);
-    assert_eq!(wiring.input(Bdf { device: 2, ..SATA }, 1), None);
-}
