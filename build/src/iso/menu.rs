@@ -86,9 +86,15 @@ impl Menu {
         entries
     }
 
-    /// ISOLINUX's. It starts the first entry at once; with Shift or Alt held down it asks for another one's name.
+    /// ISOLINUX's. An ISO with a debug kernel is for a board: there the prompt is on the screen and on the console, and waits for
+    /// two seconds. Any other starts its first entry at once, so that emulators need not wait.
     pub fn isolinux(&self) -> String {
-        let mut text = "DEFAULT portcullis\nPROMPT 0\nTIMEOUT 0\n".to_owned();
+        let wait = match self.debug {
+            // In tenths of a second.
+            true => format!("SERIAL {:#x} {}\nPROMPT 1\nTIMEOUT 20\n", self.console.port, self.console.baud),
+            false => "PROMPT 0\nTIMEOUT 0\n".to_owned(),
+        };
+        let mut text = format!("{wait}DEFAULT portcullis\n");
         for Entry { label, kernel, words, .. } in self.entries() {
             text +=
                 &format!("LABEL {label}\n  KERNEL mboot.c32\n  APPEND /boot/{kernel}{words} --- /boot/{ROOT_TASK}\n");
@@ -155,6 +161,13 @@ mod tests {
         }
         assert!(menu.grub().starts_with("serial --unit=1 --speed=9600\n"), "{}", menu.grub());
         assert!(menu.grub().contains("messages on COM1\""), "{}", menu.grub());
+    }
+
+    #[test]
+    fn a_boards_menu_waits_on_the_screen_and_on_the_console() {
+        let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true };
+        assert!(menu.isolinux().starts_with("SERIAL 0x2f8 9600\nPROMPT 1\nTIMEOUT 20\nDEFAULT portcullis\n"));
+        assert!(USUAL.isolinux().starts_with("PROMPT 0\nTIMEOUT 0\nDEFAULT portcullis\n"));
     }
 
     #[test]

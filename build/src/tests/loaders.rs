@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use capdl_spec::host;
-use miette::{Result, ensure};
+use miette::{IntoDiagnostic, Result, ensure};
 
 use super::components::verdict;
 use super::q35::{self, until};
 use crate::qemu::{Loader, Machine, Options};
-use crate::test::{Context, Group, Outcome, Test};
+use crate::test::{Context, Group, Outcome, Test, passed};
 use crate::{iso, kernel, project};
 
 pub fn all() -> Vec<Test> {
@@ -17,6 +17,7 @@ pub fn all() -> Vec<Test> {
         Test::new(Group::Components, "an-iso-starts-by-uefi-from-usb", |context| starts(context, true, true)),
         Test::new(Group::Components, "an-iso-starts-by-bios-from-cd", |context| starts(context, false, false)).long(),
         Test::new(Group::Components, "an-iso-starts-by-bios-from-usb", |context| starts(context, false, true)).long(),
+        Test::new(Group::Components, "an-entry-is-chosen-on-the-console-by-bios", chosen).long(),
     ]
 }
 
@@ -36,6 +37,23 @@ fn starts(context: &Context, uefi: bool, usb: bool) -> Result<Outcome> {
     let moved = text.contains("Moving loaded userland images to final location: from=0x900000 to=0x900000");
     ensure!(moved == uefi || kernel::are_own(), "where the image lies:\n{text}");
     Ok(Outcome::Passed(format!("{} checks", verdict(&text, "client")?)))
+}
+
+/// At the prompt of a board's ISO the console takes an entry's word.
+fn chosen(context: &Context) -> Result<Outcome> {
+    if let Some(skipped) = q35::skipped()? {
+        return Ok(skipped);
+    }
+    let system = host::load(&context.project.root.join("tests/systems/q35-deadlines.toml"))?;
+    let iso = q35::iso_for_a_board(context, "q35-menu", system)?;
+    let mut machine =
+        Machine::boot(&context.project, &Options::new("test-q35-menu", Loader::Iso { iso, uefi: false, usb: false }))?;
+    machine.console.expect("boot: ", q35::LIMIT).into_diagnostic()?;
+    machine.console.send(b"debug\r").into_diagnostic()?;
+    let text = until(&mut machine, "client: verdict: ")?;
+    ensure!(text.contains("Loading /boot/kernel-debug... ok"), "another entry:\n{text}");
+    verdict(&text, "client")?;
+    passed()
 }
 
 /// A disk that looks like an ISO to a loader which searches for one, as a guest may write it.

@@ -9,6 +9,8 @@ use miette::{IntoDiagnostic as _, Result, ensure, miette};
 
 use super::components::lines;
 use crate::bochs::last_lines;
+use crate::iso::Contents;
+use crate::iso::menu::COM1;
 use crate::kernel::{Build, Kernel, Platform, Prefix};
 use crate::packages::Purpose;
 use crate::qemu::{Loader, Machine, Options};
@@ -63,6 +65,14 @@ fn image(context: &Context, build: Build, name: &str, mut system: System) -> Res
 pub fn iso(context: &Context, name: &str, system: System) -> Result<PathBuf> {
     let (prefix, root_task, dir) = image(context, Build::Debug, name, system)?;
     iso::make(&prefix.kernel(), &root_task, &dir)
+}
+
+/// The same as an ISO for a board, whose menu has a debug kernel, too: here both are one.
+pub fn iso_for_a_board(context: &Context, name: &str, system: System) -> Result<PathBuf> {
+    let (prefix, root_task, dir) = image(context, Build::Debug, name, system)?;
+    let kernel = iso::elf32(&prefix.kernel(), &dir)?;
+    let contents = Contents { kernel: &kernel, debug_kernel: Some(&kernel), root_task: &root_task, console: COM1 };
+    iso::with_contents(contents, &dir)
 }
 
 /// Waits for a text and the end of its line; returns everything printed so far.
