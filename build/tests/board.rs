@@ -12,6 +12,8 @@ use probe::multiboot::{Firmware, Range};
 use probe::{Facts, Unit, Verdict, acpi};
 use xtask::board::{Judged, judge_files};
 
+mod generations;
+
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/board").join(name)
 }

@@ -51,6 +51,8 @@ pub struct Facts<'a> {
     pub memory: Vec<Range, MOST_RANGES>,
     /// Whether the processor has the bug "iTLB multihit", by /proc/cpuinfo.
     pub multihit: Option<bool>,
+    /// Whether VT-x is known by a Linux that names only some of what it can do, before version 5.6.
+    pub partial_vmx: bool,
     /// COM1 to COM4, which are there, from bit 0 on.
     pub uarts: Option<u8>,
 }
@@ -81,8 +83,9 @@ impl<'a> Facts<'a> {
 
 fn units(machine: &impl Machine, dmar: &[u8]) -> Vec<Unit, MOST_UNITS> {
     let addresses = acpi::dmar(dmar).filter_map(|entry| match entry {
+        // What is at address 0 is no unit, whatever the table says.
+        Remapping::Unit { address: 0, .. } | Remapping::Reserved { .. } => None,
         Remapping::Unit { address, .. } => Some(address),
-        Remapping::Reserved { .. } => None,
     });
     let registers = |address: u64| Unit {
         address,

@@ -159,7 +159,7 @@ fn virtualisation(facts: &Facts, out: &mut impl Sink) {
         };
         out.line(verdict, format_args!("VT-x lock"), format_args!("{reason} (IA32_FEATURE_CONTROL {control:#x})"));
     }
-    let can = |what: Capability| vmx::can(&facts.msrs, what);
+    let can = |what: Capability| vmx::can(&facts.msrs, what).filter(|_| !(facts.partial_vmx && what.is_named_late()));
     let mut capability = |what: Capability, verdict: Verdict, without: &str| {
         let Some(there) = can(what) else { return };
         let reason = if there { "yes" } else { without };
@@ -173,9 +173,9 @@ fn virtualisation(facts: &Facts, out: &mut impl Sink) {
     let mut all = |topic: &str, whats: &[Capability], verdict: Verdict| {
         let known = whats.iter().filter(|what| can(**what).is_some()).count();
         let lacking = || whats.iter().filter(|what| can(**what) == Some(false));
-        match (known, lacking().count()) {
-            (0, _) => {}
-            (_, 0) => out.line(Pass, format_args!("{topic}"), format_args!("all that the kernel uses")),
+        match lacking().count() {
+            0 if known < whats.len() => {}
+            0 => out.line(Pass, format_args!("{topic}"), format_args!("all that the kernel uses")),
             _ => {
                 lacking().for_each(|what| out.line(verdict, format_args!("{topic}"), format_args!("no {}", what.name)))
             }

@@ -165,6 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn multiboot_2_says_what_the_screen_shows() {
+        let screen = |kind: u8, bits: u8| {
+            let numbers = [4096u32, 1024, 768].map(u32::to_le_bytes).concat();
+            let body = [&0x8000_0000u64.to_le_bytes()[..], &numbers, &[bits, kind, 0, 0, 16, 8, 8, 8, 0, 8]].concat();
+            second(&[&[0; 8][..], &tag(8, &body), &tag(0, &[])].concat()).screen
+        };
+        let Screen::Pixels(Ok(framebuffer)) = screen(1, 32) else { panic!("no framebuffer") };
+        assert_eq!(framebuffer.size(), (1024, 768));
+        assert_eq!(screen(0, 8), Screen::Pixels(Err(Unusable::Format)));
+        assert_eq!(screen(2, 16), Screen::Text);
+    }
+
+    #[test]
     fn nothing_that_a_loader_may_hand_over_takes_for_ever() {
         for size in [0u32, 1, 7, 8, 9, u32::MAX] {
             let info = [&[0; 8][..], &6u32.to_le_bytes(), &size.to_le_bytes(), &[1; 40]].concat();

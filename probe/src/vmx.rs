@@ -102,6 +102,16 @@ pub const INVALIDATIONS: [Capability; 4] = [
     of_ept("EPT pages of 1 GiB", "ept_1gb", 17),
 ];
 
+/// What of VT-x Linux has always named.
+const ALWAYS_NAMED: [&str; 3] = ["vnmi", "ept", "vpid"];
+
+impl Capability {
+    /// Whether Linux names it only since version 5.6, in the line "vmx flags" of /proc/cpuinfo.
+    pub fn is_named_late(&self) -> bool {
+        !self.linux.is_empty() && !ALWAYS_NAMED.contains(&self.linux)
+    }
+}
+
 /// The value of a register.
 pub fn value(msrs: &[Msr], register: u32) -> Option<u64> {
     msrs.iter().find(|(known, _)| *known == register).map(|(_, value)| *value)

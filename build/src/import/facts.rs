@@ -241,10 +241,16 @@ impl Known {
                     registers[feature.register as usize] = 1 << feature.bit;
                     self.leaf(feature.leaf, registers);
                 }
-                // Before version 5.10 Linux had some of VT-x here.
-                self.vmx_flags(value, value.split(' ').any(|flag| flag == "ept"));
+                // Linux has some of VT-x here, before version 5.6 nowhere else.
+                if value.split(' ').any(|flag| flag == "ept") {
+                    self.facts.partial_vmx = true;
+                    self.vmx_flags(value);
+                }
             }
-            "vmx flags" => self.vmx_flags(value, true),
+            "vmx flags" => {
+                self.facts.partial_vmx = false;
+                self.vmx_flags(value);
+            }
             "bugs" => {
                 let mut bugs = value.split(' ');
                 // A Linux before 5.4 knows none of these: whether the processor has it is open then.
@@ -279,10 +285,7 @@ impl Known {
     }
 
     /// What VT-x can do. Linux has no flags for what every processor with VT-x can.
-    fn vmx_flags(&mut self, flags: &str, complete: bool) {
-        if !complete {
-            return;
-        }
+    fn vmx_flags(&mut self, flags: &str) {
         let named = [vmx::EPT, vmx::VPID, vmx::UNRESTRICTED, vmx::PREEMPTION_TIMER];
         let all = named.iter().chain(&vmx::NEEDED).chain(&vmx::NEEDED_OF_EPT).chain(&vmx::INVALIDATIONS);
         for what in all {

@@ -30,9 +30,10 @@ pub fn is_usable(facts: &Facts) -> bool {
         && common(facts) != 0
 }
 
-/// The kernel maps registers below 4 GiB, and knows the functions of segment 0.
+/// The kernel maps registers below 4 GiB, and knows the functions of segment 0. Some firmware names a unit at address 0 that does
+/// not exist.
 fn is_in_reach(address: u64, segment: u16) -> bool {
-    segment == 0 && address >> 32 == 0
+    segment == 0 && address >> 32 == 0 && address != 0
 }
 
 fn answers(unit: &Unit) -> bool {
@@ -65,6 +66,11 @@ pub fn judge(facts: &Facts, out: &mut impl Sink) {
     };
     for entry in acpi::dmar(dmar) {
         match entry {
+            Remapping::Unit { address: 0, .. } => out.line(
+                Fail,
+                format_args!("DMAR unit"),
+                format_args!("at 0x0, where there is none: the kernel uses no IOMMU; a newer firmware may not have it"),
+            ),
             Remapping::Unit { address, all, segment, scopes } => {
                 let whose = if all { "all other functions" } else { "its own functions" };
                 let count = acpi::scopes(scopes).count();
