@@ -57,8 +57,11 @@ _start:
     add edi, 8
     add eax, 0x1000
     loop 3b
+    /* the last GiB of all addresses is for the screen */
+    mov dword ptr [probe_pointers + 8 * 511], offset probe_window + 3
     mov eax, offset probe_pointers + 3
     mov [probe_level_4], eax
+    mov [probe_level_4 + 8 * 511], eax
     mov eax, offset probe_level_4
     mov cr3, eax
     /* PAE, and SSE, which compiled code uses: OSFXSR, OSXMMEXCPT */
@@ -198,6 +201,8 @@ probe_too_old:
 probe_level_4:     .skip 4096
 probe_pointers:    .skip 4096
 probe_directories: .skip 16384
+    .global probe_window
+probe_window:      .skip 4096
     .balign 16
     .skip {stack}
 probe_stack_top:

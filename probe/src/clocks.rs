@@ -201,7 +201,8 @@ mod tests {
         fn read32(&self, _: u64) -> u32 {
             u32::MAX
         }
-        fn write8(&self, _: u64, _: u8) {}
+        fn draw8(&self, _: u64, _: u8) {}
+        fn draw32(&self, _: u64, _: u32) {}
         fn write32(&self, _: u64, _: u32) {}
     }
 

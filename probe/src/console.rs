@@ -40,7 +40,9 @@ impl<'a> Console<'a> {
         let is_text = || board.bytes(0x449, 1).is_some_and(|mode| matches!(mode[0], 2 | 3));
         let surface = match screen {
             multiboot::Screen::Text => is_text().then_some(Surface::Text),
-            multiboot::Screen::Pixels(framebuffer) => framebuffer.ok().map(Surface::Pixels),
+            multiboot::Screen::Pixels(framebuffer) => {
+                framebuffer.map(|framebuffer| board.reach(framebuffer)).map(Surface::Pixels)
+            }
             multiboot::Screen::Unknown => None,
         };
         let screen = surface.map(|surface| RefCell::new(Screen::new(board, surface)));

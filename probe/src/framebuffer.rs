@@ -1,8 +1,6 @@
 //! A framebuffer that the loader has set (multiboot 2, section 3.6.12), and characters on it, in Noto Sans Mono. Only pixels of 24
 //! and 32 bits with a field for each colour, which is what UEFI's graphics output protocol has.
 
-use core::fmt;
-
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
 
 use crate::machine::{Machine, number};
@@ -11,12 +9,14 @@ use crate::machine::{Machine, number};
 pub const CELL_WIDTH: u32 = get_raster_width(FontWeight::Regular, RasterHeight::Size16) as u32;
 /// A character's rows of pixels.
 pub const CELL_HEIGHT: u32 = RasterHeight::Size16.val() as u32;
-/// The first address that the program cannot reach.
-const END: u64 = 1 << 32;
+/// More than any processor addresses.
+const END: u64 = 1 << 52;
+/// More than any screen has.
+pub const MOST_BYTES: u64 = 1 << 29;
 /// The tag's type of framebuffers with a field for each colour.
 const DIRECT: u8 = 1;
 
-/// A framebuffer, all of which can be reached.
+/// A framebuffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framebuffer {
     address: u64,
@@ -25,41 +25,40 @@ pub struct Framebuffer {
     width: u32,
     height: u32,
     /// Bytes of a pixel, 3 or 4.
-    bytes: u32,
+    pixel: u32,
     /// Lowest bit and bits of red, green and blue.
     fields: [(u8, u8); 3],
 }
 
-/// Why a framebuffer is left alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unusable {
-    /// Its pixels are none of 24 or 32 bits with three fields.
-    Format,
-    /// It does not end below 4 GiB.
-    High,
-}
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Format => "its framebuffer has a format that the probe does not know",
-            Self::High => "its framebuffer is not below 4 GiB",
-        })
-    }
-}
-
 impl Framebuffer {
-    /// Reads the loader's tag.
-    pub fn parse(tag: &[u8]) -> Result<Self, Unusable> {
-        let framebuffer = Self::fields(tag).ok_or(Unusable::Format)?;
-        let Self { address, pitch, width, height, bytes, .. } = framebuffer;
-        let row = u64::from(width) * u64::from(bytes);
-        if row > pitch || width == 0 || height == 0 {
-            return Err(Unusable::Format);
-        }
+    /// Reads the loader's tag; `None` if the format is another.
+    pub fn parse(tag: &[u8]) -> Option<Self> {
+        let framebuffer = Self::fields(tag)?;
+        let Self { address, pitch, width, height, .. } = framebuffer;
+        let fits = width != 0 && height != 0 && framebuffer.row() <= pitch && framebuffer.bytes() <= MOST_BYTES;
+        let end = address.checked_add(framebuffer.bytes()).filter(|end| *end <= END);
+        end.filter(|_| fits).map(|_| framebuffer)
+    }
+
+    /// Bytes of the pixels in a row.
+    fn row(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.pixel)
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Bytes from its first to its last pixel.
+    pub fn bytes(&self) -> u64 {
         // A pitch has 32 bits, so the product does not overflow.
-        let end = address.checked_add(pitch * u64::from(height - 1) + row);
-        if end.is_none_or(|end| end > END) { Err(Unusable::High) } else { Ok(framebuffer) }
+        self.pitch * u64::from(self.height.saturating_sub(1)) + self.row()
+    }
+
+    /// The same at another address, where it can be reached.
+    pub fn at(self, address: u64) -> Self {
+        Self { address, ..self }
     }
 
     fn fields(tag: &[u8]) -> Option<Self> {
@@ -75,13 +74,13 @@ impl Framebuffer {
             32 => address.is_multiple_of(4) && pitch.is_multiple_of(4),
             _ => false,
         };
-        let bytes = u32::from(bits / 8);
+        let pixel = u32::from(bits / 8);
         (kind == DIRECT && known && address != 0 && fields.iter().all(fits)).then_some(Self {
             address,
             pitch,
             width,
             height,
-            bytes,
+            pixel,
             fields,
         })
     }
@@ -114,13 +113,13 @@ impl Framebuffer {
         if x >= self.width || y >= self.height {
             return;
         }
-        let at = self.address + u64::from(y) * self.pitch + u64::from(x) * u64::from(self.bytes);
+        let at = self.address + u64::from(y) * self.pitch + u64::from(x) * u64::from(self.pixel);
         let grey = |(low, size): (u8, u8)| (u64::from(brightness) * ((1 << size) - 1) / 255) << low;
         let pixel = self.fields.into_iter().map(grey).fold(0, |pixel, field| pixel | field) as u32;
-        if self.bytes == 4 {
-            machine.write32(at, pixel);
+        if self.pixel == 4 {
+            machine.draw32(at, pixel);
         } else {
-            (at..).zip(pixel.to_le_bytes()).take(3).for_each(|(at, byte)| machine.write8(at, byte));
+            (at..).zip(pixel.to_le_bytes()).take(3).for_each(|(at, byte)| machine.draw8(at, byte));
         }
     }
 }

@@ -7,10 +7,19 @@ use core::arch::x86_64::{__cpuid_count, _rdtsc};
 use core::cell::UnsafeCell;
 use core::ptr;
 
+use probe::framebuffer::{Framebuffer, MOST_BYTES};
 use probe::machine::{Machine, Memory};
 
 /// What `boot` maps, one to one.
 const MAPPED: u64 = 1 << 32;
+/// Where `boot` has left room to map the screen's memory.
+const WINDOW: u64 = 0xffff_ffff_c000_0000;
+/// Entries of a page directory, and what each maps.
+const PAGES: usize = 512;
+const LARGE_PAGE: u64 = 2 << 20;
+const _: () = assert!(MOST_BYTES + LARGE_PAGE <= PAGES as u64 * LARGE_PAGE, "a screen's memory fits into the window");
+/// A present, writable, large page that is not cached, but may combine writes.
+const SCREEN_PAGE: u64 = 0x93;
 /// Exception vectors.
 const VECTORS: usize = 32;
 /// The code segment in `boot`.
@@ -23,6 +32,8 @@ unsafe extern "C" {
     fn probe_read_msr(register: u32, value: *mut u64) -> u32;
     /// Entries of all vectors, 16 bytes each.
     static probe_vectors: [[u8; 16]; VECTORS];
+    /// The page directory of the window.
+    static probe_window: UnsafeCell<[u64; PAGES]>;
 }
 
 /// The board. There is one processor at work and no interrupt, so nothing happens behind this code's back.
@@ -51,6 +62,20 @@ impl Board {
         Self
     }
 
+    /// Maps a framebuffer, wherever it is, and returns it at the address where it can be reached.
+    pub fn reach(&self, framebuffer: Framebuffer) -> Framebuffer {
+        let first = framebuffer.address() & !(LARGE_PAGE - 1);
+        for (index, page) in
+            (first..framebuffer.address() + framebuffer.bytes()).step_by(LARGE_PAGE as usize).enumerate()
+        {
+            // SAFETY: the directory is the window's alone, and no reference into the window or to the directory is kept.
+            unsafe { (*probe_window.get())[index] = page | SCREEN_PAGE };
+        }
+        // SAFETY: flushes what was mapped there before; the tables stay the same.
+        unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) };
+        framebuffer.at(WINDOW + (framebuffer.address() - first))
+    }
+
     /// Stops the processor.
     pub fn halt(&self) -> ! {
         loop {
@@ -58,6 +83,11 @@ impl Board {
             unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
         }
     }
+}
+
+/// Whether an address is text mode's or the window's, where no memory of this program is.
+fn is_screen(address: u64) -> bool {
+    (0xb_8000..0xc_0000).contains(&address) || address >= WINDOW
 }
 
 /// IN and OUT of one width, whose register is fixed.
@@ -106,17 +136,24 @@ impl Machine for Board {
         unsafe { ptr::with_exposed_provenance::<u32>(address as usize).read_volatile() }
     }
 
-    fn write8(&self, address: u64, value: u8) {
-        if address < MAPPED {
-            // SAFETY: mapped; callers write to the screen's memory, which firmware or the loader has named.
+    fn write32(&self, address: u64, value: u32) {
+        if address < MAPPED && address.is_multiple_of(4) {
+            // SAFETY: mapped and aligned; callers write to registers of devices at addresses that firmware says, none of which is
+            // memory of this program.
+            unsafe { ptr::with_exposed_provenance_mut::<u32>(address as usize).write_volatile(value) };
+        }
+    }
+
+    fn draw8(&self, address: u64, value: u8) {
+        if is_screen(address) {
+            // SAFETY: the screen's memory, as far as `boot` or `reach` has mapped it; elsewhere this is an exception.
             unsafe { ptr::with_exposed_provenance_mut::<u8>(address as usize).write_volatile(value) };
         }
     }
 
-    fn write32(&self, address: u64, value: u32) {
-        if address < MAPPED && address.is_multiple_of(4) {
-            // SAFETY: mapped and aligned; callers write to registers of devices, or to the screen's memory, at addresses that
-            // firmware or the loader says, none of which is memory of this program.
+    fn draw32(&self, address: u64, value: u32) {
+        if is_screen(address) && address.is_multiple_of(4) {
+            // SAFETY: as above, and aligned.
             unsafe { ptr::with_exposed_provenance_mut::<u32>(address as usize).write_volatile(value) };
         }
     }

@@ -19,10 +19,12 @@ pub trait Machine {
     fn out32(&self, port: u16, value: u32);
     /// A register of a device; all ones where the address cannot be reached.
     fn read32(&self, address: u64) -> u32;
-    /// Writes one byte of a device's memory; nothing where the address cannot be reached.
-    fn write8(&self, address: u64, value: u8);
-    /// Writes a register of a device, or four bytes of its memory; nothing where the address cannot be reached.
+    /// Writes a register of a device; nothing where the address cannot be reached.
     fn write32(&self, address: u64, value: u32);
+    /// Writes one byte of the screen's memory.
+    fn draw8(&self, address: u64, value: u8);
+    /// Writes four bytes of it, at a multiple of four.
+    fn draw32(&self, address: u64, value: u32);
 
     /// A register of 64 bits, by its halves.
     fn read64(&self, address: u64) -> u64 {

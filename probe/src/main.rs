@@ -99,7 +99,7 @@ fn report(board: &Board, console: &Console, loaded: Option<Loaded>, screen: mult
     )?;
     write!(to, "Portcullis probe: done.")?;
     match screen {
-        multiboot::Screen::Pixels(Err(why)) => write!(to, " The screen shows no text: {why}.")?,
+        multiboot::Screen::Pixels(None) => write!(to, " The screen shows no text: its pixels have an unknown format.")?,
         _ if !console.has_screen() => write!(to, " The screen shows no text.")?,
         _ => {}
     }

@@ -4,7 +4,7 @@
 use heapless::Vec;
 
 use crate::acpi::Rsdp;
-use crate::framebuffer::{Framebuffer, Unusable};
+use crate::framebuffer::Framebuffer;
 use crate::machine::{Memory, number};
 
 /// Most ranges of memory.
@@ -45,8 +45,8 @@ pub enum Screen {
     Unknown,
     /// Text of 80 by 25 characters from 0xb8000 on.
     Text,
-    /// Pixels, or why not.
-    Pixels(Result<Framebuffer, Unusable>),
+    /// Pixels; `None` if their format is not known.
+    Pixels(Option<Framebuffer>),
 }
 
 /// What the loader has said.
@@ -171,9 +171,9 @@ mod tests {
             let body = [&0x8000_0000u64.to_le_bytes()[..], &numbers, &[bits, kind, 0, 0, 16, 8, 8, 8, 0, 8]].concat();
             second(&[&[0; 8][..], &tag(8, &body), &tag(0, &[])].concat()).screen
         };
-        let Screen::Pixels(Ok(framebuffer)) = screen(1, 32) else { panic!("no framebuffer") };
+        let Screen::Pixels(Some(framebuffer)) = screen(1, 32) else { panic!("no framebuffer") };
         assert_eq!(framebuffer.size(), (1024, 768));
-        assert_eq!(screen(0, 8), Screen::Pixels(Err(Unusable::Format)));
+        assert_eq!(screen(0, 8), Screen::Pixels(None));
         assert_eq!(screen(2, 16), Screen::Text);
     }
 

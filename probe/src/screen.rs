@@ -87,8 +87,8 @@ impl Screen {
         match self.surface {
             Surface::Text => {
                 let at = TEXT + 2 * (COLUMNS * row + column) as u64;
-                machine.write8(at, byte);
-                machine.write8(at + 1, LIGHT_GREY);
+                machine.draw8(at, byte);
+                machine.draw8(at + 1, LIGHT_GREY);
             }
             Surface::Pixels(framebuffer) => {
                 let at = (self.scale * CELL_WIDTH * column as u32, self.scale * CELL_HEIGHT * row as u32);

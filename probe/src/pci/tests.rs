@@ -91,7 +91,8 @@ impl Machine for Broken {
     fn read32(&self, _: u64) -> u32 {
         self.header
     }
-    fn write8(&self, _: u64, _: u8) {}
+    fn draw8(&self, _: u64, _: u8) {}
+    fn draw32(&self, _: u64, _: u32) {}
     fn write32(&self, _: u64, _: u32) {}
 }
 

@@ -46,7 +46,8 @@ impl Machine for Chipset {
         let at = address.checked_sub(u64::from(BASE)).filter(|at| *at < 0x4000).expect("a register of the chipset");
         u32::from(half(at)) | u32::from(half(at + 2)) << 16
     }
-    fn write8(&self, _: u64, _: u8) {}
+    fn draw8(&self, _: u64, _: u8) {}
+    fn draw32(&self, _: u64, _: u32) {}
     fn write32(&self, _: u64, _: u32) {}
 }
 
