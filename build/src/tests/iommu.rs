@@ -143,7 +143,7 @@ const BRIDGE: u8 = 2;
 /// What firmware adds to the board's table of IOMMUs when it reserves memory for devices (VT-d specification, section 8.1
 /// and 8.4). Here the disk may use the canary's first page, and two functions that are not there take further domains.
 /// By patches of ours further ones are behind the bridge: all of them, the first by its path, and one behind a function
-/// that is no bridge.
+/// that is no bridge; and zeros end the table.
 fn reservations(dir: &Path) -> Result<PathBuf> {
     let mut scopes: Vec<(u8, &[u8])> = vec![(ENDPOINT, &[0x1a, 0]), (ENDPOINT, &[0x1d, 0]), (ENDPOINT, &[0x1f, 2])];
     if !kernel::are_own() {
@@ -159,6 +159,10 @@ fn reservations(dir: &Path) -> Result<PathBuf> {
         // Of its one scope: on bus 0.
         table.extend([scope, length, 0, 0, 0, 0]);
         table.extend(path);
+    }
+    if !kernel::are_own() {
+        // Firmware fills tables up.
+        table.extend([0; 20]);
     }
     let path = dir.join("dmar.bin");
     project::write(&path, &table)?;
