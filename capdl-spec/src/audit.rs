@@ -87,12 +87,14 @@ pub enum Medium {
     Signal,
     /// An interrupt line of several owners.
     InterruptLine,
+    /// Interrupts that a function behind an IOMMU raises by DMA.
+    InterruptMessage,
 }
 
 impl Medium {
     /// Whether it carries data, and not only the fact that something has happened.
     pub fn carries_data(self) -> bool {
-        !matches!(self, Medium::Signal | Medium::InterruptLine)
+        !matches!(self, Medium::Signal | Medium::InterruptLine | Medium::InterruptMessage)
     }
 }
 

@@ -128,22 +128,37 @@ fn devices_whose_interrupt_lines_are_found_at_boot() {
     );
 }
 
-/// A VM with a function behind the IOMMU, and an interrupt line at this input.
-fn confined(name: &str, address: &str, source: u8) -> String {
-    let device = format!("pci_devices = [{{ address = \"{address}\", irq = \"card\" }}]\npci_devices_iospace = 1");
+/// A VM with a function that is no bus master, and an interrupt line at this input.
+fn pinned(name: &str, address: &str, source: u8) -> String {
+    let device = format!("pci_devices = [{{ address = \"{address}\", irq = \"card\" }}]");
     let irq = format!("irqs = [{{ name = \"card\", source = {source}, level_trig = 1, active_low = 1 }}]");
     vm(name, &format!("{device}\n{irq}"))
 }
 
+/// The same, but the function is bus master behind the IOMMU.
+fn confined(name: &str, address: &str, source: u8) -> String {
+    pinned(name, address, source) + "pci_devices_iospace = 1\n"
+}
+
 #[test]
-fn an_iommu_and_lines_of_their_own_keep_devices_apart() {
-    flows(&[PC, &confined("a", "00:19.0", 17), &confined("b", "00:1a.0", 18)].concat(), &["-s", "s-"], &[]);
+fn an_iommu_and_lines_of_their_own_keep_devices_apart_but_for_interrupts() {
+    flows(
+        &[PC, &confined("a", "00:19.0", 17), &confined("b", "00:1a.0", 18)].concat(),
+        &["-d", "d-"],
+        &["a → b: interrupts, by DMA of 00:19.0", "b → a: interrupts, by DMA of 00:1a.0"],
+    );
+    // To those who have an interrupt, from those who have a bus master.
+    flows(
+        &[PC, &confined("a", "00:19.0", 17), &pinned("b", "00:1a.0", 18), &vm("c", "")].concat(),
+        &["-ds", "s-s", "ss-"],
+        &["a → b: interrupts, by DMA of 00:19.0"],
+    );
 }
 
 #[test]
 fn an_interrupt_line_of_two() {
     flows(
-        &[PC, &confined("a", "00:19.0", 17), &confined("b", "00:1a.0", 17)].concat(),
+        &[PC, &pinned("a", "00:19.0", 17), &pinned("b", "00:1a.0", 17)].concat(),
         &["-f", "f-"],
         &["a ↔ b: interrupt line, I/O APIC 0 input 17 (irq-server)"],
     );
@@ -154,12 +169,20 @@ fn functions_that_reach_each_other_without_passing_the_iommu() {
     flows(
         &[PC, &confined("a", "00:1a.0", 17), &confined("b", "00:1a.1", 18)].concat(),
         &["-D", "D-"],
-        &["a ↔ b: PCI 00:1a.0 and 00:1a.1, functions of one device"],
+        &[
+            "a ↔ b: PCI 00:1a.0 and 00:1a.1, functions of one device",
+            "a → b: interrupts, by DMA of 00:1a.0",
+            "b → a: interrupts, by DMA of 00:1a.1",
+        ],
     );
     flows(
         &[PC, &confined("a", "05:00.0", 17), &confined("b", "05:01.0", 18)].concat(),
         &["-D", "D-"],
-        &["a ↔ b: PCI 05:00.0 and 05:01.0, functions of one bus"],
+        &[
+            "a ↔ b: PCI 05:00.0 and 05:01.0, functions of one bus",
+            "a → b: interrupts, by DMA of 05:00.0",
+            "b → a: interrupts, by DMA of 05:01.0",
+        ],
     );
 }
 
@@ -251,9 +274,12 @@ fn without_pci_server_a_function_is_nobodys() {
 
 #[test]
 fn without_irq_servers_signal_a_line_tells_nothing() {
-    let text = [PC, &confined("a", "00:19.0", 17), &confined("b", "00:1a.0", 17)].concat();
+    let text = [PC, &pinned("a", "00:19.0", 17), &pinned("b", "00:1a.0", 17)].concat();
     let flows = changed(&text, |bundle| take(bundle, "irq-server", "vmm-b.events"));
     assert_eq!(flows, ["b → a: interrupt line, I/O APIC 0 input 17 (irq-server)"]);
+    let text = [PC, &confined("a", "00:19.0", 17), &confined("b", "00:1a.0", 18)].concat();
+    let flows = changed(&text, |bundle| take(bundle, "irq-server", "vmm-b.events"));
+    assert_eq!(flows, ["b → a: interrupts, by DMA of 00:1a.0"]);
 }
 
 /// No capability and no mapping keeps anybody from anything: without any one of them, no flow is new.
@@ -411,9 +437,13 @@ fn a_policy_may_trust_who_is_in_between() {
 
 #[test]
 fn a_policy_may_allow_signals() {
-    let text = [PC, &confined("a", "00:19.0", 17), &confined("b", "00:1a.0", 17)].concat();
-    assert!(verdict(&[&text, never("a", "b", "").as_str()].concat()).contains("interrupt line"));
-    assert_eq!(verdict(&[&text, never("a", "b", "except_signals = true").as_str()].concat()), "");
+    for (text, flow) in [
+        ([PC, &pinned("a", "00:19.0", 17), &pinned("b", "00:1a.0", 17)].concat(), "interrupt line"),
+        ([PC, &confined("a", "00:19.0", 17), &pinned("b", "00:1a.0", 18)].concat(), "interrupts, by DMA of 00:19.0"),
+    ] {
+        assert!(verdict(&[&text, never("a", "b", "").as_str()].concat()).contains(flow));
+        assert_eq!(verdict(&[&text, never("a", "b", "except_signals = true").as_str()].concat()), "");
+    }
 }
 
 #[test]

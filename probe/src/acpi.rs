@@ -215,10 +215,11 @@ pub fn dmar(table: &[u8]) -> impl Iterator<Item = Remapping<'_>> {
     })
 }
 
-/// Whether the DMAR's entries fill it to its end, and each unit is as long as its registers' address needs.
+/// Whether the DMAR's entries fill it to its end, or to zeros at its end, and each unit is as long as its registers' address
+/// needs.
 pub fn dmar_is_whole(table: &[u8]) -> bool {
     let Some(mut rest) = table.get(HEADER + 12..) else { return false };
-    while !rest.is_empty() {
+    while rest.iter().any(|&byte| byte != 0) {
         let (Some(kind), Some(length)) = (number::<2>(rest, 0), number::<2>(rest, 2)) else { return false };
         if length < if kind == 0 { 16 } else { 4 } {
             return false;
@@ -306,7 +307,7 @@ mod tests {
             &[3, 8, 0, 0, 8, 0xf0, 0x1f, 0],
             // Reserved for a USB controller, 0x9d800000 to 0x9d81ffff.
             &[1, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x9d, 0, 0, 0, 0, 0xff, 0xff, 0x81, 0x9d, 0, 0, 0, 0],
-            &[2, 10, 0, 0, 0, 0, 0x1c, 3, 0, 0],
+            &[2, 10, 0, 0, 0, 0, 0x1c, 3, 1, 0],
         ];
         let body = body.concat();
         // The last structure is two bytes longer than it says: a damaged end is left out, the rest counts.
@@ -321,6 +322,10 @@ mod tests {
         assert_eq!(scopes(of).count(), 0, "its scope does not fit");
         assert!(!dmar_is_whole(&table) && dmar_is_whole(&table[..HEADER + 12]));
         assert!(dmar_is_whole(&table[..table.len() - 2]));
+        // Filled up with zeros, but not with more behind them.
+        let filled = [&table[..table.len() - 2], &[0; 22]].concat();
+        assert!(dmar_is_whole(&filled) && !dmar_is_whole(&[&filled[..], &[1]].concat()));
+        assert_eq!(dmar(&filled).count(), entries.len());
         // A unit that ends in front of its address.
         assert!(!dmar_is_whole(&[&table[..HEADER + 12], &[0, 0, 8, 0, 1, 0, 0, 0]].concat()));
     }

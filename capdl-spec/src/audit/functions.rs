@@ -24,7 +24,7 @@ pub(crate) struct Configurations {
     pub pci: Option<pci::Config>,
     net: Option<net::Config>,
     block: Option<block::Config>,
-    irq: Option<irq::Config>,
+    pub irq: Option<irq::Config>,
 }
 
 impl Configurations {
@@ -74,7 +74,7 @@ impl Model<'_> {
         flows
     }
 
-    fn server(&self, service: Service) -> Option<(usize, &Process)> {
+    pub(super) fn server(&self, service: Service) -> Option<(usize, &Process)> {
         self.spec.processes.iter().enumerate().find(|(_, process)| process.name == service.server)
     }
 
@@ -205,7 +205,7 @@ impl Model<'_> {
     }
 
     /// Who listens to the notification in a slot of a server's.
-    fn signalled(&self, server: &Process, slot: Slot) -> Vec<usize> {
+    pub(super) fn signalled(&self, server: &Process, slot: Slot) -> Vec<usize> {
         let mut caps = self.spec.caps.iter().filter(|cap| cap.cnode == server.cspace && cap.slot == slot.0.into());
         let Some(events) = caps.next().filter(|cap| cap.rights.write).map(|cap| cap.object) else { return Vec::new() };
         let listens = |process: &Process| {

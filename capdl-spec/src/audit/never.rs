@@ -71,6 +71,7 @@ fn of_step(subjects: &[Subject], step: &Flow) -> String {
         Medium::Disk => format!("give `{from}` and `{to}` no disk in common"),
         Medium::AllMemory => "pass through no bus master without an IOMMU".into(),
         Medium::PciBus => format!("give both functions to `{from}` or to `{to}`"),
+        Medium::InterruptMessage => format!("give `{from}` no bus master"),
         Medium::InterruptLine => "choose devices with interrupt lines of their own".into(),
         _ => "take a step out of this path".into(),
     }

@@ -164,6 +164,7 @@ impl Medium {
             Medium::Disk => "disk",
             Medium::Signal => "signals",
             Medium::InterruptLine => "interrupt line,",
+            Medium::InterruptMessage => "interrupts, by",
         }
     }
 }

@@ -4,7 +4,7 @@ use layout::mainboard;
 use proto::pci::Dma;
 
 use super::{
-    Flow, Medium, Model,
+    Class, Flow, Medium, Model,
     authority::{Held, rights},
 };
 use crate::{
@@ -21,6 +21,7 @@ impl Model<'_> {
         flows.extend(self.ports(held));
         flows.extend(self.control(held));
         flows.extend(self.all_memory(held));
+        flows.extend(self.interrupt_messages(held));
         flows.extend(self.buses(held));
         flows.retain(|flow| flow.from != flow.to);
         flows.sort();
@@ -178,6 +179,30 @@ impl Model<'_> {
             .iter()
             .flat_map(|(who, what)| all.clone().flat_map(move |other| both(*who, other, Medium::AllMemory, what)));
         flows.collect()
+    }
+
+    /// Functions behind an IOMMU that raise interrupts. It does not translate writes to 0xfee00000-0xfeefffff, which are
+    /// messages with any vector (VT-d specification, section 3.14), and the kernel remaps none. Servers are left out: everyone
+    /// calls them anyway.
+    fn interrupt_messages(&self, held: &[Held]) -> Vec<Flow> {
+        let (Some(pci), Some(irq)) = (&self.configurations.pci, &self.configurations.irq) else { return Vec::new() };
+        let Some((_, server)) = self.server(proto::irq::SERVICE) else { return Vec::new() };
+        let listeners = irq.lines.iter().flat_map(|line| self.signalled(server, line.signal));
+        let listeners: Vec<usize> = listeners.filter(|&to| self.subjects[to].class != Class::Server).collect();
+        let mut flows = Vec::new();
+        for function in pci.functions.iter().filter(|function| function.dma == Dma::Domain) {
+            let what = format!("DMA of {}", function.at);
+            for from in self.pci_clients(held, function.owner) {
+                flows.extend(listeners.iter().map(|&to| Flow {
+                    from,
+                    to,
+                    medium: Medium::InterruptMessage,
+                    what: what.clone(),
+                    server: None,
+                }));
+            }
+        }
+        flows
     }
 
     /// Whether its holder can have a device read and write memory at will. By PCI configuration space it takes a machine

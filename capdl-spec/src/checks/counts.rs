@@ -69,6 +69,8 @@ pub(super) fn lists_have_an_end(found: &mut Found) {
             check("names", names.len(), names.get(MOST).map(Spanned::span));
         }
     }
+    let masters = system.policy.interrupts_by_dma.as_deref().unwrap_or_default();
+    check("names", masters.len(), masters.get(MOST).map(Spanned::span));
     let defects = &system.accept_kernel_defects;
     check("kernel defects", defects.len(), defects.get(MOST).map(Spanned::span));
     let cards = &system.emulator.cards;

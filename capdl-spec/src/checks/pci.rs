@@ -1,5 +1,6 @@
 //! Mistakes in `pci_devices`, and with the memory that devices use.
 
+use core::ops::Range;
 use std::collections::BTreeMap;
 
 use super::{Found, RAM_END, places};
@@ -10,6 +11,8 @@ use crate::{
     },
     description::{
         devices::Memory,
+        mistake::nearest,
+        owners::Devices,
         system::{Bytes, Decompress},
     },
 };
@@ -102,6 +105,43 @@ pub(super) fn dma_is_confined_or_trusted(found: &mut Found) {
         for trust in owner.devices.pci_devices.iter().filter_map(|device| device.get_ref().dma.as_ref()) {
             let message = "this function has an I/O address space and is trusted without".into();
             found.add(trust.span(), message, "leave dma out: the IOMMU confines it (pci_devices_iospace)");
+        }
+    }
+}
+
+/// What may write to 0xfeexxxxx, which is an interrupt of any vector: no I/O address space holds these writes.
+fn raise_interrupts(devices: Devices) -> Vec<(Range<usize>, String)> {
+    let masters = devices.pci_devices.iter().filter(|device| devices.is_master(device.get_ref()));
+    let functions = masters.map(|device| (device.span(), format!("the function {}", device.get_ref().address)));
+    let trusted = devices.ioports.iter().filter(|ports| ports.get_ref().trusted());
+    functions.chain(trusted.map(|ports| (ports.span(), "who has these ports".into()))).collect()
+}
+
+pub(super) fn interrupts_by_dma_are_allowed(found: &mut Found) {
+    let system = found.system;
+    let Some(allowed) = &system.policy.interrupts_by_dma else { return };
+    for owner in system.owners() {
+        let name = owner.name.get_ref();
+        if allowed.iter().any(|one| one.get_ref() == name) {
+            continue;
+        }
+        for (span, who) in raise_interrupts(owner.devices) {
+            let message = format!("{who} can raise any interrupt by DMA to 0xfeexxxxx");
+            let remedy = format!("give it no DMA, or name `{name}` in the interrupts_by_dma of [policy]");
+            found.add(span, message, remedy);
+        }
+    }
+}
+
+pub(super) fn interrupts_by_dma_name_who_can(found: &mut Found) {
+    let system = found.system;
+    let owners = system.owners().filter(|owner| !raise_interrupts(owner.devices).is_empty());
+    let known: Vec<&str> = owners.map(|owner| owner.name.get_ref().as_str()).collect();
+    for name in system.policy.interrupts_by_dma.iter().flatten() {
+        if !known.contains(&name.get_ref().as_str()) {
+            let message = format!("no function of `{}` may be bus master", name.get_ref());
+            let remedy = if known.is_empty() { "leave it out".into() } else { nearest(name.get_ref(), &known) };
+            found.add(name.span(), message, remedy);
         }
     }
 }

@@ -96,6 +96,7 @@ pub const DEFECTS: &[Defect] = &[
     defect("pdpt", Nobody, "copying the capability to a PDPT stops the kernel"),
     defect("last-page", Nobody, "a system call in the last page of the lower half stops the machine"),
     defect("dead-space", Nobody, "tables can be mapped in an address space whose ASID pool is gone"),
+    defect("printing", Nobody, "a debug kernel's output changes the rate of a UART that is being set up"),
 ];
 
 impl Defect {

@@ -153,6 +153,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("except_through", &[Never], "a list of VMs and components", "except_through = [\"filter\"]"),
     key("except_signals", &[Never], "true or false", "except_signals = true"),
     key("even_if_taken_over", &[Never], "a list of servers and drivers", "even_if_taken_over = [\"net-server\"]"),
+    key("interrupts_by_dma", &[Policy], "a list of VMs and components", "interrupts_by_dma = [\"nic\"]"),
     key("on_fault", &[Policy], "a table", "[policy.on_fault]"),
     key("when_off", &[Policy], "power-off or stay", "when_off = \"stay\""),
     key("resets", &[Policy], "a number of resets in a row, from 1 to 65535", "resets = 100"),

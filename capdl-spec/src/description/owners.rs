@@ -52,9 +52,14 @@ impl<'a> Devices<'a> {
         self.iospace && !self.pci_devices.is_empty()
     }
 
+    /// Whether a function of these may be bus master.
+    pub fn is_master(&self, device: &PciDevice) -> bool {
+        self.iospace || device.dma.is_some()
+    }
+
     /// Whether a function of these may interrupt by messages, which are writes to memory.
     pub fn may_send(&self, device: &PciDevice) -> bool {
-        (self.iospace || device.dma.is_some()) && device.interrupts.is_none()
+        self.is_master(device) && device.interrupts.is_none()
     }
 
     /// The position of the function that a range of ports names; `None` if it names none, or a function that is not

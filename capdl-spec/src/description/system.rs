@@ -223,6 +223,8 @@ pub struct Policy {
     /// What must not flow; a description in which it does is refused.
     #[serde(default)]
     pub never: Vec<Never>,
+    /// Who may have bus masters, which raise any interrupt by DMA; everyone when left out.
+    pub interrupts_by_dma: Option<Vec<Spanned<String>>>,
     /// How many resets in a row a guest may take before it counts as failed; each minute, one is forgotten.
     pub resets: Option<NonZeroU16>,
 }

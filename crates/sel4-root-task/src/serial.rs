@@ -1,7 +1,7 @@
 //! A polled console on a 16550 (National Semiconductor PC16550D, section 8), through an I/O-port capability, for the
 //! log: a release kernel has no console of its own.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use sel4::{BootInfoPtr, cap};
 
@@ -60,8 +60,8 @@ const MAX_POLLS: u32 = 1 << 16;
 /// The UART's capability and first port; the log's sink is a plain function, so it finds them here.
 static UART: AtomicU64 = AtomicU64::new(0);
 static PORT: AtomicU64 = AtomicU64::new(0);
-/// Whether a wait has timed out: then there is no UART, and nothing waits for it again.
-static ABSENT: AtomicBool = AtomicBool::new(false);
+/// Polls of the next wait: one after a timeout, until the UART answers again.
+static POLLS: AtomicU32 = AtomicU32::new(MAX_POLLS);
 
 /// Sets up a UART, whose ports the capability has, and sends the log and panic messages there. On a board without this
 /// UART, output is lost, and the root task runs without a console.
@@ -101,11 +101,11 @@ fn put(byte: u8) {
     let _ = cap::IoPort::from_bits(UART.load(Relaxed)).ioport_out8(PORT.load(Relaxed) as u16, byte);
 }
 
-/// Waits until the line status has this bit, with a timeout, so that a missing UART does not stop the root task.
+/// Waits until the line status has this bit, with a timeout, so that a missing UART does not stop the root task. One that only
+/// stalls, as a management controller's may, is waited for again as soon as it answers.
 fn wait_for(bit: u8) {
     let (uart, port) = (cap::IoPort::from_bits(UART.load(Relaxed)), PORT.load(Relaxed) as u16);
-    let ready = |_: &u32| matches!(uart.ioport_in8(port + LINE_STATUS), Ok(status) if status & bit != 0);
-    if !ABSENT.load(Relaxed) && (0..MAX_POLLS).find(ready).is_none() {
-        ABSENT.store(true, Relaxed);
-    }
+    let ready = |_| matches!(uart.ioport_in8(port + LINE_STATUS), Ok(status) if status & bit != 0);
+    let answered = (0..POLLS.load(Relaxed)).any(ready);
+    POLLS.store(if answered { MAX_POLLS } else { 1 }, Relaxed);
 }

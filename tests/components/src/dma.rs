@@ -193,15 +193,15 @@ pub fn flood(verdict: &mut Verdict, config: &Component) {
     let timer = timer::Client(Endpoint::at(timer::SERVICE.slot));
     let hz = timer.frequency().unwrap_or(1);
     let tried = disk(verdict, config, (memory, bus)).and_then(|mut disk| {
-        let end = tsc() + SECONDS * hz;
+        let start = tsc();
         let mut aims = 0;
-        while tsc() < end {
+        while tsc() - start < SECONDS * hz {
             if disk.command(Ata::Read(READ), 0xffff_f000).is_err() {
                 disk.start_port()?;
             }
             aims += 1;
         }
-        log::info!("aimed {aims} times");
+        log::info!("aimed for {} ms: {aims} times", (tsc() - start) * 1000 / hz);
         flush();
         verdict.holds("a flood", aims >= FLOOD);
         identify(verdict, &mut disk, (memory, bus))

@@ -25,6 +25,7 @@ mod ipc;
 mod long;
 mod paging;
 mod ports;
+mod printing;
 mod process;
 mod sweep;
 mod vcpu;
@@ -56,11 +57,13 @@ const CHECKS: [&[Check]; 13] = [
 ];
 
 /// Checks that need something which not every kernel has, what that is, and whether this kernel has it.
-const OPTIONAL: [(&[Check], &str, bool); 4] = [
+const OPTIONAL: [(&[Check], &str, bool); 5] = [
     (bases::BY_INSTRUCTION, "FSGSBASE_INST", sel4_config::FSGSBASE_INST),
     (debug::WITH_REGISTERS, "X86_VTX_GUEST_DEBUG_REGISTERS", sel4_config::X86_VTX_GUEST_DEBUG_REGISTERS),
     (long::CHECKS, "X86_64_VTX_64BIT_GUESTS", sel4_config::X86_64_VTX_64BIT_GUESTS),
     (host::COUNTED, "a count of its flushes, which our patches add", PINNED),
+    // Later kernels give a port away only once, and the console has it.
+    (printing::CHECKS, "PRINTING, or gives away the console's ports only once", sel4_config::PRINTING && PINNED),
 ];
 
 fn main(bootinfo: BootInfoPtr) -> ! {
