@@ -62,7 +62,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [Check; 57] = [
+const LAWS: [Check; 58] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -90,6 +90,7 @@ const LAWS: [Check; 57] = [
     places::memory_is_where_devices_are,
     pci::memory_has_one_owner,
     pci::dma_is_confined_or_trusted,
+    pci::devices_have_one_owner_or_are_trusted,
     pci::trusted_memory_has_a_place,
     pci::confined_memory_fits_root_task,
     pci::components_have_memory_for_dma,

@@ -151,8 +151,10 @@ fn an_interrupt_line_of_two() {
 
 #[test]
 fn functions_that_reach_each_other_without_passing_the_iommu() {
+    let trusted =
+        |name, address, source| confined(name, address, source).replacen("irq =", "group = \"trusted\", irq =", 1);
     flows(
-        &[PC, &confined("a", "00:1a.0", 17), &confined("b", "00:1a.1", 18)].concat(),
+        &[PC, &trusted("a", "00:1a.0", 17), &trusted("b", "00:1a.1", 18)].concat(),
         &["-D", "D-"],
         &["a ↔ b: PCI 00:1a.0 and 00:1a.1, functions of one device"],
     );
@@ -160,6 +162,11 @@ fn functions_that_reach_each_other_without_passing_the_iommu() {
         &[PC, &confined("a", "05:00.0", 17), &confined("b", "05:01.0", 18)].concat(),
         &["-D", "D-"],
         &["a ↔ b: PCI 05:00.0 and 05:01.0, functions of one bus"],
+    );
+    flows(
+        &[PC, &trusted("a", "05:00.0", 17), &confined("b", "06:00.0", 18)].concat(),
+        &["-D", "D-"],
+        &["a ↔ b: PCI 05:00.0 and 06:00.0, functions of what may be one group"],
     );
 }
 

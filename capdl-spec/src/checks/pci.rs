@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use layout::Bdf;
+use toml::Spanned;
+
 use super::{Found, RAM_END, places};
 use crate::{
     compile::{
@@ -9,7 +12,7 @@ use crate::{
         placement::{placed, placed_at},
     },
     description::{
-        devices::Memory,
+        devices::{Memory, PciDevice},
         system::{Bytes, Decompress},
     },
 };
@@ -102,6 +105,35 @@ pub(super) fn dma_is_confined_or_trusted(found: &mut Found) {
         for trust in owner.devices.pci_devices.iter().filter_map(|device| device.get_ref().dma.as_ref()) {
             let message = "this function has an I/O address space and is trusted without".into();
             found.add(trust.span(), message, "leave dma out: the IOMMU confines it (pci_devices_iospace)");
+        }
+    }
+}
+
+/// Of groups, the host knows the functions of one device; pci-server finds on the board what is behind one bridge.
+pub(super) fn devices_have_one_owner_or_are_trusted(found: &mut Found) {
+    let system = found.system;
+    for owner in system.owners() {
+        let device = |address: Bdf| (address.bus, address.device);
+        let others = system.owners().filter(|other| other.role != owner.role);
+        let others: Vec<_> =
+            others.flat_map(|other| other.devices.pci_devices.iter().map(move |one| (one, other.name))).collect();
+        for function in owner.devices.pci_devices {
+            let address = function.get_ref().address;
+            let same = |(one, _): &&(&Spanned<PciDevice>, _)| device(one.get_ref().address) == device(address);
+            match &function.get_ref().group {
+                Some(trust) if !owner.devices.iospace => {
+                    let message = "no IOMMU confines this function".into();
+                    found.add(trust.span(), message, "leave group out: it is for pci_devices_iospace = 1");
+                }
+                None if owner.devices.iospace => {
+                    let Some((one, other)) = others.iter().find(same) else { continue };
+                    let (one, other) = (one.get_ref().address, other.get_ref());
+                    let message = format!("the function {one} of the same device is `{other}`'s");
+                    let remedy = "no IOMMU keeps them apart: give both to one owner, or write group = \"trusted\"";
+                    found.add(function.span(), message, remedy);
+                }
+                _ => {}
+            }
         }
     }
 }

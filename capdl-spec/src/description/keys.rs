@@ -179,6 +179,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("access", &[Function], "direct or mediated", "access = \"mediated\""),
     key("dma", &[Function], "the word trusted", "dma = \"trusted\""),
+    key("group", &[Function], "the word trusted", "group = \"trusted\""),
     key("paddr", &[Memory], "a physical address, below 0x800000000000", "paddr = 0xc0500000"),
     key("size", &[Memory], "a number of bytes, from 1", "size = 0x20000"),
     key("page_bits", &[Memory], "12, 20 or 21", "page_bits = 12"),
