@@ -137,6 +137,9 @@ fn describe(files: &Files, capture: &mut Capture, facts: &Facts) -> String {
     text.push_str(
         "\n[[vm]]\nname = \"linux\"\nmemory = \"128 MiB\"\nkernel = \"debian-686\"\ninitrd = \"debian-busybox\"\n",
     );
+    if let Some((false, by)) = judge::multihit(facts) {
+        let _ = writeln!(text, "large_pages = true  # the processor is without the erratum \"iTLB multihit\", by {by}");
+    }
     let devices = devices(capture);
     if devices.is_empty() {
         return text;

@@ -204,7 +204,22 @@ fn a_linux_that_does_not_know_the_multihit_bug_leaves_it_open() {
     ] {
         let text = text.replace("cpu_meltdown spectre_v1 spectre_v2 l1tf mds itlb_multihit", bugs);
         assert!(text.contains(bugs));
-        says(&judged(&[file("bugs.txt", &text)]), verdict, said);
+        let judged = judged(&[file("bugs.txt", &text)]);
+        says(&judged, verdict, said);
+        assert_eq!(judged.description.contains("\nlarge_pages = true  # "), verdict == Verdict::Pass);
+    }
+}
+
+#[test]
+fn an_atom_is_without_the_multihit_bug() {
+    let text = std::fs::read_to_string(data("cpuinfo")).unwrap().replace("l1tf mds itlb_multihit", "");
+    for (model, verdict, said) in [
+        ("92", Verdict::Pass, "iTLB multihit: no, by its model: large_pages = true"),
+        ("142", Verdict::Warn, "iTLB multihit: maybe"),
+    ] {
+        let atom = text.replacen("model\t\t: 58", &format!("model\t\t: {model}"), 1);
+        assert_ne!(atom, text);
+        says(&judged(&[file(&format!("model-{model}.txt"), &atom)]), verdict, said);
     }
 }
 

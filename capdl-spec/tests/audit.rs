@@ -310,7 +310,14 @@ fn memory_flows_from_who_writes_to_who_reads() {
             bundle.spec.objects.push(Object { name: "vmm-a+vmm-b.dataport".into(), kind });
             for (name, rights) in [("vmm-a.vspace", a), ("vmm-b.ept", b)] {
                 let space = object(&bundle.spec, name);
-                bundle.spec.mappings.push(Mapping { space, frames, at: 1 << 33, rights, cached: true });
+                bundle.spec.mappings.push(Mapping {
+                    space,
+                    frames,
+                    at: 1 << 33,
+                    rights,
+                    cached: true,
+                    pages: PageSize::Small,
+                });
             }
         })
     };

@@ -81,6 +81,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("cmdline", &[Vm], "a text", "cmdline = \"console=ttyS0,115200\""),
     key("decompress", &[Vm], "host or guest", "decompress = \"host\""),
     key("direct_ports", &[Vm], "a list of ports, 0 to 0xffff", "direct_ports = [0xe9]"),
+    key("large_pages", &[Vm], "true or false", "large_pages = true"),
     key("rng", &[Vm], "true or false", "rng = true"),
     key("hvc", &[Vm], "true or false", "hvc = true"),
     key("managers", &[Vm], "a list of components, or \"console\"", "managers = [\"console\"]"),
