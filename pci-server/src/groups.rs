@@ -30,17 +30,12 @@ pub fn conflict(functions: &[Function], config: &Config, valid: u16, index: usiz
 }
 
 /// Function 0 of the device of a root bus that leads to `at`.
-fn root(functions: &[Function], mut at: Bdf) -> Bdf {
-    // There are at most 256 buses, so a longer path is a loop of wrongly numbered bridges.
-    for _ in 0..=u8::MAX {
+fn root(functions: &[Function], at: Bdf) -> Bdf {
+    at.root(|bus| {
         let leads_here =
-            |function: &&Function| matches!(function.header, Header::Bridge { secondary, .. } if secondary == at.bus);
-        match functions.iter().find(leads_here) {
-            Some(bridge) if at.bus != 0 => at = bridge.address,
-            _ => break,
-        }
-    }
-    Bdf { function: 0, ..at }
+            |function: &&Function| matches!(function.header, Header::Bridge { secondary, .. } if secondary == bus);
+        functions.iter().find(leads_here).map(|bridge| bridge.address)
+    })
 }
 
 #[cfg(test)]
