@@ -9,6 +9,8 @@
 use layout::Bdf;
 use proto::pci::{Config, Dma, Function, Header};
 
+use crate::capabilities::EXPRESS;
+
 /// Two functions of one group that have different owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflict {
@@ -27,6 +29,13 @@ pub fn conflict(functions: &[Function], config: &Config, valid: u16, index: usiz
     let mut others = config.functions.iter().enumerate().filter(|(n, _)| valid & 1 << n != 0);
     let (other, _) = others.find(|(_, other)| other.owner != one.owner && self::root(functions, other.at) == root)?;
     Some(Conflict { other, root })
+}
+
+/// Whether a function is on a bus of conventional PCI behind a bridge, and does DMA under the bridge's number.
+pub fn is_behind_conventional(functions: &[Function], at: Bdf) -> bool {
+    let is_express = |found: &Function| found.capabilities.iter().any(|capability| capability.id == EXPRESS);
+    let found = functions.iter().find(|found| found.address == at);
+    found.is_some_and(|found| !is_express(found)) && root(functions, at).bus != at.bus
 }
 
 /// Function 0 of the device of a root bus that leads to `at`.

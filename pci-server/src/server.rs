@@ -16,7 +16,7 @@ use proto::wire::ClientId;
 
 use crate::bus::Listing;
 use crate::check;
-use crate::groups::{Conflict, conflict};
+use crate::groups::{Conflict, conflict, is_behind_conventional};
 use crate::hardware::Machine;
 use crate::lines::{Arrival, arrivals, explain, messages, table};
 use crate::msix::{Msix, Table};
@@ -83,6 +83,13 @@ impl<'a, M: Machine> Server<'a, M> {
 
     /// Lets no function become bus master whose group has another owner, unless the description trusts it with the group.
     fn keep_groups_together(&mut self, valid: u16) {
+        let functions = &self.listing.functions;
+        let confined = self.config.functions.iter().filter(|one| one.dma == Dma::Domain);
+        for PciFunction { name, at, .. } in confined.filter(|one| is_behind_conventional(functions, one.at)) {
+            log::warn!(
+                "`{name}` ({at}) is on conventional PCI, behind a bridge that does its DMA: the IOMMU may refuse it"
+            );
+        }
         for index in 0..self.config.functions.len() {
             let Some(Conflict { other, root }) = conflict(&self.listing.functions, &self.config, valid, index) else {
                 continue;

@@ -368,6 +368,23 @@ fn a_bridge_turns_the_pins_of_what_is_behind() {
 }
 
 #[test]
+fn a_card_behind_a_bridge_to_conventional_pci_is_told_from_one_of_pci_express() {
+    for (card, name, expected) in [(SMALL_A, "OldCard", 1), (EXPRESS, "NewCard", 0)] {
+        let mut machine = board();
+        let mut bridge = machine.functions[&HOST].clone();
+        (bridge.values[2], bridge.values[3], bridge.values[6]) = (0x0604_0000, 0x0001_0000, 0x0001_0100);
+        machine.functions.insert(at(30, 0), bridge);
+        let behind = machine.functions.remove(&card).unwrap();
+        let there = layout::Bdf { bus: 1, device: 5, function: 0 };
+        machine.functions.insert(there, behind);
+        let card = PciFunction { dma: Dma::Domain, ..named(give(ALICE, there), name) };
+        let said = format!("`{name}` (01:05.0) is on conventional PCI");
+        let log = logged(&said, || drop(Gate::open(machine, config([card]))));
+        assert_eq!(log.len(), expected);
+    }
+}
+
+#[test]
 fn a_bus_master_has_its_group_to_itself_or_is_trusted_with_it() {
     let confined = |owner, at, called| PciFunction { dma: Dma::Domain, ..named(give(owner, at), called) };
     let becomes_master = |disk: PciFunction, neighbour: PciFunction| {
