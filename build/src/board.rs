@@ -1,10 +1,12 @@
 //! `cargo xtask doctor --board FILE…`: judges a board by the probe's serial log or by Linux' files, and writes a description
 //! to start from.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use capdl_spec::host::{self, Source};
+use layout::Bdf;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use probe::acpi;
 use probe::pci::Config;
@@ -74,12 +76,29 @@ pub fn judge_files(paths: &[PathBuf]) -> Result<Judged> {
             judge::function(function.address.bdf, config, function.acs, source(function), &mut judged);
         }
     }
+    groups(&capture.functions, &mut judged);
     if capture.functions.iter().any(|function| function.dump.bytes().len() < WITH_CAPABILITIES) {
         judged.doubts.push("some PCI functions have no full hex dump: sudo lspci -vvxxx".into());
     }
     capture.has_dmar |= facts.table(b"DMAR").is_some();
     judged.description = describe(&files, &mut capture, &facts);
     Ok(judged)
+}
+
+/// A line for each group with several functions that could be passed through, by the rule of pci-server.
+fn groups(functions: &[Function], judged: &mut Judged) {
+    let functions = functions.iter().filter(|function| function.address.segment == 0);
+    let known: Vec<(Bdf, Config<'_>)> =
+        functions.map(|function| (function.address.bdf, Config(function.dump.bytes()))).collect();
+    let bridge_to = |bus| known.iter().find(|(_, config)| config.secondary() == Some(bus)).map(|(at, _)| *at);
+    let mut groups: BTreeMap<Bdf, Vec<String>> = BTreeMap::new();
+    for (at, _) in known.iter().filter(|(_, config)| config.class() >> 8 != 0x06) {
+        groups.entry(at.root(bridge_to)).or_default().push(at.to_string());
+    }
+    for (root, members) in groups.iter().filter(|(_, members)| members.len() > 1) {
+        let what = format_args!("{} have one owner, or group = \"trusted\"", members.join(" "));
+        judged.line(Verdict::Pass, format_args!("group {root}"), what);
+    }
 }
 
 /// The input of the I/O APIC that the capture says, as `import` reads it: Linux' numbers from 16 to 23 are that, unless MSI is on.
@@ -137,6 +156,9 @@ fn describe(files: &Files, capture: &mut Capture, facts: &Facts) -> String {
     text.push_str(
         "\n[[vm]]\nname = \"linux\"\nmemory = \"128 MiB\"\nkernel = \"debian-686\"\ninitrd = \"debian-busybox\"\n",
     );
+    if let Some((false, by)) = judge::multihit(facts) {
+        let _ = writeln!(text, "large_pages = true  # the processor is without the erratum \"iTLB multihit\", by {by}");
+    }
     let devices = devices(capture);
     if devices.is_empty() {
         return text;

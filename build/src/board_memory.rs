@@ -65,7 +65,8 @@ fn bytes(kind: &Kind) -> u64 {
         // Includes the page tables that root-task adds as mappings need them.
         Kind::IoSpace { .. } => 64 * PAGE,
         Kind::Endpoint | Kind::Notification | Kind::IoPorts { .. } | Kind::IrqControl => 64,
-        Kind::Tcb | Kind::VSpace | Kind::Ept | Kind::Paging { .. } | Kind::SparePaging { .. } => PAGE,
+        Kind::Paging { count, .. } => u64::from(count) * PAGE,
+        Kind::Tcb | Kind::VSpace | Kind::Ept | Kind::SparePaging { .. } => PAGE,
     }
 }
 

@@ -70,7 +70,8 @@ fn bytes(object: &Object) -> u64 {
         Kind::CNode { bits } => 1 << (bits + SLOT_BITS),
         Kind::Tcb => 1 << TCB_BITS,
         Kind::Vcpu => 1 << VCPU_BITS,
-        Kind::VSpace | Kind::Ept | Kind::Paging { .. } | Kind::SparePaging { .. } => 1 << PAGING_BITS,
+        Kind::Paging { count, .. } => u64::from(count) << PAGING_BITS,
+        Kind::VSpace | Kind::Ept | Kind::SparePaging { .. } => 1 << PAGING_BITS,
         // At most 32 bytes each, or none.
         Kind::Endpoint | Kind::Notification | Kind::IoSpace { .. } | Kind::IoPorts { .. } | Kind::IrqControl => 0,
     }

@@ -19,6 +19,7 @@ fn needed(spec: &Spec, image: u64) -> u64 {
         // Pages of the image itself.
         Kind::Frames { fill: Fill::Bundle { .. }, .. } => 0,
         Kind::Frames { pages, .. } => pages.into(),
+        Kind::Paging { count, .. } => count.into(),
         _ => 1,
     };
     let objects: u64 = spec.objects.iter().map(|object| slots(&object.kind)).sum();
@@ -53,7 +54,7 @@ pub fn suffice(prefix: &Prefix, spec: &Spec, image: u64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use capdl_spec::spec::{Id, Object, PageSize, Rights};
+    use capdl_spec::spec::{Id, Level, Object, PageSize, Rights};
 
     use super::*;
 
@@ -62,15 +63,17 @@ mod tests {
         let object = |kind| Object { name: String::new(), kind };
         let frames = Kind::Frames { size: PageSize::Small, pages: 100, fill: Fill::Zero };
         let bundle = Kind::Frames { size: PageSize::Small, pages: 1000, fill: Fill::Bundle { offset: 0 } };
-        let objects = vec![object(Kind::Endpoint), object(frames), object(bundle)];
+        let tables = Kind::Paging { space: Id(0), level: Level::Table, at: 0, count: 7 };
+        let objects = vec![object(Kind::Endpoint), object(frames), object(bundle), object(tables)];
         let mut spec = Spec { objects, ..Spec::default() };
-        assert_eq!(needed(&spec, 3 * PAGE + 1), INITIAL + 4 + 101);
+        assert_eq!(needed(&spec, 3 * PAGE + 1), INITIAL + 4 + 108);
         let rights = Rights { read: true, write: false, grant: false };
-        let mapping = |frames| Mapping { space: Id(0), frames: Id(frames), at: 0, rights, cached: true };
+        let (space, at, pages) = (Id(0), 0, PageSize::Small);
+        let mapping = |frames| Mapping { space, frames: Id(frames), at, rights, cached: true, pages };
         spec.mappings = vec![mapping(1), mapping(1), mapping(2)];
         assert_eq!(
             needed(&spec, 3 * PAGE + 1),
-            INITIAL + 4 + 101 + 100 + 1000,
+            INITIAL + 4 + 108 + 100 + 1000,
             "a second mapping and the image's pages"
         );
     }

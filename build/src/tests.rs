@@ -7,6 +7,7 @@ mod checks;
 mod clocks;
 mod components;
 mod gate;
+mod groups;
 mod guest;
 mod guests;
 mod host;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Test> {
         components::all(),
         kernel::all(),
         iommu::all(),
+        groups::all(),
         clocks::all(),
         loaders::all(),
         probe::all(),

@@ -59,6 +59,7 @@ fn linux_files_of_an_ivy_bridge_tell_the_kernel_the_lines_and_the_iommu() {
     says(&judged, Verdict::Pass, "pci 00:1c.0: 8086:1e10 bridge to bus 0x5, ACS unknown");
     says(&judged, Verdict::Pass, "pci 00:1f.2: 8086:1e03 class 0106, MSI, INTB (source = 19), reset by FLR");
     says(&judged, Verdict::Pass, "pci 00:1f.3: 8086:1e22 class 0c05, INTC (source = 18), reset by its bus alone");
+    says(&judged, Verdict::Pass, "group 00:1f.0: 00:1f.2 00:1f.3 have one owner, or group = \"trusted\"");
     assert!(judged.lines.iter().all(|(verdict, _)| *verdict != Verdict::Fail), "{}", judged.report());
     for line in [
         "board = \"pc\"\n",
@@ -206,7 +207,22 @@ fn a_linux_that_does_not_know_the_multihit_bug_leaves_it_open() {
     ] {
         let text = text.replace("cpu_meltdown spectre_v1 spectre_v2 l1tf mds itlb_multihit", bugs);
         assert!(text.contains(bugs));
-        says(&judged(&[file("bugs.txt", &text)]), verdict, said);
+        let judged = judged(&[file("bugs.txt", &text)]);
+        says(&judged, verdict, said);
+        assert_eq!(judged.description.contains("\nlarge_pages = true  # "), verdict == Verdict::Pass);
+    }
+}
+
+#[test]
+fn an_atom_is_without_the_multihit_bug() {
+    let text = std::fs::read_to_string(data("cpuinfo")).unwrap().replace("l1tf mds itlb_multihit", "");
+    for (model, verdict, said) in [
+        ("92", Verdict::Pass, "iTLB multihit: no, by its model: large_pages = true"),
+        ("142", Verdict::Warn, "iTLB multihit: maybe"),
+    ] {
+        let atom = text.replacen("model\t\t: 58", &format!("model\t\t: {model}"), 1);
+        assert_ne!(atom, text);
+        says(&judged(&[file(&format!("model-{model}.txt"), &atom)]), verdict, said);
     }
 }
 
@@ -220,6 +236,18 @@ fn the_captures_of_boards_with_an_iommu_keep_their_devices() {
         assert!(!text.contains("A device is left out"), "{name}: {text}");
         assert!(!text.contains("shows no IOMMU"), "{name}: {text}");
     }
+}
+
+#[test]
+fn what_is_behind_one_bridge_is_a_group() {
+    let imports = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import");
+    let text = std::fs::read_to_string(imports.join("pc.txt")).unwrap();
+    let (_, card) = text.split_once("\n01:01.0 ").unwrap();
+    let card = card.split_once("\n\n").map_or(card, |(card, _)| card);
+    let group = "group 00:06.0: 01:01.0 01:02.0 have one owner";
+    says(&judged(&[file("two-cards.txt", &format!("{text}\n\n01:02.0 {card}\n"))]), Verdict::Pass, group);
+    let alone = judged(&[file("one-card.txt", &text)]);
+    assert!(!alone.report().contains("group "), "{}", alone.report());
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(crate) fn check(system: &System) -> Result<(), Mistakes> {
 
 pub(crate) use pci::MOST_DMA_MEMORY;
 
-const LAWS: [Check; 59] = [
+const LAWS: [Check; 60] = [
     there_is_something_to_run,
     guests_have_a_board_with_vt_x,
     names_are_well_formed,
@@ -92,6 +92,7 @@ const LAWS: [Check; 59] = [
     pci::dma_is_confined_or_trusted,
     pci::interrupts_by_dma_are_allowed,
     pci::interrupts_by_dma_name_who_can,
+    pci::devices_have_one_owner_or_are_trusted,
     pci::trusted_memory_has_a_place,
     pci::confined_memory_fits_root_task,
     pci::components_have_memory_for_dma,

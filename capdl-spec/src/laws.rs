@@ -7,7 +7,7 @@ use layout::{FAULT_BIT, slot};
 use proto::serial;
 
 use crate::services;
-use crate::spec::{CapEntry, Fill, Id, Kind, Level, Mapping, Process, Rights, Spec};
+use crate::spec::{CapEntry, Fill, Id, Kind, Level, Mapping, PageSize, Process, Rights, Spec};
 
 /// A broken law, and what breaks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -322,25 +322,31 @@ fn the_bundles_own_pages_are_read_only(spec: &Spec) -> Result<(), String> {
 fn paging_structures_are_those_that_the_mappings_need(spec: &Spec) -> Result<(), String> {
     let mut there = BTreeSet::new();
     for object in &spec.objects {
-        let Kind::Paging { space, level, at } = object.kind else { continue };
+        let Kind::Paging { space, level, at, count } = object.kind else { continue };
         let above = match level {
             Level::Pdpt => None,
             Level::Directory => Some(Level::Pdpt),
             Level::Table => Some(Level::Directory),
         };
-        let ready = above.is_none_or(|above| there.contains(&(space, above, base(at, above))));
         let root = matches!(spec.kind(space), Some(Kind::VSpace | Kind::Ept));
-        unless(root && ready && at == base(at, level) && there.insert((space, level, at)), || object.name.clone())?;
+        unless(root && at == base(at, level) && count > 0, || object.name.clone())?;
+        for at in (at..).step_by(1 << level.bits()).take(count as usize) {
+            let ready = above.is_none_or(|above| there.contains(&(space, above, base(at, above))));
+            unless(ready && there.insert((space, level, at)), || object.name.clone())?;
+        }
     }
     let mut needed = BTreeSet::new();
     for mapping in &spec.mappings {
         let Some(Kind::Frames { size, pages, .. }) = spec.kind(mapping.frames) else { continue };
+        let is_ept = matches!(spec.kind(mapping.space), Some(Kind::Ept));
+        let fits = mapping.pages == *size || is_ept && *size == PageSize::Large;
+        unless(fits, || format!("{} in {}", spec.name(mapping.frames), spec.name(mapping.space)))?;
         if spec.is_io_space(mapping.space) {
             continue;
         }
         for page in 0..u64::from(*pages) {
             let at = mapping.at + (page << size.bits());
-            needed.extend(size.levels().iter().map(|&level| (mapping.space, level, base(at, level))));
+            needed.extend(mapping.pages.levels().iter().map(|&level| (mapping.space, level, base(at, level))));
         }
     }
     let odd = there.symmetric_difference(&needed).next();

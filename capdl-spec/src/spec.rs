@@ -100,14 +100,16 @@ pub enum Kind {
     Vcpu,
     /// Root of an EPT (EPT PML4), assigned to the initial ASID pool.
     Ept,
-    /// A paging structure below the root `space`, mapped at `at`.
+    /// `count` paging structures in a row below the root `space`, mapped from `at` on.
     Paging {
         /// The VSpace or EPT.
         space: Id,
         /// Level.
         level: Level,
-        /// First address it covers.
+        /// First address that they cover.
         at: u64,
+        /// How many.
+        count: u32,
     },
     /// `pages` frames in a row.
     Frames {
@@ -150,6 +152,17 @@ pub enum Level {
     Directory,
     /// Page table: 2 MiB.
     Table,
+}
+
+impl Level {
+    /// log2 of the bytes that one structure covers.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Level::Pdpt => 39,
+            Level::Directory => 30,
+            Level::Table => 21,
+        }
+    }
 }
 
 /// Sizes of frames.
@@ -254,6 +267,9 @@ pub struct Mapping {
     pub rights: Rights,
     /// Cacheable; device registers are not.
     pub cached: bool,
+    /// Size of the pages: that of the frames, or, in an EPT, smaller. Then a large frame fills a page table (kernel patch
+    /// 0060).
+    pub pages: PageSize,
 }
 
 /// A process: threads in a CSpace and a VSpace of its own.

@@ -166,8 +166,10 @@ fn an_interrupt_line_of_two() {
 
 #[test]
 fn functions_that_reach_each_other_without_passing_the_iommu() {
+    let trusted =
+        |name, address, source| confined(name, address, source).replacen("irq =", "group = \"trusted\", irq =", 1);
     flows(
-        &[PC, &confined("a", "00:1a.0", 17), &confined("b", "00:1a.1", 18)].concat(),
+        &[PC, &trusted("a", "00:1a.0", 17), &trusted("b", "00:1a.1", 18)].concat(),
         &["-D", "D-"],
         &[
             "a ↔ b: PCI 00:1a.0 and 00:1a.1, functions of one device",
@@ -183,6 +185,11 @@ fn functions_that_reach_each_other_without_passing_the_iommu() {
             "a → b: interrupts, by DMA of 05:00.0",
             "b → a: interrupts, by DMA of 05:01.0",
         ],
+    );
+    flows(
+        &[PC, &trusted("a", "05:00.0", 17), &confined("b", "06:00.0", 18)].concat(),
+        &["-D", "D-"],
+        &["a ↔ b: PCI 05:00.0 and 06:00.0, functions of what may be one group"],
     );
 }
 
@@ -329,7 +336,14 @@ fn memory_flows_from_who_writes_to_who_reads() {
             bundle.spec.objects.push(Object { name: "vmm-a+vmm-b.dataport".into(), kind });
             for (name, rights) in [("vmm-a.vspace", a), ("vmm-b.ept", b)] {
                 let space = object(&bundle.spec, name);
-                bundle.spec.mappings.push(Mapping { space, frames, at: 1 << 33, rights, cached: true });
+                bundle.spec.mappings.push(Mapping {
+                    space,
+                    frames,
+                    at: 1 << 33,
+                    rights,
+                    cached: true,
+                    pages: PageSize::Small,
+                });
             }
         })
     };

@@ -252,13 +252,14 @@ fn paged(mut spec: Spec) -> Spec {
         }
         for page in 0..u64::from(*pages) {
             let at = mapping.at + (page << size.bits());
-            needed
-                .extend(size.levels().iter().map(|&level| (mapping.space, level, at >> level.bits() << level.bits())));
+            needed.extend(
+                mapping.pages.levels().iter().map(|&level| (mapping.space, level, at >> level.bits() << level.bits())),
+            );
         }
     }
     for (space, level, at) in needed {
         let name = format!("{}.{level:?}.{at:#x}", spec.name(space));
-        spec.objects.push(Object { name, kind: Kind::Paging { space, level, at } });
+        spec.objects.push(Object { name, kind: Kind::Paging { space, level, at, count: 1 } });
     }
     spec
 }
@@ -358,7 +359,14 @@ fn device_memory_has_no_place_in_a_specification() {
         changed.objects.push(Object { name: format!("{}.registers", process.name), kind });
         let frames = Id(changed.objects.len() as u32 - 1);
         let at = window::DEVICES;
-        let mapping = Mapping { space: process.vspace, frames, at, rights: Rights::READ_WRITE, cached: true };
+        let mapping = Mapping {
+            space: process.vspace,
+            frames,
+            at,
+            rights: Rights::READ_WRITE,
+            cached: true,
+            pages: PageSize::Small,
+        };
         broken(&more(&changed, mapping), || format!("registers of {}", process.name));
         broken(&changed, || format!("registers of {}, unmapped", process.name));
     }

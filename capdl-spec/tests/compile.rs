@@ -8,7 +8,7 @@ use capdl_spec::{
     compile::bundle::Bundle,
     host::{self, CompileError, System},
     laws,
-    spec::{Fill, HEADER_LEN, Kind, MAGIC, Rights, Spec},
+    spec::{Fill, HEADER_LEN, Kind, Level, MAGIC, PageSize, Rights, Spec},
 };
 use fixture::{ENTRY, SEGMENTS, config, files, object, system};
 use layout::{config, event, limits::MAX_GUESTS, slot};
@@ -45,6 +45,27 @@ fn a_guest_has_an_entropy_device_if_its_description_says_so() {
         let bundle = compile(&system(&format!("{MINIMAL}{line}")));
         let vmm: config::Vmm = config(&bundle, "vmm-linux");
         assert_eq!(vmm.rng, rng, "{line}");
+    }
+}
+
+#[test]
+fn a_guests_memory_is_in_small_pages_where_large_ones_could_stop_the_machine() {
+    for (board, line, pages) in [
+        ("bochs", "", PageSize::Large),
+        ("pc", "", PageSize::Small),
+        ("cma34cr", "", PageSize::Small),
+        ("pc-modern", "large_pages = true\n", PageSize::Large),
+    ] {
+        let spec = compile(&system(&format!("{}{line}", MINIMAL.replace("bochs", board)))).spec;
+        let (ept, ram) = (object(&spec, "vmm-linux.ept"), object(&spec, "vmm-linux.guest-ram"));
+        let found: Vec<_> = spec.mappings.iter().filter(|one| one.space == ept && one.frames == ram).collect();
+        assert!(matches!(spec.kind(ram), Some(Kind::Frames { size: PageSize::Large, pages: 64, .. })), "{board}");
+        assert_eq!(found.iter().map(|one| one.pages).collect::<Vec<_>>(), [pages], "{board}");
+        let tables = spec.objects.iter().filter_map(|object| match object.kind {
+            Kind::Paging { space, level: Level::Table, count, .. } if space == ept => Some(count),
+            _ => None,
+        });
+        assert_eq!(tables.sum::<u32>(), if pages == PageSize::Small { 64 } else { 0 }, "{board}");
     }
 }
 

@@ -16,7 +16,7 @@ const POWER: u8 = 0x01;
 pub const MSI: u8 = 0x05;
 const PCI_X: u8 = 0x07;
 const VENDOR: u8 = 0x09;
-const EXPRESS: u8 = 0x10;
+pub(crate) const EXPRESS: u8 = 0x10;
 /// The same with a table.
 pub const MSI_X: u8 = 0x11;
 const SATA: u8 = 0x12;

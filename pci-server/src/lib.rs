@@ -9,6 +9,7 @@ mod capabilities;
 mod check;
 pub mod config_space;
 mod function;
+mod groups;
 pub mod hardware;
 mod lines;
 mod msi;

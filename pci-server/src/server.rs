@@ -16,6 +16,7 @@ use proto::wire::ClientId;
 
 use crate::bus::Listing;
 use crate::check;
+use crate::groups::{Conflict, conflict, is_behind_conventional};
 use crate::hardware::Machine;
 use crate::lines::{Arrival, arrivals, explain, messages, table};
 use crate::msix::{Msix, Table};
@@ -60,6 +61,7 @@ impl<'a, M: Machine> Server<'a, M> {
         let budgets = core::array::from_fn(|_| WaitBudget::default());
         let mut server = Self { machine, listing, config, functions, wiring, resources, refusals, budgets };
         let valid = server.check();
+        server.keep_groups_together(valid);
         let obtained = server.obtain(valid);
         for index in (0..).take(server.config.functions.len()).filter(|index| obtained & 1 << index != 0) {
             server.grant(index);
@@ -77,6 +79,40 @@ impl<'a, M: Machine> Server<'a, M> {
             }
         }
         valid
+    }
+
+    /// Lets no function become bus master whose group has another owner, unless the description trusts it with the group.
+    fn keep_groups_together(&mut self, valid: u16) {
+        let functions = &self.listing.functions;
+        let confined = self.config.functions.iter().filter(|one| one.dma == Dma::Domain);
+        for PciFunction { name, at, .. } in confined.filter(|one| is_behind_conventional(functions, one.at)) {
+            log::warn!(
+                "`{name}` ({at}) is on conventional PCI, behind a bridge that does its DMA: the IOMMU may refuse it"
+            );
+        }
+        for index in 0..self.config.functions.len() {
+            let Some(Conflict { other, root }) = conflict(&self.listing.functions, &self.config, valid, index) else {
+                continue;
+            };
+            let [Some(one), Some(other)] = [index, other].map(|index| self.config.functions.get(index)) else {
+                continue;
+            };
+            let owner = self.config.clients.get(usize::from(other.owner)).map_or("", |owner| &owner.name);
+            let (name, at) = (&one.name, one.at);
+            if one.group_trusted {
+                log::warn!("`{name}` reaches `{}` of `{owner}` past the IOMMU: the description trusts it", other.name);
+                continue;
+            }
+            log::error!(
+                "`{name}` ({at}) does not become bus master: `{}` ({}) of `{owner}` is in the same group, at {root}",
+                other.name,
+                other.at
+            );
+            log::error!("`{name}`: one owner for the whole group, or group = \"trusted\" in its entry of pci_devices");
+            if let Some(one) = self.config.functions.get_mut(index) {
+                one.dma = Dma::No;
+            }
+        }
     }
 
     /// Asks root-task for the ports and memory of all `valid` functions. Returns those for which it got everything.

@@ -197,6 +197,7 @@ fn all_buses_are_tried_only_where_their_functions_matter() {
                 at,
                 direct: false,
                 dma: Dma::No,
+                group_trusted: false,
                 has_route: false,
                 lines: Default::default(),
                 ports: None,

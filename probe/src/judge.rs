@@ -74,6 +74,21 @@ pub fn board(facts: &Facts) -> Option<&'static str> {
     Some(if modern.into_iter().all(has) { "pc-modern" } else { "pc" })
 }
 
+/// Models of family 6 with EPT that are without "iTLB multihit", as Linux has them (arch/x86/kernel/cpu/common.c): Silvermont,
+/// Airmont, Goldmont, Goldmont Plus, Tremont of servers, Xeon Phi. Not all of them say so by IA32_ARCH_CAPABILITIES.
+const WITHOUT_MULTIHIT: [u32; 12] = [0x37, 0x4a, 0x4d, 0x4c, 0x5a, 0x75, 0x5c, 0x5f, 0x7a, 0x86, 0x57, 0x85];
+
+/// Whether the processor has the erratum "iTLB multihit" (CVE-2018-12207), and what says so; `None` if it may have.
+pub fn multihit(facts: &Facts) -> Option<(bool, &'static str)> {
+    let capabilities = vmx::value(&facts.msrs, vmx::ARCH_CAPABILITIES).unwrap_or(0);
+    let is_without = |(family, model, _)| family == 6 && WITHOUT_MULTIHIT.contains(&model);
+    match facts.multihit {
+        Some(has) => Some((has, "/proc/cpuinfo")),
+        None if capabilities & vmx::NO_MULTIHIT != 0 => Some((false, "IA32_ARCH_CAPABILITIES")),
+        None => cpu::signature(&facts.leaves).filter(|known| is_without(*known)).map(|_| (false, "its model")),
+    }
+}
+
 /// Text of bytes, up to the first that is none.
 struct Text<'a>(&'a [u8]);
 
@@ -187,17 +202,15 @@ fn virtualisation(facts: &Facts, out: &mut impl Sink) {
         all("invalidation", &vmx::INVALIDATIONS[..3], Warn);
     }
     if cpu::has(&facts.leaves, cpu::VMX) == Some(true) && facts.leaves.iter().any(|leaf| leaf.leaf == 7) {
-        let value = vmx::value(&facts.msrs, vmx::ARCH_CAPABILITIES).unwrap_or(0);
-        let (verdict, reason) = match (facts.multihit, value & vmx::NO_MULTIHIT) {
-            (Some(false), _) => (Pass, "no, by /proc/cpuinfo"),
-            (Some(true), _) => (
-                Warn,
-                "yes, by /proc/cpuinfo (CVE-2018-12207): a guest with executable 2 MiB pages may stop the machine",
-            ),
-            (None, 0) => (Warn, "maybe (CVE-2018-12207): a guest with executable 2 MiB pages may stop the machine"),
-            (None, _) => (Pass, "no, by IA32_ARCH_CAPABILITIES"),
-        };
-        out.line(verdict, format_args!("iTLB multihit"), format_args!("{reason}"));
+        let topic = format_args!("iTLB multihit");
+        let small = "(CVE-2018-12207): guests are in pages of 4 KiB";
+        match multihit(facts) {
+            Some((false, by)) => {
+                out.line(Pass, topic, format_args!("no, by {by}: large_pages = true saves TLB misses"))
+            }
+            Some((true, by)) => out.line(Warn, topic, format_args!("yes, by {by} {small}")),
+            None => out.line(Warn, topic, format_args!("maybe {small}")),
+        }
     }
 }
 

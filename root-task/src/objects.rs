@@ -315,14 +315,17 @@ fn blueprint(spec: &Spec, kind: &Kind) -> Result<(ObjectBlueprint, u32), Why> {
         Kind::VSpace => one(ObjectBlueprint::VSpace),
         Kind::Vcpu => one(ObjectBlueprint::VCpu),
         Kind::Ept => one(ObjectBlueprint::EptPml4),
-        Kind::Paging { space, level, .. } => one(match (is_ept(spec, space), level) {
-            (false, Level::Pdpt) => ObjectBlueprint::Pdpt,
-            (false, Level::Directory) => ObjectBlueprint::PageDirectory,
-            (false, Level::Table) => ObjectBlueprint::PageTable,
-            (true, Level::Pdpt) => ObjectBlueprint::EptPdpt,
-            (true, Level::Directory) => ObjectBlueprint::EptPageDirectory,
-            (true, Level::Table) => ObjectBlueprint::EptPageTable,
-        }),
+        Kind::Paging { space, level, count, .. } => {
+            let blueprint = match (is_ept(spec, space), level) {
+                (false, Level::Pdpt) => ObjectBlueprint::Pdpt,
+                (false, Level::Directory) => ObjectBlueprint::PageDirectory,
+                (false, Level::Table) => ObjectBlueprint::PageTable,
+                (true, Level::Pdpt) => ObjectBlueprint::EptPdpt,
+                (true, Level::Directory) => ObjectBlueprint::EptPageDirectory,
+                (true, Level::Table) => ObjectBlueprint::EptPageTable,
+            };
+            Ok((blueprint, count))
+        }
         Kind::Frames { size, pages, .. } => Ok((blueprint_of_page(size), pages)),
         Kind::SparePaging { level: Level::Directory } => one(ObjectBlueprint::EptPageDirectory),
         Kind::SparePaging { .. } => one(ObjectBlueprint::EptPageTable),

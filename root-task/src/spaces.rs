@@ -110,7 +110,10 @@ pub fn map(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
         match object.kind {
             Kind::VSpace => pool.asid_pool_assign(objects.cap::<cap_type::VSpace>(id)),
             Kind::Ept => pool.asid_pool_assign(objects.cap::<cap_type::EptPml4>(id)),
-            Kind::Paging { space, level, at } => map_table(objects, spec, id, space, level, at),
+            Kind::Paging { space, level, at, .. } => {
+                let mut rows = objects.slots(id).zip((at..).step_by(1 << level.bits()));
+                rows.try_for_each(|(slot, at)| map_table(objects, spec, slot, (space, level), at))
+            }
             _ => Ok(()),
         }
         .context(|| object.name.clone())?;
@@ -125,20 +128,18 @@ pub fn map(objects: &mut Objects, spec: &Spec) -> Result<(), Failure> {
     Ok(())
 }
 
-fn map_table(objects: &Objects, spec: &Spec, id: Id, space: Id, level: Level, at: u64) -> Result<(), Error> {
+/// Maps the paging structure in a slot of root-task's.
+fn map_table(objects: &Objects, spec: &Spec, slot: usize, (space, level): (Id, Level), at: u64) -> Result<(), Error> {
     let attributes = VmAttributes::DEFAULT;
     let (vspace, ept) = (objects.cap(space), objects.cap(space));
+    let table = CPtr::from_bits(slot as u64);
     match (is_ept(spec, space), level) {
-        (false, Level::Pdpt) => objects.cap::<cap_type::Pdpt>(id).pdpt_map(vspace, at, attributes),
-        (false, Level::Directory) => {
-            objects.cap::<cap_type::PageDirectory>(id).page_directory_map(vspace, at, attributes)
-        }
-        (false, Level::Table) => objects.cap::<cap_type::PageTable>(id).page_table_map(vspace, at, attributes),
-        (true, Level::Pdpt) => objects.cap::<cap_type::EptPdpt>(id).ept_pdpt_map(ept, at, attributes),
-        (true, Level::Directory) => {
-            objects.cap::<cap_type::EptPageDirectory>(id).ept_page_directory_map(ept, at, attributes)
-        }
-        (true, Level::Table) => objects.cap::<cap_type::EptPageTable>(id).ept_page_table_map(ept, at, attributes),
+        (false, Level::Pdpt) => cap::Pdpt::from_cptr(table).pdpt_map(vspace, at, attributes),
+        (false, Level::Directory) => cap::PageDirectory::from_cptr(table).page_directory_map(vspace, at, attributes),
+        (false, Level::Table) => cap::PageTable::from_cptr(table).page_table_map(vspace, at, attributes),
+        (true, Level::Pdpt) => cap::EptPdpt::from_cptr(table).ept_pdpt_map(ept, at, attributes),
+        (true, Level::Directory) => cap::EptPageDirectory::from_cptr(table).ept_page_directory_map(ept, at, attributes),
+        (true, Level::Table) => cap::EptPageTable::from_cptr(table).ept_page_table_map(ept, at, attributes),
     }
 }
 

@@ -226,10 +226,14 @@ impl Model<'_> {
                 let (a, b) = (one.at, other.at);
                 let master = [one.dma, other.dma].iter().any(|dma| *dma != Dma::No);
                 let device = a.bus == b.bus && a.device == b.device;
-                if !(device || a.bus == b.bus && a.bus != 0 && master) {
-                    continue;
-                }
-                let shared = if device { "one device" } else { "one bus" };
+                // Which functions are a group shows on the board alone.
+                let trusted = one.group_trusted || other.group_trusted;
+                let shared = match device {
+                    true => "one device",
+                    false if a.bus == b.bus && a.bus != 0 && master => "one bus",
+                    false if trusted => "what may be one group",
+                    false => continue,
+                };
                 let what = format!("{a} and {b}, functions of {shared}");
                 let others: Vec<usize> = self.pci_clients(held, other.owner).collect();
                 for holder in self.pci_clients(held, one.owner) {

@@ -3,6 +3,9 @@
 use core::ops::Range;
 use std::collections::BTreeMap;
 
+use layout::Bdf;
+use toml::Spanned;
+
 use super::{Found, RAM_END, places};
 use crate::{
     compile::{
@@ -10,7 +13,7 @@ use crate::{
         placement::{placed, placed_at},
     },
     description::{
-        devices::Memory,
+        devices::{Memory, PciDevice},
         mistake::nearest,
         owners::Devices,
         system::{Bytes, Decompress},
@@ -142,6 +145,35 @@ pub(super) fn interrupts_by_dma_name_who_can(found: &mut Found) {
             let message = format!("no function of `{}` may be bus master", name.get_ref());
             let remedy = if known.is_empty() { "leave it out".into() } else { nearest(name.get_ref(), &known) };
             found.add(name.span(), message, remedy);
+        }
+    }
+}
+
+/// Of groups, the host knows the functions of one device; pci-server finds on the board what is behind one bridge.
+pub(super) fn devices_have_one_owner_or_are_trusted(found: &mut Found) {
+    let system = found.system;
+    for owner in system.owners() {
+        let device = |address: Bdf| (address.bus, address.device);
+        let others = system.owners().filter(|other| other.role != owner.role);
+        let others: Vec<_> =
+            others.flat_map(|other| other.devices.pci_devices.iter().map(move |one| (one, other.name))).collect();
+        for function in owner.devices.pci_devices {
+            let address = function.get_ref().address;
+            let same = |(one, _): &&(&Spanned<PciDevice>, _)| device(one.get_ref().address) == device(address);
+            match &function.get_ref().group {
+                Some(trust) if !owner.devices.iospace => {
+                    let message = "no IOMMU confines this function".into();
+                    found.add(trust.span(), message, "leave group out: it is for pci_devices_iospace = 1");
+                }
+                None if owner.devices.iospace => {
+                    let Some((one, other)) = others.iter().find(same) else { continue };
+                    let (one, other) = (one.get_ref().address, other.get_ref());
+                    let message = format!("the function {one} of the same device is `{other}`'s");
+                    let remedy = "no IOMMU keeps them apart: give both to one owner, or write group = \"trusted\"";
+                    found.add(function.span(), message, remedy);
+                }
+                _ => {}
+            }
         }
     }
 }

@@ -54,7 +54,16 @@ impl Builder {
     }
 
     pub fn map(&mut self, space: Id, frames: Id, at: u64, rights: Rights) {
-        self.spec.mappings.push(Mapping { space, frames, at, rights, cached: true });
+        let size = match self.spec.kind(frames) {
+            Some(&Kind::Frames { size, .. }) => size,
+            _ => PageSize::Small,
+        };
+        self.map_in(space, frames, at, rights, size);
+    }
+
+    /// The same, in pages of that size at most.
+    pub fn map_in(&mut self, space: Id, frames: Id, at: u64, rights: Rights, pages: PageSize) {
+        self.spec.mappings.push(Mapping { space, frames, at, rights, cached: true, pages });
     }
 
     /// Small frames for `bytes` bytes.
@@ -144,30 +153,28 @@ impl Builder {
                 continue; // root-task adds those, since the number of levels depends on the IOMMU
             }
             let end = mapping.at + (u64::from(*pages) << size.bits());
-            for &level in size.levels() {
+            for &level in mapping.pages.levels() {
                 let first = mapping.at >> level.bits() << level.bits();
                 needed.extend((first..end).step_by(1 << level.bits()).map(|at| (mapping.space, level, at)));
             }
         }
+        let mut rows: Vec<(Id, Level, u64, u32)> = Vec::new();
         for (space, level, at) in needed {
+            match rows.last_mut() {
+                Some(row) if (row.0, row.1, row.2 + (u64::from(row.3) << level.bits())) == (space, level, at) => {
+                    row.3 += 1
+                }
+                _ => rows.push((space, level, at, 1)),
+            }
+        }
+        for (space, level, at, count) in rows {
             let owner = self.spec.name(space).to_string();
             let word = match level {
                 Level::Pdpt => "pdpt",
                 Level::Directory => "directory",
                 Level::Table => "table",
             };
-            self.object(format!("{owner}.{word}.{at:#x}"), Kind::Paging { space, level, at });
-        }
-    }
-}
-
-impl Level {
-    /// log2 of the bytes that one structure covers.
-    pub fn bits(self) -> u8 {
-        match self {
-            Level::Pdpt => 39,
-            Level::Directory => 30,
-            Level::Table => 21,
+            self.object(format!("{owner}.{word}.{at:#x}"), Kind::Paging { space, level, at, count });
         }
     }
 }

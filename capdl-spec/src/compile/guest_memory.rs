@@ -1,8 +1,9 @@
 //! Maps the memory of guests, of their devices, and of components' devices. Ordinary RAM of a guest begins at
-//! guest-physical 0, in large pages. Where devices use it without an IOMMU, its guest-physical address is its physical
-//! address, since the guest's driver gives devices guest-physical addresses and nothing translates them; one more page,
-//! at 0, is the guest's memory below 1 MiB. Where an IOMMU confines them, it is in small pages, since an IOMMU need not
-//! support others, and the devices' I/O address spaces map it too.
+//! guest-physical 0, in large frames. The guest has them in small pages where a processor may have the erratum "iTLB
+//! multihit", by which code in large ones stops the machine (decision 0041). Where devices use it without an IOMMU, its
+//! guest-physical address is its physical address, since the guest's driver gives devices guest-physical addresses and
+//! nothing translates them; one more page, at 0, is the guest's memory below 1 MiB. Where an IOMMU confines them, it is
+//! in small frames, since an IOMMU need not support others, and the devices' I/O address spaces map it too.
 
 use layout::{slot, window};
 
@@ -22,14 +23,14 @@ pub(crate) fn ram(wiring: &mut Wiring, process: usize, ept: Id, number: usize, v
     let ram = vm.memory.get_ref().0;
     match placement::placed_at(wiring.system, Role::Vmm(number)) {
         Some(paddr) => {
-            guest_memory(wiring, process, ept, "guest-low", (0, LOW), PageSize::Large, Fill::Zero)?;
+            guest_memory(wiring, (process, vm), ept, "guest-low", (0, LOW), PageSize::Large, Fill::Zero)?;
             let fill = Fill::Ram { paddr };
-            guest_memory(wiring, process, ept, "guest-ram", (paddr, ram), PageSize::Large, fill)?;
+            guest_memory(wiring, (process, vm), ept, "guest-ram", (paddr, ram), PageSize::Large, fill)?;
             Ok(())
         }
         None => {
             let size = if vm.devices().confined() { PageSize::Small } else { PageSize::Large };
-            let frames = guest_memory(wiring, process, ept, "guest-ram", (0, ram), size, Fill::Zero)?;
+            let frames = guest_memory(wiring, (process, vm), ept, "guest-ram", (0, ram), size, Fill::Zero)?;
             io_spaces(wiring, process, frames, 0)
         }
     }
@@ -38,7 +39,7 @@ pub(crate) fn ram(wiring: &mut Wiring, process: usize, ept: Id, number: usize, v
 /// Pages at this guest-physical address.
 fn guest_memory(
     wiring: &mut Wiring,
-    process: usize,
+    (process, vm): (usize, &Vm),
     ept: Id,
     what: &str,
     (at, bytes): (u64, u64),
@@ -50,7 +51,8 @@ fn guest_memory(
     let pages = (bytes >> size.bits()) as u32;
     let frames = wiring.build.object(name, Kind::Frames { size, pages, fill });
     wiring.build.map(vspace, frames, HERE + at, Rights::READ_WRITE);
-    wiring.build.map(ept, frames, at, Rights::ALL);
+    let pages = if wiring.system.in_small_pages(vm) { PageSize::Small } else { size };
+    wiring.build.map_in(ept, frames, at, Rights::ALL, pages);
     Ok(frames)
 }
 

@@ -35,6 +35,9 @@ pub struct Board {
     pub about: &'static str,
     /// The processor features that the kernel relies on.
     pub processor: Processor,
+    /// Whether its processor may have the erratum "iTLB multihit" (CVE-2018-12207): code in a large page of an EPT can then
+    /// stop the machine.
+    pub multihit: bool,
     /// The console's 16550, as the description's `console` has it.
     pub uart: Device,
     /// The console's bits per second.
@@ -128,6 +131,7 @@ const PC: Board = Board {
     name: "pc",
     about: "PC",
     processor: Processor::Nehalem,
+    multihit: true,
     uart: isa("uart", ports(0x3f8, 0x3ff), 4),
     baud: 115_200,
     // ISA interrupt 0 arrives at input 2 (MPS 1.4, section 5, and the ACPI override of every PC).
@@ -162,6 +166,7 @@ pub static BOARDS: [Board; 5] = [
         name: "bochs",
         about: "Bochs, i440FX and PIIX3",
         processor: Processor::Haswell,
+        multihit: false,
         // iodev/unmapped.cc of Bochs: `Shutdown` is a panic with its own text. Each byte is a line of the log for debugging, so
         // one before `Shutdown` can say what it is for. (`D` would return to the debugger, where that runs: not in Bochs 3.0.)
         power_off: Some(Switch { port: 0x8900, off: b"Shutdown", failed: b"FShutdown" }),

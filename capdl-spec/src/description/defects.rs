@@ -3,7 +3,11 @@
 
 use core::ops::Range;
 
-use crate::description::{devices::Access, owners::Owner, system::System};
+use crate::description::{
+    devices::Access,
+    owners::Owner,
+    system::{System, Vm},
+};
 
 /// A defect that a kernel has or had.
 #[derive(Debug)]
@@ -29,17 +33,22 @@ pub enum Endangered {
     Devices,
     /// Those in which a process is hostile: no process of ours does what it takes.
     HostileProcesses,
+    /// Those with a VM in small pages, on a board whose processor may have an erratum.
+    SmallPages,
     /// None but a guest itself, which fails alone.
     OneGuest,
     /// None: user level avoids it.
     Nobody,
 }
 
-use Endangered::{Devices, Guests, GuestsWithDevices, HostileProcesses, Nobody, OneGuest, SeveralGuests};
+use Endangered::{Devices, Guests, GuestsWithDevices, HostileProcesses, Nobody, OneGuest, SeveralGuests, SmallPages};
 
 const fn defect(name: &'static str, endangers: Endangered, means: &'static str) -> Defect {
     Defect { name, means, endangers }
 }
+
+/// The defect of kernels that map a large frame in a large page alone.
+pub const LARGE_PAGES: &str = "large-pages";
 
 /// All known defects that a system built by this project can meet.
 pub const DEFECTS: &[Defect] = &[
@@ -52,6 +61,7 @@ pub const DEFECTS: &[Defect] = &[
         Guests,
         "an interrupt that arrives while the kernel handles another is an exception of the running process",
     ),
+    defect(LARGE_PAGES, SmallPages, "a guest's memory is in large pages, by which its code can stop some processors"),
     defect("invept", GuestsWithDevices, "no change of an EPT flushes the processor's translations"),
     defect("ept-flush", GuestsWithDevices, "a guest still reaches pages that were unmapped from its EPT"),
     defect("ept-types", GuestsWithDevices, "memory of a device is cached in the guest"),
@@ -114,6 +124,7 @@ impl Endangered {
             SeveralGuests => "systems with more than one VM",
             GuestsWithDevices => "VMs with passed-through devices",
             Devices => "VMs and components with passed-through devices",
+            SmallPages => "VMs without large_pages, on boards of processors with an erratum",
             HostileProcesses => "systems in which a process turns hostile",
             OneGuest => "the guest itself, no other",
             Nobody => "none: user level avoids it",
@@ -132,6 +143,10 @@ impl Endangered {
             }
             GuestsWithDevices => guests.filter_map(device).next(),
             Devices => system.owners().filter_map(device).next(),
+            SmallPages => {
+                let concerned = system.vms.iter().find(|vm| system.in_small_pages(vm));
+                concerned.map(|vm| (vm.name.span(), format!("`{}` is a VM in small pages", vm.name.get_ref())))
+            }
             HostileProcesses | OneGuest | Nobody => None,
         }
     }
@@ -152,6 +167,14 @@ impl System {
     /// Whether the description accepts a defect.
     pub fn accepts(&self, defect: &Defect) -> bool {
         self.accept_kernel_defects.iter().any(|name| name.get_ref() == defect.name)
+    }
+
+    /// Whether a VM has its memory in pages of 4 KiB, though in large frames: on a board whose processor may have the erratum
+    /// "iTLB multihit", unless the description trusts the guest. A kernel without our patch cannot map it so; whoever
+    /// accepts that has large pages.
+    pub fn in_small_pages(&self, vm: &Vm) -> bool {
+        let accepted = self.accept_kernel_defects.iter().any(|name| name.get_ref() == LARGE_PAGES);
+        self.board().multihit && !vm.large_pages && !accepted
     }
 
     /// Whether one VM without devices is all that a defect could harm.
@@ -193,6 +216,14 @@ mod tests {
             assert!(letters && defect.name.len() <= 20, "{}", defect.name);
             assert!(DEFECTS[..n].iter().all(|other| other.name != defect.name), "{}", defect.name);
         }
+    }
+
+    #[test]
+    fn a_guest_in_small_pages_takes_a_kernel_that_has_them() {
+        let names = |text: &str| endangering(&text.replace("bochs", "pc")).contains(&LARGE_PAGES);
+        assert!(names(ONE) && !endangering(ONE).contains(&LARGE_PAGES));
+        assert!(!names(&format!("{ONE}large_pages = true\n")));
+        assert!(names(&[ONE, "large_pages = true\n", TWO].concat()));
     }
 
     #[test]

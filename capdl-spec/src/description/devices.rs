@@ -49,6 +49,9 @@ pub struct PciDevice {
     pub access: Access,
     /// Whether it may use memory without an IOMMU that confines it.
     pub dma: Option<Spanned<Trust>>,
+    /// Whether it may be bus master although its group has functions of other owners, whose registers it reaches past the
+    /// IOMMU.
+    pub group: Option<Spanned<Trust>>,
 }
 
 /// An entry of a function's `memory`.
@@ -113,7 +116,7 @@ pub enum Interrupts {
     None,
 }
 
-/// Words of `dma`.
+/// Words of `dma` and `group`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trust {
@@ -249,6 +252,7 @@ struct FunctionTable {
     #[serde(default)]
     access: Access,
     dma: Option<Spanned<Trust>>,
+    group: Option<Spanned<Trust>>,
 }
 
 #[derive(Deserialize)]
@@ -310,6 +314,7 @@ impl<'de> Deserialize<'de> for PciDevice {
                     memory: None,
                     access: Access::Direct,
                     dma: None,
+                    group: None,
                 })
             }
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<PciDevice, M::Error> {
@@ -317,8 +322,8 @@ impl<'de> Deserialize<'de> for PciDevice {
                 let wrong =
                     "a PCI function needs an address, once\nwrite address = \"00:1f.2\", or all of bus, dev and fun";
                 let address = table.place().ok_or_else(|| M::Error::custom(wrong))?;
-                let FunctionTable { name, irq, interrupts, memory, access, dma, .. } = table;
-                Ok(PciDevice { address, name, irq, interrupts, memory, access, dma })
+                let FunctionTable { name, irq, interrupts, memory, access, dma, group, .. } = table;
+                Ok(PciDevice { address, name, irq, interrupts, memory, access, dma, group })
             }
         }
         from.deserialize_any(TextOrTable)

@@ -137,6 +137,10 @@ pub struct Vm {
     /// Debug ports of an emulated board that the guest reaches without an exit.
     #[serde(default)]
     pub direct_ports: Vec<Spanned<u16>>,
+    /// Whether the guest is trusted not to stop the machine by code in large pages, or the processor is known to be without
+    /// that erratum; see [`System::in_small_pages`].
+    #[serde(default)]
+    pub large_pages: bool,
     /// Has the guest an entropy device?
     #[serde(default)]
     pub rng: bool,

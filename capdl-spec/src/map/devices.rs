@@ -65,7 +65,8 @@ fn dma(map: &Map<'_>, function: &Function<'_>) -> String {
         Dma::Trusted => "BUS MASTER OF ALL MEMORY, trusted by the description".into(),
         Dma::Domain => {
             let domain = function.domain(map.system).unwrap_or_default();
-            format!("bus master in I/O address space domain {domain}")
+            let group = if function.device.group.is_some() { ", trusted with its group" } else { "" };
+            format!("bus master in I/O address space domain {domain}{group}")
         }
     }
 }

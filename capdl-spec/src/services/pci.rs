@@ -93,6 +93,7 @@ fn functions(wiring: &Wiring) -> Result<heapless::Vec<PciFunction, MAX_PCI_FUNCT
             at: function.device.address,
             direct: function.direct(),
             dma: function.dma(),
+            group_trusted: function.device.group.is_some(),
             lines: bounded(function.lines(&lines), "interrupt lines of a function")?,
             has_route: function.device.irq.is_some(),
             ports: function.ports().map(|ports| bounded(ports, "ranges of ports of a function")).transpose()?,

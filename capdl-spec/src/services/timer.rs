@@ -15,7 +15,7 @@ use crate::{
     },
     description::board,
     laws::authority::{Contents, FrameUse, Holding, SHARED, Space, Whose, frames, signals},
-    spec::{Fill, Mapping, Rights},
+    spec::{Fill, Mapping, PageSize, Rights},
 };
 
 pub(super) static SERVER: Server = Server {
@@ -65,6 +65,7 @@ fn hpet(wiring: &mut Wiring, server: usize, paddr: u64) -> Window {
     let window = build.window(server, PAGE);
     let frames = build.frames(format!("{}.{HPET}", SERVICE.server), PAGE, Fill::Device { paddr });
     let space = build.domains[server].vspace;
-    build.spec.mappings.push(Mapping { space, frames, at: window.at, rights: Rights::READ_WRITE, cached: false });
+    let (rights, pages) = (Rights::READ_WRITE, PageSize::Small);
+    build.spec.mappings.push(Mapping { space, frames, at: window.at, rights, cached: false, pages });
     window
 }

@@ -15,6 +15,22 @@ pub struct Bdf {
     pub function: u8,
 }
 
+impl Bdf {
+    /// Function 0 of the device of a root bus that this function is in or behind. `bridge_to` finds the bridge that leads to
+    /// a bus.
+    pub fn root(self, bridge_to: impl Fn(u8) -> Option<Self>) -> Self {
+        let mut at = self;
+        // There are at most 256 buses, so a longer path is a loop of wrongly numbered bridges.
+        for _ in 0..=u8::MAX {
+            match bridge_to(at.bus) {
+                Some(bridge) if at.bus != 0 => at = bridge,
+                _ => break,
+            }
+        }
+        Self { function: 0, ..at }
+    }
+}
+
 /// As lspci prints it: `00:1f.2`.
 impl fmt::Display for Bdf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -259,7 +259,7 @@ pub enum Error {
     NotYours,
     /// The access crosses the end of its range, or is not aligned.
     Straddles,
-    /// The function must not be bus master: it has no I/O address space and is not trusted.
+    /// The function must not be bus master: it has no I/O address space and is not trusted, or its group has another owner.
     NoDma,
     /// The guest may not write the register: message signalled interrupts, or one that changed a BAR.
     ReadOnly,

@@ -84,6 +84,7 @@ fn give(owner: u64, at: Bdf) -> PciFunction {
         at,
         direct: true,
         dma: Dma::No,
+        group_trusted: false,
         lines: Default::default(),
         has_route: false,
         ports: None,

@@ -2,7 +2,7 @@
 
 use proto::irq::Route;
 use proto::pci::{Access, Error, GrantedLine, Width};
-use proto::pci::{Config, Intx, PciFunction};
+use proto::pci::{Config, Dma, Intx, PciFunction};
 use proto::supervisor::Request;
 
 use crate::board::{AHCI, Board, DISPLAY, E1000, EXPRESS, HOST, IDE, NE2000, SMALL_A, SMALL_B, UHCI, at, board};
@@ -365,4 +365,44 @@ fn a_bridge_turns_the_pins_of_what_is_behind() {
     // INTA of device 5 is the bridge's INTB: 16 + (30 + 2 + 2) % 4.
     assert_eq!(gate.board.borrow().routes[0].1.pin, 18);
     assert!(gate.client(ALICE).read(register(0, 0), Width::Dword).is_ok());
+}
+
+#[test]
+fn a_card_behind_a_bridge_to_conventional_pci_is_told_from_one_of_pci_express() {
+    for (card, name, expected) in [(SMALL_A, "OldCard", 1), (EXPRESS, "NewCard", 0)] {
+        let mut machine = board();
+        let mut bridge = machine.functions[&HOST].clone();
+        (bridge.values[2], bridge.values[3], bridge.values[6]) = (0x0604_0000, 0x0001_0000, 0x0001_0100);
+        machine.functions.insert(at(30, 0), bridge);
+        let behind = machine.functions.remove(&card).unwrap();
+        let there = layout::Bdf { bus: 1, device: 5, function: 0 };
+        machine.functions.insert(there, behind);
+        let card = PciFunction { dma: Dma::Domain, ..named(give(ALICE, there), name) };
+        let said = format!("`{name}` (01:05.0) is on conventional PCI");
+        let log = logged(&said, || drop(Gate::open(machine, config([card]))));
+        assert_eq!(log.len(), expected);
+    }
+}
+
+#[test]
+fn a_bus_master_has_its_group_to_itself_or_is_trusted_with_it() {
+    let confined = |owner, at, called| PciFunction { dma: Dma::Domain, ..named(give(owner, at), called) };
+    let becomes_master = |disk: PciFunction, neighbour: PciFunction| {
+        let gate = Gate::open(board(), config([disk, neighbour]));
+        gate.client(ALICE).write(register(0, 4), Width::Word, 0x0004)
+    };
+    let disk = || confined(ALICE, IDE, "GroupDisk");
+    assert_eq!(becomes_master(disk(), give(ALICE, UHCI)), Ok(()));
+    assert_eq!(becomes_master(disk(), give(BOB, E1000)), Ok(()));
+    let trusted = PciFunction { group_trusted: true, ..disk() };
+    let log = logged("`GroupDisk` reaches", || assert_eq!(becomes_master(trusted, give(BOB, UHCI)), Ok(())));
+    assert_eq!(log, ["`GroupDisk` reaches `00:01.2` of `bob` past the IOMMU: the description trusts it"]);
+    let log = logged("`GroupDisk` (", || {
+        assert_eq!(becomes_master(disk(), give(BOB, UHCI)), Err(Error::NoDma));
+    });
+    let group = "does not become bus master: `00:01.2` (00:01.2) of `bob` is in the same group, at 00:01.0";
+    assert_eq!(log, [format!("`GroupDisk` (00:01.1) {group}")]);
+    // What is not passed through has no owner.
+    let gone = PciFunction { ports: Some([(0x300, 0x31f)].into_iter().collect()), ..give(BOB, UHCI) };
+    assert_eq!(becomes_master(disk(), gone), Ok(()));
 }

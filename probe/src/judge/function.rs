@@ -25,7 +25,7 @@ pub fn function(at: Bdf, config: Config, acs: Option<bool>, input: Option<u8>, o
         // Only PCI Express has them.
         let acs = match acs.or(config.capability(pci::EXPRESS).is_none().then_some(false)) {
             Some(true) => ", ACS",
-            Some(false) => ", no ACS: what is behind it is one group",
+            Some(false) => ", no ACS",
             None => ", ACS unknown: its extended configuration space is out of reach, or not in the files",
         };
         return out.line(Pass, topic, format_args!("{vendor:04x}:{device:04x} bridge to bus {bus:#x}{acs}"));

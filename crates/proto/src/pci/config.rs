@@ -47,6 +47,8 @@ pub struct PciFunction {
     pub direct: bool,
     /// May it become bus master?
     pub dma: Dma,
+    /// It may be bus master although its group has functions of other owners.
+    pub group_trusted: bool,
     /// Its lines at irq-server. Those without a route there get one from pci-server; the first may be that of its messages even if
     /// it has one. None: the function does not interrupt.
     pub lines: Vec<u8, MAX_FUNCTION_LINES>,
