@@ -45,7 +45,7 @@ const GRUB_START: &str = "regexp --set=1:disk '^([^,]+)' $root\nset root=$disk\n
 
 /// GRUB's modules in that loader: the commands of both files, and the file systems and partition tables of an ISO.
 const GRUB_MODULES: &str =
-    "all_video boot configfile fat iso9660 multiboot2 normal part_gpt part_msdos regexp serial terminal";
+    "all_video boot configfile echo fat iso9660 multiboot2 normal part_gpt part_msdos regexp serial terminal";
 
 /// The EFI system partition in an ISO.
 const EFI_IMAGE: &str = "boot/efi.img";
