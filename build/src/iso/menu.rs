@@ -28,6 +28,8 @@ pub struct Menu {
     pub console: Console,
     /// Whether the ISO has a debug kernel beside the other one.
     pub debug: bool,
+    /// Whether ISOLINUX waits for a choice.
+    pub waits: bool,
 }
 
 /// An entry.
@@ -95,10 +97,10 @@ impl Menu {
         entries
     }
 
-    /// ISOLINUX's. An ISO with a debug kernel is for a board: there the prompt is on the screen and on the console, and waits for
-    /// two seconds. Any other starts its first entry at once, so that emulators need not wait.
+    /// ISOLINUX's. For a board the prompt is on the screen and on the console, and waits for two seconds. Else the first entry
+    /// starts at once, so that emulators need not wait.
     pub fn isolinux(&self) -> String {
-        let wait = match self.debug {
+        let wait = match self.waits {
             // In tenths of a second.
             true => {
                 let Console { port, baud, .. } = self.console;
@@ -141,7 +143,7 @@ pub const ROOT_TASK: &str = "root-task";
 mod tests {
     use super::*;
 
-    const USUAL: Menu = Menu { console: COM1, debug: false };
+    const USUAL: Menu = Menu { console: COM1, debug: false, waits: false };
 
     fn entries(menu: &str, start: &str) -> Vec<String> {
         menu.split(start).skip(1).map(str::to_owned).collect()
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_console_of_the_description_is_in_every_entry_but_that_of_the_other() {
-        let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true };
+        let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true, waits: true };
         for entries in both(menu) {
             let (other, rest) = entries.split_last().unwrap();
             assert_eq!(rest.len(), 3);
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_boards_menu_waits_on_the_screen_and_on_the_console() {
-        let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true };
+        let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true, waits: true };
         let start = "SERIAL 0x2f8 9600\nSAY Portcullis prints on COM2 at 9600 baud; this screen stays as it is.\n\
                      PROMPT 1\nTIMEOUT 20\nDEFAULT portcullis\n";
         assert!(menu.isolinux().starts_with(start), "{}", menu.isolinux());
@@ -190,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_uart_on_a_card_has_its_port() {
-        let menu = Menu { console: Console { port: 0xe000, ..COM1 }, debug: false };
+        let menu = Menu { console: Console { port: 0xe000, ..COM1 }, debug: false, waits: false };
         assert!(menu.grub().starts_with("serial --port=0xe000 --speed=115200\n"));
         assert!(menu.isolinux().contains("/boot/kernel console_port=0xe000 ---"));
     }
