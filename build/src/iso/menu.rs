@@ -104,7 +104,11 @@ impl Menu {
             // In tenths of a second.
             true => {
                 let Console { port, baud, .. } = self.console;
-                format!("SERIAL {port:#x} {baud}\nSAY {}\nPROMPT 1\nTIMEOUT 20\n", self.console.hint())
+                let hint = self.console.hint();
+                // The BIOS counts the time by the 8254, which not every board has running.
+                format!(
+                    "SERIAL {port:#x} {baud}\nSAY {hint}\nSAY It starts in 2 s, or with Enter.\nPROMPT 1\nTIMEOUT 20\n"
+                )
             }
             false => "PROMPT 0\nTIMEOUT 0\n".to_owned(),
         };
@@ -182,7 +186,7 @@ mod tests {
     fn a_boards_menu_waits_on_the_screen_and_on_the_console() {
         let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true, waits: true };
         let start = "SERIAL 0x2f8 9600\nSAY Portcullis prints on COM2 at 9600 baud; this screen stays as it is.\n\
-                     PROMPT 1\nTIMEOUT 20\nDEFAULT portcullis\n";
+                     SAY It starts in 2 s, or with Enter.\nPROMPT 1\nTIMEOUT 20\nDEFAULT portcullis\n";
         assert!(menu.isolinux().starts_with(start), "{}", menu.isolinux());
         let grub = entries(&menu.grub(), "menuentry ");
         assert!(grub[0].contains("echo \"Portcullis prints on COM2 at 9600 baud;"), "{grub:?}");
