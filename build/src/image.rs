@@ -73,22 +73,23 @@ impl Image {
 
 /// Builds a system, named as on the command line.
 pub fn build(project: &Project, name: &str, build: Build) -> Result<Image> {
-    make(project, name, build, None)
+    make(project, name, build, false)
 }
 
-/// The same, with the debug kernel beside the release kernel, for a machine whose user has the boot menu and nothing else to
-/// ask why a boot has stopped.
-pub fn build_for_a_board(project: &Project, name: &str) -> Result<Image> {
-    make(project, name, Build::Release, Some(Build::Debug))
+/// The same for a machine whose user has the boot menu and nothing else to ask why a boot has stopped: it waits for a choice,
+/// and has the debug kernel beside our release kernel.
+pub fn build_for_a_board(project: &Project, name: &str, build: Build) -> Result<Image> {
+    make(project, name, build, true)
 }
 
-fn make(project: &Project, name: &str, build: Build, beside: Option<Build>) -> Result<Image> {
+fn make(project: &Project, name: &str, build: Build, waits: bool) -> Result<Image> {
     // Mistakes of the user are reported before steps that take minutes.
     let description = project.system(name)?;
     let mut system = host::load(&description)?;
     programs::check(project, &system)?;
     setup::ensure(&[Purpose::Kernel, Purpose::Image])?;
     let prefix = kernel::prefix(project, Kernel::of(&system, build))?;
+    let beside = (waits && build == Build::Release && !kernel::are_own()).then_some(Build::Debug);
     let debug_kernel = beside.map(|build| kernel::prefix(project, Kernel::of(&system, build))).transpose()?;
     let suffix = if build == Build::Release { String::new() } else { format!("-{}", build.name()) };
     let dir = project.images(&format!("{}{suffix}", system.name));
@@ -104,7 +105,7 @@ fn make(project: &Project, name: &str, build: Build, beside: Option<Build>) -> R
     let kernel32 = iso::elf32(&prefix.kernel(), &dir)?;
     let debug_kernel = debug_kernel.map(|prefix| iso::elf32_as(&prefix.kernel(), &dir, DEBUG_KERNEL)).transpose()?;
     let (debug_kernel, console) = (debug_kernel.as_deref(), Console::of(&system));
-    let contents = Contents { kernel: &kernel32, debug_kernel, root_task: &root_task, console };
+    let contents = Contents { kernel: &kernel32, debug_kernel, root_task: &root_task, console, waits };
     let iso = iso::with_contents(contents, &dir)?;
     step.done();
     let devices = devices(project, &system)?;

@@ -45,7 +45,7 @@ const GRUB_START: &str = "regexp --set=1:disk '^([^,]+)' $root\nset root=$disk\n
 
 /// GRUB's modules in that loader: the commands of both files, and the file systems and partition tables of an ISO.
 const GRUB_MODULES: &str =
-    "all_video boot configfile fat iso9660 multiboot2 normal part_gpt part_msdos regexp serial terminal";
+    "all_video boot configfile echo fat iso9660 multiboot2 normal part_gpt part_msdos regexp serial terminal";
 
 /// The EFI system partition in an ISO.
 const EFI_IMAGE: &str = "boot/efi.img";
@@ -80,18 +80,23 @@ pub struct Contents<'a> {
     pub root_task: &'a Path,
     /// The console of the kernel's messages.
     pub console: Console,
+    /// Whether the menus wait for a choice, as on a board.
+    pub waits: bool,
 }
 
 /// Makes `dir`/system.iso from a kernel (64-bit ELF) and a root-task image, with the console on COM1. Leaves the kernel, as
 /// loaded, and the image beside it.
 pub fn make(kernel: &Path, root_task: &Path, dir: &Path) -> Result<PathBuf> {
-    with_contents(Contents { kernel: &elf32(kernel, dir)?, debug_kernel: None, root_task, console: COM1 }, dir)
+    with_contents(
+        Contents { kernel: &elf32(kernel, dir)?, debug_kernel: None, root_task, console: COM1, waits: false },
+        dir,
+    )
 }
 
 /// Makes `dir`/system.iso, and leaves the root-task image beside it.
 pub fn with_contents(contents: Contents, dir: &Path) -> Result<PathBuf> {
-    let Contents { kernel, debug_kernel, root_task, console } = contents;
-    let menu = Menu { console, debug: debug_kernel.is_some() };
+    let Contents { kernel, debug_kernel, root_task, console, waits } = contents;
+    let menu = Menu { console, debug: debug_kernel.is_some(), waits };
     let tree = tree_with_loader(dir, &menu.isolinux())?;
     let image = dir.join(ROOT_TASK);
     if image != root_task {

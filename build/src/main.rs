@@ -211,10 +211,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         }
         Command::Image { system, debug_kernel } => {
             defects::consult(&project, &system, kernel_for(debug_kernel))?;
-            let image = match kernel_for(debug_kernel) {
-                Build::Release if !kernel::are_own() => image::build_for_a_board(&project, &system)?,
-                build => image::build(&project, &system, build)?,
-            };
+            let image = image::build_for_a_board(&project, &system, kernel_for(debug_kernel))?;
             progress::say(&format!("Kernel: {}", image.kernel));
             progress::say(&footprint::text(&image.spec, image.bytes));
             progress::print(&image.iso.display().to_string());

@@ -35,9 +35,11 @@ impl Framebuffer {
     pub fn parse(tag: &[u8]) -> Option<Self> {
         let framebuffer = Self::fields(tag)?;
         let Self { address, pitch, width, height, .. } = framebuffer;
-        let fits = width != 0 && height != 0 && framebuffer.row() <= pitch && framebuffer.bytes() <= MOST_BYTES;
-        let end = address.checked_add(framebuffer.bytes()).filter(|end| *end <= END);
-        end.filter(|_| fits).map(|_| framebuffer)
+        if width == 0 || height == 0 || framebuffer.row() > pitch || framebuffer.bytes() > MOST_BYTES {
+            return None;
+        }
+        let end = address.checked_add(framebuffer.bytes())?;
+        (end <= END).then_some(framebuffer)
     }
 
     /// Bytes of the pixels in a row.
@@ -52,7 +54,7 @@ impl Framebuffer {
 
     /// Bytes from its first to its last pixel.
     pub fn bytes(&self) -> u64 {
-        // A pitch has 32 bits, so the product does not overflow.
+        // A row is no longer than the pitch, which has 32 bits, so nothing overflows.
         self.pitch * u64::from(self.height.saturating_sub(1)) + self.row()
     }
 

@@ -11,7 +11,7 @@ mod hardware;
 use core::fmt::{self, Write};
 use core::ops::RangeInclusive;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use freestanding as _;
 use probe::block::Block;
@@ -117,8 +117,11 @@ fn panic(info: &PanicInfo) -> ! {
 }
 
 fn stop(why: fmt::Arguments) -> ! {
+    static AGAIN: AtomicBool = AtomicBool::new(false);
     let board = Board::new();
-    let console = Console::new(&board, loaded(&board).1);
+    // The screen may be what failed.
+    let screen = if AGAIN.swap(true, Ordering::Relaxed) { multiboot::Screen::Unknown } else { loaded(&board).1 };
+    let console = Console::new(&board, screen);
     let mut to = &console;
     let _ = writeln!(to, "\nFAIL probe: stopped by {why}");
     board.out8(0x80, 0x1f);

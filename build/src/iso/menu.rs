@@ -28,6 +28,8 @@ pub struct Menu {
     pub console: Console,
     /// Whether the ISO has a debug kernel beside the other one.
     pub debug: bool,
+    /// Whether ISOLINUX waits for a choice.
+    pub waits: bool,
 }
 
 /// An entry.
@@ -38,6 +40,8 @@ struct Entry {
     about: String,
     kernel: &'static str,
     words: String,
+    /// Where the kernel prints.
+    console: Console,
 }
 
 impl Console {
@@ -59,6 +63,11 @@ impl Console {
         console::com(self.port).map_or_else(|| format!("port {:#x}", self.port), str::to_owned)
     }
 
+    /// What the screen says, since nothing of the system is to be seen there.
+    fn hint(self) -> String {
+        format!("Portcullis prints on {} at {} baud; this screen stays as it is.", self.name(), self.baud)
+    }
+
     /// GRUB's command for it.
     fn grub(self) -> String {
         let unit = match console::com_number(self.port) {
@@ -73,7 +82,9 @@ impl Menu {
     fn entries(&self) -> Vec<Entry> {
         let words = self.console.words();
         let other = if self.console.port == COM1.port { COM2 } else { COM1 };
-        let entry = |label, about: &str, kernel, words| Entry { label, about: about.to_owned(), kernel, words };
+        let console = self.console;
+        let entry =
+            |label, about: &str, kernel, words| Entry { label, about: about.to_owned(), kernel, words, console };
         let mut entries = vec![entry("portcullis", "", KERNEL, words.clone())];
         if self.debug {
             entries.push(entry("debug", ", debug kernel", DEBUG_KERNEL, words.clone()));
@@ -82,16 +93,23 @@ impl Menu {
         let about = format!(", the kernel's messages on {}", other.name());
         // The default is said, too: where the description has another console, it is not what the word's absence means.
         let words = format!(" console_port={:#x}", other.port);
-        entries.push(entry("other-console", &about, KERNEL, words));
+        entries.push(Entry { console: other, ..entry("other-console", &about, KERNEL, words) });
         entries
     }
 
-    /// ISOLINUX's. An ISO with a debug kernel is for a board: there the prompt is on the screen and on the console, and waits for
-    /// two seconds. Any other starts its first entry at once, so that emulators need not wait.
+    /// ISOLINUX's. For a board the prompt is on the screen and on the console, and waits for two seconds. Else the first entry
+    /// starts at once, so that emulators need not wait.
     pub fn isolinux(&self) -> String {
-        let wait = match self.debug {
+        let wait = match self.waits {
             // In tenths of a second.
-            true => format!("SERIAL {:#x} {}\nPROMPT 1\nTIMEOUT 20\n", self.console.port, self.console.baud),
+            true => {
+                let Console { port, baud, .. } = self.console;
+                let hint = self.console.hint();
+                // The BIOS counts the time by the 8254, which not every board has running.
+                format!(
+                    "SERIAL {port:#x} {baud}\nSAY {hint}\nSAY It starts in 2 s, or with Enter.\nPROMPT 1\nTIMEOUT 20\n"
+                )
+            }
             false => "PROMPT 0\nTIMEOUT 0\n".to_owned(),
         };
         let mut text = format!("{wait}DEFAULT portcullis\n");
@@ -104,13 +122,14 @@ impl Menu {
 
     /// GRUB's, on the screen and on the console.
     pub fn grub(&self) -> String {
-        let mut text = format!(
-            "{}\nterminal_input console serial\nterminal_output console serial\nset timeout=2\n",
-            self.console.grub()
-        );
-        for Entry { about, kernel, words, .. } in self.entries() {
+        // With the payload `text` the screen keeps its text; else GRUB makes it black for a kernel that does not draw.
+        let mut text = self.console.grub()
+            + "\nterminal_input console serial\nterminal_output console serial\nset timeout=2\nset gfxpayload=text\n";
+        for Entry { about, kernel, words, console, .. } in self.entries() {
+            let hint = console.hint();
             text += &format!(
-                "menuentry \"Portcullis{about}\" {{\n    multiboot2 /boot/{kernel}{words}\n    module2 /boot/{ROOT_TASK}\n}}\n"
+                "menuentry \"Portcullis{about}\" {{\n    multiboot2 /boot/{kernel}{words}\n    module2 /boot/{ROOT_TASK}\n    \
+                 echo \"{hint}\"\n}}\n"
             );
         }
         text
@@ -128,7 +147,7 @@ pub const ROOT_TASK: &str = "root-task";
 mod tests {
     use super::*;
 
-    const USUAL: Menu = Menu { console: COM1, debug: false };
+    const USUAL: Menu = Menu { console: COM1, debug: false, waits: false };
 
     fn entries(menu: &str, start: &str) -> Vec<String> {
         menu.split(start).skip(1).map(str::to_owned).collect()
@@ -151,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_console_of_the_description_is_in_every_entry_but_that_of_the_other() {
-        let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true };
+        let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true, waits: true };
         for entries in both(menu) {
             let (other, rest) = entries.split_last().unwrap();
             assert_eq!(rest.len(), 3);
@@ -165,14 +184,19 @@ mod tests {
 
     #[test]
     fn a_boards_menu_waits_on_the_screen_and_on_the_console() {
-        let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true };
-        assert!(menu.isolinux().starts_with("SERIAL 0x2f8 9600\nPROMPT 1\nTIMEOUT 20\nDEFAULT portcullis\n"));
+        let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true, waits: true };
+        let start = "SERIAL 0x2f8 9600\nSAY Portcullis prints on COM2 at 9600 baud; this screen stays as it is.\n\
+                     SAY It starts in 2 s, or with Enter.\nPROMPT 1\nTIMEOUT 20\nDEFAULT portcullis\n";
+        assert!(menu.isolinux().starts_with(start), "{}", menu.isolinux());
+        let grub = entries(&menu.grub(), "menuentry ");
+        assert!(grub[0].contains("echo \"Portcullis prints on COM2 at 9600 baud;"), "{grub:?}");
+        assert!(grub[3].contains("echo \"Portcullis prints on COM1 at 115200 baud;"), "{grub:?}");
         assert!(USUAL.isolinux().starts_with("PROMPT 0\nTIMEOUT 0\nDEFAULT portcullis\n"));
     }
 
     #[test]
     fn a_uart_on_a_card_has_its_port() {
-        let menu = Menu { console: Console { port: 0xe000, ..COM1 }, debug: false };
+        let menu = Menu { console: Console { port: 0xe000, ..COM1 }, debug: false, waits: false };
         assert!(menu.grub().starts_with("serial --port=0xe000 --speed=115200\n"));
         assert!(menu.isolinux().contains("/boot/kernel console_port=0xe000 ---"));
     }

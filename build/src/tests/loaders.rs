@@ -7,6 +7,7 @@ use miette::{IntoDiagnostic, Result, ensure};
 
 use super::components::verdict;
 use super::q35::{self, until};
+use super::screen;
 use crate::qemu::{Loader, Machine, Options};
 use crate::test::{Context, Group, Outcome, Test, passed};
 use crate::{iso, kernel, project};
@@ -31,8 +32,13 @@ fn starts(context: &Context, uefi: bool, usb: bool) -> Result<Outcome> {
     let mut options = Options::new(&format!("test-{name}"), Loader::Iso { iso, uefi, usb });
     let decoy = decoy(&context.project.images(&format!("{name}-iommu")))?;
     options.disk = Some((format!("snapshot=on,file={}", decoy.display()), "DECOY"));
+    options.devices = vec!["VGA".into()];
     let mut machine = Machine::boot(&context.project, &options)?;
     let text = until(&mut machine, "client: verdict: ")?;
+    if uefi {
+        ensure!(text.contains("Portcullis prints on COM1 at 115200 baud;"), "no hint:\n{text}");
+        ensure!(!screen::is_black(&mut machine)?, "the screen does not keep the loader's text");
+    }
     // OVMF keeps pages from 8 MiB on, so the image, which used to follow the kernel, lies above them.
     let moved = text.contains("Moving loaded userland images to final location: from=0x900000 to=0x900000");
     ensure!(moved == uefi || kernel::are_own(), "where the image lies:\n{text}");

@@ -71,7 +71,8 @@ pub fn iso(context: &Context, name: &str, system: System) -> Result<PathBuf> {
 pub fn iso_for_a_board(context: &Context, name: &str, system: System) -> Result<PathBuf> {
     let (prefix, root_task, dir) = image(context, Build::Debug, name, system)?;
     let kernel = iso::elf32(&prefix.kernel(), &dir)?;
-    let contents = Contents { kernel: &kernel, debug_kernel: Some(&kernel), root_task: &root_task, console: COM1 };
+    let contents =
+        Contents { kernel: &kernel, debug_kernel: Some(&kernel), root_task: &root_task, console: COM1, waits: true };
     iso::with_contents(contents, &dir)
 }
 

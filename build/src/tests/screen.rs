@@ -31,10 +31,20 @@ pub fn text(machine: &mut Machine) -> Result<Lines> {
 
 /// What a framebuffer shows.
 pub fn pixels(machine: &mut Machine) -> Result<Lines> {
+    read(&picture(machine)?).ok_or_else(|| miette!("the screen's picture has another format"))
+}
+
+/// Whether a framebuffer shows nothing.
+pub fn is_black(machine: &mut Machine) -> Result<bool> {
+    let picture = picture(machine)?;
+    let pixels = picture.splitn(4, |byte| *byte == b'\n').nth(3);
+    Ok(pixels.is_none_or(|pixels| pixels.iter().all(|byte| *byte == 0)))
+}
+
+fn picture(machine: &mut Machine) -> Result<Vec<u8>> {
     let file = machine.dir().join("screen.ppm");
     machine.ask("screendump", json!({ "filename": file }))?;
-    let bytes = project::read(&file)?;
-    read(&bytes).ok_or_else(|| miette!("{} is no picture", file.display()))
+    project::read(&file)
 }
 
 /// Reads a picture as QEMU writes it: a portable pixmap with a byte for each colour.

@@ -86,7 +86,7 @@ fn moved(context: &Context) -> Result<Outcome> {
     let console = Console { port: 0x2f8, baud: 57_600, divisor: 2 };
     let (kernel, root_task) = (&from.join("kernel"), &from.join("root-task"));
     let mut options = image.options("test-com2-by-the-menu");
-    options.iso = iso::with_contents(Contents { kernel, debug_kernel: None, root_task, console }, &dir)?;
+    options.iso = iso::with_contents(Contents { kernel, debug_kernel: None, root_task, console, waits: false }, &dir)?;
     options.com = 2;
     let mut machine = Machine::boot(&context.project, &options)?;
     expect(

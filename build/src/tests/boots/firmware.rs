@@ -69,7 +69,10 @@ fn boot(context: &Context, name: &str, code: &[u8], data: &[u8]) -> Result<Machi
     let kernel = dir.join("kernel");
     project::write(&kernel, &prepend(&project::read(&from.join("kernel"))?, code, data)?)?;
     let root_task = &from.join("root-task");
-    let iso = iso::with_contents(Contents { kernel: &kernel, debug_kernel: None, root_task, console: COM1 }, &dir)?;
+    let iso = iso::with_contents(
+        Contents { kernel: &kernel, debug_kernel: None, root_task, console: COM1, waits: false },
+        &dir,
+    )?;
     let mut options = image.options(&format!("test-firmware-{name}"));
     options.iso = iso;
     // Enough for `ranges`.
