@@ -189,7 +189,11 @@ fn functions_that_reach_each_other_without_passing_the_iommu() {
     flows(
         &[PC, &trusted("a", "05:00.0", 17), &confined("b", "06:00.0", 18)].concat(),
         &["-D", "D-"],
-        &["a ↔ b: PCI 05:00.0 and 06:00.0, functions of what may be one group"],
+        &[
+            "a ↔ b: PCI 05:00.0 and 06:00.0, functions of what may be one group",
+            "a → b: interrupts, by DMA of 05:00.0",
+            "b → a: interrupts, by DMA of 06:00.0",
+        ],
     );
 }
 
