@@ -49,6 +49,9 @@ fn set_up(divisor: u16) -> [(u16, u8); 6] {
         (2, 0x07), // FIFOs enabled and reset
     ]
 }
+/// Line control register, and its bit for the divisor latch.
+const LINE_CONTROL: u16 = 3;
+const DLAB: u8 = 1 << 7;
 /// Line status register, and its bit for an empty transmitter.
 const LINE_STATUS: u16 = 5;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
@@ -95,10 +98,23 @@ pub fn drain() {
     wait_for(LINE_IDLE);
 }
 
+/// Sends a byte. A process that has the UART may be about to set its rate: with the divisor latch open, the byte would go
+/// there.
 fn put(byte: u8) {
     wait_for(TRANSMITTER_EMPTY);
+    let (uart, port) = (cap::IoPort::from_bits(UART.load(Relaxed)), PORT.load(Relaxed) as u16);
+    let open = uart.ioport_in8(port + LINE_CONTROL).ok().filter(|control| control & DLAB != 0);
     // An error could not be printed.
-    let _ = cap::IoPort::from_bits(UART.load(Relaxed)).ioport_out8(PORT.load(Relaxed) as u16, byte);
+    let write = |register, value| {
+        let _ = uart.ioport_out8(port + register, value);
+    };
+    if let Some(control) = open {
+        write(LINE_CONTROL, control & !DLAB);
+    }
+    write(0, byte);
+    if let Some(control) = open {
+        write(LINE_CONTROL, control);
+    }
 }
 
 /// Waits until the line status has this bit, with a timeout, so that a missing UART does not stop the root task. One that only

@@ -48,7 +48,7 @@ fn kernel_prints(bench: &mut Bench) {
     let _ = cap::IoPort::from_cptr(bench.empty_slot()).ioport_in8(0);
 }
 
-/// 0058: the bytes went into the divisor.
+/// 0058, and root-task: the bytes went into the divisor.
 fn latch_is_open(bench: &mut Bench) -> Outcome {
     let uart = bench.ports(Uart::COM1.port, Uart::COM1.last())?;
     serial::drain();
@@ -57,6 +57,7 @@ fn latch_is_open(bench: &mut Bench) -> Outcome {
     uart.ioport_out8(THR_DLL, low)?;
     uart.ioport_out8(IER_DLM, high)?;
     kernel_prints(bench);
+    serial::print("a line while the divisor latch is open\n");
     let after = [uart.ioport_in8(LCR)?, uart.ioport_in8(THR_DLL)?, uart.ioport_in8(IER_DLM)?];
     set_rate(uart, Uart::COM1.divisor)?;
     expect("line control and divisor", after, [EIGHT_BITS | DLAB, low, high])
