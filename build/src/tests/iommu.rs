@@ -45,6 +45,10 @@ pub fn all() -> Vec<Test> {
             left_alone(context, "above", 0x10, &unit(0, 1 << 32), "an IOMMU has its registers above 4 GiB")
         })
         .long(),
+        Test::new(Group::Components, "an-iommu-beside-one-at-address-0-is-left-alone", |context| {
+            left_alone(context, "nowhere", 0x10, &unit(0, 0), "the firmware names an IOMMU at address 0")
+        })
+        .long(),
         Test::new(Group::Components, "an-iommu-that-does-not-obey-stops-the-boot", deaf).long(),
     ]
 }
