@@ -6,7 +6,7 @@
 //! 1 cannot access. So no bridge and no device counts as having them: all functions of a device of a root bus, and all
 //! behind it, are one group.
 
-use layout::Bdf;
+use layout::{Bdf, Roots};
 use proto::pci::{Config, Dma, Function, Header};
 
 use crate::capabilities::EXPRESS;
@@ -25,9 +25,10 @@ pub struct Conflict {
 /// are to be passed through.
 pub fn conflict(functions: &[Function], config: &Config, valid: u16, index: usize) -> Option<Conflict> {
     let one = config.functions.get(index).filter(|one| one.dma == Dma::Domain)?;
-    let root = root(functions, one.at);
+    let roots = roots(functions);
+    let root = roots.of(one.at);
     let mut others = config.functions.iter().enumerate().filter(|(n, _)| valid & 1 << n != 0);
-    let (other, _) = others.find(|(_, other)| other.owner != one.owner && self::root(functions, other.at) == root)?;
+    let (other, _) = others.find(|(_, other)| other.owner != one.owner && roots.of(other.at) == root)?;
     Some(Conflict { other, root })
 }
 
@@ -35,16 +36,14 @@ pub fn conflict(functions: &[Function], config: &Config, valid: u16, index: usiz
 pub fn is_behind_conventional(functions: &[Function], at: Bdf) -> bool {
     let is_express = |found: &Function| found.capabilities.iter().any(|capability| capability.id == EXPRESS);
     let found = functions.iter().find(|found| found.address == at);
-    found.is_some_and(|found| !is_express(found)) && root(functions, at).bus != at.bus
+    found.is_some_and(|found| !is_express(found)) && roots(functions).of(at).bus != at.bus
 }
 
-/// Function 0 of the device of a root bus that leads to `at`.
-fn root(functions: &[Function], at: Bdf) -> Bdf {
-    at.root(|bus| {
-        let leads_here =
-            |function: &&Function| matches!(function.header, Header::Bridge { secondary, .. } if secondary == bus);
-        functions.iter().find(leads_here).map(|bridge| bridge.address)
-    })
+fn roots(functions: &[Function]) -> Roots {
+    Roots::new(functions.iter().filter_map(|function| match function.header {
+        Header::Bridge { secondary, subordinate } => Some((function.address, secondary, subordinate)),
+        _ => None,
+    }))
 }
 
 #[cfg(test)]
@@ -75,9 +74,9 @@ mod tests {
         }
     }
 
-    /// Bridges, each with the bus behind it.
-    fn board(bridges: &[(Bdf, u8)]) -> Vec<Function> {
-        let bridge = |&(at, secondary)| function(at, Header::Bridge { secondary, subordinate: secondary });
+    /// Bridges, each with the first and last bus behind it.
+    fn board(bridges: &[(Bdf, u8, u8)]) -> Vec<Function> {
+        let bridge = |&(at, secondary, subordinate)| function(at, Header::Bridge { secondary, subordinate });
         bridges.iter().map(bridge).collect()
     }
 
@@ -104,7 +103,7 @@ mod tests {
     }
 
     /// Whether two functions with different owners are in one group.
-    fn together(bridges: &[(Bdf, u8)], one: Bdf, other: Bdf) -> bool {
+    fn together(bridges: &[(Bdf, u8, u8)], one: Bdf, other: Bdf) -> bool {
         let (board, config) = (board(bridges), config(&[(1, one, Dma::Domain), (2, other, Dma::No)]));
         conflict(&board, &config, 0b11, 0).is_some_and(|found| found.other == 1)
     }
@@ -117,32 +116,57 @@ mod tests {
 
     #[test]
     fn all_that_is_behind_a_bridge_is_a_group() {
-        let pci_bridge = [(at(0, 0x1e, 0), 5)];
+        let pci_bridge = [(at(0, 0x1e, 0), 5, 5)];
         assert!(together(&pci_bridge, at(5, 1, 0), at(5, 4, 0)));
         // A switch: its upstream port, and two downstream ports.
-        let switch = [(at(0, 1, 0), 1), (at(1, 0, 0), 2), (at(2, 0, 0), 3), (at(2, 1, 0), 4)];
+        let switch = [(at(0, 1, 0), 1, 4), (at(1, 0, 0), 2, 4), (at(2, 0, 0), 3, 3), (at(2, 1, 0), 4, 4)];
         assert!(together(&switch, at(3, 0, 0), at(4, 0, 0)));
         assert!(!together(&switch, at(3, 0, 0), at(0, 2, 0)));
     }
 
     #[test]
     fn root_ports_are_a_group_if_they_are_functions_of_one_device() {
-        let ports = [(at(0, 0x1c, 0), 1), (at(0, 0x1c, 4), 2), (at(0, 1, 0), 3)];
+        let ports = [(at(0, 0x1c, 0), 1, 1), (at(0, 0x1c, 4), 2, 2), (at(0, 1, 0), 3, 3)];
         assert!(together(&ports, at(1, 0, 0), at(2, 0, 0)));
         assert!(!together(&ports, at(1, 0, 0), at(3, 0, 0)));
     }
 
     #[test]
     fn another_host_bridges_devices_are_not_those_of_the_first() {
-        let bridges = [(at(0x80, 3, 0), 0x81), (at(0, 3, 0), 1)];
+        let bridges = [(at(0x80, 3, 0), 0x81, 0x81), (at(0, 3, 0), 1, 1)];
         assert!(!together(&bridges, at(0x81, 0, 0), at(1, 0, 0)));
         assert!(!together(&bridges, at(0x80, 5, 0), at(0, 5, 0)));
         assert!(together(&bridges, at(0x81, 0, 0), at(0x81, 0, 1)));
     }
 
     #[test]
+    fn a_card_that_says_it_is_a_bridge_moves_nobody() {
+        // A switch with two cards, and elsewhere a card that says it led to the second one's bus, to others, or to itself.
+        let board = |secondary, subordinate| {
+            let liar = (at(1, 0, 0), secondary, subordinate);
+            [
+                liar,
+                (at(0, 0x1c, 0), 2, 6),
+                (at(2, 0, 0), 3, 6),
+                (at(3, 0, 0), 5, 5),
+                (at(3, 1, 0), 6, 6),
+                (at(0, 1, 0), 1, 1),
+            ]
+        };
+        for (secondary, subordinate) in [(6, 6), (2, 6), (0, 255), (1, 255), (255, 0), (0x80, 0x80)] {
+            let bridges = board(secondary, subordinate);
+            assert!(together(&bridges, at(5, 0, 0), at(6, 0, 0)), "{secondary} to {subordinate}");
+            assert!(!together(&bridges, at(1, 0, 0), at(6, 0, 0)), "{secondary} to {subordinate}");
+            assert!(!together(&bridges, at(1, 0, 0), at(0x80, 0, 0)), "{secondary} to {subordinate}");
+        }
+        // Behind the same bridge, it stays in the group of those that it hides.
+        let same = [(at(0, 0x1e, 0), 5, 6), (at(5, 0, 0), 5, 7), (at(5, 1, 0), 6, 6)];
+        assert!(together(&same, at(5, 0, 0), at(6, 0, 0)));
+    }
+
+    #[test]
     fn bridges_that_lead_in_a_circle_end() {
-        let circle = [(at(1, 0, 0), 2), (at(2, 0, 0), 1), (at(3, 0, 0), 0)];
+        let circle = [(at(1, 0, 0), 2, 2), (at(2, 0, 0), 1, 1), (at(3, 0, 0), 0, 0)];
         together(&circle, at(1, 3, 0), at(2, 3, 0));
         together(&circle, at(0, 3, 0), at(2, 3, 0));
     }

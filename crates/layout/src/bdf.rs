@@ -15,19 +15,32 @@ pub struct Bdf {
     pub function: u8,
 }
 
-impl Bdf {
-    /// Function 0 of the device of a root bus that this function is in or behind. `bridge_to` finds the bridge that leads to
-    /// a bus.
-    pub fn root(self, bridge_to: impl Fn(u8) -> Option<Self>) -> Self {
-        let mut at = self;
-        // There are at most 256 buses, so a longer path is a loop of wrongly numbered bridges.
-        for _ in 0..=u8::MAX {
-            match bridge_to(at.bus) {
-                Some(bridge) if at.bus != 0 => at = bridge,
-                _ => break,
+/// Which device of a root bus leads to each bus.
+pub struct Roots([Option<Bdf>; 256]);
+
+impl Roots {
+    /// From all bridges, each with its secondary and subordinate bus. Those on root buses decide, as they do for a
+    /// configuration cycle (PCI-to-PCI Bridge Architecture Specification 1.2, section 3.1.2.1): what is behind one, and says it
+    /// led to a bus elsewhere, counts for nothing. A root bus is one that none on a root bus before it leads to.
+    pub fn new(bridges: impl Iterator<Item = (Bdf, u8, u8)> + Clone) -> Self {
+        let mut roots = [None; 256];
+        for bus in 0..=u8::MAX {
+            if roots[usize::from(bus)].is_some() {
+                continue;
+            }
+            for (at, secondary, subordinate) in bridges.clone().filter(|(at, ..)| at.bus == bus) {
+                let behind = secondary..=subordinate.max(secondary);
+                for bus in behind.filter(|behind| *behind > bus) {
+                    roots[usize::from(bus)].get_or_insert(at);
+                }
             }
         }
-        Self { function: 0, ..at }
+        Self(roots)
+    }
+
+    /// Function 0 of the device of a root bus that a function is in or behind.
+    pub fn of(&self, at: Bdf) -> Bdf {
+        Bdf { function: 0, ..self.0[usize::from(at.bus)].unwrap_or(at) }
     }
 }
 

@@ -16,7 +16,7 @@ pub mod guest_board;
 pub mod limits;
 pub mod mainboard;
 
-pub use bdf::Bdf;
+pub use bdf::{Bdf, Roots};
 
 /// Bits of a CPtr that choose a slot of the first level.
 pub const ROOT_BITS: u8 = 8;
