@@ -93,7 +93,9 @@ fn report(board: &Board, console: &Console, loaded: Option<Loaded>, screen: mult
         to,
         "{pass} PASS, {warn} WARN, {fail} FAIL. {}",
         match console.uarts() {
-            0 => "No UART answers: Linux' files have for `cargo xtask doctor --board` what is missing here.",
+            0 => {
+                "No UART answers: for `cargo xtask doctor --board` keep the files of a Linux on this board (docs/hardware.md)."
+            }
             _ => "Keep the serial log for `cargo xtask doctor --board`.",
         }
     )?;
