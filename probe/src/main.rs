@@ -101,7 +101,9 @@ fn report(board: &Board, console: &Console, loaded: Option<Loaded>, screen: mult
     )?;
     write!(to, "Portcullis probe: done.")?;
     match screen {
-        multiboot::Screen::Pixels(None) => write!(to, " The screen shows no text: its pixels have an unknown format.")?,
+        multiboot::Screen::Pixels(None) => {
+            write!(to, " The screen shows no text: its pixels have an unknown format, or are in free RAM.")?
+        }
         _ if !console.has_screen() => write!(to, " The screen shows no text.")?,
         _ => {}
     }
