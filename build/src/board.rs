@@ -1,7 +1,8 @@
 //! `cargo xtask doctor --board FILE…`: judges a board by the probe's serial log or by Linux' files, and writes a description
 //! to start from.
 
-use std::collections::BTreeMap;
+mod groups;
+
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ use crate::import::{self, Dma, Files, PciAddress, class, device};
 
 /// Bytes of configuration space from which its capabilities are known.
 const WITH_CAPABILITIES: usize = 256;
+/// Bytes of configuration space that say whether a function is a bridge, and to which buses.
+const WITH_HEADER: usize = 64;
 /// The smallest ACPI table is its header.
 const HEADER: usize = 36;
 
@@ -76,7 +79,7 @@ pub fn judge_files(paths: &[PathBuf]) -> Result<Judged> {
             judge::function(function.address.bdf, config, function.acs, source(function), &mut judged);
         }
     }
-    groups(&capture.functions, &mut judged);
+    judge_groups(&capture.functions, &mut judged);
     if capture.functions.iter().any(|function| function.dump.bytes().len() < WITH_CAPABILITIES) {
         judged.doubts.push("some PCI functions have no full hex dump: sudo lspci -vvxxx".into());
     }
@@ -85,17 +88,19 @@ pub fn judge_files(paths: &[PathBuf]) -> Result<Judged> {
     Ok(judged)
 }
 
-/// A line for each group with several functions that could be passed through, by the rule of pci-server.
-fn groups(functions: &[Function], judged: &mut Judged) {
+/// A line for each group with several functions that could be passed through.
+fn judge_groups(functions: &[Function], judged: &mut Judged) {
     let functions = functions.iter().filter(|function| function.address.segment == 0);
     let known: Vec<(Bdf, Config<'_>)> =
         functions.map(|function| (function.address.bdf, Config(function.dump.bytes()))).collect();
-    let bridge_to = |bus| known.iter().find(|(_, config)| config.secondary() == Some(bus)).map(|(at, _)| *at);
-    let mut groups: BTreeMap<Bdf, Vec<String>> = BTreeMap::new();
-    for (at, _) in known.iter().filter(|(_, config)| config.class() >> 8 != 0x06) {
-        groups.entry(at.root(bridge_to)).or_default().push(at.to_string());
+    if known.iter().any(|(_, config)| config.0.len() < WITH_HEADER) {
+        let doubt =
+            "no groups of functions are shown: those without a hex dump may be bridges, which make groups larger";
+        judged.doubts.push(doubt.into());
+        return;
     }
-    for (root, members) in groups.iter().filter(|(_, members)| members.len() > 1) {
+    for (root, members) in groups::of(&known) {
+        let members: Vec<String> = members.iter().map(Bdf::to_string).collect();
         let what = format_args!("{} have one owner, or group = \"trusted\"", members.join(" "));
         judged.line(Verdict::Pass, format_args!("group {root}"), what);
     }

@@ -251,6 +251,24 @@ fn what_is_behind_one_bridge_is_a_group() {
 }
 
 #[test]
+fn without_a_dump_of_each_function_no_group_is_shown() {
+    let imports = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import");
+    let text = std::fs::read_to_string(imports.join("pc.txt")).unwrap();
+    let (_, card) = text.split_once("\n01:01.0 ").unwrap();
+    let card = card.split_once("\n\n").map_or(card, |(card, _)| card);
+    // The last function has none.
+    let bridge = "0e.0 PCI bridge: Intel Corporation Device 1234\n";
+    let text = format!("{text}\n\n01:02.0 {card}\n\n00:{bridge}");
+    let without = judged(&[file("no-dump.txt", &text)]);
+    assert!(!without.report().contains("group 00"), "{}", without.report());
+    assert!(without.doubts.iter().any(|doubt| doubt.contains("no groups of functions")), "{:?}", without.doubts);
+    // That of another segment does not matter.
+    let other =
+        judged(&[file("other-segment.txt", &text.replace(&format!("00:{bridge}"), &format!("0001:00:{bridge}")))]);
+    says(&other, Verdict::Pass, "group 00:06.0: 01:01.0 01:02.0 have one owner");
+}
+
+#[test]
 fn a_console_that_is_not_com1_is_in_the_description() {
     for (uarts, line) in [(2, "console = { port = \"COM2\" }"), (0xc, "console = { port = \"COM3\" }")] {
         let mut facts = Facts { uarts: Some(uarts), ..Facts::default() };

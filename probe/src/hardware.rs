@@ -18,7 +18,8 @@ const WINDOW: u64 = 0xffff_ffff_c000_0000;
 const PAGES: usize = 512;
 const LARGE_PAGE: u64 = 2 << 20;
 const _: () = assert!(MOST_BYTES + LARGE_PAGE <= PAGES as u64 * LARGE_PAGE, "a screen's memory fits into the window");
-/// A present, writable, large page that is not cached, but may combine writes.
+/// A present, writable, large page with PCD alone, which is UC-: not cached; writes combine only where the firmware's MTRRs say
+/// WC (Intel SDM volume 3, "Memory Cache Control").
 const SCREEN_PAGE: u64 = 0x93;
 /// Exception vectors.
 const VECTORS: usize = 32;
@@ -43,7 +44,7 @@ impl Board {
     /// The board, whose exceptions go to `boot` from now on.
     pub fn new() -> Self {
         struct Table(UnsafeCell<[[u64; 2]; VECTORS]>);
-        // SAFETY: one processor runs this program, and only `new` refers to the table.
+        // SAFETY: one processor runs this program, and only `new` and that processor refer to the table.
         unsafe impl Sync for Table {}
         static TABLE: Table = Table(UnsafeCell::new([[0; 2]; VECTORS]));
         #[repr(C, packed)]
@@ -53,7 +54,8 @@ impl Board {
         for vector in 0..VECTORS {
             let entry = entries + 16 * vector as u64;
             let low = entry & 0xffff | CODE << 16 | GATE << 40 | (entry & 0xffff_0000) << 32;
-            // SAFETY: nobody else has the table, and the processor does not know it yet.
+            // SAFETY: only this function writes to the table. At the second call, from `stop`, the processor uses it already; each
+            // entry then gets the value that it has.
             unsafe { (*TABLE.0.get())[vector] = [low, entry >> 32] };
         }
         let pointer = Pointer((size_of::<[[u64; 2]; VECTORS]>() - 1) as u16, TABLE.0.get());
@@ -85,7 +87,8 @@ impl Board {
     }
 }
 
-/// Whether an address is text mode's or the window's, where no memory of this program is.
+/// Whether an address is text mode's or the window's, where no memory of this program is: no framebuffer is taken that the memory map
+/// has as free RAM.
 fn is_screen(address: u64) -> bool {
     (0xb_8000..0xc_0000).contains(&address) || address >= WINDOW
 }

@@ -21,6 +21,7 @@ pub mod machine;
 pub mod multiboot;
 pub mod pci;
 pub mod screen;
+pub mod uart;
 pub mod vmx;
 mod wiring;
 

@@ -93,13 +93,17 @@ fn report(board: &Board, console: &Console, loaded: Option<Loaded>, screen: mult
         to,
         "{pass} PASS, {warn} WARN, {fail} FAIL. {}",
         match console.uarts() {
-            0 => "No UART answers: Linux' files have for `cargo xtask doctor --board` what is missing here.",
+            0 => {
+                "No UART answers: for `cargo xtask doctor --board` keep the files of a Linux on this board (docs/hardware.md)."
+            }
             _ => "Keep the serial log for `cargo xtask doctor --board`.",
         }
     )?;
     write!(to, "Portcullis probe: done.")?;
     match screen {
-        multiboot::Screen::Pixels(None) => write!(to, " The screen shows no text: its pixels have an unknown format.")?,
+        multiboot::Screen::Pixels(None) => {
+            write!(to, " The screen shows no text: its pixels have an unknown format, or are in free RAM.")?
+        }
         _ if !console.has_screen() => write!(to, " The screen shows no text.")?,
         _ => {}
     }

@@ -1,6 +1,8 @@
 //! What the loader hands over: the memory map, the ACPI root pointer, and what the screen shows (multiboot specification 0.6.96,
 //! section 3.3, and multiboot 2, section 3.6).
 
+use core::iter;
+
 use heapless::Vec;
 
 use crate::acpi::Rsdp;
@@ -15,6 +17,9 @@ pub const MAGIC: u32 = 0x2bad_b002;
 pub const MAGIC_2: u32 = 0x36d7_6289;
 /// The type of a screen in text mode.
 const TEXT: u8 = 2;
+/// Types of multiboot 2's tags: the last one, and the memory map.
+const END: u64 = 0;
+const MEMORY: u64 = 6;
 /// More than any loader hands over.
 const LONGEST: usize = 1 << 16;
 
@@ -27,6 +32,16 @@ pub struct Range {
     pub length: u64,
     /// 1 is free RAM (ACPI specification, "Address Range Types").
     pub kind: u32,
+}
+
+impl Range {
+    /// The type of free RAM.
+    const FREE: u32 = 1;
+
+    /// Whether some of these bytes are in it.
+    fn overlaps(&self, start: u64, length: u64) -> bool {
+        self.start < start.saturating_add(length) && start < self.start.saturating_add(self.length)
+    }
 }
 
 /// What started the loader.
@@ -45,7 +60,7 @@ pub enum Screen {
     Unknown,
     /// Text of 80 by 25 characters from 0xb8000 on.
     Text,
-    /// Pixels; `None` if their format is not known.
+    /// Pixels; `None` if their format is not known, or if they would be in free RAM, where this program may be.
     Pixels(Option<Framebuffer>),
 }
 
@@ -84,7 +99,10 @@ fn first<'a>(memory: &impl Memory<'a>, info: &[u8]) -> Option<Loaded> {
         // An entry's length does not count the length's own four bytes.
         while let Some(size) = number::<4>(rest, 0) {
             let Some((entry, others)) = rest.split_at_checked((size as usize).saturating_add(4)) else { break };
-            range(entry, 4, &mut ranges);
+            // What does not fit is left out.
+            if let Some(range) = range(entry, 4) {
+                let _ = ranges.push(range);
+            }
             rest = others;
         }
     }
@@ -96,21 +114,18 @@ fn first<'a>(memory: &impl Memory<'a>, info: &[u8]) -> Option<Loaded> {
 
 fn second(info: &[u8]) -> Loaded {
     let mut loaded = Loaded { memory: Vec::new(), rsdp: None, firmware: Firmware::Bios, screen: Screen::Unknown };
-    let mut rest = info.get(8..).unwrap_or_default();
-    while let (Some(kind @ 1..), Some(size)) = (number::<4>(rest, 0), number::<4>(rest, 4)) {
-        let size = (size as usize).max(8);
-        let Some(tag) = rest.get(..size) else { break };
+    for (kind, tag) in tags(info) {
         match kind {
-            6 => {
-                let width = number::<4>(tag, 8).unwrap_or(0).max(24) as usize;
-                tag.get(16..)
-                    .unwrap_or_default()
-                    .chunks_exact(width)
-                    .for_each(|entry| range(entry, 0, &mut loaded.memory));
+            // What does not fit is left out.
+            MEMORY => {
+                for range in ranges(tag) {
+                    let _ = loaded.memory.push(range);
+                }
             }
+            8 if tag.get(29) == Some(&TEXT) => loaded.screen = Screen::Text,
             8 => {
                 loaded.screen =
-                    if tag.get(29) == Some(&TEXT) { Screen::Text } else { Screen::Pixels(Framebuffer::parse(tag)) }
+                    Screen::Pixels(Framebuffer::parse(tag).filter(|screen| !is_in_free_memory(info, screen)))
             }
             // Of ACPI 1.0; that of 2.0 leads further.
             14 => loaded.rsdp = loaded.rsdp.or_else(|| Rsdp::parse(tag.get(8..)?)),
@@ -118,18 +133,38 @@ fn second(info: &[u8]) -> Loaded {
             11 | 12 | 17 | 18 => loaded.firmware = Firmware::Uefi,
             _ => {}
         }
-        rest = rest.get(size.next_multiple_of(8)..).unwrap_or_default();
     }
     loaded
 }
 
+/// Multiboot 2's tags: types, and all their bytes.
+fn tags(info: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    let mut rest = info.get(8..).unwrap_or_default();
+    iter::from_fn(move || {
+        let kind = number::<4>(rest, 0).filter(|kind| *kind != END)?;
+        let size = (number::<4>(rest, 4)? as usize).max(8);
+        let tag = rest.get(..size)?;
+        rest = rest.get(size.next_multiple_of(8)..).unwrap_or_default();
+        Some((kind, tag))
+    })
+}
+
+/// The ranges in a tag.
+fn ranges(tag: &[u8]) -> impl Iterator<Item = Range> {
+    let width = number::<4>(tag, 8).unwrap_or(0).max(24) as usize;
+    tag.get(16..).unwrap_or_default().chunks_exact(width).filter_map(|entry| range(entry, 0))
+}
+
+/// Whether a framebuffer overlaps what the memory map says is free RAM.
+fn is_in_free_memory(info: &[u8], screen: &Framebuffer) -> bool {
+    let mut ranges = tags(info).filter(|(kind, _)| *kind == MEMORY).flat_map(|(_, tag)| ranges(tag));
+    ranges.any(|range| range.kind == Range::FREE && range.overlaps(screen.address(), screen.bytes()))
+}
+
 /// Start, length and type.
-fn range(entry: &[u8], at: usize, ranges: &mut Vec<Range, MOST_RANGES>) {
-    if let (Some(start), Some(length), Some(kind)) =
-        (number::<8>(entry, at), number::<8>(entry, at + 8), number::<4>(entry, at + 16))
-    {
-        let _ = ranges.push(Range { start, length, kind: kind as u32 });
-    }
+fn range(entry: &[u8], at: usize) -> Option<Range> {
+    let (start, length) = (number::<8>(entry, at)?, number::<8>(entry, at + 8)?);
+    Some(Range { start, length, kind: number::<4>(entry, at + 16)? as u32 })
 }
 
 #[cfg(test)]
@@ -175,6 +210,33 @@ mod tests {
         assert_eq!(framebuffer.size(), (1024, 768));
         assert_eq!(screen(0, 8), Screen::Pixels(None));
         assert_eq!(screen(2, 16), Screen::Text);
+    }
+
+    #[test]
+    fn a_framebuffer_in_free_memory_is_refused_wherever_its_tag_is() {
+        let screen = |address: u64, kind: u32, first: bool| {
+            let numbers = [4096u32, 1024, 768].map(u32::to_le_bytes).concat();
+            let body = [&address.to_le_bytes()[..], &numbers, &[32, 1, 0, 0, 16, 8, 8, 8, 0, 8]].concat();
+            let range = |start: u64, length: u64, kind: u32| {
+                [&start.to_le_bytes()[..], &length.to_le_bytes(), &kind.to_le_bytes(), &[0; 4]].concat()
+            };
+            // More than are kept.
+            let many = (0..200u64).map(|number| range(number, 1, 1)).collect::<Vec<_>>().concat();
+            let map = [&24u32.to_le_bytes()[..], &[0; 4], &many, &range(0x1000_0000, 0x70_0000, kind)].concat();
+            let both = match first {
+                true => [tag(8, &body), tag(6, &map)],
+                false => [tag(6, &map), tag(8, &body)],
+            };
+            second(&[&[0; 8][..], &both.concat(), &tag(0, &[])].concat()).screen
+        };
+        let bytes = 4096 * 768;
+        for first in [true, false] {
+            for address in [0x1000_0000, 0x1000_0004 - bytes, 0x106f_fffc] {
+                assert_eq!(screen(address, 1, first), Screen::Pixels(None), "{address:#x}");
+                assert_ne!(screen(address, 2, first), Screen::Pixels(None), "{address:#x} is reserved");
+            }
+            assert_ne!(screen(0x1070_0000, 1, first), Screen::Pixels(None));
+        }
     }
 
     #[test]

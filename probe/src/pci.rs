@@ -98,6 +98,11 @@ impl<'a> Config<'a> {
         (self.header() == 1).then(|| self.byte(0x19))
     }
 
+    /// The last bus behind a bridge.
+    pub fn subordinate(&self) -> Option<u8> {
+        (self.header() == 1).then(|| self.byte(0x1a))
+    }
+
     /// Interrupt pin: 0 none, 1 INTA.
     pub fn pin(&self) -> u8 {
         self.byte(0x3d)

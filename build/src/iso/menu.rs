@@ -97,8 +97,9 @@ impl Menu {
         entries
     }
 
-    /// ISOLINUX's. For a board the prompt is on the screen and on the console, and waits for two seconds. Else the first entry
-    /// starts at once, so that emulators need not wait.
+    /// ISOLINUX's. For a board the prompt is on the screen and on the console, and waits for two seconds; a key stops that, and so
+    /// does noise on a serial line, so it never waits longer than a minute. Else the first entry starts at once, so that emulators
+    /// need not wait.
     pub fn isolinux(&self) -> String {
         let wait = match self.waits {
             // In tenths of a second.
@@ -107,7 +108,8 @@ impl Menu {
                 let hint = self.console.hint();
                 // The BIOS counts the time by the 8254, which not every board has running.
                 format!(
-                    "SERIAL {port:#x} {baud}\nSAY {hint}\nSAY It starts in 2 s, or with Enter.\nPROMPT 1\nTIMEOUT 20\n"
+                    "SERIAL {port:#x} {baud}\nSAY {hint}\nSAY It starts in 2 s, or with Enter; after another key, in 60 s.\nPROMPT 1\n\
+                     TIMEOUT 20\nTOTALTIMEOUT 600\n"
                 )
             }
             false => "PROMPT 0\nTIMEOUT 0\n".to_owned(),
@@ -186,7 +188,7 @@ mod tests {
     fn a_boards_menu_waits_on_the_screen_and_on_the_console() {
         let menu = Menu { console: Console { port: 0x2f8, baud: 9600, divisor: 12 }, debug: true, waits: true };
         let start = "SERIAL 0x2f8 9600\nSAY Portcullis prints on COM2 at 9600 baud; this screen stays as it is.\n\
-                     SAY It starts in 2 s, or with Enter.\nPROMPT 1\nTIMEOUT 20\nDEFAULT portcullis\n";
+                     SAY It starts in 2 s, or with Enter; after another key, in 60 s.\nPROMPT 1\nTIMEOUT 20\nTOTALTIMEOUT 600\nDEFAULT portcullis\n";
         assert!(menu.isolinux().starts_with(start), "{}", menu.isolinux());
         let grub = entries(&menu.grub(), "menuentry ");
         assert!(grub[0].contains("echo \"Portcullis prints on COM2 at 9600 baud;"), "{grub:?}");

@@ -57,7 +57,8 @@ fn judged(dir: &Path, lines: &[&str]) -> Result<()> {
     let judged = board::judge_files(std::slice::from_ref(&log))?;
     ensure!(judged.doubts.is_empty(), "{:#?}", judged.doubts);
     let printed = String::from_utf8_lossy(&project::read(&log)?).replace('\r', "");
-    for (verdict, line) in &judged.lines {
+    // Groups are the doctor's alone, who has all functions at once.
+    for (verdict, line) in judged.lines.iter().filter(|(_, line)| !line.starts_with("group ")) {
         ensure!(
             printed.contains(&format!("{verdict} {line}\n")),
             "the probe does not say `{verdict} {line}`:\n{printed}"
