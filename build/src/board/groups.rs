@@ -1,12 +1,9 @@
 //! Groups of functions that an IOMMU does not keep apart, by configuration space, by the rule of pci-server: all functions of a
 //! device of a root bus, and all that is behind it.
-//!
-//! Bridges count as configuration cycles are routed: one leads to a bus if that is its secondary bus, and if each bridge above it passes
-//! the bus on (secondary to subordinate bus; PCI-to-PCI Bridge Architecture 1.2, section 3.1.2).
 
 use std::collections::BTreeMap;
 
-use layout::Bdf;
+use layout::{Bdf, Roots};
 use probe::pci::Config;
 
 /// The class of bridges.
@@ -14,38 +11,14 @@ const BRIDGE: u16 = 0x06;
 
 /// Groups of several functions that are not bridges, by function 0 of the root bus' device.
 pub fn of(functions: &[(Bdf, Config<'_>)]) -> BTreeMap<Bdf, Vec<Bdf>> {
-    let bridges = bridges(functions);
+    let bridges = functions.iter().filter_map(|(at, config)| Some((*at, config.secondary()?, config.subordinate()?)));
+    let roots = Roots::new(bridges);
     let mut groups: BTreeMap<Bdf, Vec<Bdf>> = BTreeMap::new();
     for (at, _) in functions.iter().filter(|(_, config)| config.class() >> 8 != BRIDGE) {
-        groups.entry(at.root(|bus| bridges[usize::from(bus)])).or_default().push(*at);
+        groups.entry(roots.of(*at)).or_default().push(*at);
     }
     groups.retain(|_, members| members.len() > 1);
     groups
-}
-
-/// The bridge that leads to each bus.
-fn bridges(functions: &[(Bdf, Config<'_>)]) -> [Option<Bdf>; 256] {
-    let mut candidates = [const { Vec::new() }; 256];
-    for (at, config) in functions {
-        if let (Some(first), Some(last)) = (config.secondary(), config.subordinate()) {
-            candidates[usize::from(first)].push((*at, last));
-        }
-    }
-    // Upwards, since a bridge's own bus has the lower number: what is above a bus is known before it.
-    let mut found: [Option<(Bdf, u8)>; 256] = [None; 256];
-    for bus in 1..=u8::MAX {
-        let leads = |(at, last): &&(Bdf, u8)| {
-            let mut above = at.bus;
-            let mut passes = above < bus && bus <= *last;
-            while let Some((at, last)) = found[usize::from(above)].filter(|_| passes) {
-                above = at.bus;
-                passes = bus <= last;
-            }
-            passes
-        };
-        found[usize::from(bus)] = candidates[usize::from(bus)].iter().find(leads).copied();
-    }
-    found.map(|bridge| bridge.map(|(at, _)| at))
 }
 
 #[cfg(test)]

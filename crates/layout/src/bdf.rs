@@ -29,8 +29,7 @@ impl Roots {
                 continue;
             }
             for (at, secondary, subordinate) in bridges.clone().filter(|(at, ..)| at.bus == bus) {
-                let behind = secondary..=subordinate.max(secondary);
-                for bus in behind.filter(|behind| *behind > bus) {
+                for bus in (secondary..=subordinate).filter(|behind| *behind > bus) {
                     roots[usize::from(bus)].get_or_insert(at);
                 }
             }
