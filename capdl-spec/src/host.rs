@@ -16,7 +16,7 @@ pub use crate::{
         board::{BOARDS, Board, Processor},
         console,
         debian::{Architecture, Debian, Flavour, Release, Stock, What},
-        defects::{DEFECTS, Defect, Endangered},
+        defects::{DEFECTS, Defect, Endangered, LARGE_PAGES},
         emulator::{Card, CardModel, Emulator},
         guest::{Additions, Form, Image, Origin},
         mistake::{self, Mistake, Mistakes},

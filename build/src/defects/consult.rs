@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use capdl_spec::host::{self, DEFECTS, Defect, Endangered, Mistake, Mistakes, System};
+use capdl_spec::host::{self, DEFECTS, Defect, Endangered, LARGE_PAGES, Mistake, Mistakes, System};
 use miette::Result;
 
 use super::{Finding, Findings, kept};
@@ -15,17 +15,35 @@ use crate::project::Project;
 /// Looks up what is known of the kernel; says what concerns this system, and refuses it where that endangers it. The
 /// system is named as on the command line.
 pub fn consult(project: &Project, name: &str, build: Build) -> Result<()> {
-    if !kernel::are_own() {
-        return Ok(());
-    }
     let system = host::load(&project.system(name)?)?;
+    if !kernel::are_own() {
+        return refuse(large_pages_for_nothing(&system, None).into_iter().collect());
+    }
     let prefix = kernel::prefix(project, Kernel::of(&system, build))?;
     let known = kept::known(project, &prefix)?;
     for remark in prefix.remark().into_iter().chain(remarks(&system, known.as_ref())) {
         say(&remark);
     }
-    let mistakes = dangers(&system, known.as_ref());
+    let finding = known.as_ref().and_then(|known: &Findings| known.get(LARGE_PAGES));
+    let mut mistakes = dangers(&system, known.as_ref());
+    mistakes.extend(large_pages_for_nothing(&system, Some(finding)));
+    refuse(mistakes)
+}
+
+fn refuse(mistakes: Vec<Mistake>) -> Result<()> {
     if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes).report()) }
+}
+
+/// To accept this defect puts all guests into large pages, which on a kernel without it endangers the machine for nothing.
+/// `finding` is `None` on a kernel of ours, and what is known of another one.
+fn large_pages_for_nothing(system: &System, finding: Option<Option<&Finding>>) -> Option<Mistake> {
+    let name = system.accept_kernel_defects.iter().find(|name| name.get_ref() == LARGE_PAGES)?;
+    if !matches!(finding, None | Some(Some(Finding::Mended))) {
+        return None;
+    }
+    let message = "this kernel is without the defect, and accepting it puts guests into large pages".to_owned();
+    let remedy = "leave it out; a VM that is to have large pages says large_pages = true";
+    Some(Mistake::new(&system.source, name.span(), message, remedy))
 }
 
 /// Whether a kernel has a defect.
@@ -206,6 +224,20 @@ mod tests {
         known.remove("time-slice");
         let said = said(&[ONE, TWO].concat(), Some(&known));
         assert!(said.contains("it is not known whether") && said.contains("endangers that: `time-slice`"), "{said}");
+    }
+
+    #[test]
+    fn large_pages_are_accepted_where_the_kernel_cannot_do_without_them() {
+        let accepting = system(&format!("accept_kernel_defects = [\"large-pages\"]\n{ONE}"));
+        let said =
+            |finding| large_pages_for_nothing(&accepting, finding).map(|mistake| Mistakes(vec![mistake]).plain());
+        let refused = "x.toml:1: this kernel is without the defect";
+        assert!(said(None).is_some_and(|said| said.starts_with(refused)));
+        let [mended, present] = [Finding::Mended, Finding::Present(Vec::new())];
+        assert!(said(Some(Some(&mended))).is_some_and(|said| said.starts_with(refused)));
+        assert_eq!(said(Some(Some(&present))), None);
+        assert_eq!(said(Some(None)), None, "nobody has asked it");
+        assert!(large_pages_for_nothing(&system(ONE), None).is_none());
     }
 
     #[test]
