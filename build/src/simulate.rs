@@ -66,7 +66,7 @@ fn script(simulated: &Simulated) -> String {
     });
     let ends = match &board.power_off {
         Some(switch) => {
-            // isa-debug-exit ends QEMU with twice the first byte and one.
+            // isa-debug-exit ends QEMU with twice a byte and one: the first, or in later versions also the last.
             let status = |bytes: &[u8]| bytes.first().map_or(1, |byte| (u32::from(*byte) * 2 + 1) % 256);
             // Without a byte it ends with zero, at a reset as well.
             format!(

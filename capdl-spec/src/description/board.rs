@@ -169,7 +169,9 @@ pub static BOARDS: [Board; 5] = [
         multihit: false,
         // iodev/unmapped.cc of Bochs: `Shutdown` is a panic with its own text. Each byte is a line of the log for debugging, so
         // one before `Shutdown` can say what it is for. (`D` would return to the debugger, where that runs: not in Bochs 3.0.)
-        power_off: Some(Switch { port: 0x8900, off: b"Shutdown", failed: b"FShutdown" }),
+        // Bochs ends at the word. QEMU ends by one of the bytes, the first or, since version 9, which ends later, the
+        // last.
+        power_off: Some(Switch { port: 0x8900, off: b"ShutdownS", failed: b"FShutdownF" }),
         debug_ports: &[(0xe9, "text"), (0x402, "marks"), (0x8900, "stop")],
         hpet: None,
         guest_ram: 2 << 30,

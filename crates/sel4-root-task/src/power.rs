@@ -20,6 +20,9 @@ pub struct Switch {
     pub failed: &'static [u8],
 }
 
+/// Reads of the port after the first byte: a millisecond or more on QEMU.
+const PAUSE: usize = 1000;
+
 /// The result that powering off reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -51,9 +54,14 @@ pub fn end(how: End) -> ! {
             End::Off => switch.off,
             End::Failed => switch.failed,
         };
-        for &byte in bytes {
+        for (index, &byte) in bytes.iter().enumerate() {
             // If the kernel refuses, the board stays on, and the root task is suspended below.
             let _ = switch.ports.ioport_out8(switch.port, byte);
+            // QEMU takes some time to end, and then takes what it finds.
+            let pause = if index == 0 { PAUSE } else { 0 };
+            for _ in 0..pause {
+                let _ = switch.ports.ioport_in8(switch.port);
+            }
         }
     }
     loop {
