@@ -16,7 +16,7 @@ use crate::{
         system::{Bytes, System},
     },
     services,
-    spec::{CapEntry, Id, Kind, Mapping, OnFault, Process, Rights, Spec, WhenOff},
+    spec::{CapEntry, Id, Kind, Mapping, OnFault, PageSize, Process, Rights, Spec, WhenOff},
 };
 
 /// The map of a system; `spec` is what [`crate::compile::compile`] or [`crate::compile::plan`] made of it.
@@ -201,7 +201,16 @@ impl Map<'_> {
             let others: Vec<&str> =
                 self.spec.owners(mapping.frames).into_iter().filter(|name| *name != owner).collect();
             let with = if others.is_empty() { String::new() } else { format!(", shared with {}", others.join(", ")) };
-            MemoryRow { at: mapping.at, line: format!("{size:>8}   {:<3} {what}{with}", rights(mapping.rights)) }
+            let pages = match (self.spec.kind(space), self.spec.kind(mapping.frames), mapping.pages) {
+                (Some(Kind::Ept), Some(Kind::Frames { size: PageSize::Large, .. }), PageSize::Large) => {
+                    ", in pages of 2 MiB"
+                }
+                (Some(Kind::Ept), Some(Kind::Frames { size: PageSize::Large, .. }), PageSize::Small) => {
+                    ", in pages of 4 KiB"
+                }
+                _ => "",
+            };
+            MemoryRow { at: mapping.at, line: format!("{size:>8}   {:<3} {what}{with}{pages}", rights(mapping.rights)) }
         })
     }
 

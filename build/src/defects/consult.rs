@@ -1,5 +1,6 @@
 //! Refuses a system that a defect of the user's kernel endangers, unless its description accepts that. A kernel that
-//! nobody has asked may have any of them, and runs one VM without devices; docs/decisions/0017 has the reasons. Our own
+//! nobody has asked may have any of them, and runs one VM without devices, on a real board one with large pages;
+//! docs/decisions/0017 has the reasons. Our own
 //! kernels have none that can be shown, as the tests show.
 
 use std::ops::Range;

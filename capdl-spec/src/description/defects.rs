@@ -145,7 +145,7 @@ impl Endangered {
             Devices => system.owners().filter_map(device).next(),
             SmallPages => {
                 let concerned = system.vms.iter().find(|vm| system.in_small_pages(vm));
-                concerned.map(|vm| (vm.name.span(), format!("`{}` is a VM in small pages", vm.name.get_ref())))
+                concerned.map(|vm| (vm.name.span(), format!("`{}` is a VM to be in pages of 4 KiB", vm.name.get_ref())))
             }
             HostileProcesses | OneGuest | Nobody => None,
         }
@@ -171,10 +171,10 @@ impl System {
 
     /// Whether a VM has its memory in pages of 4 KiB, though in large frames: on a board whose processor may have the erratum
     /// "iTLB multihit", unless the description trusts the guest. A kernel without our patch cannot map it so; whoever
-    /// accepts that has large pages.
+    /// accepts that has large pages. A VM that an IOMMU confines has small frames in any case.
     pub fn in_small_pages(&self, vm: &Vm) -> bool {
         let accepted = self.accept_kernel_defects.iter().any(|name| name.get_ref() == LARGE_PAGES);
-        self.board().multihit && !vm.large_pages && !accepted
+        self.board().multihit && !vm.large_pages && !vm.devices().confined() && !accepted
     }
 
     /// Whether one VM without devices is all that a defect could harm.
