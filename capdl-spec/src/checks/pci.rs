@@ -123,6 +123,10 @@ fn raise_interrupts(devices: Devices) -> Vec<(Range<usize>, String)> {
 pub(super) fn interrupts_by_dma_are_allowed(found: &mut Found) {
     let system = found.system;
     let Some(allowed) = &system.policy.interrupts_by_dma else { return };
+    // A name that is misspelt is the only mistake then.
+    if allowed.iter().any(|name| system.owners().all(|owner| owner.name.get_ref() != name.get_ref())) {
+        return;
+    }
     for owner in system.owners() {
         let name = owner.name.get_ref();
         if allowed.iter().any(|one| one.get_ref() == name) {
