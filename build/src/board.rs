@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use capdl_spec::host::{self, Source};
 use layout::Bdf;
-use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use miette::{IntoDiagnostic, Result, miette};
 use probe::acpi;
 use probe::pci::Config;
 use probe::{Facts, Sink, Verdict, judge};
@@ -21,6 +21,9 @@ use crate::import::{self, Dma, Files, PciAddress, class, device};
 const WITH_CAPABILITIES: usize = 256;
 /// Bytes of configuration space that say whether a function is a bridge, and to which buses.
 const WITH_HEADER: usize = 64;
+/// What is read.
+const WANTED: &str = "the files should hold the serial log of `cargo xtask image probe`, or of Linux on the board: /proc/cpuinfo, \
+                      /proc/iomem, /proc/interrupts, and the outputs of `sudo lspci -vvxxx` and `sudo acpidump`";
 /// The smallest ACPI table is its header.
 const HEADER: usize = 36;
 
@@ -67,9 +70,8 @@ pub fn judge_files(paths: &[PathBuf]) -> Result<Judged> {
     let mut capture = capture::parse(&files)?;
     let facts = known.facts();
     if facts.leaves.is_empty() && facts.tables.is_empty() && facts.memory.is_empty() && capture.functions.is_empty() {
-        let help = "they should hold the serial log of `cargo xtask image probe`, or of Linux on the board: /proc/cpuinfo, \
-                    /proc/iomem, /proc/interrupts, and the outputs of `sudo lspci -vvxxx` and `sudo acpidump`";
-        return Err(miette!(help = help, "nothing about a board in {}", files.names()));
+        let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(miette!(help = WANTED, "nothing about a board in {}", names.join(", ")));
     }
     let mut judged = Judged { lines: Vec::new(), doubts: known.doubts.clone(), description: String::new() };
     judge::judge(&facts, &mut judged);
@@ -117,7 +119,7 @@ fn read(paths: &[PathBuf]) -> Result<(Files, Vec<Vec<u8>>)> {
     let (mut texts, mut tables) = (Vec::new(), Vec::new());
     for path in expanded(paths)? {
         let bytes =
-            std::fs::read(&path).into_diagnostic().wrap_err_with(|| format!("cannot read {}", path.display()))?;
+            std::fs::read(&path).map_err(|error| miette!(help = WANTED, "cannot read {}: {error}", path.display()))?;
         let length =
             bytes.get(4..8).map(|length| length.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte)));
         if bytes.len() >= HEADER && length == Some(bytes.len()) && acpi::is_whole(&bytes) {
@@ -169,6 +171,13 @@ fn describe(files: &Files, capture: &mut Capture, facts: &Facts) -> String {
         return text;
     }
     let names: Vec<String> = devices.iter().map(PciAddress::to_string).collect();
+    if facts.tables.is_empty() && facts.rsdp.is_none() {
+        text.push_str(
+            "# Whether the kernel can use an IOMMU of this board, to pass devices through, is in the output of \
+             `sudo acpidump`.\n",
+        );
+        return text;
+    }
     if !judge::iommu_is_usable(facts) {
         if facts.table(b"DMAR").is_some() {
             text.push_str(

@@ -143,6 +143,25 @@ fn what_says_nothing_about_a_board_is_refused_with_a_remedy() {
 }
 
 /// An ACPI table as `acpidump` prints it.
+#[test]
+fn a_folder_without_files_and_a_file_that_is_not_there_are_named() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nothing");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for path in [folder.clone(), folder.join("absent")] {
+        let said = format!("{:?}", judge_files(std::slice::from_ref(&path)).unwrap_err());
+        let plain: String = said.split_whitespace().collect();
+        assert!(plain.contains("nothing") && plain.contains("cargoxtaskimageprobe"), "{said}");
+    }
+}
+
+/// Who has no acpidump is not led to trust a device with all memory.
+#[test]
+fn without_acpi_tables_nobody_is_told_to_trust_a_device() {
+    let files = ["cpuinfo", "interrupts", "iomem", "lspci"].map(data);
+    let description = judged(&files).description;
+    assert!(description.contains("sudo acpidump") && !description.contains("--trusted"), "{description}");
+}
+
 fn dumped(signature: &str, body: &[u8]) -> String {
     let mut table = [signature.as_bytes(), &(36 + body.len() as u32).to_le_bytes(), &[0; 28], body].concat();
     table[9] = 0u8.wrapping_sub(table.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));

@@ -58,8 +58,8 @@ pub fn function(at: Bdf, config: Config, acs: Option<bool>, input: Option<u8>, o
                 "reset by FLR",
                 word(has(pci::POWER), "reset by power states or its bus", "reset by its bus alone")
             ),
-            word(verdict == Warn, ": its interrupt needs `source`", ""),
             word(config.is_bus_master(), ", bus master", ""),
+            word(verdict == Warn, ": its interrupt needs `source`", ""),
         ),
     );
 }

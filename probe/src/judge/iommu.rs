@@ -12,6 +12,7 @@ const FIRST_WITH_QUEUE_ALONE: u32 = 6;
 /// CAP_REG, SAGAW: tables of three levels, and of four.
 const THREE: u64 = 1 << 9;
 const FOUR: u64 = 1 << 10;
+const FIVE: u64 = 1 << 11;
 
 /// Whether the kernel can use the IOMMU: the DMAR is whole and has a unit, and no unit stands against it. The kernel uses
 /// all units or none.
@@ -42,12 +43,12 @@ fn answers(unit: &Unit) -> bool {
 
 /// Depths of tables that a unit can have.
 fn levels(unit: &Unit) -> u64 {
-    unit.capabilities & (THREE | FOUR)
+    unit.capabilities & (THREE | FOUR | FIVE)
 }
 
 /// Depths of tables that all units can have: the kernel makes one set of tables.
 fn common(facts: &Facts) -> u64 {
-    facts.units.iter().fold(THREE | FOUR, |common, unit| common & levels(unit))
+    facts.units.iter().fold(THREE | FOUR | FIVE, |common, unit| common & levels(unit))
 }
 
 /// A line for each entry of the DMAR and each unit.
@@ -74,11 +75,17 @@ pub fn judge(facts: &Facts, out: &mut impl Sink) {
             Remapping::Unit { address, all, segment, scopes } => {
                 let whose = if all { "all other functions" } else { "its own functions" };
                 let count = acpi::scopes(scopes).count();
-                let verdict = if is_in_reach(address, segment) { Pass } else { Fail };
+                let (verdict, remedy) = match is_in_reach(address, segment) {
+                    true => (Pass, ""),
+                    false => (
+                        Fail,
+                        ": above 4 GiB or of another segment than 0, so the kernel uses no IOMMU; trust devices (dma = \"trusted\")",
+                    ),
+                };
                 out.line(
                     verdict,
                     format_args!("DMAR unit"),
-                    format_args!("at {address:#x}, for {whose}, {count} scopes, segment {segment}"),
+                    format_args!("at {address:#x}, for {whose}, {count} scopes, segment {segment}{remedy}"),
                 );
             }
             Remapping::Reserved { base, last, scopes } => {
@@ -131,15 +138,17 @@ fn judge_unit(unit: &Unit, out: &mut impl Sink) {
     } else {
         out.line(Pass, topic, format_args!("version {major}.{minor}"));
     }
-    let (three, four) = (levels(unit) & THREE != 0, levels(unit) & FOUR != 0);
-    let names = match (three, four) {
-        (true, true) => "three and four",
-        (true, false) => "three",
-        (false, true) => "four",
-        (false, false) => "neither three nor four",
+    let names = match [THREE, FOUR, FIVE].map(|depth| levels(unit) & depth != 0) {
+        [true, true, false] => "three and four",
+        [true, false, false] => "three",
+        [false, true, false] => "four",
+        [false, false, true] => "five",
+        [false, true, true] => "four and five",
+        [true, _, true] => "three to five",
+        [false, false, false] => "neither three, four nor five",
     };
     out.line(
-        if three || four { Pass } else { Fail },
+        if levels(unit) != 0 { Pass } else { Fail },
         topic,
         format_args!(
             "tables of {names} levels, {} domains, {} bits",
