@@ -78,7 +78,8 @@ pub fn judge_files(paths: &[PathBuf]) -> Result<Judged> {
     for function in capture.functions.iter().filter(|function| function.address.segment == 0) {
         if function.dump.bytes().len() >= WITH_CAPABILITIES {
             let config = Config(function.dump.bytes());
-            judge::function(function.address.bdf, config, function.acs, source(function), &mut judged);
+            let source = source(&files, &capture, function);
+            judge::function(function.address.bdf, config, function.acs, source, &mut judged);
         }
     }
     judge_groups(&capture.functions, &mut judged);
@@ -108,10 +109,10 @@ fn judge_groups(functions: &[Function], judged: &mut Judged) {
     }
 }
 
-/// The input of the I/O APIC that the capture says, as `import` reads it: Linux' numbers from 16 to 23 are that, unless MSI is on.
-fn source(function: &Function) -> Option<u8> {
-    let interrupt = function.interrupt.as_ref().filter(|_| function.msi.is_none())?;
-    u8::try_from(interrupt.number).ok().filter(|number| (16..24).contains(number))
+/// The input of the I/O APIC that the capture says, as `import` reads it.
+fn source(files: &Files, capture: &Capture, function: &Function) -> Option<u8> {
+    // What is wrong with the capture, `import` says where a description is written.
+    device::needs(files, capture, function).ok()?.input.map(|input| input.pin)
 }
 
 /// The files' texts, and those that are ACPI tables.
