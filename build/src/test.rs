@@ -4,21 +4,23 @@
 //! tests of the long form (`--all`) in a short run.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use capdl_spec::host::mistake;
-use miette::{Result, miette};
+use miette::{IntoDiagnostic, Result, miette};
 
 use crate::bochs::{Machine, Options};
 use crate::image::{self, Image};
 use crate::kernel::{self, Build, Kernel, Lacking, Prefix};
 use crate::packages::Purpose;
 use crate::project::Project;
-use crate::{defects, progress, setup};
+use crate::{defects, progress, room, setup};
 
 /// How many emulators run at a time.
 const BOOTS_AT_A_TIME: usize = 2;
@@ -115,12 +117,14 @@ pub struct Context {
     /// The project under test.
     pub project: Project,
     images: Mutex<BTreeMap<String, Image>>,
+    /// Locks of folders that must stay as long as tests run.
+    used: Mutex<Vec<File>>,
 }
 
 impl Context {
     /// A context without any built images.
     pub fn new(project: Project) -> Self {
-        Self { project, images: Mutex::default() }
+        Self { project, images: Mutex::default(), used: Mutex::default() }
     }
 
     /// The kernel prefix, built if need be.
@@ -148,6 +152,16 @@ impl Context {
         let image = image::build(&self.project, system, build)?;
         images.insert(key, image.clone());
         Ok(image)
+    }
+
+    /// A folder for the files of a system that a test builds by itself. No other build removes it to make room.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.project.images(name);
+        std::fs::create_dir_all(self.project.images("")).into_diagnostic()?;
+        let lock = room::share(&dir)?;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
+        std::fs::create_dir_all(&dir).into_diagnostic()?;
+        Ok(dir)
     }
 
     /// Boots a system in Bochs, with a console for the test.

@@ -30,7 +30,7 @@ fn starts(context: &Context, uefi: bool, usb: bool) -> Result<Outcome> {
     let name = format!("q35-iso-{}-{}", if uefi { "uefi" } else { "bios" }, if usb { "usb" } else { "cd" });
     let iso = q35::iso(context, &name, system)?;
     let mut options = Options::new(&format!("test-{name}"), Loader::Iso { iso, uefi, usb });
-    let decoy = decoy(&context.project.images(&format!("{name}-iommu")))?;
+    let decoy = decoy(&context.folder(&format!("{name}-iommu"))?)?;
     options.disk = Some((format!("snapshot=on,file={}", decoy.display()), "DECOY"));
     options.devices = vec!["VGA".into()];
     let mut machine = Machine::boot(&context.project, &options)?;

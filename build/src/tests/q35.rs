@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use capdl_spec::host::System;
-use miette::{IntoDiagnostic as _, Result, ensure, miette};
+use miette::{Result, ensure, miette};
 
 use super::components::lines;
 use crate::bochs::last_lines;
@@ -55,8 +55,7 @@ pub fn boot_with(
 /// The kernel, a system's root task, and the folder for its files.
 fn image(context: &Context, build: Build, name: &str, mut system: System) -> Result<(Prefix, PathBuf, PathBuf)> {
     let prefix = context.prefix(Kernel { build, platform: Platform::Iommu })?;
-    let dir = context.project.images(&format!("{name}-iommu"));
-    std::fs::create_dir_all(&dir).into_diagnostic()?;
+    let dir = context.folder(&format!("{name}-iommu"))?;
     let (root_task, _) = image::make_root_task_image(&context.project, &mut system, &prefix, &dir)?;
     Ok((prefix, root_task, dir))
 }

@@ -81,8 +81,7 @@ fn moved(context: &Context) -> Result<Outcome> {
     let system = description(context, "tiny-com1", "console = { port = \"COM1\" }")?;
     let image = context.image(&system.to_string_lossy(), Build::Release)?;
     let from = image.iso.parent().unwrap_or(Path::new("/"));
-    let dir = context.project.images("tiny-moved");
-    std::fs::create_dir_all(&dir).into_diagnostic()?;
+    let dir = context.folder("tiny-moved")?;
     let console = Console { port: 0x2f8, baud: 57_600, divisor: 2 };
     let (kernel, root_task) = (&from.join("kernel"), &from.join("root-task"));
     let mut options = image.options("test-com2-by-the-menu");

@@ -64,8 +64,7 @@ const fn data_at(offset: u32) -> u32 {
 fn boot(context: &Context, name: &str, code: &[u8], data: &[u8]) -> Result<Machine> {
     let image = context.image("minimal", Build::Release)?;
     let from = image.iso.parent().unwrap_or(Path::new("/"));
-    let dir = context.project.images(&format!("firmware-{name}"));
-    std::fs::create_dir_all(&dir).into_diagnostic()?;
+    let dir = context.folder(&format!("firmware-{name}"))?;
     let kernel = dir.join("kernel");
     project::write(&kernel, &prepend(&project::read(&from.join("kernel"))?, code, data)?)?;
     let root_task = &from.join("root-task");
